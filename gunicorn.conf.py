@@ -1,0 +1,38 @@
+"""gunicorn's settings. The platform's WEB_CONCURRENCY and PORT are obeyed."""
+
+import os
+
+from gunicorn.glogging import Logger
+
+from relay import logs
+
+_development = os.environ.get("RELAY_ENV") == "development"
+
+bind = f"{'127.0.0.1' if _development else '0.0.0.0'}:{os.environ.get('PORT', '8000')}"  # noqa: S104
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+worker_class = "gthread"
+threads = 4
+preload_app = True
+timeout = 30
+graceful_timeout = 20
+keepalive = 75
+control_socket_disable = True
+accesslog = None
+
+
+class RedactingLogger(Logger):
+    """Buildpacks turn the access log on; the secret in a webhook's path must not be in it."""
+
+    def setup(self, cfg):  # noqa: ANN001, ANN201
+        """Let our own formatter print what gunicorn says of itself."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+    def atoms(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201
+        """What an access log's line may be made of."""
+        found = super().atoms(*args, **kwargs)
+        return {k: logs.without_secrets(v) if isinstance(v, str) else v for k, v in found.items()}
+
+
+logger_class = RedactingLogger

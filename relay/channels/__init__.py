@@ -1,0 +1,60 @@
+"""The ways out. One file a provider, the same verbs in each; CHANNELS is the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from relay.channels.dry_run import DryRun
+from relay.channels.outcome import Channel, Outcome
+from relay.messages import Message
+from relay.settings import Settings
+from relay.wire import Wire
+
+Factory = Callable[[Settings, str, Wire], "Channel | None"]
+
+# Channel → the module whose `connect` makes it; imported when the first message is sent, since the
+# providers' SDKs are slow to load.
+CHANNELS: dict[str, str] = {"sms": "relay.channels.twilio", "email": "relay.channels.sendgrid"}
+
+
+class Exits:
+    """Every channel, and which of them a message may really take (RELAY_DELIVERY)."""
+
+    def __init__(self, settings: Settings, senders: Mapping[str, str], allowed: frozenset[str]):
+        self._settings = settings
+        self._senders = senders
+        self._allowed = allowed
+        self._wire = Wire(connections=64)
+        self._dry_run = DryRun()
+        self._made: dict[str, Channel | None] = {}
+
+    def load(self) -> None:
+        """Import the SDKs that will be needed, before the first message waits for them."""
+        for name in CHANNELS:
+            if self._settings.delivery != "dry-run":
+                self._channel(name)
+
+    def send(self, message: Message, attempt_id: str) -> Outcome:
+        """Send a message, or keep it where delivery is dry-run. Never raises for a provider's fault."""
+        return self._way(message).send(message, attempt_id)
+
+    def is_live(self, message: Message) -> bool:
+        """Whether this message would leave the house."""
+        return self._way(message) is not self._dry_run
+
+    def _way(self, message: Message) -> Channel:
+        mode = self._settings.delivery
+        listed = message.address in self._allowed
+        if mode == "dry-run" or (mode == "allow-list" and not listed):
+            return self._dry_run
+        return self._channel(message.channel) or self._dry_run
+
+    def _channel(self, name: str) -> Channel | None:
+        if name not in self._made:
+            connect: Factory = import_module(CHANNELS[name]).connect
+            self._made[name] = connect(self._settings, self._senders.get(name, ""), self._wire)
+        return self._made[name]
+
+
+__all__ = ["CHANNELS", "Channel", "Exits", "Outcome"]

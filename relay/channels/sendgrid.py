@@ -1,0 +1,148 @@
+"""Email through SendGrid (https://www.twilio.com/docs/sendgrid/api-reference/mail-send)."""
+
+from __future__ import annotations
+
+import time
+from email.utils import parseaddr
+from typing import Any
+
+from python_http_client.client import Client
+from python_http_client.exceptions import HTTPError, handle_error
+from sendgrid import SendGridAPIClient
+from sendgrid.helpers.mail import (
+    ClickTracking,
+    CustomArg,
+    Email,
+    Mail,
+    OpenTracking,
+    SubscriptionTracking,
+    To,
+    TrackingSettings,
+)
+
+from relay.channels.outcome import Outcome
+from relay.messages import Message
+from relay.settings import Settings
+from relay.wire import Answer, NoAnswer, Wire
+
+ACCEPTED = 202
+
+
+class _Failed(Exception):  # noqa: N818 - what urllib would raise, as `handle_error` reads it
+    def __init__(self, answer: Answer):
+        self.code = answer.status
+        self.reason = ""
+        self.hdrs = answer.headers
+        self._body = answer.body
+
+    def read(self) -> bytes:
+        return self._body
+
+
+class _Response:
+    """An answer as python_http_client's Response reads it."""
+
+    def __init__(self, answer: Answer):
+        self._answer = answer
+
+    def getcode(self) -> int:
+        return self._answer.status
+
+    def read(self) -> bytes:
+        return self._answer.body
+
+    def info(self) -> Any:
+        return self._answer.headers
+
+
+class KeptConnections(Client):  # type: ignore[misc]
+    """SendGrid's own client opens a connection a mail, and follows a redirect with the API key."""
+
+    def __init__(self, wire: Wire, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.wire = wire
+
+    def _build_client(self, name: str | None = None) -> KeptConnections:
+        return KeptConnections(
+            self.wire,
+            host=self.host,
+            version=self._version,
+            request_headers=self.request_headers,
+            url_path=self._url_path + ([name] if name else []),
+        )
+
+    def _make_request(self, opener: Any, request: Any, timeout: float | None = None) -> _Response:
+        answer = self.wire.send(
+            request.get_method(), request.full_url, dict(request.header_items()), request.data
+        )
+        if answer.status >= 300:
+            raise handle_error(_Failed(answer))
+        return _Response(answer)
+
+
+class SendGrid:
+    """The email channel."""
+
+    def __init__(self, client: SendGridAPIClient, sender: str):
+        self._client = client
+        self._sender = parseaddr(sender)
+
+    def send(self, message: Message, attempt_id: str) -> Outcome:
+        """Hand over one email."""
+        name, address = self._sender
+        mail = Mail(
+            from_email=Email(address, name or None),
+            to_emails=To(message.address),
+            subject=message.subject,
+            plain_text_content=message.text,
+            html_content=message.html,
+        )
+        mail.custom_arg = CustomArg("attempt", attempt_id)
+        mail.tracking_settings = TrackingSettings(
+            click_tracking=ClickTracking(False, False),
+            open_tracking=OpenTracking(False),
+            subscription_tracking=SubscriptionTracking(False),
+        )
+        try:
+            answer = self._client.client.mail.send.post(request_body=mail.get())
+        except NoAnswer as error:
+            if not error.sent:
+                return Outcome("rejected", f"SendGrid cannot be reached ({error}).")
+            return Outcome("unknown", f"SendGrid did not answer ({error}).")
+        except HTTPError as error:
+            return judge(error.status_code, error.headers)
+        if answer.status_code != ACCEPTED:
+            return Outcome("unknown", f"SendGrid answered with {answer.status_code}.")
+        return Outcome("accepted", provider_id=answer.headers.get("X-Message-Id"))
+
+
+def judge(status: int, headers: Any) -> Outcome:
+    """What an error answer means."""
+    label = str(status)
+    if status in (401, 403):
+        return Outcome("rejected", f"SendGrid refuses our account ({label}).", label, operator=True)
+    if status == 429:
+        wait = _until_reset((headers or {}).get("X-RateLimit-Reset", ""))
+        return Outcome("rejected", f"SendGrid is busy ({label}).", label, retry_after=wait)
+    if 300 <= status < 500:
+        return Outcome(
+            "rejected", f"SendGrid refused the message ({label}).", label, permanent=True
+        )
+    return Outcome("unknown", f"SendGrid answered with {label}.", label)
+
+
+def _until_reset(value: str) -> float | None:
+    """Seconds until the moment (Unix time) when the limit ends, an hour at most."""
+    return min(3600.0, max(0.0, float(value) - time.time())) if value.isdigit() else None
+
+
+def connect(settings: Settings, sender: str, wire: Wire) -> SendGrid | None:
+    """The channel, or None where SendGrid is not configured."""
+    if not settings.sendgrid_api_key:
+        return None
+    api = SendGridAPIClient(settings.sendgrid_api_key)
+    host = settings.sendgrid_api_url or api.host
+    api.client = KeptConnections(
+        wire, host=host, request_headers=api.client.request_headers, version=3
+    )
+    return SendGrid(api, sender)

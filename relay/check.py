@@ -1,0 +1,103 @@
+"""Tries everything before it is live: every template with full and with sparse facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from relay import gsm, samples
+from relay.config import Config
+from relay.errors import Problem, RenderError
+from relay.expressions import names, recipient
+from relay.facts import Facts
+from relay.messages import Message, Templates
+from relay.rules import Rule
+
+
+def templates(config: Config, loaded: Templates) -> list[Problem]:
+    """What is wrong with the templates that the rules name; some of it only warnings."""
+    problems = [problem for rule in config.rules for problem in _rule(config, loaded, rule)]
+    return list(dict.fromkeys(problems))  # one template may serve several rules
+
+
+def senders(config: Config) -> Iterator[Problem]:
+    """What keeps messages from going out, or from going where the admin thinks."""
+    settings, delivery = config.settings, config.delivery
+    used = {channel for rule in config.rules for channel in (*rule.channels, *rule.fallback)}
+    sms_from = settings.twilio_messaging_service_sid or settings.twilio_from or delivery.sms_from
+    for channel, ready, sender, key in (
+        ("sms", settings.twilio_ready, sms_from, "sms_from"),
+        ("email", bool(settings.sendgrid_api_key), delivery.email_from, "email_from"),
+    ):
+        if settings.delivery == "dry-run" or channel not in used:
+            continue
+        if not ready:
+            message = f"{channel} goes nowhere: the provider's credentials are not set."
+            yield Problem(message, "environment", warning=True)
+        elif not sender:
+            yield config.problem(("delivery", key), f"{channel} has no sender.")
+    if settings.delivery == "allow-list" and not delivery.allow:
+        message = "RELAY_DELIVERY is allow-list and nobody is on it: nothing goes out."
+        yield replace(config.problem(("delivery", "allow"), message), warning=True)
+
+
+def example_names(
+    config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a rule's template sees of its event's example, or of `data`, with these facts."""
+    data = data or samples.webhook(rule.event)["data"]
+    seen = names(rule.event, data, samples.RECEIVED_AT, facts, config.clinic.record())
+    return {**seen, "recipient": recipient(rule.to, facts)}
+
+
+def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Message:
+    """A rule's message about the lab's example. Raises RenderError."""
+    seen = example_names(config, rule, samples.full())
+    return loaded.render(rule.template, channel, "", seen)
+
+
+def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
+    channels = (*rule.channels, *rule.fallback)
+    faults = list(loaded.faults(rule.template, channels, rule.event))
+    for fault in faults:
+        yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
+    if faults:
+        return
+    for channel in channels:
+        yield from _renders(config, loaded, rule, channel)
+    if "sms" in channels:
+        yield from _sms(config, loaded, rule)
+
+
+def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
+    where = str(loaded.folder)
+    try:
+        example(config, loaded, rule, channel)
+    except RenderError as error:
+        yield Problem(str(error), where, remedy="It fails with every field filled in.")
+        return
+    try:
+        seen = example_names(config, rule, samples.sparse(rule.event))
+        loaded.render(rule.template, channel, "", seen)
+    except RenderError as error:
+        remedy = "The lab may leave it empty: write {{ name or 'something else' }}."
+        yield Problem(str(error), where, remedy=remedy, warning=True)
+
+
+def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
+    """What would make an SMS dearer than the admin may think."""
+    try:
+        seen = example_names(config, rule, samples.full(samples.LONG_NAME))
+        size = gsm.size(loaded.render(rule.template, "sms", "", seen).text)
+    except RenderError:
+        return  # told already
+    where = str(loaded.folder / rule.template / "sms.txt")
+    if size.culprits:
+        shown = " ".join(f'"{c}" (U+{ord(c):04X})' for c in size.culprits)
+        message = f"{shown} is not in the SMS alphabet: only 70 characters fit a segment."
+        yield Problem(message, where, remedy="Write a plain one.", warning=True)
+    if size.segments > config.delivery.max_sms_segments:
+        message = f"it takes {size.segments} segments with a long name."
+        remedy = f"max_sms_segments is {config.delivery.max_sms_segments}: shorten it."
+        yield Problem(message, where, remedy=remedy, warning=True)

@@ -1,0 +1,26 @@
+"""`flask relay …`: what admins and the team do from a terminal. Heavy imports wait until they are used."""
+
+from __future__ import annotations
+
+import click
+from flask.cli import AppGroup
+
+from relay.cli import config_commands, ledger_commands, play
+
+relay_group = AppGroup(
+    "relay",
+    help="Check, try out and operate Relay. Secrets come from the environment, rules from config.toml.",
+)
+COMMANDS: tuple[click.Command, ...] = (
+    config_commands.check,
+    config_commands.preview,
+    config_commands.send_test,
+    ledger_commands.list_,
+    ledger_commands.replay,
+    ledger_commands.sweep,
+    ledger_commands.purge,
+    ledger_commands.upgrade,
+    play.simulate,
+)
+for command in COMMANDS:
+    relay_group.add_command(command)

@@ -1,0 +1,168 @@
+"""Commands about config.toml and the templates."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relay.cli import opened
+from relay.errors import ConfigError, Problem, Refused, RenderError
+
+if TYPE_CHECKING:
+    from relay.config import Config
+    from relay.messages import Message
+    from relay.rules import Rule
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Another file than config.toml.")
+@click.option("--offline", is_flag=True, help="Leave connections out.")
+def check(config: Path | None, offline: bool) -> None:
+    """Check config, templates, environment and connections.
+
+    Prints every problem with its line. Exits with 1 if any of them is an error.
+    """
+    from relay import check as checks
+    from relay import connections
+    from relay.config import load
+    from relay.messages import Templates
+
+    found = opened.settings(config, to_serve=True)
+    problems: list[Problem] = []
+    try:
+        loaded = load(found)
+        problems += checks.templates(loaded, Templates(found.templates))
+        problems += checks.senders(loaded)
+    except ConfigError as error:
+        problems += error.problems
+    if not offline:
+        problems += connections.check(found)
+    for problem in problems:
+        opened.show(problem)
+    errors = sum(not problem.warning for problem in problems)
+    if errors:
+        raise SystemExit(1)
+    rules = sum(rule.enabled for rule in loaded.rules)
+    click.secho(f"{found.config} is right: {rules} rules are on.", fg="green")
+
+
+@click.command()
+@click.argument("rule")
+@click.option(
+    "--event", type=_file, help="A webhook's JSON body in a file, to be used as the event."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+def preview(rule: str, event: Path | None, as_json: bool) -> None:
+    """Show a RULE's SMS and email as they would be sent, with the lab's example data."""
+    config = opened.load(opened.settings())
+    found = _rule(config, rule)
+    for channel in (*found.channels, *found.fallback):
+        message = _example(config, found, channel, event)
+        if as_json:
+            click.echo(json.dumps({"channel": channel, **message.content, **_size(message)}))
+        else:
+            _print(message)
+
+
+@click.command("send-test")
+@click.argument("rule")
+@click.option("--to", required=True, help="A UK mobile number or an email address.")
+def send_test(rule: str, to: str) -> None:
+    """Send one real message of a RULE, with example data and marked as a test."""
+    from relay import addresses
+    from relay.channels import Exits
+    from relay.ledger import upkeep
+
+    found = opened.settings()
+    config = opened.load(found)
+    chosen = _rule(config, rule)
+    channel = "email" if "@" in to else "sms"
+    judged = addresses.JUDGES[channel](to)
+    if judged.reason:
+        opened.stop(Problem(judged.reason, key="--to"))
+    if channel not in (*chosen.channels, *chosen.fallback):
+        opened.stop(Problem(f"the rule does not send {channel}.", key=rule))
+    message = _example(config, chosen, channel, None, judged.address, "[TEST] ")
+    exits = Exits(found, config.delivery.senders, config.delivery.allow)
+    with opened.ledger(found) as db:
+        upkeep.write_audit(db, "cli", "send-test", rule, channel)
+    outcome = exits.send(message, uuid.uuid4().hex)
+    if outcome.result != "accepted":
+        opened.stop(Problem(outcome.reason, where=channel))
+    if not exits.is_live(message):
+        click.secho(
+            f"Not sent: RELAY_DELIVERY is {found.delivery}. It would have been:", fg="yellow"
+        )
+        _print(message)
+        return
+    click.secho(f"Sent. The provider calls it {outcome.provider_id}.", fg="green")
+
+
+def _rule(config: Config, name: str) -> Rule:
+    from relay.expressions import did_you_mean
+
+    rule = config.rule(name)
+    if rule is None:
+        known = [rule.name for rule in config.rules]
+        opened.stop(Problem("there is no such rule.", key=name, remedy=did_you_mean(name, known)))
+    return rule
+
+
+def _example(
+    config: Config, rule: Rule, channel: str, event: Path | None, address: str = "", mark: str = ""
+) -> Message:
+    from relay import check as checks
+    from relay import events, samples
+    from relay.messages import Templates
+
+    data: Any = None
+    try:
+        if event:
+            incoming = events.parse(event.read_bytes())
+            if incoming.name != rule.event:
+                opened.stop(
+                    Problem(f"it is {incoming.name}, the rule is for {rule.event}.", str(event))
+                )
+            data = incoming.data
+        names = checks.example_names(config, rule, samples.full(), data)
+        templates = Templates(config.settings.templates)
+        return templates.render(rule.template, channel, address, names, mark)
+    except Refused as error:
+        opened.stop(Problem(f"{error} {error.fields or ''}".strip(), str(event)))
+    except RenderError as error:
+        opened.stop(Problem(str(error)))
+
+
+def _size(message: Message) -> dict[str, Any]:
+    from relay import gsm
+
+    if message.channel != "sms":
+        return {}
+    size = gsm.size(message.text)
+    return {
+        "segments": size.segments,
+        "alphabet": size.alphabet,
+        "units": size.units,
+        "price_class": f"UK mobile, {size.segments} segment{'s' * (size.segments != 1)}",
+    }
+
+
+def _print(message: Message) -> None:
+    click.secho(message.channel.upper(), bold=True)
+    if message.address:
+        click.echo(f"to: {message.address}")
+    if message.subject:
+        click.echo(f"subject: {message.subject}")
+    click.echo(f"\n{message.text}\n")
+    if size := _size(message):
+        click.secho(
+            f"{size['price_class']} ({size['alphabet']}, {size['units']} characters)\n", dim=True
+        )
+    if message.html:
+        click.secho(f"and the same as HTML, {len(message.html.encode()) / 1024:.1f} KB\n", dim=True)

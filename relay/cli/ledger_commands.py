@@ -1,0 +1,203 @@
+"""Commands about what is in the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relay.cli import opened
+from relay.errors import Problem, Refused
+
+if TYPE_CHECKING:
+    from relay.ledger.database import Database
+    from relay.settings import Settings
+
+
+class Since(click.ParamType):
+    """A duration back from now ("2h", "30d"), or a date."""
+
+    name = "duration or date"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        """The moment that is meant."""
+        from relay.calendar import duration
+
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.now(UTC) - duration(value)
+        except ValueError:
+            pass
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except ValueError:
+            self.fail(f'"{value}": write a duration as in 2h or 30d, or a date as in 2026-11-24.')
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--status", help="Only these, as in sent or permanent-failure.")
+@click.option("--event", help="Only about this event, as in order.shipped.")
+@click.option("--since", type=Since(), help="Only newer ones: 2h, 30d or a date.")
+def list_(as_json: bool, status: str | None, event: str | None, since: datetime | None) -> None:
+    """List notifications, a line each, oldest first. No names, no addresses."""
+    from relay.expressions import did_you_mean
+    from relay.ledger.reading import Filter, notifications_where
+    from relay.ledger.schema import STATUSES
+
+    if status and status not in STATUSES:
+        remedy = did_you_mean(status, STATUSES)
+        opened.stop(Problem("there is no such status.", key=status, remedy=remedy))
+    found = opened.settings()
+    with opened.ledger(found) as db:
+        for row in notifications_where(db, Filter(status, event, since)):
+            click.echo(json.dumps(_plain(row)) if as_json else _line(row))
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    good = row["status"] in ("sent", "delivered", "created", "scheduled", "sending")
+    status = click.style(f"{row['status']:<18}", fg="green" if good else "red")
+    when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    told = f"{row['event']:<36} {row['rule']:<24} {row['to']:<10} {row['channel']:<6}"
+    return f"{when}  {row['id']}  {status} {told} {row['reason']}".rstrip()
+
+
+@click.command()
+@click.argument("ids", nargs=-1)
+@click.option("--unrouted", is_flag=True, help="Events whose name was not known when they came.")
+@click.option("--quarantined", is_flag=True, help="Bodies that were refused when they came.")
+@click.option("--failed", is_flag=True, help="Messages that failed, and events that are held.")
+def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) -> None:
+    """Process events or messages again. What was sent is never sent again.
+
+    IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
+    """
+    from relay.ledger import intake, processing, upkeep
+    from relay.ledger.schema import HELD, UNROUTED
+
+    if not (ids or unrouted or quarantined or failed):
+        raise click.UsageError("Name ids, or one of --unrouted, --quarantined, --failed.")
+    found = opened.settings()
+    with opened.ledger(found) as db:
+        wanted = list(ids)
+        wanted += processing.ids_to_replay(db, UNROUTED) if unrouted else []
+        wanted += [str(row["id"]) for row in intake.quarantined(db)] if quarantined else []
+        if failed:
+            wanted += processing.ids_to_replay(db, HELD) + processing.failed_ids(db)
+        done = _replay_all(db, found, wanted)
+        upkeep.write_audit(db, "cli", "replay", "", f"{done} of {len(wanted)}")
+    _wake(found)
+    click.secho(
+        f"{done} of {len(wanted)} will be processed again.", fg="green" if done else "yellow"
+    )
+    if ids and done < len(wanted):
+        raise SystemExit(1)
+
+
+def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
+    from relay.ledger import processing
+
+    kinds: dict[str, Callable[[str], str]] = {
+        "evt": lambda id_: (
+            "" if processing.replay_event(db, id_) else "it is not known, or waiting."
+        ),
+        "msg": lambda id_: (
+            ""
+            if processing.replay_notification(db, id_)
+            else "it did not fail, or may have gone out."
+        ),
+        "qrt": lambda id_: _release(db, found, id_),
+    }
+    done = 0
+    with click.progressbar(wanted, label="Replaying", hidden=len(wanted) < 20) as bar:
+        for id_ in bar:
+            again = kinds.get(id_.partition("_")[0])
+            why = again(id_) if again else "ids begin with evt_, msg_ or qrt_."
+            done += not why
+            if why:
+                opened.show(Problem(why, key=id_, warning=True))
+    return done
+
+
+def _release(db: Database, found: Settings, quarantine_id: str) -> str:
+    from relay import events
+    from relay.config import load
+    from relay.ledger import intake
+
+    row = next((row for row in intake.quarantined(db) if row["id"] == quarantine_id), None)
+    if row is None:
+        return "it is not in quarantine."
+    try:
+        incoming = events.parse(bytes(row["body"]))
+    except Refused as refused:
+        return f"it is still refused: {refused} {refused.fields or ''}".rstrip()
+    intake.release(db, quarantine_id, incoming, load(found).delivery.dedupe_window)
+    return ""
+
+
+def _wake(found: Settings) -> None:
+    """Wake a worker now; it would look by itself within seconds."""
+    if not found.redis_url:
+        return
+    from redis.exceptions import RedisError
+
+    from relay import queue
+
+    try:
+        queue.wake(queue.connect(found, timeout=1))
+    except (RedisError, OSError):
+        opened.show(Problem("workers will look by themselves.", "redis", warning=True))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+def sweep(as_json: bool) -> None:
+    """Do the clock's work once: due rows, lapsed claims, retention.
+
+    This process sends what is due; no worker is needed for it.
+    """
+    from relay.worker import Pump, make_jobs
+
+    found = opened.settings()
+    config = opened.load(found)
+    with opened.ledger(found):
+        jobs = make_jobs(config)
+        counts = {**jobs.sweep(), "done": Pump(jobs).drain()}
+    click.echo(json.dumps(counts) if as_json else _told(counts))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the count as JSON.")
+def purge(as_json: bool) -> None:
+    """Blank contact details and words that are older than `retention` in config.toml."""
+    from relay.ledger import upkeep
+
+    found = opened.settings()
+    config = opened.load(found)
+    with opened.ledger(found) as db:
+        counts = {"purged": upkeep.purge(db, config.delivery.retention)}
+        upkeep.write_audit(db, "cli", "purge", "", str(counts["purged"]))
+    click.echo(json.dumps(counts) if as_json else _told(counts))
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+@click.command()
+def upgrade() -> None:
+    """Bring the ledger's tables to this version. Safe to run at every release."""
+    from relay.ledger import migrate
+    from relay.ledger.schema import REVISION
+
+    with opened.ledger(opened.settings()) as db:
+        migrate.upgrade(db)
+    click.secho(f"The ledger is at revision {REVISION}.", fg="green")

@@ -1,0 +1,71 @@
+"""What a command opens: settings, config, ledger. What is wrong is told in full, with exit code 1."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from relay.errors import ConfigError, LedgerUnavailable, Problem
+
+if TYPE_CHECKING:
+    from relay.config import Config
+    from relay.ledger.database import Database
+    from relay.settings import Settings
+
+
+def settings(config: Path | None = None, *, to_serve: bool = False) -> Settings:
+    """The environment's settings, with another config.toml where one is named."""
+    from relay import logs
+    from relay.settings import from_environment
+
+    logs.set_up("ERROR")
+    try:
+        found = from_environment(os.environ, to_serve=to_serve)
+    except ConfigError as error:
+        stop(*error.problems)
+    return replace(found, config=config) if config else found
+
+
+def load(found: Settings) -> Config:
+    """The config, its templates tried."""
+    from relay import startup
+
+    try:
+        return startup.load(found)
+    except ConfigError as error:
+        stop(*error.problems)
+
+
+@contextmanager
+def ledger(found: Settings) -> Iterator[Database]:
+    """The ledger; when it is out of reach the command ends and says so."""
+    from relay.ledger.database import Database
+
+    db = Database(found.database_url, patience=10)
+    try:
+        yield db
+    except LedgerUnavailable as error:
+        remedy = "Is DATABASE_URL right? Has `flask relay upgrade` been run?"
+        stop(Problem(f"{error}.", where="ledger", remedy=remedy))
+    finally:
+        db.close()
+
+
+def show(problem: Problem) -> None:
+    """A problem, in colour on a terminal."""
+    word, colour = ("warning", "yellow") if problem.warning else ("error", "red")
+    click.echo(f"{click.style(word, fg=colour, bold=True)}: {problem}", err=True)
+
+
+def stop(*problems: Problem) -> NoReturn:
+    """Say what is wrong and end with 1."""
+    for problem in problems:
+        show(problem)
+    sys.exit(1)

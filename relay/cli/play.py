@@ -1,0 +1,58 @@
+"""`flask relay simulate`: plays the lab."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from relay.cli import opened
+from relay.errors import Problem
+
+
+@click.command()
+@click.argument("events", nargs=-1)
+@click.option("--url", help="Where to post.  [default: this machine's web process, PORT or 8000]")
+@click.option("--new-kit", is_flag=True, help="New ids, so that nothing is a duplicate.")
+@click.option("--times", default=1, show_default=True, help="How often each event is posted.")
+@click.option("--shuffle", is_flag=True, help="In any order.")
+@click.option("--seed", type=int, help="The same order again.")
+@click.option(
+    "--speed",
+    default=3600.0,
+    show_default=True,
+    help="How much faster than the lab's own retry schedule: 3600 makes its hour a second.",
+)
+def simulate(
+    events: Sequence[str],
+    url: str | None,
+    new_kit: bool,
+    times: int,
+    shuffle: bool,
+    seed: int | None,
+    speed: float,
+) -> None:
+    """Play the lab: post its example EVENTS (all seven, if none is named).
+
+    A post that is not answered 200 is tried again as the lab would, only faster.
+    """
+    from relay import player, samples
+    from relay.events import EVENTS
+    from relay.expressions import did_you_mean
+
+    for event in events:
+        if event not in EVENTS:
+            remedy = did_you_mean(event, EVENTS)
+            opened.stop(Problem("the lab sends no such event.", key=event, remedy=remedy))
+    bodies = [body for body in samples.webhooks() if not events or body["event"] in events]
+    script = player.script(bodies, times=times, shuffle=shuffle, seed=seed, new_kit=new_kit)
+    where = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/lab"
+    secret = os.environ.get("WEBHOOK_SECRET", "").split(",")[0].strip()
+    lost = 0
+    for post in player.play(script, where, secret, speed=speed):
+        mark = click.style("200", fg="green") if post.taken else click.style(post.status, fg="red")
+        click.echo(f"{mark}  {post.event:<38} {post.answer}")
+        lost += post.given_up
+    if lost:
+        opened.stop(Problem(f"{lost} events were not taken, and the lab has given up on them."))

@@ -1,0 +1,237 @@
+"""config.toml and the environment → one frozen Config. Errors name file, line, key and remedy."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from relay import toml_lines
+from relay.calendar import Window, duration
+from relay.errors import ConfigError, Problem
+from relay.expressions import did_you_mean
+from relay.fields import Parsed, any_address, email_sender, judged, sms_sender, zone
+from relay.facts import PERSONS, Record, record
+from relay.rules import Policy, Rule, RuleSchema, Staff
+from relay.settings import Settings
+
+_TABLES = ("clinic", "delivery", "staff", "rules")
+
+
+_word = validate.Length(min=1, error="write something here.")
+
+
+class ClinicSchema(Schema):
+    """[clinic]: what templates may say about the clinic."""
+
+    name = fields.String(required=True, validate=_word)
+    phone = fields.String(required=True, validate=_word)
+    portal = fields.URL(schemes={"https"}, error_messages={"invalid": "write an https:// address."})
+    timezone = Parsed(zone, load_default=lambda: ZoneInfo("Europe/London"))
+    extra = fields.Dict(keys=fields.String(), load_default=dict)
+
+
+class DeliverySchema(Schema):
+    """[delivery]: how messages go out, and for how long they are kept."""
+
+    sms_from = Parsed(sms_sender)
+    email_from = Parsed(email_sender)
+    send_window = Parsed(Window.parse, load_default=lambda: Window.parse("08:00-20:00"))
+    max_sms_segments = fields.Integer(strict=True, validate=validate.Range(1, 10), load_default=2)
+    daily_sms_limit = fields.Integer(strict=True, validate=validate.Range(1), load_default=2000)
+    retention = Parsed(duration, load_default=lambda: timedelta(days=90))
+    dedupe_window = Parsed(duration, load_default=lambda: timedelta(days=30))
+    allow = fields.List(Parsed(any_address), load_default=list)
+
+
+class StaffSchema(Schema):
+    """A [staff.…] table."""
+
+    email = fields.List(judged("email"), load_default=list)
+    sms = fields.List(judged("sms"), load_default=list)
+
+
+@dataclass(frozen=True)
+class Clinic:
+    """What templates may say about the clinic."""
+
+    name: str
+    phone: str
+    timezone: ZoneInfo
+    extra: Mapping[str, Any]
+    portal: str | None = None
+
+    def record(self) -> Record:
+        """The clinic as templates see it."""
+        return record("clinic", vars(self))
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How messages go out, and for how long they are kept."""
+
+    send_window: Window
+    max_sms_segments: int
+    daily_sms_limit: int
+    retention: timedelta
+    dedupe_window: timedelta
+    allow: frozenset[str]
+    sms_from: str = ""
+    email_from: str = ""
+
+    @property
+    def senders(self) -> dict[str, str]:
+        """Each channel's sender."""
+        return {"sms": self.sms_from, "email": self.email_from}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that an admin and the environment decide."""
+
+    settings: Settings
+    clinic: Clinic
+    delivery: Delivery
+    staff: Mapping[str, Staff]
+    rules: tuple[Rule, ...]
+    lines: Mapping[toml_lines.Path, int]
+
+    @property
+    def policy(self) -> Policy:
+        """What every rule goes by."""
+        return Policy(self.clinic.timezone, self.delivery.send_window, self.staff)
+
+    def rule(self, name: str) -> Rule | None:
+        """The rule of that name, if config.toml still has it."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+    def problem(self, path: toml_lines.Path, message: str, remedy: str = "") -> Problem:
+        """Something wrong at a table or key of config.toml."""
+        return _problem(self.settings.config, self.lines, path, message, remedy)
+
+
+def load(settings: Settings) -> Config:
+    """The configuration. Raises ConfigError with every problem of the file."""
+    text = _read(settings.config)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([_syntax(settings.config, error)]) from error
+    return _Loader(settings.config, toml_lines.index(text)).config(document, settings)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem("it is not UTF-8 text.", where=str(path))]) from error
+    except OSError as error:
+        remedy = "RELAY_CONFIG names another place."
+        raise ConfigError([Problem("cannot be read.", str(path), remedy=remedy)]) from error
+
+
+def _syntax(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
+    found = re.search(r"\(at line (\d+)", str(error))
+    message = re.sub(r" ?\(at .*\)", "", str(error))
+    remedy = 'Texts need quotes ("like this"), lists need brackets, and a name stands only once.'
+    line = int(found[1]) if found else None
+    return Problem(f"this is not TOML: {message}.", str(path), line, remedy=remedy)
+
+
+def _problem(
+    path: Path, lines: Mapping[toml_lines.Path, int], at: toml_lines.Path, message: str, remedy: str
+) -> Problem:
+    return Problem(message, str(path), toml_lines.nearest(lines, at), ".".join(at), remedy)
+
+
+class _Loader:
+    """Loads every table before it gives up, so that an admin sees all problems at once."""
+
+    def __init__(self, path: Path, lines: Mapping[toml_lines.Path, int]):
+        self.path = path
+        self.lines = lines
+        self.problems: list[Problem] = []
+
+    def config(self, document: dict[str, Any], settings: Settings) -> Config:
+        """The config. Raises ConfigError with all that is wrong."""
+        for name in set(document) - set(_TABLES):
+            self._add((name,), "there is no such table.", did_you_mean(name, _TABLES))
+        clinic = self._table(ClinicSchema(), document.get("clinic", {}), ("clinic",))
+        delivery = self._table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
+        staff = dict(self._tables(StaffSchema(), document, "staff"))
+        rules = dict(self._tables(RuleSchema(), document, "rules"))
+        for name, rule in rules.items():
+            self._check_rule(name, rule, staff)
+        if self.problems:
+            raise ConfigError(sorted(self.problems, key=lambda problem: problem.line or 0))
+        return Config(
+            settings=settings,
+            clinic=Clinic(**clinic),
+            delivery=Delivery(**{**delivery, "allow": frozenset(delivery["allow"])}),
+            staff={n: Staff(**{k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
+            rules=tuple(Rule(name=name, **rule) for name, rule in rules.items()),
+            lines=self.lines,
+        )
+
+    def _add(self, at: toml_lines.Path, message: str, remedy: str = "") -> None:
+        self.problems.append(_problem(self.path, self.lines, at, message, remedy))
+
+    def _table(self, schema: Schema, value: Any, at: toml_lines.Path) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self._add(at, "it must be a table.", f"Write [{'.'.join(at)}].")
+            return {}
+        try:
+            return dict(schema.load(value))
+        except ValidationError as error:
+            for path, message in _flat(error.normalized_messages()):
+                self._explain(schema, at, path, message)
+            return {}
+
+    def _tables(
+        self, schema: Schema, document: dict[str, Any], name: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        group = document.get(name, {})
+        if not isinstance(group, dict):
+            self._add((name,), "it must be made of tables.", f"Write [{name}.a-name].")
+            return
+        for key, value in group.items():
+            yield key, self._table(schema, value, (name, key))
+
+    def _explain(
+        self, schema: Schema, at: toml_lines.Path, path: toml_lines.Path, message: str
+    ) -> None:
+        keys = tuple(part for part in path if not part.isdigit() and part != "_schema")
+        if message == "Unknown field.":
+            self._add(at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields))
+        elif message == "Missing data for required field.":
+            self._add(at + keys, "it is missing.", f"Add it to [{'.'.join(at)}].")
+        else:
+            self._add(at + keys, message)
+
+    def _check_rule(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
+        to = rule.get("to")
+        if to is None or to in PERSONS:
+            return
+        at = ("rules", name, "to")
+        if to not in staff:
+            self._add(at, f'there is no "{to}".', did_you_mean(to, (*PERSONS, *staff)))
+            return
+        for channel in (*rule["channels"], *rule.get("fallback", ())):
+            if not staff[to].get(channel):
+                self._add(at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}].")
+
+
+def _flat(messages: Any, path: toml_lines.Path = ()) -> Iterable[tuple[toml_lines.Path, str]]:
+    if isinstance(messages, dict):
+        for key, inner in messages.items():
+            yield from _flat(inner, (*path, str(key)))
+    else:
+        for message in messages:
+            yield path, str(message)

@@ -1,0 +1,68 @@
+"""Whether what the environment names can be reached, and is set up as Relay needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay import queue
+from relay.errors import LabError, LedgerUnavailable, Problem
+from relay.events import EVENTS
+from relay.lab import Lab
+from relay.ledger import upkeep
+from relay.ledger.database import Database
+from relay.settings import Settings
+from relay.wire import Wire
+
+
+def check(settings: Settings) -> list[Problem]:
+    """What is wrong with the connections."""
+    return [*_ledger(settings), *_redis(settings), *_lab(settings)]
+
+
+def _ledger(settings: Settings) -> Iterator[Problem]:
+    db = Database(settings.database_url)
+    try:
+        if not upkeep.is_migrated(db):
+            message = "the tables are not those of this version."
+            yield Problem(message, "ledger", remedy="Run `flask relay upgrade`.", warning=True)
+    except LedgerUnavailable as error:
+        yield Problem(f"{error}.", "ledger", key="DATABASE_URL")
+    finally:
+        db.close()
+
+
+def _redis(settings: Settings) -> Iterator[Problem]:
+    if not settings.redis_url:
+        return
+    from redis.exceptions import RedisError
+
+    try:
+        connection = queue.connect(settings, timeout=2)
+        policy = connection.info("memory").get("maxmemory_policy", "noeviction")
+    except (RedisError, OSError, ValueError) as error:
+        kind = type(error).__name__
+        yield Problem(f"Redis cannot be reached ({kind}).", "environment", key="REDIS_URL")
+        return
+    if policy != "noeviction":
+        message = f"maxmemory-policy is {policy}: Redis may throw wake-ups away."
+        yield Problem(message, "redis", remedy='Set it to "noeviction".', warning=True)
+
+
+def _lab(settings: Settings) -> Iterator[Problem]:
+    if not settings.lab_api_token:
+        yield Problem(
+            "is not set.",
+            "environment",
+            key="LAB_API_TOKEN",
+            remedy="The lab refuses calls without it.",
+            warning=True,
+        )
+        return
+    lab = Lab(Wire(deadline=5), settings.lab_api_url, settings.lab_api_token)
+    kind = EVENTS["order.shipped"]
+    try:
+        lab.gather(kind, {kind.id_field: "relay-check"}, frozenset(), None)
+    except LabError as error:
+        if not error.missing:  # an id that nobody has: 404 is the right answer
+            refused = "token" in str(error)
+            yield Problem(str(error), "lab", key="LAB_API_TOKEN", warning=not refused)

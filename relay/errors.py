@@ -1,0 +1,74 @@
+"""The few exceptions of Relay. `permanent` says whether trying again can help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class RelayError(Exception):
+    """Any failure that Relay names itself."""
+
+    permanent = False
+
+
+class Refused(RelayError):
+    """A webhook body that cannot be taken. `status` is the HTTP answer, `fields` the bad paths."""
+
+    permanent = True
+
+    def __init__(self, status: int, error: str, fields: Mapping[str, list[str]] | None = None):
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.fields = dict(fields or {})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with config, templates, environment or connections, for a person to read."""
+
+    message: str
+    where: str = ""
+    line: int | None = None
+    key: str = ""
+    remedy: str = ""
+    warning: bool = False
+
+    def __str__(self) -> str:
+        place = f"{self.where}:{self.line}" if self.line else self.where
+        text = ": ".join(part for part in (place, self.key, self.message) if part)
+        return f"{text} {self.remedy}".rstrip()
+
+
+class ConfigError(RelayError):
+    """Settings that Relay must not start with. `problems` has every one of them."""
+
+    permanent = True
+
+    def __init__(self, problems: Sequence[Problem]):
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class LedgerUnavailable(RelayError):
+    """The database is down, locked, read-only, full or not migrated."""
+
+
+class LabError(RelayError):
+    """The lab's API did not give what was asked. `retry_after` is in seconds, when it named one."""
+
+    def __init__(self, reason: str, *, missing: bool = False, retry_after: float | None = None):
+        super().__init__(reason)
+        self.missing = missing
+        self.retry_after = retry_after
+
+
+class NotReady(LabError):
+    """Results that the lab still answers 204 for."""
+
+
+class RenderError(RelayError):
+    """A template that could not be rendered. Its message names no person."""
+
+    permanent = True

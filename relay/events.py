@@ -1,0 +1,191 @@
+"""The lab's events: one row each in EVENTS. To add an event, add its row (and its templates)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
+
+from relay import strict_json
+from relay.errors import Refused
+
+LONGEST_ID = 200
+LONGEST_NAME = 100
+STAGES = ("shipped", "delivered", "registered", "received", "results")
+
+
+class OpaqueId(fields.String):
+    """An id of the lab's: UUID, TRF code, foreign id. It must fit one segment of a path."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = str(super()._deserialize(value, attr, data, **kwargs))
+        if not text.strip():
+            raise ValidationError("It is blank.")
+        if len(text) > LONGEST_ID:
+            raise ValidationError(f"It is longer than {LONGEST_ID} characters.")
+        if not text.isprintable() or set(text) & set("/\\?#") or text.strip() in (".", ".."):
+            raise ValidationError("It has characters that no id of the lab has.")
+        return text.strip()
+
+
+class _Data(Schema):
+    """What every event's `data` may have. Keys that are not documented are kept as they are."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    url = fields.String(allow_none=True)
+
+
+class OrderData(_Data):
+    """`data` of the order events."""
+
+    order_id = OpaqueId(required=True)
+
+
+class RegistrationData(_Data):
+    """`data` of the registration events."""
+
+    testregistration_id = OpaqueId(required=True)
+
+
+class ReceivedData(RegistrationData):
+    """`data` of test_registration.sample_received."""
+
+    sample_received_at = fields.AwareDateTime(required=True, format="iso")
+
+
+class RetestData(RegistrationData):
+    """`data` of test_registration.retest."""
+
+    retest_testregistration_id = OpaqueId(required=True)
+
+    @validates_schema(skip_on_field_errors=True)
+    def _differ(self, data: dict[str, Any], **_: Any) -> None:
+        if data["testregistration_id"] == data["retest_testregistration_id"]:
+            raise ValidationError(
+                "It is the id of the registration itself.", "retest_testregistration_id"
+            )
+
+
+class LabIdData(RegistrationData):
+    """`data` of test_registration.lml_lab_id_created."""
+
+    lab_id = OpaqueId(required=True)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An event the lab may send: its schema, whose event it is, and where it stands in a journey."""
+
+    name: str
+    schema: _Data
+    resource: str  # what `id_field` names: "order" or "registration"
+    id_field: str
+    identity: tuple[str, ...]  # the fields of `data` that make two posts the same event
+    stage: str | None = None
+    urgency: int = 0  # higher is sent first when there is a backlog
+
+    @property
+    def data_fields(self) -> tuple[str, ...]:
+        """The documented keys of `data`."""
+        return tuple(self.schema.fields)
+
+
+_order = partial(
+    Kind, schema=OrderData(), resource="order", id_field="order_id", identity=("order_id",)
+)
+_registration = partial(
+    Kind,
+    schema=RegistrationData(),
+    resource="registration",
+    id_field="testregistration_id",
+    identity=("testregistration_id",),
+)
+EVENTS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        _order("order.shipped", stage="shipped"),
+        _order("order.delivered", stage="delivered"),
+        _registration("test_registration.complete", stage="registered"),
+        _registration("test_registration.sample_received", schema=ReceivedData(), stage="received"),
+        _registration(
+            "test_registration.retest",
+            schema=RetestData(),
+            identity=("testregistration_id", "retest_testregistration_id"),
+            urgency=1,
+        ),
+        _registration(
+            "test_registration.lml_lab_id_created",
+            schema=LabIdData(),
+            identity=("testregistration_id", "lab_id"),
+        ),
+        _registration("lab_results.complete", stage="results", urgency=2),
+    )
+}
+RETEST = "test_registration.retest"
+RESULTS = "lab_results.complete"
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A webhook that can be taken. `kind` is None when the lab sent an event we do not know."""
+
+    name: str
+    data: Mapping[str, Any]
+    identity: str  # hex digest, the same for every post of the same event
+    kind: Kind | None
+
+    @property
+    def lab_id(self) -> str:
+        """The id the event is about, as the lab wrote it."""
+        return str(self.data[self.kind.id_field]) if self.kind else ""
+
+
+def parse(raw: bytes) -> Incoming:
+    """The event in a webhook's body. Raises Refused: 400 for its form, 422 for a known event's data."""
+    body = strict_json.loads(raw)
+    if not isinstance(body, dict):
+        raise Refused(400, "The body is not a JSON object.")
+    problems: dict[str, list[str]] = {}
+    name, data = body.get("event"), body.get("data")
+    if not (isinstance(name, str) and name.strip() and name.isprintable()) or (
+        len(name) > LONGEST_NAME
+    ):
+        problems["event"] = [f"It must be a text of 1 to {LONGEST_NAME} characters."]
+    if not isinstance(data, dict):
+        problems["data"] = ["It must be an object."]
+    if not isinstance(name, str) or not isinstance(data, dict) or problems:
+        raise Refused(400, "The body is not an event.", problems)
+    kind = EVENTS.get(name)
+    if kind:
+        data = _validated(kind, data)
+    return Incoming(name, data, _identity(name, kind, data), kind)
+
+
+def _validated(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
+    try:
+        loaded = kind.schema.load(data)
+    except ValidationError as error:
+        fields_ = dict(_paths("data", error.normalized_messages()))
+        raise Refused(422, f"The data of {kind.name} cannot be taken.", fields_) from error
+    # Kept as the lab wrote it, ids trimmed: the ledger stores JSON, and dates stay texts in it.
+    return {key: value if isinstance(value, str) else data[key] for key, value in loaded.items()}
+
+
+def _paths(path: str, messages: Any) -> list[tuple[str, list[str]]]:
+    """Nested marshmallow messages as (dotted path, messages)."""
+    if isinstance(messages, dict):
+        return [row for key, inner in messages.items() for row in _paths(f"{path}.{key}", inner)]
+    return [(path, [str(message) for message in messages])]
+
+
+def _identity(name: str, kind: Kind | None, data: Mapping[str, Any]) -> str:
+    keys = kind.identity if kind else sorted(set(data) - {"url"})
+    told = json.dumps([name, *([key, data[key]] for key in keys)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()

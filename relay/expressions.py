@@ -1,0 +1,152 @@
+"""The one Jinja environment for templates and conditions, and the check of every name they use.
+
+A name that no lab resource has is found when the text is loaded, not when a patient waits for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from jinja2 import BaseLoader, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from relay.errors import RenderError
+from relay.events import EVENTS
+from relay.facts import PERSONS, RECIPIENT_FIELDS, RESOURCES, SHAPES, Facts, Null, Record
+
+
+def environment(loader: BaseLoader | None = None) -> ImmutableSandboxedEnvironment:
+    """A sandboxed, strict environment. HTML is escaped in files that end in .html."""
+    made = ImmutableSandboxedEnvironment(
+        loader=loader,
+        undefined=StrictUndefined,
+        autoescape=lambda name: bool(name and name.endswith(".html")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
+    made.tests["none"] = lambda value: value is None or isinstance(value, Null)
+    return made
+
+
+def vocabulary(event: str) -> dict[str, frozenset[str]]:
+    """The names that a rule for `event` can use: root → its fields."""
+    names = {name: frozenset(SHAPES[name]) for name in RESOURCES}
+    names["clinic"] = frozenset(SHAPES["clinic"])
+    names["recipient"] = frozenset(RECIPIENT_FIELDS)
+    names["event"] = frozenset({"name", "received_at", *EVENTS[event].data_fields})
+    return names
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A remedy for a word that is not known: the nearest one, or all there are."""
+    options = sorted(known)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return f'Did you mean "{near[0]}"?' if near else f"Known here: {', '.join(options)}."
+
+
+def free_names(tree: nodes.Template) -> frozenset[str]:
+    """The names that a template takes from outside: not its macros, imports and own variables."""
+    bound = {macro.name for macro in tree.find_all(nodes.Macro)}
+    bound |= {found.target for found in tree.find_all(nodes.Import)}
+    for found in tree.find_all(nodes.FromImport):
+        bound |= {name if isinstance(name, str) else name[1] for name in found.names}
+    # Set at the top level, a name is seen in blocks too, which `meta` does not follow.
+    bound |= {
+        n.name
+        for a in tree.find_all(nodes.Assign)
+        for n in a.find_all(nodes.Name)
+        if n.ctx == "store"
+    }
+    return frozenset(find_undeclared_variables(tree) - bound)
+
+
+def unknown_names(
+    tree: nodes.Template, names: Mapping[str, frozenset[str]]
+) -> Iterator[tuple[int, str]]:
+    """(line, what is wrong) for each name in a parsed template that is not in `names`."""
+    free = free_names(tree)
+    told: set[str] = set()
+    for node in tree.find_all(nodes.Name):
+        if node.name in free and node.name not in names and node.name not in told:
+            told.add(node.name)
+            yield node.lineno, f'unknown name "{node.name}". {did_you_mean(node.name, names)}'
+    for line, path in _paths(tree):
+        root, _, rest = path.partition(".")
+        attribute = rest.partition(".")[0]
+        if root in names and root in free and attribute and attribute not in names[root]:
+            remedy = did_you_mean(attribute, names[root])
+            yield line, f'unknown name "{root}.{attribute}". {remedy}'
+
+
+def _paths(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if path := _path(node):
+            yield node.lineno, path
+
+
+def _path(node: nodes.Node) -> str | None:
+    """'order.customer' of the node that reads it; None when it is not a plain path."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        base = _path(node.node)
+        return base and f"{base}.{node.attr}"
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        base = _path(node.node)
+        return base and f"{base}.{node.arg.value}"
+    return None
+
+
+_ENVIRONMENT = environment()
+
+
+class Condition:
+    """One `when`: an expression over the names a template sees."""
+
+    def __init__(self, source: str, event: str):
+        """Raises ValueError when `source` is not one expression over the names of `event`."""
+        self.source = source
+        try:
+            # First as an expression: "a }} {{ b" would pass for a template.
+            self._compiled = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
+            tree = _ENVIRONMENT.parse("{{ (" + source + ") }}")
+        except TemplateSyntaxError as error:
+            raise ValueError(f"it is not an expression: {error.message}.") from error
+        for _line, wrong in unknown_names(tree, vocabulary(event)):
+            raise ValueError(wrong)
+        self.roots = free_names(tree)
+
+    def holds(self, names: Mapping[str, Any]) -> bool:
+        """Whether it is true of these facts. Raises RenderError when it cannot be told."""
+        try:
+            return bool(self._compiled(**names))
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise RenderError(f"`when` could not be decided: {self.source}") from error
+
+
+def names(
+    event: str, data: Mapping[str, Any], received_at: datetime, facts: Facts, clinic: Record
+) -> dict[str, Any]:
+    """The values of the vocabulary for one event, all but `recipient`. Times are the clinic's."""
+    zone = clinic.timezone
+    schema = EVENTS[event].schema
+    told: dict[str, Any] = dict.fromkeys(schema.fields)
+    told |= {key: value for key, value in schema.load(dict(data)).items() if key in told}
+    told |= {"name": event, "received_at": received_at}
+    for key, value in told.items():
+        if isinstance(value, datetime):
+            told[key] = value.astimezone(zone)
+    return {**facts.namespace(), "clinic": clinic, "event": Record("event", told)}
+
+
+def recipient(role: str, facts: Facts) -> Record:
+    """Who is written to; of staff only the group's name is known."""
+    person = (getattr(facts, role) if role in PERSONS else None) or {}
+    fields = {key: person.get(key) for key in RECIPIENT_FIELDS}
+    return Record("recipient", {**fields, "role": role})

@@ -1,0 +1,178 @@
+"""What the lab's API may say of a kit: the fields that rules and templates can name.
+
+Shapes are those of the lab's documentation; any field may be null or missing. A field the lab
+left empty is a `Null`: false in a condition, and an error when it is printed.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import ChainableUndefined, UndefinedError
+
+LONGEST_TEXT = 1000
+
+# A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
+# them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
+SHAPES: dict[str, dict[str, str]] = {
+    "order": {
+        **dict.fromkeys(("id", "customer_id", "shipping_date", "shipping_status", "carrier"), ""),
+        **dict.fromkeys(("tracking_number", "order_number"), ""),
+        "customer": "customer",
+        "address": "?",
+        "items": "item*",
+        "test_registrations": "ordered_registration*",
+    },
+    "registration": dict.fromkeys(
+        (
+            *("id", "first_name", "last_name", "email", "mobile_phone_number", "date_of_birth"),
+            *("patient_id", "trf_code", "status", "results_ready", "product_skus", "foreign_id"),
+            *("parent_id", "download_url", "lab_id", "created_at", "completed_at"),
+        ),
+        "",
+    ),
+    "customer": dict.fromkeys(
+        ("id", "first_name", "last_name", "email", "phone_number", "foreign_id"), ""
+    ),
+    "patient": dict.fromkeys(
+        ("id", "first_name", "last_name", "email", "phone_number", "foreign_id"), ""
+    ),
+    "item": dict.fromkeys(("product_id", "product_sku", "quantity"), ""),
+    "ordered_registration": {"id": "", "trf_code": "", "product": "product*"},
+    "product": {"id": "", "sku": ""},
+    "clinic": {**dict.fromkeys(("name", "phone", "portal", "timezone"), ""), "extra": "?"},
+}
+RESOURCES = ("order", "registration", "customer", "patient")
+PERSONS = ("customer", "patient")
+RECIPIENT_FIELDS = ("role", "first_name", "last_name", "email", "phone_number")
+
+
+class Null(ChainableUndefined):
+    """An empty field: false, iterates as nothing, equals none, and refuses to be printed."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise UndefinedError(f"{self._undefined_name} is empty")
+
+    def __getattr__(self, name: str) -> Null:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Null(name=f"{self._undefined_name}.{name}")
+
+    def __getitem__(self, key: Any) -> Null:
+        return Null(name=f"{self._undefined_name}.{key}")
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, Null)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = ChainableUndefined.__hash__
+
+
+class Record:
+    """A resource as a template sees it: `order.items` is the field, never a method."""
+
+    __slots__ = ("_fields", "_name", "_open")
+
+    def __init__(self, name: str, fields: Mapping[str, Any], *, is_open: bool = False):
+        self._name = name
+        self._fields = fields
+        self._open = is_open
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            value = self._fields[key]
+        except KeyError:
+            if not self._open:
+                raise AttributeError(key) from None
+            value = None
+        return Null(name=f"{self._name}.{key}") if value is None else value
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self.__getattr__(key)
+        except AttributeError:
+            raise KeyError(key) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def clean_text(value: str) -> str | None:
+    """`value` without control and bidi-override characters; None when nothing is left."""
+    kept = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in value)
+    return " ".join(kept.split())[:LONGEST_TEXT] or None
+
+
+def _clean(value: Any, shape: str) -> Any:
+    """A field's value, or None where the lab sent something of another shape."""
+    if shape.endswith("*"):
+        rows = value if isinstance(value, list) else None
+        return None if rows is None else [resource(row, shape[:-1]) for row in rows if row]
+    if shape == "?":
+        return (
+            {str(k): _clean(v, "") for k, v in value.items()} if isinstance(value, dict) else None
+        )
+    if shape:
+        return resource(value, shape)
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [item for item in (_clean(item, "") for item in value) if item is not None]
+    return value if isinstance(value, bool | int | float) else None
+
+
+def resource(value: Any, shape: str) -> dict[str, Any] | None:
+    """The documented fields of one of the lab's objects, each there and clean, or None."""
+    if not isinstance(value, dict):
+        return None
+    return {key: _clean(value.get(key), inner) for key, inner in SHAPES[shape].items()}
+
+
+def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
+    """`value` as a template sees it under `name`."""
+    if value is None:
+        return Null(name=name)
+    shapes = SHAPES.get(shape or name, {})
+    fields: dict[str, Any] = {}
+    for key, inner in value.items():
+        kind = shapes.get(key, "")
+        if kind.endswith("*") and inner is not None:
+            fields[key] = [record(key, row, kind[:-1]) for row in inner]
+        elif kind and inner is not None:
+            fields[key] = record(f"{name}.{key}", inner, kind)
+        else:
+            fields[key] = inner
+    return Record(name, fields, is_open=shape == "?")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was fetched for one event: each resource's cleaned fields, or None."""
+
+    order: Mapping[str, Any] | None = None
+    registration: Mapping[str, Any] | None = None
+    customer: Mapping[str, Any] | None = None
+    patient: Mapping[str, Any] | None = None
+
+    def namespace(self) -> dict[str, Any]:
+        """The names that rules and templates see."""
+        return {name: record(name, getattr(self, name)) for name in RESOURCES}
+
+    def to_json(self) -> dict[str, Any]:
+        """What the ledger keeps."""
+        return {name: value for name in RESOURCES if (value := getattr(self, name)) is not None}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any] | None) -> Facts:
+        """The facts as the ledger kept them."""
+        return cls(**{name: (stored or {}).get(name) for name in RESOURCES})

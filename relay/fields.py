@@ -1,0 +1,92 @@
+"""The kinds of value that config.toml may hold. Their errors are what an admin reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from email.utils import parseaddr
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from marshmallow import ValidationError, fields
+
+from relay import addresses
+from relay.expressions import did_you_mean
+
+
+class OneOf(fields.String):
+    """A text that must be one of `known`; the error offers the nearest."""
+
+    def __init__(self, known: Iterable[str], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.known = tuple(known)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        text = str(super()._deserialize(value, *args, **kwargs))
+        if text not in self.known:
+            raise ValidationError(f'there is no "{text}". {did_you_mean(text, self.known)}')
+        return text
+
+
+class Parsed(fields.String):
+    """A text that `parse` turns into a value; its ValueError is what the admin reads."""
+
+    def __init__(self, parse: Callable[[str], Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.parse = parse
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.parse(super()._deserialize(value, *args, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+
+class NotYet(fields.Field[Any]):
+    """A key of the grammar that this version cannot honour. Ignoring it would send wrongly."""
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        raise ValidationError("this version of Relay cannot do this yet. Remove the key.")
+
+
+def zone(text: str) -> ZoneInfo:
+    """A time zone by its name."""
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError('there is no such time zone; write one as "Europe/London"') from error
+
+
+def sms_sender(text: str) -> str:
+    """A Twilio sender: https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id"""
+    named = re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}", text)
+    if named or re.fullmatch(r"\+\d{7,15}|\d{3,8}", text):
+        return text
+    raise ValueError("write up to 11 letters and digits with a letter among them, or a +44 number")
+
+
+def email_sender(text: str) -> str:
+    """An address with or without a display name."""
+    if "\n" in text or "\r" in text or addresses.email(parseaddr(text)[1]).reason:
+        raise ValueError('write it as "Example Clinic <results@example.org>"')
+    return text
+
+
+def judged(channel: str) -> Parsed:
+    """A staff address on a channel."""
+
+    def judge(text: str) -> str:
+        found = addresses.JUDGES[channel](text)
+        if found.reason:
+            raise ValueError(f'"{text}": {found.reason}')
+        return found.address
+
+    return Parsed(judge)
+
+
+def any_address(text: str) -> str:
+    """An address on whichever channel it belongs to."""
+    found = addresses.JUDGES["email" if "@" in text else "sms"](text)
+    if found.reason:
+        raise ValueError(f'"{text}": {found.reason}')
+    return found.address

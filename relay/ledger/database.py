@@ -1,0 +1,153 @@
+"""One engine for SQLite and PostgreSQL: transactions, the database's own clock, UTC times."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from relay.errors import LedgerUnavailable
+
+_SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware time in UTC. SQLite has no time zones, so there they are taken off and put back."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 - used as a SQL function
+    """The database's clock, `seconds` from now: processes' clocks may be askew."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+    def __init__(self, seconds: Any = None):
+        super().__init__(*([] if seconds is None else [sa.cast(seconds, sa.Float)]))
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
+    if not len(element.clauses):
+        return f"{_SQLITE_NOW})"
+    return f"{_SQLITE_NOW}, {compiler.process(element.clauses, **kw)} || ' seconds')"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
+    if not len(element.clauses):
+        return "clock_timestamp()"
+    return f"clock_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second'"
+
+
+class Database:
+    """The ledger's connections. `patience` is in seconds: how long a caller may wait for a lock."""
+
+    def __init__(self, url: str, *, patience: float = 2.0, connections: int = 8):
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._lock_path = Path(f"{self.url.database}.lock") if self.is_sqlite else None
+        self.engine = self._engine(connections)
+
+    def _engine(self, connections: int) -> Engine:
+        if self.is_sqlite:
+            Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            arguments: dict[str, Any] = {"timeout": self._patience, "check_same_thread": False}
+        else:
+            milliseconds = int(self._patience * 1000)
+            options = f"-c statement_timeout={milliseconds * 5 // 4} -c lock_timeout={milliseconds}"
+            options += " -c idle_in_transaction_session_timeout=60000"
+            arguments = {"connect_timeout": 2, "options": options, "application_name": "relay"}
+        engine = sa.create_engine(
+            self.url,
+            connect_args=arguments,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=self._patience,
+            pool_use_lifo=True,
+            hide_parameters=True,  # an error's text must not hold a patient's details
+        )
+        if self.is_sqlite:
+            sa.event.listen(engine, "connect", _tune_sqlite)
+        return engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for queries. Raises LedgerUnavailable."""
+        with _named_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, committed at the end. Raises LedgerUnavailable."""
+        with _named_errors(), self._turn(), self.engine.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """SQLite's writers queue here: its own waiting sleeps, which costs up to 400 ms."""
+        if self._lock_path is None:
+            yield
+            return
+        if not self._lock.acquire(timeout=self._patience):
+            raise LedgerUnavailable("the ledger is locked")
+        try:
+            with self._lock_path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise LedgerUnavailable("the ledger cannot be written") from error
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # BEGIN is ours: sqlite3 would start a deferred one
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise LedgerUnavailable(f"the ledger refused: {type(error.orig).__name__}") from error
+    except SQLAlchemyError as error:
+        raise LedgerUnavailable(f"the ledger is out of reach: {type(error).__name__}") from error
+
+
+def ago(interval: timedelta) -> now:
+    """The database's clock, `interval` before now."""
+    return now(-interval.total_seconds())

@@ -1,0 +1,155 @@
+"""Which order, registrations and retests are the same kit, as the lab's API tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.database import Database, now
+from relay.ledger.intake import upsert
+from relay.ledger.schema import aliases, journeys
+
+ORDER, REGISTRATION = "order", "registration"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an event belongs: the kit it is told about, and the round of testing."""
+
+    subject: str
+    round: int
+
+
+def learn(db: Database, written_id: str, order: Any, registration: Any, resource: str) -> Place:
+    """Link what was fetched; the place of an event that calls its subject `written_id`."""
+    with db.write() as connection:
+        if resource == REGISTRATION:
+            return _learn_registration(connection, written_id, registration or {})
+        subject = str((order or {}).get("id") or written_id)
+        _add(connection, subject, ORDER)
+        _name(connection, ORDER, subject, (written_id,))
+        for part in (order or {}).get("test_registrations") or ():
+            if part.get("id"):
+                _add(connection, part["id"], REGISTRATION, order_subject=subject)
+                _name(connection, REGISTRATION, part["id"], (part.get("trf_code"),))
+        return Place(subject, 0)
+
+
+def _learn_registration(
+    connection: Connection, written_id: str, registration: Mapping[str, Any]
+) -> Place:
+    subject = str(registration.get("id") or written_id)
+    names = (written_id, registration.get("trf_code"), registration.get("foreign_id"))
+    row = _add(connection, subject, REGISTRATION)
+    _name(connection, REGISTRATION, subject, names)
+    parent = registration.get("parent_id")
+    if not row.original_subject:
+        row = _adopt(connection, subject, names) or row
+    if parent and parent != subject and not row.original_subject:
+        row = _link_retest(connection, str(parent), subject)
+    return Place(row.original_subject or subject, row.round)
+
+
+def _adopt(connection: Connection, subject: str, names: tuple[Any, ...]) -> sa.Row[Any] | None:
+    """Take over a retest that was linked under another of its names, before its UUID was known."""
+    other = connection.execute(
+        sa.select(journeys.c.original_subject, journeys.c.round).where(
+            journeys.c.subject.in_([str(name) for name in names if name]),
+            journeys.c.subject != subject,
+            journeys.c.original_subject.is_not(None),
+            journeys.c.original_subject != subject,
+        )
+    ).first()
+    if other is None:
+        return None
+    return connection.execute(
+        journeys.update()
+        .where(journeys.c.subject == subject)
+        .values(original_subject=other.original_subject, round=other.round)
+        .returning(journeys)
+    ).one()
+
+
+def learn_retest(db: Database, original: str, retest_id: str) -> Place:
+    """Link a retest, by whatever name the lab gave it, to its original; the round it opens."""
+    with db.write() as connection:
+        known = _resolve(connection, REGISTRATION, retest_id)
+        row = _link_retest(connection, original, known or retest_id)
+        return Place(str(row.original_subject), row.round)
+
+
+def resolve(db: Database, resource: str, written_id: str) -> str | None:
+    """The subject that goes by this name, if it is known yet."""
+    with db.read() as connection:
+        return _resolve(connection, resource, written_id)
+
+
+def order_of(db: Database, registration: str) -> str | None:
+    """The order that a registration, or the original of a retest, came with."""
+    table = journeys.c
+    query = sa.select(table.order_subject, table.original_subject).where(
+        table.subject == registration
+    )
+    with db.read() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        return None
+    return row.order_subject or (
+        order_of(db, row.original_subject) if row.original_subject else None
+    )
+
+
+def _resolve(connection: Connection, resource: str, written_id: str) -> str | None:
+    query = sa.select(aliases.c.subject).where(
+        aliases.c.resource == resource, aliases.c.alias == written_id
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
+    """The retest's row. Its round is the next one, unless the link is known already."""
+    parent = _resolve(connection, REGISTRATION, parent) or parent
+    above = _add(connection, parent, REGISTRATION)
+    original = above.original_subject or parent
+    row = _add(connection, retest, REGISTRATION)
+    if row.original_subject:
+        return row
+    # The original's row is locked, so that two retests at once get two rounds.
+    connection.execute(
+        sa.select(journeys.c.subject).where(journeys.c.subject == original).with_for_update()
+    )
+    highest = sa.select(sa.func.coalesce(sa.func.max(journeys.c.round), 0)).where(
+        journeys.c.original_subject == original
+    )
+    return connection.execute(
+        journeys.update()
+        .where(journeys.c.subject == retest)
+        .values(original_subject=original, round=connection.execute(highest).scalar_one() + 1)
+        .returning(journeys)
+    ).one()
+
+
+def _add(connection: Connection, subject: str, resource: str, **known: Any) -> sa.Row[Any]:
+    """The journey's row, there and with what is `known` of it."""
+    insert = upsert(connection, journeys).values(
+        subject=subject, resource=resource, created_at=now(), **known
+    )
+    changed = {key: insert.excluded[key] for key in known} or {"resource": insert.excluded.resource}
+    return connection.execute(
+        insert.on_conflict_do_update(index_elements=[journeys.c.subject], set_=changed).returning(
+            journeys
+        )
+    ).one()
+
+
+def _name(connection: Connection, resource: str, subject: str, names: Any) -> None:
+    """Add what else a subject is called. The first to claim a name keeps it."""
+    rows = [
+        {"resource": resource, "alias": name, "subject": subject}
+        for name in sorted({subject, *(str(name) for name in names if name)})
+    ]
+    connection.execute(upsert(connection, aliases).values(rows).on_conflict_do_nothing())

@@ -1,0 +1,30 @@
+"""Alembic, called from `flask relay upgrade`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from relay.ledger.database import Database
+from relay.ledger.schema import metadata
+
+_LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
+
+
+def upgrade(db: Database) -> None:
+    """Bring the ledger to this code's schema. Safe to run twice, and from two places at once."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    with db.engine.connect() as connection:
+        if not db.is_sqlite:
+            connection.execute(sa.text("SET statement_timeout = 0"))
+            connection.execute(sa.text("SET lock_timeout = '30s'"))
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+        config.attributes["connection"] = connection
+        config.attributes["metadata"] = metadata
+        command.upgrade(config, "head")
+        connection.commit()

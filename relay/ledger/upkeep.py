@@ -1,0 +1,108 @@
+"""The clock's work on the ledger, and what it says of its own state."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from relay.errors import LedgerUnavailable
+from relay.ledger.database import Database, ago, now
+from relay.ledger.intake import upsert
+from relay.ledger.schema import (
+    ALIVE,
+    REVISION,
+    WAITING,
+    audit,
+    events,
+    heartbeats,
+    new_id,
+    notifications,
+    quarantine,
+)
+
+WORKER_GONE_AFTER = timedelta(seconds=90)
+
+
+def beat(db: Database, name: str) -> None:
+    """Say that a worker is alive."""
+    with db.write() as connection:
+        insert = upsert(connection, heartbeats).values(name=name, seen_at=now())
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=[heartbeats.c.name], set_={"seen_at": now()}
+            )
+        )
+        connection.execute(heartbeats.delete().where(heartbeats.c.seen_at < ago(timedelta(days=1))))
+
+
+def stop_beating(db: Database, name: str) -> None:
+    """Say that a worker has stopped by itself."""
+    with db.write() as connection:
+        connection.execute(heartbeats.delete().where(heartbeats.c.name == name))
+
+
+def workers_alive(db: Database) -> int:
+    """How many workers were seen lately."""
+    query = sa.select(sa.func.count()).where(heartbeats.c.seen_at >= ago(WORKER_GONE_AFTER))
+    with db.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def revision(db: Database) -> str | None:
+    """The schema's revision in the database; None when it was never migrated."""
+    try:
+        with db.engine.connect() as connection:
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    except DBAPIError as error:
+        if isinstance(error, sa.exc.ProgrammingError) or "no such table" in str(error.orig):
+            return None
+        raise LedgerUnavailable("the ledger is out of reach") from error
+
+
+def is_migrated(db: Database) -> bool:
+    """Whether the database is as this code needs it."""
+    return revision(db) == REVISION
+
+
+def purge(db: Database, retention: timedelta) -> int:
+    """Blank contact details, words and payloads older than `retention`; how many rows it was.
+
+    What happened and why stays: ids, times, statuses, reasons. Messages on their way are kept whole.
+    """
+    old = sa.and_(
+        notifications.c.created_at < ago(retention),
+        notifications.c.status.not_in(tuple(set(ALIVE) - {"sent", "delivered"})),
+        sa.or_(notifications.c.address != "", notifications.c.content.is_not(None)),
+    )
+    waiting = sa.exists().where(
+        notifications.c.event_id == events.c.id, notifications.c.status.in_((*WAITING, "sending"))
+    )
+    old_facts = sa.and_(
+        events.c.received_at < ago(retention), events.c.facts.is_not(None), ~waiting
+    )
+    with db.write() as connection:
+        return sum(
+            connection.execute(statement).rowcount
+            for statement in (
+                notifications.update().where(old).values(address="", content=None),
+                events.update().where(old_facts).values(facts=None),
+                quarantine.delete().where(quarantine.c.last_at < ago(retention)),
+            )
+        )
+
+
+def write_audit(db: Database, actor: str, action: str, target: str, detail: str = "") -> None:
+    """Keep who did what. Addresses and names do not belong here: ids only."""
+    with db.write() as connection:
+        connection.execute(
+            audit.insert().values(
+                id=new_id("aud"),
+                at=now(),
+                actor=actor,
+                action=action,
+                target=target[:255],
+                detail=detail[:500],
+            )
+        )

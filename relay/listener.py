@@ -1,0 +1,52 @@
+"""RQ's worker as a thread of ours: it takes wake-ups from Redis, for as long as Redis is there."""
+
+from __future__ import annotations
+
+import threading
+
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+from rq.timeouts import TimerDeathPenalty
+
+from relay import queue
+from relay.logs import get_logger
+from relay.settings import Settings
+
+log = get_logger("relay.listener")
+
+# RQ asks Redis again this often (less 15 s), so a hanging Redis is noticed within it.
+TTL_SECONDS = 30
+AGAIN_SECONDS = 1.0
+
+
+class _ThreadWorker(SimpleWorker):  # type: ignore[misc]
+    """SIGALRM and signal handlers belong to the main thread."""
+
+    death_penalty_class = TimerDeathPenalty
+
+    def _install_signal_handlers(self) -> None:
+        """The process's own handlers stop everything."""
+
+
+def start(settings: Settings) -> threading.Thread:
+    """Listen in the background until the process ends."""
+    thread = threading.Thread(target=_listen, args=(settings,), name="rq", daemon=True)
+    thread.start()
+    return thread
+
+
+def _listen(settings: Settings) -> None:
+    pause = threading.Event()
+    while True:
+        try:
+            connection = queue.connect(settings, timeout=None)
+            worker = _ThreadWorker(
+                [queue.rq_queue(connection)],
+                connection=connection,
+                serializer=JSONSerializer,
+                worker_ttl=TTL_SECONDS,
+            )
+            worker.work(logging_level="WARNING")
+        except Exception as error:  # the pump goes on without it
+            log.warning("queue lost", error=type(error).__name__)
+        pause.wait(AGAIN_SECONDS)

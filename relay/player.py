@@ -1,0 +1,85 @@
+"""Posts events as the lab does: duplicates, any order, and its own retry schedule, compressed."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.wire import NoAnswer, Wire
+
+# The lab's documented delays between attempts, in minutes.
+RETRY_MINUTES = (0, 5, 10, 30, 60, 240, 720, 1440, 2160, 2880, 4320)
+
+
+@dataclass(frozen=True)
+class Post:
+    """One attempt to post an event. `status` is the HTTP status, or why there was none."""
+
+    event: str
+    status: str
+    answer: str
+    given_up: bool = False
+
+    @property
+    def taken(self) -> bool:
+        """Whether the lab will not post it again: exactly 200."""
+        return self.status == "200"
+
+
+def script(
+    bodies: Sequence[dict[str, Any]],
+    *,
+    times: int = 1,
+    shuffle: bool = False,
+    seed: int | None = None,
+    new_kit: bool = False,
+) -> list[dict[str, Any]]:
+    """What is posted, in order."""
+    made = [body for body in bodies for _ in range(times)]
+    if shuffle:
+        random.Random(seed).shuffle(made)  # noqa: S311 - an order, not a secret
+    return _renamed(made) if new_kit else made
+
+
+def _renamed(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same story about another kit: each id becomes a new one everywhere."""
+    text = json.dumps(bodies)
+    old = {value for body in bodies for key, value in body["data"].items() if key.endswith("_id")}
+    for id_ in sorted(old, key=len, reverse=True):
+        text = text.replace(id_, str(uuid.uuid4()))
+    renamed: list[dict[str, Any]] = json.loads(text)
+    return renamed
+
+
+def play(
+    bodies: Sequence[dict[str, Any]], url: str, secret: str = "", *, speed: float = 3600.0
+) -> Iterator[Post]:
+    """Post each body until it is taken, or the schedule is used up; every attempt is told."""
+    wire = Wire(connections=1)
+    headers = {"Content-Type": "application/json", "User-Agent": "relay-simulator"}
+    if secret:
+        headers["Authorization"] = "Basic " + b64encode(f"lab:{secret}".encode()).decode()
+    for body in bodies:
+        for number, minutes in enumerate(RETRY_MINUTES, 1):
+            time.sleep(minutes * 60 / speed)
+            post = _post(wire, url, headers, body, last=number == len(RETRY_MINUTES))
+            yield post
+            if post.taken:
+                break
+
+
+def _post(
+    wire: Wire, url: str, headers: dict[str, str], body: dict[str, Any], *, last: bool
+) -> Post:
+    try:
+        answer = wire.send("POST", url, headers, json.dumps(body).encode())
+    except NoAnswer as error:
+        return Post(body["event"], "---", str(error), given_up=last)
+    told = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
+    return Post(body["event"], str(answer.status), told, given_up=last and answer.status != 200)

@@ -1,0 +1,118 @@
+"""The queue only wakes workers: an RQ job says that the ledger has work, never what it is.
+
+One wake-up is enough however many rows were written, so while one is pending no other is sent. The
+job takes the mark away before it looks at the ledger: what is committed after that sends a new one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from relay.logs import get_logger
+from relay.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from rq import Queue
+
+log = get_logger("relay.queue")
+
+NAME = "relay"
+PENDING = "relay:wake-up-pending"
+PENDING_SECONDS = 30  # a wake-up that Redis lost holds others back no longer than this
+JOB = "relay.queue.drain"
+
+_on_wake: Callable[[], None] | None = None
+
+
+def connect(settings: Settings, *, timeout: float | None) -> Redis:
+    """A connection that gives up soon: redis-py's defaults wait for a minute on a hanging Redis."""
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    tls = {}
+    if settings.redis_url.startswith("rediss://") and not settings.redis_tls_verify:
+        tls = {"ssl_cert_reqs": None, "ssl_check_hostname": False}
+    connection: Redis = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=timeout,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 0),
+        **tls,
+    )
+    return connection
+
+
+def rq_queue(connection: Redis) -> Queue:
+    """The one queue there is: a worker on two can lose a job."""
+    from rq import Queue
+    from rq.serializers import JSONSerializer
+
+    return Queue(NAME, connection=connection, serializer=JSONSerializer)
+
+
+def wake(connection: Redis) -> bool:
+    """Wake a worker, unless one will wake anyway; whether a job was sent. Raises RedisError."""
+    if not connection.set(PENDING, "1", nx=True, ex=PENDING_SECONDS):
+        return False
+    rq_queue(connection).enqueue(
+        JOB, description="wake-up", result_ttl=0, failure_ttl=3600, ttl=600, job_timeout=60
+    )
+    return True
+
+
+def on_wake(callback: Callable[[], None]) -> None:
+    """Say what a wake-up does in this process."""
+    global _on_wake  # noqa: PLW0603 - RQ calls a module's function
+    _on_wake = callback
+
+
+def drain() -> None:
+    """The RQ job: the ledger has work. Without a pump in this process, do it here and now."""
+    from rq import get_current_job
+
+    if job := get_current_job():
+        job.connection.delete(PENDING)
+    if _on_wake:
+        _on_wake()
+        return
+    from relay.worker import drain_here
+
+    drain_here()
+
+
+class Waker:
+    """Wakes workers from a thread of its own, so that Redis can never hold up the lab's answer."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._due = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def wake(self) -> None:
+        """Ask for a wake-up soon. Returns at once, and never fails."""
+        if not self._settings.redis_url:
+            return  # development without a queue: workers look for themselves
+        self._due.set()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:  # started here, since gunicorn forks after loading
+                    self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        from redis.exceptions import RedisError
+
+        connection = connect(self._settings, timeout=1)
+        while True:
+            self._due.wait()
+            self._due.clear()
+            try:
+                wake(connection)
+            except (RedisError, OSError) as error:
+                # The clock of a worker finds the rows; the event is safe in the ledger.
+                log.warning("wake-up failed", error=type(error).__name__)

@@ -1,0 +1,245 @@
+"""The rules of config.toml, and the pure decision they make: event + facts → planned notices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from marshmallow import Schema, ValidationError, fields, post_load, validate
+
+from relay import addresses
+from relay.calendar import Window
+from relay.errors import RenderError
+from relay.events import EVENTS, Kind
+from relay.expressions import Condition, recipient
+from relay.facts import PERSONS, Facts
+from relay.fields import NotYet, OneOf, Parsed
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who is told what, and how, when an event comes. `name` is its identity."""
+
+    name: str
+    event: str
+    to: str
+    channels: tuple[str, ...]
+    template: str
+    fallback: tuple[str, ...] = ()
+    when: Condition | None = None
+    send_window: Window | None = None
+    enabled: bool = True
+
+
+def _channels(**kwargs: Any) -> fields.List:
+    return fields.List(OneOf(addresses.CHANNELS), **kwargs)
+
+
+class RuleSchema(Schema):
+    """A [rules.…] table. To add a rule key, add it here and to Rule."""
+
+    event = OneOf(EVENTS, required=True)
+    to = fields.String(required=True)
+    channels = _channels(required=True, validate=validate.Length(min=1, error="name one or more."))
+    fallback = _channels()
+    template = fields.String(
+        required=True,
+        validate=validate.Regexp(r"[A-Za-z0-9][\w-]*\Z", error="write a folder's name."),
+    )
+    when = fields.String()
+    send_window = Parsed(Window.parse)
+    enabled = fields.Boolean(truthy={True}, falsy={False})
+    after = NotYet()
+    unless = NotYet()
+    digest = NotYet()
+    even_if_late = NotYet()
+    on_unknown = NotYet()
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if twice := set(data["channels"]) & set(data.get("fallback", ())):
+            raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
+        if "when" in data:
+            try:
+                data["when"] = Condition(data["when"], data["event"])
+            except ValueError as error:
+                raise ValidationError(str(error), "when") from error
+        return {**data, **{k: tuple(data[k]) for k in ("channels", "fallback") if k in data}}
+
+
+@dataclass(frozen=True)
+class Staff:
+    """A [staff.…] table: a group that rules can name, by channel."""
+
+    email: tuple[str, ...] = ()
+    sms: tuple[str, ...] = ()
+
+    def on(self, channel: str) -> tuple[str, ...]:
+        """The group's addresses on a channel."""
+        return self.email if channel == "email" else self.sms
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What every rule goes by: the clinic's clock and its staff."""
+
+    zone: ZoneInfo
+    send_window: Window
+    staff: Mapping[str, Staff]
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """One event as rules see it: which kit, which round, the facts and their names."""
+
+    kind: Kind
+    subject: str
+    round: int
+    facts: Facts
+    names: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One planned notification: a message to one address, or the reason why there is none."""
+
+    rule: str
+    template: str
+    subject: str
+    round: int
+    role: str
+    channel: str
+    address: str
+    status: str
+    reason: str
+    due_at: datetime
+    urgency: int
+    is_fallback: bool = False
+
+    @property
+    def family(self) -> str:
+        """What one rule owes one role about one kit, whatever the channel."""
+        return _digest(self.rule, self.subject, self.round, self.role)
+
+    @property
+    def identity(self) -> str:
+        """Unique in the ledger, so that nobody is told the same thing twice."""
+        return _digest(self.rule, self.subject, self.round, self.role, self.channel, self.address)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why a rule told nobody."""
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an event leads to."""
+
+    notices: tuple[Notice, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+# (rule, role, channel) of what is on its way or has reached the person about this kit and round.
+Told = frozenset[tuple[str, str, str]]
+
+
+def plan(
+    occasion: Occasion, rules: Sequence[Rule], policy: Policy, told: Told, now: datetime
+) -> Plan:
+    """Who is told what about an event. Pure: the same facts give the same plan."""
+    planned: list[Notice] = []
+    decisions: list[Decision] = []
+    for rule in rules:
+        if rule.event != occasion.kind.name:
+            continue
+        failed = ""
+        try:
+            if reason := objection(rule, occasion):
+                decisions.append(Decision(rule.name, reason))
+                continue
+        except RenderError as error:
+            failed = str(error)
+        for notice in first_choice(rule, occasion, policy, now):
+            if (rule.name, notice.role, notice.channel) in told and rule.to in PERSONS:
+                decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
+            elif failed:
+                planned.append(replace(notice, status="technical-failure", reason=failed))
+            else:
+                planned.append(notice)
+    return Plan(tuple(planned), tuple(decisions))
+
+
+def objection(rule: Rule, occasion: Occasion) -> str:
+    """Why a rule does not apply; empty when it does. Raises RenderError when it cannot be told."""
+    if not rule.enabled:
+        return "The rule is switched off (enabled = false)."
+    if (occasion.facts.registration or {}).get("status") == "cancelled":
+        return "The test was cancelled."
+    names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
+    if rule.when and not rule.when.holds(names):
+        return f"Its condition is not met: {rule.when.source}"
+    return ""
+
+
+def first_choice(
+    rule: Rule, occasion: Occasion, policy: Policy, now: datetime
+) -> tuple[Notice, ...]:
+    """The notices on the rule's channels; with its fallback's when none of them has an address."""
+    made = notices(rule, rule.channels, occasion, policy, now)
+    if all(notice.status == "validation-failed" for notice in made):
+        return made + fallback(rule, occasion, policy, now)
+    return made
+
+
+def fallback(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> tuple[Notice, ...]:
+    """The notices on the rule's fallback channels."""
+    made = notices(rule, rule.fallback, occasion, policy, now)
+    return tuple(replace(notice, is_fallback=True) for notice in made)
+
+
+def notices(
+    rule: Rule, channels: Sequence[str], occasion: Occasion, policy: Policy, now: datetime
+) -> tuple[Notice, ...]:
+    """A notice for each address of the recipient on these channels, due when the window is open."""
+    due = (rule.send_window or policy.send_window).next_open(now, policy.zone)
+    waiting = "scheduled" if due > now else "created"
+    return tuple(
+        Notice(
+            rule=rule.name,
+            template=rule.template,
+            subject=occasion.subject,
+            round=occasion.round,
+            role=rule.to,
+            channel=channel,
+            address=judged.address,
+            status=waiting if judged.address else "validation-failed",
+            reason=judged.reason,
+            due_at=due,
+            urgency=occasion.kind.urgency,
+        )
+        for channel in channels
+        for judged in map(
+            addresses.JUDGES[channel], _written(rule.to, channel, occasion.facts, policy)
+        )
+    )
+
+
+def _written(to: str, channel: str, facts: Facts, policy: Policy) -> tuple[object, ...]:
+    """The recipient's addresses as they were written down, not judged yet."""
+    if to in PERSONS:
+        person = getattr(facts, to) or {}
+        return (person.get("email" if channel == "email" else "phone_number"),)
+    return policy.staff[to].on(channel)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

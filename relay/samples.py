@@ -1,0 +1,73 @@
+"""The lab's own examples: one payload of each event, and resources in the documented shapes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from relay.events import EVENTS, RESULTS
+from relay.facts import RESOURCES, SHAPES, Facts, resource
+
+_FOLDER = Path(__file__).with_name("lab_examples")
+LONG_NAME = "Oluwadamilola-Christophina"
+RECEIVED_AT = datetime(2026, 6, 1, 13, 52, 32, tzinfo=UTC)
+
+
+@cache
+def _read(name: str) -> Any:
+    return json.loads((_FOLDER / name).read_text("utf-8"))
+
+
+def webhooks() -> list[dict[str, Any]]:
+    """The example payloads, as the lab posts them."""
+    found: list[dict[str, Any]] = _read("webhooks.json")
+    return found
+
+
+def webhook(event: str) -> dict[str, Any]:
+    """The example payload of one event."""
+    return next(body for body in webhooks() if body["event"] == event)
+
+
+def resources() -> dict[str, Any]:
+    """The example resources, by the lab's names."""
+    found: dict[str, Any] = _read("resources.json")
+    return found
+
+
+def full(first_name: str = "") -> Facts:
+    """Facts in which every field has a value."""
+    examples = resources()
+    known = {"registration": examples["test_registration"], **examples}
+    known["customer"] = examples["order"]["customer"]
+    made = {
+        name: resource({**_filler(name), **_without_nulls(known[name])}, name) for name in RESOURCES
+    }
+    for person in (made["customer"], made["patient"], made["registration"]):
+        if first_name and person:
+            person["first_name"] = first_name
+    return Facts(**made)
+
+
+def sparse(event: str) -> Facts:
+    """The least that the lab may send: ids and one way to reach the person, all else empty."""
+    person = {"phone_number": "+447700900000", "email": "jane@example.com"}
+    if EVENTS[event].resource == "order":
+        return Facts(order=resource({"id": "1"}, "order"), customer=resource(person, "customer"))
+    status = "success" if event == RESULTS else None
+    registration = resource({"id": "1", "status": status}, "registration")
+    return Facts(registration=registration, patient=resource(person, "patient"))
+
+
+def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _filler(shape: str) -> dict[str, Any]:
+    """A value for every documented field, so that no `{% if %}` of a template goes untried."""
+    values: dict[str, Any] = {key: "AB123" for key, inner in SHAPES[shape].items() if not inner}
+    values |= {"carrier": "royal_mail", "tracking_number": "AB123456785GB"}
+    return {**values, "address": {"line_1": "1 Example Street"}}

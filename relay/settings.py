@@ -1,0 +1,167 @@
+"""The environment: secrets and addresses, read once. Every problem is told at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from relay.errors import ConfigError, Problem
+from relay.expressions import did_you_mean
+
+LAB_API = "https://api.londonmedicallaboratory.com"
+MODES = ("dry-run", "allow-list", "live")
+
+
+def _secret() -> str:
+    return field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. Secrets stay out of its repr."""
+
+    database_url: str = field(default="sqlite:///instance/relay.db", repr=False)
+    redis_url: str = _secret()
+    redis_tls_verify: bool = True
+    lab_api_url: str = LAB_API
+    lab_api_token: str = _secret()
+    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    twilio_account_sid: str = _secret()
+    twilio_auth_token: str = _secret()
+    twilio_messaging_service_sid: str = ""
+    twilio_from: str = ""
+    twilio_api_url: str = ""
+    sendgrid_api_key: str = _secret()
+    sendgrid_webhook_public_key: str = ""
+    sendgrid_api_url: str = ""
+    public_url: str = ""
+    development: bool = False
+    delivery: str = "dry-run"
+    config: Path = Path("config.toml")
+    templates: Path = Path("templates")
+    admin_password_hash: str = _secret()
+    admin_password: str = _secret()
+    secret_key: str = _secret()
+    log_level: str = "INFO"
+
+    @property
+    def twilio_ready(self) -> bool:
+        """Whether SMS can go out."""
+        return bool(self.twilio_account_sid and self.twilio_auth_token)
+
+    @property
+    def desk_ready(self) -> bool:
+        """Whether the admin desk is on."""
+        return bool(self.admin_password or self.admin_password_hash)
+
+
+def from_environment(environ: Mapping[str, str], *, to_serve: bool = True) -> Settings:
+    """The settings. Raises ConfigError naming every variable that is wrong.
+
+    What only web and worker need may be missing when it is not `to_serve`.
+    """
+    problems: list[Problem] = []
+
+    def read(name: str, default: str = "") -> str:
+        return environ.get(name, "").strip() or default
+
+    def choice(name: str, default: str, known: tuple[str, ...]) -> str:
+        value = read(name, default)
+        if value not in known:
+            problems.append(_wrong(name, f'"{value}" is not known.', did_you_mean(value, known)))
+        return value
+
+    development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
+    urls = {
+        name: _http_url(name, read(name, default), problems)
+        for name, default in (
+            ("LAB_API_URL", LAB_API),
+            ("TWILIO_API_URL", ""),
+            ("SENDGRID_API_URL", ""),
+        )
+    }
+    settings = Settings(
+        database_url=database_url(read("DATABASE_URL")),
+        redis_url=read("REDIS_URL"),
+        redis_tls_verify=choice("REDIS_TLS_VERIFY", "true", ("true", "false")) == "true",
+        lab_api_url=urls["LAB_API_URL"],
+        lab_api_token=read("LAB_API_TOKEN"),
+        webhook_secrets=tuple(s for s in map(str.strip, read("WEBHOOK_SECRET").split(",")) if s),
+        twilio_account_sid=read("TWILIO_ACCOUNT_SID"),
+        twilio_auth_token=read("TWILIO_AUTH_TOKEN"),
+        twilio_messaging_service_sid=read("TWILIO_MESSAGING_SERVICE_SID"),
+        twilio_from=read("TWILIO_FROM"),
+        twilio_api_url=urls["TWILIO_API_URL"],
+        sendgrid_api_key=read("SENDGRID_API_KEY"),
+        sendgrid_webhook_public_key=read("SENDGRID_WEBHOOK_PUBLIC_KEY"),
+        sendgrid_api_url=urls["SENDGRID_API_URL"],
+        public_url=read("PUBLIC_URL").rstrip("/"),
+        development=development,
+        delivery=choice("RELAY_DELIVERY", "dry-run", MODES),
+        config=Path(read("RELAY_CONFIG", "config.toml")),
+        templates=Path(read("RELAY_TEMPLATES", "templates")),
+        admin_password_hash=read("ADMIN_PASSWORD_HASH"),
+        admin_password=read("ADMIN_PASSWORD", "development" if development else ""),
+        secret_key=read("SECRET_KEY", "development" if development else ""),
+        log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+    )
+    if to_serve:
+        problems += _missing(settings, environ)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def database_url(written: str) -> str:
+    """The ledger's address for SQLAlchemy; `postgres://`, as Heroku writes it, is taken."""
+    scheme, separator, rest = written.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        return f"postgresql+psycopg{separator}{rest}"
+    return written or Settings.database_url
+
+
+def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
+    problems = []
+    if settings.desk_ready and not settings.secret_key:
+        problems.append(_wrong("SECRET_KEY", "is not set.", "The admin desk's sessions need it."))
+    if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
+        remedy = "This platform's disk is emptied at each restart: attach PostgreSQL."
+        problems.append(_wrong("DATABASE_URL", "is SQLite, or not set.", remedy))
+    if settings.development:
+        return problems
+    for name, value, remedy in (
+        ("WEBHOOK_SECRET", settings.webhook_secrets, "The lab shows it with each webhook."),
+        ("REDIS_URL", settings.redis_url, "The queue needs it outside development."),
+    ):
+        if not value:
+            problems.append(_wrong(name, "is not set.", remedy))
+    return problems
+
+
+def _http_url(name: str, value: str, problems: list[Problem]) -> str:
+    """Tokens go over TLS, or to this machine itself (a stand-in)."""
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+    except ValueError:
+        problems.append(_wrong(name, "is not a URL.", ""))
+        return value
+    if value and (parts.scheme not in ("http", "https") or not host or "@" in parts.netloc):
+        problems.append(_wrong(name, "is not a URL of the form https://host.", ""))
+    elif parts.scheme == "http" and not _loopback(host):
+        problems.append(_wrong(name, "is plain http.", "Write https://: it carries a secret."))
+    return value.rstrip("/")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _wrong(name: str, message: str, remedy: str) -> Problem:
+    return Problem(message, where="environment", key=name, remedy=remedy)

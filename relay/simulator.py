@@ -1,0 +1,131 @@
+"""A stand-in for the lab's API, in its documented shapes: `python -m relay.simulator --port 9001`.
+
+Every id names something, so that any event can be played. The same id always gives the same person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from typing import Any
+
+from flask import Flask, Response, jsonify, request
+
+from relay import samples
+
+_FIRST = ("Jane", "Amir", "Chloe", "David", "Grace", "Oliver", "Priya", "Tom")
+_LAST = ("Smith", "Khan", "Evans", "Okafor", "Brown", "Patel", "Jones", "Wilson")
+# The lab's own examples call one registration by two names, and another is a retest.
+_SAME = {"1234-5678": "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"}
+_RETESTS = {"5555-6666": "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"}
+
+
+def create_simulator(token: str = "", not_ready: int = 0) -> Flask:
+    """The stand-in. With a `token` it refuses others; results answer 204 `not_ready` times first."""
+    app = Flask(__name__)
+    asked: dict[str, int] = {}
+
+    @app.before_request
+    def _authorised() -> Response | tuple[Response, int] | None:
+        if token and request.headers.get("Authorization") != f"Bearer {token}":
+            return jsonify(message="Token is not valid."), 401
+        return None
+
+    @app.get("/api/test_registration/<id_>", strict_slashes=False)
+    def _registration(id_: str) -> Response:
+        return jsonify(registration(id_))
+
+    @app.get("/api/test_registration/<id_>/lab_results/")
+    def _results(id_: str) -> Any:
+        asked[id_] = asked.get(id_, 0) + 1
+        if asked[id_] <= not_ready:
+            return "", 204
+        return jsonify(samples.resources()["lab_results"])
+
+    @app.get("/api/order/<id_>", strict_slashes=False)
+    def _order(id_: str) -> Response:
+        return jsonify(order(id_))
+
+    @app.get("/api/patient/<id_>", strict_slashes=False)
+    def _patient(id_: str) -> Response:
+        return jsonify(person(id_))
+
+    @app.get("/api/customer/<id_>", strict_slashes=False)
+    def _customer(id_: str) -> Response:
+        return jsonify(person(id_))
+
+    return app
+
+
+def canonical(id_: str) -> str:
+    """The UUID of whatever a registration is called."""
+    known = _SAME.get(id_, id_)
+    try:
+        return str(uuid.UUID(known))
+    except ValueError:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"relay-simulator:{known}"))
+
+
+def person(id_: str) -> dict[str, Any]:
+    """A patient or a customer. Numbers are of the range that Ofcom keeps for drama."""
+    number = uuid.UUID(canonical(id_)).int
+    first, last = _FIRST[number % 8], _LAST[number // 8 % 8]
+    return {
+        **samples.resources()["patient"],
+        "id": canonical(id_),
+        "first_name": first,
+        "last_name": last,
+        "email": f"{first}.{last}.{number % 1000}@example.com".lower(),
+        "phone_number": f"+447700900{number % 1000:03}",
+    }
+
+
+def registration(id_: str) -> dict[str, Any]:
+    """A registration; its phone number is its patient's."""
+    own = canonical(id_)
+    patient = person(_RETESTS.get(id_, own))
+    return {
+        **samples.resources()["test_registration"],
+        "id": own,
+        "trf_code": f"LML-{own[:6].upper()}",
+        "foreign_id": None if id_ == own else id_,
+        "patient_id": patient["id"],
+        "parent_id": _RETESTS.get(id_),
+        "status": "success",
+        **{key: patient[key] for key in ("first_name", "last_name", "email")},
+    }
+
+
+def order(id_: str) -> dict[str, Any]:
+    """An order of one kit."""
+    own = canonical(id_)
+    customer = person(own)
+    details = ("id", "first_name", "last_name", "email", "phone_number")
+    return {
+        **samples.resources()["order"],
+        "id": own,
+        "customer_id": customer["id"],
+        "customer": {key: customer[key] for key in details},
+        "shipping_status": "shipped",
+        "carrier": "royal_mail",
+        "tracking_number": f"RM{uuid.UUID(own).int % 10**9:09}GB",
+        "order_number": own[:8].upper(),
+        "test_registrations": [{"id": own, "trf_code": f"LML-{own[:6].upper()}", "product": []}],
+    }
+
+
+def main() -> None:
+    """Serve until stopped."""
+    from werkzeug.serving import run_simple
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=9001)
+    parser.add_argument("--token", default="", help="refuse every other bearer token")
+    parser.add_argument("--not-ready", type=int, default=0, help="204s before there are results")
+    chosen = parser.parse_args()
+    app = create_simulator(chosen.token, chosen.not_ready)
+    run_simple("127.0.0.1", chosen.port, app, threaded=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""JSON read once and strictly, as RFC 8259 and I-JSON (RFC 7493) would have it from a stranger."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from relay.errors import Refused
+
+DEEPEST = 32
+LARGEST = 2**53  # I-JSON: whole numbers past this do not survive other readers
+LONGEST_NUMBER = 32
+
+
+def _refuse(error: str) -> NoReturn:
+    raise Refused(400, error)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        _refuse("The body has the same key twice in one object.")
+    return unique
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER or abs(number := int(text)) > LARGEST:
+        _refuse("The body has a number that is out of range.")
+    return number
+
+
+def _float(text: str) -> float:
+    if len(text) > LONGEST_NUMBER or math.isinf(number := float(text)):
+        _refuse("The body has a number that is out of range.")
+    return number
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_pairs,
+    parse_int=_integer,
+    parse_float=_float,
+    parse_constant=lambda name: _refuse(f"The body has {name}, which is not JSON."),
+)
+
+
+def _check(value: Any, depth: int) -> None:
+    """Refuse what the JSON grammar allows and a database or a provider does not."""
+    if isinstance(value, str):
+        if "\0" in value:
+            _refuse("The body has a NUL character.")
+        value.encode()  # raises on half of a surrogate pair
+    elif isinstance(value, dict | list):
+        if depth == 0:
+            _refuse("The body is nested too deeply.")
+        if isinstance(value, dict):
+            _check(list(value), 1)
+            value = list(value.values())
+        for item in value:
+            _check(item, depth - 1)
+
+
+def loads(raw: bytes) -> Any:
+    """The value in `raw` (UTF-8, a byte-order mark is passed over). Raises Refused (400)."""
+    try:
+        value = _decoder.decode(raw.decode("utf-8-sig"))
+        _check(value, DEEPEST)
+    except UnicodeDecodeError as error:
+        raise Refused(400, "The body is not UTF-8.") from error
+    except UnicodeEncodeError as error:
+        raise Refused(400, "The body has half of a surrogate pair.") from error
+    except RecursionError as error:
+        raise Refused(400, "The body is nested too deeply.") from error
+    except ValueError as error:
+        raise Refused(400, "The body is not JSON.") from error
+    return value

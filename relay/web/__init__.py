@@ -1,0 +1,46 @@
+"""The web process: takes the lab's webhooks, answers the platform, shows the desk."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from relay import logs
+from relay.config import load as load_config
+from relay.ledger.database import Database
+from relay.queue import Waker
+from relay.settings import Settings, from_environment
+from relay.web import answers, desk, health, webhooks
+from relay.web.here import Here
+
+PATIENCE_SECONDS = 1.5  # the lab gets its 503 within 3 s, whatever the ledger does
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The app, by the environment or by `settings`. Opens nothing. Raises ConfigError."""
+    settings = settings or from_environment(os.environ)
+    logs.set_up(settings.log_level)
+    app = Flask(__name__, template_folder="pages")
+    app.config.update(
+        SECRET_KEY=settings.secret_key or None,
+        MAX_CONTENT_LENGTH=webhooks.LARGEST_BODY + 1,
+        SESSION_COOKIE_SECURE=not settings.development,
+        SESSION_COOKIE_SAMESITE="Lax",
+    )
+    app.extensions["relay"] = Here(
+        settings,
+        load_config(settings),
+        Database(settings.database_url, patience=PATIENCE_SECONDS),
+        Waker(settings),
+    )
+    for blueprint in (webhooks.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
+    if settings.desk_ready:
+        desk.set_up(app, settings)
+    answers.set_up(app)
+    if not settings.development:
+        # One trusted proxy: the platform's router.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
+    return app

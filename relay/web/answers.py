@@ -1,0 +1,57 @@
+"""What goes wrong, as HTTP: one place that maps exceptions to answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from relay.errors import LedgerUnavailable, Refused
+from relay.logs import get_logger
+
+log = get_logger("relay.web")
+
+RETRY_AFTER_SECONDS = 10
+
+
+def answer(code: int, /, **body: Any) -> Response:
+    """A JSON answer."""
+    response = jsonify(body)
+    response.status_code = code
+    return response
+
+
+def set_up(app: Flask) -> None:
+    """Answer every failure with JSON that says what it is and nothing about our insides."""
+
+    @app.errorhandler(LedgerUnavailable)
+    def _unavailable(error: LedgerUnavailable) -> Response:
+        log.error("ledger unavailable", reason=str(error))
+        response = answer(503, status="unavailable", error="The ledger is out of reach. Try again.")
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
+
+    @app.errorhandler(Refused)
+    def _refused(error: Refused) -> Response:
+        return answer(error.status, status="rejected", error=error.error, fields=error.fields)
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        code = error.code or 500
+        response = answer(code, status="error", error=error.name)
+        for name, value in error.get_headers():
+            if name.lower() in ("allow", "retry-after", "www-authenticate", "location"):
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    def _broken(error: Exception) -> Response:
+        log.error("request broke", exc_info=error)
+        return answer(500, status="error", error="Relay failed. It has been logged.")
+
+    @app.after_request
+    def _headers(response: Response) -> Response:
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response

@@ -1,0 +1,28 @@
+"""What a request may use: the running app's own config, ledger and waker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from relay.config import Config
+from relay.ledger.database import Database
+from relay.queue import Waker
+from relay.settings import Settings
+
+
+@dataclass(frozen=True)
+class Here:
+    """One app's collaborators."""
+
+    settings: Settings
+    config: Config
+    db: Database
+    waker: Waker
+
+
+def here() -> Here:
+    """Those of the app that serves this request."""
+    found: Here = current_app.extensions["relay"]
+    return found

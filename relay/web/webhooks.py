@@ -1,0 +1,58 @@
+"""The lab's way in: show the secret, parse, commit, answer. Everything else is done later."""
+
+from __future__ import annotations
+
+import hmac
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from relay import events
+from relay.errors import Refused
+from relay.ledger import intake
+from relay.logs import get_logger
+from relay.web.answers import answer
+from relay.web.here import here
+
+log = get_logger("relay.webhooks")
+blueprint = Blueprint("webhooks", __name__, url_prefix="/webhooks")
+
+LARGEST_BODY = 64 * 1024
+
+
+@blueprint.post("/lab")
+@blueprint.post("/lab/<path:secret>")
+def lab(secret: str | None = None) -> Response:
+    """Take one webhook. 200 only once it is committed: the lab then never sends it again."""
+    app = here()
+    if not _shown(secret, app.settings.webhook_secrets, app.settings.development):
+        response = answer(401, status="error", error="The webhook secret is missing or wrong.")
+        response.headers["WWW-Authenticate"] = 'Basic realm="relay"'
+        return response
+    body = request.get_data(cache=False)
+    if len(body) > LARGEST_BODY:
+        raise RequestEntityTooLarge
+    try:
+        incoming = events.parse(body)
+    except Refused as refused:
+        kept = intake.keep_refused(app.db, body, refused)
+        log.warning(
+            "webhook refused", id=kept, status=refused.status, fields=sorted(refused.fields)
+        )
+        raise
+    recorded = intake.record(app.db, incoming, app.config.delivery.dedupe_window)
+    log.info("webhook " + recorded.status, id=recorded.id)
+    if recorded.status == "accepted":
+        app.waker.wake()
+    return answer(200, status=recorded.status, id=recorded.id)
+
+
+def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> bool:
+    """Whether the request shows one of the secrets; every one is compared, in constant time."""
+    if not secrets:
+        return development  # outside development Relay does not start without one
+    shown = in_path
+    if shown is None and (authorization := request.authorization):
+        shown = authorization.token or authorization.password
+    given = (shown or "").encode("utf-8", "surrogateescape")
+    return any([hmac.compare_digest(given, secret.encode()) for secret in secrets])

@@ -1,0 +1,109 @@
+"""One way out for every HTTP call: kept connections, timeouts, no redirects, no surprises."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cache
+
+import certifi
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+)
+
+from relay.errors import RelayError
+
+LARGEST_ANSWER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait, if the other side named them."""
+        value = self.headers.get("Retry-After", "").strip()
+        if value.isdigit():
+            return float(value)
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except ValueError:
+            return None
+
+
+class NoAnswer(RelayError):
+    """No readable answer. `sent` is False when the request surely never reached the other side."""
+
+    def __init__(self, reason: str, *, sent: bool):
+        super().__init__(reason)
+        self.sent = sent
+
+
+class Wire:
+    """A pool of connections, safe between threads. `deadline` is in seconds, for a whole call."""
+
+    def __init__(self, *, connections: int = 32, deadline: float = 10.0):
+        self._deadline = deadline
+        self._pool = urllib3.PoolManager(
+            num_pools=8,
+            maxsize=connections,
+            retries=False,
+            timeout=urllib3.Timeout(connect=3.0, read=deadline),
+            ssl_context=_tls(),
+        )
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer:
+        """Make one request. Raises NoAnswer; a redirect is an answer like any other."""
+        ends = time.monotonic() + self._deadline
+        try:
+            response = self._pool.request(
+                method, url, body=body, headers=headers, redirect=False, preload_content=False
+            )
+        except (ConnectTimeoutError, NewConnectionError, NameResolutionError, SSLError) as error:
+            raise NoAnswer(_reason(error), sent=False) from error
+        except HTTPError as error:
+            raise NoAnswer(_reason(error), sent=True) from error
+        try:
+            return Answer(response.status, response.headers, self._body(response, ends))
+        except (HTTPError, OSError) as error:
+            raise NoAnswer(_reason(error), sent=True) from error
+
+    @staticmethod
+    def _body(response: urllib3.BaseHTTPResponse, ends: float) -> bytes:
+        """All of the body, unless it drips past the deadline or never ends."""
+        body = bytearray()
+        while chunk := response.read1(65536, decode_content=False):
+            body += chunk
+            if len(body) > LARGEST_ANSWER or time.monotonic() > ends:
+                response.close()
+                raise NoAnswer("the answer was too long or too slow", sent=True)
+        response.release_conn()
+        return bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    """An error's kind. Its text may hold a URL with somebody's number in it."""
+    return type(error).__name__
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The system's certificates, and certifi's where the system has none."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
