@@ -1,0 +1,41 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint lock clean
+
+# The first Python that is new enough: a version manager's `python3` may fail where .python-version
+# names one that it does not have.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.14 python3.12 python3.11 /usr/bin/python3,\
+	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "Relay needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+demo: $(STAMP) ## play the lab's example events and show every message; nothing is sent
+	@exec $(BIN)/python -m relay.dev demo
+
+run: $(STAMP) ## web, worker and what else is missing, on whatever the environment names
+	@exec $(BIN)/python -m relay.dev run
+
+test: $(STAMP) ## the whole suite; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
+	@exec $(BIN)/python -m pytest
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(STAMP) ## pin the newest versions that requirements*.in allow
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.txt requirements.in
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in
+
+clean: ## remove what the others made
+	rm -rf $(VENV) instance .pytest_cache .mypy_cache .ruff_cache .hypothesis

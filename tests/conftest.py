@@ -1,0 +1,193 @@
+"""What the suite runs on: real SQLite, PostgreSQL and Redis; stand-ins only beyond the wire.
+
+TEST_DATABASE_URL and TEST_REDIS_URL name servers to run on besides the embedded defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from redis import Redis
+
+from relay import embedded
+from relay.config import Config
+from relay.config import load as load_config
+from relay.jobs import Jobs
+from relay.ledger import migrate
+from relay.ledger.database import Database
+from relay.ledger.schema import metadata
+from relay.settings import Settings, database_url
+from relay.web import create_app
+from relay.worker import Pump
+from tests.standins import LabStandIn, ProviderStandIn
+
+ROOT = Path(__file__).parent.parent
+SECRET = "lab-secret"
+DATABASES = ["sqlite", *(["postgresql"] if os.environ.get("TEST_DATABASE_URL") else [])]
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite ledger, to be copied."""
+    path = tmp_path_factory.mktemp("ledger") / "template.db"
+    db = Database(f"sqlite:///{path}")
+    migrate.upgrade(db)
+    with db.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The migrated PostgreSQL ledger that TEST_DATABASE_URL names."""
+    url = database_url(os.environ["TEST_DATABASE_URL"])
+    db = Database(url, patience=30)
+    migrate.upgrade(db)
+    db.close()
+    yield url
+
+
+@pytest.fixture(params=DATABASES)
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty, migrated ledger: every test that asks for it runs on each database there is."""
+    if request.param == "sqlite":
+        path = tmp_path / "relay.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("postgresql")
+    db = Database(url, patience=30)
+    with db.engine.begin() as connection:
+        names = ", ".join(table.name for table in metadata.sorted_tables)
+        connection.execute(sa.text(f"TRUNCATE {names} CASCADE"))
+    db.close()
+    return url
+
+
+@pytest.fixture
+def db(ledger_url: str) -> Iterator[Database]:
+    """The ledger, opened."""
+    opened = Database(ledger_url, patience=5)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """A real Redis: the one that TEST_REDIS_URL names, or an embedded one."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    with embedded.redis() as url:
+        yield url
+
+
+@pytest.fixture
+def redis(redis_server: str) -> Iterator[Redis]:
+    """A connection to an emptied Redis."""
+    connection = Redis.from_url(redis_server)
+    connection.flushdb()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def lab() -> Iterator[LabStandIn]:
+    """The lab's API, answering any id in the documented shapes until told otherwise."""
+    with LabStandIn(token="lab-token") as standin:
+        yield standin
+
+
+@pytest.fixture
+def twilio() -> Iterator[ProviderStandIn]:
+    """Twilio, keeping a list of what it accepted."""
+    with ProviderStandIn.twilio() as standin:
+        yield standin
+
+
+@pytest.fixture
+def sendgrid() -> Iterator[ProviderStandIn]:
+    """SendGrid, keeping a list of what it accepted."""
+    with ProviderStandIn.sendgrid() as standin:
+        yield standin
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """A copy of the default config.toml in which it is always time to send."""
+    path = tmp_path / "config.toml"
+    text = (ROOT / "config.toml").read_text("utf-8")
+    path.write_text(text.replace('send_window = "08:00-20:00"', 'send_window = "always"'), "utf-8")
+    return path
+
+
+@pytest.fixture
+def settings(ledger_url: str, lab: LabStandIn, config_file: Path) -> Settings:
+    """Settings of a development copy: dry-run delivery, no queue, the stand-in lab."""
+    return Settings(
+        database_url=ledger_url,
+        lab_api_url=lab.url,
+        lab_api_token=lab.token,
+        webhook_secrets=(SECRET,),
+        development=True,
+        config=config_file,
+        templates=ROOT / "templates",
+        admin_password="letmein",
+        secret_key="tests",
+    )
+
+
+@pytest.fixture
+def live(settings: Settings, twilio: ProviderStandIn, sendgrid: ProviderStandIn) -> Settings:
+    """The same, delivering for real to the providers' stand-ins."""
+    return replace(
+        settings,
+        delivery="live",
+        twilio_account_sid="AC" + "0" * 32,
+        twilio_auth_token="twilio-token",
+        twilio_api_url=twilio.url,
+        sendgrid_api_key="SG.key",
+        sendgrid_api_url=sendgrid.url,
+    )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Any]:
+    """A client of the web app that shows the lab's secret with every request."""
+    app = create_app(settings)
+    test_client = app.test_client()
+    test_client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {SECRET}"
+    yield test_client
+    app.extensions["relay"].db.close()
+
+
+@pytest.fixture
+def make_jobs(db: Database) -> Callable[[Settings], Jobs]:
+    """The worker's work by some settings, on the test's ledger."""
+
+    def make(by: Settings) -> Jobs:
+        return Jobs(load_config(by), db)
+
+    return make
+
+
+@pytest.fixture
+def config(settings: Settings) -> Config:
+    """The default configuration, loaded."""
+    return load_config(settings)
+
+
+def drain(jobs: Jobs) -> int:
+    """Work until nothing is due; how much was done."""
+    pump = Pump(jobs)
+    try:
+        return pump.drain()
+    finally:
+        pump.stop()

@@ -1,0 +1,218 @@
+"""Stand-ins for what is beyond the wire. They speak HTTP and the vendors' real payloads."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote
+
+from relay import simulator
+
+
+@dataclass
+class Request:
+    """A request as it came over the wire."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> dict[str, str]:
+        """A form's fields."""
+        return {key: values[0] for key, values in parse_qs(self.body.decode()).items()}
+
+    @property
+    def json(self) -> Any:
+        """A JSON body."""
+        return json.loads(self.body)
+
+
+@dataclass
+class Reply:
+    """What is answered. With `hang_up` the connection is closed without a word."""
+
+    status: int = 200
+    body: Any = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    hang_up: bool = False
+    wait_for: threading.Event | None = None  # answer only once it is set (or after 30 s)
+
+    def content(self) -> bytes:
+        """The body as bytes."""
+        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+Answer = Callable[[Request], Reply | None]
+
+
+class StandIn:
+    """An HTTP server of our own. `answers` are asked in turn; the first Reply is sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.answers: list[Answer] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _serve(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                request = Request(
+                    self.command, self.path, dict(self.headers), self.rfile.read(length)
+                )
+                outer.requests.append(request)
+                reply = outer.reply(request)
+                if reply.wait_for:
+                    reply.wait_for.wait(30)
+                if reply.hang_up:
+                    self.close_connection = True
+                    return
+                content = reply.content()
+                self.send_response(reply.status)
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                if reply.status != 204:
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = _serve  # noqa: N815
+
+            def log_message(self, *_: Any) -> None:
+                """Keep quiet."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, *_: Any) -> None:
+                """A client that hung up is no news."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def reply(self, request: Request) -> Reply:
+        """The first answer that takes the request, else the stand-in's own."""
+        for answer in list(self.answers):
+            if reply := answer(request):
+                return reply
+        return self.default(request)
+
+    def default(self, request: Request) -> Reply:
+        """What is answered when nothing was prepared."""
+        return Reply(404, {"message": "Not found."})
+
+    def once(self, *replies: Reply) -> None:
+        """Answer the next requests with these, one each."""
+        waiting = list(replies)
+        self.answers.append(lambda _request: waiting.pop(0) if waiting else None)
+
+    def always(self, reply: Reply) -> None:
+        """Answer everything with this."""
+        self.answers.insert(0, lambda _request: reply)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class LabStandIn(StandIn):
+    """The lab's API: the simulator's resources, which a test may change or take away.
+
+    `resources[path]` overrides a path's answer: a dict for 200, a Reply for anything else.
+    """
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self.token = token
+        self.resources: dict[str, Any] = {}
+
+    def default(self, request: Request) -> Reply:
+        """The resource, if the token is right."""
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return Reply(401, {"message": "Token is not valid."})
+        found = self.resources.get(request.path.rstrip("/"))
+        if found is None:
+            found = self._made(request.path)
+        return found if isinstance(found, Reply) else Reply(200, found)
+
+    @staticmethod
+    def _made(path: str) -> Any:
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        if parts[-1] == "lab_results":
+            return [{"id": "1", "name": "Example analyte", "value": "70"}]
+        make = {
+            "test_registration": simulator.registration,
+            "order": simulator.order,
+            "patient": simulator.person,
+            "customer": simulator.person,
+        }.get(parts[1] if len(parts) == 3 else "")
+        return make(parts[2]) if make else Reply(404, {"message": "Not found."})
+
+    def change(self, kind: str, id_: str, **fields: Any) -> None:
+        """Serve a resource with other fields than the simulator's."""
+        path = f"/api/{kind}/{id_}"
+        self.resources[path] = {**(self.resources.get(path) or self._made(path)), **fields}
+
+    @property
+    def paths(self) -> list[str]:
+        """What was asked for, in order."""
+        return [request.path for request in self.requests]
+
+
+class ProviderStandIn(StandIn):
+    """A provider that keeps its own list of what it accepted."""
+
+    def __init__(self, accept: Callable[[int], Reply]) -> None:
+        super().__init__()
+        self._accept = accept
+        self.accepted: list[Request] = []
+
+    def default(self, request: Request) -> Reply:
+        """Accept everything."""
+        self.accepted.append(request)
+        return self._accept(len(self.accepted))
+
+    @classmethod
+    def twilio(cls) -> Self:
+        """Twilio's Messages resource."""
+
+        def accept(number: int) -> Reply:
+            body = {
+                "sid": f"SM{number:032x}",
+                "status": "queued",
+                "error_code": None,
+                "error_message": None,
+                "num_segments": "1",
+                "direction": "outbound-api",
+            }
+            return Reply(201, body, {"Content-Type": "application/json"})
+
+        return cls(accept)
+
+    @classmethod
+    def sendgrid(cls) -> Self:
+        """SendGrid's mail/send."""
+        return cls(lambda number: Reply(202, b"", {"X-Message-Id": f"sg-{number}"}))
+
+
+def twilio_error(status: int, code: int, **headers: str) -> Reply:
+    """An error answer as Twilio words it."""
+    body = {
+        "code": code,
+        "message": "The message could not be sent.",
+        "more_info": f"https://www.twilio.com/docs/errors/{code}",
+        "status": status,
+    }
+    return Reply(status, body, {"Content-Type": "application/json", **headers})
