@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint lock clean
+.PHONY: help demo run test lint bench bench-scale lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -32,6 +32,12 @@ lint: $(STAMP) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; about 5 minutes)
+	@exec $(BIN)/python -m bench --keep bench/results
+
+bench-scale: $(STAMP) ## what 5,000,000 events cost (about 10 minutes, 6 GB of disk)
+	@exec $(BIN)/python -m bench scale --rounds 1
 
 lock: $(STAMP) ## pin the newest versions that requirements*.in allow
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.txt requirements.in

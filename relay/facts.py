@@ -6,6 +6,7 @@ left empty is a `Null`: false in a condition, and an error when it is printed.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any
 from jinja2 import ChainableUndefined, UndefinedError
 
 LONGEST_TEXT = 1000
+# Control characters, bidi and other invisible marks, half surrogates, line separators.
+_UNFIT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 # A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
 # them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
@@ -63,7 +66,7 @@ class Null(ChainableUndefined):
             raise AttributeError(name)
         return Null(name=f"{self._undefined_name}.{name}")
 
-    def __getitem__(self, key: Any) -> Null:
+    def __getitem__(self, key: Any) -> Null:  # type: ignore[override]
         return Null(name=f"{self._undefined_name}.{key}")
 
     def __eq__(self, other: object) -> bool:
@@ -108,26 +111,29 @@ class Record:
 
 
 def clean_text(value: str) -> str | None:
-    """`value` without control and bidi-override characters; None when nothing is left."""
-    kept = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in value)
+    """`value` without control, bidi and broken characters; None when nothing is left."""
+    kept = "".join(" " if unicodedata.category(c) in _UNFIT else c for c in value)
     return " ".join(kept.split())[:LONGEST_TEXT] or None
 
 
 def _clean(value: Any, shape: str) -> Any:
     """A field's value, or None where the lab sent something of another shape."""
     if shape.endswith("*"):
-        rows = value if isinstance(value, list) else None
-        return None if rows is None else [resource(row, shape[:-1]) for row in rows if row]
+        if not isinstance(value, list):
+            return None
+        return [made for row in value if (made := resource(row, shape[:-1]))]
     if shape == "?":
-        return (
-            {str(k): _clean(v, "") for k, v in value.items()} if isinstance(value, dict) else None
-        )
+        if not isinstance(value, dict):
+            return None
+        return {name: _clean(v, "") for k, v in value.items() if (name := clean_text(k))}
     if shape:
         return resource(value, shape)
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, list):
         return [item for item in (_clean(item, "") for item in value) if item is not None]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # the lab's JSON may say NaN, a ledger's may not
     return value if isinstance(value, bool | int | float) else None
 
 

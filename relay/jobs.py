@@ -5,13 +5,12 @@ Each takes a row that is claimed already, and leaves the ledger saying what came
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from relay import rules
+from relay import endings, rules
 from relay.channels import Exits, Outcome
 from relay.config import Config
 from relay.errors import LabError, LedgerUnavailable, RenderError
@@ -23,7 +22,7 @@ from relay.ledger import delivery, journeys, processing, upkeep
 from relay.ledger.database import Database
 from relay.ledger.delivery import Claim, Ending
 from relay.ledger.processing import Event
-from relay.ledger.schema import ALIVE
+from relay.ledger.schema import FAILED
 from relay.logs import get_logger
 from relay.messages import Message, Templates
 from relay.rules import Occasion, Rule
@@ -31,12 +30,16 @@ from relay.wire import Wire
 
 log = get_logger("relay.jobs")
 
-# Seconds to wait after an event's first, second, … failure; some three days in all, then it is held.
-EVENT_DELAYS = (5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, *[43200] * 5)
-# Likewise for a message that the provider did not take: about a day, then temporary-failure.
-SEND_DELAYS = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, *[3600] * 22)
 FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
 FINISH_DELAYS = (0.2, 0.5, 1, 2, 5, 10, 20)
+
+
+class _NotSent(Exception):
+    """A message that must not go out, or not now; with what it becomes."""
+
+    def __init__(self, ending: Ending):
+        super().__init__(ending.reason)
+        self.ending = ending
 
 
 class Jobs:
@@ -69,6 +72,10 @@ class Jobs:
         except LabError as error:
             self._later(event, error)
             return
+        except Exception:  # a fault of ours: it must not come back every lease for ever
+            log.exception("event broke", id=event.id)
+            self._later(event, LabError("Relay failed while it was processed."))
+            return
         told = processing.told(self.db, occasion.subject, occasion.round)
         plan = rules.plan(occasion, self.config.rules, self.config.policy, told, _now())
         made = processing.save_plan(
@@ -98,11 +105,11 @@ class Jobs:
 
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""
-        if event.tries > len(EVENT_DELAYS):
+        if event.tries > len(endings.EVENT_DELAYS):
             processing.hold(self.db, event.id, f"{error} It was tried for three days.")
             log.error("event held", id=event.id, reason=str(error))
             return
-        delay = error.retry_after or _jittered(EVENT_DELAYS[event.tries - 1])
+        delay = endings.delay(endings.EVENT_DELAYS, event.tries, error.retry_after)
         processing.put_back(self.db, event.id, delay, str(error))
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
 
@@ -117,42 +124,53 @@ class Jobs:
             channel=claim.channel,
             reason=ending.reason,
         )
-        if ending.status not in ALIVE:
+        if ending.status in FAILED or claim.suppressed:
             self._fall_back(claim)
 
     def _attempt(self, claim: Claim) -> Ending:
-        rule = self.config.rule(claim.rule)
-        if claim.suppressed:
-            return _cancelled(f"The person has opted out of {claim.channel}.")
-        if rule is None:
-            return _cancelled("Its rule is no longer in config.toml.")
         try:
-            claim, objection = self._refreshed(claim, rule)
-            if objection:
-                return _cancelled(objection)
-            message = self.message(claim)
+            claim, message = self._prepared(claim)
+        except _NotSent as error:
+            return error.ending
         except RenderError as error:
             return Ending("rejected", "technical-failure", str(error))
         except LabError as error:
             reason = f"{error} The facts have to be fetched again before this goes out."
-            return _retried(claim, Outcome("rejected", reason, retry_after=error.retry_after))
-        return _ending(claim, message, self._send(message, claim))
+            return endings.refused(
+                claim, Outcome("rejected", reason, retry_after=error.retry_after)
+            )
+        except LedgerUnavailable as error:
+            return endings.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
+        except Exception:
+            log.exception("message broke", id=claim.id)
+            return Ending("rejected", "technical-failure", "Relay failed before it was sent.")
+        return endings.sent(claim, message, self._send(message, claim))
 
-    def _refreshed(self, claim: Claim, rule: Rule) -> tuple[Claim, str]:
-        """The claim with facts as they are now, and why it must not be sent any more, if so."""
-        if _now() - claim.facts_at < FRESH:
-            return claim, ""
-        facts = self._facts(claim.event_name, claim.event_data)
-        fresh = replace(claim, facts=facts)
-        occasion = self._occasion_of(fresh)
-        objection = rules.objection(rule, occasion)
-        if objection:
-            return fresh, objection
+    def _prepared(self, claim: Claim) -> tuple[Claim, Message]:
+        """A claim and its words, if it is right to send it now. Raises _NotSent."""
+        rule = self.config.rule(claim.rule)
+        if claim.suppressed:
+            raise _NotSent(endings.cancelled(f"The person has opted out of {claim.channel}."))
+        if rule is None:
+            raise _NotSent(endings.cancelled("Its rule is no longer in config.toml."))
+        opening = rules.opening(rule, self.config.policy, _now())
+        if opening > _now():
+            wait = (opening - _now()).total_seconds()
+            raise _NotSent(endings.postponed(wait))
+        if _now() - claim.facts_at > FRESH:
+            claim = replace(claim, facts=self._facts(claim.event_name, claim.event_data))
+        self._require_still_true(claim, rule)
+        return claim, self.message(claim)
+
+    def _require_still_true(self, claim: Claim, rule: Rule) -> None:
+        """Ask the rule again: it may have changed since the plan, and so may the facts."""
+        occasion = self._occasion_of(claim)
+        if objection := rules.objection(rule, occasion):
+            raise _NotSent(endings.cancelled(objection))
         notices = rules.notices(rule, (claim.channel,), occasion, self.config.policy, _now())
         if claim.role in PERSONS and claim.address not in {n.address for n in notices}:
             processing.add_notices(self.db, claim.event_id, notices)
-            return fresh, "The lab has another address for this person now."
-        return fresh, ""
+            raise _NotSent(endings.cancelled("The lab has another address for this person now."))
 
     def _occasion_of(self, claim: Claim) -> Occasion:
         seen = names(
@@ -201,24 +219,24 @@ class Jobs:
             limit = min(limit, left)
         return delivery.claim(self.db, channel, limit) if limit > 0 else []
 
-    def sweep(self) -> dict[str, int]:
-        """The clock's work: what a lost worker had claimed, and retention. Counts of each."""
+    def sweep(self) -> int:
+        """Settle what a lost worker had claimed; how much that was."""
         lapsed = delivery.lapse(self.db)
         if lapsed:
             log.warning("claims lapsed", messages=lapsed)
-        return {"lapsed": lapsed, "purged": upkeep.purge(self.db, self.config.delivery.retention)}
+        return lapsed
+
+    def purge(self) -> int:
+        """Blank what is older than `retention`; how many rows that was."""
+        return upkeep.purge(self.db, self.config.delivery.retention)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
-
-
 def _patiently(commit: Callable[[], object]) -> None:
-    """Commit, though the ledger may be away for some seconds: what it would lose cannot be redone."""
+    """Commit, though the ledger may be away for a while: what it would lose cannot be redone."""
     for delay in FINISH_DELAYS:
         try:
             commit()
@@ -226,33 +244,3 @@ def _patiently(commit: Callable[[], object]) -> None:
         except LedgerUnavailable:
             time.sleep(delay)
     commit()
-
-
-def _cancelled(reason: str) -> Ending:
-    return Ending("rejected", "cancelled", reason)
-
-
-def _ending(claim: Claim, message: Message, outcome: Outcome) -> Ending:
-    """What a notification becomes by what its channel said."""
-    if outcome.result == "rejected":
-        return _retried(claim, outcome)
-    status = "sent" if outcome.result == "accepted" else "unknown"
-    return Ending(
-        outcome.result,
-        status,
-        outcome.reason,
-        provider_id=outcome.provider_id,
-        code=outcome.code,
-        content=message.content,
-    )
-
-
-def _retried(claim: Claim, outcome: Outcome) -> Ending:
-    """A message that surely did not go out: its end, or another try later."""
-    if outcome.permanent:
-        return Ending("rejected", "permanent-failure", outcome.reason, code=outcome.code)
-    if claim.attempts > len(SEND_DELAYS):
-        reason = f"{outcome.reason} It was tried {claim.attempts} times."
-        return Ending("rejected", "temporary-failure", reason, code=outcome.code)
-    delay = outcome.retry_after or _jittered(SEND_DELAYS[claim.attempts - 1])
-    return Ending("rejected", "created", outcome.reason, code=outcome.code, retry_in=delay)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from relay.errors import LabError, NotReady
 from relay.events import RESULTS, Kind
@@ -88,9 +88,9 @@ class Lab:
         except ValueError:
             return None
         found = _ID_IN_URL.match(theirs.path)
-        if not found or found[1] != _PATHS[kind.resource] or found[2] in (".", ".."):
+        if not found or found[1] != _PATHS[kind.resource]:
             return None
-        return found[2]
+        return unquote(found[2])
 
     def _customer(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
         """Who ordered, from the order itself, filled up from their own record."""
@@ -121,8 +121,8 @@ class Lab:
             raise
         return {key: person.get(key) or fetched.get(key) for key in person}
 
-    def _get(self, kind: str, id_: str) -> dict[str, Any]:
-        answer = self._ask(f"/api/{_PATHS.get(kind, kind)}/{quote(id_, safe='')}")
+    def _get(self, kind: str, id_: object) -> dict[str, Any]:
+        answer = self._ask(f"/api/{_PATHS.get(kind, kind)}/{_segment(id_)}")
         try:
             found = resource(json.loads(answer.body), kind)
         except (ValueError, RecursionError) as error:
@@ -133,7 +133,7 @@ class Lab:
 
     def _require_results(self, id_: str) -> None:
         """Only whether they are there: their content is not read."""
-        self._ask(f"/api/test_registration/{quote(id_, safe='')}/lab_results/")
+        self._ask(f"/api/test_registration/{_segment(id_)}/lab_results/")
 
     def _ask(self, path: str) -> Answer:
         try:
@@ -157,3 +157,10 @@ class Lab:
             missing=answer.status in (404, 410),
             retry_after=answer.retry_after if answer.status in (429, 503) else None,
         )
+
+
+def _segment(id_: object) -> str:
+    """An id as one segment of a path. Raises LabError for those that no encoding keeps there."""
+    if id_ in (".", ".."):
+        raise LabError("The lab's API cannot be asked for this id.", missing=True)
+    return quote(str(id_), safe="")

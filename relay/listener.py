@@ -19,7 +19,7 @@ TTL_SECONDS = 30
 AGAIN_SECONDS = 1.0
 
 
-class _ThreadWorker(SimpleWorker):  # type: ignore[misc]
+class _ThreadWorker(SimpleWorker):
     """SIGALRM and signal handlers belong to the main thread."""
 
     death_penalty_class = TimerDeathPenalty

@@ -11,17 +11,18 @@ import re
 import sys
 import traceback
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
-_PATH_SECRET = re.compile(r"(/webhooks/lab/)[^\s\"'?#]+")
+_PATH_SECRET = re.compile(r"(/webhooks/lab/)\S+")
 _QUIET = ("twilio", "python_http_client", "urllib3", "rq", "alembic", "sqlalchemy", "werkzeug")
 
 
-def set_up(level: str = "INFO") -> None:
-    """Send every logger of this process to stdout in one form."""
-    human = sys.stdout.isatty()
+def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send every logger of this process to one stream (stdout) in one form."""
+    stream = stream or sys.stdout
+    human = stream.isatty()
     renderer: Any = (
         structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
     )
@@ -33,11 +34,12 @@ def set_up(level: str = "INFO") -> None:
         _where_it_broke,
         _without_secrets,
     ]
+    foreign: list[Any] = [_plain_exception, *shared]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[_plain_exception, *shared],
+        foreign_pre_chain=foreign,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("relay").setLevel(level)

@@ -78,7 +78,7 @@ class Templates:
             raise RenderError(f"{file}: {detail}.") from error
         if file.endswith(".html"):
             text = text.replace("<body>", f"<body>{Markup.escape(mark)}", 1) if mark else text
-            return _inliner().inline(text)
+            return str(_inliner().inline(text))
         return mark + text
 
     def roots(self, template: str, channels: Sequence[str]) -> frozenset[str]:
@@ -97,7 +97,7 @@ class Templates:
                     for line, message in unknown_names(tree, vocabulary(event)):
                         yield Fault(name, line, message)
             except TemplateNotFound as error:
-                yield Fault(error.name or file, None, "there is no such file.")
+                yield Fault(str(error.name or file), None, "there is no such file.")
             except TemplateSyntaxError as error:
                 yield Fault(error.name or file, error.lineno, f"{error.message}.")
             except UnicodeDecodeError:
@@ -119,7 +119,7 @@ def _files(template: str, channels: Sequence[str]) -> list[str]:
 
 @cache
 def _inliner() -> Any:
-    """Mail programs drop <style>, so styles go onto the elements; @media rules stay where they are."""
+    """Mail programs drop <style>: styles go onto the elements, @media rules stay where they are."""
     import css_inline
 
     return css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True)

@@ -22,6 +22,7 @@ log = get_logger("relay.queue")
 NAME = "relay"
 PENDING = "relay:wake-up-pending"
 PENDING_SECONDS = 30  # a wake-up that Redis lost holds others back no longer than this
+GATHER_SECONDS = 0.05  # what comes in within it needs no wake-up of its own
 JOB = "relay.queue.drain"
 
 _on_wake: Callable[[], None] | None = None
@@ -107,7 +108,7 @@ class Waker:
     def _run(self) -> None:
         from redis.exceptions import RedisError
 
-        connection = connect(self._settings, timeout=1)
+        connection, pause = connect(self._settings, timeout=1), threading.Event()
         while True:
             self._due.wait()
             self._due.clear()
@@ -116,3 +117,4 @@ class Waker:
             except (RedisError, OSError) as error:
                 # The clock of a worker finds the rows; the event is safe in the ledger.
                 log.warning("wake-up failed", error=type(error).__name__)
+            pause.wait(GATHER_SECONDS)

@@ -36,7 +36,7 @@ class Rule:
     enabled: bool = True
 
 
-def _channels(**kwargs: Any) -> fields.List:
+def _channels(**kwargs: Any) -> fields.List[str]:
     return fields.List(OneOf(addresses.CHANNELS), **kwargs)
 
 
@@ -206,11 +206,16 @@ def fallback(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> t
     return tuple(replace(notice, is_fallback=True) for notice in made)
 
 
+def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
+    """`now` when the rule's window is open, else when it opens next."""
+    return (rule.send_window or policy.send_window).next_open(now, policy.zone)
+
+
 def notices(
     rule: Rule, channels: Sequence[str], occasion: Occasion, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
     """A notice for each address of the recipient on these channels, due when the window is open."""
-    due = (rule.send_window or policy.send_window).next_open(now, policy.zone)
+    due = opening(rule, policy, now)
     waiting = "scheduled" if due > now else "created"
     return tuple(
         Notice(

@@ -63,6 +63,14 @@ def from_environment(environ: Mapping[str, str], *, to_serve: bool = True) -> Se
 
     What only web and worker need may be missing when it is not `to_serve`.
     """
+    settings, problems = judge(environ, to_serve=to_serve)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Settings, list[Problem]]:
+    """The settings as they are written, and all that is wrong with them."""
     problems: list[Problem] = []
 
     def read(name: str, default: str = "") -> str:
@@ -110,9 +118,7 @@ def from_environment(environ: Mapping[str, str], *, to_serve: bool = True) -> Se
     )
     if to_serve:
         problems += _missing(settings, environ)
-    if problems:
-        raise ConfigError(problems)
-    return settings
+    return settings, problems
 
 
 def database_url(written: str) -> str:

@@ -21,7 +21,7 @@ _RETESTS = {"5555-6666": "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"}
 
 
 def create_simulator(token: str = "", not_ready: int = 0) -> Flask:
-    """The stand-in. With a `token` it refuses others; results answer 204 `not_ready` times first."""
+    """The stand-in. A `token` shuts others out; results answer 204 `not_ready` times first."""
     app = Flask(__name__)
     asked: dict[str, int] = {}
 

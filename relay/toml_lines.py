@@ -9,6 +9,10 @@ _HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 _STRINGS = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
+_ENDS = {  # up to the end of a multi-line string, whose last quotes may be the string's own
+    '"""': re.compile(r'(?:\\.|[^"\\]|"(?!""))*"{3,5}'),
+    "'''": re.compile(r"(?:[^']|'(?!''))*'{3,5}"),
+}
 
 Path = tuple[str, ...]
 
@@ -18,16 +22,19 @@ def index(text: str) -> Mapping[Path, int]:
     lines: dict[Path, int] = {}
     table: Path = ()
     inside, depth = "", 0  # a multi-line string's quotes; open brackets of a multi-line array
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not inside and not depth:
             if header := _HEADER.match(line):
                 table = _parts(header[1])
                 lines.setdefault(table, number)
-                continue
-            if key := _KEY.match(line):
+            elif key := _KEY.match(line):
                 lines.setdefault(table + _parts(key[1]), number)
         inside, depth = _after(line, inside, depth)
-    return lines
+    around: dict[Path, int] = {}  # [rules.a-name] has [rules] in it, which may have no line itself
+    for path, number in lines.items():
+        for length in range(1, len(path)):
+            around.setdefault(path[:length], number)
+    return around | lines
 
 
 def nearest(lines: Mapping[Path, int], path: Path) -> int | None:
@@ -44,19 +51,18 @@ def _parts(dotted: str) -> Path:
 
 def _after(line: str, inside: str, depth: int) -> tuple[str, int]:
     """What is still open at the end of a line."""
-    rest = line
-    if inside:
-        _, closed, rest = line.partition(inside)
-        if not closed:
-            return inside, depth
-    while found := _STRINGS.search(rest):
-        depth += _brackets(rest[: found.start()])
-        rest = rest[found.end() :]
-        if found[0] in ('"""', "'''"):
-            _, closed, rest = rest.partition(found[0])
-            if not closed:
-                return found[0], depth
-    return "", depth + _brackets(rest)
+    while True:
+        if inside:
+            end = _ENDS[inside].match(line)
+            if not end:
+                return inside, depth
+            line = line[end.end() :]
+        found = _STRINGS.search(line)
+        depth += _brackets(line[: found.start()] if found else line)
+        if not found:
+            return "", depth
+        line = line[found.end() :]
+        inside = found[0] if found[0] in _ENDS else ""
 
 
 def _brackets(code: str) -> int:

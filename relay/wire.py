@@ -36,11 +36,11 @@ class Answer:
     def retry_after(self) -> float | None:
         """Seconds to wait, if the other side named them."""
         value = self.headers.get("Retry-After", "").strip()
-        if value.isdigit():
+        if value.isascii() and value.isdigit():
             return float(value)
         try:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
 
@@ -74,8 +74,11 @@ class Wire:
             response = self._pool.request(
                 method, url, body=body, headers=headers, redirect=False, preload_content=False
             )
-        except (ConnectTimeoutError, NewConnectionError, NameResolutionError, SSLError) as error:
+        except (ConnectTimeoutError, NewConnectionError, NameResolutionError) as error:
             raise NoAnswer(_reason(error), sent=False) from error
+        except SSLError as error:  # TLS may also break after the request has gone out
+            untrusted = isinstance(error.args[0], ssl.SSLCertVerificationError)
+            raise NoAnswer(_reason(error), sent=not untrusted) from error
         except HTTPError as error:
             raise NoAnswer(_reason(error), sent=True) from error
         try:

@@ -33,6 +33,7 @@ log = logs.get_logger("relay.worker")
 POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 SWEEP_SECONDS = 30.0
+PURGE_SECONDS = 3600.0
 STOP_SECONDS = 25.0  # the platform kills after 30
 THREADS = {"events": 16, "sms": 24, "email": 24}
 
@@ -76,8 +77,8 @@ class Lane:
             self.wake()
 
     def stop(self) -> None:
-        """Start nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Take nothing more; what was claimed is still done."""
+        self._pool.shutdown(wait=False)
 
 
 class Pump:
@@ -86,6 +87,7 @@ class Pump:
     def __init__(self, jobs: Jobs):
         self._due = threading.Event()
         self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self.lanes = [
             Lane("events", THREADS["events"], jobs.lease_events, jobs.process, self.wake),
             *(self._channel_lane(jobs, channel) for channel in CHANNELS),
@@ -106,13 +108,17 @@ class Pump:
         """Look at the ledger now."""
         self._due.set()
 
-    def run(self) -> None:
-        """Drain until told to stop."""
+    def start(self) -> None:
+        """Drain in the background until told to stop."""
+        self._thread.start()
+
+    def _run(self) -> None:
         while not self._stopping.is_set():
-            if not self._fill():
-                self._due.wait(POLL_SECONDS)
             self._due.clear()
-            self._stopping.wait(GATHER_SECONDS)
+            if self._fill():
+                self._stopping.wait(GATHER_SECONDS)
+            else:
+                self._due.wait(POLL_SECONDS)
 
     def _fill(self) -> int:
         """One round over the lanes; how much was started."""
@@ -130,19 +136,23 @@ class Pump:
         """Work until nothing is due and nothing is in flight; how much was done."""
         done = 0
         while True:
-            done += (started := self._fill())
-            if not started and not self.busy:
-                return done
-            self._due.wait(POLL_SECONDS)
             self._due.clear()
+            was_idle = not self.busy  # asked first: what ends after it may have left new rows
+            done += (started := self._fill())
+            if was_idle and not started:
+                return done
+            if not started:
+                self._due.wait(POLL_SECONDS)
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """Claim no more and let what is in flight end; how much had not ended in time."""
+        ends = time.monotonic() + seconds
         self._stopping.set()
         self.wake()
+        if self._thread.is_alive():
+            self._thread.join(seconds)  # a claim that is under way is still started
         for lane in self.lanes:
             lane.stop()
-        ends = time.monotonic() + seconds
         while self.busy and time.monotonic() < ends:
             self._due.wait(0.1)
             self._due.clear()
@@ -157,6 +167,7 @@ class Clock(threading.Thread):
         self._jobs = jobs
         self._stopping = threading.Event()
         self._worker = f"{socket.gethostname()}-{os.getpid()}"
+        self._next_purge = 0.0
 
     def run(self) -> None:
         """Tick until told to stop."""
@@ -164,6 +175,9 @@ class Clock(threading.Thread):
             try:
                 upkeep.beat(self._jobs.db, self._worker)
                 self._jobs.sweep()
+                if time.monotonic() >= self._next_purge:
+                    self._next_purge = time.monotonic() + PURGE_SECONDS
+                    self._jobs.purge()
             except LedgerUnavailable as error:
                 log.warning("sweep failed", reason=str(error))
             except Exception:
@@ -181,13 +195,19 @@ class Clock(threading.Thread):
 
 def make_jobs(config: Config) -> Jobs:
     """The work with all it needs."""
-    db = Database(config.settings.database_url, patience=10, connections=12)
+    db = Database(config.settings.database_url, patience=10, connections=8)
     return Jobs(config, db, connections=sum(THREADS.values()))
 
 
 def drain_here() -> int:
     """Do all that is due, in this process: for an RQ worker that has no pump."""
-    return Pump(make_jobs(load(from_environment(os.environ)))).drain()
+    jobs = make_jobs(load(from_environment(os.environ)))
+    pump = Pump(jobs)
+    try:
+        return pump.drain()
+    finally:
+        pump.stop()
+        jobs.db.close()
 
 
 def main() -> int:
@@ -204,7 +224,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     jobs.exits.load()
     pump, clock = Pump(jobs), Clock(jobs)
-    threading.Thread(target=pump.run, name="pump", daemon=True).start()
+    pump.start()
     clock.start()
     log.info("worker started", delivery=settings.delivery, threads=sum(THREADS.values()))
     if settings.redis_url:

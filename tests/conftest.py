@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
 from redis import Redis
 
 from relay import embedded
@@ -31,6 +32,7 @@ from tests.standins import LabStandIn, ProviderStandIn
 ROOT = Path(__file__).parent.parent
 SECRET = "lab-secret"
 DATABASES = ["sqlite", *(["postgresql"] if os.environ.get("TEST_DATABASE_URL") else [])]
+REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])]
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +48,13 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
+def postgresql() -> str:
     """The migrated PostgreSQL ledger that TEST_DATABASE_URL names."""
     url = database_url(os.environ["TEST_DATABASE_URL"])
     db = Database(url, patience=30)
     migrate.upgrade(db)
     db.close()
-    yield url
+    return url
 
 
 @pytest.fixture(params=DATABASES)
@@ -79,11 +81,11 @@ def db(ledger_url: str) -> Iterator[Database]:
     opened.close()
 
 
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[str]:
-    """A real Redis: the one that TEST_REDIS_URL names, or an embedded one."""
-    if url := os.environ.get("TEST_REDIS_URL"):
-        yield url
+@pytest.fixture(scope="session", params=REDISES)
+def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A real Redis: an embedded one, and the one that TEST_REDIS_URL names."""
+    if request.param == "server":
+        yield os.environ["TEST_REDIS_URL"]
         return
     with embedded.redis() as url:
         yield url
@@ -159,13 +161,25 @@ def live(settings: Settings, twilio: ProviderStandIn, sendgrid: ProviderStandIn)
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[Any]:
-    """A client of the web app that shows the lab's secret with every request."""
-    app = create_app(settings)
-    test_client = app.test_client()
-    test_client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {SECRET}"
-    yield test_client
-    app.extensions["relay"].db.close()
+def make_client() -> Iterator[Callable[[Settings], Any]]:
+    """Clients of web apps by some settings; they show the lab's secret with every request."""
+    apps: list[Flask] = []
+
+    def make(by: Settings) -> Any:
+        apps.append(create_app(by))
+        test_client = apps[-1].test_client()
+        test_client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {SECRET}"
+        return test_client
+
+    yield make
+    for app in apps:
+        app.extensions["relay"].db.close()
+
+
+@pytest.fixture
+def client(settings: Settings, make_client: Callable[[Settings], Any]) -> Any:
+    """A client of the web app."""
+    return make_client(settings)
 
 
 @pytest.fixture

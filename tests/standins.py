@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import socketserver
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,10 +59,15 @@ class StandIn:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
+        self.connections: list[Any] = []  # the addresses that connected
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                outer.connections.append(self.client_address)
+                super().setup()
 
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
@@ -117,6 +124,33 @@ class StandIn:
     def always(self, reply: Reply) -> None:
         """Answer everything with this."""
         self.answers.insert(0, lambda _request: reply)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class RawServer:
+    """A server that does as it pleases with each connection, once a request's head has come."""
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                head = b""
+                while b"\r\n\r\n" not in head and (read := self.request.recv(65536)):
+                    head += read
+                try:
+                    serve(self.request)
+                except OSError:
+                    """The client had enough of it."""
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

@@ -34,7 +34,7 @@ def test_example_gives_its_messages(
     db: Database,
     make_jobs: Callable[[Settings], Jobs],
 ) -> None:
-    """Each example event gives exactly the messages that the default rules promise, word for word."""
+    """Each example event gives exactly the messages that the default rules promise."""
     assert client.post("/webhooks/lab", data=json.dumps(body)).json["status"] == "accepted"
     drain(make_jobs(settings))
     folder = EXPECTED / body["event"]

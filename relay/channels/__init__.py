@@ -36,7 +36,7 @@ class Exits:
                 self._channel(name)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Send a message, or keep it where delivery is dry-run. Never raises for a provider's fault."""
+        """Send a message, or keep it where delivery is dry-run."""
         return self._way(message).send(message, attempt_id)
 
     def is_live(self, message: Message) -> bool:

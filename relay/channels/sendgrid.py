@@ -28,7 +28,7 @@ from relay.wire import Answer, NoAnswer, Wire
 ACCEPTED = 202
 
 
-class _Failed(Exception):  # noqa: N818 - what urllib would raise, as `handle_error` reads it
+class _Failed(Exception):
     def __init__(self, answer: Answer):
         self.code = answer.status
         self.reason = ""
@@ -119,12 +119,12 @@ class SendGrid:
 def judge(status: int, headers: Any) -> Outcome:
     """What an error answer means."""
     label = str(status)
-    if status in (401, 403):
+    if status in (401, 403) or 300 <= status < 400:
         return Outcome("rejected", f"SendGrid refuses our account ({label}).", label, operator=True)
     if status == 429:
         wait = _until_reset((headers or {}).get("X-RateLimit-Reset", ""))
         return Outcome("rejected", f"SendGrid is busy ({label}).", label, retry_after=wait)
-    if 300 <= status < 500:
+    if 400 <= status < 500:
         return Outcome(
             "rejected", f"SendGrid refused the message ({label}).", label, permanent=True
         )

@@ -1,4 +1,4 @@
-"""`flask relay …`: what admins and the team do from a terminal. Heavy imports wait until they are used."""
+"""`flask relay …`: what people do from a terminal. Heavy imports wait until they are used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relay.cli import config_commands, ledger_commands, play
 
 relay_group = AppGroup(
     "relay",
-    help="Check, try out and operate Relay. Secrets come from the environment, rules from config.toml.",
+    help="Check, try out and operate Relay. Secrets are in the environment, rules in config.toml.",
 )
 COMMANDS: tuple[click.Command, ...] = (
     config_commands.check,

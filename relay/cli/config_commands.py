@@ -33,15 +33,15 @@ def check(config: Path | None, offline: bool) -> None:
     from relay.config import load
     from relay.messages import Templates
 
-    found = opened.settings(config, to_serve=True)
-    problems: list[Problem] = []
+    found, problems = opened.judged(config)
+    is_safe = not problems  # a token does not go to an address that is wrong
     try:
         loaded = load(found)
         problems += checks.templates(loaded, Templates(found.templates))
         problems += checks.senders(loaded)
     except ConfigError as error:
         problems += error.problems
-    if not offline:
+    if is_safe and not offline:
         problems += connections.check(found)
     for problem in problems:
         opened.show(problem)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from relay.settings import Settings
 
 
-class Since(click.ParamType):
+class Since(click.ParamType[datetime]):
     """A duration back from now ("2h", "30d"), or a date."""
 
     name = "duration or date"
@@ -164,13 +164,16 @@ def sweep(as_json: bool) -> None:
 
     This process sends what is due; no worker is needed for it.
     """
-    from relay.worker import Pump, make_jobs
+    from relay.jobs import Jobs
+    from relay.worker import Pump
 
     found = opened.settings()
     config = opened.load(found)
-    with opened.ledger(found):
-        jobs = make_jobs(config)
-        counts = {**jobs.sweep(), "done": Pump(jobs).drain()}
+    with opened.ledger(found) as db:
+        jobs = Jobs(config, db)
+        pump = Pump(jobs)
+        counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
+        pump.stop()
     click.echo(json.dumps(counts) if as_json else _told(counts))
 
 

@@ -1,4 +1,4 @@
-"""What a command opens: settings, config, ledger. What is wrong is told in full, with exit code 1."""
+"""What a command opens: settings, config, ledger. What is wrong is told in full, with exit 1."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ if TYPE_CHECKING:
     from relay.settings import Settings
 
 
-def settings(config: Path | None = None, *, to_serve: bool = False) -> Settings:
-    """The environment's settings, with another config.toml where one is named."""
-    from relay import logs
-    from relay.settings import from_environment
+def settings() -> Settings:
+    """The environment's settings."""
+    found, problems = judged(to_serve=False)
+    if problems:
+        stop(*problems)
+    return found
 
-    logs.set_up("ERROR")
-    try:
-        found = from_environment(os.environ, to_serve=to_serve)
-    except ConfigError as error:
-        stop(*error.problems)
-    return replace(found, config=config) if config else found
+
+def judged(config: Path | None = None, *, to_serve: bool = True) -> tuple[Settings, list[Problem]]:
+    """The settings, with another config.toml where one is named, and what is wrong with them."""
+    from relay import logs
+    from relay.settings import judge
+
+    logs.set_up("ERROR", sys.stderr)  # what is asked for goes to stdout, and nothing else
+    found, problems = judge(os.environ, to_serve=to_serve)
+    return replace(found, config=config) if config else found, problems
 
 
 def load(found: Settings) -> Config:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from relay.facts import Facts
 from relay.ledger.database import Database, now
+from relay.ledger.intake import upsert
 from relay.ledger.schema import ALIVE, WAITING, attempts, events, notifications, suppressions
 
 LEASE_SECONDS = 60  # longer than any send may take
@@ -54,11 +55,14 @@ class Ending:
     provider_id: str | None = None
     code: str = ""
     retry_in: float | None = None  # seconds; only with status "created"
+    opted_out: bool = False  # the provider says that the person wants nothing more this way
     content: Mapping[str, str] | None = None
 
 
-_CARRIED = ("id", "attempts", "event_id", "rule", "template", "subject", "round", "role")
-_CARRIED += ("channel", "address", "family", "urgency", "is_fallback")
+_CARRIED = (
+    *("id", "attempts", "event_id", "rule", "template", "subject", "round", "role"),
+    *("channel", "address", "family", "urgency", "is_fallback"),
+)
 
 
 def claim(db: Database, channel: str, limit: int) -> list[Claim]:
@@ -133,13 +137,19 @@ def _claim(row: sa.Row[Any]) -> Claim:
 def finish(db: Database, claim_: Claim, ending: Ending) -> bool:
     """Commit how an attempt ended. False when somebody else has settled it meanwhile."""
     with db.write() as connection:
-        return _finish(connection, claim_.id, claim_.attempt_id, ending)
+        return _finish(connection, claim_.id, claim_.attempt_id, ending, ("started", "unknown"))
 
 
-def _finish(connection: Connection, notification_id: str, attempt_id: str, ending: Ending) -> bool:
+def _finish(
+    connection: Connection,
+    notification_id: str,
+    attempt_id: str,
+    ending: Ending,
+    unsettled: tuple[str, ...],
+) -> bool:
     settled = connection.execute(
         attempts.update()
-        .where(attempts.c.id == attempt_id, attempts.c.outcome.in_(("started", "unknown")))
+        .where(attempts.c.id == attempt_id, attempts.c.outcome.in_(unsettled))
         .values(
             outcome=ending.outcome,
             provider_id=ending.provider_id,
@@ -158,15 +168,26 @@ def _finish(connection: Connection, notification_id: str, attempt_id: str, endin
         values |= {"sent_at": now(), "provider_id": ending.provider_id}
     if ending.content is not None:
         values["content"] = dict(ending.content)
-    connection.execute(
+    row = connection.execute(
         notifications.update()
         .where(
             notifications.c.id == notification_id,
             notifications.c.status.in_(("sending", "unknown")),
         )
         .values(**values)
-    )
+        .returning(notifications.c.channel, notifications.c.address)
+    ).first()
+    if ending.opted_out and row:
+        _suppress(connection, row.channel, row.address, f"provider, {ending.code}")
     return True
+
+
+def _suppress(connection: Connection, channel: str, address: str, source: str) -> None:
+    connection.execute(
+        upsert(connection, suppressions)
+        .values(channel=channel, address=address, source=source, created_at=now())
+        .on_conflict_do_nothing()
+    )
 
 
 LAPSED = Ending(
@@ -177,7 +198,7 @@ LAPSED = Ending(
 
 
 def lapse(db: Database) -> int:
-    """Mark what was claimed by a worker that has gone: it may have been sent. How many there were."""
+    """Mark what a worker that has gone had claimed: it may have been sent. How many there were."""
     query = (
         sa.select(notifications.c.id, attempts.c.id.label("attempt_id"))
         .join(attempts, attempts.c.notification_id == notifications.c.id)
@@ -191,7 +212,9 @@ def lapse(db: Database) -> int:
         if not (rows := list(connection.execute(query))):
             return 0
     with db.write() as connection:
-        return sum(_finish(connection, row.id, row.attempt_id, LAPSED) for row in rows)
+        return sum(
+            _finish(connection, row.id, row.attempt_id, LAPSED, ("started",)) for row in rows
+        )
 
 
 def family_is_alive(db: Database, family: str) -> bool:

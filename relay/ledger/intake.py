@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,8 +16,10 @@ from sqlalchemy.engine import Connection
 
 from relay.errors import Refused
 from relay.events import Incoming
-from relay.ledger.database import Database, ago, now
+from relay.ledger.database import Database, now
 from relay.ledger.schema import RECEIVED, UNROUTED, events, new_id, quarantine
+
+_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 @dataclass(frozen=True)
@@ -28,41 +32,74 @@ class Recorded:
 
 def upsert(connection: Connection, table: sa.Table) -> Any:
     """An INSERT that can say what to do on a conflict, in this database's dialect."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)
+    return _INSERTS[connection.dialect.name](table)
+
+
+@cache
+def _recording(dialect: str) -> Any:
+    """The one statement that takes an event in. Its row is the outbox too: workers look for it."""
+    one: sa.ColumnElement[int] = sa.literal_column("1")
+    none: sa.ColumnElement[int] = sa.literal_column("0")
+    recent = sa.case((events.c.received_at > now(sa.bindparam("since")), one), else_=none)
+    data: Any = sa.bindparam("event_data", type_=sa.Text)
+    if dialect == "postgresql":
+        data = sa.cast(data, sa.JSON)
+    insert: Any = _INSERTS[dialect](events).values(
+        id=sa.bindparam("event_id"),
+        name=sa.bindparam("event_name"),
+        identity=sa.bindparam("event_identity"),
+        data=data,
+        status=sa.bindparam("event_status"),
+        urgency=sa.bindparam("event_urgency"),
+        received_at=now(),
+        next_at=now(),
+    )
+    return insert.on_conflict_do_update(
+        index_elements=[events.c.identity],
+        set_={"duplicates": events.c.duplicates + recent},
+    ).returning(events.c.id, recent)
+
+
+def _parameters(incoming: Incoming, window: timedelta) -> dict[str, Any]:
+    return {
+        "event_id": new_id("evt"),
+        "event_name": incoming.name,
+        "event_identity": incoming.identity,
+        "event_data": json.dumps(incoming.data),
+        "event_status": RECEIVED if incoming.kind else UNROUTED,
+        "event_urgency": incoming.kind.urgency if incoming.kind else 0,
+        "since": -window.total_seconds(),
+    }
 
 
 def record(db: Database, incoming: Incoming, window: timedelta) -> Recorded:
     """Commit an event, or count it on the first of its kind within `window`."""
-    with db.write() as connection:
-        return record_in(connection, incoming, window)
+    statement = db.prepared(_recording)
+    while True:
+        given = _parameters(incoming, window)
+        id_, recent = db.run(statement, given)
+        if found := _recorded(given, id_, recent):
+            return found
+        with db.write() as connection:
+            _retire(connection, id_, incoming.identity)
 
 
 def record_in(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:
     """`record` inside a transaction that is open already."""
-    fresh = new_id("evt")
-    recent = events.c.received_at > ago(window)
-    insert = upsert(connection, events).values(
-        id=fresh,
-        name=incoming.name,
-        identity=incoming.identity,
-        data=dict(incoming.data),
-        status=RECEIVED if incoming.kind else UNROUTED,
-        urgency=incoming.kind.urgency if incoming.kind else 0,
-        received_at=now(),
-        next_at=now(),
-    )
-    statement = insert.on_conflict_do_update(
-        index_elements=[events.c.identity],
-        set_={"duplicates": events.c.duplicates + sa.case((recent, 1), else_=0)},
-    ).returning(events.c.id, sa.case((recent, True), else_=False).label("recent"))
-    row = connection.execute(statement).one()
-    if row.id == fresh:
-        return Recorded(fresh, "accepted" if incoming.kind else "unrouted")
-    if row.recent:
-        return Recorded(row.id, "duplicate")
-    _retire(connection, row.id, incoming.identity)
-    return record_in(connection, incoming, window)
+    statement = _recording(connection.dialect.name)
+    while True:
+        given = _parameters(incoming, window)
+        id_, recent = connection.execute(statement, given).one()
+        if found := _recorded(given, id_, recent):
+            return found
+        _retire(connection, id_, incoming.identity)
+
+
+def _recorded(given: dict[str, Any], id_: str, recent: int) -> Recorded | None:
+    """What a row came to; None when it is older than the window and has to make room."""
+    if id_ == given["event_id"]:
+        return Recorded(id_, "unrouted" if given["event_status"] == UNROUTED else "accepted")
+    return Recorded(id_, "duplicate") if recent else None
 
 
 def _retire(connection: Connection, event_id: str, identity: str) -> None:
@@ -97,7 +134,7 @@ def quarantined(db: Database) -> list[Mapping[str, Any]]:
     """Bodies that were refused and have not become events since, oldest first."""
     query = quarantine.select().where(quarantine.c.event_id.is_(None)).order_by(quarantine.c.id)
     with db.read() as connection:
-        return list(connection.execute(query).mappings())
+        return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def release(db: Database, quarantine_id: str, incoming: Incoming, window: timedelta) -> Recorded:

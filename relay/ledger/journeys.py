@@ -34,8 +34,9 @@ def learn(db: Database, written_id: str, order: Any, registration: Any, resource
         _name(connection, ORDER, subject, (written_id,))
         for part in (order or {}).get("test_registrations") or ():
             if part.get("id"):
-                _add(connection, part["id"], REGISTRATION, order_subject=subject)
-                _name(connection, REGISTRATION, part["id"], (part.get("trf_code"),))
+                registered = str(part["id"])
+                _add(connection, registered, REGISTRATION, order_subject=subject)
+                _name(connection, REGISTRATION, registered, (part.get("trf_code"),))
         return Place(subject, 0)
 
 
@@ -51,7 +52,21 @@ def _learn_registration(
         row = _adopt(connection, subject, names) or row
     if parent and parent != subject and not row.original_subject:
         row = _link_retest(connection, str(parent), subject)
-    return Place(row.original_subject or subject, row.round)
+    place = Place(row.original_subject or subject, row.round)
+    _gather(connection, (subject, *names), place)
+    return place
+
+
+def _gather(connection: Connection, names: tuple[Any, ...], place: Place) -> None:
+    """Hand over retests of what has turned out to be a retest itself, or to have another name."""
+    connection.execute(
+        journeys.update()
+        .where(
+            journeys.c.original_subject.in_([str(name) for name in names if name]),
+            journeys.c.original_subject != place.subject,
+        )
+        .values(original_subject=place.subject, round=journeys.c.round + place.round)
+    )
 
 
 def _adopt(connection: Connection, subject: str, names: tuple[Any, ...]) -> sa.Row[Any] | None:
@@ -79,7 +94,7 @@ def learn_retest(db: Database, original: str, retest_id: str) -> Place:
     with db.write() as connection:
         known = _resolve(connection, REGISTRATION, retest_id)
         row = _link_retest(connection, original, known or retest_id)
-        return Place(str(row.original_subject), row.round)
+        return Place(row.original_subject or original, row.round)
 
 
 def resolve(db: Database, resource: str, written_id: str) -> str | None:
@@ -116,7 +131,7 @@ def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any
     above = _add(connection, parent, REGISTRATION)
     original = above.original_subject or parent
     row = _add(connection, retest, REGISTRATION)
-    if row.original_subject:
+    if row.original_subject or original == retest:  # linked already, or parents in a circle
         return row
     # The original's row is locked, so that two retests at once get two rounds.
     connection.execute(
@@ -125,12 +140,14 @@ def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any
     highest = sa.select(sa.func.coalesce(sa.func.max(journeys.c.round), 0)).where(
         journeys.c.original_subject == original
     )
-    return connection.execute(
+    row = connection.execute(
         journeys.update()
         .where(journeys.c.subject == retest)
         .values(original_subject=original, round=connection.execute(highest).scalar_one() + 1)
         .returning(journeys)
     ).one()
+    _gather(connection, (retest,), Place(original, row.round))
+    return row
 
 
 def _add(connection: Connection, subject: str, resource: str, **known: Any) -> sa.Row[Any]:

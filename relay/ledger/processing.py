@@ -52,7 +52,7 @@ _COLUMNS = (
 )
 
 
-def _event(row: sa.Row[Any]) -> Event:
+def _event(row: Any) -> Event:
     return Event(**{**row._mapping, "facts": Facts.from_json(row.facts)})
 
 

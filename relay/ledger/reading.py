@@ -42,7 +42,8 @@ def notifications_where(db: Database, wanted: Filter) -> Iterator[Mapping[str, A
         query = query.where(notifications.c.created_at >= wanted.since)
     with db.read() as connection:
         rows = connection.execution_options(yield_per=1000).execute(query)
-        yield from rows.mappings()
+        for row in rows.mappings():
+            yield dict(row)
 
 
 def _listing() -> sa.Select[Any]:
@@ -63,7 +64,7 @@ def messages(db: Database, after: str = "", limit: int = 100) -> list[Mapping[st
         .limit(limit)
     )
     with db.read() as connection:
-        return list(connection.execute(query).mappings())
+        return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def latest(
@@ -77,8 +78,8 @@ def latest(
     newest = _listing().order_by(notifications.c.id.desc())
     with db.read() as connection:
         return (
-            list(connection.execute(newest_events.limit(limit)).mappings()),
-            list(connection.execute(newest.limit(limit)).mappings()),
+            [dict(row) for row in connection.execute(newest_events.limit(limit)).mappings()],
+            [dict(row) for row in connection.execute(newest.limit(limit)).mappings()],
         )
 
 
@@ -88,7 +89,8 @@ def event_state(db: Database, event_id: str) -> Mapping[str, Any] | None:
         events.c.id, events.c.name, events.c.status, events.c.reason, events.c.decisions
     ).where(events.c.id == event_id)
     with db.read() as connection:
-        return connection.execute(query).mappings().first()
+        row = connection.execute(query).mappings().first()
+    return dict(row) if row else None
 
 
 def unfinished(db: Database) -> int:

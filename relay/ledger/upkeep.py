@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database, ago, now
 from relay.ledger.intake import upsert
 from relay.ledger.schema import (
-    ALIVE,
     REVISION,
     WAITING,
     audit,
@@ -55,8 +54,8 @@ def revision(db: Database) -> str | None:
     try:
         with db.engine.connect() as connection:
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    except DBAPIError as error:
-        if isinstance(error, sa.exc.ProgrammingError) or "no such table" in str(error.orig):
+    except SQLAlchemyError as error:
+        if isinstance(error, ProgrammingError) or "no such table" in str(error):
             return None
         raise LedgerUnavailable("the ledger is out of reach") from error
 
@@ -69,15 +68,16 @@ def is_migrated(db: Database) -> bool:
 def purge(db: Database, retention: timedelta) -> int:
     """Blank contact details, words and payloads older than `retention`; how many rows it was.
 
-    What happened and why stays: ids, times, statuses, reasons. Messages on their way are kept whole.
+    What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
     """
+    on_its_way = (*WAITING, "sending")
     old = sa.and_(
         notifications.c.created_at < ago(retention),
-        notifications.c.status.not_in(tuple(set(ALIVE) - {"sent", "delivered"})),
+        notifications.c.status.not_in(on_its_way),
         sa.or_(notifications.c.address != "", notifications.c.content.is_not(None)),
     )
     waiting = sa.exists().where(
-        notifications.c.event_id == events.c.id, notifications.c.status.in_((*WAITING, "sending"))
+        notifications.c.event_id == events.c.id, notifications.c.status.in_(on_its_way)
     )
     old_facts = sa.and_(
         events.c.received_at < ago(retention), events.c.facts.is_not(None), ~waiting
@@ -106,3 +106,10 @@ def write_audit(db: Database, actor: str, action: str, target: str, detail: str 
                 detail=detail[:500],
             )
         )
+
+
+def audited(db: Database, action: str, interval: timedelta) -> int:
+    """How often that was done within the last `interval`."""
+    query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
+    with db.read() as connection:
+        return int(connection.execute(query).scalar_one())

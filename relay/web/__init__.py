@@ -15,6 +15,7 @@ from relay.settings import Settings, from_environment
 from relay.web import answers, desk, health, webhooks
 from relay.web.here import Here
 
+CONNECTIONS = 5  # one a thread and one to spare: small PostgreSQL plans allow 20 in all
 PATIENCE_SECONDS = 1.5  # the lab gets its 503 within 3 s, whatever the ledger does
 
 
@@ -29,10 +30,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         SESSION_COOKIE_SECURE=not settings.development,
         SESSION_COOKIE_SAMESITE="Lax",
     )
+    app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
     app.extensions["relay"] = Here(
         settings,
         load_config(settings),
-        Database(settings.database_url, patience=PATIENCE_SECONDS),
+        Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
         Waker(settings),
     )
     for blueprint in (webhooks.blueprint, health.blueprint):

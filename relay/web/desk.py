@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Flask, Response, redirect, render_template, url_for
@@ -17,6 +18,9 @@ from relay.settings import Settings
 from relay.web.here import here
 
 blueprint = Blueprint("desk", __name__)
+
+REFUSED = "login refused"
+GUESSES, PAUSE = 10, timedelta(minutes=1)  # wrong passwords, whoever sent them, before all wait
 
 
 class Admin(UserMixin):  # type: ignore[misc]
@@ -54,16 +58,20 @@ def _guard(response: Response) -> Response:
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> Any:
     """Ask for the password."""
-    form, wrong = LoginForm(), False
-    if form.validate_on_submit():
-        db = here().db
-        if _is_right(form.password.data, here().settings):
-            login_user(Admin())
-            upkeep.write_audit(db, Admin.id, "login", "desk")
-            return redirect(url_for("desk.today"))
-        upkeep.write_audit(db, "nobody", "login refused", "desk")
-        wrong = True
-    return render_template("login.html", form=form, wrong=wrong), 401 if wrong else 200
+    form, db = LoginForm(), here().db
+    if not form.validate_on_submit():
+        return render_template("login.html", form=form)
+    if upkeep.audited(db, REFUSED, PAUSE) >= GUESSES:
+        alert = "There were too many wrong passwords. Wait a minute."
+        wait = {"Retry-After": str(int(PAUSE.total_seconds()))}
+        return render_template("login.html", form=form, alert=alert), 429, wait
+    if _is_right(form.password.data, here().settings):
+        login_user(Admin())
+        upkeep.write_audit(db, Admin.id, "login", "desk")
+        return redirect(url_for("desk.today"))
+    upkeep.write_audit(db, "nobody", REFUSED, "desk")
+    alert = "That is not the password. Try again."
+    return render_template("login.html", form=form, alert=alert), 401
 
 
 @blueprint.post("/logout")

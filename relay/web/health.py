@@ -62,9 +62,10 @@ def _redis() -> str:
     from redis.exceptions import RedisError
 
     try:
-        queue.connect(settings, timeout=1).ping()
-    except (RedisError, OSError) as error:
-        return f"Redis is out of reach ({type(error).__name__})."
+        with queue.connect(settings, timeout=1) as connection:
+            connection.set("relay:ready", "1", ex=60)  # a full Redis still answers a PING
+    except (RedisError, OSError, ValueError) as error:
+        return f"Redis cannot be used ({type(error).__name__})."
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 
 from flask import Blueprint, Response, request
@@ -51,8 +52,18 @@ def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> 
     """Whether the request shows one of the secrets; every one is compared, in constant time."""
     if not secrets:
         return development  # outside development Relay does not start without one
-    shown = in_path
-    if shown is None and (authorization := request.authorization):
-        shown = authorization.token or authorization.password
-    given = (shown or "").encode("utf-8", "surrogateescape")
+    given = _in_header() if in_path is None else in_path.encode("utf-8", "surrogateescape")
     return any([hmac.compare_digest(given, secret.encode()) for secret in secrets])
+
+
+def _in_header() -> bytes:
+    """A bearer token or Basic's password to the byte. Werkzeug's reader breaks on what is not ASCII
+    and takes a token such as "a=b" for parameters."""
+    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+    given = shown.strip().encode("latin-1")
+    if scheme.lower() == "bearer":
+        return given
+    try:
+        return base64.b64decode(given).partition(b":")[2] if scheme.lower() == "basic" else b""
+    except ValueError:
+        return b""

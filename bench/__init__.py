@@ -1,0 +1,1 @@
+"""`make bench`: Relay against its baselines, alternating in one run, as ratios."""

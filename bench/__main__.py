@@ -1,0 +1,134 @@
+"""`python -m bench`: measure, print a table, keep it as JSON and as a chart."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import measure, scale, servers
+from bench.chart import draw
+from bench.measure import Bench, Figures, say
+from relay import embedded
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line of the table: a figure, what is wanted of it, and which way is better."""
+
+    what: str
+    part: str
+    figure: str
+    wanted: float
+    at_least: bool
+    unit: str = ""
+
+    def is_met(self, value: float) -> bool:
+        """Whether `value` is good enough."""
+        return value >= self.wanted if self.at_least else value <= self.wanted
+
+
+GOALS = (
+    Goal("PostgreSQL intake / bare Flask, requests", "in_postgresql", "ratio", 0.35, True),
+    Goal("PostgreSQL intake / bare Flask, p99", "in_postgresql", "p99_ratio", 2.0, False),
+    Goal("burst of 1,000, 50 at a time, p99", "in_postgresql", "burst_p99", 500, False, "ms"),
+    Goal("SQLite intake / bare Flask, requests", "in_sqlite", "ratio", 0.28, True),
+    Goal("SQLite intake, p99", "in_sqlite", "relay_p99", 40, False, "ms"),
+    Goal("way out, one worker", "out", "relay_rate", 60, True, "messages/s"),
+    Goal("way out / RQ's default worker", "out", "ratio", 15, True),
+    Goal("worker's memory", "out", "memory_mib", 150, False, "MiB"),
+    Goal("POST to provider when idle, beyond the lab, p50", "idle", "p50", 50, False, "ms"),
+    Goal("POST to provider when idle, beyond the lab, p99", "idle", "p99", 200, False, "ms"),
+    Goal("web ready", "start", "web_seconds", 1.5, False, "s"),
+    Goal("flask relay --help", "start", "help_seconds", 0.7, False, "s"),
+    Goal("accepting at 5,000,000 events / empty", "scale", "accept_ratio", 1.2, False),
+    Goal("claiming at 5,000,000 events / empty", "scale", "claim_ratio", 1.2, False),
+    Goal("sweep at 5,000,000 events", "scale", "sweep_ms", 100, False, "ms"),
+)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", help="in_postgresql in_sqlite out idle start scale")
+    parser.add_argument("--rounds", type=int, default=5, help="alternations of each pair")
+    parser.add_argument("--events", type=int, default=5_000_000, help="rows for `scale`")
+    parser.add_argument("--keep", type=Path, help="folder for results.json and results.svg")
+    chosen = parser.parse_args()
+    parts = chosen.parts or ["in_postgresql", "in_sqlite", "out", "idle", "start"]
+    told: dict[str, Figures] = {}
+    with ExitStack() as stack:
+        postgresql = stack.enter_context(servers.postgresql())
+        redis = stack.enter_context(embedded.redis())
+        standins = stack.enter_context(servers.standins(0.05, 0.15))
+        bench = Bench(postgresql, redis, standins)
+        for part in parts:
+            say(f"\n{part}")
+            told[part] = _measured(part, bench, chosen.rounds, chosen.events)
+    rows = _table(told)
+    if chosen.keep:
+        _keep(chosen.keep, told, rows)
+
+
+def _measured(part: str, bench: Bench, rounds: int, events: int) -> Figures:
+    if part == "in_postgresql":
+        return measure.way_in(bench, bench.postgresql, rounds, 2000)
+    if part == "in_sqlite":
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
+            return measure.way_in(bench, f"sqlite:///{folder}/relay.db", rounds, 2000)
+    if part == "out":
+        return measure.way_out(bench, rounds, 1000, 40)
+    if part == "idle":
+        return measure.latency(bench, 60)
+    if part == "start":
+        return measure.start(bench, rounds)
+    return scale.growth(bench, events)
+
+
+def _table(told: dict[str, Figures]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    print(f"\n{'':<52} {'measured':>12} {'wanted':>14}")
+    for goal in GOALS:
+        value = told.get(goal.part, {}).get(goal.figure)
+        if value is None:
+            continue
+        word = "met" if goal.is_met(value) else "MISSED"
+        sign = "≥" if goal.at_least else "≤"
+        print(
+            f"{goal.what:<52} {value:>12.2f} {sign + f' {goal.wanted:g} {goal.unit}':>14}  {word}"
+        )
+        rows.append(
+            {
+                "what": goal.what,
+                "value": value,
+                "wanted": goal.wanted,
+                "at_least": goal.at_least,
+                "unit": goal.unit,
+                "met": goal.is_met(value),
+            }
+        )
+    return rows
+
+
+def _keep(folder: Path, told: dict[str, Figures], rows: list[dict[str, object]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+    kept = {"about": about, "figures": told, "goals": rows}
+    (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    (folder / "results.svg").write_text(draw(rows, about), "utf-8")
+    say(f"kept in {folder}")
+
+
+if __name__ == "__main__":
+    main()

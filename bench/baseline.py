@@ -1,0 +1,59 @@
+"""The baseline of the way out: RQ's default worker, an RQ job an event, everything preloaded.
+
+`python -m bench.baseline` works until the queue is empty. The job does what Relay's worker does for
+one event: two lab calls, rules, claim, render, send, record.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from redis import Redis
+from rq import Queue, Worker
+from rq.serializers import JSONSerializer
+
+from relay.jobs import Jobs
+from relay.ledger import processing
+from relay.ledger.database import Database
+from relay.settings import from_environment
+from relay.startup import load
+
+QUEUE = "bench-baseline"
+_jobs: Jobs | None = None
+
+
+def _preload() -> Jobs:
+    settings = from_environment(os.environ)
+    jobs = Jobs(load(settings), Database(settings.database_url, connections=2))
+    jobs.exits.load()
+    return jobs
+
+
+def send(event_id: str) -> None:
+    """Process one event and deliver what it leads to."""
+    assert _jobs
+    _jobs.db.engine.dispose(close=False)  # the parent's connections are not ours after the fork
+    event = processing.get_event(_jobs.db, event_id)
+    assert event
+    _jobs.process(event)
+    for claim in _jobs.claim("sms", 10):
+        _jobs.deliver(claim)
+
+
+def enqueue(redis_url: str, ids: list[str]) -> None:
+    """A job for each event."""
+    queue = Queue(QUEUE, connection=Redis.from_url(redis_url), serializer=JSONSerializer)
+    for id_ in ids:
+        queue.enqueue("bench.baseline.send", id_, description="send", result_ttl=0)
+
+
+if __name__ == "__main__":
+    # RQ imports the job by its name: the module it finds must be this one, preloaded.
+    sys.modules["bench.baseline"] = sys.modules[__name__]
+    _jobs = _preload()
+    connection = Redis.from_url(os.environ["REDIS_URL"])
+    queue = Queue(QUEUE, connection=connection, serializer=JSONSerializer)
+    Worker([queue], connection=connection, serializer=JSONSerializer).work(
+        burst=True, logging_level="ERROR"
+    )

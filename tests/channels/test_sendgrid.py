@@ -1,0 +1,194 @@
+"""Email through SendGrid: the request as SendGrid documents it, and what each answer means."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from relay.channels import Channel
+from relay.messages import Message
+from relay.settings import Settings
+from tests.channels.conftest import EMAIL, SENDERS, Connect
+from tests.rows import at_once
+from tests.standins import ProviderStandIn, Reply, StandIn
+
+PATH = "/v3/mail/send"
+
+
+@pytest.fixture
+def settings(bare_settings: Settings, sendgrid: ProviderStandIn) -> Settings:
+    """Settings that lead to the stand-in."""
+    return replace(bare_settings, sendgrid_api_url=sendgrid.url)
+
+
+@pytest.fixture
+def channel(settings: Settings, connect: Connect) -> Channel:
+    """The email channel."""
+    return connect("email", settings)
+
+
+def test_an_email_is_handed_over_as_sendgrid_documents_it(
+    channel: Channel, sendgrid: ProviderStandIn
+) -> None:
+    """One JSON POST with the API key: address, words, attempt; no tracking, no name, no category."""
+    outcome = channel.send(EMAIL, "attempt-1")
+    (request,) = sendgrid.requests
+    assert (request.method, request.path) == ("POST", PATH)
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["Authorization"] == "Bearer SG.key"
+    assert request.json == {
+        "from": {"email": "results@example.org", "name": "Example Clinic"},
+        "personalizations": [{"to": [{"email": "jane@example.org"}]}],
+        "subject": EMAIL.subject,
+        "content": [
+            {"type": "text/plain", "value": EMAIL.text},
+            {"type": "text/html", "value": EMAIL.html},
+        ],
+        "custom_args": {"attempt": "attempt-1"},
+        "tracking_settings": {
+            "click_tracking": {"enable": False, "enable_text": False},
+            "open_tracking": {"enable": False},
+            "subscription_tracking": {"enable": False},
+        },
+    }
+    assert (outcome.result, outcome.provider_id) == ("accepted", "sg-1")
+
+
+def test_a_sender_may_have_no_name(
+    settings: Settings,
+    connect: Connect,
+    sendgrid: ProviderStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`email_from` may be an address alone."""
+    monkeypatch.setitem(SENDERS, "email", "results@example.org")
+    connect("email", settings).send(EMAIL, "attempt-1")
+    assert sendgrid.requests[0].json["from"] == {"email": "results@example.org"}
+
+
+@pytest.mark.parametrize("text", ["£5 & ü 🧪", "<b>{{7*7}}</b>", "a\n\nb", "-name- %first%"])
+def test_no_character_is_lost(channel: Channel, sendgrid: ProviderStandIn, text: str) -> None:
+    """The words arrive as they were written, whatever is in them."""
+    channel.send(Message("email", "jane@example.org", text, text, text), "attempt-1")
+    mail = sendgrid.requests[0].json
+    assert {mail["subject"], *(part["value"] for part in mail["content"])} == {text}
+
+
+@pytest.mark.parametrize("status", [400, 404, 413])
+@pytest.mark.parametrize("body", [{"errors": [{"message": "jane@example.org"}]}, b"<html>", b""])
+def test_a_refusal_is_permanent(
+    channel: Channel, sendgrid: ProviderStandIn, status: int, body: Any
+) -> None:
+    """4xx cannot be helped by trying again; SendGrid's words, which may quote, are not kept."""
+    sendgrid.always(Reply(status, body))
+    outcome = channel.send(EMAIL, "attempt-1")
+    assert (outcome.result, outcome.permanent, outcome.code) == ("rejected", True, str(status))
+    assert EMAIL.address not in repr(outcome)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_account_is_the_operators(
+    channel: Channel, sendgrid: ProviderStandIn, status: int
+) -> None:
+    """A fault of our account is not this message's: it is kept."""
+    sendgrid.always(Reply(status, {"errors": []}))
+    outcome = channel.send(EMAIL, "attempt-1")
+    assert (outcome.result, outcome.operator, outcome.permanent) == ("rejected", True, False)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"X-RateLimit-Reset": "+60"}, 60),
+        ({"X-RateLimit-Reset": "+99999"}, 3600),
+        ({"X-RateLimit-Reset": "-60"}, 0),
+        ({"X-RateLimit-Reset": "soon"}, None),
+        ({"X-RateLimit-Reset": "²"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_a_busy_sendgrid_names_its_delay(
+    channel: Channel, sendgrid: ProviderStandIn, headers: dict[str, str], wait: float | None
+) -> None:
+    """429 is tried again, once the limit is lifted where SendGrid says when, within an hour."""
+    moved = {
+        name: str(int(time.time()) + int(value)) if value[0] in "+-" else value
+        for name, value in headers.items()
+    }
+    sendgrid.always(Reply(429, {"errors": []}, moved))
+    outcome = channel.send(EMAIL, "attempt-1")
+    assert (outcome.result, outcome.permanent, outcome.operator) == ("rejected", False, False)
+    assert outcome.retry_after == (wait if not wait else pytest.approx(wait, abs=30))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_server_error_leaves_it_open(
+    channel: Channel, sendgrid: ProviderStandIn, status: int
+) -> None:
+    """5xx may come after SendGrid took the message: it is unknown."""
+    sendgrid.always(Reply(status, b"<html>"))
+    assert channel.send(EMAIL, "attempt-1").result == "unknown"
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_only_202_is_accepted(channel: Channel, sendgrid: ProviderStandIn, status: int) -> None:
+    """Another 2xx is not what SendGrid documents: nobody knows whether it was taken."""
+    sendgrid.always(Reply(status, b"{}" if status != 204 else b"", {"X-Message-Id": "sg-1"}))
+    assert channel.send(EMAIL, "attempt-1").result == "unknown"
+
+
+def test_accepted_without_an_id_is_accepted(channel: Channel, sendgrid: ProviderStandIn) -> None:
+    """202 says it; the id is only a help."""
+    sendgrid.always(Reply(202))
+    outcome = channel.send(EMAIL, "attempt-1")
+    assert (outcome.result, outcome.provider_id) == ("accepted", None)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(
+    channel: Channel, sendgrid: ProviderStandIn, elsewhere: StandIn, status: int
+) -> None:
+    """Neither the mail nor the API key goes where a redirect points."""
+    sendgrid.always(Reply(status, headers={"Location": f"{elsewhere.url}{PATH}"}))
+    assert channel.send(EMAIL, "attempt-1").result in ("rejected", "unknown")
+    assert elsewhere.requests == []
+    assert len(sendgrid.requests) == 1
+
+
+def test_a_refused_connection_is_surely_not_sent(settings: Settings, connect: Connect) -> None:
+    """What never reached SendGrid is tried again."""
+    away = replace(settings, sendgrid_api_url="http://127.0.0.1:1")
+    outcome = connect("email", away).send(EMAIL, "attempt-1")
+    assert (outcome.result, outcome.permanent, outcome.operator) == ("rejected", False, False)
+
+
+def test_a_hang_up_leaves_it_open(channel: Channel, sendgrid: ProviderStandIn) -> None:
+    """A connection that ends after the request may have carried it."""
+    sendgrid.always(Reply(hang_up=True))
+    outcome = channel.send(EMAIL, "attempt-1")
+    assert outcome.result == "unknown"
+    assert EMAIL.address not in outcome.reason
+
+
+def test_connections_are_kept_and_answers_not_mixed_up(
+    channel: Channel, sendgrid: ProviderStandIn
+) -> None:
+    """Eighty sends of eight threads share eight connections, and each gets its own answer."""
+
+    def accept(request: Any) -> Reply:
+        return Reply(202, headers={"X-Message-Id": request.json["custom_args"]["attempt"]})
+
+    sendgrid.answers.append(accept)
+
+    def send(thread: int) -> list[tuple[str, str | None]]:
+        attempts = [f"{thread}-{n}" for n in range(10)]
+        return [(one, channel.send(EMAIL, one).provider_id) for one in attempts]
+
+    pairs = [pair for batch in at_once(send, 8) for pair in batch]
+    assert len(pairs) == 80
+    assert all(attempt == answered for attempt, answered in pairs)
+    assert len(sendgrid.connections) <= 8

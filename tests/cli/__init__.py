@@ -1,0 +1,1 @@
+"""`flask relay …`, as admins and the team use it."""

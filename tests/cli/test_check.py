@@ -1,0 +1,217 @@
+"""`flask relay check`: every problem with its line, before it can cost a message."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.conftest import ROOT
+from tests.standins import LabStandIn, ProviderStandIn
+
+# What is written, what an admin wrote instead, the key that is named, what would be right.
+FAULTS = [
+    ('phone = "020', 'fone = "020', "clinic.fone", "phone"),
+    ("[delivery]", "[delivry]", "delivry", "delivery"),
+    ('sms_from = "EXCLINIC"', 'sms_from = "TOOLONGANAME"', "delivery.sms_from", "11"),
+    ('retention = "90d"', 'retention = "90 days"', "delivery.retention", "30d"),
+    ("max_sms_segments = 2", 'max_sms_segments = "2"', "delivery.max_sms_segments", "integer"),
+    ('"lab-desk@example.org"', '"lab-desk"', "staff.lab-desk.email", "lab-desk"),
+    ('event = "order.shipped"', 'event = "order.shiped"', "kit-shipped.event", "order.shipped"),
+    ('to = "customer"', 'to = "custmer"', "kit-shipped.to", "customer"),
+    ('channels = ["sms", "email"]', 'channels = ["fax"]', "kit-shipped.channels", "fax"),
+    ("registration.status !=", "registration.stats !=", "results-ready.when", "status"),
+    ('timezone = "Europe/London"', 'timezone = "London"', "clinic.timezone", "Europe/London"),
+]
+
+
+def wrong(file: Path, old: str, new: str) -> str:
+    """Put a mistake into a file, once; `file:line`, where it is."""
+    lines = file.read_text("utf-8").splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if old in line and not line.startswith("#"))
+    lines[at] = lines[at].replace(old, new)
+    file.write_text("".join(lines), "utf-8")
+    return f"{file}:{at + 1}"
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    """A copy of the templates, to be spoilt."""
+    return shutil.copytree(ROOT / "templates", tmp_path / "templates")
+
+
+def test_it_says_that_all_is_right(relay: Run, config_file: Path) -> None:
+    """A right config on right connections gives exit code 0 and the number of rules."""
+    result = relay("check")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{config_file} is right: 7 rules are on.\n"
+
+
+@pytest.mark.parametrize(("old", "new", "key", "remedy"), FAULTS, ids=[f[2] for f in FAULTS])
+def test_a_mistake_is_told_with_its_line(
+    relay: Run, config_file: Path, old: str, new: str, key: str, remedy: str
+) -> None:
+    """An error names the file, the line, the key and what would be right; exit code 1."""
+    place = wrong(config_file, old, new)
+    result = relay("check", "--offline")
+    assert result.exit_code == 1
+    told = [line for line in result.stderr.splitlines() if line.startswith(f"error: {place}: ")]
+    assert len(told) == 1, result.stderr
+    assert key in told[0]
+    assert remedy in told[0].partition(new)[2] + told[0].partition(key)[2]
+
+
+def test_every_mistake_is_told_at_once(relay: Run, config_file: Path) -> None:
+    """Mistakes in several tables are all told in one run, by line."""
+    places = [wrong(config_file, *fault[:2]) for fault in FAULTS if fault[1] != "[delivry]"]
+    result = relay("check", "--offline")
+    assert result.exit_code == 1
+    assert all(f"error: {place}: " in result.stderr for place in places), result.stderr
+    lines = [int(line) for line in re.findall(r"config.toml:(\d+)", result.stderr)]
+    assert lines == sorted(lines)
+
+
+def test_what_is_no_toml_is_told_with_its_line(relay: Run, config_file: Path) -> None:
+    """A forgotten quote is told with its line."""
+    place = wrong(config_file, 'retention = "90d"', "retention = 90d")
+    result = relay("check", "--offline")
+    assert result.exit_code == 1
+    assert f"error: {place}: this is not TOML" in result.stderr
+
+
+def test_another_file_can_be_named(relay: Run, config_file: Path, tmp_path: Path) -> None:
+    """`--config F` checks F and not RELAY_CONFIG."""
+    other = Path(shutil.copy(config_file, tmp_path / "other.toml"))
+    place = wrong(other, "[clinic]", "[clinics]")
+    assert relay("check", "--offline").exit_code == 0
+    result = relay("check", "--offline", "--config", str(other))
+    assert result.exit_code == 1
+    assert place in result.stderr
+
+
+def test_a_missing_file_is_told(relay: Run, tmp_path: Path) -> None:
+    """A path that leads nowhere is told by its name."""
+    result = relay("check", "--offline", "--config", str(tmp_path / "nowhere.toml"))
+    assert result.exit_code == 1
+    assert f"error: {tmp_path / 'nowhere.toml'}: cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("Hello\n{{ customer.frist_name }}", "sms.txt:2: "),
+        ("Hello\n\n{% if order %}", "sms.txt:3: "),
+        ("{{ results }}", "sms.txt:1: "),
+    ],
+)
+def test_a_template_fault_is_told_with_its_line(
+    relay: Run, templates: Path, written: str, told: str
+) -> None:
+    """An unknown name or broken syntax in a template is an error with file and line."""
+    (templates / "kit_shipped/sms.txt").write_text(written, "utf-8")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 1
+    assert f"error: {templates}/kit_shipped/{told}" in result.stderr
+
+
+def test_a_missing_template_is_told(relay: Run, templates: Path) -> None:
+    """A channel's missing file is an error that names it."""
+    (templates / "retest/email.html").unlink()
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 1
+    assert "retest/email.html" in result.stderr
+
+
+def test_a_hole_is_a_warning(relay: Run, templates: Path) -> None:
+    """A null printed bare is warned of by its variable; a warning alone leaves exit code 0."""
+    (templates / "kit_shipped/sms.txt").write_text("Hello {{ customer.first_name }}", "utf-8")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: ")
+    assert "customer.first_name" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [("Grüße — ok", '"—" (U+2014)'), ("x" * 307, "3 segments")]
+)
+def test_a_dear_text_is_a_warning(relay: Run, templates: Path, words: str, told: str) -> None:
+    """Letters outside the SMS alphabet and too many segments are warned of."""
+    (templates / "kit_shipped/sms.txt").write_text(words, "utf-8")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 0
+    assert f"warning: {templates}/kit_shipped/sms.txt: " in result.stderr
+    assert told in result.stderr
+
+
+def test_environment_and_config_are_told_together(relay: Run, config_file: Path) -> None:
+    """What is wrong in the environment does not hide what is wrong in config.toml."""
+    place = wrong(config_file, 'phone = "020', 'fone = "020')
+    result = relay(
+        "check", RELAY_ENV="production", WEBHOOK_SECRET="", LOG_LEVEL="LOUD", RELAY_DELIVERY="lve"
+    )
+    assert result.exit_code == 1
+    told = [place, "LOG_LEVEL", "RELAY_DELIVERY", '"live"', "WEBHOOK_SECRET", "REDIS_URL"]
+    assert [word for word in told if word not in result.stderr] == [], result.stderr
+
+
+@pytest.mark.parametrize("mode", ["live", "allow-list"])
+def test_delivery_that_goes_nowhere_is_a_warning(relay: Run, mode: str) -> None:
+    """A mode that would send is warned of where credentials, or anybody to send to, are missing."""
+    result = relay("check", "--offline", RELAY_DELIVERY=mode)
+    assert result.exit_code == 0
+    for channel in ("sms", "email"):
+        assert f"warning: environment: {channel} goes nowhere" in result.stderr
+    assert ("nobody is on it" in result.stderr) == (mode == "allow-list")
+
+
+def test_a_refused_lab_token_is_an_error(relay: Run) -> None:
+    """The lab's API is tried, and a token it refuses is an error; offline it is not tried."""
+    result = relay("check", LAB_API_TOKEN="another")
+    assert result.exit_code == 1
+    assert "error: lab: LAB_API_TOKEN: " in result.stderr
+    assert "another" not in result.stderr
+    assert relay("check", "--offline", LAB_API_TOKEN="another").exit_code == 0
+
+
+def test_the_lab_is_asked_with_an_id_that_nobody_has(relay: Run, lab: LabStandIn) -> None:
+    """Checking the token asks for nobody's data."""
+    relay("check")
+    assert lab.paths == ["/api/order/relay-check"]
+
+
+def test_a_redis_that_refuses_is_an_error(relay: Run, tmp_path: Path) -> None:
+    """A Redis out of reach is an error that names the variable and not the address."""
+    result = relay("check", REDIS_URL=f"unix://{tmp_path}/none.sock")
+    assert result.exit_code == 1
+    assert "REDIS_URL: Redis cannot be reached" in result.stderr
+    assert str(tmp_path / "none.sock") not in result.stderr
+
+
+def test_a_new_ledger_passes(relay: Run, tmp_path: Path) -> None:
+    """A release checks before it upgrades: tables that are not there yet are only a warning."""
+    result = relay("check", DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
+    assert result.exit_code == 0
+    assert "flask relay upgrade" in result.stderr
+
+
+def test_a_ledger_out_of_reach_is_an_error(relay: Run) -> None:
+    """A database out of reach is an error that shows no password."""
+    url = "postgres://relay:pass-word@127.0.0.1:1/relay"
+    result = relay("check", DATABASE_URL=url)
+    assert result.exit_code == 1
+    assert "DATABASE_URL" in result.stderr
+    assert "pass-word" not in result.output
+
+
+def test_nothing_is_sent(
+    relay: Run,
+    live_environ: dict[str, str],
+    twilio: ProviderStandIn,
+    sendgrid: ProviderStandIn,
+) -> None:
+    """Checking a live copy sends nobody anything."""
+    assert relay("check", **live_environ).exit_code == 0
+    assert (twilio.requests, sendgrid.requests) == ([], [])

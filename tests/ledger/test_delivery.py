@@ -1,0 +1,232 @@
+"""The claim: marked and written down before anything leaves, and settled once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from relay.ledger import delivery
+from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
+from relay.ledger.schema import ALIVE, STATUSES, attempts, notifications, suppressions
+from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
+
+LEASE = timedelta(seconds=delivery.LEASE_SECONDS + 1)
+ACCEPTED = Ending("accepted", "sent", provider_id="SM1", content={"text": "Your kit …"})
+
+
+def addressed(count: int) -> list[str]:
+    """So many addresses."""
+    return [f"+4477009001{number:02}" for number in range(count)]
+
+
+def test_workers_claim_each_message_once(ledger_url: str, db: Database) -> None:
+    """Workers that claim at once share the messages out: one attempt for each message."""
+    planned(db, *(notice(address=address) for address in addressed(24)))
+    workers = [Database(ledger_url, patience=20) for _ in range(8)]
+    batches = at_once(lambda n: delivery.claim(workers[n], "sms", 4), 8)
+    for worker in workers:
+        worker.close()
+    claims = [*(one for batch in batches for one in batch), *delivery.claim(db, "sms", 100)]
+    assert sorted(one.address for one in claims) == addressed(24)
+    assert {row["notification_id"] for row in rows(db, attempts)} == {one.id for one in claims}
+    assert len(rows(db, attempts)) == 24
+
+
+def test_the_urgent_message_is_claimed_first(db: Database) -> None:
+    """In a backlog results go first, and of equals what has waited longest."""
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    planned(
+        db,
+        notice(rule="new", address="+447700900001"),
+        notice(rule="old", address="+447700900002", due_at=long_ago),
+        notice(rule="results", address="+447700900003", urgency=2),
+    )
+    assert [one.rule for one in delivery.claim(db, "sms", 2)] == ["results", "old"]
+    assert [one.rule for one in delivery.claim(db, "sms", 2)] == ["new"]
+
+
+def test_only_what_is_due_is_claimed(db: Database) -> None:
+    """A message with a later due time waits for it by the database's clock."""
+    due = datetime.now(UTC) + timedelta(hours=1)
+    planned(db, notice(status="scheduled", due_at=due))
+    assert delivery.claim(db, "sms", 10) == []
+    time_passes(db, timedelta(hours=1, seconds=1))
+    assert len(delivery.claim(db, "sms", 10)) == 1
+
+
+@pytest.mark.parametrize("status", [s for s in STATUSES if s not in ("created", "scheduled")])
+def test_only_what_waits_is_claimed(db: Database, status: str) -> None:
+    """What was sent, failed, was cancelled or may have gone out is never claimed."""
+    planned(db, notice(status=status))
+    assert delivery.claim(db, "sms", 10) == []
+    assert rows(db, attempts) == []
+
+
+def test_a_channel_claims_its_own(db: Database) -> None:
+    """Emails are none of the SMS lane's business."""
+    planned(db, notice(channel="email", address="a@example.org"))
+    assert delivery.claim(db, "sms", 10) == []
+    assert [one.channel for one in delivery.claim(db, "email", 10)] == ["email"]
+
+
+def test_the_attempt_is_committed_before_anything_is_sent(db: Database) -> None:
+    """A claim leaves a row that says what is being sent, by whom it may be found, and till when."""
+    claim = claimed(db)
+    row, attempt = only(db, notifications), only(db, attempts)
+    assert (row["status"], row["attempts"], claim.attempts) == ("sending", 1, 1)
+    assert timedelta() < row["lease_until"] - attempt["started_at"] <= LEASE
+    assert (attempt["id"], attempt["outcome"]) == (claim.attempt_id, "started")
+    assert (attempt["notification_id"], attempt["channel"]) == (claim.id, "sms")
+
+
+def test_a_claim_carries_what_its_message_needs(db: Database) -> None:
+    """The event and its facts come with the claim, so nothing is read in between."""
+    claim = claimed(db)
+    assert (claim.event_name, claim.event_data) == ("order.shipped", {"order_id": "o-1"})
+    assert claim.facts.order == {"id": "o-1"}
+    assert (claim.rule, claim.template, claim.role) == ("kit-shipped", "kit_shipped", "customer")
+    assert claim.facts_at.tzinfo is not None
+    assert claim.suppressed is False
+
+
+@pytest.mark.parametrize(
+    ("channel", "address", "is_out"),
+    [
+        ("sms", "+447700900001", True),
+        ("email", "+447700900001", False),
+        ("sms", "+447700900002", False),
+    ],
+)
+def test_the_claim_says_who_has_opted_out(
+    db: Database, channel: str, address: str, is_out: bool
+) -> None:
+    """An opt-out that came while a message was queued is seen in the claim, on its channel only."""
+    planned(db, notice())
+    with db.write() as connection:
+        connection.execute(
+            suppressions.insert().values(
+                channel=channel, address=address, source="test", created_at=datetime.now(UTC)
+            )
+        )
+    assert [one.suppressed for one in delivery.claim(db, "sms", 10)] == [is_out]
+
+
+def test_an_accepted_message_is_sent(db: Database) -> None:
+    """What the provider accepted is sent, with the provider's id, its words and the time."""
+    claim = claimed(db)
+    assert delivery.finish(db, claim, ACCEPTED)
+    row, attempt = only(db, notifications), only(db, attempts)
+    assert (row["status"], row["provider_id"], row["lease_until"]) == ("sent", "SM1", None)
+    assert row["content"] == {"text": "Your kit …"}
+    assert row["sent_at"] is not None
+    assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
+    assert attempt["finished_at"] >= attempt["started_at"]
+
+
+def test_a_transient_refusal_comes_back_later(db: Database) -> None:
+    """A message that surely did not go out is claimed again after its delay, not before."""
+    claim = claimed(db)
+    delivery.finish(db, claim, Ending("rejected", "created", "Twilio is busy.", retry_in=60))
+    row = only(db, notifications)
+    assert (row["status"], row["sent_at"], row["reason"]) == ("created", None, "Twilio is busy.")
+    assert delivery.claim(db, "sms", 10) == []
+    time_passes(db, timedelta(seconds=61))
+    (again,) = delivery.claim(db, "sms", 10)
+    assert again.attempts == 2
+    assert again.attempt_id != claim.attempt_id
+    assert sorted(row["outcome"] for row in rows(db, attempts)) == ["rejected", "started"]
+
+
+def test_an_unknown_outcome_is_never_claimed(db: Database) -> None:
+    """What may have been sent is not sent again blindly, however long it takes."""
+    claim = claimed(db)
+    delivery.finish(db, claim, Ending("unknown", "unknown", "Twilio did not answer."))
+    time_passes(db, timedelta(days=3))
+    delivery.lapse(db)
+    assert only(db, notifications)["status"] == "unknown"
+    assert delivery.claim(db, "sms", 10) == []
+
+
+@pytest.mark.parametrize("first", [ACCEPTED, Ending("rejected", "permanent-failure", "Invalid.")])
+def test_an_attempt_is_settled_once(db: Database, first: Ending) -> None:
+    """Whoever settles an attempt first has settled it."""
+    claim = claimed(db)
+    assert delivery.finish(db, claim, first)
+    before = (only(db, notifications), only(db, attempts))
+    assert not delivery.finish(db, claim, Ending("unknown", "unknown", "late"))
+    assert (only(db, notifications), only(db, attempts)) == before
+
+
+def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
+    """After its lease a claim is unknown, with a reason; before it, it is left alone."""
+    claimed(db)
+    assert delivery.lapse(db) == 0
+    time_passes(db, LEASE)
+    assert delivery.lapse(db) == 1
+    row = only(db, notifications)
+    assert (row["status"], only(db, attempts)["outcome"]) == ("unknown", "unknown")
+    assert row["reason"].endswith("it is not known whether it went out.")
+    assert delivery.lapse(db) == 0
+    assert delivery.claim(db, "sms", 10) == []
+
+
+def test_a_worker_that_was_only_slow_is_heard(db: Database) -> None:
+    """An answer that comes after the lease still settles the message that was thought lost."""
+    claim = claimed(db)
+    time_passes(db, LEASE)
+    delivery.lapse(db)
+    assert delivery.finish(db, claim, ACCEPTED)
+    assert only(db, notifications)["status"] == "sent"
+    assert only(db, attempts)["outcome"] == "accepted"
+
+
+def test_sweeps_at_once_lapse_a_claim_once(db: Database) -> None:
+    """Several clocks settle each lost claim once, and never one whose worker came back."""
+    claim = claimed(db)
+    time_passes(db, LEASE)
+    results = at_once(lambda n: delivery.lapse(db) if n else delivery.finish(db, claim, ACCEPTED))
+    assert results[0] == 1
+    assert sum(results[1:]) in (0, 1)
+    assert only(db, notifications)["status"] == "sent"
+
+
+def test_an_opt_out_that_the_provider_tells_of_is_kept(db: Database) -> None:
+    """Twilio's "opted out" suppresses the number for every later message, once."""
+    ending = Ending("rejected", "permanent-failure", "STOP", code="21610", opted_out=True)
+    delivery.finish(db, claimed(db), ending)
+    row = only(db, suppressions)
+    assert (row["channel"], row["address"]) == ("sms", "+447700900001")
+    planned(db, notice(rule="other"))
+    (claim,) = delivery.claim(db, "sms", 10)
+    assert claim.suppressed
+    delivery.finish(db, claim, ending)
+    assert len(rows(db, suppressions)) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counted"), [("accepted", 1), ("unknown", 1), ("rejected", 0), (None, 1)]
+)
+def test_what_may_cost_something_is_counted(
+    db: Database, outcome: str | None, counted: int
+) -> None:
+    """The day's count has every attempt that a provider took or may have taken, and no other."""
+    claim = claimed(db)
+    if outcome:
+        delivery.finish(db, claim, Ending(outcome, "sent"))
+    now = datetime.now(UTC)
+    assert delivery.sent_since(db, "sms", now - timedelta(hours=1)) == counted
+    assert delivery.sent_since(db, "email", now - timedelta(hours=1)) == 0
+    assert delivery.sent_since(db, "sms", now + timedelta(hours=1)) == 0
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_family_is_alive_while_one_of_it_may_arrive(db: Database, status: str) -> None:
+    """One rule's messages to a person are one family on all channels: one alive is enough."""
+    one, other = notice(), notice(channel="email", address="a@example.org")
+    planned(db, one, other)
+    change(db, notifications, {"channel": "sms"}, status="permanent-failure")
+    change(db, notifications, {"channel": "email"}, status=status)
+    assert one.family == other.family
+    assert delivery.family_is_alive(db, one.family) is (status in ALIVE)

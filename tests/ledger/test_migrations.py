@@ -1,0 +1,105 @@
+"""The migrations and the tables that the code works with are the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import relay.ledger
+from relay.ledger import intake, migrate, upkeep
+from relay.ledger.database import Database
+from relay.ledger.schema import REVISION, events, metadata
+from tests.rows import MONTH, at_once, incoming, only
+
+
+def test_the_migrated_database_is_the_one_the_code_speaks_of(db: Database) -> None:
+    """Alembic finds no difference between a migrated database and schema.metadata."""
+    with db.engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": not db.is_sqlite}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+def test_partial_indexes_are_on_the_same_rows(db: Database) -> None:
+    """The conditions of partial indexes, which Alembic does not compare, are the code's too."""
+    dialect = db.engine.dialect
+    expected = {
+        str(index.name): sorted(_words(str(where.compile(dialect=dialect, **_LITERAL))))
+        for table in metadata.sorted_tables
+        for index in table.indexes
+        if (where := index.dialect_options[dialect.name]["where"]) is not None
+    }
+    assert {name: sorted(_words(where)) for name, where in _partial_indexes(db)} == expected
+
+
+_LITERAL = {"compile_kwargs": {"literal_binds": True}}
+
+
+def _partial_indexes(db: Database) -> list[tuple[str, str]]:
+    with db.engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        return [
+            (str(index["name"]), str(where))
+            for table in metadata.tables
+            for index in inspector.get_indexes(table)
+            if (where := index.get("dialect_options", {}).get(f"{db.engine.dialect.name}_where"))
+            is not None
+        ]
+
+
+def _words(condition: str) -> list[str]:
+    """The quoted values in a condition: each database writes the rest in its own way."""
+    return condition.split("'")[1::2]
+
+
+def test_the_revision_is_the_newest_migration() -> None:
+    """The code's REVISION is Alembic's one head, so that /readyz compares with the right one."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(relay.ledger.__path__[0]) / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+
+
+def test_upgrading_twice_is_harmless(db: Database) -> None:
+    """A release that runs again, or on a ledger in use, changes nothing and loses nothing."""
+    recorded = intake.record(db, incoming(), MONTH)
+    migrate.upgrade(db)
+    migrate.upgrade(db)
+    assert upkeep.is_migrated(db)
+    assert only(db, events)["id"] == recorded.id
+
+
+@pytest.mark.skipif(not os.environ.get("TEST_DATABASE_URL"), reason="needs PostgreSQL")
+def test_releases_at_once_upgrade_one_after_the_other(postgresql: str) -> None:
+    """Two releases that migrate an empty PostgreSQL at the same moment both succeed."""
+    schema = "relay_two_releases"
+    admin = Database(postgresql, patience=30)
+    with admin.write() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    ledgers = [Database(postgresql, patience=30) for _ in range(2)]
+    try:
+        for ledger in ledgers:
+            sa.event.listen(ledger.engine, "connect", _search_path(schema))
+        at_once(lambda n: migrate.upgrade(ledgers[n]), 2)
+        assert all(upkeep.is_migrated(ledger) for ledger in ledgers)
+    finally:
+        for ledger in ledgers:
+            ledger.close()
+        with admin.write() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+        admin.close()
+
+
+def _search_path(schema: str):
+    def set_it(connection, _record) -> None:
+        connection.execute(f"SET search_path TO {schema}")
+        connection.commit()
+
+    return set_it

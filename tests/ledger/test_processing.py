@@ -1,0 +1,217 @@
+"""An event's way from received to processed, and back when a person replays it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from relay.facts import Facts
+from relay.ledger import delivery, intake, processing
+from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
+from relay.ledger.schema import ALIVE, FAILED, STATUSES, events, notifications
+from relay.rules import Decision, Plan
+from tests.rows import (
+    MONTH,
+    at_once,
+    change,
+    claimed,
+    incoming,
+    leased,
+    notice,
+    only,
+    planned,
+    rows,
+    time_passes,
+)
+
+FACTS = Facts(order={"id": "o-1"})
+
+
+def test_a_leased_event_is_nobody_elses(db: Database) -> None:
+    """A leased event is handed out again only after its lease, and its tries are counted."""
+    assert leased(db).tries == 1
+    assert processing.lease_events(db, 10) == []
+    time_passes(db, timedelta(seconds=processing.LEASE_SECONDS + 1))
+    (again,) = processing.lease_events(db, 10)
+    assert (again.tries, again.name, again.data) == (2, "order.shipped", {"order_id": "o-1"})
+
+
+def test_the_urgent_event_is_leased_first(db: Database) -> None:
+    """In a backlog results come before retests, and those before what else there is."""
+    intake.record(db, incoming(order_id="o-1"), MONTH)
+    data = {"testregistration_id": "r-1", "retest_testregistration_id": "r-2"}
+    intake.record(db, incoming("test_registration.retest", **data), MONTH)
+    intake.record(db, incoming("lab_results.complete", testregistration_id="r-1"), MONTH)
+    names = [event.name for _ in range(3) for event in processing.lease_events(db, 1)]
+    assert names == ["lab_results.complete", "test_registration.retest", "order.shipped"]
+
+
+def test_workers_lease_each_event_once(db: Database) -> None:
+    """Ten workers that lease at once share the events out; none gets another's."""
+    for number in range(20):
+        intake.record(db, incoming(order_id=f"o-{number}"), MONTH)
+    batches = at_once(lambda _: processing.lease_events(db, 2))
+    ids = [event.id for batch in batches for event in batch]
+    ids += [event.id for event in processing.lease_events(db, 20)]
+    assert len(ids) == len(set(ids)) == 20
+
+
+def test_an_unrouted_event_is_not_leased(db: Database) -> None:
+    """What nobody can route waits for a person."""
+    intake.record(db, incoming("order.returned", order_id="o-1"), MONTH)
+    assert processing.lease_events(db, 10) == []
+
+
+def test_an_event_that_is_put_back_waits(db: Database) -> None:
+    """An event that failed is still received, says why, and is due after the delay."""
+    event = leased(db)
+    processing.put_back(db, event.id, 300, "The lab's API did not answer.")
+    row = only(db, events)
+    assert (row["status"], row["reason"]) == ("received", "The lab's API did not answer.")
+    time_passes(db, timedelta(seconds=290))
+    assert processing.lease_events(db, 10) == []
+    time_passes(db, timedelta(seconds=20))
+    assert [again.tries for again in processing.lease_events(db, 10)] == [2]
+
+
+def test_a_held_event_waits_for_a_person(db: Database) -> None:
+    """A held event says why, is not tried any more, and is listed for replay."""
+    event = leased(db)
+    processing.hold(db, event.id, "Tried for three days.")
+    time_passes(db, MONTH)
+    assert processing.lease_events(db, 10) == []
+    assert (only(db, events)["status"], only(db, events)["reason"]) == (
+        "held",
+        "Tried for three days.",
+    )
+    assert processing.ids_to_replay(db, "held") == [event.id]
+
+
+@pytest.mark.parametrize("verb", ["put_back", "hold"])
+def test_a_processed_event_stays_processed(db: Database, verb: str) -> None:
+    """A worker that comes late can neither put back nor hold what another has processed."""
+    event = leased(db)
+    processing.save_plan(db, event, "o-1", 0, FACTS, Plan())
+    if verb == "put_back":
+        processing.put_back(db, event.id, 0, "late")
+    else:
+        processing.hold(db, event.id, "late")
+    assert (only(db, events)["status"], only(db, events)["reason"]) == ("processed", "")
+
+
+def test_a_plan_is_saved_with_its_event(db: Database) -> None:
+    """The event, its facts, its decisions and its messages are committed together."""
+    event = leased(db)
+    plan = Plan((notice(),), (Decision("kit-email", "Its condition is not met: false"),))
+    (made,) = processing.save_plan(db, event, "o-1", 2, FACTS, plan)
+    row, message = only(db, events), only(db, notifications)
+    assert (row["status"], row["subject"], row["round"]) == ("processed", "o-1", 2)
+    assert row["facts"] == {"order": {"id": "o-1"}}
+    assert row["decisions"] == [{"rule": "kit-email", "reason": "Its condition is not met: false"}]
+    assert (message["id"], message["event_id"], message["status"]) == (made, event.id, "created")
+    assert message["identity"] == notice().identity
+
+
+@pytest.mark.parametrize("threads", [1, 10])
+def test_a_plan_is_saved_once(db: Database, threads: int) -> None:
+    """An event that is processed twice, even at once, leads to its messages once."""
+    event = leased(db)
+
+    def save(_: int) -> list[str]:
+        return processing.save_plan(db, event, "o-1", 0, FACTS, Plan((notice(),)))
+
+    made = [id_ for ids in at_once(save, threads) for id_ in ids]
+    assert save(0) == []
+    assert made == [only(db, notifications)["id"]]
+
+
+def test_nobody_is_told_the_same_by_two_events(db: Database) -> None:
+    """Two events that lead to the same notification have one row between them."""
+    planned(db, notice())
+    other = leased(db, order_id="o-1-by-another-name")
+    plan = Plan((notice(), notice(address="+447700900002")))
+    assert len(processing.save_plan(db, other, "o-1", 0, FACTS, plan)) == 1
+    assert sorted(row["address"] for row in rows(db, notifications)) == [
+        "+447700900001",
+        "+447700900002",
+    ]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_told_is_what_is_on_its_way_or_arrived(db: Database, status: str) -> None:
+    """A person counts as told while a message may still reach them or has; not after it failed."""
+    planned(db, notice(), notice(round=1, role="patient"), notice(subject="o-2", channel="email"))
+    change(db, notifications, {}, status=status)
+    expected = {("kit-shipped", "customer", "sms")} if status in ALIVE else set()
+    assert processing.told(db, "o-1", 0) == expected
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_replay_revives_only_what_failed(db: Database, status: str) -> None:
+    """Replay sends again what ended in failure and nothing else."""
+    (id_,) = planned(db, notice())
+    change(db, notifications, {}, status=status, due_at=datetime.now(UTC) - timedelta(days=1))
+    assert processing.replay_notification(db, id_) is (status in FAILED)
+    assert only(db, notifications)["status"] == ("created" if status in FAILED else status)
+    assert processing.failed_ids(db) == []
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "unknown", "rejected", None])
+def test_a_replay_never_revives_what_may_have_been_sent(db: Database, outcome: str | None) -> None:
+    """A failed message that a provider has, or may have, is not sent again by any replay."""
+    claim = claimed(db)
+    if outcome:
+        delivery.finish(db, claim, Ending(outcome, "permanent-failure"))
+    change(db, notifications, {}, status="permanent-failure")
+    assert processing.replay_event(db, claim.event_id)
+    assert processing.replay_notification(db, claim.id) is False
+    revived = only(db, notifications)["status"] == "created"
+    assert revived is (outcome == "rejected")
+    assert len(delivery.claim(db, "sms", 10)) == revived
+
+
+def test_a_message_without_an_address_is_not_revived(db: Database) -> None:
+    """There is nobody to send it to: its event has to be processed again."""
+    (id_,) = planned(db, notice(address="", status="validation-failed"))
+    assert processing.failed_ids(db) == [id_]
+    assert processing.replay_notification(db, id_) is False
+
+
+@pytest.mark.parametrize("status", ["processed", "held"])
+def test_an_event_is_replayed(db: Database, status: str) -> None:
+    """A processed or held event is due again, as if it had never been tried."""
+    event = leased(db)
+    change(db, events, {}, status=status, reason="The lab's API did not answer.", tries=16)
+    assert processing.replay_event(db, event.id)
+    (again,) = processing.lease_events(db, 10)
+    assert (again.id, again.tries, only(db, events)["reason"]) == (event.id, 1, "")
+
+
+def test_what_is_waiting_or_unknown_is_not_replayed(db: Database) -> None:
+    """A replay of what is in work, cannot be routed or is not there says that it did nothing."""
+    event = leased(db)
+    unrouted = intake.record(db, incoming("order.returned", order_id="o-1"), MONTH)
+    assert not processing.replay_event(db, event.id)
+    assert not processing.replay_event(db, unrouted.id)
+    assert not processing.replay_event(db, "evt_none")
+    assert not processing.replay_notification(db, "msg_none")
+    assert processing.ids_to_replay(db, "unrouted") == []
+
+
+def test_an_unrouted_event_is_replayed_once_its_name_is_known(db: Database) -> None:
+    """An event that came before its schema existed is routed afterwards, as urgent as its kind."""
+    intake.record(db, incoming("order.returned", testregistration_id="r-1"), MONTH)
+    change(db, events, {}, name="lab_results.complete")
+    (id_,) = processing.ids_to_replay(db, "unrouted")
+    assert processing.replay_event(db, id_)
+    assert only(db, events)["urgency"] == 2
+    assert [event.id for event in processing.lease_events(db, 10)] == [id_]
+
+
+def test_an_event_is_found_by_its_id(db: Database) -> None:
+    """An event is read as its worker sees it; an unknown id is None."""
+    event = leased(db)
+    assert processing.get_event(db, event.id) == event
+    assert processing.get_event(db, "evt_none") is None

@@ -1,0 +1,143 @@
+"""The clock's work on the ledger: heartbeats, retention, the audit trail."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from relay.errors import LedgerUnavailable, Refused
+from relay.ledger import intake, upkeep
+from relay.ledger.database import Database
+from relay.ledger.schema import (
+    REVISION,
+    STATUSES,
+    audit,
+    events,
+    heartbeats,
+    notifications,
+    quarantine,
+)
+from tests.rows import change, notice, only, planned, rows, time_passes
+
+RETENTION = timedelta(days=90)
+WORDS = {"text": "Hello Jane, your kit …"}
+ON_ITS_WAY = ("created", "scheduled", "sending")
+
+
+def ended(db: Database, status: str) -> None:
+    """A message with words that has this status."""
+    planned(db, notice())
+    change(db, notifications, {}, status=status, content=WORDS, reason="Why.")
+
+
+def test_a_beating_worker_is_alive(db: Database) -> None:
+    """Each worker counts once, however often it beats, until it is not seen for a while."""
+    for name in ("one", "two", "one"):
+        upkeep.beat(db, name)
+    assert upkeep.workers_alive(db) == 2
+    time_passes(db, upkeep.WORKER_GONE_AFTER + timedelta(seconds=1))
+    assert upkeep.workers_alive(db) == 0
+    upkeep.beat(db, "one")
+    assert upkeep.workers_alive(db) == 1
+
+
+def test_a_worker_that_stops_by_itself_is_gone_at_once(db: Database) -> None:
+    """A worker that signs off is not counted any more; the others are."""
+    upkeep.beat(db, "one")
+    upkeep.beat(db, "two")
+    upkeep.stop_beating(db, "one")
+    assert [row["name"] for row in rows(db, heartbeats)] == ["two"]
+
+
+def test_heartbeats_do_not_pile_up(db: Database) -> None:
+    """Workers that were killed leave no rows for ever: the next beat clears old ones away."""
+    upkeep.beat(db, "killed")
+    time_passes(db, timedelta(days=2))
+    upkeep.beat(db, "new")
+    assert [row["name"] for row in rows(db, heartbeats)] == ["new"]
+
+
+@pytest.mark.parametrize("status", [s for s in STATUSES if s not in ON_ITS_WAY])
+def test_what_is_over_is_blanked_after_retention(db: Database, status: str) -> None:
+    """After `retention` no address, no word and no fact is left; what happened and why stays."""
+    ended(db, status)
+    time_passes(db, RETENTION + timedelta(minutes=1))
+    assert upkeep.purge(db, RETENTION) == 2
+    row = only(db, notifications)
+    assert (row["address"], row["content"], only(db, events)["facts"]) == ("", None, None)
+    assert (row["status"], row["reason"], row["rule"]) == (status, "Why.", "kit-shipped")
+    assert only(db, events)["subject"] == "o-1"
+    assert upkeep.purge(db, RETENTION) == 0
+
+
+@pytest.mark.parametrize("status", ON_ITS_WAY)
+def test_what_is_on_its_way_is_kept_whole(db: Database, status: str) -> None:
+    """A message that may still go out keeps all that this needs."""
+    ended(db, status)
+    time_passes(db, 2 * RETENTION)
+    assert upkeep.purge(db, RETENTION) == 0
+    row = only(db, notifications)
+    assert (row["address"], row["content"]) == ("+447700900001", WORDS)
+    assert only(db, events)["facts"] == {"order": {"id": "o-1"}}
+
+
+def test_what_is_younger_than_retention_is_kept(db: Database) -> None:
+    """`retention` lasts its whole length."""
+    ended(db, "sent")
+    intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    time_passes(db, RETENTION - timedelta(minutes=1))
+    assert upkeep.purge(db, RETENTION) == 0
+    assert only(db, notifications)["address"] == "+447700900001"
+
+
+def test_quarantine_is_emptied_after_retention(db: Database) -> None:
+    """Refused bodies may hold anything: they go when nobody has posted them for that long."""
+    intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    time_passes(db, RETENTION)
+    intake.keep_refused(db, b"[", Refused(400, "Not JSON."))
+    time_passes(db, timedelta(minutes=1))
+    assert upkeep.purge(db, RETENTION) == 1
+    assert bytes(only(db, quarantine)["body"]) == b"["
+
+
+def test_the_audit_trail_says_who_did_what(db: Database) -> None:
+    """Each deed of a person is kept with its time, cut to what a row can hold."""
+    upkeep.write_audit(db, "cli", "replay", "m" * 300, "d" * 600)
+    row = only(db, audit)
+    assert (row["actor"], row["action"]) == ("cli", "replay")
+    assert (len(row["target"]), len(row["detail"])) == (255, 500)
+    assert row["at"].tzinfo is not None
+
+
+def test_a_ledger_of_another_version_says_so(db: Database) -> None:
+    """What /readyz asks: whether the tables are those of this code."""
+    assert upkeep.is_migrated(db)
+    version = sa.table("alembic_version", sa.column("version_num"))
+    try:
+        with db.write() as connection:
+            connection.execute(version.update().values(version_num="0000"))
+        assert upkeep.revision(db) == "0000"
+        assert not upkeep.is_migrated(db)
+    finally:
+        with db.write() as connection:
+            connection.execute(version.update().values(version_num=REVISION))
+
+
+def test_a_new_database_is_not_migrated(tmp_path: Path) -> None:
+    """A database that was never migrated is not out of reach: it has no revision."""
+    empty = Database(f"sqlite:///{tmp_path}/new.db")
+    assert upkeep.revision(empty) is None
+    assert not upkeep.is_migrated(empty)
+    empty.close()
+
+
+def test_a_database_out_of_reach_is_not_called_unmigrated() -> None:
+    """A ledger that cannot be asked is LedgerUnavailable, not a ledger without tables."""
+    away = Database("postgresql+psycopg://relay:secret@127.0.0.1:1/relay")
+    with pytest.raises(LedgerUnavailable) as caught:
+        upkeep.revision(away)
+    assert "secret" not in str(caught.value)
+    away.close()

@@ -1,0 +1,1 @@
+"""Relay as it runs: real processes, real signals."""

@@ -1,0 +1,118 @@
+"""A worker that is asked to stop, and one that is killed, with messages on the wire."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from relay.ledger import reading
+from relay.ledger.database import Database, now
+from relay.ledger.schema import attempts, notifications
+from tests.conftest import DATABASES
+from tests.processes.conftest import Statuses
+from tests.processes.harness import Processes, eventually, order
+from tests.standins import ProviderStandIn, Reply, Request
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.parametrize("ledger_url", DATABASES[-1:], indirect=True),
+]
+
+
+@pytest.fixture
+def gate(twilio: ProviderStandIn) -> Iterator[threading.Event]:
+    """Twilio accepts and keeps silent until this is set."""
+    opened = threading.Event()
+
+    def slowly(request: Request) -> Reply:
+        reply = twilio.default(request)
+        reply.wait_for = opened
+        return reply
+
+    twilio.answers.append(slowly)
+    yield opened
+    opened.set()
+
+
+def test_sigterm_loses_nothing(
+    processes: Processes, gate: threading.Event, twilio: ProviderStandIn, texts: Statuses
+) -> None:
+    """A worker told to stop ends what is in flight and leaves the rest: each is sent once."""
+    processes.start("web")
+    worker = processes.start("worker")
+    eventually(processes.ready)
+    for _ in range(40):  # more than it can have in flight
+        assert processes.post(order()).status == 200
+    eventually(lambda: "created" in texts() and len(texts()) == 40 and len(twilio.accepted) > 5)
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "worker stopping" in processes.output())
+    gate.set()
+    assert worker.wait(30) == 0
+    settled = texts()
+    assert settled == ["created"] * (40 - len(twilio.accepted)) + ["sent"] * len(twilio.accepted)
+    assert "created" in settled
+    processes.start("worker")
+    eventually(lambda: texts() == ["sent"] * 40)
+    assert len(twilio.requests) == 40
+
+
+def test_a_second_sigterm_changes_nothing(
+    processes: Processes, gate: threading.Event, twilio: ProviderStandIn, texts: Statuses
+) -> None:
+    """The platform signals every process, some twice: what is in flight still ends well."""
+    processes.start("web")
+    worker = processes.start("worker")
+    eventually(processes.ready)
+    assert processes.post(order()).status == 200
+    eventually(lambda: twilio.accepted)
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "worker stopping" in processes.output())
+    worker.send_signal(signal.SIGTERM)
+    worker.send_signal(signal.SIGINT)
+    gate.set()
+    assert worker.wait(30) == 0
+    assert texts() == ["sent"]
+
+
+def test_a_killed_workers_message_is_never_sent_twice(
+    processes: Processes,
+    gate: threading.Event,
+    twilio: ProviderStandIn,
+    sendgrid: ProviderStandIn,
+    db: Database,
+    texts: Statuses,
+) -> None:
+    """What a worker had on the wire when it was killed becomes unknown; all else goes on."""
+    processes.start("web")
+    worker = processes.start("worker")
+    eventually(processes.ready)
+    assert processes.post(order()).status == 200
+    eventually(lambda: twilio.accepted and sendgrid.accepted and reading.unfinished(db) == 1)
+    worker.kill()
+    worker.wait()
+    gate.set()
+    assert texts() == ["sending"]
+    with db.write() as connection:  # the lease is a minute; we do not wait for it
+        lost = notifications.c.status == "sending"
+        connection.execute(notifications.update().where(lost).values(lease_until=now(-1)))
+    processes.start("worker")
+    eventually(lambda: texts() == ["unknown"])
+    assert processes.post(order()).status == 200
+    eventually(lambda: texts() == ["sent", "unknown"])
+    assert len(twilio.requests) == 2
+    with db.read() as connection:
+        query = attempts.select().where(attempts.c.channel == "sms")
+        outcomes = sorted(row.outcome for row in connection.execute(query))
+    assert outcomes == ["accepted", "unknown"]
+
+
+def test_web_stops_on_sigterm(processes: Processes) -> None:
+    """The web process ends within 30 s of a SIGTERM, with 0."""
+    web = processes.start("web")
+    processes.start("worker")
+    eventually(processes.ready)
+    web.send_signal(signal.SIGTERM)
+    assert web.wait(30) == 0

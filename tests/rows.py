@@ -1,0 +1,109 @@
+"""The ledger's rows as tests look at them, and time that passes without waiting."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from relay import events
+from relay.events import Incoming
+from relay.facts import Facts
+from relay.ledger import delivery, intake, processing
+from relay.ledger.database import Database
+from relay.ledger.delivery import Claim
+from relay.ledger.processing import Event
+from relay.ledger.schema import events as stored
+from relay.ledger.schema import metadata, notifications
+from relay.rules import Notice, Plan
+
+MONTH = timedelta(days=30)
+T = TypeVar("T")
+
+
+def rows(db: Database, table: sa.Table, **where: Any) -> list[dict[str, Any]]:
+    """A table's rows, oldest key first."""
+    query = table.select().filter_by(**where).order_by(*table.primary_key)
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def only(db: Database, table: sa.Table, **where: Any) -> dict[str, Any]:
+    """The one row there is."""
+    (row,) = rows(db, table, **where)
+    return row
+
+
+def change(db: Database, table: sa.Table, where: dict[str, Any], **values: Any) -> None:
+    """Change rows behind Relay's back."""
+    with db.write() as connection:
+        connection.execute(table.update().filter_by(**where).values(**values))
+
+
+def time_passes(db: Database, by: timedelta) -> None:
+    """Move every time in the ledger back, as if `by` had gone by."""
+    with db.write() as connection:
+        for table in metadata.sorted_tables:
+            times = [c.name for c in table.c if isinstance(c.type, sa.types.TypeDecorator)]
+            for row in connection.execute(table.select()).mappings():
+                moved = {name: row[name] - by for name in times if row[name] is not None}
+                key = {column.name: row[column.name] for column in table.primary_key}
+                if moved:
+                    connection.execute(table.update().filter_by(**key).values(**moved))
+
+
+def at_once(work: Callable[[int], T], threads: int = 10) -> list[T]:
+    """What `threads` threads get that start at the same moment."""
+    gate = threading.Barrier(threads)
+
+    def run(number: int) -> T:
+        gate.wait(10)
+        return work(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(run, range(threads)))
+
+
+def incoming(name: str = "order.shipped", **data: Any) -> Incoming:
+    """An event as the webhook's parser gives it."""
+    data = data or {"order_id": "o-1"}
+    return events.parse(json.dumps({"event": name, "data": data}).encode())
+
+
+def leased(db: Database, name: str = "order.shipped", **data: Any) -> Event:
+    """An event that has come in and that this worker has leased."""
+    intake.record(db, incoming(name, **data), MONTH)
+    (event,) = processing.lease_events(db, 1)
+    return event
+
+
+def notice(**fields: Any) -> Notice:
+    """A notice that is due now."""
+    return Notice(
+        **{
+            **{"rule": "kit-shipped", "template": "kit_shipped", "subject": "o-1", "round": 0},
+            **{"role": "customer", "channel": "sms", "address": "+447700900001"},
+            **{"status": "created", "reason": "", "urgency": 0},
+            "due_at": datetime.now(UTC) - timedelta(minutes=1),
+            **fields,
+        }
+    )
+
+
+def planned(db: Database, *notices: Notice) -> list[str]:
+    """Notifications of one processed event; their ids, in the notices' order."""
+    event = leased(db, order_id=f"o-{len(rows(db, stored)) + 1}")
+    processing.save_plan(db, event, "o-1", 0, Facts(order={"id": "o-1"}), Plan(notices))
+    return [only(db, notifications, identity=one.identity)["id"] for one in notices]
+
+
+def claimed(db: Database, **fields: Any) -> Claim:
+    """A notification that this worker has claimed."""
+    planned(db, notice(**fields))
+    (claim,) = delivery.claim(db, fields.get("channel", "sms"), 10)
+    return claim

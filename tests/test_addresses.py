@@ -1,0 +1,131 @@
+"""Which numbers and addresses can be written to, and how they are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import addresses
+
+NOTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.lists(st.text()))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("07911 123456", "+447911123456", "+44 7911 123 456", "0044 7911 123456", "447911123456"),
+        *("(07911) 123-456", " 07911123456 ", "+44 (0)7911 123456", "07911\u00a0123456"),
+    ],
+)
+def test_mobile_is_written_as_e164(written: str) -> None:
+    """However a UK mobile is written down, it is used as +44… and so told once."""
+    assert addresses.phone(written) == addresses.Judged("+447911123456")
+
+
+@pytest.mark.parametrize("number", ["+447700900000", "07700 900 999"])
+def test_drama_numbers_are_taken(number: str) -> None:
+    """Ofcom's numbers for drama, which the lab's examples use, are mobiles like any other."""
+    found = addresses.phone(number)
+    assert found.address.startswith("+447700900")
+    assert not found.reason
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        ("020 7946 0018", "landline"),
+        ("0161 496 0018", "landline"),
+        ("0909 879 0123", "premium-rate"),
+        ("0800 123 4567", "freephone"),
+        ("0844 123 4567", "premium-rate"),
+        ("070 1234 5678", "personal (070)"),
+        ("07640 123456", "pager"),
+        ("0345 123 4567", "not a mobile"),
+        ("+1 202 555 0143", "foreign"),
+        ("+33 6 12 34 56 78", "foreign"),
+        ("+353 85 123 4567", "foreign"),
+        ("07911 12345", "not a valid number"),
+        ("07911 1234567", "not a valid number"),
+        ("07911 123456 ext. 7", "extension"),
+        ("07700 900123 x12", "extension"),
+        ("not a number", "not a valid number"),
+        ("999", "not a valid number"),
+        ("07911123456; 07911123457", "extension"),
+        ("9" * 5000, "not a valid number"),
+    ],
+)
+def test_number_that_cannot_be_texted_has_a_plain_reason(number: str, reason: str) -> None:
+    """A number that no text can or should go to is refused, in words that say which it is."""
+    found = addresses.phone(number)
+    assert found.address == ""
+    assert reason in found.reason
+    assert number not in found.reason
+
+
+@pytest.mark.parametrize("number", ["07781 123456", "07797 123456", "07624 123456"])
+def test_crown_dependencies_are_mobiles(number: str) -> None:
+    """Guernsey, Jersey and the Isle of Man are +44 and can be texted."""
+    assert addresses.phone(number).address.startswith("+447")
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", 7911123456, ["+447911123456"], {}])
+@pytest.mark.parametrize("channel", addresses.CHANNELS)
+def test_nothing_written_down_is_said_so(channel: str, value: Any) -> None:
+    """A missing address, or one of another shape, is told as missing."""
+    found = addresses.JUDGES[channel](value)
+    assert found.address == ""
+    assert found.reason.startswith("The lab has no ")
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [
+        ("jane@example.com", "jane@example.com"),
+        (" Jane.Smith+kit@Example.COM ", "Jane.Smith+kit@example.com"),
+        ("o'brien@sub.example.co.uk", "o'brien@sub.example.co.uk"),
+    ],
+)
+def test_email_keeps_its_name_and_its_domain_in_lower_case(written: str, used: str) -> None:
+    """A domain is written in one way; what stands before the @ is its owner's business."""
+    assert addresses.email(written) == addresses.Judged(used)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("jane", "jane@", "@example.com", "jane@example", "jane smith@example.com"),
+        *("jane@example.com, tom@example.com", "jane@example.com;tom@example.com"),
+        *("Jane <jane@example.com>", "jane@@example.com", "jane@exa mple.com", "jane@.com"),
+        "jane@example.com\r\nBcc: all@example.com",
+        "jane@example.com\nBcc: all@example.com",
+        "jane\r\n@example.com",
+        "jane\0@example.com",
+        '"jane\r\nBcc: all@example.com"@example.com',
+        "jane\u202e@example.com",
+        "jäne@example.com",
+        "jane@exämple.com",
+        "a" * 250 + "@example.com",
+        f"jane@{'a' * 5000}.com",
+    ],
+)
+def test_email_that_cannot_be_written_to_is_refused(written: str) -> None:
+    """A malformed address, two of them, or one with a header inside is refused."""
+    found = addresses.email(written)
+    assert found.address == ""
+    assert found.reason.startswith("The email address is not ")
+
+
+@pytest.mark.parametrize("channel", addresses.CHANNELS)
+@given(value=st.one_of(NOTHING, st.text(), st.emails(), st.from_regex(r"\+?[0-9 ()-]{0,20}")))
+def test_anything_gives_an_address_or_a_reason(channel: str, value: Any) -> None:
+    """Whatever the lab holds, there is an address to use or a reason why not, never both."""
+    found = addresses.JUDGES[channel](value)
+    assert bool(found.address) is not bool(found.reason)
+    assert found.address.isascii()
+    assert found.address.isprintable()
+    assert " " not in found.address
+    if found.address:  # judged again it stays, so one person is one address
+        assert addresses.JUDGES[channel](found.address) == found

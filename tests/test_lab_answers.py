@@ -1,0 +1,223 @@
+"""What the lab's API may answer instead of facts, and where its token may go."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from relay.errors import LabError
+from relay.events import EVENTS
+from relay.lab import Lab
+from relay.wire import Wire
+from tests.standins import LabStandIn, RawServer, Reply, StandIn
+from tests.test_lab import ID, ORDER, REGISTRATION, gather
+
+REPLIES: dict[str, Reply] = {
+    "401": Reply(401, {"message": "Token is not valid."}),
+    "403": Reply(403),
+    "500": Reply(500),
+    "502": Reply(502, b"<html>"),
+    "hang-up": Reply(hang_up=True),
+    "not JSON": Reply(200, b"<html>Maintenance</html>"),
+    "not UTF-8": Reply(200, b'{"id": "\xff"}'),
+    "nothing": Reply(200, b""),
+    "a list": Reply(200, [1]),
+    "null": Reply(200, b"null"),
+    "a text": Reply(200, b'"id"'),
+    "nested": Reply(200, b"[" * 100_000),
+    "204": Reply(204),
+    "201": Reply(201, {"id": ID}),
+}
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[StandIn]:
+    """A host that is not the lab's."""
+    with StandIn() as standin:
+        standin.always(Reply(200, {"id": ID}))
+        yield standin
+
+
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
+@pytest.mark.parametrize("event", [ORDER, REGISTRATION])
+def test_what_is_no_fact_is_an_error_to_try_again(
+    lab: LabStandIn, event: str, reply: Reply
+) -> None:
+    """Whatever the lab answers instead is a LabError that is tried again; no other id is tried."""
+    lab.always(reply)
+    kind = EVENTS[event]
+    part = "order" if event == ORDER else "test_registration"
+    data = {kind.id_field: ID, "url": f"{lab.url}/api/{part}/other"}
+    with pytest.raises(LabError) as caught:
+        gather(lab, event, **data)
+    assert (caught.value.missing, caught.value.retry_after) == (False, None)
+    assert len(lab.requests) == 1
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_an_id_that_the_lab_does_not_know_is_missing(lab: LabStandIn, status: int) -> None:
+    """404 and 410 say that there is no such id."""
+    lab.always(Reply(status))
+    with pytest.raises(LabError) as caught:
+        gather(lab)
+    assert caught.value.missing
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3600),
+        ("soon", None),
+    ],
+    ids=["seconds", "date", "garbage"],
+)
+def test_the_lab_may_name_its_delay(
+    lab: LabStandIn, status: int, value: str, seconds: float | None
+) -> None:
+    """Retry-After counts where the lab is busy, in seconds or as a date."""
+    lab.always(Reply(status, headers={"Retry-After": value}))
+    with pytest.raises(LabError) as caught:
+        gather(lab)
+    assert caught.value.retry_after == (seconds and pytest.approx(seconds, abs=60))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused(lab: LabStandIn, elsewhere: StandIn, status: int) -> None:
+    """A redirect is an error; neither the request nor the token goes on to where it points."""
+    lab.always(Reply(status, headers={"Location": f"{elsewhere.url}/api/order/{ID}"}))
+    with pytest.raises(LabError, match="redirect"):
+        gather(lab)
+    assert elsewhere.requests == []
+    assert len(lab.requests) == 1
+
+
+def _huge(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n[")
+    while True:
+        connection.sendall(b" " * 65536)
+
+
+def _dripping(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n{")
+    while True:
+        connection.sendall(b" ")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("serve", [_huge, _dripping])
+def test_an_answer_without_end_is_given_up(serve: Callable[[socket.socket], None]) -> None:
+    """A huge or dripping answer is an error to try again: the worker goes on."""
+    with RawServer(serve) as server, pytest.raises(LabError):
+        Lab(Wire(deadline=0.5), server.url, "t").gather(
+            EVENTS[ORDER], {"order_id": ID}, frozenset(), None
+        )
+
+
+def known_as(lab: LabStandIn, id_: str) -> None:
+    """Only this registration exists."""
+    lab.answers.append(
+        lambda request: Reply(404) if request.path != f"/api/test_registration/{id_}" else None
+    )
+    lab.change("test_registration", id_, id=ID, mobile_phone_number="+447700900001")
+
+
+@pytest.mark.parametrize(
+    ("path", "id_"),
+    [
+        ("/api/test_registration/other", "other"),
+        ("/api/test_registration/other/", "other"),
+        ("/api/test_registration/other/lab_results/", "other"),
+        ("/api/test_registration/other?page=1", "other"),
+        ("/api/test_registration/LML%20AB", "LML%20AB"),
+    ],
+)
+def test_the_id_in_the_url_is_tried_after_404(lab: LabStandIn, path: str, id_: str) -> None:
+    """Where the event's own id gives 404, the one inside `url` is tried, on the configured host."""
+    known_as(lab, id_)
+    facts = gather(lab, testregistration_id="1234-5678", url=lab.url + path)
+    assert (facts.registration or {})["id"] == ID
+    assert lab.paths == ["/api/test_registration/1234-5678", f"/api/test_registration/{id_}"]
+
+
+PATH = "/api/test_registration/other"
+# What `url` may hold that must not lead anywhere: {lab} and {other} are the hosts with their ports.
+ASTRAY: dict[str, Any] = {
+    "foreign host": "http://{other}" + PATH,
+    "userinfo": "http://user:pass@{lab}" + PATH,
+    "host as userinfo": "http://{lab}@{other}" + PATH,
+    "other port": "http://127.0.0.1:1" + PATH,
+    "other scheme": "https://{lab}" + PATH,
+    "no scheme": "//{lab}" + PATH,
+    "backslash": "http://{lab}\\@{other}" + PATH,
+    "backslashes": "http://{lab}\\api\\test_registration\\other",
+    "dots": "http://{lab}/api/test_registration/..",
+    "encoded dots": "http://{lab}/api/test_registration/%2e%2e",
+    "dots in between": "http://{lab}/api/order/.." + PATH.removeprefix("/api"),
+    "another resource": "http://{lab}/api/order/other",
+    "another path": "http://{lab}/admin" + PATH,
+    "the same id": "http://{lab}/api/test_registration/1234-5678",
+    "no id": "http://{lab}/api/test_registration/",
+    "bad IPv6": "http://[::1" + PATH,
+    "nothing": None,
+    "not a text": {"href": "http://{lab}" + PATH},
+}
+
+
+@pytest.mark.parametrize("url", ASTRAY.values(), ids=ASTRAY)
+def test_a_url_leads_nowhere_else(lab: LabStandIn, elsewhere: StandIn, url: Any) -> None:
+    """`url` is never followed: after 404 no call is made but for an id at the configured host."""
+    known_as(lab, "other")
+    hosts = (lab.url.removeprefix("http://"), elsewhere.url.removeprefix("http://"))
+    if isinstance(url, str):
+        url = url.replace("{lab}", hosts[0]).replace("{other}", hosts[1])
+    with pytest.raises(LabError) as caught:
+        gather(lab, testregistration_id="1234-5678", url=url)
+    assert caught.value.missing
+    assert lab.paths == ["/api/test_registration/1234-5678"]
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [
+        *("a b", "a'b", 'a"b', "%2e%2e", "%2e%2e%2fadmin", "'; DROP TABLE events; --", "a/b"),
+        *("../../admin", "a?b=c", "a#b", "a;b", "a&b=c", "é", "🧪", "a\r\nX-Injected: 1"),
+    ],
+)
+@pytest.mark.parametrize("event", [ORDER, REGISTRATION])
+def test_an_id_is_one_segment_of_the_path(lab: LabStandIn, event: str, id_: str) -> None:
+    """Whatever an id holds, it is one encoded segment: the lab reads just this id."""
+    kind = EVENTS[event]
+    gather(lab, event, **{kind.id_field: id_})
+    first = lab.paths[0]
+    assert unquote(first.rsplit("/", 1)[1]) == id_
+    assert first.count("/") == 3
+    assert not set(first) & set("?#;& '\"\r\n")
+    assert "X-Injected" not in lab.requests[0].headers
+
+
+@pytest.mark.parametrize("id_", [".", "..", "../admin", "a?b", 7, True])
+@pytest.mark.parametrize("person", ["patient", "customer"])
+def test_an_id_that_the_lab_gave_is_one_segment_too(lab: LabStandIn, person: str, id_: Any) -> None:
+    """An odd id of a person never leads to another path of the lab's API, nor to a crash."""
+    lab.change("test_registration", ID, patient_id=id_)
+    lab.change("order", ID, customer_id=id_, customer=None)
+    gather(lab, REGISTRATION if person == "patient" else ORDER)
+    asked = [unquote(path.removeprefix(f"/api/{person}/")) for path in lab.paths[1:]]
+    assert asked == ([] if id_ in (".", "..") else [str(id_)])
+
+
+def test_without_a_token_none_is_sent(lab: LabStandIn) -> None:
+    """Where no token is set the lab is asked without one, and its 401 is an error like others."""
+    with pytest.raises(LabError, match="token"):
+        Lab(Wire(), lab.url, "").gather(EVENTS[ORDER], {"order_id": ID}, frozenset(), None)
+    assert "Authorization" not in lab.requests[0].headers
