@@ -23,7 +23,13 @@ from relay.rules import Policy, Rule, RuleSchema, Staff
 from relay.settings import Settings
 
 _TABLES = ("clinic", "delivery", "staff", "rules")
-
+_REMEDIES = {
+    "Not a valid string.": 'Write a text in quotes, as in "text".',
+    "Not a valid list.": 'Write a list of texts, as in ["text"].',
+    "Not a valid integer.": "Write a whole number without quotes.",
+    "Not a valid boolean.": "Write true or false without quotes.",
+    "Not a valid mapping type.": "Write it as a table.",
+}
 
 _word = validate.Length(min=1, error="write something here.")
 
@@ -124,13 +130,13 @@ def load(settings: Settings) -> Config:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([_syntax(settings.config, error)]) from error
+        raise ConfigError([_syntax(settings.config, text, error)]) from error
     return _Loader(settings.config, toml_lines.index(text)).config(document, settings)
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError([Problem("it is not UTF-8 text.", where=str(path))]) from error
     except OSError as error:
@@ -138,11 +144,11 @@ def _read(path: Path) -> str:
         raise ConfigError([Problem("cannot be read.", str(path), remedy=remedy)]) from error
 
 
-def _syntax(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
+def _syntax(path: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
     found = re.search(r"\(at line (\d+)", str(error))
     message = re.sub(r" ?\(at .*\)", "", str(error))
     remedy = 'Texts need quotes ("like this"), lists need brackets, and a name stands only once.'
-    line = int(found[1]) if found else None
+    line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
     return Problem(f"this is not TOML: {message}.", str(path), line, remedy=remedy)
 
 
@@ -159,6 +165,7 @@ class _Loader:
         self.path = path
         self.lines = lines
         self.problems: list[Problem] = []
+        self.broken: set[str] = set()  # names of tables that could not be read
 
     def config(self, document: dict[str, Any], settings: Settings) -> Config:
         """The config. Raises ConfigError with all that is wrong."""
@@ -167,6 +174,8 @@ class _Loader:
         clinic = self._table(ClinicSchema(), document.get("clinic", {}), ("clinic",))
         delivery = self._table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
         staff = dict(self._tables(StaffSchema(), document, "staff"))
+        for name in set(staff) & set(PERSONS):
+            self._add(("staff", name), "rules write to a person by this name.", "Take another.")
         rules = dict(self._tables(RuleSchema(), document, "rules"))
         for name, rule in rules.items():
             self._check_rule(name, rule, staff)
@@ -191,6 +200,7 @@ class _Loader:
         try:
             return dict(schema.load(value))
         except ValidationError as error:
+            self.broken.add(at[-1])
             for path, message in _flat(error.messages):
                 self._explain(schema, at, path, message)
             return dict(error.valid_data or {})
@@ -208,19 +218,21 @@ class _Loader:
     def _explain(
         self, schema: Schema, at: toml_lines.Path, path: toml_lines.Path, message: str
     ) -> None:
-        keys = tuple(part for part in path if not part.isdigit() and part != "_schema")
+        keys = path[:1]  # what comes after it is a place in a list
         if message == "Unknown field.":
             self._add(at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields))
         elif message == "Missing data for required field.":
             self._add(at + keys, "it is missing.", f"Add it to [{'.'.join(at)}].")
         else:
-            self._add(at + keys, message)
+            self._add(at + keys, message, _REMEDIES.get(message, ""))
 
     def _check_rule(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         to = rule.get("to")
         if to is None or to in PERSONS:
             return
         at = ("rules", name, "to")
+        if to in self.broken:
+            return  # told already
         if to not in staff:
             self._add(at, f'there is no "{to}".', did_you_mean(to, (*PERSONS, *staff)))
             return

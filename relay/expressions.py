@@ -6,7 +6,7 @@ A name that no lab resource has is found when the text is loaded, not when a pat
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from relay.errors import RenderError
 from relay.events import EVENTS
 from relay.facts import PERSONS, RECIPIENT_FIELDS, RESOURCES, SHAPES, Facts, Null, Record
+
+Path = tuple[Any, ...]  # the steps of order.items[0].quantity
 
 
 def environment(loader: BaseLoader | None = None) -> ImmutableSandboxedEnvironment:
@@ -59,7 +61,7 @@ def free_names(tree: nodes.Template) -> frozenset[str]:
     # Set at the top level, a name is seen in blocks too, which `meta` does not follow.
     bound |= {
         n.name
-        for a in tree.find_all(nodes.Assign)
+        for a in tree.find_all((nodes.Assign, nodes.AssignBlock))
         for n in a.find_all(nodes.Name)
         if n.ctx == "store"
     }
@@ -76,31 +78,44 @@ def unknown_names(
         if node.name in free and node.name not in names and node.name not in told:
             told.add(node.name)
             yield node.lineno, f'unknown name "{node.name}". {did_you_mean(node.name, names)}'
-    for line, path in _paths(tree):
-        root, _, rest = path.partition(".")
-        attribute = rest.partition(".")[0]
-        if root in names and root in free and attribute and attribute not in names[root]:
-            remedy = did_you_mean(attribute, names[root])
-            yield line, f'unknown name "{root}.{attribute}". {remedy}'
+    for line, (*owner, field) in _paths(tree):
+        known = _fields(owner, names) if owner[0] in free else None
+        if known is not None and field not in known:
+            written = ".".join(map(str, (*owner, field)))
+            yield line, f'unknown name "{written}". {did_you_mean(str(field), known)}'
 
 
-def _paths(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+def _paths(tree: nodes.Template) -> Iterator[tuple[int, Path]]:
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
         if path := _path(node):
             yield node.lineno, path
 
 
-def _path(node: nodes.Node) -> str | None:
-    """'order.customer' of the node that reads it; None when it is not a plain path."""
+def _path(node: nodes.Node) -> Path:
+    """("order", "customer") of the node that reads it; empty when it is not a plain path."""
     if isinstance(node, nodes.Name):
-        return node.name
+        return (node.name,)
     if isinstance(node, nodes.Getattr):
         base = _path(node.node)
-        return base and f"{base}.{node.attr}"
+        return base and (*base, node.attr)
     if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
         base = _path(node.node)
-        return base and f"{base}.{node.arg.value}"
-    return None
+        return base and (*base, node.arg.value)
+    return ()
+
+
+def _fields(path: Sequence[Any], names: Mapping[str, frozenset[str]]) -> Iterable[str] | None:
+    """The fields of what a path leads to; None when they are not ours to know."""
+    root, *steps = path
+    if not steps:
+        return names.get(root)
+    shape = root
+    for step in steps:
+        if shape.endswith("*"):  # a list: an item has the fields, the list has none
+            shape = shape[:-1] if isinstance(step, int) else ""
+        else:
+            shape = SHAPES.get(shape, {}).get(step, "")
+    return SHAPES.get(shape)
 
 
 _ENVIRONMENT = environment()
@@ -117,7 +132,8 @@ class Condition:
             self._compiled = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
             tree = _ENVIRONMENT.parse("{{ (" + source + ") }}")
         except TemplateSyntaxError as error:
-            raise ValueError(f"it is not an expression: {error.message}.") from error
+            hint = "Write one as in \"order.carrier == 'royal_mail'\"."
+            raise ValueError(f"it is not an expression: {error.message}. {hint}") from error
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
         self.roots = free_names(tree)

@@ -116,22 +116,32 @@ def clean_text(value: str) -> str | None:
     return " ".join(kept.split())[:LONGEST_TEXT] or None
 
 
+def _rows(value: Any, shape: str) -> list[dict[str, Any]] | None:
+    """The objects in a list, or None where the lab sent something else."""
+    if not isinstance(value, list):
+        return None
+    return [made for row in value if (made := resource(row, shape))]
+
+
 def _clean(value: Any, shape: str) -> Any:
     """A field's value, or None where the lab sent something of another shape."""
+    if not shape:
+        return _plain(value)
     if shape.endswith("*"):
-        if not isinstance(value, list):
-            return None
-        return [made for row in value if (made := resource(row, shape[:-1]))]
-    if shape == "?":
-        if not isinstance(value, dict):
-            return None
-        return {name: _clean(v, "") for k, v in value.items() if (name := clean_text(k))}
-    if shape:
+        return _rows(value, shape[:-1])
+    if shape != "?":
         return resource(value, shape)
+    if not isinstance(value, dict):
+        return None
+    return {name: _plain(v) for key, v in value.items() if (name := clean_text(key))}
+
+
+def _plain(value: Any) -> Any:
+    """Text, a number or a list of them; None for anything else."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, list):
-        return [item for item in (_clean(item, "") for item in value) if item is not None]
+        return [item for item in map(_plain, value) if item is not None]
     if isinstance(value, float) and not math.isfinite(value):
         return None  # the lab's JSON may say NaN, a ledger's may not
     return value if isinstance(value, bool | int | float) else None

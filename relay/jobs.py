@@ -14,18 +14,19 @@ from relay import endings, rules
 from relay.channels import Exits, Outcome
 from relay.config import Config
 from relay.errors import LabError, LedgerUnavailable, RenderError
-from relay.events import EVENTS, RETEST
-from relay.expressions import names, recipient
-from relay.facts import PERSONS, Facts
+from relay.events import EVENTS
+from relay.expressions import recipient
+from relay.facts import PERSONS
 from relay.lab import Lab
-from relay.ledger import delivery, journeys, processing, upkeep
+from relay.ledger import delivery, processing, upkeep
 from relay.ledger.database import Database
 from relay.ledger.delivery import Claim, Ending
 from relay.ledger.processing import Event
 from relay.ledger.schema import FAILED
 from relay.logs import get_logger
 from relay.messages import Message, Templates
-from relay.rules import Occasion, Rule
+from relay.occasions import Occasions
+from relay.rules import Rule
 from relay.wire import Wire
 
 log = get_logger("relay.jobs")
@@ -52,23 +53,16 @@ class Jobs:
         self.templates = Templates(settings.templates)
         self.lab = Lab(Wire(connections=connections), settings.lab_api_url, settings.lab_api_token)
         self.exits = Exits(settings, config.delivery.senders, config.delivery.allow)
-        self._clinic = config.clinic.record()
-        self._wanted = {name: self._named(name) for name in EVENTS}
-
-    def _named(self, event: str) -> frozenset[str]:
-        """What the enabled rules for an event speak of: it has to be fetched."""
-        named: set[str] = set()
-        for rule in self.config.rules:
-            if rule.event == event and rule.enabled:
-                named |= {rule.to} | (rule.when.roots if rule.when else frozenset())
-                channels = (*rule.channels, *rule.fallback)
-                named |= self.templates.roots(rule.template, channels)
-        return frozenset(named)
+        self._occasions = Occasions(config, db, self.lab, self.templates)
 
     def process(self, event: Event) -> None:
         """Fetch an event's facts and commit what the rules make of them."""
+        if bad := EVENTS[event.name].schema.validate(dict(event.data)):
+            # Kept before its name was known, and replayed since: no trying again mends it.
+            processing.hold(self.db, event.id, f"Its data cannot be taken: {', '.join(bad)}.")
+            return
         try:
-            occasion = self._occasion(event)
+            occasion = self._occasions.of_event(event)
         except LabError as error:
             self._later(event, error)
             return
@@ -82,26 +76,6 @@ class Jobs:
             self.db, event, occasion.subject, occasion.round, occasion.facts, plan
         )
         log.info("event processed", id=event.id, event_name=event.name, messages=len(made))
-
-    def _occasion(self, event: Event) -> Occasion:
-        facts = self._facts(event.name, event.data)
-        kind = EVENTS[event.name]
-        written = str(event.data[kind.id_field])
-        place = journeys.learn(self.db, written, facts.order, facts.registration, kind.resource)
-        if event.name == RETEST:
-            retest = str(event.data["retest_testregistration_id"])
-            place = journeys.learn_retest(self.db, place.subject, retest)
-        seen = names(event.name, event.data, event.received_at, facts, self._clinic)
-        return Occasion(kind, place.subject, place.round, facts, seen)
-
-    def _facts(self, name: str, data: object) -> Facts:
-        kind, wanted = EVENTS[name], self._wanted[name]
-        assert isinstance(data, dict)  # noqa: S101
-        order_id = None
-        if kind.resource == "registration" and wanted & {"order", "customer"}:
-            known = journeys.resolve(self.db, kind.resource, str(data[kind.id_field]))
-            order_id = journeys.order_of(self.db, known) if known else None
-        return self.lab.gather(kind, data, wanted, order_id)
 
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""
@@ -158,29 +132,28 @@ class Jobs:
             wait = (opening - _now()).total_seconds()
             raise _NotSent(endings.postponed(wait))
         if _now() - claim.facts_at > FRESH:
-            claim = replace(claim, facts=self._facts(claim.event_name, claim.event_data))
+            claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
         self._require_still_true(claim, rule)
         return claim, self.message(claim)
 
     def _require_still_true(self, claim: Claim, rule: Rule) -> None:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
-        occasion = self._occasion_of(claim)
+        occasion = self._occasions.of_claim(claim)
         if objection := rules.objection(rule, occasion):
             raise _NotSent(endings.cancelled(objection))
         notices = rules.notices(rule, (claim.channel,), occasion, self.config.policy, _now())
         if claim.role in PERSONS and claim.address not in {n.address for n in notices}:
+            if lost := notices[0].reason:
+                raise _NotSent(Ending("rejected", "validation-failed", lost))
             processing.add_notices(self.db, claim.event_id, notices)
             raise _NotSent(endings.cancelled("The lab has another address for this person now."))
 
-    def _occasion_of(self, claim: Claim) -> Occasion:
-        seen = names(
-            claim.event_name, claim.event_data, claim.event_received_at, claim.facts, self._clinic
-        )
-        return Occasion(EVENTS[claim.event_name], claim.subject, claim.round, claim.facts, seen)
-
     def message(self, claim: Claim) -> Message:
         """A claim's words. Raises RenderError."""
-        seen = {**self._occasion_of(claim).names, "recipient": recipient(claim.role, claim.facts)}
+        seen = {
+            **self._occasions.of_claim(claim).names,
+            "recipient": recipient(claim.role, claim.facts),
+        }
         return self.templates.render(claim.template, claim.channel, claim.address, seen)
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
@@ -197,7 +170,7 @@ class Jobs:
             return
         if delivery.family_is_alive(self.db, claim.family):
             return
-        notices = rules.fallback(rule, self._occasion_of(claim), self.config.policy, _now())
+        notices = rules.fallback(rule, self._occasions.of_claim(claim), self.config.policy, _now())
         made = processing.add_notices(self.db, claim.event_id, notices)
         log.info("fallback planned", id=claim.id, messages=len(made))
 

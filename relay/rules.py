@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -69,7 +69,9 @@ class RuleSchema(Schema):
                 data["when"] = Condition(data["when"], data["event"])
             except ValueError as error:
                 raise ValidationError(str(error), "when") from error
-        return {**data, **{k: tuple(data[k]) for k in ("channels", "fallback") if k in data}}
+        for key in data.keys() & {"channels", "fallback"}:
+            data[key] = tuple(dict.fromkeys(data[key]))  # each channel once
+        return data
 
 
 @dataclass(frozen=True)
@@ -232,18 +234,16 @@ def notices(
             urgency=occasion.kind.urgency,
         )
         for channel in channels
-        for judged in map(
-            addresses.JUDGES[channel], _written(rule.to, channel, occasion.facts, policy)
-        )
+        for judged in _judged(rule.to, channel, occasion.facts, policy)
     )
 
 
-def _written(to: str, channel: str, facts: Facts, policy: Policy) -> tuple[object, ...]:
-    """The recipient's addresses as they were written down, not judged yet."""
-    if to in PERSONS:
-        person = getattr(facts, to) or {}
-        return (person.get("email" if channel == "email" else "phone_number"),)
-    return policy.staff[to].on(channel)
+def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Judged]:
+    """The recipient's addresses, each of them once however often it was written down."""
+    key = "email" if channel == "email" else "phone_number"
+    is_person = to in PERSONS
+    written = [(getattr(facts, to) or {}).get(key)] if is_person else policy.staff[to].on(channel)
+    return dict.fromkeys(map(addresses.JUDGES[channel], written))
 
 
 def _digest(*parts: object) -> str:

@@ -12,6 +12,7 @@ from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
 
 LAB_API = "https://api.londonmedicallaboratory.com"
+_REDIS = ("redis://", "rediss://", "unix://")
 MODES = ("dry-run", "allow-list", "live")
 
 
@@ -136,6 +137,8 @@ def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
         remedy = "This platform's disk is emptied at each restart: attach PostgreSQL."
         problems.append(_wrong("DATABASE_URL", "is SQLite, or not set.", remedy))
+    if settings.redis_url and not settings.redis_url.startswith(_REDIS):
+        problems.append(_wrong("REDIS_URL", "is not a Redis URL.", f"Write {_REDIS[0]}…"))
     if settings.development:
         return problems
     for name, value, remedy in (

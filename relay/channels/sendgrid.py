@@ -133,7 +133,9 @@ def judge(status: int, headers: Any) -> Outcome:
 
 def _until_reset(value: str) -> float | None:
     """Seconds until the moment (Unix time) when the limit ends, an hour at most."""
-    return min(3600.0, max(0.0, float(value) - time.time())) if value.isdigit() else None
+    if not (value.isascii() and value.isdigit()):
+        return None
+    return min(3600.0, max(0.0, float(value) - time.time()))
 
 
 def connect(settings: Settings, sender: str, wire: Wire) -> SendGrid | None:

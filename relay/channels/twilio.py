@@ -34,6 +34,8 @@ PERMANENT = {
 OPTED_OUT = 21610
 OPERATOR = {20003, 20403, 21606, 30002}  # our account or sender, not this message
 TRANSIENT = {20429, 21611, 30001, 30036}
+# What the SDK raises for a 2xx that is not a message's JSON: it trusts every answer's shape.
+UNREADABLE = (TwilioException, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class KeptConnections(HttpClient):  # type: ignore[misc]
@@ -87,8 +89,8 @@ class Twilio:
                 return Outcome("rejected", f"Twilio cannot be reached ({error}).")
             return Outcome("unknown", f"Twilio did not answer ({error}).")
         except TwilioRestException as error:
-            return judge(error.status, error.code)
-        except (TwilioException, ValueError, TypeError, KeyError):
+            return judge(error.status, error.code if isinstance(error.code, int) else None)
+        except UNREADABLE:
             return Outcome("unknown", "Twilio's answer could not be read.")
         if not made.sid:
             return Outcome("unknown", "Twilio's answer names no message.")

@@ -84,7 +84,11 @@ class Database:
     def _engine(self, connections: int) -> Engine:
         if self.is_sqlite:
             Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            arguments: dict[str, Any] = {"timeout": self._patience, "check_same_thread": False}
+            # Half of it for our own queue, half for what others do to the file.
+            arguments: dict[str, Any] = {
+                "timeout": self._patience / 2,
+                "check_same_thread": False,
+            }
         else:
             milliseconds = int(self._patience * 1000)
             options = f"-c statement_timeout={milliseconds * 5 // 4} -c lock_timeout={milliseconds}"
@@ -123,8 +127,8 @@ class Database:
         if self._lock_path is None:
             yield
             return
-        ends = time.monotonic() + self._patience
-        if not self._lock.acquire(timeout=self._patience):
+        ends = time.monotonic() + self._patience / 2
+        if not self._lock.acquire(timeout=self._patience / 2):
             raise LedgerUnavailable("the ledger is locked")
         try:
             with self._lock_path.open("w") as file:
@@ -154,9 +158,10 @@ class Database:
                 try:
                     row = statement.execute(kept.connection.driver_connection, parameters)
                 except errors as error:
+                    lost = getattr(kept.connection.driver_connection, "closed", False)
                     kept.invalidate()
                     kept.close()
-                    if last or not _was_lost(error):
+                    if last or not lost:
                         raise LedgerUnavailable(
                             f"the ledger refused: {type(error).__name__}"
                         ) from error
@@ -213,11 +218,6 @@ def _lock_file(file: IO[str], ends: float) -> None:
             if time.monotonic() > ends:
                 raise LedgerUnavailable("the ledger is locked") from None
         time.sleep(0.001)
-
-
-def _was_lost(error: Exception) -> bool:
-    """Whether a kept connection had been closed from the other side, by a restart or a time-out."""
-    return type(error).__name__ in ("OperationalError", "InterfaceError", "AdminShutdown")
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

@@ -25,34 +25,29 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """200, or 503 naming what is down."""
-    checks: dict[str, Callable[[], str]] = {
-        "ledger": _ledger,
-        "migrations": _migrations,
-        "redis": _redis,
-        "workers": _workers,
-        "config": _config,
-    }
-    wrong = {name: why for name, check in checks.items() if (why := check())}
-    status = 503 if wrong else 200
+    wrong = {**_ledger(), **_told("redis", _redis), **_told("config", _config)}
     return answer(
-        status, status="not ready" if wrong else "ready", down=sorted(wrong), reasons=wrong
+        503 if wrong else 200,
+        status="not ready" if wrong else "ready",
+        down=sorted(wrong),
+        reasons=wrong,
     )
 
 
-def _ledger() -> str:
-    try:
-        upkeep.revision(here().db)
-    except LedgerUnavailable:
-        return "The database is out of reach."
-    return ""
+def _told(name: str, check: Callable[[], str]) -> dict[str, str]:
+    return {name: why} if (why := check()) else {}
 
 
-def _migrations() -> str:
+def _ledger() -> dict[str, str]:
+    """The ledger, and what only it can tell: asked once, since each wait costs seconds."""
     try:
         migrated = upkeep.is_migrated(here().db)
+        workers = upkeep.workers_alive(here().db) if migrated else 0
     except LedgerUnavailable:
-        return "The database is out of reach."
-    return "" if migrated else "Run `flask relay upgrade`."
+        return dict.fromkeys(("ledger", "migrations", "workers"), "The database is out of reach.")
+    if not migrated:
+        return {"migrations": "Run `flask relay upgrade`."}
+    return {} if workers else {"workers": "No worker has been seen for 90 seconds."}
 
 
 def _redis() -> str:
@@ -67,14 +62,6 @@ def _redis() -> str:
     except (RedisError, OSError, ValueError) as error:
         return f"Redis cannot be used ({type(error).__name__})."
     return ""
-
-
-def _workers() -> str:
-    try:
-        alive = upkeep.workers_alive(here().db)
-    except LedgerUnavailable:
-        return "The database is out of reach."
-    return "" if alive else "No worker has been seen for 90 seconds."
 
 
 def _config() -> str:

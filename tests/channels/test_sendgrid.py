@@ -33,12 +33,13 @@ def channel(settings: Settings, connect: Connect) -> Channel:
 def test_an_email_is_handed_over_as_sendgrid_documents_it(
     channel: Channel, sendgrid: ProviderStandIn
 ) -> None:
-    """One JSON POST with the API key: address, words, attempt; no tracking, no name, no category."""
+    """One JSON POST with the API key: words, attempt; no tracking, name, category."""
     outcome = channel.send(EMAIL, "attempt-1")
     (request,) = sendgrid.requests
     assert (request.method, request.path) == ("POST", PATH)
-    assert request.headers["Content-Type"] == "application/json"
-    assert request.headers["Authorization"] == "Bearer SG.key"
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    assert headers["content-type"] == "application/json"
+    assert headers["authorization"] == "Bearer SG.key"
     assert request.json == {
         "from": {"email": "results@example.org", "name": "Example Clinic"},
         "personalizations": [{"to": [{"email": "jane@example.org"}]}],

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.conftest import ROOT
+from tests.conftest import DATABASES, ROOT
 from tests.standins import LabStandIn, ProviderStandIn
+
+pytestmark = pytest.mark.parametrize("ledger_url", DATABASES[:1], indirect=True)
 
 # What is written, what an admin wrote instead, the key that is named, what would be right.
 FAULTS = [

@@ -9,8 +9,10 @@ import pytest
 
 from relay import gsm, samples
 from tests.cli.conftest import Rows, Run
-from tests.conftest import ROOT
+from tests.conftest import DATABASES, ROOT
 from tests.standins import ProviderStandIn
+
+pytestmark = pytest.mark.parametrize("ledger_url", DATABASES[:1], indirect=True)
 
 EMAIL = {"channel", "subject", "text", "html"}
 SMS = {"channel", "text", "segments", "alphabet", "units", "price_class"}

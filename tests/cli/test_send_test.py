@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Rows, Run
+from tests.conftest import DATABASES
 from tests.standins import ProviderStandIn, Reply, twilio_error
+
+pytestmark = pytest.mark.parametrize("ledger_url", DATABASES[:1], indirect=True)
 
 PHONE, EMAIL = "+447700900777", "tester@example.org"
 

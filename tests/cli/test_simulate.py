@@ -11,8 +11,10 @@ import pytest
 from relay import player, samples
 from relay.events import EVENTS
 from tests.cli.conftest import Run
-from tests.conftest import SECRET
+from tests.conftest import DATABASES, SECRET
 from tests.standins import Reply, Request, StandIn
+
+pytestmark = pytest.mark.parametrize("ledger_url", DATABASES[:1], indirect=True)
 
 FAST = ("--speed", "100000000")  # the lab's eleven attempts in a hundredth of a second
 

@@ -1,0 +1,66 @@
+"""An event or a claim → the occasion that rules and templates are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relay.config import Config
+from relay.events import EVENTS, RETEST
+from relay.expressions import names
+from relay.facts import Facts
+from relay.lab import Lab
+from relay.ledger import journeys
+from relay.ledger.database import Database
+from relay.ledger.delivery import Claim
+from relay.ledger.processing import Event
+from relay.messages import Templates
+from relay.rules import Occasion
+
+
+class Occasions:
+    """Fetches facts from the lab, and learns from them which kit an event is about."""
+
+    def __init__(self, config: Config, db: Database, lab: Lab, templates: Templates):
+        self._db = db
+        self._lab = lab
+        self._clinic = config.clinic.record()
+        self._wanted = {name: _named(config, templates, name) for name in EVENTS}
+
+    def of_event(self, event: Event) -> Occasion:
+        """The occasion of an event, with facts as they are now. Raises LabError."""
+        facts = self.facts(event.name, event.data)
+        kind = EVENTS[event.name]
+        written = str(event.data[kind.id_field])
+        place = journeys.learn(self._db, written, facts.order, facts.registration, kind.resource)
+        if event.name == RETEST:
+            retest = str(event.data["retest_testregistration_id"])
+            place = journeys.learn_retest(self._db, place.subject, retest)
+        seen = names(event.name, event.data, event.received_at, facts, self._clinic)
+        return Occasion(kind, place.subject, place.round, facts, seen)
+
+    def of_claim(self, claim: Claim) -> Occasion:
+        """The occasion of a claimed notification, with the facts that it carries."""
+        seen = names(
+            claim.event_name, claim.event_data, claim.event_received_at, claim.facts, self._clinic
+        )
+        return Occasion(EVENTS[claim.event_name], claim.subject, claim.round, claim.facts, seen)
+
+    def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
+        """What the lab says now about an event's kit. Raises LabError."""
+        kind, wanted = EVENTS[name], self._wanted[name]
+        order_id = None
+        if kind.resource == "registration" and wanted & {"order", "customer"}:
+            known = journeys.resolve(self._db, kind.resource, str(data[kind.id_field]))
+            order_id = journeys.order_of(self._db, known) if known else None
+        return self._lab.gather(kind, data, wanted, order_id)
+
+
+def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
+    """What the enabled rules for an event speak of: it has to be fetched."""
+    named: set[str] = set()
+    for rule in config.rules:
+        if rule.event == event and rule.enabled:
+            named |= {rule.to} | (rule.when.roots if rule.when else frozenset())
+            named |= templates.roots(rule.template, (*rule.channels, *rule.fallback))
+    return frozenset(named)

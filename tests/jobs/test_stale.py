@@ -1,0 +1,123 @@
+"""Before a message that has waited goes out, the facts are fetched and the rule is asked again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from relay.ledger import processing
+from tests.jobs.conftest import EMAIL, KIT, ORDER, PERSON, PHONE, RULES, Clinic
+from tests.standins import Reply, twilio_error
+
+HOUR = timedelta(hours=1)
+OTHER = "+447700900002"
+
+
+@pytest.fixture
+def waiting(clinic: Clinic) -> Clinic:
+    """A clinic with a kit's and a result's message that were planned, and not taken yet."""
+    clinic.twilio.once(twilio_error(429, 20429), twilio_error(429, 20429))
+    clinic.post()
+    clinic.results()
+    clinic.work()
+    assert clinic.statuses() == [("sms", "created"), ("sms", "created")]
+    clinic.lab.requests.clear()
+    clinic.twilio.requests.clear()
+    return clinic
+
+
+def test_facts_that_are_fresh_are_not_fetched_again(waiting: Clinic) -> None:
+    """A message that has waited for minutes only goes out as it was planned."""
+    waiting.work(timedelta(minutes=1))
+    assert waiting.lab.requests == []
+    assert waiting.statuses() == [("sms", "sent"), ("sms", "sent")]
+
+
+def test_words_are_those_of_the_facts_as_they_are_now(waiting: Clinic) -> None:
+    """What the lab has put right meanwhile is what the message says."""
+    waiting.lab.change("order", ORDER, tracking_number="RM2")
+    waiting.work(HOUR)
+    (row,) = waiting.messages(rule="kit")
+    assert (row["status"], row["content"]["text"]) == ("sent", "Kit RM2 for Jane")
+
+
+def test_a_changed_address_is_used(waiting: Clinic) -> None:
+    """The old address gets nothing: its message is cancelled, and the new one is written to."""
+    waiting.lab.change("order", ORDER, customer={**PERSON, "phone_number": OTHER})
+    waiting.work(HOUR)
+    told = {row["address"]: row["status"] for row in waiting.messages(rule="kit")}
+    assert told == {PHONE: "cancelled", OTHER: "sent"}
+    assert [r.form["To"] for r in waiting.twilio.accepted if "Kit" in r.form["Body"]] == [OTHER]
+
+
+def test_an_address_that_is_gone_is_answered_by_the_fallback(waiting: Clinic) -> None:
+    """Where the number is not there any more nobody is texted, and the email goes."""
+    waiting.lab.change("order", ORDER, customer={**PERSON, "phone_number": "020 7946 0000"})
+    waiting.work(HOUR)
+    assert [row["channel"] for row in waiting.messages(rule="kit", status="sent")] == ["email"]
+    assert all("Kit" not in request.form["Body"] for request in waiting.twilio.accepted)
+    (mail,) = waiting.sendgrid.accepted
+    assert mail.json["personalizations"][0]["to"] == [{"email": EMAIL}]
+
+
+def test_a_condition_that_is_not_true_any_more_cancels(waiting: Clinic) -> None:
+    """A rule's `when` is asked again: it may have become false."""
+    waiting.lab.change("order", ORDER, shipping_status="returned")
+    waiting.work(HOUR)
+    (row,) = waiting.messages(rule="kit")
+    assert row["status"] == "cancelled"
+    assert row["reason"].startswith("Its condition is not met")
+    assert waiting.sendgrid.requests == []
+
+
+def test_a_test_that_was_cancelled_meanwhile_is_not_announced(waiting: Clinic) -> None:
+    """Results of a registration that was cancelled after the plan are not announced."""
+    waiting.lab.change("test_registration", KIT, status="cancelled")
+    waiting.work(HOUR)
+    (row,) = waiting.messages(rule="results")
+    assert (row["status"], row["reason"]) == ("cancelled", "The test was cancelled.")
+
+
+def test_a_lab_that_is_away_is_waited_for(waiting: Clinic) -> None:
+    """Without facts nothing goes out; when the lab is back it does, once."""
+    waiting.lab.always(Reply(500))
+    waiting.work(HOUR)
+    assert waiting.statuses() == [("sms", "created"), ("sms", "created")]
+    assert waiting.twilio.requests == []
+    assert all("fetched again" in row["reason"] for row in waiting.messages())
+    waiting.lab.answers.clear()
+    waiting.work(HOUR)
+    assert waiting.statuses() == [("sms", "sent"), ("sms", "sent")]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_rule_that_was_removed_sends_nothing(waiting: Clinic, fresh: bool) -> None:
+    """What a rule had planned dies with it, and the ledger says why."""
+    waiting.configure("[rules.results" + RULES.partition("[rules.results")[2])
+    waiting.work(timedelta(minutes=1) if fresh else HOUR)
+    (row,) = waiting.messages(rule="kit")
+    assert (row["status"], row["reason"]) == (
+        "cancelled",
+        "Its rule is no longer in config.toml.",
+    )
+    assert len(waiting.twilio.requests) == 1
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_rule_that_was_switched_off_sends_nothing(waiting: Clinic, fresh: bool) -> None:
+    """`enabled = false` stops what the rule had planned too."""
+    waiting.configure(RULES.replace("[rules.kit]", "[rules.kit]\nenabled = false"))
+    waiting.work(timedelta(minutes=1) if fresh else HOUR)
+    assert [row["status"] for row in waiting.messages(rule="kit")] == ["cancelled"]
+
+
+def test_a_changed_address_is_used_once(waiting: Clinic) -> None:
+    """The new address is written to once, whatever is replayed."""
+    waiting.lab.change("order", ORDER, customer={**PERSON, "phone_number": OTHER})
+    waiting.work(HOUR)
+    for event_id in {row["event_id"] for row in waiting.messages()}:
+        processing.replay_event(waiting.db, event_id)
+    waiting.work(HOUR)
+    assert len(waiting.twilio.accepted) == 2
+    assert len(waiting.messages()) == 3

@@ -1,0 +1,236 @@
+"""Who is told what: rules.plan with plain values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from relay import samples
+from relay.calendar import ALWAYS, Window
+from relay.events import EVENTS
+from relay.expressions import Condition, names
+from relay.facts import Facts, record, resource
+from relay.rules import Occasion, Plan, Policy, Rule, Staff, Told, plan
+
+LONDON = ZoneInfo("Europe/London")
+NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
+NIGHT = datetime(2026, 6, 1, 22, 0, tzinfo=UTC)  # 23:00 in London
+RESULTS = "lab_results.complete"
+DESK = Staff(email=("a@example.org", "b@example.org"), sms=("+447700900100",))
+MOBILE, MAIL = "+447700900000", "jane@example.com"
+
+
+def facts(phone: Any = MOBILE, email: Any = MAIL, status: Any = "success") -> Facts:
+    """A registration and its patient."""
+    return Facts(
+        registration=resource({"id": "r1", "status": status}, "registration"),
+        patient=resource({"phone_number": phone, "email": email}, "patient"),
+    )
+
+
+def occasion(of: Facts, event: str = RESULTS, **kwargs: Any) -> Occasion:
+    """An event about registration r1."""
+    clinic = record("clinic", {"timezone": LONDON})
+    seen = names(event, samples.webhook(event)["data"], NOON, of, clinic)
+    return Occasion(EVENTS[event], kwargs.get("subject", "r1"), kwargs.get("round", 0), of, seen)
+
+
+def rule(name: str = "results", **kwargs: Any) -> Rule:
+    """A rule that texts the patient about results."""
+    if when := kwargs.pop("when", None):
+        kwargs["when"] = Condition(when, kwargs.get("event", RESULTS))
+    defaults = {"event": RESULTS, "to": "patient", "channels": ("sms",), "template": "results"}
+    return Rule(name=name, **{**defaults, **kwargs})
+
+
+def planned(
+    *rules: Rule,
+    of: Facts | None = None,
+    told: Told = frozenset(),
+    now: datetime = NOON,
+    window: Window = ALWAYS,
+    staff: Staff = DESK,
+) -> Plan:
+    """What these rules make of an event about results."""
+    policy = Policy(LONDON, window, {"desk": staff})
+    return plan(occasion(of or facts()), rules, policy, told, now)
+
+
+def outcome(found: Plan) -> list[tuple[str, str, str]]:
+    """Each notice as (channel, address, status)."""
+    return [(notice.channel, notice.address, notice.status) for notice in found.notices]
+
+
+def test_each_channel_gets_a_notice() -> None:
+    """A rule uses each of its channels, and a notice that waits to be sent has no reason."""
+    found = planned(rule(channels=("sms", "email")))
+    assert outcome(found) == [("sms", MOBILE, "created"), ("email", MAIL, "created")]
+    assert {notice.reason for notice in found.notices} == {""}
+    assert found.decisions == ()
+
+
+def test_a_rule_for_another_event_says_nothing() -> None:
+    """A rule is about its own event only."""
+    assert planned(rule(event="order.shipped")) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("changes", "of", "reason"),
+    [
+        ({"enabled": False}, facts(), "The rule is switched off (enabled = false)."),
+        ({}, facts(status="cancelled"), "The test was cancelled."),
+        (
+            {"when": "registration.status == 'fail'"},
+            facts(),
+            "Its condition is not met: registration.status == 'fail'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("to", ["patient", "desk"])
+def test_a_rule_that_does_not_apply_says_why(
+    changes: dict[str, Any], of: Facts, reason: str, to: str
+) -> None:
+    """A rule that tells nobody leaves a decision with its reason, for staff as for patients."""
+    found = planned(rule(to=to, **changes), of=of)
+    assert found.notices == ()
+    assert [(d.rule, d.reason) for d in found.decisions] == [("results", reason)]
+
+
+@pytest.mark.parametrize(
+    "when", ["registration.status == 'success'", "recipient.role == 'patient'", "event.name"]
+)
+def test_a_condition_that_holds_lets_the_rule_apply(when: str) -> None:
+    """A condition sees the facts, the event and the recipient."""
+    assert outcome(planned(rule(when=when))) == [("sms", MOBILE, "created")]
+
+
+def test_a_condition_that_breaks_is_our_fault() -> None:
+    """A condition that cannot be decided ends as technical-failure, and the other rules go on."""
+    found = planned(rule("broken", when="registration.trf_code < 3"), rule("good"))
+    broken, good = found.notices
+    assert broken.status == "technical-failure"
+    assert broken.reason == "`when` could not be decided: registration.trf_code < 3"
+    assert (good.rule, good.status, good.reason) == ("good", "created", "")
+
+
+@pytest.mark.parametrize(
+    ("phone", "email", "expected"),
+    [
+        (MOBILE, MAIL, [("sms", MOBILE, "created")]),
+        (None, MAIL, [("sms", "", "validation-failed"), ("email", MAIL, "created")]),
+        ("020 7946 0018", MAIL, [("sms", "", "validation-failed"), ("email", MAIL, "created")]),
+        (None, "nobody", [("sms", "", "validation-failed"), ("email", "", "validation-failed")]),
+    ],
+)
+def test_fallback_is_used_only_when_no_channel_reaches_the_person(
+    phone: Any, email: str, expected: list[tuple[str, str, str]]
+) -> None:
+    """Fallback comes when no channel above has an address, and each failure has its reason."""
+    found = planned(rule(fallback=("email",)), of=facts(phone, email))
+    assert outcome(found) == expected
+    assert [notice.is_fallback for notice in found.notices] == [False, True][: len(expected)]
+    assert all(n.reason for n in found.notices if n.status == "validation-failed")
+
+
+def test_one_channel_that_reaches_is_enough() -> None:
+    """With two channels, one address is enough to leave the fallback alone."""
+    found = planned(rule(channels=("email",), fallback=("sms",)), of=facts(None, MAIL))
+    assert outcome(found) == [("email", MAIL, "created")]
+
+
+@pytest.mark.parametrize("missing", ["patient", "registration"])
+def test_a_person_of_whom_nothing_is_known_has_no_address(missing: str) -> None:
+    """Where the lab gave no record the notice fails with a reason, it does not vanish."""
+    of = Facts(**{**vars(facts(None, None)), missing: None})
+    found = planned(rule(), of=of)
+    assert outcome(found) == [("sms", "", "validation-failed")]
+    assert found.notices[0].reason == "The lab has no phone number for this person."
+
+
+def test_each_address_of_a_staff_group_is_a_notice_of_its_own() -> None:
+    """Every address of a group is told, on each channel, and each notice has its own identity."""
+    found = planned(rule(to="desk", channels=("email", "sms")))
+    assert [notice.address for notice in found.notices] == [*DESK.email, *DESK.sms]
+    assert {notice.role for notice in found.notices} == {"desk"}
+    assert len({notice.identity for notice in found.notices}) == 3
+
+
+def test_an_address_that_a_group_names_twice_is_told_once() -> None:
+    """The same address, however it is written, is one notice."""
+    staff = Staff(email=("a@example.org", "a@EXAMPLE.org"), sms=("07700900100", "+447700900100"))
+    found = planned(rule(to="desk", channels=("email", "sms")), staff=staff)
+    assert [notice.address for notice in found.notices] == ["a@example.org", "+447700900100"]
+
+
+def test_who_was_told_is_not_told_again() -> None:
+    """A person who was told by a channel about this kit is not told again by it, and it says so."""
+    told = frozenset({("results", "patient", "sms"), ("other", "patient", "email")})
+    found = planned(rule(channels=("sms", "email")), told=told)
+    assert outcome(found) == [("email", MAIL, "created")]
+    assert [(d.rule, d.reason) for d in found.decisions] == [("results", "Told already by sms.")]
+
+
+def test_a_new_address_of_a_group_is_told_though_others_were() -> None:
+    """For staff the address decides: who joins the group is told."""
+    found = planned(
+        rule(to="desk", channels=("email",)), told=frozenset({("results", "desk", "email")})
+    )
+    assert [notice.address for notice in found.notices] == list(DESK.email)
+
+
+@pytest.mark.parametrize(
+    ("own", "now", "status", "due"),
+    [
+        (None, NOON, "created", NOON),
+        (None, NIGHT, "scheduled", datetime(2026, 6, 2, 7, 0, tzinfo=UTC)),
+        (ALWAYS, NIGHT, "created", NIGHT),
+        (Window.parse("06:00-07:00"), NOON, "scheduled", datetime(2026, 6, 2, 5, 0, tzinfo=UTC)),
+    ],
+)
+def test_a_notice_waits_for_its_window(
+    own: Window | None, now: datetime, status: str, due: datetime
+) -> None:
+    """A message outside the window waits for it; a rule's own window comes first."""
+    window = Window.parse("08:00-20:00")
+    (notice,) = planned(rule(send_window=own), now=now, window=window).notices
+    assert (notice.status, notice.due_at) == (status, due)
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"template": "other", "send_window": ALWAYS}, True),  # the words may change
+        ({"name": "renamed"}, False),
+        ({"to": "desk"}, False),
+        ({"channels": ("email",)}, False),
+    ],
+)
+def test_identity_is_rule_kit_round_role_channel_and_address(
+    changes: dict[str, Any], same: bool
+) -> None:
+    """The same news to the same address is the same notice, whatever else of the rule changed."""
+    first, second = planned(rule()).notices[0], planned(rule(**changes)).notices[0]
+    assert (first.identity == second.identity) is same
+
+
+@pytest.mark.parametrize("change", [{"subject": "r2"}, {"round": 1}])
+def test_another_kit_or_round_is_another_notice(change: dict[str, Any]) -> None:
+    """One phone may serve a family, and a retest is news again."""
+    policy = Policy(LONDON, ALWAYS, {})
+    first, second = (
+        plan(occasion(facts(), **how), [rule()], policy, frozenset(), NOON).notices[0]
+        for how in ({}, change)
+    )
+    assert first.identity != second.identity
+    assert first.family != second.family
+
+
+def test_family_is_what_a_rule_owes_one_role_whatever_the_channel() -> None:
+    """A fallback belongs to the notice that it stands in for."""
+    found = planned(rule(fallback=("email",)), of=facts(None, MAIL))
+    assert len({notice.family for notice in found.notices}) == 1
+    assert len({notice.identity for notice in found.notices}) == 2

@@ -1,0 +1,203 @@
+"""The environment, as the contract's table has it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from relay.errors import ConfigError
+from relay.settings import Settings, from_environment
+
+LIVE = {"WEBHOOK_SECRET": "s3cret", "REDIS_URL": "redis://127.0.0.1:6379"}
+DEVELOPMENT = {"RELAY_ENV": "development"}
+
+
+def wrong(environ: dict[str, str]) -> list[str]:
+    """The variables that are wrong, each told as a problem of the environment."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment(environ)
+    assert {problem.where for problem in caught.value.problems} == {"environment"}
+    return [problem.key for problem in caught.value.problems]
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """What is not set has the contract's value: production, dry-run, the lab's own API."""
+    settings = from_environment(LIVE)
+    assert not settings.development
+    assert settings.delivery == "dry-run"
+    assert settings.lab_api_url == "https://api.londonmedicallaboratory.com"
+    assert settings.database_url == "sqlite:///instance/relay.db"
+    assert (settings.config, settings.templates) == (Path("config.toml"), Path("templates"))
+    assert settings.redis_tls_verify
+    assert not settings.twilio_ready
+    assert not settings.sendgrid_api_key
+    assert not settings.desk_ready
+    assert settings.log_level == "INFO"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("LAB_API_URL", "https://lab.example/", "lab_api_url", "https://lab.example"),
+        ("LAB_API_TOKEN", " token ", "lab_api_token", "token"),
+        ("TWILIO_FROM", "+447700900123", "twilio_from", "+447700900123"),
+        ("TWILIO_MESSAGING_SERVICE_SID", "MG1", "twilio_messaging_service_sid", "MG1"),
+        ("TWILIO_API_URL", "https://eu.example", "twilio_api_url", "https://eu.example"),
+        ("SENDGRID_API_KEY", "SG.1", "sendgrid_api_key", "SG.1"),
+        ("SENDGRID_API_URL", "https://eu.example", "sendgrid_api_url", "https://eu.example"),
+        ("PUBLIC_URL", "https://relay.example/", "public_url", "https://relay.example"),
+        ("RELAY_DELIVERY", "live", "delivery", "live"),
+        ("RELAY_DELIVERY", "allow-list", "delivery", "allow-list"),
+        ("RELAY_CONFIG", "/etc/relay.toml", "config", Path("/etc/relay.toml")),
+        ("RELAY_TEMPLATES", "/etc/words", "templates", Path("/etc/words")),
+        ("REDIS_TLS_VERIFY", "false", "redis_tls_verify", False),
+        ("LOG_LEVEL", "DEBUG", "log_level", "DEBUG"),
+        ("RELAY_ENV", "", "development", False),
+    ],
+)
+def test_each_variable_is_read(name: str, value: str, field: str, expected: object) -> None:
+    """A variable means what the contract says; an empty one counts as not set."""
+    assert getattr(from_environment({**LIVE, name: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [
+        ("postgres://u:p@host:5432/db", "postgresql+psycopg://u:p@host:5432/db"),
+        ("postgresql://u:p@host/db", "postgresql+psycopg://u:p@host/db"),
+        ("postgresql+psycopg://u@host/db", "postgresql+psycopg://u@host/db"),
+        ("sqlite:////var/relay.db", "sqlite:////var/relay.db"),
+        ("", "sqlite:///instance/relay.db"),
+    ],
+)
+def test_database_url_is_taken_as_platforms_write_it(written: str, used: str) -> None:
+    """`postgres://`, as Heroku writes it, is as good as what SQLAlchemy wants."""
+    assert from_environment({**LIVE, "DATABASE_URL": written}).database_url == used
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///relay.db"])
+@pytest.mark.parametrize("base", [LIVE, DEVELOPMENT])
+def test_sqlite_is_refused_on_a_disk_that_vanishes(base: dict[str, str], url: str) -> None:
+    """On a dyno the ledger would be gone at the next restart, so nothing starts."""
+    assert wrong({**base, "DYNO": "web.1", "DATABASE_URL": url}) == ["DATABASE_URL"]
+
+
+def test_postgresql_is_taken_on_a_dyno() -> None:
+    """On a dyno with a real database all is well."""
+    assert from_environment({**LIVE, "DYNO": "web.1", "DATABASE_URL": "postgres://u@h/d"})
+
+
+@pytest.mark.parametrize("missing", LIVE)
+@pytest.mark.parametrize("value", ["", " ", ","])
+def test_production_does_not_start_without(missing: str, value: str) -> None:
+    """Outside development an open webhook, or no queue, stops the start."""
+    assert wrong({**LIVE, missing: value}) == [missing]
+
+
+def test_development_starts_with_nothing_set() -> None:
+    """A fresh copy starts on its defaults, with the desk open."""
+    settings = from_environment(DEVELOPMENT)
+    assert settings.development
+    assert settings.webhook_secrets == ()
+    assert settings.desk_ready
+
+
+def test_commands_need_less_than_servers() -> None:
+    """A command for a person runs without what only web and worker need."""
+    assert from_environment({}, to_serve=False).webhook_secrets == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "secrets"),
+    [
+        ("one", ("one",)),
+        ("new,old", ("new", "old")),
+        (" new , old ,", ("new", "old")),
+    ],
+)
+def test_secrets_can_be_rotated(written: str, secrets: tuple[str, ...]) -> None:
+    """Several secrets, comma-separated, are valid at once."""
+    assert from_environment({**LIVE, "WEBHOOK_SECRET": written}).webhook_secrets == secrets
+
+
+@pytest.mark.parametrize("name", ["LAB_API_URL", "TWILIO_API_URL", "SENDGRID_API_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.example",
+        "http://10.0.0.1",
+        "http://localhost.example",
+        "http://127.0.0.1.example",
+        "http://0.0.0.0",
+        "ftp://api.example",
+        "api.example",
+        "https://",
+        "https://user:hunter2@api.example",
+        "http://localhost@api.example",
+        "http://[::1",
+        "//api.example",
+    ],
+)
+def test_a_token_goes_over_tls_only(name: str, url: str) -> None:
+    """An address that would show a secret on the wire stops the start, and is not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, name: url})
+    assert [problem.key for problem in caught.value.problems] == [name]
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["LAB_API_URL", "TWILIO_API_URL", "SENDGRID_API_URL"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:5001", "http://127.0.0.1:5001", "http://127.1.2.3", "http://[::1]:80"]
+)
+def test_a_stand_in_on_this_machine_may_be_plain_http(name: str, url: str) -> None:
+    """Plain HTTP is taken on loopback, where nobody can listen."""
+    assert getattr(from_environment({**LIVE, name: url}), name.lower()) == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("RELAY_ENV", "produciton", 'Did you mean "production"?'),
+        ("RELAY_DELIVERY", "dryrun", 'Did you mean "dry-run"?'),
+        ("REDIS_TLS_VERIFY", "no", "Known here: false, true."),
+        ("LOG_LEVEL", "INFOS", 'Did you mean "INFO"?'),
+    ],
+)
+def test_an_unknown_word_is_refused_with_the_nearest(name: str, value: str, remedy: str) -> None:
+    """A misspelt choice stops the start: it never falls back to something else in silence."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, name: value})
+    assert str(caught.value) == f'environment: {name}: "{value}" is not known. {remedy}'
+
+
+@pytest.mark.parametrize("name", ["ADMIN_PASSWORD", "ADMIN_PASSWORD_HASH"])
+def test_the_desk_needs_a_secret_key(name: str) -> None:
+    """With a password for the desk, sessions need a key of their own; with both it is on."""
+    assert wrong({**LIVE, name: "letmein"}) == ["SECRET_KEY"]
+    assert from_environment({**LIVE, name: "letmein", "SECRET_KEY": "k"}).desk_ready
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    """An admin sees every wrong variable in one go."""
+    environ = {"RELAY_DELIVERY": "x", "LAB_API_URL": "http://lab.example", "DYNO": "web.1"}
+    expected = {"RELAY_DELIVERY", "LAB_API_URL", "DATABASE_URL", "WEBHOOK_SECRET", "REDIS_URL"}
+    assert set(wrong(environ)) == expected
+
+
+def test_no_secret_stands_in_the_repr() -> None:
+    """Settings that end up in a traceback or a log show no secret."""
+    names = (
+        *("LAB_API_TOKEN", "WEBHOOK_SECRET", "TWILIO_ACCOUNT_SID"),
+        *("TWILIO_AUTH_TOKEN", "SENDGRID_API_KEY", "ADMIN_PASSWORD", "ADMIN_PASSWORD_HASH"),
+        "SECRET_KEY",
+    )
+    environ = {name: f"hunter2-{name}" for name in names}
+    environ["DATABASE_URL"] = "postgres://u:hunter2@host/db"
+    environ["REDIS_URL"] = "rediss://:hunter2@host:6379"
+    settings = from_environment(environ)
+    values = " ".join(str(getattr(settings, field.name)) for field in fields(Settings))
+    assert values.count("hunter2") == len(environ)
+    assert "hunter2" not in repr(settings)
