@@ -78,7 +78,8 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
         yield Problem(str(error), where, remedy="It fails with every field filled in.")
         return
     try:
-        seen = example_names(config, rule, samples.sparse(rule.event))
+        sparse, least = samples.sparse(rule.event), samples.least(rule.event)
+        seen = example_names(config, rule, sparse, least)
         loaded.render(rule.template, channel, "", seen)
     except RenderError as error:
         remedy = "The lab may leave it empty: write {{ name or 'something else' }}."

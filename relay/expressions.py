@@ -72,6 +72,9 @@ def unknown_names(
     tree: nodes.Template, names: Mapping[str, frozenset[str]]
 ) -> Iterator[tuple[int, str]]:
     """(line, what is wrong) for each name in a parsed template that is not in `names`."""
+    if wrong := list(_unknown_words(tree)):
+        yield from wrong  # Jinja cannot tell the free names of such a template
+        return
     free = free_names(tree)
     told: set[str] = set()
     for node in tree.find_all(nodes.Name):
@@ -83,6 +86,15 @@ def unknown_names(
         if known is not None and field not in known:
             written = ".".join(map(str, (*owner, field)))
             yield line, f'unknown name "{written}". {did_you_mean(str(field), known)}'
+
+
+def _unknown_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    """Filters and tests that there are not: Jinja itself finds some of them only at send."""
+    for node in tree.find_all((nodes.Filter, nodes.Test)):
+        kind = "filter" if isinstance(node, nodes.Filter) else "test"
+        known = _ENVIRONMENT.filters if kind == "filter" else _ENVIRONMENT.tests
+        if node.name not in known:
+            yield node.lineno, f'unknown {kind} "{node.name}". {did_you_mean(node.name, known)}'
 
 
 def _paths(tree: nodes.Template) -> Iterator[tuple[int, Path]]:

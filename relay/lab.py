@@ -45,9 +45,8 @@ class Lab:
             return self._with_registration(found, wanted)
         if kind.name == RESULTS and found.get("status") != "cancelled":
             self._require_results(used)
-        order = (
-            self._get("order", order_id) if order_id and wanted & {"order", "customer"} else None
-        )
+        wants_order = order_id and wanted & {"order", "customer"}
+        order = self._get_if_there("order", str(order_id)) if wants_order else None
         return Facts(
             registration=found,
             patient=self._patient(found),
@@ -113,13 +112,17 @@ class Lab:
         """`person` with what is missing fetched, if there is a record to fetch it from."""
         if not person.get("id") or all(person.get(key) for key in _DETAILS):
             return person
+        fetched = self._get_if_there(kind, person["id"]) or {}
+        return {key: person.get(key) or fetched.get(key) for key in person}
+
+    def _get_if_there(self, kind: str, id_: str) -> dict[str, Any] | None:
+        """A resource that an event can do without; None when the lab does not know it."""
         try:
-            fetched = self._get(kind, person["id"])
+            return self._get(kind, id_)
         except LabError as error:
             if error.missing:
-                return person
+                return None
             raise
-        return {key: person.get(key) or fetched.get(key) for key in person}
 
     def _get(self, kind: str, id_: object) -> dict[str, Any]:
         answer = self._ask(f"/api/{_PATHS.get(kind, kind)}/{_segment(id_)}")

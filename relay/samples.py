@@ -32,6 +32,12 @@ def webhook(event: str) -> dict[str, Any]:
     return next(body for body in webhooks() if body["event"] == event)
 
 
+def least(event: str) -> dict[str, Any]:
+    """The example's `data` with only the keys that the lab always sends."""
+    fields = EVENTS[event].schema.fields
+    return {key: value for key, value in webhook(event)["data"].items() if fields[key].required}
+
+
 def resources() -> dict[str, Any]:
     """The example resources, by the lab's names."""
     found: dict[str, Any] = _read("resources.json")

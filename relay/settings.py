@@ -12,6 +12,7 @@ from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
 
 LAB_API = "https://api.londonmedicallaboratory.com"
+_DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
 MODES = ("dry-run", "allow-list", "live")
 
@@ -93,7 +94,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         )
     }
     settings = Settings(
-        database_url=database_url(read("DATABASE_URL")),
+        database_url=_ledger_url(read("DATABASE_URL"), problems),
         redis_url=read("REDIS_URL"),
         redis_tls_verify=choice("REDIS_TLS_VERIFY", "true", ("true", "false")) == "true",
         lab_api_url=urls["LAB_API_URL"],
@@ -128,6 +129,14 @@ def database_url(written: str) -> str:
     if scheme in ("postgres", "postgresql"):
         return f"postgresql+psycopg{separator}{rest}"
     return written or Settings.database_url
+
+
+def _ledger_url(written: str, problems: list[Problem]) -> str:
+    url = database_url(written)
+    if not url.startswith(_DATABASES):
+        remedy = "Write postgres://…"
+        problems.append(_wrong("DATABASE_URL", "is not of a database Relay can use.", remedy))
+    return url
 
 
 def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:

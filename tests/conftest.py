@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 
 from relay import embedded
@@ -31,6 +32,8 @@ from tests.standins import LabStandIn, ProviderStandIn
 
 ROOT = Path(__file__).parent.parent
 SECRET = "lab-secret"
+hypothesis_settings.register_profile("relay", deadline=None)  # the machine may be busy
+hypothesis_settings.load_profile("relay")
 DATABASES = ["sqlite", *(["postgresql"] if os.environ.get("TEST_DATABASE_URL") else [])]
 REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])]
 

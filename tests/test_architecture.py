@@ -21,7 +21,7 @@ ROWS = (
     "config",
     "ledger lab messages",
     "channels samples",
-    "check endings simulator",
+    "check endings occasions simulator",
     "startup jobs queue",
     "connections listener",
     "worker",

@@ -77,6 +77,14 @@ def test_database_url_is_taken_as_platforms_write_it(written: str, used: str) ->
     assert from_environment({**LIVE, "DATABASE_URL": written}).database_url == used
 
 
+@pytest.mark.parametrize("url", ["mysql://u:hunter2@h/d", "hunter2", "redis://:hunter2@h"])
+def test_another_database_is_refused_and_not_repeated(url: str) -> None:
+    """A ledger that Relay cannot use stops the start, for commands too; its password stays."""
+    with pytest.raises(ConfigError, match="environment: DATABASE_URL: ") as caught:
+        from_environment({**LIVE, "DATABASE_URL": url}, to_serve=False)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["", "sqlite:///relay.db"])
 @pytest.mark.parametrize("base", [LIVE, DEVELOPMENT])
 def test_sqlite_is_refused_on_a_disk_that_vanishes(base: dict[str, str], url: str) -> None:

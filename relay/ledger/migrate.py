@@ -19,12 +19,11 @@ def upgrade(db: Database) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    with db.engine.connect() as connection:
+    with db.write() as connection:
         if not db.is_sqlite:
-            connection.execute(sa.text("SET statement_timeout = 0"))
-            connection.execute(sa.text("SET lock_timeout = '30s'"))
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL lock_timeout = '30s'"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         config.attributes["connection"] = connection
         config.attributes["metadata"] = metadata
         command.upgrade(config, "head")
-        connection.commit()

@@ -1,0 +1,214 @@
+"""Templates with something wrong in them: found at load, with file and line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay import check, samples
+from relay.config import Config, load
+from relay.errors import ConfigError, Problem, RenderError
+from relay.messages import Templates
+from relay.settings import Settings
+from relay.startup import load as start
+from tests.conftest import ROOT
+
+Break = Callable[..., Settings]
+WORDS = "{{ clinic.name }}: your kit is on its way."
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Break:
+    """Settings whose templates are the default ones, but for the given files of kit_shipped."""
+
+    def make(**files: str | None) -> Settings:
+        folder = tmp_path / "templates"
+        shutil.copytree(ROOT / "templates", folder, dirs_exist_ok=True)
+        for name, text in files.items():
+            path = folder / "kit_shipped" / name.replace("_", ".")
+            path.unlink()
+            if text is not None:
+                path.write_text(text, "utf-8")
+        return Settings(config=ROOT / "config.toml", templates=folder)
+
+    return make
+
+
+def problems(settings: Settings) -> list[Problem]:
+    """All that `check` finds in the templates."""
+    return check.templates(load(settings), Templates(settings.templates))
+
+
+def kit_shipped(settings: Settings, name: str = "sms.txt") -> str:
+    """Where a file of the broken template stands."""
+    return str(settings.templates / "kit_shipped" / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("Hello\n{{ custmer.first_name }}", 2, 'unknown name "custmer". Did you mean "customer"?'),
+        ("\n\n{{ order.tracking_nmber }}", 3, 'Did you mean "tracking_number"?'),
+        ("{% if order.customer.frist_name %}x{% endif %}", 1, 'Did you mean "first_name"?'),
+        ("{{ event.lab_id }}", 1, 'unknown name "event.lab_id"'),  # another event's
+        ("{{ lab_results[0].value }}", 1, 'unknown name "lab_results"'),
+        ("Hello\n{{ clinic.name }", 2, "unexpected '}'"),
+        ("Hello\n{% if order.id %}\nx", 3, "endif"),
+        ("Hello\n{{ clinic.name|uper }}", 2, 'unknown filter "uper". Did you mean "upper"?'),
+        ("{% if order.id is eevn %}{% endif %}", 1, 'unknown test "eevn". Did you mean "even"?'),
+        ("{% if false %}\n{{ order.id|uper }}{% endif %}", 2, 'unknown filter "uper"'),
+        ("Hello\n{% nosuchtag %}", 2, "unknown tag 'nosuchtag'"),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_line(
+    broken: Break, text: str, line: int, said: str
+) -> None:
+    """What is wrong in a template stops the start, and is shown where it stands."""
+    settings = broken(sms_txt=text)
+    with pytest.raises(ConfigError) as caught:
+        start(settings)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.line) == (kit_shipped(settings), line)
+    assert said in str(problem)
+
+
+@pytest.mark.parametrize("name", ["sms.txt", "subject.txt", "email.txt", "email.html"])
+def test_a_missing_file_is_told(broken: Break, name: str) -> None:
+    """Each file that a rule's channels need is missed by its name."""
+    settings = broken(**{name.replace(".", "_"): None})
+    assert problems(settings) == [Problem("there is no such file.", kit_shipped(settings, name))]
+
+
+def test_a_missing_layout_is_told(broken: Break) -> None:
+    """A file that a template extends is missed by its own name."""
+    settings = broken(email_html='{% extends "layuot.html" %}')
+    assert [str(problem) for problem in problems(settings)] == [
+        f"{settings.templates}/layuot.html: there is no such file."
+    ]
+
+
+def test_a_mistake_in_a_shared_file_is_told_in_that_file(broken: Break) -> None:
+    """A mistake in the layout is shown in the layout, once for all rules that share it."""
+    settings = broken()
+    layout = settings.templates / "layout.txt"
+    layout.write_text(layout.read_text("utf-8") + "{{ clinc.name }}\n", "utf-8")
+    (problem,) = problems(settings)
+    assert (problem.where, problem.line) == (str(layout), len(layout.read_text().splitlines()))
+
+
+def test_what_is_not_text_is_told(broken: Break) -> None:
+    """A file in another encoding is refused by its name."""
+    settings = broken()
+    Path(kit_shipped(settings)).write_bytes("Clínica".encode("latin-1"))
+    assert problems(settings) == [Problem("it is not UTF-8 text.", kit_shipped(settings))]
+
+
+def test_every_broken_file_is_told_at_once(broken: Break) -> None:
+    """An admin sees the mistakes of all files in one go."""
+    settings = broken(sms_txt="{{ a }}", subject_txt="{{ b }}", email_txt=None)
+    assert [problem.where for problem in problems(settings)] == [
+        kit_shipped(settings, name) for name in ("sms.txt", "subject.txt", "email.txt")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for item in order.items %}{{ item.product_skew }}{% endfor %}",
+        "{% for row in order.test_registrations %}{{ row.product[0].skew }}{% endfor %}",
+        "{{ clinic.extra.hours }}",
+        "{% if false %}x{% endif %}",
+        "",
+        " \n ",
+        "{{ 1 / 0 }}",
+        "{{ order.id + 1 }}",
+    ],
+)
+def test_a_hole_is_an_error_at_load(broken: Break, text: str) -> None:
+    """What has a hole or comes out empty with every field filled in stops the start."""
+    settings = broken(sms_txt=text)
+    with pytest.raises(ConfigError) as caught:
+        start(settings)
+    (problem,) = caught.value.problems
+    assert "kit_shipped/sms.txt" in str(problem)
+    assert problem.remedy == "It fails with every field filled in."
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("order.tracking_number", "order.customer.last_name", "customer.first_name", "patient"),
+        *("recipient.first_name", "registration.trf_code", "event.url"),
+    ],
+)
+def test_what_the_lab_may_leave_empty_is_a_warning_that_names_it(broken: Break, name: str) -> None:
+    """A field printed bare, that the lab may leave empty, is warned of by its name at load."""
+    settings = broken(sms_txt=f"{WORDS} {{{{ {name} }}}}")
+    (problem,) = problems(settings)
+    assert problem.warning
+    assert "kit_shipped/sms.txt" in str(problem)
+    assert " is empty" in problem.message
+    assert name.partition(".")[0] in problem.message
+    assert "{{ name or 'something else' }}" in problem.remedy
+    start(settings)  # a warning does not stop the start
+
+
+@pytest.mark.parametrize("printed", ["NAME or 'x'", "NAME|default('x')", "'x' if NAME is none"])
+def test_a_hole_that_is_filled_is_no_warning(broken: Break, printed: str) -> None:
+    """`or`, `default` and `is none` are the remedies that the warning means."""
+    settings = broken(sms_txt=WORDS + "{{ " + printed.replace("NAME", "order.carrier") + " }}")
+    assert problems(settings) == []
+
+
+def test_a_hole_at_send_names_the_field_and_no_person(broken: Break) -> None:
+    """At send a hole is an error that says which field it was, and no more."""
+    settings = broken(sms_txt="{{ customer.first_name }} {{ order.carrier }}")
+    config = load(settings)
+    rule = config.rule("kit-shipped")
+    assert rule is not None
+    facts = replace(samples.full("Zephyrine"), order=None)
+    seen = check.example_names(config, rule, facts)
+    with pytest.raises(RenderError, match=r"^kit_shipped/sms\.txt: order\.carrier is empty\.$"):
+        Templates(settings.templates).render("kit_shipped", "sms", "", seen)
+
+
+def test_a_dear_character_is_shown(broken: Break) -> None:
+    """The character that makes every text cost more is named, with its code."""
+    settings = broken(sms_txt="Your kit is on its way \u2013 really.")
+    (problem,) = problems(settings)
+    assert problem.warning
+    assert problem.where == kit_shipped(settings)
+    assert '"\u2013" (U+2013) is not in the SMS alphabet' in problem.message
+
+
+def test_a_long_text_is_warned_of(broken: Break) -> None:
+    """A text of more segments than max_sms_segments is told at load."""
+    settings = broken(sms_txt=WORDS + " word" * 80)
+    (problem,) = problems(settings)
+    assert problem.warning
+    assert "it takes 3 segments with a long name." in problem.message
+    assert "max_sms_segments is 2" in problem.remedy
+
+
+def test_a_mark_stands_before_the_words(config_path: Config) -> None:
+    """A test message is marked as one in every part that a person reads."""
+    rule = config_path.rule("kit-shipped")
+    assert rule is not None
+    seen = check.example_names(config_path, rule, samples.full())
+    words = Templates(ROOT / "templates")
+    sms = words.render(rule.template, "sms", "", seen, mark="TEST ")
+    email = words.render(rule.template, "email", "", seen, mark="TEST <1> ")
+    assert sms.text.startswith("TEST ")
+    assert email.subject.startswith("TEST <1> ")
+    assert email.text.startswith("TEST <1> ")
+    assert "TEST &lt;1&gt; " in email.html
+
+
+@pytest.fixture
+def config_path() -> Config:
+    """The default configuration."""
+    return load(Settings(config=ROOT / "config.toml", templates=ROOT / "templates"))
