@@ -17,6 +17,7 @@ from jinja2 import ChainableUndefined, UndefinedError
 LONGEST_TEXT = 1000
 # Control characters, bidi and other invisible marks, half surrogates, line separators.
 _UNFIT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"  # names of some scripts, and many emoji, are spelt with them
 
 # A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
 # them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
@@ -112,7 +113,9 @@ class Record:
 
 def clean_text(value: str) -> str | None:
     """`value` without control, bidi and broken characters; None when nothing is left."""
-    kept = "".join(" " if unicodedata.category(c) in _UNFIT else c for c in value)
+    kept = "".join(
+        " " if unicodedata.category(c) in _UNFIT and c not in _JOINERS else c for c in value
+    )
     return " ".join(kept.split())[:LONGEST_TEXT] or None
 
 
