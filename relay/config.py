@@ -6,21 +6,18 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError
 
 from relay import toml_lines
-from relay.calendar import Window, duration
 from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
-from relay.facts import PERSONS, Record, record
-from relay.fields import Parsed, any_address, email_sender, judged, sms_sender, zone
+from relay.facts import PERSONS
 from relay.rules import Policy, Rule, RuleSchema, Staff
 from relay.settings import Settings
+from relay.tables import Clinic, ClinicSchema, Delivery, DeliverySchema, StaffSchema
 
 _TABLES = ("clinic", "delivery", "staff", "rules")
 _REMEDIES = {
@@ -30,73 +27,6 @@ _REMEDIES = {
     "Not a valid boolean.": "Write true or false without quotes.",
     "Not a valid mapping type.": "Write it as a table.",
 }
-
-_word = validate.Length(min=1, error="write something here.")
-
-
-class ClinicSchema(Schema):
-    """[clinic]: what templates may say about the clinic."""
-
-    name = fields.String(required=True, validate=_word)
-    phone = fields.String(required=True, validate=_word)
-    portal = fields.URL(schemes={"https"}, error_messages={"invalid": "write an https:// address."})
-    timezone = Parsed(zone, load_default=lambda: ZoneInfo("Europe/London"))
-    extra = fields.Dict(keys=fields.String(), load_default=dict)
-
-
-class DeliverySchema(Schema):
-    """[delivery]: how messages go out, and for how long they are kept."""
-
-    sms_from = Parsed(sms_sender)
-    email_from = Parsed(email_sender)
-    send_window = Parsed(Window.parse, load_default=lambda: Window.parse("08:00-20:00"))
-    max_sms_segments = fields.Integer(strict=True, validate=validate.Range(1, 10), load_default=2)
-    daily_sms_limit = fields.Integer(strict=True, validate=validate.Range(1), load_default=2000)
-    retention = Parsed(duration, load_default=lambda: timedelta(days=90))
-    dedupe_window = Parsed(duration, load_default=lambda: timedelta(days=30))
-    allow = fields.List(Parsed(any_address), load_default=list)
-
-
-class StaffSchema(Schema):
-    """A [staff.…] table."""
-
-    email = fields.List(judged("email"), load_default=list)
-    sms = fields.List(judged("sms"), load_default=list)
-
-
-@dataclass(frozen=True)
-class Clinic:
-    """What templates may say about the clinic."""
-
-    name: str
-    phone: str
-    timezone: ZoneInfo
-    extra: Mapping[str, Any]
-    portal: str | None = None
-
-    def record(self) -> Record:
-        """The clinic as templates see it."""
-        made: Record = record("clinic", vars(self))
-        return made
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How messages go out, and for how long they are kept."""
-
-    send_window: Window
-    max_sms_segments: int
-    daily_sms_limit: int
-    retention: timedelta
-    dedupe_window: timedelta
-    allow: frozenset[str]
-    sms_from: str = ""
-    email_from: str = ""
-
-    @property
-    def senders(self) -> dict[str, str]:
-        """Each channel's sender."""
-        return {"sms": self.sms_from, "email": self.email_from}
 
 
 @dataclass(frozen=True)

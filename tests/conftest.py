@@ -25,9 +25,9 @@ from relay.jobs import Jobs
 from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
+from relay.pump import Pump
 from relay.settings import Settings, database_url
 from relay.web import create_app
-from relay.worker import Pump
 from tests.standins import LabStandIn, ProviderStandIn
 
 ROOT = Path(__file__).parent.parent

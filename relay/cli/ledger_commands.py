@@ -165,7 +165,7 @@ def sweep(as_json: bool) -> None:
     This process sends what is due; no worker is needed for it.
     """
     from relay.jobs import Jobs
-    from relay.worker import Pump
+    from relay.pump import Pump
 
     found = opened.settings()
     config = opened.load(found)

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from relay.cli import relay_group
-from relay.config import ClinicSchema, DeliverySchema, StaffSchema
 from relay.fields import NotYet
 from relay.rules import RuleSchema
+from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
 from tests.cli import contract
 from tests.cli.conftest import Run
 from tests.conftest import ROOT

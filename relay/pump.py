@@ -1,0 +1,158 @@
+"""Drains the ledger: claims what is due in batches, keeps tens of calls in flight in threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.channels import CHANNELS
+from relay.errors import LedgerUnavailable
+from relay.jobs import Jobs
+from relay.logs import get_logger
+from relay.rates import Rate
+
+log = get_logger("relay.pump")
+
+POLL_SECONDS = 2.0
+GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
+STOP_SECONDS = 25.0  # the platform kills after 30
+THREADS = {"events": 16, "sms": 24, "email": 24}
+
+
+@dataclass
+class Lane:
+    """One kind of work with threads of its own, so that a slow provider holds up nobody else."""
+
+    name: str
+    threads: int
+    claim: Callable[[int], Sequence[Any]]
+    work: Callable[[Any], None]
+    wake: Callable[[], None]
+    rate: Rate
+    busy: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _pool: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
+
+    def fill(self) -> int:
+        """Claim as much as there are free threads, and start it; how much that was."""
+        free = self.rate.allowed(self.threads - self.busy)
+        claimed = self.claim(free) if free else ()
+        self.rate.take(len(claimed))
+        with self._lock:
+            self.busy += len(claimed)
+        for item in claimed:
+            self._pool.submit(self._run, item)
+        return len(claimed)
+
+    def _run(self, item: Any) -> None:
+        try:
+            self.work(item)
+        except LedgerUnavailable:
+            log.warning("ledger unavailable", lane=self.name, id=item.id)
+        except Exception:
+            log.exception("work broke", lane=self.name, id=item.id)
+        finally:
+            with self._lock:
+                self.busy -= 1
+            self.wake()
+
+    def stop(self) -> None:
+        """Take nothing more; what was claimed is still done."""
+        self._pool.shutdown(wait=False)
+
+
+class Pump:
+    """Drains the ledger: events and each channel in a lane of its own."""
+
+    def __init__(self, jobs: Jobs):
+        self._due = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        self.lanes = [
+            self._lane("events", jobs.lease_events, jobs.process, None),
+            *(self._channel_lane(jobs, channel) for channel in CHANNELS),
+        ]
+
+    def _channel_lane(self, jobs: Jobs, channel: str) -> Lane:
+        def claim(limit: int) -> Sequence[Any]:
+            return jobs.claim(channel, limit)
+
+        return self._lane(channel, claim, jobs.deliver, jobs.config.delivery.rates[channel])
+
+    def _lane(self, name: str, claim: Any, work: Any, per_second: float | None) -> Lane:
+        return Lane(name, THREADS[name], claim, work, self.wake, Rate(per_second))
+
+    def share(self, workers: int) -> None:
+        """Say among how many workers the providers' limits are shared."""
+        for lane in self.lanes:
+            lane.rate.share(workers)
+
+    @property
+    def busy(self) -> int:
+        """How much is in flight."""
+        return sum(lane.busy for lane in self.lanes)
+
+    def wake(self) -> None:
+        """Look at the ledger now."""
+        self._due.set()
+
+    def start(self) -> None:
+        """Drain in the background until told to stop."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._due.clear()
+            if self._fill():
+                self._stopping.wait(GATHER_SECONDS)
+            else:
+                self._due.wait(self._patience())
+
+    def _patience(self) -> float:
+        """Seconds to wait for a wake-up: until the next look, or until a rate lets more through."""
+        return min([POLL_SECONDS, *(wait for lane in self.lanes if (wait := lane.rate.wait()))])
+
+    def _fill(self) -> int:
+        """One round over the lanes; how much was started."""
+        started = 0
+        for lane in self.lanes:
+            try:
+                started += lane.fill()
+            except LedgerUnavailable as error:
+                log.warning("ledger unavailable", lane=lane.name, reason=str(error))
+            except Exception:
+                log.exception("claim broke", lane=lane.name)
+        return started
+
+    def drain(self) -> int:
+        """Work until nothing is due and nothing is in flight; how much was done."""
+        done = 0
+        while True:
+            self._due.clear()
+            was_idle = not self.busy  # asked first: what ends after it may have left new rows
+            done += (started := self._fill())
+            if was_idle and not started:
+                return done
+            if not started:
+                self._due.wait(self._patience())
+
+    def stop(self, seconds: float = STOP_SECONDS) -> int:
+        """Claim no more and let what is in flight end; how much had not ended in time."""
+        ends = time.monotonic() + seconds
+        self._stopping.set()
+        self.wake()
+        if self._thread.is_alive():
+            self._thread.join(seconds)  # a claim that is under way is still started
+        for lane in self.lanes:
+            lane.stop()
+        while self.busy and time.monotonic() < ends:
+            self._due.wait(0.1)
+            self._due.clear()
+        return self.busy
