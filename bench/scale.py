@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from bench.load import bodies
 from bench.measure import Bench, Figures, fresh_ledger, say
 from relay import events
-from relay.ledger import delivery, intake, processing, upkeep
+from relay.ledger import claiming, delivery, intake, processing, upkeep
 from relay.ledger.database import Database
 
 CHUNK = 250_000
@@ -90,4 +90,4 @@ def _accept(db: Database) -> Callable[[], object]:
 
 def _claim(db: Database) -> Callable[[], object]:
     """Claims of nothing due: what a worker asks every two seconds."""
-    return lambda: delivery.claim(db, "sms", 24)
+    return lambda: claiming.claim(db, "sms", 24)

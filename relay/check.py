@@ -64,6 +64,13 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
         yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
     if faults:
         return
+    for facts in (samples.full(), samples.sparse(rule.event)):
+        try:
+            if rule.when:
+                rule.when.holds(example_names(config, rule, facts))
+        except RenderError as error:
+            yield config.problem(("rules", rule.name, "when"), f"{error}.")
+            break
     for channel in channels:
         yield from _renders(config, loaded, rule, channel)
     if "sms" in channels:

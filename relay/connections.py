@@ -64,5 +64,4 @@ def _lab(settings: Settings) -> Iterator[Problem]:
         lab.gather(kind, {kind.id_field: "relay-check"}, frozenset(), None)
     except LabError as error:
         if not error.missing:  # an id that nobody has: 404 is the right answer
-            refused = "token" in str(error)
-            yield Problem(str(error), "lab", key="LAB_API_TOKEN", warning=not refused)
+            yield Problem(str(error), "lab", key="LAB_API_TOKEN", warning=not error.refused)

@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 
 from relay.channels import Outcome
-from relay.ledger.delivery import Claim, Ending
+from relay.ledger.claiming import Claim
+from relay.ledger.delivery import Ending
 from relay.messages import Message
 
 # Seconds to wait after an event's first, second, … failure: three days in all, then it is held.
@@ -17,12 +18,12 @@ LONGEST_ASKED = 12 * 3600  # seconds: nobody else decides that a message is neve
 
 
 def delay(delays: Sequence[float], tries: int, asked: float | None) -> float:
-    """Seconds until the next try: what the other side asked for, or else a growing delay.
+    """Seconds until the next try: a growing delay, or longer where the other side asks for it.
 
-    Give or take a fifth, so that many that failed together do not come back together.
+    Up to a fifth more, so that many that failed together do not come back together.
     """
-    seconds = min(asked, LONGEST_ASKED) if asked else delays[tries - 1]
-    return seconds * random.uniform(1.0 if asked else 0.8, 1.2)  # noqa: S311 - not a secret
+    seconds = max(delays[tries - 1], min(asked or 0.0, LONGEST_ASKED))
+    return seconds * random.uniform(1.0, 1.2)  # noqa: S311 - not a secret
 
 
 def cancelled(reason: str) -> Ending:
@@ -32,7 +33,14 @@ def cancelled(reason: str) -> Ending:
 
 def postponed(seconds: float) -> Ending:
     """A message that waits for its window to open."""
-    return Ending("rejected", "scheduled", "It waits for its send window.", retry_in=seconds)
+    return Ending(
+        "rejected", "scheduled", "It waits for its send window.", retry_in=seconds, is_a_try=False
+    )
+
+
+def lapsed() -> Ending:
+    """A message whose claim ran out before it was sent: it surely did not go out."""
+    return Ending("rejected", "created", "It took too long to prepare.", retry_in=0.0)
 
 
 def sent(claim: Claim, message: Message, outcome: Outcome) -> Ending:
@@ -60,8 +68,8 @@ def refused(claim: Claim, outcome: Outcome) -> Ending:
             code=outcome.code,
             opted_out=outcome.suppress,
         )
-    if claim.attempts > len(SEND_DELAYS):
-        reason = f"{outcome.reason} It was tried {claim.attempts} times."
+    if claim.tries > len(SEND_DELAYS):
+        reason = f"{outcome.reason} It was tried {claim.tries} times."
         return Ending("rejected", "temporary-failure", reason, code=outcome.code)
-    wait = delay(SEND_DELAYS, claim.attempts, outcome.retry_after)
+    wait = delay(SEND_DELAYS, claim.tries, outcome.retry_after)
     return Ending("rejected", "created", outcome.reason, code=outcome.code, retry_in=wait)

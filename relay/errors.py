@@ -58,9 +58,17 @@ class LedgerUnavailable(RelayError):
 class LabError(RelayError):
     """The lab's API did not give what was asked. `retry_after` is in seconds, when it named one."""
 
-    def __init__(self, reason: str, *, missing: bool = False, retry_after: float | None = None):
+    def __init__(
+        self,
+        reason: str,
+        *,
+        missing: bool = False,
+        refused: bool = False,
+        retry_after: float | None = None,
+    ):
         super().__init__(reason)
         self.missing = missing
+        self.refused = refused
         self.retry_after = retry_after
 
 

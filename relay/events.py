@@ -16,7 +16,6 @@ from relay.errors import Refused
 
 LONGEST_ID = 200
 LONGEST_NAME = 100
-STAGES = ("shipped", "delivered", "registered", "received", "results")
 
 
 class OpaqueId(fields.String):
@@ -140,11 +139,6 @@ class Incoming:
     data: Mapping[str, Any]
     identity: str  # hex digest, the same for every post of the same event
     kind: Kind | None
-
-    @property
-    def lab_id(self) -> str:
-        """The id the event is about, as the lab wrote it."""
-        return str(self.data[self.kind.id_field]) if self.kind else ""
 
 
 def parse(raw: bytes) -> Incoming:

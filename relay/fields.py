@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from email.utils import parseaddr
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from marshmallow import ValidationError, fields
 
 from relay import addresses
+from relay.calendar import duration
 from relay.expressions import did_you_mean
 
 
@@ -90,3 +92,11 @@ def any_address(text: str) -> str:
     if found.reason:
         raise ValueError(f'"{text}": {found.reason}')
     return found.address
+
+
+def lasting(text: str) -> timedelta:
+    """A duration above nothing."""
+    found = duration(text)
+    if not found:
+        raise ValueError('it must be more than nothing, as in "30d"')
+    return found

@@ -16,17 +16,17 @@ from relay.config import Config
 from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.events import EVENTS
 from relay.expressions import recipient
-from relay.facts import PERSONS
 from relay.lab import Lab
-from relay.ledger import delivery, processing, upkeep
+from relay.ledger import claiming, delivery, processing, upkeep
+from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
-from relay.ledger.delivery import Claim, Ending
+from relay.ledger.delivery import Ending
 from relay.ledger.processing import Event
 from relay.ledger.schema import FAILED
 from relay.logs import get_logger
 from relay.messages import Message, Templates
 from relay.occasions import Occasions
-from relay.rules import Rule
+from relay.rules import Notice, Rule
 from relay.wire import Wire
 
 log = get_logger("relay.jobs")
@@ -62,25 +62,29 @@ class Jobs:
             processing.hold(self.db, event.id, f"Its data cannot be taken: {', '.join(bad)}.")
             return
         try:
-            occasion = self._occasions.of_event(event)
+            made = self._plan(event)
         except LabError as error:
             self._later(event, error)
-            return
         except Exception:  # a fault of ours: it must not come back every lease for ever
             log.exception("event broke", id=event.id)
             self._later(event, LabError("Relay failed while it was processed."))
-            return
+        else:
+            log.info("event processed", id=event.id, event_name=event.name, messages=made)
+
+    def _plan(self, event: Event) -> int:
+        """Plan an event's messages; how many are new. Raises LabError."""
+        occasion = self._occasions.of_event(event)
         told = processing.told(self.db, occasion.subject, occasion.round)
         plan = rules.plan(occasion, self.config.rules, self.config.policy, told, _now())
         made = processing.save_plan(
             self.db, event, occasion.subject, occasion.round, occasion.facts, plan
         )
-        log.info("event processed", id=event.id, event_name=event.name, messages=len(made))
+        return len(made)
 
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""
         if event.tries > len(endings.EVENT_DELAYS):
-            processing.hold(self.db, event.id, f"{error} It was tried for three days.")
+            processing.hold(self.db, event.id, f"{error} It was tried {event.tries} times.")
             log.error("event held", id=event.id, reason=str(error))
             return
         delay = endings.delay(endings.EVENT_DELAYS, event.tries, error.retry_after)
@@ -90,7 +94,8 @@ class Jobs:
     def deliver(self, claim: Claim) -> None:
         """Render a claimed message, hand it to its channel, and commit what came of it."""
         ending = self._attempt(claim)
-        _patiently(lambda: delivery.finish(self.db, claim, ending))
+        fallback = self._fallback(claim, ending)
+        _patiently(lambda: delivery.finish(self.db, claim, ending, fallback))
         log.info(
             "message " + ending.status,
             id=claim.id,
@@ -98,8 +103,6 @@ class Jobs:
             channel=claim.channel,
             reason=ending.reason,
         )
-        if ending.status in FAILED or claim.suppressed:
-            self._fall_back(claim)
 
     def _attempt(self, claim: Claim) -> Ending:
         try:
@@ -133,20 +136,24 @@ class Jobs:
             raise _NotSent(endings.postponed(wait))
         if _now() - claim.facts_at > FRESH:
             claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
+            if not delivery.renew(self.db, claim):
+                raise _NotSent(endings.lapsed())
         self._require_still_true(claim, rule)
         return claim, self.message(claim)
 
     def _require_still_true(self, claim: Claim, rule: Rule) -> None:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
+        if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
+            raise _NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
         occasion = self._occasions.of_claim(claim)
         if objection := rules.objection(rule, occasion):
             raise _NotSent(endings.cancelled(objection))
         notices = rules.notices(rule, (claim.channel,), occasion, self.config.policy, _now())
-        if claim.role in PERSONS and claim.address not in {n.address for n in notices}:
-            if lost := notices[0].reason:
+        if claim.address not in {notice.address for notice in notices}:
+            if lost := " ".join(notice.reason for notice in notices):
                 raise _NotSent(Ending("rejected", "validation-failed", lost))
             processing.add_notices(self.db, claim.event_id, notices)
-            raise _NotSent(endings.cancelled("The lab has another address for this person now."))
+            raise _NotSent(endings.cancelled("The recipient has another address now."))
 
     def message(self, claim: Claim) -> Message:
         """A claim's words. Raises RenderError."""
@@ -163,16 +170,13 @@ class Jobs:
             log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
             return Outcome("unknown", "Relay failed while this was being sent.")
 
-    def _fall_back(self, claim: Claim) -> None:
-        """Plan the rule's fallback once nothing else of it can reach the person."""
+    def _fallback(self, claim: Claim, ending: Ending) -> tuple[Notice, ...]:
+        """What the rule falls back on when this message could not reach the person."""
         rule = self.config.rule(claim.rule)
-        if rule is None or not rule.fallback or claim.is_fallback:
-            return
-        if delivery.family_is_alive(self.db, claim.family):
-            return
-        notices = rules.fallback(rule, self._occasions.of_claim(claim), self.config.policy, _now())
-        made = processing.add_notices(self.db, claim.event_id, notices)
-        log.info("fallback planned", id=claim.id, messages=len(made))
+        could_not = ending.status in FAILED or claim.suppressed
+        if rule is None or claim.is_fallback or not could_not:
+            return ()
+        return rules.fallback(rule, self._occasions.of_claim(claim), self.config.policy, _now())
 
     def lease_events(self, limit: int) -> list[Event]:
         """Events that are due."""
@@ -180,17 +184,14 @@ class Jobs:
 
     def claim(self, channel: str, limit: int) -> list[Claim]:
         """Notifications of a channel that are due, within the day's limit."""
-        if channel == "sms":
-            midnight = (
-                _now()
-                .astimezone(self.config.clinic.timezone)
-                .replace(hour=0, minute=0, second=0, microsecond=0)
-            )
-            left = self.config.delivery.daily_sms_limit - delivery.sent_since(
-                self.db, channel, midnight
-            )
-            limit = min(limit, left)
-        return delivery.claim(self.db, channel, limit) if limit > 0 else []
+        cap = self._today() if channel == "sms" else None
+        return claiming.claim(self.db, channel, limit, cap)
+
+    def _today(self) -> claiming.Cap:
+        """The day's limit on texts. A day begins at midnight where the clinic is."""
+        local = _now().astimezone(self.config.clinic.timezone)
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        return claiming.Cap(self.config.delivery.daily_sms_limit, midnight)
 
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""

@@ -158,6 +158,7 @@ class Lab:
         raise LabError(
             f"The lab's API {meaning} ({answer.status}).",
             missing=answer.status in (404, 410),
+            refused=answer.status in (401, 403),
             retry_after=answer.retry_after if answer.status in (429, 503) else None,
         )
 

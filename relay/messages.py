@@ -72,7 +72,7 @@ class Templates:
     def _part(self, file: str, names: Mapping[str, Any], mark: str) -> str:
         try:
             text = self._environment.get_template(file).render(names).strip()
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        except Exception as error:  # whatever a template may do with what the lab sent
             # Of other errors only the kind: their text may quote a patient.
             detail = error.message if isinstance(error, TemplateError) else type(error).__name__
             raise RenderError(f"{file}: {detail}.") from error

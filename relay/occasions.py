@@ -11,8 +11,8 @@ from relay.expressions import names
 from relay.facts import Facts
 from relay.lab import Lab
 from relay.ledger import journeys
+from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
-from relay.ledger.delivery import Claim
 from relay.ledger.processing import Event
 from relay.messages import Templates
 from relay.rules import Occasion

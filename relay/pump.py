@@ -43,7 +43,7 @@ class Lane:
     def fill(self) -> int:
         """Claim as much as there are free threads, and start it; how much that was."""
         free = self.rate.allowed(self.threads - self.busy)
-        claimed = self.claim(free) if free else ()
+        claimed = self.claim(free) if free > 0 else ()
         self.rate.take(len(claimed))
         with self._lock:
             self.busy += len(claimed)
@@ -138,7 +138,7 @@ class Pump:
             self._due.clear()
             was_idle = not self.busy  # asked first: what ends after it may have left new rows
             done += (started := self._fill())
-            if was_idle and not started:
+            if was_idle and not started and not any(lane.rate.wait() for lane in self.lanes):
                 return done
             if not started:
                 self._due.wait(self._patience())

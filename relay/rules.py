@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from relay import addresses
 from relay.calendar import Window
@@ -60,15 +60,21 @@ class RuleSchema(Schema):
     even_if_late = NotYet()
     on_unknown = NotYet()
 
-    @post_load
-    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        if twice := set(data["channels"]) & set(data.get("fallback", ())):
+    @validates_schema(skip_on_field_errors=False)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        """Told together with what is wrong with single keys."""
+        if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
             raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
-        if "when" in data:
+        if "when" in data and "event" in data:
             try:
-                data["when"] = Condition(data["when"], data["event"])
+                Condition(data["when"], data["event"])
             except ValueError as error:
                 raise ValidationError(str(error), "when") from error
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if "when" in data:
+            data["when"] = Condition(data["when"], data["event"])
         for key in data.keys() & {"channels", "fallback"}:
             data[key] = tuple(dict.fromkeys(data[key]))  # each channel once
         return data
@@ -241,8 +247,12 @@ def notices(
 def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Judged]:
     """The recipient's addresses, each of them once however often it was written down."""
     key = "email" if channel == "email" else "phone_number"
-    is_person = to in PERSONS
-    written = [(getattr(facts, to) or {}).get(key)] if is_person else policy.staff[to].on(channel)
+    if to not in PERSONS:
+        written: Sequence[object] = policy.staff[to].on(channel)
+    elif person := getattr(facts, to):
+        written = (person.get(key),)
+    else:
+        return (addresses.Judged(reason=f"It is not known yet who the {to} of this kit is."),)
     return dict.fromkeys(map(addresses.JUDGES[channel], written))
 
 

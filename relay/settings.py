@@ -80,6 +80,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
 
     def choice(name: str, default: str, known: tuple[str, ...]) -> str:
         value = read(name, default)
+        value = value.upper() if known[0].isupper() else value.lower()
         if value not in known:
             problems.append(_wrong(name, f'"{value}" is not known.', did_you_mean(value, known)))
         return value

@@ -1,4 +1,7 @@
-"""Config and templates together, as every process starts: with both right, or not at all."""
+"""Config and templates together, as a worker starts: with both right, or not at all.
+
+The web process reads config.toml alone: with a broken template it still takes the lab's events.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from relay.settings import Settings
 def load(settings: Settings) -> Config:
     """The configuration, its templates tried. Raises ConfigError with all that is wrong."""
     config = load_config(settings)
-    problems = [p for p in check.templates(config, Templates(settings.templates)) if not p.warning]
+    found = [*check.templates(config, Templates(settings.templates)), *check.senders(config)]
+    problems = [problem for problem in found if not problem.warning]
     if problems:
         raise ConfigError(problems)
     return config

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, fields, validate
 
-from relay.calendar import Window, duration
+from relay.calendar import Window
 from relay.facts import Record, record
-from relay.fields import Parsed, any_address, email_sender, judged, sms_sender, zone
+from relay.fields import Parsed, any_address, email_sender, judged, lasting, sms_sender, zone
 
 _word = validate.Length(min=1, error="write something here.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
@@ -38,8 +38,8 @@ class DeliverySchema(Schema):
     daily_sms_limit = fields.Integer(strict=True, validate=validate.Range(1), load_default=2000)
     sms_per_second = fields.Float(validate=_rate)  # what the provider allows, over all workers
     email_per_second = fields.Float(validate=_rate)
-    retention = Parsed(duration, load_default=lambda: timedelta(days=90))
-    dedupe_window = Parsed(duration, load_default=lambda: timedelta(days=30))
+    retention = Parsed(lasting, load_default=lambda: timedelta(days=90))
+    dedupe_window = Parsed(lasting, load_default=lambda: timedelta(days=30))
     allow = fields.List(Parsed(any_address), load_default=list)
 
 

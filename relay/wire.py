@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
+import io
+import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
+from typing import Any
 
 import certifi
 import urllib3
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -52,11 +59,62 @@ class NoAnswer(RelayError):
         self.sent = sent
 
 
+class _Raw(io.RawIOBase):
+    """What a socket gives until a deadline: a server that drips its answer is cut off."""
+
+    def __init__(self, inner: io.RawIOBase, sock: socket.socket, seconds: float):
+        self._inner = inner
+        self._socket = sock
+        self._ends = time.monotonic() + seconds
+        self._patience = sock.gettimeout()
+
+    def readable(self) -> bool:
+        """It is for reading."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what there is. Raises TimeoutError at the deadline."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer came too slowly")
+        self._socket.settimeout(left)
+        return self._inner.readinto(buffer)
+
+    def close(self) -> None:
+        """Close what is read from; the connection may be kept, with the patience it had."""
+        with suppress(OSError):
+            self._socket.settimeout(self._patience)
+        self._inner.close()
+        super().close()
+
+
+def _pools(deadline: float) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's pools, reading answers with one deadline for head and body together."""
+
+    class Response(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any):
+            super().__init__(sock, *args, **kwargs)
+            self.fp = io.BufferedReader(_Raw(self.fp.detach(), sock, deadline))
+
+    class Plain(HTTPConnection):
+        response_class = Response
+
+    class Tls(HTTPSConnection):
+        response_class = Response
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    return {"http": PlainPool, "https": TlsPool}
+
+
 class Wire:
     """A pool of connections, safe between threads. `deadline` is in seconds, for a whole call."""
 
     def __init__(self, *, connections: int = 32, deadline: float = 10.0):
-        self._deadline = deadline
         self._pool = urllib3.PoolManager(
             num_pools=8,
             maxsize=connections,
@@ -64,12 +122,12 @@ class Wire:
             timeout=urllib3.Timeout(connect=3.0, read=deadline),
             ssl_context=_tls(),
         )
+        self._pool.pool_classes_by_scheme = _pools(deadline)
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Answer:
         """Make one request. Raises NoAnswer; a redirect is an answer like any other."""
-        ends = time.monotonic() + self._deadline
         try:
             response = self._pool.request(
                 method, url, body=body, headers=headers, redirect=False, preload_content=False
@@ -82,19 +140,19 @@ class Wire:
         except HTTPError as error:
             raise NoAnswer(_reason(error), sent=True) from error
         try:
-            return Answer(response.status, response.headers, self._body(response, ends))
+            return Answer(response.status, response.headers, self._body(response))
         except (HTTPError, OSError) as error:
             raise NoAnswer(_reason(error), sent=True) from error
 
     @staticmethod
-    def _body(response: urllib3.BaseHTTPResponse, ends: float) -> bytes:
-        """All of the body, unless it drips past the deadline or never ends."""
+    def _body(response: urllib3.BaseHTTPResponse) -> bytes:
+        """All of the body, unless it is too long."""
         body = bytearray()
         while chunk := response.read1(65536, decode_content=False):
             body += chunk
-            if len(body) > LARGEST_ANSWER or time.monotonic() > ends:
+            if len(body) > LARGEST_ANSWER:
                 response.close()
-                raise NoAnswer("the answer was too long or too slow", sent=True)
+                raise NoAnswer("the answer was too long", sent=True)
         response.release_conn()
         return bytes(body)
 

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from relay import events
 from relay.events import Incoming
 from relay.facts import Facts
-from relay.ledger import delivery, intake, processing
+from relay.ledger import claiming, intake, processing
+from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
-from relay.ledger.delivery import Claim
 from relay.ledger.processing import Event
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import metadata, notifications
@@ -105,5 +105,5 @@ def planned(db: Database, *notices: Notice) -> list[str]:
 def claimed(db: Database, **fields: Any) -> Claim:
     """A notification that this worker has claimed."""
     planned(db, notice(**fields))
-    (claim,) = delivery.claim(db, fields.get("channel", "sms"), 10)
+    (claim,) = claiming.claim(db, fields.get("channel", "sms"), 10)
     return claim

@@ -119,7 +119,7 @@ class SendGrid:
 def judge(status: int, headers: Any) -> Outcome:
     """What an error answer means."""
     label = str(status)
-    if status in (401, 403) or 300 <= status < 400:
+    if status in (401, 403, 404) or 300 <= status < 400:
         return Outcome("rejected", f"SendGrid refuses our account ({label}).", label, operator=True)
     if status == 429:
         wait = _until_reset((headers or {}).get("X-RateLimit-Reset", ""))

@@ -103,9 +103,9 @@ def judge(status: int, code: int | None) -> Outcome:
     if known:
         return Outcome("rejected", known, str(code), permanent=True, suppress=code == OPTED_OUT)
     label = str(code or status)
-    if code in OPERATOR or status in (401, 403) or 300 <= status < 400:
+    if code in OPERATOR or status in (401, 403, 404) or 300 <= status < 400:
         return Outcome("rejected", f"Twilio refuses our account ({label}).", label, operator=True)
-    if code in TRANSIENT or status == 429:
+    if code in TRANSIENT or status in (408, 429):
         return Outcome("rejected", f"Twilio is busy ({label}).", label)
     if 400 <= status < 500:
         return Outcome("rejected", f"Twilio refused the message ({label}).", label, permanent=True)

@@ -80,7 +80,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
 
     IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
     """
-    from relay.ledger import intake, processing, upkeep
+    from relay.ledger import intake, replaying, upkeep
     from relay.ledger.schema import HELD, UNROUTED
 
     if not (ids or unrouted or quarantined or failed):
@@ -88,10 +88,10 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     found = opened.settings()
     with opened.ledger(found) as db:
         wanted = list(ids)
-        wanted += processing.ids_to_replay(db, UNROUTED) if unrouted else []
+        wanted += replaying.ids_to_replay(db, UNROUTED) if unrouted else []
         wanted += [str(row["id"]) for row in intake.quarantined(db)] if quarantined else []
         if failed:
-            wanted += processing.ids_to_replay(db, HELD) + processing.failed_ids(db)
+            wanted += replaying.ids_to_replay(db, HELD) + replaying.failed_ids(db)
         done = _replay_all(db, found, wanted)
         upkeep.write_audit(db, "cli", "replay", "", f"{done} of {len(wanted)}")
     _wake(found)
@@ -103,15 +103,15 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
 
 
 def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
-    from relay.ledger import processing
+    from relay.ledger import replaying
 
     kinds: dict[str, Callable[[str], str]] = {
         "evt": lambda id_: (
-            "" if processing.replay_event(db, id_) else "it is not known, or waiting."
+            "" if replaying.replay_event(db, id_) else "it is not known, or waiting."
         ),
         "msg": lambda id_: (
             ""
-            if processing.replay_notification(db, id_)
+            if replaying.replay_notification(db, id_)
             else "it did not fail, or may have gone out."
         ),
         "qrt": lambda id_: _release(db, found, id_),

@@ -14,13 +14,18 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from relay.errors import LedgerUnavailable
 
 _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
+
+
+# A network that swallows everything is noticed: the server's own time limits cannot tell of it.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_KEEPALIVE |= {"tcp_user_timeout": 20_000}
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -93,7 +98,12 @@ class Database:
             milliseconds = int(self._patience * 1000)
             options = f"-c statement_timeout={milliseconds * 5 // 4} -c lock_timeout={milliseconds}"
             options += " -c idle_in_transaction_session_timeout=60000"
-            arguments = {"connect_timeout": 2, "options": options, "application_name": "relay"}
+            arguments = {
+                "connect_timeout": 2,
+                **_KEEPALIVE,
+                "options": options,
+                "application_name": "relay",
+            }
         engine = sa.create_engine(
             self.url,
             connect_args=arguments,
@@ -230,6 +240,8 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 def _named_errors() -> Iterator[None]:
     try:
         yield
+    except DataError:
+        raise  # a value that does not fit: our fault, and no trying again mends it
     except DBAPIError as error:
         raise LedgerUnavailable(f"the ledger refused: {type(error.orig).__name__}") from error
     except SQLAlchemyError as error:

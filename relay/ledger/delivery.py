@@ -1,48 +1,20 @@
-"""The claim: a notification is marked, and its attempt written, before anything leaves."""
+"""How an attempt ended, and what its notification becomes."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.facts import Facts
+from relay.ledger.claiming import LEASE_SECONDS, Claim
 from relay.ledger.database import Database, now
 from relay.ledger.intake import upsert
-from relay.ledger.schema import ALIVE, WAITING, attempts, events, notifications, suppressions
-
-LEASE_SECONDS = 60  # longer than any send may take
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One notification that this worker alone may send, once."""
-
-    id: str
-    attempt_id: str
-    attempts: int
-    event_id: str
-    event_name: str
-    event_data: Mapping[str, Any]
-    event_received_at: datetime
-    facts: Facts
-    rule: str
-    template: str
-    subject: str
-    round: int
-    role: str
-    channel: str
-    address: str
-    family: str
-    urgency: int
-    is_fallback: bool
-    facts_at: datetime
-    suppressed: bool
+from relay.ledger.processing import insert_notices
+from relay.ledger.schema import ALIVE, attempts, notifications, suppressions
+from relay.rules import Notice
 
 
 @dataclass(frozen=True)
@@ -54,90 +26,35 @@ class Ending:
     reason: str = ""
     provider_id: str | None = None
     code: str = ""
-    retry_in: float | None = None  # seconds; only with status "created"
+    retry_in: float | None = None  # seconds; only with status "created" or "scheduled"
+    is_a_try: bool = True  # False for what only waits
     opted_out: bool = False  # the provider says that the person wants nothing more this way
     content: Mapping[str, str] | None = None
 
 
-_CARRIED = (
-    *("id", "attempts", "event_id", "rule", "template", "subject", "round", "role"),
-    *("channel", "address", "family", "urgency", "is_fallback"),
-)
+def finish(db: Database, claim_: Claim, ending: Ending, fallback: Sequence[Notice] = ()) -> bool:
+    """Commit how an attempt ended. False when somebody else has settled it meanwhile.
 
-
-def claim(db: Database, channel: str, limit: int) -> list[Claim]:
-    """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt."""
-    table = notifications.c
-    due = (
-        sa.select(table.id)
-        .where(table.channel == channel, table.status.in_(WAITING), table.due_at <= now())
-        .order_by(table.urgency.desc(), table.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    With it comes the rule's `fallback`, if nothing else of the rule can reach the person now.
+    """
     with db.write() as connection:
-        ids = list(connection.execute(due).scalars())
-        if not ids:
-            return []
-        rows = _claimable(connection, ids)
-        connection.execute(
+        unsettled = ("started", "unknown")
+        settled = _finish(connection, claim_.id, claim_.attempt_id, ending, unsettled)
+        if settled and fallback and not _is_alive(connection, claim_.family):
+            insert_notices(connection, claim_.event_id, fallback)
+        return settled
+
+
+def renew(db: Database, claim_: Claim) -> bool:
+    """Take the lease anew just before a send that was long in coming; False when it has lapsed."""
+    mine = sa.exists().where(attempts.c.id == claim_.attempt_id, attempts.c.outcome == "started")
+    with db.write() as connection:
+        renewed = connection.execute(
             notifications.update()
-            .where(table.id.in_(ids), table.status.in_(WAITING))
-            .values(
-                status="sending",
-                lease_until=now(LEASE_SECONDS),
-                attempts=table.attempts + 1,
-            )
+            .where(notifications.c.id == claim_.id, notifications.c.status == "sending", mine)
+            .values(lease_until=now(LEASE_SECONDS))
         )
-        claims = [_claim(row) for row in rows]
-        connection.execute(
-            attempts.insert().values(
-                [
-                    {
-                        "id": one.attempt_id,
-                        "notification_id": one.id,
-                        "channel": channel,
-                        "outcome": "started",
-                        "started_at": now(),
-                    }
-                    for one in claims
-                ]
-            )
-        )
-        return claims
-
-
-def _claimable(connection: Connection, ids: list[str]) -> list[sa.Row[Any]]:
-    table = notifications.c
-    suppressed = sa.exists().where(
-        suppressions.c.channel == table.channel, suppressions.c.address == table.address
-    )
-    query = (
-        sa.select(
-            *(table[name] for name in _CARRIED),
-            suppressed.label("suppressed"),
-            events.c.name.label("event_name"),
-            events.c.data.label("event_data"),
-            events.c.received_at.label("event_received_at"),
-            events.c.facts,
-            events.c.processed_at.label("facts_at"),
-        )
-        .join(events, events.c.id == table.event_id)
-        .where(table.id.in_(ids))
-        .order_by(table.urgency.desc(), table.due_at)
-    )
-    return list(connection.execute(query))
-
-
-def _claim(row: sa.Row[Any]) -> Claim:
-    values = {**row._mapping, "facts": Facts.from_json(row.facts), "attempts": row.attempts + 1}
-    return Claim(attempt_id=uuid.uuid4().hex, **values)
-
-
-def finish(db: Database, claim_: Claim, ending: Ending) -> bool:
-    """Commit how an attempt ended. False when somebody else has settled it meanwhile."""
-    with db.write() as connection:
-        return _finish(connection, claim_.id, claim_.attempt_id, ending, ("started", "unknown"))
+        return bool(renewed.rowcount)
 
 
 def _finish(
@@ -164,6 +81,8 @@ def _finish(
     values |= {"lease_until": None}
     if ending.retry_in is not None:
         values["due_at"] = now(ending.retry_in)
+    if not ending.is_a_try:
+        values["tries"] = notifications.c.tries - 1
     if ending.outcome == "accepted":
         values |= {"sent_at": now(), "provider_id": ending.provider_id}
     if ending.content is not None:
@@ -217,21 +136,9 @@ def lapse(db: Database) -> int:
         )
 
 
-def family_is_alive(db: Database, family: str) -> bool:
+def _is_alive(connection: Connection, family: str) -> bool:
     """Whether any message that one rule owes one role about one kit may still reach them."""
     query = sa.select(notifications.c.id).where(
         notifications.c.family == family, notifications.c.status.in_(ALIVE)
     )
-    with db.read() as connection:
-        return connection.execute(query.limit(1)).first() is not None
-
-
-def sent_since(db: Database, channel: str, since: datetime) -> int:
-    """Attempts of a channel that may have cost something since then."""
-    query = sa.select(sa.func.count()).where(
-        attempts.c.channel == channel,
-        attempts.c.started_at >= since,
-        attempts.c.outcome != "rejected",
-    )
-    with db.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    return connection.execute(query.limit(1)).first() is not None

@@ -10,18 +10,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import EVENTS
 from relay.facts import Facts
 from relay.ledger.database import Database, now
 from relay.ledger.intake import upsert
 from relay.ledger.schema import (
     ALIVE,
-    FAILED,
     HELD,
     PROCESSED,
     RECEIVED,
-    UNROUTED,
-    WAITING,
     attempts,
     events,
     new_id,
@@ -64,11 +60,12 @@ def lease_events(db: Database, limit: int) -> list[Event]:
         .order_by(events.c.urgency.desc(), events.c.next_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
     )
     with db.write() as connection:
         rows = connection.execute(
             events.update()
-            .where(events.c.id.in_(due.scalar_subquery()), events.c.status == RECEIVED)
+            .where(events.c.id.in_(sa.select(due.c.id)), events.c.status == RECEIVED)
             .values(next_at=now(LEASE_SECONDS), tries=events.c.tries + 1)
             .returning(*_COLUMNS)
         )
@@ -132,13 +129,22 @@ def save_plan(
         return insert_notices(connection, event.id, plan.notices) if done.rowcount else []
 
 
+def maybe_sent() -> sa.ColumnElement[bool]:
+    """Whether a provider has, or may have, taken a notification."""
+    return sa.exists().where(
+        attempts.c.notification_id == notifications.c.id,
+        attempts.c.outcome.in_(("started", "accepted", "unknown")),
+    )
+
+
 def insert_notices(connection: Connection, event_id: str, notices: Sequence[Notice]) -> list[str]:
-    """Rows for notices that nobody has been told yet; the ids of those that are new."""
+    """Rows for notices; the ids of those that are new, or were cancelled and are wanted again."""
     if not notices:
         return []
     rows = [
         {
-            **{key: value for key, value in asdict(notice).items()},
+            **asdict(notice),
+            "reason": notice.reason[:500],
             "id": new_id("msg"),
             "event_id": event_id,
             "identity": notice.identity,
@@ -147,12 +153,13 @@ def insert_notices(connection: Connection, event_id: str, notices: Sequence[Noti
         }
         for notice in notices
     ]
-    statement = (
-        upsert(connection, notifications)
-        .values(rows)
-        .on_conflict_do_nothing(index_elements=[notifications.c.identity])
-        .returning(notifications.c.id)
-    )
+    insert = upsert(connection, notifications).values(rows)
+    again = ("event_id", "template", "status", "reason", "due_at", "urgency")
+    statement = insert.on_conflict_do_update(
+        index_elements=[notifications.c.identity],
+        set_={name: insert.excluded[name] for name in again},
+        where=sa.and_(notifications.c.status == "cancelled", ~maybe_sent()),
+    ).returning(notifications.c.id)
     return [str(row.id) for row in connection.execute(statement)]
 
 
@@ -160,61 +167,3 @@ def add_notices(db: Database, event_id: str, notices: Sequence[Notice]) -> list[
     """Rows for a rule's fallback; the ids of those that are new."""
     with db.write() as connection:
         return insert_notices(connection, event_id, notices)
-
-
-def replay_event(db: Database, event_id: str) -> bool:
-    """Process an event again, its failed messages with it. What was sent is not sent again."""
-    with db.write() as connection:
-        row = connection.execute(
-            sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
-        ).first()
-        if row is None or row.name not in EVENTS or row.status == RECEIVED:
-            return False
-        connection.execute(
-            events.update()
-            .where(events.c.id == event_id)
-            .values(
-                status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
-            )
-        )
-        _revive(connection, notifications.c.event_id == event_id)
-        return True
-
-
-def replay_notification(db: Database, notification_id: str) -> bool:
-    """Send a failed message again, unless a provider may have taken it already."""
-    with db.write() as connection:
-        return bool(_revive(connection, notifications.c.id == notification_id))
-
-
-def _revive(connection: Connection, which: sa.ColumnElement[bool]) -> int:
-    maybe_sent = sa.exists().where(
-        attempts.c.notification_id == notifications.c.id,
-        attempts.c.outcome.in_(("started", "accepted", "unknown")),
-    )
-    return connection.execute(
-        notifications.update()
-        .where(
-            which,
-            notifications.c.status.in_(FAILED),
-            notifications.c.address != "",
-            ~maybe_sent,
-        )
-        .values(status=WAITING[0], reason="", due_at=now())
-    ).rowcount
-
-
-def ids_to_replay(db: Database, status: str) -> list[str]:
-    """Events that wait for a person: `unrouted` ones whose name is known by now, or `held` ones."""
-    query = sa.select(events.c.id).where(events.c.status == status).order_by(events.c.id)
-    if status == UNROUTED:
-        query = query.where(events.c.name.in_(tuple(EVENTS)))
-    with db.read() as connection:
-        return list(connection.execute(query).scalars())
-
-
-def failed_ids(db: Database) -> list[str]:
-    """Messages that ended in failure."""
-    query = sa.select(notifications.c.id).where(notifications.c.status.in_(FAILED))
-    with db.read() as connection:
-        return list(connection.execute(query.order_by(notifications.c.id)).scalars())

@@ -136,6 +136,7 @@ notifications = sa.Table(
     _number("urgency"),
     sa.Column("is_fallback", sa.Boolean, nullable=False, server_default=sa.false()),
     _number("attempts"),
+    _number("tries"),  # since it was planned or replayed: what delays and giving up go by
     _time("due_at", nullable=False),
     _time("lease_until"),
     _time("created_at", nullable=False),

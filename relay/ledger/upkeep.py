@@ -11,7 +11,9 @@ from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database, ago, now
 from relay.ledger.intake import upsert
 from relay.ledger.schema import (
+    HELD,
     REVISION,
+    UNROUTED,
     WAITING,
     audit,
     events,
@@ -79,15 +81,20 @@ def purge(db: Database, retention: timedelta) -> int:
     waiting = sa.exists().where(
         notifications.c.event_id == events.c.id, notifications.c.status.in_(on_its_way)
     )
-    old_facts = sa.and_(
-        events.c.received_at < ago(retention), events.c.facts.is_not(None), ~waiting
+    never_fetched = sa.and_(
+        events.c.status.in_((UNROUTED, HELD)), sa.cast(events.c.data, sa.Text) != "{}"
+    )
+    old_events = sa.and_(
+        events.c.received_at < ago(retention),
+        sa.or_(events.c.facts.is_not(None), never_fetched),
+        ~waiting,
     )
     with db.write() as connection:
         return sum(
             connection.execute(statement).rowcount
             for statement in (
                 notifications.update().where(old).values(address="", content=None),
-                events.update().where(old_facts).values(facts=None),
+                events.update().where(old_events).values(facts=None, data={}),
                 quarantine.delete().where(quarantine.c.last_at < ago(retention)),
             )
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from flask import Blueprint, Response
 
 from relay import queue
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.ledger import upkeep
+from relay.settings import Settings
 from relay.startup import load
 from relay.web.answers import answer
 from relay.web.here import here
@@ -65,8 +67,17 @@ def _redis() -> str:
 
 
 def _config() -> str:
+    settings = here().settings
+    files = [settings.config, *settings.templates.rglob("*")]
+    stamps = tuple((str(f), f.stat().st_mtime_ns) for f in files if f.exists())
+    return _judged(settings, stamps)
+
+
+@lru_cache(maxsize=2)
+def _judged(settings: Settings, _stamps: tuple[tuple[str, int], ...]) -> str:
+    """Asked by anybody and often: the files are read again only when one of them has changed."""
     try:
-        load(here().settings)
-    except ConfigError as error:
-        return str(error.problems[0])
+        load(settings)
+    except ConfigError:
+        return "config.toml or a template is wrong: `flask relay check` tells where."
     return ""

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from relay import endings
-from relay.ledger import processing
+from relay.ledger import replaying
 from relay.ledger.schema import attempts, notifications, suppressions
 from tests.jobs.conftest import EMAIL, PHONE, Clinic, suppress
 from tests.rows import change, only, rows
@@ -68,7 +68,7 @@ def test_a_message_is_given_up_in_the_end(clinic: Clinic) -> None:
     clinic.twilio.always(BUSY)
     clinic.post()
     clinic.work()
-    change(clinic.db, notifications, {}, attempts=len(endings.SEND_DELAYS))
+    change(clinic.db, notifications, {}, tries=len(endings.SEND_DELAYS))
     clinic.work(HOUR)
     (row,) = clinic.messages(channel="sms")
     assert row["status"] == "temporary-failure"
@@ -86,7 +86,7 @@ def test_a_permanent_refusal_is_answered_by_the_fallback_once(clinic: Clinic) ->
     assert clinic.statuses() == [("email", "sent"), ("sms", "permanent-failure")]
     (row,) = clinic.messages(channel="sms")
     assert row["reason"] == "The phone number is not a mobile."
-    processing.replay_event(clinic.db, event_id)
+    replaying.replay_event(clinic.db, event_id)
     clinic.work(DAY)
     assert len(clinic.sendgrid.accepted) == 1
     mail = clinic.sendgrid.accepted[0].json
@@ -161,8 +161,8 @@ def test_an_unknown_outcome_is_never_sent_again_blindly(clinic: Clinic, reply: R
     clinic.work()
     (row,) = clinic.messages()
     assert row["status"] == "unknown"
-    processing.replay_event(clinic.db, event_id)
-    processing.replay_notification(clinic.db, row["id"])
+    replaying.replay_event(clinic.db, event_id)
+    replaying.replay_notification(clinic.db, row["id"])
     for _ in range(3):
         clinic.work(DAY)
     assert len(clinic.twilio.requests) == 1
@@ -205,7 +205,7 @@ def test_a_refused_account_keeps_the_messages_however_long_it_takes(clinic: Clin
     clinic.twilio.always(twilio_error(401, 20003))
     clinic.post()
     clinic.work()
-    change(clinic.db, notifications, {}, attempts=len(endings.SEND_DELAYS))
+    change(clinic.db, notifications, {}, tries=len(endings.SEND_DELAYS))
     clinic.work(HOUR)
     assert clinic.statuses() == [("sms", "created")]
 
@@ -221,11 +221,11 @@ def test_a_failed_message_is_replayed(clinic: Clinic) -> None:
     clinic.work()
     (row,) = clinic.messages()
     assert row["status"] == "permanent-failure"
-    assert processing.replay_notification(clinic.db, row["id"])
+    assert replaying.replay_notification(clinic.db, row["id"])
     clinic.work()
     assert clinic.statuses() == [("sms", "sent")]
-    assert not processing.replay_notification(clinic.db, row["id"])
-    processing.replay_event(clinic.db, row["event_id"])
+    assert not replaying.replay_notification(clinic.db, row["id"])
+    replaying.replay_event(clinic.db, row["event_id"])
     clinic.work()
     assert len(clinic.twilio.accepted) == 1
 

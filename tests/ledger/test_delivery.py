@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.ledger import delivery
+from relay.ledger import claiming, delivery
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import ALIVE, STATUSES, attempts, notifications, suppressions
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
-LEASE = timedelta(seconds=delivery.LEASE_SECONDS + 1)
+LEASE = timedelta(seconds=claiming.LEASE_SECONDS + 1)
 ACCEPTED = Ending("accepted", "sent", provider_id="SM1", content={"text": "Your kit …"})
 
 
@@ -25,10 +25,10 @@ def test_workers_claim_each_message_once(ledger_url: str, db: Database) -> None:
     """Workers that claim at once share the messages out: one attempt for each message."""
     planned(db, *(notice(address=address) for address in addressed(24)))
     workers = [Database(ledger_url, patience=20) for _ in range(8)]
-    batches = at_once(lambda n: delivery.claim(workers[n], "sms", 4), 8)
+    batches = at_once(lambda n: claiming.claim(workers[n], "sms", 4), 8)
     for worker in workers:
         worker.close()
-    claims = [*(one for batch in batches for one in batch), *delivery.claim(db, "sms", 100)]
+    claims = [*(one for batch in batches for one in batch), *claiming.claim(db, "sms", 100)]
     assert sorted(one.address for one in claims) == addressed(24)
     assert {row["notification_id"] for row in rows(db, attempts)} == {one.id for one in claims}
     assert len(rows(db, attempts)) == 24
@@ -43,32 +43,32 @@ def test_the_urgent_message_is_claimed_first(db: Database) -> None:
         notice(rule="old", address="+447700900002", due_at=long_ago),
         notice(rule="results", address="+447700900003", urgency=2),
     )
-    assert [one.rule for one in delivery.claim(db, "sms", 2)] == ["results", "old"]
-    assert [one.rule for one in delivery.claim(db, "sms", 2)] == ["new"]
+    assert [one.rule for one in claiming.claim(db, "sms", 2)] == ["results", "old"]
+    assert [one.rule for one in claiming.claim(db, "sms", 2)] == ["new"]
 
 
 def test_only_what_is_due_is_claimed(db: Database) -> None:
     """A message with a later due time waits for it by the database's clock."""
     due = datetime.now(UTC) + timedelta(hours=1)
     planned(db, notice(status="scheduled", due_at=due))
-    assert delivery.claim(db, "sms", 10) == []
+    assert claiming.claim(db, "sms", 10) == []
     time_passes(db, timedelta(hours=1, seconds=1))
-    assert len(delivery.claim(db, "sms", 10)) == 1
+    assert len(claiming.claim(db, "sms", 10)) == 1
 
 
 @pytest.mark.parametrize("status", [s for s in STATUSES if s not in ("created", "scheduled")])
 def test_only_what_waits_is_claimed(db: Database, status: str) -> None:
     """What was sent, failed, was cancelled or may have gone out is never claimed."""
     planned(db, notice(status=status))
-    assert delivery.claim(db, "sms", 10) == []
+    assert claiming.claim(db, "sms", 10) == []
     assert rows(db, attempts) == []
 
 
 def test_a_channel_claims_its_own(db: Database) -> None:
     """Emails are none of the SMS lane's business."""
     planned(db, notice(channel="email", address="a@example.org"))
-    assert delivery.claim(db, "sms", 10) == []
-    assert [one.channel for one in delivery.claim(db, "email", 10)] == ["email"]
+    assert claiming.claim(db, "sms", 10) == []
+    assert [one.channel for one in claiming.claim(db, "email", 10)] == ["email"]
 
 
 def test_the_attempt_is_committed_before_anything_is_sent(db: Database) -> None:
@@ -110,7 +110,7 @@ def test_the_claim_says_who_has_opted_out(
                 channel=channel, address=address, source="test", created_at=datetime.now(UTC)
             )
         )
-    assert [one.suppressed for one in delivery.claim(db, "sms", 10)] == [is_out]
+    assert [one.suppressed for one in claiming.claim(db, "sms", 10)] == [is_out]
 
 
 def test_an_accepted_message_is_sent(db: Database) -> None:
@@ -131,9 +131,9 @@ def test_a_transient_refusal_comes_back_later(db: Database) -> None:
     delivery.finish(db, claim, Ending("rejected", "created", "Twilio is busy.", retry_in=60))
     row = only(db, notifications)
     assert (row["status"], row["sent_at"], row["reason"]) == ("created", None, "Twilio is busy.")
-    assert delivery.claim(db, "sms", 10) == []
+    assert claiming.claim(db, "sms", 10) == []
     time_passes(db, timedelta(seconds=61))
-    (again,) = delivery.claim(db, "sms", 10)
+    (again,) = claiming.claim(db, "sms", 10)
     assert again.attempts == 2
     assert again.attempt_id != claim.attempt_id
     assert sorted(row["outcome"] for row in rows(db, attempts)) == ["rejected", "started"]
@@ -146,7 +146,7 @@ def test_an_unknown_outcome_is_never_claimed(db: Database) -> None:
     time_passes(db, timedelta(days=3))
     delivery.lapse(db)
     assert only(db, notifications)["status"] == "unknown"
-    assert delivery.claim(db, "sms", 10) == []
+    assert claiming.claim(db, "sms", 10) == []
 
 
 @pytest.mark.parametrize("first", [ACCEPTED, Ending("rejected", "permanent-failure", "Invalid.")])
@@ -169,7 +169,7 @@ def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
     assert (row["status"], only(db, attempts)["outcome"]) == ("unknown", "unknown")
     assert row["reason"].endswith("it is not known whether it went out.")
     assert delivery.lapse(db) == 0
-    assert delivery.claim(db, "sms", 10) == []
+    assert claiming.claim(db, "sms", 10) == []
 
 
 def test_a_worker_that_was_only_slow_is_heard(db: Database) -> None:
@@ -199,7 +199,7 @@ def test_an_opt_out_that_the_provider_tells_of_is_kept(db: Database) -> None:
     row = only(db, suppressions)
     assert (row["channel"], row["address"]) == ("sms", "+447700900001")
     planned(db, notice(rule="other"))
-    (claim,) = delivery.claim(db, "sms", 10)
+    (claim,) = claiming.claim(db, "sms", 10)
     assert claim.suppressed
     delivery.finish(db, claim, ending)
     assert len(rows(db, suppressions)) == 1

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relay.facts import Facts
-from relay.ledger import delivery, intake, processing
+from relay.ledger import claiming, delivery, intake, processing, replaying
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import ALIVE, FAILED, STATUSES, events, notifications
@@ -86,7 +86,7 @@ def test_a_held_event_waits_for_a_person(db: Database) -> None:
         "held",
         "Tried for three days.",
     )
-    assert processing.ids_to_replay(db, "held") == [event.id]
+    assert replaying.ids_to_replay(db, "held") == [event.id]
 
 
 @pytest.mark.parametrize("verb", ["put_back", "hold"])
@@ -153,9 +153,9 @@ def test_a_replay_revives_only_what_failed(db: Database, status: str) -> None:
     """Replay sends again what ended in failure and nothing else."""
     (id_,) = planned(db, notice())
     change(db, notifications, {}, status=status, due_at=datetime.now(UTC) - timedelta(days=1))
-    assert processing.replay_notification(db, id_) is (status in FAILED)
+    assert replaying.replay_notification(db, id_) is (status in FAILED)
     assert only(db, notifications)["status"] == ("created" if status in FAILED else status)
-    assert processing.failed_ids(db) == []
+    assert replaying.failed_ids(db) == []
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "unknown", "rejected", None])
@@ -165,18 +165,18 @@ def test_a_replay_never_revives_what_may_have_been_sent(db: Database, outcome: s
     if outcome:
         delivery.finish(db, claim, Ending(outcome, "permanent-failure"))
     change(db, notifications, {}, status="permanent-failure")
-    assert processing.replay_event(db, claim.event_id)
-    assert processing.replay_notification(db, claim.id) is False
+    assert replaying.replay_event(db, claim.event_id)
+    assert replaying.replay_notification(db, claim.id) is False
     revived = only(db, notifications)["status"] == "created"
     assert revived is (outcome == "rejected")
-    assert len(delivery.claim(db, "sms", 10)) == revived
+    assert len(claiming.claim(db, "sms", 10)) == revived
 
 
 def test_a_message_without_an_address_is_not_revived(db: Database) -> None:
     """There is nobody to send it to: its event has to be processed again."""
     (id_,) = planned(db, notice(address="", status="validation-failed"))
-    assert processing.failed_ids(db) == [id_]
-    assert processing.replay_notification(db, id_) is False
+    assert replaying.failed_ids(db) == [id_]
+    assert replaying.replay_notification(db, id_) is False
 
 
 @pytest.mark.parametrize("status", ["processed", "held"])
@@ -184,7 +184,7 @@ def test_an_event_is_replayed(db: Database, status: str) -> None:
     """A processed or held event is due again, as if it had never been tried."""
     event = leased(db)
     change(db, events, {}, status=status, reason="The lab's API did not answer.", tries=16)
-    assert processing.replay_event(db, event.id)
+    assert replaying.replay_event(db, event.id)
     (again,) = processing.lease_events(db, 10)
     assert (again.id, again.tries, only(db, events)["reason"]) == (event.id, 1, "")
 
@@ -193,19 +193,19 @@ def test_what_is_waiting_or_unknown_is_not_replayed(db: Database) -> None:
     """A replay of what is in work, cannot be routed or is not there says that it did nothing."""
     event = leased(db)
     unrouted = intake.record(db, incoming("order.returned", order_id="o-1"), MONTH)
-    assert not processing.replay_event(db, event.id)
-    assert not processing.replay_event(db, unrouted.id)
-    assert not processing.replay_event(db, "evt_none")
-    assert not processing.replay_notification(db, "msg_none")
-    assert processing.ids_to_replay(db, "unrouted") == []
+    assert not replaying.replay_event(db, event.id)
+    assert not replaying.replay_event(db, unrouted.id)
+    assert not replaying.replay_event(db, "evt_none")
+    assert not replaying.replay_notification(db, "msg_none")
+    assert replaying.ids_to_replay(db, "unrouted") == []
 
 
 def test_an_unrouted_event_is_replayed_once_its_name_is_known(db: Database) -> None:
     """An event that came before its schema existed is routed afterwards, as urgent as its kind."""
     intake.record(db, incoming("order.returned", testregistration_id="r-1"), MONTH)
     change(db, events, {}, name="lab_results.complete")
-    (id_,) = processing.ids_to_replay(db, "unrouted")
-    assert processing.replay_event(db, id_)
+    (id_,) = replaying.ids_to_replay(db, "unrouted")
+    assert replaying.replay_event(db, id_)
     assert only(db, events)["urgency"] == 2
     assert [event.id for event in processing.lease_events(db, 10)] == [id_]
 

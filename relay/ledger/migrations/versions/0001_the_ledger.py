@@ -100,6 +100,7 @@ def upgrade() -> None:
     sa.Column('urgency', sa.Integer(), server_default='0', nullable=False),
     sa.Column('is_fallback', sa.Boolean(), server_default=sa.false(), nullable=False),
     sa.Column('attempts', sa.Integer(), server_default='0', nullable=False),
+    sa.Column('tries', sa.Integer(), server_default='0', nullable=False),
     sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('lease_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),

@@ -1,0 +1,82 @@
+"""Processing again what failed, was held or was not understood. What was sent is not sent again."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.events import EVENTS
+from relay.ledger.database import Database, now
+from relay.ledger.processing import maybe_sent
+from relay.ledger.schema import (
+    ALIVE,
+    FAILED,
+    RECEIVED,
+    UNROUTED,
+    WAITING,
+    events,
+    notifications,
+)
+
+
+def replay_event(db: Database, event_id: str) -> bool:
+    """Process an event again, its failed messages with it. What was sent is not sent again."""
+    with db.write() as connection:
+        row = connection.execute(
+            sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
+        ).first()
+        if row is None or row.name not in EVENTS or row.status == RECEIVED:
+            return False
+        connection.execute(
+            events.update()
+            .where(events.c.id == event_id)
+            .values(
+                status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
+            )
+        )
+        _revive(connection, notifications.c.event_id == event_id)
+        return True
+
+
+def replay_notification(db: Database, notification_id: str) -> bool:
+    """Send a failed message again, unless a provider may have taken it already."""
+    with db.write() as connection:
+        return bool(_revive(connection, notifications.c.id == notification_id))
+
+
+def _revivable() -> sa.ColumnElement[bool]:
+    """Failed with an address, surely not sent, and not made up for by a fallback."""
+    other = notifications.alias()
+    made_up_for = sa.exists().where(
+        other.c.family == notifications.c.family, other.c.is_fallback, other.c.status.in_(ALIVE)
+    )
+    return sa.and_(
+        notifications.c.status.in_(FAILED),
+        notifications.c.address != "",
+        ~maybe_sent(),
+        ~made_up_for,
+    )
+
+
+def _revive(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+    return connection.execute(
+        notifications.update()
+        .where(which, _revivable())
+        .values(status=WAITING[0], reason="", due_at=now(), tries=0)
+    ).rowcount
+
+
+def ids_to_replay(db: Database, status: str) -> list[str]:
+    """Events that wait for a person: `unrouted` ones whose name is known by now, or `held` ones."""
+    query = sa.select(events.c.id).where(events.c.status == status).order_by(events.c.id)
+    if status == UNROUTED:
+        query = query.where(events.c.name.in_(tuple(EVENTS)))
+    with db.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def failed_ids(db: Database) -> list[str]:
+    """Messages that failed and can be sent again."""
+    query = sa.select(notifications.c.id).where(_revivable())
+    with db.read() as connection:
+        return list(connection.execute(query.order_by(notifications.c.id)).scalars())
