@@ -25,8 +25,9 @@ from relay.ledger.processing import Event
 from relay.ledger.schema import FAILED
 from relay.logs import get_logger
 from relay.messages import Message, Templates
+from relay.notices import Notice
 from relay.occasions import Occasions
-from relay.rules import Notice, Rule
+from relay.rules import Rule
 from relay.wire import Wire
 
 log = get_logger("relay.jobs")

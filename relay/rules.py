@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,6 +17,7 @@ from relay.events import EVENTS, Kind
 from relay.expressions import Condition, recipient
 from relay.facts import PERSONS, Facts
 from relay.fields import NotYet, OneOf, Parsed
+from relay.notices import Decision, Notice, Plan, Told
 
 
 @dataclass(frozen=True)
@@ -110,54 +109,6 @@ class Occasion:
     round: int
     facts: Facts
     names: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Notice:
-    """One planned notification: a message to one address, or the reason why there is none."""
-
-    rule: str
-    template: str
-    subject: str
-    round: int
-    role: str
-    channel: str
-    address: str
-    status: str
-    reason: str
-    due_at: datetime
-    urgency: int
-    is_fallback: bool = False
-
-    @property
-    def family(self) -> str:
-        """What one rule owes one role about one kit, whatever the channel."""
-        return _digest(self.rule, self.subject, self.round, self.role)
-
-    @property
-    def identity(self) -> str:
-        """Unique in the ledger, so that nobody is told the same thing twice."""
-        return _digest(self.rule, self.subject, self.round, self.role, self.channel, self.address)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Why a rule told nobody."""
-
-    rule: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What an event leads to."""
-
-    notices: tuple[Notice, ...] = ()
-    decisions: tuple[Decision, ...] = ()
-
-
-# (rule, role, channel) of what is on its way or has reached the person about this kit and round.
-Told = frozenset[tuple[str, str, str]]
 
 
 def plan(
@@ -254,7 +205,3 @@ def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[add
     else:
         return (addresses.Judged(reason=f"It is not known yet who the {to} of this kit is."),)
     return dict.fromkeys(map(addresses.JUDGES[channel], written))
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -14,6 +14,7 @@ from relay.expressions import did_you_mean
 LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
+_HTTP = (("LAB_API_URL", LAB_API), ("TWILIO_API_URL", ""), ("SENDGRID_API_URL", ""))
 MODES = ("dry-run", "allow-list", "live")
 
 
@@ -86,14 +87,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         return value
 
     development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
-    urls = {
-        name: _http_url(name, read(name, default), problems)
-        for name, default in (
-            ("LAB_API_URL", LAB_API),
-            ("TWILIO_API_URL", ""),
-            ("SENDGRID_API_URL", ""),
-        )
-    }
+    urls = {name: _http_url(name, read(name, default), problems) for name, default in _HTTP}
     settings = Settings(
         database_url=_ledger_url(read("DATABASE_URL"), problems),
         redis_url=read("REDIS_URL"),

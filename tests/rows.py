@@ -20,7 +20,7 @@ from relay.ledger.database import Database
 from relay.ledger.processing import Event
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import metadata, notifications
-from relay.rules import Notice, Plan
+from relay.notices import Notice, Plan
 
 MONTH = timedelta(days=30)
 T = TypeVar("T")

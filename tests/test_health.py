@@ -172,25 +172,25 @@ def test_names_redis_out_of_memory(ask: Any, ready_settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new"),
     [
-        ("\n[clinic]", "\n[clinic", "config.toml:"),
-        ('\nname = "', '\nnmae = "', "config.toml:"),
-        ('template = "kit_shipped"', 'template = "kit_shippd"', "kit_shippd"),
+        ("\n[clinic]", "\n[clinic"),
+        ('\nname = "', '\nnmae = "'),
+        ('template = "kit_shipped"', 'template = "kit_shippd"'),
     ],
     ids=["not TOML", "unknown key", "no such template"],
 )
 def test_names_a_config_that_broke_since_the_start(
-    old: str, new: str, told: str, make_client: Callable[[Settings], Any], ready_settings: Settings
+    old: str, new: str, make_client: Callable[[Settings], Any], ready_settings: Settings
 ) -> None:
-    """An edit that would not load is told before the next start fails on it, with its place."""
+    """An edit that would not load is told before the next start fails on it, unquoted."""
     client = make_client(ready_settings)
     text = ready_settings.config.read_text("utf-8")
     assert text.count(old) == 1
     ready_settings.config.write_text(text.replace(old, new), "utf-8")
     response = client.get("/readyz")
     shows_down(response, "config")
-    assert told in response.json["reasons"]["config"]
+    assert "flask relay check" in response.json["reasons"]["config"]
     ready_settings.config.write_text(text, "utf-8")
     assert client.get("/readyz").status_code == 200
 

@@ -13,7 +13,8 @@ from relay.calendar import ALWAYS, Window
 from relay.events import EVENTS
 from relay.expressions import Condition, names
 from relay.facts import Facts, record, resource
-from relay.rules import Occasion, Plan, Policy, Rule, Staff, Told, plan
+from relay.notices import Plan, Told
+from relay.rules import Occasion, Policy, Rule, Staff, plan
 
 LONDON = ZoneInfo("Europe/London")
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
@@ -147,7 +148,7 @@ def test_a_person_of_whom_nothing_is_known_has_no_address(missing: str) -> None:
     of = Facts(**{**vars(facts(None, None)), missing: None})
     found = planned(rule(), of=of)
     assert outcome(found) == [("sms", "", "validation-failed")]
-    assert found.notices[0].reason == "The lab has no phone number for this person."
+    assert found.notices[0].reason == f"It is not known yet who the {missing} of this kit is."
 
 
 def test_each_address_of_a_staff_group_is_a_notice_of_its_own() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from relay.calendar import Window
 from relay.facts import Facts
-from relay.rules import Rule, Staff, Told
+from relay.notices import Told
+from relay.rules import Rule, Staff
 from tests.test_rules import MAIL, MOBILE, NOON, RESULTS, facts, planned, rule
 
 PHONES = st.sampled_from([MOBILE, "07700 900000", "020 7946 0018", "+1 202 555 0143", "x", None, 7])

@@ -156,9 +156,6 @@ def test_what_is_no_answer_may_have_been_taken(serve: Callable[[socket.socket], 
     assert "447700900001" not in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the deadline is asked between reads of the body, not of the head"
-)
 def test_a_head_that_drips_past_the_deadline_is_no_answer() -> None:
     """The deadline is a whole call's: status line and headers are within it too (fault 31)."""
     with RawServer(dripping_head) as server, pytest.raises(NoAnswer):

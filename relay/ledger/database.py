@@ -6,7 +6,7 @@ import fcntl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from relay.errors import LedgerUnavailable
+from relay.ledger.prepared import Prepared
 
 _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
 
@@ -198,25 +199,6 @@ class Database:
 
     def _autocommitting(self) -> Connection:
         return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-
-
-class Prepared:
-    """A statement compiled once, for a driver's own connection. Parameters are plain values."""
-
-    def __init__(self, statement: sa.Executable, dialect: sa.Dialect):
-        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
-        self._sql = compiled.string
-        self._order: Sequence[str] | None = compiled.positiontup
-        self._fixed = {k: v for k, v in compiled.params.items() if v is not None}
-        self._options = {} if self._order else {"prepare": True}
-
-    def execute(self, connection: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Run it; its one row."""
-        given: Any = {**self._fixed, **parameters}
-        if self._order is not None:
-            given = [given[name] for name in self._order]
-        row: tuple[Any, ...] = connection.execute(self._sql, given, **self._options).fetchone()
-        return row
 
 
 def _lock_file(file: IO[str], ends: float) -> None:

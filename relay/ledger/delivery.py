@@ -14,7 +14,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.intake import upsert
 from relay.ledger.processing import insert_notices
 from relay.ledger.schema import ALIVE, attempts, notifications, suppressions
-from relay.rules import Notice
+from relay.notices import Notice
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from relay.ledger.schema import (
     new_id,
     notifications,
 )
-from relay.rules import Notice, Plan, Told
+from relay.notices import Notice, Plan, Told
 
 LEASE_SECONDS = 90
 
@@ -131,10 +131,11 @@ def save_plan(
 
 def maybe_sent() -> sa.ColumnElement[bool]:
     """Whether a provider has, or may have, taken a notification."""
-    return sa.exists().where(
+    taken = sa.exists().where(
         attempts.c.notification_id == notifications.c.id,
         attempts.c.outcome.in_(("started", "accepted", "unknown")),
     )
+    return taken.correlate(notifications)  # in ON CONFLICT nobody correlates it for us
 
 
 def insert_notices(connection: Connection, event_id: str, notices: Sequence[Notice]) -> list[str]:

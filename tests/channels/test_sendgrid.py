@@ -78,7 +78,7 @@ def test_no_character_is_lost(channel: Channel, sendgrid: ProviderStandIn, text:
     assert {mail["subject"], *(part["value"] for part in mail["content"])} == {text}
 
 
-@pytest.mark.parametrize("status", [400, 404, 413])
+@pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("body", [{"errors": [{"message": "jane@example.org"}]}, b"<html>", b""])
 def test_a_refusal_is_permanent(
     channel: Channel, sendgrid: ProviderStandIn, status: int, body: Any

@@ -117,7 +117,7 @@ def test_a_transient_error_is_tried_again(
     assert (outcome.result, outcome.operator, outcome.permanent) == ("rejected", False, False)
 
 
-@pytest.mark.parametrize("status", [400, 404, 422])
+@pytest.mark.parametrize("status", [400, 410, 422])
 @pytest.mark.parametrize(
     "body", [{"code": 99999}, b"<html>", b"", [1], {"code": [1]}, {"code": "x"}]
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from relay.ledger import claiming, delivery
+from relay.ledger.claiming import Cap
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import ALIVE, STATUSES, attempts, notifications, suppressions
@@ -75,7 +77,7 @@ def test_the_attempt_is_committed_before_anything_is_sent(db: Database) -> None:
     """A claim leaves a row that says what is being sent, by whom it may be found, and till when."""
     claim = claimed(db)
     row, attempt = only(db, notifications), only(db, attempts)
-    assert (row["status"], row["attempts"], claim.attempts) == ("sending", 1, 1)
+    assert (row["status"], row["attempts"], claim.tries) == ("sending", 1, 1)
     assert timedelta() < row["lease_until"] - attempt["started_at"] <= LEASE
     assert (attempt["id"], attempt["outcome"]) == (claim.attempt_id, "started")
     assert (attempt["notification_id"], attempt["channel"]) == (claim.id, "sms")
@@ -134,7 +136,7 @@ def test_a_transient_refusal_comes_back_later(db: Database) -> None:
     assert claiming.claim(db, "sms", 10) == []
     time_passes(db, timedelta(seconds=61))
     (again,) = claiming.claim(db, "sms", 10)
-    assert again.attempts == 2
+    assert again.tries == 2
     assert again.attempt_id != claim.attempt_id
     assert sorted(row["outcome"] for row in rows(db, attempts)) == ["rejected", "started"]
 
@@ -208,25 +210,61 @@ def test_an_opt_out_that_the_provider_tells_of_is_kept(db: Database) -> None:
 @pytest.mark.parametrize(
     ("outcome", "counted"), [("accepted", 1), ("unknown", 1), ("rejected", 0), (None, 1)]
 )
-def test_what_may_cost_something_is_counted(
+def test_a_cap_counts_what_may_cost_something(
     db: Database, outcome: str | None, counted: int
 ) -> None:
     """The day's count has every attempt that a provider took or may have taken, and no other."""
     claim = claimed(db)
     if outcome:
         delivery.finish(db, claim, Ending(outcome, "sent"))
+    planned(db, *(notice(subject=f"s{number}") for number in range(5)))
+    hour = timedelta(hours=1)
     now = datetime.now(UTC)
-    assert delivery.sent_since(db, "sms", now - timedelta(hours=1)) == counted
-    assert delivery.sent_since(db, "email", now - timedelta(hours=1)) == 0
-    assert delivery.sent_since(db, "sms", now + timedelta(hours=1)) == 0
+    assert len(claiming.claim(db, "sms", 10, Cap(3, now - hour))) == 3 - counted
+    assert claiming.claim(db, "sms", 10, Cap(3, now - hour)) == []
+    assert len(claiming.claim(db, "sms", 10, Cap(3, now + hour))) == 2 + counted
+
+
+def test_a_cap_holds_among_workers(ledger_url: str, db: Database) -> None:
+    """Six workers that claim at once stay within it together."""
+    planned(db, *(notice(subject=f"s{number}") for number in range(60)))
+    workers = [Database(ledger_url, patience=20) for _ in range(6)]
+    cap = Cap(20, datetime.now(UTC) - timedelta(hours=1))
+    batches = at_once(lambda n: claiming.claim(workers[n], "sms", 10, cap), 6)
+    assert sum(map(len, batches)) == 20
+    for worker in workers:
+        worker.close()
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_family_is_alive_while_one_of_it_may_arrive(db: Database, status: str) -> None:
-    """One rule's messages to a person are one family on all channels: one alive is enough."""
-    one, other = notice(), notice(channel="email", address="a@example.org")
-    planned(db, one, other)
-    change(db, notifications, {"channel": "sms"}, status="permanent-failure")
+def test_a_fallback_comes_when_nothing_else_of_the_family_may_arrive(
+    db: Database, status: str
+) -> None:
+    """With the failure itself, in one transaction; and not while another message is on its way."""
+    other = notice(channel="email", address="a@example.org")
+    claim = claimed(db)
+    planned(db, other)
     change(db, notifications, {"channel": "email"}, status=status)
-    assert one.family == other.family
-    assert delivery.family_is_alive(db, one.family) is (status in ALIVE)
+    fallback = replace(other, address="b@example.org", is_fallback=True)
+    ending = Ending("rejected", "permanent-failure", "No.")
+    assert delivery.finish(db, claim, ending, [fallback])
+    made = [row for row in rows(db, notifications) if row["is_fallback"]]
+    assert len(made) == (status not in ALIVE)
+
+
+def test_a_lease_is_renewed_unless_it_has_lapsed(db: Database) -> None:
+    """A claim that lapsed meanwhile must not be sent any more."""
+    claim = claimed(db)
+    assert delivery.renew(db, claim)
+    time_passes(db, timedelta(minutes=5))
+    delivery.lapse(db)
+    assert not delivery.renew(db, claim)
+
+
+def test_waiting_is_not_a_try(db: Database) -> None:
+    """A message that only waits for its window keeps all of its tries."""
+    claim = claimed(db)
+    ending = Ending("rejected", "scheduled", retry_in=60, is_a_try=False)
+    delivery.finish(db, claim, ending)
+    row = only(db, notifications)
+    assert (row["status"], row["tries"], row["attempts"]) == ("scheduled", 0, 1)

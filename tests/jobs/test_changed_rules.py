@@ -1,0 +1,103 @@
+"""An admin changes config.toml while messages wait, and changes it back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from relay.ledger import replaying
+from relay.ledger.schema import events
+from tests.jobs.conftest import RULES, Clinic
+from tests.rows import only
+from tests.standins import Reply, twilio_error
+
+MINUTE = timedelta(minutes=1)
+STAFF = '[staff.desk]\nemail = ["{}"]\n'
+DESK = """
+[rules.desk]
+event = "order.shipped"
+to = "desk"
+channels = ["email"]
+template = "kit"
+"""
+
+
+@pytest.fixture
+def waiting(clinic: Clinic) -> Clinic:
+    """A clinic with a text that Twilio was too busy for."""
+    clinic.twilio.once(twilio_error(429, 20429))
+    clinic.post()
+    clinic.work()
+    assert clinic.statuses() == [("sms", "created")]
+    return clinic
+
+
+def test_a_rule_switched_off_by_mistake_can_be_made_good(waiting: Clinic) -> None:
+    """What was cancelled goes out once the rule is back and its event is replayed: once."""
+    waiting.configure(RULES.replace("[rules.kit]", "[rules.kit]\nenabled = false"))
+    waiting.work(MINUTE)
+    assert waiting.statuses() == [("sms", "cancelled")]
+    waiting.configure()
+    for _ in range(2):
+        replaying.replay_event(waiting.db, waiting.messages()[0]["event_id"])
+        waiting.work(MINUTE)
+    assert waiting.statuses() == [("sms", "sent")]
+    assert len(waiting.twilio.accepted) == 1
+
+
+def test_a_number_that_changes_and_changes_back_is_told_once(waiting: Clinic) -> None:
+    """The lab corrects a number to and fro while the message waits: it reaches the right one."""
+    first = waiting.lab.resources.copy()
+    path = next(path for path in first if "/order/" in path)
+    for phone in ("+447700900777", first[path]["customer"]["phone_number"]):
+        waiting.twilio.once(twilio_error(429, 20429))
+        customer = {**first[path]["customer"], "phone_number": phone}
+        waiting.lab.resources[path] = {**first[path], "customer": customer}
+        waiting.work(timedelta(hours=1))
+    waiting.work(timedelta(hours=1))
+    assert [request.form["To"] for request in waiting.twilio.accepted] == [phone]
+
+
+@pytest.mark.parametrize(
+    "new",
+    [RULES.replace('"customer"', '"patient"'), RULES.replace('["sms"]\nfall', '["email"]\nfall')],
+)
+def test_a_rule_that_writes_to_others_now_sends_nothing_old(waiting: Clinic, new: str) -> None:
+    """A message planned for one person is not sent when the rule speaks to another by now."""
+    waiting.configure(new.replace('fallback = ["email"]\n', ""))
+    waiting.work(MINUTE)
+    assert waiting.statuses() == [("sms", "cancelled")]
+    assert "by now" in waiting.messages()[0]["reason"]
+
+
+def test_staff_who_left_get_nothing_more(clinic: Clinic) -> None:
+    """An address taken out of a group gets no waiting message; the one put in gets it."""
+    clinic.configure(STAFF.format("old@example.org") + DESK)
+    clinic.sendgrid.once(Reply(429, b"", {}))
+    clinic.post()
+    clinic.work()
+    clinic.configure(STAFF.format("new@example.org") + DESK)
+    clinic.work(MINUTE)
+    assert [request.json["personalizations"][0]["to"] for request in clinic.sendgrid.accepted] == [
+        [{"email": "new@example.org"}]
+    ]
+
+
+def test_a_condition_that_breaks_on_the_facts_ends_with_a_reason(clinic: Clinic) -> None:
+    """An expression that fails on what the lab sent is our fault, told once and not for ever."""
+    broken = "order.items|dictsort" + " or order.items|dictsort" * 30
+    clinic.configure(RULES.replace("order.shipping_status != 'returned'", broken))
+    clinic.post()
+    clinic.work()
+    assert clinic.statuses() == [("sms", "technical-failure")]
+    assert only(clinic.db, events)["status"] == "processed"
+
+
+def test_a_short_retry_after_does_not_use_up_the_tries(clinic: Clinic) -> None:
+    """A lab that says "again in a second" is asked at our own growing pace."""
+    clinic.lab.always(Reply(503, b"", {"Retry-After": "1"}))
+    clinic.post()
+    for _ in range(10):  # twenty seconds: at once, and after five and fifteen more
+        clinic.work(timedelta(seconds=2))
+    assert only(clinic.db, events)["tries"] <= 3
