@@ -131,11 +131,12 @@ def save_plan(
 
 def maybe_sent() -> sa.ColumnElement[bool]:
     """Whether a provider has, or may have, taken a notification."""
-    taken = sa.exists().where(
-        attempts.c.notification_id == notifications.c.id,
+    # By name, since SQLAlchemy does not correlate a subquery inside ON CONFLICT.
+    notification_id: sa.ColumnElement[str] = sa.literal_column("notifications.id")
+    return sa.exists().where(
+        attempts.c.notification_id == notification_id,
         attempts.c.outcome.in_(("started", "accepted", "unknown")),
     )
-    return taken.correlate(notifications)  # in ON CONFLICT nobody correlates it for us
 
 
 def insert_notices(connection: Connection, event_id: str, notices: Sequence[Notice]) -> list[str]:
