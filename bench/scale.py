@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -42,6 +43,8 @@ def growth(bench: Bench, count: int) -> Figures:
         empty = _medians(db)
         _fill(db, count)
         full = _medians(db)
+        for line in _plans(db):
+            say(line)
     say(f"empty: {empty}\n  full:  {full}")
     return {
         "events": count,
@@ -91,3 +94,23 @@ def _accept(db: Database) -> Callable[[], object]:
 def _claim(db: Database) -> Callable[[], object]:
     """Claims of nothing due: what a worker asks every two seconds."""
     return lambda: claiming.claim(db, "sms", 24)
+
+
+def _plans(db: Database) -> list[str]:
+    """How PostgreSQL goes about each hot statement, as it is really sent."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        sent.append((statement, parameters))
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    for work in (lambda: processing.lease_events(db, 16), _claim(db), lambda: delivery.lapse(db)):
+        work()
+    sa.event.remove(db.engine, "before_cursor_execute", note)
+    lines = []
+    with db.read() as connection:
+        for statement, parameters in sent:
+            if statement.startswith(("SELECT", "UPDATE", "WITH")):
+                plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()
+                lines += [" ".join(statement.split())[:90], *(f"    {step}" for step in plan)]
+    return lines

@@ -27,6 +27,7 @@ from relay.startup import load
 log = logs.get_logger("relay.worker")
 
 SWEEP_SECONDS = 30.0
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 PURGE_SECONDS = 3600.0
 
 
@@ -92,9 +93,9 @@ def main() -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    # Blocked here and in every thread from now on, and waited for below: a handler that sets an
+    # event could run while this thread holds that event's own lock.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     jobs.exits.load()
     pump = Pump(jobs)
     clock = Clock(jobs, pump)
@@ -106,7 +107,7 @@ def main() -> int:
 
         queue.on_wake(pump.wake)
         listener.start(settings)
-    stopping.wait()
+    signal.sigwait(STOPPING)
     log.info("worker stopping", in_flight=pump.busy)
     left = pump.stop()
     clock.stop()

@@ -142,13 +142,19 @@ def test_one_channel_that_reaches_is_enough() -> None:
     assert outcome(found) == [("email", MAIL, "created")]
 
 
-@pytest.mark.parametrize("missing", ["patient", "registration"])
-def test_a_person_of_whom_nothing_is_known_has_no_address(missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("patient", "It is not known yet who the patient of this kit is."),
+        ("registration", "The lab has no phone number for this person."),
+    ],
+)
+def test_a_person_of_whom_nothing_is_known_has_no_address(missing: str, reason: str) -> None:
     """Where the lab gave no record the notice fails with a reason, it does not vanish."""
     of = Facts(**{**vars(facts(None, None)), missing: None})
     found = planned(rule(), of=of)
     assert outcome(found) == [("sms", "", "validation-failed")]
-    assert found.notices[0].reason == f"It is not known yet who the {missing} of this kit is."
+    assert found.notices[0].reason == reason
 
 
 def test_each_address_of_a_staff_group_is_a_notice_of_its_own() -> None:
