@@ -19,8 +19,8 @@ from relay.ledger.database import Database
 CHUNK = 250_000
 _EVENTS = """
 INSERT INTO events (id, name, identity, data, status, received_at, subject, facts, processed_at)
-SELECT 'evt_' || lpad(to_hex(n), 12, '0') || md5(n::text), 'order.shipped', md5('i' || n::text),
-       '{"order_id": "1"}'::json, 'processed', now() - (n % 80) * interval '1 day',
+SELECT 'evt_' || lpad(to_hex(n), 12, '0') || left(md5(n::text), 16), 'order.shipped',
+       md5('i' || n::text), '{"order_id": "1"}'::json, 'processed', now() - (n % 80) * interval '1 day',
        md5('s' || n::text),
        '{"order": {"id": "1"}}'::json, now()
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
@@ -28,8 +28,9 @@ FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
 _NOTIFICATIONS = """
 INSERT INTO notifications (id, event_id, rule, template, subject, role, channel, address, identity,
   family, status, due_at, created_at, sent_at, provider_id, attempts)
-SELECT 'msg_' || lpad(to_hex(n), 12, '0') || md5(n::text),
-       'evt_' || lpad(to_hex(n), 12, '0') || md5(n::text), 'kit-shipped', 'kit_shipped',
+SELECT 'msg_' || lpad(to_hex(n), 12, '0') || left(md5(n::text), 16),
+       'evt_' || lpad(to_hex(n), 12, '0') || left(md5(n::text), 16), 'kit-shipped',
+       'kit_shipped',
        md5('s' || n::text), 'customer', 'sms', '+447700900000', md5('n' || n::text),
        md5('f' || n::text), 'sent', now() - (n % 80) * interval '1 day',
        now() - (n % 80) * interval '1 day', now(), 'SM' || md5(n::text), 1

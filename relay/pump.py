@@ -20,7 +20,7 @@ log = get_logger("relay.pump")
 POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 STOP_SECONDS = 25.0  # the platform kills after 30
-THREADS = {"events": 16, "sms": 24, "email": 24}
+THREADS = {"events": 32, "sms": 24, "email": 24}
 
 
 @dataclass
