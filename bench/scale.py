@@ -20,8 +20,8 @@ CHUNK = 250_000
 _EVENTS = """
 INSERT INTO events (id, name, identity, data, status, received_at, subject, facts, processed_at)
 SELECT 'evt_' || lpad(to_hex(n), 12, '0') || left(md5(n::text), 16), 'order.shipped',
-       md5('i' || n::text), '{"order_id": "1"}'::json, 'processed', now() - (n % 80) * interval '1 day',
-       md5('s' || n::text),
+       md5('i' || n::text), '{"order_id": "1"}'::json, 'processed',
+       now() - (n % 80) * interval '1 day', md5('s' || n::text),
        '{"order": {"id": "1"}}'::json, now()
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
 """
