@@ -18,7 +18,7 @@ from tests.standins import ProviderStandIn, Reply, StandIn, twilio_error
 
 ACCOUNT = "AC" + "0" * 32
 PATH = f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
-# https://www.twilio.com/docs/api/errors, as /work/shared/design/providers.md sorts them
+# https://www.twilio.com/docs/api/errors
 PERMANENT = (21211, 21408, 21610, 21612, 21614, 30004, 30005, 30006, 30007)
 OPERATOR = (20003, 21606, 30002)
 TRANSIENT = (20429, 21611, 30001, 30036)
