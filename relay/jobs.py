@@ -27,7 +27,7 @@ from relay.logs import get_logger
 from relay.messages import Message, Templates
 from relay.notices import Notice
 from relay.occasions import Occasions
-from relay.rules import Rule
+from relay.rules import Occasion, Rule
 from relay.wire import Wire
 
 log = get_logger("relay.jobs")
@@ -139,14 +139,16 @@ class Jobs:
             claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
             if not delivery.renew(self.db, claim):
                 raise _NotSent(endings.lapsed())
-        self._require_still_true(claim, rule)
-        return claim, self.message(claim)
+        occasion = self._occasions.of_claim(claim)
+        self._require_still_true(claim, rule, occasion)
+        seen = {**occasion.names, "recipient": recipient(claim.role, claim.facts)}
+        message = self.templates.render(claim.template, claim.channel, claim.address, seen)
+        return claim, message
 
-    def _require_still_true(self, claim: Claim, rule: Rule) -> None:
+    def _require_still_true(self, claim: Claim, rule: Rule, occasion: Occasion) -> None:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
         if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
             raise _NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
-        occasion = self._occasions.of_claim(claim)
         if objection := rules.objection(rule, occasion):
             raise _NotSent(endings.cancelled(objection))
         notices = rules.notices(rule, (claim.channel,), occasion, self.config.policy, _now())
@@ -155,14 +157,6 @@ class Jobs:
                 raise _NotSent(Ending("rejected", "validation-failed", lost))
             processing.add_notices(self.db, claim.event_id, notices)
             raise _NotSent(endings.cancelled("The recipient has another address now."))
-
-    def message(self, claim: Claim) -> Message:
-        """A claim's words. Raises RenderError."""
-        seen = {
-            **self._occasions.of_claim(claim).names,
-            "recipient": recipient(claim.role, claim.facts),
-        }
-        return self.templates.render(claim.template, claim.channel, claim.address, seen)
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
         try:

@@ -83,16 +83,6 @@ def latest(
         )
 
 
-def event_state(db: Database, event_id: str) -> Mapping[str, Any] | None:
-    """An event's status, reason and decisions."""
-    query = sa.select(
-        events.c.id, events.c.name, events.c.status, events.c.reason, events.c.decisions
-    ).where(events.c.id == event_id)
-    with db.read() as connection:
-        row = connection.execute(query).mappings().first()
-    return dict(row) if row else None
-
-
 def unfinished(db: Database) -> int:
     """Events not processed yet and messages that are due and not sent yet."""
     with db.read() as connection:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from relay.events import EVENTS
-from relay.ledger import processing, reading
+from relay.ledger import processing
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, notifications
 from relay.settings import Settings
 from tests.cli.conftest import Rows, Run
+from tests.rows import rows as ledger_rows
 from tests.standins import LabStandIn, ProviderStandIn, Reply, twilio_error
 
 Post = Callable[..., str]
@@ -33,8 +34,8 @@ def unknown_event(name: str) -> Iterator[None]:
 
 def status(db: Database, event_id: str) -> str:
     """An event's status."""
-    state = reading.event_state(db, event_id)
-    return str(state["status"]) if state else "missing"
+    found = ledger_rows(db, events, id=event_id)
+    return str(found[0]["status"]) if found else "missing"
 
 
 def to(request: Any) -> str:
