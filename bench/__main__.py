@@ -77,12 +77,12 @@ def main() -> None:
 
 def _measured(part: str, bench: Bench, rounds: int, events: int) -> Figures:
     if part == "in_postgresql":
-        return measure.way_in(bench, bench.postgresql, rounds, 2000)
+        return measure.way_in(bench, bench.postgresql, rounds, 4000)
     if part == "in_sqlite":
         import tempfile
 
         with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
-            return measure.way_in(bench, f"sqlite:///{folder}/relay.db", rounds, 2000)
+            return measure.way_in(bench, f"sqlite:///{folder}/relay.db", rounds, 4000)
     if part == "out":
         return measure.way_out(bench, rounds, 1000, 40)
     if part == "idle":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.prepared import Prepared
+from relay.ledger.together import Together
 
 _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
 
@@ -84,8 +85,9 @@ class Database:
         self._lock_path = Path(f"{self.url.database}.lock") if self.is_sqlite else None
         self.engine = self._engine(connections)
         self._prepared: dict[Any, Prepared] = {}
-        self._kept: deque[Connection] = deque()  # its pop and append are safe between threads
-        self._slots = threading.Semaphore(max(1, connections - 1))  # one is left for the rest
+        self._kept: Connection | None = None
+        self._keeping = threading.Lock()
+        self._together: dict[Any, Together[Any, Any]] = {}
 
     def _engine(self, connections: int) -> Engine:
         if self.is_sqlite:
@@ -152,22 +154,23 @@ class Database:
 
     def close(self) -> None:
         """Give the connections back."""
-        while self._kept:
-            self._kept.pop().close()
+        if self._kept:
+            self._kept.close()
+            self._kept = None
         self.engine.dispose()
 
-    def run(self, statement: Prepared, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Run a prepared statement in a transaction of its own; its one row.
+    def run(self, statement: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a prepared statement in a transaction of its own; its rows.
 
         On a connection kept for it, in autocommit: a third of the cost of `write`. It is tried once
         more when the connection was lost, so it must be idempotent. Raises LedgerUnavailable.
         """
         errors = self.engine.dialect.loaded_dbapi.Error
         for last in (False, True):
-            with _named_errors(), self._turn(), self._slot():
-                kept = self._kept.pop() if self._kept else self._autocommitting()
+            with _named_errors(), self._turn(), self._keeping:
+                kept, self._kept = self._kept or self._autocommitting(), None
                 try:
-                    row = statement.execute(kept.connection.driver_connection, parameters)
+                    rows = statement.execute(kept.connection.driver_connection, parameters)
                 except errors as error:
                     lost = getattr(kept.connection.driver_connection, "closed", False)
                     kept.invalidate()
@@ -177,25 +180,25 @@ class Database:
                             f"the ledger refused: {type(error).__name__}"
                         ) from error
                     continue
-                self._kept.append(kept)
-                return row
+                self._kept = kept
+                return rows
         raise AssertionError("the second try returns or raises")
 
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        """A turn at a kept connection: the pool would not see that one came free."""
-        if not self._slots.acquire(timeout=self._patience):
-            raise LedgerUnavailable("all connections are in use")
-        try:
-            yield
-        finally:
-            self._slots.release()
+    def together(self, work: Callable[[Database, Sequence[Any]], Sequence[Any]], **how: Any) -> Any:
+        """What gathers several threads' calls of `work` into one: one of it for this database."""
+        if work not in self._together:
+            with self._keeping:
+                gathered = Together(partial(work, self), patience=2 * self._patience, **how)
+                self._together.setdefault(work, gathered)
+        return self._together[work]
 
-    def prepared(self, build: Callable[[str], sa.Executable]) -> Prepared:
-        """What `build` makes for this database's dialect, compiled once."""
-        if build not in self._prepared:
-            self._prepared[build] = Prepared(build(self.engine.dialect.name), self.engine.dialect)
-        return self._prepared[build]
+    def prepared(self, build: Callable[..., sa.Executable], *arguments: Any) -> Prepared:
+        """What `build` makes for this database's dialect and `arguments`, compiled once."""
+        key = (build, *arguments)
+        if key not in self._prepared:
+            dialect = self.engine.dialect
+            self._prepared[key] = Prepared(build(dialect.name, *arguments), dialect)
+        return self._prepared[key]
 
     def _autocommitting(self) -> Connection:
         return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -209,7 +212,7 @@ def _lock_file(file: IO[str], ends: float) -> None:
         except BlockingIOError:
             if time.monotonic() > ends:
                 raise LedgerUnavailable("the ledger is locked") from None
-        time.sleep(0.001)
+        time.sleep(0.0003)
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -19,6 +19,7 @@ from relay.events import Incoming
 from relay.ledger.database import Database, now
 from relay.ledger.schema import RECEIVED, UNROUTED, events, new_id, quarantine
 
+AT_ONCE = 8  # events in one statement
 _INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -36,69 +37,88 @@ def upsert(connection: Connection, table: sa.Table) -> Any:
 
 
 @cache
-def _recording(dialect: str) -> Any:
-    """The one statement that takes an event in. Its row is the outbox too: workers look for it."""
+def _recording(dialect: str, count: int) -> Any:
+    """The statement that takes events in. Their rows are the outbox too: workers look for them."""
     one: sa.ColumnElement[int] = sa.literal_column("1")
     none: sa.ColumnElement[int] = sa.literal_column("0")
     recent = sa.case((events.c.received_at > now(sa.bindparam("since")), one), else_=none)
-    data: Any = sa.bindparam("event_data", type_=sa.Text)
-    if dialect == "postgresql":
-        data = sa.cast(data, sa.JSON)
-    insert: Any = _INSERTS[dialect](events).values(
-        id=sa.bindparam("event_id"),
-        name=sa.bindparam("event_name"),
-        identity=sa.bindparam("event_identity"),
-        data=data,
-        status=sa.bindparam("event_status"),
-        urgency=sa.bindparam("event_urgency"),
-        received_at=now(),
-        next_at=now(),
-    )
+    insert: Any = _INSERTS[dialect](events).values([_values(dialect, n) for n in range(count)])
     return insert.on_conflict_do_update(
         index_elements=[events.c.identity],
         set_={"duplicates": events.c.duplicates + recent},
-    ).returning(events.c.id, recent)
+    ).returning(events.c.identity, events.c.id, recent)
 
 
-def _parameters(incoming: Incoming, window: timedelta) -> dict[str, Any]:
+def _values(dialect: str, number: int) -> dict[str, Any]:
+    data: Any = sa.bindparam(f"data_{number}", type_=sa.Text)
     return {
-        "event_id": new_id("evt"),
-        "event_name": incoming.name,
-        "event_identity": incoming.identity,
-        "event_data": json.dumps(incoming.data),
-        "event_status": RECEIVED if incoming.kind else UNROUTED,
-        "event_urgency": incoming.kind.urgency if incoming.kind else 0,
-        "since": -window.total_seconds(),
+        **{name: sa.bindparam(f"{name}_{number}") for name in _GIVEN if name != "data"},
+        "data": sa.cast(data, sa.JSON) if dialect == "postgresql" else data,
+        "received_at": now(),
+        "next_at": now(),
     }
+
+
+_GIVEN = ("id", "name", "identity", "data", "status", "urgency")
+
+
+def _row(incoming: Incoming) -> dict[str, Any]:
+    return {
+        "id": new_id("evt"),
+        "name": incoming.name,
+        "identity": incoming.identity,
+        "data": json.dumps(incoming.data),
+        "status": RECEIVED if incoming.kind else UNROUTED,
+        "urgency": incoming.kind.urgency if incoming.kind else 0,
+    }
+
+
+def _parameters(rows: Sequence[Mapping[str, Any]], since: float) -> dict[str, Any]:
+    numbered = {f"{name}_{n}": row[name] for n, row in enumerate(rows) for name in _GIVEN}
+    return {**numbered, "since": since}
 
 
 def record(db: Database, incoming: Incoming, window: timedelta) -> Recorded:
     """Commit an event, or count it on the first of its kind within `window`."""
-    statement = db.prepared(_recording)
+    together = db.together(_record, key=lambda given: given[0]["identity"], most=AT_ONCE)
     while True:
-        given = _parameters(incoming, window)
-        id_, recent = db.run(statement, given)
-        if found := _recorded(given, id_, recent):
+        row = _row(incoming)
+        id_, recent = together.run((row, -window.total_seconds()))
+        if found := _recorded(row, id_, recent):
             return found
         with db.write() as connection:
             _retire(connection, id_, incoming.identity)
 
 
+def _record(
+    db: Database, given: Sequence[tuple[Mapping[str, Any], float]]
+) -> list[tuple[str, int]]:
+    """Commit what several threads took at the same moment; each one's id and whether it is recent.
+
+    Idempotent: it may be run again when its answer was lost.
+    """
+    statement = db.prepared(_recording, len(given))
+    parameters = _parameters([row for row, _ in given], given[0][1])
+    told = {identity: (id_, recent) for identity, id_, recent in db.run(statement, parameters)}
+    return [told[row["identity"]] for row, _ in given]
+
+
 def record_in(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:
     """`record` inside a transaction that is open already."""
-    statement = _recording(connection.dialect.name)
+    statement = _recording(connection.dialect.name, 1)
     while True:
-        given = _parameters(incoming, window)
-        id_, recent = connection.execute(statement, given).one()
-        if found := _recorded(given, id_, recent):
+        row = _row(incoming)
+        given = _parameters([row], -window.total_seconds())
+        _, id_, recent = connection.execute(statement, given).one()
+        if found := _recorded(row, id_, recent):
             return found
         _retire(connection, id_, incoming.identity)
 
 
-def _recorded(given: dict[str, Any], id_: str, recent: int) -> Recorded | None:
+def _recorded(row: Mapping[str, Any], id_: str, recent: int) -> Recorded | None:
     """What a row came to; None when it is older than the window and has to make room."""
-    if id_ == given["event_id"]:
-        return Recorded(id_, "unrouted" if given["event_status"] == UNROUTED else "accepted")
+    if id_ == row["id"]:
+        return Recorded(id_, "unrouted" if row["status"] == UNROUTED else "accepted")
     return Recorded(id_, "duplicate") if recent else None
 
 

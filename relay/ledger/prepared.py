@@ -18,10 +18,12 @@ class Prepared:
         self._fixed = {k: v for k, v in compiled.params.items() if v is not None}
         self._options = {} if self._order else {"prepare": True}
 
-    def execute(self, connection: Any, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Run it; its one row."""
+    def execute(self, connection: Any, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run it; its rows."""
         given: Any = {**self._fixed, **parameters}
         if self._order is not None:
             given = [given[name] for name in self._order]
-        row: tuple[Any, ...] = connection.execute(self._sql, given, **self._options).fetchone()
-        return row
+        rows: list[tuple[Any, ...]] = connection.execute(
+            self._sql, given, **self._options
+        ).fetchall()
+        return rows
