@@ -78,13 +78,16 @@ class LabIdData(RegistrationData):
     lab_id = OpaqueId(required=True)
 
 
+ORDER, REGISTRATION = "order", "registration"
+
+
 @dataclass(frozen=True)
 class Kind:
     """An event of the lab's: its schema, whose event it is, where it stands in a journey."""
 
     name: str
     schema: _Data
-    resource: str  # what `id_field` names: "order" or "registration"
+    resource: str  # what `id_field` names: ORDER or REGISTRATION
     id_field: str
     identity: tuple[str, ...]  # the fields of `data` that make two posts the same event
     stage: str | None = None
@@ -97,12 +100,12 @@ class Kind:
 
 
 _order = partial(
-    Kind, schema=OrderData(), resource="order", id_field="order_id", identity=("order_id",)
+    Kind, schema=OrderData(), resource=ORDER, id_field="order_id", identity=("order_id",)
 )
 _registration = partial(
     Kind,
     schema=RegistrationData(),
-    resource="registration",
+    resource=REGISTRATION,
     id_field="testregistration_id",
     identity=("testregistration_id",),
 )

@@ -21,11 +21,12 @@ from relay.ledger import claiming, delivery, processing, upkeep
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
+from relay.ledger.journeys import Place
 from relay.ledger.processing import Event
 from relay.ledger.schema import FAILED
 from relay.logs import get_logger
 from relay.messages import Message, Templates
-from relay.notices import Notice
+from relay.notices import Notice, Plan, Told
 from relay.occasions import Occasions
 from relay.rules import Occasion, Rule
 from relay.wire import Wire
@@ -74,13 +75,13 @@ class Jobs:
 
     def _plan(self, event: Event) -> int:
         """Plan an event's messages; how many are new. Raises LabError."""
-        occasion = self._occasions.of_event(event)
-        told = processing.told(self.db, occasion.subject, occasion.round)
-        plan = rules.plan(occasion, self.config.rules, self.config.policy, told, _now())
-        made = processing.save_plan(
-            self.db, event, occasion.subject, occasion.round, occasion.facts, plan
-        )
-        return len(made)
+        facts = self._occasions.facts(event.name, event.data)
+
+        def decide(place: Place, told: Told) -> Plan:
+            occasion = self._occasions.of_event(event, facts, place)
+            return rules.plan(occasion, self.config.rules, self.config.policy, told, _now())
+
+        return len(processing.settle(self.db, event, facts, decide))
 
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""

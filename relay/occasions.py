@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.config import Config
-from relay.events import EVENTS, RETEST
+from relay.events import EVENTS
 from relay.expressions import names
 from relay.facts import Facts
 from relay.lab import Lab
 from relay.ledger import journeys
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
+from relay.ledger.journeys import Place
 from relay.ledger.processing import Event
 from relay.messages import Templates
 from relay.rules import Occasion
 
 
 class Occasions:
-    """Fetches facts from the lab, and learns from them which kit an event is about."""
+    """Fetches facts from the lab, and puts together what rules and templates see."""
 
     def __init__(self, config: Config, db: Database, lab: Lab, templates: Templates):
         self._db = db
@@ -27,17 +28,10 @@ class Occasions:
         self._clinic = config.clinic.record()
         self._wanted = {name: _named(config, templates, name) for name in EVENTS}
 
-    def of_event(self, event: Event) -> Occasion:
-        """The occasion of an event, with facts as they are now. Raises LabError."""
-        facts = self.facts(event.name, event.data)
-        kind = EVENTS[event.name]
-        written = str(event.data[kind.id_field])
-        place = journeys.learn(self._db, written, facts.order, facts.registration, kind.resource)
-        if event.name == RETEST:
-            retest = str(event.data["retest_testregistration_id"])
-            place = journeys.learn_retest(self._db, place.subject, retest)
+    def of_event(self, event: Event, facts: Facts, place: Place) -> Occasion:
+        """The occasion of an event that is being processed."""
         seen = names(event.name, event.data, event.received_at, facts, self._clinic)
-        return Occasion(kind, place.subject, place.round, facts, seen)
+        return Occasion(EVENTS[event.name], place.subject, place.round, facts, seen)
 
     def of_claim(self, claim: Claim) -> Occasion:
         """The occasion of a claimed notification, with the facts that it carries."""

@@ -95,10 +95,16 @@ def notice(**fields: Any) -> Notice:
     )
 
 
+def settled(db: Database, event: Event, *notices: Notice) -> list[str]:
+    """Process an event about order o-1; the ids of the new notifications."""
+    facts = Facts(order={"id": "o-1"})
+    return processing.settle(db, event, facts, lambda _place, _told: Plan(notices))
+
+
 def planned(db: Database, *notices: Notice) -> list[str]:
     """Notifications of one processed event; their ids, in the notices' order."""
     event = leased(db, order_id=f"o-{len(rows(db, stored)) + 1}")
-    processing.save_plan(db, event, "o-1", 0, Facts(order={"id": "o-1"}), Plan(notices))
+    settled(db, event, *notices)
     return [only(db, notifications, identity=one.identity)["id"] for one in notices]
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.events import ORDER, REGISTRATION, RETEST, Kind
+from relay.facts import Facts
 from relay.ledger.database import Database, now
 from relay.ledger.intake import upsert
 from relay.ledger.schema import aliases, journeys
-
-ORDER, REGISTRATION = "order", "registration"
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,41 @@ class Place:
     round: int
 
 
-def learn(db: Database, written_id: str, order: Any, registration: Any, resource: str) -> Place:
-    """Link what was fetched; the place of an event that calls its subject `written_id`."""
-    with db.write() as connection:
-        if resource == REGISTRATION:
-            return _learn_registration(connection, written_id, registration or {})
-        subject = str((order or {}).get("id") or written_id)
-        _add(connection, subject, ORDER)
-        _name(connection, ORDER, subject, (written_id,))
-        for part in (order or {}).get("test_registrations") or ():
-            if part.get("id"):
-                registered = str(part["id"])
-                _add(connection, registered, REGISTRATION, order_subject=subject)
-                _name(connection, REGISTRATION, registered, (part.get("trf_code"),))
-        return Place(subject, 0)
+def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Facts) -> Place:
+    """Link what an event and its fetched `facts` tell; where the event belongs."""
+    written = str(data[kind.id_field])
+    if kind.resource == ORDER:
+        return _learn_order(connection, written, facts.order or {})
+    found = _learn_registration(connection, written, facts.registration or {})
+    if kind.name == RETEST:
+        retest = str(data["retest_testregistration_id"])
+        return _learn_retest(connection, found.subject, retest)
+    return found
+
+
+def _learn_order(connection: Connection, written_id: str, order: Mapping[str, Any]) -> Place:
+    subject = str(order.get("id") or written_id)
+    parts = [part for part in order.get("test_registrations") or () if part.get("id")]
+    kits = {subject: {"resource": ORDER, "order_subject": None}}
+    names = {(ORDER, name): subject for name in (written_id, subject)}
+    for part in parts:
+        registered = str(part["id"])
+        known = kits.setdefault(registered, {"resource": REGISTRATION, "order_subject": None})
+        known["order_subject"] = subject
+        for name in filter(None, (registered, part.get("trf_code"))):
+            names.setdefault((REGISTRATION, str(name)), registered)
+    insert = upsert(connection, journeys).values(
+        [{"subject": kit, "created_at": now(), **known} for kit, known in sorted(kits.items())]
+    )
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=[journeys.c.subject],
+            set_={"order_subject": insert.excluded.order_subject},
+            where=insert.excluded.order_subject.is_not(None),
+        )
+    )
+    _name(connection, names)
+    return Place(subject, 0)
 
 
 def _learn_registration(
@@ -45,8 +66,8 @@ def _learn_registration(
 ) -> Place:
     subject = str(registration.get("id") or written_id)
     names = (written_id, registration.get("trf_code"), registration.get("foreign_id"))
-    row = _add(connection, subject, REGISTRATION)
-    _name(connection, REGISTRATION, subject, names)
+    row = _add(connection, subject)
+    _name(connection, {(REGISTRATION, str(name)): subject for name in (subject, *names) if name})
     parent = registration.get("parent_id")
     if not row.original_subject:
         row = _adopt(connection, subject, names) or row
@@ -89,12 +110,11 @@ def _adopt(connection: Connection, subject: str, names: tuple[Any, ...]) -> sa.R
     ).one()
 
 
-def learn_retest(db: Database, original: str, retest_id: str) -> Place:
+def _learn_retest(connection: Connection, original: str, retest_id: str) -> Place:
     """Link a retest, by whatever name the lab gave it, to its original; the round it opens."""
-    with db.write() as connection:
-        known = _resolve(connection, REGISTRATION, retest_id)
-        row = _link_retest(connection, original, known or retest_id)
-        return Place(row.original_subject or original, row.round)
+    known = _resolve(connection, REGISTRATION, retest_id)
+    row = _link_retest(connection, original, known or retest_id)
+    return Place(row.original_subject or original, row.round)
 
 
 def resolve(db: Database, resource: str, written_id: str) -> str | None:
@@ -128,9 +148,9 @@ def _resolve(connection: Connection, resource: str, written_id: str) -> str | No
 def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
     """The retest's row. Its round is the next one, unless the link is known already."""
     parent = _resolve(connection, REGISTRATION, parent) or parent
-    above = _add(connection, parent, REGISTRATION)
+    above = _add(connection, parent)
     original = above.original_subject or parent
-    row = _add(connection, retest, REGISTRATION)
+    row = _add(connection, retest)
     if row.original_subject or original == retest:  # linked already, or parents in a circle
         return row
     # The original's row is locked, so that two retests at once get two rounds.
@@ -150,23 +170,23 @@ def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any
     return row
 
 
-def _add(connection: Connection, subject: str, resource: str, **known: Any) -> sa.Row[Any]:
-    """The journey's row, there and with what is `known` of it."""
+def _add(connection: Connection, registration: str) -> sa.Row[Any]:
+    """A registration's row, there from now on."""
     insert = upsert(connection, journeys).values(
-        subject=subject, resource=resource, created_at=now(), **known
+        subject=registration, resource=REGISTRATION, created_at=now()
     )
-    changed = {key: insert.excluded[key] for key in known} or {"resource": insert.excluded.resource}
+    touched = {"resource": insert.excluded.resource}  # so that the row is returned
     return connection.execute(
-        insert.on_conflict_do_update(index_elements=[journeys.c.subject], set_=changed).returning(
+        insert.on_conflict_do_update(index_elements=[journeys.c.subject], set_=touched).returning(
             journeys
         )
     ).one()
 
 
-def _name(connection: Connection, resource: str, subject: str, names: Any) -> None:
-    """Add what else a subject is called. The first to claim a name keeps it."""
+def _name(connection: Connection, names: Mapping[tuple[str, str], str]) -> None:
+    """Add what subjects are called besides. The first to claim a name keeps it."""
     rows = [
         {"resource": resource, "alias": name, "subject": subject}
-        for name in sorted({subject, *(str(name) for name in names if name)})
+        for (resource, name), subject in sorted(names.items())
     ]
     connection.execute(upsert(connection, aliases).values(rows).on_conflict_do_nothing())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.events import EVENTS
 from relay.facts import Facts
+from relay.ledger import journeys
 from relay.ledger.database import Database, now
 from relay.ledger.intake import upsert
+from relay.ledger.journeys import Place
 from relay.ledger.schema import (
     ALIVE,
     HELD,
@@ -98,28 +101,24 @@ def _finish_event(db: Database, event_id: str, **values: Any) -> None:
         )
 
 
-def told(db: Database, subject: str, round_: int) -> Told:
-    """What is on its way or has reached somebody about a kit in this round."""
-    table = notifications.c
-    query = sa.select(table.rule, table.role, table.channel).where(
-        table.subject == subject, table.round == round_, table.status.in_(ALIVE)
-    )
-    with db.read() as connection:
-        return frozenset((row.rule, row.role, row.channel) for row in connection.execute(query))
-
-
-def save_plan(
-    db: Database, event: Event, subject: str, round_: int, facts: Facts, plan: Plan
+def settle(
+    db: Database, event: Event, facts: Facts, decide: Callable[[Place, Told], Plan]
 ) -> list[str]:
-    """Commit what an event leads to, with the event itself; the ids of the new notifications."""
+    """Commit what an event leads to, with what its facts tell of its kit, in one transaction.
+
+    `decide` is asked for the plan, given the kit's place and what is told about it already. The
+    ids of the new notifications.
+    """
     with db.write() as connection:
+        place = journeys.place(connection, EVENTS[event.name], event.data, facts)
+        plan = decide(place, _told(connection, place))
         done = connection.execute(
             events.update()
             .where(events.c.id == event.id, events.c.status == RECEIVED)
             .values(
                 status=PROCESSED,
-                subject=subject,
-                round=round_,
+                subject=place.subject,
+                round=place.round,
                 facts=facts.to_json(),
                 decisions=[asdict(decision) for decision in plan.decisions],
                 reason="",
@@ -127,6 +126,15 @@ def save_plan(
             )
         )
         return insert_notices(connection, event.id, plan.notices) if done.rowcount else []
+
+
+def _told(connection: Connection, place: Place) -> Told:
+    """What is on its way or has reached somebody about a kit in this round."""
+    table = notifications.c
+    query = sa.select(table.rule, table.role, table.channel).where(
+        table.subject == place.subject, table.round == place.round, table.status.in_(ALIVE)
+    )
+    return frozenset((row.rule, row.role, row.channel) for row in connection.execute(query))
 
 
 def maybe_sent() -> sa.ColumnElement[bool]:

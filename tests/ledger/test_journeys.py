@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from relay.events import EVENTS, ORDER, REGISTRATION
+from relay.events import RETEST as RETESTED
+from relay.facts import Facts
 from relay.ledger import journeys
 from relay.ledger.database import Database
-from relay.ledger.journeys import ORDER, REGISTRATION, Place
+from relay.ledger.journeys import Place
 from tests.rows import at_once
 
 UUID, TRF, FOREIGN = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df", "LML-AB1234", "1234-5678"
@@ -20,12 +23,30 @@ ORIGINAL = {"id": UUID, "trf_code": TRF, "foreign_id": FOREIGN}
 
 def learn(db: Database, written: str, **registration: Any) -> Place:
     """The place of a registration's event."""
-    return journeys.learn(db, written, None, registration or None, REGISTRATION)
+    data = {"testregistration_id": written}
+    return place(db, "test_registration.complete", data, Facts(registration=registration or None))
+
+
+def learn_order(db: Database, written: str, order: dict[str, Any]) -> Place:
+    """The place of an order's event."""
+    return place(db, "order.shipped", {"order_id": written}, Facts(order=order))
+
+
+def learn_retest(db: Database, original: str, retest: str, **fetched: Any) -> Place:
+    """The place of a retest's event, which fetches the original."""
+    data = {"testregistration_id": original, "retest_testregistration_id": retest}
+    return place(db, RETESTED, data, Facts(registration=fetched or None))
 
 
 def learn_retest_of(db: Database, original: dict[str, Any], retest: str) -> Place:
-    """The place of a retest's event, which fetches the original first."""
-    return journeys.learn_retest(db, learn(db, original["id"], **original).subject, retest)
+    """The same, of a registration that the lab's API tells all about."""
+    return learn_retest(db, original["id"], retest, **original)
+
+
+def place(db: Database, name: str, data: dict[str, Any], facts: Facts) -> Place:
+    """Where an event belongs."""
+    with db.write() as connection:
+        return journeys.place(connection, EVENTS[name], data, facts)
 
 
 @pytest.mark.parametrize("order", list(permutations((UUID, TRF, FOREIGN))), ids=str)
@@ -47,7 +68,7 @@ def test_names_are_known_before_an_event_uses_them(db: Database) -> None:
 def test_a_registration_without_an_id_goes_by_what_the_event_calls_it(db: Database) -> None:
     """Any field may be null: the event's own id then is the subject."""
     assert learn(db, "x-1", id=None, trf_code=None) == Place("x-1", 0)
-    assert journeys.learn(db, "o-1", {"id": None}, None, ORDER) == Place("o-1", 0)
+    assert learn_order(db, "o-1", {"id": None}) == Place("o-1", 0)
 
 
 def test_people_with_the_same_foreign_id_keep_their_own_subjects(db: Database) -> None:
@@ -63,7 +84,7 @@ def test_an_order_leads_to_its_registrations(db: Database, registration_first: b
     if registration_first:
         learn(db, UUID, **ORIGINAL)
         assert journeys.order_of(db, UUID) is None
-    assert journeys.learn(db, "o-1", order, None, ORDER) == Place("o-uuid", 0)
+    assert learn_order(db, "o-1", order) == Place("o-uuid", 0)
     learn(db, UUID, **ORIGINAL)
     assert journeys.order_of(db, UUID) == "o-uuid"
     assert journeys.resolve(db, ORDER, "o-1") == "o-uuid"
@@ -117,14 +138,14 @@ def test_each_retest_opens_a_round(db: Database) -> None:
 def test_retests_at_once_get_rounds_of_their_own(db: Database) -> None:
     """Retests that are learned at the same moment never share a round."""
     learn(db, UUID, **ORIGINAL)
-    places = at_once(lambda n: journeys.learn_retest(db, UUID, f"retest-{n}"), 6)
+    places = at_once(lambda n: learn_retest(db, UUID, f"retest-{n}"), 6)
     assert sorted(place.round for place in places) == [1, 2, 3, 4, 5, 6]
 
 
 def test_one_retest_learned_at_once_is_one_round(db: Database) -> None:
     """The same retest, learned by several workers at the same moment, is one round."""
     learn(db, UUID, **ORIGINAL)
-    assert set(at_once(lambda _: journeys.learn_retest(db, UUID, RETEST), 6)) == {Place(UUID, 1)}
+    assert set(at_once(lambda _: learn_retest(db, UUID, RETEST), 6)) == {Place(UUID, 1)}
 
 
 @pytest.mark.parametrize("by_event", [True, False])
@@ -151,7 +172,7 @@ def test_a_chain_learned_from_its_end_belongs_to_the_first_original(db: Database
 
 def test_a_retest_comes_with_its_originals_order(db: Database) -> None:
     """A retest has no order of its own: its original's is meant."""
-    journeys.learn(db, "o-1", {"id": "o-1", "test_registrations": [{"id": UUID}]}, None, ORDER)
+    learn_order(db, "o-1", {"id": "o-1", "test_registrations": [{"id": UUID}]})
     learn_retest_of(db, ORIGINAL, RETEST)
     assert journeys.order_of(db, RETEST) == "o-1"
 

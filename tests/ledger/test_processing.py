@@ -10,8 +10,9 @@ from relay.facts import Facts
 from relay.ledger import claiming, delivery, intake, processing, replaying
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
+from relay.ledger.journeys import Place
 from relay.ledger.schema import ALIVE, FAILED, STATUSES, events, notifications
-from relay.notices import Decision, Plan
+from relay.notices import Decision, Plan, Told
 from tests.rows import (
     MONTH,
     at_once,
@@ -23,6 +24,7 @@ from tests.rows import (
     only,
     planned,
     rows,
+    settled,
     time_passes,
 )
 
@@ -93,7 +95,7 @@ def test_a_held_event_waits_for_a_person(db: Database) -> None:
 def test_a_processed_event_stays_processed(db: Database, verb: str) -> None:
     """A worker that comes late can neither put back nor hold what another has processed."""
     event = leased(db)
-    processing.save_plan(db, event, "o-1", 0, FACTS, Plan())
+    settled(db, event)
     if verb == "put_back":
         processing.put_back(db, event.id, 0, "late")
     else:
@@ -105,9 +107,9 @@ def test_a_plan_is_saved_with_its_event(db: Database) -> None:
     """The event, its facts, its decisions and its messages are committed together."""
     event = leased(db)
     plan = Plan((notice(),), (Decision("kit-email", "Its condition is not met: false"),))
-    (made,) = processing.save_plan(db, event, "o-1", 2, FACTS, plan)
+    (made,) = processing.settle(db, event, FACTS, lambda _place, _told: plan)
     row, message = only(db, events), only(db, notifications)
-    assert (row["status"], row["subject"], row["round"]) == ("processed", "o-1", 2)
+    assert (row["status"], row["subject"], row["round"]) == ("processed", "o-1", 0)
     assert row["facts"] == {"order": {"id": "o-1"}}
     assert row["decisions"] == [{"rule": "kit-email", "reason": "Its condition is not met: false"}]
     assert (message["id"], message["event_id"], message["status"]) == (made, event.id, "created")
@@ -120,7 +122,7 @@ def test_a_plan_is_saved_once(db: Database, threads: int) -> None:
     event = leased(db)
 
     def save(_: int) -> list[str]:
-        return processing.save_plan(db, event, "o-1", 0, FACTS, Plan((notice(),)))
+        return settled(db, event, notice())
 
     made = [id_ for ids in at_once(save, threads) for id_ in ids]
     assert save(0) == []
@@ -131,8 +133,7 @@ def test_nobody_is_told_the_same_by_two_events(db: Database) -> None:
     """Two events that lead to the same notification have one row between them."""
     planned(db, notice())
     other = leased(db, order_id="o-1-by-another-name")
-    plan = Plan((notice(), notice(address="+447700900002")))
-    assert len(processing.save_plan(db, other, "o-1", 0, FACTS, plan)) == 1
+    assert len(settled(db, other, notice(), notice(address="+447700900002"))) == 1
     assert sorted(row["address"] for row in rows(db, notifications)) == [
         "+447700900001",
         "+447700900002",
@@ -145,7 +146,15 @@ def test_told_is_what_is_on_its_way_or_arrived(db: Database, status: str) -> Non
     planned(db, notice(), notice(round=1, role="patient"), notice(subject="o-2", channel="email"))
     change(db, notifications, {}, status=status)
     expected = {("kit-shipped", "customer", "sms")} if status in ALIVE else set()
-    assert processing.told(db, "o-1", 0) == expected
+    told: list[Told] = []
+
+    def decide(place: Place, so_far: Told) -> Plan:
+        assert place == Place("o-1", 0)
+        told.append(so_far)
+        return Plan()
+
+    processing.settle(db, leased(db, order_id="o-1-by-another-name"), FACTS, decide)
+    assert told == [expected]
 
 
 @pytest.mark.parametrize("status", STATUSES)
