@@ -87,18 +87,8 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
         )
         claims = [_claim(row) for row in rows]
         connection.execute(
-            attempts.insert().values(
-                [
-                    {
-                        "id": one.attempt_id,
-                        "notification_id": one.id,
-                        "channel": channel,
-                        "outcome": "started",
-                        "started_at": now(),
-                    }
-                    for one in claims
-                ]
-            )
+            attempts.insert().values(channel=channel, outcome="started", started_at=now()),
+            [{"id": one.attempt_id, "notification_id": one.id} for one in claims],
         )
         return claims
 

@@ -11,9 +11,8 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.claiming import LEASE_SECONDS, Claim
 from relay.ledger.database import Database, now
-from relay.ledger.intake import upsert
 from relay.ledger.processing import insert_notices
-from relay.ledger.schema import ALIVE, attempts, notifications, suppressions
+from relay.ledger.schema import ALIVE, INSERTS, attempts, notifications, suppressions
 from relay.notices import Notice
 
 
@@ -103,7 +102,7 @@ def _finish(
 
 def _suppress(connection: Connection, channel: str, address: str, source: str) -> None:
     connection.execute(
-        upsert(connection, suppressions)
+        INSERTS[connection.dialect.name](suppressions)
         .values(channel=channel, address=address, source=source, created_at=now())
         .on_conflict_do_nothing()
     )

@@ -11,16 +11,14 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from relay.errors import Refused
 from relay.events import Incoming
 from relay.ledger.database import Database, now
-from relay.ledger.schema import RECEIVED, UNROUTED, events, new_id, quarantine
+from relay.ledger.schema import INSERTS, RECEIVED, UNROUTED, events, new_id, quarantine
 
 AT_ONCE = 8  # events in one statement
-_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,13 @@ class Recorded:
     status: str  # accepted, duplicate, unrouted
 
 
-def upsert(connection: Connection, table: sa.Table) -> Any:
-    """An INSERT that can say what to do on a conflict, in this database's dialect."""
-    return _INSERTS[connection.dialect.name](table)
-
-
 @cache
 def _recording(dialect: str, count: int) -> Any:
     """The statement that takes events in. Their rows are the outbox too: workers look for them."""
     one: sa.ColumnElement[int] = sa.literal_column("1")
     none: sa.ColumnElement[int] = sa.literal_column("0")
     recent = sa.case((events.c.received_at > now(sa.bindparam("since")), one), else_=none)
-    insert: Any = _INSERTS[dialect](events).values([_values(dialect, n) for n in range(count)])
+    insert: Any = INSERTS[dialect](events).values([_values(dialect, n) for n in range(count)])
     return insert.on_conflict_do_update(
         index_elements=[events.c.identity],
         set_={"duplicates": events.c.duplicates + recent},
@@ -134,7 +127,7 @@ def _retire(connection: Connection, event_id: str, identity: str) -> None:
 def keep_refused(db: Database, body: bytes, refused: Refused) -> str:
     """Put a refused body into quarantine, once; its id."""
     with db.write() as connection:
-        insert = upsert(connection, quarantine).values(
+        insert = INSERTS[connection.dialect.name](quarantine).values(
             id=new_id("qrt"),
             digest=hashlib.sha256(body).hexdigest(),
             body=body,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,8 +13,7 @@ from sqlalchemy.engine import Connection
 from relay.events import ORDER, REGISTRATION, RETEST, Kind
 from relay.facts import Facts
 from relay.ledger.database import Database, now
-from relay.ledger.intake import upsert
-from relay.ledger.schema import aliases, journeys
+from relay.ledger.schema import INSERTS, aliases, journeys
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,9 @@ def _learn_order(connection: Connection, written_id: str, order: Mapping[str, An
         known["order_subject"] = subject
         for name in filter(None, (registered, part.get("trf_code"))):
             names.setdefault((REGISTRATION, str(name)), registered)
-    insert = upsert(connection, journeys).values(
-        [{"subject": kit, "created_at": now(), **known} for kit, known in sorted(kits.items())]
-    )
     connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=[journeys.c.subject],
-            set_={"order_subject": insert.excluded.order_subject},
-            where=insert.excluded.order_subject.is_not(None),
-        )
+        _adding_order(connection.dialect.name),
+        [{"subject": kit, **known} for kit, known in sorted(kits.items())],
     )
     _name(connection, names)
     return Place(subject, 0)
@@ -172,15 +166,8 @@ def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any
 
 def _add(connection: Connection, registration: str) -> sa.Row[Any]:
     """A registration's row, there from now on."""
-    insert = upsert(connection, journeys).values(
-        subject=registration, resource=REGISTRATION, created_at=now()
-    )
-    touched = {"resource": insert.excluded.resource}  # so that the row is returned
-    return connection.execute(
-        insert.on_conflict_do_update(index_elements=[journeys.c.subject], set_=touched).returning(
-            journeys
-        )
-    ).one()
+    statement = _adding_registration(connection.dialect.name)
+    return connection.execute(statement, {"subject": registration}).one()
 
 
 def _name(connection: Connection, names: Mapping[tuple[str, str], str]) -> None:
@@ -189,4 +176,31 @@ def _name(connection: Connection, names: Mapping[tuple[str, str], str]) -> None:
         {"resource": resource, "alias": name, "subject": subject}
         for (resource, name), subject in sorted(names.items())
     ]
-    connection.execute(upsert(connection, aliases).values(rows).on_conflict_do_nothing())
+    connection.execute(_naming(connection.dialect.name), rows)
+
+
+# Statements are built once: that costs more than running them.
+
+
+@cache
+def _adding_order(dialect: str) -> Any:
+    insert = INSERTS[dialect](journeys).values(created_at=now())
+    return insert.on_conflict_do_update(
+        index_elements=[journeys.c.subject],
+        set_={"order_subject": insert.excluded.order_subject},
+        where=insert.excluded.order_subject.is_not(None),
+    )
+
+
+@cache
+def _adding_registration(dialect: str) -> Any:
+    insert = INSERTS[dialect](journeys).values(resource=REGISTRATION, created_at=now())
+    touched = {"resource": insert.excluded.resource}  # so that the row is returned
+    return insert.on_conflict_do_update(
+        index_elements=[journeys.c.subject], set_=touched
+    ).returning(journeys)
+
+
+@cache
+def _naming(dialect: str) -> Any:
+    return INSERTS[dialect](aliases).on_conflict_do_nothing()

@@ -7,10 +7,14 @@ import time
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.database import UtcDateTime
 
 REVISION = "0001"  # what this code works with; /readyz compares it with the database's
+
+# An INSERT that can say what to do on a conflict, by the dialect's name.
+INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 metadata = sa.MetaData(
     naming_convention={

@@ -9,9 +9,9 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database, ago, now
-from relay.ledger.intake import upsert
 from relay.ledger.schema import (
     HELD,
+    INSERTS,
     REVISION,
     UNROUTED,
     WAITING,
@@ -29,7 +29,7 @@ WORKER_GONE_AFTER = timedelta(seconds=90)
 def beat(db: Database, name: str) -> None:
     """Say that a worker is alive."""
     with db.write() as connection:
-        insert = upsert(connection, heartbeats).values(name=name, seen_at=now())
+        insert = INSERTS[connection.dialect.name](heartbeats).values(name=name, seen_at=now())
         connection.execute(
             insert.on_conflict_do_update(
                 index_elements=[heartbeats.c.name], set_={"seen_at": now()}
