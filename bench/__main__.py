@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +44,9 @@ GOALS = (
     Goal("way out, one worker", "out", "relay_rate", 60, True, "messages/s"),
     Goal("way out / RQ's default worker", "out", "ratio", 15, True),
     Goal("worker's memory", "out", "memory_mib", 150, False, "MiB"),
+    Goal("worker's memory after 5,000 messages / after 1,000", "memory", "growth", 1.1, False),
+    Goal("SIGTERM under load, until it has gone", "stopping", "stop_seconds", 30, False, "s"),
+    Goal("SIGTERM under load, lost or sent twice", "stopping", "lost_or_twice", 0, False),
     Goal("POST to provider when idle, beyond the lab, p50", "idle", "p50", 50, False, "ms"),
     Goal("POST to provider when idle, beyond the lab, p99", "idle", "p99", 200, False, "ms"),
     Goal("web ready", "start", "web_seconds", 1.5, False, "s"),
@@ -55,12 +60,12 @@ GOALS = (
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="in_postgresql in_sqlite out idle start scale")
+    parser.add_argument("parts", nargs="*", help=" ".join([*MEASURES, "scale"]))
     parser.add_argument("--rounds", type=int, default=5, help="alternations of each pair")
     parser.add_argument("--events", type=int, default=5_000_000, help="rows for `scale`")
     parser.add_argument("--keep", type=Path, help="folder for results.json and results.svg")
     chosen = parser.parse_args()
-    parts = chosen.parts or ["in_postgresql", "in_sqlite", "out", "idle", "start"]
+    parts = chosen.parts or list(MEASURES)
     told: dict[str, Figures] = {}
     with ExitStack() as stack:
         postgresql = stack.enter_context(servers.postgresql())
@@ -69,27 +74,29 @@ def main() -> None:
         bench = Bench(postgresql, redis, standins)
         for part in parts:
             say(f"\n{part}")
-            told[part] = _measured(part, bench, chosen.rounds, chosen.events)
+            if part == "scale":
+                told[part] = scale.growth(bench, chosen.events)
+            else:
+                told[part] = MEASURES[part](bench, chosen.rounds)
     rows = _table(told)
     if chosen.keep:
         _keep(chosen.keep, told, rows)
 
 
-def _measured(part: str, bench: Bench, rounds: int, events: int) -> Figures:
-    if part == "in_postgresql":
-        return measure.way_in(bench, bench.postgresql, rounds, 4000)
-    if part == "in_sqlite":
-        import tempfile
+def _in_sqlite(bench: Bench, rounds: int) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
+        return measure.way_in(bench, f"sqlite:///{folder}/relay.db", rounds, 4000)
 
-        with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
-            return measure.way_in(bench, f"sqlite:///{folder}/relay.db", rounds, 4000)
-    if part == "out":
-        return measure.way_out(bench, rounds, 1000, 40)
-    if part == "idle":
-        return measure.latency(bench, 60)
-    if part == "start":
-        return measure.start(bench, rounds)
-    return scale.growth(bench, events)
+
+MEASURES: dict[str, Callable[[Bench, int], Figures]] = {
+    "in_postgresql": lambda bench, rounds: measure.way_in(bench, bench.postgresql, rounds, 4000),
+    "in_sqlite": _in_sqlite,
+    "out": lambda bench, rounds: measure.way_out(bench, rounds, 1000, 40),
+    "memory": lambda bench, _: measure.memory(bench, 5000),
+    "stopping": lambda bench, _: measure.stopping(bench, 2, 600),
+    "idle": lambda bench, _: measure.latency(bench, 60),
+    "start": measure.start,
+}
 
 
 def _table(told: dict[str, Figures]) -> list[dict[str, object]]:

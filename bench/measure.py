@@ -185,6 +185,56 @@ def way_out(bench: Bench, rounds: int, count: int, baseline_count: int) -> Figur
     }
 
 
+def stopping(bench: Bench, rounds: int, count: int) -> Figures:
+    """SIGTERM in the midst of a backlog: seconds until the worker has gone, and what was lost."""
+    environ, took, wrong = bench.environ(bench.postgresql), [], 0
+    for number in range(rounds):
+        with fresh_ledger(bench.postgresql) as db:
+            servers.get(f"{bench.standins}/reset")
+            _fill(db, count)
+            with servers.worker(environ) as process:
+                before = _await_sent(bench, count // 4, 120)
+                process.terminate()
+                started = time.perf_counter()
+                process.wait(30)
+                took.append(time.perf_counter() - started)
+            with servers.worker(environ):
+                _await_sent(bench, count, 120)
+                _await_settled(db, count)
+            wrong += abs(servers.get(f"{bench.standins}/counts")["sms"] - count)
+        say(
+            f"round {number + 1} of {rounds}: told to stop after {before['sms']} of {count},"
+            f" gone in {took[-1]:.2f} s; {wrong} lost or sent twice"
+        )
+    return {"stop_seconds": max(took), "lost_or_twice": wrong}
+
+
+def _await_settled(db: Database, count: int) -> None:
+    """Until the ledger says that all of it was sent."""
+    query = sa.text("SELECT count(*) FROM notifications WHERE status = 'sent'")
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        with db.read() as connection:
+            if connection.execute(query).scalar_one() == count:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"the ledger does not say that all {count} were sent")
+
+
+def memory(bench: Bench, count: int) -> Figures:
+    """The worker's memory after a thousand messages, and after many more."""
+    with fresh_ledger(bench.postgresql) as db:
+        servers.get(f"{bench.standins}/reset")
+        _fill(db, count)
+        told = []
+        with servers.worker(bench.environ(bench.postgresql)) as process:
+            for sent in range(1000, count + 1, 1000):
+                _await_sent(bench, sent, 120)
+                told.append(servers.memory_mib(process.pid))
+                say(f"{sent:,} messages: {told[-1]:.1f} MiB")
+    return {"first_mib": told[0], "last_mib": told[-1], "growth": told[-1] / told[0]}
+
+
 def latency(bench: Bench, count: int) -> Figures:
     """From the lab's POST to the provider's call on an idle system, less the lab's latency."""
     from bench.load import request

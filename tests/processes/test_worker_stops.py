@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -107,6 +109,46 @@ def test_a_killed_workers_message_is_never_sent_twice(
         query = attempts.select().where(attempts.c.channel == "sms")
         outcomes = sorted(row.outcome for row in connection.execute(query))
     assert outcomes == ["accepted", "unknown"]
+
+
+def test_thirty_sends_in_flight_at_a_kill(
+    processes: Processes,
+    twilio: ProviderStandIn,
+    sendgrid: ProviderStandIn,
+    db: Database,
+) -> None:
+    """A worker killed at full concurrency: nothing is lost, and nothing is blindly sent twice."""
+    opened, kits = threading.Event(), 40
+    for provider in (twilio, sendgrid):
+        provider.answers.append(partial(_silently, provider, opened))
+    processes.start("web")
+    worker = processes.start("worker")
+    eventually(processes.ready)
+    for _ in range(kits):
+        assert processes.post(order()).status == 200
+    eventually(lambda: len(twilio.accepted) >= 15 and len(sendgrid.accepted) >= 15)
+    eventually(lambda: len(reading.messages(db, limit=1000)) == 2 * kits)
+    worker.kill()
+    worker.wait()
+    opened.set()
+    with db.write() as connection:  # the lease is a minute; we do not wait for it
+        lost = notifications.c.status == "sending"
+        killed = connection.execute(
+            notifications.update().where(lost).values(lease_until=now(-1))
+        ).rowcount
+    assert killed >= 30
+    processes.start("worker")
+    eventually(lambda: reading.unfinished(db) == 0)
+    told = Counter(row["status"] for row in reading.messages(db, limit=1000))
+    assert told == {"sent": 2 * kits - killed, "unknown": killed}
+    assert len(twilio.accepted) <= kits
+    assert len(sendgrid.accepted) <= kits
+
+
+def _silently(provider: ProviderStandIn, opened: threading.Event, request: Request) -> Reply:
+    reply = provider.default(request)
+    reply.wait_for = opened
+    return reply
 
 
 def test_web_stops_on_sigterm(processes: Processes) -> None:
