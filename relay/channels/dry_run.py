@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from relay.channels.outcome import Outcome
+from datetime import datetime
+
+from relay.channels.outcome import Found, Outcome
 from relay.messages import Message
 
 
@@ -12,3 +14,7 @@ class DryRun:
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Accept a message without sending it."""
         return Outcome("accepted", provider_id=f"dry-run-{attempt_id}")
+
+    def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
+        """Nothing was sent, so nothing can be found."""
+        return Found()

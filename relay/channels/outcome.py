@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from relay.messages import Message
@@ -27,8 +28,43 @@ class Outcome:
     retry_after: float | None = None  # seconds
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """What a provider told of a message after it was sent, in the same words for every provider.
+
+    `state` is `sent` (on its way), `delivered`, `temporary-failure`, `permanent-failure`, or empty
+    where it says nothing of that. `suppress` says why the address gets nothing more this way.
+    """
+
+    state: str
+    word: str  # the provider's own
+    attempt_id: str = ""  # as the callback names it
+    provider_id: str = ""
+    code: str = ""
+    reason: str = ""
+    suppress: str = ""
+    moment: str = ""  # the provider's timestamp: with the word it tells one receipt from another
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of looking for a message at its provider. `provider_id` when it was there.
+
+    `failed` says that the provider could not be asked: nothing is known then.
+    """
+
+    provider_id: str | None = None
+    failed: str = ""
+
+
 class Channel(Protocol):
-    """A provider. `send` does not raise for what a provider or the network does."""
+    """A provider. Its verbs do not raise for what the provider or the network does."""
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one message, naming the attempt so that it can be found again."""
+
+    def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
+        """Look whether the provider has a message that was handed over at `since` or after.
+
+        Ids in `taken` are those of other messages.
+        """

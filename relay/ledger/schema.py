@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.database import UtcDateTime
 
-REVISION = "0001"  # what this code works with; /readyz compares it with the database's
+REVISION = "0002"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -145,6 +145,9 @@ notifications = sa.Table(
     _time("lease_until"),
     _time("created_at", nullable=False),
     _time("sent_at"),
+    _time("delivered_at"),
+    _time("receipt_by"),  # when nothing has told by then that it arrived, it is given up
+    _time("follow_up_at"),  # it reached nobody: the rule's fallback, or a person, has to be seen to
     _text("provider_id", 100, nullable=True),
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
 )
@@ -158,6 +161,17 @@ _some(
     notifications.c.lease_until,
     where=notifications.c.status == "sending",
 )
+_some(
+    "ix_notifications_receipt",
+    notifications.c.receipt_by,
+    where=notifications.c.receipt_by.is_not(None),
+)
+_some(
+    "ix_notifications_follow_up",
+    notifications.c.follow_up_at,
+    where=notifications.c.follow_up_at.is_not(None),
+)
+sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
 sa.Index("ix_notifications_event", notifications.c.event_id)
 sa.Index("ix_notifications_family", notifications.c.family)
 sa.Index("ix_notifications_subject", notifications.c.subject)
@@ -175,7 +189,11 @@ attempts = sa.Table(
     _text("detail", 500, server_default=""),
     _time("started_at", nullable=False),
     _time("finished_at"),
+    _time("look_at"),  # of an unknown one: when it is looked for at the provider
+    _number("looks"),
 )
+_some("ix_attempts_look", attempts.c.look_at, where=attempts.c.look_at.is_not(None))
+_some("ix_attempts_provider", attempts.c.provider_id, where=attempts.c.provider_id.is_not(None))
 sa.Index("ix_attempts_notification", attempts.c.notification_id)
 sa.Index("ix_attempts_day", attempts.c.channel, attempts.c.started_at)
 
@@ -187,6 +205,52 @@ suppressions = sa.Table(
     _text("source", 100),
     _time("created_at", nullable=False),
 )
+
+# What providers told of an attempt after it was sent, each thing once.
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    _text("id", 40, primary_key=True),
+    _text("digest", 64, unique=True),
+    sa.Column("attempt_id", sa.String(40), sa.ForeignKey("attempts.id"), nullable=False),
+    _text("word", 40),  # the provider's
+    _text("state", 20),  # ours: sent, delivered, temporary-failure, permanent-failure
+    _text("code", 40, server_default=""),
+    _text("reason", 500, server_default=""),
+    _time("received_at", nullable=False),
+)
+sa.Index("ix_receipts_attempt", receipts.c.attempt_id)
+
+# A channel whose provider refuses us, is away, or asked us to wait: nothing goes out but a probe.
+pauses = sa.Table(
+    "pauses",
+    metadata,
+    _text("channel", 20, primary_key=True),
+    _text("cause", 20),  # refused, away, busy
+    _text("reason", 500),
+    _number("probes"),
+    _time("since", nullable=False),
+    _time("until", nullable=False),
+)
+
+# What a person has to see to: the worklist.
+cases = sa.Table(
+    "cases",
+    metadata,
+    _text("id", 40, primary_key=True),
+    _text("digest", 64, unique=True),  # of what it is about, so that it is opened once
+    _text("kind", 20),
+    _text("subject", 255),
+    sa.Column("event_id", sa.String(40), sa.ForeignKey("events.id"), nullable=False),
+    _text("notification_id", 40, nullable=True),
+    _text("reason", 500),
+    _time("opened_at", nullable=False),
+    _time("closed_at"),
+    _text("closed_by", 100, nullable=True),
+    _text("note", 500, server_default=""),
+)
+_some("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
+sa.Index("ix_cases_event", cases.c.event_id)
 
 audit = sa.Table(
     "audit",

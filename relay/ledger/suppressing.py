@@ -1,0 +1,47 @@
+"""Who wants, or gets, nothing more on a channel: opt-outs, bounces, and what staff decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.database import Database, now
+from relay.ledger.schema import INSERTS, suppressions
+
+# Sources of opt-outs that the person can take back by START; the others are staff's to lift.
+STOP = "STOP"
+STAFF = "staff"
+
+
+def suppress(db: Database, channel: str, address: str, source: str) -> bool:
+    """Send nothing more to an address; False when that was so already."""
+    with db.write() as connection:
+        return suppress_in(connection, channel, address, source)
+
+
+def suppress_in(connection: Connection, channel: str, address: str, source: str) -> bool:
+    """`suppress` inside a transaction that is open already. The first source is kept."""
+    insert = INSERTS[connection.dialect.name](suppressions).values(
+        channel=channel, address=address, source=source[:100], created_at=now()
+    )
+    return bool(connection.execute(insert.on_conflict_do_nothing()).rowcount)
+
+
+def unsuppress(db: Database, channel: str, address: str, *, source: str = "") -> str:
+    """Let an address get messages again, where it was suppressed by `source`; why it was not."""
+    where = [suppressions.c.channel == channel, suppressions.c.address == address]
+    if source:
+        where.append(suppressions.c.source.startswith(source, autoescape=True))
+    statement = suppressions.delete().where(*where).returning(suppressions.c.source)
+    with db.write() as connection:
+        return str(connection.execute(statement).scalar_one_or_none() or "")
+
+
+def suppressed(db: Database, address: str) -> list[Mapping[str, Any]]:
+    """The channels that an address is suppressed on, with source and time."""
+    query = sa.select(suppressions).where(suppressions.c.address == address)
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
