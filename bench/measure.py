@@ -19,8 +19,8 @@ from bench.load import bodies
 from bench.servers import ROOT, SECRET
 from relay import events
 from relay.ledger import intake, migrate
+from relay.ledger.columns import metadata
 from relay.ledger.database import Database
-from relay.ledger.schema import metadata
 from relay.settings import database_url
 
 Figures = dict[str, float]

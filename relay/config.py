@@ -15,6 +15,7 @@ from relay import toml_lines
 from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
 from relay.facts import PERSONS
+from relay.notices import ALERT_PREFIX
 from relay.rules import Policy, Rule, RuleSchema, Staff
 from relay.settings import Settings
 from relay.tables import Clinic, ClinicSchema, Delivery, DeliverySchema, StaffSchema
@@ -43,7 +44,13 @@ class Config:
     @property
     def policy(self) -> Policy:
         """What every rule goes by."""
-        return Policy(self.clinic.timezone, self.delivery.send_window, self.staff)
+        return Policy(
+            self.clinic.timezone,
+            self.delivery.send_window,
+            self.staff,
+            alerts=self.delivery.alerts or next(iter(self.staff), ""),
+            desk=self.settings.public_url,
+        )
 
     def rule(self, name: str) -> Rule | None:
         """The rule of that name, if config.toml still has it."""
@@ -106,8 +113,13 @@ class _Loader:
         staff = dict(self._tables(StaffSchema(), document, "staff"))
         for name in set(staff) & set(PERSONS):
             self._add(("staff", name), "rules write to a person by this name.", "Take another.")
+        if (alerts := delivery.get("alerts")) and alerts not in staff:
+            remedy = did_you_mean(alerts, staff)
+            self._add(("delivery", "alerts"), f'there is no staff group "{alerts}".', remedy)
         rules = dict(self._tables(RuleSchema(), document, "rules"))
         for name, rule in rules.items():
+            if name.startswith(ALERT_PREFIX):
+                self._add(("rules", name), "Relay's own alerts have such names.", "Take another.")
             self._check_rule(name, rule, staff)
         if self.problems:
             raise ConfigError(sorted(self.problems, key=lambda problem: problem.line or 0))

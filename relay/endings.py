@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 
+from relay import pace
 from relay.channels import Outcome
 from relay.ledger.claiming import Claim
 from relay.ledger.delivery import Ending
-from relay.messages import Message
+from relay.ledger.pausing import Pause
 
-# Seconds to wait after an event's first, second, … failure: three days in all, then it is held.
+# Seconds to wait after an event's first, second, … failure; the last again and again.
 EVENT_DELAYS = (5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, *[43200] * 5)
 # Likewise for a message that the provider did not take: about a day, then temporary-failure.
 SEND_DELAYS = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, *[3600] * 22)
@@ -22,8 +25,16 @@ def delay(delays: Sequence[float], tries: int, asked: float | None) -> float:
 
     Up to a fifth more, so that many that failed together do not come back together.
     """
-    seconds = max(delays[tries - 1], min(asked or 0.0, LONGEST_ASKED))
+    usual = delays[min(tries, len(delays)) - 1]
+    seconds = max(usual, min(asked or 0.0, LONGEST_ASKED))
     return seconds * random.uniform(1.0, 1.2)  # noqa: S311 - not a secret
+
+
+def is_hopeless(tries: int, patience: timedelta) -> bool:
+    """Whether an event that has failed `tries` times was tried for as long as the clinic wants."""
+    last = EVENT_DELAYS[-1]
+    waited = sum(EVENT_DELAYS[:tries]) + last * max(0, tries - len(EVENT_DELAYS))
+    return waited > patience.total_seconds()
 
 
 def cancelled(reason: str) -> Ending:
@@ -43,18 +54,25 @@ def lapsed() -> Ending:
     return Ending("rejected", "created", "It took too long to prepare.", retry_in=0.0)
 
 
-def sent(claim: Claim, message: Message, outcome: Outcome) -> Ending:
-    """What a notification becomes by what its channel said."""
+def opted_out(channel: str) -> Ending:
+    """A message to somebody who wants none this way; the rule's fallback may reach them."""
+    reason = f"The person has opted out of {channel}."
+    return Ending("rejected", "cancelled", reason, reached_nobody=True)
+
+
+def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:
+    """What a notification becomes by what its channel said; with what that tells of the channel."""
     if outcome.result == "rejected":
-        return refused(claim, outcome)
-    status = "sent" if outcome.result == "accepted" else "unknown"
+        return replace(refused(claim, outcome), pause=pause)
+    accepted = outcome.result == "accepted"
     return Ending(
         outcome.result,
-        status,
+        "sent" if accepted else "unknown",
         outcome.reason,
         provider_id=outcome.provider_id,
         code=outcome.code,
-        content=message.content,
+        awaits_receipt=accepted and awaits_receipt,
+        pause=pause,
     )
 
 
@@ -67,6 +85,15 @@ def refused(claim: Claim, outcome: Outcome) -> Ending:
             outcome.reason,
             code=outcome.code,
             opted_out=outcome.suppress,
+        )
+    if outcome.operator:  # no fault of this message: it is kept for as long as it takes
+        return Ending(
+            "rejected",
+            "created",
+            outcome.reason,
+            code=outcome.code,
+            retry_in=pace.seconds(SEND_DELAYS[0]),
+            is_a_try=False,
         )
     if claim.tries > len(SEND_DELAYS):
         reason = f"{outcome.reason} It was tried {claim.tries} times."

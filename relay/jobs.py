@@ -10,23 +10,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from relay import endings, rules
+from relay import alerts, endings, failpoints, rules
+from relay.aftercare import Aftercare
+from relay.brakes import Brakes
 from relay.channels import Exits, Outcome
 from relay.config import Config
 from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.events import EVENTS
 from relay.expressions import recipient
 from relay.lab import Lab
-from relay.ledger import claiming, delivery, processing, upkeep
+from relay.ledger import (
+    claiming,
+    delivery,
+    noting,
+    processing,
+    receipts,
+    upkeep,
+)
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.journeys import Place
 from relay.ledger.processing import Event
-from relay.ledger.schema import FAILED
 from relay.logs import get_logger
 from relay.messages import Message, Templates
-from relay.notices import Notice, Plan, Told
+from relay.notices import Plan, Told
 from relay.occasions import Occasions
 from relay.rules import Occasion, Rule
 from relay.wire import Wire
@@ -56,12 +64,15 @@ class Jobs:
         self.lab = Lab(Wire(connections=connections), settings.lab_api_url, settings.lab_api_token)
         self.exits = Exits(settings, config.delivery.senders, config.delivery.allow)
         self._occasions = Occasions(config, db, self.lab, self.templates)
+        self._brakes = Brakes(config.policy)
+        self.aftercare = Aftercare(config, db, self.exits, self._occasions)
 
     def process(self, event: Event) -> None:
         """Fetch an event's facts and commit what the rules make of them."""
+        failpoints.reach("event.leased")
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
             # Kept before its name was known, and replayed since: no trying again mends it.
-            processing.hold(self.db, event.id, f"Its data cannot be taken: {', '.join(bad)}.")
+            self._hold(event, f"Its data cannot be taken: {', '.join(bad)}.")
             return
         try:
             made = self._plan(event)
@@ -76,28 +87,42 @@ class Jobs:
     def _plan(self, event: Event) -> int:
         """Plan an event's messages; how many are new. Raises LabError."""
         facts = self._occasions.facts(event.name, event.data)
+        failpoints.reach("event.fetched")
 
         def decide(place: Place, told: Told) -> Plan:
             occasion = self._occasions.of_event(event, facts, place)
             return rules.plan(occasion, self.config.rules, self.config.policy, told, _now())
 
-        return len(processing.settle(self.db, event, facts, decide))
+        made = processing.settle(self.db, event, facts, decide)
+        failpoints.reach("event.after-commit")
+        return len(made)
 
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""
-        if event.tries > len(endings.EVENT_DELAYS):
-            processing.hold(self.db, event.id, f"{error} It was tried {event.tries} times.")
-            log.error("event held", id=event.id, reason=str(error))
+        if endings.is_hopeless(event.tries, self.config.delivery.lab_patience):
+            self._hold(event, f"{error} It was tried {event.tries} times.")
             return
         delay = endings.delay(endings.EVENT_DELAYS, event.tries, error.retry_after)
         processing.put_back(self.db, event.id, delay, str(error))
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
 
+    def _hold(self, event: Event, reason: str) -> None:
+        """Leave an event to a person."""
+        subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
+        policy = self.config.policy
+        case = alerts.case(
+            "held", event.id, subject, reason, policy=policy, now=_now(), event_id=event.id
+        )
+        processing.hold(self.db, event.id, reason, case)
+        log.error("event held", id=event.id, reason=reason)
+
     def deliver(self, claim: Claim) -> None:
         """Render a claimed message, hand it to its channel, and commit what came of it."""
+        failpoints.reach("message.claimed")
         ending = self._attempt(claim)
-        fallback = self._fallback(claim, ending)
-        _patiently(lambda: delivery.finish(self.db, claim, ending, fallback))
+        failpoints.reach("message.after-send")
+        _patiently(lambda: delivery.finish(self.db, claim, ending))
+        failpoints.reach("message.after-commit")
         log.info(
             "message " + ending.status,
             id=claim.id,
@@ -108,7 +133,7 @@ class Jobs:
 
     def _attempt(self, claim: Claim) -> Ending:
         try:
-            claim, message = self._prepared(claim)
+            message = self._prepared(claim)
         except _NotSent as error:
             return error.ending
         except RenderError as error:
@@ -123,13 +148,26 @@ class Jobs:
         except Exception:
             log.exception("message broke", id=claim.id)
             return Ending("rejected", "technical-failure", "Relay failed before it was sent.")
-        return endings.sent(claim, message, self._send(message, claim))
+        outcome = self._send(message, claim)
+        awaits = self.exits.awaits_receipt(message)
+        pause = self._brakes.after(claim.channel, outcome)
+        return endings.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
 
-    def _prepared(self, claim: Claim) -> tuple[Claim, Message]:
-        """A claim and its words, if it is right to send it now. Raises _NotSent."""
-        rule = self.config.rule(claim.rule)
+    def _prepared(self, claim: Claim) -> Message:
+        """A claim's words, kept in the ledger, if it is right to send them now. Raises _NotSent."""
         if claim.suppressed:
-            raise _NotSent(endings.cancelled(f"The person has opted out of {claim.channel}."))
+            raise _NotSent(endings.opted_out(claim.channel))
+        if alerts.is_alert(claim.rule):
+            message = Message(claim.channel, claim.address, **(claim.content or {}))
+        else:
+            message = self._rendered(claim)
+        if not delivery.begin(self.db, claim, message.content):
+            raise _NotSent(endings.lapsed())
+        failpoints.reach("message.before-send")
+        return message
+
+    def _rendered(self, claim: Claim) -> Message:
+        rule = self.config.rule(claim.rule)
         if rule is None:
             raise _NotSent(endings.cancelled("Its rule is no longer in config.toml."))
         opening = rules.opening(rule, self.config.policy, _now())
@@ -138,13 +176,10 @@ class Jobs:
             raise _NotSent(endings.postponed(wait))
         if _now() - claim.facts_at > FRESH:
             claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
-            if not delivery.renew(self.db, claim):
-                raise _NotSent(endings.lapsed())
-        occasion = self._occasions.of_claim(claim)
+        occasion = self._occasions.of_message(claim)
         self._require_still_true(claim, rule, occasion)
         seen = {**occasion.names, "recipient": recipient(claim.role, claim.facts)}
-        message = self.templates.render(claim.template, claim.channel, claim.address, seen)
-        return claim, message
+        return self.templates.render(claim.template, claim.channel, claim.address, seen)
 
     def _require_still_true(self, claim: Claim, rule: Rule, occasion: Occasion) -> None:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
@@ -156,7 +191,7 @@ class Jobs:
         if claim.address not in {notice.address for notice in notices}:
             if lost := " ".join(notice.reason for notice in notices):
                 raise _NotSent(Ending("rejected", "validation-failed", lost))
-            processing.add_notices(self.db, claim.event_id, notices)
+            noting.add_notices(self.db, claim.event_id, notices)
             raise _NotSent(endings.cancelled("The recipient has another address now."))
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
@@ -165,14 +200,6 @@ class Jobs:
         except Exception:  # whatever it was, the provider may have the message
             log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
             return Outcome("unknown", "Relay failed while this was being sent.")
-
-    def _fallback(self, claim: Claim, ending: Ending) -> tuple[Notice, ...]:
-        """What the rule falls back on when this message could not reach the person."""
-        rule = self.config.rule(claim.rule)
-        could_not = ending.status in FAILED or claim.suppressed
-        if rule is None or claim.is_fallback or not could_not:
-            return ()
-        return rules.fallback(rule, self._occasions.of_claim(claim), self.config.policy, _now())
 
     def lease_events(self, limit: int) -> list[Event]:
         """Events that are due."""
@@ -187,14 +214,17 @@ class Jobs:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
         local = _now().astimezone(self.config.clinic.timezone)
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-        return claiming.Cap(self.config.delivery.daily_sms_limit, midnight)
+        most, policy = self.config.delivery.daily_sms_limit, self.config.policy
+        day, reason = local.date().isoformat(), f"daily_sms_limit is {most}."
+        case = alerts.case("limit", day, "sms", reason, policy=policy, now=_now())
+        return claiming.Cap(most, midnight, case)
 
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""
-        lapsed = delivery.lapse(self.db)
-        if lapsed:
-            log.warning("claims lapsed", messages=lapsed)
-        return lapsed
+        lapsed, given_up = delivery.lapse(self.db), receipts.give_up(self.db)
+        if lapsed or given_up:
+            log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
+        return lapsed + given_up
 
     def purge(self) -> int:
         """Blank what is older than `retention`; how many rows that was."""

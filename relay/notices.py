@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+
+ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Notice:
     due_at: datetime
     urgency: int
     is_fallback: bool = False
+    content: Mapping[str, str] | None = None  # words that are ready already: an alert's
+    key: str = ""  # what sets an alert apart from others of its kind: its case
 
     @property
     def family(self) -> str:
@@ -33,7 +38,31 @@ class Notice:
     @property
     def identity(self) -> str:
         """Unique in the ledger, so that nobody is told the same thing twice."""
-        return _digest(self.rule, self.subject, self.round, self.role, self.channel, self.address)
+        parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
+        return _digest(*parts, *filter(None, (self.key,)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a person has to see to, and what staff are written about it."""
+
+    kind: str  # a key of relay.alerts.ALERTS
+    key: str  # what it is about: while a case of this kind and key is open there is no second
+    subject: str
+    reason: str
+    event_id: str = ""
+    notification_id: str | None = None
+    alerts: tuple[Notice, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Unique among open cases."""
+        return case_digest(self.kind, self.key)
+
+
+def case_digest(kind: str, key: str) -> str:
+    """Names a case while it is open."""
+    return _digest(kind, key)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from relay.lab import Lab
 from relay.ledger import journeys
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
+from relay.ledger.followups import FollowUp
 from relay.ledger.journeys import Place
 from relay.ledger.processing import Event
 from relay.messages import Templates
@@ -33,12 +34,10 @@ class Occasions:
         seen = names(event.name, event.data, event.received_at, facts, self._clinic)
         return Occasion(EVENTS[event.name], place.subject, place.round, facts, seen)
 
-    def of_claim(self, claim: Claim) -> Occasion:
-        """The occasion of a claimed notification, with the facts that it carries."""
-        seen = names(
-            claim.event_name, claim.event_data, claim.event_received_at, claim.facts, self._clinic
-        )
-        return Occasion(EVENTS[claim.event_name], claim.subject, claim.round, claim.facts, seen)
+    def of_message(self, row: Claim | FollowUp) -> Occasion:
+        """The occasion of a notification, with the facts that it carries."""
+        seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
+        return Occasion(EVENTS[row.event_name], row.subject, row.round, row.facts, seen)
 
     def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
         """What the lab says now about an event's kit. Raises LabError."""

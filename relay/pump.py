@@ -20,7 +20,7 @@ log = get_logger("relay.pump")
 POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 STOP_SECONDS = 25.0  # the platform kills after 30
-THREADS = {"events": 32, "sms": 24, "email": 24}
+THREADS = {"events": 32, "sms": 24, "email": 24, "followups": 4, "lookups": 8}
 
 
 @dataclass
@@ -75,9 +75,12 @@ class Pump:
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        care = jobs.aftercare
         self.lanes = [
             self._lane("events", jobs.lease_events, jobs.process, None),
             *(self._channel_lane(jobs, channel) for channel in CHANNELS),
+            self._lane("followups", care.due_follow_ups, care.follow_up, None),
+            self._lane("lookups", care.due_looks, care.look, None),
         ]
 
     def _channel_lane(self, jobs: Jobs, channel: str) -> Lane:

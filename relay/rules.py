@@ -19,6 +19,9 @@ from relay.facts import PERSONS, Facts
 from relay.fields import NotYet, OneOf, Parsed
 from relay.notices import Decision, Notice, Plan, Told
 
+# When it cannot be found out whether a message went out: send it again, or let a person decide.
+ON_UNKNOWN = ("resend", "hold")
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -32,6 +35,7 @@ class Rule:
     fallback: tuple[str, ...] = ()
     when: Condition | None = None
     send_window: Window | None = None
+    on_unknown: str = "resend"
     enabled: bool = True
 
 
@@ -52,12 +56,12 @@ class RuleSchema(Schema):
     )
     when = fields.String()
     send_window = Parsed(Window.parse)
+    on_unknown = OneOf(ON_UNKNOWN)
     enabled = fields.Boolean(truthy={True}, falsy={False})
     after = NotYet()
     unless = NotYet()
     digest = NotYet()
     even_if_late = NotYet()
-    on_unknown = NotYet()
 
     @validates_schema(skip_on_field_errors=False)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
@@ -98,6 +102,8 @@ class Policy:
     zone: ZoneInfo
     send_window: Window
     staff: Mapping[str, Staff]
+    alerts: str = ""  # the group that is told what needs a person
+    desk: str = ""  # the admin desk's address
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class DeliverySchema(Schema):
     daily_sms_limit = fields.Integer(strict=True, validate=validate.Range(1), load_default=2000)
     sms_per_second = fields.Float(validate=_rate)  # what the provider allows, over all workers
     email_per_second = fields.Float(validate=_rate)
+    alerts = fields.String(load_default="")  # the staff group that hears of what needs a person
+    lab_patience = Parsed(lasting, load_default=lambda: timedelta(days=3))
     retention = Parsed(lasting, load_default=lambda: timedelta(days=90))
     dedupe_window = Parsed(lasting, load_default=lambda: timedelta(days=30))
     allow = fields.List(Parsed(any_address), load_default=list)
@@ -75,7 +77,9 @@ class Delivery:
     daily_sms_limit: int
     retention: timedelta
     dedupe_window: timedelta
+    lab_patience: timedelta
     allow: frozenset[str]
+    alerts: str = ""
     sms_from: str = ""
     email_from: str = ""
     sms_per_second: float | None = None

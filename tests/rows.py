@@ -16,10 +16,11 @@ from relay.events import Incoming
 from relay.facts import Facts
 from relay.ledger import claiming, intake, processing
 from relay.ledger.claiming import Claim
+from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.ledger.processing import Event
 from relay.ledger.schema import events as stored
-from relay.ledger.schema import metadata, notifications
+from relay.ledger.schema import notifications
 from relay.notices import Notice, Plan
 
 MONTH = timedelta(days=30)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from importlib import import_module
 
 from relay.channels.dry_run import DryRun
-from relay.channels.outcome import Channel, Outcome
+from relay.channels.outcome import Channel, Found, Outcome
 from relay.messages import Message
 from relay.settings import Settings
 from relay.wire import Wire
@@ -38,6 +39,21 @@ class Exits:
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Send a message, or keep it where delivery is dry-run."""
         return self._way(message).send(message, attempt_id)
+
+    def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
+        """Look for a message where it would have gone. Ids in `taken` are other messages'."""
+        try:
+            return self._way(message).find(message, since, taken)
+        except Exception as error:  # a provider's odd answer must not settle anything
+            return Found(failed=f"It could not be looked for ({type(error).__name__}).")
+
+    def awaits_receipt(self, message: Message) -> bool:
+        """Whether the provider will tell us that this message arrived."""
+        told = {
+            "sms": self._settings.public_url,
+            "email": self._settings.sendgrid_webhook_public_key,
+        }
+        return self.is_live(message) and bool(told[message.channel])
 
     def is_live(self, message: Message) -> bool:
         """Whether this message would leave the house."""

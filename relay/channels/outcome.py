@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from relay.messages import Message
+from relay.receipts import Receipt
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,6 @@ class Outcome:
     operator: bool = False
     suppress: bool = False
     retry_after: float | None = None  # seconds
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a provider told of a message after it was sent, in the same words for every provider.
-
-    `state` is `sent` (on its way), `delivered`, `temporary-failure`, `permanent-failure`, or empty
-    where it says nothing of that. `suppress` says why the address gets nothing more this way.
-    """
-
-    state: str
-    word: str  # the provider's own
-    attempt_id: str = ""  # as the callback names it
-    provider_id: str = ""
-    code: str = ""
-    reason: str = ""
-    suppress: str = ""
-    moment: str = ""  # the provider's timestamp: with the word it tells one receipt from another
 
 
 @dataclass(frozen=True)
@@ -68,3 +51,6 @@ class Channel(Protocol):
 
         Ids in `taken` are those of other messages.
         """
+
+
+__all__ = ["Channel", "Found", "Outcome", "Receipt"]

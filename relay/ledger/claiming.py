@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay import pace
 from relay.facts import Facts
+from relay.ledger import pausing
+from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.schema import WAITING, attempts, events, notifications, suppressions
+from relay.notices import Case
 
 LEASE_SECONDS = 60  # longer than any send may take
 _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
@@ -43,35 +47,44 @@ class Claim:
     is_fallback: bool
     facts_at: datetime
     suppressed: bool
+    content: Mapping[str, str] | None  # an alert's words, which are ready
+    is_probe: bool = False  # its channel is paused: this one finds out whether it works again
 
 
 _CARRIED = (
     *("id", "tries", "event_id", "rule", "template", "subject", "round", "role"),
-    *("channel", "address", "family", "urgency", "is_fallback"),
+    *("channel", "address", "family", "urgency", "is_fallback", "content"),
 )
 
 
 @dataclass(frozen=True)
 class Cap:
-    """A limit on cost: at most so many attempts of a channel since a moment."""
+    """A limit on cost: at most so many attempts of a channel since a moment, else a case."""
 
     most: int
     since: datetime
+    case: Case | None = None
 
 
 def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
     """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt."""
     table = notifications.c
     due = (
-        sa.select(table.id)
+        sa.select(table.id, table.event_id)
         .where(table.channel == channel, table.status.in_(WAITING), table.due_at <= now())
         .order_by(table.urgency.desc(), table.due_at)
+        .limit(limit)
         .with_for_update(skip_locked=True)
     )
     with db.write() as connection:
-        if cap:
-            limit = min(limit, _left(connection, channel, cap))
-        ids = list(connection.execute(due.limit(limit)).scalars()) if limit > 0 else []
+        left = _left(connection, channel, cap) if cap else limit
+        found = list(connection.execute(due))
+        if found and left <= 0 and cap and cap.case:
+            open_case(connection, replace(cap.case, event_id=found[0].event_id))
+        ids = [row.id for row in found[: max(0, left)]]
+        turn = pausing.turn(connection, channel) if ids else None
+        if turn is not None:
+            ids = ids[:turn]
         if not ids:
             return []
         rows = _claimable(connection, ids)
@@ -80,12 +93,13 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
             .where(table.id.in_(ids), table.status.in_(WAITING))
             .values(
                 status="sending",
-                lease_until=now(LEASE_SECONDS),
+                lease_until=now(pace.seconds(LEASE_SECONDS)),
                 attempts=table.attempts + 1,
                 tries=table.tries + 1,
+                content=None,  # what `begin` has not kept was not sent
             )
         )
-        claims = [_claim(row) for row in rows]
+        claims = [_claim(row, turn is not None) for row in rows]
         connection.execute(
             attempts.insert().values(channel=channel, outcome="started", started_at=now()),
             [{"id": one.attempt_id, "notification_id": one.id} for one in claims],
@@ -115,9 +129,9 @@ def _claimable(connection: Connection, ids: list[str]) -> list[sa.Row[Any]]:
     return list(connection.execute(query))
 
 
-def _claim(row: sa.Row[Any]) -> Claim:
+def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
     values = {**row._mapping, "facts": Facts.from_json(row.facts), "tries": row.tries + 1}
-    return Claim(attempt_id=uuid.uuid4().hex, **values)
+    return Claim(attempt_id=uuid.uuid4().hex, is_probe=is_probe, **values)
 
 
 def _left(connection: Connection, channel: str, cap: Cap) -> int:

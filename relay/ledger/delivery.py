@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay import pace
+from relay.ledger import pausing
 from relay.ledger.claiming import LEASE_SECONDS, Claim
 from relay.ledger.database import Database, now
-from relay.ledger.processing import insert_notices
-from relay.ledger.schema import ALIVE, INSERTS, attempts, notifications, suppressions
-from relay.notices import Notice
+from relay.ledger.pausing import Pause
+from relay.ledger.schema import FAILED, WAITING, attempts, notifications
+from relay.ledger.suppressing import suppress_in
+
+# Seconds after which an unknown attempt is looked for, counted from its end.
+LOOKS: dict[str, tuple[float, ...]] = {"sms": (120, 600), "email": (900,)}
+_OPEN = ("sending", "unknown")
+RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
 
 @dataclass(frozen=True)
@@ -28,41 +35,47 @@ class Ending:
     retry_in: float | None = None  # seconds; only with status "created" or "scheduled"
     is_a_try: bool = True  # False for what only waits
     opted_out: bool = False  # the provider says that the person wants nothing more this way
-    content: Mapping[str, str] | None = None
+    awaits_receipt: bool = False
+    pause: Pause | None = None  # what this tells of the whole channel
+    reached_nobody: bool = False  # cancelled, but the person still has to be told another way
 
 
-def finish(db: Database, claim_: Claim, ending: Ending, fallback: Sequence[Notice] = ()) -> bool:
-    """Commit how an attempt ended. False when somebody else has settled it meanwhile.
+def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
+    """Keep what is about to be sent, and take the lease anew; False when the claim has lapsed.
 
-    With it comes the rule's `fallback`, if nothing else of the rule can reach the person now.
+    The last thing before a send: whoever looks for this attempt knows its words, and a worker that
+    was frozen for longer than its lease sends nothing.
     """
+    mine = sa.exists().where(attempts.c.id == claim.attempt_id, attempts.c.outcome == "started")
+    with db.write() as connection:
+        begun = connection.execute(
+            notifications.update()
+            .where(notifications.c.id == claim.id, notifications.c.status == "sending", mine)
+            .values(lease_until=now(pace.seconds(LEASE_SECONDS)), content=dict(content))
+        )
+        return bool(begun.rowcount)
+
+
+def finish(db: Database, claim: Claim, ending: Ending) -> bool:
+    """Commit how an attempt ended. False when somebody else has settled it meanwhile."""
     with db.write() as connection:
         unsettled = ("started", "unknown")
-        settled = _finish(connection, claim_.id, claim_.attempt_id, ending, unsettled)
-        if settled and fallback and not _is_alive(connection, claim_.family):
-            insert_notices(connection, claim_.event_id, fallback)
+        settled = settle(connection, claim.id, claim.attempt_id, ending, unsettled)
+        if settled and ending.pause:
+            pausing.pause(connection, claim.channel, claim.event_id, ending.pause)
+        elif settled and claim.is_probe and ending.outcome != "unknown":
+            pausing.resume(connection, claim.channel)
         return settled
 
 
-def renew(db: Database, claim_: Claim) -> bool:
-    """Take the lease anew just before a send that was long in coming; False when it has lapsed."""
-    mine = sa.exists().where(attempts.c.id == claim_.attempt_id, attempts.c.outcome == "started")
-    with db.write() as connection:
-        renewed = connection.execute(
-            notifications.update()
-            .where(notifications.c.id == claim_.id, notifications.c.status == "sending", mine)
-            .values(lease_until=now(LEASE_SECONDS))
-        )
-        return bool(renewed.rowcount)
-
-
-def _finish(
+def settle(
     connection: Connection,
     notification_id: str,
     attempt_id: str,
     ending: Ending,
     unsettled: tuple[str, ...],
 ) -> bool:
+    """Mark an attempt and its notification, if the attempt is still in one of `unsettled`."""
     settled = connection.execute(
         attempts.update()
         .where(attempts.c.id == attempt_id, attempts.c.outcome.in_(unsettled))
@@ -72,10 +85,38 @@ def _finish(
             code=ending.code[:40],
             detail=ending.reason[:500],
             finished_at=now(),
+            look_at=_look_at(ending.outcome),
         )
     )
     if not settled.rowcount:
         return False
+    row = connection.execute(
+        notifications.update()
+        .where(
+            notifications.c.id == notification_id,
+            # Also where it waits to be sent again: it need not be, now that it has gone out.
+            notifications.c.status.in_(_OPEN + (WAITING if ending.outcome == "accepted" else ())),
+        )
+        .values(**_values(ending))
+        .returning(notifications.c.channel, notifications.c.address)
+    ).first()
+    if ending.opted_out and row:
+        suppress_in(connection, row.channel, row.address, f"provider, {ending.code}")
+    return True
+
+
+def _look_at(outcome: str) -> Any:
+    """When an unknown attempt is first looked for."""
+    if outcome != "unknown":
+        return None
+    cases = [
+        (attempts.c.channel == channel, now(pace.seconds(looks[0])))
+        for channel, looks in LOOKS.items()
+    ]
+    return sa.case(*cases, else_=sa.null())
+
+
+def _values(ending: Ending) -> dict[str, Any]:
     values: dict[str, Any] = {"status": ending.status, "reason": ending.reason[:500]}
     values |= {"lease_until": None}
     if ending.retry_in is not None:
@@ -84,28 +125,11 @@ def _finish(
         values["tries"] = notifications.c.tries - 1
     if ending.outcome == "accepted":
         values |= {"sent_at": now(), "provider_id": ending.provider_id}
-    if ending.content is not None:
-        values["content"] = dict(ending.content)
-    row = connection.execute(
-        notifications.update()
-        .where(
-            notifications.c.id == notification_id,
-            notifications.c.status.in_(("sending", "unknown")),
-        )
-        .values(**values)
-        .returning(notifications.c.channel, notifications.c.address)
-    ).first()
-    if ending.opted_out and row:
-        _suppress(connection, row.channel, row.address, f"provider, {ending.code}")
-    return True
-
-
-def _suppress(connection: Connection, channel: str, address: str, source: str) -> None:
-    connection.execute(
-        INSERTS[connection.dialect.name](suppressions)
-        .values(channel=channel, address=address, source=source, created_at=now())
-        .on_conflict_do_nothing()
-    )
+    if ending.awaits_receipt:
+        values["receipt_by"] = now(pace.seconds(RECEIPT_SECONDS))
+    if ending.status in FAILED or ending.reached_nobody:
+        values["follow_up_at"] = now()
+    return values
 
 
 LAPSED = Ending(
@@ -113,12 +137,25 @@ LAPSED = Ending(
     "unknown",
     "The worker stopped while this was being sent; it is not known whether it went out.",
 )
+NOT_BEGUN = Ending(
+    "rejected",
+    "created",
+    "The worker stopped before this was sent.",
+    retry_in=0.0,
+)
 
 
 def lapse(db: Database) -> int:
-    """Mark what a worker that has gone had claimed: it may have been sent. How many there were."""
+    """Settle what a worker that has gone had claimed: it may have been sent. How many there were.
+
+    A claim without content never came as far as `begin`, so it was surely not sent.
+    """
     query = (
-        sa.select(notifications.c.id, attempts.c.id.label("attempt_id"))
+        sa.select(
+            notifications.c.id,
+            attempts.c.id.label("attempt_id"),
+            notifications.c.content.is_not(None).label("begun"),
+        )
         .join(attempts, attempts.c.notification_id == notifications.c.id)
         .where(
             notifications.c.status == "sending",
@@ -131,13 +168,12 @@ def lapse(db: Database) -> int:
             return 0
     with db.write() as connection:
         return sum(
-            _finish(connection, row.id, row.attempt_id, LAPSED, ("started",)) for row in rows
+            settle(
+                connection,
+                row.id,
+                row.attempt_id,
+                LAPSED if row.begun else NOT_BEGUN,
+                ("started",),
+            )
+            for row in rows
         )
-
-
-def _is_alive(connection: Connection, family: str) -> bool:
-    """Whether any message that one rule owes one role about one kit may still reach them."""
-    query = sa.select(notifications.c.id).where(
-        notifications.c.family == family, notifications.c.status.in_(ALIVE)
-    )
-    return connection.execute(query.limit(1)).first() is not None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from relay.ledger.columns import metadata
 from relay.ledger.database import Database
-from relay.ledger.schema import metadata
 
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay import failpoints, pace
 from relay.events import EVENTS
 from relay.facts import Facts
 from relay.ledger import journeys
+from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
+from relay.ledger.noting import insert_notices
 from relay.ledger.schema import (
     ALIVE,
     HELD,
-    INSERTS,
     PROCESSED,
     RECEIVED,
-    attempts,
     events,
-    new_id,
     notifications,
 )
-from relay.notices import Notice, Plan, Told
+from relay.notices import Case, Plan, Told
 
-LEASE_SECONDS = 90
+LEASE_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def lease_events(db: Database, limit: int) -> list[Event]:
         rows = connection.execute(
             events.update()
             .where(events.c.id.in_(sa.select(due.c.id)), events.c.status == RECEIVED)
-            .values(next_at=now(LEASE_SECONDS), tries=events.c.tries + 1)
+            .values(next_at=now(pace.seconds(LEASE_SECONDS)), tries=events.c.tries + 1)
             .returning(*_COLUMNS)
         )
         return [_event(row) for row in rows]
@@ -85,21 +84,23 @@ def get_event(db: Database, event_id: str) -> Event | None:
 
 def put_back(db: Database, event_id: str, delay: float, reason: str) -> None:
     """Try an event again in `delay` seconds."""
-    _finish_event(db, event_id, next_at=now(delay), reason=reason[:500])
-
-
-def hold(db: Database, event_id: str, reason: str) -> None:
-    """Stop trying: a person has to look at it."""
-    _finish_event(db, event_id, status=HELD, reason=reason[:500], processed_at=now())
-
-
-def _finish_event(db: Database, event_id: str, **values: Any) -> None:
     with db.write() as connection:
-        connection.execute(
-            events.update()
-            .where(events.c.id == event_id, events.c.status == RECEIVED)
-            .values(**values)
-        )
+        _change(connection, event_id, next_at=now(delay), reason=reason[:500])
+
+
+def hold(db: Database, event_id: str, reason: str, case: Case | None = None) -> None:
+    """Stop trying: a person has to look at it, and is told so."""
+    with db.write() as connection:
+        values = {"status": HELD, "reason": reason[:500], "processed_at": now()}
+        if _change(connection, event_id, **values) and case:
+            open_case(connection, case)
+
+
+def _change(connection: Connection, event_id: str, **values: Any) -> bool:
+    done = connection.execute(
+        events.update().where(events.c.id == event_id, events.c.status == RECEIVED).values(**values)
+    )
+    return bool(done.rowcount)
 
 
 def settle(
@@ -111,6 +112,7 @@ def settle(
     ids of the new notifications.
     """
     with db.write() as connection:
+        failpoints.reach("event.before-commit")
         place = journeys.place(connection, EVENTS[event.name], event.data, facts)
         plan = decide(place, _told(connection, place))
         done = connection.execute(
@@ -126,7 +128,9 @@ def settle(
                 processed_at=now(),
             )
         )
-        return insert_notices(connection, event.id, plan.notices) if done.rowcount else []
+        if not done.rowcount:
+            return []
+        return insert_notices(connection, event.id, plan.notices)
 
 
 def _told(connection: Connection, place: Place) -> Told:
@@ -136,52 +140,3 @@ def _told(connection: Connection, place: Place) -> Told:
         table.subject == place.subject, table.round == place.round, table.status.in_(ALIVE)
     )
     return frozenset((row.rule, row.role, row.channel) for row in connection.execute(query))
-
-
-def maybe_sent() -> sa.ColumnElement[bool]:
-    """Whether a provider has, or may have, taken a notification."""
-    # By name, since SQLAlchemy does not correlate a subquery inside ON CONFLICT.
-    notification_id: sa.ColumnElement[str] = sa.literal_column("notifications.id")
-    return sa.exists().where(
-        attempts.c.notification_id == notification_id,
-        # No IN: SQLAlchemy cannot expand one in an INSERT of many rows.
-        sa.or_(*(attempts.c.outcome == word for word in ("started", "accepted", "unknown"))),
-    )
-
-
-@cache
-def _noting(dialect: str) -> Any:
-    """The statement that adds notifications: built once, since that costs more than running it."""
-    insert = INSERTS[dialect](notifications).values(created_at=now())
-    again = ("event_id", "template", "status", "reason", "due_at", "urgency")
-    return insert.on_conflict_do_update(
-        index_elements=[notifications.c.identity],
-        set_={name: insert.excluded[name] for name in again},
-        where=sa.and_(notifications.c.status == "cancelled", ~maybe_sent()),
-    ).returning(notifications.c.id)
-
-
-def insert_notices(connection: Connection, event_id: str, notices: Sequence[Notice]) -> list[str]:
-    """Rows for notices; the ids of those that are new, or were cancelled and are wanted again."""
-    if not notices:
-        return []
-    rows = [
-        {
-            **vars(notice),
-            "reason": notice.reason[:500],
-            "id": new_id("msg"),
-            "event_id": event_id,
-            "identity": notice.identity,
-            "family": notice.family,
-        }
-        for notice in notices
-    ]
-    # As parameters: SQLAlchemy compiles an INSERT with many VALUES anew each time, for 3 ms.
-    told = connection.execute(_noting(connection.dialect.name), rows)
-    return [str(row.id) for row in told]
-
-
-def add_notices(db: Database, event_id: str, notices: Sequence[Notice]) -> list[str]:
-    """Rows for a rule's fallback; the ids of those that are new."""
-    with db.write() as connection:
-        return insert_notices(connection, event_id, notices)

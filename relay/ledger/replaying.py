@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.events import EVENTS
+from relay.ledger.cases import settle_case
 from relay.ledger.database import Database, now
-from relay.ledger.processing import maybe_sent
+from relay.ledger.noting import maybe_sent
 from relay.ledger.schema import (
     ALIVE,
     FAILED,
@@ -34,6 +35,7 @@ def replay_event(db: Database, event_id: str) -> bool:
                 status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
             )
         )
+        settle_case(connection, "held", event_id, "It was replayed.")
         _revive(connection, notifications.c.event_id == event_id)
         return True
 
@@ -62,7 +64,7 @@ def _revive(connection: Connection, which: sa.ColumnElement[bool]) -> int:
     return connection.execute(
         notifications.update()
         .where(which, _revivable())
-        .values(status=WAITING[0], reason="", due_at=now(), tries=0)
+        .values(status=WAITING[0], reason="", due_at=now(), tries=0, follow_up_at=None)
     ).rowcount
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.ledger import claiming, delivery
+from relay.ledger import claiming, delivery, followups
 from relay.ledger.claiming import Cap
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
@@ -15,7 +15,8 @@ from relay.ledger.schema import ALIVE, STATUSES, attempts, notifications, suppre
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
 LEASE = timedelta(seconds=claiming.LEASE_SECONDS + 1)
-ACCEPTED = Ending("accepted", "sent", provider_id="SM1", content={"text": "Your kit …"})
+ACCEPTED = Ending("accepted", "sent", provider_id="SM1")
+WORDS = {"text": "Your kit …"}
 
 
 def addressed(count: int) -> list[str]:
@@ -118,6 +119,7 @@ def test_the_claim_says_who_has_opted_out(
 def test_an_accepted_message_is_sent(db: Database) -> None:
     """What the provider accepted is sent, with the provider's id, its words and the time."""
     claim = claimed(db)
+    assert delivery.begin(db, claim, WORDS)
     assert delivery.finish(db, claim, ACCEPTED)
     row, attempt = only(db, notifications), only(db, attempts)
     assert (row["status"], row["provider_id"], row["lease_until"]) == ("sent", "SM1", None)
@@ -162,8 +164,8 @@ def test_an_attempt_is_settled_once(db: Database, first: Ending) -> None:
 
 
 def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
-    """After its lease a claim is unknown, with a reason; before it, it is left alone."""
-    claimed(db)
+    """After its lease a claim that was begun is unknown, and says why; not before."""
+    delivery.begin(db, claimed(db), WORDS)
     assert delivery.lapse(db) == 0
     time_passes(db, LEASE)
     assert delivery.lapse(db) == 1
@@ -174,9 +176,31 @@ def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
     assert claiming.claim(db, "sms", 10) == []
 
 
+def test_a_lost_claim_that_was_not_begun_is_sent_by_another(db: Database) -> None:
+    """A worker that died before it had its words sent nothing: the message is claimed again."""
+    first = claimed(db)
+    time_passes(db, LEASE)
+    assert delivery.lapse(db) == 1
+    assert only(db, attempts)["outcome"] == "rejected"
+    (second,) = claiming.claim(db, "sms", 10)
+    assert not delivery.begin(db, first, WORDS)
+    assert delivery.begin(db, second, WORDS)
+
+
+def test_what_waits_to_be_sent_again_need_not_be_once_it_was_sent(db: Database) -> None:
+    """A late answer of a lost attempt stops the next one."""
+    claim = claimed(db)
+    delivery.finish(db, claim, Ending("unknown", "unknown"))
+    change(db, notifications, {}, status="created")
+    assert delivery.finish(db, claim, ACCEPTED)
+    assert only(db, notifications)["status"] == "sent"
+    assert claiming.claim(db, "sms", 10) == []
+
+
 def test_a_worker_that_was_only_slow_is_heard(db: Database) -> None:
     """An answer that comes after the lease still settles the message that was thought lost."""
     claim = claimed(db)
+    delivery.begin(db, claim, WORDS)
     time_passes(db, LEASE)
     delivery.lapse(db)
     assert delivery.finish(db, claim, ACCEPTED)
@@ -187,6 +211,7 @@ def test_a_worker_that_was_only_slow_is_heard(db: Database) -> None:
 def test_sweeps_at_once_lapse_a_claim_once(db: Database) -> None:
     """Several clocks settle each lost claim once, and never one whose worker came back."""
     claim = claimed(db)
+    delivery.begin(db, claim, WORDS)
     time_passes(db, LEASE)
     results = at_once(lambda n: delivery.lapse(db) if n else delivery.finish(db, claim, ACCEPTED))
     assert results[0] == 1
@@ -240,14 +265,17 @@ def test_a_cap_holds_among_workers(ledger_url: str, db: Database) -> None:
 def test_a_fallback_comes_when_nothing_else_of_the_family_may_arrive(
     db: Database, status: str
 ) -> None:
-    """With the failure itself, in one transaction; and not while another message is on its way."""
+    """A failed message is made up for once, and not while another message is on its way."""
     other = notice(channel="email", address="a@example.org")
     claim = claimed(db)
     planned(db, other)
     change(db, notifications, {"channel": "email"}, status=status)
+    delivery.finish(db, claim, Ending("rejected", "permanent-failure", "No."))
+    (item,) = followups.lease(db, 10)
+    assert followups.lease(db, 10) == []
     fallback = replace(other, address="b@example.org", is_fallback=True)
-    ending = Ending("rejected", "permanent-failure", "No.")
-    assert delivery.finish(db, claim, ending, [fallback])
+    told = [followups.settle(db, item, [fallback], None, None) for _ in range(2)]
+    assert told == ["waiting" if status in ALIVE else "fallback", ""]
     made = [row for row in rows(db, notifications) if row["is_fallback"]]
     assert len(made) == (status not in ALIVE)
 
@@ -255,10 +283,10 @@ def test_a_fallback_comes_when_nothing_else_of_the_family_may_arrive(
 def test_a_lease_is_renewed_unless_it_has_lapsed(db: Database) -> None:
     """A claim that lapsed meanwhile must not be sent any more."""
     claim = claimed(db)
-    assert delivery.renew(db, claim)
+    assert delivery.begin(db, claim, WORDS)
     time_passes(db, timedelta(minutes=5))
     delivery.lapse(db)
-    assert not delivery.renew(db, claim)
+    assert not delivery.begin(db, claim, WORDS)
 
 
 def test_waiting_is_not_a_try(db: Database) -> None:

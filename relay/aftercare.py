@@ -1,0 +1,119 @@
+"""What is done about messages that did not simply go out: look for them, or make up for them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from relay import alerts, failpoints, rules
+from relay.channels import Exits
+from relay.config import Config
+from relay.ledger import followups, looking
+from relay.ledger.database import Database
+from relay.ledger.delivery import LOOKS
+from relay.ledger.followups import FollowUp
+from relay.ledger.looking import Look
+from relay.ledger.receipts import UNCONFIRMED
+from relay.logs import get_logger
+from relay.messages import Message
+from relay.notices import Case, Notice
+from relay.occasions import Occasions
+
+log = get_logger("relay.aftercare")
+
+# A phone that was off, an error nobody knows: worth one more try, later (Twilio 30003, 30008).
+ONCE_MORE = {"30003", "30008"}
+ONCE_MORE_SECONDS = 1800.0
+ASK_AGAIN_SECONDS = 120.0  # where the provider could not be asked
+
+
+class Aftercare:
+    """Looks for unknown attempts, and follows up on messages that reached nobody."""
+
+    def __init__(self, config: Config, db: Database, exits: Exits, occasions: Occasions):
+        self._config = config
+        self._db = db
+        self._exits = exits
+        self._occasions = occasions
+
+    def due_looks(self, limit: int) -> list[Look]:
+        """Attempts of which it has to be found out whether they went out."""
+        return looking.lease(self._db, limit)
+
+    def due_follow_ups(self, limit: int) -> list[FollowUp]:
+        """Messages that failed and have to be seen to."""
+        return followups.lease(self._db, limit)
+
+    def look(self, look: Look) -> None:
+        """Find out whether an attempt went out; when that cannot be, do as the rule says."""
+        message = Message(look.channel, look.address, **(look.content or {"text": ""}))
+        found = self._exits.find(message, look.started_at, looking.taken(self._db, look))
+        failpoints.reach("lookup.before-commit")
+        if found.failed:
+            looking.later(self._db, look, ASK_AGAIN_SECONDS, counts=False)
+            log.warning("message not looked for", id=look.id, reason=found.failed)
+        elif found.provider_id:
+            awaits = self._exits.awaits_receipt(message)
+            if not looking.adopt(self._db, look, found.provider_id, awaits_receipt=awaits):
+                looking.later(self._db, look, 0.0, counts=False)
+            log.info("message found", id=look.id, attempt=look.attempt_id)
+        else:
+            self._not_found(look)
+
+    def _not_found(self, look: Look) -> None:
+        delays = LOOKS[look.channel]
+        if look.looks < len(delays):
+            looking.later(self._db, look, delays[look.looks] - delays[look.looks - 1])
+            return
+        rule = self._config.rule(look.rule)
+        if rule is None or rule.on_unknown == "resend":
+            looking.give_up(self._db, look, "It was not found at the provider: sent again.", None)
+            log.warning("message not found, sent again", id=look.id, attempt=look.attempt_id)
+            return
+        reason = "It was not found at the provider. It waits for a person, as its rule says."
+        case = self._case("unknown", look.id, look, reason)
+        looking.give_up(self._db, look, reason, case)
+        log.warning("message not found, held", id=look.id, attempt=look.attempt_id)
+
+    def follow_up(self, item: FollowUp) -> None:
+        """See to a message that failed."""
+        failpoints.reach("followup.before-commit")
+        if item.status == "temporary-failure" and item.code in ONCE_MORE and item.attempts == 1:
+            followups.try_again(self._db, item, ONCE_MORE_SECONDS)
+            done = "again"
+        else:
+            done = followups.settle(self._db, item, self._fallback(item), *self._cases(item))
+        log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
+
+    def _fallback(self, item: FollowUp) -> tuple[Notice, ...]:
+        """The rule's other ways. None where the message may have arrived and nobody told."""
+        rule = self._config.rule(item.rule)
+        if rule is None or item.is_fallback or item.code == UNCONFIRMED:
+            return ()
+        occasion = self._occasions.of_message(item)
+        return rules.fallback(rule, occasion, self._config.policy, _now())
+
+    def _cases(self, item: FollowUp) -> tuple[Case | None, Case | None]:
+        """What staff are told when nobody was reached, and when somebody still may be."""
+        if alerts.is_alert(item.rule):
+            return None, None  # staff who cannot be written to cannot be told so
+        broken = None
+        if item.status == "technical-failure":
+            broken = self._case("broken", item.id, item, item.reason)
+        return self._case("unreached", item.family, item, item.reason), broken
+
+    def _case(self, kind: str, key: str, about: Any, reason: str) -> Case:
+        return alerts.case(
+            kind,
+            key,
+            about.subject,
+            reason,
+            policy=self._config.policy,
+            now=_now(),
+            event_id=about.event_id,
+            notification_id=about.id,
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

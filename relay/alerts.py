@@ -1,0 +1,123 @@
+"""What staff are told when something needs a person. Pure. No clinical detail, nobody's details."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from markupsafe import escape
+
+from relay.notices import ALERT_PREFIX, Case, Notice
+from relay.rules import Policy
+
+
+@dataclass(frozen=True)
+class Words:
+    """One kind of alert: its subject line, what has happened, and what to do."""
+
+    title: str
+    happened: str
+    to_do: str
+
+
+ALERTS: dict[str, Words] = {
+    "unreached": Words(
+        "Somebody could not be reached",
+        "A message about kit {subject} reached nobody, whichever way it was tried.",
+        "Please get in touch with them another way, then close the case on the worklist.",
+    ),
+    "broken": Words(
+        "A message could not be written",
+        "A message about kit {subject} could not be put together.",
+        "Please have its template or rule mended, then send it again from the worklist.",
+    ),
+    "held": Words(
+        "An event from the lab is held",
+        "An event about kit {subject} could not be processed, and is not tried any more.",
+        "Please ask the lab, then replay the event from the worklist.",
+    ),
+    "paused": Words(
+        "Messages are waiting: a provider refuses our account",
+        "Nothing goes out by {subject} until it is put right. No message is lost.",
+        "Please look at the account and its keys. Sending goes on by itself when they work.",
+    ),
+    "limit": Words(
+        "Today's limit on texts is reached",
+        "More texts are due, and wait until tomorrow.",
+        "If they should go out today, raise daily_sms_limit in config.toml.",
+    ),
+    "unknown": Words(
+        "A message may or may not have gone out",
+        "It could not be found out whether a message about kit {subject} was sent.",
+        "Please ask the person or look at the provider, then decide on the worklist.",
+    ),
+}
+_HTML = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>{title}</title></head>
+<body style="margin:0;padding:24px;font:16px/1.5 system-ui,sans-serif">
+<div style="max-width:34em;margin:0 auto">
+<h1 style="font-size:20px;margin:0 0 16px">{title}</h1>
+{paragraphs}
+</div></body></html>
+"""
+
+
+def is_alert(rule: str) -> bool:
+    """Whether a notification is one of ours to staff, not a rule's."""
+    return rule.startswith(ALERT_PREFIX)
+
+
+def case(
+    kind: str,
+    key: str,
+    subject: str,
+    reason: str,
+    *,
+    policy: Policy,
+    now: datetime,
+    event_id: str = "",
+    notification_id: str | None = None,
+) -> Case:
+    """A case with what the staff group that alerts go to is written: by email where it can be."""
+    group = policy.staff.get(policy.alerts)
+    content = _content(kind, subject, reason, policy.desk)
+    ways = [way for way in ("email", "sms") if group and group.on(way)]
+    if kind == "paused" and len(ways) > 1 and subject in ways:
+        ways.remove(subject)  # it would wait for what it tells of
+    notices = tuple(
+        Notice(
+            rule=ALERT_PREFIX + kind,
+            template="",
+            subject=subject,
+            round=0,
+            role=policy.alerts,
+            channel=way,
+            address=address,
+            status="created",
+            reason="",
+            due_at=now,
+            urgency=9,
+            content=content[way],
+        )
+        for way in ways[:1]
+        for address in (group.on(way) if group else ())
+    )
+    return Case(kind, key, subject, reason, event_id, notification_id, notices)
+
+
+def _content(kind: str, subject: str, reason: str, desk: str) -> Mapping[str, Mapping[str, str]]:
+    words = ALERTS[kind]
+    where = f"The worklist: {desk}" if desk else ""
+    said = [words.happened.format(subject=subject), reason, words.to_do, where]
+    paragraphs = [text for text in said if text]
+    html = "\n".join(f"<p>{escape(text)}</p>" for text in paragraphs)
+    return {
+        "sms": {"text": f"Relay: {words.title}. See the admin desk."},
+        "email": {
+            "subject": words.title,
+            "text": "\n\n".join(paragraphs),
+            "html": _HTML.format(title=escape(words.title), paragraphs=html),
+        },
+    }

@@ -1,0 +1,41 @@
+"""When a channel has to be paused: its provider refuses us, asked us to wait, or is away."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+from relay import alerts
+from relay.channels import CHANNELS, Outcome
+from relay.ledger.pausing import AWAY, BUSY, REFUSED, Pause
+from relay.rules import Policy
+
+IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
+
+
+class Brakes:
+    """Judges each outcome; counts those in a row that had no answer. One for a process."""
+
+    def __init__(self, policy: Policy):
+        self._policy = policy
+        self._lock = threading.Lock()
+        self._silent = dict.fromkeys(CHANNELS, 0)
+
+    def after(self, channel: str, outcome: Outcome) -> Pause | None:
+        """The pause that an outcome asks for."""
+        away = self._is_away(channel, outcome)
+        if outcome.operator:
+            now = datetime.now(UTC)
+            key = subject = channel
+            case = alerts.case("paused", key, subject, outcome.reason, policy=self._policy, now=now)
+            return Pause(REFUSED, outcome.reason, case=case)
+        if outcome.result == "rejected" and outcome.retry_after:
+            return Pause(BUSY, outcome.reason, outcome.retry_after)
+        return Pause(AWAY, outcome.reason) if away else None
+
+    def _is_away(self, channel: str, outcome: Outcome) -> bool:
+        # A refusal with a code is an answer; one without is a connection that never came about.
+        answered = outcome.result == "accepted" or (outcome.result == "rejected" and outcome.code)
+        with self._lock:
+            self._silent[channel] = 0 if answered else self._silent[channel] + 1
+            return self._silent[channel] >= IN_A_ROW

@@ -1,0 +1,71 @@
+"""The worklist: what a person has to see to, once each, until somebody closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.database import Database, now
+from relay.ledger.noting import insert_notices
+from relay.ledger.schema import INSERTS, cases, new_id
+from relay.notices import Case, case_digest
+
+RELAY = "relay"  # who closes what has settled by itself
+
+
+def open_case(connection: Connection, case: Case) -> bool:
+    """Put a case on the worklist and write to staff, unless it is open already."""
+    id_ = new_id("cas")
+    insert = INSERTS[connection.dialect.name](cases).values(
+        id=id_,
+        digest=case.digest,
+        kind=case.kind,
+        subject=case.subject[:255],
+        event_id=case.event_id,
+        notification_id=case.notification_id,
+        reason=case.reason[:500],
+        opened_at=now(),
+    )
+    if not connection.execute(insert.on_conflict_do_nothing()).rowcount:
+        return False
+    alerts = [replace(alert, key=id_) for alert in case.alerts]
+    insert_notices(connection, case.event_id, alerts)
+    return True
+
+
+def close_case(db: Database, case_id: str, by: str, note: str = "") -> bool:
+    """Take a case off the worklist; False when it is closed already, or not known."""
+    with db.write() as connection:
+        return bool(_close(connection, cases.c.id == case_id, by, note))
+
+
+def settle_case(connection: Connection, kind: str, key: str, note: str) -> None:
+    """Close what has settled by itself."""
+    _close(connection, cases.c.digest == case_digest(kind, key), RELAY, note)
+
+
+def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note: str) -> int:
+    # Its digest is given up, so that the same may be opened again.
+    return connection.execute(
+        cases.update()
+        .where(which, cases.c.closed_at.is_(None))
+        .values(
+            closed_at=now(),
+            closed_by=by[:100],
+            note=note[:500],
+            digest=sa.func.substr(cases.c.digest, 1, 20) + ":" + cases.c.id,
+        )
+    ).rowcount
+
+
+def open_cases(db: Database, limit: int = 200) -> list[Mapping[str, Any]]:
+    """The worklist, the oldest first."""
+    query = (
+        cases.select().where(cases.c.closed_at.is_(None)).order_by(cases.c.opened_at).limit(limit)
+    )
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,138 @@
+"""Messages that reached nobody: the rule's fallback, or a person, has to be seen to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay import pace
+from relay.facts import Facts
+from relay.ledger.cases import open_case
+from relay.ledger.database import Database, now
+from relay.ledger.noting import insert_notices, is_alive
+from relay.ledger.schema import attempts, events, notifications
+from relay.notices import Case, Notice
+
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A notification that failed, with its event."""
+
+    id: str
+    event_id: str
+    event_name: str
+    event_data: Mapping[str, Any]
+    event_received_at: datetime
+    facts: Facts
+    rule: str
+    subject: str
+    round: int
+    role: str
+    channel: str
+    family: str
+    is_fallback: bool
+    status: str
+    reason: str
+    attempts: int
+    code: str | None  # of its last attempt
+
+
+_CARRIED = (
+    *("id", "event_id", "rule", "subject", "round", "role", "channel", "family"),
+    *("is_fallback", "status", "reason", "attempts"),
+)
+
+
+def lease(db: Database, limit: int) -> list[FollowUp]:
+    """Up to `limit` that are due; nobody else gets them for a while."""
+    table = notifications.c
+    due = (
+        sa.select(table.id)
+        .where(table.follow_up_at <= now())
+        .order_by(table.follow_up_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    code = (
+        sa.select(attempts.c.code)
+        .where(attempts.c.notification_id == table.id)
+        .order_by(attempts.c.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    with db.write() as connection:
+        leased = connection.execute(
+            notifications.update()
+            .where(table.id.in_(sa.select(due.c.id)), table.follow_up_at <= now())
+            .values(follow_up_at=now(pace.seconds(LEASE_SECONDS)))
+            .returning(table.id)
+        ).scalars()
+        if not (ids := list(leased)):
+            return []
+        query = (
+            sa.select(
+                *(table[name] for name in _CARRIED),
+                code.label("code"),
+                events.c.name.label("event_name"),
+                events.c.data.label("event_data"),
+                events.c.received_at.label("event_received_at"),
+                events.c.facts,
+            )
+            .join(events, events.c.id == table.event_id)
+            .where(table.id.in_(ids))
+        )
+        return [
+            FollowUp(**{**row._mapping, "facts": Facts.from_json(row.facts)})
+            for row in connection.execute(query)
+        ]
+
+
+def settle(
+    db: Database,
+    item: FollowUp,
+    fallback: Sequence[Notice],
+    unreached: Case | None,
+    broken: Case | None,
+) -> str:
+    """See to a failed message; what was done: `waiting`, `fallback`, `case`, or empty.
+
+    While another message of the same rule may still reach the person, a person of the clinic is
+    told only of what is `broken`; else that somebody is `unreached`.
+    """
+    with db.write() as connection:
+        if not _done(connection, item.id):
+            return ""
+        done = "waiting" if is_alive(connection, item.family) else ""
+        if not done and insert_notices(connection, item.event_id, fallback):
+            done = "fallback" if is_alive(connection, item.family) else ""
+        if case := broken if done else unreached:
+            open_case(connection, case)
+        return done or ("case" if case else "")
+
+
+def try_again(db: Database, item: FollowUp, seconds: float) -> None:
+    """Send it once more, later."""
+    with db.write() as connection:
+        if _done(connection, item.id):
+            connection.execute(
+                notifications.update()
+                .where(notifications.c.id == item.id, notifications.c.status == item.status)
+                .values(status="created", due_at=now(pace.seconds(seconds)))
+            )
+
+
+def _done(connection: sa.Connection, notification_id: str) -> bool:
+    """Take the mark away; False when somebody else has done so."""
+    done = connection.execute(
+        notifications.update()
+        .where(notifications.c.id == notification_id, notifications.c.follow_up_at.is_not(None))
+        .values(follow_up_at=None)
+    )
+    return bool(done.rowcount)

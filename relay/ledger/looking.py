@@ -1,0 +1,138 @@
+"""Attempts of which nobody knows whether they went out: looked for, then settled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay import pace
+from relay.ledger.cases import open_case
+from relay.ledger.database import Database, now
+from relay.ledger.delivery import Ending, settle
+from relay.ledger.schema import attempts, notifications
+from relay.notices import Case
+
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """An unknown attempt that is due to be looked for, and what it carried."""
+
+    id: str  # the notification's
+    attempt_id: str
+    looks: int  # with this one
+    started_at: datetime
+    event_id: str
+    rule: str
+    subject: str
+    channel: str
+    address: str
+    content: Mapping[str, str] | None
+
+
+_CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content")
+
+
+def lease(db: Database, limit: int) -> list[Look]:
+    """Up to `limit` attempts that are due to be looked for; nobody else gets them for a while."""
+    due = (
+        sa.select(attempts.c.id)
+        .where(attempts.c.look_at <= now(), attempts.c.outcome == "unknown")
+        .order_by(attempts.c.look_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    with db.write() as connection:
+        leased = connection.execute(
+            attempts.update()
+            .where(attempts.c.id.in_(sa.select(due.c.id)), attempts.c.outcome == "unknown")
+            .values(look_at=now(pace.seconds(LEASE_SECONDS)), looks=attempts.c.looks + 1)
+            .returning(attempts.c.id)
+        ).scalars()
+        if not (ids := list(leased)):
+            return []
+        query = (
+            sa.select(
+                *(notifications.c[name] for name in _CARRIED),
+                attempts.c.id.label("attempt_id"),
+                *(attempts.c.looks, attempts.c.started_at),
+            )
+            .join(attempts, attempts.c.notification_id == notifications.c.id)
+            .where(attempts.c.id.in_(ids))
+        )
+        return [Look(**row._mapping) for row in connection.execute(query)]
+
+
+def taken(db: Database, look: Look) -> frozenset[str]:
+    """The provider's ids of other messages to the same address: they are not the one."""
+    query = (
+        sa.select(attempts.c.provider_id)
+        .join(notifications, notifications.c.id == attempts.c.notification_id)
+        .where(
+            notifications.c.channel == look.channel,
+            notifications.c.address == look.address,
+            attempts.c.provider_id.is_not(None),
+        )
+    )
+    with db.read() as connection:
+        return frozenset(connection.execute(query).scalars())
+
+
+def adopt(db: Database, look: Look, provider_id: str, *, awaits_receipt: bool) -> bool:
+    """It had gone out. False when it is settled by now, or the id is another attempt's."""
+    ending = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=awaits_receipt)
+    mine = sa.select(attempts.c.id).where(attempts.c.provider_id == provider_id)
+    with db.write() as connection:
+        # One look at an address at a time: two of the same words must not adopt the same message.
+        lock = sa.select(notifications.c.id).where(
+            notifications.c.channel == look.channel, notifications.c.address == look.address
+        )
+        connection.execute(lock.order_by(notifications.c.id).with_for_update())
+        if connection.execute(mine).first():
+            return False
+        return settle(connection, look.id, look.attempt_id, ending, ("unknown",))
+
+
+def later(db: Database, look: Look, seconds: float, *, counts: bool = True) -> None:
+    """Look again in `seconds`. One that `counts` not could not ask the provider."""
+    values: dict[str, Any] = {"look_at": now(pace.seconds(seconds))}
+    if not counts:
+        values["looks"] = attempts.c.looks - 1
+    with db.write() as connection:
+        connection.execute(
+            attempts.update()
+            .where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
+            .values(**values)
+        )
+
+
+def give_up(db: Database, look: Look, reason: str, case: Case | None) -> bool:
+    """It was not found: send it again, or with a `case` leave it to a person. False when settled.
+
+    The attempt stays unknown, so that a receipt that comes late can still adopt it.
+    """
+    with db.write() as connection:
+        done = connection.execute(
+            attempts.update()
+            .where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
+            .values(look_at=None)
+        )
+        if not done.rowcount:
+            return False
+        values: dict[str, Any] = {"reason": reason[:500]}
+        if case:
+            open_case(connection, case)
+        else:
+            values |= {"status": "created", "due_at": now()}
+        connection.execute(
+            notifications.update()
+            .where(notifications.c.id == look.id, notifications.c.status == "unknown")
+            .values(**values)
+        )
+        return True

@@ -1,0 +1,87 @@
+"""A channel that is paused: its messages wait, and one at a time is let through as a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay import pace
+from relay.ledger.cases import open_case, settle_case
+from relay.ledger.database import Database, now
+from relay.ledger.schema import INSERTS, pauses
+from relay.notices import Case
+
+REFUSED, AWAY, BUSY = "refused", "away", "busy"
+# Seconds until the first, second, … probe; the last one again and again.
+PROBES = (30.0, 60.0, 120.0, 300.0)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Why a channel is paused. `seconds` is how long the provider asked us to wait."""
+
+    cause: str
+    reason: str
+    seconds: float | None = None
+    case: Case | None = None  # where staff have to act
+
+
+def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> None:
+    """Pause a channel; one that is paused already waits as long as the longer of both."""
+    wait = PROBES[0] if why.seconds is None else why.seconds
+    insert = INSERTS[connection.dialect.name](pauses).values(
+        channel=channel,
+        cause=why.cause,
+        reason=why.reason[:500],
+        since=now(),
+        until=now(pace.seconds(wait)),
+    )
+    longer = sa.case(
+        (insert.excluded.until > pauses.c.until, insert.excluded.until), else_=pauses.c.until
+    )
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=[pauses.c.channel], set_={"until": longer, "reason": why.reason[:500]}
+        )
+    )
+    if why.case:
+        open_case(connection, replace(why.case, event_id=event_id))
+
+
+def resume(connection: Connection, channel: str) -> None:
+    """The provider takes messages again."""
+    connection.execute(pauses.delete().where(pauses.c.channel == channel))
+    settle_case(connection, "paused", channel, "A probe went through: sending goes on.")
+
+
+def turn(connection: Connection, channel: str) -> int | None:
+    """How many messages a channel may send now: None for as many as there are, else 0 or 1."""
+    query = sa.select(
+        pauses.c.cause, pauses.c.probes, (pauses.c.until > now()).label("closed")
+    ).where(pauses.c.channel == channel)
+    found = connection.execute(query).first()
+    if found is None:
+        return None
+    if found.closed:
+        return 0
+    if found.cause == BUSY:
+        resume(connection, channel)
+        return None
+    # Others wait while this probe is out, and longer from probe to probe.
+    wait = PROBES[min(found.probes + 1, len(PROBES) - 1)]
+    taken = connection.execute(
+        pauses.update()
+        .where(pauses.c.channel == channel, pauses.c.until <= now())
+        .values(until=now(pace.seconds(wait)), probes=pauses.c.probes + 1)
+    )
+    return 1 if taken.rowcount else 0
+
+
+def paused(db: Database) -> list[Mapping[str, Any]]:
+    """The channels that are paused, with cause and since when."""
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(pauses.select()).mappings()]

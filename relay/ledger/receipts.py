@@ -1,0 +1,150 @@
+"""What providers tell after a send. A notification's state is what all its receipts add up to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.cases import settle_case
+from relay.ledger.database import Database, now
+from relay.ledger.delivery import Ending, settle
+from relay.ledger.schema import FAILED, INSERTS, WAITING, attempts, new_id, notifications, receipts
+from relay.ledger.suppressing import suppress_in
+from relay.receipts import STATES, Receipt, Told, verdict
+
+UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
+ARRIVED = "It arrived after all."
+
+
+def record(db: Database, channel: str, told: Sequence[Receipt]) -> int:
+    """Keep receipts and let their notifications follow; how many were news to us.
+
+    One that names no attempt of ours is passed over: another system may use the same account.
+    """
+    return sum(_record(db, channel, receipt) for receipt in told)
+
+
+def _record(db: Database, channel: str, receipt: Receipt) -> bool:
+    with db.write() as connection:
+        found = _attempt(connection, channel, receipt)
+        if found is None:
+            return False
+        row = _locked(connection, found.notification_id)
+        if not _keep(connection, found.id, receipt):
+            return False
+        if receipt.suppress and row.address:
+            suppress_in(connection, channel, row.address, receipt.suppress)
+        accepted = Ending("accepted", "sent", provider_id=receipt.provider_id or None)
+        if settle(connection, row.id, found.id, accepted, ("started", "unknown")):
+            row = _locked(connection, row.id)
+        _follow(connection, row)
+        return True
+
+
+def _attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
+    """The attempt that a receipt is about: by its own id, else by the provider's."""
+    which = (
+        attempts.c.id == receipt.attempt_id
+        if receipt.attempt_id
+        else sa.and_(
+            attempts.c.provider_id == receipt.provider_id, sa.literal(bool(receipt.provider_id))
+        )
+    )
+    query = sa.select(attempts.c.id, attempts.c.notification_id).where(
+        which, attempts.c.channel == channel
+    )
+    return connection.execute(query).first()
+
+
+def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
+    query = notifications.select().where(notifications.c.id == notification_id).with_for_update()
+    return connection.execute(query).one()
+
+
+def _keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
+    """Add a receipt; False when it was told before."""
+    parts = (attempt_id, receipt.word, receipt.code, receipt.moment)
+    insert = INSERTS[connection.dialect.name](receipts).values(
+        id=new_id("rcp"),
+        digest=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+        attempt_id=attempt_id,
+        word=receipt.word[:40],
+        state=receipt.state,
+        code=receipt.code[:40],
+        reason=receipt.reason[:500],
+        received_at=now(),
+    )
+    return bool(connection.execute(insert.on_conflict_do_nothing()).rowcount)
+
+
+def _follow(connection: Connection, row: sa.Row[Any]) -> None:
+    """Move a notification to what its receipts add up to; forward only."""
+    tried = sa.select(attempts.c.id).where(attempts.c.notification_id == row.id)
+    latest = connection.execute(tried.order_by(attempts.c.started_at.desc()).limit(1)).scalar_one()
+    query = sa.select(*(receipts.c[name] for name in ("state", "attempt_id", "code", "reason")))
+    found = connection.execute(
+        query.where(receipts.c.attempt_id.in_(tried), receipts.c.state.in_(STATES))
+    )
+    best = verdict((Told(**one._mapping) for one in found), latest)
+    if best is None or row.status not in (*WAITING, "sending", "cancelled", "unknown", *STATES):
+        return
+    if best.state == "delivered":
+        _delivered(connection, row)
+    elif best.state in FAILED and row.status in STATES:
+        _failed(connection, row, best)
+
+
+def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
+    if row.status == "delivered":
+        return
+    table = notifications.c
+    arrived = {"status": "delivered", "reason": "", "delivered_at": now(), "lease_until": None}
+    connection.execute(
+        notifications.update()
+        .where(table.id == row.id)
+        .values(**arrived, receipt_by=None, follow_up_at=None)
+    )
+    connection.execute(
+        notifications.update()
+        .where(table.family == row.family, table.is_fallback, table.status.in_(WAITING))
+        .values(status="cancelled", reason=f"The first message was not needed twice. {ARRIVED}")
+    )
+    settle_case(connection, "unreached", row.family, ARRIVED)
+
+
+def _failed(connection: Connection, row: sa.Row[Any], best: Told) -> None:
+    if STATES.index(row.status) > STATES.index(best.state):
+        return
+    values: dict[str, Any] = {"status": best.state, "reason": best.reason, "receipt_by": None}
+    if row.status not in FAILED:
+        values["follow_up_at"] = now()
+    connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))
+    connection.execute(
+        attempts.update().where(attempts.c.id == best.attempt_id).values(code=best.code)
+    )
+
+
+def give_up(db: Database) -> int:
+    """End what nobody told of in time. A late `delivered` still counts. How many there were."""
+    overdue = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
+    reason = "Nobody told within 72 hours that it arrived."
+    with db.write() as connection:
+        ended = connection.execute(
+            notifications.update()
+            .where(overdue)
+            .values(status="temporary-failure", reason=reason, receipt_by=None, follow_up_at=now())
+            .returning(notifications.c.id)
+        ).scalars()
+        ids = list(ended)
+        if ids:
+            connection.execute(
+                attempts.update()
+                .where(attempts.c.notification_id.in_(ids), attempts.c.outcome == "accepted")
+                .values(code=UNCONFIRMED)
+            )
+        return len(ids)
