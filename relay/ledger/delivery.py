@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,14 +47,32 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     The last thing before a send: whoever looks for this attempt knows its words, and a worker that
     was frozen for longer than its lease sends nothing.
     """
-    mine = sa.exists().where(attempts.c.id == claim.attempt_id, attempts.c.outcome == "started")
-    with db.write() as connection:
-        begun = connection.execute(
-            notifications.update()
-            .where(notifications.c.id == claim.id, notifications.c.status == "sending", mine)
-            .values(lease_until=now(pace.seconds(LEASE_SECONDS)), content=dict(content))
+    given = {
+        "notification": claim.id,
+        "attempt": claim.attempt_id,
+        "words": json.dumps(content),
+        "lease": pace.seconds(LEASE_SECONDS),
+    }
+    return bool(db.run(db.prepared(_beginning), given))
+
+
+def _beginning(dialect: str) -> Any:
+    mine = sa.exists().where(
+        attempts.c.id == sa.bindparam("attempt"), attempts.c.outcome == "started"
+    )
+    words: Any = sa.bindparam("words", type_=sa.Text)
+    if dialect == "postgresql":
+        words = sa.cast(words, sa.JSON)
+    return (
+        notifications.update()
+        .where(
+            notifications.c.id == sa.bindparam("notification"),
+            notifications.c.status == "sending",
+            mine,
         )
-        return bool(begun.rowcount)
+        .values(lease_until=now(sa.bindparam("lease")), content=words)
+        .returning(notifications.c.id)
+    )
 
 
 def finish(db: Database, claim: Claim, ending: Ending) -> bool:
