@@ -78,7 +78,7 @@ class Aftercare:
     def follow_up(self, item: FollowUp) -> None:
         """See to a message that failed."""
         failpoints.reach("followup.before-commit")
-        if item.status == "temporary-failure" and item.code in ONCE_MORE and item.attempts == 1:
+        if item.status == "temporary-failure" and item.code in ONCE_MORE and item.taken == 1:
             followups.try_again(self._db, item, ONCE_MORE_SECONDS)
             done = "again"
         else:

@@ -63,7 +63,7 @@ def opted_out(channel: str) -> Ending:
 def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:
     """What a notification becomes by what its channel said; with what that tells of the channel."""
     if outcome.result == "rejected":
-        return replace(refused(claim, outcome), pause=pause)
+        return replace(refused(claim, outcome), pause=pause, answered=bool(outcome.code))
     accepted = outcome.result == "accepted"
     return Ending(
         outcome.result,
@@ -73,6 +73,7 @@ def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause |
         code=outcome.code,
         awaits_receipt=accepted and awaits_receipt,
         pause=pause,
+        answered=accepted,
     )
 
 

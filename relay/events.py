@@ -90,8 +90,8 @@ class Kind:
     resource: str  # what `id_field` names: ORDER or REGISTRATION
     id_field: str
     identity: tuple[str, ...]  # the fields of `data` that make two posts the same event
-    stage: str | None = None
-    urgency: int = 0  # higher is sent first when there is a backlog
+    stage: str | None = None  # one of STAGES
+    urgency: int = 0  # higher goes first: in a backlog a later step is known before an earlier one
 
     @property
     def data_fields(self) -> tuple[str, ...]:
@@ -113,23 +113,29 @@ EVENTS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         _order("order.shipped", stage="shipped"),
-        _order("order.delivered", stage="delivered"),
-        _registration("test_registration.complete", stage="registered"),
-        _registration("test_registration.sample_received", schema=ReceivedData(), stage="received"),
+        _order("order.delivered", stage="delivered", urgency=1),
+        _registration("test_registration.complete", stage="registered", urgency=2),
+        _registration(
+            "test_registration.sample_received",
+            schema=ReceivedData(),
+            stage="received",
+            urgency=3,
+        ),
         _registration(
             "test_registration.retest",
             schema=RetestData(),
             identity=("testregistration_id", "retest_testregistration_id"),
-            urgency=1,
+            urgency=4,
         ),
         _registration(
             "test_registration.lml_lab_id_created",
             schema=LabIdData(),
             identity=("testregistration_id", "lab_id"),
         ),
-        _registration("lab_results.complete", stage="results", urgency=2),
+        _registration("lab_results.complete", stage="results", urgency=5),
     )
 }
+STAGES = ("shipped", "delivered", "registered", "received", "results")
 RETEST = "test_registration.retest"
 RESULTS = "lab_results.complete"
 

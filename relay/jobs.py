@@ -93,7 +93,8 @@ class Jobs:
             occasion = self._occasions.of_event(event, facts, place)
             return rules.plan(occasion, self.config.rules, self.config.policy, told, _now())
 
-        made = processing.settle(self.db, event, facts, decide)
+        kept = tuple(rule.name for rule in self.config.rules if rule.even_if_late)
+        made = processing.settle(self.db, event, facts, decide, kept)
         failpoints.reach("event.after-commit")
         return len(made)
 

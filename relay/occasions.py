@@ -32,7 +32,8 @@ class Occasions:
     def of_event(self, event: Event, facts: Facts, place: Place) -> Occasion:
         """The occasion of an event that is being processed."""
         seen = names(event.name, event.data, event.received_at, facts, self._clinic)
-        return Occasion(EVENTS[event.name], place.subject, place.round, facts, seen)
+        kind = EVENTS[event.name]
+        return Occasion(kind, place.subject, place.round, facts, seen, place.overtaken)
 
     def of_message(self, row: Claim | FollowUp) -> Occasion:
         """The occasion of a notification, with the facts that it carries."""

@@ -44,5 +44,7 @@ def verdict(told: Iterable[Told], current: str) -> Told | None:
     """
     counted = [one for one in told if one.state == "delivered" or one.attempt_id == current]
     return max(
-        counted, key=lambda one: (STATES.index(one.state), one.code, one.reason), default=None
+        counted,
+        key=lambda one: (STATES.index(one.state), one.code, one.reason, one.attempt_id),
+        default=None,
     )

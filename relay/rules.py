@@ -35,6 +35,7 @@ class Rule:
     fallback: tuple[str, ...] = ()
     when: Condition | None = None
     send_window: Window | None = None
+    even_if_late: bool = False
     on_unknown: str = "resend"
     enabled: bool = True
 
@@ -56,12 +57,12 @@ class RuleSchema(Schema):
     )
     when = fields.String()
     send_window = Parsed(Window.parse)
+    even_if_late = fields.Boolean(truthy={True}, falsy={False})
     on_unknown = OneOf(ON_UNKNOWN)
     enabled = fields.Boolean(truthy={True}, falsy={False})
     after = NotYet()
     unless = NotYet()
     digest = NotYet()
-    even_if_late = NotYet()
 
     @validates_schema(skip_on_field_errors=False)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
@@ -115,6 +116,7 @@ class Occasion:
     round: int
     facts: Facts
     names: Mapping[str, Any]
+    overtaken: str = ""  # why what the event says is no news any more
 
 
 def plan(
@@ -150,6 +152,8 @@ def objection(rule: Rule, occasion: Occasion) -> str:
     if (occasion.facts.registration or {}).get("status") == "cancelled":
         return "The test was cancelled."
     names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
+    if occasion.overtaken and not rule.even_if_late:
+        return occasion.overtaken
     if rule.when and not rule.when.holds(names):
         return f"Its condition is not met: {rule.when.source}"
     return ""

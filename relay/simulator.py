@@ -97,8 +97,9 @@ def registration(id_: str) -> dict[str, Any]:
 
 
 def order(id_: str) -> dict[str, Any]:
-    """An order of one kit."""
+    """An order of one kit, which is not the registration that the lab's examples call by its id."""
     own = canonical(id_)
+    kit = canonical(f"kit of {own}")
     customer = person(own)
     details = ("id", "first_name", "last_name", "email", "phone_number")
     return {
@@ -110,7 +111,7 @@ def order(id_: str) -> dict[str, Any]:
         "carrier": "royal_mail",
         "tracking_number": f"RM{uuid.UUID(own).int % 10**9:09}GB",
         "order_number": own[:8].upper(),
-        "test_registrations": [{"id": own, "trf_code": f"LML-{own[:6].upper()}", "product": []}],
+        "test_registrations": [{"id": kit, "trf_code": f"LML-{kit[:6].upper()}", "product": []}],
     }
 
 

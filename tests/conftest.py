@@ -23,8 +23,8 @@ from relay.config import Config
 from relay.config import load as load_config
 from relay.jobs import Jobs
 from relay.ledger import migrate
-from relay.ledger.database import Database
 from relay.ledger.columns import metadata
+from relay.ledger.database import Database
 from relay.pump import Pump
 from relay.settings import Settings, database_url
 from relay.web import create_app

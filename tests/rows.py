@@ -14,14 +14,16 @@ import sqlalchemy as sa
 from relay import events
 from relay.events import Incoming
 from relay.facts import Facts
-from relay.ledger import claiming, intake, processing
+from relay.ledger import claiming, delivery, intake, looking, processing
 from relay.ledger.claiming import Claim
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
+from relay.ledger.looking import Look
 from relay.ledger.processing import Event
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import notifications
-from relay.notices import Notice, Plan
+from relay.notices import Case, Notice, Plan
 
 MONTH = timedelta(days=30)
 T = TypeVar("T")
@@ -114,3 +116,31 @@ def claimed(db: Database, **fields: Any) -> Claim:
     planned(db, notice(**fields))
     (claim,) = claiming.claim(db, fields.get("channel", "sms"), 10)
     return claim
+
+
+def unknown(db: Database, **fields: Any) -> Claim:
+    """A notification that was begun, and of which nobody knows whether it went out."""
+    claim = claimed(db, **fields)
+    assert delivery.begin(db, claim, {"text": "Your kit …"})
+    assert delivery.finish(db, claim, Ending("unknown", "unknown", "Twilio did not answer."))
+    return claim
+
+
+def looked(db: Database, after: float = 120.0) -> Look:
+    """The unknown attempt that this worker looks for once `after` seconds have gone by."""
+    time_passes(db, timedelta(seconds=after + 1))
+    (look,) = looking.lease(db, 10)
+    return look
+
+
+def resent(db: Database, **fields: Any) -> tuple[Claim, Claim]:
+    """A notification's two attempts: one unknown and not found, and the one in flight."""
+    first = unknown(db, **fields)
+    assert looking.give_up(db, looked(db), "It was not found at the provider: sent again.", None)
+    (second,) = claiming.claim(db, "sms", 10)
+    return first, second
+
+
+def case(kind: str = "unreached", key: str = "k-1", event_id: str = "", *alerts: Notice) -> Case:
+    """Something that staff have to see to."""
+    return Case(kind, key, "o-1", "Nobody was reached.", event_id, None, alerts)

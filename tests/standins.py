@@ -8,9 +8,11 @@ import socketserver
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from relay import simulator
 
@@ -23,6 +25,12 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The address's query."""
+        return {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
 
     @property
     def form(self) -> dict[str, str]:
@@ -200,17 +208,36 @@ class LabStandIn(StandIn):
 
 
 class ProviderStandIn(StandIn):
-    """A provider that keeps its own list of what it accepted."""
+    """A provider that keeps its own list of what it accepted, and answers GET from that list.
 
-    def __init__(self, accept: Callable[[int], Reply]) -> None:
+    Replies in `lost` are given to the next sends instead of its own: the message is accepted, but
+    its answer is lost.
+    """
+
+    def __init__(
+        self,
+        accept: Callable[[int], Reply],
+        look: Callable[[Request, list[Request]], Reply] | None = None,
+    ) -> None:
         super().__init__()
         self._accept = accept
+        self._look = look
+        self._lock = threading.Lock()
         self.accepted: list[Request] = []
+        self.lost: list[Reply] = []
 
     def default(self, request: Request) -> Reply:
         """Accept everything."""
-        self.accepted.append(request)
-        return self._accept(len(self.accepted))
+        with self._lock:
+            if request.method == "GET":
+                return self._look(request, self.accepted) if self._look else Reply(404)
+            self.accepted.append(request)
+            return self.lost.pop(0) if self.lost else self._accept(len(self.accepted))
+
+    @property
+    def looks(self) -> int:
+        """How often it was asked for its list."""
+        return sum(request.method == "GET" for request in self.requests)
 
     @classmethod
     def twilio(cls) -> Self:
@@ -227,12 +254,51 @@ class ProviderStandIn(StandIn):
             }
             return Reply(201, body, {"Content-Type": "application/json"})
 
-        return cls(accept)
+        return cls(accept, twilio_list)
 
     @classmethod
     def sendgrid(cls) -> Self:
         """SendGrid's mail/send."""
         return cls(lambda number: Reply(202, b"", {"X-Message-Id": f"sg-{number}"}))
+
+
+def twilio_list(asked: Request, accepted: list[Request]) -> Reply:
+    """Twilio's list of messages to a number, the newest first, all on one page."""
+    path = urlsplit(asked.path).path
+    found = [
+        {
+            "sid": f"SM{number:032x}",
+            "account_sid": path.split("/")[3],
+            "to": request.form["To"],
+            "from": request.form.get("From"),
+            "messaging_service_sid": request.form.get("MessagingServiceSid"),
+            "body": request.form["Body"],
+            "status": "sent",
+            "direction": "outbound-api",
+            "error_code": None,
+            "error_message": None,
+            "num_segments": "1",
+            "num_media": "0",
+            "date_created": format_datetime(request.at),
+            "date_sent": format_datetime(request.at),
+            "date_updated": format_datetime(request.at),
+            "uri": f"{path.removesuffix('.json')}/SM{number:032x}.json",
+        }
+        for number, request in enumerate(accepted, 1)
+        if request.form["To"] == asked.query.get("To", request.form["To"])
+    ]
+    body = {
+        "first_page_uri": asked.path,
+        "next_page_uri": None,
+        "previous_page_uri": None,
+        "uri": asked.path,
+        "page": 0,
+        "page_size": 50,
+        "start": 0,
+        "end": len(found),
+        "messages": found[::-1],
+    }
+    return Reply(200, body, {"Content-Type": "application/json"})
 
 
 def twilio_error(status: int, code: int, **headers: str) -> Reply:

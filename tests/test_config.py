@@ -187,7 +187,6 @@ def test_a_mistake_is_told_with_its_line_key_and_remedy(
         'after = "10d"',
         'unless = ["test_registration.sample_received"]',
         'digest = "daily 08:00"',
-        "even_if_late = true",
     ],
 )
 def test_a_key_of_a_later_version_is_refused(write: Write, line: str) -> None:

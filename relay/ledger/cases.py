@@ -30,7 +30,9 @@ def open_case(connection: Connection, case: Case) -> bool:
         reason=case.reason[:500],
         opened_at=now(),
     )
-    if not connection.execute(insert.on_conflict_do_nothing()).rowcount:
+    # By RETURNING, here and elsewhere: an INSERT's rowcount is -1 on PostgreSQL.
+    opened = insert.on_conflict_do_nothing().returning(cases.c.id)
+    if connection.execute(opened).first() is None:
         return False
     alerts = [replace(alert, key=id_) for alert in case.alerts]
     insert_notices(connection, case.event_id, alerts)

@@ -16,7 +16,14 @@ from relay.facts import Facts
 from relay.ledger import pausing
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
-from relay.ledger.schema import WAITING, attempts, events, notifications, suppressions
+from relay.ledger.schema import (
+    WAITING,
+    attempts,
+    cases,
+    events,
+    notifications,
+    suppressions,
+)
 from relay.notices import Case
 
 LEASE_SECONDS = 60  # longer than any send may take
@@ -79,7 +86,7 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
     with db.write() as connection:
         left = _left(connection, channel, cap) if cap else limit
         found = list(connection.execute(due))
-        if found and left <= 0 and cap and cap.case:
+        if found and left <= 0 and cap and cap.case and not _is_told(connection, cap):
             open_case(connection, replace(cap.case, event_id=found[0].event_id))
         ids = [row.id for row in found[: max(0, left)]]
         turn = pausing.turn(connection, channel) if ids else None
@@ -96,7 +103,8 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
                 lease_until=now(pace.seconds(LEASE_SECONDS)),
                 attempts=table.attempts + 1,
                 tries=table.tries + 1,
-                content=None,  # what `begin` has not kept was not sent
+                # What `begin` has not kept was not sent. An alert's words are nowhere else.
+                content=sa.case((table.template == "", table.content), else_=sa.null()),
             )
         )
         claims = [_claim(row, turn is not None) for row in rows]
@@ -132,6 +140,14 @@ def _claimable(connection: Connection, ids: list[str]) -> list[sa.Row[Any]]:
 def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
     values = {**row._mapping, "facts": Facts.from_json(row.facts), "tries": row.tries + 1}
     return Claim(attempt_id=uuid.uuid4().hex, is_probe=is_probe, **values)
+
+
+def _is_told(connection: Connection, cap: Cap) -> bool:
+    """Whether staff were told in this cap's time, though they may have closed the case since."""
+    query = sa.select(cases.c.id).where(
+        cases.c.kind == cap.case.kind if cap.case else sa.false(), cases.c.opened_at >= cap.since
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _left(connection: Connection, channel: str, cap: Cap) -> int:

@@ -39,6 +39,7 @@ class Ending:
     awaits_receipt: bool = False
     pause: Pause | None = None  # what this tells of the whole channel
     reached_nobody: bool = False  # cancelled, but the person still has to be told another way
+    answered: bool = False  # the provider has judged this very message, so the channel works
 
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
@@ -82,7 +83,7 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
         settled = settle(connection, claim.id, claim.attempt_id, ending, unsettled)
         if settled and ending.pause:
             pausing.pause(connection, claim.channel, claim.event_id, ending.pause)
-        elif settled and claim.is_probe and ending.outcome != "unknown":
+        elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
             pausing.resume(connection, claim.channel)
         return settled
 
@@ -94,10 +95,20 @@ def settle(
     ending: Ending,
     unsettled: tuple[str, ...],
 ) -> bool:
-    """Mark an attempt and its notification, if the attempt is still in one of `unsettled`."""
+    """Mark an attempt and its notification, if the attempt is still in one of `unsettled`.
+
+    The notification follows its latest attempt, and any that was accepted.
+    """
+    table = notifications.c
+    # The notification is locked first, as everywhere: receipts come while a worker commits.
+    locked = sa.select(table.id).where(table.id == notification_id).with_for_update(key_share=True)
     settled = connection.execute(
         attempts.update()
-        .where(attempts.c.id == attempt_id, attempts.c.outcome.in_(unsettled))
+        .where(
+            attempts.c.notification_id == locked.scalar_subquery(),
+            attempts.c.id == attempt_id,
+            attempts.c.outcome.in_(unsettled),
+        )
         .values(
             outcome=ending.outcome,
             provider_id=ending.provider_id,
@@ -109,19 +120,30 @@ def settle(
     )
     if not settled.rowcount:
         return False
+    if ending.outcome == "accepted":
+        # Also where it waits to be sent again: it need not be, now that it has gone out.
+        follows: sa.ColumnElement[bool] = table.status.in_(_OPEN + WAITING)
+    else:
+        follows = sa.and_(table.status.in_(_OPEN), ~is_superseded(attempt_id))
     row = connection.execute(
         notifications.update()
-        .where(
-            notifications.c.id == notification_id,
-            # Also where it waits to be sent again: it need not be, now that it has gone out.
-            notifications.c.status.in_(_OPEN + (WAITING if ending.outcome == "accepted" else ())),
-        )
+        .where(table.id == notification_id, follows)
         .values(**_values(ending))
-        .returning(notifications.c.channel, notifications.c.address)
+        .returning(table.channel, table.address)
     ).first()
     if ending.opted_out and row:
         suppress_in(connection, row.channel, row.address, f"provider, {ending.code}")
     return True
+
+
+def is_superseded(attempt_id: str) -> sa.ColumnElement[bool]:
+    """Whether a notification has been claimed again since an attempt of it."""
+    mine, later = attempts.alias(), attempts.alias()
+    return sa.exists().where(
+        mine.c.id == attempt_id,
+        later.c.notification_id == mine.c.notification_id,
+        later.c.started_at > mine.c.started_at,
+    )
 
 
 def _look_at(outcome: str) -> Any:
@@ -181,6 +203,7 @@ def lapse(db: Database) -> int:
             notifications.c.lease_until < now(),
             attempts.c.outcome == "started",
         )
+        .order_by(notifications.c.id)  # two sweeps at once lock rows in the same order
     )
     with db.read() as connection:
         if not (rows := list(connection.execute(query))):

@@ -39,13 +39,13 @@ class FollowUp:
     is_fallback: bool
     status: str
     reason: str
-    attempts: int
+    taken: int  # attempts that the provider accepted
     code: str | None  # of its last attempt
 
 
 _CARRIED = (
     *("id", "event_id", "rule", "subject", "round", "role", "channel", "family"),
-    *("is_fallback", "status", "reason", "attempts"),
+    *("is_fallback", "status", "reason"),
 )
 
 
@@ -67,6 +67,11 @@ def lease(db: Database, limit: int) -> list[FollowUp]:
         .limit(1)
         .scalar_subquery()
     )
+    taken = (
+        sa.select(sa.func.count())
+        .where(attempts.c.notification_id == table.id, attempts.c.outcome == "accepted")
+        .scalar_subquery()
+    )
     with db.write() as connection:
         leased = connection.execute(
             notifications.update()
@@ -80,6 +85,7 @@ def lease(db: Database, limit: int) -> list[FollowUp]:
             sa.select(
                 *(table[name] for name in _CARRIED),
                 code.label("code"),
+                taken.label("taken"),
                 events.c.name.label("event_name"),
                 events.c.data.label("event_data"),
                 events.c.received_at.label("event_received_at"),

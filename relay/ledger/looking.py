@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from relay import pace
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
-from relay.ledger.delivery import Ending, settle
+from relay.ledger.delivery import Ending, is_superseded, settle
 from relay.ledger.schema import attempts, notifications
 from relay.notices import Case
 
@@ -52,7 +52,7 @@ def lease(db: Database, limit: int) -> list[Look]:
         leased = connection.execute(
             attempts.update()
             .where(attempts.c.id.in_(sa.select(due.c.id)), attempts.c.outcome == "unknown")
-            .values(look_at=now(pace.seconds(LEASE_SECONDS)), looks=attempts.c.looks + 1)
+            .values(look_at=now(pace.seconds(LEASE_SECONDS)))
             .returning(attempts.c.id)
         ).scalars()
         if not (ids := list(leased)):
@@ -61,7 +61,8 @@ def lease(db: Database, limit: int) -> list[Look]:
             sa.select(
                 *(notifications.c[name] for name in _CARRIED),
                 attempts.c.id.label("attempt_id"),
-                *(attempts.c.looks, attempts.c.started_at),
+                (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
+                attempts.c.started_at,
             )
             .join(attempts, attempts.c.notification_id == notifications.c.id)
             .where(attempts.c.id.in_(ids))
@@ -102,8 +103,8 @@ def adopt(db: Database, look: Look, provider_id: str, *, awaits_receipt: bool) -
 def later(db: Database, look: Look, seconds: float, *, counts: bool = True) -> None:
     """Look again in `seconds`. One that `counts` not could not ask the provider."""
     values: dict[str, Any] = {"look_at": now(pace.seconds(seconds))}
-    if not counts:
-        values["looks"] = attempts.c.looks - 1
+    if counts:
+        values["looks"] = attempts.c.looks + 1
     with db.write() as connection:
         connection.execute(
             attempts.update()
@@ -117,22 +118,24 @@ def give_up(db: Database, look: Look, reason: str, case: Case | None) -> bool:
 
     The attempt stays unknown, so that a receipt that comes late can still adopt it.
     """
+    values: dict[str, Any] = {"reason": reason[:500]}
+    if not case:
+        values |= {"status": "created", "due_at": now()}
+    unsettled = sa.exists().where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
     with db.write() as connection:
         done = connection.execute(
-            attempts.update()
-            .where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
-            .values(look_at=None)
-        )
-        if not done.rowcount:
-            return False
-        values: dict[str, Any] = {"reason": reason[:500]}
-        if case:
-            open_case(connection, case)
-        else:
-            values |= {"status": "created", "due_at": now()}
-        connection.execute(
             notifications.update()
-            .where(notifications.c.id == look.id, notifications.c.status == "unknown")
+            .where(
+                notifications.c.id == look.id,
+                notifications.c.status == "unknown",
+                unsettled,
+                ~is_superseded(look.attempt_id),
+            )
             .values(**values)
         )
-        return True
+        connection.execute(
+            attempts.update().where(attempts.c.id == look.attempt_id).values(look_at=None)
+        )
+        if done.rowcount and case:
+            open_case(connection, case)
+        return bool(done.rowcount)

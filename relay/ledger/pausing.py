@@ -40,14 +40,15 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
         since=now(),
         until=now(pace.seconds(wait)),
     )
-    longer = sa.case(
-        (insert.excluded.until > pauses.c.until, insert.excluded.until), else_=pauses.c.until
-    )
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=[pauses.c.channel], set_={"until": longer, "reason": why.reason[:500]}
-        )
-    )
+    given, there = insert.excluded, pauses.c
+    # A refusal, which a person has to put right, is not forgotten for what passes by itself.
+    weighs = sa.or_(given.cause == REFUSED, there.cause != REFUSED)
+    kept = {
+        "until": sa.case((given.until > there.until, given.until), else_=there.until),
+        "cause": sa.case((weighs, given.cause), else_=there.cause),
+        "reason": sa.case((weighs, given.reason), else_=there.reason),
+    }
+    connection.execute(insert.on_conflict_do_update(index_elements=[there.channel], set_=kept))
     if why.case:
         open_case(connection, replace(why.case, event_id=event_id))
 

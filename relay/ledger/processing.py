@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from relay import failpoints, pace
 from relay.events import EVENTS
 from relay.facts import Facts
-from relay.ledger import journeys
+from relay.ledger import journeys, stages
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
@@ -104,16 +104,25 @@ def _change(connection: Connection, event_id: str, **values: Any) -> bool:
 
 
 def settle(
-    db: Database, event: Event, facts: Facts, decide: Callable[[Place, Told], Plan]
+    db: Database,
+    event: Event,
+    facts: Facts,
+    decide: Callable[[Place, Told], Plan],
+    kept: Sequence[str] = (),
 ) -> list[str]:
     """Commit what an event leads to, with what its facts tell of its kit, in one transaction.
 
-    `decide` is asked for the plan, given the kit's place and what is told about it already. The
-    ids of the new notifications.
+    `decide` is asked for the plan, given the kit's place and what is told about it already. What
+    waits to be told of the kit's earlier steps is cancelled, but for rules that are `kept`. The ids
+    of the new notifications.
     """
+    kind = EVENTS[event.name]
     with db.write() as connection:
         failpoints.reach("event.before-commit")
-        place = journeys.place(connection, EVENTS[event.name], event.data, facts)
+        place = journeys.place(connection, kind, event.data, facts)
+        place = replace(
+            place, overtaken=stages.overtaken(connection, kind, place, event.received_at)
+        )
         plan = decide(place, _told(connection, place))
         done = connection.execute(
             events.update()
@@ -130,6 +139,7 @@ def settle(
         )
         if not done.rowcount:
             return []
+        stages.cancel_overtaken(connection, kind, place, event.received_at, kept)
         return insert_notices(connection, event.id, plan.notices)
 
 

@@ -39,8 +39,11 @@ def _record(db: Database, channel: str, receipt: Receipt) -> bool:
             return False
         if receipt.suppress and row.address:
             suppress_in(connection, channel, row.address, receipt.suppress)
-        accepted = Ending("accepted", "sent", provider_id=receipt.provider_id or None)
+        accepted = Ending(
+            "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
+        )
         if settle(connection, row.id, found.id, accepted, ("started", "unknown")):
+            settle_case(connection, "unknown", row.id, "A receipt has told that it went out.")
             row = _locked(connection, row.id)
         _follow(connection, row)
         return True
@@ -79,19 +82,22 @@ def _keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
         reason=receipt.reason[:500],
         received_at=now(),
     )
-    return bool(connection.execute(insert.on_conflict_do_nothing()).rowcount)
+    added = insert.on_conflict_do_nothing().returning(receipts.c.id)
+    return connection.execute(added).first() is not None
 
 
 def _follow(connection: Connection, row: sa.Row[Any]) -> None:
     """Move a notification to what its receipts add up to; forward only."""
     tried = sa.select(attempts.c.id).where(attempts.c.notification_id == row.id)
-    latest = connection.execute(tried.order_by(attempts.c.started_at.desc()).limit(1)).scalar_one()
+    # One that was rejected has not gone out: what counts is how the one before it fared.
+    gone_out = tried.where(attempts.c.outcome != "rejected")
+    latest = connection.execute(gone_out.order_by(attempts.c.started_at.desc()).limit(1)).scalar()
     query = sa.select(*(receipts.c[name] for name in ("state", "attempt_id", "code", "reason")))
     found = connection.execute(
         query.where(receipts.c.attempt_id.in_(tried), receipts.c.state.in_(STATES))
     )
-    best = verdict((Told(**one._mapping) for one in found), latest)
-    if best is None or row.status not in (*WAITING, "sending", "cancelled", "unknown", *STATES):
+    best = verdict((Told(**one._mapping) for one in found), latest or "")
+    if best is None:
         return
     if best.state == "delivered":
         _delivered(connection, row)
@@ -109,11 +115,13 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
         .where(table.id == row.id)
         .values(**arrived, receipt_by=None, follow_up_at=None)
     )
-    connection.execute(
-        notifications.update()
-        .where(table.family == row.family, table.is_fallback, table.status.in_(WAITING))
-        .values(status="cancelled", reason=f"The first message was not needed twice. {ARRIVED}")
-    )
+    if not row.is_fallback:  # else those that wait are to others: staff, each with their own
+        reason = "It is not needed: the first message arrived after all."
+        connection.execute(
+            notifications.update()
+            .where(table.family == row.family, table.is_fallback, table.status.in_(WAITING))
+            .values(status="cancelled", reason=reason)
+        )
     settle_case(connection, "unreached", row.family, ARRIVED)
 
 

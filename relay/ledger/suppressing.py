@@ -27,7 +27,8 @@ def suppress_in(connection: Connection, channel: str, address: str, source: str)
     insert = INSERTS[connection.dialect.name](suppressions).values(
         channel=channel, address=address, source=source[:100], created_at=now()
     )
-    return bool(connection.execute(insert.on_conflict_do_nothing()).rowcount)
+    added = insert.on_conflict_do_nothing().returning(suppressions.c.address)
+    return connection.execute(added).first() is not None
 
 
 def unsuppress(db: Database, channel: str, address: str, *, source: str = "") -> str:

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from relay.config import load
 from relay.jobs import Jobs
-from relay.ledger import intake
+from relay.ledger import cases, intake
 from relay.ledger.database import Database
-from relay.ledger.schema import notifications
+from relay.ledger.schema import attempts, notifications
+from relay.notices import ALERT_PREFIX
 from relay.settings import Settings
 from tests.conftest import drain
 from tests.rows import MONTH, incoming, rows, time_passes
@@ -34,6 +35,11 @@ phone = "020 7946 0000"
 sms_from = "EXCLINIC"
 email_from = "results@example.org"
 send_window = "always"
+"""
+DESK = "desk@example.org"
+STAFF = f"""
+[staff.desk]
+email = ["{DESK}"]
 """
 RULES = """
 [rules.kit]
@@ -68,9 +74,9 @@ class Clinic:
     twilio: ProviderStandIn
     sendgrid: ProviderStandIn
 
-    def configure(self, rules: str = RULES, head: str = HEAD) -> None:
+    def configure(self, rules: str = RULES, head: str = HEAD, staff: str = "") -> None:
         """Write config.toml anew."""
-        self.settings.config.write_text(head + rules, "utf-8")
+        self.settings.config.write_text(head + staff + rules, "utf-8")
 
     def post(self, name: str = "order.shipped", **data: Any) -> str:
         """An event comes in; its id."""
@@ -89,6 +95,8 @@ class Clinic:
     def work(self, after: timedelta = timedelta()) -> None:
         """Time passes, the clock ticks, and the worker does all that is due."""
         time_passes(self.db, after)
+        for request in (*self.twilio.accepted, *self.sendgrid.accepted):
+            request.at -= after
         jobs = self.jobs
         jobs.sweep()
         drain(jobs)
@@ -100,6 +108,24 @@ class Clinic:
     def statuses(self) -> list[tuple[str, str]]:
         """Channel and status of each notification."""
         return sorted((row["channel"], row["status"]) for row in self.messages())
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Kind, address and status of what staff were written, in order."""
+        return [
+            (row["rule"].removeprefix(ALERT_PREFIX), row["address"], row["status"])
+            for row in self.messages()
+            if row["rule"].startswith(ALERT_PREFIX)
+        ]
+
+    def worklist(self) -> list[str]:
+        """The kinds of the open cases, the oldest first."""
+        return [row["kind"] for row in cases.open_cases(self.db)]
+
+    def attempt_of(self, **where: Any) -> str:
+        """The id of the latest attempt of the one message that is asked for."""
+        (row,) = self.messages(**where)
+        tried = rows(self.db, attempts, notification_id=row["id"])
+        return str(max(tried, key=lambda attempt: attempt["started_at"])["id"])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from relay.events import EVENTS
 from relay.facts import Facts
 from relay.ledger import claiming, delivery, intake, processing, replaying
 from relay.ledger.database import Database
@@ -215,7 +216,7 @@ def test_an_unrouted_event_is_replayed_once_its_name_is_known(db: Database) -> N
     change(db, events, {}, name="lab_results.complete")
     (id_,) = replaying.ids_to_replay(db, "unrouted")
     assert replaying.replay_event(db, id_)
-    assert only(db, events)["urgency"] == 2
+    assert only(db, events)["urgency"] == EVENTS["lab_results.complete"].urgency
     assert [event.id for event in processing.lease_events(db, 10)] == [id_]
 
 

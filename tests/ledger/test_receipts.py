@@ -1,0 +1,503 @@
+"""What providers tell after a send: kept once, in any order, and state moves forward only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from relay.ledger import (
+    cases,
+    claiming,
+    delivery,
+    followups,
+    looking,
+    receipts,
+    suppressing,
+)
+from relay.ledger.claiming import Claim
+from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
+from relay.ledger.receipts import UNCONFIRMED
+from relay.ledger.schema import attempts, notifications, suppressions
+from relay.ledger.schema import receipts as kept
+from relay.receipts import Receipt
+from tests.rows import (
+    at_once,
+    case,
+    change,
+    claimed,
+    looked,
+    notice,
+    only,
+    planned,
+    resent,
+    rows,
+    time_passes,
+    unknown,
+)
+
+WORDS = {"text": "Your kit …"}
+ACCEPTED = Ending("accepted", "sent", provider_id="SM1", awaits_receipt=True)
+THREE_DAYS = timedelta(hours=72, seconds=1)
+# The provider's word, and its error code → the state it stands for.
+STATES = {
+    "queued": "sent",
+    "sent": "sent",
+    "delivered": "delivered",
+    "undelivered 30003": "temporary-failure",
+    "undelivered 30005": "permanent-failure",
+    "failed 30007": "permanent-failure",
+}
+STORIES = (
+    "queued, sent",
+    "queued, sent, delivered",
+    "queued, sent, undelivered 30005",
+    "queued, sent, undelivered 30003",
+    "queued, failed 30007",
+    "sent, undelivered 30003, delivered",
+    "undelivered 30003, undelivered 30005",
+    "sent, delivered, delivered",
+    "undelivered 30005, undelivered 30005",
+)
+
+
+def told(word: str, claim: Claim | None = None, **fields: Any) -> Receipt:
+    """A receipt as a channel's parser gives it, by the attempt's id where a claim is given."""
+    code = word.partition(" ")[2]
+    how: dict[str, Any] = {
+        "attempt_id": claim.attempt_id if claim else "",
+        "provider_id": "SM1",
+        "code": code,
+        "reason": f"Twilio says {code}." if code else "",
+    }
+    return Receipt(STATES[word], word.partition(" ")[0], **{**how, **fields})
+
+
+def record(db: Database, *receipts_: Receipt) -> int:
+    """Keep texts' receipts; how many were news."""
+    return receipts.record(db, "sms", receipts_)
+
+
+def begun(db: Database, **fields: Any) -> Claim:
+    """A notification that is being sent at this moment."""
+    claim = claimed(db, **fields)
+    assert delivery.begin(db, claim, WORDS)
+    return claim
+
+
+def accepted(db: Database, **fields: Any) -> Claim:
+    """A notification that its provider accepted, and will tell of."""
+    claim = begun(db, **fields)
+    assert delivery.finish(db, claim, ACCEPTED)
+    return claim
+
+
+def outcome(db: Database, claim: Claim) -> dict[str, Any]:
+    """What became of a notification and its attempt, but for the times of it."""
+    row = only(db, notifications, id=claim.id)
+    attempt = only(db, attempts, id=claim.attempt_id)
+    told_ = rows(db, kept, attempt_id=claim.attempt_id)
+    times = ("sent_at", "delivered_at", "receipt_by", "follow_up_at", "lease_until")
+    return {
+        **{name: row[name] for name in ("status", "reason", "provider_id", "tries")},
+        **{name: row[name] is not None for name in times},
+        **{f"attempt's {name}": attempt[name] for name in ("outcome", "provider_id", "look_at")},
+        "code": attempt["code"] if row["status"] != "delivered" else "",  # only for follow-ups
+        "receipts": sorted((one["word"], one["code"], one["state"]) for one in told_),
+    }
+
+
+def after(db: Database, steps: Iterable[Callable[[Claim], object]]) -> dict[str, Any]:
+    """What becomes of a message to which these things happen in this order."""
+    claim = begun(db, subject=f"o-{len(rows(db, notifications))}")
+    for step in steps:
+        step(claim)
+    return outcome(db, claim)
+
+
+def together(steps: list[Callable[[], object]]) -> None:
+    """Do all of this at the same moment."""
+    at_once(lambda number: steps[number](), len(steps))
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_every_order_leads_to_the_same_end(db: Database, story: str) -> None:
+    """Receipts and our own commit in every order leave the state that their true order leaves."""
+
+    def finish(claim: Claim) -> object:
+        return delivery.finish(db, claim, ACCEPTED)
+
+    def tell(word: str) -> Callable[[Claim], object]:
+        return lambda claim: record(db, told(word, claim))
+
+    steps = [finish, *map(tell, story.split(", "))]
+    expected = after(db, steps)
+    assert expected["status"] == STATES[story.rpartition(", ")[2]]
+    for order in set(permutations(steps)):
+        assert after(db, order) == expected
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_receipts_at_once_lead_to_the_same_end(db: Database, story: str) -> None:
+    """Callbacks that come at the same moment as our own commit are all heard, none by halves."""
+    words = story.split(", ")
+    claim = accepted(db)
+    record(db, *(told(word, claim) for word in words))
+    expected = outcome(db, claim)
+    for number in range(3):
+        claim = begun(db, subject=f"at-once-{number}")
+        steps = [
+            partial(delivery.finish, db, claim, ACCEPTED),
+            *(partial(record, db, told(word, claim)) for word in words),
+        ]
+        together(steps)
+        assert outcome(db, claim) == expected
+
+
+def test_a_receipt_before_our_own_commit_adopts_the_attempt(db: Database) -> None:
+    """The provider may tell of a message before we have written that it took it (fault 36)."""
+    claim = begun(db)
+    assert record(db, told("sent", claim)) == 1
+    row, attempt = only(db, notifications), only(db, attempts)
+    assert (row["status"], row["provider_id"], row["lease_until"]) == ("sent", "SM1", None)
+    assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
+    assert not delivery.finish(db, claim, ACCEPTED)
+    assert only(db, notifications) == row
+
+
+@pytest.mark.parametrize("late", [ACCEPTED, Ending("unknown", "unknown", "Twilio did not answer.")])
+def test_the_workers_own_answer_after_a_receipt_changes_nothing(db: Database, late: Ending) -> None:
+    """Once a receipt has told, what the worker thinks of its send is no news."""
+    claim = begun(db)
+    record(db, told("sent", claim), told("delivered", claim))
+    before = outcome(db, claim)
+    assert not delivery.finish(db, claim, late)
+    time_passes(db, timedelta(hours=1))
+    assert delivery.lapse(db) == 0
+    assert outcome(db, claim) == before
+    assert before["status"] == "delivered"
+
+
+def test_a_message_that_a_receipt_adopted_is_given_up_too(db: Database) -> None:
+    """Adopted by "sent", and nothing after that: after 72 hours it is a temporary-failure."""
+    claim = begun(db)
+    record(db, told("sent", claim))
+    time_passes(db, THREE_DAYS)
+    assert receipts.give_up(db) == 1
+    assert outcome(db, claim)["status"] == "temporary-failure"
+
+
+@pytest.mark.parametrize("word", ["sent", "delivered", "undelivered 30005"])
+def test_a_receipt_settles_an_unknown_attempt(db: Database, word: str) -> None:
+    """What nobody knew of has gone out, since the provider tells of it: nobody looks for it."""
+    claim = unknown(db)
+    record(db, told(word, claim))
+    found = outcome(db, claim)
+    assert (found["status"], found["attempt's outcome"]) == (STATES[word], "accepted")
+    time_passes(db, timedelta(hours=1))
+    assert rows(db, attempts, look_at=None) == rows(db, attempts)
+
+
+def test_receipts_are_matched_by_attempt_or_by_the_providers_id(db: Database) -> None:
+    """A callback names our attempt; an event that does not is matched by the provider's own id."""
+    first, second = accepted(db), begun(db, subject="o-2")
+    delivery.finish(db, second, Ending("accepted", "sent", provider_id="SM2"))
+    assert record(db, told("delivered", first, provider_id="")) == 1
+    assert record(db, told("delivered", provider_id="SM2")) == 1
+    assert [row["status"] for row in rows(db, notifications)] == ["delivered", "delivered"]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"attempt_id": "f" * 32},
+        {"attempt_id": "f" * 32, "provider_id": "SM1"},
+        {"provider_id": "SM2"},
+        {"provider_id": ""},
+    ],
+    ids=["attempt", "attempt with a known provider id", "provider id", "nothing"],
+)
+def test_what_names_no_attempt_of_ours_is_passed_over(db: Database, ids: dict[str, str]) -> None:
+    """Another system may use the same account: its receipts change nothing and are no error."""
+    accepted(db)
+    unknown(db, subject="o-2")  # an attempt without a provider's id
+    before = rows(db, notifications)
+    assert record(db, told("delivered", **ids)) == 0
+    assert rows(db, notifications) == before
+    assert rows(db, kept) == []
+
+
+def test_an_unknown_id_does_not_keep_others_from_being_heard(db: Database) -> None:
+    """One strange receipt in a batch costs only itself."""
+    claim = accepted(db)
+    stranger = told("delivered", attempt_id="f" * 32)
+    assert record(db, stranger, told("sent", claim), stranger, told("delivered", claim)) == 2
+    assert only(db, notifications)["status"] == "delivered"
+
+
+def test_another_channels_receipt_is_none_of_ours(db: Database) -> None:
+    """An email's event does not settle a text."""
+    claim = accepted(db)
+    assert receipts.record(db, "email", [told("delivered", claim)]) == 0
+    assert only(db, notifications)["status"] == "sent"
+
+
+def test_a_receipt_is_kept_once(db: Database) -> None:
+    """Providers tell things more than once: a duplicate is no news. Another moment is."""
+    claim = accepted(db)
+    one = told("undelivered 30003", claim)
+    assert record(db, one, one) == 1
+    assert record(db, one) == 0
+    assert record(db, told("undelivered 30003", claim, moment="1763900000")) == 1
+    assert [row["code"] for row in rows(db, kept)] == ["30003", "30003"]
+
+
+def test_a_receipt_is_kept_once_among_callbacks_at_once(db: Database) -> None:
+    """The same callback ten times at the same moment is one receipt."""
+    claim = begun(db)
+    assert sum(at_once(lambda _n: record(db, told("delivered", claim)), 6)) == 1
+    assert len(rows(db, kept)) == 1
+    assert outcome(db, claim)["status"] == "delivered"
+
+
+def test_what_says_nothing_of_the_message_is_kept_and_moves_nothing(db: Database) -> None:
+    """A receipt without a state, as an unsubscribe, leaves the message as it is."""
+    claim = accepted(db)
+    assert record(db, Receipt("", "unsubscribe", claim.attempt_id, suppress="unsubscribe")) == 1
+    assert only(db, notifications)["status"] == "sent"
+    assert only(db, kept)["word"] == "unsubscribe"
+
+
+@pytest.mark.parametrize("word", ["undelivered 30003", "undelivered 30005", "failed 30007"])
+def test_delivered_stays(db: Database, word: str) -> None:
+    """A late "undelivered" never undoes "delivered", and nobody has to see to it."""
+    claim = accepted(db)
+    record(db, told("delivered", claim))
+    before = only(db, notifications)
+    assert record(db, told(word, claim)) == 1
+    assert only(db, notifications) == before
+    assert followups.lease(db, 10) == []
+
+
+@pytest.mark.parametrize("word", ["undelivered 30003", "undelivered 30005"])
+def test_a_failure_is_followed_up_once(db: Database, word: str) -> None:
+    """A message that did not arrive has to be seen to; telling it again is no second time."""
+    claim = accepted(db)
+    record(db, told(word, claim))
+    (item,) = followups.lease(db, 10)
+    assert (item.id, item.status, item.code) == (claim.id, STATES[word], word[-5:])
+    followups.settle(db, item, (), None, None)
+    record(db, told(word, claim, moment="later"), told("failed 30007", claim))
+    assert followups.lease(db, 10) == []
+
+
+def test_a_failure_ends_the_waiting_for_a_receipt(db: Database) -> None:
+    """What has failed is not given up a second time after 72 hours."""
+    claim = accepted(db)
+    record(db, told("undelivered 30005", claim))
+    time_passes(db, THREE_DAYS)
+    assert receipts.give_up(db) == 0
+    assert only(db, notifications)["reason"] == "Twilio says 30005."
+
+
+def test_without_a_receipt_it_is_given_up(db: Database) -> None:
+    """72 hours without a receipt make it a temporary-failure that is followed up; not before."""
+    claim = accepted(db)
+    time_passes(db, timedelta(hours=71, minutes=59))
+    assert receipts.give_up(db) == 0
+    time_passes(db, timedelta(minutes=2))
+    assert receipts.give_up(db) == 1
+    assert receipts.give_up(db) == 0
+    row = only(db, notifications)
+    assert row["status"] == "temporary-failure"
+    assert row["reason"] == "Nobody told within 72 hours that it arrived."
+    (item,) = followups.lease(db, 10)
+    assert (item.id, item.code) == (claim.id, UNCONFIRMED)
+
+
+def test_a_delivered_that_comes_after_that_still_counts(db: Database) -> None:
+    """What was given up after 72 hours and has arrived after all is delivered (fault 38)."""
+    claim = accepted(db)
+    time_passes(db, THREE_DAYS)
+    receipts.give_up(db)
+    record(db, told("delivered", claim))
+    row = only(db, notifications)
+    assert (row["status"], row["reason"], row["follow_up_at"]) == ("delivered", "", None)
+
+
+@pytest.mark.parametrize("word", ["queued", "sent"])
+def test_only_an_end_is_a_receipt_in_that_sense(db: Database, word: str) -> None:
+    """A message that is told to be on its way, and no more, is given up just the same."""
+    claim = accepted(db)
+    record(db, told(word, claim))
+    time_passes(db, THREE_DAYS)
+    assert receipts.give_up(db) == 1
+
+
+def test_where_no_receipt_is_expected_none_is_missed(db: Database) -> None:
+    """Where the provider cannot tell us anything, `sent` is the end."""
+    delivery.finish(db, begun(db), Ending("accepted", "sent", provider_id="SM1"))
+    time_passes(db, timedelta(days=30))
+    assert receipts.give_up(db) == 0
+    assert only(db, notifications)["status"] == "sent"
+
+
+def test_delivered_closes_the_case_and_cancels_the_fallback(db: Database) -> None:
+    """Once it has arrived after all, nobody needs to ring, and no second message goes."""
+    claim = accepted(db)
+    record(db, told("undelivered 30003", claim))
+    email = notice(channel="email", address="jane@example.org", is_fallback=True)
+    (item,) = followups.lease(db, 10)
+    assert followups.settle(db, item, [email], None, None) == "fallback"
+    with db.write() as connection:
+        cases.open_case(connection, case(key=claim.family, event_id=claim.event_id))
+        cases.open_case(connection, case(key="another", event_id=claim.event_id))
+    record(db, told("delivered", claim))
+    (still_open,) = cases.open_cases(db)
+    (closed,) = [row for row in rows(db, cases.cases) if row["closed_at"]]
+    assert (closed["closed_by"], closed["note"]) == ("relay", "It arrived after all.")
+    assert still_open["id"] != closed["id"]
+    assert only(db, notifications, channel="email")["status"] == "cancelled"
+    assert only(db, notifications, channel="email")["reason"]
+    assert claiming.claim(db, "email", 10) == []
+
+
+def test_a_fallback_that_was_delivered_keeps_the_others_going(db: Database) -> None:
+    """Each address of a staff group gets its own: one that arrived does not cancel the next."""
+    first = claimed(db, is_fallback=True)
+    planned(db, notice(address="+447700900002", is_fallback=True))
+    delivery.finish(db, first, ACCEPTED)
+    record(db, told("delivered", first))
+    assert [one.address for one in claiming.claim(db, "sms", 10)] == ["+447700900002"]
+
+
+@pytest.mark.parametrize("status", ["technical-failure", "validation-failed", "cancelled"])
+def test_what_arrived_counts_whatever_became_of_it_since(db: Database, status: str) -> None:
+    """An attempt thought lost has arrived, though sending it again came to nothing."""
+    first, second = resent(db)
+    delivery.finish(db, second, Ending("rejected", status, "It cannot be sent now."))
+    record(db, told("delivered", first))
+    assert only(db, notifications)["status"] == "delivered"
+    assert followups.lease(db, 10) == []
+
+
+def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
+    """A bounce or a STOP suppresses the address on its channel; the first source is kept."""
+    claim = accepted(db)
+    bounced = told("undelivered 30005", claim, suppress="provider, 30005")
+    record(db, bounced, told("failed 30007", claim, suppress="provider, 30007"))
+    row = only(db, suppressions)
+    assert (row["channel"], row["address"]) == ("sms", claim.address)
+    assert row["source"] == "provider, 30005"
+    planned(db, notice(subject="o-2"))
+    assert [one.suppressed for one in claiming.claim(db, "sms", 10)] == [True]
+    assert suppressing.unsuppress(db, "sms", claim.address, source="STOP") == ""
+    assert suppressing.unsuppress(db, "sms", claim.address) == "provider, 30005"
+
+
+def test_an_address_that_was_blanked_is_not_suppressed(db: Database) -> None:
+    """After retention has blanked the address, there is nothing to suppress."""
+    claim = accepted(db)
+    change(db, notifications, {}, address="")
+    assert record(db, told("failed 30007", claim, suppress="provider, 30007")) == 1
+    assert rows(db, suppressions) == []
+
+
+def test_the_first_attempts_failure_is_not_the_seconds(db: Database) -> None:
+    """A message that was sent again has not failed because the first attempt did."""
+    first, second = resent(db)
+    delivery.begin(db, second, WORDS)
+    delivery.finish(db, second, Ending("accepted", "sent", provider_id="SM2"))
+    record(db, told("undelivered 30005", first))
+    assert only(db, notifications)["status"] == "sent"
+    assert followups.lease(db, 10) == []
+    record(db, told("undelivered 30005", second, provider_id="SM2"))
+    assert only(db, notifications)["status"] == "permanent-failure"
+
+
+def test_the_first_attempts_delivered_counts(db: Database) -> None:
+    """Whichever attempt arrives, the message is delivered."""
+    first, second = resent(db)
+    delivery.begin(db, second, WORDS)
+    record(db, told("delivered", first))
+    assert only(db, notifications)["status"] == "delivered"
+    delivery.finish(db, second, Ending("rejected", "permanent-failure", "No."))
+    record(db, told("undelivered 30005", second, provider_id="SM2"))
+    assert only(db, notifications)["status"] == "delivered"
+    assert followups.lease(db, 10) == []
+
+
+def test_the_first_attempts_delivered_stops_the_second(db: Database) -> None:
+    """A message that has arrived meanwhile is not sent again."""
+    first, second = resent(db)
+    record(db, told("delivered", first))
+    assert not delivery.begin(db, second, WORDS)
+    delivery.finish(db, second, Ending("rejected", "created", "Too slow.", retry_in=0.0))
+    assert only(db, notifications)["status"] == "delivered"
+    assert claiming.claim(db, "sms", 10) == []
+
+
+@pytest.mark.parametrize("word", ["delivered", "sent", "undelivered 30005"])
+def test_a_receipt_settles_what_waits_to_be_sent_again(db: Database, word: str) -> None:
+    """It has gone out after all: the second attempt, not begun yet, is not made."""
+    first, second = resent(db)
+    ending = Ending("rejected", "scheduled", "It waits.", retry_in=60, is_a_try=False)
+    delivery.finish(db, second, ending)
+    record(db, told(word, first))
+    row = only(db, notifications)
+    assert row["status"] == STATES[word]
+    time_passes(db, timedelta(minutes=2))
+    assert claiming.claim(db, "sms", 10) == []
+    assert bool(followups.lease(db, 10)) == (word == "undelivered 30005")
+
+
+def test_a_receipt_closes_the_case_of_a_message_that_was_held(db: Database) -> None:
+    """Whether it went out is known now, so nobody has to find out."""
+    claim = unknown(db)
+    look = looked(db)
+    doubt = case("unknown", claim.id, claim.event_id)
+    assert looking.give_up(db, look, "It waits for a person, as its rule says.", doubt)
+    assert len(cases.open_cases(db)) == 1
+    record(db, told("sent", claim))
+    assert cases.open_cases(db) == []
+    assert only(db, notifications)["status"] == "sent"
+
+
+def test_all_receipts_of_two_attempts_at_once(db: Database) -> None:
+    """Both attempts' receipts and the second's commit at the same moment: delivered, once each."""
+    for number in range(3):
+        first, second = resent(db, subject=f"o-{number}")
+        delivery.begin(db, second, WORDS)
+        final = Ending("accepted", "sent", provider_id="SM2", awaits_receipt=True)
+        callbacks = (
+            told("sent", first, provider_id=""),
+            told("undelivered 30005", first, provider_id=""),
+            told("sent", second, provider_id="SM2"),
+            told("undelivered 30003", second, provider_id="SM2"),
+            told("delivered", second, provider_id="SM2"),
+        )
+        steps = [partial(delivery.finish, db, second, final)]
+        together([*steps, *(partial(record, db, one) for one in callbacks)])
+        row = only(db, notifications, id=first.id)
+        assert (row["status"], row["reason"], row["follow_up_at"]) == ("delivered", "", None)
+        mine = (first.attempt_id, second.attempt_id)
+        assert len([one for one in rows(db, kept) if one["attempt_id"] in mine]) == 5
+
+
+def test_a_fallback_is_not_made_after_it_has_arrived(db: Database) -> None:
+    """A failure that was leased to be seen to, and then delivered, is seen to by nobody."""
+    claim = accepted(db)
+    record(db, told("undelivered 30003", claim))
+    (item,) = followups.lease(db, 10)
+    record(db, told("delivered", claim))
+    email = notice(channel="email", address="jane@example.org", is_fallback=True)
+    assert followups.settle(db, item, [email], case(event_id=claim.event_id), None) == ""
+    followups.try_again(db, item, 1800)
+    assert only(db, notifications)["status"] == "delivered"
+    assert cases.open_cases(db) == []
+    assert claiming.claim(db, "email", 10) == []
