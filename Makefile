@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench bench-scale lock clean
+.PHONY: help demo run test lint bench bench-scale chaos lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -38,6 +38,11 @@ bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; a
 
 bench-scale: $(STAMP) ## what 5,000,000 events cost (about 10 minutes, 6 GB of disk)
 	@exec $(BIN)/python -m bench scale --rounds 1
+
+SEEDS ?= 1 2 3 4 5
+KITS ?= 1000
+chaos: $(STAMP) ## kill, freeze and starve all of it at random (PostgreSQL's binaries; about 30 minutes)
+	@exec $(BIN)/python -m chaos --kits $(KITS) $(SEEDS:%=--seed %)
 
 lock: $(STAMP) ## pin the newest versions that requirements*.in allow
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.txt requirements.in

@@ -53,6 +53,9 @@ GOALS = (
     Goal("flask relay --help", "start", "help_seconds", 0.7, False, "s"),
     Goal("accepting at 5,000,000 events / empty", "scale", "accept_ratio", 1.2, False),
     Goal("claiming at 5,000,000 events / empty", "scale", "claim_ratio", 1.2, False),
+    Goal(
+        "a message's statements at 5,000,000 events / empty", "scale", "message_ratio", 1.2, False
+    ),
     Goal("sweep at 5,000,000 events", "scale", "sweep_ms", 100, False, "ms"),
 )
 

@@ -24,8 +24,7 @@ def draw(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:
     for number, row in enumerate(rows, 1):
         y = ROW * number + 8
         # How many times better than wanted, capped so that one long bar does not flatten the rest.
-        better = row["value"] / row["wanted"] if row["at_least"] else row["wanted"] / row["value"]
-        length = min(better, 2.0) / 2.0 * BAR
+        length = min(_times_better(row), 2.0) / 2.0 * BAR
         label = f"{row['value']:.2f} {row['unit']}".strip()
         lines += [
             f'<text x="10" y="{y + 15}">{escape(row["what"])}</text>',
@@ -41,6 +40,15 @@ def draw(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:
         f'<text x="{middle}" y="{end + 16}" text-anchor="middle">wanted</text></svg>'
     )
     return "\n".join(lines) + "\n"
+
+
+def _times_better(row: Mapping[str, Any]) -> float:
+    value, wanted = float(row["value"]), float(row["wanted"])
+    if not row["at_least"]:
+        value, wanted = wanted, value
+    if not wanted:  # none is wanted, or none was measured
+        return 2.0 if row["met"] else 0.0
+    return value / wanted
 
 
 def _about(about: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import count as numbers
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,8 +15,21 @@ import sqlalchemy as sa
 from bench.load import bodies
 from bench.measure import Bench, Figures, fresh_ledger, say
 from relay import events
-from relay.ledger import claiming, delivery, intake, processing, upkeep
+from relay.facts import Facts
+from relay.ledger import (
+    claiming,
+    delivery,
+    followups,
+    intake,
+    looking,
+    processing,
+    receipts,
+    upkeep,
+)
 from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
+from relay.notices import Notice, Plan
+from relay.receipts import Receipt
 
 CHUNK = 250_000
 _EVENTS = """
@@ -36,6 +51,18 @@ SELECT 'msg_' || lpad(to_hex(n), 12, '0') || left(md5(n::text), 16),
        now() - (n % 80) * interval '1 day', now(), 'SM' || md5(n::text), 1
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
 """
+_ATTEMPTS = """
+INSERT INTO attempts (id, notification_id, channel, outcome, provider_id, started_at, looks)
+SELECT md5('a' || n::text), 'msg_' || lpad(to_hex(n), 12, '0') || left(md5(n::text), 16),
+       'sms', 'accepted', 'SM' || md5(n::text), now() - (n % 80) * interval '1 day', 0
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
+"""
+_JOURNEYS = """
+INSERT INTO journeys (subject, resource, round, created_at)
+SELECT md5('s' || n::text), 'order', 0, now()
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
+"""
+_FILLING = (_EVENTS, _NOTIFICATIONS, _ATTEMPTS, _JOURNEYS)
 
 
 def growth(bench: Bench, count: int) -> Figures:
@@ -51,7 +78,7 @@ def growth(bench: Bench, count: int) -> Figures:
         "events": count,
         "accept_ratio": full["accept"] / empty["accept"],
         "claim_ratio": full["claim"] / empty["claim"],
-        "lease_ratio": full["lease"] / empty["lease"],
+        "message_ratio": full["message"] / empty["message"],
         "sweep_ms": full["sweep"],
     }
 
@@ -61,7 +88,7 @@ def _fill(db: Database, count: int) -> None:
         last = min(first + CHUNK - 1, count)
         with db.engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
-            for statement in (_EVENTS, _NOTIFICATIONS):
+            for statement in _FILLING:
                 connection.execute(sa.text(statement), {"first": first, "last": last})
         say(f"{last:,} of {count:,} events")
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -71,9 +98,9 @@ def _fill(db: Database, count: int) -> None:
 def _medians(db: Database) -> dict[str, float]:
     return {
         "accept": _ms(_accept(db), 300),
-        "lease": _ms(lambda: processing.lease_events(db, 16), 50),
+        "message": _ms(_message(db), 100),
         "claim": _ms(_claim(db), 50),
-        "sweep": _ms(lambda: delivery.lapse(db), 20),
+        "sweep": _ms(lambda: _sweep(db), 20),
         "purge": _ms(lambda: upkeep.purge(db, timedelta(days=90)), 3),
     }
 
@@ -97,21 +124,69 @@ def _claim(db: Database) -> Callable[[], object]:
     return lambda: claiming.claim(db, "sms", 24)
 
 
+def _message(db: Database) -> Callable[[], object]:
+    """All that the ledger does for one message, from the lease of its event to its receipt."""
+    made = numbers()
+
+    def work() -> None:
+        id_ = f"kit-{next(made)}"
+        event = _leased(db, id_)
+        facts = Facts(order={"id": id_})
+        processing.settle(db, event, facts, lambda place, _told: Plan((_notice(place.subject),)))
+        (claim,) = claiming.claim(db, "sms", 1)
+        delivery.begin(db, claim, {"text": "Your kit is on its way."})
+        ending = Ending("accepted", "sent", provider_id=f"SM{id_}", awaits_receipt=True)
+        delivery.finish(db, claim, ending)
+        told = Receipt("delivered", "delivered", claim.attempt_id, f"SM{id_}")
+        if not receipts.record(db, "sms", [told]):
+            raise AssertionError("a receipt was lost")
+
+    return work
+
+
+def _leased(db: Database, id_: str) -> processing.Event:
+    body = json.dumps({"event": "order.delivered", "data": {"order_id": id_}}).encode()
+    intake.record(db, events.parse(body), timedelta(days=30))
+    while True:  # the accepted ones of the measurement before are leased along the way
+        for event in processing.lease_events(db, 1):
+            if event.data["order_id"] == id_:
+                return event
+
+
+def _notice(subject: str) -> Notice:
+    return Notice(
+        "kit-delivered",
+        "kit_delivered",
+        subject,
+        *(0, "customer", "sms", "+447700900000", "created", ""),
+        due_at=datetime.now(UTC) - timedelta(minutes=1),
+        urgency=1,
+    )
+
+
+def _sweep(db: Database) -> None:
+    """What the clock asks of the ledger each minute, and a worker in between."""
+    delivery.lapse(db)
+    receipts.give_up(db)
+    looking.lease(db, 8)
+    followups.lease(db, 8)
+
+
 def _plans(db: Database) -> list[str]:
     """How PostgreSQL goes about each hot statement, as it is really sent."""
-    sent: list[tuple[str, Any]] = []
+    sent: dict[str, Any] = {}
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        sent.append((statement, parameters))
+        sent.setdefault(statement, parameters)
 
     sa.event.listen(db.engine, "before_cursor_execute", note)
-    for work in (lambda: processing.lease_events(db, 16), _claim(db), lambda: delivery.lapse(db)):
+    for work in (_message(db), lambda: _sweep(db)):
         work()
     sa.event.remove(db.engine, "before_cursor_execute", note)
     lines = []
     with db.read() as connection:
-        for statement, parameters in sent:
-            if statement.startswith(("SELECT", "UPDATE", "WITH")):
+        for statement, parameters in sent.items():
+            if statement.startswith(("SELECT", "UPDATE", "WITH")) and "FROM" in statement:
                 plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()
                 lines += [" ".join(statement.split())[:90], *(f"    {step}" for step in plan)]
     return lines

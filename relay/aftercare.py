@@ -13,7 +13,6 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import LOOKS
 from relay.ledger.followups import FollowUp
 from relay.ledger.looking import Look
-from relay.ledger.receipts import UNCONFIRMED
 from relay.logs import get_logger
 from relay.messages import Message
 from relay.notices import Case, Notice
@@ -88,7 +87,7 @@ class Aftercare:
     def _fallback(self, item: FollowUp) -> tuple[Notice, ...]:
         """The rule's other ways. None where the message may have arrived and nobody told."""
         rule = self._config.rule(item.rule)
-        if rule is None or item.is_fallback or item.code == UNCONFIRMED:
+        if rule is None or rule.to != item.role or item.is_fallback or item.unconfirmed:
             return ()
         occasion = self._occasions.of_message(item)
         return rules.fallback(rule, occasion, self._config.policy, _now())

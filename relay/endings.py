@@ -27,7 +27,7 @@ def delay(delays: Sequence[float], tries: int, asked: float | None) -> float:
     """
     usual = delays[min(tries, len(delays)) - 1]
     seconds = max(usual, min(asked or 0.0, LONGEST_ASKED))
-    return seconds * random.uniform(1.0, 1.2)  # noqa: S311 - not a secret
+    return pace.seconds(seconds * random.uniform(1.0, 1.2))  # noqa: S311 - not a secret
 
 
 def is_hopeless(tries: int, patience: timedelta) -> bool:
@@ -85,7 +85,7 @@ def refused(claim: Claim, outcome: Outcome) -> Ending:
             "permanent-failure",
             outcome.reason,
             code=outcome.code,
-            opted_out=outcome.suppress,
+            suppress=outcome.suppress,
         )
     if outcome.operator:  # no fault of this message: it is kept for as long as it takes
         return Ending(

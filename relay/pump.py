@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay import pace
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
@@ -21,6 +22,7 @@ POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 STOP_SECONDS = 25.0  # the platform kills after 30
 THREADS = {"events": 32, "sms": 24, "email": 24, "followups": 4, "lookups": 8}
+RARE = ("followups", "lookups")  # not asked for in each round, but every POLL_SECONDS
 
 
 @dataclass
@@ -33,17 +35,22 @@ class Lane:
     work: Callable[[Any], None]
     wake: Callable[[], None]
     rate: Rate
+    rest: float = 0.0  # seconds between a claim that found nothing and the next
     busy: int = 0
+    _next: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _pool: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
 
-    def fill(self) -> int:
+    def fill(self, *, rested: bool = False) -> int:
         """Claim as much as there are free threads, and start it; how much that was."""
         free = self.rate.allowed(self.threads - self.busy)
-        claimed = self.claim(free) if free > 0 else ()
+        if free <= 0 or (time.monotonic() < self._next and not rested):
+            return 0
+        claimed = self.claim(free)
+        self._next = 0.0 if claimed else time.monotonic() + self.rest
         self.rate.take(len(claimed))
         with self._lock:
             self.busy += len(claimed)
@@ -90,7 +97,8 @@ class Pump:
         return self._lane(channel, claim, jobs.deliver, jobs.config.delivery.rates[channel])
 
     def _lane(self, name: str, claim: Any, work: Any, per_second: float | None) -> Lane:
-        return Lane(name, THREADS[name], claim, work, self.wake, Rate(per_second))
+        rest = pace.seconds(POLL_SECONDS) if name in RARE else 0.0
+        return Lane(name, THREADS[name], claim, work, self.wake, Rate(per_second), rest)
 
     def share(self, workers: int) -> None:
         """Say among how many workers the providers' limits are shared."""
@@ -120,14 +128,15 @@ class Pump:
 
     def _patience(self) -> float:
         """Seconds to wait for a wake-up: until the next look, or until a rate lets more through."""
-        return min([POLL_SECONDS, *(wait for lane in self.lanes if (wait := lane.rate.wait()))])
+        limited = (wait for lane in self.lanes if (wait := lane.rate.wait()))
+        return min([pace.seconds(POLL_SECONDS), *limited])
 
-    def _fill(self) -> int:
+    def _fill(self, *, rested: bool = False) -> int:
         """One round over the lanes; how much was started."""
         started = 0
         for lane in self.lanes:
             try:
-                started += lane.fill()
+                started += lane.fill(rested=rested)
             except LedgerUnavailable as error:
                 log.warning("ledger unavailable", lane=lane.name, reason=str(error))
             except Exception:
@@ -140,7 +149,7 @@ class Pump:
         while True:
             self._due.clear()
             was_idle = not self.busy  # asked first: what ends after it may have left new rows
-            done += (started := self._fill())
+            done += (started := self._fill(rested=True))
             if was_idle and not started and not any(lane.rate.wait() for lane in self.lanes):
                 return done
             if not started:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
+from relay.failpoints import POINTS
 
 LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
@@ -49,6 +51,8 @@ class Settings:
     admin_password: str = _secret()
     secret_key: str = _secret()
     log_level: str = "INFO"
+    crash_at: str = ""
+    haste: float = 1.0
 
     @property
     def twilio_ready(self) -> bool:
@@ -112,10 +116,44 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         admin_password=read("ADMIN_PASSWORD", "development" if development else ""),
         secret_key=read("SECRET_KEY", "development" if development else ""),
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+        crash_at=_crash_at(read, development, problems),
+        haste=_haste(read, development, problems),
     )
     if to_serve:
         problems += _missing(settings, environ)
     return settings, problems
+
+
+def _crash_at(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:
+    """The failpoint at which a test wants this process killed."""
+    name = _for_developers("RELAY_CRASH_AT", read, development, problems)
+    if name and name not in POINTS:
+        remedy = did_you_mean(name, POINTS)
+        problems.append(_wrong("RELAY_CRASH_AT", f'"{name}" is not known.', remedy))
+        return ""
+    return name
+
+
+def _haste(read: Callable[[str], str], development: bool, problems: list[Problem]) -> float:
+    """How many times faster the ledger's time goes by in a test."""
+    written = _for_developers("RELAY_HASTE", read, development, problems) or "1"
+    try:
+        if 1 <= (haste := float(written)) < math.inf:
+            return haste
+    except ValueError:
+        pass
+    problems.append(_wrong("RELAY_HASTE", f'"{written}" is no haste.', "Write a number from 1 up."))
+    return 1.0
+
+
+def _for_developers(
+    name: str, read: Callable[[str], str], development: bool, problems: list[Problem]
+) -> str:
+    """A variable that no clinic may have set; empty where it is refused."""
+    if (value := read(name)) and not development:
+        problems.append(_wrong(name, "is for development only.", "Take it away."))
+        return ""
+    return value
 
 
 def database_url(written: str) -> str:

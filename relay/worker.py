@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from relay import logs, queue
+from relay import failpoints, logs, pace, queue
 from relay.config import Config
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs import Jobs
@@ -56,7 +56,7 @@ class Clock(threading.Thread):
                 log.warning("sweep failed", reason=str(error))
             except Exception:
                 log.exception("sweep broke")
-            self._stopping.wait(SWEEP_SECONDS)
+            self._stopping.wait(pace.seconds(SWEEP_SECONDS))
 
     def stop(self) -> None:
         """Tick no more, and say that this worker has gone."""
@@ -89,6 +89,8 @@ def main() -> int:
     try:
         settings = from_environment(os.environ)
         logs.set_up(settings.log_level)
+        failpoints.arm(settings.crash_at)
+        pace.set_haste(settings.haste)
         jobs = make_jobs(load(settings))
     except ConfigError as error:
         print(error, file=sys.stderr)

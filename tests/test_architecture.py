@@ -46,7 +46,7 @@ ONLY = {
 
 
 def name(path: Path) -> str:
-    """relay/web/desk.py → relay.web.desk"""
+    """relay/web/answers.py → relay.web.answers"""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -75,7 +75,7 @@ GRAPH = {module: set(imports(path)) for module, path in MODULES.items()}
 
 
 def unit(module: str) -> str:
-    """relay.web.desk → web"""
+    """relay.web.answers → web"""
     return module.split(".")[1]
 
 

@@ -35,6 +35,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert not settings.sendgrid_api_key
     assert not settings.desk_ready
     assert settings.log_level == "INFO"
+    assert (settings.crash_at, settings.haste) == ("", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,42 @@ def test_an_unknown_word_is_refused_with_the_nearest(name: str, value: str, reme
     with pytest.raises(ConfigError) as caught:
         from_environment({**LIVE, name: value})
     assert str(caught.value) == f'environment: {name}: "{value}" is not known. {remedy}'
+
+
+def test_a_developer_may_kill_and_hurry_relay() -> None:
+    """In development a failpoint can be armed, and the ledger's waits made shorter."""
+    told = {"RELAY_CRASH_AT": "message.claimed", "RELAY_HASTE": "2.5"}
+    settings = from_environment({**DEVELOPMENT, **told})
+    assert (settings.crash_at, settings.haste) == ("message.claimed", 2.5)
+
+
+def test_an_unknown_failpoint_is_refused_with_the_nearest() -> None:
+    """A test that kills nothing because of a misspelt point would pass in silence."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**DEVELOPMENT, "RELAY_CRASH_AT": "mesage.claimed"})
+    said = '"mesage.claimed" is not known. Did you mean "message.claimed"?'
+    assert str(caught.value) == f"environment: RELAY_CRASH_AT: {said}"
+
+
+@pytest.mark.parametrize("written", ["0", "0.5", "-30", "fast", "nan", "inf", "1e999"])
+def test_a_haste_is_a_number_from_one_up(written: str) -> None:
+    """Time neither stands still nor goes slower than it does."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**DEVELOPMENT, "RELAY_HASTE": written})
+    said = f'"{written}" is no haste. Write a number from 1 up.'
+    assert str(caught.value) == f"environment: RELAY_HASTE: {said}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RELAY_CRASH_AT", "message.claimed"), ("RELAY_CRASH_AT", "x"), ("RELAY_HASTE", "30")],
+)
+def test_nobody_kills_or_hurries_a_clinics_relay(name: str, value: str) -> None:
+    """Outside development both stop the start, whatever they say."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, name: value})
+    said = "is for development only. Take it away."
+    assert str(caught.value) == f"environment: {name}: {said}"
 
 
 @pytest.mark.parametrize("name", ["ADMIN_PASSWORD", "ADMIN_PASSWORD_HASH"])

@@ -25,7 +25,7 @@ class Outcome:
     provider_id: str | None = None
     permanent: bool = False
     operator: bool = False
-    suppress: bool = False
+    suppress: str = ""  # why the address gets nothing more this way
     retry_after: float | None = None  # seconds
 
 

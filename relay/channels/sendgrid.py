@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from email.utils import parseaddr
 from typing import Any
 
 from python_http_client.client import Client
 from python_http_client.exceptions import HTTPError, handle_error
 from sendgrid import SendGridAPIClient
+from sendgrid.helpers.eventwebhook import EventWebhook
 from sendgrid.helpers.mail import (
     ClickTracking,
     CustomArg,
@@ -20,7 +22,7 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.outcome import Outcome
+from relay.channels.outcome import Found, Outcome
 from relay.messages import Message
 from relay.settings import Settings
 from relay.wire import Answer, NoAnswer, Wire
@@ -115,6 +117,10 @@ class SendGrid:
             return Outcome("unknown", f"SendGrid answered with {answer.status_code}.")
         return Outcome("accepted", provider_id=answer.headers.get("X-Message-Id"))
 
+    def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
+        """Nothing: SendGrid has no list to look in. Its event webhook tells."""
+        return Found()
+
 
 def judge(status: int, headers: Any) -> Outcome:
     """What an error answer means."""
@@ -136,6 +142,20 @@ def _until_reset(value: str) -> float | None:
     if not (value.isascii() and value.isdigit()):
         return None
     return min(3600.0, max(0.0, float(value) - time.time()))
+
+
+def is_signed(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
+    """Whether a batch of events is SendGrid's. What has the wrong shape is not.
+
+    https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features
+    """
+    if not public_key:
+        return False
+    try:
+        webhook = EventWebhook(public_key)
+        return bool(webhook.verify_signature(body.decode(), signature, timestamp))
+    except Exception:  # a key of another kind raises what it likes
+        return False
 
 
 def connect(settings: Settings, sender: str, wire: Wire) -> SendGrid | None:

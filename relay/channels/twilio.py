@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import base64
 import logging
+import threading
+import unicodedata
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http import HttpClient
 from twilio.http.response import Response
+from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from relay.channels.outcome import Outcome
+from relay.channels.outcome import Found, Outcome
 from relay.messages import Message
 from relay.settings import Settings
 from relay.wire import NoAnswer, Wire
 
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
+LONGEST_WAIT = 3600.0  # seconds
+STATUS_PATH = "/callbacks/twilio/status"
+PAGE, PAGES = 100, 10  # texts to one number that are looked through
+CLOCKS_DIFFER = timedelta(seconds=60)  # Twilio's clock and ours
+OLD = timedelta(minutes=2)  # no page is asked for behind one that goes back this far
 
 # Error code → (what it is, in plain words). https://www.twilio.com/docs/api/errors
 PERMANENT = {
@@ -32,6 +42,7 @@ PERMANENT = {
     30007: "The network has filtered the text as spam.",
 }
 OPTED_OUT = 21610
+STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START takes it back
 OPERATOR = {20003, 20403, 21606, 30002}  # our account or sender, not this message
 TRANSIENT = {20429, 21611, 30001, 30036}
 # What the SDK raises for a 2xx that is not a message's JSON: it trusts every answer's shape.
@@ -44,6 +55,13 @@ class KeptConnections(HttpClient):  # type: ignore[misc]
     def __init__(self, wire: Wire):
         super().__init__(logger=logging.getLogger("twilio"), is_async=False, timeout=None)
         self._wire = wire
+        self._asked = threading.local()
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that this thread's last answer asked to wait: no exception has headers."""
+        wait: float | None = getattr(self._asked, "wait", None)
+        return wait
 
     def request(
         self,
@@ -64,52 +82,129 @@ class KeptConnections(HttpClient):  # type: ignore[misc]
             pair = base64.b64encode(":".join(auth).encode()).decode()
             sent["Authorization"] = f"Basic {pair}"
         body = urlencode(data, doseq=True).encode() if data else None
+        self._asked.wait = None
         answer = self._wire.send(method.upper(), url, sent, body)
+        if answer.status == 429 and answer.retry_after is not None:
+            self._asked.wait = min(LONGEST_WAIT, answer.retry_after)
         return Response(answer.status, answer.body.decode("utf-8", "replace"), dict(answer.headers))
 
 
 class Twilio:
     """The SMS channel."""
 
-    def __init__(self, client: Client, sender: dict[str, str]):
+    def __init__(self, client: Client, sender: dict[str, str], callback: str = ""):
         self._client = client
         self._sender = sender
+        self._callback = callback
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one SMS."""
+        told = {"status_callback": f"{self._callback}?attempt={attempt_id}"}
         try:
             made = self._client.messages.create(
                 to=message.address,
                 body=message.text,
                 validity_period=VALIDITY_SECONDS,
                 **self._sender,
+                **(told if self._callback else {}),
             )
         except NoAnswer as error:
             if not error.sent:
                 return Outcome("rejected", f"Twilio cannot be reached ({error}).")
             return Outcome("unknown", f"Twilio did not answer ({error}).")
         except TwilioRestException as error:
-            return judge(error.status, error.code if isinstance(error.code, int) else None)
+            code = error.code if isinstance(error.code, int) else None
+            return judge(error.status, code, self._client.http_client.retry_after)
         except UNREADABLE:
             return Outcome("unknown", "Twilio's answer could not be read.")
         if not made.sid:
             return Outcome("unknown", "Twilio's answer names no message.")
         return Outcome("accepted", provider_id=made.sid)
 
+    def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
+        """Look for a text in Twilio's list. One that failed there was accepted, so it is found."""
+        try:
+            made = {
+                text.sid: text.date_created or text.date_sent
+                for text in self._listed(message.address, since)
+                if text.sid not in taken and _is(text, message)
+            }
+            since_then = {sid: at for sid, at in made.items() if at >= since - CLOCKS_DIFFER}
+            nearest = min(since_then, key=lambda sid: abs(since_then[sid] - since), default=None)
+        except NoAnswer as error:
+            return Found(failed=f"Twilio could not be asked ({error}).")
+        except UNREADABLE as error:
+            return Found(failed=f"Twilio could not be asked ({_kind(error)}).")
+        return Found(nearest)
 
-def judge(status: int, code: int | None) -> Outcome:
+    def _listed(self, address: str, since: datetime) -> Iterator[Any]:
+        """The texts to a number, by whole pages: what is queued has no `date_sent` to sort by."""
+        page = self._client.messages.page(to=address, page_size=PAGE)
+        for _ in range(PAGES):
+            texts = list(page)
+            yield from texts
+            dates = [text.date_created for text in texts if text.date_created]
+            page = None if dates and min(dates) < since - OLD else page.next_page()
+            if page is None:
+                return
+        raise LookupError("more texts to one number than can be looked through")
+
+
+def _is(text: Any, message: Message) -> bool:
+    """Whether a text of Twilio's list has a message's words. A trial account puts some before."""
+    sought, body = _folded(message.text), _folded(text.body or "")
+    before = body.removesuffix(sought)
+    return (
+        bool(sought and text.sid)
+        and str(text.direction).startswith("outbound")
+        and text.to == message.address
+        and body.endswith(sought)
+        and (not before or "trial" in before)
+    )
+
+
+def _folded(text: str) -> str:
+    """Letters and digits alone: white space may change, and smart encoding replaces quotes, dashes.
+
+    https://www.twilio.com/docs/messaging/services/smart-encoding-char-list
+    """
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text))).lower()
+
+
+def _kind(error: Exception) -> str:
+    """A page's HTTP status, else the kind of error. Its text may quote a number."""
+    answer = error.args[-1] if error.args else None
+    return str(answer.status_code) if isinstance(answer, Response) else type(error).__name__
+
+
+def judge(status: int, code: int | None, wait: float | None = None) -> Outcome:
     """What an error answer means."""
     known = PERMANENT.get(code or 0)
     if known:
-        return Outcome("rejected", known, str(code), permanent=True, suppress=code == OPTED_OUT)
+        suppress = STOPPED if code == OPTED_OUT else ""
+        return Outcome("rejected", known, str(code), permanent=True, suppress=suppress)
     label = str(code or status)
     if code in OPERATOR or status in (401, 403, 404) or 300 <= status < 400:
         return Outcome("rejected", f"Twilio refuses our account ({label}).", label, operator=True)
     if code in TRANSIENT or status in (408, 429):
-        return Outcome("rejected", f"Twilio is busy ({label}).", label)
+        return Outcome("rejected", f"Twilio is busy ({label}).", label, retry_after=wait)
     if 400 <= status < 500:
         return Outcome("rejected", f"Twilio refused the message ({label}).", label, permanent=True)
     return Outcome("unknown", f"Twilio answered with {status}.", label)
+
+
+def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: str) -> bool:
+    """Whether a callback is Twilio's: signed over the exact public URL and every field.
+
+    https://www.twilio.com/docs/usage/security#validating-requests
+    """
+    if not settings.twilio_auth_token:
+        return False
+    try:
+        validator = RequestValidator(settings.twilio_auth_token)
+        return bool(validator.validate(url, form, signature))
+    except ValueError:  # a host that is none
+        return False
 
 
 def connect(settings: Settings, sender: str, wire: Wire) -> Twilio | None:
@@ -123,6 +218,8 @@ def connect(settings: Settings, sender: str, wire: Wire) -> Twilio | None:
     )
     if settings.twilio_api_url:
         client.api.base_url = settings.twilio_api_url
+    callback = settings.public_url and settings.public_url + STATUS_PATH
+    by = {"from_": settings.twilio_from or sender}
     if settings.twilio_messaging_service_sid:
-        return Twilio(client, {"messaging_service_sid": settings.twilio_messaging_service_sid})
-    return Twilio(client, {"from_": settings.twilio_from or sender})
+        by = {"messaging_service_sid": settings.twilio_messaging_service_sid}
+    return Twilio(client, by, callback)

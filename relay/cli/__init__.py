@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from relay.cli import config_commands, ledger_commands, play
+from relay.cli import config_commands, ledger_commands, play, suppression_commands
 
 relay_group = AppGroup(
     "relay",
@@ -17,6 +17,8 @@ COMMANDS: tuple[click.Command, ...] = (
     config_commands.send_test,
     ledger_commands.list_,
     ledger_commands.replay,
+    suppression_commands.suppress,
+    suppression_commands.unsuppress,
     ledger_commands.sweep,
     ledger_commands.purge,
     ledger_commands.upgrade,

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, now
 from relay.ledger.noting import insert_notices
-from relay.ledger.schema import INSERTS, cases, new_id
+from relay.ledger.schema import INSERTS, cases, events, new_id
 from relay.notices import Case, case_digest
 
 RELAY = "relay"  # who closes what has settled by itself
@@ -65,9 +65,27 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
 
 
 def open_cases(db: Database, limit: int = 200) -> list[Mapping[str, Any]]:
-    """The worklist, the oldest first."""
-    query = (
-        cases.select().where(cases.c.closed_at.is_(None)).order_by(cases.c.opened_at).limit(limit)
-    )
+    """The worklist, the oldest first, each with its event's name."""
+    query = _cases().where(cases.c.closed_at.is_(None)).order_by(cases.c.opened_at).limit(limit)
     with db.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def get_case(db: Database, case_id: str) -> dict[str, Any] | None:
+    """A case by its id, open or closed."""
+    with db.read() as connection:
+        row = connection.execute(_cases().where(cases.c.id == case_id)).mappings().first()
+    return dict(row) if row else None
+
+
+def count_open(db: Database) -> int:
+    """How many cases are open."""
+    query = sa.select(sa.func.count()).select_from(cases).where(cases.c.closed_at.is_(None))
+    with db.read() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def _cases() -> sa.Select[Any]:
+    """Cases with the names of their events."""
+    joined = cases.join(events, events.c.id == cases.c.event_id)
+    return sa.select(cases, events.c.name.label("event")).select_from(joined)

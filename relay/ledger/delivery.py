@@ -35,7 +35,7 @@ class Ending:
     code: str = ""
     retry_in: float | None = None  # seconds; only with status "created" or "scheduled"
     is_a_try: bool = True  # False for what only waits
-    opted_out: bool = False  # the provider says that the person wants nothing more this way
+    suppress: str = ""  # why the address gets nothing more this way
     awaits_receipt: bool = False
     pause: Pause | None = None  # what this tells of the whole channel
     reached_nobody: bool = False  # cancelled, but the person still has to be told another way
@@ -131,8 +131,8 @@ def settle(
         .values(**_values(ending))
         .returning(table.channel, table.address)
     ).first()
-    if ending.opted_out and row:
-        suppress_in(connection, row.channel, row.address, f"provider, {ending.code}")
+    if ending.suppress and row:
+        suppress_in(connection, row.channel, row.address, ending.suppress)
     return True
 
 
@@ -206,9 +206,10 @@ def lapse(db: Database) -> int:
         .order_by(notifications.c.id)  # two sweeps at once lock rows in the same order
     )
     with db.read() as connection:
-        if not (rows := list(connection.execute(query))):
+        if connection.execute(query).first() is None:
             return 0
     with db.write() as connection:
+        # Asked again, locked: a slow worker may have begun to send one of them this very moment.
         return sum(
             settle(
                 connection,
@@ -217,5 +218,5 @@ def lapse(db: Database) -> int:
                 LAPSED if row.begun else NOT_BEGUN,
                 ("started",),
             )
-            for row in rows
+            for row in list(connection.execute(query.with_for_update(of=notifications)))
         )

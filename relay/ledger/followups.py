@@ -14,6 +14,7 @@ from relay.facts import Facts
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.noting import insert_notices, is_alive
+from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
 from relay.notices import Case, Notice
 
@@ -41,6 +42,7 @@ class FollowUp:
     reason: str
     taken: int  # attempts that the provider accepted
     code: str | None  # of its last attempt
+    unconfirmed: bool  # nobody told in time whether it arrived
 
 
 _CARRIED = (
@@ -60,18 +62,6 @@ def lease(db: Database, limit: int) -> list[FollowUp]:
         .with_for_update(skip_locked=True)
         .cte("due")
     )
-    code = (
-        sa.select(attempts.c.code)
-        .where(attempts.c.notification_id == table.id)
-        .order_by(attempts.c.started_at.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    taken = (
-        sa.select(sa.func.count())
-        .where(attempts.c.notification_id == table.id, attempts.c.outcome == "accepted")
-        .scalar_subquery()
-    )
     with db.write() as connection:
         leased = connection.execute(
             notifications.update()
@@ -81,23 +71,35 @@ def lease(db: Database, limit: int) -> list[FollowUp]:
         ).scalars()
         if not (ids := list(leased)):
             return []
-        query = (
-            sa.select(
-                *(table[name] for name in _CARRIED),
-                code.label("code"),
-                taken.label("taken"),
-                events.c.name.label("event_name"),
-                events.c.data.label("event_data"),
-                events.c.received_at.label("event_received_at"),
-                events.c.facts,
-            )
-            .join(events, events.c.id == table.event_id)
-            .where(table.id.in_(ids))
-        )
+        query = _carrying().where(table.id.in_(ids))
         return [
             FollowUp(**{**row._mapping, "facts": Facts.from_json(row.facts)})
             for row in connection.execute(query)
         ]
+
+
+def _carrying() -> sa.Select[Any]:
+    """Notifications with their events and what is known of their attempts."""
+    table = notifications.c
+    mine = attempts.c.notification_id == table.id
+    code = (
+        sa.select(attempts.c.code)
+        .where(mine)
+        .order_by(attempts.c.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    taken = sa.select(sa.func.count()).where(mine, attempts.c.outcome == "accepted")
+    return sa.select(
+        *(table[name] for name in _CARRIED),
+        code.label("code"),
+        taken.scalar_subquery().label("taken"),
+        sa.exists().where(mine, attempts.c.code == UNCONFIRMED).label("unconfirmed"),
+        events.c.name.label("event_name"),
+        events.c.data.label("event_data"),
+        events.c.received_at.label("event_received_at"),
+        events.c.facts,
+    ).join(events, events.c.id == table.event_id)
 
 
 def settle(
@@ -116,7 +118,9 @@ def settle(
         if not _done(connection, item.id):
             return ""
         done = "waiting" if is_alive(connection, item.family) else ""
-        if not done and insert_notices(connection, item.event_id, fallback):
+        if not done and fallback:
+            insert_notices(connection, item.event_id, fallback)
+            # Asked again whoever inserted them: another worker may have, at the same moment.
             done = "fallback" if is_alive(connection, item.family) else ""
         if case := broken if done else unreached:
             open_case(connection, case)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -15,6 +17,7 @@ from relay.ledger.schema import (
     RECEIVED,
     UNROUTED,
     WAITING,
+    attempts,
     events,
     notifications,
 )
@@ -82,3 +85,30 @@ def failed_ids(db: Database) -> list[str]:
     query = sa.select(notifications.c.id).where(_revivable())
     with db.read() as connection:
         return list(connection.execute(query.order_by(notifications.c.id)).scalars())
+
+
+def decide_unknown(db: Database, notification_id: str, *, send: bool) -> bool:
+    """A person's word on a message of which nobody knows whether it went out.
+
+    `send` sends it once more, otherwise it counts as sent. False when it is settled by now, or is
+    still being looked for.
+    """
+    if send:
+        values: dict[str, Any] = {"status": WAITING[0], "due_at": now(), "tries": 0}
+        reason = "A person has it sent again."
+    else:
+        values, reason = {"status": "sent"}, "A person found that it went out."
+    looked_for = sa.exists().where(
+        attempts.c.notification_id == notifications.c.id, attempts.c.look_at.is_not(None)
+    )
+    with db.write() as connection:
+        done = connection.execute(
+            notifications.update()
+            .where(
+                notifications.c.id == notification_id,
+                notifications.c.status == "unknown",
+                ~looked_for,
+            )
+            .values(reason=reason, **values)
+        )
+        return bool(done.rowcount)

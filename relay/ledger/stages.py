@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -24,24 +26,9 @@ NEWS_SECONDS = 60.0
 
 def overtaken(connection: Connection, kind: Kind, place: Place, received_at: datetime) -> str:
     """Why what an event that came at `received_at` says is no news any more; empty when it is."""
-    moment = sa.literal(received_at, events.c.received_at.type)
-    has_waited = moment < now(-pace.seconds(NEWS_SECONDS))
-    came_before = sa.or_(has_waited, events.c.received_at <= moment)
-    # Results that came after the retest are its own, or what the lab says of the rest: news.
-    retested = events.c.received_at > moment if kind.name == RESULTS else came_before
-    is_retest = sa.and_(events.c.round > place.round, retested)
-    is_later = sa.and_(events.c.name.in_(_later(kind)), events.c.round >= place.round, came_before)
-    query = (
-        sa.select(events.c.name, events.c.round)
-        .where(
-            events.c.subject.in_(sa.union_all(*_kin(kind, place).values())),
-            _of_kin(kind, place, events.c.subject),
-            events.c.status == PROCESSED,
-            sa.or_(is_retest, is_later),
-        )
-        .distinct()
-    )
-    known = list(connection.execute(query))
+    given: dict[str, Any] = {"kit": place.subject, "round": place.round, "moment": received_at}
+    given["old"] = -pace.seconds(NEWS_SECONDS)
+    known = list(connection.execute(_known(kind.name), given))
     if any(row.round > place.round for row in known):
         return "A retest has begun since."
     steps = {row.name for row in known}
@@ -60,38 +47,72 @@ def cancel_overtaken(
 
     Rules in `kept` tell it all the same (even_if_late).
     """
-    earlier = [name for name, other in EVENTS.items() if kind.name in _later(other)]
-    if not earlier and kind.name != RETEST:
+    if not _earlier(kind) and kind.name != RETEST:
         return 0
-    moment = sa.literal(received_at, events.c.received_at.type)
-    table = notifications.c
-    to_wait = sa.or_(
-        table.due_at > now(),
-        events.c.received_at < now(-pace.seconds(NEWS_SECONDS)),
-        events.c.received_at >= moment,
+    retest = kind.name == RETEST
+    why = "A retest has begun." if retest else f"The kit is further on: {kind.name} has come."
+    given: dict[str, Any] = {"kit": place.subject, "round_": place.round, "moment": received_at}
+    given |= {"old": -pace.seconds(NEWS_SECONDS), "kept": list(kept), "why": why}
+    return connection.execute(_cancelling(kind.name), given).rowcount
+
+
+# Statements are built once: that costs more than running them.
+
+_SUBJECT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
+_MOMENT: sa.BindParameter[datetime] = sa.bindparam("moment", type_=events.c.received_at.type)
+_OLD = now(sa.bindparam("old", type_=sa.Float))
+
+
+@cache
+def _known(name: str) -> Any:
+    """The later steps and retests of a kit that have come, as far as they overtake this event."""
+    kind, round_ = EVENTS[name], sa.bindparam("round", type_=sa.Integer)
+    came_before = sa.or_(_MOMENT < _OLD, events.c.received_at <= _MOMENT)
+    # Results that came after the retest are its own, or what the lab says of the rest: news.
+    retested = events.c.received_at > _MOMENT if name == RESULTS else came_before
+    is_retest = sa.and_(events.c.round > round_, retested)
+    is_later = sa.and_(events.c.name.in_(_later(kind)), events.c.round >= round_, came_before)
+    return (
+        sa.select(events.c.name, events.c.round)
+        .where(
+            events.c.subject.in_(sa.union_all(*_kin(kind).values())),
+            _of_kin(kind, events.c.subject),
+            events.c.status == PROCESSED,
+            sa.or_(is_retest, is_later),
+        )
+        .distinct()
     )
-    if kind.name == RETEST:
-        old_results = sa.and_(events.c.name == RESULTS, events.c.received_at <= moment)
-        others = sa.and_(events.c.name != RESULTS, to_wait)
-        of_before = sa.and_(table.round < place.round, sa.or_(old_results, others))
-        reason = "A retest has begun."
+
+
+@cache
+def _cancelling(name: str) -> Any:
+    """What waits to be told of a kit's earlier steps is cancelled, but for what is just going out.
+
+    The parameter is `round_`: in an UPDATE a column's own name is taken.
+    """
+    kind, table = EVENTS[name], notifications.c
+    round_ = sa.bindparam("round_", type_=sa.Integer)
+    is_to_wait = sa.or_(
+        table.due_at > now(), events.c.received_at < _OLD, events.c.received_at >= _MOMENT
+    )
+    if name == RETEST:
+        old_results = sa.and_(events.c.name == RESULTS, events.c.received_at <= _MOMENT)
+        others = sa.and_(events.c.name != RESULTS, is_to_wait)
+        of_before = sa.and_(table.round < round_, sa.or_(old_results, others))
     else:
-        of_before = sa.and_(table.round <= place.round, events.c.name.in_(earlier), to_wait)
-        reason = f"The kit is further on already: {kind.name} has come."
-    of_kin = _of_kin(kind, place, table.subject)
-    overtaken_event = sa.exists().where(events.c.id == table.event_id, of_before, of_kin)
-    cancelled = connection.execute(
+        of_before = sa.and_(table.round <= round_, events.c.name.in_(_earlier(kind)), is_to_wait)
+    of_kin = _of_kin(kind, table.subject)
+    return (
         notifications.update()
         .where(
-            table.subject.in_(sa.union_all(*_kin(kind, place).values())),
+            table.subject.in_(sa.union_all(*_kin(kind).values())),
             table.status.in_(WAITING),
-            table.rule.not_in(kept),
+            table.rule.not_in(sa.bindparam("kept", expanding=True)),
             table.template != "",  # not an alert
-            overtaken_event,
+            sa.exists().where(events.c.id == table.event_id, of_before, of_kin),
         )
-        .values(status="cancelled", reason=reason)
+        .values(status="cancelled", reason=sa.bindparam("why"))
     )
-    return cancelled.rowcount
 
 
 def _later(kind: Kind) -> list[str]:
@@ -102,7 +123,12 @@ def _later(kind: Kind) -> list[str]:
     return [name for stage in after for name, other in EVENTS.items() if other.stage == stage]
 
 
-def _of_kin(kind: Kind, place: Place, subject: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+def _earlier(kind: Kind) -> list[str]:
+    """The events that come before one of this kind."""
+    return [name for name, other in EVENTS.items() if kind.name in _later(other)]
+
+
+def _of_kin(kind: Kind, subject: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether `subject` is the kit's own, or its order's or its registrations'.
 
     By what it names: in the lab's own examples an order and a registration have the same id.
@@ -110,18 +136,18 @@ def _of_kin(kind: Kind, place: Place, subject: sa.ColumnElement[str]) -> sa.Colu
     return sa.or_(
         *(
             sa.and_(events.c.name.in_(_of(resource)), subject.in_(subjects))
-            for resource, subjects in _kin(kind, place).items()
+            for resource, subjects in _kin(kind).items()
         )
     )
 
 
-def _kin(kind: Kind, place: Place) -> dict[str, sa.Select[tuple[str]]]:
+def _kin(kind: Kind) -> dict[str, sa.Select[tuple[str]]]:
     linked = journeys.c.order_subject, journeys.c.subject
     there, here = linked if kind.resource == REGISTRATION else linked[::-1]
     other = ORDER if kind.resource == REGISTRATION else REGISTRATION
     return {
-        kind.resource: sa.select(sa.literal(place.subject)),
-        other: sa.select(there).where(here == place.subject, there.is_not(None)),
+        kind.resource: sa.select(_SUBJECT),
+        other: sa.select(there).where(here == _SUBJECT, there.is_not(None)),
     }
 
 

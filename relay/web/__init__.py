@@ -7,12 +7,12 @@ import os
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from relay import logs
+from relay import failpoints, logs, pace
 from relay.config import load as load_config
 from relay.ledger.database import Database
 from relay.queue import Waker
 from relay.settings import Settings, from_environment
-from relay.web import answers, desk, health, webhooks
+from relay.web import answers, callbacks, desk, health, webhooks
 from relay.web.here import Here
 
 CONNECTIONS = 5  # one a thread and one to spare: small PostgreSQL plans allow 20 in all
@@ -23,6 +23,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The app, by the environment or by `settings`. Opens nothing. Raises ConfigError."""
     settings = settings or from_environment(os.environ)
     logs.set_up(settings.log_level)
+    failpoints.arm(settings.crash_at)
+    pace.set_haste(settings.haste)
     app = Flask(__name__, template_folder="pages")
     app.config.update(
         SECRET_KEY=settings.secret_key or None,
@@ -37,10 +39,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
         Waker(settings),
     )
-    for blueprint in (webhooks.blueprint, health.blueprint):
+    for blueprint in (webhooks.blueprint, callbacks.blueprint, health.blueprint):
         app.register_blueprint(blueprint)
     if settings.desk_ready:
-        desk.set_up(app, settings)
+        desk.set_up(app)
     answers.set_up(app)
     if not settings.development:
         # One trusted proxy: the platform's router.

@@ -12,13 +12,14 @@ import sqlalchemy as sa
 
 from relay.config import load
 from relay.jobs import Jobs
-from relay.ledger import cases, intake
+from relay.ledger import cases, intake, receipts
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
 from relay.notices import ALERT_PREFIX
+from relay.receipts import Receipt
 from relay.settings import Settings
 from tests.conftest import drain
-from tests.rows import MONTH, incoming, rows, time_passes
+from tests.rows import MONTH, incoming, only, rows, time_passes
 from tests.standins import LabStandIn, ProviderStandIn
 
 ORDER = "0d5e1f7c-8f5b-4d0c-9d53-0f6a8f1c2a10"
@@ -87,6 +88,13 @@ class Clinic:
         """A kit's results are complete; the event's id."""
         return self.post("lab_results.complete", testregistration_id=id_)
 
+    def orders(self, count: int) -> None:
+        """So many orders are shipped, each to a phone of its own."""
+        for number in range(count):
+            person = {**PERSON, "phone_number": f"+4477009001{number:02}"}
+            self.lab.change("order", f"o-{number}", tracking_number="RM1", customer=person)
+            self.post(order_id=f"o-{number}")
+
     @property
     def jobs(self) -> Jobs:
         """The work by the config as it is now."""
@@ -126,6 +134,17 @@ class Clinic:
         (row,) = self.messages(**where)
         tried = rows(self.db, attempts, notification_id=row["id"])
         return str(max(tried, key=lambda attempt: attempt["started_at"])["id"])
+
+    def tell(self, state: str, code: str = "", **where: Any) -> None:
+        """The provider tells what became of the latest attempt of one message."""
+        self.tell_of(self.attempt_of(**where), state, code)
+
+    def tell_of(self, attempt_id: str, state: str, code: str = "") -> None:
+        """The provider tells what became of an attempt."""
+        channel = only(self.db, attempts, id=attempt_id)["channel"]
+        reason = f"The provider says {code}." if code else ""
+        told = Receipt(state, state, attempt_id, code=code, reason=reason)
+        receipts.record(self.db, channel, [told])
 
 
 @pytest.fixture

@@ -221,7 +221,9 @@ def test_sweeps_at_once_lapse_a_claim_once(db: Database) -> None:
 
 def test_an_opt_out_that_the_provider_tells_of_is_kept(db: Database) -> None:
     """Twilio's "opted out" suppresses the number for every later message, once."""
-    ending = Ending("rejected", "permanent-failure", "STOP", code="21610", opted_out=True)
+    ending = Ending(
+        "rejected", "permanent-failure", "STOP", code="21610", suppress="STOP (Twilio 21610)"
+    )
     delivery.finish(db, claimed(db), ending)
     row = only(db, suppressions)
     assert (row["channel"], row["address"]) == ("sms", "+447700900001")

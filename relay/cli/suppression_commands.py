@@ -1,0 +1,82 @@
+"""Who gets nothing more: `suppress` and `unsuppress`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from relay.cli import opened
+from relay.errors import Problem
+
+if TYPE_CHECKING:
+    from relay.ledger.database import Database
+
+KINDS = {"sms": "Texts to this number", "email": "Emails to this address"}
+# The providers keep lists of their own, which we do not touch: who keeps it, and what lifts it.
+LISTS = {
+    "sms": ("Twilio", "It texts a person who has sent STOP again only after their START."),
+    "email": ("SendGrid", "Take the address off its suppressions too, or it drops the next email."),
+}
+
+
+@click.command()
+@click.argument("address")
+def suppress(address: str) -> None:
+    """Send nothing more to ADDRESS: a UK mobile number or an email address."""
+    from relay.ledger import suppressing, upkeep
+
+    channel, written = _read(address)
+    with opened.ledger(opened.settings()) as db:
+        if not suppressing.suppress(db, channel, written, suppressing.STAFF):
+            click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
+            return
+        upkeep.write_audit(db, "cli", "suppress", channel)
+    click.secho(f"{KINDS[channel]} are stopped.", fg="green")
+
+
+@click.command()
+@click.argument("address")
+def unsuppress(address: str) -> None:
+    """Let ADDRESS get messages again, whoever had stopped them."""
+    from relay.ledger import suppressing, upkeep
+
+    channel, written = _read(address)
+    with opened.ledger(opened.settings()) as db:
+        before = _since(db, channel, written)
+        source = suppressing.unsuppress(db, channel, written)
+        if not source:
+            click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
+            return
+        upkeep.write_audit(db, "cli", "unsuppress", channel)
+    click.secho(f"{KINDS[channel]} go out again. They were stopped{before}.", fg="green")
+    if source != suppressing.STAFF:
+        provider, remedy = LISTS[channel]
+        opened.show(Problem(f"{provider} keeps a list of its own.", remedy=remedy, warning=True))
+
+
+def _read(address: str) -> tuple[str, str]:
+    """The channel of an address, and the address as the ledger writes it."""
+    from relay.addresses import JUDGES
+
+    channel = "email" if "@" in address else "sms"
+    judged = JUDGES[channel](address)
+    if not address.strip():
+        opened.stop(Problem("no address is given.", remedy="Name a UK mobile or an email address."))
+    if judged.reason:
+        remedy = "Write it as in jane@example.org."
+        if channel == "sms":
+            remedy = "Write a UK mobile as in 07700 900123 or +447700900123, or an email address."
+        opened.stop(Problem(judged.reason, remedy=remedy))
+    return channel, judged.address
+
+
+def _since(db: Database, channel: str, address: str) -> str:
+    """By whom an address was suppressed, and since when."""
+    from relay.ledger import suppressing
+
+    for row in suppressing.suppressed(db, address):
+        if row["channel"] == channel:
+            when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M")
+            return f" by {row['source']} since {when}"
+    return ""

@@ -1,0 +1,97 @@
+"""What the providers call back: receipts, and people's STOP. Signed, or not listened to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from relay import addresses
+from relay.ledger import receipts, suppressing
+from relay.logs import get_logger
+from relay.receipts import Receipt
+from relay.web.answers import answer
+from relay.web.here import here
+
+log = get_logger("relay.callbacks")
+blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")
+
+LARGEST_BATCH = 4 * 1024 * 1024
+SIGNATURE = "X-Twilio-Signature"
+MAIL_SIGNATURE = "X-Twilio-Email-Event-Webhook-Signature"
+MAIL_TIMESTAMP = "X-Twilio-Email-Event-Webhook-Timestamp"
+
+
+@blueprint.post("/twilio/status")
+def twilio_status() -> Response:
+    """What became of a text."""
+    from relay.channels import twilio_receipts
+
+    if not _from_twilio():
+        return _refused()
+    attempt_id = request.args.get("attempt", "")
+    return _recorded("sms", twilio_receipts.parse_receipts(request.form, attempt_id))
+
+
+@blueprint.post("/twilio/inbound")
+def twilio_inbound() -> Response:
+    """A text from a person. Twilio answers STOP, START and HELP itself: we say nothing."""
+    from relay.channels import twilio_receipts
+
+    if not _from_twilio():
+        return _refused()
+    db, word = here().db, twilio_receipts.opt(request.form)
+    number = addresses.phone(request.form.get("From")).address
+    if number and word == "stop":
+        suppressing.suppress(db, "sms", number, suppressing.STOP)
+    if number and word == "start":
+        suppressing.unsuppress(db, "sms", number, source=suppressing.STOP)
+    log.info("text came in", word=word or "other", known=bool(number))
+    return Response("<Response/>", content_type="text/xml")
+
+
+@blueprint.post("/sendgrid")
+def sendgrid_events() -> Response:
+    """What became of emails, a batch at a time."""
+    from relay.channels import sendgrid, sendgrid_receipts
+
+    request.max_content_length = LARGEST_BATCH + 1
+    body = request.get_data(cache=False)
+    if len(body) > LARGEST_BATCH:
+        raise RequestEntityTooLarge
+    shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")
+    if not sendgrid.is_signed(here().settings.sendgrid_webhook_public_key, body, *shown):
+        return _refused()
+    try:
+        batch = json.loads(body)
+    except (ValueError, RecursionError):
+        batch = None
+    if not isinstance(batch, list):
+        return answer(400, status="error", error="The body is not a list of events in JSON.")
+    return _recorded("email", sendgrid_receipts.parse_receipts(batch))
+
+
+def _from_twilio() -> bool:
+    from relay.channels import twilio
+
+    settings = here().settings
+    url = (settings.public_url or request.root_url.rstrip("/")) + request.path
+    if query := request.query_string.decode("latin-1"):
+        url += f"?{query}"
+    return twilio.is_signed(settings, url, request.form, request.headers.get(SIGNATURE, ""))
+
+
+def _refused() -> Response:
+    log.warning("callback refused", route=request.endpoint)
+    return answer(403, status="error", error="The signature is missing or wrong.")
+
+
+def _recorded(channel: str, told: Sequence[Receipt]) -> Response:
+    app = here()
+    news = receipts.record(app.db, channel, told)
+    log.info("receipts taken", channel=channel, told=len(told), news=news)
+    if news:
+        app.waker.wake()
+    return answer(200, status="ok")

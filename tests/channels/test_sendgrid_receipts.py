@@ -1,0 +1,161 @@
+"""SendGrid's event webhook: whose it is, and what its events mean."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from relay.channels.sendgrid import is_signed
+from relay.channels.sendgrid_receipts import EVENTS, parse_receipts
+from relay.receipts import STATES, Receipt
+
+ADDRESS = "jane@example.org"
+AT = 1_790_000_000
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def public(key: Any = KEY) -> str:
+    """A public key as SendGrid shows it: base64 of its DER form."""
+    der = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(key.public_key().public_bytes(*der)).decode()
+
+
+def sign(body: bytes, timestamp: str = str(AT)) -> str:
+    """SendGrid's signature."""
+    signature = KEY.sign(timestamp.encode() + body, ec.ECDSA(hashes.SHA256()))
+    return base64.b64encode(signature).decode()
+
+
+def event(name: Any = "delivered", **fields: Any) -> dict[str, Any]:
+    """An event as SendGrid posts it."""
+    return {
+        **{"email": ADDRESS, "timestamp": AT, "event": name, "sg_event_id": "ZGVsaXZlcmVkLTA"},
+        **{"sg_message_id": "14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0"},
+        **{"attempt": "att_1", "smtp-id": "<14c5d75ce93.dfd.64b469@ismtpd-555>", **fields},
+    }
+
+
+def parsed(name: str, **fields: Any) -> Receipt:
+    """The one receipt of an event."""
+    (receipt,) = parse_receipts([event(name, **fields)])
+    return receipt
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "state", "suppress"),
+    [
+        ("processed", {}, "sent", ""),
+        ("deferred", {"response": "400 try again later", "attempt_number": "5"}, "sent", ""),
+        ("delivered", {"response": "250 OK"}, "delivered", ""),
+        ("bounce", {"type": "bounce", "status": "5.1.1"}, "permanent-failure", "bounce"),
+        ("bounce", {"status": "5.1.1"}, "permanent-failure", "bounce"),
+        ("bounce", {"type": "blocked", "status": "4.7.1"}, "temporary-failure", ""),
+        ("dropped", {"reason": "Bounced Address"}, "permanent-failure", "bounce"),
+        ("dropped", {"reason": "Unsubscribed Address"}, "permanent-failure", "unsubscribed"),
+        ("dropped", {"reason": "Spam Reporting Address"}, "permanent-failure", "spam report"),
+        ("dropped", {"reason": "Invalid"}, "permanent-failure", "invalid address"),
+        ("dropped", {"reason": "Spam Content"}, "permanent-failure", ""),
+        ("dropped", {"reason": "Invalid SMTPAPI header"}, "permanent-failure", ""),
+        ("dropped", {"reason": "Recipient List over Package Quota"}, "permanent-failure", ""),
+        ("dropped", {"reason": None}, "permanent-failure", ""),
+        ("dropped", {}, "permanent-failure", ""),
+        ("spamreport", {}, "", "spam report"),
+        ("unsubscribe", {}, "", "unsubscribed"),
+        ("group_unsubscribe", {"asm_group_id": 10}, "", "unsubscribed"),
+    ],
+)
+def test_each_event_has_its_state(
+    name: str, fields: dict[str, Any], state: str, suppress: str
+) -> None:
+    """Each event is one of our states; an address that cannot or will not have more is named so."""
+    receipt = parsed(name, **fields)
+    assert (receipt.state, receipt.word, receipt.suppress) == (state, name, suppress)
+    assert (receipt.attempt_id, receipt.provider_id) == ("att_1", "14c5d75ce93")
+    assert receipt.moment == str(AT)
+    assert bool(receipt.reason) == state.endswith("failure")
+    assert receipt.code == (fields.get("status", "") if receipt.reason else "")
+    assert not state or state in STATES
+
+
+@pytest.mark.parametrize("name", sorted(EVENTS))
+def test_a_receipt_names_nobody(name: str) -> None:
+    """An address, or what a mail server wrote, is not kept; a reason is one plain sentence."""
+    free = f"550 5.1.1 <{ADDRESS}> unknown"
+    receipt = parsed(name, reason=free, response=free, status=free, type=free)
+    assert ADDRESS not in repr(receipt)
+    assert "550" not in repr(receipt)
+    assert receipt.reason.count(".") == bool(receipt.reason)
+
+
+MALFORMED = (
+    *(None, 7, "delivered", [], [event()], {}, {"event": "delivered"}, event("open")),
+    *(event(None), event(7), event(["delivered"]), event("Delivered"), event("group_resubscribe")),
+    event(attempt=None, sg_message_id=None),
+    event(attempt="\0", sg_message_id=".filter"),
+    event(attempt=["att_1"], sg_message_id=7),
+    event(attempt="\ud800", sg_message_id="\ud800.x"),
+    event(attempt=ADDRESS, sg_message_id="x" * 101),
+)
+
+
+@pytest.mark.parametrize("bad", MALFORMED, ids=lambda bad: repr(bad)[:60])
+def test_what_is_malformed_is_passed_over(bad: Any) -> None:
+    """A bad event, or one that tells nothing of a message, does not keep the others from us."""
+    receipts = parse_receipts([event("processed"), bad, event("bounce")])
+    assert [receipt.word for receipt in receipts] == ["processed", "bounce"]
+
+
+@pytest.mark.parametrize("moment", [None, "1790000000", 1.5, True, 10**400, [1]], ids=repr)
+def test_an_odd_moment_is_none(moment: Any) -> None:
+    """A time that is no whole number is left out."""
+    assert parsed("delivered", timestamp=moment).moment == ""
+
+
+def test_an_event_without_an_attempt_has_the_messages_id() -> None:
+    """SendGrid's id up to the first dot is the one that the send was answered with."""
+    receipt = parsed("delivered", attempt=None)
+    assert (receipt.attempt_id, receipt.provider_id) == ("", "14c5d75ce93")
+
+
+BODY = json.dumps([event()], ensure_ascii=False).encode()
+
+
+def test_sendgrids_signature_is_taken() -> None:
+    """What SendGrid signed, to the byte, is SendGrid's."""
+    for body in (BODY, "[“é”]\r\n".encode(), b""):
+        assert is_signed(public(), body, sign(body), str(AT))
+
+
+def test_any_other_is_not() -> None:
+    """Another key, body or time, a missing signature."""
+    other = ec.generate_private_key(ec.SECP256R1())
+    assert not is_signed(public(other), BODY, sign(BODY), str(AT))
+    assert not is_signed(public(), BODY + b" ", sign(BODY), str(AT))
+    assert not is_signed(public(), BODY, sign(BODY), str(AT + 1))
+    assert not is_signed(public(), BODY, sign(BODY), "")
+    assert not is_signed(public(), BODY, "", str(AT))
+
+
+@pytest.mark.parametrize("signature", ["x", "é", "====", "AAAA", "\0", "a" * 10_000])
+def test_an_odd_signature_is_none(signature: str) -> None:
+    """A signature of any shape is refused, and nothing is raised."""
+    assert not is_signed(public(), BODY, signature, str(AT))
+
+
+@pytest.mark.parametrize(
+    "key", ["", "x", "é", "AAAA", "\0", public(ed25519.Ed25519PrivateKey.generate())]
+)
+def test_an_odd_key_signs_nothing(key: str) -> None:
+    """Without a key, or with one that is none, every batch is refused, and nothing is raised."""
+    assert not is_signed(key, BODY, sign(BODY), str(AT))
+
+
+def test_a_body_that_is_no_text_is_not_signed() -> None:
+    """Bytes that are no UTF-8 are refused, and nothing is raised."""
+    body = b"\xff[]"
+    assert not is_signed(public(), body, sign(body), str(AT))

@@ -1,0 +1,417 @@
+"""/callbacks: whom Relay listens to, and what it does about what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twilio.request_validator import RequestValidator
+
+from relay.channels.twilio import judge
+from relay.endings import refused
+from relay.ledger import delivery, suppressing
+from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
+from relay.ledger.schema import attempts, notifications, suppressions
+from relay.ledger.schema import receipts as kept
+from relay.queue import Waker
+from relay.settings import Settings
+from relay.web.callbacks import LARGEST_BATCH, MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE
+from tests.channels.test_sendgrid_receipts import AT, event, public, sign
+from tests.channels.test_twilio_receipts import form
+from tests.rows import change, claimed, only, rows
+
+PHONE, EMAIL = "+447700900001", "jane@example.org"
+STATUS, INBOUND, MAIL = (
+    "/callbacks/twilio/status",
+    "/callbacks/twilio/inbound",
+    "/callbacks/sendgrid",
+)
+HERE = "http://localhost"  # where a test's client thinks that it posts to
+PUBLIC = "https://relay.example"
+TOKEN = "twilio-token"
+
+Make = Callable[[Settings], Any]
+
+
+@pytest.fixture
+def by(settings: Settings) -> Settings:
+    """Settings with which callbacks are signed."""
+    return replace(
+        settings, twilio_auth_token=TOKEN, sendgrid_webhook_public_key=public(), delivery="live"
+    )
+
+
+@pytest.fixture
+def client(by: Settings, make_client: Make) -> Any:
+    """A provider: it shows no secret of the lab's."""
+    made = make_client(by)
+    del made.environ_base["HTTP_AUTHORIZATION"]
+    return made
+
+
+@pytest.fixture
+def wakes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often a worker was woken."""
+    seen: list[int] = []
+    monkeypatch.setattr(Waker, "wake", lambda _self: seen.append(1))
+    return seen
+
+
+def sent(db: Database, channel: str = "sms", address: str = PHONE) -> str:
+    """A message that the provider has accepted; its attempt's id."""
+    claim = claimed(db, channel=channel, address=address)
+    assert delivery.begin(db, claim, {"text": "Your kit …"})
+    told = Ending("accepted", "sent", provider_id="SM1", awaits_receipt=True)
+    assert delivery.finish(db, claim, told)
+    return claim.attempt_id
+
+
+def call(
+    client: Any, path: str, fields: dict[str, str], signed: str | None = None, **how: Any
+) -> Any:
+    """Twilio's call, signed over the address that it was given."""
+    signature = RequestValidator(TOKEN).compute_signature(signed or HERE + path, fields)
+    headers = {SIGNATURE: signature, **how.pop("headers", {})}
+    return client.post(path, data=fields, headers=headers, **how)
+
+
+def mail(client: Any, body: bytes, **how: Any) -> Any:
+    """SendGrid's call."""
+    headers = {MAIL_SIGNATURE: sign(body), MAIL_TIMESTAMP: str(AT), **how}
+    return client.post(MAIL, data=body, headers=headers, content_type="application/json")
+
+
+def told(attempt_id: str) -> str:
+    """The address that Twilio was given for an attempt."""
+    return f"{STATUS}?attempt={attempt_id}"
+
+
+def status(db: Database) -> str:
+    """The one notification's."""
+    return str(only(db, notifications)["status"])
+
+
+def is_refused(response: Any) -> bool:
+    """Whether it is a 403 in JSON that sets no cookie."""
+    assert response.status_code == 403
+    assert response.json["error"] == "The signature is missing or wrong."
+    return "Set-Cookie" not in response.headers
+
+
+def test_a_text_that_arrived_is_delivered(client: Any, db: Database, wakes: list[int]) -> None:
+    """A signed callback moves the message on, and each news wakes a worker."""
+    path = told(sent(db))
+    for word in ("queued", "sent", "delivered"):
+        assert call(client, path, form(word)).status_code == 200
+    assert status(db) == "delivered"
+    assert len(wakes) == 3
+
+
+def test_a_text_that_failed_ends_with_its_reason(client: Any, db: Database) -> None:
+    """The reason is ours, in plain words; a landline is a permanent failure."""
+    call(client, told(sent(db)), form("undelivered", "30006"))
+    row = only(db, notifications)
+    assert row["status"] == "permanent-failure"
+    assert row["reason"] == "The phone number is a landline or cannot be reached."
+
+
+def test_a_callback_may_come_before_our_commit(client: Any, db: Database) -> None:
+    """The attempt's id in the address finds the message before we know Twilio's id (36)."""
+    claim = claimed(db)
+    assert delivery.begin(db, claim, {"text": "Your kit …"})
+    call(client, told(claim.attempt_id), form("delivered"))
+    assert status(db) == "delivered"
+    assert only(db, attempts)["provider_id"] == "SM1"
+
+
+def test_replayed_callbacks_are_no_news(client: Any, db: Database, wakes: list[int]) -> None:
+    """The same call again is answered alike and kept once; nothing goes back (37)."""
+    path = told(sent(db))
+    for word in ("delivered", "sent", "delivered", "sent", "undelivered", "undelivered"):
+        assert call(client, path, form(word)).status_code == 200
+    assert status(db) == "delivered"
+    assert (len(rows(db, kept)), len(wakes)) == (3, 3)
+
+
+@pytest.mark.parametrize("path", [told("att_0"), told(""), told("%00"), STATUS, STATUS + "?a=%FF"])
+def test_unknown_ids_are_fine(client: Any, db: Database, wakes: list[int], path: str) -> None:
+    """Another system may use the account: a signed call for a message not ours is 200."""
+    sent(db)
+    response = call(client, path, form(MessageSid="SM404", SmsSid="SM404"))
+    assert (response.status_code, response.json) == (200, {"status": "ok"})
+    assert (status(db), rows(db, kept), wakes) == ("sent", [], [])
+
+
+def test_a_callback_that_says_nothing_is_fine(client: Any, db: Database) -> None:
+    """Signed, and without a status: 200, and nothing is kept."""
+    assert call(client, told(sent(db)), {}).status_code == 200
+    assert rows(db, kept) == []
+
+
+@pytest.mark.parametrize("path", [STATUS, INBOUND, MAIL])
+@pytest.mark.parametrize("signature", [None, "", "x", "é", "A" * 28])
+def test_unsigned_is_refused(client: Any, db: Database, path: str, signature: str | None) -> None:
+    """Without the right signature it is 403, in JSON, and nothing is done."""
+    attempt = sent(db)
+    headers = {} if signature is None else {SIGNATURE: signature, MAIL_SIGNATURE: signature}
+    fields = {**form(), "From": PHONE, "Body": "STOP"}
+    response = client.post(f"{path}?attempt={attempt}", data=fields, headers=headers)
+    assert is_refused(response)
+    assert (status(db), rows(db, kept), rows(db, suppressions)) == ("sent", [], [])
+
+
+def test_a_signature_is_of_one_call_only(client: Any, db: Database) -> None:
+    """Other fields, another attempt, another route, one parameter more: not what was signed."""
+    path = told(sent(db))
+    for other, fields in (
+        (path, form("failed")),
+        (path, {**form(), "More": "1"}),
+        (told("att_2"), form()),
+        (path + "&more=1", form()),
+        (STATUS, form()),
+        (INBOUND, form()),
+    ):
+        signature = RequestValidator(TOKEN).compute_signature(HERE + path, form())
+        assert is_refused(client.post(other, data=fields, headers={SIGNATURE: signature}))
+    assert rows(db, kept) == []
+
+
+def test_without_a_token_everything_is_refused(settings: Settings, make_client: Make) -> None:
+    """Where Twilio and SendGrid are not configured nobody can sign, not with an empty token."""
+    client = make_client(settings)
+    signature = RequestValidator("").compute_signature(HERE + STATUS, form())
+    assert is_refused(client.post(STATUS, data=form(), headers={SIGNATURE: signature}))
+    assert is_refused(mail(client, b"[]"))
+
+
+FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "relay.example"}
+
+
+@pytest.mark.parametrize(
+    ("public_url", "development", "headers", "signed"),
+    [
+        (PUBLIC, False, FORWARDED, PUBLIC),
+        (PUBLIC, False, {"X-Forwarded-Proto": "http"}, PUBLIC),
+        (PUBLIC, False, {"X-Forwarded-Host": "evil.example"}, PUBLIC),
+        (PUBLIC, True, {}, PUBLIC),
+        (PUBLIC + "/relay", False, FORWARDED, PUBLIC + "/relay"),
+        ("", False, FORWARDED, PUBLIC),
+        ("", True, {}, HERE),
+    ],
+)
+def test_the_address_that_was_signed_is_the_public_one(
+    by: Settings,
+    make_client: Make,
+    db: Database,
+    public_url: str,
+    development: bool,
+    headers: dict[str, str],
+    signed: str,
+) -> None:
+    """PUBLIC_URL, whatever a proxy says; without it what the one trusted proxy says."""
+    client = make_client(replace(by, public_url=public_url, development=development))
+    path = told(sent(db))
+    assert is_refused(call(client, path, form(), "http://10.0.0.1:8000" + path, headers=headers))
+    assert call(client, path, form(), signed + path, headers=headers).status_code == 200
+    assert status(db) == "delivered"
+
+
+def text(body: str, number: str = PHONE, **more: str) -> dict[str, str]:
+    """A text from a person as Twilio posts it."""
+    return {"MessageSid": "SM2", "From": number, "To": "+447700900200", "Body": body, **more}
+
+
+def test_stop_and_start(client: Any, db: Database) -> None:
+    """STOP suppresses the number, START takes it back, and a worker's next claim obeys."""
+    for body, source in (("Stop.", "STOP"), ("stop", "STOP"), ("START", ""), ("start", "")):
+        response = call(client, INBOUND, text(body))
+        assert (response.status_code, response.text) == (200, "<Response/>")
+        assert response.mimetype == "text/xml"
+        assert "Set-Cookie" not in response.headers
+        assert [row["source"] for row in suppressing.suppressed(db, PHONE)] == [source] * bool(
+            source
+        )
+
+
+@pytest.mark.parametrize("body", ["HELP", "Thank you!", "", "don't stop"])
+def test_other_texts_change_nothing(client: Any, db: Database, body: str) -> None:
+    """HELP and what is no word of these are answered by silence."""
+    assert call(client, INBOUND, text(body)).status_code == 200
+    assert rows(db, suppressions) == []
+
+
+@pytest.mark.parametrize("number", ["", "EXCLINIC", "+15005550006", "+442079460000"])
+def test_a_number_that_gets_no_texts_changes_nothing(
+    client: Any, db: Database, number: str
+) -> None:
+    """Whom we could never text need not be stopped."""
+    assert call(client, INBOUND, text("STOP", number)).status_code == 200
+    assert rows(db, suppressions) == []
+
+
+def test_twilios_reading_of_a_text_wins(client: Any, db: Database) -> None:
+    """A service with words of its own says in OptOutType what they mean."""
+    call(client, INBOUND, text("ARRET", OptOutType="STOP"))
+    assert only(db, suppressions)["address"] == PHONE
+
+
+def test_start_does_not_lift_what_staff_decided(client: Any, db: Database) -> None:
+    """A person takes back an own STOP, and nothing else; not another channel's either."""
+    suppressing.suppress(db, "sms", PHONE, suppressing.STAFF)
+    call(client, INBOUND, text("START"))
+    assert only(db, suppressions)["source"] == suppressing.STAFF
+
+
+def test_an_opted_out_failure_is_taken_back_by_start(client: Any, db: Database) -> None:
+    """What a callback's 21610 has suppressed is a STOP too."""
+    call(client, told(sent(db)), form("failed", "21610"))
+    assert only(db, suppressions)["source"] == "STOP (Twilio 21610)"
+    call(client, INBOUND, text("START"))
+    assert rows(db, suppressions) == []
+
+
+def test_a_refused_send_is_taken_back_by_start(client: Any, db: Database) -> None:
+    """Twilio's own 21610 to a send is the person's STOP as well: their START lifts it here too."""
+    claim = claimed(db)
+    assert delivery.begin(db, claim, {"text": "Your kit …"})
+    assert delivery.finish(db, claim, refused(claim, judge(400, 21610)))
+    assert only(db, suppressions)["address"] == PHONE
+    call(client, INBOUND, text("START"))
+    assert rows(db, suppressions) == []
+
+
+def test_an_emails_events(client: Any, db: Database, wakes: list[int]) -> None:
+    """A signed batch moves the message on; the same batch again is no news."""
+    attempt = sent(db, "email", EMAIL)
+    batch = json.dumps([event(name, attempt=attempt) for name in ("processed", "delivered")])
+    for _ in range(2):
+        response = mail(client, batch.encode())
+        assert (response.status_code, response.json) == (200, {"status": "ok"})
+        assert "Set-Cookie" not in response.headers
+    assert (status(db), len(rows(db, kept)), len(wakes)) == ("delivered", 2, 1)
+
+
+def test_a_bounce_ends_it_and_stops_the_address(client: Any, db: Database) -> None:
+    """A mailbox that is not there gets nothing more, and neither does who calls it spam."""
+    attempt = sent(db, "email", EMAIL)
+    mail(client, json.dumps([event("bounce", attempt=attempt, type="bounce")]).encode())
+    assert status(db) == "permanent-failure"
+    row = only(db, suppressions)
+    assert (row["channel"], row["address"], row["source"]) == ("email", EMAIL, "bounce")
+
+
+def test_one_bad_event_keeps_nothing_from_the_others(client: Any, db: Database) -> None:
+    """What is malformed or not ours is passed over; the rest of the batch is taken."""
+    attempt = sent(db, "email", EMAIL)
+    bad = [None, 7, {}, event("nonsense"), event(["x"]), event(attempt="\0"), event(attempt={})]
+    strangers = [event(attempt="att_404"), event(attempt=None, sg_message_id="other.x")]
+    batch = [*bad, *strangers, event(attempt=attempt), {"event": "bounce"}]
+    assert mail(client, json.dumps(batch).encode()).status_code == 200
+    assert status(db) == "delivered"
+    assert len(rows(db, kept)) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"7", b"null", b"[", b"[" * 100_000, b'{"a": 1}'])
+def test_a_signed_body_that_is_no_list_is_400(client: Any, body: bytes) -> None:
+    """What SendGrid signed and nobody can read is refused, in JSON."""
+    response = mail(client, body)
+    assert response.status_code == 400
+    assert response.json["error"]
+
+
+def test_a_batch_signed_over_other_bytes_is_refused(client: Any, db: Database) -> None:
+    """Another body or time, or a key of somebody else's."""
+    body = json.dumps([event(attempt=sent(db, "email", EMAIL))]).encode()
+    assert is_refused(mail(client, body, **{MAIL_SIGNATURE: sign(body + b" ")}))
+    assert is_refused(mail(client, body, **{MAIL_TIMESTAMP: str(AT + 1)}))
+    assert rows(db, kept) == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [100_000, LARGEST_BATCH])
+def test_a_batch_may_be_larger_than_a_webhook(client: Any, size: int, chunked: bool) -> None:
+    """SendGrid's batches go up to 4 MiB, whole or in chunks."""
+    assert large(client, size, chunked).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [LARGEST_BATCH + 1, LARGEST_BATCH + 2, 2 * LARGEST_BATCH])
+def test_a_batch_of_more_is_413(client: Any, size: int, chunked: bool) -> None:
+    """A byte more is not read, signed or not."""
+    response = large(client, size, chunked)
+    assert response.status_code == 413
+    assert response.json["error"]
+
+
+def large(client: Any, size: int, chunked: bool) -> Any:
+    """A signed batch of so many bytes."""
+    body = b"[" + b" " * (size - 2) + b"]"
+    how = {"HTTP_TRANSFER_ENCODING": "chunked"} if chunked else {"CONTENT_LENGTH": str(size)}
+    return client.post(
+        MAIL,
+        input_stream=BytesIO(body),
+        headers={MAIL_SIGNATURE: sign(body), MAIL_TIMESTAMP: str(AT)},
+        environ_overrides={"wsgi.input_terminated": chunked, **how},
+    )
+
+
+def test_a_large_form_is_413(client: Any) -> None:
+    """Twilio's forms are small: over 64 KiB nothing is read."""
+    response = client.post(STATUS, data={"Body": "x" * 70_000})
+    assert response.status_code == 413
+    assert response.json["error"]
+
+
+def test_without_a_ledger_the_provider_tries_again(
+    by: Settings, make_client: Make, tmp_path: Path
+) -> None:
+    """While the ledger is away a signed call is 503: providers call again."""
+    client = make_client(replace(by, database_url=f"sqlite:///{tmp_path}/empty.db"))
+    responses = [
+        call(client, told("att_1"), form()),
+        call(client, INBOUND, text("STOP")),
+        mail(client, json.dumps([event()]).encode()),
+    ]
+    assert [response.status_code for response in responses] == [503, 503, 503]
+    assert all(response.headers["Retry-After"] for response in responses)
+
+
+@pytest.mark.parametrize("path", [STATUS, INBOUND, MAIL])
+def test_only_post_is_taken(client: Any, path: str) -> None:
+    """Another method is 405, and a slash too many 404: no redirect repeats a signed call."""
+    assert client.get(path).status_code == 405
+    response = client.post(path + "/", data=form())
+    assert response.status_code == 404
+    assert response.json["error"]
+
+
+def test_logs_name_nobody(
+    by: Settings, make_client: Make, db: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Calls are logged by words and counts; no number, no address, nothing a person wrote."""
+    client = make_client(replace(by, log_level="DEBUG"))
+    path = told(sent(db))
+    call(client, path, form("delivered"))
+    call(client, INBOUND, text("STOP"))
+    call(client, INBOUND, text("My name is Canarina", "+447700900123"))
+    mail(client, json.dumps([event(reason="canary")]).encode())
+    is_refused(client.post(path, data=form()))
+    log = "".join(capsys.readouterr())
+    assert "callback refused" in log
+    assert "text came in" in log
+    for word in ("7700900", "Canarina", "canary", EMAIL, "STOP"):
+        assert word not in log
+
+
+def test_a_blanked_message_is_followed_too(client: Any, db: Database) -> None:
+    """A receipt that comes after retention has blanked the address suppresses nobody."""
+    attempt = sent(db, "email", EMAIL)
+    change(db, notifications, {}, address="", content=None)
+    mail(client, json.dumps([event("bounce", attempt=attempt)]).encode())
+    assert (status(db), rows(db, suppressions)) == ("permanent-failure", [])

@@ -1,0 +1,156 @@
+"""The desk's worklist: what needs a person, and what a person can do about it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from markupsafe import escape
+
+from relay.alerts import ALERTS
+from relay.ledger import cases, processing
+from relay.ledger.database import Database
+from relay.ledger.schema import audit, events, notifications
+from relay.notices import Case
+from tests.rows import case, change, leased, only, planned, rows, time_passes, unknown
+from tests.rows import notice as a_notice
+from tests.test_desk import desk, inside, token
+
+__all__ = ["desk", "inside"]  # fixtures
+
+
+def opened(db: Database, kind: str = "unreached", **fields: Any) -> str:
+    """A case about a message that failed; its id."""
+    (id_,) = planned(db, a_notice(**fields))
+    change(db, notifications, {"id": id_}, status="permanent-failure", reason="No such number.")
+    event_id = only(db, notifications, id=id_)["event_id"]
+    with db.write() as connection:
+        cases.open_case(connection, Case(kind, id_, "o-1", "Nobody was reached.", event_id, id_))
+    return str(cases.open_cases(db)[-1]["id"])
+
+
+def act(inside: Any, case_id: str, **form: str) -> str:
+    """The page after a button was pressed."""
+    csrf = token(inside.get("/worklist").text)
+    answer = inside.post(
+        f"/worklist/{case_id}", data={"csrf_token": csrf, **form}, follow_redirects=True
+    )
+    assert answer.status_code == 200
+    return str(answer.text)
+
+
+def test_an_empty_worklist_says_so(inside: Any) -> None:
+    """Where nothing needs a person, the page says that."""
+    assert "Nothing needs a person now." in inside.get("/worklist").text
+
+
+@pytest.mark.parametrize("kind", ALERTS)
+def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Database) -> None:
+    """Each case has its title, what has happened and why; every page counts them."""
+    opened(db, kind)
+    page = inside.get("/worklist").text
+    words = ALERTS[kind]
+    for told in (words.title, words.happened.format(subject="o-1"), "Nobody was reached."):
+        assert str(escape(told)) in page
+    assert "07700" not in page
+    assert "+447700" not in page
+    assert '<span class="count">1' in inside.get("/").text
+
+
+def test_a_closed_case_is_gone_and_its_note_is_kept(inside: Any, db: Database) -> None:
+    """Acknowledged with a note it leaves the list; who did it, and when, stays."""
+    case_id = opened(db)
+    page = act(inside, case_id, act="close", note="Called her on Monday.")
+    assert "Closed." in page
+    assert cases.open_cases(db) == []
+    found = cases.get_case(db, case_id)
+    assert found
+    assert (found["closed_by"], found["note"]) == ("admin", "Called her on Monday.")
+    assert ("case close", case_id) in {(row["action"], row["target"]) for row in rows(db, audit)}
+
+
+def test_pressed_twice_it_is_done_once(inside: Any, db: Database) -> None:
+    """A second press of a button, in another tab, changes nothing and says so."""
+    case_id = opened(db)
+    act(inside, case_id, act="resend")
+    change(db, notifications, {}, status="sent")
+    assert "closed already" in act(inside, case_id, act="resend")
+    assert only(db, notifications)["status"] == "sent"
+
+
+def test_a_failed_message_is_sent_again(inside: Any, db: Database) -> None:
+    """What failed waits to be sent once more, and the case is closed."""
+    case_id = opened(db, "broken")
+    assert "It is sent again." in act(inside, case_id, act="resend")
+    assert only(db, notifications)["status"] == "created"
+    assert cases.open_cases(db) == []
+
+
+def test_a_held_event_is_processed_again(inside: Any, db: Database) -> None:
+    """An event that was held is received anew."""
+    event = leased(db)
+    processing.hold(db, event.id, "The lab refuses.", case("held", event.id, event.id))
+    (found,) = cases.open_cases(db)
+    act(inside, found["id"], act="replay")
+    assert only(db, events)["status"] == "received"
+    assert cases.open_cases(db) == []
+
+
+@pytest.mark.parametrize(("choice", "status"), [("send", "created"), ("believe", "sent")])
+def test_a_person_decides_what_nobody_knows(
+    choice: str, status: str, inside: Any, db: Database
+) -> None:
+    """A message of which nobody knows is sent once more, or counts as sent, as staff say."""
+    claim = unknown(db)
+    with db.write() as connection:
+        connection.exec_driver_sql("UPDATE attempts SET look_at = NULL")
+        about = Case("unknown", claim.id, "o-1", "Nobody knows.", claim.event_id, claim.id)
+        cases.open_case(connection, about)
+    (found,) = cases.open_cases(db)
+    act(inside, found["id"], act=choice)
+    assert only(db, notifications)["status"] == status
+    assert cases.open_cases(db) == []
+
+
+def test_what_is_looked_for_still_is_not_decided(inside: Any, db: Database) -> None:
+    """While Relay itself is finding out, nobody can have it sent twice."""
+    claim = unknown(db)
+    with db.write() as connection:
+        about = Case("unknown", claim.id, "o-1", "Nobody knows.", claim.event_id, claim.id)
+        cases.open_case(connection, about)
+    (found,) = cases.open_cases(db)
+    assert "cannot be done" in act(inside, found["id"], act="send")
+    assert only(db, notifications)["status"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("case_id", "form"),
+    [("none", {"act": "close"}), ("", {"act": "explode"}), ("", {"act": "send"})],
+)
+def test_what_cannot_be_done_is_not_found(
+    case_id: str, form: dict[str, str], inside: Any, db: Database
+) -> None:
+    """An unknown case, an unknown act, or one of another kind of case does nothing."""
+    mine = opened(db)
+    csrf = token(inside.get("/worklist").text)
+    answer = inside.post(f"/worklist/{case_id or mine}", data={"csrf_token": csrf, "act": act})
+    assert answer.status_code == 404
+    assert len(cases.open_cases(db)) == 1
+
+
+def test_nothing_is_done_without_login_or_token(desk: Any, db: Database) -> None:
+    """Whoever is not logged in, or comes from another site, closes nothing."""
+    case_id = opened(db)
+    assert desk.get("/worklist").status_code == 302
+    assert desk.post(f"/worklist/{case_id}", data={"act": "close"}).status_code in (302, 400)
+    assert len(cases.open_cases(db)) == 1
+
+
+def test_the_oldest_is_first(inside: Any, db: Database) -> None:
+    """Who has waited longest is seen to first."""
+    first = opened(db)
+    time_passes(db, timedelta(hours=1))
+    second = opened(db, address="+447700900002")
+    page = inside.get("/worklist").text
+    assert page.index(first) < page.index(second)
