@@ -12,8 +12,8 @@ from relay.ledger.database import Database
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
 
 
-def upgrade(db: Database) -> None:
-    """Bring the ledger to this code's schema. Safe to run twice, and from two places at once."""
+def upgrade(db: Database, revision: str = "head") -> None:
+    """Bring the ledger to this code's schema, or to an older one. Safe to run twice, and from two places at once."""
     from alembic import command
     from alembic.config import Config
 
@@ -26,4 +26,4 @@ def upgrade(db: Database) -> None:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         config.attributes["connection"] = connection
         config.attributes["metadata"] = metadata
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

@@ -156,7 +156,7 @@ def test_a_template_that_fails_stops_its_own_message_only(clinic: Clinic) -> Non
     ids=["hang-up", "5xx", "empty 201"],
 )
 def test_an_unknown_outcome_is_never_sent_again_blindly(clinic: Clinic, reply: Reply) -> None:
-    """What the provider may have is not sent again by a replay, nor another way: see test_unknown."""
+    """What the provider may have is not sent again by a replay, nor another way."""
     clinic.twilio.once(reply)
     event_id = clinic.post()
     clinic.work()

@@ -1,0 +1,47 @@
+"""The docs keep in step: what they name is there, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TESTS = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_a_named_test_is_there(page: Path) -> None:
+    """A test that a page names as its proof exists."""
+    for name in re.findall(r"`(test_\w+)`", page.read_text("utf-8")):
+        assert f"def {name}(" in TESTS
+
+
+def test_every_fault_has_its_proof() -> None:
+    """Each row of the fault table names a test, a command or the chaos run."""
+    rows = re.findall(r"^\| \d.*$", (ROOT / "docs" / "faults.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 25
+    assert [
+        row for row in rows if not re.search(r"test_|chaos|make bench", row.split("|")[-2])
+    ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to a file of ours finds it, and one to a heading finds that."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, heading = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not heading or heading in _anchors(file), target
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub calls a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
