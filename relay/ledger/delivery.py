@@ -125,13 +125,10 @@ def settle(
         follows: sa.ColumnElement[bool] = table.status.in_(_OPEN + WAITING)
     else:
         follows = sa.and_(table.status.in_(_OPEN), ~is_superseded(attempt_id))
-    row = connection.execute(
-        notifications.update()
-        .where(table.id == notification_id, follows)
-        .values(**_values(ending))
-        .returning(table.channel, table.address)
-    ).first()
-    if ending.suppress and row:
+    mine = table.id == notification_id
+    connection.execute(notifications.update().where(mine, follows).values(**_values(ending)))
+    if ending.suppress:  # also where the notification does not follow: it is about the address
+        row = connection.execute(sa.select(table.channel, table.address).where(mine)).one()
         suppress_in(connection, row.channel, row.address, ending.suppress)
     return True
 

@@ -93,8 +93,9 @@ class Together(Generic[Given, Got]):
 
     def _give_up(self, job: _Job[Given, Got]) -> None:
         with self._lock:
-            if job.leads:  # its turn has come this very moment
+            if not job.leads:
+                job.error = LedgerUnavailable("the ledger is locked")
+                if job in self._waiting:
+                    self._waiting.remove(job)
                 return
-            job.error = LedgerUnavailable("the ledger is locked")
-            if job in self._waiting:
-                self._waiting.remove(job)
+        job.woken.acquire()  # its turn has come this very moment: it is just being woken

@@ -1,0 +1,37 @@
+"""The ledger as it is, by SQL of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+Row = Mapping[str, Any]
+_UNSETTLED = {
+    "events received": "events WHERE status = 'received'",
+    "messages waiting": "notifications WHERE status IN ('created', 'scheduled', 'sending')",
+    "looks due": "attempts WHERE look_at IS NOT NULL",
+    "follow-ups due": "notifications WHERE follow_up_at IS NOT NULL",
+}
+_TABLES = ("events", "notifications", "attempts", "cases")
+
+
+def unsettled(url: str) -> dict[str, int]:
+    """What is still to be done, by kind."""
+    counts = {}
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        for name, which in _UNSETTLED.items():
+            row = connection.execute(f"SELECT count(*) FROM {which}").fetchone()
+            counts[name] = int(row[0]) if row else 0
+    return {name: count for name, count in counts.items() if count}
+
+
+def read(url: str) -> dict[str, list[Row]]:
+    """The ledger, whole."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        return {
+            table: list[Row](connection.execute(f"SELECT * FROM {table}").fetchall())
+            for table in _TABLES
+        }
