@@ -15,7 +15,7 @@ ROWS = (
     "errors rates notices receipts failpoints pace",
     "facts calendar gsm addresses strict_json toml_lines wire logs embedded",
     "events player",
-    "expressions",
+    "expressions history",
     "fields settings",
     "rules",
     "alerts",

@@ -13,7 +13,10 @@ _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alon
 
 
 def upgrade(db: Database, revision: str = "head") -> None:
-    """Bring the ledger to this code's schema, or to an older one. Safe to run twice, and from two places at once."""
+    """Bring the ledger to this code's schema, or to an older one.
+
+    Safe to run twice, and from two places at once.
+    """
     from alembic import command
     from alembic.config import Config
 
