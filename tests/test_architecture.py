@@ -23,7 +23,7 @@ ROWS = (
     "config",
     "ledger lab messages",
     "channels samples",
-    "check endings occasions simulator brakes",
+    "check endings explain occasions simulator brakes",
     "aftercare",
     "startup jobs queue",
     "connections listener pump",
