@@ -132,7 +132,7 @@ def _message(db: Database) -> Callable[[], object]:
         id_ = f"kit-{next(made)}"
         event = _leased(db, id_)
         facts = Facts(order={"id": id_})
-        processing.settle(db, event, facts, lambda place, _told: Plan((_notice(place.subject),)))
+        processing.settle(db, event, facts, lambda kit: Plan((_notice(kit.place.subject),)))
         (claim,) = claiming.claim(db, "sms", 1)
         delivery.begin(db, claim, {"text": "Your kit is on its way."})
         ending = Ending("accepted", "sent", provider_id=f"SM{id_}", awaits_receipt=True)

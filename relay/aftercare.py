@@ -8,7 +8,8 @@ from typing import Any
 from relay import alerts, failpoints, rules
 from relay.channels import Exits
 from relay.config import Config
-from relay.ledger import followups, looking
+from relay.history import Step, overtaken
+from relay.ledger import followups, looking, steps
 from relay.ledger.database import Database
 from relay.ledger.delivery import LOOKS
 from relay.ledger.followups import FollowUp
@@ -17,6 +18,7 @@ from relay.logs import get_logger
 from relay.messages import Message
 from relay.notices import Case, Notice
 from relay.occasions import Occasions
+from relay.rules import Rule
 
 log = get_logger("relay.aftercare")
 
@@ -81,12 +83,23 @@ class Aftercare:
             followups.try_again(self._db, item, ONCE_MORE_SECONDS)
             done = "again"
         else:
-            done = followups.settle(self._db, item, self._fallback(item), *self._cases(item))
+            done = followups.settle(self._db, item, *self._further(item))
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
 
-    def _fallback(self, item: FollowUp) -> tuple[Notice, ...]:
-        """The rule's other ways. None where the message may have arrived and nobody told."""
+    def _further(self, item: FollowUp) -> tuple[tuple[Notice, ...], Case | None, Case | None]:
+        """The rule's other ways, and what staff are told: nothing where it is no news any more."""
         rule = self._config.rule(item.rule)
+        if rule and self._is_old(rule, item):
+            return (), None, None
+        return self._fallback(rule, item), *self._cases(item)
+
+    def _is_old(self, rule: Rule, item: FollowUp) -> bool:
+        step = Step(item.event_name, item.round, item.event_received_at)
+        known = steps.of_kit(self._db, item.event_name, item.subject)
+        return bool(overtaken(rule, step, known, _now(), _now()))
+
+    def _fallback(self, rule: Rule | None, item: FollowUp) -> tuple[Notice, ...]:
+        """The rule's other ways. None where the message may have arrived and nobody told."""
         if rule is None or rule.to != item.role or item.is_fallback or item.unconfirmed:
             return ()
         occasion = self._occasions.of_message(item)

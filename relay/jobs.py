@@ -18,6 +18,7 @@ from relay.config import Config
 from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.events import EVENTS
 from relay.expressions import recipient
+from relay.history import Step
 from relay.lab import Lab
 from relay.ledger import (
     claiming,
@@ -25,16 +26,16 @@ from relay.ledger import (
     noting,
     processing,
     receipts,
+    steps,
     upkeep,
 )
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
-from relay.ledger.journeys import Place
-from relay.ledger.processing import Event
+from relay.ledger.processing import Event, Kit
 from relay.logs import get_logger
 from relay.messages import Message, Templates
-from relay.notices import Plan, Told
+from relay.notices import Plan
 from relay.occasions import Occasions
 from relay.rules import Occasion, Rule
 from relay.wire import Wire
@@ -89,12 +90,12 @@ class Jobs:
         facts = self._occasions.facts(event.name, event.data)
         failpoints.reach("event.fetched")
 
-        def decide(place: Place, told: Told) -> Plan:
-            occasion = self._occasions.of_event(event, facts, place)
-            return rules.plan(occasion, self.config.rules, self.config.policy, told, _now())
+        def decide(kit: Kit) -> Plan:
+            occasion = self._occasions.of_event(event, facts, kit)
+            known, policy = self.config.rules, self.config.policy
+            return rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting)
 
-        kept = tuple(rule.name for rule in self.config.rules if rule.even_if_late)
-        made = processing.settle(self.db, event, facts, decide, kept)
+        made = processing.settle(self.db, event, facts, decide)
         failpoints.reach("event.after-commit")
         return len(made)
 
@@ -175,9 +176,11 @@ class Jobs:
         if opening > _now():
             wait = (opening - _now()).total_seconds()
             raise _NotSent(endings.postponed(wait))
+        known: tuple[Step, ...] = ()
         if _now() - claim.facts_at > FRESH:
             claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
-        occasion = self._occasions.of_message(claim)
+            known = steps.of_kit(self.db, claim.event_name, claim.subject)
+        occasion = self._occasions.of_message(claim, known)
         self._require_still_true(claim, rule, occasion)
         seen = {**occasion.names, "recipient": recipient(claim.role, claim.facts)}
         return self.templates.render(claim.template, claim.channel, claim.address, seen)
@@ -186,7 +189,7 @@ class Jobs:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
         if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
             raise _NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
-        if objection := rules.objection(rule, occasion):
+        if objection := rules.objection(rule, occasion, now := _now(), now):
             raise _NotSent(endings.cancelled(objection))
         notices = rules.notices(rule, (claim.channel,), occasion, self.config.policy, _now())
         if claim.address not in {notice.address for notice in notices}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
@@ -75,10 +75,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an event leads to."""
+    """What an event leads to. `cancelled` has the ids of messages that it makes old, and why."""
 
     notices: tuple[Notice, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    cancelled: Mapping[str, str] = field(default_factory=dict)
 
 
 # (rule, role, channel) of what is on its way or has reached the person about this kit and round.

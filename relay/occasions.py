@@ -9,13 +9,13 @@ from relay.config import Config
 from relay.events import EVENTS
 from relay.expressions import names
 from relay.facts import Facts
+from relay.history import Step
 from relay.lab import Lab
 from relay.ledger import journeys
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp
-from relay.ledger.journeys import Place
-from relay.ledger.processing import Event
+from relay.ledger.processing import Event, Kit
 from relay.messages import Templates
 from relay.rules import Occasion
 
@@ -29,16 +29,17 @@ class Occasions:
         self._clinic = config.clinic.record()
         self._wanted = {name: _named(config, templates, name) for name in EVENTS}
 
-    def of_event(self, event: Event, facts: Facts, place: Place) -> Occasion:
+    def of_event(self, event: Event, facts: Facts, kit: Kit) -> Occasion:
         """The occasion of an event that is being processed."""
         seen = names(event.name, event.data, event.received_at, facts, self._clinic)
-        kind = EVENTS[event.name]
-        return Occasion(kind, place.subject, place.round, facts, seen, place.overtaken)
+        step = Step(event.name, kit.place.round, event.received_at)
+        return Occasion(step, kit.place.subject, facts, seen, kit.known)
 
-    def of_message(self, row: Claim | FollowUp) -> Occasion:
+    def of_message(self, row: Claim | FollowUp, known: tuple[Step, ...] = ()) -> Occasion:
         """The occasion of a notification, with the facts that it carries."""
         seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
-        return Occasion(EVENTS[row.event_name], row.subject, row.round, row.facts, seen)
+        step = Step(row.event_name, row.round, row.event_received_at)
+        return Occasion(step, row.subject, row.facts, seen, known)
 
     def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
         """What the lab says now about an event's kit. Raises LabError."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from relay import addresses
-from relay.calendar import Window
+from relay.calendar import Window, duration
 from relay.errors import RenderError
 from relay.events import EVENTS, Kind
 from relay.expressions import Condition, recipient
 from relay.facts import PERSONS, Facts
 from relay.fields import NotYet, OneOf, Parsed
+from relay.history import Step, Waiting, overtaken
 from relay.notices import Decision, Notice, Plan, Told
 
 # When it cannot be found out whether a message went out: send it again, or let a person decide.
@@ -34,6 +35,8 @@ class Rule:
     template: str
     fallback: tuple[str, ...] = ()
     when: Condition | None = None
+    after: timedelta = timedelta()
+    unless: tuple[str, ...] = ()
     send_window: Window | None = None
     even_if_late: bool = False
     on_unknown: str = "resend"
@@ -56,12 +59,12 @@ class RuleSchema(Schema):
         validate=validate.Regexp(r"[A-Za-z0-9][\w-]*\Z", error="write a folder's name."),
     )
     when = fields.String()
+    after = Parsed(duration)
+    unless = fields.List(OneOf(EVENTS), validate=validate.Length(min=1, error="name one or more."))
     send_window = Parsed(Window.parse)
     even_if_late = fields.Boolean(truthy={True}, falsy={False})
     on_unknown = OneOf(ON_UNKNOWN)
     enabled = fields.Boolean(truthy={True}, falsy={False})
-    after = NotYet()
-    unless = NotYet()
     digest = NotYet()
 
     @validates_schema(skip_on_field_errors=False)
@@ -69,6 +72,8 @@ class RuleSchema(Schema):
         """Told together with what is wrong with single keys."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
             raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
+        if data.get("event") in data.get("unless", ()):
+            raise ValidationError("it is the rule's own event: nothing would be sent.", "unless")
         if "when" in data and "event" in data:
             try:
                 Condition(data["when"], data["event"])
@@ -79,8 +84,8 @@ class RuleSchema(Schema):
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "when" in data:
             data["when"] = Condition(data["when"], data["event"])
-        for key in data.keys() & {"channels", "fallback"}:
-            data[key] = tuple(dict.fromkeys(data[key]))  # each channel once
+        for key in data.keys() & {"channels", "fallback", "unless"}:
+            data[key] = tuple(dict.fromkeys(data[key]))  # each once
         return data
 
 
@@ -111,18 +116,30 @@ class Policy:
 class Occasion:
     """One event as rules see it: which kit, which round, the facts and their names."""
 
-    kind: Kind
+    step: Step
     subject: str
-    round: int
     facts: Facts
     names: Mapping[str, Any]
-    overtaken: str = ""  # why what the event says is no news any more
+    known: tuple[Step, ...] = ()  # what else has come of the kit
+
+    @property
+    def kind(self) -> Kind:
+        """The event's row."""
+        return EVENTS[self.step.name]
 
 
 def plan(
-    occasion: Occasion, rules: Sequence[Rule], policy: Policy, told: Told, now: datetime
+    occasion: Occasion,
+    rules: Sequence[Rule],
+    policy: Policy,
+    told: Told,
+    now: datetime,
+    waiting: Iterable[Waiting] = (),
 ) -> Plan:
-    """Who is told what about an event. Pure: the same facts give the same plan."""
+    """Who is told what about an event, and which messages that wait it makes old.
+
+    Pure: the same facts give the same plan.
+    """
     planned: list[Notice] = []
     decisions: list[Decision] = []
     for rule in rules:
@@ -130,7 +147,7 @@ def plan(
             continue
         failed = ""
         try:
-            if reason := objection(rule, occasion):
+            if reason := objection(rule, occasion, due(rule, occasion, policy, now), now):
                 decisions.append(Decision(rule.name, reason))
                 continue
         except RenderError as error:
@@ -142,18 +159,25 @@ def plan(
                 planned.append(replace(notice, status="technical-failure", reason=failed))
             else:
                 planned.append(notice)
-    return Plan(tuple(planned), tuple(decisions))
+    by_name = {rule.name: rule for rule in rules}
+    cancelled = {
+        one.id: reason
+        for one in waiting
+        if (its_rule := by_name.get(one.rule))
+        and (reason := overtaken(its_rule, one.step, [occasion.step], one.due_at, now))
+    }
+    return Plan(tuple(planned), tuple(decisions), cancelled)
 
 
-def objection(rule: Rule, occasion: Occasion) -> str:
+def objection(rule: Rule, occasion: Occasion, due_at: datetime, now: datetime) -> str:
     """Why a rule does not apply; empty when it does. Raises RenderError when it cannot be told."""
     if not rule.enabled:
         return "The rule is switched off (enabled = false)."
     if (occasion.facts.registration or {}).get("status") == "cancelled":
         return "The test was cancelled."
+    if late := overtaken(rule, occasion.step, occasion.known, due_at, now):
+        return late
     names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
-    if occasion.overtaken and not rule.even_if_late:
-        return occasion.overtaken
     if rule.when and not rule.when.holds(names):
         return f"Its condition is not met: {rule.when.source}"
     return ""
@@ -180,24 +204,29 @@ def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
     return (rule.send_window or policy.send_window).next_open(now, policy.zone)
 
 
+def due(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> datetime:
+    """When a rule's message goes out: so long after its event, or now, in its window."""
+    return opening(rule, policy, max(now, occasion.step.received_at + rule.after))
+
+
 def notices(
     rule: Rule, channels: Sequence[str], occasion: Occasion, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
     """A notice for each address of the recipient on these channels, due when the window is open."""
-    due = opening(rule, policy, now)
-    waiting = "scheduled" if due > now else "created"
+    due_at = due(rule, occasion, policy, now)
+    waiting = "scheduled" if due_at > now else "created"
     return tuple(
         Notice(
             rule=rule.name,
             template=rule.template,
             subject=occasion.subject,
-            round=occasion.round,
+            round=occasion.step.round,
             role=rule.to,
             channel=channel,
             address=judged.address,
             status=waiting if judged.address else "validation-failed",
             reason=judged.reason,
-            due_at=due,
+            due_at=due_at,
             urgency=occasion.kind.urgency,
         )
         for channel in channels

@@ -101,7 +101,7 @@ def notice(**fields: Any) -> Notice:
 def settled(db: Database, event: Event, *notices: Notice) -> list[str]:
     """Process an event about order o-1; the ids of the new notifications."""
     facts = Facts(order={"id": "o-1"})
-    return processing.settle(db, event, facts, lambda _place, _told: Plan(notices))
+    return processing.settle(db, event, facts, lambda _kit: Plan(notices))
 
 
 def planned(db: Database, *notices: Notice) -> list[str]:

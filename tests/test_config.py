@@ -184,8 +184,6 @@ def test_a_mistake_is_told_with_its_line_key_and_remedy(
 @pytest.mark.parametrize(
     "line",
     [
-        'after = "10d"',
-        'unless = ["test_registration.sample_received"]',
         'digest = "daily 08:00"',
     ],
 )

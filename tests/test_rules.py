@@ -10,9 +10,9 @@ import pytest
 
 from relay import samples
 from relay.calendar import ALWAYS, Window
-from relay.events import EVENTS
 from relay.expressions import Condition, names
 from relay.facts import Facts, record, resource
+from relay.history import Step
 from relay.notices import Plan, Told
 from relay.rules import Occasion, Policy, Rule, Staff, plan
 
@@ -36,7 +36,8 @@ def occasion(of: Facts, event: str = RESULTS, **kwargs: Any) -> Occasion:
     """An event about registration r1."""
     clinic = record("clinic", {"timezone": LONDON})
     seen = names(event, samples.webhook(event)["data"], NOON, of, clinic)
-    return Occasion(EVENTS[event], kwargs.get("subject", "r1"), kwargs.get("round", 0), of, seen)
+    step = Step(event, kwargs.get("round", 0), NOON)
+    return Occasion(step, kwargs.get("subject", "r1"), of, seen, kwargs.get("known", ()))
 
 
 def rule(name: str = "results", **kwargs: Any) -> Rule:

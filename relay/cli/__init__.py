@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from relay.cli import config_commands, ledger_commands, play, suppression_commands
+from relay.cli import config_commands, explain_command, ledger_commands, play, suppression_commands
 
 relay_group = AppGroup(
     "relay",
@@ -16,6 +16,7 @@ COMMANDS: tuple[click.Command, ...] = (
     config_commands.preview,
     config_commands.send_test,
     ledger_commands.list_,
+    explain_command.explain,
     ledger_commands.replay,
     suppression_commands.suppress,
     suppression_commands.unsuppress,

@@ -22,7 +22,6 @@ class Place:
 
     subject: str
     round: int
-    overtaken: str = ""  # why what the event says is no news any more
 
 
 def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Facts) -> Place:

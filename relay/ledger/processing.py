@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 from relay import failpoints, pace
 from relay.events import EVENTS
 from relay.facts import Facts
-from relay.ledger import journeys, stages
+from relay.history import Step, Waiting
+from relay.ledger import journeys, steps
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
@@ -43,6 +44,16 @@ class Event:
     subject: str | None
     round: int
     facts: Facts
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What the ledger knows of the kit that an event is about."""
+
+    place: Place
+    told: Told
+    known: tuple[Step, ...] = ()
+    waiting: Sequence[Waiting] = ()
 
 
 _COLUMNS = (
@@ -107,23 +118,20 @@ def settle(
     db: Database,
     event: Event,
     facts: Facts,
-    decide: Callable[[Place, Told], Plan],
-    kept: Sequence[str] = (),
+    decide: Callable[[Kit], Plan],
 ) -> list[str]:
     """Commit what an event leads to, with what its facts tell of its kit, in one transaction.
 
-    `decide` is asked for the plan, given the kit's place and what is told about it already. What
-    waits to be told of the kit's earlier steps is cancelled, but for rules that are `kept`. The ids
-    of the new notifications.
+    `decide` is asked for the plan, given all that is known of the kit. The ids of the new
+    notifications.
     """
     kind = EVENTS[event.name]
     with db.write() as connection:
         failpoints.reach("event.before-commit")
         place = journeys.place(connection, kind, event.data, facts)
-        place = replace(
-            place, overtaken=stages.overtaken(connection, kind, place, event.received_at)
-        )
-        plan = decide(place, _told(connection, place))
+        known = steps.known(connection, kind, place.subject)
+        waiting = steps.waiting(connection, kind, place.subject)
+        plan = decide(Kit(place, _told(connection, place), known, waiting))
         done = connection.execute(
             events.update()
             .where(events.c.id == event.id, events.c.status == RECEIVED)
@@ -139,7 +147,7 @@ def settle(
         )
         if not done.rowcount:
             return []
-        stages.cancel_overtaken(connection, kind, place, event.received_at, kept)
+        steps.cancel(connection, plan.cancelled)
         return insert_notices(connection, event.id, plan.notices)
 
 

@@ -443,7 +443,6 @@ def test_a_rule_that_writes_to_others_by_now_tells_none_of_them(clinic: Clinic) 
     assert clinic.told() == [("unreached", DESK, "sent")]
 
 
-@pytest.mark.xfail(strict=True, reason="whether the kit is further on is asked only at planning")
 def test_news_that_are_overtaken_have_no_fallback(clinic: Clinic) -> None:
     """Where the kit is further on already, an earlier step's failed message is let be."""
     clinic.configure(staff=STAFF)

@@ -1,0 +1,97 @@
+"""The ledger's record of an event, in plain sentences: why it did or did not reach somebody. Pure.
+
+No name, number, address or word of a message stands in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from relay.alerts import ALERTS, is_alert
+from relay.ledger.trail import Trail
+from relay.notices import ALERT_PREFIX
+
+Row = Mapping[str, Any]
+Line = tuple[int, str]  # how far it is indented, and what it says
+_KINDS = {"sms": "text", "email": "email"}
+_ATTEMPTS = {
+    "started": "is under way",
+    "accepted": "was accepted by the provider",
+    "rejected": "was refused",
+    "unknown": "may or may not have arrived at the provider",
+}
+
+
+def explain(trail: Trail, zone: ZoneInfo) -> Iterator[Line]:
+    """What is known of one event and its messages, step by step."""
+
+    def at(moment: datetime | None) -> str:
+        return moment.astimezone(zone).strftime("%d %b %Y %H:%M:%S") if moment else "(never)"
+
+    yield from _event(trail.event, at)
+    for row in trail.messages:
+        yield from _message(row, at)
+    for decision in trail.event["decisions"] or ():
+        yield 1, f"Rule {decision['rule']} told nobody. {decision['reason']}"
+    if trail.event["status"] == "processed" and not (trail.messages or trail.event["decisions"]):
+        yield 1, "No rule is about this event."
+    for case in trail.cases:
+        yield from _case(case, at)
+
+
+def _event(event: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+    again = event["duplicates"]
+    yield 0, f"{at(event['received_at'])}: the lab posted {event['name']} ({event['id']})."
+    if again:
+        yield 1, f"It was posted again {again} time{'s' * (again > 1)}, which changed nothing."
+    if event["subject"]:
+        part = f", in retest round {event['round']}" if event["round"] else ""
+        yield 1, f"It is about {event['subject']}{part}."
+    tried = f" after {event['tries']} tries" if event["tries"] > 1 else ""
+    said = {
+        "received": f"It is not processed yet. {event['reason']}",
+        "processed": f"It was processed at {at(event['processed_at'])}{tried}.",
+        "held": f"It is held since {at(event['processed_at'])}. {event['reason']}",
+        "unrouted": "Relay does not know this event. `replay` takes it once Relay does.",
+    }
+    yield 1, said[event["status"]].strip()
+
+
+def _message(row: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+    kind = _KINDS.get(row["channel"], row["channel"])
+    if is_alert(row["rule"]):
+        title = ALERTS[row["rule"].removeprefix(ALERT_PREFIX)].title
+        yield 1, f'Staff are told "{title}": {kind} to {row["role"]} ({row["id"]}).'
+    else:
+        way = " as its fallback" if row["is_fallback"] else ""
+        yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
+    if row["due_at"] > row["created_at"] or row["status"] in ("created", "scheduled"):
+        yield 2, f"It is due at {at(row['due_at'])}."
+    for attempt in row["attempts"]:
+        yield from _attempt(attempt, at)
+    yield 2, f"It is {row['status']}. {row['reason']}".strip()
+
+
+def _attempt(attempt: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+    named = f" as {attempt['provider_id']}" if attempt["provider_id"] else ""
+    done = _ATTEMPTS[attempt["outcome"]]
+    detail = f": {attempt['detail']}" if attempt["detail"] else "."
+    yield 2, f"{at(attempt['started_at'])}: an attempt {done}{named}{detail}"
+    if attempt["look_at"]:
+        yield 3, f"It is looked for at the provider at {at(attempt['look_at'])}."
+    for receipt in attempt["receipts"]:
+        why = f" {receipt['reason']}" if receipt["reason"] else ""
+        yield 3, f'{at(receipt["received_at"])}: the provider said "{receipt["word"]}".{why}'
+
+
+def _case(case: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+    title = ALERTS[case["kind"]].title
+    yield 1, f"{at(case['opened_at'])}: on the worklist: {title}. {case['reason']}"
+    if case["closed_at"]:
+        note = f" {case['note']}" if case["note"] else ""
+        yield 2, f"{at(case['closed_at'])}: closed by {case['closed_by']}.{note}"
+    else:
+        yield 2, "It is still open."

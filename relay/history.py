@@ -1,0 +1,84 @@
+"""What else has happened to a kit, and which messages that makes old. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from relay import pace
+from relay.events import EVENTS, RESULTS, STAGES
+
+NEWS_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """An event of a kit, as far as others of the same kit are concerned."""
+
+    name: str
+    round: int
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A message that waits to be sent, and the step that it tells."""
+
+    id: str
+    rule: str
+    due_at: datetime
+    step: Step
+
+
+class Lateness(Protocol):
+    """What a rule says of being late."""
+
+    @property
+    def even_if_late(self) -> bool:
+        """Whether it is told though a later step is known."""
+
+    @property
+    def unless(self) -> tuple[str, ...]:
+        """The events after which it is not to be told."""
+
+
+def overtaken(
+    rule: Lateness, step: Step, known: Iterable[Step], due_at: datetime, now: datetime
+) -> str:
+    """Why a rule's message about a step is no news any more; empty when it is.
+
+    Steps that come at once, in their order, are all news: a message that is just going out is not
+    old because of the next step of a minute's burst. What came out of order, has waited, or is to
+    wait, is.
+    """
+    waits = due_at > now or step.received_at < now - timedelta(seconds=pace.seconds(NEWS_SECONDS))
+    for other in sorted(known, key=_lateness, reverse=True):
+        if other.round < step.round:
+            continue
+        came_first = other.received_at <= step.received_at
+        if other.name in rule.unless:
+            return f"It is not needed any more: {other.name} has come."
+        if rule.even_if_late:
+            continue
+        if other.round > step.round:
+            # Results that came after the retest are what the lab says of the rest: news.
+            if (not came_first) if step.name == RESULTS else (waits or came_first):
+                return "A retest has begun since."
+        elif not rule.unless and (waits or came_first) and other.name in later(step.name):
+            return f"The kit is further on already: {other.name} has come."
+    return ""
+
+
+def later(name: str) -> tuple[str, ...]:
+    """The events of the steps behind an event's, in order; none for one that is no step."""
+    stage = EVENTS[name].stage
+    if stage is None:
+        return ()
+    after = STAGES[STAGES.index(stage) + 1 :]
+    return tuple(name for stage in after for name, kind in EVENTS.items() if kind.stage == stage)
+
+
+def _lateness(step: Step) -> tuple[int, int]:
+    return step.round, EVENTS[step.name].urgency

@@ -1,0 +1,145 @@
+"""`flask relay explain`: what became of an event, a message or a kit, in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from relay.ledger import cases, receipts
+from relay.ledger.database import Database
+from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
+from relay.notices import Case
+from relay.receipts import Receipt
+from tests.cli.conftest import Run
+from tests.rows import change, only, rows
+
+
+@pytest.fixture
+def shipped(post: Callable[..., str], work: Callable[..., int]) -> str:
+    """A shipped order whose customer has been told, and that was posted twice."""
+    id_ = post("order.shipped")
+    assert post("order.shipped") == id_
+    work()
+    return id_
+
+
+def explained(relay: Run, id_: str) -> str:
+    """What is printed about an id."""
+    result = relay("explain", id_)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return str(result.stdout)
+
+
+def test_an_events_story_is_told(relay: Run, shipped: str, db: Database) -> None:
+    """When it came, how often, what it is about, what each rule made of it, and each attempt."""
+    told = explained(relay, shipped)
+    for words in (
+        f"the lab posted order.shipped ({shipped}).",
+        "It was posted again 1 time, which changed nothing.",
+        f"It is about {only(db, events)['subject']}.",
+        "It was processed at",
+        "Rule kit-shipped: text to the customer (msg_",
+        "Rule kit-shipped: email to the customer (msg_",
+        "an attempt was accepted by the provider as dry-run",
+        "It is sent.",
+    ):
+        assert words in told
+
+
+def test_it_names_nobody(relay: Run, shipped: str, db: Database) -> None:
+    """No name, number, address or word of a message can be read over a shoulder."""
+    told = explained(relay, shipped)
+    found = rows(db, notifications)
+    assert found
+    for row in found:
+        assert row["address"] not in told
+        assert row["content"]["text"] not in told
+    assert only(db, events)["facts"]["customer"]["first_name"] not in told
+
+
+def test_a_message_is_told_alone(relay: Run, shipped: str, db: Database) -> None:
+    """By a message's id, an attempt's or the provider's, only that message is told."""
+    text = only(db, notifications, channel="sms")
+    attempt = only(db, attempts, notification_id=text["id"])
+    for id_ in (text["id"], attempt["id"], attempt["provider_id"]):
+        told = explained(relay, id_)
+        assert text["id"] in told
+        assert "email to" not in told
+
+
+def test_receipts_and_cases_are_told(relay: Run, shipped: str, db: Database) -> None:
+    """What the provider said, and what staff made of it."""
+    text = only(db, notifications, channel="sms")
+    attempt = only(db, attempts, notification_id=text["id"])
+    failed = Receipt("permanent-failure", "undelivered", attempt["id"], reason="Not in use.")
+    receipts.record(db, "sms", [failed])
+    with db.write() as connection:
+        about = Case("unreached", "k", "o-1", "Nobody was reached.", shipped, text["id"])
+        cases.open_case(connection, about)
+    told = explained(relay, shipped)
+    assert 'the provider said "undelivered". Not in use.' in told
+    assert "It is permanent-failure. Not in use." in told
+    assert "on the worklist: Somebody could not be reached. Nobody was reached." in told
+    assert "It is still open." in told
+    cases.close_case(db, cases.open_cases(db)[0]["id"], "admin", "Called her.")
+    assert "closed by admin. Called her." in explained(relay, shipped)
+
+
+def test_a_kit_is_told_by_any_of_its_names(
+    relay: Run, post: Callable[..., str], work: Callable[..., int], db: Database
+) -> None:
+    """All events of a kit, oldest first, by its order's id, its registration's, or its TRF code."""
+    order = "11111111-1111-4111-8111-111111111111"
+    post("order.shipped", order_id=order)
+    work()
+    kit = next(row["subject"] for row in rows(db, journeys) if row["order_subject"] == order)
+    names = [row["alias"] for row in rows(db, aliases) if row["subject"] == kit]
+    trf = next(name for name in names if name.startswith("LML-"))
+    post("lab_results.complete", testregistration_id=kit)
+    work()
+    for name in (order, kit, trf):
+        told = explained(relay, name)
+        assert told.index("order.shipped") < told.index("lab_results.complete")
+
+
+def test_why_nobody_was_told(
+    relay: Run, post: Callable[..., str], work: Callable[..., int], db: Database
+) -> None:
+    """Where a rule told nobody, its reason stands there."""
+    id_ = post("test_registration.lml_lab_id_created")
+    work()
+    assert "Rule desk-lab-id told nobody. The rule is switched off" in explained(relay, id_)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("received", "It is not processed yet. The lab is busy."),
+        ("held", "It is held since"),
+        ("unrouted", "Relay does not know this event."),
+    ],
+)
+def test_an_event_that_is_not_processed_says_so(
+    status: str, says: str, relay: Run, post: Callable[..., str], db: Database
+) -> None:
+    """What waits, is held or is not known says what it waits for."""
+    id_ = post("order.shipped")
+    change(db, events, {}, status=status, reason="The lab is busy.")
+    assert says in explained(relay, id_)
+
+
+def test_a_refused_body_is_told(relay: Run, client: Any, db: Database) -> None:
+    """A body in quarantine tells what was wrong with it."""
+    client.post("/webhooks/lab", data='{"event": "order.shipped", "data": {}}')
+    told = explained(relay, only(db, quarantine)["id"])
+    assert "a post was refused" in told
+    assert "data.order_id" in told
+
+
+def test_what_nobody_knows_is_an_error(relay: Run, db: Database) -> None:
+    """An id that nothing goes by ends with 1, and says where ids are found."""
+    result = relay("explain", "evt_nothing")
+    assert result.exit_code == 1
+    assert "the ledger has nothing by that name" in result.stderr

@@ -1,0 +1,116 @@
+"""Which messages other steps of a kit make old: relay/history.py with plain values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.events import EVENTS, RETEST
+from relay.history import Step, later, overtaken
+from tests.test_rules import rule
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SHIPPED, DELIVERED, RECEIVED = (
+    "order.shipped",
+    "order.delivered",
+    "test_registration.sample_received",
+)
+RESULTS = "lab_results.complete"
+STEPS = st.builds(
+    Step,
+    name=st.sampled_from(sorted(EVENTS)),
+    round=st.integers(0, 2),
+    received_at=st.integers(-3, 0).map(lambda hours: NOW + hours * HOUR),
+)
+
+
+def step(name: str, ago: timedelta = timedelta(), round_: int = 0) -> Step:
+    """A step that came so long ago."""
+    return Step(name, round_, NOW - ago)
+
+
+def why(told: Step, *known: Step, due: datetime = NOW, **keys: object) -> str:
+    """Why a message about `told` is old."""
+    return overtaken(rule(**keys), told, known, due, NOW)
+
+
+def test_a_later_step_that_came_before_makes_it_old() -> None:
+    """Delivered, then shipped: shipped is not told, and the reason names what came."""
+    assert "order.delivered has come" in why(step(SHIPPED), step(DELIVERED, HOUR))
+
+
+def test_steps_of_one_minute_in_their_order_are_all_news() -> None:
+    """Shipped and delivered in one burst are both told."""
+    second = timedelta(seconds=1)
+    assert why(step(SHIPPED, 2 * second), step(DELIVERED, second)) == ""
+    assert why(step(SHIPPED, second), step(DELIVERED, 2 * second)) != ""
+
+
+@pytest.mark.parametrize("due", [NOW + HOUR, NOW])
+def test_what_waits_is_overtaken(due: datetime) -> None:
+    """What is to wait, or has waited for more than a minute, is old once a later step is known."""
+    ago = timedelta(seconds=2) if due > NOW else HOUR
+    assert why(step(SHIPPED, ago), step(DELIVERED), due=due) != ""
+
+
+def test_even_if_late_is_told_all_the_same() -> None:
+    """A rule may want to be told late."""
+    assert why(step(SHIPPED), step(DELIVERED, HOUR), even_if_late=True) == ""
+
+
+def test_unless_takes_the_place_of_the_steps() -> None:
+    """A reminder to send the sample is true until the sample has come, whatever comes between."""
+    keys = {"after": DAY, "unless": (RECEIVED, RESULTS)}
+    due = NOW + DAY
+    assert why(step(DELIVERED), step("test_registration.complete"), due=due, **keys) == ""
+    assert "sample_received has come" in why(step(DELIVERED), step(RECEIVED), due=due, **keys)
+    assert why(step(DELIVERED), step(RECEIVED, DAY), due=due, even_if_late=True, **keys) != ""
+
+
+def test_a_retest_makes_the_round_before_old() -> None:
+    """What waits of the old round, results too, is not told once there is a retest."""
+    retest = step(RETEST, round_=1)
+    assert why(step(RESULTS, timedelta(seconds=1)), retest) == "A retest has begun since."
+    assert why(step(RECEIVED, HOUR), retest) == "A retest has begun since."
+    assert why(step(RESULTS), step(RETEST, HOUR, 1)) == ""  # of the rest: the lab has confirmed it
+
+
+def test_the_round_before_makes_nothing_old() -> None:
+    """The first round's results do not cancel the retest's sample."""
+    assert why(step(RECEIVED, HOUR, 1), step(RESULTS, round_=0)) == ""
+
+
+def test_what_is_no_step_overtakes_nothing() -> None:
+    """A lab id has no place among the steps."""
+    assert later("test_registration.lml_lab_id_created") == ()
+    assert why(step(SHIPPED, HOUR), step("test_registration.lml_lab_id_created")) == ""
+
+
+@given(
+    told=STEPS,
+    known=st.lists(STEPS, max_size=6),
+    waits=st.booleans(),
+    late=st.booleans(),
+    unless=st.sets(st.sampled_from(sorted(EVENTS))).map(tuple),
+)
+def test_nothing_old_is_told_whatever_came(
+    told: Step, known: list[Step], waits: bool, late: bool, unless: tuple[str, ...]
+) -> None:
+    """Whatever the history and its order: the same answer; never told after its `unless`, nor when
+    it waits and a later step of its round is known; nothing but what has come makes it old.
+    """
+    due = NOW + HOUR if waits else NOW
+    keys = {"even_if_late": late, "unless": unless}
+    found = why(told, *known, due=due, **keys)
+    assert bool(found) == bool(why(told, *reversed(known), due=due, **keys))
+    here = [one for one in known if one.round >= told.round]
+    if any(one.name in unless for one in here):
+        assert found
+    elif late or not here:
+        assert not found
+    elif waits and not unless and any(one.name in later(told.name) for one in here):
+        assert found
