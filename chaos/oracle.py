@@ -224,7 +224,7 @@ class Oracle:
 
     @staticmethod
     def _is_overtaken(row: Row) -> bool:
-        return row["status"] == "cancelled" and str(row["reason"]).startswith(OVERTAKEN)
+        return row["status"] in ("cancelled", *FAILURES) and OVERTAKEN in str(row["reason"])
 
     def _may_fail(self, row: Row) -> bool:
         return bool(self._bad[row["id"]]) or row["address"] in self._unwanted

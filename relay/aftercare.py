@@ -83,20 +83,20 @@ class Aftercare:
             followups.try_again(self._db, item, ONCE_MORE_SECONDS)
             done = "again"
         else:
-            done = followups.settle(self._db, item, *self._further(item))
+            done = self._make_up_for(item)
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
 
-    def _further(self, item: FollowUp) -> tuple[tuple[Notice, ...], Case | None, Case | None]:
-        """The rule's other ways, and what staff are told: nothing where it is no news any more."""
+    def _make_up_for(self, item: FollowUp) -> str:
+        """Try the rule's other ways, or tell a person; neither where it is no news any more."""
         rule = self._config.rule(item.rule)
-        if rule and self._is_old(rule, item):
-            return (), None, None
-        return self._fallback(rule, item), *self._cases(item)
+        if rule and (why := self._why_old(rule, item)):
+            return followups.let_be(self._db, item, why)
+        return followups.settle(self._db, item, self._fallback(rule, item), *self._cases(item))
 
-    def _is_old(self, rule: Rule, item: FollowUp) -> bool:
+    def _why_old(self, rule: Rule, item: FollowUp) -> str:
         step = Step(item.event_name, item.round, item.event_received_at)
         known = steps.of_kit(self._db, item.event_name, item.subject)
-        return bool(overtaken(rule, step, known, _now(), _now()))
+        return overtaken(rule, step, known, _now(), _now())
 
     def _fallback(self, rule: Rule | None, item: FollowUp) -> tuple[Notice, ...]:
         """The rule's other ways. None where the message may have arrived and nobody told."""

@@ -77,6 +77,8 @@ class Jobs:
             return
         try:
             made = self._plan(event)
+        except LedgerUnavailable:
+            raise  # it is leased, and comes back when the lease ends
         except LabError as error:
             self._later(event, error)
         except Exception:  # a fault of ours: it must not come back every lease for ever
@@ -111,10 +113,8 @@ class Jobs:
     def _hold(self, event: Event, reason: str) -> None:
         """Leave an event to a person."""
         subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
-        policy = self.config.policy
-        case = alerts.case(
-            "held", event.id, subject, reason, policy=policy, now=_now(), event_id=event.id
-        )
+        policy, id_ = self.config.policy, event.id
+        case = alerts.case("held", id_, subject, reason, policy=policy, now=_now(), event_id=id_)
         processing.hold(self.db, event.id, reason, case)
         log.error("event held", id=event.id, reason=reason)
 

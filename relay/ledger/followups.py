@@ -127,6 +127,18 @@ def settle(
         return done or ("case" if case else "")
 
 
+def let_be(db: Database, item: FollowUp, why: str) -> str:
+    """Do nothing more about a failed message, and say so; what was done, as `settle` tells it."""
+    with db.write() as connection:
+        if _done(connection, item.id):
+            connection.execute(
+                notifications.update()
+                .where(notifications.c.id == item.id)
+                .values(reason=f"{item.reason} {why}"[:500])
+            )
+    return ""
+
+
 def try_again(db: Database, item: FollowUp, seconds: float) -> None:
     """Send it once more, later."""
     with db.write() as connection:

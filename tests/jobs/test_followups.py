@@ -453,6 +453,9 @@ def test_news_that_are_overtaken_have_no_fallback(clinic: Clinic) -> None:
     clinic.tell("permanent-failure", "30005", rule="kit")
     clinic.work()
     assert clinic.sendgrid.accepted == []
+    (row,) = clinic.messages(rule="kit")
+    assert row["reason"].endswith("The kit is further on already: order.delivered has come.")
+    assert clinic.worklist() == []
 
 
 def test_receipts_of_one_batch_are_seen_to_once(clinic: Clinic) -> None:
