@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint bench bench-scale chaos lock clean
+.PHONY: help demo run test test-long lint bench bench-scale chaos lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -25,8 +25,11 @@ demo: $(STAMP) ## play the lab's example events and show every message; nothing 
 run: $(STAMP) ## web, worker and what else is missing, on whatever the environment names
 	@exec $(BIN)/python -m relay.dev run
 
-test: $(STAMP) ## the whole suite; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
-	@exec $(BIN)/python -m pytest
+test: $(STAMP) ## the suite; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
+	@exec $(BIN)/python -m pytest -m "not long"
+
+test-long: $(STAMP) ## the tests that take minutes: a crash at each point of the pipeline, all 120 orders
+	@exec $(BIN)/python -m pytest -m long
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from relay.logs import get_logger
 from relay.messages import Message
 from relay.notices import Case, Notice
 from relay.occasions import Occasions
-from relay.rules import Rule
+from relay.rule_keys import Rule
 
 log = get_logger("relay.aftercare")
 

@@ -12,7 +12,7 @@ from relay.errors import Problem, RenderError
 from relay.expressions import names, recipient
 from relay.facts import Facts
 from relay.messages import Message, Templates
-from relay.rules import Rule
+from relay.rule_keys import Rule
 
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:

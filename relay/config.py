@@ -16,7 +16,8 @@ from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
 from relay.facts import PERSONS
 from relay.notices import ALERT_PREFIX
-from relay.rules import Policy, Rule, RuleSchema, Staff
+from relay.rule_keys import Rule, RuleSchema, Staff
+from relay.rules import Policy
 from relay.settings import Settings
 from relay.tables import Clinic, ClinicSchema, Delivery, DeliverySchema, StaffSchema
 

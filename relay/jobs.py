@@ -37,7 +37,8 @@ from relay.logs import get_logger
 from relay.messages import Message, Templates
 from relay.notices import Plan
 from relay.occasions import Occasions
-from relay.rules import Occasion, Rule
+from relay.rule_keys import Rule
+from relay.rules import Occasion
 from relay.wire import Wire
 
 log = get_logger("relay.jobs")

@@ -4,101 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
-
 from relay import addresses
-from relay.calendar import Window, duration
+from relay.calendar import Window
 from relay.errors import RenderError
 from relay.events import EVENTS, Kind
-from relay.expressions import Condition, recipient
+from relay.expressions import recipient
 from relay.facts import PERSONS, Facts
-from relay.fields import NotYet, OneOf, Parsed
 from relay.history import Step, Waiting, overtaken
 from relay.notices import Decision, Notice, Plan, Told
-
-# When it cannot be found out whether a message went out: send it again, or let a person decide.
-ON_UNKNOWN = ("resend", "hold")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Who is told what, and how, when an event comes. `name` is its identity."""
-
-    name: str
-    event: str
-    to: str
-    channels: tuple[str, ...]
-    template: str
-    fallback: tuple[str, ...] = ()
-    when: Condition | None = None
-    after: timedelta = timedelta()
-    unless: tuple[str, ...] = ()
-    send_window: Window | None = None
-    even_if_late: bool = False
-    on_unknown: str = "resend"
-    enabled: bool = True
-
-
-def _channels(**kwargs: Any) -> fields.List[str]:
-    return fields.List(OneOf(addresses.CHANNELS), **kwargs)
-
-
-class RuleSchema(Schema):
-    """A [rules.…] table. To add a rule key, add it here and to Rule."""
-
-    event = OneOf(EVENTS, required=True)
-    to = fields.String(required=True)
-    channels = _channels(required=True, validate=validate.Length(min=1, error="name one or more."))
-    fallback = _channels()
-    template = fields.String(
-        required=True,
-        validate=validate.Regexp(r"[A-Za-z0-9][\w-]*\Z", error="write a folder's name."),
-    )
-    when = fields.String()
-    after = Parsed(duration)
-    unless = fields.List(OneOf(EVENTS), validate=validate.Length(min=1, error="name one or more."))
-    send_window = Parsed(Window.parse)
-    even_if_late = fields.Boolean(truthy={True}, falsy={False})
-    on_unknown = OneOf(ON_UNKNOWN)
-    enabled = fields.Boolean(truthy={True}, falsy={False})
-    digest = NotYet()
-
-    @validates_schema(skip_on_field_errors=False)
-    def _check(self, data: dict[str, Any], **_: Any) -> None:
-        """Told together with what is wrong with single keys."""
-        if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
-            raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
-        if data.get("event") in data.get("unless", ()):
-            raise ValidationError("it is the rule's own event: nothing would be sent.", "unless")
-        if "when" in data and "event" in data:
-            try:
-                Condition(data["when"], data["event"])
-            except ValueError as error:
-                raise ValidationError(str(error), "when") from error
-
-    @post_load
-    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        if "when" in data:
-            data["when"] = Condition(data["when"], data["event"])
-        for key in data.keys() & {"channels", "fallback", "unless"}:
-            data[key] = tuple(dict.fromkeys(data[key]))  # each once
-        return data
-
-
-@dataclass(frozen=True)
-class Staff:
-    """A [staff.…] table: a group that rules can name, by channel."""
-
-    email: tuple[str, ...] = ()
-    sms: tuple[str, ...] = ()
-
-    def on(self, channel: str) -> tuple[str, ...]:
-        """The group's addresses on a channel."""
-        return self.email if channel == "email" else self.sms
+from relay.rule_keys import Rule, Staff
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from marshmallow import Schema, fields, validate
 
 from relay.calendar import Window
 from relay.facts import Record, record
-from relay.fields import Parsed, any_address, email_sender, judged, lasting, sms_sender, zone
+from relay.fields import Parsed, any_address, email_sender, judged, lasting, sms_sender, told, zone
 
 _word = validate.Length(min=1, error="write something here.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
@@ -21,35 +21,89 @@ _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as
 class ClinicSchema(Schema):
     """[clinic]: what templates may say about the clinic."""
 
-    name = fields.String(required=True, validate=_word)
-    phone = fields.String(required=True, validate=_word)
-    portal = fields.URL(schemes={"https"}, error_messages={"invalid": "write an https:// address."})
-    timezone = Parsed(zone, load_default=lambda: ZoneInfo("Europe/London"))
-    extra = fields.Dict(keys=fields.String(), load_default=dict)
+    name = fields.String(
+        required=True, validate=_word, metadata=told("What messages call you.", "Example Clinic")
+    )
+    phone = fields.String(
+        required=True, validate=_word, metadata=told("Whom to call.", "020 7946 0000")
+    )
+    portal = fields.URL(
+        schemes={"https"},
+        error_messages={"invalid": "write an https:// address."},
+        metadata=told("Where patients read their results."),
+    )
+    timezone = Parsed(
+        zone,
+        load_default=lambda: ZoneInfo("Europe/London"),
+        metadata=told("Yours and your patients' time zone.", "Europe/London"),
+    )
+    extra = fields.Dict(
+        keys=fields.String(),
+        load_default=dict,
+        metadata=told("Words of your own for templates: {{ clinic.extra.… }}."),
+    )
 
 
 class DeliverySchema(Schema):
     """[delivery]: how messages go out, and for how long they are kept."""
 
-    sms_from = Parsed(sms_sender)
-    email_from = Parsed(email_sender)
-    send_window = Parsed(Window.parse, load_default=lambda: Window.parse("08:00-20:00"))
-    max_sms_segments = fields.Integer(strict=True, validate=validate.Range(1, 10), load_default=2)
-    daily_sms_limit = fields.Integer(strict=True, validate=validate.Range(1), load_default=2000)
-    sms_per_second = fields.Float(validate=_rate)  # what the provider allows, over all workers
-    email_per_second = fields.Float(validate=_rate)
-    alerts = fields.String(load_default="")  # the staff group that hears of what needs a person
-    lab_patience = Parsed(lasting, load_default=lambda: timedelta(days=3))
-    retention = Parsed(lasting, load_default=lambda: timedelta(days=90))
-    dedupe_window = Parsed(lasting, load_default=lambda: timedelta(days=30))
-    allow = fields.List(Parsed(any_address), load_default=list)
+    sms_from = Parsed(sms_sender, metadata=told("What phones show as the sender.", "EXCLINIC"))
+    email_from = Parsed(
+        email_sender, metadata=told("The sender of emails.", "Example Clinic <results@example.org>")
+    )
+    send_window = Parsed(
+        Window.parse,
+        load_default=lambda: Window.parse("08:00-20:00"),
+        metadata=told('When messages may go out, or "always".', "08:00-20:00"),
+    )
+    max_sms_segments = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, 10),
+        load_default=2,
+        metadata=told("`check` warns of a text that takes more."),
+    )
+    daily_sms_limit = fields.Integer(
+        strict=True,
+        validate=validate.Range(1),
+        load_default=2000,
+        metadata=told("Past it texts wait until the next day."),
+    )
+    sms_per_second = fields.Float(
+        validate=_rate, metadata=told("The most that Twilio allows a second.")
+    )
+    email_per_second = fields.Float(
+        validate=_rate, metadata=told("The most that SendGrid allows a second.")
+    )
+    alerts = fields.String(
+        load_default="", metadata=told("The staff group that hears when something needs a person.")
+    )
+    lab_patience = Parsed(
+        lasting,
+        load_default=lambda: timedelta(days=3),
+        metadata=told("How long the lab is asked for what an event needs.", "3d"),
+    )
+    retention = Parsed(
+        lasting,
+        load_default=lambda: timedelta(days=90),
+        metadata=told("Then contact details and words are blanked.", "90d"),
+    )
+    dedupe_window = Parsed(
+        lasting,
+        load_default=lambda: timedelta(days=30),
+        metadata=told("The same event within it is the same event.", "30d"),
+    )
+    allow = fields.List(
+        Parsed(any_address),
+        load_default=list,
+        metadata=told("Who gets anything while RELAY_DELIVERY=allow-list."),
+    )
 
 
 class StaffSchema(Schema):
     """A [staff.…] table."""
 
-    email = fields.List(judged("email"), load_default=list)
-    sms = fields.List(judged("sms"), load_default=list)
+    email = fields.List(judged("email"), load_default=list, metadata=told("Email addresses."))
+    sms = fields.List(judged("sms"), load_default=list, metadata=told("UK mobile numbers."))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from relay.brakes import IN_A_ROW, Brakes
 from relay.calendar import ALWAYS
 from relay.channels import Outcome
 from relay.ledger.pausing import AWAY, BUSY, REFUSED
-from relay.rules import Policy, Staff
+from relay.rule_keys import Staff
+from relay.rules import Policy
 from tests.rows import at_once
 
 PHONE, DESK = "+447700900100", "desk@example.org"

@@ -11,7 +11,7 @@ import pytest
 from relay.calendar import Window
 from relay.config import Config, load
 from relay.errors import ConfigError, Problem
-from relay.rules import Staff
+from relay.rule_keys import Staff
 from relay.settings import Settings
 
 # The contract's own example, as far as this version goes.

@@ -14,7 +14,8 @@ from relay.expressions import Condition, names
 from relay.facts import Facts, record, resource
 from relay.history import Step
 from relay.notices import Plan, Told
-from relay.rules import Occasion, Policy, Rule, Staff, plan
+from relay.rule_keys import Rule, Staff
+from relay.rules import Occasion, Policy, plan
 
 LONDON = ZoneInfo("Europe/London")
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)

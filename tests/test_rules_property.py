@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relay.calendar import Window
 from relay.facts import Facts
 from relay.notices import Told
-from relay.rules import Rule, Staff
+from relay.rule_keys import Rule, Staff
 from tests.test_rules import MAIL, MOBILE, NOON, RESULTS, facts, planned, rule
 
 PHONES = st.sampled_from([MOBILE, "07700 900000", "020 7946 0018", "+1 202 555 0143", "x", None, 7])

@@ -13,7 +13,7 @@ from relay import check, gsm, samples
 from relay.config import Config, load
 from relay.facts import Facts, clean_text, resource
 from relay.messages import Message, Templates
-from relay.rules import Rule
+from relay.rule_keys import Rule
 from relay.settings import Settings
 from tests.conftest import ROOT
 

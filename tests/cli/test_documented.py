@@ -8,7 +8,7 @@ import pytest
 
 from relay.cli import relay_group
 from relay.fields import NotYet
-from relay.rules import RuleSchema
+from relay.rule_keys import RuleSchema
 from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
 from tests.cli import contract
 from tests.cli.conftest import Run

@@ -78,8 +78,9 @@ class Kits:
         }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize(
+    "twice", [False, pytest.param(True, marks=pytest.mark.long)], ids=["once", "twice"]
+)
 def test_every_order_tells_what_is_news(clinic: Clinic, twice: bool) -> None:
     """In each of the 120 orders a person is told of a step unless a later one is known already,
     and nothing twice, though any step may be posted again.

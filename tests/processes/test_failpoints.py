@@ -23,6 +23,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.parametrize("ledger_url", DATABASES[-1:], indirect=True),
 ]
+# One of each kind is in `make test`, the others in `make test-long`.
+ALWAYS = ("intake.after-commit", "event.before-commit", "message.after-send")
+EACH = [pytest.param(point, marks=() if point in ALWAYS else pytest.mark.long) for point in POINTS]
 HASTE = "60"  # leases, looks and retries come in seconds
 
 
@@ -41,7 +44,7 @@ def prepare(point: str, twilio: ProviderStandIn) -> None:
         twilio.once(twilio_error(400, 21211))
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", EACH)
 def test_a_crash_costs_no_message_and_sends_none_twice(
     point: str,
     processes: Processes,

@@ -1,0 +1,122 @@
+"""A rule's keys: the schema of a [rules.…] table, and the value that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+
+from relay import addresses
+from relay.calendar import Window, duration
+from relay.events import EVENTS
+from relay.expressions import Condition
+from relay.fields import NotYet, OneOf, Parsed, told
+
+# When it cannot be found out whether a message went out: send it again, or let a person decide.
+ON_UNKNOWN = ("resend", "hold")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who is told what, and how, when an event comes. `name` is its identity."""
+
+    name: str
+    event: str
+    to: str
+    channels: tuple[str, ...]
+    template: str
+    fallback: tuple[str, ...] = ()
+    when: Condition | None = None
+    after: timedelta = timedelta()
+    unless: tuple[str, ...] = ()
+    send_window: Window | None = None
+    even_if_late: bool = False
+    on_unknown: str = "resend"
+    enabled: bool = True
+
+
+def _channels(**kwargs: Any) -> fields.List[str]:
+    return fields.List(OneOf(addresses.CHANNELS), **kwargs)
+
+
+class RuleSchema(Schema):
+    """A [rules.…] table. To add a rule key, add it here and to Rule."""
+
+    event = OneOf(
+        EVENTS, required=True, metadata=told("What has happened: one of the lab's events.")
+    )
+    to = fields.String(
+        required=True,
+        metadata=told('"customer" (who ordered), "patient" (who is tested), or a staff group.'),
+    )
+    channels = _channels(
+        required=True,
+        validate=validate.Length(min=1, error="name one or more."),
+        metadata=told("Each of these is used."),
+    )
+    fallback = _channels(metadata=told("Used only if no channel above could reach the person."))
+    template = fields.String(
+        required=True,
+        validate=validate.Regexp(r"[A-Za-z0-9][\w-]*\Z", error="write a folder's name."),
+        metadata=told("The folder under templates/ with the words."),
+    )
+    when = fields.String(
+        metadata=told("A condition: the rule applies if it is true.", "registration.status != 'x'")
+    )
+    after = Parsed(duration, metadata=told("How long after its event the message goes out.", "10d"))
+    unless = fields.List(
+        OneOf(EVENTS),
+        validate=validate.Length(min=1, error="name one or more."),
+        metadata=told("Events after which the message is not needed."),
+    )
+    send_window = Parsed(
+        Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
+    )
+    even_if_late = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        metadata=told("true tells it although a later step of the kit is known already."),
+    )
+    on_unknown = OneOf(
+        ON_UNKNOWN,
+        metadata=told("What becomes of a message that may have gone out and cannot be found."),
+    )
+    enabled = fields.Boolean(
+        truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
+    )
+    digest = NotYet()
+
+    @validates_schema(skip_on_field_errors=False)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        """Told together with what is wrong with single keys."""
+        if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
+            raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
+        if data.get("event") in data.get("unless", ()):
+            raise ValidationError("it is the rule's own event: nothing would be sent.", "unless")
+        if "when" in data and "event" in data:
+            try:
+                Condition(data["when"], data["event"])
+            except ValueError as error:
+                raise ValidationError(str(error), "when") from error
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if "when" in data:
+            data["when"] = Condition(data["when"], data["event"])
+        for key in data.keys() & {"channels", "fallback", "unless"}:
+            data[key] = tuple(dict.fromkeys(data[key]))  # each once
+        return data
+
+
+@dataclass(frozen=True)
+class Staff:
+    """A [staff.…] table: a group that rules can name, by channel."""
+
+    email: tuple[str, ...] = ()
+    sms: tuple[str, ...] = ()
+
+    def on(self, channel: str) -> tuple[str, ...]:
+        """The group's addresses on a channel."""
+        return self.email if channel == "email" else self.sms
