@@ -47,6 +47,12 @@ ALERTS: dict[str, Words] = {
         "More texts are due, and wait until tomorrow.",
         "If they should go out today, raise daily_sms_limit in config.toml.",
     ),
+    "config": Words(
+        "A change to config.toml or a template is wrong",
+        "Relay goes on by the last good one of {subject}.",
+        "Please run `flask relay check`, which tells each mistake with its line, and put it right. "
+        "It is read again by itself.",
+    ),
     "unknown": Words(
         "A message may or may not have gone out",
         "It could not be found out whether a message about kit {subject} was sent.",

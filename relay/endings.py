@@ -20,6 +20,14 @@ SEND_DELAYS = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, *[3600] * 22)
 LONGEST_ASKED = 12 * 3600  # seconds: nobody else decides that a message is never sent
 
 
+class NotSent(Exception):
+    """A message that must not go out, or not now; with what it becomes."""
+
+    def __init__(self, ending: Ending):
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
 def delay(delays: Sequence[float], tries: int, asked: float | None) -> float:
     """Seconds until the next try: a growing delay, or longer where the other side asks for it.
 

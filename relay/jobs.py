@@ -15,6 +15,7 @@ from relay.aftercare import Aftercare
 from relay.brakes import Brakes
 from relay.channels import Exits, Outcome
 from relay.config import Config
+from relay.endings import NotSent
 from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.events import EVENTS
 from relay.expressions import recipient
@@ -45,14 +46,6 @@ log = get_logger("relay.jobs")
 
 FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
 FINISH_DELAYS = (0.2, 0.5, 1, 2, 5, 10, 20)
-
-
-class _NotSent(Exception):
-    """A message that must not go out, or not now; with what it becomes."""
-
-    def __init__(self, ending: Ending):
-        super().__init__(ending.reason)
-        self.ending = ending
 
 
 class Jobs:
@@ -137,7 +130,7 @@ class Jobs:
     def _attempt(self, claim: Claim) -> Ending:
         try:
             message = self._prepared(claim)
-        except _NotSent as error:
+        except NotSent as error:
             return error.ending
         except RenderError as error:
             return Ending("rejected", "technical-failure", str(error))
@@ -157,26 +150,26 @@ class Jobs:
         return endings.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
 
     def _prepared(self, claim: Claim) -> Message:
-        """A claim's words, kept in the ledger, if it is right to send them now. Raises _NotSent."""
+        """A claim's words, kept in the ledger, if it is right to send them now. Raises NotSent."""
         if claim.suppressed:
-            raise _NotSent(endings.opted_out(claim.channel))
+            raise NotSent(endings.opted_out(claim.channel))
         if alerts.is_alert(claim.rule):
             message = Message(claim.channel, claim.address, **(claim.content or {}))
         else:
             message = self._rendered(claim)
         if not delivery.begin(self.db, claim, message.content):
-            raise _NotSent(endings.lapsed())
+            raise NotSent(endings.lapsed())
         failpoints.reach("message.before-send")
         return message
 
     def _rendered(self, claim: Claim) -> Message:
         rule = self.config.rule(claim.rule)
         if rule is None:
-            raise _NotSent(endings.cancelled("Its rule is no longer in config.toml."))
+            raise NotSent(endings.cancelled("Its rule is no longer in config.toml."))
         opening = rules.opening(rule, self.config.policy, _now())
         if opening > _now():
             wait = (opening - _now()).total_seconds()
-            raise _NotSent(endings.postponed(wait))
+            raise NotSent(endings.postponed(wait))
         known: tuple[Step, ...] = ()
         if _now() - claim.facts_at > FRESH:
             claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
@@ -189,15 +182,15 @@ class Jobs:
     def _require_still_true(self, claim: Claim, rule: Rule, occasion: Occasion) -> None:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
         if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
-            raise _NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
+            raise NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
         if objection := rules.objection(rule, occasion, now := _now(), now):
-            raise _NotSent(endings.cancelled(objection))
+            raise NotSent(endings.cancelled(objection))
         notices = rules.notices(rule, (claim.channel,), occasion, self.config.policy, _now())
         if claim.address not in {notice.address for notice in notices}:
             if lost := " ".join(notice.reason for notice in notices):
-                raise _NotSent(Ending("rejected", "validation-failed", lost))
+                raise NotSent(Ending("rejected", "validation-failed", lost))
             noting.add_notices(self.db, claim.event_id, notices)
-            raise _NotSent(endings.cancelled("The recipient has another address now."))
+            raise NotSent(endings.cancelled("The recipient has another address now."))
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
         try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from relay import pace
@@ -75,6 +76,17 @@ class Lane:
         self._pool.shutdown(wait=False)
 
 
+def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
+    """Each lane's claim and work, and how much its provider wants a second."""
+    care, rates = jobs.aftercare, jobs.config.delivery.rates
+    return {
+        "events": (jobs.lease_events, jobs.process, None),
+        **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},
+        "followups": (care.due_follow_ups, care.follow_up, None),
+        "lookups": (care.due_looks, care.look, None),
+    }
+
+
 class Pump:
     """Drains the ledger: events and each channel in a lane of its own."""
 
@@ -82,23 +94,21 @@ class Pump:
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
-        care = jobs.aftercare
         self.lanes = [
-            self._lane("events", jobs.lease_events, jobs.process, None),
-            *(self._channel_lane(jobs, channel) for channel in CHANNELS),
-            self._lane("followups", care.due_follow_ups, care.follow_up, None),
-            self._lane("lookups", care.due_looks, care.look, None),
+            Lane(
+                *(name, THREADS[name], claim, work, self.wake, Rate(per_second)),
+                rest=pace.seconds(POLL_SECONDS) if name in RARE else 0.0,
+            )
+            for name, (claim, work, per_second) in _lanes(jobs).items()
         ]
 
-    def _channel_lane(self, jobs: Jobs, channel: str) -> Lane:
-        def claim(limit: int) -> Sequence[Any]:
-            return jobs.claim(channel, limit)
-
-        return self._lane(channel, claim, jobs.deliver, jobs.config.delivery.rates[channel])
-
-    def _lane(self, name: str, claim: Any, work: Any, per_second: float | None) -> Lane:
-        rest = pace.seconds(POLL_SECONDS) if name in RARE else 0.0
-        return Lane(name, THREADS[name], claim, work, self.wake, Rate(per_second), rest)
+    def adopt(self, jobs: Jobs) -> None:
+        """Work by another configuration from now on; what is in flight ends by the old one."""
+        found = _lanes(jobs)
+        for lane in self.lanes:
+            lane.claim, lane.work, per_second = found[lane.name]
+            if lane.rate.limit != per_second:
+                lane.rate = Rate(per_second)
 
     def share(self, workers: int) -> None:
         """Say among how many workers the providers' limits are shared."""

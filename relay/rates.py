@@ -10,7 +10,7 @@ class Rate:
     """At most `per_second` sends over all workers; None for no limit. Not for several threads."""
 
     def __init__(self, per_second: float | None, clock: Callable[[], float] = time.monotonic):
-        self._limit = per_second
+        self.limit = per_second
         self._clock = clock
         self._share = per_second or 0.0
         self._tokens = 1.0
@@ -19,11 +19,11 @@ class Rate:
     def share(self, workers: int) -> None:
         """Say among how many workers the limit is shared."""
         self._refill()
-        self._share = (self._limit or 0.0) / max(1, workers)
+        self._share = (self.limit or 0.0) / max(1, workers)
 
     def allowed(self, wanted: int) -> int:
         """How many of `wanted` may start now."""
-        if self._limit is None:
+        if self.limit is None:
             return wanted
         self._refill()
         return min(wanted, int(self._tokens))
@@ -34,7 +34,7 @@ class Rate:
 
     def wait(self) -> float:
         """Seconds until another may start."""
-        if self._limit is None:
+        if self.limit is None:
             return 0.0
         self._refill()
         return max(0.0, (1.0 - self._tokens) / self._share)

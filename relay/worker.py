@@ -13,20 +13,23 @@ import socket
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 
-from relay import failpoints, logs, pace, queue
+from relay import alerts, failpoints, logs, pace, queue
 from relay.config import Config
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs import Jobs
-from relay.ledger import upkeep
+from relay.ledger import cases, upkeep
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
+from relay.reloading import Living
 from relay.settings import from_environment
 from relay.startup import load
 
 log = logs.get_logger("relay.worker")
 
 SWEEP_SECONDS = 30.0
+CONFIG = "config.toml"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 PURGE_SECONDS = 3600.0
 
@@ -34,10 +37,12 @@ PURGE_SECONDS = 3600.0
 class Clock(threading.Thread):
     """Sweeps, and says that this worker is alive."""
 
-    def __init__(self, jobs: Jobs, pump: Pump):
+    def __init__(self, jobs: Jobs, pump: Pump, living: Living):
         super().__init__(name="clock", daemon=True)
         self._jobs = jobs
         self._pump = pump
+        self._living = living
+        self._told: object = "not yet"  # what of config.toml staff know
         self._stopping = threading.Event()
         self._worker = f"{socket.gethostname()}-{os.getpid()}"
         self._next_purge = 0.0
@@ -46,17 +51,42 @@ class Clock(threading.Thread):
         """Tick until told to stop."""
         while not self._stopping.is_set():
             try:
-                upkeep.beat(self._jobs.db, self._worker)
-                self._pump.share(upkeep.workers_alive(self._jobs.db))
-                self._jobs.sweep()
-                if time.monotonic() >= self._next_purge:
-                    self._next_purge = time.monotonic() + PURGE_SECONDS
-                    self._jobs.purge()
+                self.tick()
             except LedgerUnavailable as error:
                 log.warning("sweep failed", reason=str(error))
             except Exception:
                 log.exception("sweep broke")
             self._stopping.wait(pace.seconds(SWEEP_SECONDS))
+
+    def tick(self) -> None:
+        """All that is due every half a minute. Raises LedgerUnavailable."""
+        self._reload()
+        upkeep.beat(self._jobs.db, self._worker)
+        self._pump.share(upkeep.workers_alive(self._jobs.db))
+        self._jobs.sweep()
+        if time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + PURGE_SECONDS
+            self._jobs.purge()
+
+    def _reload(self) -> None:
+        """Go by config.toml as it is by now; tell staff where a change of it is wrong."""
+        if self._living.look():
+            self._jobs = renewed(self._jobs, self._living.config)
+            self._jobs.exits.load()
+            self._pump.adopt(self._jobs)
+        wrong, db = self._living.wrong, self._jobs.db
+        if wrong is self._told:
+            return
+        if wrong:
+            lines = ", ".join(str(problem.line) for problem in wrong.problems if problem.line)
+            reason = f"There are mistakes at line {lines}." if lines else "There are mistakes."
+            about = alerts.case(
+                "config", CONFIG, CONFIG, reason, policy=self._living.config.policy, now=_now()
+            )
+            cases.open_for_all(db, about)
+        else:
+            cases.settle(db, "config", CONFIG, "It was put right.")
+        self._told = wrong
 
     def stop(self) -> None:
         """Tick no more, and say that this worker has gone."""
@@ -73,6 +103,11 @@ def make_jobs(config: Config) -> Jobs:
     return Jobs(config, db, connections=sum(THREADS.values()))
 
 
+def renewed(jobs: Jobs, config: Config) -> Jobs:
+    """The same work by another configuration."""
+    return Jobs(config, jobs.db, connections=sum(THREADS.values()))
+
+
 def drain_here() -> int:
     """Do all that is due, in this process: for an RQ worker that has no pump."""
     jobs = make_jobs(load(from_environment(os.environ)))
@@ -82,6 +117,10 @@ def drain_here() -> int:
     finally:
         pump.stop()
         jobs.db.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def main() -> int:
@@ -100,7 +139,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     jobs.exits.load()
     pump = Pump(jobs)
-    clock = Clock(jobs, pump)
+    clock = Clock(jobs, pump, Living(jobs.config, load))
     pump.start()
     clock.start()
     log.info("worker started", delivery=settings.delivery, threads=sum(THREADS.values()))

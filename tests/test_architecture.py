@@ -26,7 +26,7 @@ ROWS = (
     "channels samples",
     "check endings explain occasions simulator brakes",
     "aftercare",
-    "startup jobs queue",
+    "startup jobs queue reloading",
     "connections listener pump",
     "worker",
     "web cli dev",

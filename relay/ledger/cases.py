@@ -85,6 +85,20 @@ def count_open(db: Database) -> int:
         return connection.execute(query).scalar_one()
 
 
+def open_for_all(db: Database, case: Case) -> bool:
+    """Open a case that is about no event; it is kept with the newest. False while there is none."""
+    newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
+    with db.write() as connection:
+        event_id = connection.execute(newest).scalar()
+        return bool(event_id) and open_case(connection, replace(case, event_id=str(event_id)))
+
+
+def settle(db: Database, kind: str, key: str, note: str) -> None:
+    """Close what has settled by itself."""
+    with db.write() as connection:
+        settle_case(connection, kind, key, note)
+
+
 def _cases() -> sa.Select[Any]:
     """Cases with the names of their events."""
     joined = cases.join(events, events.c.id == cases.c.event_id)

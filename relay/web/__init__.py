@@ -11,6 +11,7 @@ from relay import failpoints, logs, pace
 from relay.config import load as load_config
 from relay.ledger.database import Database
 from relay.queue import Waker
+from relay.reloading import Living
 from relay.settings import Settings, from_environment
 from relay.web import answers, callbacks, desk, health, webhooks
 from relay.web.here import Here
@@ -35,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
     app.extensions["relay"] = Here(
         settings,
-        load_config(settings),
+        Living(load_config(settings), load_config),
         Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
         Waker(settings),
     )

@@ -10,6 +10,7 @@ from flask import Blueprint, Response
 from relay import queue
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.ledger import upkeep
+from relay.reloading import Stamps, stamps
 from relay.settings import Settings
 from relay.startup import load
 from relay.web.answers import answer
@@ -68,13 +69,11 @@ def _redis() -> str:
 
 def _config() -> str:
     settings = here().settings
-    files = [settings.config, *settings.templates.rglob("*")]
-    stamps = tuple((str(f), f.stat().st_mtime_ns) for f in files if f.exists())
-    return _judged(settings, stamps)
+    return _judged(settings, stamps(settings))
 
 
 @lru_cache(maxsize=2)
-def _judged(settings: Settings, _stamps: tuple[tuple[str, int], ...]) -> str:
+def _judged(settings: Settings, _stamps: Stamps) -> str:
     """Asked by anybody and often: the files are read again only when one of them has changed."""
     try:
         load(settings)

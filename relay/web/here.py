@@ -9,6 +9,7 @@ from flask import current_app
 from relay.config import Config
 from relay.ledger.database import Database
 from relay.queue import Waker
+from relay.reloading import Living
 from relay.settings import Settings
 
 
@@ -17,9 +18,14 @@ class Here:
     """One app's collaborators."""
 
     settings: Settings
-    config: Config
+    living: Living
     db: Database
     waker: Waker
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is by now."""
+        return self.living.config
 
 
 def here() -> Here:

@@ -1,0 +1,68 @@
+"""The configuration as the files have it by now; a broken edit leaves the last good one in use."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from relay.config import Config
+from relay.errors import ConfigError
+from relay.logs import get_logger
+from relay.settings import Settings
+
+log = get_logger("relay.config")
+
+LOOK_SECONDS = 5.0
+
+Stamps = tuple[tuple[str, int, int], ...]
+
+
+class Living:
+    """Holds a configuration, and reads it again when config.toml or a template has changed."""
+
+    def __init__(self, config: Config, read: Callable[[Settings], Config]):
+        self._config = config
+        self._read = read
+        self._lock = threading.Lock()
+        self._stamps = stamps(config.settings)
+        self._next = time.monotonic() + LOOK_SECONDS
+        self.wrong: ConfigError | None = None  # what is wrong with the files, while that is so
+
+    @property
+    def config(self) -> Config:
+        """The last good one. Looks at the files, but not at each call."""
+        if time.monotonic() >= self._next:
+            self.look()
+        return self._config
+
+    def look(self) -> bool:
+        """Read the files if one of them has changed; whether there is another configuration now."""
+        with self._lock:
+            self._next = time.monotonic() + LOOK_SECONDS
+            found = stamps(self._config.settings)
+            if found == self._stamps:
+                return False
+            self._stamps = found
+            try:
+                self._config = self._read(self._config.settings)
+            except ConfigError as error:
+                self.wrong = error
+                lines = sorted({problem.line for problem in error.problems if problem.line})
+                log.error("config broken, the last good one is kept", lines=lines)
+                return False
+            self.wrong = None
+            log.info("config reloaded")
+            return True
+
+
+def stamps(settings: Settings) -> Stamps:
+    """When config.toml and each template were last written, and how long they are."""
+    found = []
+    for file in (settings.config, *sorted(settings.templates.rglob("*"))):
+        try:
+            told = file.stat()
+        except OSError:  # gone this very moment
+            continue
+        found.append((str(file), told.st_mtime_ns, told.st_size))
+    return tuple(found)

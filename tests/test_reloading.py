@@ -1,0 +1,159 @@
+"""config.toml and templates are read again when they change; a broken edit changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay import startup
+from relay.config import Config
+from relay.jobs import Jobs
+from relay.ledger import cases, intake
+from relay.ledger.database import Database
+from relay.ledger.schema import notifications
+from relay.pump import Pump
+from relay.reloading import Living
+from relay.settings import Settings
+from relay.worker import Clock
+from tests.conftest import ROOT
+from tests.rows import MONTH, incoming, rows
+from tests.test_desk import desk, inside
+
+__all__ = ["desk", "inside"]  # fixtures
+
+NAME = 'name = "Example Clinic"'
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with a config.toml and templates that a test may edit."""
+    folder = tmp_path / "own"
+    shutil.copytree(ROOT / "templates", folder / "templates")
+    shutil.copy(ROOT / "config.toml", folder / "config.toml")
+    return replace(settings, config=folder / "config.toml", templates=folder / "templates")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Change a file, as an editor does."""
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+    told = path.stat()
+    os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns + 1_000_000))  # however coarse the clock
+
+
+@pytest.fixture
+def living(own: Settings) -> Living:
+    """What a worker holds."""
+    return Living(startup.load(own), startup.load)
+
+
+def names(living: Living) -> str:
+    """The clinic's name by the configuration in use."""
+    living.look()
+    return living.config.clinic.name
+
+
+def test_nothing_is_read_while_nothing_changes(own: Settings) -> None:
+    """As long as no file has changed, none is read again."""
+    asked: list[Settings] = []
+
+    def read(settings: Settings) -> Config:
+        asked.append(settings)
+        return startup.load(settings)
+
+    living = Living(startup.load(own), read)
+    assert not living.look()
+    assert asked == []
+    edit(own.config, NAME, 'name = "Other Clinic"')
+    assert living.look()
+    assert not living.look()
+    assert len(asked) == 1
+
+
+def test_an_edit_is_taken(living: Living, own: Settings) -> None:
+    """What config.toml says by now is what is done."""
+    edit(own.config, NAME, 'name = "Other Clinic"')
+    assert names(living) == "Other Clinic"
+    assert living.wrong is None
+
+
+def test_a_broken_edit_keeps_the_last_good_one(living: Living, own: Settings) -> None:
+    """A mistake changes nothing but that it is told; put right, it is taken."""
+    edit(own.config, NAME, 'nmae = "Other Clinic"')
+    assert names(living) == "Example Clinic"
+    assert living.wrong is not None
+    edit(own.config, "nmae =", "name =")
+    assert names(living) == "Other Clinic"
+    assert living.wrong is None
+
+
+def test_a_broken_template_is_a_broken_edit(living: Living, own: Settings) -> None:
+    """A template that cannot be rendered is told like a mistake in config.toml."""
+    edit(own.templates / "results_ready" / "sms.txt", "clinic.name", "clinic.nmae")
+    assert not living.look()
+    assert living.wrong is not None
+
+
+def test_a_file_that_is_gone_keeps_the_last_good_one(living: Living, own: Settings) -> None:
+    """An editor that takes the file away for a moment breaks nothing."""
+    own.config.unlink()
+    assert names(living) == "Example Clinic"
+
+
+def test_the_web_process_goes_by_it(
+    own: Settings, make_client: Callable[[Settings], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a restart the web process has the new configuration."""
+    monkeypatch.setattr("relay.reloading.LOOK_SECONDS", 0.0)
+    client = make_client(own)
+    here = client.application.extensions["relay"]
+    edit(own.config, NAME, 'name = "Other Clinic"')
+    assert here.config.clinic.name == "Other Clinic"
+
+
+@pytest.fixture
+def clock(own: Settings, make_jobs: Callable[[Settings], Jobs]) -> Clock:
+    """A worker's clock, which a test makes tick."""
+    jobs = make_jobs(own)
+    return Clock(jobs, Pump(jobs), Living(startup.load(own), startup.load))
+
+
+def test_a_worker_goes_by_it(clock: Clock, own: Settings) -> None:
+    """At its next tick a worker has new rules, and lanes that work by them."""
+    before = clock._pump.lanes[0].work
+    edit(own.config, "daily_sms_limit = 2000", "daily_sms_limit = 1\nsms_per_second = 3")
+    clock.tick()
+    assert clock._jobs.config.delivery.daily_sms_limit == 1
+    assert clock._pump.lanes[0].work != before
+    assert {lane.name: lane.rate.limit for lane in clock._pump.lanes}["sms"] == 3
+
+
+def test_staff_are_told_of_a_broken_edit_once(clock: Clock, own: Settings, db: Database) -> None:
+    """It is on the worklist and written to staff, with the line; put right, it is closed."""
+    intake.record(db, incoming(), MONTH)
+    edit(own.config, NAME, 'nmae = "Other Clinic"')
+    clock.tick()
+    clock.tick()
+    (case,) = cases.open_cases(db)
+    line = own.config.read_text("utf-8").splitlines().index('nmae = "Other Clinic"') + 1
+    assert (case["kind"], str(line) in case["reason"]) == ("config", True)
+    assert [row["rule"] for row in rows(db, notifications)] == ["relay:config"]
+    edit(own.config, "nmae =", "name =")
+    clock.tick()
+    assert cases.open_cases(db) == []
+
+
+def test_before_the_first_event_it_is_only_logged(
+    clock: Clock, own: Settings, db: Database
+) -> None:
+    """A ledger without any event has nothing to keep a case with: nothing breaks."""
+    edit(own.config, NAME, 'nmae = "Other Clinic"')
+    clock.tick()
+    assert cases.open_cases(db) == []
