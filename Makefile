@@ -36,7 +36,7 @@ lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; about 8 minutes)
+bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; about 10 minutes)
 	@exec $(BIN)/python -m bench --keep bench/results
 
 bench-scale: $(STAMP) ## what 5,000,000 events cost (about 10 minutes, 6 GB of disk)

@@ -47,6 +47,8 @@ GOALS = (
     Goal("worker's memory after 5,000 messages / after 1,000", "memory", "growth", 1.1, False),
     Goal("SIGTERM under load, until it has gone", "stopping", "stop_seconds", 30, False, "s"),
     Goal("SIGTERM under load, lost or sent twice", "stopping", "lost_or_twice", 0, False),
+    Goal("workers SIGKILLed, one back: sends again", "recovery", "killed_seconds", 180, False, "s"),
+    Goal("Redis emptied: sends again", "recovery", "emptied_seconds", 120, False, "s"),
     Goal("POST to provider when idle, beyond the lab, p50", "idle", "p50", 50, False, "ms"),
     Goal("POST to provider when idle, beyond the lab, p99", "idle", "p99", 200, False, "ms"),
     Goal("web ready", "start", "web_seconds", 1.5, False, "s"),
@@ -97,6 +99,7 @@ MEASURES: dict[str, Callable[[Bench, int], Figures]] = {
     "out": lambda bench, rounds: measure.way_out(bench, rounds, 1000, 40),
     "memory": lambda bench, _: measure.memory(bench, 5000),
     "stopping": lambda bench, _: measure.stopping(bench, 2, 600),
+    "recovery": lambda bench, _: measure.recovery(bench, 300),
     "idle": lambda bench, _: measure.latency(bench, 60),
     "start": measure.start,
 }

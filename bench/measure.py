@@ -221,6 +221,40 @@ def _await_settled(db: Database, count: int) -> None:
     raise SystemExit(f"the ledger does not say that all {count} were sent")
 
 
+def recovery(bench: Bench, count: int) -> Figures:
+    """Seconds until it sends again: the only worker SIGKILLed and replaced, and Redis emptied."""
+    from redis import Redis
+
+    from bench.load import request
+
+    environ, port = bench.environ(bench.postgresql), servers.free_port()
+    with fresh_ledger(bench.postgresql) as db:
+        servers.get(f"{bench.standins}/reset")
+        _fill(db, count)
+        with servers.worker(environ) as process:
+            _await_sent(bench, count // 4, 120)
+            process.kill()
+            process.wait()
+        time.sleep(1)  # the stand-ins answer what was in flight
+        before, started = servers.get(f"{bench.standins}/counts")["sms"], time.time()
+        with servers.worker(environ):
+            killed = _await_sent(bench, before + 1, 180)["arrivals"][-1] - started
+    with (
+        fresh_ledger(bench.postgresql),
+        servers.gunicorn("app:app", environ, port),
+        servers.worker(environ),
+        Redis.from_url(bench.redis) as redis,
+    ):
+        servers.await_http(f"http://127.0.0.1:{port}/readyz")
+        servers.get(f"{bench.standins}/reset")
+        redis.flushall()
+        started = time.time()
+        _post(port, request("/webhooks/lab", port, SECRET, next(iter(bodies(1)))))
+        emptied = _await_sent(bench, 1, 120)["arrivals"][-1] - started
+    say(f"sends again {killed:.1f} s after a SIGKILL, {emptied:.1f} s after Redis was emptied")
+    return {"killed_seconds": killed, "emptied_seconds": emptied}
+
+
 def memory(bench: Bench, count: int) -> Figures:
     """The worker's memory after a thousand messages, and after many more."""
     with fresh_ledger(bench.postgresql) as db:
