@@ -61,6 +61,7 @@ MAILS = ("jane@example.org", "jane@example.org", "ann@example.org", None)
 ADDRESSES = st.sampled_from([("sms", one) for one in PHONES[:2]] + [("email", MAILS[0])])
 MOMENTS = st.sampled_from([1, 31, 61, 121, 601, 901, 901, 1801, 7200, 72 * 3600])
 ANY = st.integers(0, 7)  # which of those there are
+OLD = ("has come.", "has begun since.")  # how the reason ends of what is no news any more
 PARTS = ("sweep", "look", "follow_up")  # the clock's work
 FINDS = st.sampled_from(["right", "right", "right", "unwanted", "broken"])
 
@@ -166,6 +167,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.begun: list[Claim] = []
         self.heard: list[tuple[Claim, Ending]] = []
         self.were: dict[str, str] = {}
+        self.let_be: set[str] = set()  # failed messages that were no news any more
 
     # The lab
 
@@ -424,7 +426,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def nobody_is_forgotten(self, there: Rows) -> None:
         """Whom nothing has reached, and nothing may still reach, is on the worklist."""
         digests = {row["digest"] for row in rows(self.db, cases, closed_at=None)}
-        seen_to = {row["family"] for row in there if row["follow_up_at"] or _is_seen_to(row)}
+        # Remembered: another receipt of the same failure writes its own reason over this one.
+        self.let_be |= {row["id"] for row in there if row["reason"].endswith(OLD)}
+        self.let_be -= {row["id"] for row in there if row["status"] in ALIVE}
+        seen_to = {
+            row["family"]
+            for row in there
+            if row["follow_up_at"] or row["id"] in self.let_be or _is_seen_to(row)
+        }
         for row in there:
             if row["family"] not in seen_to and not is_alert(row["rule"]):
                 assert case_digest("unreached", row["family"]) in digests, row
@@ -445,9 +454,8 @@ def _name(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _is_seen_to(row: Mapping[str, Any]) -> bool:
     """Whether nobody need be told of a message: it is on its way, or is not wanted any more."""
-    if row["status"] == "cancelled":
-        return "has opted out" not in row["reason"]
-    return row["status"] in ALIVE or row["reason"].endswith(("has come.", "has begun since."))
+    unwanted = row["status"] == "cancelled" and "has opted out" not in row["reason"]
+    return row["status"] in ALIVE or unwanted
 
 
 def _now() -> datetime:
