@@ -12,6 +12,7 @@ from relay.ledger import claiming, delivery, intake, processing, replaying
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.journeys import Place
+from relay.ledger.processing import Kit
 from relay.ledger.schema import ALIVE, FAILED, STATUSES, events, notifications
 from relay.notices import Decision, Plan, Told
 from tests.rows import (
@@ -108,7 +109,7 @@ def test_a_plan_is_saved_with_its_event(db: Database) -> None:
     """The event, its facts, its decisions and its messages are committed together."""
     event = leased(db)
     plan = Plan((notice(),), (Decision("kit-email", "Its condition is not met: false"),))
-    (made,) = processing.settle(db, event, FACTS, lambda _place, _told: plan)
+    (made,) = processing.settle(db, event, FACTS, lambda _kit: plan)
     row, message = only(db, events), only(db, notifications)
     assert (row["status"], row["subject"], row["round"]) == ("processed", "o-1", 0)
     assert row["facts"] == {"order": {"id": "o-1"}}
@@ -149,9 +150,9 @@ def test_told_is_what_is_on_its_way_or_arrived(db: Database, status: str) -> Non
     expected = {("kit-shipped", "customer", "sms")} if status in ALIVE else set()
     told: list[Told] = []
 
-    def decide(place: Place, so_far: Told) -> Plan:
-        assert place == Place("o-1", 0)
-        told.append(so_far)
+    def decide(kit: Kit) -> Plan:
+        assert kit.place == Place("o-1", 0)
+        told.append(kit.told)
         return Plan()
 
     processing.settle(db, leased(db, order_id="o-1-by-another-name"), FACTS, decide)
