@@ -22,7 +22,8 @@ def test_a_named_test_is_there(page: Path) -> None:
 
 def test_every_fault_has_its_proof() -> None:
     """Each row of the fault table names a test, a command or the chaos run."""
-    rows = re.findall(r"^\| \d.*$", (ROOT / "docs" / "faults.md").read_text("utf-8"), re.MULTILINE)
+    table = (ROOT / "docs" / "faults.md").read_text("utf-8").partition("\n## ")[0]
+    rows = re.findall(r"^\| \d.*$", table, re.MULTILINE)
     assert len(rows) > 25
     assert [
         row for row in rows if not re.search(r"test_|chaos|make bench", row.split("|")[-2])
