@@ -83,3 +83,8 @@ def email(address: object) -> Judged:
 
 JUDGES = {"sms": phone, "email": email}
 CHANNELS = tuple(JUDGES)
+
+
+def channel_of(text: str) -> str:
+    """The channel that a written address belongs to."""
+    return "email" if "@" in text else "sms"

@@ -15,6 +15,7 @@ from relay.ledger.trail import Trail
 from relay.notices import ALERT_PREFIX
 
 Row = Mapping[str, Any]
+Clock = Callable[[datetime | None], str]
 Line = tuple[int, str]  # how far it is indented, and what it says
 _KINDS = {"sms": "text", "email": "email"}
 _ATTEMPTS = {
@@ -28,9 +29,7 @@ _ATTEMPTS = {
 def explain(trail: Trail, zone: ZoneInfo) -> Iterator[Line]:
     """What is known of one event and its messages, step by step."""
 
-    def at(moment: datetime | None) -> str:
-        return moment.astimezone(zone).strftime("%d %b %Y %H:%M:%S") if moment else "(never)"
-
+    at = _clock(zone)
     yield from _event(trail.event, at)
     for row in trail.messages:
         yield from _message(row, at)
@@ -42,7 +41,27 @@ def explain(trail: Trail, zone: ZoneInfo) -> Iterator[Line]:
         yield from _case(case, at)
 
 
-def _event(event: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
+    """What is known of a body in quarantine."""
+    yield 0, f"{_clock(zone)(row['first_at'])}: a post was refused ({row['id']}). {row['error']}"
+    for field, said in row["fields"].items():
+        yield 1, f"{field}: {' '.join(said)}"
+    if row["posts"] > 1:
+        yield 1, f"It was posted {row['posts']} times."
+    event = row["event_id"]
+    yield 1, f"It has become {event} since." if event else "It is kept as it is."
+
+
+def _clock(zone: ZoneInfo) -> Clock:
+    """How times are written: the clinic's."""
+
+    def at(moment: datetime | None) -> str:
+        return moment.astimezone(zone).strftime("%d %b %Y %H:%M:%S") if moment else "(never)"
+
+    return at
+
+
+def _event(event: Row, at: Clock) -> Iterator[Line]:
     again = event["duplicates"]
     yield 0, f"{at(event['received_at'])}: the lab posted {event['name']} ({event['id']})."
     if again:
@@ -60,7 +79,7 @@ def _event(event: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
     yield 1, said[event["status"]].strip()
 
 
-def _message(row: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+def _message(row: Row, at: Clock) -> Iterator[Line]:
     kind = _KINDS.get(row["channel"], row["channel"])
     if is_alert(row["rule"]):
         title = ALERTS[row["rule"].removeprefix(ALERT_PREFIX)].title
@@ -75,7 +94,7 @@ def _message(row: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
     yield 2, f"It is {row['status']}. {row['reason']}".strip()
 
 
-def _attempt(attempt: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
     named = f" as {attempt['provider_id']}" if attempt["provider_id"] else ""
     done = _ATTEMPTS[attempt["outcome"]]
     detail = f": {attempt['detail']}" if attempt["detail"] else "."
@@ -87,7 +106,7 @@ def _attempt(attempt: Row, at: Callable[[datetime | None], str]) -> Iterator[Lin
         yield 3, f'{at(receipt["received_at"])}: the provider said "{receipt["word"]}".{why}'
 
 
-def _case(case: Row, at: Callable[[datetime | None], str]) -> Iterator[Line]:
+def _case(case: Row, at: Clock) -> Iterator[Line]:
     title = ALERTS[case["kind"]].title
     yield 1, f"{at(case['opened_at'])}: on the worklist: {title}. {case['reason']}"
     if case["closed_at"]:

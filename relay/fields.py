@@ -93,7 +93,7 @@ def judged(channel: str) -> Parsed:
 
 def any_address(text: str) -> str:
     """An address on whichever channel it belongs to."""
-    found = addresses.JUDGES["email" if "@" in text else "sms"](text)
+    found = addresses.JUDGES[addresses.channel_of(text)](text)
     if found.reason:
         raise ValueError(f'"{text}": {found.reason}')
     return found.address

@@ -80,9 +80,8 @@ class Clock(threading.Thread):
         if wrong:
             lines = ", ".join(str(problem.line) for problem in wrong.problems if problem.line)
             reason = f"There are mistakes at line {lines}." if lines else "There are mistakes."
-            about = alerts.case(
-                "config", CONFIG, CONFIG, reason, policy=self._living.config.policy, now=_now()
-            )
+            policy, now = self._living.config.policy, datetime.now(UTC)
+            about = alerts.case("config", CONFIG, CONFIG, reason, policy=policy, now=now)
             cases.open_for_all(db, about)
         else:
             cases.settle(db, "config", CONFIG, "It was put right.")
@@ -117,10 +116,6 @@ def drain_here() -> int:
     finally:
         pump.stop()
         jobs.db.close()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def main() -> int:

@@ -9,6 +9,8 @@ from typing import Protocol
 from relay.messages import Message
 from relay.receipts import Receipt
 
+LONGEST_WAIT = 3600.0  # seconds: a provider that asks for more is tried again all the same
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -22,7 +22,7 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.outcome import Found, Outcome
+from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
 from relay.messages import Message
 from relay.settings import Settings
 from relay.wire import Answer, NoAnswer, Wire
@@ -141,7 +141,7 @@ def _until_reset(value: str) -> float | None:
     """Seconds until the moment (Unix time) when the limit ends, an hour at most."""
     if not (value.isascii() and value.isdigit()):
         return None
-    return min(3600.0, max(0.0, float(value) - time.time()))
+    return min(LONGEST_WAIT, max(0.0, float(value) - time.time()))
 
 
 def is_signed(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:

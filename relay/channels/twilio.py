@@ -17,13 +17,12 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from relay.channels.outcome import Found, Outcome
+from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
 from relay.messages import Message
 from relay.settings import Settings
 from relay.wire import NoAnswer, Wire
 
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
-LONGEST_WAIT = 3600.0  # seconds
 STATUS_PATH = "/callbacks/twilio/status"
 PAGE, PAGES = 100, 10  # texts to one number that are looked through
 CLOCKS_DIFFER = timedelta(seconds=60)  # Twilio's clock and ours

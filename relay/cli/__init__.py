@@ -16,7 +16,7 @@ COMMANDS: tuple[click.Command, ...] = (
     config_commands.preview,
     config_commands.send_test,
     ledger_commands.list_,
-    explain_command.explain,
+    explain_command.explain_,
     ledger_commands.replay,
     suppression_commands.suppress,
     suppression_commands.unsuppress,

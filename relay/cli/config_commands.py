@@ -82,7 +82,7 @@ def send_test(rule: str, to: str) -> None:
     found = opened.settings()
     config = opened.load(found)
     chosen = _rule(config, rule)
-    channel = "email" if "@" in to else "sms"
+    channel = addresses.channel_of(to)
     judged = addresses.JUDGES[channel](to)
     if judged.reason:
         opened.stop(Problem(judged.reason, key="--to"))

@@ -57,9 +57,9 @@ def unsuppress(address: str) -> None:
 
 def _read(address: str) -> tuple[str, str]:
     """The channel of an address, and the address as the ledger writes it."""
-    from relay.addresses import JUDGES
+    from relay.addresses import JUDGES, channel_of
 
-    channel = "email" if "@" in address else "sms"
+    channel = channel_of(address)
     judged = JUDGES[channel](address)
     if not address.strip():
         opened.stop(Problem("no address is given.", remedy="Name a UK mobile or an email address."))
