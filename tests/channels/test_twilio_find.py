@@ -15,23 +15,14 @@ from relay.channels.outcome import Found
 from relay.messages import Message
 from relay.settings import Settings
 from tests.channels.conftest import SMS, Connect
+from tests.channels.test_twilio import channel, settings
 from tests.standins import ProviderStandIn, Reply, Request, twilio_error
+
+__all__ = ["channel", "settings"]  # fixtures
 
 SINCE = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 NOBODY = frozenset[str]()
 Lists = Callable[..., None]
-
-
-@pytest.fixture
-def settings(bare_settings: Settings, twilio: ProviderStandIn) -> Settings:
-    """Settings that lead to the stand-in."""
-    return replace(bare_settings, twilio_api_url=twilio.url)
-
-
-@pytest.fixture
-def channel(settings: Settings, connect: Connect) -> Channel:
-    """The SMS channel."""
-    return connect("sms", settings)
 
 
 def text(sid: str = "SM1", after: float = 1, **fields: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from relay.config import load
 from relay.jobs import Jobs
 from relay.ledger import cases, intake, receipts
+from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
 from relay.notices import ALERT_PREFIX
@@ -108,6 +109,14 @@ class Clinic:
         jobs = self.jobs
         jobs.sweep()
         drain(jobs)
+
+    def claimed(self) -> tuple[Jobs, Claim]:
+        """A worker that has processed the one event and claimed its text, and that text."""
+        jobs = self.jobs
+        (event,) = jobs.lease_events(1)
+        jobs.process(event)
+        (claim,) = jobs.claim("sms", 1)
+        return jobs, claim
 
     def messages(self, **where: Any) -> list[dict[str, Any]]:
         """The notifications, the oldest first."""

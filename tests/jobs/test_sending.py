@@ -173,10 +173,7 @@ def test_an_unknown_outcome_is_never_sent_again_blindly(clinic: Clinic, reply: R
 def test_a_worker_that_was_killed_after_the_claim_leaves_it_unknown(clinic: Clinic) -> None:
     """A message that was begun by a worker that is gone may be out: the sweep says so."""
     clinic.post()
-    jobs = clinic.jobs
-    (event,) = jobs.lease_events(1)
-    jobs.process(event)
-    (claim,) = jobs.claim("sms", 1)
+    _, claim = clinic.claimed()
     assert delivery.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
     clinic.work(timedelta(seconds=30))
     assert clinic.messages()[0]["status"] == "sending"

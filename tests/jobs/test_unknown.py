@@ -225,10 +225,7 @@ def test_other_words_are_not_the_message(clinic: Clinic) -> None:
 def test_a_killed_workers_message_is_found(clinic: Clinic) -> None:
     """Killed after the provider accepted it (19): found, and not sent again."""
     clinic.post()
-    jobs = clinic.jobs
-    (event,) = jobs.lease_events(1)
-    jobs.process(event)
-    (claim,) = jobs.claim("sms", 1)
+    jobs, claim = clinic.claimed()
     message = jobs._prepared(claim)
     assert jobs.exits.send(message, claim.attempt_id).result == "accepted"
     clinic.work(2 * MINUTE)
@@ -241,10 +238,7 @@ def test_a_killed_workers_message_is_found(clinic: Clinic) -> None:
 def test_a_killed_workers_message_that_never_left_is_sent(clinic: Clinic) -> None:
     """Killed just before the send (18): not found, and sent, once."""
     clinic.post()
-    jobs = clinic.jobs
-    (event,) = jobs.lease_events(1)
-    jobs.process(event)
-    (claim,) = jobs.claim("sms", 1)
+    _, claim = clinic.claimed()
     assert delivery.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
     for after in (2 * MINUTE, 3 * MINUTE, 9 * MINUTE, DAY):
         clinic.work(after)
