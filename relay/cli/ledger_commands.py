@@ -47,7 +47,7 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     """List notifications, a line each, oldest first. No names, no addresses."""
     from relay.expressions import did_you_mean
     from relay.ledger.reading import Filter, notifications_where
-    from relay.ledger.schema import STATUSES
+    from relay.ledger.statuses import STATUSES
 
     if status and status not in STATUSES:
         remedy = did_you_mean(status, STATUSES)
@@ -81,7 +81,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
     """
     from relay.ledger import intake, replaying, upkeep
-    from relay.ledger.schema import HELD, UNROUTED
+    from relay.ledger.statuses import HELD, UNROUTED
 
     if not (ids or unrouted or quarantined or failed):
         raise click.UsageError("Name ids, or one of --unrouted, --quarantined, --failed.")

@@ -16,14 +16,8 @@ from relay.facts import Facts
 from relay.ledger import pausing
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
-from relay.ledger.schema import (
-    WAITING,
-    attempts,
-    cases,
-    events,
-    notifications,
-    suppressions,
-)
+from relay.ledger.schema import attempts, cases, events, notifications, suppressions
+from relay.ledger.statuses import WAITING
 from relay.notices import Case
 
 LEASE_SECONDS = 60  # longer than any send may take

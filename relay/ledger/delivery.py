@@ -15,7 +15,8 @@ from relay.ledger import pausing
 from relay.ledger.claiming import LEASE_SECONDS, Claim
 from relay.ledger.database import Database, now
 from relay.ledger.pausing import Pause
-from relay.ledger.schema import FAILED, WAITING, attempts, notifications
+from relay.ledger.schema import attempts, notifications
+from relay.ledger.statuses import FAILED, WAITING
 from relay.ledger.suppressing import suppress_in
 
 # Seconds after which an unknown attempt is looked for, counted from its end.

@@ -17,7 +17,8 @@ from relay import failpoints
 from relay.errors import Refused
 from relay.events import Incoming
 from relay.ledger.database import Database, now
-from relay.ledger.schema import INSERTS, RECEIVED, UNROUTED, events, new_id, quarantine
+from relay.ledger.schema import INSERTS, events, new_id, quarantine
+from relay.ledger.statuses import RECEIVED, UNROUTED
 
 AT_ONCE = 8  # events in one statement
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, now
-from relay.ledger.schema import ALIVE, FAILED, INSERTS, attempts, new_id, notifications
+from relay.ledger.schema import INSERTS, attempts, new_id, notifications
+from relay.ledger.statuses import ALIVE, FAILED
 from relay.notices import Notice
 
 

@@ -19,14 +19,8 @@ from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
 from relay.ledger.noting import insert_notices
-from relay.ledger.schema import (
-    ALIVE,
-    HELD,
-    PROCESSED,
-    RECEIVED,
-    events,
-    notifications,
-)
+from relay.ledger.schema import events, notifications
+from relay.ledger.statuses import ALIVE, HELD, PROCESSED, RECEIVED
 from relay.notices import Case, Plan, Told
 
 LEASE_SECONDS = 90.0

@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 from relay.ledger.cases import settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.delivery import Ending, settle
-from relay.ledger.schema import FAILED, INSERTS, WAITING, attempts, new_id, notifications, receipts
+from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
+from relay.ledger.statuses import FAILED, WAITING
 from relay.ledger.suppressing import suppress_in
 from relay.receipts import STATES, Receipt, Told, verdict
 

@@ -11,16 +11,8 @@ from relay.events import EVENTS
 from relay.ledger.cases import settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.noting import maybe_sent
-from relay.ledger.schema import (
-    ALIVE,
-    FAILED,
-    RECEIVED,
-    UNROUTED,
-    WAITING,
-    attempts,
-    events,
-    notifications,
-)
+from relay.ledger.schema import attempts, events, notifications
+from relay.ledger.statuses import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING
 
 
 def replay_event(db: Database, event_id: str) -> bool:

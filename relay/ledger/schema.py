@@ -10,18 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.columns import metadata, number, some, text, time
+from relay.ledger.statuses import RECEIVED, WAITING
 
-REVISION = "0002"  # what this code works with; /readyz compares it with the database's
+REVISION = "0003"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-
-RECEIVED, PROCESSED, UNROUTED, HELD = "received", "processed", "unrouted", "held"
-# What is on its way or has reached somebody; the rest are ends that reached nobody.
-WAITING = ("created", "scheduled")
-ALIVE = (*WAITING, "sending", "sent", "delivered", "unknown")
-FAILED = ("permanent-failure", "temporary-failure", "technical-failure", "validation-failed")
-STATUSES = (*ALIVE, *FAILED, "cancelled")
 
 
 def new_id(prefix: str) -> str:
@@ -48,6 +42,7 @@ events = sa.Table(
     number("tries"),
     time("next_at"),
     time("processed_at"),
+    text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
 )
 some(
     "ix_events_due",
@@ -122,7 +117,9 @@ notifications = sa.Table(
     time("follow_up_at"),  # it reached nobody: the rule's fallback, or a person, has to be seen to
     text("provider_id", 100, nullable=True),
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
+    text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
 )
+some("ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None))
 some(
     "ix_notifications_due",
     *(notifications.c.channel, notifications.c.urgency.desc(), notifications.c.due_at),
@@ -240,4 +237,12 @@ heartbeats = sa.Table(
     metadata,
     text("name", 100, primary_key=True),
     time("seen_at", nullable=False),
+)
+
+# How far each [expect.…] of config.toml has looked for steps that are missing.
+watches = sa.Table(
+    "watches",
+    metadata,
+    text("name", 100, primary_key=True),
+    time("looked_to", nullable=False),
 )

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 from relay.events import EVENTS, ORDER, REGISTRATION, Kind
 from relay.history import Step, Waiting
 from relay.ledger.database import Database
-from relay.ledger.schema import PROCESSED, WAITING, events, journeys, notifications
+from relay.ledger.schema import events, journeys, notifications
+from relay.ledger.statuses import PROCESSED, WAITING
 
 
 def of_kit(db: Database, event_name: str, subject: str) -> tuple[Step, ...]:

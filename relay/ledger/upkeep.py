@@ -10,11 +10,8 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database, ago, now
 from relay.ledger.schema import (
-    HELD,
     INSERTS,
     REVISION,
-    UNROUTED,
-    WAITING,
     audit,
     events,
     heartbeats,
@@ -22,6 +19,7 @@ from relay.ledger.schema import (
     notifications,
     quarantine,
 )
+from relay.ledger.statuses import HELD, UNROUTED, WAITING
 
 WORKER_GONE_AFTER = timedelta(seconds=90)
 

@@ -11,7 +11,8 @@ from relay.ledger import claiming, delivery, followups
 from relay.ledger.claiming import Cap
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
-from relay.ledger.schema import ALIVE, STATUSES, attempts, notifications, suppressions
+from relay.ledger.schema import attempts, notifications, suppressions
+from relay.ledger.statuses import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
 LEASE = timedelta(seconds=claiming.LEASE_SECONDS + 1)

@@ -33,7 +33,8 @@ from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.processing import Kit
-from relay.ledger.schema import ALIVE, FAILED, attempts, cases, events, notifications
+from relay.ledger.schema import attempts, cases, events, notifications
+from relay.ledger.statuses import ALIVE, FAILED
 from relay.messages import Message
 from relay.notices import Plan, case_digest
 from relay.occasions import Occasions

@@ -13,7 +13,8 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.journeys import Place
 from relay.ledger.processing import Kit
-from relay.ledger.schema import ALIVE, FAILED, STATUSES, events, notifications
+from relay.ledger.schema import events, notifications
+from relay.ledger.statuses import ALIVE, FAILED, STATUSES
 from relay.notices import Decision, Plan, Told
 from tests.rows import (
     MONTH,

@@ -11,15 +11,8 @@ import sqlalchemy as sa
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import intake, upkeep
 from relay.ledger.database import Database
-from relay.ledger.schema import (
-    REVISION,
-    STATUSES,
-    audit,
-    events,
-    heartbeats,
-    notifications,
-    quarantine,
-)
+from relay.ledger.schema import REVISION, audit, events, heartbeats, notifications, quarantine
+from relay.ledger.statuses import STATUSES
 from tests.rows import change, notice, only, planned, rows, time_passes
 
 RETENTION = timedelta(days=90)
