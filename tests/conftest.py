@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parent.parent
 SECRET = "lab-secret"
 hypothesis_settings.register_profile("relay", deadline=None)  # the machine may be busy
 hypothesis_settings.load_profile("relay")
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0", "gw1"… where tests run side by side
 DATABASES = ["sqlite", *(["postgresql"] if os.environ.get("TEST_DATABASE_URL") else [])]
 REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])]
 
@@ -52,12 +54,21 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql() -> str:
-    """The migrated PostgreSQL ledger that TEST_DATABASE_URL names."""
-    url = database_url(os.environ["TEST_DATABASE_URL"])
-    db = Database(url, patience=30)
+    """The migrated PostgreSQL ledger that TEST_DATABASE_URL names, one for each process of tests."""
+    url = sa.make_url(database_url(os.environ["TEST_DATABASE_URL"]))
+    if PROCESS:
+        own = f"{url.database}_{PROCESS}"
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{own}" WITH (FORCE)')
+            connection.exec_driver_sql(f'CREATE DATABASE "{own}"')
+        engine.dispose()
+        url = url.set(database=own)
+    made = url.render_as_string(hide_password=False)
+    db = Database(made, patience=30)
     migrate.upgrade(db)
     db.close()
-    return url
+    return made
 
 
 @pytest.fixture(params=DATABASES)
@@ -88,7 +99,9 @@ def db(ledger_url: str) -> Iterator[Database]:
 def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """A real Redis: an embedded one, and the one that TEST_REDIS_URL names."""
     if request.param == "server":
-        yield os.environ["TEST_REDIS_URL"]
+        url = urlsplit(os.environ["TEST_REDIS_URL"])
+        number = int(url.path.strip("/") or 0) + int(PROCESS.removeprefix("gw") or 0)
+        yield url._replace(path=f"/{number}").geturl()
         return
     with embedded.redis() as url:
         yield url

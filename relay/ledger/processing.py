@@ -19,8 +19,8 @@ from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
 from relay.ledger.noting import insert_notices
-from relay.ledger.schema import events, notifications
-from relay.ledger.statuses import ALIVE, HELD, PROCESSED, RECEIVED
+from relay.ledger.schema import events
+from relay.ledger.statuses import HELD, PROCESSED, RECEIVED
 from relay.notices import Case, Plan, Told
 
 LEASE_SECONDS = 90.0
@@ -123,21 +123,17 @@ def settle(
     with db.write() as connection:
         failpoints.reach("event.before-commit")
         place = journeys.place(connection, kind, event.data, facts)
-        known = steps.known(connection, kind, place.subject)
-        waiting = steps.waiting(connection, kind, place.subject)
-        plan = decide(Kit(place, _told(connection, place), known, waiting))
+        past = steps.past(connection, kind, place)
+        plan = decide(Kit(place, past.told, past.known, past.waiting))
         done = connection.execute(
-            events.update()
-            .where(events.c.id == event.id, events.c.status == RECEIVED)
-            .values(
-                status=PROCESSED,
-                subject=place.subject,
-                round=place.round,
-                facts=facts.to_json(),
-                decisions=[asdict(decision) for decision in plan.decisions],
-                reason="",
-                processed_at=now(),
-            )
+            _SETTLED,
+            {
+                "event": event.id,
+                "kit": place.subject,
+                "in_round": place.round,
+                "seen": facts.to_json(),
+                "decided": [asdict(decision) for decision in plan.decisions],
+            },
         )
         if not done.rowcount:
             return []
@@ -145,10 +141,17 @@ def settle(
         return insert_notices(connection, event.id, plan.notices)
 
 
-def _told(connection: Connection, place: Place) -> Told:
-    """What is on its way or has reached somebody about a kit in this round."""
-    table = notifications.c
-    query = sa.select(table.rule, table.role, table.channel).where(
-        table.subject == place.subject, table.round == place.round, table.status.in_(ALIVE)
+# Built once: that costs more than running it.
+_SETTLED = (
+    events.update()
+    .where(events.c.id == sa.bindparam("event"), events.c.status == RECEIVED)
+    .values(
+        status=PROCESSED,
+        subject=sa.bindparam("kit"),
+        round=sa.bindparam("in_round"),
+        facts=sa.bindparam("seen"),
+        decisions=sa.bindparam("decided"),
+        reason="",
+        processed_at=now(),
     )
-    return frozenset((row.rule, row.role, row.channel) for row in connection.execute(query))
+)

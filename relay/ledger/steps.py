@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -12,29 +13,47 @@ from sqlalchemy.engine import Connection
 from relay.events import EVENTS, ORDER, REGISTRATION, Kind
 from relay.history import Step, Waiting
 from relay.ledger.database import Database
+from relay.ledger.journeys import Place
 from relay.ledger.schema import events, journeys, notifications
-from relay.ledger.statuses import PROCESSED, WAITING
+from relay.ledger.statuses import ALIVE, PROCESSED, WAITING
+from relay.notices import Told
+
+
+@dataclass(frozen=True)
+class Past:
+    """What has come of a kit, and who was or will be told of it."""
+
+    known: tuple[Step, ...]
+    waiting: tuple[Waiting, ...]
+    told: Told
 
 
 def of_kit(db: Database, event_name: str, subject: str) -> tuple[Step, ...]:
     """What is known of a kit that an event is about."""
     with db.read() as connection:
-        return known(connection, EVENTS[event_name], subject)
+        return past(connection, EVENTS[event_name], Place(subject, 0)).known
 
 
-def known(connection: Connection, kind: Kind, subject: str) -> tuple[Step, ...]:
-    """The events of a kit, its order and its registrations that were processed."""
-    found = connection.execute(_known(kind.resource), {"kit": subject})
-    return tuple(Step(row.name, row.round, row.received_at) for row in found)
+def past(connection: Connection, kind: Kind, place: Place) -> Past:
+    """All that the ledger has of a kit, its order and its registrations, by one question.
 
-
-def waiting(connection: Connection, kind: Kind, subject: str) -> list[Waiting]:
-    """The messages about a kit that wait to be sent."""
-    found = connection.execute(_waiting(kind.resource), {"kit": subject})
-    return [
-        Waiting(row.id, row.rule, row.due_at, Step(row.name, row.round, row.received_at))
-        for row in found
-    ]
+    Told is who heard, or will hear, about this very subject in this round.
+    """
+    known: dict[str, Step] = {}
+    waiting: list[Waiting] = []
+    told: set[tuple[str, str, str]] = set()
+    for row in connection.execute(_past(kind.resource), {"kit": place.subject}):
+        step = Step(row.name, row.round, row.received_at)
+        if row.status == PROCESSED:
+            known[row.id] = step
+        if row.message is None:
+            continue
+        if row.message_status in WAITING and row.template:  # an alert has none
+            its_step = replace(step, round=row.message_round)
+            waiting.append(Waiting(row.message, row.rule, row.due_at, its_step))
+        if (row.subject, row.message_round) == (place.subject, place.round):
+            told.add((row.rule, row.role, row.channel))
+    return Past(tuple(known.values()), tuple(waiting), frozenset(told))
 
 
 def cancel(connection: Connection, reasons: Mapping[str, str]) -> int:
@@ -55,28 +74,20 @@ _KIT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
 
 
 @cache
-def _known(resource: str) -> Any:
-    return sa.select(events.c.name, events.c.round, events.c.received_at).where(
-        events.c.subject.in_(sa.union_all(*_kin(resource).values())),
-        _is_kin(resource, events.c.subject),
-        events.c.status == PROCESSED,
-    )
-
-
-@cache
-def _waiting(resource: str) -> Any:
+def _past(resource: str) -> Any:
     table = notifications.c
+    messages = sa.and_(table.event_id == events.c.id, table.status.in_(ALIVE))
     return (
         sa.select(
-            *(table.id, table.rule, table.due_at, table.round),
-            *(events.c.name, events.c.received_at),
+            *(events.c.id, events.c.name, events.c.round, events.c.received_at, events.c.status),
+            *(table.id.label("message"), table.status.label("message_status"), table.template),
+            *(table.rule, table.role, table.channel, table.subject, table.due_at),
+            table.round.label("message_round"),
         )
-        .join(events, events.c.id == table.event_id)
+        .join_from(events, notifications, messages, isouter=True)
         .where(
-            table.subject.in_(sa.union_all(*_kin(resource).values())),
-            _is_kin(resource, table.subject),
-            table.status.in_(WAITING),
-            table.template != "",  # not an alert
+            events.c.subject.in_(sa.union_all(*_kin(resource).values())),
+            _is_kin(resource, events.c.subject),
         )
     )
 

@@ -148,7 +148,9 @@ def test_an_odd_signature_is_none(signature: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "x", "é", "AAAA", "\0", public(ed25519.Ed25519PrivateKey.generate())]
+    "key",
+    ["", "x", "é", "AAAA", "\0", public(ed25519.Ed25519PrivateKey.generate())],
+    ids=["none", "a letter", "not ASCII", "short", "a null", "another kind"],
 )
 def test_an_odd_key_signs_nothing(key: str) -> None:
     """Without a key, or with one that is none, every batch is refused, and nothing is raised."""

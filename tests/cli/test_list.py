@@ -150,6 +150,7 @@ def test_only_one_event(relay: Run, post: Callable[..., str], work: Callable[...
         "7200s",
         (datetime.now(UTC) - timedelta(hours=2)).isoformat(),
     ],
+    ids=["hours", "minutes", "seconds", "moment"],
 )
 def test_only_newer_ones(relay: Run, shipped: str, db: Database, since: str) -> None:
     """`--since` takes a duration or a date; without it all are listed."""
