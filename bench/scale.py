@@ -21,6 +21,7 @@ from relay.ledger import (
     delivery,
     followups,
     intake,
+    lapsing,
     looking,
     processing,
     receipts,
@@ -166,7 +167,7 @@ def _notice(subject: str) -> Notice:
 
 def _sweep(db: Database) -> None:
     """What the clock asks of the ledger each minute, and a worker in between."""
-    delivery.lapse(db)
+    lapsing.lapse(db)
     receipts.give_up(db)
     looking.lease(db, 8)
     followups.lease(db, 8)

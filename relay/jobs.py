@@ -24,6 +24,7 @@ from relay.lab import Lab
 from relay.ledger import (
     claiming,
     delivery,
+    lapsing,
     noting,
     processing,
     receipts,
@@ -219,7 +220,7 @@ class Jobs:
 
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""
-        lapsed, given_up = delivery.lapse(self.db), receipts.give_up(self.db)
+        lapsed, given_up = lapsing.lapse(self.db), receipts.give_up(self.db)
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return lapsed + given_up

@@ -54,7 +54,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql() -> str:
-    """The migrated PostgreSQL ledger that TEST_DATABASE_URL names, one for each process of tests."""
+    """The migrated PostgreSQL ledger that TEST_DATABASE_URL names, one a process of tests."""
     url = sa.make_url(database_url(os.environ["TEST_DATABASE_URL"]))
     if PROCESS:
         own = f"{url.database}_{PROCESS}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -100,41 +101,32 @@ def settle(
 
     The notification follows its latest attempt, and any that was accepted.
     """
-    table = notifications.c
-    # The notification is locked first, as everywhere: receipts come while a worker commits.
-    locked = sa.select(table.id).where(table.id == notification_id).with_for_update(key_share=True)
+    is_unknown, is_accepted = ending.outcome == "unknown", ending.outcome == "accepted"
+    looks = {f"look_{channel}": pace.seconds(first) for channel, (first, *_) in LOOKS.items()}
     settled = connection.execute(
-        attempts.update()
-        .where(
-            attempts.c.notification_id == locked.scalar_subquery(),
-            attempts.c.id == attempt_id,
-            attempts.c.outcome.in_(unsettled),
-        )
-        .values(
-            outcome=ending.outcome,
-            provider_id=ending.provider_id,
-            code=ending.code[:40],
-            detail=ending.reason[:500],
-            finished_at=now(),
-            look_at=_look_at(ending.outcome),
-        )
+        _settling(is_unknown),
+        {
+            **{"its": notification_id, "this": attempt_id, "unsettled": unsettled},
+            "outcome": ending.outcome,
+            "provider_id": ending.provider_id,
+            "code": ending.code[:40],
+            "detail": ending.reason[:500],
+            **(looks if is_unknown else {}),
+        },
     )
     if not settled.rowcount:
         return False
-    if ending.outcome == "accepted":
-        # Also where it waits to be sent again: it need not be, now that it has gone out.
-        follows: sa.ColumnElement[bool] = table.status.in_(_OPEN + WAITING)
-    else:
-        follows = sa.and_(table.status.in_(_OPEN), ~is_superseded(attempt_id))
-    mine = table.id == notification_id
-    connection.execute(notifications.update().where(mine, follows).values(**_values(ending)))
+    values, moments = _values(ending)
+    this = {} if is_accepted else {"this": attempt_id}
+    connection.execute(_following(is_accepted, moments), {"its": notification_id, **this, **values})
     if ending.suppress:  # also where the notification does not follow: it is about the address
-        row = connection.execute(sa.select(table.channel, table.address).where(mine)).one()
+        to = sa.select(notifications.c.channel, notifications.c.address)
+        row = connection.execute(to.where(notifications.c.id == notification_id)).one()
         suppress_in(connection, row.channel, row.address, ending.suppress)
     return True
 
 
-def is_superseded(attempt_id: str) -> sa.ColumnElement[bool]:
+def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:
     """Whether a notification has been claimed again since an attempt of it."""
     mine, later = attempts.alias(), attempts.alias()
     return sa.exists().where(
@@ -144,77 +136,71 @@ def is_superseded(attempt_id: str) -> sa.ColumnElement[bool]:
     )
 
 
-def _look_at(outcome: str) -> Any:
-    """When an unknown attempt is first looked for."""
-    if outcome != "unknown":
-        return None
-    cases = [
-        (attempts.c.channel == channel, now(pace.seconds(looks[0])))
-        for channel, looks in LOOKS.items()
-    ]
-    return sa.case(*cases, else_=sa.null())
-
-
-def _values(ending: Ending) -> dict[str, Any]:
+def _values(ending: Ending) -> tuple[dict[str, Any], frozenset[str]]:
+    """What a notification becomes, and which moments of `_MOMENTS` are set with it."""
     values: dict[str, Any] = {"status": ending.status, "reason": ending.reason[:500]}
-    values |= {"lease_until": None}
+    moments = set()
     if ending.retry_in is not None:
-        values["due_at"] = now(ending.retry_in)
+        values["retry_in"] = float(ending.retry_in)
+        moments.add("due_at")
     if not ending.is_a_try:
-        values["tries"] = notifications.c.tries - 1
+        moments.add("tries")
     if ending.outcome == "accepted":
-        values |= {"sent_at": now(), "provider_id": ending.provider_id}
+        values["provider_id"] = ending.provider_id
+        moments.add("sent_at")
     if ending.awaits_receipt:
-        values["receipt_by"] = now(pace.seconds(RECEIPT_SECONDS))
+        values["receipt_in"] = pace.seconds(RECEIPT_SECONDS)
+        moments.add("receipt_by")
     if ending.status in FAILED or ending.reached_nobody:
-        values["follow_up_at"] = now()
-    return values
+        moments.add("follow_up_at")
+    return values, frozenset(moments)
 
 
-LAPSED = Ending(
-    "unknown",
-    "unknown",
-    "The worker stopped while this was being sent; it is not known whether it went out.",
-)
-NOT_BEGUN = Ending(
-    "rejected",
-    "created",
-    "The worker stopped before this was sent.",
-    retry_in=0.0,
-)
+_MOMENTS: dict[str, Any] = {
+    "due_at": now(sa.bindparam("retry_in")),
+    "tries": notifications.c.tries - 1,
+    "sent_at": now(),
+    "receipt_by": now(sa.bindparam("receipt_in")),
+    "follow_up_at": now(),
+}
+
+# Statements are built once: that costs more than running them.
 
 
-def lapse(db: Database) -> int:
-    """Settle what a worker that has gone had claimed: it may have been sent. How many there were.
-
-    A claim without content never came as far as `begin`, so it was surely not sent.
-    """
-    query = (
-        sa.select(
-            notifications.c.id,
-            attempts.c.id.label("attempt_id"),
-            notifications.c.content.is_not(None).label("begun"),
-        )
-        .join(attempts, attempts.c.notification_id == notifications.c.id)
-        .where(
-            notifications.c.status == "sending",
-            notifications.c.lease_until < now(),
-            attempts.c.outcome == "started",
-        )
-        .order_by(notifications.c.id)  # two sweeps at once lock rows in the same order
+@cache
+def _settling(is_unknown: bool) -> Any:
+    table = notifications.c
+    # The notification is locked first, as everywhere: receipts come while a worker commits.
+    locked = (
+        sa.select(table.id).where(table.id == sa.bindparam("its")).with_for_update(key_share=True)
     )
-    with db.read() as connection:
-        if connection.execute(query).first() is None:
-            return 0
-    with db.write() as connection:
-        # Asked again, locked: a slow worker may have begun to send one of them this very moment.
-        return sum(
-            settle(
-                connection,
-                row.id,
-                row.attempt_id,
-                LAPSED if row.begun else NOT_BEGUN,
-                ("started",),
-            )
-            for row in list(connection.execute(query.with_for_update(of=notifications)))
+    looks = [
+        (attempts.c.channel == channel, now(sa.bindparam(f"look_{channel}"))) for channel in LOOKS
+    ]
+    return (
+        attempts.update()
+        .where(
+            attempts.c.notification_id == locked.scalar_subquery(),
+            attempts.c.id == sa.bindparam("this"),
+            attempts.c.outcome.in_(sa.bindparam("unsettled", expanding=True)),
         )
+        .values(
+            finished_at=now(),
+            look_at=sa.case(*looks, else_=sa.null()) if is_unknown else None,
+        )
+    )
+
+
+@cache
+def _following(is_accepted: bool, moments: frozenset[str]) -> Any:
+    table = notifications.c
+    if is_accepted:
+        # Also where it waits to be sent again: it need not be, now that it has gone out.
+        follows: sa.ColumnElement[bool] = table.status.in_(_OPEN + WAITING)
+    else:
+        follows = sa.and_(table.status.in_(_OPEN), ~is_superseded(sa.bindparam("this")))
+    return (
+        notifications.update()
+        .where(table.id == sa.bindparam("its"), follows)
+        .values(lease_until=None, **{name: _MOMENTS[name] for name in sorted(moments)})
+    )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relay.brakes import IN_A_ROW
-from relay.ledger import cases, claiming, delivery, pausing
+from relay.ledger import cases, claiming, delivery, lapsing, pausing
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.pausing import AWAY, BUSY, PROBES, Pause
@@ -254,7 +254,7 @@ def test_a_probe_whose_worker_has_gone_is_followed_by_another(db: Database) -> N
     time_passes(db, PROBE)
     assert len(claiming.claim(db, "sms", 10)) == 1
     time_passes(db, 2 * MINUTE)
-    delivery.lapse(db)
+    lapsing.lapse(db)
     (probe,) = claiming.claim(db, "sms", 10)
     assert probe.is_probe
 

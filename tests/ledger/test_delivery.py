@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.ledger import claiming, delivery, followups
+from relay.ledger import claiming, delivery, followups, lapsing
 from relay.ledger.claiming import Cap
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
@@ -149,7 +149,7 @@ def test_an_unknown_outcome_is_never_claimed(db: Database) -> None:
     claim = claimed(db)
     delivery.finish(db, claim, Ending("unknown", "unknown", "Twilio did not answer."))
     time_passes(db, timedelta(days=3))
-    delivery.lapse(db)
+    lapsing.lapse(db)
     assert only(db, notifications)["status"] == "unknown"
     assert claiming.claim(db, "sms", 10) == []
 
@@ -167,13 +167,13 @@ def test_an_attempt_is_settled_once(db: Database, first: Ending) -> None:
 def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
     """After its lease a claim that was begun is unknown, and says why; not before."""
     delivery.begin(db, claimed(db), WORDS)
-    assert delivery.lapse(db) == 0
+    assert lapsing.lapse(db) == 0
     time_passes(db, LEASE)
-    assert delivery.lapse(db) == 1
+    assert lapsing.lapse(db) == 1
     row = only(db, notifications)
     assert (row["status"], only(db, attempts)["outcome"]) == ("unknown", "unknown")
     assert row["reason"].endswith("it is not known whether it went out.")
-    assert delivery.lapse(db) == 0
+    assert lapsing.lapse(db) == 0
     assert claiming.claim(db, "sms", 10) == []
 
 
@@ -181,7 +181,7 @@ def test_a_lost_claim_that_was_not_begun_is_sent_by_another(db: Database) -> Non
     """A worker that died before it had its words sent nothing: the message is claimed again."""
     first = claimed(db)
     time_passes(db, LEASE)
-    assert delivery.lapse(db) == 1
+    assert lapsing.lapse(db) == 1
     assert only(db, attempts)["outcome"] == "rejected"
     (second,) = claiming.claim(db, "sms", 10)
     assert not delivery.begin(db, first, WORDS)
@@ -203,7 +203,7 @@ def test_a_worker_that_was_only_slow_is_heard(db: Database) -> None:
     claim = claimed(db)
     delivery.begin(db, claim, WORDS)
     time_passes(db, LEASE)
-    delivery.lapse(db)
+    lapsing.lapse(db)
     assert delivery.finish(db, claim, ACCEPTED)
     assert only(db, notifications)["status"] == "sent"
     assert only(db, attempts)["outcome"] == "accepted"
@@ -214,7 +214,7 @@ def test_sweeps_at_once_lapse_a_claim_once(db: Database) -> None:
     claim = claimed(db)
     delivery.begin(db, claim, WORDS)
     time_passes(db, LEASE)
-    results = at_once(lambda n: delivery.lapse(db) if n else delivery.finish(db, claim, ACCEPTED))
+    results = at_once(lambda n: lapsing.lapse(db) if n else delivery.finish(db, claim, ACCEPTED))
     assert results[0] == 1
     assert sum(results[1:]) in (0, 1)
     assert only(db, notifications)["status"] == "sent"
@@ -288,7 +288,7 @@ def test_a_lease_is_renewed_unless_it_has_lapsed(db: Database) -> None:
     claim = claimed(db)
     assert delivery.begin(db, claim, WORDS)
     time_passes(db, timedelta(minutes=5))
-    delivery.lapse(db)
+    lapsing.lapse(db)
     assert not delivery.begin(db, claim, WORDS)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import delivery
+from relay.ledger import delivery, lapsing
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
 from relay.ledger.together import Together
@@ -31,7 +31,7 @@ def test_what_is_begun_while_the_sweep_looks_is_not_sent_again(
 
     time_passes(db, timedelta(minutes=5))
     monkeypatch.setattr(db, "write", slowly)
-    assert delivery.lapse(db) == 0
+    assert lapsing.lapse(db) == 0
     assert begun == [True]
     assert only(db, notifications)["status"] == "sending"
     assert only(db, attempts)["outcome"] == "started"

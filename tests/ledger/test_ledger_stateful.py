@@ -27,7 +27,16 @@ from relay.calendar import ALWAYS
 from relay.channels.outcome import Found, Outcome
 from relay.events import EVENTS
 from relay.facts import Facts, record, resource
-from relay.ledger import claiming, delivery, intake, processing, receipts, replaying, suppressing
+from relay.ledger import (
+    claiming,
+    delivery,
+    intake,
+    lapsing,
+    processing,
+    receipts,
+    replaying,
+    suppressing,
+)
 from relay.ledger.claiming import Claim
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
@@ -325,7 +334,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def sweep(self) -> None:
         """What lost workers had claimed lapses; what nobody told of is given up."""
-        delivery.lapse(self.db)
+        lapsing.lapse(self.db)
         self.promises_are_kept()
         receipts.give_up(self.db)
 

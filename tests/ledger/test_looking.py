@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import cases, claiming, delivery, looking, receipts
+from relay.ledger import cases, claiming, delivery, lapsing, looking, receipts
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.delivery import LOOKS, Ending
@@ -74,7 +74,7 @@ def test_a_lost_workers_attempt_is_looked_for(db: Database) -> None:
     """A worker that was killed while it sent leaves an attempt that is looked for as any other."""
     delivery.begin(db, claimed(db), {"text": "Your kit …"})
     time_passes(db, timedelta(seconds=claiming.LEASE_SECONDS + 1))
-    delivery.lapse(db)
+    lapsing.lapse(db)
     assert looking.lease(db, 10) == []
     assert looked(db).content == {"text": "Your kit …"}
 

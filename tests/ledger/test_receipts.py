@@ -15,6 +15,7 @@ from relay.ledger import (
     claiming,
     delivery,
     followups,
+    lapsing,
     looking,
     receipts,
     suppressing,
@@ -178,7 +179,7 @@ def test_the_workers_own_answer_after_a_receipt_changes_nothing(db: Database, la
     before = outcome(db, claim)
     assert not delivery.finish(db, claim, late)
     time_passes(db, timedelta(hours=1))
-    assert delivery.lapse(db) == 0
+    assert lapsing.lapse(db) == 0
     assert outcome(db, claim) == before
     assert before["status"] == "delivered"
 
