@@ -63,13 +63,26 @@ def _learn_registration(
     row = _add(connection, subject)
     _name(connection, {(REGISTRATION, str(name)): subject for name in (subject, *names) if name})
     parent = registration.get("parent_id")
-    if not row.original_subject:
+    others = _is_linked_by(connection, subject, names)
+    if others and not row.original_subject:
         row = _adopt(connection, subject, names) or row
     if parent and parent != subject and not row.original_subject:
         row = _link_retest(connection, str(parent), subject)
     place = Place(row.original_subject or subject, row.round)
-    _gather(connection, (subject, *names), place)
+    if others:
+        _gather(connection, (subject, *names), place)
     return place
+
+
+def _is_linked_by(connection: Connection, subject: str, names: tuple[Any, ...]) -> bool:
+    """Whether any of these names stands for a retest, or for what one repeats: few do."""
+    table = journeys.c
+    written = [str(name) for name in (subject, *names) if name]
+    query = sa.select(table.subject).where(
+        table.original_subject.is_not(None),
+        sa.or_(table.subject.in_(written), table.original_subject.in_(written)),
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _gather(connection: Connection, names: tuple[Any, ...], place: Place) -> None:
