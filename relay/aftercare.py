@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from relay import alerts, failpoints, rules
 from relay.channels import Exits
 from relay.config import Config
 from relay.history import Step, overtaken
-from relay.ledger import followups, looking, steps
+from relay.ledger import followups, looking, receipts, steps
 from relay.ledger.database import Database
 from relay.ledger.delivery import LOOKS
 from relay.ledger.followups import FollowUp
@@ -57,6 +58,9 @@ class Aftercare:
             awaits = self._exits.awaits_receipt(message)
             if not looking.adopt(self._db, look, found.provider_id, awaits_receipt=awaits):
                 looking.later(self._db, look, 0.0, counts=False)
+            elif found.receipt:
+                told = replace(found.receipt, attempt_id=look.attempt_id)
+                receipts.record(self._db, look.channel, [told])
             log.info("message found", id=look.id, attempt=look.attempt_id)
         else:
             self._not_found(look)

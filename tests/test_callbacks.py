@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from twilio.request_validator import RequestValidator
 
-from relay.channels.twilio import judge
+from relay.channels.twilio_codes import judge
 from relay.endings import refused
 from relay.ledger import delivery, suppressing
 from relay.ledger.database import Database
@@ -237,6 +237,15 @@ def test_stop_and_start(client: Any, db: Database) -> None:
         assert [row["source"] for row in suppressing.suppressed(db, PHONE)] == [source] * bool(
             source
         )
+
+
+def test_a_text_that_comes_again_lifts_no_later_stop(client: Any, db: Database) -> None:
+    """Twilio may post a START twice: the second does not undo the STOP that came in between."""
+    for sid, body in (("SM1", "STOP"), ("SM2", "START"), ("SM3", "STOP"), ("SM2", "START")):
+        call(client, INBOUND, text(body, MessageSid=sid))
+    assert only(db, suppressions)["source"] == "STOP"
+    call(client, INBOUND, text("START", MessageSid="SM4"))
+    assert rows(db, suppressions) == []
 
 
 @pytest.mark.parametrize("body", ["HELP", "Thank you!", "", "don't stop"])

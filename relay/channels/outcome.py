@@ -40,6 +40,7 @@ class Found:
 
     provider_id: str | None = None
     failed: str = ""
+    receipt: Receipt | None = None  # what has become of it there, where that is known by now
 
 
 class Channel(Protocol):

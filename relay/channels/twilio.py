@@ -18,6 +18,8 @@ from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
+from relay.channels.twilio_codes import judge
+from relay.channels.twilio_receipts import receipt
 from relay.messages import Message
 from relay.settings import Settings
 from relay.wire import NoAnswer, Wire
@@ -25,25 +27,9 @@ from relay.wire import NoAnswer, Wire
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
 STATUS_PATH = "/callbacks/twilio/status"
 PAGE, PAGES = 100, 10  # texts to one number that are looked through
-CLOCKS_DIFFER = timedelta(seconds=60)  # Twilio's clock and ours
+SKEW = timedelta(seconds=60)  # Twilio's clock and ours
 OLD = timedelta(minutes=2)  # no page is asked for behind one that goes back this far
 
-# Error code → (what it is, in plain words). https://www.twilio.com/docs/api/errors
-PERMANENT = {
-    21211: "The phone number is not one that Twilio knows.",
-    21408: "The Twilio account may not text this country.",
-    21610: "The person has opted out of texts (STOP).",
-    21612: "This number cannot be reached from our sender.",
-    21614: "The phone number is not a mobile.",
-    30004: "The person's network has blocked the text.",
-    30005: "The phone number is not in use.",
-    30006: "The phone number is a landline or cannot be reached.",
-    30007: "The network has filtered the text as spam.",
-}
-OPTED_OUT = 21610
-STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START takes it back
-OPERATOR = {20003, 20403, 21606, 30002}  # our account or sender, not this message
-TRANSIENT = {20429, 21611, 30001, 30036}
 # What the SDK raises for a 2xx that is not a message's JSON: it trusts every answer's shape.
 UNREADABLE = (TwilioException, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -123,18 +109,21 @@ class Twilio:
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
         """Look for a text in Twilio's list. One that failed there was accepted, so it is found."""
         try:
-            made = {
-                text.sid: text.date_created or text.date_sent
+            made = [
+                text
                 for text in self._listed(message.address, since)
-                if text.sid not in taken and _is(text, message)
-            }
-            since_then = {sid: at for sid, at in made.items() if at >= since - CLOCKS_DIFFER}
-            nearest = min(since_then, key=lambda sid: abs(since_then[sid] - since), default=None)
+                if text.sid not in taken and _is(text, message) and _age(text, since) >= -SKEW
+            ]
+            nearest = min(made, key=lambda text: abs(_age(text, since)), default=None)
         except NoAnswer as error:
             return Found(failed=f"Twilio could not be asked ({error}).")
         except UNREADABLE as error:
             return Found(failed=f"Twilio could not be asked ({_kind(error)}).")
-        return Found(nearest)
+        if nearest is None:
+            return Found()
+        code = nearest.error_code if isinstance(nearest.error_code, int) else 0
+        told = receipt(str(nearest.status), code, provider_id=nearest.sid)
+        return Found(nearest.sid, receipt=told if told.state not in ("", "sent") else None)
 
     def _listed(self, address: str, since: datetime) -> Iterator[Any]:
         """The texts to a number, by whole pages: what is queued has no `date_sent` to sort by."""
@@ -162,6 +151,11 @@ def _is(text: Any, message: Message) -> bool:
     )
 
 
+def _age(text: Any, since: datetime) -> timedelta:
+    """How long after `since` a text of Twilio's list was made."""
+    return (text.date_created or text.date_sent) - since  # type: ignore[no-any-return]
+
+
 def _folded(text: str) -> str:
     """Letters and digits alone: white space may change, and smart encoding replaces quotes, dashes.
 
@@ -174,22 +168,6 @@ def _kind(error: Exception) -> str:
     """A page's HTTP status, else the kind of error. Its text may quote a number."""
     answer = error.args[-1] if error.args else None
     return str(answer.status_code) if isinstance(answer, Response) else type(error).__name__
-
-
-def judge(status: int, code: int | None, wait: float | None = None) -> Outcome:
-    """What an error answer means."""
-    known = PERMANENT.get(code or 0)
-    if known:
-        suppress = STOPPED if code == OPTED_OUT else ""
-        return Outcome("rejected", known, str(code), permanent=True, suppress=suppress)
-    label = str(code or status)
-    if code in OPERATOR or status in (401, 403, 404) or 300 <= status < 400:
-        return Outcome("rejected", f"Twilio refuses our account ({label}).", label, operator=True)
-    if code in TRANSIENT or status in (408, 429):
-        return Outcome("rejected", f"Twilio is busy ({label}).", label, retry_after=wait)
-    if 400 <= status < 500:
-        return Outcome("rejected", f"Twilio refused the message ({label}).", label, permanent=True)
-    return Outcome("unknown", f"Twilio answered with {status}.", label)
 
 
 def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from relay.channels.outcome import Receipt
-from relay.channels.twilio import OPERATOR, OPTED_OUT, PERMANENT, STOPPED
+from relay.channels.twilio_codes import OPERATOR, OPTED_OUT, PERMANENT, STOPPED
 
 # Twilio's word → our state. https://www.twilio.com/docs/messaging/api/message-resource#message-status-values
 STATES = {
@@ -44,23 +44,26 @@ def parse_receipts(form: Mapping[str, str], attempt_id: str) -> list[Receipt]:
     word = _id(form.get("MessageStatus") or form.get("SmsStatus") or "").lower()
     if not word:
         return []
+    by = _id(form.get("MessageSid") or form.get("SmsSid") or "")
+    return [receipt(word, _number(form.get("ErrorCode", "")), by, _id(attempt_id))]
+
+
+def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Receipt:
+    """What a text's status, with its error's code or 0, tells of it."""
     state, code, reason = STATES.get(word, ""), "", ""
     if state == "temporary-failure":
-        number = _number(form.get("ErrorCode", ""))
-        code = str(number or "")
-        state = "permanent-failure" if number in PERMANENT else state
-        reason = _reason(word, number)
-    return [
-        Receipt(
-            state,
-            word,
-            attempt_id=_id(attempt_id),
-            provider_id=_id(form.get("MessageSid") or form.get("SmsSid") or ""),
-            code=code,
-            reason=reason,
-            suppress=STOPPED if code == str(OPTED_OUT) else "",
-        )
-    ]
+        code = str(error or "")
+        state = "permanent-failure" if error in PERMANENT else state
+        reason = _reason(word, error)
+    return Receipt(
+        state,
+        word,
+        attempt_id=attempt_id,
+        provider_id=provider_id,
+        code=code,
+        reason=reason,
+        suppress=STOPPED if code == str(OPTED_OUT) else "",
+    )
 
 
 def opt(form: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from relay import pace
 from relay.ledger import pausing
+from relay.ledger.cases import settle_case
 from relay.ledger.claiming import LEASE_SECONDS, Claim
 from relay.ledger.database import Database, now
 from relay.ledger.pausing import Pause
@@ -113,9 +114,11 @@ def settle(
             "detail": ending.reason[:500],
             **(looks if is_unknown else {}),
         },
-    )
-    if not settled.rowcount:
+    ).first()
+    if settled is None:
         return False
+    if is_accepted and settled.looks:  # a person may have been asked by now
+        settle_case(connection, "unknown", notification_id, "It has gone out.")
     values, moments = _values(ending)
     this = {} if is_accepted else {"this": attempt_id}
     connection.execute(_following(is_accepted, moments), {"its": notification_id, **this, **values})
@@ -188,6 +191,7 @@ def _settling(is_unknown: bool) -> Any:
             finished_at=now(),
             look_at=sa.case(*looks, else_=sa.null()) if is_unknown else None,
         )
+        .returning(attempts.c.looks)
     )
 
 

@@ -134,7 +134,9 @@ def give_up(db: Database, look: Look, reason: str, case: Case | None) -> bool:
             .values(**values)
         )
         connection.execute(
-            attempts.update().where(attempts.c.id == look.attempt_id).values(look_at=None)
+            attempts.update()
+            .where(attempts.c.id == look.attempt_id)
+            .values(look_at=None, looks=look.looks)
         )
         if done.rowcount and case:
             open_case(connection, case)

@@ -44,7 +44,6 @@ def _record(db: Database, channel: str, receipt: Receipt) -> bool:
             "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
         )
         if settle(connection, row.id, found.id, accepted, ("started", "unknown")):
-            settle_case(connection, "unknown", row.id, "A receipt has told that it went out.")
             row = _locked(connection, row.id)
         _follow(connection, row)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, now
-from relay.ledger.schema import INSERTS, suppressions
+from relay.ledger.schema import INSERTS, audit, suppressions
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.
 STOP = "STOP"
@@ -31,14 +32,33 @@ def suppress_in(connection: Connection, channel: str, address: str, source: str)
     return connection.execute(added).first() is not None
 
 
+def opt_in(db: Database, channel: str, address: str, text_id: str) -> bool:
+    """Take back a person's own STOP. A text that comes again takes back no STOP that came later."""
+    once = INSERTS[db.engine.dialect.name](audit).values(
+        id=f"txt_{hashlib.sha256(text_id.encode()).hexdigest()[:36]}",
+        at=now(),
+        actor="a person",
+        action="START",
+        target=channel,
+    )
+    with db.write() as connection:
+        if connection.execute(once.on_conflict_do_nothing().returning(audit.c.id)).first() is None:
+            return False
+        return bool(_lift(connection, channel, address, STOP))
+
+
 def unsuppress(db: Database, channel: str, address: str, *, source: str = "") -> str:
     """Let an address get messages again, where it was suppressed by `source`; why it was not."""
+    with db.write() as connection:
+        return _lift(connection, channel, address, source)
+
+
+def _lift(connection: Connection, channel: str, address: str, source: str) -> str:
     where = [suppressions.c.channel == channel, suppressions.c.address == address]
     if source:
         where.append(suppressions.c.source.startswith(source, autoescape=True))
     statement = suppressions.delete().where(*where).returning(suppressions.c.source)
-    with db.write() as connection:
-        return str(connection.execute(statement).scalar_one_or_none() or "")
+    return str(connection.execute(statement).scalar_one_or_none() or "")
 
 
 def suppressed(db: Database, address: str) -> list[Mapping[str, Any]]:

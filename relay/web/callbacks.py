@@ -47,7 +47,7 @@ def twilio_inbound() -> Response:
     if number and word == "stop":
         suppressing.suppress(db, "sms", number, suppressing.STOP)
     if number and word == "start":
-        suppressing.unsuppress(db, "sms", number, source=suppressing.STOP)
+        suppressing.opt_in(db, "sms", number, request.form.get("MessageSid", ""))
     log.info("text came in", word=word or "other", known=bool(number))
     return Response("<Response/>", content_type="text/xml")
 

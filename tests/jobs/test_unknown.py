@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from relay.ledger import delivery, receipts, replaying
+from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, notifications
 from relay.receipts import Receipt
 from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RETEST, RULES, STAFF, Clinic, suppress
 from tests.rows import change, only, rows
-from tests.standins import Reply, twilio_error
+from tests.standins import Reply, twilio_error, twilio_list
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 LOST = {
@@ -64,6 +66,19 @@ def test_what_was_accepted_is_found_and_not_sent_again(clinic: Clinic, reply: Re
     clinic.work(DAY)
     assert (len(clinic.twilio.accepted), clinic.twilio.looks) == (1, 1)
     assert clinic.sendgrid.requests == []
+
+
+def test_what_is_found_to_have_failed_goes_another_way(clinic: Clinic) -> None:
+    """Found, and Twilio says that the number is dead: without a callback too the email goes out."""
+    clinic.twilio.lost.append(Reply(hang_up=True))
+    clinic.post()
+    clinic.work()
+    dead = {"status": "undelivered", "error_code": 30005}
+    found = json.loads(twilio_list(clinic.twilio.requests[0], clinic.twilio.accepted).content())
+    list_answers(clinic, Reply(200, {**found, "messages": [{**found["messages"][0], **dead}]}))
+    clinic.work(3 * MINUTE)
+    assert clinic.statuses() == [("email", "sent"), ("sms", "permanent-failure")]
+    assert clinic.messages(channel="sms")[0]["reason"] == "The phone number is not in use."
 
 
 @lost
@@ -131,6 +146,20 @@ def test_a_rule_may_have_a_person_decide(clinic: Clinic) -> None:
         == "It was not found at the provider. It waits for a person, as its rule says."
     )
     assert clinic.twilio.accepted == []
+
+
+def test_a_worker_that_wakes_up_late_closes_its_case(clinic: Clinic) -> None:
+    """A worker was frozen in its send, a person was asked meanwhile: its answer closes the case."""
+    clinic.configure(HOLD, staff=STAFF)
+    clinic.post()
+    _, claim = clinic.claimed()
+    assert delivery.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
+    for _ in range(3):
+        clinic.work(10 * MINUTE)
+    assert clinic.worklist() == ["unknown"]
+    ending = Ending("accepted", "sent", provider_id="SM77")
+    assert delivery.finish(clinic.db, claim, ending)
+    assert (clinic.worklist(), clinic.messages(rule="kit")[0]["status"]) == ([], "sent")
 
 
 def test_a_rule_that_holds_adopts_what_is_found(clinic: Clinic) -> None:
