@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.database import Database, now
+from relay.ledger.database import Database, UtcDateTime, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications
 from relay.ledger.statuses import ALIVE, FAILED
 from relay.notices import Notice
@@ -30,8 +30,13 @@ def maybe_sent() -> sa.ColumnElement[bool]:
 def _noting(dialect: str) -> Any:
     """The statement that adds notifications: built once, since that costs more than running it."""
     failed = sa.bindparam("failed", type_=sa.Boolean)
+    # What goes at once is due by the database's clock: ours may be fast, and it would wait for it.
+    at_once = sa.bindparam("at_once", type_=sa.Boolean)
+    due = sa.bindparam("due", type_=UtcDateTime())
     insert = INSERTS[dialect](notifications).values(
-        created_at=now(), follow_up_at=sa.case((failed, now()), else_=sa.null())
+        created_at=now(),
+        due_at=sa.case((sa.and_(at_once, due > now()), now()), else_=due),
+        follow_up_at=sa.case((failed, now()), else_=sa.null()),
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
     return insert.on_conflict_do_update(
@@ -47,7 +52,9 @@ def insert_notices(connection: Connection, event_id: str, notices: Sequence[Noti
         return []
     rows = [
         {
-            **{name: value for name, value in vars(notice).items() if name != "key"},
+            **{n: value for n, value in vars(notice).items() if n not in ("key", "due_at")},
+            "due": notice.due_at,
+            "at_once": notice.status == "created",
             "reason": notice.reason[:500],
             "failed": notice.status in FAILED,
             "id": new_id("msg"),

@@ -123,6 +123,20 @@ class Processes:
             assert len(alive) == len(self._all), self.output()
             return False
 
+    def ask(self, path: str) -> Any:
+        """What a GET answers, as JSON."""
+        return self._http.request("GET", self.url + path, timeout=10).json()
+
+    def tell(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> int:
+        """Post a form as Twilio does; the answer's status."""
+        return self._http.request_encode_body(
+            *("POST", self.url + path, fields, headers), encode_multipart=False
+        ).status
+
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """A process that was stopped on purpose need not be alive."""
+        self._all.remove(process)
+
     def post(
         self, body: Any, path: str = "/webhooks/lab", timeout: float = 10, **headers: str
     ) -> urllib3.BaseHTTPResponse:
