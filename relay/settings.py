@@ -50,6 +50,7 @@ class Settings:
     admin_password_hash: str = _secret()
     admin_password: str = _secret()
     secret_key: str = _secret()
+    metrics_token: str = _secret()
     log_level: str = "INFO"
     crash_at: str = ""
     haste: float = 1.0
@@ -115,6 +116,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         admin_password_hash=read("ADMIN_PASSWORD_HASH"),
         admin_password=read("ADMIN_PASSWORD", "development" if development else ""),
         secret_key=read("SECRET_KEY", "development" if development else ""),
+        metrics_token=read("METRICS_TOKEN"),
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
         crash_at=_crash_at(read, development, problems),
         haste=_haste(read, development, problems),

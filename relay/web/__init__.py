@@ -13,7 +13,7 @@ from relay.ledger.database import Database
 from relay.queue import Waker
 from relay.reloading import Living
 from relay.settings import Settings, from_environment
-from relay.web import answers, callbacks, desk, health, webhooks
+from relay.web import answers, callbacks, desk, health, metrics, webhooks
 from relay.web.here import Here
 
 CONNECTIONS = 5  # one a thread and one to spare: small PostgreSQL plans allow 20 in all
@@ -40,8 +40,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
         Waker(settings),
     )
-    for blueprint in (webhooks.blueprint, callbacks.blueprint, health.blueprint):
-        app.register_blueprint(blueprint)
+    for part in (webhooks, callbacks, health, metrics):
+        app.register_blueprint(part.blueprint)
     if settings.desk_ready:
         desk.set_up(app)
     answers.set_up(app)

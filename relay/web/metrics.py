@@ -1,0 +1,130 @@
+"""GET /metrics: what the ledger and Redis tell now, in Prometheus' text format."""
+
+from __future__ import annotations
+
+import hmac
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from flask import Blueprint, Response, request
+
+from relay import gsm, queue
+from relay.channels import CHANNELS
+from relay.errors import LedgerUnavailable
+from relay.events import EVENTS
+from relay.ledger import measuring, upkeep
+from relay.ledger.measuring import Measured
+from relay.web.answers import answer
+from relay.web.here import here
+
+blueprint = Blueprint("metrics", __name__)
+
+# Every metric there is: name → what it tells. Gauges all: they are read anew at each scrape, so
+# that restarts and any number of processes change nothing.
+METRICS: dict[str, str] = {
+    "relay_up": "1 when the ledger can be read.",
+    "relay_events": "Events of the last hour, by name and status.",
+    "relay_events_waiting": "Events that are not processed yet.",
+    "relay_messages": "Messages planned in the last hour, by channel and status.",
+    "relay_messages_waiting": "Messages that are due and not sent yet, by channel.",
+    "relay_oldest_unsent_seconds": "How long the message waiting longest has been due.",
+    "relay_attempts": "Sends of the last hour, by channel and outcome.",
+    "relay_provider_seconds": "A provider's answer in the last hour, by channel and quantile.",
+    "relay_webhook_to_provider_seconds": "From webhook to provider in the last hour, by quantile.",
+    "relay_sms_segments": "SMS segments taken by the provider in the last hour.",
+    "relay_channel_paused": "1 while a channel is paused.",
+    "relay_cases_open": "What waits for a person on the worklist.",
+    "relay_quarantined": "Bodies that were refused in the last hour.",
+    "relay_workers": "Workers that were seen lately.",
+    "relay_queue_depth": "Wake-ups in Redis that no worker has taken; -1 when it cannot be asked.",
+    "relay_config_good": "1 while config.toml and the templates are right.",
+}
+QUANTILES = (0.5, 0.95, 0.99)
+Sample = tuple[str, Mapping[str, str], float]
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus' scrape."""
+    token = here().settings.metrics_token
+    shown = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    if token and not hmac.compare_digest(shown.encode(), token.encode()):
+        response = answer(401, status="error", error="METRICS_TOKEN is missing or wrong.")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+    return Response(_text(_samples()), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _text(samples: Iterator[Sample]) -> bytes:
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+    registry = CollectorRegistry()
+    gauges: dict[str, Gauge] = {}
+    for name, labels, value in samples:
+        if name not in gauges:
+            gauges[name] = Gauge(name, METRICS[name], tuple(labels), registry=registry)
+        gauge = gauges[name]
+        (gauge.labels(**labels) if labels else gauge).set(value)
+    return generate_latest(registry)
+
+
+def _samples() -> Iterator[Sample]:
+    app = here()
+    try:
+        measured, workers = measuring.measure(app.db), upkeep.workers_alive(app.db)
+    except LedgerUnavailable:
+        yield "relay_up", {}, 0
+    else:
+        yield "relay_up", {}, 1
+        yield "relay_workers", {}, workers
+        yield from _of_ledger(measured)
+    yield "relay_queue_depth", {}, _queued()
+    yield "relay_config_good", {}, not app.living.wrong
+
+
+def _of_ledger(measured: Measured) -> Iterator[Sample]:
+    told: Counter[tuple[str, str]] = Counter()
+    for (name, status), many in measured.events.items():
+        told[name if name in EVENTS else "other", status] += many  # a label has few values
+    for (name, status), many in sorted(told.items()):
+        yield "relay_events", {"event": name, "status": status}, many
+    for (channel, status), many in sorted(measured.messages.items()):
+        yield "relay_messages", {"channel": channel, "status": status}, many
+    for (channel, outcome), many in sorted(measured.attempts.items()):
+        yield "relay_attempts", {"channel": channel, "outcome": outcome}, many
+    for channel in CHANNELS:
+        yield "relay_messages_waiting", {"channel": channel}, measured.waiting.get(channel, 0)
+        yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
+        yield from _quantiles(
+            "relay_provider_seconds", measured.took.get(channel, ()), channel=channel
+        )
+    yield from _quantiles("relay_webhook_to_provider_seconds", measured.reached)
+    yield "relay_sms_segments", {}, sum(gsm.size(text).segments for text in measured.texts)
+    yield "relay_oldest_unsent_seconds", {}, measured.oldest
+    yield "relay_events_waiting", {}, measured.events_waiting
+    yield "relay_cases_open", {}, measured.cases
+    yield "relay_quarantined", {}, measured.quarantined
+
+
+def _quantiles(name: str, seconds: Sequence[float], **labels: str) -> Iterator[Sample]:
+    """Nothing where nothing was measured: an average of nothing is no figure."""
+    if not seconds:
+        return
+    many = seconds if len(seconds) > 1 else [*seconds, *seconds]
+    cuts = statistics.quantiles(many, n=100, method="inclusive")
+    for quantile in QUANTILES:
+        yield name, {**labels, "quantile": str(quantile)}, cuts[round(quantile * 100) - 1]
+
+
+def _queued() -> float:
+    settings = here().settings
+    if not settings.redis_url:
+        return 0
+    from redis.exceptions import RedisError
+
+    try:
+        with queue.connect(settings, timeout=1) as connection:
+            return float(queue.rq_queue(connection).count)
+    except (RedisError, OSError, ValueError):
+        return -1

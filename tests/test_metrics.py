@@ -1,0 +1,116 @@
+"""/metrics: what a monitoring system reads, and the dashboard and alerts that go by it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from relay.ledger import intake
+from relay.ledger.database import Database
+from relay.settings import Settings
+from relay.web.metrics import METRICS
+from tests.conftest import ROOT
+from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic, clinic
+from tests.rows import MONTH, incoming, time_passes
+from tests.standins import twilio_error
+
+__all__ = ["clinic"]  # a fixture
+
+OPS = ROOT / "ops"
+Read = dict[tuple[str, tuple[str, ...]], float]
+
+
+def scrape(client: Any, **headers: str) -> Read:
+    """What is told, by name and the labels' values."""
+    answer = client.get("/metrics", headers=headers)
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_what_has_happened_is_told(
+    clinic: Clinic, make_client: Callable[[Settings], Any], db: Database
+) -> None:
+    """Events, messages, sends, segments, how long it took, and what waits; nobody's details."""
+    clinic.configure(RULES, HEAD, STAFF)
+    clinic.orders(2)
+    clinic.work()
+    clinic.twilio.always(twilio_error(401, 20003))
+    clinic.results()
+    clinic.work()
+    intake.record(db, incoming("kit.lost", kit_id="7"), MONTH)
+    client = make_client(clinic.settings)
+    told = scrape(client)
+    assert told["relay_up", ()] == 1
+    assert told["relay_events", ("order.shipped", "processed")] == 2
+    assert told["relay_events", ("other", "unrouted")] == 1
+    assert told["relay_messages", ("sms", "sent")] == 2
+    assert told["relay_attempts", ("sms", "accepted")] == 2
+    assert told["relay_attempts", ("sms", "rejected")] >= 1
+    assert told["relay_sms_segments", ()] == 2
+    assert told["relay_channel_paused", ("sms",)] == 1
+    assert told["relay_channel_paused", ("email",)] == 0
+    assert told["relay_cases_open", ()] == 1
+    assert 0 <= told["relay_webhook_to_provider_seconds", ("0.5",)] < 60
+    assert 0 <= told["relay_provider_seconds", ("sms", "0.99")] < 60
+    assert told["relay_workers", ()] == 0
+    text = client.get("/metrics").text
+    assert not [word for word in ("+4477", "example.org", "Jane", "RM1", "evt_") if word in text]
+    time_passes(db, timedelta(hours=2))
+    later = scrape(client)
+    assert ("relay_attempts", ("sms", "accepted")) not in later
+    assert later["relay_sms_segments", ()] == 0
+    assert later["relay_messages_waiting", ("sms",)] == 1
+    assert later["relay_oldest_unsent_seconds", ()] > 3600
+
+
+def test_a_token_is_asked_for_where_one_is_set(
+    settings: Settings, make_client: Callable[[Settings], Any]
+) -> None:
+    """With METRICS_TOKEN only who shows it reads; without, anybody who reaches it."""
+    client = make_client(replace(settings, metrics_token="scraper"))
+    for shown in ("", "Bearer wrong", "Bearer scrape\u00e9", "scrapers"):
+        assert client.get("/metrics", headers={"Authorization": shown}).status_code == 401
+    assert scrape(client, Authorization="Bearer scraper")["relay_up", ()] == 1
+    assert scrape(make_client(settings), Authorization="")["relay_up", ()] == 1
+
+
+def test_a_ledger_out_of_reach_is_told(
+    settings: Settings, make_client: Callable[[Settings], Any]
+) -> None:
+    """Then relay_up is 0, and nothing is made up of the rest."""
+    away = replace(settings, database_url="postgresql+psycopg://x@127.0.0.1:1/x", redis_url="")
+    told = scrape(make_client(away))
+    assert told["relay_up", ()] == 0
+    assert not [name for name, _ in told if name.startswith("relay_messages")]
+
+
+@pytest.mark.parametrize("file", ["alerts.yml", "grafana.json"])
+def test_dashboard_and_alerts_name_what_there_is(file: str) -> None:
+    """Each metric that they name exists, and each that exists is shown on the dashboard."""
+    text = (OPS / file).read_text("utf-8")
+    named = set(re.findall(r"relay_[a-z_]+", text))
+    assert named
+    assert named <= set(METRICS)
+    if file == "grafana.json":
+        assert json.loads(text)["panels"]
+        assert named == set(METRICS)
+
+
+def test_every_metric_and_alert_is_explained() -> None:
+    """docs/operating.md has a line for each metric, and says what to do about each alert."""
+    text = (ROOT / "docs" / "operating.md").read_text("utf-8")
+    alerts = re.findall(r"alert: (\w+)", (OPS / "alerts.yml").read_text("utf-8"))
+    assert len(alerts) >= 8
+    assert [name for name in (*METRICS, *alerts) if f"`{name}`" not in text] == []
