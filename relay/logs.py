@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -90,6 +90,15 @@ def _plain_exception(_logger: Any, _method: str, event: Event) -> Event:
     return event
 
 
+_report: Callable[[BaseException], object] | None = None
+
+
+def report_errors_to(report: Callable[[BaseException], object]) -> None:
+    """Hand every exception that is logged to `report` too."""
+    global _report  # noqa: PLW0603 - one for the process, set once at its start
+    _report = report
+
+
 def _where_it_broke(_logger: Any, _method: str, event: Event) -> Event:
     found = event.pop("exc_info", None)
     if found is True:
@@ -98,6 +107,8 @@ def _where_it_broke(_logger: Any, _method: str, event: Event) -> Event:
     if isinstance(error, BaseException):
         event["error"] = type(error).__name__
         event["at"] = _frames(error.__traceback__)
+        if _report:
+            _report(error)
     return event
 
 

@@ -51,6 +51,7 @@ class Settings:
     admin_password: str = _secret()
     secret_key: str = _secret()
     metrics_token: str = _secret()
+    sentry_dsn: str = _secret()
     log_level: str = "INFO"
     crash_at: str = ""
     haste: float = 1.0
@@ -59,6 +60,11 @@ class Settings:
     def twilio_ready(self) -> bool:
         """Whether SMS can go out."""
         return bool(self.twilio_account_sid and self.twilio_auth_token)
+
+    @property
+    def name(self) -> str:
+        """RELAY_ENV."""
+        return "development" if self.development else "production"
 
     @property
     def desk_ready(self) -> bool:
@@ -117,6 +123,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         admin_password=read("ADMIN_PASSWORD", "development" if development else ""),
         secret_key=read("SECRET_KEY", "development" if development else ""),
         metrics_token=read("METRICS_TOKEN"),
+        sentry_dsn=read("SENTRY_DSN"),
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
         crash_at=_crash_at(read, development, problems),
         haste=_haste(read, development, problems),

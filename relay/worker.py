@@ -15,7 +15,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
-from relay import alerts, failpoints, logs, pace, queue
+from relay import alerts, failpoints, logs, pace, queue, reporting
 from relay.config import Config
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs import Jobs
@@ -123,6 +123,7 @@ def main() -> int:
     try:
         settings = from_environment(os.environ)
         logs.set_up(settings.log_level)
+        reporting.set_up(settings.sentry_dsn, settings.name)
         failpoints.arm(settings.crash_at)
         pace.set_haste(settings.haste)
         jobs = make_jobs(load(settings))

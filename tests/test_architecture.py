@@ -14,7 +14,7 @@ SOURCES = sorted(path for path in (ROOT / "relay").rglob("*.py") if "migrations"
 ROWS = (
     "errors rates notices receipts failpoints pace",
     "facts calendar gsm addresses strict_json toml_lines wire logs embedded",
-    "events player",
+    "events player reporting",
     "expressions history",
     "fields settings",
     "rule_keys",

@@ -7,7 +7,7 @@ import os
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from relay import failpoints, logs, pace
+from relay import failpoints, logs, pace, reporting
 from relay.config import load as load_config
 from relay.ledger.database import Database
 from relay.queue import Waker
@@ -24,6 +24,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The app, by the environment or by `settings`. Opens nothing. Raises ConfigError."""
     settings = settings or from_environment(os.environ)
     logs.set_up(settings.log_level)
+    reporting.set_up(settings.sentry_dsn, settings.name)
     failpoints.arm(settings.crash_at)
     pace.set_haste(settings.haste)
     app = Flask(__name__, template_folder="pages")

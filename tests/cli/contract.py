@@ -13,7 +13,7 @@ VARIABLES = (
     *("RELAY_TEMPLATES", "ADMIN_PASSWORD_HASH", "ADMIN_PASSWORD", "SECRET_KEY", "METRICS_TOKEN"),
     *("SENTRY_DSN", "LOG_LEVEL", "PORT", "WEB_CONCURRENCY"),
 )
-NOT_BUILT_VARIABLES = ("SENTRY_DSN",)
+NOT_BUILT_VARIABLES: tuple[str, ...] = ()
 LISTED = (
     *("id", "event_id", "event", "rule", "subject", "to", "channel", "status", "reason"),
     *("attempts", "due_at", "created_at", "sent_at", "provider_id"),
