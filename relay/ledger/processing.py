@@ -22,6 +22,7 @@ from relay.ledger.noting import insert_notices
 from relay.ledger.schema import events, notifications
 from relay.ledger.statuses import ALIVE, HELD, PROCESSED, RECEIVED
 from relay.notices import Case, Plan, Told
+from relay.people import search_key
 
 LEASE_SECONDS = 90.0
 
@@ -134,6 +135,7 @@ def settle(
                 subject=place.subject,
                 round=place.round,
                 facts=facts.to_json(),
+                person=search_key(facts),
                 decisions=[asdict(decision) for decision in plan.decisions],
                 reason="",
                 processed_at=now(),
