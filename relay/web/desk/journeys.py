@@ -42,8 +42,7 @@ def search() -> Any:
     if not wanted:
         return redirect(url_for("desk.journeys"))
     if known := trail.find(here().db, wanted):
-        event = known[0].event
-        return redirect(url_for("desk.journey", kit=event["subject"] or event["id"]))
+        return redirect(url_for("desk.journey", kit=_kit(known)))
     found, more, reason = _people(wanted)
     shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
     return page("journeys.html", q=wanted, found=shown, more=more, reason=reason)
@@ -70,8 +69,7 @@ def _people(wanted: str) -> tuple[list[finding.Found], bool, str]:
 @login_required  # type: ignore[untyped-decorator]
 def journey() -> str:
     """One kit as a timeline, what is personal masked."""
-    kit = request.args.get("kit", "")[:_LONGEST]
-    return _timeline(kit, _trails(kit), frozenset())
+    return _timeline(_trails(request.args.get("kit", "")), frozenset())
 
 
 @blueprint.post("/journey")
@@ -81,8 +79,8 @@ def reveal() -> str:
 
     The page keeps nothing: opened again it is masked again.
     """
-    kit, only = request.form.get("kit", "")[:_LONGEST], request.form.get("message", "")
-    found = _trails(kit)
+    found, only = _trails(request.form.get("kit", "")), request.form.get("message", "")
+    kit = _kit(found)
     messages = [row for one in found for row in one.messages]
     shown = {row["id"] for row in messages if (row["id"] == only if only else _is_personal(row))}
     if only and not shown:
@@ -90,7 +88,7 @@ def reveal() -> str:
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
     upkeep.write_audit(here().db, str(current_user.get_id()), "reveal", only or kit, about)
     flash("Shown, and noted in the audit trail. Open the page again to hide it.")
-    return _timeline(kit, found, frozenset(shown), names=not only)
+    return _timeline(found, frozenset(shown), names=not only)
 
 
 def _is_personal(row: Row) -> bool:
@@ -98,21 +96,26 @@ def _is_personal(row: Row) -> bool:
     return row["role"] in PERSONS
 
 
-def _trails(kit: str) -> Sequence[Trail]:
-    found = trail.find(here().db, kit.replace("\0", ""))
+def _trails(written: str) -> Sequence[Trail]:
+    """All of the kit that goes by an id, be it an event's or a message's."""
+    db, wanted = here().db, written.replace("\0", "")[:_LONGEST]
+    found = trail.find(db, wanted)
     if not found:
         abort(404)
-    return found
+    return trail.find(db, _kit(found)) or found
 
 
-def _timeline(
-    kit: str, found: Sequence[Trail], shown: frozenset[str], *, names: bool = False
-) -> str:
+def _kit(found: Sequence[Trail]) -> str:
+    """The subject of what was found; the event's id, while its kit is not known."""
+    return str(found[0].event["subject"] or found[0].event["id"])
+
+
+def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
     at = clock(here().config.clinic.timezone)
     whole = [people.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
     steps = [_shown(one, at, shown) for one in found]
-    return page("journey.html", kit=kit, persons=persons, steps=steps, revealed=names)
+    return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
 
 
 def _shown(one: Trail, at: Clock, shown: frozenset[str]) -> Row:
