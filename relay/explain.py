@@ -29,21 +29,18 @@ _ATTEMPTS = {
 def explain(trail: Trail, zone: ZoneInfo) -> Iterator[Line]:
     """What is known of one event and its messages, step by step."""
 
-    at = _clock(zone)
-    yield from _event(trail.event, at)
+    at = clock(zone)
+    yield from tell_event(trail.event, at)
     for row in trail.messages:
-        yield from _message(row, at)
-    for decision in trail.event["decisions"] or ():
-        yield 1, f"Rule {decision['rule']} told nobody. {decision['reason']}"
-    if trail.event["status"] == "processed" and not (trail.messages or trail.event["decisions"]):
-        yield 1, "No rule is about this event."
+        yield from tell_message(row, at)
+    yield from tell_decisions(trail)
     for case in trail.cases:
-        yield from _case(case, at)
+        yield from tell_case(case, at)
 
 
 def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
     """What is known of a body in quarantine."""
-    yield 0, f"{_clock(zone)(row['first_at'])}: a post was refused ({row['id']}). {row['error']}"
+    yield 0, f"{clock(zone)(row['first_at'])}: a post was refused ({row['id']}). {row['error']}"
     for field, said in row["fields"].items():
         yield 1, f"{field}: {' '.join(said)}"
     if row["posts"] > 1:
@@ -52,7 +49,7 @@ def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
     yield 1, f"It has become {event} since." if event else "It is kept as it is."
 
 
-def _clock(zone: ZoneInfo) -> Clock:
+def clock(zone: ZoneInfo) -> Clock:
     """How times are written: the clinic's."""
 
     def at(moment: datetime | None) -> str:
@@ -61,7 +58,8 @@ def _clock(zone: ZoneInfo) -> Clock:
     return at
 
 
-def _event(event: Row, at: Clock) -> Iterator[Line]:
+def tell_event(event: Row, at: Clock) -> Iterator[Line]:
+    """What came, and what became of it."""
     again = event["duplicates"]
     yield 0, f"{at(event['received_at'])}: the lab posted {event['name']} ({event['id']})."
     if again:
@@ -79,7 +77,16 @@ def _event(event: Row, at: Clock) -> Iterator[Line]:
     yield 1, said[event["status"]].strip()
 
 
-def _message(row: Row, at: Clock) -> Iterator[Line]:
+def tell_decisions(trail: Trail) -> Iterator[Line]:
+    """Why rules told nobody."""
+    for decision in trail.event["decisions"] or ():
+        yield 1, f"Rule {decision['rule']} told nobody. {decision['reason']}"
+    if trail.event["status"] == "processed" and not (trail.messages or trail.event["decisions"]):
+        yield 1, "No rule is about this event."
+
+
+def tell_message(row: Row, at: Clock) -> Iterator[Line]:
+    """Who is told, by which rule and way; each attempt; how it stands."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if is_alert(row["rule"]):
         title = ALERTS[row["rule"].removeprefix(ALERT_PREFIX)].title
@@ -106,7 +113,8 @@ def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
         yield 3, f'{at(receipt["received_at"])}: the provider said "{receipt["word"]}".{why}'
 
 
-def _case(case: Row, at: Clock) -> Iterator[Line]:
+def tell_case(case: Row, at: Clock) -> Iterator[Line]:
+    """What a person has, or had, to see to."""
     title = ALERTS[case["kind"]].title
     yield 1, f"{at(case['opened_at'])}: on the worklist: {title}. {case['reason']}"
     if case["closed_at"]:

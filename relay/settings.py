@@ -17,6 +17,7 @@ LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
 _HTTP = (("LAB_API_URL", LAB_API), ("TWILIO_API_URL", ""), ("SENDGRID_API_URL", ""))
+_HASHES = ("scrypt:", "pbkdf2:")
 MODES = ("dry-run", "allow-list", "live")
 
 
@@ -185,6 +186,8 @@ def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     problems = []
     if settings.desk_ready and not settings.secret_key:
         problems.append(_wrong("SECRET_KEY", "is not set.", "The admin desk's sessions need it."))
+    if settings.admin_password_hash and not settings.admin_password_hash.startswith(_HASHES):
+        problems.append(_wrong("ADMIN_PASSWORD_HASH", "is not a hash.", "It begins with scrypt:."))
     if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
         remedy = "This platform's disk is emptied at each restart: attach PostgreSQL."
         problems.append(_wrong("DATABASE_URL", "is SQLite, or not set.", remedy))

@@ -64,6 +64,7 @@ class Clock(threading.Thread):
         upkeep.beat(self._jobs.db, self._worker)
         self._pump.share(upkeep.workers_alive(self._jobs.db))
         self._jobs.sweep()
+        upkeep.swept(self._jobs.db, self._worker)
         if time.monotonic() >= self._next_purge:
             self._next_purge = time.monotonic() + PURGE_SECONDS
             self._jobs.purge()

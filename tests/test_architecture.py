@@ -13,8 +13,8 @@ SOURCES = sorted(path for path in (ROOT / "relay").rglob("*.py") if "migrations"
 # Each row may import the rows above it, and nothing of its own row or below. A package is one unit.
 ROWS = (
     "errors rates notices receipts failpoints pace",
-    "facts calendar gsm addresses strict_json toml_lines wire logs embedded",
-    "events player reporting",
+    "facts calendar gsm addresses masks strict_json toml_lines wire logs embedded",
+    "events people player reporting",
     "expressions history",
     "fields settings",
     "rule_keys",
@@ -106,7 +106,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     def visit(module: str, way: tuple[str, ...]) -> None:
         assert module not in way, f"a circle: {' → '.join((*way, module))}"
         if module not in done:
-            for other in GRAPH[module] & set(GRAPH):
+            for other in GRAPH[module] & (set(GRAPH) - {"relay"}):
                 if (unit(module), unit(other)) not in UPWARDS:
                     visit(other, (*way, module))
             done.add(module)

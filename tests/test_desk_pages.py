@@ -28,8 +28,10 @@ def test_pages_guard_themselves(path: str, inside: Any) -> None:
     """No frame, no script from elsewhere, no guess of a type, no copy in a cache, no referrer."""
     headers = inside.get(path).headers
     policy = headers["Content-Security-Policy"]
-    assert "default-src 'self'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert set(re.findall(r"'\S+'", policy)) == {"'none'", "'self'"}
     assert "frame-ancestors 'none'" in policy
+    assert headers["X-Frame-Options"] == "DENY"
     assert "unsafe" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"

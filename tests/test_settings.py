@@ -218,11 +218,19 @@ def test_nobody_kills_or_hurries_a_clinics_relay(name: str, value: str) -> None:
     assert str(caught.value) == f"environment: {name}: {said}"
 
 
-@pytest.mark.parametrize("name", ["ADMIN_PASSWORD", "ADMIN_PASSWORD_HASH"])
-def test_the_desk_needs_a_secret_key(name: str) -> None:
+@pytest.mark.parametrize(
+    "password", [{"ADMIN_PASSWORD": "letmein"}, {"ADMIN_PASSWORD_HASH": "scrypt:32768:8:1$a$b"}]
+)
+def test_the_desk_needs_a_secret_key(password: dict[str, str]) -> None:
     """With a password for the desk, sessions need a key of their own; with both it is on."""
-    assert wrong({**LIVE, name: "letmein"}) == ["SECRET_KEY"]
-    assert from_environment({**LIVE, name: "letmein", "SECRET_KEY": "k"}).desk_ready
+    assert wrong({**LIVE, **password}) == ["SECRET_KEY"]
+    assert from_environment({**LIVE, **password, "SECRET_KEY": "k"}).desk_ready
+
+
+def test_a_password_is_no_hash() -> None:
+    """A password where its hash belongs stops the start: nobody could log in by it."""
+    environ = {**LIVE, "ADMIN_PASSWORD_HASH": "letmein", "SECRET_KEY": "k"}
+    assert wrong(environ) == ["ADMIN_PASSWORD_HASH"]
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
@@ -240,6 +248,7 @@ def test_no_secret_stands_in_the_repr() -> None:
         "SECRET_KEY",
     )
     environ = {name: f"hunter2-{name}" for name in names}
+    environ["ADMIN_PASSWORD_HASH"] = "scrypt:hunter2"
     environ["DATABASE_URL"] = "postgres://u:hunter2@host/db"
     environ["REDIS_URL"] = "rediss://:hunter2@host:6379"
     settings = from_environment(environ)

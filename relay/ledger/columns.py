@@ -36,3 +36,9 @@ def number(name: str, default: int = 0) -> sa.Column[int]:
 def some(name: str, *columns: Any, where: sa.ColumnElement[bool], unique: bool = False) -> sa.Index:
     """An index over the few rows that a hot statement looks at."""
     return sa.Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
+
+
+def folded(name: str, length: int) -> sa.Column[str]:
+    """A text that may be missing and is searched by how it begins, byte by byte."""
+    plain = sa.String(length)
+    return sa.Column(name, plain.with_variant(sa.String(length, collation="C"), "postgresql"))

@@ -22,6 +22,7 @@ from relay.ledger.noting import insert_notices
 from relay.ledger.schema import events
 from relay.ledger.statuses import HELD, PROCESSED, RECEIVED
 from relay.notices import Case, Plan, Told
+from relay.people import search_key
 
 LEASE_SECONDS = 90.0
 
@@ -132,6 +133,7 @@ def settle(
                 "kit": place.subject,
                 "in_round": place.round,
                 "seen": facts.to_json(),
+                "who": search_key(facts),
                 "decided": [asdict(decision) for decision in plan.decisions],
             },
         )
@@ -150,6 +152,7 @@ _SETTLED = (
         subject=sa.bindparam("kit"),
         round=sa.bindparam("in_round"),
         facts=sa.bindparam("seen"),
+        person=sa.bindparam("who"),
         decisions=sa.bindparam("decided"),
         reason="",
         processed_at=now(),

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from relay.ledger.columns import metadata, number, some, text, time
+from relay.ledger.columns import folded, metadata, number, some, text, time
+from relay.ledger.household import audit, heartbeats  # noqa: F401 - they are part of it
 from relay.ledger.statuses import RECEIVED, WAITING
 
 REVISION = "0003"  # what this code works with; /readyz compares it with the database's
@@ -43,6 +44,7 @@ events = sa.Table(
     time("next_at"),
     time("processed_at"),
     text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
+    folded("person", 200),  # whom it is about, as relay.people writes a name to be searched
 )
 some(
     "ix_events_due",
@@ -50,6 +52,11 @@ some(
     where=events.c.status == RECEIVED,
 )
 sa.Index("ix_events_subject", events.c.subject)
+some(
+    "ix_events_person",
+    *(events.c.person, events.c.received_at),
+    where=events.c.person.is_not(None),
+)
 
 quarantine = sa.Table(
     "quarantine",
@@ -173,7 +180,10 @@ suppressions = sa.Table(
     text("address", 255, primary_key=True),
     text("source", 100),
     time("created_at", nullable=False),
+    text("actor", 100, server_default=""),  # of staff's: who it was, and why
+    text("note", 500, server_default=""),
 )
+sa.Index("ix_suppressions_created", suppressions.c.created_at)
 
 # What providers told of an attempt after it was sent, each thing once.
 receipts = sa.Table(
@@ -220,24 +230,6 @@ cases = sa.Table(
 )
 some("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
 sa.Index("ix_cases_event", cases.c.event_id)
-
-audit = sa.Table(
-    "audit",
-    metadata,
-    text("id", 40, primary_key=True),
-    time("at", nullable=False),
-    text("actor", 100),
-    text("action", 40),
-    text("target", 255),
-    text("detail", 500, server_default=""),
-)
-
-heartbeats = sa.Table(
-    "heartbeats",
-    metadata,
-    text("name", 100, primary_key=True),
-    time("seen_at", nullable=False),
-)
 
 # How far each [expect.…] of config.toml has looked for steps that are missing.
 watches = sa.Table(

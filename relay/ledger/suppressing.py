@@ -10,23 +10,39 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, now
-from relay.ledger.schema import INSERTS, audit, suppressions
+from relay.ledger.household import audit
+from relay.ledger.schema import INSERTS, suppressions
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.
 STOP = "STOP"
 STAFF = "staff"
 
 
-def suppress(db: Database, channel: str, address: str, source: str) -> bool:
-    """Send nothing more to an address; False when that was so already."""
+def suppress(db: Database, channel: str, address: str, source: str, **why: str) -> bool:
+    """Send nothing more to an address; False when that was so already. `why` of staff's: their
+    `actor` and `note`.
+    """
     with db.write() as connection:
-        return suppress_in(connection, channel, address, source)
+        return suppress_in(connection, channel, address, source, **why)
 
 
-def suppress_in(connection: Connection, channel: str, address: str, source: str) -> bool:
+def suppress_in(
+    connection: Connection,
+    channel: str,
+    address: str,
+    source: str,
+    *,
+    actor: str = "",
+    note: str = "",
+) -> bool:
     """`suppress` inside a transaction that is open already. The first source is kept."""
     insert = INSERTS[connection.dialect.name](suppressions).values(
-        channel=channel, address=address, source=source[:100], created_at=now()
+        channel=channel,
+        address=address,
+        source=source[:100],
+        actor=actor[:100],
+        note=note[:500],
+        created_at=now(),
     )
     added = insert.on_conflict_do_nothing().returning(suppressions.c.address)
     return connection.execute(added).first() is not None
@@ -64,5 +80,12 @@ def _lift(connection: Connection, channel: str, address: str, source: str) -> st
 def suppressed(db: Database, address: str) -> list[Mapping[str, Any]]:
     """The channels that an address is suppressed on, with source and time."""
     query = sa.select(suppressions).where(suppressions.c.address == address)
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def latest(db: Database, limit: int = 50) -> list[Mapping[str, Any]]:
+    """Who was suppressed last, the newest first."""
+    query = sa.select(suppressions).order_by(suppressions.c.created_at.desc()).limit(limit)
     with db.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]

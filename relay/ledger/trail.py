@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.events import ORDER, REGISTRATION
 from relay.ledger.database import Database
 from relay.ledger.schema import (
     aliases,
@@ -24,13 +25,16 @@ from relay.ledger.schema import (
 Row = Mapping[str, Any]
 _MESSAGE = (
     *("id", "event_id", "rule", "template", "role", "channel", "status", "reason", "is_fallback"),
-    *("due_at", "created_at", "sent_at", "delivered_at", "round"),
+    *("due_at", "created_at", "sent_at", "delivered_at", "round", "address", "content"),
 )
 
 
 @dataclass(frozen=True)
 class Trail:
-    """An event with its messages, oldest first; each with its attempts, each with its receipts."""
+    """An event with its messages, oldest first; each with its attempts, each with its receipts.
+
+    Its facts and its messages' addresses and words are people's own: nobody shows them unasked.
+    """
 
     event: Row
     messages: Sequence[Row]
@@ -48,7 +52,7 @@ def find(db: Database, wanted: str) -> list[Trail]:
             ids = list(connection.execute(query).scalars())
         else:
             ids = _event_ids(connection, wanted)
-        return [_trail(connection, id_, message) for id_ in ids]
+        return _trails(connection, ids, message)
 
 
 def refused(db: Database, wanted: str) -> Row | None:
@@ -70,7 +74,9 @@ def _message_id(connection: Connection, wanted: str) -> str:
 
 
 def _event_ids(connection: Connection, wanted: str) -> list[str]:
-    named = sa.select(aliases.c.subject).where(aliases.c.alias == wanted)
+    named = sa.select(aliases.c.subject).where(
+        aliases.c.resource.in_((ORDER, REGISTRATION)), aliases.c.alias == wanted
+    )
     kits = {wanted, *connection.execute(named).scalars()}
     table = journeys.c
     linked = sa.select(table.subject, table.order_subject, table.original_subject)
@@ -87,35 +93,40 @@ def _event_ids(connection: Connection, wanted: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def _trail(connection: Connection, event_id: str, message: str) -> Trail:
-    shown = [column for column in events.c if column.name not in ("facts", "identity")]
-    event = connection.execute(sa.select(*shown).where(events.c.id == event_id)).mappings().one()
+def _trails(connection: Connection, ids: Sequence[str], message: str) -> list[Trail]:
+    """Each event's, in the order of the ids: five questions, however many there are."""
+    shown = [column for column in events.c if column.name not in ("identity", "person")]
+    found = _rows(connection, sa.select(*shown).where(events.c.id.in_(ids)))
     told = sa.select(*(notifications.c[name] for name in _MESSAGE)).where(
-        notifications.c.event_id == event_id
+        notifications.c.event_id.in_(ids)
     )
     if message:
         told = told.where(notifications.c.id == message)
-    rows = connection.execute(told.order_by(notifications.c.id)).mappings()
-    about = cases.select().where(cases.c.event_id == event_id).order_by(cases.c.opened_at)
-    return Trail(
-        dict(event),
-        [{**row, "attempts": _attempts(connection, row["id"])} for row in rows],
-        [dict(row) for row in connection.execute(about).mappings()],
-    )
+    messages = _rows(connection, told.order_by(notifications.c.id))
+    tried = _attempts(connection, [row["id"] for row in messages])
+    about = cases.select().where(cases.c.event_id.in_(ids)).order_by(cases.c.opened_at)
+    opened = _by(_rows(connection, about), "event_id")
+    sent = _by([{**row, "attempts": tried.get(row["id"], [])} for row in messages], "event_id")
+    by_id = {row["id"]: row for row in found}
+    return [Trail(by_id[id_], sent.get(id_, []), opened.get(id_, [])) for id_ in ids]
 
 
-def _attempts(connection: Connection, message_id: str) -> list[Row]:
-    query = attempts.select().where(attempts.c.notification_id == message_id)
-    told = receipts.select().order_by(receipts.c.received_at, receipts.c.id)
-    return [
-        {
-            **row,
-            "receipts": [
-                dict(receipt)
-                for receipt in connection.execute(
-                    told.where(receipts.c.attempt_id == row["id"])
-                ).mappings()
-            ],
-        }
-        for row in connection.execute(query.order_by(attempts.c.started_at)).mappings()
-    ]
+def _attempts(connection: Connection, messages: Sequence[str]) -> dict[str, list[Row]]:
+    """The attempts of messages, each with its receipts, by message."""
+    query = attempts.select().where(attempts.c.notification_id.in_(messages))
+    rows = _rows(connection, query.order_by(attempts.c.started_at))
+    told = receipts.select().where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
+    heard = _rows(connection, told.order_by(receipts.c.received_at, receipts.c.id))
+    said = _by(heard, "attempt_id")
+    return _by([{**row, "receipts": said.get(row["id"], [])} for row in rows], "notification_id")
+
+
+def _rows(connection: Connection, query: sa.Select[Any]) -> list[Row]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _by(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row[key], []).append(row)
+    return grouped

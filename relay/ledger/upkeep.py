@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database, ago, now
-from relay.ledger.schema import (
-    INSERTS,
-    REVISION,
-    audit,
-    events,
-    heartbeats,
-    new_id,
-    notifications,
-    quarantine,
-)
+from relay.ledger.household import audit, heartbeats
+from relay.ledger.schema import INSERTS, REVISION, events, new_id, notifications, quarantine
 from relay.ledger.statuses import HELD, UNROUTED, WAITING
 
 WORKER_GONE_AFTER = timedelta(seconds=90)
@@ -34,6 +28,13 @@ def beat(db: Database, name: str) -> None:
             )
         )
         connection.execute(heartbeats.delete().where(heartbeats.c.seen_at < ago(timedelta(days=1))))
+
+
+def swept(db: Database, name: str) -> None:
+    """Say that a worker has swept."""
+    with db.write() as connection:
+        mine = heartbeats.update().where(heartbeats.c.name == name)
+        connection.execute(mine.values(swept_at=now()))
 
 
 def stop_beating(db: Database, name: str) -> None:
@@ -92,7 +93,7 @@ def purge(db: Database, retention: timedelta) -> int:
             connection.execute(statement).rowcount
             for statement in (
                 notifications.update().where(old).values(address="", content=None),
-                events.update().where(old_events).values(facts=None, data={}),
+                events.update().where(old_events).values(facts=None, data={}, person=None),
                 quarantine.delete().where(quarantine.c.last_at < ago(retention)),
             )
         )
@@ -113,8 +114,17 @@ def write_audit(db: Database, actor: str, action: str, target: str, detail: str 
         )
 
 
-def audited(db: Database, action: str, interval: timedelta) -> int:
-    """How often that was done within the last `interval`."""
+def audited(db: Database, action: str, interval: timedelta, target: str = "") -> int:
+    """How often that was done within the last `interval`: at all, or to one target."""
     query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
+    if target:
+        query = query.where(audit.c.target == target)
     with db.read() as connection:
         return int(connection.execute(query).scalar_one())
+
+
+def audit_of(db: Database, target: str, limit: int = 20) -> list[Mapping[str, Any]]:
+    """What was done to one target, the newest first."""
+    query = audit.select().where(audit.c.target == target).order_by(audit.c.at.desc())
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]

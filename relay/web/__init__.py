@@ -33,6 +33,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         MAX_CONTENT_LENGTH=webhooks.LARGEST_BODY + 1,
         SESSION_COOKIE_SECURE=not settings.development,
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        WTF_CSRF_TIME_LIMIT=None,  # a token ends with its session
     )
     app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
     app.extensions["relay"] = Here(

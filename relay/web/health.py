@@ -28,13 +28,18 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """200, or 503 naming what is down."""
-    wrong = {**_ledger(), **_told("redis", _redis), **_told("config", _config)}
+    wrong = down()
     return answer(
         503 if wrong else 200,
         status="not ready" if wrong else "ready",
         down=sorted(wrong),
         reasons=wrong,
     )
+
+
+def down() -> dict[str, str]:
+    """What is down, and why."""
+    return {**_ledger(), **_told("redis", _redis), **_told("config", _config)}
 
 
 def _told(name: str, check: Callable[[], str]) -> dict[str, str]:

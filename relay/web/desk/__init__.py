@@ -1,4 +1,4 @@
-"""The admin desk: the latest events and messages, and the worklist, behind a login."""
+"""The admin desk: what came and went out, kits' journeys, the worklist, opt-outs, the system."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from flask_login import LoginManager
 from flask_wtf import CSRFProtect
 
 from relay.web import callbacks
-from relay.web.desk import login, today, worklist  # each adds its pages to the blueprint
-from relay.web.desk.frame import Admin, blueprint
+from relay.web.desk import (  # each adds its pages to the blueprint
+    journeys,
+    login,
+    sessions,
+    suppressions,
+    system,
+    today,
+    worklist,
+)
+from relay.web.desk.frame import blueprint
 
-__all__ = ["login", "set_up", "today", "worklist"]
+__all__ = ["journeys", "login", "set_up", "suppressions", "system", "today", "worklist"]
 
 
 def set_up(app: Flask) -> None:
@@ -18,7 +26,7 @@ def set_up(app: Flask) -> None:
     manager = LoginManager(app)
     manager.login_view = "desk.login"
     manager.login_message = None
-    manager.user_loader(lambda id_: Admin() if id_ == Admin.id else None)
+    manager.user_loader(sessions.admin)
     csrf = CSRFProtect(app)
     csrf.exempt("relay.web.webhooks.lab")
     csrf.exempt(callbacks.blueprint)

@@ -1,38 +1,90 @@
-"""What every page of the desk has: its frame, its guards, and who is logged in."""
+"""What every page of the desk has: its frame, its guards, and what it says when it cannot."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, render_template
-from flask_login import UserMixin
+from flask import Blueprint, Response, render_template, request
 from flask_wtf import FlaskForm
+from markupsafe import Markup
+from werkzeug.exceptions import HTTPException
 
+from relay.errors import LedgerUnavailable
 from relay.ledger import cases
+from relay.logs import get_logger
 from relay.web.here import here
 
+log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
 
-
-class Admin(UserMixin):  # type: ignore[misc]
-    """The one account there is."""
-
-    id = "admin"
+# Only what the desk itself serves; nothing is written inside a page, and nobody frames it.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src")),
+        *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
+    )
+)
+_GUARDS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_YEAR = 365 * 24 * 3600
+_SAID = {
+    400: "That form did not come from an open page of the desk. Load the page again, then press.",
+    404: "There is no such page, or what it was about is not there any more.",
+    503: "The ledger is out of reach. Nothing was done. Try again in a minute.",
+}
 
 
 @blueprint.after_request
 def _guard(response: Response) -> Response:
-    """Nothing from elsewhere, and no frame around us."""
-    policy = "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
-    response.headers["Content-Security-Policy"] = policy
-    response.headers["Referrer-Policy"] = "no-referrer"
+    """Nothing from elsewhere, no frame around us, no copy kept."""
+    response.headers.update(_GUARDS)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = f"max-age={_YEAR}"
     return response
+
+
+@blueprint.errorhandler(HTTPException)
+def _refused(error: HTTPException) -> Any:
+    """A page in words, where a program gets JSON."""
+    code = error.code or 500
+    said = _SAID.get(code, "That is not possible.")
+    return render_template("refused.html", title=error.name, said=said), code
+
+
+@blueprint.errorhandler(LedgerUnavailable)
+def _unavailable(error: LedgerUnavailable) -> Any:
+    log.error("ledger unavailable", reason=str(error))
+    page_ = render_template("refused.html", title="Not now", said=_SAID[503])
+    return page_, 503, {"Retry-After": "10"}
 
 
 def page(template: str, **context: Any) -> str:
     """A page with the desk's head: whose it is, the way to the others, how many cases are open."""
     app = here()
-    waiting = cases.count_open(app.db)
+    form = FlaskForm()
+    form.csrf_token.render_kw = {"id": False}  # a page has many of it, and no two the same id
     return render_template(
-        template, clinic=app.config.clinic, waiting=waiting, form=FlaskForm(), **context
+        template,
+        clinic=app.config.clinic,
+        waiting=cases.count_open(app.db),
+        form=form,
+        when=_when,
+        **context,
     )
+
+
+def _when(moment: datetime) -> Markup:
+    """A moment by the clinic's clock."""
+    local = moment.astimezone(here().config.clinic.timezone)
+    written = local.strftime("%-d %b %Y, %H:%M")
+    return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), written)

@@ -1,4 +1,5 @@
-"""Digests, events that Relay made up for the lab, and how far each watch has looked.
+"""Digests, events that Relay made up for the lab, how far each watch has looked, and what the desk
+asks for: names to search by, who suppressed an address, when a worker swept, who did what.
 
 Only adds: code of 0002 works with it too, since both run side by side during a deploy.
 """
@@ -31,9 +32,38 @@ def upgrade() -> None:
         sa.Column("looked_to", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_watches"),
     )
+    _for_the_desk()
+
+
+def _for_the_desk() -> None:
+    person = sa.String(200).with_variant(sa.String(200, collation="C"), "postgresql")
+    op.add_column("events", sa.Column("person", person, nullable=True))
+    named = sa.text("person IS NOT NULL")
+    op.create_index(
+        "ix_events_person",
+        "events",
+        ["person", "received_at"],
+        postgresql_where=named,
+        sqlite_where=named,
+    )
+    for name, length in (("actor", 100), ("note", 500)):
+        column = sa.Column(name, sa.String(length), server_default="", nullable=False)
+        op.add_column("suppressions", column)
+    op.create_index("ix_suppressions_created", "suppressions", ["created_at"])
+    op.add_column("heartbeats", sa.Column("swept_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index("ix_audit_action", "audit", ["action", "at"])
+    op.create_index("ix_audit_target", "audit", ["target", "at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_audit_target", "audit")
+    op.drop_index("ix_audit_action", "audit")
+    op.drop_column("heartbeats", "swept_at")
+    op.drop_index("ix_suppressions_created", "suppressions")
+    op.drop_column("suppressions", "note")
+    op.drop_column("suppressions", "actor")
+    op.drop_index("ix_events_person", "events")
+    op.drop_column("events", "person")
     op.drop_table("watches")
     op.drop_column("events", "source")
     op.drop_index("ix_notifications_digest", "notifications")

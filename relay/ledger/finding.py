@@ -1,0 +1,88 @@
+"""Which kits are somebody's: by their name, their phone number or their email address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.facts import Facts
+from relay.ledger.database import Database
+from relay.ledger.schema import events, journeys, notifications
+from relay.people import full_name
+
+MOST = 200  # rows that are looked at: a page is no list of everybody
+_LAST = "\U0010ffff"  # sorts behind any letter
+_SHORT = 3  # letters from which a name may go on
+
+
+@dataclass(frozen=True)
+class Found:
+    """A kit that was found, with its latest step among what was looked at."""
+
+    subject: str
+    event: str
+    at: datetime
+    person: str
+
+
+def by_name(db: Database, readings: Sequence[str]) -> tuple[list[Found], bool]:
+    """Kits of people whose search key begins in one of these ways, by name; whether there may be
+    more.
+    """
+    table = events.c
+    query = (
+        _steps()
+        .where(table.subject.is_not(None), sa.or_(*map(_begins, readings)))
+        .order_by(table.person, table.received_at.desc())
+    )
+    return _found(db, query)
+
+
+def by_address(db: Database, channel: str, written: Iterable[str]) -> tuple[list[Found], bool]:
+    """Kits about which an address was written to, the newest first; whether there may be more."""
+    table = notifications.c
+    query = (
+        _steps()
+        .join(notifications, table.event_id == events.c.id)
+        .where(table.channel == channel, table.address.in_(tuple(written)))
+        .order_by(table.created_at.desc())
+    )
+    return _found(db, query)
+
+
+def _steps() -> sa.Select[Any]:
+    return sa.select(events.c.subject, events.c.name, events.c.received_at, events.c.facts)
+
+
+def _begins(reading: str) -> sa.ColumnElement[bool]:
+    """As a range, which an index finds on each database; a short name must be a whole word."""
+    person: sa.ColumnElement[Any] = events.c.person
+    if len(reading) >= _SHORT:
+        return sa.and_(person >= reading, person < reading + _LAST)
+    whole = sa.and_(person >= f"{reading} ", person < f"{reading} {_LAST}")
+    return sa.or_(person == reading, whole)
+
+
+def _found(db: Database, query: sa.Select[Any]) -> tuple[list[Found], bool]:
+    with db.read() as connection:
+        rows = list(connection.execute(query.limit(MOST)))
+        kit = _kits(connection, {row.subject for row in rows if row.subject})
+    found: dict[str, Found] = {}
+    for row in rows:
+        person = full_name(Facts.from_json(row.facts))
+        if row.subject:
+            one = Found(row.subject, row.name, row.received_at, person)
+            found.setdefault(f"{kit.get(row.subject, row.subject)} {person}", one)
+    return list(found.values()), len(rows) == MOST
+
+
+def _kits(connection: Connection, subjects: set[str]) -> dict[str, str]:
+    """The order that each subject belongs to, so that one kit is told once."""
+    table = journeys.c
+    query = sa.select(table.subject, table.order_subject).where(table.subject.in_(subjects))
+    return {row.subject: row.order_subject or row.subject for row in connection.execute(query)}

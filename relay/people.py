@@ -1,0 +1,55 @@
+"""Names as they are searched, and whose name an event's facts tell. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from relay.facts import Facts
+
+MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
+LONGEST = 200
+_TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
+_APOSTROPHES = "'`\u00b4\u02bc\u2018\u2019"
+
+
+def full_name(facts: Facts) -> str:
+    """First name and surname of whom an event is about: the patient, or else the customer."""
+    return " ".join(_names(facts))
+
+
+def search_key(facts: Facts) -> str | None:
+    """The same to be searched by: surname first, without accents, capitals and marks."""
+    return fold(" ".join(reversed(_names(facts))))[:LONGEST] or None
+
+
+def fold(text: str) -> str:
+    """A name without what people leave out or write in two ways: Zoë O'Brien-Li → zoe obrien li."""
+    plain = unicodedata.normalize("NFKD", text.translate(dict.fromkeys(map(ord, _APOSTROPHES))))
+    kept = (c if c.isalnum() else " " for c in plain.casefold() if not unicodedata.combining(c))
+    return " ".join("".join(kept).split())
+
+
+def readings(written: str) -> list[str]:
+    """What the search key of a written name may begin with: the surname may be any of its words."""
+    words = fold(re.sub(r"[.,]", " ", written)).split()[:MOST_WORDS]
+    words = [word for word in words if word not in _TITLES] or words
+    turned = (words[turn:] + words[:turn] for turn in range(len(words)))
+    return list(dict.fromkeys(" ".join(one) for one in turned))
+
+
+def _names(facts: Facts) -> tuple[str, ...]:
+    for person in _persons(facts):
+        names = tuple(str(person.get(key) or "") for key in ("first_name", "last_name"))
+        if any(names):
+            return tuple(filter(None, names))
+    return ()
+
+
+def _persons(facts: Facts) -> Iterator[Mapping[str, Any]]:
+    order = facts.order or {}
+    for person in (facts.registration, facts.patient, facts.customer, order.get("customer")):
+        if person:
+            yield person

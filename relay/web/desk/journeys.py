@@ -1,0 +1,158 @@
+"""The desk's journeys: find a kit, and see all that came of it. What is somebody's own is masked
+until it is asked for, and who asks is on record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flask import abort, flash, redirect, request, url_for
+from flask_login import current_user, login_required
+
+from relay import addresses, masks, people
+from relay.events import EVENTS
+from relay.explain import Clock, Line, clock, tell_case, tell_decisions, tell_event, tell_message
+from relay.facts import PERSONS, Facts
+from relay.ledger import finding, trail, upkeep
+from relay.ledger.trail import Trail
+from relay.web.desk.frame import blueprint, page
+from relay.web.here import here
+
+Row = Mapping[str, Any]
+_LONGEST = 255
+_PHONE = re.compile(r"\+?[\d\s().-]{7,}")
+_KINDS = {"sms": "Text", "email": "Email"}
+
+
+@blueprint.get("/journeys")
+@login_required  # type: ignore[untyped-decorator]
+def journeys() -> str:
+    """Ask what to look for."""
+    return page("journeys.html")
+
+
+@blueprint.post("/journeys")
+@login_required  # type: ignore[untyped-decorator]
+def search() -> Any:
+    """What was found. A POST, since names and numbers in an address are kept in logs."""
+    wanted = request.form.get("q", "").strip()[:_LONGEST]
+    wanted = wanted.replace("\0", "")
+    if not wanted:
+        return redirect(url_for("desk.journeys"))
+    if known := trail.find(here().db, wanted):
+        return redirect(url_for("desk.journey", kit=_kit(known)))
+    found, more, reason = _people(wanted)
+    shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
+    return page("journeys.html", q=wanted, found=shown, more=more, reason=reason)
+
+
+def _people(wanted: str) -> tuple[list[finding.Found], bool, str]:
+    """Kits by an address or a name; whether there may be more; why there can be none."""
+    db = here().db
+    channel = "email" if "@" in wanted else "sms" if _PHONE.fullmatch(wanted) else ""
+    if not channel:
+        readings = people.readings(wanted)
+        found, more = finding.by_name(db, readings) if readings else ([], False)
+        return found, more, ""
+    judged = addresses.JUDGES[channel](wanted)
+    if judged.reason:
+        return [], False, judged.reason
+    # The part before the @ is kept as the lab wrote it, most often in small letters.
+    written = {judged.address, judged.address.lower()}
+    found, more = finding.by_address(db, channel, written)
+    return found, more, ""
+
+
+@blueprint.get("/journey")
+@login_required  # type: ignore[untyped-decorator]
+def journey() -> str:
+    """One kit as a timeline, what is personal masked."""
+    return _timeline(_trails(request.args.get("kit", "")), frozenset())
+
+
+@blueprint.post("/journey")
+@login_required  # type: ignore[untyped-decorator]
+def reveal() -> str:
+    """The same with names, addresses and words to be read: of all to people, or of one message.
+
+    The page keeps nothing: opened again it is masked again.
+    """
+    found, only = _trails(request.form.get("kit", "")), request.form.get("message", "")
+    kit = _kit(found)
+    messages = [row for one in found for row in one.messages]
+    shown = {row["id"] for row in messages if (row["id"] == only if only else _is_personal(row))}
+    if only and not shown:
+        abort(404)
+    about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
+    upkeep.write_audit(here().db, str(current_user.get_id()), "reveal", only or kit, about)
+    flash("Shown, and noted in the audit trail. Open the page again to hide it.")
+    return _timeline(found, frozenset(shown), names=not only)
+
+
+def _is_personal(row: Row) -> bool:
+    """Staff's may be about other kits too: those are revealed one by one."""
+    return row["role"] in PERSONS
+
+
+def _trails(written: str) -> Sequence[Trail]:
+    """All of the kit that goes by an id, be it an event's or a message's."""
+    db, wanted = here().db, written.replace("\0", "")[:_LONGEST]
+    found = trail.find(db, wanted)
+    if not found:
+        abort(404)
+    return trail.find(db, _kit(found)) or found
+
+
+def _kit(found: Sequence[Trail]) -> str:
+    """The subject of what was found; the event's id, while its kit is not known."""
+    return str(found[0].event["subject"] or found[0].event["id"])
+
+
+def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
+    at = clock(here().config.clinic.timezone)
+    whole = [people.full_name(Facts.from_json(one.event["facts"])) for one in found]
+    persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
+    steps = [_shown(one, at, shown) for one in found]
+    return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
+
+
+def _shown(one: Trail, at: Clock, shown: frozenset[str]) -> Row:
+    """A step of the timeline."""
+    said = [*tell_event(one.event, at)][1:]
+    return {
+        **one.event,
+        **_step(one.event["name"]),
+        "lines": _plain([*said, *tell_decisions(one)]),
+        "messages": [_message(row, at, row["id"] in shown) for row in one.messages],
+        "cases": [_plain(tell_case(case, at)) for case in one.cases],
+    }
+
+
+def _message(row: Row, at: Clock, revealed: bool) -> Row:
+    first, *rest = tell_message(row, at)
+    address = row["address"]
+    return {
+        **row,
+        "kind": _KINDS.get(row["channel"], row["channel"]),
+        "title": first[1],
+        "lines": _plain(rest),
+        "address": address if revealed else masks.address(address),
+        "content": (row["content"] or {}) if revealed else None,
+        "hides": bool(address or row["content"]) and not revealed,
+    }
+
+
+def _step(event: str) -> dict[str, str]:
+    """The event's name in words."""
+    kind = EVENTS.get(event)
+    words = (kind.stage if kind else None) or event.rpartition(".")[2].replace("_", " ")
+    return {"title": words.capitalize()}
+
+
+def _plain(lines: Iterable[Line]) -> list[Line]:
+    """Lines whose outermost is not indented."""
+    found = list(lines)
+    least = min((indent for indent, _ in found), default=0)
+    return [(indent - least, text) for indent, text in found]

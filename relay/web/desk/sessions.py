@@ -1,0 +1,95 @@
+"""Who is logged in, and until when. All of it is in the signed cookie but its end by logging out,
+which is in the ledger: any web process may be asked next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import time
+from datetime import timedelta
+
+from flask import flash, request, session
+from flask_login import UserMixin, login_user, logout_user
+
+from relay.ledger import upkeep
+from relay.settings import Settings
+from relay.web.here import here
+
+IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
+LOGOUT = "logout"
+_NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
+
+
+class Admin(UserMixin):  # type: ignore[misc]
+    """The one account there is."""
+
+    id = "admin"
+
+
+def begin() -> None:
+    """A new session, whatever the browser had before."""
+    session.clear()
+    id_, now = "ses_" + secrets.token_hex(16), time.time()
+    session.update(id=id_, began=now, seen=now, key=_key(here().settings))
+    login_user(Admin())
+    upkeep.write_audit(here().db, Admin.id, "login", id_)
+
+
+def end() -> None:
+    """End it for good: a copy of its cookie opens nothing either."""
+    upkeep.write_audit(here().db, Admin.id, LOGOUT, session["id"])
+    logout_user()
+    session.clear()
+
+
+def admin(user_id: str) -> Admin | None:
+    """Who a session's cookie stands for, while it holds."""
+    known = {"id", "began", "seen", "key"} <= session.keys()
+    if user_id != Admin.id or not known or not _is_open():
+        return None
+    now = time.time()
+    if now - session["began"] > LONGEST.total_seconds() or _idle(now):
+        session.clear()
+        flash("You have been logged out, since that was a while ago. Log in again.")
+        return None
+    if now - session["seen"] > _NOTED_SECONDS:
+        session["seen"] = now
+    return Admin()
+
+
+def _idle(now: float) -> bool:
+    return bool(now - session["seen"] > IDLE.total_seconds())
+
+
+def _is_open() -> bool:
+    """Whether it was opened by the password there is now, and not logged out of."""
+    if not hmac.compare_digest(session["key"], _key(here().settings)):
+        return False
+    return not upkeep.audited(here().db, LOGOUT, LONGEST + IDLE, session["id"])
+
+
+def _key(settings: Settings) -> str:
+    """Changes with the password, so that an old one's sessions end."""
+    return keyed(settings, "session", settings.admin_password_hash or settings.admin_password)
+
+
+def visitor() -> str:
+    """Names where a request comes from, without telling it: an address, or an IPv6 network."""
+    written = request.remote_addr or ""
+    try:
+        address = ipaddress.ip_address(written)
+    except ValueError:
+        pass
+    else:
+        if address.version == 6:
+            written = str(ipaddress.ip_network((address, 64), strict=False))
+    return keyed(here().settings, "visitor", written)
+
+
+def keyed(settings: Settings, *parts: str) -> str:
+    """A name that stands for something, by which nobody finds it without the secret key."""
+    said = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return hmac.new(settings.secret_key.encode(), said, hashlib.sha256).hexdigest()[:32]

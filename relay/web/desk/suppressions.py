@@ -1,0 +1,96 @@
+"""The desk's opt-outs: who gets nothing more, since when and why; added and lifted by staff."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import flash, request
+from flask_login import current_user, login_required
+
+from relay import addresses, masks
+from relay.ledger import suppressing, upkeep
+from relay.web.desk import sessions
+from relay.web.desk.frame import blueprint, page
+from relay.web.here import here
+
+KINDS = {"sms": "Texts", "email": "Emails"}
+# The providers keep lists of their own, which Relay does not touch.
+LISTS = {
+    "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",
+    "email": "SendGrid keeps a list of its own: take the address off its suppressions too.",
+}
+_NO_REASON = "Say why: it is kept with who did it and when."
+
+
+@blueprint.get("/suppressions")
+@login_required  # type: ignore[untyped-decorator]
+def suppressions() -> str:
+    """The latest, addresses masked."""
+    latest = [
+        {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
+        for row in suppressing.latest(here().db)
+    ]
+    return page("suppressions.html", latest=latest)
+
+
+@blueprint.post("/suppressions")
+@login_required  # type: ignore[untyped-decorator]
+def suppression() -> Any:
+    """Look an address up, and add or lift it. It is in no link and no log: only in what is posted.
+
+    Pressed twice, the second says how it stands by now.
+    """
+    written = request.form.get("address", "").strip()[:320]
+    act, note = request.form.get("act", "find"), request.form.get("note", "").strip()[:500]
+    channel = addresses.channel_of(written)
+    judged = addresses.JUDGES[channel](written)
+    if judged.reason:
+        wrong = judged.reason if written else "Write a UK mobile number or an email address."
+        return page("suppression.html", written=written, wrong=wrong), 400
+    wrong = ""
+    if act in _ACTS and not note:
+        wrong = _NO_REASON
+    elif act in _ACTS:
+        flash(_ACTS[act](channel, judged.address, note))
+    return _one(channel, judged.address, wrong), 400 if wrong else 200
+
+
+def _one(channel: str, address: str, wrong: str) -> str:
+    db = here().db
+    found = [row for row in suppressing.suppressed(db, address) if row["channel"] == channel]
+    return page(
+        "suppression.html",
+        written=address,
+        wrong=wrong,
+        kind=KINDS[channel],
+        found=found[0] if found else None,
+        past=upkeep.audit_of(db, _target(channel, address)),
+        list_=LISTS[channel] if found and found[0]["source"] != suppressing.STAFF else "",
+    )
+
+
+def _add(channel: str, address: str, note: str) -> str:
+    who = str(current_user.get_id())
+    added = suppressing.suppress(
+        here().db, channel, address, suppressing.STAFF, actor=who, note=note
+    )
+    if not added:
+        return f"{KINDS[channel]} to this address were stopped already."
+    upkeep.write_audit(here().db, who, "suppress", _target(channel, address), note)
+    return f"{KINDS[channel]} to this address are stopped."
+
+
+def _lift(channel: str, address: str, note: str) -> str:
+    if not suppressing.unsuppress(here().db, channel, address):
+        return f"{KINDS[channel]} to this address are not stopped."
+    who = str(current_user.get_id())
+    upkeep.write_audit(here().db, who, "unsuppress", _target(channel, address), note)
+    return f"{KINDS[channel]} to this address go out again."
+
+
+_ACTS = {"add": _add, "lift": _lift}
+
+
+def _target(channel: str, address: str) -> str:
+    """What the audit trail calls an address: by it nobody finds the address, but the address it."""
+    return f"{channel} {sessions.keyed(here().settings, channel, address)}"

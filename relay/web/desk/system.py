@@ -1,0 +1,93 @@
+"""The desk's page about Relay itself: what works, what waits, who works, by which versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flask_login import login_required
+
+from relay import __version__
+from relay.ledger import condition, pausing, upkeep
+from relay.ledger.schema import REVISION
+from relay.web import health
+from relay.web.desk.frame import blueprint, page
+from relay.web.here import here
+
+# What /readyz asks, and what it means that it works.
+PARTS = {
+    "ledger": ("Ledger", "The database takes and gives what it is asked for."),
+    "migrations": ("Schema", "The database is as this version needs it."),
+    "redis": ("Redis", "Workers are woken at once."),
+    "workers": ("Workers", "At least one worker is alive."),
+    "config": ("Configuration", "config.toml and the templates are right."),
+}
+MODES = {
+    "dry-run": "Messages are kept here and not sent.",
+    "allow-list": "Only addresses on the allow list get messages.",
+    "live": "Everybody gets their messages.",
+}
+
+
+@blueprint.get("/system")
+@login_required  # type: ignore[untyped-decorator]
+def system() -> str:
+    """How Relay is."""
+    app = here()
+    down = health.down()
+    parts = [
+        {"name": name, "said": down.get(part, works), "works": part not in down}
+        for part, (name, works) in PARTS.items()
+    ]
+    workers = condition.workers(app.db)
+    return page(
+        "system.html",
+        parts=parts,
+        queue=condition.queue(app.db),
+        workers=workers,
+        swept=max((row["swept_at"] for row in workers if row["swept_at"]), default=None),
+        delivery=(app.settings.delivery, MODES[app.settings.delivery]),
+        providers=_providers(),
+        versions=_versions(),
+    )
+
+
+def _providers() -> list[Mapping[str, Any]]:
+    app = here()
+    settings, delivery = app.settings, app.config.delivery
+    pauses = {row["channel"]: row for row in pausing.paused(app.db)}
+    receipts = {
+        "sms": bool(settings.public_url),
+        "email": bool(settings.sendgrid_webhook_public_key),
+    }
+    known = (
+        ("sms", "Texts", "Twilio", settings.twilio_ready),
+        ("email", "Emails", "SendGrid", bool(settings.sendgrid_api_key)),
+    )
+    return [
+        {
+            **{"kind": kind, "name": name, "ready": ready, "pause": pauses.get(channel)},
+            "rate": delivery.rates[channel],
+            "receipts": receipts[channel],
+            "today": condition.sent_since(app.db, channel, _midnight()),
+            "limit": delivery.daily_sms_limit if channel == "sms" else None,
+        }
+        for channel, kind, name, ready in known
+    ]
+
+
+def _midnight() -> datetime:
+    local = datetime.now(UTC).astimezone(here().config.clinic.timezone)
+    return local.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _versions() -> Mapping[str, str]:
+    db = here().db
+    return {
+        "Relay": __version__,
+        "Python": platform.python_version(),
+        "Database": condition.server(db),
+        "Schema": f"{upkeep.revision(db) or 'none'} (this version works with {REVISION})",
+    }
