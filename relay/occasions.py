@@ -57,5 +57,6 @@ def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
     for rule in config.rules:
         if rule.event == event and rule.enabled:
             named |= {rule.to} | (rule.when.roots if rule.when else frozenset())
-            named |= templates.roots(rule.template, (*rule.channels, *rule.fallback))
+            channels, is_digest = (*rule.channels, *rule.fallback), bool(rule.digest)
+            named |= templates.roots(rule.template, channels, is_digest=is_digest)
     return frozenset(named)
