@@ -24,13 +24,16 @@ from relay.ledger.schema import (
 Row = Mapping[str, Any]
 _MESSAGE = (
     *("id", "event_id", "rule", "template", "role", "channel", "status", "reason", "is_fallback"),
-    *("due_at", "created_at", "sent_at", "delivered_at", "round"),
+    *("due_at", "created_at", "sent_at", "delivered_at", "round", "digest", "identity"),
 )
 
 
 @dataclass(frozen=True)
 class Trail:
-    """An event with its messages, oldest first; each with its attempts, each with its receipts."""
+    """An event with its messages, oldest first; each with its attempts, each with its receipts.
+
+    A digest has its `items` besides, and an item what it is `told_in`.
+    """
 
     event: Row
     messages: Sequence[Row]
@@ -99,9 +102,26 @@ def _trail(connection: Connection, event_id: str, message: str) -> Trail:
     about = cases.select().where(cases.c.event_id == event_id).order_by(cases.c.opened_at)
     return Trail(
         dict(event),
-        [{**row, "attempts": _attempts(connection, row["id"])} for row in rows],
+        [
+            {**row, "attempts": _attempts(connection, row["id"]), **_digest(connection, dict(row))}
+            for row in rows
+        ],
         [dict(row) for row in connection.execute(about).mappings()],
     )
+
+
+def _digest(connection: Connection, row: Row) -> Row:
+    """What a digest tells, and which digest tells an item."""
+    table, digest = notifications.c, row["digest"]
+    shown = sa.select(table.id, table.status, table.subject, table.event_id, events.c.name)
+    query = shown.join(events, events.c.id == table.event_id).order_by(table.id)
+    if not digest:
+        return {"items": (), "told_in": None}
+    if digest == row["identity"]:
+        items = query.where(table.digest == digest, table.identity != digest)
+        return {"items": list(connection.execute(items).mappings()), "told_in": None}
+    found = connection.execute(query.where(table.identity == digest)).mappings().first()
+    return {"items": (), "told_in": found}
 
 
 def _attempts(connection: Connection, message_id: str) -> list[Row]:
