@@ -50,9 +50,10 @@ def resources(tree: nodes.Template) -> frozenset[str]:
 
 
 def _wrong(item: str, path: Sequence[Any], names: Names) -> str:
-    if path[0] not in names:
-        return f'unknown name "{item}.{path[0]}". {did_you_mean(str(path[0]), names)}'
-    return wrong_field(path, names, item) if path[1:] else ""
+    if path[1:]:
+        return wrong_field(path, names, item)
+    known = path[0] in names
+    return "" if known else f'unknown name "{item}.{path[0]}". {did_you_mean(str(path[0]), names)}'
 
 
 def _runs_over_items(node: nodes.Node | None) -> bool:

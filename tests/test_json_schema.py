@@ -48,6 +48,7 @@ def test_our_own_config_fits() -> None:
         ("rule", "event", "order.shiped"),
         ("rule", "channels", []),
         ("rule", "channels", ["sms", "fax"]),
+        ("rule", "digest", "hourly"),
         ("rule", "enabled", "yes"),
         ("rule", "enable", True),
         ("staff", "email", "a@example.org"),
