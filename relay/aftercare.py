@@ -106,6 +106,8 @@ class Aftercare:
         """The rule's other ways. None where the message may have arrived and nobody told."""
         if rule is None or rule.to != item.role or item.is_fallback or item.unconfirmed:
             return ()
+        if item.is_digest:
+            return ()  # it was planned when the rule had none
         occasion = self._occasions.of_message(item)
         return rules.fallback(rule, occasion, self._config.policy, _now())
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from markupsafe import escape
 
-from relay.notices import ALERT_PREFIX, Case, Notice
+from relay.notices import ALERT_PREFIX, DIGEST_PREFIX, Case, Notice
 from relay.rules import Policy
 
 
@@ -24,12 +24,12 @@ class Words:
 ALERTS: dict[str, Words] = {
     "unreached": Words(
         "Somebody could not be reached",
-        "A message about kit {subject} reached nobody, whichever way it was tried.",
+        "A message about {about} reached nobody, whichever way it was tried.",
         "Please get in touch with them another way, then close the case on the worklist.",
     ),
     "broken": Words(
         "A message could not be written",
-        "A message about kit {subject} could not be put together.",
+        "A message about {about} could not be put together.",
         "Please have its template or rule mended, then send it again from the worklist.",
     ),
     "held": Words(
@@ -55,7 +55,7 @@ ALERTS: dict[str, Words] = {
     ),
     "unknown": Words(
         "A message may or may not have gone out",
-        "It could not be found out whether a message about kit {subject} was sent.",
+        "It could not be found out whether a message about {about} was sent.",
         "Please ask the person or look at the provider, then decide on the worklist.",
     ),
 }
@@ -116,7 +116,9 @@ def case(
 def _content(kind: str, subject: str, reason: str, desk: str) -> Mapping[str, Mapping[str, str]]:
     words = ALERTS[kind]
     where = f"The worklist: {desk}" if desk else ""
-    said = [words.happened.format(subject=subject), reason, words.to_do, where]
+    is_digest = subject.startswith(DIGEST_PREFIX)
+    about = f"the kits of {subject}" if is_digest else f"kit {subject}"
+    said = [words.happened.format(subject=subject, about=about), reason, words.to_do, where]
     paragraphs = [text for text in said if text]
     html = "\n".join(f"<p>{escape(text)}</p>" for text in paragraphs)
     return {

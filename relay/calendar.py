@@ -1,4 +1,4 @@
-"""Durations and send windows. Right across clock changes: a window is asked in local wall time."""
+"""Durations, send windows, digest times. Right across clock changes: asked in local wall time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DIGEST = re.compile(r"daily (\d\d):(\d\d)|every (\d{1,4})([hm])")
+_DAY = timedelta(days=1)
 _WINDOW = re.compile(r"(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)")
 
 
@@ -64,6 +66,41 @@ class Window:
         while not self.is_open(opening, zone):
             opening += timedelta(minutes=1)
         return opening
+
+
+@dataclass(frozen=True)
+class Digest:
+    """The times of day, by the local clock, at which what has gathered is told together."""
+
+    times: tuple[time, ...]  # in order
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """'daily 08:00', or 'every 4h': at midnight and every four hours on. Raises ValueError."""
+        found = _DIGEST.fullmatch(text.strip())
+        if not found:
+            raise ValueError('write it as in "daily 08:00", "every 4h" or "every 90m"')
+        if found[1]:
+            return cls((_clock(found[1], found[2]),))
+        step = duration(found[3] + found[4])
+        if not timedelta() < step <= _DAY:
+            raise ValueError('it must be more than nothing and at most a day, as in "every 4h"')
+        midnight = datetime.min
+        return cls(tuple((midnight + n * step).time() for n in range(-(-_DAY // step))))
+
+    def next_at(self, moment: datetime, zone: ZoneInfo) -> datetime:
+        """The first digest time after `moment`, in UTC.
+
+        A time that comes twice counts the first time. One that is left out is as long after
+        midnight as on other days, where it may meet another: then there is one digest for both.
+        """
+        today = moment.astimezone(zone).date()
+        return min(
+            at
+            for days in range(3)  # the third: clocks may go back over midnight
+            for clock in self.times
+            if (at := datetime.combine(today + days * _DAY, clock, zone).astimezone(UTC)) > moment
+        )
 
 
 def _clock(hours: str, minutes: str) -> time:

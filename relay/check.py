@@ -8,6 +8,7 @@ from typing import Any
 
 from relay import gsm, samples
 from relay.config import Config
+from relay.digest_names import digest_names
 from relay.errors import Problem, RenderError
 from relay.expressions import names, recipient
 from relay.facts import Facts
@@ -45,7 +46,20 @@ def senders(config: Config) -> Iterator[Problem]:
 def example_names(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a rule's template sees of its event's example, or of `data`, with these facts."""
+    """What a rule's template sees of its event's example, or of `data`, with these facts.
+
+    A digest sees the example thrice, `data` once.
+    """
+    seen = _names(config, rule, facts, data)
+    if rule.digest:
+        return digest_names(seen["clinic"], seen["recipient"], [seen] * (1 if data else 3))
+    return seen
+
+
+def _names(
+    config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The names of one event: what `when` sees, a message, and an item of a digest."""
     data = data or samples.webhook(rule.event)["data"]
     seen = names(rule.event, data, samples.RECEIVED_AT, facts, config.clinic.record())
     return {**seen, "recipient": recipient(rule.to, facts)}
@@ -59,7 +73,8 @@ def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Mess
 
 def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     channels = (*rule.channels, *rule.fallback)
-    faults = list(loaded.faults(rule.template, channels, rule.event))
+    is_digest = bool(rule.digest)
+    faults = list(loaded.faults(rule.template, channels, rule.event, is_digest=is_digest))
     for fault in faults:
         yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
     if faults:
@@ -67,7 +82,7 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     for facts in (samples.full(), samples.sparse(rule.event)):
         try:
             if rule.when:
-                rule.when.holds(example_names(config, rule, facts))
+                rule.when.holds(_names(config, rule, facts))
         except RenderError as error:
             yield config.problem(("rules", rule.name, "when"), f"{error}.")
             break

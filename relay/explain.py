@@ -96,9 +96,13 @@ def tell_message(row: Row, at: Clock) -> Iterator[Line]:
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
     if row["due_at"] > row["created_at"] or row["status"] in ("created", "scheduled"):
         yield 2, f"It is due at {at(row['due_at'])}."
+    for item in row["items"]:
+        yield 2, f"It tells of {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
         yield from _attempt(attempt, at)
     yield 2, f"It is {row['status']}. {row['reason']}".strip()
+    if digest := row["told_in"]:
+        yield 2, f"That digest ({digest['id']}) is {digest['status']}."
 
 
 def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:

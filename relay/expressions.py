@@ -19,6 +19,7 @@ from relay.events import EVENTS
 from relay.facts import PERSONS, RECIPIENT_FIELDS, RESOURCES, SHAPES, Facts, Null, Record
 
 Path = tuple[Any, ...]  # the steps of order.items[0].quantity
+Names = Mapping[str, frozenset[str] | None]  # root → its fields, or None where any may be asked for
 
 
 def environment(loader: BaseLoader | None = None) -> ImmutableSandboxedEnvironment:
@@ -68,9 +69,7 @@ def free_names(tree: nodes.Template) -> frozenset[str]:
     return frozenset(find_undeclared_variables(tree) - bound)
 
 
-def unknown_names(
-    tree: nodes.Template, names: Mapping[str, frozenset[str]]
-) -> Iterator[tuple[int, str]]:
+def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str]]:
     """(line, what is wrong) for each name in a parsed template that is not in `names`."""
     if wrong := list(_unknown_words(tree)):
         yield from wrong  # Jinja cannot tell the free names of such a template
@@ -81,11 +80,19 @@ def unknown_names(
         if node.name in free and node.name not in names and node.name not in told:
             told.add(node.name)
             yield node.lineno, f'unknown name "{node.name}". {did_you_mean(node.name, names)}'
-    for line, (*owner, field) in _paths(tree):
-        known = _fields(owner, names) if owner[0] in free else None
-        if known is not None and field not in known:
-            written = ".".join(map(str, (*owner, field)))
-            yield line, f'unknown name "{written}". {did_you_mean(str(field), known)}'
+    for line, path in paths(tree):
+        if path[0] in free and (said := wrong_field(path, names)):
+            yield line, said
+
+
+def wrong_field(path: Sequence[Any], names: Names, under: str = "") -> str:
+    """What is wrong with the last step of a path; empty where it is known, or not ours to know."""
+    *owner, field = path
+    known = _fields(owner, names)
+    if known is None or field in known:
+        return ""
+    written = ".".join(map(str, (*filter(None, (under,)), *path)))
+    return f'unknown name "{written}". {did_you_mean(str(field), known)}'
 
 
 def _unknown_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
@@ -97,7 +104,8 @@ def _unknown_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
             yield node.lineno, f'unknown {kind} "{node.name}". {did_you_mean(node.name, known)}'
 
 
-def _paths(tree: nodes.Template) -> Iterator[tuple[int, Path]]:
+def paths(tree: nodes.Node) -> Iterator[tuple[int, Path]]:
+    """(line, steps) of every plain path that is read."""
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
         if path := _path(node):
             yield node.lineno, path
@@ -116,7 +124,7 @@ def _path(node: nodes.Node) -> Path:
     return ()
 
 
-def _fields(path: Sequence[Any], names: Mapping[str, frozenset[str]]) -> Iterable[str] | None:
+def _fields(path: Sequence[Any], names: Names) -> Iterable[str] | None:
     """The fields of what a path leads to; None when they are not ours to know."""
     root, *steps = path
     if not steps:

@@ -49,13 +49,6 @@ class Parsed(fields.String):
             raise ValidationError(str(error)) from error
 
 
-class NotYet(fields.Field[Any]):
-    """A key of the grammar that this version cannot honour. Ignoring it would send wrongly."""
-
-    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
-        raise ValidationError("this version of Relay cannot do this yet. Remove the key.")
-
-
 def zone(text: str) -> ZoneInfo:
     """A time zone by its name."""
     try:

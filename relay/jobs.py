@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from relay import alerts, endings, failpoints, rules
 from relay.aftercare import Aftercare
@@ -18,17 +17,13 @@ from relay.config import Config
 from relay.endings import NotSent
 from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.events import EVENTS
-from relay.expressions import recipient
-from relay.history import Step
 from relay.lab import Lab
 from relay.ledger import (
     claiming,
     delivery,
     lapsing,
-    noting,
     processing,
     receipts,
-    steps,
     upkeep,
 )
 from relay.ledger.claiming import Claim
@@ -39,13 +34,11 @@ from relay.logs import get_logger
 from relay.messages import Message, Templates
 from relay.notices import Plan
 from relay.occasions import Occasions
-from relay.rule_keys import Rule
-from relay.rules import Occasion
 from relay.wire import Wire
+from relay.writing import Writer
 
 log = get_logger("relay.jobs")
 
-FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
 FINISH_DELAYS = (0.2, 0.5, 1, 2, 5, 10, 20)
 
 
@@ -60,6 +53,7 @@ class Jobs:
         self.lab = Lab(Wire(connections=connections), settings.lab_api_url, settings.lab_api_token)
         self.exits = Exits(settings, config.delivery.senders, config.delivery.allow)
         self._occasions = Occasions(config, db, self.lab, self.templates)
+        self._writer = Writer(config, db, self.templates, self._occasions)
         self._brakes = Brakes(config.policy)
         self.aftercare = Aftercare(config, db, self.exits, self._occasions)
 
@@ -90,7 +84,7 @@ class Jobs:
         def decide(kit: Kit) -> Plan:
             occasion = self._occasions.of_event(event, facts, kit)
             known, policy = self.config.rules, self.config.policy
-            return rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting)
+            return rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting, kit.gone)
 
         made = processing.settle(self.db, event, facts, decide)
         failpoints.reach("event.after-commit")
@@ -152,46 +146,11 @@ class Jobs:
 
     def _prepared(self, claim: Claim) -> Message:
         """A claim's words, kept in the ledger, if it is right to send them now. Raises NotSent."""
-        if claim.suppressed:
-            raise NotSent(endings.opted_out(claim.channel))
-        if alerts.is_alert(claim.rule):
-            message = Message(claim.channel, claim.address, **(claim.content or {}))
-        else:
-            message = self._rendered(claim)
+        message = self._writer.message(claim)
         if not delivery.begin(self.db, claim, message.content):
             raise NotSent(endings.lapsed())
         failpoints.reach("message.before-send")
         return message
-
-    def _rendered(self, claim: Claim) -> Message:
-        rule = self.config.rule(claim.rule)
-        if rule is None:
-            raise NotSent(endings.cancelled("Its rule is no longer in config.toml."))
-        opening = rules.opening(rule, self.config.policy, _now())
-        if opening > _now():
-            wait = (opening - _now()).total_seconds()
-            raise NotSent(endings.postponed(wait))
-        known: tuple[Step, ...] = ()
-        if _now() - claim.facts_at > FRESH:
-            claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
-            known = steps.of_kit(self.db, claim.event_name, claim.subject)
-        occasion = self._occasions.of_message(claim, known)
-        self._require_still_true(claim, rule, occasion)
-        seen = {**occasion.names, "recipient": recipient(claim.role, claim.facts)}
-        return self.templates.render(claim.template, claim.channel, claim.address, seen)
-
-    def _require_still_true(self, claim: Claim, rule: Rule, occasion: Occasion) -> None:
-        """Ask the rule again: it may have changed since the plan, and so may the facts."""
-        if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
-            raise NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
-        if objection := rules.objection(rule, occasion, now := _now(), now):
-            raise NotSent(endings.cancelled(objection))
-        notices = rules.notices(rule, (claim.channel,), occasion, self.config.policy, _now())
-        if claim.address not in {notice.address for notice in notices}:
-            if lost := " ".join(notice.reason for notice in notices):
-                raise NotSent(Ending("rejected", "validation-failed", lost))
-            noting.add_notices(self.db, claim.event_id, notices)
-            raise NotSent(endings.cancelled("The recipient has another address now."))
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
         try:

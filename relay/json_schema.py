@@ -7,9 +7,9 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from relay.calendar import Window, duration
+from relay.calendar import Digest, Window, duration
 from relay.facts import PERSONS
-from relay.fields import NotYet, OneOf, Parsed, lasting
+from relay.fields import OneOf, Parsed, lasting
 from relay.notices import ALERT_PREFIX
 from relay.rule_keys import RuleSchema
 from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
@@ -18,6 +18,7 @@ DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that TOML editors
 _PATTERNS: dict[Any, str] = {
     duration: r"^\d{1,6}[smhd]$",
     lasting: r"^\d{1,6}[smhd]$",
+    Digest.parse: r"^(daily \d\d:\d\d|every \d{1,4}[hm])$",
     Window.parse: r"^(always|\d\d:\d\d\s*-\s*\d\d:\d\d)$",
 }
 
@@ -51,13 +52,12 @@ def config_schema() -> dict[str, Any]:
 
 
 def _table(schema: Schema) -> dict[str, Any]:
-    known = {k: f for k, f in schema.fields.items() if not isinstance(f, NotYet)}
-    required = [key for key, field in known.items() if field.required]
+    required = [key for key, field in schema.fields.items() if field.required]
     return {
         "type": "object",
         "description": (schema.__doc__ or "").strip().partition("\n")[0],
         "additionalProperties": False,
-        "properties": {key: _key(field) for key, field in known.items()},
+        "properties": {key: _key(field) for key, field in schema.fields.items()},
         **({"required": required} if required else {}),
     }
 

@@ -12,6 +12,7 @@ from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSy
 from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
+from relay import digest_names
 from relay.errors import RenderError
 from relay.expressions import environment, free_names, unknown_names, vocabulary
 
@@ -81,20 +82,29 @@ class Templates:
             return str(_inliner().inline(text))
         return mark + text
 
-    def roots(self, template: str, channels: Sequence[str]) -> frozenset[str]:
+    def roots(
+        self, template: str, channels: Sequence[str], *, is_digest: bool = False
+    ) -> frozenset[str]:
         """The names that a template's files begin with: what has to be fetched for it."""
+        wanted = digest_names.resources if is_digest else free_names
         found: set[str] = set()
         for file in _files(template, channels):
             for _, tree in self._trees(file):
-                found |= free_names(tree)
+                found |= wanted(tree)
         return frozenset(found)
 
-    def faults(self, template: str, channels: Sequence[str], event: str) -> Iterator[Fault]:
+    def faults(
+        self, template: str, channels: Sequence[str], event: str, *, is_digest: bool = False
+    ) -> Iterator[Fault]:
         """What is wrong with the files themselves: missing, not Jinja, unknown names."""
         for file in _files(template, channels):
             try:
                 for name, tree in self._trees(file):
-                    for line, message in unknown_names(tree, vocabulary(event)):
+                    for line, message in (
+                        digest_names.unknown(tree, event)
+                        if is_digest
+                        else unknown_names(tree, vocabulary(event))
+                    ):
                         yield Fault(name, line, message)
             except TemplateNotFound as error:
                 yield Fault(str(error.name or file), None, "there is no such file.")

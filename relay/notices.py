@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
+DIGEST_PREFIX = "digest "  # begins a digest's subject: it is about many kits
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Notice:
     urgency: int
     is_fallback: bool = False
     content: Mapping[str, str] | None = None  # words that are ready already: an alert's
-    key: str = ""  # what sets an alert apart from others of its kind: its case
+    key: str = ""  # what sets apart what is told again: an alert's case, a digest's time
+    digest: str | None = None  # identity of the digest it is told in; a digest has its own
 
     @property
     def family(self) -> str:
@@ -40,6 +42,11 @@ class Notice:
         """Unique in the ledger, so that nobody is told the same thing twice."""
         parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
         return _digest(*parts, *filter(None, (self.key,)))
+
+    @property
+    def is_digest(self) -> bool:
+        """Whether it is a digest itself; what else has one is an item of it."""
+        return self.digest is not None and self.digest == self.identity
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from relay.config import Config
@@ -14,10 +15,13 @@ from relay.lab import Lab
 from relay.ledger import journeys
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
+from relay.ledger.digesting import Item
 from relay.ledger.followups import FollowUp
 from relay.ledger.processing import Event, Kit
 from relay.messages import Templates
 from relay.rules import Occasion
+
+FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
 
 
 class Occasions:
@@ -35,7 +39,7 @@ class Occasions:
         step = Step(event.name, kit.place.round, event.received_at)
         return Occasion(step, kit.place.subject, facts, seen, kit.known)
 
-    def of_message(self, row: Claim | FollowUp, known: tuple[Step, ...] = ()) -> Occasion:
+    def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> Occasion:
         """The occasion of a notification, with the facts that it carries."""
         seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
         step = Step(row.event_name, row.round, row.event_received_at)
@@ -57,5 +61,6 @@ def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
     for rule in config.rules:
         if rule.event == event and rule.enabled:
             named |= {rule.to} | (rule.when.roots if rule.when else frozenset())
-            named |= templates.roots(rule.template, (*rule.channels, *rule.fallback))
+            channels, is_digest = (*rule.channels, *rule.fallback), bool(rule.digest)
+            named |= templates.roots(rule.template, channels, is_digest=is_digest)
     return frozenset(named)

@@ -9,10 +9,11 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from relay import addresses
-from relay.calendar import Window, duration
+from relay.calendar import Digest, Window, duration
 from relay.events import EVENTS
 from relay.expressions import Condition
-from relay.fields import NotYet, OneOf, Parsed, told
+from relay.facts import PERSONS
+from relay.fields import OneOf, Parsed, told
 
 # When it cannot be found out whether a message went out: send it again, or let a person decide.
 ON_UNKNOWN = ("resend", "hold")
@@ -32,6 +33,7 @@ class Rule:
     after: timedelta = timedelta()
     unless: tuple[str, ...] = ()
     send_window: Window | None = None
+    digest: Digest | None = None
     even_if_late: bool = False
     on_unknown: str = "resend"
     enabled: bool = True
@@ -86,7 +88,10 @@ class RuleSchema(Schema):
     enabled = fields.Boolean(
         truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
     )
-    digest = NotYet()
+    digest = Parsed(
+        Digest.parse,
+        metadata=told("Staff only: one message with all that has gathered by then.", "daily 08:00"),
+    )
 
     @validates_schema(skip_on_field_errors=False)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
@@ -95,11 +100,21 @@ class RuleSchema(Schema):
             raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
         if data.get("event") in data.get("unless", ()):
             raise ValidationError("it is the rule's own event: nothing would be sent.", "unless")
+        if "digest" in data:
+            self._check_digest(data)
         if "when" in data and "event" in data:
             try:
                 Condition(data["when"], data["event"])
             except ValueError as error:
                 raise ValidationError(str(error), "when") from error
+
+    def _check_digest(self, data: dict[str, Any]) -> None:
+        if data.get("to") in PERSONS:
+            reason = f"only staff get digests: a {data['to']} is told at once. Remove the key."
+            raise ValidationError(reason, "digest")
+        if data.get("fallback"):
+            reason = "a digest has none: name each way in channels, and all of them are used."
+            raise ValidationError(reason, "fallback")
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from relay import addresses
-from relay.calendar import Window
+from relay.calendar import ALWAYS, Window
 from relay.errors import RenderError
 from relay.events import EVENTS, Kind
 from relay.expressions import recipient
 from relay.facts import PERSONS, Facts
 from relay.history import Step, Waiting, overtaken
-from relay.notices import Decision, Notice, Plan, Told
+from relay.notices import DIGEST_PREFIX, Decision, Notice, Plan, Told
 from relay.rule_keys import Rule, Staff
 
 
@@ -53,10 +53,11 @@ def plan(
     told: Told,
     now: datetime,
     waiting: Iterable[Waiting] = (),
+    gone: frozenset[str] = frozenset(),
 ) -> Plan:
     """Who is told what about an event, and which messages that wait it makes old.
 
-    Pure: the same facts give the same plan.
+    Pure: the same facts give the same plan. `gone` are digests that take no more items.
     """
     planned: list[Notice] = []
     decisions: list[Decision] = []
@@ -75,6 +76,8 @@ def plan(
                 decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
             elif failed:
                 planned.append(replace(notice, status="technical-failure", reason=failed))
+            elif rule.digest and notice.address:
+                planned += in_digest(rule, notice, policy, gone)
             else:
                 planned.append(notice)
     by_name = {rule.name: rule for rule in rules}
@@ -118,13 +121,49 @@ def fallback(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> t
 
 
 def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
-    """`now` when the rule's window is open, else when it opens next."""
-    return (rule.send_window or policy.send_window).next_open(now, policy.zone)
+    """`now` when the rule's window is open, else when it opens next.
+
+    A digest goes at its own times, unless the rule itself has a window.
+    """
+    window = rule.send_window or (ALWAYS if rule.digest else policy.send_window)
+    return window.next_open(now, policy.zone)
 
 
 def due(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> datetime:
     """When a rule's message goes out: so long after its event, or now, in its window."""
-    return opening(rule, policy, max(now, occasion.step.received_at + rule.after))
+    return _next(rule, policy, max(now, occasion.step.received_at + rule.after))
+
+
+def _next(rule: Rule, policy: Policy, moment: datetime) -> datetime:
+    """When the rule may tell what is ready at `moment`: in its window, or in its next digest."""
+    if rule.digest:
+        moment = rule.digest.next_at(moment, policy.zone)
+    return opening(rule, policy, moment)
+
+
+def in_digest(
+    rule: Rule, item: Notice, policy: Policy, gone: frozenset[str]
+) -> tuple[Notice, Notice]:
+    """A notice as an item that ends at once, and the digest that tells it: the first not `gone`."""
+    digest = _digest(rule, item, policy)
+    while digest.identity in gone:
+        item = replace(item, due_at=_next(rule, policy, item.due_at))
+        digest = _digest(rule, item, policy)
+    at = item.due_at.astimezone(policy.zone)
+    reason = f"It is told in the digest of {at:%a %d %b, %H:%M}."
+    return replace(item, status="cancelled", reason=reason, digest=digest.identity), digest
+
+
+def _digest(rule: Rule, item: Notice, policy: Policy) -> Notice:
+    """The digest to an item's address that is due when the item is."""
+    made = replace(
+        item,
+        subject=f"{DIGEST_PREFIX}{rule.name} {item.due_at.astimezone(policy.zone):%Y-%m-%d %H:%M}",
+        round=0,
+        status="scheduled",
+        key=item.due_at.astimezone(UTC).isoformat(),
+    )
+    return replace(made, digest=made.identity)
 
 
 def notices(

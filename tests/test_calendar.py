@@ -1,15 +1,15 @@
-"""Durations and send windows, over midnight and over both clock changes."""
+"""Durations, send windows and digest times, over midnight and over both clock changes."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.calendar import ALWAYS, Window, duration
+from relay.calendar import ALWAYS, Digest, Window, duration
 
 LONDON = ZoneInfo("Europe/London")
 MINUTE = timedelta(minutes=1)
@@ -153,3 +153,85 @@ def test_always_is_always(moment: datetime) -> None:
     """A rule with "always" never makes a message wait."""
     assert Window.parse("always") == ALWAYS
     assert ALWAYS.next_open(moment, LONDON) == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        ("daily 08:00", "08:00"),
+        ("every 6h", "00:00 06:00 12:00 18:00"),
+        (" every 7h ", "00:00 07:00 14:00 21:00"),
+        ("every 480m", "00:00 08:00 16:00"),
+        ("every 24h", "00:00"),
+    ],
+)
+def test_digest_times_are_counted_from_midnight(text: str, times: str) -> None:
+    """A digest comes at one time of the day, or every so many hours or minutes of it."""
+    assert Digest.parse(text).times == tuple(map(time.fromisoformat, times.split()))
+
+
+@pytest.mark.parametrize("text", ["", "daily", "08:00", "daily 8:00", "every 4", "every 1d", "4h"])
+def test_other_digests_are_refused_with_an_example(text: str) -> None:
+    """What is not a digest's time is refused, and the error shows some that are right."""
+    with pytest.raises(ValueError, match='as in "daily 08:00", "every 4h"'):
+        Digest.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("every 0h", "nothing"), ("every 25h", "a day"), ("daily 25:00", "must be")]
+)
+def test_a_digest_that_no_day_has_is_refused(text: str, said: str) -> None:
+    """A digest comes at least once a day, at a time that a clock can show."""
+    with pytest.raises(ValueError, match=said):
+        Digest.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment", "found"),
+    [
+        ("daily 08:00", "2026-07-01T06:59Z", "2026-07-01T07:00Z"),
+        ("daily 08:00", "2026-07-01T07:00Z", "2026-07-02T07:00Z"),  # this one has just gone
+        # By the local clock, over each change.
+        ("daily 08:00", "2026-03-28T08:00Z", "2026-03-29T07:00Z"),
+        ("daily 08:00", "2026-10-24T07:00Z", "2026-10-25T08:00Z"),
+        # 01:30 is left out on 29 March: as long after midnight as on other days.
+        ("daily 01:30", "2026-03-29T00:00Z", "2026-03-29T01:30Z"),
+        # 01:30 comes twice on 25 October: once is enough.
+        ("daily 01:30", "2026-10-25T00:00Z", "2026-10-25T00:30Z"),
+        ("daily 01:30", "2026-10-25T00:30Z", "2026-10-26T01:30Z"),
+        # The hour from 01:00 and the one from 02:00 are the same on 29 March.
+        ("every 1h", "2026-03-29T00:00Z", "2026-03-29T01:00Z"),
+        ("every 1h", "2026-03-29T01:00Z", "2026-03-29T02:00Z"),
+    ],
+)
+def test_the_next_digest_is_right_across_clock_changes(text: str, moment: str, found: str) -> None:
+    """A digest goes by the local clock; what comes at its very time is in the next one."""
+    after = Digest.parse(text).next_at(datetime.fromisoformat(moment), LONDON)
+    assert after == datetime.fromisoformat(found)
+
+
+DIGESTS = st.one_of(
+    st.builds("daily {:02}:{:02}".format, st.one_of(HOUR, NIGHT), st.integers(0, 59)),
+    st.builds("every {}h".format, st.integers(1, 24)),
+    st.builds("every {}m".format, st.integers(20, 1440)),
+).map(Digest.parse)
+
+
+@given(digest=DIGESTS, moment=MOMENTS, percent=st.integers(0, 99))
+def test_each_moment_belongs_to_one_digest(digest: Digest, moment: datetime, percent: int) -> None:
+    """Digests follow one another without a gap: all between two of them is in the later one."""
+    first = digest.next_at(moment, LONDON)
+    second = digest.next_at(first, LONDON)
+    assert moment < first < second <= first + timedelta(hours=26)
+    assert digest.next_at(moment + percent * (first - moment) / 100, LONDON) == first
+    assert digest.next_at(first + percent * (second - first) / 100, LONDON) == second
+
+
+@given(clock=st.builds("daily {:02}:{:02}".format, NIGHT, st.integers(0, 59)), moment=MOMENTS)
+def test_a_daily_digest_comes_once_on_each_day(clock: str, moment: datetime) -> None:
+    """No local day is left out or has two, whatever the clocks do."""
+    digest, days = Digest.parse(clock), []
+    for _ in range(4):
+        moment = digest.next_at(moment, LONDON)
+        days.append(moment.astimezone(LONDON).date())
+    assert days == [days[0] + timedelta(days=n) for n in range(4)]

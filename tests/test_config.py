@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.calendar import Window
+from relay.calendar import Digest, Window
 from relay.config import Config, load
 from relay.errors import ConfigError, Problem
 from relay.rule_keys import Staff
@@ -182,20 +182,32 @@ def test_a_mistake_is_told_with_its_line_key_and_remedy(
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("rule", "written", "key", "said"),
     [
-        'digest = "daily 08:00"',
+        ("kit-shipped", '"every 4h"', "digest", "only staff get digests: a customer is told at"),
+        ("results-ready", '"every 4h"', "digest", "only staff get digests: a patient is told at"),
+        ("desk-retests", '"hourly"', "digest", 'write it as in "daily 08:00", "every 4h"'),
+        ("desk-retests", '"every 4h"\nfallback = ["sms"]', "fallback", "a digest has none: name"),
     ],
 )
-def test_a_key_of_a_later_version_is_refused(write: Write, line: str) -> None:
-    """What this version cannot do is refused: ignored, it would send what nobody asked for."""
-    path = write('event = "order.shipped"', f'{line}\nevent = "order.shipped"')
-    (problem,) = problems(path)
-    key = line.partition(" ")[0]
-    assert str(problem) == (
-        f"{path}:22: rules.kit-shipped.{key}: this version of Relay cannot do this yet. "
-        "Remove the key."
-    )
+def test_a_digest_that_makes_no_sense_is_refused(
+    write: Write, rule: str, written: str, key: str, said: str
+) -> None:
+    """Patients and customers get no digests; an unknown time and a fallback are told."""
+    path = write(f"[rules.{rule}]", f"[rules.{rule}]\ndigest = {written}")
+    (problem,) = (found for found in problems(path) if found.key == f"rules.{rule}.{key}")
+    lines = path.read_text("utf-8").splitlines()
+    assert problem.message.startswith(said)
+    assert problem.line
+    assert lines[problem.line - 1].startswith(f"{key} = ")
+
+
+def test_a_digest_may_wait_and_be_called_off(write: Write) -> None:
+    """`after` and `unless` go with a digest: what is late is told in one list."""
+    more = 'digest = "daily 08:00"\nafter = "10d"\nunless = ["order.shipped"]'
+    rule = loaded(write('send_window = "always"', more)).rule("desk-retests")
+    assert rule is not None
+    assert (rule.digest, rule.after) == (Digest.parse("daily 08:00"), timedelta(days=10))
 
 
 def test_a_channel_named_twice_is_used_once(write: Write) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from relay import samples
-from relay.calendar import ALWAYS, Window
+from relay.calendar import ALWAYS, Digest, Window
 from relay.expressions import Condition, names
 from relay.facts import Facts, record, resource
 from relay.history import Step
@@ -236,6 +237,63 @@ def test_another_kit_or_round_is_another_notice(change: dict[str, Any]) -> None:
     )
     assert first.identity != second.identity
     assert first.family != second.family
+
+
+@pytest.mark.parametrize(
+    ("every", "window", "now", "due"),
+    [
+        ("daily 07:00", None, NOON, "2026-06-02T06:00Z"),  # not in the clinic's window: by itself
+        ("daily 07:00", "08:00-20:00", NOON, "2026-06-02T07:00Z"),
+        ("every 2h", "08:00-20:00", NOON, "2026-06-01T13:00Z"),
+        ("every 2h", "08:00-20:00", NIGHT, "2026-06-02T07:00Z"),
+        ("every 2h", "08:00-20:00", NIGHT + timedelta(hours=7), "2026-06-02T07:00Z"),
+    ],
+)
+def test_a_digest_goes_at_its_time_or_in_its_rules_own_window(
+    every: str, window: str | None, now: datetime, due: str
+) -> None:
+    """Only the rule's own window moves a digest; all that its night gathers is one message."""
+    own = Window.parse(window) if window else None
+    gathered = rule(to="desk", channels=("email",), digest=Digest.parse(every), send_window=own)
+    item, told, *_ = planned(gathered, now=now, window=Window.parse("08:00-20:00")).notices
+    assert told.due_at == item.due_at == datetime.fromisoformat(due)
+    assert (item.status, item.digest, told.status) == ("cancelled", told.identity, "scheduled")
+
+
+def test_one_digest_a_rule_time_channel_and_address() -> None:
+    """Each kit is an item of its own; what one rule has for one address at one time is together."""
+    desk = rule(to="desk", channels=("email", "sms"), digest=Digest.parse("every 4h"))
+    policy = Policy(LONDON, ALWAYS, {"desk": DESK})
+    made = [
+        notice
+        for subject in ("r1", "r2")
+        for now in (NOON, NOON + timedelta(hours=4))
+        for named in (desk, replace(desk, name="other"))
+        for notice in plan(
+            occasion(facts(), subject=subject), [named], policy, frozenset(), now
+        ).notices
+    ]
+    assert len({one.identity for one in made if one.is_digest}) == 2 * 2 * 3
+    assert len({one.identity for one in made if not one.is_digest}) == 2 * 2 * 3
+
+
+def test_a_digest_that_has_gone_takes_no_more() -> None:
+    """An item goes into the first digest that still takes it, and says into which."""
+    desk = rule(to="desk", channels=("sms",), digest=Digest.parse("every 4h"))
+    policy = Policy(LONDON, ALWAYS, {"desk": DESK})
+    gone: frozenset[str] = frozenset()
+    for at in ("Mon 01 Jun, 16:00", "Mon 01 Jun, 20:00", "Tue 02 Jun, 00:00"):
+        found = plan(occasion(facts()), [desk], policy, frozenset(), NOON, gone=gone)
+        item, told = found.notices
+        assert item.reason == f"It is told in the digest of {at}."
+        gone |= {told.identity}
+
+
+def test_a_condition_that_breaks_is_told_singly() -> None:
+    """What cannot be decided is our fault, and a person hears of it now, not in a digest."""
+    broken = rule(to="desk", digest=Digest.parse("every 4h"), when="registration.trf_code < 3")
+    (notice,) = planned(broken).notices
+    assert (notice.status, notice.digest) == ("technical-failure", None)
 
 
 def test_family_is_what_a_rule_owes_one_role_whatever_the_channel() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.calendar import Window
+from relay.calendar import Digest, Window
 from relay.facts import Facts
 from relay.notices import Told
 from relay.rule_keys import Rule, Staff
@@ -21,6 +21,7 @@ CHANNELS = st.permutations(["sms", "email"]).flatmap(
     lambda order: st.integers(1, 2).map(lambda used: (tuple(order[:used]), tuple(order[used:])))
 )
 NAMES = ["a", "b", "c"]
+DAILY = Digest.parse("daily 08:00")
 ROLES = st.sampled_from(["patient", "customer", "desk"])
 
 
@@ -30,13 +31,16 @@ def rules_of_any_kind(draw: st.DrawFn) -> list[Rule]:
     made = []
     for name in draw(st.lists(st.sampled_from(NAMES), unique=True)):
         channels, rest = draw(CHANNELS)
+        to = draw(ROLES)
+        digest = draw(st.sampled_from([None, DAILY])) if to == "desk" else None
         made.append(
             rule(
                 name,
                 event=draw(st.sampled_from([RESULTS, RESULTS, "order.shipped"])),
-                to=draw(ROLES),
+                to=to,
+                digest=digest,
                 channels=channels,
-                fallback=draw(st.sampled_from([(), rest])),
+                fallback=() if digest else draw(st.sampled_from([(), rest])),
                 enabled=draw(st.booleans() | st.just(True)),
                 when=draw(st.sampled_from([None, "registration.status", "registration.id < 1"])),
             )
@@ -85,6 +89,11 @@ def test_plan_keeps_its_promises_whatever_it_is_given(
         assert notice.due_at >= now
         if notice.role in ("patient", "customer"):
             assert (notice.rule, notice.role, notice.channel) not in told
+        if notice.digest and not notice.is_digest:
+            told_in = [one for one in found.notices if one.identity == notice.digest]
+            assert [(one.address, one.due_at) for one in told_in] == [
+                (notice.address, notice.due_at)
+            ]
     assert all(decision.reason for decision in found.decisions)
     if (of.registration or {})["status"] == "cancelled":
         assert found.notices == ()

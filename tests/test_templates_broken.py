@@ -12,6 +12,7 @@ import pytest
 from relay import check, samples
 from relay.config import Config, load
 from relay.errors import ConfigError, Problem, RenderError
+from relay.events import RETEST
 from relay.messages import Templates
 from relay.settings import Settings
 from relay.startup import load as start
@@ -113,6 +114,64 @@ def test_every_broken_file_is_told_at_once(broken: Break) -> None:
     assert [problem.where for problem in problems(settings)] == [
         kit_shipped(settings, name) for name in ("sms.txt", "subject.txt", "email.txt")
     ]
+
+
+@pytest.fixture
+def digest(tmp_path: Path) -> Callable[[str], Templates]:
+    """Templates that have one, with the given text, for the texts of a digest."""
+
+    def make(text: str) -> Templates:
+        (tmp_path / "batch").mkdir()
+        (tmp_path / "batch" / "sms.txt").write_text(text, "utf-8")
+        return Templates(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("\n{{ registration.id }}", 2, '"registration". Known here: clinic, count, items, rec'),
+        ("{{ count }}\n{{ recipient.rol }}", 2, '"recipient.rol". Did you mean "role"?'),
+        ("{% for item in items %}\n{{ item.registratoin.id }}{% endfor %}", 2, '"registration"?'),
+        ("{% for i in items[:9]|sort %}{{ i.registration.trf_cod }}{% endfor %}", 1, '"trf_code"?'),
+        ("{% for i in items %}{{ i.event.tracking }}{% endfor %}", 1, '"i.event.tracking"'),
+        ("{% for i in items %}{{ i.order.customer.nam }}{% endfor %}", 1, '"i.order.customer.nam"'),
+    ],
+)
+def test_a_digests_mistake_is_told_with_its_line(
+    digest: Callable[[str], Templates], text: str, line: int, said: str
+) -> None:
+    """What a digest, or an item of it, has not is an error at load, shown where it stands."""
+    (fault,) = digest(text).faults("batch", ("sms",), RETEST, is_digest=True)
+    assert (fault.file, fault.line) == ("batch/sms.txt", line)
+    assert said in fault.message
+
+
+def test_items_are_a_digests_only(digest: Callable[[str], Templates]) -> None:
+    """A message about one event has no items, and a digest's items have what there is."""
+    text = (
+        "{% for i in items|reverse %}{{ i.registration.trf_code }}{{ i.clinic.name }}{% endfor %}"
+    )
+    words = digest(text)
+    (fault,) = words.faults("batch", ("sms",), RETEST)
+    assert 'unknown name "items"' in fault.message
+    assert list(words.faults("batch", ("sms",), RETEST, is_digest=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fetched"),
+    [
+        ("{% for item in items %}{{ item.order.id }}{% endfor %}", {"order"}),
+        ("{{ items|map(attribute='patient.first_name')|join }}", {"patient"}),
+        ("{% for i in items %}{{ i['customer'].id }}{{ i.event.name }}{% endfor %}", {"customer"}),
+    ],
+)
+def test_what_a_digests_items_name_is_fetched(
+    digest: Callable[[str], Templates], text: str, fetched: set[str]
+) -> None:
+    """What is read of any item has to be asked of the lab for each."""
+    assert digest(text).roots("batch", ("sms",), is_digest=True) == fetched
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from relay.facts import Facts
 from relay.ledger import pausing
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
+from relay.ledger.noting import is_digest
 from relay.ledger.schema import attempts, cases, events, notifications, suppressions
 from relay.ledger.statuses import WAITING
 from relay.notices import Case
@@ -49,12 +50,14 @@ class Claim:
     facts_at: datetime
     suppressed: bool
     content: Mapping[str, str] | None  # an alert's words, which are ready
+    identity: str
+    is_digest: bool
     is_probe: bool = False  # its channel is paused: this one finds out whether it works again
 
 
 _CARRIED = (
     *("id", "tries", "event_id", "rule", "template", "subject", "round", "role"),
-    *("channel", "address", "family", "urgency", "is_fallback", "content"),
+    *("channel", "address", "family", "urgency", "is_fallback", "content", "identity"),
 )
 
 
@@ -118,6 +121,7 @@ def _claimable(connection: Connection, ids: list[str]) -> list[sa.Row[Any]]:
         sa.select(
             *(table[name] for name in _CARRIED),
             suppressed.label("suppressed"),
+            is_digest().label("is_digest"),
             events.c.name.label("event_name"),
             events.c.data.label("event_data"),
             events.c.received_at.label("event_received_at"),

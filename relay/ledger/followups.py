@@ -13,7 +13,7 @@ from relay import pace
 from relay.facts import Facts
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
-from relay.ledger.noting import insert_notices, is_alive
+from relay.ledger.noting import insert_notices, is_alive, is_digest
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
 from relay.notices import Case, Notice
@@ -38,6 +38,7 @@ class FollowUp:
     channel: str
     family: str
     is_fallback: bool
+    is_digest: bool
     status: str
     reason: str
     taken: int  # attempts that the provider accepted
@@ -92,6 +93,7 @@ def _carrying() -> sa.Select[Any]:
     taken = sa.select(sa.func.count()).where(mine, attempts.c.outcome == "accepted")
     return sa.select(
         *(table[name] for name in _CARRIED),
+        is_digest().label("is_digest"),
         code.label("code"),
         taken.scalar_subquery().label("taken"),
         sa.exists().where(mine, attempts.c.code == UNCONFIRMED).label("unconfirmed"),

@@ -26,6 +26,11 @@ def maybe_sent() -> sa.ColumnElement[bool]:
     )
 
 
+def is_digest() -> sa.ColumnElement[bool]:
+    """Whether a notification is a digest itself, not one of its items."""
+    return sa.func.coalesce(notifications.c.digest == notifications.c.identity, sa.false())
+
+
 @cache
 def _noting(dialect: str) -> Any:
     """The statement that adds notifications: built once, since that costs more than running it."""
@@ -39,10 +44,11 @@ def _noting(dialect: str) -> Any:
         follow_up_at=sa.case((failed, now()), else_=sa.null()),
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
+    is_free = notifications.c.digest.is_(None)  # what is in a digest is told there
     return insert.on_conflict_do_update(
         index_elements=[notifications.c.identity],
-        set_={name: insert.excluded[name] for name in again},
-        where=sa.and_(notifications.c.status == "cancelled", ~maybe_sent()),
+        set_={name: insert.excluded[name] for name in (*again, "digest")},
+        where=sa.and_(notifications.c.status == "cancelled", is_free, ~maybe_sent()),
     ).returning(notifications.c.id)
 
 

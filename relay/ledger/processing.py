@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,14 +14,13 @@ from relay import failpoints, pace
 from relay.events import EVENTS
 from relay.facts import Facts
 from relay.history import Step, Waiting
-from relay.ledger import journeys, steps
+from relay.ledger import digesting, journeys, steps
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
-from relay.ledger.noting import insert_notices
 from relay.ledger.schema import events
 from relay.ledger.statuses import HELD, PROCESSED, RECEIVED
-from relay.notices import Case, Plan, Told
+from relay.notices import Case, Notice, Plan, Told
 from relay.people import search_key
 
 LEASE_SECONDS = 90.0
@@ -49,6 +48,7 @@ class Kit:
     told: Told
     known: tuple[Step, ...] = ()
     waiting: Sequence[Waiting] = ()
+    gone: frozenset[str] = frozenset()  # digests that take no more items
 
 
 _COLUMNS = (
@@ -117,15 +117,16 @@ def settle(
 ) -> list[str]:
     """Commit what an event leads to, with what its facts tell of its kit, in one transaction.
 
-    `decide` is asked for the plan, given all that is known of the kit. The ids of the new
-    notifications.
+    `decide` is asked for the plan, given all that is known of the kit; again where a digest has
+    gone meanwhile. The ids of the new notifications.
     """
     kind = EVENTS[event.name]
     with db.write() as connection:
         failpoints.reach("event.before-commit")
         place = journeys.place(connection, kind, event.data, facts)
         past = steps.past(connection, kind, place)
-        plan = decide(Kit(place, past.told, past.known, past.waiting))
+        kit = Kit(place, past.told, past.known, past.waiting)
+        plan = decide(kit)
         done = connection.execute(
             _SETTLED,
             {
@@ -140,7 +141,11 @@ def settle(
         if not done.rowcount:
             return []
         steps.cancel(connection, plan.cancelled)
-        return insert_notices(connection, event.id, plan.notices)
+
+        def replan(gone: frozenset[str]) -> Sequence[Notice]:
+            return decide(replace(kit, gone=gone)).notices if gone else plan.notices
+
+        return digesting.add(connection, event.id, replan)
 
 
 # Built once: that costs more than running it.

@@ -31,7 +31,9 @@ def replay_event(db: Database, event_id: str) -> bool:
             )
         )
         settle_case(connection, "held", event_id, "It was replayed.")
-        _revive(connection, notifications.c.event_id == event_id)
+        told_in = sa.select(notifications.c.digest).where(notifications.c.event_id == event_id)
+        digests = notifications.c.identity.in_(told_in.where(notifications.c.digest.is_not(None)))
+        _revive(connection, sa.or_(notifications.c.event_id == event_id, digests))
         return True
 
 

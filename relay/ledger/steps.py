@@ -76,7 +76,8 @@ _KIT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
 @cache
 def _past(resource: str) -> Any:
     table = notifications.c
-    messages = sa.and_(table.event_id == events.c.id, table.status.in_(ALIVE))
+    # A digest hangs on its first item's event, and is about others too.
+    of_it = (table.event_id == events.c.id, table.status.in_(ALIVE), table.digest.is_(None))
     return (
         sa.select(
             *(events.c.id, events.c.name, events.c.round, events.c.received_at, events.c.status),
@@ -84,7 +85,7 @@ def _past(resource: str) -> Any:
             *(table.rule, table.role, table.channel, table.subject, table.due_at),
             table.round.label("message_round"),
         )
-        .join_from(events, notifications, messages, isouter=True)
+        .join_from(events, notifications, sa.and_(*of_it), isouter=True)
         .where(
             events.c.subject.in_(sa.union_all(*_kin(resource).values())),
             _is_kin(resource, events.c.subject),

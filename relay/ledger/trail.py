@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ Row = Mapping[str, Any]
 _MESSAGE = (
     *("id", "event_id", "rule", "template", "role", "channel", "status", "reason", "is_fallback"),
     *("due_at", "created_at", "sent_at", "delivered_at", "round", "address", "content"),
+    *("digest", "identity"),
 )
 
 
@@ -34,6 +35,7 @@ class Trail:
     """An event with its messages, oldest first; each with its attempts, each with its receipts.
 
     Its facts and its messages' addresses and words are people's own: nobody shows them unasked.
+    A digest has its `items` besides, and an item what it is `told_in`.
     """
 
     event: Row
@@ -104,9 +106,11 @@ def _trails(connection: Connection, ids: Sequence[str], message: str) -> list[Tr
         told = told.where(notifications.c.id == message)
     messages = _rows(connection, told.order_by(notifications.c.id))
     tried = _attempts(connection, [row["id"] for row in messages])
+    gathered = _digests(connection, messages)
     about = cases.select().where(cases.c.event_id.in_(ids)).order_by(cases.c.opened_at)
     opened = _by(_rows(connection, about), "event_id")
-    sent = _by([{**row, "attempts": tried.get(row["id"], [])} for row in messages], "event_id")
+    more = [{**row, "attempts": tried.get(row["id"], []), **gathered(row)} for row in messages]
+    sent = _by(more, "event_id")
     by_id = {row["id"]: row for row in found}
     return [Trail(by_id[id_], sent.get(id_, []), opened.get(id_, [])) for id_ in ids]
 
@@ -130,3 +134,28 @@ def _by(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
     for row in rows:
         grouped.setdefault(row[key], []).append(row)
     return grouped
+
+
+def _digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
+    """What a digest among messages tells, and which digest tells an item."""
+    table = notifications.c
+    names = {row["digest"] for row in messages if row["digest"]}
+    query = (
+        sa.select(
+            *(table.id, table.status, table.subject, table.event_id, table.digest, table.identity),
+            events.c.name,
+        )
+        .join(events, events.c.id == table.event_id)
+        .where(table.digest.in_(names))
+        .order_by(table.id)
+    )
+    found = _by(_rows(connection, query), "digest") if names else {}
+
+    def of(row: Row) -> Row:
+        digest, kin = row["digest"], found.get(row["digest"], [])
+        if digest == row["identity"]:
+            return {"items": [one for one in kin if one["identity"] != digest], "told_in": None}
+        told_in = next((one for one in kin if one["identity"] == digest), None)
+        return {"items": (), "told_in": told_in}
+
+    return of

@@ -77,8 +77,16 @@ def purge(db: Database, retention: timedelta) -> int:
         notifications.c.status.not_in(on_its_way),
         sa.or_(notifications.c.address != "", notifications.c.content.is_not(None)),
     )
-    waiting = sa.exists().where(
-        notifications.c.event_id == events.c.id, notifications.c.status.in_(on_its_way)
+    digest = notifications.alias()
+    waiting = sa.or_(
+        sa.exists().where(
+            notifications.c.event_id == events.c.id, notifications.c.status.in_(on_its_way)
+        ),
+        sa.exists().where(  # to be told in a digest
+            notifications.c.event_id == events.c.id,
+            digest.c.identity == notifications.c.digest,
+            digest.c.status.in_(on_its_way),
+        ),
     )
     never_fetched = sa.and_(
         events.c.status.in_((UNROUTED, HELD)), sa.cast(events.c.data, sa.Text) != "{}"

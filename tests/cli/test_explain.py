@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,25 @@ def test_a_kit_is_told_by_any_of_its_names(
     for name in (order, kit, trf):
         told = explained(relay, name)
         assert told.index("order.shipped") < told.index("lab_results.complete")
+
+
+def test_a_digest_and_its_items_tell_of_each_other(
+    relay: Run, post: Callable[..., str], work: Callable[..., int], db: Database, config_file: Path
+) -> None:
+    """An item says which digest tells it and what became of that; a digest says what it tells."""
+    text = config_file.read_text("utf-8")
+    rule = text.index("[rules.desk-retests]")
+    on = text[rule:].replace("enabled = false", "enabled = true", 1)
+    config_file.write_text(text[:rule] + on, "utf-8")
+    id_ = post("test_registration.retest")
+    work()
+    (digest,) = rows(db, notifications, rule="desk-retests", status="scheduled")
+    told = explained(relay, id_)
+    assert "It is cancelled. It is told in the digest of " in told
+    assert f"That digest ({digest['id']}) is scheduled." in told
+    subject = only(db, events)["subject"]
+    told = explained(relay, digest["id"])
+    assert f"It tells of test_registration.retest about {subject} ({id_})." in told
 
 
 def test_why_nobody_was_told(

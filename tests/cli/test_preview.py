@@ -94,6 +94,16 @@ def test_an_event_that_does_not_fit_is_refused(
     assert told in result.stderr
 
 
+def test_a_digest_is_shown_with_some_items(relay: Run, tmp_path: Path) -> None:
+    """A digest is shown as it would be with three events, or with one's own alone."""
+    (shown,) = map(json.loads, relay("preview", "desk-retests", "--json").stdout.splitlines())
+    assert shown["subject"] == "3 new samples needed"
+    assert shown["text"].count("TRF code:") == 3
+    path = event_file(tmp_path, samples.webhook("test_registration.retest"))
+    own = relay("preview", "desk-retests", "--json", "--event", str(path)).stdout
+    assert json.loads(own)["subject"] == "1 new sample needed"
+
+
 def test_a_misspelt_rule_is_told(relay: Run) -> None:
     """An unknown rule is an error that offers the nearest."""
     result = relay("preview", "kit-shiped")
@@ -116,7 +126,7 @@ def test_every_rule_can_be_previewed_without_secrets(relay: Run) -> None:
     bare = {"WEBHOOK_SECRET": "", "DATABASE_URL": "postgres://127.0.0.1:1/none"}
     text = (ROOT / "config.toml").read_text("utf-8")
     names = [line.split(".")[1].split("]")[0] for line in text.splitlines() if "[rules." in line]
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         result = relay("preview", name, RELAY_ENV="production", LAB_API_TOKEN="", **bare)
         assert (result.exit_code, result.stderr) == (0, ""), name

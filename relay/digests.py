@@ -1,0 +1,140 @@
+"""What a digest tells when it is due: its items are asked again, and put into one message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from relay import rules
+from relay.config import Config
+from relay.digest_names import digest_names
+from relay.endings import NotSent, cancelled
+from relay.errors import LabError, RenderError
+from relay.expressions import recipient
+from relay.ledger import digesting, steps
+from relay.ledger.claiming import Claim
+from relay.ledger.database import Database
+from relay.ledger.digesting import Item, Replan
+from relay.logs import get_logger
+from relay.messages import Message, Templates
+from relay.notices import Notice
+from relay.occasions import FRESH, Occasions
+from relay.rule_keys import Rule
+from relay.rules import Occasion
+
+log = get_logger("relay.digests")
+
+ASK_SECONDS = 20.0  # for asking the lab about all items: the claim must not lapse meanwhile
+
+
+class Digests:
+    """Writes digests, and moves items where a changed rule wants them told another way."""
+
+    def __init__(self, config: Config, db: Database, templates: Templates, occasions: Occasions):
+        self._config = config
+        self._db = db
+        self._templates = templates
+        self._occasions = occasions
+
+    def message(self, claim: Claim, rule: Rule) -> Message:
+        """A claimed digest's words. Raises NotSent and RenderError."""
+        if not rule.enabled:
+            raise NotSent(cancelled("The rule is switched off (enabled = false)."))
+        if claim.role != rule.to or claim.channel not in rule.channels:
+            raise NotSent(cancelled("The rule writes to others, or another way, by now."))
+        items = digesting.items(self._db, claim.identity)
+        if not rule.digest:
+            self._tell_otherwise(claim, rule, items, "Its rule sends no digests any more.")
+        if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
+            self._tell_otherwise(claim, rule, items, "The address is not in the group any more.")
+        if not (told := self._still_true(claim, rule, items)):
+            raise NotSent(cancelled("It has nothing to tell."))
+        seen = digest_names(self._config.clinic.record(), recipient(rule.to, claim.facts), told)
+        return self._templates.render(rule.template, claim.channel, claim.address, seen)
+
+    def let_go(self, claim: Claim, reason: str) -> None:
+        """Say of each item of a digest that is cancelled that it is not told."""
+        ids = [item.id for item in digesting.items(self._db, claim.identity)]
+        said = f"Its digest was cancelled: {reason}"
+        digesting.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
+
+    def join(self, claim: Claim, rule: Rule, occasion: Occasion) -> NotSent:
+        """Make a message that was planned by itself an item, since its rule has digests by now."""
+        policy, now = self._config.policy, _now()
+        found = rules.notices(rule, (claim.channel,), occasion, policy, now)[0]
+        item = replace(found, address=claim.address)
+        pair = lambda gone: rules.in_digest(rule, item, policy, gone)  # noqa: E731
+        return NotSent(cancelled(digesting.join(self._db, claim, pair)))
+
+    def _still_true(
+        self, claim: Claim, rule: Rule, items: Sequence[Item]
+    ) -> list[Mapping[str, Any]]:
+        """The names of each item that is still true. The others are taken out and say why."""
+        told: list[Mapping[str, Any]] = []
+        out, broken = {}, {}
+        ends = time.monotonic() + ASK_SECONDS
+        for item in items:
+            occasion = self._occasion(item, ends)
+            try:
+                if reason := _objection(rule, item, occasion):
+                    out[item.id] = f"It was left out of its digest. {reason}"
+                else:
+                    told.append(occasion.names)
+            except RenderError as error:
+                broken[item.id] = str(error)
+        if out or broken:
+            log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
+            digesting.take_out(self._db, claim.identity, out)
+            digesting.take_out(self._db, claim.identity, broken, status="technical-failure")
+        return told
+
+    def _occasion(self, item: Item, ends: float) -> Occasion:
+        """An item as the lab tells it now; as it was told, where the lab cannot be asked in time.
+
+        One kit that the lab does not answer for must not hold up the others.
+        """
+        if _now() - item.facts_at > FRESH and time.monotonic() < ends:
+            try:
+                facts = self._occasions.facts(item.event_name, item.event_data)
+                item = replace(item, facts=facts)
+            except LabError as error:
+                log.warning("digest item not asked again", id=item.id, reason=str(error))
+        known = steps.of_kit(self._db, item.event_name, item.subject)
+        return self._occasions.of_message(item, known)
+
+    def _tell_otherwise(self, claim: Claim, rule: Rule, items: Sequence[Item], reason: str) -> None:
+        """Plan a digest's items by the rule as it is now, and cancel it. Raises NotSent."""
+        instead = {
+            item.event_id: self._replan(claim.channel, rule, item)
+            for item in items
+            if item.event_name == rule.event
+        }
+        reasons = dict.fromkeys((item.id for item in items), reason)
+        digesting.take_out(self._db, claim.identity, reasons, instead=instead)
+        raise NotSent(cancelled(reason))
+
+    def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
+        policy, now = self._config.policy, _now()
+        made = rules.notices(rule, (channel,), self._occasions.of_message(item), policy, now)
+
+        def replan(gone: frozenset[str]) -> Sequence[Notice]:
+            if not rule.digest:
+                return made
+            return [one for each in made for one in rules.in_digest(rule, each, policy, gone)]
+
+        return replan
+
+
+def _objection(rule: Rule, item: Item, occasion: Occasion) -> str:
+    """Why an item is not told any more. Raises RenderError."""
+    if item.event_name != rule.event:
+        return "Its rule is about another event by now."
+    now = _now()
+    return rules.objection(rule, occasion, now, now)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,162 @@
+"""Digests: one message about many events. Each item is a row of its own that ends at once.
+
+An item's `digest` is the identity of the message that tells it. A digest takes items while it
+waits, and none once a worker has claimed it, since its words may be written by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.facts import Facts
+from relay.ledger.claiming import Claim
+from relay.ledger.database import Database, now
+from relay.ledger.delivery import Ending, settle
+from relay.ledger.noting import insert_notices, maybe_sent
+from relay.ledger.schema import attempts, events, notifications
+from relay.ledger.statuses import FAILED, WAITING
+from relay.notices import Notice
+
+Replan = Callable[[frozenset[str]], Sequence[Notice]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One event that a digest tells, as it was planned."""
+
+    id: str
+    event_id: str
+    event_name: str
+    event_data: Mapping[str, Any]
+    event_received_at: datetime
+    facts: Facts
+    facts_at: datetime
+    subject: str
+    round: int
+
+
+def add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
+    """Rows for an event's notices, the items in digests that still take them; the new ones' ids.
+
+    `replan` gives the notices without the digests that it is told have gone.
+    """
+    gone: frozenset[str] = frozenset()
+    while True:
+        notices = replan(gone)
+        placed = _placed(connection, notices)
+        items = [one for one in notices if not one.is_digest and one.identity not in placed]
+        wanted = {one.digest for one in items}
+        digests = [one for one in notices if one.is_digest and one.digest in wanted]
+        if not (closed := _closed(connection, event_id, digests)):
+            return insert_notices(connection, event_id, items)
+        gone |= closed
+
+
+def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
+    """Which items are in a digest already: an event that is replayed is not told again."""
+    wanted = [one.identity for one in notices if one.digest and not one.is_digest]
+    if not wanted:
+        return set()
+    table = notifications.c
+    query = sa.select(table.identity).where(table.identity.in_(wanted), table.digest.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
+def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) -> frozenset[str]:
+    """Make the digests that there are not yet, hold the others, and tell which take no more.
+
+    Held until the end of the transaction: no worker claims one while an item is put into it.
+    """
+    if not digests:
+        return frozenset()
+    insert_notices(connection, event_id, sorted(digests, key=lambda one: one.identity))
+    table = notifications.c
+    query = (
+        sa.select(table.identity, sa.and_(table.status.in_(WAITING), ~maybe_sent()).label("takes"))
+        .where(table.identity.in_([one.identity for one in digests]))
+        .order_by(table.identity)
+        .with_for_update()
+    )
+    return frozenset(row.identity for row in connection.execute(query) if not row.takes)
+
+
+def items(db: Database, digest: str) -> list[Item]:
+    """What a digest has to tell, in the order in which it came."""
+    table = notifications.c
+    query = (
+        sa.select(
+            *(table.id, table.event_id, table.subject, table.round, events.c.facts),
+            events.c.name.label("event_name"),
+            events.c.data.label("event_data"),
+            events.c.received_at.label("event_received_at"),
+            events.c.processed_at.label("facts_at"),
+        )
+        .join(events, events.c.id == table.event_id)
+        .where(table.digest == digest, table.identity != digest)
+        .order_by(events.c.received_at, table.id)
+    )
+    with db.read() as connection:
+        return [
+            Item(**{**row._mapping, "facts": Facts.from_json(row.facts)})
+            for row in connection.execute(query)
+        ]
+
+
+def take_out(
+    db: Database,
+    digest: str,
+    reasons: Mapping[str, str],
+    *,
+    status: str = "cancelled",
+    instead: Mapping[str, Replan] | None = None,
+) -> None:
+    """Take items, by id, out of a digest that does not tell them, each for its reason.
+
+    One that was, or may have been, told in an earlier attempt stays in it: it is not told again.
+    `instead` has by event what is planned in their place.
+    """
+    table, told = notifications.c, notifications.alias()
+    was_told = sa.exists().where(
+        told.c.identity == digest,
+        attempts.c.notification_id == told.c.id,
+        attempts.c.outcome.in_(("accepted", "unknown")),
+    )
+    with db.write() as connection:
+        if connection.execute(sa.select(was_told)).scalar():
+            return
+        for id_, reason in sorted(reasons.items()):
+            connection.execute(
+                notifications.update()
+                .where(table.id == id_, table.digest == digest)
+                .values(
+                    status=status,
+                    reason=reason[:500],
+                    digest=None,
+                    follow_up_at=now() if status in FAILED else None,
+                )
+            )
+        for event_id, replan in sorted((instead or {}).items()):
+            add(connection, event_id, replan)
+
+
+def join(db: Database, claim: Claim, pair: Callable[[frozenset[str]], Sequence[Notice]]) -> str:
+    """Put a claimed message into a digest, since its rule has digests by now; what it is told.
+
+    `pair` gives the item that it becomes and its digest, as `replan` does.
+    """
+    with db.write() as connection:
+        gone: frozenset[str] = frozenset()
+        while closed := _closed(connection, claim.event_id, pair(gone)[1:]):
+            gone |= closed
+        item = pair(gone)[0]
+        ending = Ending("rejected", "cancelled", item.reason)
+        if settle(connection, claim.id, claim.attempt_id, ending, ("started",)):
+            mine = notifications.c.id == claim.id
+            connection.execute(notifications.update().where(mine).values(digest=item.digest))
+        return item.reason

@@ -1,0 +1,86 @@
+"""A claimed message's words, if it is right to send it now: the rule is asked again first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from relay import alerts, endings, rules
+from relay.config import Config
+from relay.digests import Digests
+from relay.endings import NotSent
+from relay.expressions import recipient
+from relay.history import Step
+from relay.ledger import noting, steps
+from relay.ledger.claiming import Claim
+from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
+from relay.messages import Message, Templates
+from relay.occasions import FRESH, Occasions
+from relay.rule_keys import Rule
+from relay.rules import Occasion
+
+
+class Writer:
+    """Writes a rule's messages, its digests and our alerts."""
+
+    def __init__(self, config: Config, db: Database, templates: Templates, occasions: Occasions):
+        self._config = config
+        self._db = db
+        self._templates = templates
+        self._occasions = occasions
+        self._digests = Digests(config, db, templates, occasions)
+
+    def message(self, claim: Claim) -> Message:
+        """The message. Raises NotSent, RenderError and LabError."""
+        try:
+            return self._message(claim)
+        except NotSent as error:
+            if claim.is_digest and error.ending.status == "cancelled":
+                self._digests.let_go(claim, error.ending.reason)
+            raise
+
+    def _message(self, claim: Claim) -> Message:
+        if claim.suppressed:
+            raise NotSent(endings.opted_out(claim.channel))
+        if alerts.is_alert(claim.rule):
+            return Message(claim.channel, claim.address, **(claim.content or {}))
+        rule = self._config.rule(claim.rule)
+        if rule is None:
+            raise NotSent(endings.cancelled("Its rule is no longer in config.toml."))
+        opening = rules.opening(rule, self._config.policy, _now())
+        if opening > _now():
+            wait = (opening - _now()).total_seconds()
+            raise NotSent(endings.postponed(wait))
+        if claim.is_digest:
+            return self._digests.message(claim, rule)
+        return self._single(claim, rule)
+
+    def _single(self, claim: Claim, rule: Rule) -> Message:
+        known: tuple[Step, ...] = ()
+        if _now() - claim.facts_at > FRESH:
+            claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
+            known = steps.of_kit(self._db, claim.event_name, claim.subject)
+        occasion = self._occasions.of_message(claim, known)
+        self._require_still_true(claim, rule, occasion)
+        seen = {**occasion.names, "recipient": recipient(claim.role, claim.facts)}
+        return self._templates.render(claim.template, claim.channel, claim.address, seen)
+
+    def _require_still_true(self, claim: Claim, rule: Rule, occasion: Occasion) -> None:
+        """Ask the rule again: it may have changed since the plan, and so may the facts."""
+        if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
+            raise NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
+        if objection := rules.objection(rule, occasion, now := _now(), now):
+            raise NotSent(endings.cancelled(objection))
+        if rule.digest:
+            raise self._digests.join(claim, rule, occasion)
+        notices = rules.notices(rule, (claim.channel,), occasion, self._config.policy, _now())
+        if claim.address not in {notice.address for notice in notices}:
+            if lost := " ".join(notice.reason for notice in notices):
+                raise NotSent(Ending("rejected", "validation-failed", lost))
+            noting.add_notices(self._db, claim.event_id, notices)
+            raise NotSent(endings.cancelled("The recipient has another address now."))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

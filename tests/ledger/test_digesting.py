@@ -1,0 +1,118 @@
+"""Digests in the ledger: an item is in one digest, whoever plans and whoever claims meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from relay.facts import Facts
+from relay.ledger import claiming, digesting, intake, processing, upkeep
+from relay.ledger.claiming import Claim
+from relay.ledger.database import Database
+from relay.ledger.processing import Event, Kit
+from relay.ledger.schema import attempts, events, notifications
+from relay.notices import Notice, Plan
+from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes
+
+HOUR = timedelta(hours=1)
+
+
+def pair(subject: str, gone: frozenset[str] = frozenset()) -> tuple[Notice, Notice]:
+    """An item about a kit, and the first of the hourly digests that has not gone."""
+    due_at = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + HOUR
+    how = {"rule": "desk", "role": "desk", "channel": "email", "address": "a@example.org"}
+    while True:
+        made = notice(**how, subject=f"digest {due_at:%H}", status="scheduled", due_at=due_at)
+        digest = replace(made, digest=made.identity)
+        if digest.identity not in gone:
+            item = notice(**how, subject=subject, status="cancelled", reason="It is told …")
+            return replace(item, digest=digest.identity), digest
+        due_at += HOUR
+
+
+def gather(db: Database, event: Event) -> list[str]:
+    """Process an event about an order that the desk is told of in a digest."""
+
+    def decide(kit: Kit) -> Plan:
+        return Plan(pair(kit.place.subject, kit.gone))
+
+    return processing.settle(db, event, Facts(order={"id": event.data["order_id"]}), decide)
+
+
+def come(db: Database, count: int) -> list[Event]:
+    """So many events about orders, leased."""
+    for number in range(count):
+        intake.record(db, incoming(order_id=f"o-{number}"), MONTH)
+    return processing.lease_events(db, count)
+
+
+def fall_due(db: Database) -> Claim:
+    """The one digest that waits falls due, and this worker claims it."""
+    change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC))
+    (claim,) = claiming.claim(db, "email", 10)
+    return claim
+
+
+def test_what_comes_while_a_digest_is_claimed_goes_into_the_next(db: Database) -> None:
+    """The digest was claimed after the plan and before its commit: the item is not lost in it."""
+    first, second = come(db, 2)
+    gather(db, first)
+    claim = fall_due(db)
+    gather(db, second)
+    assert [item.event_id for item in digesting.items(db, claim.identity)] == [first.id]
+    (waiting,) = rows(db, notifications, status="scheduled")
+    assert [item.event_id for item in digesting.items(db, waiting["identity"])] == [second.id]
+
+
+def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
+    """Whatever is put into a digest while it falls due is in it when it is claimed, or in the next.
+
+    Two workers claim it: one of them gets it.
+    """
+    first, *others = come(db, 9)
+    gather(db, first)
+    change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC))
+    seen: dict[str, list[str]] = {}
+
+    def work(number: int) -> None:
+        if number < len(others):
+            gather(db, others[number])
+            return
+        while not seen:
+            for claim in claiming.claim(db, "email", 10):
+                assert claim.identity not in seen
+                seen[claim.identity] = [i.event_id for i in digesting.items(db, claim.identity)]
+
+    at_once(work, len(others) + 2)
+    (identity,) = seen
+    assert [item.event_id for item in digesting.items(db, identity)] == seen[identity]
+    digests = {row["digest"] for row in rows(db, notifications)}
+    told = [item.event_id for one in digests for item in digesting.items(db, one)]
+    assert sorted(told) == sorted(row["id"] for row in rows(db, events))
+
+
+def test_a_digest_that_may_have_gone_out_takes_no_more(db: Database) -> None:
+    """It waits to be sent again, but may have arrived without the new item."""
+    first, second = come(db, 2)
+    gather(db, first)
+    claim = fall_due(db)
+    change(db, attempts, {}, outcome="unknown")
+    change(db, notifications, {"id": claim.id}, status="created")
+    gather(db, second)
+    (item,) = digesting.items(db, claim.identity)
+    assert item.event_id == first.id
+    digesting.take_out(db, claim.identity, {item.id: "It is not true any more."})
+    assert only(db, notifications, id=item.id)["digest"] == claim.identity  # it may have been told
+
+
+def test_what_a_digest_still_has_to_tell_is_kept(db: Database) -> None:
+    """Retention blanks no event that a waiting digest tells, and does so once it has gone."""
+    for event in come(db, 2):
+        gather(db, event)
+    time_passes(db, timedelta(days=2))
+    change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC) + HOUR)
+    upkeep.purge(db, timedelta(days=1))
+    assert all(row["facts"] for row in rows(db, events))
+    change(db, notifications, {"status": "scheduled"}, status="sent")
+    upkeep.purge(db, timedelta(days=1))
+    assert not any(row["facts"] for row in rows(db, events))
