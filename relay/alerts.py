@@ -53,6 +53,17 @@ ALERTS: dict[str, Words] = {
         "Please run `flask relay check`, which tells each mistake with its line, and put it right. "
         "It is read again by itself.",
     ),
+    "release": Words(
+        "A message waits for your release",
+        "A message about kit {subject} is ready, and is held for you to look at it first.",
+        "Please release or stop it on the worklist.",
+    ),
+    "missing": Words(
+        "A step of a kit has not come",
+        "Kit {subject} has not come as far as it should have by now.",
+        "Please find out where it is, then close the case on the worklist. It closes by itself "
+        "when the step comes.",
+    ),
     "unknown": Words(
         "A message may or may not have gone out",
         "It could not be found out whether a message about kit {subject} was sent.",
@@ -85,9 +96,11 @@ def case(
     now: datetime,
     event_id: str = "",
     notification_id: str | None = None,
+    to: str = "",
 ) -> Case:
-    """A case with what the staff group that alerts go to is written: by email where it can be."""
-    group = policy.staff.get(policy.alerts)
+    """A case with what staff are written, by email where it can be: `to`, or who alerts go to."""
+    to = to or policy.alerts
+    group = policy.staff.get(to)
     content = _content(kind, subject, reason, policy.desk)
     ways = [way for way in ("email", "sms") if group and group.on(way)]
     if kind == "paused" and len(ways) > 1 and subject in ways:
@@ -98,7 +111,7 @@ def case(
             template="",
             subject=subject,
             round=0,
-            role=policy.alerts,
+            role=to,
             channel=way,
             address=address,
             status="created",

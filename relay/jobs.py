@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from relay import alerts, endings, failpoints, rules
+from relay import alerts, endings, failpoints, releases, rules
 from relay.aftercare import Aftercare
 from relay.brakes import Brakes
 from relay.channels import Exits, Outcome
@@ -27,6 +27,7 @@ from relay.ledger import (
     noting,
     processing,
     receipts,
+    releasing,
     steps,
     upkeep,
 )
@@ -89,7 +90,8 @@ class Jobs:
         def decide(kit: Kit) -> Plan:
             occasion = self._occasions.of_event(event, facts, kit)
             known, policy = self.config.rules, self.config.policy
-            return rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting)
+            plan = rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting)
+            return releases.asked(plan, known, policy, event.id, _now())
 
         made = processing.settle(self.db, event, facts, decide)
         failpoints.reach("event.after-commit")
@@ -220,6 +222,7 @@ class Jobs:
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""
         lapsed, given_up = delivery.lapse(self.db), receipts.give_up(self.db)
+        releasing.settle(self.db)
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return lapsed + given_up

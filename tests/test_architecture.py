@@ -20,6 +20,7 @@ ROWS = (
     "rule_keys",
     "rules",
     "alerts",
+    "releases",
     "tables",
     "config json_schema",
     "ledger lab messages",

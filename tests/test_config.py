@@ -166,6 +166,15 @@ def test_what_may_be_left_out_has_the_documented_value(tmp_path: Path) -> None:
         ("!= 'c", "= 'c", 33, "rules.results-ready.when", "not an expression: "),
         ("enabled = true", 'enabled = "yes"', 34, "rules.results-ready.enabled", "true or false"),
         ("enabled", "enable", 34, "rules.results-ready.enable", 'Did you mean "enabled"?'),
+        ("enabled = true", 'hold = "0h"', 34, "rules.results-ready.hold", "more than nothing"),
+        (
+            *("enabled = true", 'hold = "1h"\nafter = "1d"'),
+            *(34, "rules.results-ready.hold", "leave out after."),
+        ),
+        (
+            *('"always"', '"always"\nhold = "2d"'),
+            *(41, "rules.desk-retests.hold", "it is for messages to the patient"),
+        ),
         ('"always"', '"24/7"', 40, "rules.desk-retests.send_window", 'or "always"'),
         ("email = [", "email = [] #", 38, "rules.desk-retests.to", "Add some to [staff.lab-desk]"),
     ],

@@ -14,7 +14,7 @@ from relay import failpoints, pace
 from relay.events import EVENTS
 from relay.facts import Facts
 from relay.history import Step, Waiting
-from relay.ledger import journeys, steps
+from relay.ledger import journeys, releasing, steps
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
@@ -142,7 +142,9 @@ def settle(
         if not done.rowcount:
             return []
         steps.cancel(connection, plan.cancelled)
-        return insert_notices(connection, event.id, plan.notices)
+        made = insert_notices(connection, event.id, plan.notices)
+        releasing.ask(connection, plan.cases)
+        return made
 
 
 def _told(connection: Connection, place: Place) -> Told:
