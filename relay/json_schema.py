@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from relay.calendar import Window, duration
+from relay.expectations import ExpectSchema, grace
 from relay.facts import PERSONS
 from relay.fields import NotYet, OneOf, Parsed, lasting
 from relay.notices import ALERT_PREFIX
@@ -18,6 +19,7 @@ DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that TOML editors
 _PATTERNS: dict[Any, str] = {
     duration: r"^\d{1,6}[smhd]$",
     lasting: r"^\d{1,6}[smhd]$",
+    grace: r"^\d{1,6}[smhd]$",
     Window.parse: r"^(always|\d\d:\d\d\s*-\s*\d\d:\d\d)$",
 }
 
@@ -45,6 +47,11 @@ def config_schema() -> dict[str, Any]:
                 "description": "Who is told what when an event comes.",
                 "propertyNames": {"not": {"pattern": f"^{ALERT_PREFIX}"}},
                 "additionalProperties": rule,
+            },
+            "expect": {
+                "type": "object",
+                "description": "Steps of a kit that staff hear of when they do not come.",
+                "additionalProperties": _table(ExpectSchema()),
             },
         },
     }

@@ -225,3 +225,29 @@ def test_allowed_addresses_are_written_in_one_way(write: Write) -> None:
     allow = 'allow = ["07700 900123", "You@Example.ORG"]\n[staff'
     config = loaded(write("[staff", allow))
     assert config.delivery.allow == {"+447700900123", "You@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line", "said"),
+    [
+        ("after", "order.shiped", 37, 'Did you mean "order.shipped"?'),
+        ("event", "order.shipped", 38, "order.shipped does not come behind order.shipped."),
+        ("event", "test_registration.complete", 38, ""),
+        ("within", "30m", 39, 'an hour or more, as in "10d"'),
+        ("to", "desk", 40, 'there is no staff group "desk". Did you mean "lab-desk"?'),
+    ],
+)
+def test_an_expectation_is_checked(
+    write: Write, key: str, value: str, line: int, said: str
+) -> None:
+    """[expect.…]: two steps in their order, a time that leaves room, a group that has addresses."""
+    keys = {"after": "order.shipped", "event": "lab_results.complete", "within": "21d"}
+    keys |= {"to": "lab-desk", key: value}
+    table = "\n".join(f'{name} = "{text}"' for name, text in keys.items())
+    path = write("[rules.desk-retests]", f"[expect.step]\n{table}\n[rules.desk-retests]")
+    if not said:
+        assert loaded(path).expect[0].event == value
+        return
+    (problem,) = problems(path)
+    assert str(problem).startswith(f"{path}:{line}: expect.step.{key}: ")
+    assert said in str(problem)
