@@ -13,6 +13,7 @@ from relay.config import Config, load
 from relay.errors import ConfigError, Problem
 from relay.rule_keys import Staff
 from relay.settings import Settings
+from tests.conftest import ROOT
 
 # The contract's own example, as far as this version goes.
 EXAMPLE = """\
@@ -251,3 +252,12 @@ def test_an_expectation_is_checked(
     (problem,) = problems(path)
     assert str(problem).startswith(f"{path}:{line}: expect.step.{key}: ")
     assert said in str(problem)
+
+
+def test_the_example_expectations_load(tmp_path: Path) -> None:
+    """What config.toml shows behind `#` is right as it stands."""
+    text = (ROOT / "config.toml").read_text("utf-8")
+    rules, _, shown = text.partition("# [expect.results]")
+    path = tmp_path / "config.toml"
+    path.write_text(rules + "[expect.results]" + shown.replace("\n# ", "\n"), "utf-8")
+    assert [one.name for one in loaded(path).expect] == ["results", "registration"]
