@@ -53,6 +53,17 @@ ALERTS: dict[str, Words] = {
         "Please run `flask relay check`, which tells each mistake with its line, and put it right. "
         "It is read again by itself.",
     ),
+    "release": Words(
+        "A message waits for your release",
+        "A message about kit {subject} is ready, and is held for you to look at it first.",
+        "Please release or stop it on the worklist.",
+    ),
+    "missing": Words(
+        "A step of a kit has not come",
+        "Kit {subject} has not come as far as it should have by now.",
+        "Please find out where it is, then close the case on the worklist. It closes by itself "
+        "when the step comes.",
+    ),
     "unknown": Words(
         "A message may or may not have gone out",
         "It could not be found out whether a message about {about} was sent.",
@@ -70,6 +81,12 @@ _HTML = """<!doctype html>
 """
 
 
+def happened(kind: str, subject: str) -> str:
+    """What has happened, about a kit or all those of a digest."""
+    about = f"the kits of {subject}" if subject.startswith(DIGEST_PREFIX) else f"kit {subject}"
+    return ALERTS[kind].happened.format(subject=subject, about=about)
+
+
 def is_alert(rule: str) -> bool:
     """Whether a notification is one of ours to staff, not a rule's."""
     return rule.startswith(ALERT_PREFIX)
@@ -85,9 +102,11 @@ def case(
     now: datetime,
     event_id: str = "",
     notification_id: str | None = None,
+    to: str = "",
 ) -> Case:
-    """A case with what the staff group that alerts go to is written: by email where it can be."""
-    group = policy.staff.get(policy.alerts)
+    """A case with what staff are written, by email where it can be: `to`, or who alerts go to."""
+    to = to or policy.alerts
+    group = policy.staff.get(to)
     content = _content(kind, subject, reason, policy.desk)
     ways = [way for way in ("email", "sms") if group and group.on(way)]
     if kind == "paused" and len(ways) > 1 and subject in ways:
@@ -98,7 +117,7 @@ def case(
             template="",
             subject=subject,
             round=0,
-            role=policy.alerts,
+            role=to,
             channel=way,
             address=address,
             status="created",
@@ -116,9 +135,7 @@ def case(
 def _content(kind: str, subject: str, reason: str, desk: str) -> Mapping[str, Mapping[str, str]]:
     words = ALERTS[kind]
     where = f"The worklist: {desk}" if desk else ""
-    is_digest = subject.startswith(DIGEST_PREFIX)
-    about = f"the kits of {subject}" if is_digest else f"kit {subject}"
-    said = [words.happened.format(subject=subject, about=about), reason, words.to_do, where]
+    said = [happened(kind, subject), reason, words.to_do, where]
     paragraphs = [text for text in said if text]
     html = "\n".join(f"<p>{escape(text)}</p>" for text in paragraphs)
     return {

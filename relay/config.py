@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError
 
 from relay import toml_lines
 from relay.errors import ConfigError, Problem
+from relay.expectations import Expectation, ExpectSchema
 from relay.expressions import did_you_mean
 from relay.facts import PERSONS
 from relay.notices import ALERT_PREFIX
@@ -21,7 +22,7 @@ from relay.rules import Policy
 from relay.settings import Settings
 from relay.tables import Clinic, ClinicSchema, Delivery, DeliverySchema, StaffSchema
 
-_TABLES = ("clinic", "delivery", "staff", "rules")
+_TABLES = ("clinic", "delivery", "staff", "rules", "expect")
 _REMEDIES = {
     "Not a valid string.": 'Write a text in quotes, as in "text".',
     "Not a valid list.": 'Write a list of texts, as in ["text"].',
@@ -41,6 +42,7 @@ class Config:
     staff: Mapping[str, Staff]
     rules: tuple[Rule, ...]
     lines: Mapping[toml_lines.Path, int]
+    expect: tuple[Expectation, ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -122,6 +124,9 @@ class _Loader:
             if name.startswith(ALERT_PREFIX):
                 self._add(("rules", name), "Relay's own alerts have such names.", "Take another.")
             self._check_rule(name, rule, staff)
+        expect = dict(self._tables(ExpectSchema(), document, "expect"))
+        for name, one in expect.items():
+            self._check_expectation(name, one.get("to"), staff)
         if self.problems:
             raise ConfigError(sorted(self.problems, key=lambda problem: problem.line or 0))
         return Config(
@@ -131,6 +136,7 @@ class _Loader:
             staff={n: Staff(**{k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
             rules=tuple(Rule(name=name, **rule) for name, rule in rules.items()),
             lines=self.lines,
+            expect=tuple(Expectation(name=name, **one) for name, one in expect.items()),
         )
 
     def _add(self, at: toml_lines.Path, message: str, remedy: str = "") -> None:
@@ -182,6 +188,15 @@ class _Loader:
         for channel in (*rule.get("channels", ()), *rule.get("fallback", ())):
             if not staff[to].get(channel):
                 self._add(at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}].")
+
+    def _check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
+        at = ("expect", name, "to")
+        if to is None or to in self.broken:
+            return  # told already
+        if to not in staff:
+            self._add(at, f'there is no staff group "{to}".', did_you_mean(to, staff))
+        elif not any(staff[to].values()):
+            self._add(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
 
 
 def _flat(messages: Any, path: toml_lines.Path = ()) -> Iterable[tuple[toml_lines.Path, str]]:

@@ -168,7 +168,7 @@ def parse(raw: bytes) -> Incoming:
     kind = EVENTS.get(name)
     if kind:
         data = _validated(kind, data)
-    return Incoming(name, data, _identity(name, kind, data), kind)
+    return Incoming(name, data, identity(name, kind, data), kind)
 
 
 def _validated(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +188,8 @@ def _paths(path: str, messages: Any) -> list[tuple[str, list[str]]]:
     return [(path, [str(message) for message in messages])]
 
 
-def _identity(name: str, kind: Kind | None, data: Mapping[str, Any]) -> str:
+def identity(name: str, kind: Kind | None, data: Mapping[str, Any]) -> str:
+    """What is the same for every post of the same event. Raises KeyError for data without ids."""
     keys = kind.identity if kind else sorted(set(data) - {"url"})
     told = json.dumps([name, *([key, data[key]] for key in keys)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()

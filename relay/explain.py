@@ -61,7 +61,11 @@ def clock(zone: ZoneInfo) -> Clock:
 def tell_event(event: Row, at: Clock) -> Iterator[Line]:
     """What came, and what became of it."""
     again = event["duplicates"]
-    yield 0, f"{at(event['received_at'])}: the lab posted {event['name']} ({event['id']})."
+    if event["source"] == "lab":
+        how = f"the lab posted {event['name']}"
+    else:
+        how = f"Relay asked the lab, which had not posted {event['name']}, and made up for it"
+    yield 0, f"{at(event['received_at'])}: {how} ({event['id']})."
     if again:
         yield 1, f"It was posted again {again} time{'s' * (again > 1)}, which changed nothing."
     if event["subject"]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from relay import alerts, endings, failpoints, rules
+from relay import alerts, endings, failpoints, releases, rules
 from relay.aftercare import Aftercare
 from relay.brakes import Brakes
 from relay.channels import Exits, Outcome
@@ -24,6 +24,7 @@ from relay.ledger import (
     lapsing,
     processing,
     receipts,
+    releasing,
     upkeep,
 )
 from relay.ledger.claiming import Claim
@@ -84,7 +85,8 @@ class Jobs:
         def decide(kit: Kit) -> Plan:
             occasion = self._occasions.of_event(event, facts, kit)
             known, policy = self.config.rules, self.config.policy
-            return rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting, kit.gone)
+            plan = rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting, kit.gone)
+            return releases.asked(plan, known, policy, event.id, _now())
 
         made = processing.settle(self.db, event, facts, decide)
         failpoints.reach("event.after-commit")
@@ -180,6 +182,7 @@ class Jobs:
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""
         lapsed, given_up = lapsing.lapse(self.db), receipts.give_up(self.db)
+        releasing.settle(self.db)
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return lapsed + given_up

@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from relay.calendar import Digest, Window, duration
+from relay.expectations import ExpectSchema, grace
 from relay.facts import PERSONS
 from relay.fields import OneOf, Parsed, lasting
 from relay.notices import ALERT_PREFIX
@@ -19,6 +20,7 @@ _PATTERNS: dict[Any, str] = {
     duration: r"^\d{1,6}[smhd]$",
     lasting: r"^\d{1,6}[smhd]$",
     Digest.parse: r"^(daily \d\d:\d\d|every \d{1,4}[hm])$",
+    grace: r"^\d{1,6}[smhd]$",
     Window.parse: r"^(always|\d\d:\d\d\s*-\s*\d\d:\d\d)$",
 }
 
@@ -46,6 +48,11 @@ def config_schema() -> dict[str, Any]:
                 "description": "Who is told what when an event comes.",
                 "propertyNames": {"not": {"pattern": f"^{ALERT_PREFIX}"}},
                 "additionalProperties": rule,
+            },
+            "expect": {
+                "type": "object",
+                "description": "Steps of a kit that staff hear of when they do not come.",
+                "additionalProperties": _table(ExpectSchema()),
             },
         },
     }

@@ -82,11 +82,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an event leads to. `cancelled` has the ids of messages that it makes old, and why."""
+    """What an event leads to.
+
+    `cancelled` has the ids of messages that it makes old, and why; `cases` what staff are asked
+    before messages go out that are held.
+    """
 
     notices: tuple[Notice, ...] = ()
     decisions: tuple[Decision, ...] = ()
     cancelled: Mapping[str, str] = field(default_factory=dict)
+    cases: tuple[Case, ...] = ()
 
 
 # (rule, role, channel) of what is on its way or has reached the person about this kit and round.

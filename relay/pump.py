@@ -16,14 +16,15 @@ from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
 from relay.logs import get_logger
 from relay.rates import Rate
+from relay.watch import Watch
 
 log = get_logger("relay.pump")
 
 POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 STOP_SECONDS = 25.0  # the platform kills after 30
-THREADS = {"events": 32, "sms": 24, "email": 24, "followups": 4, "lookups": 8}
-RARE = ("followups", "lookups")  # not asked for in each round, but every POLL_SECONDS
+THREADS = {"events": 32, "sms": 24, "email": 24, "followups": 4, "lookups": 8, "watches": 2}
+RARE = ("followups", "lookups", "watches")  # not asked for in each round, but every POLL_SECONDS
 
 
 @dataclass
@@ -79,11 +80,13 @@ class Lane:
 def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
     """Each lane's claim and work, and how much its provider wants a second."""
     care, rates = jobs.aftercare, jobs.config.delivery.rates
+    watch = Watch(jobs.config, jobs.db, jobs.lab)
     return {
         "events": (jobs.lease_events, jobs.process, None),
         **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},
         "followups": (care.due_follow_ups, care.follow_up, None),
         "lookups": (care.due_looks, care.look, None),
+        "watches": (watch.due, watch.look, None),
     }
 
 

@@ -13,7 +13,7 @@ from relay.calendar import Digest, Window, duration
 from relay.events import EVENTS
 from relay.expressions import Condition
 from relay.facts import PERSONS
-from relay.fields import OneOf, Parsed, told
+from relay.fields import OneOf, Parsed, lasting, told
 
 # When it cannot be found out whether a message went out: send it again, or let a person decide.
 ON_UNKNOWN = ("resend", "hold")
@@ -31,6 +31,7 @@ class Rule:
     fallback: tuple[str, ...] = ()
     when: Condition | None = None
     after: timedelta = timedelta()
+    hold: timedelta = timedelta()
     unless: tuple[str, ...] = ()
     send_window: Window | None = None
     digest: Digest | None = None
@@ -68,6 +69,10 @@ class RuleSchema(Schema):
         metadata=told("A condition: the rule applies if it is true.", "registration.status != 'x'")
     )
     after = Parsed(duration, metadata=told("How long after its event the message goes out.", "10d"))
+    hold = Parsed(
+        lasting,
+        metadata=told("It waits so long for staff to release or stop it, who are told.", "48h"),
+    )
     unless = fields.List(
         OneOf(EVENTS),
         validate=validate.Length(min=1, error="name one or more."),
@@ -102,6 +107,10 @@ class RuleSchema(Schema):
             raise ValidationError("it is the rule's own event: nothing would be sent.", "unless")
         if "digest" in data:
             self._check_digest(data)
+        if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
+            raise ValidationError("it is for messages to the patient or the customer.", "hold")
+        if "hold" in data and "after" in data:
+            raise ValidationError("it counts from when its event comes: leave out after.", "hold")
         if "when" in data and "event" in data:
             try:
                 Condition(data["when"], data["event"])

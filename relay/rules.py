@@ -66,12 +66,13 @@ def plan(
             continue
         failed = ""
         try:
-            if reason := objection(rule, occasion, due(rule, occasion, policy, now), now):
+            due_at = due(rule, occasion, policy, now) + rule.hold
+            if reason := objection(rule, occasion, due_at, now):
                 decisions.append(Decision(rule.name, reason))
                 continue
         except RenderError as error:
             failed = str(error)
-        for notice in first_choice(rule, occasion, policy, now):
+        for notice in held(rule, policy, first_choice(rule, occasion, policy, now)):
             if (rule.name, notice.role, notice.channel) in told and rule.to in PERSONS:
                 decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
             elif failed:
@@ -112,6 +113,20 @@ def first_choice(
     if all(notice.status == "validation-failed" for notice in made):
         return made + fallback(rule, occasion, policy, now)
     return made
+
+
+def held(rule: Rule, policy: Policy, made: Iterable[Notice]) -> Iterable[Notice]:
+    """The notices as they wait for a person's word, where their rule holds them.
+
+    Only what an event leads to is held: what was let go may go another way, or to another address,
+    at once.
+    """
+    for one in made:
+        if rule.hold and one.status != "validation-failed":
+            until = opening(rule, policy, one.due_at + rule.hold)
+            yield replace(one, status="scheduled", due_at=until)
+        else:
+            yield one
 
 
 def fallback(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> tuple[Notice, ...]:

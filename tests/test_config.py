@@ -13,6 +13,7 @@ from relay.config import Config, load
 from relay.errors import ConfigError, Problem
 from relay.rule_keys import Staff
 from relay.settings import Settings
+from tests.conftest import ROOT
 
 # The contract's own example, as far as this version goes.
 EXAMPLE = """\
@@ -166,6 +167,15 @@ def test_what_may_be_left_out_has_the_documented_value(tmp_path: Path) -> None:
         ("!= 'c", "= 'c", 33, "rules.results-ready.when", "not an expression: "),
         ("enabled = true", 'enabled = "yes"', 34, "rules.results-ready.enabled", "true or false"),
         ("enabled", "enable", 34, "rules.results-ready.enable", 'Did you mean "enabled"?'),
+        ("enabled = true", 'hold = "0h"', 34, "rules.results-ready.hold", "more than nothing"),
+        (
+            *("enabled = true", 'hold = "1h"\nafter = "1d"'),
+            *(34, "rules.results-ready.hold", "leave out after."),
+        ),
+        (
+            *('"always"', '"always"\nhold = "2d"'),
+            *(41, "rules.desk-retests.hold", "it is for messages to the patient"),
+        ),
         ('"always"', '"24/7"', 40, "rules.desk-retests.send_window", 'or "always"'),
         ("email = [", "email = [] #", 38, "rules.desk-retests.to", "Add some to [staff.lab-desk]"),
     ],
@@ -228,3 +238,38 @@ def test_allowed_addresses_are_written_in_one_way(write: Write) -> None:
     allow = 'allow = ["07700 900123", "You@Example.ORG"]\n[staff'
     config = loaded(write("[staff", allow))
     assert config.delivery.allow == {"+447700900123", "You@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line", "said"),
+    [
+        ("after", "order.shiped", 37, 'Did you mean "order.shipped"?'),
+        ("event", "order.shipped", 38, "order.shipped does not come behind order.shipped."),
+        ("event", "test_registration.complete", 38, ""),
+        ("within", "30m", 39, 'an hour or more, as in "10d"'),
+        ("to", "desk", 40, 'there is no staff group "desk". Did you mean "lab-desk"?'),
+    ],
+)
+def test_an_expectation_is_checked(
+    write: Write, key: str, value: str, line: int, said: str
+) -> None:
+    """[expect.…]: two steps in their order, a time that leaves room, a group that has addresses."""
+    keys = {"after": "order.shipped", "event": "lab_results.complete", "within": "21d"}
+    keys |= {"to": "lab-desk", key: value}
+    table = "\n".join(f'{name} = "{text}"' for name, text in keys.items())
+    path = write("[rules.desk-retests]", f"[expect.step]\n{table}\n[rules.desk-retests]")
+    if not said:
+        assert loaded(path).expect[0].event == value
+        return
+    (problem,) = problems(path)
+    assert str(problem).startswith(f"{path}:{line}: expect.step.{key}: ")
+    assert said in str(problem)
+
+
+def test_the_example_expectations_load(tmp_path: Path) -> None:
+    """What config.toml shows behind `#` is right as it stands."""
+    text = (ROOT / "config.toml").read_text("utf-8")
+    rules, _, shown = text.partition("# [expect.results]")
+    path = tmp_path / "config.toml"
+    path.write_text(rules + "[expect.results]" + shown.replace("\n# ", "\n"), "utf-8")
+    assert [one.name for one in loaded(path).expect] == ["results", "registration"]

@@ -71,7 +71,7 @@ def test_every_key_says_what_it_is_for() -> None:
     tables = config_schema()["properties"]
     for table in (
         *(tables["clinic"], tables["delivery"]),
-        *(tables["staff"]["additionalProperties"], tables["rules"]["additionalProperties"]),
+        *(tables[name]["additionalProperties"] for name in ("staff", "rules", "expect")),
     ):
         assert [key for key, one in table["properties"].items() if "description" not in one] == []
     assert set(RuleSchema().fields) == set(tables["rules"]["additionalProperties"]["properties"])

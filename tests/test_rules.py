@@ -22,6 +22,7 @@ LONDON = ZoneInfo("Europe/London")
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
 NIGHT = datetime(2026, 6, 1, 22, 0, tzinfo=UTC)  # 23:00 in London
 RESULTS = "lab_results.complete"
+WINDOW = Window.parse("08:00-20:00")
 DESK = Staff(email=("a@example.org", "b@example.org"), sms=("+447700900100",))
 MOBILE, MAIL = "+447700900000", "jane@example.com"
 
@@ -301,3 +302,12 @@ def test_family_is_what_a_rule_owes_one_role_whatever_the_channel() -> None:
     found = planned(rule(fallback=("email",)), of=facts(None, MAIL))
     assert len({notice.family for notice in found.notices}) == 1
     assert len({notice.identity for notice in found.notices}) == 2
+
+
+def test_a_held_message_waits_for_staff_and_for_its_window() -> None:
+    """`hold` counts from now, not from the event; what has no address is told at once."""
+    kept = rule(hold=timedelta(hours=36), fallback=("email",))
+    (notice,) = planned(kept, now=NOON + timedelta(days=2), window=WINDOW).notices
+    assert (notice.status, notice.due_at) == ("scheduled", datetime(2026, 6, 5, 7, tzinfo=UTC))
+    found = planned(kept, of=facts(phone="none"))
+    assert outcome(found) == [("sms", "", "validation-failed"), ("email", MAIL, "scheduled")]

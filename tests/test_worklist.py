@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from markupsafe import escape
 
-from relay.alerts import ALERTS
-from relay.ledger import cases, processing
+from relay.alerts import ALERTS, happened
+from relay.ledger import cases, claiming, processing, releasing
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, notifications
 from relay.notices import Case
@@ -51,7 +53,7 @@ def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Databa
     opened(db, kind)
     page = inside.get("/worklist").text
     words = ALERTS[kind]
-    for told in (words.title, words.happened.format(subject="o-1"), "Nobody was reached."):
+    for told in (words.title, happened(kind, "o-1"), "Nobody was reached."):
         assert str(escape(told)) in page
     assert "07700" not in page
     assert "+447700" not in page
@@ -122,6 +124,74 @@ def test_what_is_looked_for_still_is_not_decided(inside: Any, db: Database) -> N
     (found,) = cases.open_cases(db)
     assert "cannot be done" in act(inside, found["id"], act="send")
     assert only(db, notifications)["status"] == "unknown"
+
+
+def held(db: Database) -> str:
+    """A case about a text and an email that wait for a person's word; its id."""
+    later = datetime.now(UTC) + timedelta(days=2)
+    ways = (("sms", "+447700900001"), ("email", "jane@example.org"))
+    both = [
+        a_notice(channel=way, address=address, status="scheduled", due_at=later)
+        for way, address in ways
+    ]
+    first, _ = planned(db, *both)
+    event_id = only(db, notifications, id=first)["event_id"]
+    with db.write() as connection:
+        about = Case("release", both[0].family, "o-1", "It is for the customer.", event_id)
+        releasing.ask(connection, [about])
+    return str(cases.open_cases(db)[-1]["id"])
+
+
+def test_what_is_held_is_released(inside: Any, db: Database) -> None:
+    """Pressed, all that the case is about goes out as soon as its window is open; twice is once."""
+    case_id = held(db)
+    assert "It goes out" in act(inside, case_id, act="release", note="Spoke to Dr. Jones.")
+    assert {row["status"] for row in rows(db, notifications)} == {"scheduled"}
+    assert {row["reason"] for row in rows(db, notifications)} == {"Released by admin."}
+    assert len(claiming.claim(db, "sms", 9) + claiming.claim(db, "email", 9)) == 2
+    assert "closed already" in act(inside, case_id, act="stop")
+    assert {row["status"] for row in rows(db, notifications)} == {"sending"}
+    found = cases.get_case(db, case_id)
+    assert found
+    assert (found["closed_by"], found["note"]) == ("admin", "Spoke to Dr. Jones.")
+    assert "case release" in {row["action"] for row in rows(db, audit)}
+
+
+def test_what_is_held_is_released_into_its_window(
+    inside: Any, config_file: Path, db: Database
+) -> None:
+    """Released at night it waits for the morning."""
+    hour = datetime.now(ZoneInfo("Europe/London")).hour
+    window = f"{(hour + 2) % 24:02}:00-{(hour + 3) % 24:02}:00"
+    text = config_file.read_text("utf-8")
+    config_file.write_text(text.replace('"always"', f'"{window}"'), "utf-8")
+    case_id = held(db)
+    reread = inside.application.extensions["relay"].living
+    reread.look()
+    act(inside, case_id, act="release")
+    now = datetime.now(UTC)
+    for row in rows(db, notifications):
+        assert now + timedelta(hours=1) <= row["due_at"] <= now + timedelta(hours=3)
+
+
+def test_what_is_held_is_stopped(inside: Any, db: Database) -> None:
+    """Stopped, none of it is sent; who did it and why stands with each message."""
+    case_id = held(db)
+    assert "is not sent" in act(inside, case_id, act="stop", note="I call her myself.")
+    told = {(row["status"], row["reason"]) for row in rows(db, notifications)}
+    assert told == {("cancelled", "Stopped by admin. I call her myself.")}
+    assert cases.open_cases(db) == []
+
+
+def test_what_is_held_is_released_or_stopped_and_not_just_closed(inside: Any, db: Database) -> None:
+    """Closed, nobody could stop it any more: there is no such button. What has gone is told."""
+    case_id = held(db)
+    csrf = token(inside.get("/worklist").text)
+    answer = inside.post(f"/worklist/{case_id}", data={"csrf_token": csrf, "act": "close"})
+    assert answer.status_code == 404
+    change(db, notifications, {}, status="sent")
+    assert "It closes by itself." in act(inside, case_id, act="stop")
+    assert {row["status"] for row in rows(db, notifications)} == {"sent"}
 
 
 @pytest.mark.parametrize(

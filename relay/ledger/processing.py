@@ -14,7 +14,7 @@ from relay import failpoints, pace
 from relay.events import EVENTS
 from relay.facts import Facts
 from relay.history import Step, Waiting
-from relay.ledger import digesting, journeys, steps
+from relay.ledger import digesting, journeys, releasing, steps
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
@@ -145,7 +145,9 @@ def settle(
         def replan(gone: frozenset[str]) -> Sequence[Notice]:
             return decide(replace(kit, gone=gone)).notices if gone else plan.notices
 
-        return digesting.add(connection, event.id, replan)
+        made = digesting.add(connection, event.id, replan)
+        releasing.ask(connection, plan.cases)
+        return made
 
 
 # Built once: that costs more than running it.

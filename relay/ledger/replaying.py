@@ -61,7 +61,14 @@ def _revive(connection: Connection, which: sa.ColumnElement[bool]) -> int:
     return connection.execute(
         notifications.update()
         .where(which, _revivable())
-        .values(status=WAITING[0], reason="", due_at=now(), tries=0, follow_up_at=None)
+        # What failed before it was due keeps its time: it may be held for a person's word.
+        .values(
+            status=WAITING[0],
+            reason="",
+            due_at=sa.case((notifications.c.due_at > now(), notifications.c.due_at), else_=now()),
+            tries=0,
+            follow_up_at=None,
+        )
     ).rowcount
 
 

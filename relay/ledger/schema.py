@@ -237,4 +237,5 @@ watches = sa.Table(
     metadata,
     text("name", 100, primary_key=True),
     time("looked_to", nullable=False),
+    time("next_at", nullable=False),  # and when it looks again, unless another worker does
 )

@@ -30,6 +30,7 @@ def upgrade() -> None:
         "watches",
         sa.Column("name", sa.String(100), nullable=False),
         sa.Column("looked_to", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_watches"),
     )
     _for_the_desk()

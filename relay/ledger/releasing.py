@@ -1,0 +1,103 @@
+"""Messages that are held for a person's word: asked about, released, stopped.
+
+A case is about all that one rule owes one person about a kit: it carries the first of these
+messages, and the others are of the same family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.cases import open_case, settle_case
+from relay.ledger.database import Database
+from relay.ledger.schema import cases, notifications
+from relay.ledger.statuses import WAITING
+from relay.notices import Case
+from relay.releases import KIND
+
+_WENT = ("sent", "delivered", "unknown")
+
+
+def ask(connection: Connection, asked: Sequence[Case]) -> None:
+    """Open the cases of messages that wait; where none does, nobody has to be asked."""
+    for case in asked:
+        waits = (
+            sa.select(notifications.c.id)
+            .where(notifications.c.family == case.key, notifications.c.status.in_(WAITING))
+            .order_by(notifications.c.id)
+        )
+        if first := connection.execute(waits.limit(1)).scalar():
+            open_case(connection, replace(case, notification_id=str(first)))
+
+
+def rule_of(db: Database, notification_id: str) -> str:
+    """The rule of a message; empty where there is none."""
+    query = sa.select(notifications.c.rule).where(notifications.c.id == notification_id)
+    with db.read() as connection:
+        return str(connection.execute(query).scalar() or "")
+
+
+def release(db: Database, notification_id: str, due_at: datetime, by: str) -> bool:
+    """Let a message, and those that wait with it, go at `due_at`; False when none waits."""
+    table = notifications.c
+    then = sa.literal(due_at, table.due_at.type)
+    sooner = sa.case((table.due_at > then, then), else_=table.due_at)
+    return _change(db, notification_id, due_at=sooner, reason=f"Released by {by}.")
+
+
+def stop(db: Database, notification_id: str, by: str, note: str) -> bool:
+    """Cancel a message, and those that wait with it; False when none waits."""
+    reason = f"Stopped by {by}. {note}".rstrip()
+    return _change(db, notification_id, status="cancelled", reason=reason[:500])
+
+
+def _change(db: Database, notification_id: str, **values: Any) -> bool:
+    mine = notifications.alias()
+    family = sa.select(mine.c.family).where(mine.c.id == notification_id).scalar_subquery()
+    waiting = (
+        sa.select(notifications.c.id)
+        .where(notifications.c.family == family, notifications.c.status.in_(WAITING))
+        .order_by(notifications.c.id)
+        .with_for_update()
+    )
+    with db.write() as connection:
+        ids = list(connection.execute(waiting).scalars())
+        changed = notifications.update().where(notifications.c.id.in_(ids)).values(**values)
+        return bool(ids and connection.execute(changed).rowcount)
+
+
+def settle(db: Database) -> int:
+    """Close the cases whose messages wait no more, each saying what became of them; how many."""
+    first, other = notifications.alias(), notifications.alias()
+    waits = sa.exists().where(
+        other.c.family == first.c.family, other.c.status.in_((*WAITING, "sending"))
+    )
+    over = (
+        sa.select(first.c.family)
+        .join(cases, cases.c.notification_id == first.c.id)
+        .where(cases.c.kind == KIND, cases.c.closed_at.is_(None), ~waits)
+    )
+    with db.read() as connection:
+        if connection.execute(over).first() is None:
+            return 0
+    with db.write() as connection:
+        families = list(connection.execute(over).scalars())
+        for family in families:
+            settle_case(connection, KIND, family, _note(connection, family))
+        return len(families)
+
+
+def _note(connection: Connection, family: str) -> str:
+    query = sa.select(notifications.c.status, notifications.c.reason).where(
+        notifications.c.family == family
+    )
+    ended = list(connection.execute(query.order_by(notifications.c.id)))
+    if any(row.status in _WENT for row in ended):
+        return "It was sent, as nobody objected in time."
+    return f"It was not sent. {' '.join(dict.fromkeys(row.reason for row in ended))}".rstrip()

@@ -1,0 +1,226 @@
+"""Steps that are missing: how far each watch has looked, and which kits have not come on.
+
+A watch goes along the events by their ids, which begin with the time they came: a range of the
+primary key, however many events there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay import pace
+from relay.events import EVENTS, ORDER, REGISTRATION, Incoming
+from relay.expectations import Expectation
+from relay.history import later
+from relay.ledger.cases import open_case, settle_case
+from relay.ledger.database import Database, now
+from relay.ledger.intake import record_in
+from relay.ledger.schema import INSERTS, cases, events, journeys, watches
+from relay.ledger.statuses import PROCESSED, RECEIVED
+from relay.notices import Case, Notice, case_digest
+
+KIND = "missing"
+SOURCE = "watch"  # of an event that a watch has recorded
+EVERY = 300.0  # seconds between two looks
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit that has come to a step, and whether the step behind it has come."""
+
+    event_id: str  # the event that it has come by
+    data: Mapping[str, Any]
+    is_processed: bool
+    subject: str
+    round: int
+    registration: str | None  # of an order: one of its registrations, where it is known
+    met: bool
+
+    @property
+    def at(self) -> datetime:
+        """When the event came."""
+        return datetime.fromtimestamp(int(self.event_id[4:16], 16) / 1000, UTC)
+
+    def key(self, expected: Expectation) -> str:
+        """Names its case."""
+        return f"{expected.name}:{self.subject}:{self.round}"
+
+
+def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str, datetime]:
+    """Up to `limit` watches that are due, and how far each has looked; nobody else gets them.
+
+    A new one has looked to where it `begins`.
+    """
+    query = sa.select(watches.c.name, (watches.c.next_at <= now()).label("due")).where(
+        watches.c.name.in_(begins)
+    )
+    with db.read() as connection:
+        is_due = {row.name: row.due for row in connection.execute(query)}
+    due = [name for name in begins if is_due.get(name, True)][:limit]
+    if not due:
+        return {}
+    with db.write() as connection:
+        insert = INSERTS[connection.dialect.name](watches).values(next_at=now())
+        connection.execute(
+            insert.on_conflict_do_nothing(),
+            [{"name": name, "looked_to": begins[name]} for name in sorted(due)],
+        )
+        leased = connection.execute(
+            watches.update()
+            .where(watches.c.name.in_(due), watches.c.next_at <= now())
+            .values(next_at=now(pace.seconds(EVERY)))
+            .returning(watches.c.name, watches.c.looked_to)
+        )
+        return {row.name: row.looked_to for row in leased}
+
+
+def looked(db: Database, name: str, to: datetime) -> None:
+    """Begin there the next time."""
+    with db.write() as connection:
+        connection.execute(
+            watches.update()
+            .where(watches.c.name == name, watches.c.looked_to < to)
+            .values(looked_to=to)
+        )
+
+
+def behind(db: Database, expected: Expectation, since: datetime, until: datetime) -> Iterator[Kit]:
+    """The kits that came to the step in a time and have not come on; none that staff were told of.
+
+    An event that is not processed yet is among them: its kit is not known.
+    """
+    low, high = _floor(since), _floor(until)
+    while True:
+        chosen = (
+            _came_to(expected)
+            .where(events.c.id >= low, events.c.id < high)
+            .order_by(events.c.id)
+            .limit(BATCH)
+        )
+        with db.read() as connection:
+            found = _found(connection, expected, chosen)
+            unmet = [kit for kit in found if not kit.met]
+            told = _told(connection, [kit.event_id for kit in unmet])
+        for kit in unmet:
+            digest = case_digest(KIND, kit.key(expected))
+            if (kit.event_id, digest[:20]) not in told:
+                yield kit
+        if len({kit.event_id for kit in found}) < BATCH:
+            return
+        low = max(kit.event_id for kit in found) + "0"  # the first id behind it
+
+
+def _found(connection: sa.Connection, expected: Expectation, chosen: sa.Select[Any]) -> list[Kit]:
+    kits = connection.execute(_kits(expected, chosen))
+    return sorted((Kit(**row._mapping) for row in kits), key=lambda kit: kit.event_id)
+
+
+def _told(connection: sa.Connection, event_ids: Sequence[str]) -> set[tuple[str, str]]:
+    """What staff were told of these events, also where the case is closed by now."""
+    query = sa.select(cases.c.event_id, cases.c.digest).where(
+        cases.c.kind == KIND, cases.c.event_id.in_(event_ids)
+    )
+    return {(row.event_id, row.digest[:20]) for row in connection.execute(query)}
+
+
+def settle(db: Database, expected: Expectation) -> int:
+    """Close the cases of kits that have come on since; how many."""
+    query = sa.select(cases.c.event_id, cases.c.digest).where(
+        cases.c.kind == KIND, cases.c.closed_at.is_(None)
+    )
+    with db.read() as connection:
+        told = list(connection.execute(query))
+        if not told:
+            return 0
+        chosen = _came_to(expected).where(events.c.id.in_({row.event_id for row in told}))
+        found = _found(connection, expected, chosen)
+    digests = {row.digest for row in told}
+    come = {kit.key(expected) for kit in found if kit.met}
+    closing = [key for key in sorted(come) if case_digest(KIND, key) in digests]
+    with db.write() as connection:
+        for key in closing:
+            settle_case(connection, KIND, key, f"{expected.event} has come.")
+    return len(closing)
+
+
+def tell(db: Database, about: Sequence[Case], alerts: tuple[Notice, ...]) -> int:
+    """Put kits on the worklist, with one alert for all of them; how many were not there yet."""
+    opened = 0
+    with db.write() as connection:
+        for case in about:
+            opened += open_case(connection, replace(case, alerts=() if opened else alerts))
+    return opened
+
+
+def is_recorded(db: Database, identity: str) -> bool:
+    """Whether the lab has posted an event, though it may not be processed."""
+    query = sa.select(events.c.id).where(events.c.identity == identity)
+    with db.read() as connection:
+        return connection.execute(query).first() is not None
+
+
+def make_up(db: Database, incoming: Incoming, window: timedelta) -> str:
+    """Record an event that the lab has not posted; its id. The lab's own is a duplicate then."""
+    with db.write() as connection:
+        recorded = record_in(connection, incoming, window)
+        if recorded.status != "duplicate":
+            mine = events.update().where(events.c.id == recorded.id)
+            connection.execute(mine.values(source=SOURCE))
+        return recorded.id
+
+
+def _floor(moment: datetime) -> str:
+    """The least id of an event that came then or later."""
+    return f"evt_{max(0, int(moment.timestamp() * 1000)):012x}"
+
+
+def _came_to(expected: Expectation) -> sa.Select[Any]:
+    return sa.select(
+        *(events.c.id, events.c.data, events.c.status, events.c.subject, events.c.round)
+    ).where(events.c.name == expected.after, events.c.status.in_((RECEIVED, PROCESSED)))
+
+
+def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
+    """The kits of some events. An order that waits for its registrations is one kit for each."""
+    came: Any = chosen.subquery("came")
+    source, subject, round_ = came, came.c.subject, came.c.round
+    registration: Any = sa.null()
+    first, then = EVENTS[expected.after], EVENTS[expected.event]
+    if (first.resource, then.resource) == (ORDER, REGISTRATION):
+        table = journeys.c
+        source = came.outerjoin(journeys, table.order_subject == came.c.subject)
+        registration = table.subject
+        subject = sa.func.coalesce(table.original_subject, table.subject, came.c.subject)
+        round_ = sa.func.coalesce(table.round, came.c.round)
+    met = _has_come(expected, subject, round_)
+    return sa.select(
+        came.c.id.label("event_id"),
+        came.c.data,
+        (came.c.status == PROCESSED).label("is_processed"),
+        sa.func.coalesce(subject, "").label("subject"),
+        round_.label("round"),
+        registration.label("registration"),
+        met.label("met"),
+    ).select_from(source)
+
+
+def _has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnElement[bool]:
+    """Whether the step, or one behind it, is known of a kit; or a retest, which begins anew."""
+    come = events.alias("come")
+    steps = come.c.name.in_((expected.event, *later(expected.event)))
+    done = come.c.status == PROCESSED
+    if EVENTS[expected.event].resource == REGISTRATION:
+        so_far = sa.or_(sa.and_(steps, come.c.round >= round_), come.c.round > round_)
+        return sa.exists().where(come.c.subject == subject, done, so_far)
+    kits = journeys.alias("kits")
+    its_own = sa.func.coalesce(kits.c.original_subject, kits.c.subject)
+    return sa.or_(
+        sa.exists().where(come.c.subject == subject, done, steps),
+        sa.exists().where(kits.c.order_subject == subject, come.c.subject == its_own, done, steps),
+    )
