@@ -51,6 +51,7 @@ class Config:
             self.staff,
             alerts=self.delivery.alerts or next(iter(self.staff), ""),
             desk=self.settings.public_url,
+            bank_holidays=self.delivery.bank_holidays,
         )
 
     def rule(self, name: str) -> Rule | None:
@@ -127,7 +128,7 @@ class _Loader:
         return Config(
             settings=settings,
             clinic=Clinic(**clinic),
-            delivery=Delivery(**{**delivery, "allow": frozenset(delivery["allow"])}),
+            delivery=Delivery(**delivery),
             staff={n: Staff(**{k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
             rules=tuple(Rule(name=name, **rule) for name, rule in rules.items()),
             lines=self.lines,

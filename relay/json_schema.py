@@ -7,18 +7,22 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from relay.calendar import Window, duration
+from relay.calendar import DAYS, Window, bank_holiday, duration
 from relay.facts import PERSONS
 from relay.fields import NotYet, OneOf, Parsed, lasting
 from relay.notices import ALERT_PREFIX
 from relay.rule_keys import RuleSchema
 from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
 
+_DAY = f"(?:{'|'.join(DAYS)})"
+_DAYS = rf"{_DAY}\s*(?:-\s*{_DAY}\s*)?"
+_CLOCK = r"\d\d:\d\d"
 DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that TOML editors know best
 _PATTERNS: dict[Any, str] = {
     duration: r"^\d{1,6}[smhd]$",
     lasting: r"^\d{1,6}[smhd]$",
-    Window.parse: r"^(always|\d\d:\d\d\s*-\s*\d\d:\d\d)$",
+    Window.parse: rf"^(always|(?:{_DAYS}(?:,\s*{_DAYS})*\s)?\s*{_CLOCK}\s*-\s*{_CLOCK})$",
+    bank_holiday: r"^\d{4}-\d\d-\d\d$",
 }
 
 

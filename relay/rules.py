@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -28,6 +28,7 @@ class Policy:
     staff: Mapping[str, Staff]
     alerts: str = ""  # the group that is told what needs a person
     desk: str = ""  # the admin desk's address
+    bank_holidays: frozenset[date] = frozenset()  # on which no window opens
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def fallback(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> t
 
 def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
     """`now` when the rule's window is open, else when it opens next."""
-    return (rule.send_window or policy.send_window).next_open(now, policy.zone)
+    window = rule.send_window or policy.send_window
+    return window.next_open(now, policy.zone, policy.bank_holidays)
 
 
 def due(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> datetime:

@@ -208,6 +208,15 @@ def test_a_notice_waits_for_its_window(
     assert (notice.status, notice.due_at) == (status, due)
 
 
+@pytest.mark.parametrize(("own", "day"), [(None, 2), (Window.parse("Mon 01:00-23:30"), 8)])
+def test_a_bank_holiday_is_for_every_window(own: Window | None, day: int) -> None:
+    """On a bank holiday messages wait, by the clinic's window and by a rule's own."""
+    window = Window.parse("01:00-23:30")
+    policy = Policy(LONDON, window, {}, bank_holidays=frozenset({NOON.date()}))
+    (notice,) = plan(occasion(facts()), [rule(send_window=own)], policy, frozenset(), NOON).notices
+    assert (notice.status, notice.due_at) == ("scheduled", datetime(2026, 6, day, 0, tzinfo=UTC))
+
+
 @pytest.mark.parametrize(
     ("changes", "same"),
     [
