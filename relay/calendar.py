@@ -46,7 +46,8 @@ class Window:
         found = _WINDOW.fullmatch(text.strip())
         if not found:
             raise ValueError(
-                'write it as in "Mon-Fri 08:00-20:00" or "08:00-20:00", or "always" for at any time'
+                'write two times as in "08:00-20:00", or "always". '
+                'Days go before them: "Mon-Fri 08:00-20:00"'
             )
         opens, closes = _clock(found[2]), _clock(found[3])
         if opens == _MINUTES:
@@ -118,7 +119,7 @@ def _clock(text: str) -> int:
     """'08:30' → minutes from midnight; '24:00' is the end of the day."""
     hours, minutes = map(int, text.split(":"))
     if minutes > 59 or hours * 60 + minutes > _MINUTES:
-        raise ValueError(f'no clock shows {text}; write a time from "00:00" to "24:00"')
+        raise ValueError(f'no clock shows {text}; it must be in 00:00 to 24:00')
     return hours * 60 + minutes
 
 
