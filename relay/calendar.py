@@ -119,7 +119,7 @@ def _clock(text: str) -> int:
     """'08:30' → minutes from midnight; '24:00' is the end of the day."""
     hours, minutes = map(int, text.split(":"))
     if minutes > 59 or hours * 60 + minutes > _MINUTES:
-        raise ValueError(f'no clock shows {text}; it must be in 00:00 to 24:00')
+        raise ValueError(f"no clock shows {text}; it must be in 00:00 to 24:00")
     return hours * 60 + minutes
 
 

@@ -34,6 +34,7 @@ class Rule:
     send_window: Window | None = None
     even_if_late: bool = False
     on_unknown: str = "resend"
+    discreet: bool = True
     enabled: bool = True
 
 
@@ -82,6 +83,11 @@ class RuleSchema(Schema):
     on_unknown = OneOf(
         ON_UNKNOWN,
         metadata=told("What becomes of a message that may have gone out and cannot be found."),
+    )
+    discreet = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        metadata=told("false lets an SMS or a subject show a test, a birthday or a full name."),
     )
     enabled = fields.Boolean(
         truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
