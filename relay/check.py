@@ -82,7 +82,7 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
             if rule.when:
                 rule.when.holds(example_names(config, rule, facts))
         except RenderError as error:
-            yield config.problem(("rules", rule.name, "when"), f"{error}.")
+            yield config.problem(("rules", rule.name, "when"), str(error))
             break
     for channel in channels:
         yield from _renders(config, loaded, rule, channel)

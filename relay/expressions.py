@@ -155,7 +155,7 @@ class Condition:
         try:
             return bool(self._compiled(**names))
         except Exception as error:  # whatever an expression may do with what the lab sent
-            raise RenderError(f"`when` could not be decided: {self.source}") from error
+            raise RenderError(f"`when` could not be decided: {self.source}.") from error
 
 
 def names(

@@ -71,7 +71,10 @@ def plan(
                 continue
         except RenderError as error:
             failed = str(error)
-        for notice in first_choice(rule, occasion, policy, now):
+        made = first_choice(rule, occasion, policy, now)
+        if not made:
+            decisions.append(Decision(rule.name, f'"{rule.to}" has no address on its channels.'))
+        for notice in made:
             if (rule.name, notice.role, notice.channel) in told and rule.to in PERSONS:
                 decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
             elif failed:
@@ -98,7 +101,7 @@ def objection(rule: Rule, occasion: Occasion, due_at: datetime, now: datetime) -
         return late
     names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
     if rule.when and not rule.when.holds(names):
-        return f"Its condition is not met: {rule.when.source}"
+        return f"Its condition is not met: {rule.when.source}."
     return ""
 
 

@@ -88,7 +88,7 @@ def test_a_rule_for_another_event_says_nothing() -> None:
         (
             {"when": "registration.status == 'fail'"},
             facts(),
-            "Its condition is not met: registration.status == 'fail'",
+            "Its condition is not met: registration.status == 'fail'.",
         ),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_condition_that_breaks_is_our_fault() -> None:
     found = planned(rule("broken", when="registration.trf_code < 3"), rule("good"))
     broken, good = found.notices
     assert broken.status == "technical-failure"
-    assert broken.reason == "`when` could not be decided: registration.trf_code < 3"
+    assert broken.reason == "`when` could not be decided: registration.trf_code < 3."
     assert (good.rule, good.status, good.reason) == ("good", "created", "")
 
 
@@ -165,6 +165,14 @@ def test_each_address_of_a_staff_group_is_a_notice_of_its_own() -> None:
     assert [notice.address for notice in found.notices] == [*DESK.email, *DESK.sms]
     assert {notice.role for notice in found.notices} == {"desk"}
     assert len({notice.identity for notice in found.notices}) == 3
+
+
+def test_a_group_without_addresses_says_so() -> None:
+    """A rule that writes to nobody leaves a decision: no rule goes without an answer."""
+    found = planned(rule(to="desk", channels=("sms",)), staff=Staff())
+    assert [(d.rule, d.reason) for d in found.decisions] == [
+        ("results", '"desk" has no address on its channels.')
+    ]
 
 
 def test_an_address_that_a_group_names_twice_is_told_once() -> None:
