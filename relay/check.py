@@ -10,7 +10,7 @@ from typing import Any
 from relay import discretion, gsm, samples
 from relay.config import Config
 from relay.errors import Problem, RenderError
-from relay.expressions import names, recipient
+from relay.expressions import did_you_mean, names, recipient
 from relay.facts import Facts
 from relay.messages import Message, Templates
 from relay.rule_keys import Rule
@@ -72,6 +72,12 @@ def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Mess
 
 def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     channels = (*rule.channels, *rule.fallback)
+    folder = loaded.folder / rule.template
+    if not folder.is_dir():
+        known = [path.name for path in loaded.folder.glob("*") if path.is_dir()]
+        remedy = did_you_mean(rule.template, known)
+        yield config.problem(("rules", rule.name, "template"), f"there is no {folder}.", remedy)
+        return
     faults = list(loaded.faults(rule.template, channels, rule.event))
     for fault in faults:
         yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)

@@ -15,6 +15,11 @@ from relay import addresses
 from relay.calendar import duration
 from relay.expressions import did_you_mean
 
+_RIGHT = {
+    "email": 'Write one as in "desk@example.org".',
+    "sms": 'Write a UK mobile, as in "+447700900100".',
+}
+
 
 def told(description: str, *examples: str) -> dict[str, Any]:
     """What an editor says of a key while it is written: see relay/json_schema.py."""
@@ -46,7 +51,7 @@ class Parsed(fields.String):
         try:
             return self.parse(super()._deserialize(value, *args, **kwargs))
         except ValueError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(f"{str(error).rstrip('.')}.") from error
 
 
 class Dated(Parsed):
@@ -94,7 +99,7 @@ def judged(channel: str) -> Parsed:
     def judge(text: str) -> str:
         found = addresses.JUDGES[channel](text)
         if found.reason:
-            raise ValueError(f'"{text}": {found.reason}')
+            raise ValueError(f'"{text}": {found.reason} {_RIGHT[channel]}')
         return found.address
 
     return Parsed(judge)
@@ -104,7 +109,7 @@ def any_address(text: str) -> str:
     """An address on whichever channel it belongs to."""
     found = addresses.JUDGES[addresses.channel_of(text)](text)
     if found.reason:
-        raise ValueError(f'"{text}": {found.reason}')
+        raise ValueError(f'"{text}": {found.reason} {_RIGHT[addresses.channel_of(text)]}')
     return found.address
 
 

@@ -12,6 +12,7 @@ from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSy
 from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
+from relay import mistakes
 from relay.errors import RenderError
 from relay.expressions import environment, free_names, unknown_names, vocabulary
 
@@ -93,6 +94,7 @@ class Templates:
     def faults(self, template: str, channels: Sequence[str], event: str) -> Iterator[Fault]:
         """What is wrong with the files themselves: missing, not Jinja, unknown names."""
         for file in _files(template, channels):
+            name = file
             try:
                 for name in self.named(file):
                     for line, message in unknown_names(self.tree(name), vocabulary(event)):
@@ -100,9 +102,10 @@ class Templates:
             except TemplateNotFound as error:
                 yield Fault(str(error.name or file), None, "there is no such file.")
             except TemplateSyntaxError as error:
-                yield Fault(error.name or file, error.lineno, f"{error.message}.")
-            except UnicodeDecodeError:
-                yield Fault(file, None, "it is not UTF-8 text.")
+                yield Fault(error.name or file, error.lineno, mistakes.jinja(error.message or ""))
+            except UnicodeDecodeError as error:
+                line = error.object[: error.start].count(b"\n") + 1
+                yield Fault(name, line, "it is not UTF-8 text.")
 
     def named(self, file: str) -> Iterator[str]:
         """A file, and those that it extends, includes or imports, each once."""

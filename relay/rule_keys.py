@@ -60,7 +60,9 @@ class RuleSchema(Schema):
     fallback = _channels(metadata=told("Used only if no channel above could reach the person."))
     template = fields.String(
         required=True,
-        validate=validate.Regexp(r"[A-Za-z0-9][\w-]*\Z", error="write a folder's name."),
+        validate=validate.Regexp(
+            r"[A-Za-z0-9][\w-]*\Z", error='write a folder\'s name, as in "kit_shipped".'
+        ),
         metadata=told("The folder under templates/ with the words."),
     )
     when = fields.String(
@@ -98,9 +100,12 @@ class RuleSchema(Schema):
     def _check(self, data: dict[str, Any], **_: Any) -> None:
         """Told together with what is wrong with single keys."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
-            raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
+            raise ValidationError(
+                f'"{twice.pop()}" is in channels already. Take it out of one.', "fallback"
+            )
         if data.get("event") in data.get("unless", ()):
-            raise ValidationError("it is the rule's own event: nothing would be sent.", "unless")
+            message = "it is the rule's own event: nothing would be sent. Take it out."
+            raise ValidationError(message, "unless")
         if "when" in data and "event" in data:
             try:
                 Condition(data["when"], data["event"])

@@ -73,13 +73,13 @@ class DeliverySchema(Schema):
     )
     max_sms_segments = fields.Integer(
         strict=True,
-        validate=validate.Range(1, 10),
+        validate=validate.Range(1, 10, error="write a whole number from 1 to 10."),
         load_default=2,
         metadata=told("`check` warns of a text that takes more."),
     )
     daily_sms_limit = fields.Integer(
         strict=True,
-        validate=validate.Range(1),
+        validate=validate.Range(1, error="write a whole number from 1 up."),
         load_default=2000,
         metadata=told("Past it texts wait until the next day."),
     )

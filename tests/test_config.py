@@ -122,66 +122,6 @@ def test_what_may_be_left_out_has_the_documented_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "key", "said"),
-    [
-        ("[clinic] ", "[clinik] ", 2, "clinik", 'no such table. Did you mean "clinic"?'),
-        ("[rules.kit", "[rule.kit", 21, "rule", 'no such table. Did you mean "rules"?'),
-        ("portal =", "portel =", 5, "clinic.portel", 'no such key. Did you mean "portal"?'),
-        ("timezone", "1", 6, "clinic.1", "no such key. Known here: extra, name, phone, portal"),
-        ('name = "Example Clinic"', "", 2, "clinic.name", "it is missing. Add it to [clinic]."),
-        ('"Example Clinic"\n', '""\n', 3, "clinic.name", "write something here."),
-        ("https://portal", "http://portal", 5, "clinic.portal", "write an https:// address."),
-        ("/London", "/Londn", 6, "clinic.timezone", 'write one as "Europe/London"'),
-        ('"EXCLINIC"', '"EXAMPLECLINIC"', 9, "delivery.sms_from", "up to 11 letters and digits"),
-        ('"EXCLINIC"', '"12345678901"', 9, "delivery.sms_from", "a letter among them"),
-        (" <results@example.org>", "", 10, "delivery.email_from", '"Example Clinic <results@'),
-        ("08:00-20:00", "8 to 8", 11, "delivery.send_window", 'as in "08:00-20:00", or "always"'),
-        ("segments = 2", 'segments = "2"', 12, "delivery.max_sms_segments", "a whole number"),
-        ("segments = 2", "segments = 0", 12, "delivery.max_sms_segments", "or equal to 1 and"),
-        ("= 2000", "= -1", 13, "delivery.daily_sms_limit", "greater than or equal to 1"),
-        ('"90d"', '"90 days"', 14, "delivery.retention", 'as in "90m" or "30d"'),
-        ('"30d"', "30", 15, "delivery.dedupe_window", "Write a text in quotes"),
-        ("dedupe_w", "dedup_w", 15, "delivery.dedup_window", 'Did you mean "dedupe_window"?'),
-        ("[staff.lab-desk]", "[staff.patient]", 17, "staff.patient", "Take another."),
-        ("lab-desk@", "lab-desk ", 18, "staff.lab-desk.email", "not a valid address"),
-        ("+447700900100", "020 7946 0000", 19, "staff.lab-desk.sms", "a landline"),
-        ("sms = [", "text = [", 19, "staff.lab-desk.text", "no such key. Known here: email, sms."),
-        (
-            'event = "order.shipped"\n',
-            "",
-            21,
-            "rules.kit-shipped.event",
-            "it is missing. Add it to",
-        ),
-        ("order.shipped", "order.shiped", 22, "rules.kit-shipped.event", '"order.shipped"?'),
-        ('"customer"', '"custmer"', 23, "rules.kit-shipped.to", 'Did you mean "customer"?'),
-        ('to = "lab-desk"', 'to = "desk"', 38, "rules.desk-retests.to", 'mean "lab-desk"?'),
-        ('to = "customer"', "to = 1", 23, "rules.kit-shipped.to", "Write a text in quotes"),
-        ('["sms", "email"]', '"sms"', 24, "rules.kit-shipped.channels", 'as in ["text"]'),
-        ('["sms", "email"]', "[]", 24, "rules.kit-shipped.channels", "name one or more."),
-        ('["sms", "email"]', '["sms", "emial"]', 24, "rules.kit-shipped.channels", '"email"?'),
-        ('"kit_shipped"', '"../secrets"', 25, "rules.kit-shipped.template", "a folder's name"),
-        ('["email"]\ntemplate', '["sms"]\ntemplate', 31, "rules.results-ready.fallback", "already"),
-        ("registration.s", "registration.z", 33, "rules.results-ready.when", 'mean "status"?'),
-        ("!= 'c", "= 'c", 33, "rules.results-ready.when", "not an expression: "),
-        ("enabled = true", 'enabled = "yes"', 34, "rules.results-ready.enabled", "true or false"),
-        ("enabled", "enable", 34, "rules.results-ready.enable", 'Did you mean "enabled"?'),
-        ('"always"', '"24/7"', 40, "rules.desk-retests.send_window", 'or "always"'),
-        ("email = [", "email = [] #", 38, "rules.desk-retests.to", "Add some to [staff.lab-desk]"),
-    ],
-)
-def test_a_mistake_is_told_with_its_line_key_and_remedy(
-    write: Write, old: str, new: str, line: int, key: str, said: str
-) -> None:
-    """A mistake is shown where it stands, with what would be right."""
-    path = write(old, new)
-    shown = [str(problem) for problem in problems(path) if problem.key == key]
-    assert len(shown) == 1
-    assert shown[0].startswith(f"{path}:{line}: {key}: ")
-    assert said in shown[0]
-
-
-@pytest.mark.parametrize(
     "line",
     [
         'digest = "daily 08:00"',

@@ -101,10 +101,10 @@ def test_a_mistake_in_a_shared_file_is_told_in_that_file(broken: Break) -> None:
 
 
 def test_what_is_not_text_is_told(broken: Break) -> None:
-    """A file in another encoding is refused by its name."""
+    """A file in another encoding is refused by its name and line."""
     settings = broken()
-    Path(kit_shipped(settings)).write_bytes("Clínica".encode("latin-1"))
-    assert problems(settings) == [Problem("it is not UTF-8 text.", kit_shipped(settings))]
+    Path(kit_shipped(settings)).write_bytes("La\nClínica".encode("latin-1"))
+    assert problems(settings) == [Problem("it is not UTF-8 text.", kit_shipped(settings), 2)]
 
 
 def test_every_broken_file_is_told_at_once(broken: Break) -> None:

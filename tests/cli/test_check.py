@@ -20,7 +20,7 @@ FAULTS = [
     ("[delivery]", "[delivry]", "delivry", "delivery"),
     ('sms_from = "EXCLINIC"', 'sms_from = "TOOLONGANAME"', "delivery.sms_from", "11"),
     ('retention = "90d"', 'retention = "90 days"', "delivery.retention", "30d"),
-    ("max_sms_segments = 2", 'max_sms_segments = "2"', "delivery.max_sms_segments", "integer"),
+    ("max_sms_segments = 2", 'max_sms_segments = "2"', "delivery.max_sms_segments", "number"),
     ('"lab-desk@example.org"', '"lab-desk"', "staff.lab-desk.email", "lab-desk"),
     ('event = "order.shipped"', 'event = "order.shiped"', "kit-shipped.event", "order.shipped"),
     ('to = "customer"', 'to = "custmer"', "kit-shipped.to", "customer"),
