@@ -152,7 +152,7 @@ class Condition:
             self._compiled = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
             tree = _ENVIRONMENT.parse("{{ (" + source + ") }}")
         except TemplateSyntaxError as error:
-            hint = "Write one as in \"order.carrier == 'royal_mail'\"."
+            hint = "Write one as in \"order.carrier == 'royal_mail'\", with two equals signs."
             raise ValueError(f"it is not an expression: {error.message}. {hint}") from error
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
@@ -163,7 +163,7 @@ class Condition:
         try:
             return bool(self._compiled(**names))
         except Exception as error:  # whatever an expression may do with what the lab sent
-            raise RenderError(f"`when` could not be decided: {self.source}") from error
+            raise RenderError(f"`when` could not be decided: {self.source}.") from error
 
 
 def names(

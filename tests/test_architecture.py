@@ -13,9 +13,10 @@ SOURCES = sorted(path for path in (ROOT / "relay").rglob("*.py") if "migrations"
 # Each row may import the rows above it, and nothing of its own row or below. A package is one unit.
 ROWS = (
     "errors rates notices receipts failpoints pace",
-    "facts calendar gsm addresses masks strict_json toml_lines wire logs embedded",
+    "facts calendar gsm addresses masks strict_json toml_lines mistakes wire logs embedded",
     "events people player reporting",
-    "expressions history evidence",
+    "expressions history evidence details",
+    "shown",
     "digest_names fields settings",
     "rule_keys",
     "rules",
@@ -24,7 +25,7 @@ ROWS = (
     "tables expectations",
     "config json_schema",
     "ledger lab messages",
-    "channels samples",
+    "channels samples discretion",
     "check endings explain occasions simulator brakes",
     "aftercare digests watch",
     "writing",
