@@ -150,6 +150,12 @@ class Condition:
             raise ValueError(wrong)
         self.roots = free_names(tree)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Condition) and self.source == other.source
+
+    def __hash__(self) -> int:
+        return hash(self.source)
+
     def holds(self, names: Mapping[str, Any]) -> bool:
         """Whether it is true of these facts. Raises RenderError when it cannot be told."""
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from relay.events import EVENTS
 from relay.expressions import names
 from relay.facts import PERSONS, RESOURCES, Facts
 from relay.history import Step, Waiting
-from relay.ledger.past import History, Past, Way
+from relay.ledger.past import History, Past, Row, Way
 from relay.ledger.statuses import ALIVE, FAILED
 from relay.notices import Told
 from relay.rule_keys import Rule
@@ -36,49 +36,25 @@ class Message:
 class Rehearsed:
     """What would have come of a kit's events. Keys begin with an event's id."""
 
+    config: Config
     messages: dict[str, dict[Way, Message]] = field(default_factory=lambda: defaultdict(dict))
     silent: dict[tuple[str, str, str], str] = field(default_factory=dict)  # rule, channel → why
     unknown: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # rule
 
-    def is_unknown(self, past: Past, rule: str) -> bool:
-        """Whether it cannot be told what a rule would have made of an event."""
-        return rule in self.unknown.get(past.id, ())
+    def message(self, past: Past, way: Way, rows: Sequence[Row]) -> Message | None:
+        """What would have gone out that way, where `rows` did. A fallback that was tried because
+        something had failed would have been tried again, if the rule still has it.
+        """
+        own = self.messages.get(past.id, {})
+        name, role, channel = way
+        if way in own or not any(row.is_fallback for row in rows):
+            return own.get(way)
+        rule = self.config.rule(name)
+        if rule and channel in rule.fallback and any(other[:2] == (name, role) for other in own):
+            return Message(rule.template, rows[0].due_at, len(rows))
+        return None
 
-
-class Rehearsal:
-    """A config that past events are played to, as if it had been in use since `since`.
-
-    A fact that the rules of then did not ask for is not in the ledger. What the rule of the same
-    name in `before` needs as well was asked for: if it is missing, the lab did not have it.
-    """
-
-    def __init__(self, config: Config, before: Config, since: datetime):
-        self.config = config
-        self._since = since
-        self._policy = config.policy
-        self._clinic = config.clinic.record()
-        self._conditional = {rule.event for rule in config.rules if rule.when}
-        self._new_needs: dict[str, dict[str, frozenset[str]]] = {name: {} for name in EVENTS}
-        for rule in config.rules:
-            old = before.rule(rule.name)
-            asked_for = _needs(old) if old and old.enabled and old.event == rule.event else set()
-            if needs := _needs(rule) - asked_for:
-                self._new_needs[rule.event][rule.name] = needs
-
-    def of(self, kit: History) -> Rehearsed:
-        """What would have come of a kit."""
-        made = Rehearsed()
-        for place, past in enumerate(kit):
-            earlier = kit[:place]
-            if past.facts is not None and past.received_at >= self._since:
-                self._play(past, earlier, made)
-            elif past.received_at >= self._since:
-                for rule in self.config.rules:
-                    if rule.event == past.name and rule.enabled:
-                        made.unknown[past.id][rule.name] = BLANKED
-        return made
-
-    def why_not(self, made: Rehearsed, past: Past, way: Way) -> str:
+    def why_not(self, past: Past, way: Way) -> str:
         """Why nothing would have gone out that way."""
         name, role, channel = way
         rule = self.config.rule(name)
@@ -87,34 +63,77 @@ class Rehearsal:
         if rule.event != past.name:
             return f"The rule is about {rule.event}."
         for key in ((past.id, name, channel), (past.id, name, "")):
-            if key in made.silent:
-                return made.silent[key]
+            if key in self.silent:
+                return self.silent[key]
         if rule.to != role:
             return f"The rule writes to {rule.to}."
         if channel in rule.fallback:
             return f"{channel} is only its fallback."
         return "" if channel in rule.channels else f"The rule does not use {channel}."
 
-    def _play(self, past: Past, earlier: History, made: Rehearsed) -> None:
+    def is_unknown(self, past: Past, rule: str) -> bool:
+        """Whether it cannot be told what a rule would have made of an event."""
+        return rule in self.unknown.get(past.id, ())
+
+
+class Rehearsal:
+    """Rules of a config that past events are played to, as if in use since `since`.
+
+    A fact that the rules of then did not ask for is not in the ledger. What the rule of the same
+    name in `before` needs as well was asked for: if it is missing, the lab did not have it.
+    """
+
+    def __init__(self, config: Config, own: Iterable[Rule], before: Config, since: datetime):
+        self.config = config
+        self._rules = tuple(own)
+        self._since = since
+        self._policy = config.policy
+        self._clinic = config.clinic.record()
+        self._events = {rule.event for rule in self._rules}
+        self._conditional = {rule.event for rule in self._rules if rule.when}
+        self._new_needs: dict[str, dict[str, frozenset[str]]] = {name: {} for name in EVENTS}
+        for rule in self._rules:
+            old = before.rule(rule.name)
+            asked_for = _needs(old) if old and old.enabled and old.event == rule.event else set()
+            if needs := _needs(rule) - asked_for:
+                self._new_needs[rule.event][rule.name] = needs
+
+    def of(self, kit: History) -> Rehearsed:
+        """What would have come of a kit."""
+        made = Rehearsed(self.config)
+        steps = [Step(past.name, past.round, past.received_at) for past in kit]
+        for place, past in enumerate(kit):
+            if past.received_at < self._since or not (past.name in self._events or made.messages):
+                continue
+            if past.facts is not None:
+                self._play(_Scene(kit, steps, place), made)
+                continue
+            for rule in self._rules:
+                if rule.event == past.name and rule.enabled:
+                    made.unknown[past.id][rule.name] = BLANKED
+        return made
+
+    def _play(self, scene: _Scene, made: Rehearsed) -> None:
         """Let an event be processed, when it was."""
-        kin = [one for one in earlier if _is_kin(one, past)]
-        waiting = {str(n): w for n, w in enumerate(_waiting(kin, made, past.processed_at))}
+        past = scene.past
+        kin = scene.kin()
+        waiting = list(scene.waiting(made, kin))
+        if past.name not in self._events and not waiting:
+            return
         unknown = self._unknown(past)
+        known = tuple(scene.steps[place] for place in kin)
         plan = rules.plan(
-            self._occasion(past, kin),
+            Occasion(scene.step, past.subject, past.facts or Facts(), self._names(past), known),
             self._asked(unknown),
             self._policy,
-            self._told(past, earlier, made),
+            self._told(scene, made),
             past.processed_at,
-            [
-                Waiting(id_, way[0], made.messages[one.id][way].due_at, _step(one))
-                for id_, (one, way) in waiting.items()
-            ],
+            [wait for wait, _, _ in waiting],
         )
-        for id_, reason in plan.cancelled.items():
-            one, way = waiting[id_]
-            del made.messages[one.id][way]
-            made.silent[(one.id, way[0], way[2])] = reason
+        for wait, event_id, way in waiting:
+            if reason := plan.cancelled.get(wait.id):
+                del made.messages[event_id][way]
+                made.silent[(event_id, way[0], way[2])] = reason
         for decision in plan.decisions:
             made.silent[(past.id, decision.rule, "")] = decision.reason
         for notice in plan.notices:
@@ -127,13 +146,12 @@ class Rehearsal:
                 message = Message(notice.template, notice.due_at)
                 made.messages[past.id].setdefault(way, message).addresses += 1
 
-    def _occasion(self, past: Past, kin: History) -> Occasion:
+    def _names(self, past: Past) -> Mapping[str, Any]:
+        """What a condition sees: it costs more than all else, so only where there is one."""
+        if past.name not in self._conditional:
+            return {}
         facts = past.facts or Facts()
-        seen: Mapping[str, Any] = {}
-        if past.name in self._conditional:  # they cost more than all else
-            seen = names(past.name, past.data, past.received_at, facts, self._clinic)
-        known = tuple(_step(one) for one in kin)
-        return Occasion(_step(past), past.subject, facts, seen, known)
+        return names(past.name, past.data, past.received_at, facts, self._clinic)
 
     def _unknown(self, past: Past) -> dict[str, frozenset[str]]:
         """The rules that need what the ledger may not have been told: their names, and what."""
@@ -146,47 +164,65 @@ class Rehearsal:
     def _asked(self, unknown: Mapping[str, frozenset[str]]) -> Sequence[Rule]:
         """The rules; where a condition cannot be told it is left out: the rest may say no."""
         if not unknown:
-            return self.config.rules
+            return self._rules
         return [
             replace(rule, when=None)
             if rule.when and _roots(rule) & unknown.get(rule.name, frozenset())
             else rule
-            for rule in self.config.rules
+            for rule in self._rules
         ]
 
-    def _told(self, past: Past, earlier: History, made: Rehearsed) -> Told:
+    def _told(self, scene: _Scene, made: Rehearsed) -> Told:
         """Who has been told already: before `since` in truth, from then on in this rehearsal."""
         told: set[Way] = set()
-        for one in earlier:
-            if (one.subject, one.round) != (past.subject, past.round):
+        for one in scene.kit[: scene.place]:
+            if (one.subject, one.round) != (scene.past.subject, scene.past.round):
                 continue
             if one.received_at >= self._since and one.facts is not None:
-                told |= made.messages.get(one.id, {}).keys()
+                told.update(made.messages.get(one.id, ()))
             else:
                 told |= {row.way for row in one.rows if row.status in ALIVE}
         return frozenset(told)
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """The moment at which one of a kit's events is processed. Events go by their places."""
+
+    kit: History
+    steps: Sequence[Step]
+    place: int
+
+    @property
+    def past(self) -> Past:
+        return self.kit[self.place]
+
+    @property
+    def step(self) -> Step:
+        return self.steps[self.place]
+
+    def kin(self) -> list[int]:
+        """Earlier events that this one concerns: not those of another registration of its order."""
+        past, resource = self.past, EVENTS[self.past.name].resource
+        return [
+            place
+            for place, one in enumerate(self.kit[: self.place])
+            if one.subject == past.subject or EVENTS[one.name].resource != resource
+        ]
+
+    def waiting(self, made: Rehearsed, kin: list[int]) -> Iterator[tuple[Waiting, str, Way]]:
+        """The messages about these events that would have been waiting."""
+        now = self.past.processed_at
+        for place in kin:
+            event_id = self.kit[place].id
+            for way, message in made.messages.get(event_id, {}).items():
+                if message.due_at > now:
+                    id_ = " ".join((event_id, *way))
+                    yield Waiting(id_, way[0], message.due_at, self.steps[place]), event_id, way
+
+
 def _not_known(lacking: frozenset[str]) -> str:
     return f"The ledger does not know the {' and the '.join(sorted(lacking))} of this event."
-
-
-def _step(past: Past) -> Step:
-    return Step(past.name, past.round, past.received_at)
-
-
-def _is_kin(one: Past, other: Past) -> bool:
-    """Whether two events of a kit concern each other: two registrations of one order do not."""
-    same = EVENTS[one.name].resource == EVENTS[other.name].resource
-    return not same or one.subject == other.subject
-
-
-def _waiting(kin: History, made: Rehearsed, now: datetime) -> Iterator[tuple[Past, Way]]:
-    """The messages about these events that would have been waiting."""
-    for one in kin:
-        for way, message in made.messages.get(one.id, {}).items():
-            if message.due_at > now:
-                yield one, way
 
 
 def _roots(rule: Rule) -> frozenset[str]:

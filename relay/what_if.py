@@ -8,7 +8,7 @@ not the reason: somebody had opted out, a provider refused, or the config was an
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ from relay.config import Config
 from relay.ledger.past import History, Past, Row, Way
 from relay.ledger.statuses import ALIVE, WAITING
 from relay.rehearsal import Message, Rehearsal, Rehearsed
+from relay.rule_keys import Rule
 
 ADDED, DROPPED, CHANGED, UNKNOWN = "added", "dropped", "changed", "cannot-be-told"
 EITHER_WAY = "either-way"
@@ -51,37 +52,42 @@ class WhatIf:
         self.edited, self.current, self.since = edited, current, since
         self.lines: list[Line] = []
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._edited = Rehearsal(edited, current, since)
-        self._current = Rehearsal(current, current, since)
+        same = unchanged(edited, current)
+        self._both = Rehearsal(edited, same, current, since)
+        self._edited = Rehearsal(edited, set(edited.rules) - same, current, since)
+        self._current = Rehearsal(current, set(current.rules) - same, current, since)
+        self._same = {rule.name for rule in same}
         self._zone = edited.clinic.timezone
 
     def take(self, kit: History) -> None:
         """Compare what was sent about a kit with what would have been."""
-        ours, theirs = self._edited.of(kit), self._current.of(kit)
+        both, ours, theirs = (one.of(kit) for one in (self._both, self._edited, self._current))
         for past in kit:
-            if past.received_at >= self.since:
-                self._compare(past, ours, theirs)
+            if past.received_at < self.since:
+                continue
+            was: dict[Way, list[Row]] = defaultdict(list)
+            for row in past.rows:
+                if row.status in _SENT:
+                    was[row.way].append(row)
+                    self.counts[row.rule][SENT] += 1
+            for made in (both, ours):
+                self._note_unknown(past, made)
+            for way in {**was, **both.messages.get(past.id, {}), **ours.messages.get(past.id, {})}:
+                pair = (both, both) if way[0] in self._same else (ours, theirs)
+                self._judge(past, way, was.get(way, []), *pair)
 
-    def _compare(self, past: Past, ours: Rehearsed, theirs: Rehearsed) -> None:
-        was: dict[Way, list[Row]] = defaultdict(list)
-        for row in past.rows:
-            if row.status in _SENT:
-                was[row.way].append(row)
-                self.counts[row.rule][SENT] += 1
-        unknown = ours.unknown.get(past.id, {})
-        for name, why in unknown.items():
+    def _note_unknown(self, past: Past, made: Rehearsed) -> None:
+        for name, why in made.unknown.get(past.id, {}).items():
             rule = self.edited.rule(name)
             self._note(past, (name, rule.to if rule else "", ""), UNKNOWN, 1, why)
-        for way in {**was, **ours.messages.get(past.id, {})}:
-            if way[0] not in unknown:
-                self._judge(past, way, was.get(way, []), ours, theirs)
 
     def _judge(
         self, past: Past, way: Way, rows: Sequence[Row], ours: Rehearsed, theirs: Rehearsed
     ) -> None:
         """Compare what went out one way, if anything did, with what would have."""
-        our = _message(self._edited, ours, past, way, rows)
-        their = _message(self._current, theirs, past, way, rows)
+        if ours.is_unknown(past, way[0]):
+            return
+        our, their = ours.message(past, way, rows), theirs.message(past, way, rows)
         if our:
             self.counts[way[0]][WOULD] += our.addresses
         if our and rows:
@@ -90,15 +96,15 @@ class WhatIf:
             why = f"config.toml would send it too, but it was not sent then: {_ends(past, way)}"
             self._note(past, way, EITHER_WAY, our.addresses, why)
         elif our:
-            why = f"config.toml does not: {self._current.why_not(theirs, past, way)}"
+            why = f"config.toml does not: {theirs.why_not(past, way)}"
             self._note(past, way, ADDED, our.addresses, why)
         elif their or theirs.is_unknown(past, way[0]):
-            why = self._edited.why_not(ours, past, way)
+            why = ours.why_not(past, way)
             if any(row.status in WAITING for row in rows):
                 why = f"{why} It still waits: it is cancelled when it is due."
             self._note(past, way, DROPPED, len(rows), why)
         else:
-            why = self._current.why_not(theirs, past, way)
+            why = theirs.why_not(past, way)
             why = f"config.toml would not send it either: {why}"
             self._note(past, way, EITHER_WAY, len(rows), why)
 
@@ -112,30 +118,36 @@ class WhatIf:
             "addresses": our.addresses != then.addresses,
             "due_at": abs(our.due_at - then.due_at) > _SAME_TIME,
         }
-        told = self._told(our, then)
         changed = [name for name, differ in differs.items() if differ]
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
         if by_edit:
-            why = "; ".join(told[name] for name in by_edit)
-            self._note(past, way, CHANGED, our.addresses, f"{why}.")
-        elif anyway := [told[name] for name in changed if name != "due_at"]:  # tries move that
-            why = f"config.toml would send it so as well: {'; '.join(anyway)}."
+            self._note(past, way, CHANGED, our.addresses, self._told(by_edit, our, then))
+        elif anyway := [name for name in changed if name != "due_at"]:  # tries move that
+            why = f"config.toml would send it so as well: {self._told(anyway, our, then)}"
             self._note(past, way, EITHER_WAY, our.addresses, why)
 
-    def _told(self, our: Message, then: Message) -> Mapping[str, str]:
+    def _told(self, names: Sequence[str], our: Message, then: Message) -> str:
         def at(moment: datetime) -> str:
             return moment.astimezone(self._zone).strftime("%d %b %Y %H:%M")
 
-        return {
+        words = {
             "template": f"template {our.template} instead of {then.template}",
             "addresses": f"{our.addresses} addresses instead of {then.addresses}",
             "due_at": f"due {at(our.due_at)} instead of {at(then.due_at)}",
         }
+        return "; ".join(words[name] for name in names) + "."
 
     def _note(self, past: Past, way: Way, what: str, messages: int, why: str) -> None:
         self.counts[way[0]][what] += messages
         about = (past.received_at, past.id, past.name, past.subject, past.round)
         self.lines.append(Line(*about, *way, what, messages, why))
+
+
+def unchanged(edited: Config, current: Config) -> frozenset[Rule]:
+    """The rules that decide the same by both: it is enough to play the past to them once."""
+    if (edited.policy, edited.clinic) != (current.policy, current.clinic):
+        return frozenset()
+    return frozenset(rule for rule in edited.rules if current.rule(rule.name) == rule)
 
 
 def renamed(edited: Config, current: Config) -> Iterator[tuple[str, str]]:
@@ -146,22 +158,6 @@ def renamed(edited: Config, current: Config) -> Iterator[tuple[str, str]]:
         for gone in current.rules:
             if gone.event == new.event and not edited.rule(gone.name):
                 yield new.name, gone.name
-
-
-def _message(
-    rehearsal: Rehearsal, made: Rehearsed, past: Past, way: Way, rows: Sequence[Row]
-) -> Message | None:
-    """What would have gone out that way. A fallback that was tried because something had failed
-    would have been tried again, if the rule still has it.
-    """
-    own = made.messages.get(past.id, {})
-    name, role, channel = way
-    if way in own or not any(row.is_fallback for row in rows):
-        return own.get(way)
-    rule = rehearsal.config.rule(name)
-    if rule and channel in rule.fallback and any(other[:2] == (name, role) for other in own):
-        return Message(rule.template, rows[0].due_at, len(rows))
-    return None
 
 
 def _ends(past: Past, way: Way) -> str:

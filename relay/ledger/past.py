@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -22,8 +22,7 @@ SLACK = timedelta(days=1)  # between an event's id, by a process's clock, and re
 Way = tuple[str, str, str]  # rule, role, channel
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A notification of an event, as far as it is compared."""
 
     rule: str
@@ -41,8 +40,7 @@ class Row:
         return self.rule, self.role, self.channel
 
 
-@dataclass(frozen=True)
-class Past:
+class Past(NamedTuple):
     """An event that was processed. `facts` is None when retention has blanked them."""
 
     id: str
@@ -140,20 +138,10 @@ def _histories(db: Database, batch: Sequence[Kit]) -> list[History]:
         found = connection.execute(query).all()
         rows = _rows(connection, [row.id for row in found])
     made: dict[tuple[Any, Any], list[Past]] = {(kit.order, kit.registration): [] for kit in batch}
-    for row in found:
-        past = Past(
-            id=row.id,
-            name=row.name,
-            data=row.data,
-            subject=row.subject,
-            round=row.round,
-            received_at=row.received_at,
-            processed_at=row.processed_at,
-            facts=None if row.facts is None else Facts.from_json(row.facts),
-            rows=rows.get(row.id, ()),
-        )
-        if (kit := (row.kit_order, row.kit_registration)) in made:
-            made[kit].append(past)
+    for own_order, own_registration, id_, *fields, stored in found:
+        facts = None if stored is None else Facts.from_json(stored)
+        if (kit := (own_order, own_registration)) in made:
+            made[kit].append(Past._make((id_, *fields, facts, rows.get(id_, ()))))
     return list(made.values())
 
 
@@ -172,5 +160,5 @@ def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequ
     )
     made: dict[str, list[Row]] = defaultdict(list)
     for event_id, *fields in connection.execute(query):
-        made[event_id].append(Row(*fields))
+        made[event_id].append(Row._make(fields))
     return made
