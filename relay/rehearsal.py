@@ -89,7 +89,9 @@ class Rehearsal:
         self._since = since
         self._policy = config.policy
         self._clinic = config.clinic.record()
-        self._events = {rule.event for rule in self._rules}
+        self._events: dict[str, list[Rule]] = defaultdict(list)
+        for rule in self._rules:
+            self._events[rule.event].append(rule)
         self._conditional = {rule.event for rule in self._rules if rule.when}
         self._new_needs: dict[str, dict[str, frozenset[str]]] = {name: {} for name in EVENTS}
         for rule in self._rules:
@@ -124,7 +126,7 @@ class Rehearsal:
         known = tuple(scene.steps[place] for place in kin)
         plan = rules.plan(
             Occasion(scene.step, past.subject, past.facts or Facts(), self._names(past), known),
-            self._asked(unknown),
+            self._asked(past.name, unknown, {way[0] for _, _, way in waiting}),
             self._policy,
             self._told(scene, made),
             past.processed_at,
@@ -161,16 +163,23 @@ class Rehearsal:
             if (lacking := frozenset(need for need in needs if getattr(past.facts, need) is None))
         }
 
-    def _asked(self, unknown: Mapping[str, frozenset[str]]) -> Sequence[Rule]:
-        """The rules; where a condition cannot be told it is left out: the rest may say no."""
-        if not unknown:
-            return self._rules
-        return [
-            replace(rule, when=None)
-            if rule.when and _roots(rule) & unknown.get(rule.name, frozenset())
-            else rule
-            for rule in self._rules
-        ]
+    def _asked(
+        self, event: str, unknown: Mapping[str, frozenset[str]], waiting: set[str]
+    ) -> Sequence[Rule]:
+        """The rules for an event, and those of what waits. Where a condition cannot be told it is
+        left out: the rest of the rule may say no.
+        """
+        asked: Sequence[Rule] = self._events.get(event, ())
+        if unknown:
+            asked = [
+                replace(rule, when=None)
+                if rule.name in unknown and _roots(rule) & unknown[rule.name]
+                else rule
+                for rule in asked
+            ]
+        if others := waiting.difference(rule.name for rule in asked):
+            asked = [*asked, *(rule for rule in self._rules if rule.name in others)]
+        return asked
 
     def _told(self, scene: _Scene, made: Rehearsed) -> Told:
         """Who has been told already: before `since` in truth, from then on in this rehearsal."""

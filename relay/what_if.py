@@ -1,8 +1,8 @@
 """An edited config against what was sent: which messages it adds, drops or changes. Pure.
 
 Both configs are played to the same past. What was sent is compared with what the edited one would
-have sent; where the config that is in use would differ from the past in the same way, the edit is
-not the reason: somebody had opted out, a provider refused, or the config was another one then.
+have sent; where the config that is in use differs from the past in the same way, the edit is not
+the reason: somebody had opted out, an event was replayed, or the config was another one then.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class WhatIf:
         self._edited = Rehearsal(edited, set(edited.rules) - same, current, since)
         self._current = Rehearsal(current, set(current.rules) - same, current, since)
         self._same = {rule.name for rule in same}
+        # The file that is in use may have been edited itself: then only what was sent is compared.
+        self.is_edit = same != set(current.rules) or same != set(edited.rules)
         self._zone = edited.clinic.timezone
 
     def take(self, kit: History) -> None:
@@ -91,22 +93,19 @@ class WhatIf:
         if our:
             self.counts[way[0]][WOULD] += our.addresses
         if our and rows:
-            self._changes(past, way, our, their, rows)
+            self._changes(past, way, our, their if self.is_edit else None, rows)
         elif our and their:
-            why = f"config.toml would send it too, but it was not sent then: {_ends(past, way)}"
-            self._note(past, way, EITHER_WAY, our.addresses, why)
+            why = f"It was not sent then: {_ends(past, way)}"
+            self._note(past, way, EITHER_WAY if self.is_edit else ADDED, our.addresses, why)
         elif our:
-            why = f"config.toml does not: {theirs.why_not(past, way)}"
+            why = f"By config.toml it is not sent: {theirs.why_not(past, way)}"
             self._note(past, way, ADDED, our.addresses, why)
-        elif their or theirs.is_unknown(past, way[0]):
+        elif rows:
             why = ours.why_not(past, way)
             if any(row.status in WAITING for row in rows):
                 why = f"{why} It still waits: it is cancelled when it is due."
-            self._note(past, way, DROPPED, len(rows), why)
-        else:
-            why = theirs.why_not(past, way)
-            why = f"config.toml would not send it either: {why}"
-            self._note(past, way, EITHER_WAY, len(rows), why)
+            by_edit = their or theirs.is_unknown(past, way[0]) or not self.is_edit
+            self._note(past, way, DROPPED if by_edit else EITHER_WAY, len(rows), why)
 
     def _changes(
         self, past: Past, way: Way, our: Message, their: Message | None, rows: Sequence[Row]
@@ -123,8 +122,7 @@ class WhatIf:
         if by_edit:
             self._note(past, way, CHANGED, our.addresses, self._told(by_edit, our, then))
         elif anyway := [name for name in changed if name != "due_at"]:  # tries move that
-            why = f"config.toml would send it so as well: {self._told(anyway, our, then)}"
-            self._note(past, way, EITHER_WAY, our.addresses, why)
+            self._note(past, way, EITHER_WAY, our.addresses, self._told(anyway, our, then))
 
     def _told(self, names: Sequence[str], our: Message, then: Message) -> str:
         def at(moment: datetime) -> str:

@@ -40,7 +40,7 @@ _COLOURS = {"added": "green", "dropped": "red", "changed": "yellow"}
     show_default=True,
     help="Past events from then on: 2h, 30d or a date.",
 )
-@click.option("--details", is_flag=True, help=f"Every difference, not only the first {SHOWN}.")
+@click.option("--details", is_flag=True, help=f"Every difference, not only {SHOWN} of them.")
 @click.option("--json", "as_json", is_flag=True, help="Every difference, one JSON object a line.")
 def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None:
     """Show which messages an edited config would have added, dropped or changed for past events.
@@ -98,7 +98,10 @@ def _renaming(new: str, gone: str) -> Problem:
 
 
 def _plain(line: Line) -> dict[str, Any]:
-    return {**asdict(line), "at": line.at.isoformat()}
+    """As `list --json` names things."""
+    named = {"role": "to"}
+    plain = {named.get(name, name): value for name, value in asdict(line).items()}
+    return {**plain, "at": line.at.isoformat()}
 
 
 def _table(compared: WhatIf) -> Iterator[str]:
@@ -125,19 +128,30 @@ def _differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
     from relay.what_if import EITHER_WAY
 
     wanted = [line for line in lines if details or line.what != EITHER_WAY]
+    shown = wanted if details else _examples(wanted)
     click.echo()
-    for line in wanted if details else wanted[:SHOWN]:
+    for line in shown:
         click.echo(_line(compared, line))
-    if not details and len(wanted) > SHOWN:
-        click.echo(f"… and {len(wanted) - SHOWN:,} more: --details")
+    if len(shown) < len(wanted):
+        click.echo(f"… and {len(wanted) - len(shown):,} more: --details")
     if not wanted:
         click.echo("No message would be added, dropped or changed.")
     if anyway := sum(counts[EITHER_WAY] for counts in compared.counts.values()):
         click.echo(
-            f"\n{anyway:,} differ either way: config.toml as it is would not do as was done then"
-            " either (an opt-out, a refusal, another config.toml then). --details has them."
+            f"\n{anyway:,} differ either way: by config.toml as it is they would not be as they"
+            " were either (an opt-out, a replay, another config.toml then). --details has them."
         )
     click.echo(f"\n{_ONCE_IN_USE}")
+
+
+def _examples(lines: list[Line]) -> list[Line]:
+    """A few lines, the latest of each rule and kind of difference."""
+    kinds: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        kinds.setdefault((line.rule, line.what), []).append(line)
+    each = max(1, SHOWN // len(kinds)) if kinds else 0
+    chosen = {id(line) for found in kinds.values() for line in found[-each:]}
+    return [line for line in lines if id(line) in chosen][-SHOWN:]
 
 
 def _line(compared: WhatIf, line: Line) -> str:
