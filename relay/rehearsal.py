@@ -83,9 +83,9 @@ class Rehearsal:
     name in `before` needs as well was asked for: if it is missing, the lab did not have it.
     """
 
-    def __init__(self, config: Config, own: Iterable[Rule], before: Config, since: datetime):
+    def __init__(self, config: Config, played: Iterable[Rule], before: Config, since: datetime):
         self.config = config
-        self._rules = tuple(own)
+        self._rules = tuple(played)
         self._since = since
         self._policy = config.policy
         self._clinic = config.clinic.record()
@@ -105,28 +105,29 @@ class Rehearsal:
         made = Rehearsed(self.config)
         steps = [Step(past.name, past.round, past.received_at) for past in kit]
         for place, past in enumerate(kit):
-            if past.received_at < self._since or not (past.name in self._events or made.messages):
+            if past.received_at < self._since:
                 continue
-            if past.facts is not None:
-                self._play(_Scene(kit, steps, place), made)
-                continue
-            for rule in self._rules:
-                if rule.event == past.name and rule.enabled:
-                    made.unknown[past.id][rule.name] = BLANKED
+            own = self._events.get(past.name, ())
+            if past.is_blanked:
+                lost = {rule.name: BLANKED for rule in own if rule.enabled}
+                made.unknown.update({past.id: lost} if lost else {})
+                own = ()
+            if own or made.messages:
+                self._play(_Scene(kit, steps, place), own, made)
         return made
 
-    def _play(self, scene: _Scene, made: Rehearsed) -> None:
+    def _play(self, scene: _Scene, own: Sequence[Rule], made: Rehearsed) -> None:
         """Let an event be processed, when it was."""
         past = scene.past
         kin = scene.kin()
         waiting = list(scene.waiting(made, kin))
-        if past.name not in self._events and not waiting:
+        if not (own or waiting):
             return
-        unknown = self._unknown(past)
+        unknown = self._unknown(past) if own else {}
         known = tuple(scene.steps[place] for place in kin)
         plan = rules.plan(
             Occasion(scene.step, past.subject, past.facts or Facts(), self._names(past), known),
-            self._asked(past.name, unknown, {way[0] for _, _, way in waiting}),
+            self._asked(own, unknown, {way[0] for _, _, way in waiting}),
             self._policy,
             self._told(scene, made),
             past.processed_at,
@@ -153,7 +154,7 @@ class Rehearsal:
         if past.name not in self._conditional:
             return {}
         facts = past.facts or Facts()
-        return names(past.name, past.data, past.received_at, facts, self._clinic)
+        return names(past.name, past.data or {}, past.received_at, facts, self._clinic)
 
     def _unknown(self, past: Past) -> dict[str, frozenset[str]]:
         """The rules that need what the ledger may not have been told: their names, and what."""
@@ -164,22 +165,19 @@ class Rehearsal:
         }
 
     def _asked(
-        self, event: str, unknown: Mapping[str, frozenset[str]], waiting: set[str]
+        self, own: Sequence[Rule], unknown: Mapping[str, frozenset[str]], waiting: set[str]
     ) -> Sequence[Rule]:
-        """The rules for an event, and those of what waits. Where a condition cannot be told it is
+        """An event's own rules, and those of what waits. Where a condition cannot be told it is
         left out: the rest of the rule may say no.
         """
-        asked: Sequence[Rule] = self._events.get(event, ())
         if unknown:
-            asked = [
-                replace(rule, when=None)
-                if rule.name in unknown and _roots(rule) & unknown[rule.name]
-                else rule
-                for rule in asked
+            own = [
+                replace(rule, when=None) if _roots(rule) & unknown.get(rule.name, set()) else rule
+                for rule in own
             ]
-        if others := waiting.difference(rule.name for rule in asked):
-            asked = [*asked, *(rule for rule in self._rules if rule.name in others)]
-        return asked
+        if others := waiting.difference(rule.name for rule in own):
+            own = [*own, *(rule for rule in self._rules if rule.name in others)]
+        return own
 
     def _told(self, scene: _Scene, made: Rehearsed) -> Told:
         """Who has been told already: before `since` in truth, from then on in this rehearsal."""
@@ -187,7 +185,7 @@ class Rehearsal:
         for one in scene.kit[: scene.place]:
             if (one.subject, one.round) != (scene.past.subject, scene.past.round):
                 continue
-            if one.received_at >= self._since and one.facts is not None:
+            if one.received_at >= self._since and not one.is_blanked:
                 told.update(made.messages.get(one.id, ()))
             else:
                 told |= {row.way for row in one.rows if row.status in ALIVE}

@@ -8,9 +8,10 @@ the reason: somebody had opted out, an event was replayed, or the config was ano
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 from relay.config import Config
 from relay.ledger.past import History, Past, Row, Way
@@ -46,78 +47,98 @@ class Line:
 
 
 class WhatIf:
-    """Takes one kit's past after another; `lines` and `counts` (by rule) are what came of it."""
+    """Takes one kit's past after another; `lines` and `counts` (by rule) are what came of it.
+
+    Rules that the edit leaves alone are not played: they would do what they did. Those of the
+    config that is in use are asked where something differs.
+    """
 
     def __init__(self, edited: Config, current: Config, since: datetime):
         self.edited, self.current, self.since = edited, current, since
         self.lines: list[Line] = []
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
-        same = unchanged(edited, current)
-        self._both = Rehearsal(edited, same, current, since)
-        self._edited = Rehearsal(edited, set(edited.rules) - same, current, since)
-        self._current = Rehearsal(current, set(current.rules) - same, current, since)
-        self._same = {rule.name for rule in same}
+        self._same = unchanged(edited, current)
         # The file that is in use may have been edited itself: then only what was sent is compared.
-        self.is_edit = same != set(current.rules) or same != set(edited.rules)
+        self.is_edit = len(self._same) < max(len(edited.rules), len(current.rules))
+        if not self.is_edit:
+            self._same = frozenset()
+        self._edited = Rehearsal(edited, _but(edited.rules, self._same), current, since)
+        self._current = {
+            rule.name: Rehearsal(current, [rule], current, since)
+            for rule in _but(current.rules, self._same)
+        }
+        self._gone = Rehearsal(current, (), current, since)
         self._zone = edited.clinic.timezone
+
+    @property
+    def events(self) -> set[str]:
+        """The events whose details are needed."""
+        rules = (*self.edited.rules, *self.current.rules)
+        return {rule.event for rule in _but(rules, self._same)}
 
     def take(self, kit: History) -> None:
         """Compare what was sent about a kit with what would have been."""
-        both, ours, theirs = (one.of(kit) for one in (self._both, self._edited, self._current))
+        ours = self._edited.of(kit)
+        theirs = cache(lambda name: self._current.get(name, self._gone).of(kit))
         for past in kit:
             if past.received_at < self.since:
                 continue
-            was: dict[Way, list[Row]] = defaultdict(list)
-            for row in past.rows:
-                if row.status in _SENT:
-                    was[row.way].append(row)
-                    self.counts[row.rule][SENT] += 1
-            for made in (both, ours):
-                self._note_unknown(past, made)
-            for way in {**was, **both.messages.get(past.id, {}), **ours.messages.get(past.id, {})}:
-                pair = (both, both) if way[0] in self._same else (ours, theirs)
-                self._judge(past, way, was.get(way, []), *pair)
-
-    def _note_unknown(self, past: Past, made: Rehearsed) -> None:
-        for name, why in made.unknown.get(past.id, {}).items():
-            rule = self.edited.rule(name)
-            self._note(past, (name, rule.to if rule else "", ""), UNKNOWN, 1, why)
+            was = _sent(past)
+            for name, why in ours.unknown.get(past.id, {}).items():
+                rule = self.edited.rule(name)
+                self._note(past, (name, rule.to if rule else "", ""), UNKNOWN, 1, why)
+            for way in {**was, **ours.messages.get(past.id, {})}:
+                rows, counts = was.get(way, []), self.counts[way[0]]
+                counts[SENT] += len(rows)
+                if way[0] in self._same:
+                    counts[WOULD] += len(rows)
+                elif not ours.is_unknown(past, way[0]):
+                    our = ours.message(past, way, rows)
+                    counts[WOULD] += our.addresses if our else 0
+                    self._judge(past, way, rows, our, ours, theirs)
 
     def _judge(
-        self, past: Past, way: Way, rows: Sequence[Row], ours: Rehearsed, theirs: Rehearsed
+        self,
+        past: Past,
+        way: Way,
+        rows: Sequence[Row],
+        our: Message | None,
+        ours: Rehearsed,
+        theirs: Callable[[str], Rehearsed],
     ) -> None:
         """Compare what went out one way, if anything did, with what would have."""
-        if ours.is_unknown(past, way[0]):
+        if our and rows and not (changed := _changed(our, rows)):
             return
-        our, their = ours.message(past, way, rows), theirs.message(past, way, rows)
-        if our:
-            self.counts[way[0]][WOULD] += our.addresses
+        other = theirs(way[0])
+        their = other.message(past, way, rows)
         if our and rows:
-            self._changes(past, way, our, their if self.is_edit else None, rows)
+            self._note_changes(past, way, changed, our, their, rows)
         elif our and their:
             why = f"It was not sent then: {_ends(past, way)}"
             self._note(past, way, EITHER_WAY if self.is_edit else ADDED, our.addresses, why)
         elif our:
-            why = f"By config.toml it is not sent: {theirs.why_not(past, way)}"
+            why = f"By config.toml it is not sent: {other.why_not(past, way)}"
             self._note(past, way, ADDED, our.addresses, why)
         elif rows:
             why = ours.why_not(past, way)
             if any(row.status in WAITING for row in rows):
                 why = f"{why} It still waits: it is cancelled when it is due."
-            by_edit = their or theirs.is_unknown(past, way[0]) or not self.is_edit
+            by_edit = their or other.is_unknown(past, way[0]) or not self.is_edit
             self._note(past, way, DROPPED if by_edit else EITHER_WAY, len(rows), why)
 
-    def _changes(
-        self, past: Past, way: Way, our: Message, their: Message | None, rows: Sequence[Row]
+    def _note_changes(
+        self,
+        past: Past,
+        way: Way,
+        changed: Sequence[str],
+        our: Message,
+        their: Message | None,
+        rows: Sequence[Row],
     ) -> None:
         """Note how a message that was sent would have been another one."""
-        then = Message(rows[0].template, min(row.due_at for row in rows), len(rows))
-        differs = {
-            "template": our.template != then.template,
-            "addresses": our.addresses != then.addresses,
-            "due_at": abs(our.due_at - then.due_at) > _SAME_TIME,
-        }
-        changed = [name for name, differ in differs.items() if differ]
+        if not self.is_edit:
+            their = None
+        then = _as_sent(rows)
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
         if by_edit:
             self._note(past, way, CHANGED, our.addresses, self._told(by_edit, our, then))
@@ -141,11 +162,11 @@ class WhatIf:
         self.lines.append(Line(*about, *way, what, messages, why))
 
 
-def unchanged(edited: Config, current: Config) -> frozenset[Rule]:
-    """The rules that decide the same by both: it is enough to play the past to them once."""
+def unchanged(edited: Config, current: Config) -> frozenset[str]:
+    """The names of the rules that decide the same by both."""
     if (edited.policy, edited.clinic) != (current.policy, current.clinic):
         return frozenset()
-    return frozenset(rule for rule in edited.rules if current.rule(rule.name) == rule)
+    return frozenset(rule.name for rule in edited.rules if current.rule(rule.name) == rule)
 
 
 def renamed(edited: Config, current: Config) -> Iterator[tuple[str, str]]:
@@ -156,6 +177,34 @@ def renamed(edited: Config, current: Config) -> Iterator[tuple[str, str]]:
         for gone in current.rules:
             if gone.event == new.event and not edited.rule(gone.name):
                 yield new.name, gone.name
+
+
+def _but(rules: Sequence[Rule], same: frozenset[str]) -> list[Rule]:
+    return [rule for rule in rules if rule.name not in same]
+
+
+def _sent(past: Past) -> dict[Way, list[Row]]:
+    """What really went out about an event, or waits to."""
+    was: dict[Way, list[Row]] = {}
+    for row in past.rows:
+        if row.status in _SENT:
+            was.setdefault(row.way, []).append(row)
+    return was
+
+
+def _as_sent(rows: Sequence[Row]) -> Message:
+    return Message(rows[0].template, min(row.due_at for row in rows), len(rows))
+
+
+def _changed(our: Message, rows: Sequence[Row]) -> list[str]:
+    """What of a message is not as it was sent."""
+    then = _as_sent(rows)
+    differs = {
+        "template": our.template != then.template,
+        "addresses": our.addresses != then.addresses,
+        "due_at": abs(our.due_at - then.due_at) > _SAME_TIME,
+    }
+    return [name for name, differ in differs.items() if differ]
 
 
 def _ends(past: Past, way: Way) -> str:

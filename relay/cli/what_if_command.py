@@ -56,7 +56,10 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
         opened.show(_renaming(new, gone))
     with opened.ledger(found) as db:
         compared, events = _compare(db, edited, current, since)
-    lines = sorted(compared.lines, key=lambda line: (line.at, line.event_id, line.rule))
+    lines = sorted(
+        compared.lines,
+        key=lambda line: (line.at, line.event_id, line.rule, line.channel, line.what),
+    )
     if as_json:
         for line in lines:
             click.echo(json.dumps(_plain(line)))
@@ -80,7 +83,7 @@ def _compare(db: Database, edited: Config, current: Config, since: datetime) -> 
     with click.progressbar(
         length=events, label="Past events", file=sys.stderr, hidden=not shown
     ) as bar:
-        for histories in past.histories(db, kits):
+        for histories in past.histories(db, kits, compared.events):
             for history in histories:
                 compared.take(history)
                 bar.update(sum(one.received_at >= since for one in history))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -41,15 +41,18 @@ class Row(NamedTuple):
 
 
 class Past(NamedTuple):
-    """An event that was processed. `facts` is None when retention has blanked them."""
+    """An event that was processed. `data` and `facts` are there where they were asked for, unless
+    retention has blanked them.
+    """
 
     id: str
     name: str
-    data: Mapping[str, Any]
     subject: str
     round: int
     received_at: datetime
     processed_at: datetime
+    is_blanked: bool
+    data: Mapping[str, Any] | None
     facts: Facts | None
     rows: Sequence[Row] = ()
 
@@ -81,18 +84,20 @@ def kits(db: Database, since: datetime) -> list[Kit]:
         return [Kit(*row) for row in connection.execute(query)]
 
 
-def histories(db: Database, found: Sequence[Kit]) -> Iterator[list[History]]:
-    """All that has happened to these kits, so many of them at a time."""
+def histories(
+    db: Database, found: Sequence[Kit], wanted: Collection[str]
+) -> Iterator[list[History]]:
+    """All that has happened to these kits, some at a time; details of the `wanted` events only."""
     batch: list[Kit] = []
     size = 0
     for kit in found:
         batch.append(kit)
         size += kit.events
         if size >= AT_ONCE:
-            yield _histories(db, batch)
+            yield _histories(db, batch, wanted)
             batch, size = [], 0
     if batch:
-        yield _histories(db, batch)
+        yield _histories(db, batch, wanted)
 
 
 def _kit() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
@@ -114,11 +119,13 @@ def _of(resource: str) -> list[str]:
     return [name for name, kind in EVENTS.items() if kind.resource == resource]
 
 
-def _histories(db: Database, batch: Sequence[Kit]) -> list[History]:
+def _histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> list[History]:
     order, registration = _kit()
+    is_wanted = events.c.name.in_(wanted)  # to read JSON is half of the work
     shown = (
-        *(events.c.id, events.c.name, events.c.data, events.c.subject, events.c.round),
-        *(events.c.received_at, events.c.processed_at, events.c.facts),
+        *(events.c.id, events.c.name, events.c.subject, events.c.round),
+        *(events.c.received_at, events.c.processed_at, events.c.facts.is_(None)),
+        *(sa.case((is_wanted, column)) for column in (events.c.data, events.c.facts)),
     )
     orders = [kit.order for kit in batch if kit.order]
     subjects = [*orders, *(kit.registration for kit in batch if kit.registration)]
