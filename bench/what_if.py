@@ -105,11 +105,12 @@ def _fill(db: Database, count: int) -> None:
 def _kits(count: int) -> Iterator[dict[sa.Table, list[Row]]]:
     """Kits with an event a step, spread over 29 days, and what was sent of each."""
     kits = count // len(STEPS)
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(hour=9, minute=0)
     for number in range(kits):
         order = simulator.order(str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))))
         registration = simulator.registration(order["test_registrations"][0]["id"])
-        began = now - timedelta(days=29) + timedelta(days=20) * number / kits
+        day, moment = divmod(number * 20, kits)  # of 20 days, all between 9 and 18 o'clock
+        began = now - timedelta(days=29 - day) + timedelta(hours=9) * moment / kits
         yield _kit(order, registration, began)
 
 
@@ -128,7 +129,7 @@ def _kit(order: Row, registration: Row, began: datetime) -> dict[sa.Table, list[
         row = {"subject": id_, "resource": name, "order_subject": known, "round": 0}
         made[journeys].append({**row, "created_at": began})
     for day, (event, (rule, role, channels)) in enumerate(STEPS.items()):
-        kind, at = EVENTS[event], began + timedelta(days=1.7 * day)
+        kind, at = EVENTS[event], began + timedelta(days=2 * day)
         subject = subjects[kind.resource]
         event_id = f"evt_{int(at.timestamp() * 1000):012x}{uuid.uuid4().hex[:16]}"
         row = {"id": event_id, "name": event, "identity": event_id, "data": _data(event, subject)}

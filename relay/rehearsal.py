@@ -41,6 +41,8 @@ class Rehearsed:
     silent: dict[tuple[str, str, str], str] = field(default_factory=dict)  # rule, channel → why
     unknown: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # rule
 
+    last_due: datetime | None = None  # when the last of the messages goes out
+
     def message(self, past: Past, way: Way, rows: Sequence[Row]) -> Message | None:
         """What would have gone out that way, where `rows` did. A fallback that was tried because
         something had failed would have been tried again, if the rule still has it.
@@ -112,7 +114,7 @@ class Rehearsal:
                 lost = {rule.name: BLANKED for rule in own if rule.enabled}
                 made.unknown.update({past.id: lost} if lost else {})
                 own = ()
-            if own or made.messages:
+            if own or (made.last_due and made.last_due > past.processed_at):
                 self._play(_Scene(kit, steps, place), own, made)
         return made
 
@@ -148,6 +150,7 @@ class Rehearsal:
                 way = (notice.rule, notice.role, notice.channel)
                 message = Message(notice.template, notice.due_at)
                 made.messages[past.id].setdefault(way, message).addresses += 1
+                made.last_due = max(made.last_due or notice.due_at, notice.due_at)
 
     def _names(self, past: Past) -> Mapping[str, Any]:
         """What a condition sees: it costs more than all else, so only where there is one."""

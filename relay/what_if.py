@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from typing import NamedTuple
 
 from relay.config import Config
 from relay.ledger.past import History, Past, Row, Way
@@ -29,8 +29,7 @@ _SENT = (*ALIVE, "permanent-failure", "temporary-failure")
 _SAME_TIME = timedelta(minutes=1)
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One difference. Of `messages` each goes to an address of its own; no address is in it."""
 
     at: datetime  # when the event came
@@ -109,7 +108,7 @@ class WhatIf:
         """Compare what went out one way, if anything did, with what would have."""
         if our and rows and not (changed := _changed(our, rows)):
             return
-        other = theirs(way[0])
+        other = theirs(way[0]) if self.is_edit else ours
         their = other.message(past, way, rows)
         if our and rows:
             self._note_changes(past, way, changed, our, their, rows)
@@ -146,15 +145,15 @@ class WhatIf:
             self._note(past, way, EITHER_WAY, our.addresses, self._told(anyway, our, then))
 
     def _told(self, names: Sequence[str], our: Message, then: Message) -> str:
-        def at(moment: datetime) -> str:
-            return moment.astimezone(self._zone).strftime("%d %b %Y %H:%M")
+        return "; ".join(self._instead(name, our, then) for name in names) + "."
 
-        words = {
-            "template": f"template {our.template} instead of {then.template}",
-            "addresses": f"{our.addresses} addresses instead of {then.addresses}",
-            "due_at": f"due {at(our.due_at)} instead of {at(then.due_at)}",
-        }
-        return "; ".join(words[name] for name in names) + "."
+    def _instead(self, name: str, our: Message, then: Message) -> str:
+        if name == "template":
+            return f"template {our.template} instead of {then.template}"
+        if name == "addresses":
+            return f"{our.addresses} addresses instead of {then.addresses}"
+        due, was = (one.due_at.astimezone(self._zone) for one in (our, then))
+        return f"due {due:%d %b %Y %H:%M} instead of {was:%d %b %Y %H:%M}"
 
     def _note(self, past: Past, way: Way, what: str, messages: int, why: str) -> None:
         self.counts[way[0]][what] += messages

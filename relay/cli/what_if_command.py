@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,15 +81,25 @@ def _compare(db: Database, edited: Config, current: Config, since: datetime) -> 
     compared = WhatIf(edited, current, since)
     kits = past.kits(db, since)
     events = sum(kit.events for kit in kits)
-    shown = sys.stderr.isatty()
-    with click.progressbar(
-        length=events, label="Past events", file=sys.stderr, hidden=not shown
-    ) as bar:
+    bar = click.progressbar(
+        length=events, label="Past events", file=sys.stderr, hidden=not sys.stderr.isatty()
+    )
+    with bar, _uncollected():
         for histories in past.histories(db, kits, compared.events):
             for history in histories:
                 compared.take(history)
                 bar.update(sum(one.received_at >= since for one in history))
     return compared, events
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """The garbage collector would take a tenth of the time, and find next to nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _renaming(new: str, gone: str) -> Problem:
@@ -103,7 +115,7 @@ def _renaming(new: str, gone: str) -> Problem:
 def _plain(line: Line) -> dict[str, Any]:
     """As `list --json` names things."""
     named = {"role": "to"}
-    plain = {named.get(name, name): value for name, value in asdict(line).items()}
+    plain = {named.get(name, name): value for name, value in line._asdict().items()}
     return {**plain, "at": line.at.isoformat()}
 
 
