@@ -64,13 +64,13 @@ def what_if(bench: Bench, count: int) -> Figures:
         for name, url in ledgers.items():
             with fresh_ledger(url) as db:
                 _fill(db, count)
-            seconds, mebibytes = _run(bench.environ(url), edited)
-            told |= {f"{name}_seconds": seconds, f"{name}_mib": mebibytes}
-            say(f"{name}: {seconds:.1f} s, {mebibytes:.0f} MiB")
+            seconds, cpu, mebibytes = _run(bench.environ(url), edited, count)
+            told |= {f"{name}_seconds": seconds, f"{name}_cpu": cpu, f"{name}_mib": mebibytes}
+            say(f"{name}: {seconds:.1f} s, {cpu:.1f} s of CPU, {mebibytes:.0f} MiB")
     return told
 
 
-def _run(environ: dict[str, str], edited: Path) -> tuple[float, float]:
+def _run(environ: dict[str, str], edited: Path, count: int) -> tuple[float, float, float]:
     command = [sys.executable, "-m", "flask", "--app", "app", "relay", "what-if"]
     environ = {**os.environ, **environ, "RELAY_CONFIG": str(ROOT / "config.toml")}
     command += ["--config", str(edited)]
@@ -85,10 +85,11 @@ def _run(environ: dict[str, str], edited: Path) -> tuple[float, float]:
     assert process.stdout
     output = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
-    if status or "cannot be told" not in output:
+    if status or f"{count:,} events" not in output:
         raise SystemExit(f"what-if ended with {status}: {output}")
     say(output)
-    return time.perf_counter() - started, used.ru_maxrss / 1024
+    seconds = time.perf_counter() - started
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def _fill(db: Database, count: int) -> None:

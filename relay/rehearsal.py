@@ -13,7 +13,7 @@ from relay.config import Config
 from relay.events import EVENTS
 from relay.expressions import names
 from relay.facts import PERSONS, RESOURCES, Facts
-from relay.history import Step, Waiting
+from relay.history import Waiting
 from relay.ledger.past import History, Past, Row, Way
 from relay.ledger.statuses import ALIVE, FAILED
 from relay.notices import Told
@@ -105,8 +105,7 @@ class Rehearsal:
     def of(self, kit: History) -> Rehearsed:
         """What would have come of a kit."""
         made = Rehearsed(self.config)
-        steps = [Step(past.name, past.round, past.received_at) for past in kit]
-        for place, past in enumerate(kit):
+        for place, past in enumerate(kit if self._rules else ()):
             if past.received_at < self._since:
                 continue
             own = self._events.get(past.name, ())
@@ -115,23 +114,22 @@ class Rehearsal:
                 made.unknown.update({past.id: lost} if lost else {})
                 own = ()
             if own or (made.last_due and made.last_due > past.processed_at):
-                self._play(_Scene(kit, steps, place), own, made)
+                self._play(past, kit[:place], own, made)
         return made
 
-    def _play(self, scene: _Scene, own: Sequence[Rule], made: Rehearsed) -> None:
+    def _play(self, past: Past, earlier: History, own: Sequence[Rule], made: Rehearsed) -> None:
         """Let an event be processed, when it was."""
-        past = scene.past
-        kin = scene.kin()
-        waiting = list(scene.waiting(made, kin))
+        kin = [one for one in earlier if _is_kin(one, past)]
+        waiting = list(_waiting(kin, made, past.processed_at))
         if not (own or waiting):
             return
         unknown = self._unknown(past) if own else {}
-        known = tuple(scene.steps[place] for place in kin)
+        known = tuple([one.step for one in kin])
         plan = rules.plan(
-            Occasion(scene.step, past.subject, past.facts or Facts(), self._names(past), known),
+            Occasion(past.step, past.subject, past.facts or Facts(), self._names(past), known),
             self._asked(own, unknown, {way[0] for _, _, way in waiting}),
             self._policy,
-            self._told(scene, made),
+            self._told(past, earlier, made),
             past.processed_at,
             [wait for wait, _, _ in waiting],
         )
@@ -182,11 +180,11 @@ class Rehearsal:
             own = [*own, *(rule for rule in self._rules if rule.name in others)]
         return own
 
-    def _told(self, scene: _Scene, made: Rehearsed) -> Told:
+    def _told(self, past: Past, earlier: History, made: Rehearsed) -> Told:
         """Who has been told already: before `since` in truth, from then on in this rehearsal."""
         told: set[Way] = set()
-        for one in scene.kit[: scene.place]:
-            if (one.subject, one.round) != (scene.past.subject, scene.past.round):
+        for one in earlier:
+            if one.subject != past.subject or one.round != past.round:
                 continue
             if one.received_at >= self._since and not one.is_blanked:
                 told.update(made.messages.get(one.id, ()))
@@ -195,40 +193,21 @@ class Rehearsal:
         return frozenset(told)
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """The moment at which one of a kit's events is processed. Events go by their places."""
+def _is_kin(one: Past, other: Past) -> bool:
+    """Whether two events of a kit concern each other: two registrations of one order do not."""
+    if one.subject == other.subject:
+        return True
+    return EVENTS[one.name].resource != EVENTS[other.name].resource
 
-    kit: History
-    steps: Sequence[Step]
-    place: int
 
-    @property
-    def past(self) -> Past:
-        return self.kit[self.place]
-
-    @property
-    def step(self) -> Step:
-        return self.steps[self.place]
-
-    def kin(self) -> list[int]:
-        """Earlier events that this one concerns: not those of another registration of its order."""
-        past, resource = self.past, EVENTS[self.past.name].resource
-        return [
-            place
-            for place, one in enumerate(self.kit[: self.place])
-            if one.subject == past.subject or EVENTS[one.name].resource != resource
-        ]
-
-    def waiting(self, made: Rehearsed, kin: list[int]) -> Iterator[tuple[Waiting, str, Way]]:
-        """The messages about these events that would have been waiting."""
-        now = self.past.processed_at
-        for place in kin:
-            event_id = self.kit[place].id
-            for way, message in made.messages.get(event_id, {}).items():
+def _waiting(kin: History, made: Rehearsed, now: datetime) -> Iterator[tuple[Waiting, str, Way]]:
+    """The messages about these events that would have been waiting."""
+    if made.last_due and made.last_due > now:
+        for one in kin:
+            for way, message in made.messages.get(one.id, {}).items():
                 if message.due_at > now:
-                    id_ = " ".join((event_id, *way))
-                    yield Waiting(id_, way[0], message.due_at, self.steps[place]), event_id, way
+                    id_ = " ".join((one.id, *way))
+                    yield Waiting(id_, way[0], message.due_at, one.step), one.id, way
 
 
 def _not_known(lacking: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from relay.config import Config, parse
 from relay.facts import Facts, resource
+from relay.history import Step
 from relay.ledger.past import Past, Row
 from relay.settings import Settings
 from relay.what_if import SENT, WOULD, Line, WhatIf, renamed
@@ -79,7 +80,8 @@ def past(name: str = SHIPPED, *rows: Row, after: timedelta = timedelta(), **fiel
     usual = {"id": f"evt-{name}-{at:%d%H%M}", "name": name, "data": data, "subject": id_}
     usual |= {"round": 0, "received_at": at, "processed_at": at, "facts": facts, "rows": rows}
     usual["is_blanked"] = "facts" in fields
-    return Past(**{**usual, **fields})
+    usual |= fields
+    return Past(step=Step(name, usual["round"], usual["received_at"]), **usual)
 
 
 def compared(

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from relay.events import EVENTS, ORDER
 from relay.facts import Facts
+from relay.history import Step
 from relay.ledger.database import Database
 from relay.ledger.schema import events, journeys, notifications
 from relay.ledger.statuses import PROCESSED
@@ -45,6 +46,7 @@ class Past(NamedTuple):
     retention has blanked them.
     """
 
+    step: Step
     id: str
     name: str
     subject: str
@@ -145,10 +147,22 @@ def _histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> l
         found = connection.execute(query).all()
         rows = _rows(connection, [row.id for row in found])
     made: dict[tuple[Any, Any], list[Past]] = {(kit.order, kit.registration): [] for kit in batch}
-    for own_order, own_registration, id_, *fields, stored in found:
-        facts = None if stored is None else Facts.from_json(stored)
+    for (
+        own_order,
+        own_registration,
+        id_,
+        name,
+        subject,
+        round_,
+        received_at,
+        *more,
+        stored,
+    ) in found:
         if (kit := (own_order, own_registration)) in made:
-            made[kit].append(Past._make((id_, *fields, facts, rows.get(id_, ()))))
+            step = Step(name, round_, received_at)
+            facts = None if stored is None else Facts.from_json(stored)
+            fields = (step, id_, name, subject, round_, received_at, *more, facts)
+            made[kit].append(Past._make((*fields, rows.get(id_, ()))))
     return list(made.values())
 
 
