@@ -8,7 +8,7 @@ the reason: somebody had opted out, an event was replayed, or the config was ano
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import NamedTuple
@@ -95,6 +95,12 @@ class WhatIf:
                     our = ours.message(past, way, rows)
                     counts[WOULD] += our.addresses if our else 0
                     self._judge(past, way, rows, our, ours, theirs)
+
+    def add(self, lines: Sequence[Line], counts: Mapping[str, Counter[str]]) -> None:
+        """Take over what came of other kits."""
+        self.lines += lines
+        for rule, count in counts.items():
+            self.counts[rule] += count
 
     def _judge(
         self,

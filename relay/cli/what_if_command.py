@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +16,6 @@ from relay.cli.ledger_commands import Since
 from relay.errors import Problem
 
 if TYPE_CHECKING:
-    from relay.config import Config
-    from relay.ledger.database import Database
     from relay.what_if import Line, WhatIf
 
 SHOWN = 20
@@ -49,6 +44,7 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
 
     Nothing is sent, written, or fetched from the lab.
     """
+    from relay.cli.comparing import compare
     from relay.what_if import renamed
 
     found = opened.settings()
@@ -57,7 +53,7 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     for new, gone in renamed(edited, current):
         opened.show(_renaming(new, gone))
     with opened.ledger(found) as db:
-        compared, events = _compare(db, edited, current, since)
+        compared, events = compare(db, edited, current, since)
     lines = sorted(
         compared.lines,
         key=lambda line: (line.at, line.event_id, line.rule, line.channel, line.what),
@@ -71,35 +67,6 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     for row in _table(compared):
         click.echo(row)
     _differences(compared, lines, details)
-
-
-def _compare(db: Database, edited: Config, current: Config, since: datetime) -> tuple[WhatIf, int]:
-    """The comparison, and how many events there were."""
-    from relay.ledger import past
-    from relay.what_if import WhatIf
-
-    compared = WhatIf(edited, current, since)
-    kits = past.kits(db, since)
-    events = sum(kit.events for kit in kits)
-    bar = click.progressbar(
-        length=events, label="Past events", file=sys.stderr, hidden=not sys.stderr.isatty()
-    )
-    with bar, _uncollected():
-        for histories in past.histories(db, kits, compared.events):
-            for history in histories:
-                compared.take(history)
-                bar.update(sum(one.received_at >= since for one in history))
-    return compared, events
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """The garbage collector would take a tenth of the time, and find next to nothing."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _renaming(new: str, gone: str) -> Problem:

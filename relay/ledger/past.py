@@ -86,42 +86,22 @@ def kits(db: Database, since: datetime) -> list[Kit]:
         return [Kit(*row) for row in connection.execute(query)]
 
 
-def histories(
-    db: Database, found: Sequence[Kit], wanted: Collection[str]
-) -> Iterator[list[History]]:
-    """All that has happened to these kits, some at a time; details of the `wanted` events only."""
+def batches(found: Sequence[Kit]) -> Iterator[list[Kit]]:
+    """Kits, so many that their events can be in memory at a time."""
     batch: list[Kit] = []
     size = 0
     for kit in found:
         batch.append(kit)
         size += kit.events
         if size >= AT_ONCE:
-            yield _histories(db, batch, wanted)
+            yield batch
             batch, size = [], 0
     if batch:
-        yield _histories(db, batch, wanted)
+        yield batch
 
 
-def _kit() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
-    """An event's kit: its order, or the registration where no order is known.
-
-    By what the event names: in the lab's own examples an order and a registration have one id.
-    """
-    of_order = events.c.name.in_(_of(ORDER))
-    order = sa.case((of_order, events.c.subject), else_=journeys.c.order_subject)
-    lone = sa.case((order.is_(None), events.c.subject))
-    return order.label("kit_order"), lone.label("kit_registration")
-
-
-def _events() -> sa.FromClause:
-    return events.outerjoin(journeys, journeys.c.subject == events.c.subject)
-
-
-def _of(resource: str) -> list[str]:
-    return [name for name, kind in EVENTS.items() if kind.resource == resource]
-
-
-def _histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> list[History]:
+def histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> list[History]:
+    """All that has happened to these kits; the details of the `wanted` events only."""
     order, registration = _kit()
     is_wanted = events.c.name.in_(wanted)  # to read JSON is half of the work
     shown = (
@@ -164,6 +144,25 @@ def _histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> l
             fields = (step, id_, name, subject, round_, received_at, *more, facts)
             made[kit].append(Past._make((*fields, rows.get(id_, ()))))
     return list(made.values())
+
+
+def _kit() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+    """An event's kit: its order, or the registration where no order is known.
+
+    By what the event names: in the lab's own examples an order and a registration have one id.
+    """
+    of_order = events.c.name.in_(_of(ORDER))
+    order = sa.case((of_order, events.c.subject), else_=journeys.c.order_subject)
+    lone = sa.case((order.is_(None), events.c.subject))
+    return order.label("kit_order"), lone.label("kit_registration")
+
+
+def _events() -> sa.FromClause:
+    return events.outerjoin(journeys, journeys.c.subject == events.c.subject)
+
+
+def _of(resource: str) -> list[str]:
+    return [name for name, kind in EVENTS.items() if kind.resource == resource]
 
 
 def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Row]]:

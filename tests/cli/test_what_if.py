@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -129,3 +131,24 @@ def test_an_edit_that_is_wrong_is_told_as_check_tells_it(relay: Run, edited: Pat
     assert (result.exit_code, result.stdout) == (1, "")
     assert 'Did you mean "customer"?' in result.stderr
     assert relay("what-if", "--config", str(ROOT / "nothing.toml")).exit_code == 1
+
+
+IN_PROCESSES = """
+import sys
+from relay.cli import comparing, relay_group
+comparing.WORTH_IT = 1
+relay_group(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_parts_in_processes_come_to_the_same(
+    relay: Run, played: None, edited: Path, environ: dict[str, str]
+) -> None:
+    """Where there are very many events each core does a part; what is told is the same."""
+    asked = ("what-if", "--config", str(edited), "--json")
+    command = [sys.executable, "-c", IN_PROCESSES, *asked]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == relay(*asked).stdout != ""
