@@ -60,7 +60,11 @@ class Config:
 
 def load(settings: Settings) -> Config:
     """The configuration. Raises ConfigError with every problem of the file."""
-    text = _read(settings.config)
+    return parse(_read(settings.config), settings)
+
+
+def parse(text: str, settings: Settings) -> Config:
+    """The configuration that a text is, as if it stood in the file. Raises ConfigError."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -103,9 +103,10 @@ def objection(rule: Rule, occasion: Occasion, due_at: datetime, now: datetime) -
         return "The test was cancelled."
     if late := overtaken(rule, occasion.step, occasion.known, due_at, now):
         return late
-    names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
-    if rule.when and not rule.when.holds(names):
-        return f"Its condition is not met: {rule.when.source}."
+    if rule.when:
+        names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
+        if not rule.when.holds(names):
+            return f"Its condition is not met: {rule.when.source}."
     return ""
 
 
