@@ -140,6 +140,8 @@ class Rehearsal:
         for decision in plan.decisions:
             made.silent[(past.id, decision.rule, "")] = decision.reason
         for notice in plan.notices:
+            if notice.is_digest:
+                continue  # what it tells are the messages
             if notice.rule in unknown:
                 made.unknown[past.id][notice.rule] = _not_known(unknown[notice.rule])
             elif notice.status in FAILED:

@@ -250,3 +250,14 @@ def test_a_renamed_rule_is_noticed() -> None:
     edited = config(RESULT, KIT.replace("rules.kit", "rules.parcel"))
     assert list(renamed(edited, config(KIT))) == [("parcel", "kit")]
     assert list(renamed(config(RESULT, KIT), config(KIT))) == []
+
+
+def test_what_a_digest_tells_is_counted_and_not_the_digest() -> None:
+    """A digest's items are the messages, each to one address: the digest itself is not one more."""
+    desk = KIT.replace("customer", "desk").replace('["sms"]', '["email"]')
+    digest = config(desk + 'digest = "daily 08:00"\n')
+    kit = past(SHIPPED, *(row("kit", "desk", "email") for _ in range(2)))
+    found = WhatIf(digest, config(desk), NOON - HOUR)
+    found.take([kit])
+    assert (found.counts["kit"][WOULD], found.counts["kit"][SENT]) == (2, 2)
+    assert told(found.lines) == [("changed", "kit", "email")]
