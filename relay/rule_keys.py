@@ -119,7 +119,9 @@ class RuleSchema(Schema):
         if "digest" in data:
             self._check_digest(data)
         if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
-            raise ValidationError("it is for messages to the patient or the customer.", "hold")
+            raise ValidationError(
+                "it is for messages to the patient or the customer. Take it out.", "hold"
+            )
         if "hold" in data and "after" in data:
             raise ValidationError("it counts from when its event comes: leave out after.", "hold")
         if "when" in data and "event" in data:

@@ -122,9 +122,26 @@ RULES = [
     wrong("unless of its own event", "enabled = true", 'unless = ["lab_results.complete"]', 34, f"{READY}.unless", "own event", "Take it out"),
     wrong("an unknown event in unless", "enabled = true", 'unless = ["order.deliverd"]', 34, f"{READY}.unless", '"order.delivered"?'),
     wrong("a bad delay", "enabled = true", 'after = "a week"', 34, f"{READY}.after", "a whole number and", '"30d"'),
+    wrong("nothing to wait for", "enabled = true", 'hold = "0h"', 34, f"{READY}.hold", "more than nothing"),
+    wrong("hold and after", "enabled = true", 'hold = "1h"\nafter = "1d"', 34, f"{READY}.hold", "leave out after"),
+    wrong("hold of a message to staff", '"always"', '"always"\nhold = "2d"', 41, f"{DESK}.hold", "to the patient or the customer"),
+    wrong("a digest for a patient", "enabled = true", 'digest = "daily 08:00"', 34, f"{READY}.digest", "only staff get digests"),
+    wrong("a bad digest", '"always"', '"always"\ndigest = "hourly"', 41, f"{DESK}.digest", '"daily 08:00"', '"every 4h"'),
     wrong("an unknown choice", "enabled = true", 'on_unknown = "wait"', 34, f"{READY}.on_unknown", 'no "wait"', "hold, resend"),
 ]
-IN_CONFIG = [*SYNTAX, *TABLES, *VALUES, *RULES]
+RESULTS_LATE = """[expect.results]
+after = "test_registration.sample_received"
+event = "lab_results.complete"
+within = "10d"
+to = "lab-desk"
+[rules.desk-retests]"""
+EXPECT = [
+    wrong("a step that does not follow", "[rules.desk-retests]", RESULTS_LATE.replace('"lab_results.complete"', '"order.shipped"'), 38, "expect.results.event", "order.shipped"),
+    wrong("an unknown event to expect", "[rules.desk-retests]", RESULTS_LATE.replace("lab_results.complete", "lab_results.complet"), 38, "expect.results.event", 'mean "lab_results.complete"?'),
+    wrong("too short a time", "[rules.desk-retests]", RESULTS_LATE.replace("10d", "10m"), 39, "expect.results.within", "an hour or more"),
+    wrong("nobody to tell", "[rules.desk-retests]", RESULTS_LATE.replace("lab-desk", "lab-desc"), 40, "expect.results.to", '"lab-desk"?'),
+]
+IN_CONFIG = [*SYNTAX, *TABLES, *VALUES, *RULES, *EXPECT]
 # In templates/kit_shipped: the file, what it has, its line, what is said.
 IN_TEMPLATES = [
     Mistake("an unknown name in a template", "sms.txt", "Hello\n{{ custmer.first_name }}", 2, "", ('unknown name "custmer"', 'mean "customer"?')),
