@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, ago, now
-from relay.ledger.schema import attempts, cases, events, notifications, pauses, quarantine
+from relay.ledger.schema import attempts, cases, events, first_id, notifications, pauses, quarantine
 from relay.ledger.statuses import RECEIVED, WAITING
 
 HOUR = timedelta(hours=1)
@@ -74,8 +74,7 @@ def measure(db: Database) -> Measured:
 
 def _recent_events() -> tuple[sa.ColumnElement[bool], ...]:
     """The last hour's events, by their ids: these sort by time, and have the index."""
-    since = datetime.now(UTC) - HOUR - CLOCKS_DIFFER
-    first = f"evt_{int(since.timestamp() * 1000):012x}"
+    first = first_id("evt", datetime.now(UTC) - HOUR - CLOCKS_DIFFER)
     return events.c.id >= first, events.c.received_at > ago(HOUR)
 
 

@@ -15,7 +15,7 @@ from relay.events import EVENTS, ORDER
 from relay.facts import Facts
 from relay.history import Step
 from relay.ledger.database import Database
-from relay.ledger.schema import events, journeys, notifications
+from relay.ledger.schema import events, first_id, journeys, notifications
 from relay.ledger.statuses import PROCESSED
 
 AT_ONCE = 1000  # events in memory at a time
@@ -74,7 +74,7 @@ class Kit:
 def kits(db: Database, since: datetime) -> list[Kit]:
     """The kits that had events since then."""
     order, registration = _kit()
-    first = f"evt_{max(0, int((since - SLACK).timestamp() * 1000)):012x}"
+    first = first_id("evt", since - SLACK)
     query = (
         sa.select(order, registration, sa.func.count())
         .select_from(_events())

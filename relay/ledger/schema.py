@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import datetime
 from time import time_ns
 from typing import Any
 
@@ -22,6 +23,11 @@ INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.ins
 def new_id(prefix: str) -> str:
     """An id that sorts by time: 'evt_' and 28 hex digits, 16 of them random."""
     return f"{prefix}_{time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+
+
+def first_id(prefix: str, moment: datetime) -> str:
+    """The least id that was made at `moment` or later: what is recent goes by the primary key."""
+    return f"{prefix}_{max(0, int(moment.timestamp() * 1000)):012x}"
 
 
 events = sa.Table(

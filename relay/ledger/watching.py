@@ -20,7 +20,7 @@ from relay.history import later
 from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.intake import record_in
-from relay.ledger.schema import INSERTS, cases, events, journeys, watches
+from relay.ledger.schema import INSERTS, cases, events, first_id, journeys, watches
 from relay.ledger.statuses import PROCESSED, RECEIVED
 from relay.notices import Case, Notice, case_digest
 
@@ -95,7 +95,7 @@ def behind(db: Database, expected: Expectation, since: datetime, until: datetime
 
     An event that is not processed yet is among them: its kit is not known.
     """
-    low, high = _floor(since), _floor(until)
+    low, high = first_id("evt", since), first_id("evt", until)
     while True:
         chosen = (
             _came_to(expected)
@@ -173,11 +173,6 @@ def make_up(db: Database, incoming: Incoming, window: timedelta) -> str:
             mine = events.update().where(events.c.id == recorded.id)
             connection.execute(mine.values(source=SOURCE))
         return recorded.id
-
-
-def _floor(moment: datetime) -> str:
-    """The least id of an event that came then or later."""
-    return f"evt_{max(0, int(moment.timestamp() * 1000)):012x}"
 
 
 def _came_to(expected: Expectation) -> sa.Select[Any]:
