@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import count as numbers
 from typing import Any
 
 import sqlalchemy as sa
@@ -127,10 +127,9 @@ def _claim(db: Database) -> Callable[[], object]:
 
 def _message(db: Database) -> Callable[[], object]:
     """All that the ledger does for one message, from the lease of its event to its receipt."""
-    made = numbers()
 
     def work() -> None:
-        id_ = f"kit-{next(made)}"
+        id_ = str(uuid.uuid4())
         event = _leased(db, id_)
         facts = Facts(order={"id": id_})
         processing.settle(db, event, facts, lambda kit: Plan((_notice(kit.place.subject),)))
