@@ -13,11 +13,12 @@ import pytest
 
 from relay.ledger.database import Database
 from relay.ledger.schema import events
-from tests.conftest import ROOT
+from tests.conftest import DATABASES, ROOT
 
 HEAVY = ("rq", "redis", "twilio", "sendgrid", "sqlalchemy", "alembic", "phonenumbers", "css_inline")
 Flask = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.slow
+one_database = pytest.mark.parametrize("ledger_url", DATABASES[-1:], indirect=True)
 
 
 def python(
@@ -46,6 +47,7 @@ def flask(environ: dict[str, str], bare: dict[str, str]) -> Flask:
     return run
 
 
+@one_database
 def test_a_story_from_release_to_purge(flask: Flask, tmp_path: Path) -> None:
     """On a fresh machine the commands of a release and of a day's work follow each other."""
     url = {"DATABASE_URL": f"sqlite:///{tmp_path}/fresh.db"}
@@ -57,6 +59,7 @@ def test_a_story_from_release_to_purge(flask: Flask, tmp_path: Path) -> None:
     assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "")
 
 
+@one_database
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -79,6 +82,7 @@ def test_failure_is_an_exit_code_and_no_traceback(
     assert "Traceback" not in result.stdout + result.stderr
 
 
+@one_database
 def test_no_colour_in_a_pipe(flask: Flask, config_file: Path, post: Callable[..., str]) -> None:
     """Output that is not for a terminal has no colour codes, in good news and in bad."""
     post("order.shipped")
@@ -91,6 +95,7 @@ def test_no_colour_in_a_pipe(flask: Flask, config_file: Path, post: Callable[...
         assert "\x1b" not in result.stdout + result.stderr, result.args
 
 
+@one_database
 def test_json_is_not_mixed_with_logs(flask: Flask, post: Callable[..., str], db: Database) -> None:
     """What `--json` prints to stdout is JSON and nothing else: logs of the work go to stderr."""
     post("order.shipped")
@@ -101,6 +106,7 @@ def test_json_is_not_mixed_with_logs(flask: Flask, post: Callable[..., str], db:
     assert "event held" in result.stderr
 
 
+@one_database
 def test_two_upgrades_at_once(
     environ: dict[str, str], bare: dict[str, str], tmp_path: Path
 ) -> None:
