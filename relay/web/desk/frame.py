@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, current_app, render_template, request
 from flask_wtf import FlaskForm
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
@@ -42,6 +42,12 @@ _SAID = {
     404: "There is no such page, or what it was about is not there any more.",
     503: "The ledger is out of reach. Nothing was done. Try again in a minute.",
 }
+
+
+@blueprint.before_request
+def _own_forms_only() -> None:
+    """Each act comes from a page of ours."""
+    current_app.extensions["csrf"].protect()
 
 
 @blueprint.after_request
