@@ -45,7 +45,7 @@ TRUE = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-FEW, MANY = 15, 400
+FEW, MANY = 10, 150
 
 
 @pytest.fixture
