@@ -52,7 +52,9 @@ class RuleSchema(Schema):
     )
     to = fields.String(
         required=True,
-        metadata=told('"customer" (who ordered), "patient" (who is tested), or a staff group.'),
+        metadata=told(
+            '"customer" (who ordered), "patient" (who is tested), or a staff group.', "patient"
+        ),
     )
     channels = _channels(
         required=True,
@@ -63,7 +65,7 @@ class RuleSchema(Schema):
     template = fields.String(
         required=True,
         validate=validate.Regexp(r"[A-Za-z0-9][\w-]*\Z", error="write a folder's name."),
-        metadata=told("The folder under templates/ with the words."),
+        metadata=told("The folder under templates/ with the words.", "results_ready"),
     )
     when = fields.String(
         metadata=told("A condition: the rule applies if it is true.", "registration.status != 'x'")

@@ -30,7 +30,7 @@ class ClinicSchema(Schema):
     portal = fields.URL(
         schemes={"https"},
         error_messages={"invalid": "write an https:// address."},
-        metadata=told("Where patients read their results."),
+        metadata=told("Where patients read their results.", "https://portal.example/results"),
     )
     timezone = Parsed(
         zone,
@@ -40,7 +40,10 @@ class ClinicSchema(Schema):
     extra = fields.Dict(
         keys=fields.String(),
         load_default=dict,
-        metadata=told("Words of your own for templates: {{ clinic.extra.… }}."),
+        metadata=told(
+            "Words of your own for templates: {{ clinic.extra.… }}.",
+            {"hours": "Mon to Fri, 9 to 5"},
+        ),
     )
 
 
@@ -69,13 +72,14 @@ class DeliverySchema(Schema):
         metadata=told("Past it texts wait until the next day."),
     )
     sms_per_second = fields.Float(
-        validate=_rate, metadata=told("The most that Twilio allows a second.")
+        validate=_rate, metadata=told("The most that Twilio allows a second.", 10)
     )
     email_per_second = fields.Float(
-        validate=_rate, metadata=told("The most that SendGrid allows a second.")
+        validate=_rate, metadata=told("The most that SendGrid allows a second.", 10)
     )
     alerts = fields.String(
-        load_default="", metadata=told("The staff group that hears when something needs a person.")
+        load_default="",
+        metadata=told("The staff group that hears when something needs a person.", "lab-desk"),
     )
     lab_patience = Parsed(
         lasting,
@@ -95,15 +99,21 @@ class DeliverySchema(Schema):
     allow = fields.List(
         Parsed(any_address),
         load_default=list,
-        metadata=told("Who gets anything while RELAY_DELIVERY=allow-list."),
+        metadata=told("Who gets anything while RELAY_DELIVERY=allow-list.", ["you@example.org"]),
     )
 
 
 class StaffSchema(Schema):
     """A [staff.…] table."""
 
-    email = fields.List(judged("email"), load_default=list, metadata=told("Email addresses."))
-    sms = fields.List(judged("sms"), load_default=list, metadata=told("UK mobile numbers."))
+    email = fields.List(
+        judged("email"),
+        load_default=list,
+        metadata=told("Email addresses.", ["lab-desk@example.org"]),
+    )
+    sms = fields.List(
+        judged("sms"), load_default=list, metadata=told("UK mobile numbers.", ["+447700900100"])
+    )
 
 
 @dataclass(frozen=True)

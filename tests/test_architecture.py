@@ -23,7 +23,7 @@ ROWS = (
     "releases",
     "tables expectations",
     "config json_schema",
-    "ledger lab messages",
+    "ledger lab messages config_reference",
     "channels samples",
     "check endings explain occasions simulator brakes",
     "aftercare digests watch",

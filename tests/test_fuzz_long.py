@@ -130,7 +130,7 @@ def test_every_route_stands_a_long_fuzz(
     @given(
         door=st.sampled_from(doors),
         path=st.sampled_from(list(ROUTES)),
-        method=st.sampled_from(["", "", "", "", "POST", "GET", "PUT", "DELETE", "BREW"]),
+        method=st.sampled_from([*[""] * 20, "POST", "GET", "PUT", "DELETE", "BREW"]),
         body=_bodies,
         kind=_types,
         query=_queries,
