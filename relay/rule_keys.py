@@ -145,4 +145,5 @@ class Staff:
 
     def on(self, channel: str) -> tuple[str, ...]:
         """The group's addresses on a channel."""
-        return self.email if channel == "email" else self.sms
+        found: tuple[str, ...] = getattr(self, channel, ())
+        return found

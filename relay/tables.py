@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, fields, validate
 
+from relay.addresses import CHANNELS
 from relay.calendar import Window
 from relay.facts import Record, record
 from relay.fields import Parsed, any_address, email_sender, judged, lasting, sms_sender, told, zone
@@ -152,9 +153,9 @@ class Delivery:
     @property
     def rates(self) -> dict[str, float | None]:
         """The most that each provider wants a second, over all workers."""
-        return {"sms": self.sms_per_second, "email": self.email_per_second}
+        return {way: getattr(self, f"{way}_per_second", None) for way in CHANNELS}
 
     @property
     def senders(self) -> dict[str, str]:
         """Each channel's sender."""
-        return {"sms": self.sms_from, "email": self.email_from}
+        return {way: getattr(self, f"{way}_from", "") for way in CHANNELS}
