@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint bench bench-scale chaos lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale chaos lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -28,13 +28,16 @@ run: $(STAMP) ## web, worker and what else is missing, on whatever the environme
 test: $(STAMP) ## the suite; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
 	@exec $(BIN)/python -m pytest -n auto -m "not long"
 
-test-long: $(STAMP) ## the tests that take minutes: a crash at each point of the pipeline, all 120 orders
+test-long: $(STAMP) ## the tests that take minutes: a crash at each point, all 120 orders, a fuzz of every route
 	@exec $(BIN)/python -m pytest -n auto -m long
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit: $(STAMP) ## known faults of what Relay runs on (needs a network that reaches PyPI's advisories)
+	@exec $(BIN)/uvx --quiet pip-audit --strict --disable-pip --no-deps -r requirements.txt
 
 bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; about 10 minutes)
 	@exec $(BIN)/python -m bench --keep bench/results

@@ -62,6 +62,14 @@ class Window:
         days = _days(found[1]) if found[1] else EVERY_DAY
         return cls(opens, closes if closes > opens else closes + _MINUTES, days)
 
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        if self == ALWAYS:
+            return "always"
+        days = ",".join(DAYS[day] for day in sorted(self.days))
+        hours = (f"{minute // 60 % 24:02}:{minute % 60:02}" for minute in (self.opens, self.closes))
+        return f"{days} {'-'.join(hours)}" if self.days != EVERY_DAY else "-".join(hours)
+
     def is_open(self, moment: datetime, zone: ZoneInfo, holidays: Set[date] = frozenset()) -> bool:
         """Whether a message may go out at `moment` (aware). Never on `holidays`, but for always."""
         if self == ALWAYS:

@@ -36,13 +36,19 @@ def grace(text: str) -> timedelta:
 class ExpectSchema(Schema):
     """An [expect.…] table."""
 
-    after = OneOf(EVENTS, required=True, metadata=told("The step that a kit has come to."))
-    event = OneOf(EVENTS, required=True, metadata=told("The step that is to come behind it."))
+    after = OneOf(
+        EVENTS, required=True, metadata=told("The step that a kit has come to.", "order.delivered")
+    )
+    event = OneOf(
+        EVENTS,
+        required=True,
+        metadata=told("The step that is to come behind it.", "lab_results.complete"),
+    )
     within = Parsed(
         grace, required=True, metadata=told("How long after it the step may take.", "10d")
     )
     to = fields.String(
-        required=True, metadata=told("The staff group that hears when it has not come.")
+        required=True, metadata=told("The staff group that hears when it has not come.", "lab-desk")
     )
 
     @validates_schema

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from relay.addresses import WAYS
 from relay.alerts import ALERTS, is_alert
 from relay.ledger.trail import Trail
 from relay.notices import ALERT_PREFIX
@@ -17,7 +18,7 @@ from relay.notices import ALERT_PREFIX
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
 Line = tuple[int, str]  # how far it is indented, and what it says
-_KINDS = {"sms": "text", "email": "email"}
+_KINDS = {name: way.word for name, way in WAYS.items()}
 _ATTEMPTS = {
     "started": "is under way",
     "accepted": "was accepted by the provider",

@@ -21,7 +21,7 @@ _RIGHT = {
 }
 
 
-def told(description: str, *examples: str) -> dict[str, Any]:
+def told(description: str, *examples: Any) -> dict[str, Any]:
     """What an editor says of a key while it is written: see relay/json_schema.py."""
     return {"description": description, "examples": list(examples)}
 

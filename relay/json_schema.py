@@ -76,10 +76,10 @@ def _table(schema: Schema) -> dict[str, Any]:
 def _key(field: fields.Field[Any]) -> dict[str, Any]:
     """A key: what may be written, and what it is for."""
     described = {key: value for key, value in field.metadata.items() if value}
-    return {**described, **_value(field)}
+    return {**described, **value_schema(field)}
 
 
-def _value(field: fields.Field[Any]) -> dict[str, Any]:
+def value_schema(field: fields.Field[Any]) -> dict[str, Any]:
     """What may be written for a key."""
     return next(make(field) for kind, make in _VALUES if isinstance(field, kind))
 
@@ -92,7 +92,7 @@ def _parsed(field: Any) -> dict[str, Any]:
 def _list(field: Any) -> dict[str, Any]:
     is_filled = any(isinstance(rule, validate.Length) and rule.min for rule in field.validators)
     least = {"minItems": 1} if is_filled else {}
-    return {"type": "array", "items": _value(field.inner), **least}
+    return {"type": "array", "items": value_schema(field.inner), **least}
 
 
 def _range(field: fields.Field[Any]) -> dict[str, Any]:

@@ -12,15 +12,12 @@ from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSy
 from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
-from relay import digest_names, mistakes
+from relay import addresses, digest_names, mistakes
 from relay.errors import RenderError
 from relay.expressions import environment, free_names, unknown_names, vocabulary
 
 # The files a channel needs, by the part of the message that each makes.
-PARTS: dict[str, dict[str, str]] = {
-    "sms": {"text": "sms.txt"},
-    "email": {"subject": "subject.txt", "text": "email.txt", "html": "email.html"},
-}
+PARTS = {name: way.parts for name, way in addresses.WAYS.items()}
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,12 @@ log = get_logger("relay.pump")
 POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 STOP_SECONDS = 25.0  # the platform kills after 30
-THREADS = {"events": 32, "sms": 24, "email": 24, "followups": 4, "lookups": 8, "watches": 2}
-RARE = ("followups", "lookups", "watches")  # not asked for in each round, but every POLL_SECONDS
+RARE = {
+    "followups": 4,
+    "lookups": 8,
+    "watches": 2,
+}  # asked for every POLL_SECONDS, not in each round
+THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **RARE}
 
 
 @dataclass

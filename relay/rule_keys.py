@@ -53,7 +53,9 @@ class RuleSchema(Schema):
     )
     to = fields.String(
         required=True,
-        metadata=told('"customer" (who ordered), "patient" (who is tested), or a staff group.'),
+        metadata=told(
+            '"customer" (who ordered), "patient" (who is tested), or a staff group.', "patient"
+        ),
     )
     channels = _channels(
         required=True,
@@ -66,7 +68,7 @@ class RuleSchema(Schema):
         validate=validate.Regexp(
             r"[A-Za-z0-9][\w-]*\Z", error='write a folder\'s name, as in "kit_shipped".'
         ),
-        metadata=told("The folder under templates/ with the words."),
+        metadata=told("The folder under templates/ with the words.", "results_ready"),
     )
     when = fields.String(
         metadata=told("A condition: the rule applies if it is true.", "registration.status != 'x'")
@@ -156,4 +158,5 @@ class Staff:
 
     def on(self, channel: str) -> tuple[str, ...]:
         """The group's addresses on a channel."""
-        return self.email if channel == "email" else self.sms
+        found: tuple[str, ...] = getattr(self, channel, ())
+        return found

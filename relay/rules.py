@@ -213,11 +213,10 @@ def notices(
 
 def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Judged]:
     """The recipient's addresses, each of them once however often it was written down."""
-    key = "email" if channel == "email" else "phone_number"
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
     elif person := getattr(facts, to):
-        written = (person.get(key),)
+        written = (person.get(addresses.WAYS[channel].field),)
     else:
         return (addresses.Judged(reason=f"It is not known yet who the {to} of this kit is."),)
     return dict.fromkeys(map(addresses.JUDGES[channel], written))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from relay.errors import ConfigError, Problem
@@ -56,6 +57,10 @@ class Settings:
     log_level: str = "INFO"
     crash_at: str = ""
     haste: float = 1.0
+    # What is still taken while a secret is changed: see _rotated.
+    former_twilio_auth_token: tuple[str, ...] = field(default=(), repr=False)
+    former_sendgrid_webhook_public_key: tuple[str, ...] = ()
+    former_secret_key: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def twilio_ready(self) -> bool:
@@ -106,14 +111,11 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         redis_tls_verify=choice("REDIS_TLS_VERIFY", "true", ("true", "false")) == "true",
         lab_api_url=urls["LAB_API_URL"],
         lab_api_token=read("LAB_API_TOKEN"),
-        webhook_secrets=tuple(s for s in map(str.strip, read("WEBHOOK_SECRET").split(",")) if s),
         twilio_account_sid=read("TWILIO_ACCOUNT_SID"),
-        twilio_auth_token=read("TWILIO_AUTH_TOKEN"),
         twilio_messaging_service_sid=read("TWILIO_MESSAGING_SERVICE_SID"),
         twilio_from=read("TWILIO_FROM"),
         twilio_api_url=urls["TWILIO_API_URL"],
         sendgrid_api_key=read("SENDGRID_API_KEY"),
-        sendgrid_webhook_public_key=read("SENDGRID_WEBHOOK_PUBLIC_KEY"),
         sendgrid_api_url=urls["SENDGRID_API_URL"],
         public_url=read("PUBLIC_URL").rstrip("/"),
         development=development,
@@ -122,7 +124,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         templates=Path(read("RELAY_TEMPLATES", "templates")),
         admin_password_hash=read("ADMIN_PASSWORD_HASH"),
         admin_password=read("ADMIN_PASSWORD", "development" if development else ""),
-        secret_key=read("SECRET_KEY", "development" if development else ""),
+        **_rotated(read, development),
         metrics_token=read("METRICS_TOKEN"),
         sentry_dsn=read("SENTRY_DSN"),
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
@@ -132,6 +134,20 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
     if to_serve:
         problems += _missing(settings, environ)
     return settings, problems
+
+
+def _rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
+    """Secrets of which several may be set, comma-separated, so that a change leaves no gap: the
+    first is the one that we show, each of them is taken."""
+
+    def listed(name: str) -> tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, read(name).split(","))))
+
+    made: dict[str, Any] = {"webhook_secrets": listed("WEBHOOK_SECRET")}
+    for name in ("TWILIO_AUTH_TOKEN", "SENDGRID_WEBHOOK_PUBLIC_KEY", "SECRET_KEY"):
+        first, *former = listed(name) or ("",)
+        made |= {name.lower(): first, f"former_{name.lower()}": tuple(former)}
+    return {**made, "secret_key": made["secret_key"] or ("development" if development else "")}
 
 
 def _crash_at(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:

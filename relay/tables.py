@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, fields, post_load, validate
 
+from relay.addresses import CHANNELS
 from relay.calendar import Window, bank_holiday
 from relay.facts import Record, record
 from relay.fields import (
@@ -40,7 +41,7 @@ class ClinicSchema(Schema):
     portal = fields.URL(
         schemes={"https"},
         error_messages={"invalid": "write an https:// address."},
-        metadata=told("Where patients read their results."),
+        metadata=told("Where patients read their results.", "https://portal.example/results"),
     )
     timezone = Parsed(
         zone,
@@ -50,7 +51,10 @@ class ClinicSchema(Schema):
     extra = fields.Dict(
         keys=fields.String(),
         load_default=dict,
-        metadata=told("Words of your own for templates: {{ clinic.extra.… }}."),
+        metadata=told(
+            "Words of your own for templates: {{ clinic.extra.… }}.",
+            {"hours": "Mon to Fri, 9 to 5"},
+        ),
     )
 
 
@@ -69,7 +73,9 @@ class DeliverySchema(Schema):
     bank_holidays = fields.List(
         Dated(bank_holiday),
         load_default=list,
-        metadata=told("Days on which messages wait, unless their window is always."),
+        metadata=told(
+            "Days on which messages wait, unless their window is always.", ["2026-12-25"]
+        ),
     )
     max_sms_segments = fields.Integer(
         strict=True,
@@ -84,13 +90,14 @@ class DeliverySchema(Schema):
         metadata=told("Past it texts wait until the next day."),
     )
     sms_per_second = fields.Float(
-        validate=_rate, metadata=told("The most that Twilio allows a second.")
+        validate=_rate, metadata=told("The most that Twilio allows a second.", 10)
     )
     email_per_second = fields.Float(
-        validate=_rate, metadata=told("The most that SendGrid allows a second.")
+        validate=_rate, metadata=told("The most that SendGrid allows a second.", 10)
     )
     alerts = fields.String(
-        load_default="", metadata=told("The staff group that hears when something needs a person.")
+        load_default="",
+        metadata=told("The staff group that hears when something needs a person.", "lab-desk"),
     )
     lab_patience = Parsed(
         lasting,
@@ -110,7 +117,7 @@ class DeliverySchema(Schema):
     allow = fields.List(
         Parsed(any_address),
         load_default=list,
-        metadata=told("Who gets anything while RELAY_DELIVERY=allow-list."),
+        metadata=told("Who gets anything while RELAY_DELIVERY=allow-list.", ["you@example.org"]),
     )
 
     @post_load
@@ -121,8 +128,14 @@ class DeliverySchema(Schema):
 class StaffSchema(Schema):
     """A [staff.…] table."""
 
-    email = fields.List(judged("email"), load_default=list, metadata=told("Email addresses."))
-    sms = fields.List(judged("sms"), load_default=list, metadata=told("UK mobile numbers."))
+    email = fields.List(
+        judged("email"),
+        load_default=list,
+        metadata=told("Email addresses.", ["lab-desk@example.org"]),
+    )
+    sms = fields.List(
+        judged("sms"), load_default=list, metadata=told("UK mobile numbers.", ["+447700900100"])
+    )
 
 
 @dataclass(frozen=True)
@@ -162,9 +175,9 @@ class Delivery:
     @property
     def rates(self) -> dict[str, float | None]:
         """The most that each provider wants a second, over all workers."""
-        return {"sms": self.sms_per_second, "email": self.email_per_second}
+        return {way: getattr(self, f"{way}_per_second", None) for way in CHANNELS}
 
     @property
     def senders(self) -> dict[str, str]:
         """Each channel's sender."""
-        return {"sms": self.sms_from, "email": self.email_from}
+        return {way: getattr(self, f"{way}_from", "") for way in CHANNELS}

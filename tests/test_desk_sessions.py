@@ -132,3 +132,14 @@ def test_production_tells_browsers_to_stay_on_tls(
     ]
     told = ["Strict-Transport-Security" in answer.headers for answer in answers]
     assert told == [True, False]
+
+
+def test_a_secret_key_that_is_changed_leaves_no_gap(
+    inside: Any, make_client: Callable[[Settings], Any], settings: Settings
+) -> None:
+    """While the old key stands behind the new one nobody is logged out; without it all are."""
+    for former, is_over in ((("tests",), False), ((), True)):
+        by = replace(settings, secret_key="new", former_secret_key=former)
+        other = make_client(by)
+        other.set_cookie("session", inside.get_cookie("session").value)
+        assert is_out(other) is is_over

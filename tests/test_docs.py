@@ -46,3 +46,18 @@ def _anchors(page: Path) -> set[str]:
     """What GitHub calls a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_make_target_is_documented() -> None:
+    """What `make help` lists is told on some page."""
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert len(targets) > 8
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    assert [name for name in targets if f"make {name}" not in text and name != "help"] == []
+
+
+def test_every_module_is_in_the_picture() -> None:
+    """docs/architecture.md has a line for each module at the top of relay/."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    modules = [path.name for path in (ROOT / "relay").glob("*.py") if path.name != "__init__.py"]
+    assert [name for name in modules if f"{name}`" not in text] == []

@@ -131,6 +131,20 @@ def test_secrets_can_be_rotated(written: str, secrets: tuple[str, ...]) -> None:
     assert from_environment({**LIVE, "WEBHOOK_SECRET": written}).webhook_secrets == secrets
 
 
+@pytest.mark.parametrize("name", ["TWILIO_AUTH_TOKEN", "SENDGRID_WEBHOOK_PUBLIC_KEY", "SECRET_KEY"])
+@pytest.mark.parametrize(
+    ("written", "current", "former"),
+    [("", "", ()), ("one", "one", ()), (" new , old, older ,", "new", ("old", "older"))],
+)
+def test_the_first_is_ours_and_each_is_taken(
+    name: str, written: str, current: str, former: tuple[str, ...]
+) -> None:
+    """A secret with which Relay signs or sends itself may have former ones behind it."""
+    settings = from_environment({**LIVE, name: written})
+    assert getattr(settings, name.lower()) == current
+    assert getattr(settings, f"former_{name.lower()}") == former
+
+
 @pytest.mark.parametrize("name", ["LAB_API_URL", "TWILIO_API_URL", "SENDGRID_API_URL"])
 @pytest.mark.parametrize(
     "url",

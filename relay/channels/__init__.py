@@ -16,7 +16,10 @@ Factory = Callable[[Settings, str, Wire], "Channel | None"]
 
 # Channel → the module whose `connect` makes it; imported when the first message is sent, since the
 # providers' SDKs are slow to load.
-CHANNELS: dict[str, str] = {"sms": "relay.channels.twilio", "email": "relay.channels.sendgrid"}
+CHANNELS: dict[str, str] = {
+    "sms": "relay.channels.twilio",
+    "email": "relay.channels.sendgrid",
+}
 
 
 class Exits:
@@ -53,7 +56,7 @@ class Exits:
             "sms": self._settings.public_url,
             "email": self._settings.sendgrid_webhook_public_key,
         }
-        return self.is_live(message) and bool(told[message.channel])
+        return self.is_live(message) and bool(told.get(message.channel))
 
     def is_live(self, message: Message) -> bool:
         """Whether this message would leave the house."""

@@ -144,13 +144,16 @@ def _until_reset(value: str) -> float | None:
     return min(LONGEST_WAIT, max(0.0, float(value) - time.time()))
 
 
-def is_signed(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
-    """Whether a batch of events is SendGrid's. What has the wrong shape is not.
+def is_signed(settings: Settings, body: bytes, signature: str, timestamp: str) -> bool:
+    """Whether a batch of events is SendGrid's, by any of the keys. What has the wrong shape is not.
 
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features
     """
-    if not public_key:
-        return False
+    keys = (settings.sendgrid_webhook_public_key, *settings.former_sendgrid_webhook_public_key)
+    return any(_fits(key, body, signature, timestamp) for key in keys if key)
+
+
+def _fits(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
     try:
         webhook = EventWebhook(public_key)
         return bool(webhook.verify_signature(body.decode(), signature, timestamp))

@@ -173,13 +173,14 @@ def _kind(error: Exception) -> str:
 def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: str) -> bool:
     """Whether a callback is Twilio's: signed over the exact public URL and every field.
 
+    By any of the account's tokens: while one is changed Twilio signs with the old one.
     https://www.twilio.com/docs/usage/security#validating-requests
     """
-    if not settings.twilio_auth_token:
-        return False
+    tokens = (settings.twilio_auth_token, *settings.former_twilio_auth_token)
     try:
-        validator = RequestValidator(settings.twilio_auth_token)
-        return bool(validator.validate(url, form, signature))
+        return any(
+            RequestValidator(token).validate(url, form, signature) for token in tokens if token
+        )
     except ValueError:  # a host that is none
         return False
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import pace
+from relay.addresses import WAYS
 from relay.ledger import pausing
 from relay.ledger.cases import settle_case
 from relay.ledger.claiming import LEASE_SECONDS, Claim
@@ -22,7 +23,7 @@ from relay.ledger.statuses import FAILED, WAITING
 from relay.ledger.suppressing import suppress_in
 
 # Seconds after which an unknown attempt is looked for, counted from its end.
-LOOKS: dict[str, tuple[float, ...]] = {"sms": (120, 600), "email": (900,)}
+LOOKS = {name: way.looks for name, way in WAYS.items()}
 _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.addresses import CHANNELS
 from relay.ledger.database import Database, ago, now
 from relay.ledger.schema import attempts, cases, events, first_id, notifications, pauses, quarantine
 from relay.ledger.statuses import RECEIVED, WAITING
@@ -88,7 +89,7 @@ def _tried() -> sa.Select[Any]:
         )
         .join_from(attempts, notifications, table.id == attempts.c.notification_id)
         .join(events, events.c.id == table.event_id)
-        .where(attempts.c.channel.in_(("sms", "email")), attempts.c.started_at > ago(HOUR))
+        .where(attempts.c.channel.in_(CHANNELS), attempts.c.started_at > ago(HOUR))
         .order_by(attempts.c.started_at.desc())
         .limit(MOST)
     )

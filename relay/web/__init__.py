@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, template_folder="pages")
     app.config.update(
         SECRET_KEY=settings.secret_key or None,
+        SECRET_KEY_FALLBACKS=list(settings.former_secret_key),
         MAX_CONTENT_LENGTH=webhooks.LARGEST_BODY + 1,
         SESSION_COOKIE_SECURE=not settings.development,
         SESSION_COOKIE_SAMESITE="Lax",

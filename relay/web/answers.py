@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable, Refused
@@ -13,6 +13,27 @@ from relay.logs import get_logger
 log = get_logger("relay.web")
 
 RETRY_AFTER_SECONDS = 10
+# On every answer: only what the desk itself serves is loaded, nothing is written inside a page,
+# nobody frames it, and nobody keeps a copy.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src")),
+        *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
+    )
+)
+GUARDS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+NOT_A_PAGE = {"X-Content-Type-Options": "nosniff"}
+_YEAR = 365 * 24 * 3600
 
 
 def answer(code: int, /, **body: Any) -> Response:
@@ -52,6 +73,9 @@ def set_up(app: Flask) -> None:
 
     @app.after_request
     def _headers(response: Response) -> Response:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        # A program's answer is no page, and its guards would cost as much as its JSON.
+        response.headers.extend(NOT_A_PAGE if request.blueprint == "webhooks" else GUARDS)
         response.headers.setdefault("Cache-Control", "no-store")
+        if request.is_secure:
+            response.headers["Strict-Transport-Security"] = f"max-age={_YEAR}"
         return response

@@ -57,12 +57,14 @@ def sendgrid_events() -> Response:
     """What became of emails, a batch at a time."""
     from relay.channels import sendgrid, sendgrid_receipts
 
+    shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")
+    if not all(shown):  # a stranger's batch is not even read
+        return _refused()
     request.max_content_length = LARGEST_BATCH + 1
     body = request.get_data(cache=False)
     if len(body) > LARGEST_BATCH:
         raise RequestEntityTooLarge
-    shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")
-    if not sendgrid.is_signed(here().settings.sendgrid_webhook_public_key, body, *shown):
+    if not sendgrid.is_signed(here().settings, body, *shown):
         return _refused()
     try:
         batch = json.loads(body)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from relay.channels.sendgrid import is_signed
 from relay.channels.sendgrid_receipts import EVENTS, parse_receipts
 from relay.receipts import STATES, Receipt
+from relay.settings import Settings
 
 ADDRESS = "jane@example.org"
 AT = 1_790_000_000
@@ -23,6 +24,14 @@ def public(key: Any = KEY) -> str:
     """A public key as SendGrid shows it: base64 of its DER form."""
     der = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     return base64.b64encode(key.public_key().public_bytes(*der)).decode()
+
+
+def by(*keys: str) -> Settings:
+    """Settings with some keys; the first is the current one."""
+    current, *former = keys
+    return Settings(
+        sendgrid_webhook_public_key=current, former_sendgrid_webhook_public_key=tuple(former)
+    )
 
 
 def sign(body: bytes, timestamp: str = str(AT)) -> str:
@@ -128,23 +137,23 @@ BODY = json.dumps([event()], ensure_ascii=False).encode()
 def test_sendgrids_signature_is_taken() -> None:
     """What SendGrid signed, to the byte, is SendGrid's."""
     for body in (BODY, "[“é”]\r\n".encode(), b""):
-        assert is_signed(public(), body, sign(body), str(AT))
+        assert is_signed(by(public()), body, sign(body), str(AT))
 
 
 def test_any_other_is_not() -> None:
     """Another key, body or time, a missing signature."""
     other = ec.generate_private_key(ec.SECP256R1())
-    assert not is_signed(public(other), BODY, sign(BODY), str(AT))
-    assert not is_signed(public(), BODY + b" ", sign(BODY), str(AT))
-    assert not is_signed(public(), BODY, sign(BODY), str(AT + 1))
-    assert not is_signed(public(), BODY, sign(BODY), "")
-    assert not is_signed(public(), BODY, "", str(AT))
+    assert not is_signed(by(public(other)), BODY, sign(BODY), str(AT))
+    assert not is_signed(by(public()), BODY + b" ", sign(BODY), str(AT))
+    assert not is_signed(by(public()), BODY, sign(BODY), str(AT + 1))
+    assert not is_signed(by(public()), BODY, sign(BODY), "")
+    assert not is_signed(by(public()), BODY, "", str(AT))
 
 
 @pytest.mark.parametrize("signature", ["x", "é", "====", "AAAA", "\0", "a" * 10_000])
 def test_an_odd_signature_is_none(signature: str) -> None:
     """A signature of any shape is refused, and nothing is raised."""
-    assert not is_signed(public(), BODY, signature, str(AT))
+    assert not is_signed(by(public()), BODY, signature, str(AT))
 
 
 @pytest.mark.parametrize(
@@ -154,10 +163,18 @@ def test_an_odd_signature_is_none(signature: str) -> None:
 )
 def test_an_odd_key_signs_nothing(key: str) -> None:
     """Without a key, or with one that is none, every batch is refused, and nothing is raised."""
-    assert not is_signed(key, BODY, sign(BODY), str(AT))
+    assert not is_signed(by(key), BODY, sign(BODY), str(AT))
+
+
+def test_a_key_that_is_changed_leaves_no_gap() -> None:
+    """While both stand there a batch by either is taken; one that was taken away signs nothing."""
+    old, new = public(), public(ec.generate_private_key(ec.SECP256R1()))
+    for keys in ((old, new), (new, old)):
+        assert is_signed(by(*keys), BODY, sign(BODY), str(AT))
+    assert not is_signed(by(new), BODY, sign(BODY), str(AT))
 
 
 def test_a_body_that_is_no_text_is_not_signed() -> None:
     """Bytes that are no UTF-8 are refused, and nothing is raised."""
     body = b"\xff[]"
-    assert not is_signed(public(), body, sign(body), str(AT))
+    assert not is_signed(by(public()), body, sign(body), str(AT))

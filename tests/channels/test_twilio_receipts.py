@@ -164,6 +164,14 @@ def test_any_other_is_not() -> None:
         assert not signed("twilio-token", signature=signature)
 
 
+def test_a_token_that_is_changed_leaves_no_gap() -> None:
+    """While both stand there a call by either is taken; one that was taken away signs nothing."""
+    signature = RequestValidator("old").compute_signature(URL, form())
+    for current, former, taken in (("new", ("old",), True), ("old", (), True), ("new", (), False)):
+        by = Settings(twilio_auth_token=current, former_twilio_auth_token=former)
+        assert twilio.is_signed(by, URL, form(), signature) is taken
+
+
 def test_without_a_token_nothing_is_signed() -> None:
     """An empty token signs nothing, though anybody could compute that signature."""
     signature = RequestValidator("").compute_signature(URL, form())

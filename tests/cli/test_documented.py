@@ -115,3 +115,17 @@ def test_the_example_environment_has_no_strangers() -> None:
     """`.env.example` lists no variable that Relay does not have."""
     text = (ROOT / ".env.example").read_text("utf-8")
     assert set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE)) <= set(contract.VARIABLES)
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    """What the code reads from the environment is in `.env.example`, or told to developers."""
+    sources = [*(ROOT / "relay").rglob("*.py"), ROOT / "gunicorn.conf.py", ROOT / "app.py"]
+    text = "\n".join(path.read_text("utf-8") for path in sources)
+    reads = r"(?:environ\.get\(|environ\[|read\(|choice\(|listed\(|_for_developers\(|getenv\()"
+    named = set(re.findall(rf'{reads}\s*"([A-Z][A-Z_]+)"', text))
+    assert {"REDIS_URL", "RELAY_HASTE", "WEB_CONCURRENCY"} <= named
+    told = "".join(
+        (ROOT / name).read_text("utf-8") for name in (".env.example", "docs/operating.md")
+    )
+    platforms = {"DYNO", "FLASK_RUN_FROM_CLI"}  # set by Heroku and by flask itself
+    assert {n for n in named - platforms if not re.search(rf"\b{n}\b", told)} == set()

@@ -1,11 +1,11 @@
-"""What every page of the desk has: its frame, its guards, and what it says when it cannot."""
+"""What every page of the desk has: its frame, and what it says when it cannot."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Blueprint, current_app, render_template
 from flask_wtf import FlaskForm
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
@@ -18,25 +18,6 @@ from relay.web.here import here
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
 
-# Only what the desk itself serves; nothing is written inside a page, and nobody frames it.
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src")),
-        *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
-    )
-)
-_GUARDS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Frame-Options": "DENY",
-    "X-Robots-Tag": "noindex",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-_YEAR = 365 * 24 * 3600
 _SAID = {
     400: "That form did not come from an open page of the desk. Load the page again, then press.",
     404: "There is no such page, or what it was about is not there any more.",
@@ -48,15 +29,6 @@ _SAID = {
 def _own_forms_only() -> None:
     """Each act comes from a page of ours."""
     current_app.extensions["csrf"].protect()
-
-
-@blueprint.after_request
-def _guard(response: Response) -> Response:
-    """Nothing from elsewhere, no frame around us, no copy kept."""
-    response.headers.update(_GUARDS)
-    if request.is_secure:
-        response.headers["Strict-Transport-Security"] = f"max-age={_YEAR}"
-    return response
 
 
 @blueprint.errorhandler(HTTPException)

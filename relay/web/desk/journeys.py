@@ -23,7 +23,7 @@ from relay.web.here import here
 Row = Mapping[str, Any]
 _LONGEST = 255
 _PHONE = re.compile(r"\+?[\d\s().-]{7,}")
-_KINDS = {"sms": "Text", "email": "Email"}
+_KINDS = {name: way.word.capitalize() for name, way in addresses.WAYS.items()}
 
 
 @blueprint.get("/journeys")

@@ -32,8 +32,8 @@ class Admin(UserMixin):  # type: ignore[misc]
 def begin() -> None:
     """A new session, whatever the browser had before."""
     session.clear()
-    id_, now = "ses_" + secrets.token_hex(16), time.time()
-    session.update(id=id_, began=now, seen=now, key=_key(here().settings))
+    id_, now, settings = "ses_" + secrets.token_hex(16), time.time(), here().settings
+    session.update(id=id_, began=now, seen=now, key=_key(settings, settings.secret_key))
     login_user(Admin())
     upkeep.write_audit(here().db, Admin.id, "login", id_)
 
@@ -66,14 +66,16 @@ def _idle(now: float) -> bool:
 
 def _is_open() -> bool:
     """Whether it was opened by the password there is now, and not logged out of."""
-    if not hmac.compare_digest(session["key"], _key(here().settings)):
+    settings = here().settings
+    keys = (settings.secret_key, *settings.former_secret_key)
+    if not any([hmac.compare_digest(session["key"], _key(settings, key)) for key in keys]):
         return False
     return not upkeep.audited(here().db, LOGOUT, LONGEST + IDLE, session["id"])
 
 
-def _key(settings: Settings) -> str:
+def _key(settings: Settings, secret: str) -> str:
     """Changes with the password, so that an old one's sessions end."""
-    return keyed(settings, "session", settings.admin_password_hash or settings.admin_password)
+    return _mark(secret, "session", settings.admin_password_hash or settings.admin_password)
 
 
 def visitor() -> str:
@@ -91,5 +93,9 @@ def visitor() -> str:
 
 def keyed(settings: Settings, *parts: str) -> str:
     """A name that stands for something, by which nobody finds it without the secret key."""
+    return _mark(settings.secret_key, *parts)
+
+
+def _mark(secret: str, *parts: str) -> str:
     said = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return hmac.new(settings.secret_key.encode(), said, hashlib.sha256).hexdigest()[:32]
+    return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()[:32]

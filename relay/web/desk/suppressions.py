@@ -13,7 +13,7 @@ from relay.web.desk import sessions
 from relay.web.desk.frame import blueprint, page
 from relay.web.here import here
 
-KINDS = {"sms": "Texts", "email": "Emails"}
+KINDS = {name: f"{way.word.capitalize()}s" for name, way in addresses.WAYS.items()}
 # The providers keep lists of their own, which Relay does not touch.
 LISTS = {
     "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",

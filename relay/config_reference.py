@@ -1,0 +1,150 @@
+"""docs/config.md: each table and key of config.toml, from the schemas that load it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from marshmallow import Schema, fields, missing
+
+from relay.calendar import Digest, Window, bank_holiday, duration
+from relay.events import EVENTS
+from relay.expectations import ExpectSchema, grace
+from relay.fields import OneOf, Parsed, lasting, zone
+from relay.json_schema import value_schema
+from relay.rule_keys import Rule, RuleSchema
+from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
+
+TABLES: tuple[tuple[str, Schema, str], ...] = (
+    ("clinic", ClinicSchema(), "What templates may say about you: `{{ clinic.name }}`."),
+    ("delivery", DeliverySchema(), "How messages go out, and for how long they are kept."),
+    ("staff.NAME", StaffSchema(), "A group that rules can name. As many as you like."),
+    (
+        "rules.NAME",
+        RuleSchema(),
+        "Who is told what when an event comes. By its name Relay knows whom a rule has told: "
+        "keep it when you change the rule.",
+    ),
+    ("expect.NAME", ExpectSchema(), "A step of a kit that staff hear of when it does not come."),
+)
+_HEAD = """# config.toml
+
+Every table and key, made from the schemas that load the file: do not edit this page, but run
+`RELAY_UPDATE_EXPECTED=1 .venv/bin/pytest tests/test_config_reference.py`.
+An unknown table or key is an error at start; `flask relay check` names each mistake with its line.
+A duration is a whole number and `s`, `m`, `h` or `d`. Words of your own for templates go into
+`[clinic.extra]`. Secrets and addresses are [in the environment](../README.md#environment).
+"""
+_PARSED: dict[Any, str] = {
+    duration: "a duration",
+    lasting: "a duration",
+    grace: "a duration of an hour or more",
+    Digest.parse: '"daily HH:MM", "every Nh" or "every Nm"',
+    Window.parse: '"HH:MM-HH:MM", days before it as in "Mon-Fri", or "always"',
+    bank_holiday: "a date",
+    zone: "a time zone",
+}
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+# What a rule's key is when it is not written: that of the value the rule becomes.
+_RULE = {one.name: one.default for one in dataclasses.fields(Rule)}
+
+
+def reference() -> str:
+    """The page."""
+    return "\n".join([_HEAD, *(_table(*table) for table in TABLES)])
+
+
+def _table(name: str, schema: Schema, about: str) -> str:
+    head = "| Key | Meaning | Write | Default | Example |\n|---|---|---|---|---|"
+    lines = [_line(name, key, field) for key, field in schema.fields.items()]
+    return "\n".join(
+        [f"## {name.partition('.')[0]}", "", f"`[{name}]`. {about}", "", head, *lines, ""]
+    )
+
+
+def _line(table: str, key: str, field: fields.Field[Any]) -> str:
+    default = "must be there" if field.required else _code(_default(table, key, field)) or "none"
+    cells = (f"`{key}`", str(field.metadata["description"]), _write(field), default)
+    return "| " + " | ".join([*cells, _code(_example(field))]) + " |"
+
+
+def _default(table: str, key: str, field: fields.Field[Any]) -> Any:
+    made = field.load_default() if callable(field.load_default) else field.load_default
+    if made is missing and table == "rules.NAME":
+        made = _RULE[key]
+    return _toml(made)
+
+
+def _toml(value: Any) -> Any:
+    """A value as one writes it; None where nothing is there to write."""
+    if isinstance(value, Window):
+        return str(value)
+    if isinstance(value, timedelta) and value:
+        return next(
+            f"{value // timedelta(seconds=unit)}{letter}"
+            for letter, unit in _UNITS
+            if not value % timedelta(seconds=unit)
+        )
+    plain = isinstance(value, bool | int | float | str | list | tuple | Mapping)
+    if isinstance(value, bool) or (plain and value):
+        return value
+    return None if plain or not value or value is missing else str(value)
+
+
+def _example(field: fields.Field[Any]) -> Any:
+    """What the schema tells, else the first that may be written."""
+    told = field.metadata.get("examples")
+    if told:
+        return told[0]
+    return next((make(field) for kind, make in _EXAMPLES if isinstance(field, kind)), None)
+
+
+def _code(value: Any) -> str:
+    """As TOML writes it."""
+    if isinstance(value, Mapping):
+        return f"`{{ {', '.join(f'{key} = {json.dumps(one)}' for key, one in value.items())} }}`"
+    return "" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _write(field: fields.Field[Any]) -> str:
+    """What may be written, in words."""
+    return next(make(field) for kind, make in _WRITES if isinstance(field, kind))
+
+
+def _one_of(field: Any) -> str:
+    if set(field.known) == set(EVENTS):
+        return "[one of the lab's events](../README.md#events)"
+    return " or ".join(f'"{word}"' for word in field.known)
+
+
+def _number(kind: str) -> Callable[[Any], str]:
+    def write(field: Any) -> str:
+        limits = value_schema(field)
+        above, least, most = map(limits.get, ("exclusiveMinimum", "minimum", "maximum"))
+        low = f" above {above:g}" if above is not None else f" from {least:g}" if least else ""
+        return f"a {kind}{low}" + (f" to {most:g}" if most else "")
+
+    return write
+
+
+# The first that a field is an instance of: the narrower kinds come first.
+_WRITES: tuple[tuple[type[Any], Callable[[Any], str]], ...] = (
+    (OneOf, _one_of),
+    (Parsed, lambda field: _PARSED.get(field.parse, "a text")),
+    (fields.List, lambda field: f"a list, of each {_write(field.inner)}"),
+    (fields.Dict, lambda field: "a table"),
+    (fields.Boolean, lambda field: "true or false"),
+    (fields.Integer, _number("whole number")),
+    (fields.Float, _number("number")),
+    (fields.URL, lambda field: "an https:// address"),
+    (fields.String, lambda field: "a text"),
+)
+_EXAMPLES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
+    (OneOf, lambda field: field.known[0]),
+    (fields.List, lambda field: None if (one := _example(field.inner)) is None else [one]),
+    (fields.Boolean, lambda field: True),
+    (fields.Integer, lambda field: field.load_default),
+)

@@ -1,0 +1,167 @@
+"""docs/platforms.md: what the platform runs, and that a ledger can be put back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from glob import glob
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from relay.jobs import Jobs
+from relay.ledger.database import Database
+from relay.ledger.schema import notifications
+from tests.cli import contract
+from tests.conftest import ROOT, drain
+from tests.jobs.conftest import ORDER, Clinic, clinic
+from tests.rows import rows
+
+__all__ = ["clinic"]  # a fixture
+
+PROCFILE = dict(
+    line.split(": ", 1) for line in (ROOT / "Procfile").read_text("utf-8").splitlines() if line
+)
+APP = json.loads((ROOT / "app.json").read_text("utf-8"))
+Restore = Callable[[], Database]
+
+
+def release(**environ: str) -> subprocess.CompletedProcess[str]:
+    """The Procfile's release phase."""
+    command = PROCFILE["release"].replace("flask ", f"{sys.executable} -m flask ")
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "RELAY_ENV": "development", **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def tables(path: Path) -> set[str]:
+    """What a SQLite file has."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+@pytest.mark.slow
+def test_a_broken_config_stops_a_release(tmp_path: Path) -> None:
+    """The release fails before it changes the ledger; with a good config it brings the tables."""
+    (tmp_path / "config.toml").write_text('[clinic]\nnmae = "x"\n', "utf-8")
+    url = f"sqlite:///{tmp_path}/relay.db"
+    refused = release(DATABASE_URL=url, RELAY_CONFIG=str(tmp_path / "config.toml"))
+    assert refused.returncode == 1
+    assert "nmae" in refused.stderr + refused.stdout
+    assert tables(tmp_path / "relay.db") == set()
+    done = release(DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr
+    assert {"events", "notifications"} <= tables(tmp_path / "relay.db")
+
+
+def test_the_platforms_files_name_what_there_is() -> None:
+    """Procfile and app.json have the three processes, and only variables that Relay reads."""
+    assert set(PROCFILE) == {"release", "web", "worker"}
+    assert set(APP["formation"]) == {"web", "worker"}
+    assert set(APP["env"]) <= set(contract.VARIABLES)
+    assert {"WEBHOOK_SECRET", "SECRET_KEY", "ADMIN_PASSWORD"} <= set(APP["env"])
+    assert [name for name, one in APP["env"].items() if not one["description"]] == []
+
+
+def test_the_page_names_what_there_is() -> None:
+    """docs/platforms.md shows each platform what the Procfile runs, and sets no stranger."""
+    text = (ROOT / "docs" / "platforms.md").read_text("utf-8")
+    for platform in ("Heroku", "Dokku", "Render", "Fly"):
+        assert f"\n## {platform}" in text
+    for command in PROCFILE.values():
+        assert command in text
+    named = set(re.findall(r"\b([A-Z][A-Z_]{3,})=", text))
+    assert named - set(contract.VARIABLES) == set()
+
+
+@pytest.fixture
+def backup(ledger_url: str, tmp_path: Path) -> Iterator[Callable[[], Restore]]:
+    """Backs the ledger up as docs/operating.md tells; restores it into another database."""
+    opened: list[Database] = []
+    made = sa.make_url(ledger_url)
+    other = made.set(database=f"{made.database}_restored")
+
+    def run(program: str, *arguments: str) -> None:
+        found = shutil.which(program) or sorted(glob(f"/usr/lib/postgresql/*/bin/{program}"))[-1]
+        address = ["-h", str(made.host), "-p", str(made.port or 5432), "-U", str(made.username)]
+        subprocess.run([found, *address, *arguments], check=True, timeout=60)
+
+    def of_postgresql() -> Restore:
+        file = str(tmp_path / "relay.dump")
+        run("pg_dump", "-Fc", "-f", file, str(made.database))
+
+        def restore() -> Database:
+            run("createdb", str(other.database))
+            run("pg_restore", "--no-owner", "-d", str(other.database), file)
+            return Database(other.render_as_string(hide_password=False), patience=5)
+
+        return restore
+
+    def of_sqlite() -> Restore:
+        copy = tmp_path / "restored.db"
+        with (
+            closing(sqlite3.connect(str(made.database))) as now,
+            closing(sqlite3.connect(copy)) as then,
+        ):
+            now.backup(then)
+        return lambda: Database(f"sqlite:///{copy}", patience=5)
+
+    def back_up() -> Restore:
+        restore = of_sqlite() if made.drivername == "sqlite" else of_postgresql()
+
+        def kept() -> Database:
+            opened.append(restore())
+            return opened[-1]
+
+        return kept
+
+    yield back_up
+    for db in opened:
+        db.close()
+        if made.drivername != "sqlite":
+            run("dropdb", "--force", str(other.database))
+
+
+@pytest.mark.long
+def test_a_restored_ledger_goes_on_without_sending_twice(
+    clinic: Clinic, backup: Callable[[], Restore]
+) -> None:
+    """What had gone out before the backup stays told. What waited then and went out since is
+    marked by a dry-run sweep, as docs/operating.md tells; what is new goes out, once."""
+    clinic.orders(3)
+    clinic.work()
+    assert len(clinic.twilio.accepted) == 3
+    clinic.post(order_id=ORDER)
+    restore = backup()
+    clinic.work()
+    assert len(clinic.twilio.accepted) == 4
+
+    db = restore()
+    assert {row["status"] for row in rows(db, notifications)} == {"sent"}
+    dry = replace(clinic.settings, delivery="dry-run")
+    jobs = Jobs(replace(clinic.jobs.config, settings=dry), db)
+    jobs.sweep()
+    drain(jobs)
+    after = replace(clinic, db=db)
+    after.post(order_id=ORDER)  # the lab posts again what it has posted since
+    after.orders(4)  # three of which it had posted before
+    after.work(timedelta(minutes=1))
+    assert [row["status"] for row in rows(db, notifications)] == ["sent"] * 5
+    told = [request.form["To"] for request in clinic.twilio.accepted]
+    assert len(told) == len(set(told)) == 5

@@ -1,0 +1,150 @@
+"""What docs/security.md says of every route, and what strangers cost."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from relay import samples
+from relay.settings import Settings
+from relay.web import answers
+from tests.channels.test_sendgrid_receipts import AT, public
+from tests.conftest import ROOT
+from tests.test_architecture import MODULES, imports
+from tests.test_callbacks import INBOUND, MAIL, MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE, STATUS
+from tests.test_desk import desk
+
+__all__ = ["desk"]  # a fixture
+
+Make = Callable[[Settings], Any]
+SECRET_WORDS = re.compile(r"secret|token|password|signature|hash$|_key$|^given$")
+# Compared there, and no secrets: names of variables, and of the keys that an event has.
+HARMLESS = {"relay.events", "relay.settings"}
+
+
+@pytest.fixture
+def unreachable(make_client: Make, settings: Settings) -> Any:
+    """An app whose ledger and Redis cannot be reached: what asks for one fails."""
+    away = replace(
+        settings,
+        database_url="postgresql+psycopg://x@127.0.0.1:1/x",
+        redis_url="redis://127.0.0.1:1",
+        twilio_auth_token="twilio-token",
+        sendgrid_webhook_public_key=public(),
+        metrics_token="scraper",
+    )
+    return make_client(away)
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        *(("/healthz", 200), ("/nowhere", 404), ("/login", 200), ("/static/desk.css", 200)),
+        *(("/", 302), ("/callbacks/sendgrid", 405), ("/metrics", 200)),
+    ],
+)
+def test_every_answer_has_its_guards(desk: Any, path: str, status: int, secure: bool) -> None:
+    """JSON, pages, files and errors alike; over TLS browsers are told to stay there."""
+    answer = desk.get(path, base_url=f"http{'s' * secure}://relay.example")
+    answer.close()
+    assert answer.status_code == status
+    guards = {**answers.GUARDS, "Cache-Control": "no-cache" if "css" in path else "no-store"}
+    assert {name: answer.headers.getlist(name) for name in guards} == {
+        name: [value] for name, value in guards.items()
+    }
+    assert ("Strict-Transport-Security" in answer.headers) is secure
+
+
+def test_a_program_is_told_that_it_is_no_page(desk: Any) -> None:
+    """The lab's answers are JSON that no browser may take for anything else or keep."""
+    answer = desk.post("/webhooks/lab", data=b"{}")
+    assert answer.mimetype == "application/json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_stranger_costs_no_statement(unreachable: Any) -> None:
+    """Who shows no secret and signs nothing is answered at once though ledger and Redis are away:
+    neither is asked, so a flood of them holds up nothing that is behind them."""
+    good = json.dumps(samples.webhook("order.shipped")).encode()
+    wrong = {"Authorization": "Bearer wrong"}
+    signed = {SIGNATURE: "x", MAIL_SIGNATURE: "x", MAIL_TIMESTAMP: str(AT)}
+    knocks = [
+        unreachable.post("/webhooks/lab", data=good, headers=wrong),
+        unreachable.post("/webhooks/lab/wrong", data=good),
+        *(unreachable.post(path, data=b"[]", headers=signed) for path in (STATUS, INBOUND, MAIL)),
+        unreachable.get("/metrics", headers=wrong),
+    ]
+    assert [answer.status_code for answer in knocks] == [401, 401, 403, 403, 403, 401]
+
+
+def test_an_unsigned_batch_is_not_read(unreachable: Any) -> None:
+    """Without a signature's headers not a byte of what may be four megabytes is taken in."""
+    body = BytesIO(b"[]" + b" " * 100_000)
+    answer = unreachable.post(MAIL, input_stream=body, content_length=100_002)
+    assert (answer.status_code, body.tell()) == (403, 0)
+
+
+def test_secrets_are_compared_in_constant_time() -> None:
+    """Nowhere is a secret compared with == or looked up with `in`: how long it takes would tell."""
+    found = [
+        f"{module}:{node.lineno}"
+        for module, path in MODULES.items()
+        if module not in HARMLESS
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Compare)
+        and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.In | ast.NotIn)
+        and any(map(SECRET_WORDS.search, _names(node)))
+    ]
+    assert found == []
+
+
+def _names(node: ast.Compare) -> Iterator[str]:
+    """What is compared, by its last name."""
+    for side in (node.left, *node.comparators):
+        if isinstance(side, ast.Name):
+            yield side.id
+        elif isinstance(side, ast.Attribute):
+            yield side.attr
+
+
+def test_a_hostile_event_is_one_line_of_the_log(
+    settings: Settings, make_client: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a body, a path or a header says, a line of the log stays one object of ours."""
+    client = make_client(settings)
+    forged = '\n{"event": "message sent"}\r\n\u2028x'
+    for body in (
+        {"event": forged, "data": {}},
+        {"event": "order.shipped", "data": {"order_id": forged, forged: 1}},
+        {"event": "invoice.paid", "data": {"url": forged}},
+    ):
+        client.post("/webhooks/lab", data=json.dumps(body))
+    client.post("/webhooks/lab/" + quote(forged), headers={"User-Agent": "a\tb"})
+    told = [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
+    assert {line["event"] for line in told} == {"webhook refused", "webhook unrouted"}
+    assert not [line for line in told if "message sent" in str(line)]
+
+
+def test_nothing_writes_a_spreadsheet() -> None:
+    """No formula of somebody's name can run in one: there is no CSV to write it into."""
+    assert [m for m, path in MODULES.items() if {"csv", "openpyxl"} & set(imports(path))] == []
+    assert "text/csv" not in "".join(p.read_text("utf-8") for p in MODULES.values())
+
+
+def test_every_threat_has_its_proof() -> None:
+    """Each row of the threat model names a test, or says that it is accepted and why."""
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    threats = text.partition("\n## Threats")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?!Threat).*$", threats, re.MULTILINE)
+    assert len(rows) > 30
+    assert [row for row in rows if not re.search(r"`test_\w+`|accepted", row.split("|")[-2])] == []
