@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +30,12 @@ Make = Callable[[Settings], Any]
 SECRET_WORDS = re.compile(r"secret|token|password|signature|hash$|_key$|^given$")
 # Compared there, and no secrets: names of variables, and of the keys that an event has.
 HARMLESS = {"relay.events", "relay.settings"}
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """A ledger of the one kind: what is shown here has nothing to do with the database."""
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'relay.db')}"
 
 
 @pytest.fixture
