@@ -1,18 +1,88 @@
-"""The desk's first page: the latest events and messages."""
+"""The desk's first page: how the day goes, what needs a person, the last month, what came last."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from flask import url_for
 from flask_login import login_required
 
-from relay.ledger import reading
+from relay.ledger import cases, counting, pausing, reading, upkeep
+from relay.web import health
+from relay.web.desk import chart, sessions
 from relay.web.desk.frame import blueprint, page
 from relay.web.here import here
+
+LATEST = 25
+# The kinds of case, as they are counted: one, several.
+KINDS = {
+    "unreached": ("person was not reached", "people were not reached"),
+    "held": ("event from the lab is held", "events from the lab are held"),
+    "release": ("message waits for your release", "messages wait for your release"),
+    "missing": ("kit has not come as far as it should", "kits have not come as far as they should"),
+    "unknown": ("message may or may not have gone out", "messages may or may not have gone out"),
+    "broken": ("message could not be written", "messages could not be written"),
+    "limit": ("day's limit on texts was reached", "days' limits on texts were reached"),
+}
+# These are told by what is so now, not by their case.
+NOW = ("paused", "config")
+WAYS = {"sms": "Texts are", "email": "Emails are"}
+REFUSED = ("post was refused, and is in quarantine", "posts were refused, and are in quarantine")
+
+
+class Need(NamedTuple):
+    """Something that needs a person: how many, what, and where it is seen to."""
+
+    many: int | None
+    said: str
+    link: str
+    to: str
+    remedy: str = ""
 
 
 @blueprint.get("/")
 @login_required  # type: ignore[untyped-decorator]
 def today() -> str:
-    """The latest events and messages."""
-    app = here()
-    events, messages = reading.latest(app.db)
-    return page("today.html", events=events, messages=messages, delivery=app.settings.delivery)
+    """All of it at a glance."""
+    app, now = here(), datetime.now(UTC)
+    wanted = [*counting.last_days(app.config.clinic.timezone, now)]
+    kept, of_today = counting.kept(app.db, wanted), counting.count(app.db, wanted[-1])
+    month = {one.day: kept.get(one.day, []) for one in wanted} | {wanted[-1].day: of_today}
+    panels = chart.panels(month)
+    events, messages = reading.latest(app.db, LATEST)
+    return page(
+        "today.html",
+        needs=[*_needs()],
+        came=counting.events_of(app.db, wanted[-1]),
+        told=chart.totals(of_today),
+        by_channel={c: chart.totals(x for x in of_today if x.channel == c) for c in chart.CHANNELS},
+        panels=panels,
+        rows=[*zip(*(panel.columns for panel in panels), strict=True)][::-1],
+        chart=chart,
+        events=events,
+        messages=messages,
+        delivery=app.settings.delivery,
+        now=now,
+        again=f"{url_for('desk.today')}?{sessions.AGAIN}=1",
+    )
+
+
+def _needs() -> Iterator[Need]:
+    db, worklist = here().db, (url_for("desk.worklist"), "Worklist")
+    if health.problems():
+        said = "config.toml or a template is wrong. Relay goes on by the last good one."
+        yield Need(None, said, url_for("desk.rules"), "Rules")
+    for row in pausing.paused(db):
+        said = f"{WAYS[row['channel']]} paused: {row['reason']}"
+        yield Need(None, said, url_for("desk.system"), "System")
+    if not upkeep.workers_alive(db):
+        yield Need(None, "No worker is alive: nothing goes out.", url_for("desk.system"), "System")
+    found = cases.open_kinds(db)
+    for kind, words in KINDS.items():
+        if many := found.get(kind, 0):
+            yield Need(many, words[many > 1], *worklist)
+    if many := counting.quarantined(db):
+        remedy = "flask relay replay --quarantined"
+        yield Need(many, REFUSED[many > 1], "", "", remedy)
