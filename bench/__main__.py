@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import measure, scale, servers
+from bench import measure, scale, servers, what_if
 from bench.chart import draw
 from bench.measure import Bench, Figures, say
 from relay import embedded
@@ -53,6 +53,10 @@ GOALS = (
     Goal("POST to provider when idle, beyond the lab, p99", "idle", "p99", 200, False, "ms"),
     Goal("web ready", "start", "web_seconds", 1.5, False, "s"),
     Goal("flask relay --help", "start", "help_seconds", 0.7, False, "s"),
+    Goal(
+        "what-if over 100,000 events, PostgreSQL", "what-if", "postgresql_seconds", 30, False, "s"
+    ),
+    Goal("what-if over 100,000 events, SQLite", "what-if", "sqlite_seconds", 30, False, "s"),
     Goal("accepting at 5,000,000 events / empty", "scale", "accept_ratio", 1.2, False),
     Goal("claiming at 5,000,000 events / empty", "scale", "claim_ratio", 1.2, False),
     Goal(
@@ -102,6 +106,7 @@ MEASURES: dict[str, Callable[[Bench, int], Figures]] = {
     "recovery": lambda bench, _: measure.recovery(bench, 300),
     "idle": lambda bench, _: measure.latency(bench, 60),
     "start": measure.start,
+    "what-if": lambda bench, _: what_if.what_if(bench, 100_000),
 }
 
 

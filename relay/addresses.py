@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from marshmallow import ValidationError, validate
@@ -14,6 +15,7 @@ HOME_CODE = 44
 # https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
 _DRAMA = re.compile(r"\+447700900\d{3}")
 _LONGEST_EMAIL = 254
+AT_HAND = 32  # judged a moment ago: each event and rule of a kit asks about the same few
 _check_email = validate.Email()
 
 
@@ -27,10 +29,15 @@ class Judged:
 
 def phone(number: object) -> Judged:
     """A UK mobile number in E.164, or a plain reason."""
-    import phonenumbers as lib  # its metadata takes 0.1 s to load
-
     if not isinstance(number, str) or not number.strip():
         return Judged(reason="The lab has no phone number for this person.")
+    return _uk_mobile(number)
+
+
+@lru_cache(AT_HAND)
+def _uk_mobile(number: str) -> Judged:
+    import phonenumbers as lib  # its metadata takes 0.1 s to load
+
     try:
         parsed = lib.parse(number, HOME)
     except lib.NumberParseException:
@@ -70,7 +77,11 @@ def email(address: object) -> Judged:
     """An email address with its domain in lower case, or a plain reason."""
     if not isinstance(address, str) or not address.strip():
         return Judged(reason="The lab has no email address for this person.")
-    text = address.strip()
+    return _mailbox(address.strip())
+
+
+@lru_cache(AT_HAND)
+def _mailbox(text: str) -> Judged:
     try:
         _check_email(text)
     except ValidationError:

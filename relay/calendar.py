@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import count
 from zoneinfo import ZoneInfo
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DIGEST = re.compile(r"daily (\d\d):(\d\d)|every (\d{1,4})([hm])")
-_DAY = timedelta(days=1)
-_WINDOW = re.compile(r"(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)")
+_DIGEST = re.compile(r"daily (\d\d:\d\d)|every (\d{1,4})([hm])")
+_WINDOW = re.compile(r"(?:(\S.*?)\s+)?(\d\d:\d\d)\s*-\s*(\d\d:\d\d)")
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+EVERY_DAY = frozenset(range(7))
+_DAY, _MINUTE, _MINUTES = timedelta(days=1), timedelta(minutes=1), 24 * 60
 
 
 def duration(text: str) -> timedelta:
@@ -23,49 +27,88 @@ def duration(text: str) -> timedelta:
 
 @dataclass(frozen=True)
 class Window:
-    """When messages may go out, in the recipient's local time. It may go over midnight."""
+    """When messages may go out, in the recipient's local time: from a minute of certain days on.
 
-    opens: time
-    closes: time
+    One that goes over midnight belongs to the day on which it opens.
+    """
+
+    opens: int  # minutes from midnight
+    closes: int  # from the same midnight: more than a day's when it is on the next day
+    days: frozenset[int] = EVERY_DAY  # 0 is Monday
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """'08:00-20:00' or 'always'. Raises ValueError."""
+        """'08:00-20:00', 'Mon-Fri 08:00-20:00', 'Mon,Sat 09:00-12:00' or 'always'.
+
+        Raises ValueError.
+        """
         if text.strip() == "always":
             return ALWAYS
         found = _WINDOW.fullmatch(text.strip())
         if not found:
-            raise ValueError('write two times as in "08:00-20:00", or "always"')
-        opens, closes = _clock(found[1], found[2]), _clock(found[3], found[4])
+            raise ValueError(
+                'write two times as in "08:00-20:00", or "always". '
+                'Days go before them: "Mon-Fri 08:00-20:00"'
+            )
+        opens, closes = _clock(found[2]), _clock(found[3])
+        if opens == _MINUTES:
+            raise ValueError('a window cannot open at 24:00; write "00:00" and the day after')
         if opens == closes:
             raise ValueError(
                 'it opens and closes at the same time; write "always" if you mean that'
             )
-        return cls(opens, closes)
+        if not found[1] and (opens, closes) == (0, _MINUTES):
+            raise ValueError('it never closes; write "always" if you mean that')
+        days = _days(found[1]) if found[1] else EVERY_DAY
+        return cls(opens, closes if closes > opens else closes + _MINUTES, days)
 
-    def is_open(self, moment: datetime, zone: ZoneInfo) -> bool:
-        """Whether a message may go out at `moment` (aware)."""
-        clock = moment.astimezone(zone).time()
-        if self.opens == self.closes:
+    def is_open(self, moment: datetime, zone: ZoneInfo, holidays: Set[date] = frozenset()) -> bool:
+        """Whether a message may go out at `moment` (aware). Never on `holidays`, but for always."""
+        if self == ALWAYS:
             return True
-        if self.opens < self.closes:
-            return self.opens <= clock < self.closes
-        return clock >= self.opens or clock < self.closes
-
-    def next_open(self, moment: datetime, zone: ZoneInfo) -> datetime:
-        """`moment` itself when the window is open, else the first later one at which it is."""
-        if self.is_open(moment, zone):
-            return moment
         here = moment.astimezone(zone)
-        wait = (datetime.combine(here, self.opens) - here.replace(tzinfo=None)) % timedelta(days=1)
-        opening = moment.astimezone(UTC) + wait
-        if opening.astimezone(zone).utcoffset() == here.utcoffset():
-            return opening
-        # The clocks change on the way, an hour is left out or comes twice: ask every minute.
-        opening = moment.astimezone(UTC).replace(second=0, microsecond=0)
-        while not self.is_open(opening, zone):
-            opening += timedelta(minutes=1)
-        return opening
+        today, minute = here.date(), here.hour * 60 + here.minute
+        return (self.opens <= minute < self.closes and self._is_on(today, holidays)) or (
+            minute + _MINUTES < self.closes and self._is_on(today - _DAY, holidays)
+        )
+
+    def next_open(
+        self, moment: datetime, zone: ZoneInfo, holidays: Set[date] = frozenset()
+    ) -> datetime:
+        """`moment` itself when the window is open, else the first later one at which it is."""
+        if self.is_open(moment, zone, holidays):
+            return moment
+        today = moment.astimezone(zone).date()
+        for n in count(-1):  # ends: some weekday after the last holiday has the window
+            day = today + n * _DAY
+            if self._is_on(day, holidays):
+                opening = self._opening(day, moment.astimezone(UTC), zone, holidays)
+                if opening:
+                    return opening
+        raise AssertionError("a count has no end")
+
+    def _is_on(self, day: date, holidays: Set[date]) -> bool:
+        """Whether it opens on a day."""
+        return day.weekday() in self.days and day not in holidays
+
+    def _opening(
+        self, day: date, after: datetime, zone: ZoneInfo, holidays: Set[date]
+    ) -> datetime | None:
+        """When the window of a day opens, or opens again, later than `after`."""
+        midnight = datetime.combine(day, time(), zone)
+        starts = _moments(midnight + self.opens * _MINUTE)
+        ends = _moments(midnight + self.closes * _MINUTE)
+        first, last = min(starts), max(ends)
+        length = (self.closes - self.opens) * _MINUTE
+        if last - first == min(ends) - max(starts) == length:
+            return first if first > after else None
+        # The clocks change in it, so part of it is left out or comes twice: ask every minute.
+        opening = max(first, after.replace(second=0, microsecond=0) + _MINUTE)
+        while opening < last:
+            if self.is_open(opening, zone, holidays):
+                return opening
+            opening += _MINUTE
+        return None
 
 
 @dataclass(frozen=True)
@@ -81,8 +124,9 @@ class Digest:
         if not found:
             raise ValueError('write it as in "daily 08:00", "every 4h" or "every 90m"')
         if found[1]:
-            return cls((_clock(found[1], found[2]),))
-        step = duration(found[3] + found[4])
+            hours, minutes = divmod(_clock(found[1]) % _MINUTES, 60)
+            return cls((time(hours, minutes),))
+        step = duration(found[2] + found[3])
         if not timedelta() < step <= _DAY:
             raise ValueError('it must be more than nothing and at most a day, as in "every 4h"')
         midnight = datetime.min
@@ -103,10 +147,45 @@ class Digest:
         )
 
 
-def _clock(hours: str, minutes: str) -> time:
-    if (hours, minutes) == ("24", "00"):
-        return time(0)
-    return time(int(hours), int(minutes))
+def _moments(here: datetime) -> tuple[datetime, datetime]:
+    """A local time in UTC: both times that the clock shows it, or to both sides of a gap."""
+    return here.replace(fold=0).astimezone(UTC), here.replace(fold=1).astimezone(UTC)
 
 
-ALWAYS = Window(time(0), time(0))
+def _clock(text: str) -> int:
+    """'08:30' → minutes from midnight; '24:00' is the end of the day."""
+    hours, minutes = map(int, text.split(":"))
+    if minutes > 59 or hours * 60 + minutes > _MINUTES:
+        raise ValueError(f"no clock shows {text}; it must be in 00:00 to 24:00")
+    return hours * 60 + minutes
+
+
+def _days(text: str) -> frozenset[int]:
+    """'Mon-Fri' or 'Mon,Wed,Sat' → days of the week. 'Sat-Mon' goes over Sunday."""
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = [_day(name.strip()) for name in part.split("-", 1)]
+        found |= {(ends[0] + n) % 7 for n in range((ends[-1] - ends[0]) % 7 + 1)}
+    return frozenset(found)
+
+
+def _day(name: str) -> int:
+    if name not in DAYS:
+        known = ", ".join(DAYS)
+        raise ValueError(
+            f'there is no day "{name}"; write days as in "Mon-Fri" or "Mon,Wed,Sat", of {known}'
+        )
+    return DAYS.index(name)
+
+
+def bank_holiday(text: str) -> date:
+    """'2026-12-25' → that day. Raises ValueError."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass  # the 31st of June, say
+    raise ValueError(f'"{text}" is no date; write it as in "2026-12-25"')
+
+
+ALWAYS = Window(0, 0)

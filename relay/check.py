@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
-from relay import gsm, samples
+from relay import discretion, gsm, samples
 from relay.config import Config
 from relay.digest_names import digest_names
 from relay.errors import Problem, RenderError
-from relay.expressions import names, recipient
+from relay.expressions import did_you_mean, names, recipient
 from relay.facts import Facts
 from relay.messages import Message, Templates
 from relay.rule_keys import Rule
@@ -43,6 +44,18 @@ def senders(config: Config) -> Iterator[Problem]:
         yield replace(config.problem(("delivery", "allow"), message), warning=True)
 
 
+def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
+    """A list that has run out: nobody notices until messages go out on the next holiday."""
+    known = config.delivery.bank_holidays
+    if known and max(known) < today:
+        found = config.problem(
+            ("delivery", "bank_holidays"),
+            f"they are all over: the last was {max(known)}.",
+            "Add the next ones (https://www.gov.uk/bank-holidays), or remove the key.",
+        )
+        yield replace(found, warning=True)
+
+
 def example_names(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -73,6 +86,12 @@ def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Mess
 
 def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     channels = (*rule.channels, *rule.fallback)
+    folder = loaded.folder / rule.template
+    if not folder.is_dir():
+        known = [path.name for path in loaded.folder.glob("*") if path.is_dir()]
+        remedy = did_you_mean(rule.template, known)
+        yield config.problem(("rules", rule.name, "template"), f"there is no {folder}.", remedy)
+        return
     is_digest = bool(rule.digest)
     faults = list(loaded.faults(rule.template, channels, rule.event, is_digest=is_digest))
     for fault in faults:
@@ -84,12 +103,13 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
             if rule.when:
                 rule.when.holds(_names(config, rule, facts))
         except RenderError as error:
-            yield config.problem(("rules", rule.name, "when"), f"{error}.")
+            yield config.problem(("rules", rule.name, "when"), str(error))
             break
     for channel in channels:
         yield from _renders(config, loaded, rule, channel)
     if "sms" in channels:
         yield from _sms(config, loaded, rule)
+    yield from discretion.problems(loaded, rule)
 
 
 def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
@@ -115,12 +135,28 @@ def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
         size = gsm.size(loaded.render(rule.template, "sms", "", seen).text)
     except RenderError:
         return  # told already
-    where = str(loaded.folder / rule.template / "sms.txt")
-    if size.culprits:
-        shown = " ".join(f'"{c}" (U+{ord(c):04X})' for c in size.culprits)
-        message = f"{shown} is not in the SMS alphabet: only 70 characters fit a segment."
-        yield Problem(message, where, remedy="Write a plain one.", warning=True)
+    file = f"{rule.template}/sms.txt"
+    for culprit in size.culprits:
+        name, line = _written(loaded, file, culprit)
+        message = (
+            f'"{culprit}" (U+{ord(culprit):04X}) is not in the SMS alphabet: '
+            "only 70 characters fit a segment."
+        )
+        remedy = "Write a plain one." if line else "It comes from a value, not from the template."
+        yield Problem(message, str(loaded.folder / name), line, remedy=remedy, warning=True)
     if size.segments > config.delivery.max_sms_segments:
-        message = f"it takes {size.segments} segments with a long name."
+        message = (
+            f"it takes {size.segments} segments with a long name. Each is paid for, "
+            f"for every {rule.to} of {rule.name}."
+        )
         remedy = f"max_sms_segments is {config.delivery.max_sms_segments}: shorten it."
-        yield Problem(message, where, remedy=remedy, warning=True)
+        yield Problem(message, str(loaded.folder / file), remedy=remedy, warning=True)
+
+
+def _written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
+    """The file and line in which a character stands; no line where it is not of the template."""
+    for name in loaded.named(file):
+        for number, line in enumerate(loaded.source(name).split("\n"), 1):
+            if char in line:
+                return name, number
+    return file, None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from marshmallow import Schema, ValidationError
 
-from relay import toml_lines
+from relay import mistakes, toml_lines
 from relay.errors import ConfigError, Problem
 from relay.expectations import Expectation, ExpectSchema
 from relay.expressions import did_you_mean
@@ -23,13 +23,6 @@ from relay.settings import Settings
 from relay.tables import Clinic, ClinicSchema, Delivery, DeliverySchema, StaffSchema
 
 _TABLES = ("clinic", "delivery", "staff", "rules", "expect")
-_REMEDIES = {
-    "Not a valid string.": 'Write a text in quotes, as in "text".',
-    "Not a valid list.": 'Write a list of texts, as in ["text"].',
-    "Not a valid integer.": "Write a whole number without quotes.",
-    "Not a valid boolean.": "Write true or false without quotes.",
-    "Not a valid mapping type.": "Write it as a table.",
-}
 
 
 @dataclass(frozen=True)
@@ -53,6 +46,7 @@ class Config:
             self.staff,
             alerts=self.delivery.alerts or next(iter(self.staff), ""),
             desk=self.settings.public_url,
+            bank_holidays=self.delivery.bank_holidays,
         )
 
     def rule(self, name: str) -> Rule | None:
@@ -66,11 +60,17 @@ class Config:
 
 def load(settings: Settings) -> Config:
     """The configuration. Raises ConfigError with every problem of the file."""
-    text = _read(settings.config)
+    return parse(_read(settings.config), settings)
+
+
+def parse(text: str, settings: Settings) -> Config:
+    """The configuration that a text is, as if it stood in the file. Raises ConfigError."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([_syntax(settings.config, text, error)]) from error
+        line, message, remedy = mistakes.syntax(text, str(error))
+        found = Problem(message, str(settings.config), line, remedy=remedy)
+        raise ConfigError([found]) from error
     return _Loader(settings.config, toml_lines.index(text)).config(document, settings)
 
 
@@ -78,18 +78,13 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError([Problem("it is not UTF-8 text.", where=str(path))]) from error
+        line, remedy = error.object[: error.start].count(b"\n") + 1, "Save it as UTF-8."
+        raise ConfigError(
+            [Problem("it is not UTF-8 text.", str(path), line, "", remedy)]
+        ) from error
     except OSError as error:
         remedy = "RELAY_CONFIG names another place."
         raise ConfigError([Problem("cannot be read.", str(path), remedy=remedy)]) from error
-
-
-def _syntax(path: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
-    found = re.search(r"\(at line (\d+)", str(error))
-    message = re.sub(r" ?\(at .*\)", "", str(error))
-    remedy = 'Texts need quotes ("like this"), lists need brackets, and a name stands only once.'
-    line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
-    return Problem(f"this is not TOML: {message}.", str(path), line, remedy=remedy)
 
 
 def _problem(
@@ -111,6 +106,7 @@ class _Loader:
         """The config. Raises ConfigError with all that is wrong."""
         for name in set(document) - set(_TABLES):
             self._add((name,), "there is no such table.", did_you_mean(name, _TABLES))
+            document = self._meant(document, name)
         clinic = self._table(ClinicSchema(), document.get("clinic", {}), ("clinic",))
         delivery = self._table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
         staff = dict(self._tables(StaffSchema(), document, "staff"))
@@ -132,12 +128,20 @@ class _Loader:
         return Config(
             settings=settings,
             clinic=Clinic(**clinic),
-            delivery=Delivery(**{**delivery, "allow": frozenset(delivery["allow"])}),
+            delivery=Delivery(**delivery),
             staff={n: Staff(**{k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
             rules=tuple(Rule(name=name, **rule) for name, rule in rules.items()),
             lines=self.lines,
             expect=tuple(Expectation(name=name, **one) for name, one in expect.items()),
         )
+
+    def _meant(self, document: dict[str, Any], name: str) -> dict[str, Any]:
+        """As if a misspelt table were spelt right: nothing is told for its sake."""
+        for near in get_close_matches(name, _TABLES, n=1):
+            document = {near: document[name], **document}
+            moved = {(near, *path[1:]): n for path, n in self.lines.items() if path[0] == name}
+            self.lines = {**moved, **self.lines}
+        return document
 
     def _add(self, at: toml_lines.Path, message: str, remedy: str = "") -> None:
         self.problems.append(_problem(self.path, self.lines, at, message, remedy))
@@ -173,7 +177,7 @@ class _Loader:
         elif message == "Missing data for required field.":
             self._add(at + keys, "it is missing.", f"Add it to [{'.'.join(at)}].")
         else:
-            self._add(at + keys, message, _REMEDIES.get(message, ""))
+            self._add(at + keys, *mistakes.WORDS.get(message, (message,)))
 
     def _check_rule(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         to = rule.get("to")

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from marshmallow.fields import DateTime
 
 from relay.errors import RenderError
 from relay.events import EVENTS
@@ -152,18 +153,24 @@ class Condition:
             self._compiled = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
             tree = _ENVIRONMENT.parse("{{ (" + source + ") }}")
         except TemplateSyntaxError as error:
-            hint = "Write one as in \"order.carrier == 'royal_mail'\"."
+            hint = "Write one as in \"order.carrier == 'royal_mail'\", with two equals signs."
             raise ValueError(f"it is not an expression: {error.message}. {hint}") from error
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
         self.roots = free_names(tree)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Condition) and self.source == other.source
+
+    def __hash__(self) -> int:
+        return hash(self.source)
 
     def holds(self, names: Mapping[str, Any]) -> bool:
         """Whether it is true of these facts. Raises RenderError when it cannot be told."""
         try:
             return bool(self._compiled(**names))
         except Exception as error:  # whatever an expression may do with what the lab sent
-            raise RenderError(f"`when` could not be decided: {self.source}") from error
+            raise RenderError(f"`when` could not be decided: {self.source}.") from error
 
 
 def names(
@@ -171,9 +178,13 @@ def names(
 ) -> dict[str, Any]:
     """The values of the vocabulary for one event, all but `recipient`. Times are the clinic's."""
     zone = clinic.timezone
-    schema = EVENTS[event].schema
-    told: dict[str, Any] = dict.fromkeys(schema.fields)
-    told |= {key: value for key, value in schema.load(dict(data)).items() if key in told}
+    told: dict[str, Any] = {
+        # Not the whole schema: the data was validated when it came, and this is asked often.
+        key: field.deserialize(data[key])
+        if isinstance(field, DateTime) and key in data
+        else data.get(key)
+        for key, field in EVENTS[event].schema.fields.items()
+    }
     told |= {"name": event, "received_at": received_at}
     for key, value in told.items():
         if isinstance(value, datetime):

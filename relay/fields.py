@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from email.utils import parseaddr
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,6 +14,11 @@ from marshmallow import ValidationError, fields
 from relay import addresses
 from relay.calendar import duration
 from relay.expressions import did_you_mean
+
+_RIGHT = {
+    "email": 'Write one as in "desk@example.org".',
+    "sms": 'Write a UK mobile, as in "+447700900100".',
+}
 
 
 def told(description: str, *examples: str) -> dict[str, Any]:
@@ -46,7 +51,16 @@ class Parsed(fields.String):
         try:
             return self.parse(super()._deserialize(value, *args, **kwargs))
         except ValueError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(f"{str(error).rstrip('.')}.") from error
+
+
+class Dated(Parsed):
+    """A date: as a text that `parse` takes, or as TOML has dates."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return value
+        return super()._deserialize(str(value), *args, **kwargs)
 
 
 def zone(text: str) -> ZoneInfo:
@@ -78,7 +92,7 @@ def judged(channel: str) -> Parsed:
     def judge(text: str) -> str:
         found = addresses.JUDGES[channel](text)
         if found.reason:
-            raise ValueError(f'"{text}": {found.reason}')
+            raise ValueError(f'"{text}": {found.reason} {_RIGHT[channel]}')
         return found.address
 
     return Parsed(judge)
@@ -88,7 +102,7 @@ def any_address(text: str) -> str:
     """An address on whichever channel it belongs to."""
     found = addresses.JUDGES[addresses.channel_of(text)](text)
     if found.reason:
-        raise ValueError(f'"{text}": {found.reason}')
+        raise ValueError(f'"{text}": {found.reason} {_RIGHT[addresses.channel_of(text)]}')
     return found.address
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Protocol
 
 from relay import pace
@@ -71,6 +72,7 @@ def overtaken(
     return ""
 
 
+@cache
 def later(name: str) -> tuple[str, ...]:
     """The events of the steps behind an event's, in order; none for one that is no step."""
     stage = EVENTS[name].stage

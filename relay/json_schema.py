@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from relay.calendar import Digest, Window, duration
+from relay.calendar import DAYS, Digest, Window, bank_holiday, duration
 from relay.expectations import ExpectSchema, grace
 from relay.facts import PERSONS
 from relay.fields import OneOf, Parsed, lasting
@@ -15,13 +15,17 @@ from relay.notices import ALERT_PREFIX
 from relay.rule_keys import RuleSchema
 from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
 
+_DAY = f"(?:{'|'.join(DAYS)})"
+_DAYS = rf"{_DAY}\s*(?:-\s*{_DAY}\s*)?"
+_CLOCK = r"\d\d:\d\d"
 DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that TOML editors know best
 _PATTERNS: dict[Any, str] = {
     duration: r"^\d{1,6}[smhd]$",
     lasting: r"^\d{1,6}[smhd]$",
     Digest.parse: r"^(daily \d\d:\d\d|every \d{1,4}[hm])$",
     grace: r"^\d{1,6}[smhd]$",
-    Window.parse: r"^(always|\d\d:\d\d\s*-\s*\d\d:\d\d)$",
+    Window.parse: rf"^(always|(?:{_DAYS}(?:,\s*{_DAYS})*\s)?\s*{_CLOCK}\s*-\s*{_CLOCK})$",
+    bank_holiday: r"^\d{4}-\d\d-\d\d$",
 }
 
 

@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSyntaxError
+from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
-from relay import digest_names
+from relay import digest_names, mistakes
 from relay.errors import RenderError
 from relay.expressions import environment, free_names, unknown_names, vocabulary
 
@@ -53,7 +53,8 @@ class Templates:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._environment = environment(FileSystemLoader(folder))
+        self._loader = FileSystemLoader(folder)
+        self._environment = environment(self._loader)
 
     def render(
         self, template: str, channel: str, address: str, names: Mapping[str, Any], mark: str = ""
@@ -89,8 +90,8 @@ class Templates:
         wanted = digest_names.resources if is_digest else free_names
         found: set[str] = set()
         for file in _files(template, channels):
-            for _, tree in self._trees(file):
-                found |= wanted(tree)
+            for name in self.named(file):
+                found |= wanted(self.tree(name))
         return frozenset(found)
 
     def faults(
@@ -98,29 +99,41 @@ class Templates:
     ) -> Iterator[Fault]:
         """What is wrong with the files themselves: missing, not Jinja, unknown names."""
         for file in _files(template, channels):
+            name = file
             try:
-                for name, tree in self._trees(file):
+                for name in self.named(file):
                     for line, message in (
-                        digest_names.unknown(tree, event)
+                        digest_names.unknown(self.tree(name), event)
                         if is_digest
-                        else unknown_names(tree, vocabulary(event))
+                        else unknown_names(self.tree(name), vocabulary(event))
                     ):
                         yield Fault(name, line, message)
             except TemplateNotFound as error:
                 yield Fault(str(error.name or file), None, "there is no such file.")
             except TemplateSyntaxError as error:
-                yield Fault(error.name or file, error.lineno, f"{error.message}.")
-            except UnicodeDecodeError:
-                yield Fault(file, None, "it is not UTF-8 text.")
+                yield Fault(error.name or file, error.lineno, mistakes.jinja(error.message or ""))
+            except UnicodeDecodeError as error:
+                line = error.object[: error.start].count(b"\n") + 1
+                yield Fault(name, line, "it is not UTF-8 text.")
 
-    def _trees(self, file: str) -> Iterator[tuple[str, Any]]:
-        """A file's syntax tree, and those of the files it extends or includes."""
-        source, _, _ = self._environment.loader.get_source(self._environment, file)  # type: ignore[union-attr]
-        tree = self._environment.parse(source, file, file)
-        yield file, tree
-        for other in find_referenced_templates(tree):
-            if other:
-                yield from self._trees(other)
+    def named(self, file: str) -> Iterator[str]:
+        """A file, and those that it extends, includes or imports, each once."""
+        waiting, seen = [file], {file}
+        while waiting:
+            yield (name := waiting.pop(0))
+            others = find_referenced_templates(self.tree(name))
+            fresh = [other for other in dict.fromkeys(others) if other and other not in seen]
+            seen.update(fresh)
+            waiting = fresh + waiting
+
+    def tree(self, file: str) -> nodes.Template:
+        """A file's syntax tree. Raises TemplateError, or UnicodeDecodeError."""
+        return self._environment.parse(self.source(file), file, file)
+
+    def source(self, file: str) -> str:
+        """A file's text."""
+        text: str = self._loader.get_source(self._environment, file)[0]
+        return text
 
 
 def _files(template: str, channels: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ class Rule:
     digest: Digest | None = None
     even_if_late: bool = False
     on_unknown: str = "resend"
+    discreet: bool = True
     enabled: bool = True
 
 
@@ -62,7 +63,9 @@ class RuleSchema(Schema):
     fallback = _channels(metadata=told("Used only if no channel above could reach the person."))
     template = fields.String(
         required=True,
-        validate=validate.Regexp(r"[A-Za-z0-9][\w-]*\Z", error="write a folder's name."),
+        validate=validate.Regexp(
+            r"[A-Za-z0-9][\w-]*\Z", error='write a folder\'s name, as in "kit_shipped".'
+        ),
         metadata=told("The folder under templates/ with the words."),
     )
     when = fields.String(
@@ -90,6 +93,11 @@ class RuleSchema(Schema):
         ON_UNKNOWN,
         metadata=told("What becomes of a message that may have gone out and cannot be found."),
     )
+    discreet = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        metadata=told("false lets an SMS or a subject show a test, a birthday or a full name."),
+    )
     enabled = fields.Boolean(
         truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
     )
@@ -102,13 +110,18 @@ class RuleSchema(Schema):
     def _check(self, data: dict[str, Any], **_: Any) -> None:
         """Told together with what is wrong with single keys."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
-            raise ValidationError(f'"{twice.pop()}" is in channels already.', "fallback")
+            raise ValidationError(
+                f'"{twice.pop()}" is in channels already. Take it out of one.', "fallback"
+            )
         if data.get("event") in data.get("unless", ()):
-            raise ValidationError("it is the rule's own event: nothing would be sent.", "unless")
+            message = "it is the rule's own event: nothing would be sent. Take it out."
+            raise ValidationError(message, "unless")
         if "digest" in data:
             self._check_digest(data)
         if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
-            raise ValidationError("it is for messages to the patient or the customer.", "hold")
+            raise ValidationError(
+                "it is for messages to the patient or the customer. Take it out.", "hold"
+            )
         if "hold" in data and "after" in data:
             raise ValidationError("it counts from when its event comes: leave out after.", "hold")
         if "when" in data and "event" in data:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -28,6 +28,7 @@ class Policy:
     staff: Mapping[str, Staff]
     alerts: str = ""  # the group that is told what needs a person
     desk: str = ""  # the admin desk's address
+    bank_holidays: frozenset[date] = frozenset()  # on which no window opens
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ def plan(
                 continue
         except RenderError as error:
             failed = str(error)
-        for notice in held(rule, policy, first_choice(rule, occasion, policy, now)):
+        made = tuple(held(rule, policy, first_choice(rule, occasion, policy, now)))
+        if not made:
+            decisions.append(Decision(rule.name, f'"{rule.to}" has no address on its channels.'))
+        for notice in made:
             if (rule.name, notice.role, notice.channel) in told and rule.to in PERSONS:
                 decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
             elif failed:
@@ -99,9 +103,10 @@ def objection(rule: Rule, occasion: Occasion, due_at: datetime, now: datetime) -
         return "The test was cancelled."
     if late := overtaken(rule, occasion.step, occasion.known, due_at, now):
         return late
-    names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
-    if rule.when and not rule.when.holds(names):
-        return f"Its condition is not met: {rule.when.source}"
+    if rule.when:
+        names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
+        if not rule.when.holds(names):
+            return f"Its condition is not met: {rule.when.source}."
     return ""
 
 
@@ -141,7 +146,7 @@ def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
     A digest goes at its own times, unless the rule itself has a window.
     """
     window = rule.send_window or (ALWAYS if rule.digest else policy.send_window)
-    return window.next_open(now, policy.zone)
+    return window.next_open(now, policy.zone, policy.bank_holidays)
 
 
 def due(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> datetime:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields, post_load, validate
 
-from relay.calendar import Window
+from relay.calendar import Window, bank_holiday
 from relay.facts import Record, record
-from relay.fields import Parsed, any_address, email_sender, judged, lasting, sms_sender, told, zone
+from relay.fields import (
+    Dated,
+    Parsed,
+    any_address,
+    email_sender,
+    judged,
+    lasting,
+    sms_sender,
+    told,
+    zone,
+)
 
 _word = validate.Length(min=1, error="write something here.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
@@ -54,17 +64,22 @@ class DeliverySchema(Schema):
     send_window = Parsed(
         Window.parse,
         load_default=lambda: Window.parse("08:00-20:00"),
-        metadata=told('When messages may go out, or "always".', "08:00-20:00"),
+        metadata=told('When messages may go out, or "always".', "Mon-Fri 08:00-20:00"),
+    )
+    bank_holidays = fields.List(
+        Dated(bank_holiday),
+        load_default=list,
+        metadata=told("Days on which messages wait, unless their window is always."),
     )
     max_sms_segments = fields.Integer(
         strict=True,
-        validate=validate.Range(1, 10),
+        validate=validate.Range(1, 10, error="write a whole number from 1 to 10."),
         load_default=2,
         metadata=told("`check` warns of a text that takes more."),
     )
     daily_sms_limit = fields.Integer(
         strict=True,
-        validate=validate.Range(1),
+        validate=validate.Range(1, error="write a whole number from 1 up."),
         load_default=2000,
         metadata=told("Past it texts wait until the next day."),
     )
@@ -97,6 +112,10 @@ class DeliverySchema(Schema):
         load_default=list,
         metadata=told("Who gets anything while RELAY_DELIVERY=allow-list."),
     )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {**data, **{key: frozenset(data[key]) for key in ("allow", "bank_holidays")}}
 
 
 class StaffSchema(Schema):
@@ -133,6 +152,7 @@ class Delivery:
     dedupe_window: timedelta
     lab_patience: timedelta
     allow: frozenset[str]
+    bank_holidays: frozenset[date] = frozenset()
     alerts: str = ""
     sms_from: str = ""
     email_from: str = ""

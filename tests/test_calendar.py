@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from relay.calendar import ALWAYS, Digest, Window, duration
+from relay.calendar import ALWAYS, DAYS, Digest, Window, bank_holiday, duration
 
 LONDON = ZoneInfo("Europe/London")
-MINUTE = timedelta(minutes=1)
+LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its clocks change by half an hour
+BEIRUT = ZoneInfo("Asia/Beirut")  # its clocks go from 24:00 to 01:00, and from 24:00 to 23:00
+CHRISTMAS = frozenset({date(2026, 12, 25), date(2026, 12, 28)})
+MINUTE, HOURS = timedelta(minutes=1), timedelta(hours=1)
 HOUR = st.integers(0, 23)
 NIGHT = st.integers(0, 2)  # the hours in which the clocks change
 
 
-def _windows(opens: st.SearchStrategy[int], closes: st.SearchStrategy[int]) -> st.SearchStrategy:
-    """Windows as an admin writes them."""
-    clocks = [st.builds("{:02}:{:02}".format, hour, st.integers(0, 59)) for hour in (opens, closes)]
-    return st.tuples(*clocks).filter(lambda pair: pair[0] != pair[1]).map("-".join)
+@st.composite
+def windows(draw: st.DrawFn) -> str:
+    """Windows as an admin writes them, many of them near the hours in which the clocks change."""
+    hours = [draw(st.sampled_from([HOUR, NIGHT]).flatmap(lambda hour: hour)) for _ in "oc"]
+    opens, closes = (f"{hour:02}:{draw(st.integers(0, 59)):02}" for hour in hours)
+    assume(opens != closes)
+    days = draw(st.lists(st.sampled_from(DAYS), unique=True))
+    return f"{','.join(days)} {opens}-{closes}"
 
 
-WINDOWS = st.one_of(_windows(HOUR, HOUR), _windows(NIGHT, HOUR), _windows(HOUR, NIGHT))
-# In 2026 the clocks go forward on 29 March and back on 25 October, both at 01:00 UTC.
+WINDOWS = windows()
+# When clocks change in 2026: London and Lord Howe, Beirut, London and Beirut back, Lord Howe.
+CHANGES = ["2026-03-29", "2026-04-04", "2026-10-24", "2026-10-03"]
 MOMENTS = st.one_of(
     st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)),
-    st.datetimes(datetime(2026, 3, 28, 22), datetime(2026, 3, 29, 4)),
-    st.datetimes(datetime(2026, 10, 24, 22), datetime(2026, 10, 25, 4)),
+    *(
+        st.datetimes(day - 6 * HOURS, day + 30 * HOURS)
+        for day in map(datetime.fromisoformat, CHANGES)
+    ),
 ).map(lambda moment: moment.replace(tzinfo=UTC))
+ZONES = st.sampled_from([LONDON, LONDON, LORD_HOWE, BEIRUT])
+HOLIDAYS = st.frozensets(
+    st.dates(date(2026, 3, 27), date(2026, 4, 6)) | st.dates(date(2026, 10, 2), date(2026, 10, 27)),
+    max_size=6,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +74,54 @@ def test_other_durations_are_refused_with_an_example(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "8-20", "08:00", "08:00 to 20:00", "never", "8:00-20:00"])
 def test_other_windows_are_refused_with_an_example(text: str) -> None:
     """What is not a window is refused, and the error shows one that is right."""
-    with pytest.raises(ValueError, match=r'"08:00-20:00", or "always"'):
+    with pytest.raises(ValueError, match=r'"08:00-20:00", or "always".*"Mon-Fri 08'):
         Window.parse(text)
 
 
-@pytest.mark.parametrize("text", ["08:60-20:00", "25:00-20:00", "08:00-24:01"])
-def test_a_time_that_no_clock_shows_is_refused(text: str) -> None:
-    """A window is made of times that a clock can show."""
-    with pytest.raises(ValueError, match="must be in"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("08:60-20:00", "no clock shows 08:60"),
+        ("25:00-20:00", "no clock shows 25:00"),
+        ("08:00-24:01", "no clock shows 24:01"),
+        ("24:00-06:00", "cannot open at 24:00"),
+        ("Mo-Fr 08:00-20:00", 'no day "Mo"'),
+        ("Monday 08:00-20:00", 'no day "Monday"'),
+        ("mon 08:00-20:00", 'no day "mon"'),
+        ("Mon-Wed-Fri 08:00-20:00", 'no day "Wed-Fri"'),
+        ("Mon,,Fri 08:00-20:00", 'no day ""'),
+        ("Mon-Fri 08:00-20:00, Sat 09:00-12:00", 'no day "Fri 08:00'),
+        ("Mon-Fri 08:00-08:00", '"always"'),
+    ],
+)
+def test_a_time_or_day_that_there_is_not_is_refused(text: str, said: str) -> None:
+    """A window is made of times that a clock can show and days of the week, or says why not."""
+    with pytest.raises(ValueError, match=said):
         Window.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("08:00-20:00", "Mon Tue Wed Thu Fri Sat Sun"),
+        ("Mon-Fri 08:00-20:00", "Mon Tue Wed Thu Fri"),
+        ("Mon,Wed,Sat 08:00-20:00", "Mon Wed Sat"),
+        (" Sat - Mon , Thu  08:00 - 20:00 ", "Mon Thu Sat Sun"),
+        ("Sun 08:00-20:00", "Sun"),
+        ("Mon-Sun 00:00-24:00", "Mon Tue Wed Thu Fri Sat Sun"),
+    ],
+)
+def test_days_are_named_or_left_out(text: str, days: str) -> None:
+    """A window is for the days that it names, over Sunday too, or for every day."""
+    assert Window.parse(text).days == {DAYS.index(day) for day in days.split()}
+
+
+@pytest.mark.parametrize("text", ["2026-13-01", "2026-06-31", "25.12.2026", "20261225", "", "Xmas"])
+def test_what_is_no_date_is_refused(text: str) -> None:
+    """A bank holiday is a date as in 2026-12-25."""
+    assert bank_holiday("2026-12-25") == date(2026, 12, 25)
+    with pytest.raises(ValueError, match=f'"{text}" is no date; write it as in "2026-12-25"'):
+        bank_holiday(text)
 
 
 @pytest.mark.parametrize("text", ["08:00-08:00", "00:00-24:00"])
@@ -128,24 +182,115 @@ def test_next_opening_is_right_across_clock_changes(window: str, moment: str, op
     assert found == datetime.fromisoformat(opening)
 
 
-@given(window=WINDOWS, moment=MOMENTS)
-def test_next_opening_is_open_and_the_first(window: str, moment: datetime) -> None:
+@pytest.mark.parametrize(
+    ("window", "moment", "opening"),
+    [
+        # 1 June 2026 is a Monday.
+        ("Mon-Fri 08:00-20:00", "2026-06-05T19:30Z", "2026-06-08T07:00Z"),
+        ("Mon-Fri 08:00-20:00", "2026-06-06T10:00Z", "2026-06-08T07:00Z"),
+        ("Mon-Fri 08:00-20:00", "2026-06-05T18:59Z", "2026-06-05T18:59Z"),
+        ("Wed 09:00-12:00", "2026-06-03T11:00Z", "2026-06-10T08:00Z"),
+        ("Sat-Sun 00:00-24:00", "2026-06-04T12:00Z", "2026-06-05T23:00Z"),
+        # Over midnight it is the day on which it opens.
+        ("Fri 22:00-06:00", "2026-06-05T02:00Z", "2026-06-05T21:00Z"),
+        ("Fri 22:00-06:00", "2026-06-06T04:59Z", "2026-06-06T04:59Z"),
+        ("Fri 22:00-06:00", "2026-06-06T05:00Z", "2026-06-12T21:00Z"),
+        # Both clock changes are on a Sunday, when this is shut: on Monday the local hour counts.
+        ("Mon-Fri 08:00-20:00", "2026-03-27T21:00Z", "2026-03-30T07:00Z"),
+        ("Mon-Fri 08:00-20:00", "2026-10-23T21:00Z", "2026-10-26T08:00Z"),
+        # An hour that does not exist this Sunday is waited for until the next.
+        ("Sun 01:10-01:50", "2026-03-28T12:00Z", "2026-04-05T00:10Z"),
+        ("Sun 01:10-01:50", "2026-10-25T00:55Z", "2026-10-25T01:10Z"),  # it comes twice
+        ("Sun 01:10-01:50", "2026-10-25T01:55Z", "2026-11-01T01:10Z"),
+        ("Sat 22:00-01:30", "2026-10-25T00:45Z", "2026-10-25T01:00Z"),  # opened on Saturday
+    ],
+)
+def test_days_of_the_week_are_waited_for(window: str, moment: str, opening: str) -> None:
+    """A message outside the days waits for the next of them, over clock changes too."""
+    found = Window.parse(window).next_open(datetime.fromisoformat(moment), LONDON)
+    assert found == datetime.fromisoformat(opening)
+
+
+@pytest.mark.parametrize(
+    ("zone", "window", "moment", "opening"),
+    [
+        # 02:00 to 02:30 does not exist on 4 October; 01:30 to 02:00 comes twice on 5 April.
+        (LORD_HOWE, "Sun 02:10-05:00", "2026-10-03T15:00Z", "2026-10-03T15:30Z"),
+        (LORD_HOWE, "Sun 01:45-01:50", "2026-04-04T14:55Z", "2026-04-04T15:15Z"),
+        # There is no midnight on 29 March, and the last hour of 24 October comes twice.
+        (BEIRUT, "Sun 00:00-24:00", "2026-03-28T12:00Z", "2026-03-28T22:00Z"),
+        (BEIRUT, "Sun 00:30-09:00", "2026-03-28T12:00Z", "2026-03-28T22:00Z"),
+        (BEIRUT, "Sat 23:10-23:30", "2026-10-24T20:45Z", "2026-10-24T21:10Z"),
+    ],
+)
+def test_other_clocks_are_gone_by_too(
+    zone: ZoneInfo, window: str, moment: str, opening: str
+) -> None:
+    """Half hours left out, a day without its midnight: the clock that people see decides."""
+    found = Window.parse(window).next_open(datetime.fromisoformat(moment), zone)
+    assert found == datetime.fromisoformat(opening)
+
+
+@pytest.mark.parametrize(
+    ("window", "moment", "opening"),
+    [
+        ("Mon-Fri 08:00-20:00", "2026-12-24T20:00Z", "2026-12-29T08:00Z"),
+        ("08:00-20:00", "2026-12-25T09:00Z", "2026-12-26T08:00Z"),
+        ("Fri 08:00-20:00", "2026-12-24T20:00Z", "2027-01-01T08:00Z"),
+        ("22:00-06:00", "2026-12-25T05:00Z", "2026-12-25T05:00Z"),  # opened on the 24th
+        ("22:00-06:00", "2026-12-25T23:00Z", "2026-12-26T22:00Z"),
+        ("always", "2026-12-25T09:00Z", "2026-12-25T09:00Z"),
+    ],
+)
+def test_bank_holidays_are_waited_out(window: str, moment: str, opening: str) -> None:
+    """No window opens on a bank holiday, and what is always open does not care."""
+    found = Window.parse(window).next_open(datetime.fromisoformat(moment), LONDON, CHRISTMAS)
+    assert found == datetime.fromisoformat(opening)
+
+
+def test_a_year_of_bank_holidays_ends() -> None:
+    """However many days are shut, the search ends on the first weekday after them."""
+    first = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    shut = frozenset((first + timedelta(days=n)).date() for n in range(366))
+    found = Window.parse("Mon 01:00-02:00").next_open(first, LONDON, shut)
+    assert found == datetime(2027, 6, 7, 0, tzinfo=UTC)
+
+
+@given(window=WINDOWS, moment=MOMENTS, zone=ZONES, holidays=HOLIDAYS)
+def test_next_opening_is_open_and_the_first(
+    window: str, moment: datetime, zone: ZoneInfo, holidays: frozenset[date]
+) -> None:
     """The next opening is never in the past, is open, and nothing between is."""
     parsed = Window.parse(window)
-    found = parsed.next_open(moment, LONDON)
+    found = parsed.next_open(moment, zone, holidays)
     assert found >= moment
-    assert parsed.is_open(found, LONDON)
-    whole = moment.replace(second=0, microsecond=0) + MINUTE
-    between = range(int((found - whole) / MINUTE))
-    assert not any(parsed.is_open(whole + n * MINUTE, LONDON) for n in between)
+    assert parsed.is_open(found, zone, holidays)
+    assert (found == moment) is parsed.is_open(moment, zone, holidays)
+    # Each minute of the last two days of waiting, and before them a few of each hour.
+    minutes = int((found - moment.replace(second=0, microsecond=0)) / MINUTE)
+    asked = {*range(max(1, minutes - 2880), minutes), *range(1, minutes, 7)}
+    whole = moment.replace(second=0, microsecond=0)
+    assert not any(parsed.is_open(whole + n * MINUTE, zone, holidays) for n in asked)
 
 
-@given(window=WINDOWS, moment=MOMENTS)
-def test_an_open_window_makes_nothing_wait(window: str, moment: datetime) -> None:
-    """A message waits exactly when the window is shut."""
-    parsed = Window.parse(window)
-    waits = parsed.next_open(moment, LONDON) != moment
-    assert waits is not parsed.is_open(moment, LONDON)
+@given(window=WINDOWS, moment=MOMENTS, zone=ZONES, holidays=HOLIDAYS)
+def test_a_window_is_open_by_the_clock_that_people_see(
+    window: str, moment: datetime, zone: ZoneInfo, holidays: frozenset[date]
+) -> None:
+    """Open exactly when the local date and time lie in the window of a day that has one."""
+    days, _, clocks = window.rpartition(" ")
+    opens, closes = clocks.split("-")
+    here = moment.astimezone(zone)
+    clock, opened_on = f"{here:%H:%M}", here.date()
+    if opens < closes:
+        is_in = opens <= clock < closes
+    else:
+        is_in = clock >= opens or clock < closes
+        if clock < closes:
+            opened_on -= timedelta(days=1)
+    is_on = not days.strip() or f"{opened_on:%a}" in days
+    expected = is_in and is_on and opened_on not in holidays
+    assert Window.parse(window).is_open(moment, zone, holidays) is expected
 
 
 @given(moment=MOMENTS)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from relay.config import load
-from relay.errors import Problem
 from relay.settings import Settings
 from tests.test_config import EXAMPLE, problems
 
@@ -49,37 +48,6 @@ def test_two_mistakes_in_one_table_are_both_told(path: Path) -> None:
     """The second mistake of a rule does not wait for the first to be mended."""
     path.write_text(EXAMPLE.replace("kit_shipped", "/").replace("order.shipped", "x"), "utf-8")
     assert told(path) == [(22, "rules.kit-shipped.event"), (25, "rules.kit-shipped.template")]
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "said"),
-    [
-        ("[clinic]\nname = Example\n", 2, "Invalid value"),
-        ('[clinic]\nname = "Example\n', 2, "Illegal character"),
-        ("[clinic\n", 1, "Expected ']'"),
-        ("[clinic]\nphone = 020 7946\n", 2, "Expected newline"),
-        ("[clinic]\n\n[clinic]\n", 3, "twice"),
-        ('[clinic]\nname = "a"\nname = "b"\n', 3, "Cannot overwrite"),
-        ('[clinic]\nname = "a"\nphone = [\n"b"\n', 4, "Unclosed array"),
-        ('name = """\nnever\nclosed', 3, "Unterminated string"),
-        ("clinic: name\n", 1, "Expected '='"),
-    ],
-)
-def test_what_is_not_toml_is_told_with_its_line(
-    path: Path, text: str, line: int, said: str
-) -> None:
-    """A file that is not TOML is told once, with the line and what TOML would have."""
-    path.write_text(text, "utf-8")
-    (problem,) = problems(path)
-    assert (problem.where, problem.line) == (str(path), line)
-    assert said in problem.message
-    assert "Texts need quotes" in problem.remedy
-
-
-def test_what_is_not_text_is_told(path: Path) -> None:
-    """A file in another encoding is refused by name, not taken for something else."""
-    path.write_bytes(EXAMPLE.replace("Example Clinic", "Clínica").encode("latin-1"))
-    assert problems(path) == [Problem("it is not UTF-8 text.", str(path))]
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

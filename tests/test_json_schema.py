@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from relay.calendar import Window
 from relay.json_schema import config_schema
 from relay.rule_keys import RuleSchema
 from tests.conftest import ROOT
@@ -43,6 +44,8 @@ def test_our_own_config_fits() -> None:
         ("clinic", "portal", "http://example.org"),
         ("delivery", "retention", "90 days"),
         ("delivery", "send_window", "8-20"),
+        ("delivery", "send_window", "Mo-Fr 08:00-20:00"),
+        ("delivery", "bank_holidays", ["25.12.2026"]),
         ("delivery", "max_sms_segments", 11),
         ("delivery", "sms_per_second", 0),
         ("rule", "event", "order.shiped"),
@@ -64,6 +67,15 @@ def test_an_editor_marks_a_mistake(table: str, key: str, value: Any) -> None:
     place[key] = value
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(config, config_schema())
+
+
+@pytest.mark.parametrize("window", ["Mon-Fri 08:00-20:00", "Sat - Mon, Wed  08:00 - 20:00"])
+def test_an_editor_takes_days(window: str) -> None:
+    """What Relay takes as a window's days, an editor takes too."""
+    config = json.loads(json.dumps(CONFIG))
+    config["delivery"] |= {"send_window": window, "bank_holidays": ["2026-12-25"]}
+    Window.parse(window)
+    jsonschema.validate(config, config_schema())
 
 
 def test_every_key_says_what_it_is_for() -> None:

@@ -90,7 +90,7 @@ def test_a_rule_for_another_event_says_nothing() -> None:
         (
             {"when": "registration.status == 'fail'"},
             facts(),
-            "Its condition is not met: registration.status == 'fail'",
+            "Its condition is not met: registration.status == 'fail'.",
         ),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_condition_that_breaks_is_our_fault() -> None:
     found = planned(rule("broken", when="registration.trf_code < 3"), rule("good"))
     broken, good = found.notices
     assert broken.status == "technical-failure"
-    assert broken.reason == "`when` could not be decided: registration.trf_code < 3"
+    assert broken.reason == "`when` could not be decided: registration.trf_code < 3."
     assert (good.rule, good.status, good.reason) == ("good", "created", "")
 
 
@@ -169,6 +169,14 @@ def test_each_address_of_a_staff_group_is_a_notice_of_its_own() -> None:
     assert len({notice.identity for notice in found.notices}) == 3
 
 
+def test_a_group_without_addresses_says_so() -> None:
+    """A rule that writes to nobody leaves a decision: no rule goes without an answer."""
+    found = planned(rule(to="desk", channels=("sms",)), staff=Staff())
+    assert [(d.rule, d.reason) for d in found.decisions] == [
+        ("results", '"desk" has no address on its channels.')
+    ]
+
+
 def test_an_address_that_a_group_names_twice_is_told_once() -> None:
     """The same address, however it is written, is one notice."""
     staff = Staff(email=("a@example.org", "a@EXAMPLE.org"), sms=("07700900100", "+447700900100"))
@@ -208,6 +216,15 @@ def test_a_notice_waits_for_its_window(
     window = Window.parse("08:00-20:00")
     (notice,) = planned(rule(send_window=own), now=now, window=window).notices
     assert (notice.status, notice.due_at) == (status, due)
+
+
+@pytest.mark.parametrize(("own", "day"), [(None, 2), (Window.parse("Mon 01:00-23:30"), 8)])
+def test_a_bank_holiday_is_for_every_window(own: Window | None, day: int) -> None:
+    """On a bank holiday messages wait, by the clinic's window and by a rule's own."""
+    window = Window.parse("01:00-23:30")
+    policy = Policy(LONDON, window, {}, bank_holidays=frozenset({NOON.date()}))
+    (notice,) = plan(occasion(facts()), [rule(send_window=own)], policy, frozenset(), NOON).notices
+    assert (notice.status, notice.due_at) == ("scheduled", datetime(2026, 6, day, 0, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,10 @@ def test_a_mistake_in_a_shared_file_is_told_in_that_file(broken: Break) -> None:
 
 
 def test_what_is_not_text_is_told(broken: Break) -> None:
-    """A file in another encoding is refused by its name."""
+    """A file in another encoding is refused by its name and line."""
     settings = broken()
-    Path(kit_shipped(settings)).write_bytes("Clínica".encode("latin-1"))
-    assert problems(settings) == [Problem("it is not UTF-8 text.", kit_shipped(settings))]
+    Path(kit_shipped(settings)).write_bytes("La\nClínica".encode("latin-1"))
+    assert problems(settings) == [Problem("it is not UTF-8 text.", kit_shipped(settings), 2)]
 
 
 def test_every_broken_file_is_told_at_once(broken: Break) -> None:
@@ -235,22 +235,48 @@ def test_a_hole_at_send_names_the_field_and_no_person(broken: Break) -> None:
         Templates(settings.templates).render("kit_shipped", "sms", "", seen)
 
 
-def test_a_dear_character_is_shown(broken: Break) -> None:
-    """The character that makes every text cost more is named, with its code."""
-    settings = broken(sms_txt="Your kit is on its way \u2013 really.")
+def test_a_dear_character_is_shown_where_it_stands(broken: Break) -> None:
+    """The character that makes every text cost more is named, with its code, file and line."""
+    settings = broken(sms_txt="Your kit is on its way.\nIt\u2019s yours.{% include 'greet.txt' %}")
+    greeting = settings.templates / "greet.txt"
+    greeting.write_text("\n\nBye \u2013 {{ clinic.name }}", "utf-8")
+    dash, quote = sorted(problems(settings), key=lambda problem: problem.message)
+    assert quote.warning
+    assert dash.warning
+    assert (quote.where, quote.line) == (kit_shipped(settings), 2)
+    assert (dash.where, dash.line) == (str(greeting), 3)
+    assert '"\u2019" (U+2019) is not in the SMS alphabet' in quote.message
+    assert "Write a plain one." in quote.remedy
+
+
+def test_a_dear_character_of_a_value_is_told_as_one(broken: Break) -> None:
+    """A character that the template does not have is not looked for in it."""
+    settings = broken(sms_txt="{{ clinic.name }}: '{{ '\\u2019' }}'")
     (problem,) = problems(settings)
-    assert problem.warning
-    assert problem.where == kit_shipped(settings)
-    assert '"\u2013" (U+2013) is not in the SMS alphabet' in problem.message
+    assert (problem.where, problem.line) == (kit_shipped(settings), None)
+    assert "It comes from a value" in problem.remedy
 
 
 def test_a_long_text_is_warned_of(broken: Break) -> None:
-    """A text of more segments than max_sms_segments is told at load."""
+    """A text of more segments than max_sms_segments is told at load, and for whom it is."""
     settings = broken(sms_txt=WORDS + " word" * 80)
     (problem,) = problems(settings)
     assert problem.warning
     assert "it takes 3 segments with a long name." in problem.message
+    assert "for every customer of kit-shipped" in problem.message
     assert "max_sms_segments is 2" in problem.remedy
+
+
+def test_what_a_locked_screen_would_show_stops_the_start(broken: Break) -> None:
+    """A text with a full name is an error at load, with its line."""
+    settings = broken(
+        sms_txt=WORDS + "\n{{ customer.first_name or '' }} {{ customer.last_name or '' }}"
+    )
+    with pytest.raises(ConfigError) as caught:
+        start(settings)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.line) == (kit_shipped(settings), 2)
+    assert "a full name" in problem.message
 
 
 def test_a_mark_stands_before_the_words(config_path: Config) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from relay.cli import config_commands, explain_command, ledger_commands, play, suppression_commands
+from relay.cli import (
+    config_commands,
+    explain_command,
+    ledger_commands,
+    play,
+    suppression_commands,
+    what_if_command,
+)
 
 relay_group = AppGroup(
     "relay",
@@ -17,6 +24,7 @@ COMMANDS: tuple[click.Command, ...] = (
     config_commands.send_test,
     ledger_commands.list_,
     explain_command.explain_,
+    what_if_command.what_if,
     ledger_commands.replay,
     suppression_commands.suppress,
     suppression_commands.unsuppress,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ def check(config: Path | None, offline: bool) -> None:
         loaded = load(found)
         problems += checks.templates(loaded, Templates(found.templates))
         problems += checks.senders(loaded)
+        problems += checks.bank_holidays(loaded, datetime.now(loaded.clinic.timezone).date())
     except ConfigError as error:
         problems += error.problems
     if is_safe and not offline:

@@ -20,7 +20,7 @@ FAULTS = [
     ("[delivery]", "[delivry]", "delivry", "delivery"),
     ('sms_from = "EXCLINIC"', 'sms_from = "TOOLONGANAME"', "delivery.sms_from", "11"),
     ('retention = "90d"', 'retention = "90 days"', "delivery.retention", "30d"),
-    ("max_sms_segments = 2", 'max_sms_segments = "2"', "delivery.max_sms_segments", "integer"),
+    ("max_sms_segments = 2", 'max_sms_segments = "2"', "delivery.max_sms_segments", "number"),
     ('"lab-desk@example.org"', '"lab-desk"', "staff.lab-desk.email", "lab-desk"),
     ('event = "order.shipped"', 'event = "order.shiped"', "kit-shipped.event", "order.shipped"),
     ('to = "customer"', 'to = "custmer"', "kit-shipped.to", "customer"),
@@ -144,8 +144,22 @@ def test_a_dear_text_is_a_warning(relay: Run, templates: Path, words: str, told:
     (templates / "kit_shipped/sms.txt").write_text(words, "utf-8")
     result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
     assert result.exit_code == 0
-    assert f"warning: {templates}/kit_shipped/sms.txt: " in result.stderr
+    assert f"warning: {templates}/kit_shipped/sms.txt:" in result.stderr
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(("last", "is_over"), [("2025-12-26", True), ("2999-12-25", False)])
+def test_bank_holidays_that_are_over_are_a_warning(
+    relay: Run, config_file: Path, last: str, is_over: bool
+) -> None:
+    """A list of bank holidays that has run out is told with its line, before the next one comes."""
+    place = wrong(config_file, "[delivery]", f"[delivery]\nbank_holidays = [2025-12-25, {last}]")
+    result = relay("check", "--offline")
+    assert result.exit_code == 0
+    line = f"{place.rpartition(':')[0]}:{int(place.rpartition(':')[2]) + 1}"
+    assert (f"warning: {line}: delivery.bank_holidays: they are all over" in result.stderr) == (
+        is_over
+    )
 
 
 def test_environment_and_config_are_told_together(relay: Run, config_file: Path) -> None:

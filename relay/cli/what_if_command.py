@@ -1,0 +1,146 @@
+"""`flask relay what-if`: what an edited config would have sent, against what was sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relay.cli import opened
+from relay.cli.ledger_commands import Since
+from relay.errors import Problem
+
+if TYPE_CHECKING:
+    from relay.what_if import Line, WhatIf
+
+SHOWN = 20
+_ONCE_IN_USE = """\
+Once this config is in use it sends nothing for past events, unless somebody replays one: it decides
+about events that come then. Messages that wait are asked again when they are due, and those that
+its rules do not want are cancelled."""
+_COLOURS = {"added": "green", "dropped": "red", "changed": "yellow"}
+
+
+@click.command("what-if")
+@click.option(
+    "--config", required=True, type=click.Path(path_type=Path), help="The edited config.toml."
+)
+@click.option(
+    "--since",
+    type=Since(),
+    default="30d",
+    show_default=True,
+    help="Past events from then on: 2h, 30d or a date.",
+)
+@click.option("--details", is_flag=True, help=f"Every difference, not only {SHOWN} of them.")
+@click.option("--json", "as_json", is_flag=True, help="Every difference, one JSON object a line.")
+def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None:
+    """Show which messages an edited config would have added, dropped or changed for past events.
+
+    Nothing is sent, written, or fetched from the lab.
+    """
+    from relay.cli.comparing import compare
+    from relay.what_if import renamed
+
+    found = opened.settings()
+    edited = opened.load(replace(found, config=config))
+    current = opened.load(found)
+    for new, gone in renamed(edited, current):
+        opened.show(_renaming(new, gone))
+    with opened.ledger(found) as db:
+        compared, events = compare(db, edited, current, since)
+    lines = sorted(
+        compared.lines,
+        key=lambda line: (line.at, line.event_id, line.rule, line.channel, line.what),
+    )
+    if as_json:
+        for line in lines:
+            click.echo(json.dumps(_plain(line)))
+        return
+    start = since.astimezone(edited.clinic.timezone)
+    click.echo(f"{events:,} events since {start:%d %b %Y %H:%M}, by {config} instead of what was:")
+    for row in _table(compared):
+        click.echo(row)
+    _differences(compared, lines, details)
+
+
+def _renaming(new: str, gone: str) -> Problem:
+    return Problem(
+        f"rule {new} is new and {gone} is gone: people already told by {gone} would be told again"
+        f" by {new} for events that come after.",
+        where="what-if",
+        remedy="If it is the same rule, keep its name: Relay remembers by it whom it has told.",
+        warning=True,
+    )
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    """As `list --json` names things."""
+    named = {"role": "to"}
+    plain = {named.get(name, name): value for name, value in line._asdict().items()}
+    return {**plain, "at": line.at.isoformat()}
+
+
+def _table(compared: WhatIf) -> Iterator[str]:
+    """The counts of each rule, in the file's order; then of rules that are gone."""
+    from relay.what_if import COUNTS
+
+    rules = {rule.name: rule for rule in (*compared.current.rules, *compared.edited.rules)}
+    names = [rule.name for rule in compared.edited.rules if rule.enabled]
+    names += sorted(set(compared.counts) - set(names))
+    rows = [("rule", "event", *(count.replace("-", " ") for count in COUNTS))]
+    for name in names:
+        event = rules[name].event if name in rules else ""
+        counts = compared.counts[name]
+        rows.append((name, event, *(f"{counts[count]:,}" for count in COUNTS)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        texts = [text.ljust(width) for text, width in zip(row[:2], widths, strict=False)]
+        texts += [text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True)]
+        yield click.style("  ".join(texts).rstrip(), bold=not number)
+
+
+def _differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
+    """A line each, and what the counts do not say."""
+    from relay.what_if import EITHER_WAY
+
+    wanted = [line for line in lines if details or line.what != EITHER_WAY]
+    shown = wanted if details else _examples(wanted)
+    click.echo()
+    for line in shown:
+        click.echo(_line(compared, line))
+    if len(shown) < len(wanted):
+        click.echo(f"… and {len(wanted) - len(shown):,} more: --details")
+    if not wanted:
+        click.echo("No message would be added, dropped or changed.")
+    if anyway := sum(counts[EITHER_WAY] for counts in compared.counts.values()):
+        click.echo(
+            f"\n{anyway:,} differ either way: by config.toml as it is they would not be as they"
+            " were either (an opt-out, a replay, another config.toml then). --details has them."
+        )
+    click.echo(f"\n{_ONCE_IN_USE}")
+
+
+def _examples(lines: list[Line]) -> list[Line]:
+    """A few lines, the latest of each rule and kind of difference."""
+    kinds: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        kinds.setdefault((line.rule, line.what), []).append(line)
+    each = max(1, SHOWN // len(kinds)) if kinds else 0
+    chosen = {id(line) for found in kinds.values() for line in found[-each:]}
+    return [line for line in lines if id(line) in chosen][-SHOWN:]
+
+
+def _line(compared: WhatIf, line: Line) -> str:
+    at = line.at.astimezone(compared.edited.clinic.timezone)
+    what = click.style(f"{line.what.replace('-', ' '):<14}", fg=_COLOURS.get(line.what))
+    who = f"{line.rule} → {line.role} {line.channel}".rstrip()
+    if line.messages > 1:
+        who = f"{who} x {line.messages}"
+    about = f"{line.subject} (retest {line.round})" if line.round else line.subject
+    return f"{at:%Y-%m-%d %H:%M:%S}  {what} {line.event} {about}  {who}  {line.why}".rstrip()

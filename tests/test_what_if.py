@@ -1,0 +1,263 @@
+"""An edited config against what was sent: relay/what_if.py with plain histories."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from relay.config import Config, parse
+from relay.facts import Facts, resource
+from relay.history import Step
+from relay.ledger.past import Past, Row
+from relay.settings import Settings
+from relay.what_if import SENT, WOULD, Line, WhatIf, renamed
+
+NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SHIPPED, DELIVERED, COMPLETE = "order.shipped", "order.delivered", "test_registration.complete"
+RECEIVED, RETEST, RESULTS = (
+    "test_registration.sample_received",
+    "test_registration.retest",
+    "lab_results.complete",
+)
+HEAD = """
+[clinic]
+name = "Example Clinic"
+phone = "020 7946 0000"
+[delivery]
+send_window = "always"
+[staff.desk]
+email = ["a@example.org", "b@example.org"]
+"""
+KIT = """
+[rules.kit]
+event = "order.shipped"
+to = "customer"
+channels = ["sms"]
+template = "kit"
+"""
+RESULT = """
+[rules.results]
+event = "lab_results.complete"
+to = "patient"
+channels = ["sms"]
+template = "results"
+"""
+REMINDER = """
+[rules.reminder]
+event = "order.delivered"
+after = "10d"
+unless = ["test_registration.sample_received"]
+to = "customer"
+channels = ["sms"]
+template = "reminder"
+"""
+LATE = "even_if_late = true\n"  # an edit that changes nothing here
+PERSON = {"phone_number": "+447700900001", "email": "jane@example.org"}
+
+
+def config(*rules: str, head: str = HEAD) -> Config:
+    """A config of these rules."""
+    return parse(head + "".join(rules), Settings(database_url=""))
+
+
+def row(rule: str, role: str = "customer", channel: str = "sms", **fields: Any) -> Row:
+    """A notification that was sent at noon."""
+    usual = {"template": rule, "status": "delivered", "reason": "", "due_at": NOON}
+    return Row(rule, role, channel, **{**usual, "is_fallback": False, **fields})
+
+
+def past(name: str = SHIPPED, *rows: Row, after: timedelta = timedelta(), **fields: Any) -> Past:
+    """An event of order o-1 or of its registration r-1, with the facts that it usually has."""
+    of_order = name.startswith("order")
+    person = "customer" if of_order else "patient"
+    kind, id_ = ("order", "o-1") if of_order else ("registration", "r-1")
+    facts = Facts(**{kind: resource({"id": id_}, kind), person: resource(PERSON, person)})
+    at = NOON + after
+    data = {"order_id": id_} if of_order else {"testregistration_id": id_}
+    usual = {"id": f"evt-{name}-{at:%d%H%M}", "name": name, "data": data, "subject": id_}
+    usual |= {"round": 0, "received_at": at, "processed_at": at, "facts": facts, "rows": rows}
+    usual["is_blanked"] = "facts" in fields
+    usual |= fields
+    return Past(step=Step(name, usual["round"], usual["received_at"]), **usual)
+
+
+def compared(
+    edited: Config, current: Config, *kit: Past, since: datetime = NOON - HOUR
+) -> list[Line]:
+    """The differences over one kit's past."""
+    found = WhatIf(edited, current, since)
+    found.take(kit)
+    return found.lines
+
+
+def told(lines: list[Line]) -> list[tuple[str, str, str]]:
+    """Each difference as (what, rule, channel)."""
+    return [(line.what, line.rule, line.channel) for line in lines]
+
+
+def test_the_same_config_makes_no_difference() -> None:
+    """What was sent and would be again is counted, and is no difference."""
+    found = WhatIf(config(KIT, RESULT), config(KIT), NOON - HOUR)
+    found.take([past(SHIPPED, row("kit"))])
+    assert found.lines == []
+    assert (found.counts["kit"][WOULD], found.counts["kit"][SENT]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("edit", "what", "why"),
+    [
+        ('channels = ["sms", "email"]', "added", "The rule does not use email."),
+        ('channels = ["email"]', "dropped", "The rule does not use sms."),
+        ('channels = ["sms"]\nenabled = false', "dropped", "The rule is switched off"),
+        ('channels = ["sms"]\nwhen = "order.carrier"', "dropped", "Its condition is not met"),
+        ('channels = ["sms"]\nafter = "2d"', "changed", "due 03 Jun 2026 12:00 instead of 01 Jun"),
+    ],
+)
+def test_an_edit_is_told_with_its_reason(edit: str, what: str, why: str) -> None:
+    """Each difference says what it is and why, in a sentence of the rules' own."""
+    edited = config(KIT.replace('channels = ["sms"]', edit))
+    lines = compared(edited, config(KIT), past(SHIPPED, row("kit")))
+    assert what in {line.what for line in lines}
+    assert any(why in line.why for line in lines if line.what == what)
+
+
+def test_another_template_is_a_change() -> None:
+    """The same message in other words is changed, not dropped and added."""
+    edited = config(KIT.replace('"kit"\n', '"other"\n'))
+    (line,) = compared(edited, config(KIT), past(SHIPPED, row("kit")))
+    assert (line.what, line.why) == ("changed", "template other instead of kit.")
+
+
+def test_a_staff_group_with_another_address_is_a_change() -> None:
+    """Of a group each address is a message; how many there are is told."""
+    desk = KIT.replace('"customer"', '"desk"').replace('"sms"', '"email"')
+    more = HEAD.replace('"b@', '"c@example.org", "b@')
+    rows = (row("kit", "desk", "email"), row("kit", "desk", "email"))
+    (line,) = compared(config(desk, head=more), config(desk), past(SHIPPED, *rows))
+    assert (line.what, line.messages) == ("changed", 3)
+    assert line.why == "3 addresses instead of 2."
+
+
+def test_a_later_event_cancels_what_would_have_waited() -> None:
+    """A reminder is added where nothing came in time, and not where its `unless` did."""
+    came = past(RECEIVED, after=DAY)
+    lines = compared(config(KIT, REMINDER), config(KIT), past(DELIVERED), came)
+    assert lines == []
+    came_late = past(RECEIVED, after=11 * DAY)
+    lines = compared(config(KIT, REMINDER), config(KIT), past(DELIVERED), came_late)
+    assert told(lines) == [("added", "reminder", "sms")]
+    assert "There is no such rule." in lines[0].why
+
+
+def test_what_came_before_since_is_known_and_not_compared() -> None:
+    """Steps and messages from before it count as they were: who was told is not told again."""
+    before = past(SHIPPED, row("kit"), after=-2 * DAY)
+    again = past(SHIPPED)
+    assert compared(config(KIT), config(RESULT), before, again) == []
+    renamed_rule = KIT.replace("rules.kit", "rules.parcel")
+    lines = compared(config(renamed_rule), config(KIT), before, again)
+    assert told(lines) == [("added", "parcel", "sms")]
+    late = past(SHIPPED)
+    further = past(DELIVERED, after=-2 * DAY)
+    assert compared(config(KIT), config(RESULT), further, late) == []
+
+
+def test_a_retest_has_a_round_of_its_own() -> None:
+    """Results of the retest are told though those of the first round were."""
+    first = past(RESULTS, row("results", "patient"))
+    ids = {"testregistration_id": "r-1", "retest_testregistration_id": "r-2"}
+    retest = past(RETEST, after=DAY, round=1, data=ids)
+    second = past(RESULTS, after=2 * DAY, round=1)
+    edited = config(RESULT, RESULT.replace("rules.results", "rules.more"))
+    lines = compared(edited, config(RESULT), first, retest, second)
+    assert [(line.what, line.rule, line.round) for line in lines] == [
+        ("added", "more", 0),
+        ("added", "more", 1),
+    ]
+
+
+def test_siblings_of_an_order_do_not_concern_each_other() -> None:
+    """One registration's results do not make the other's registration old; the order's steps do."""
+    rule = RESULT.replace(RESULTS, COMPLETE)
+    other = past(RESULTS, after=-DAY / 2, subject="r-2")
+    lines = compared(config(rule), config(KIT), other, past(COMPLETE), since=NOON - DAY)
+    assert told(lines) == [("added", "results", "sms")]
+    lines = compared(config(KIT), config(RESULT), other, past(), since=NOON - DAY)
+    assert lines == []
+
+
+def test_what_the_ledger_does_not_know_cannot_be_told() -> None:
+    """A fact that the rules of then did not ask for is neither dropped nor added; a rule that would
+    say no in any case is not in doubt.
+    """
+    to_customer = RESULT.replace('"patient"', '"customer"')
+    event = past(RESULTS, row("results", "patient"))
+    (line,) = compared(config(to_customer), config(RESULT), event)
+    assert (line.what, line.why) == (
+        "cannot-be-told",
+        "The ledger does not know the customer of this event.",
+    )
+    when = RESULT + "when = \"order.carrier == 'x'\"\n"
+    assert told(compared(config(when), config(RESULT), event)) == [
+        ("cannot-be-told", "results", "")
+    ]
+    off = to_customer + "enabled = false\n"
+    assert told(compared(config(off), config(RESULT), event)) == [("dropped", "results", "sms")]
+
+
+def test_blanked_events_cannot_be_told() -> None:
+    """What retention has blanked is told apart; a rule that is gone would not have sent it."""
+    event = past(RESULTS, row("results", "patient"), facts=None, data={})
+    (line,) = compared(config(RESULT + LATE), config(RESULT), event)
+    assert (line.what, "blanked" in line.why) == ("cannot-be-told", True)
+    assert told(compared(config(KIT), config(RESULT), event)) == [("dropped", "results", "sms")]
+
+
+def test_what_differs_without_the_edit_is_no_ones_fault() -> None:
+    """An opt-out of then is not added by an edit of something else; a fallback after a failure
+    stays, unless the edit takes the rule's fallback away. A rule that was not edited is left out.
+    """
+    with_fallback = KIT + 'fallback = ["email"]\n'
+    gone = row("kit", status="cancelled", reason="The person has opted out of sms.")
+    event = past(SHIPPED, gone, row("kit", channel="email", is_fallback=True))
+    (line,) = compared(config(with_fallback + LATE), config(with_fallback), event)
+    assert (line.what, line.channel) == ("either-way", "sms")
+    assert "opted out" in line.why
+    assert compared(config(with_fallback, RESULT), config(with_fallback), event) == []
+    lines = compared(config(KIT), config(with_fallback), event)
+    assert set(told(lines)) == {("either-way", "kit", "sms"), ("dropped", "kit", "email")}
+
+
+def test_a_file_that_is_in_use_already_is_compared_with_what_was_sent() -> None:
+    """Where config.toml itself was edited, nothing is laid on it but the past."""
+    edited = config(RESULT, KIT.replace('["sms"]', '["email"]'))
+    lines = compared(edited, edited, past(SHIPPED, row("kit")))
+    assert told(lines) == [("dropped", "kit", "sms"), ("added", "kit", "email")]
+
+
+def test_a_message_that_waits_says_so_when_it_is_dropped() -> None:
+    """It has not gone out yet, and will not."""
+    waiting = row("kit", status="scheduled")
+    (line,) = compared(config(RESULT), config(KIT), past(SHIPPED, waiting))
+    assert line.why == "There is no such rule. It still waits: it is cancelled when it is due."
+
+
+def test_a_renamed_rule_is_noticed() -> None:
+    """A new rule and one that is gone about the same event may be one rule under two names."""
+    edited = config(RESULT, KIT.replace("rules.kit", "rules.parcel"))
+    assert list(renamed(edited, config(KIT))) == [("parcel", "kit")]
+    assert list(renamed(config(RESULT, KIT), config(KIT))) == []
+
+
+def test_what_a_digest_tells_is_counted_and_not_the_digest() -> None:
+    """A digest's items are the messages, each to one address: the digest itself is not one more."""
+    desk = KIT.replace("customer", "desk").replace('["sms"]', '["email"]')
+    digest = config(desk + 'digest = "daily 08:00"\n')
+    kit = past(SHIPPED, *(row("kit", "desk", "email") for _ in range(2)))
+    found = WhatIf(digest, config(desk), NOON - HOUR)
+    found.take([kit])
+    assert (found.counts["kit"][WOULD], found.counts["kit"][SENT]) == (2, 2)
+    assert told(found.lines) == [("changed", "kit", "email")]
