@@ -36,6 +36,7 @@ PAGES = {
     "journey": f"/journey?kit={KIT}",
     "worklist": "/worklist",
     "rules": "/rules",
+    "rule": "/rule?name=kit-shipped",
     "suppressions": "/suppressions",
     "system": "/system",
 }
@@ -66,7 +67,9 @@ def served() -> Iterator[str]:
 def _settings(folder: Path, lab: str) -> Settings:
     text = (ROOT / "config.toml").read_text("utf-8")
     config = folder / "config.toml"
-    config.write_text(text.replace('send_window = "08:00-20:00"', 'send_window = "always"'), "utf-8")
+    config.write_text(
+        text.replace('send_window = "08:00-20:00"', 'send_window = "always"'), "utf-8"
+    )
     return Settings(
         database_url=f"sqlite:///{folder}/relay.db",
         lab_api_url=lab,

@@ -10,6 +10,7 @@ from relay.web import callbacks
 from relay.web.desk import (  # each adds its pages to the blueprint
     journeys,
     login,
+    previews,
     rules,
     sessions,
     suppressions,
@@ -19,7 +20,17 @@ from relay.web.desk import (  # each adds its pages to the blueprint
 )
 from relay.web.desk.frame import blueprint
 
-__all__ = ["journeys", "login", "rules", "set_up", "suppressions", "system", "today", "worklist"]
+__all__ = [
+    "journeys",
+    "login",
+    "previews",
+    "rules",
+    "set_up",
+    "suppressions",
+    "system",
+    "today",
+    "worklist",
+]
 
 
 def set_up(app: Flask) -> None:

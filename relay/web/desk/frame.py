@@ -23,7 +23,7 @@ _POLICY = "; ".join(
     (
         "default-src 'none'",
         *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src")),
-        *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
+        *("frame-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
     )
 )
 _GUARDS = {
@@ -39,6 +39,7 @@ _GUARDS = {
 _YEAR = 365 * 24 * 3600
 _SAID = {
     400: "That form did not come from an open page of the desk. Load the page again, then press.",
+    413: "That is too long.",
     404: "There is no such page, or what it was about is not there any more.",
     503: "The ledger is out of reach. Nothing was done. Try again in a minute.",
 }
@@ -47,7 +48,8 @@ _SAID = {
 @blueprint.after_request
 def _guard(response: Response) -> Response:
     """Nothing from elsewhere, no frame around us, no copy kept."""
-    response.headers.update(_GUARDS)
+    for name, value in _GUARDS.items():
+        response.headers.setdefault(name, value)
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = f"max-age={_YEAR}"
     return response
