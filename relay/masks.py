@@ -28,8 +28,10 @@ def name(written: str) -> str:
 
 # What of a kit is nobody's own: a template may say it, or go by it.
 _OPEN = frozenset(
-    "status carrier shipping_status shipping_date results_ready quantity created_at completed_at "
-    "sample_received_at role".split()
+    (
+        *("status", "carrier", "shipping_status", "shipping_date", "results_ready"),
+        *("quantity", "created_at", "completed_at", "sample_received_at", "role"),
+    )
 )
 _NAMES = frozenset(("first_name", "last_name"))
 _ADDRESSES = frozenset(("email", "phone_number", "mobile_phone_number"))

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from flask import Flask
 
 from relay import samples
-from relay.config import load
+from relay.calendar import ALWAYS
+from relay.config import Config, load
 from relay.jobs import Jobs
 from relay.ledger import cases, counting, migrate, reading, suppressing, upkeep
 from relay.ledger.counting import Count
@@ -50,7 +52,10 @@ NEEDS = (
 @contextmanager
 def served() -> Iterator[str]:
     """The desk's address."""
-    with tempfile.TemporaryDirectory(prefix="relay-shots-") as name, _serving(_lab()) as lab:
+    with (
+        tempfile.TemporaryDirectory(prefix="relay-shots-") as name,
+        _serving(create_simulator()) as lab,
+    ):
         settings = _settings(Path(name), lab)
         db = Database(settings.database_url)
         migrate.upgrade(db)
@@ -75,15 +80,15 @@ def _settings(folder: Path, lab: str) -> Settings:
         lab_api_url=lab,
         webhook_secrets=(SECRET,),
         development=True,
-        config=config,
+        config=ROOT / "config.toml",
         templates=ROOT / "templates",
         admin_password=PASSWORD,
         secret_key="shots",
     )
 
 
-def _lab() -> Flask:
-    return create_simulator()
+def _always_open(config: Config) -> Config:
+    return replace(config, delivery=replace(config.delivery, send_window=ALWAYS))
 
 
 @contextmanager
@@ -107,7 +112,7 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     for body in samples.webhooks():
         client.post(f"/webhooks/lab/{SECRET}", data=json.dumps(body))
     client.post(f"/webhooks/lab/{SECRET}", data=b'{"event": 1}')
-    pump = Pump(Jobs(load(settings), db))
+    pump = Pump(Jobs(_always_open(load(settings)), db))
     pump.drain()
     pump.stop()
     upkeep.beat(db, "worker-1")

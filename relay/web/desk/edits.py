@@ -34,6 +34,7 @@ class Tried:
     more: int
     renamed: Sequence[tuple[str, str]]
     failed: bool = False  # the ledger did not answer in time
+    is_edit: bool = True  # some rule decides otherwise than by the config in use
 
     @property
     def differs(self) -> bool:
@@ -46,6 +47,8 @@ def compare(db: Database, edited: Config, current: Config, now: datetime) -> Tri
     since, ends = now - timedelta(days=DAYS), time.monotonic() + SECONDS
     compared, looked = WhatIf(edited, current, since), 0
     again = [*renamed(edited, current)]
+    if not compared.is_edit:
+        return Tried(0, 0, {}, (), 0, again, is_edit=False)
     try:
         kits = past.kits(db, since)
         for batch in past.batches(kits[::-1]):
@@ -61,6 +64,7 @@ def compare(db: Database, edited: Config, current: Config, now: datetime) -> Tri
     counts = {
         rule.name: {what: compared.counts[rule.name][what] for what in (SENT, WOULD, *WHAT)}
         for rule in {one.name: one for one in (*current.rules, *edited.rules)}.values()
+        if any(compared.counts[rule.name][what] for what in WHAT)
     }
     events = sum(kit.events for kit in kits)
     return Tried(events, looked, counts, lines[:SHOWN], max(0, len(lines) - SHOWN), again)

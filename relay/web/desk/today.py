@@ -10,7 +10,6 @@ from flask import url_for
 from flask_login import login_required
 
 from relay.ledger import cases, counting, pausing, reading, upkeep
-from relay.web import health
 from relay.web.desk import chart, sessions
 from relay.web.desk.frame import blueprint, page
 from relay.web.here import here
@@ -71,7 +70,8 @@ def today() -> str:
 
 def _needs() -> Iterator[Need]:
     db, worklist = here().db, (url_for("desk.worklist"), "Worklist")
-    if health.problems():
+    found = cases.open_kinds(db)
+    if here().living.wrong or "config" in found:  # config.toml we know; templates the worker tries
         said = "config.toml or a template is wrong. Relay goes on by the last good one."
         yield Need(None, said, url_for("desk.rules"), "Rules")
     for row in pausing.paused(db):
@@ -79,7 +79,6 @@ def _needs() -> Iterator[Need]:
         yield Need(None, said, url_for("desk.system"), "System")
     if not upkeep.workers_alive(db):
         yield Need(None, "No worker is alive: nothing goes out.", url_for("desk.system"), "System")
-    found = cases.open_kinds(db)
     for kind, words in KINDS.items():
         if many := found.get(kind, 0):
             yield Need(many, words[many > 1], *worklist)
