@@ -26,7 +26,7 @@ run: $(STAMP) ## web, worker and what else is missing, on whatever the environme
 	@exec $(BIN)/python -m relay.dev run
 
 test: $(STAMP) ## the suite; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
-	@exec $(BIN)/python -m pytest -n auto -m "not long"
+	@exec $(BIN)/python -m pytest -n auto --dist loadgroup -m "not long"
 
 test-long: $(STAMP) ## the tests that take minutes: a crash at each point of the pipeline, all 120 orders
 	@exec $(BIN)/python -m pytest -n auto -m long

@@ -125,7 +125,7 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
             cases.open_case(connection, case)
         zone, now = load(settings).clinic.timezone, datetime.now(UTC)
         for one in [*counting.last_days(zone, now)][:-1]:
-            row = {"day": one.day.isoformat(), "counts": _counts(one.day.toordinal())}
+            row = {"day": one.day.isoformat(), "counts": [{}, _counts(one.day.toordinal())]}
             connection.execute(days.insert().values(**row, counted_at=now + timedelta(days=1)))
 
 

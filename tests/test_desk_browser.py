@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from shots.browser import CHROMIUM, SCHEMES, browser, log_in
+from shots.browser import CHROMIUM, browser, log_in
 from shots.scene import PAGES, served
 
 pytest.importorskip("playwright", reason="needs requirements-browser.txt")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
+    pytest.mark.xdist_group("browser"),  # one process of tests starts one
+]
 
 NARROW = {"width": 360, "height": 740}
 BROKEN = "[rules.kit-shipped]\nevent = 'order.shiped'\n"
@@ -35,32 +38,44 @@ def started() -> Iterator[Any]:
         yield started
 
 
-@pytest.fixture(scope="module", params=SCHEMES)
-def page(request: pytest.FixtureRequest, url: str, started: Any) -> Iterator[Any]:
+def opened(url: str, started: Any, scheme: str) -> Any:
     """A page 360 pixels wide in which somebody has logged in, and what went wrong on it."""
-    context = started.new_context(color_scheme=request.param, viewport=NARROW)
-    page = context.new_page()
+    page = started.new_context(color_scheme=scheme, viewport=NARROW).new_page()
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("console", lambda said: said.type == "error" and page.faults.append(said.text))
     log_in(page, url)
-    yield page
-    context.close()
+    return page
 
 
-def judge(page: Any) -> None:
+@pytest.fixture(scope="module")
+def page(url: str, started: Any) -> Any:
+    """One in light."""
+    return opened(url, started, "light")
+
+
+def judge(page: Any, *rules: str) -> None:
     """Nothing that axe finds wrong, nothing wider than the page, no script or policy at fault."""
-    found = axe.Axe().run(page, options={"iframes": False})
-    assert found.violations_count == 0, found.generate_report()
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    only = {"runOnly": rules} if rules else {}
+    found = axe.Axe().run(page, options={"iframes": False, **only})
+    assert found.violations_count == 0, f"{page.url}: {found.generate_report()}"
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], page.url
     assert page.faults == []
 
 
-@pytest.mark.parametrize("path", [*PAGES.values(), "/login"])
-def test_a_page_is_for_everybody(page: Any, url: str, path: str) -> None:
-    """Each page holds what axe asks for, in light and dark, and fits a small phone."""
-    page.goto(url + path)
-    judge(page)
+def test_every_page_is_for_everybody(page: Any, url: str) -> None:
+    """Each page holds what axe asks for, and fits a small phone."""
+    for path in (*PAGES.values(), "/login"):
+        page.goto(url + path)
+        judge(page)
+
+
+def test_every_page_is_read_in_the_dark(url: str, started: Any) -> None:
+    """The dark look has colours of its own: they contrast as they must."""
+    page = opened(url, started, "dark")
+    for path in (*PAGES.values(), "/login"):
+        page.goto(url + path)
+        judge(page, "color-contrast")
 
 
 def test_an_edit_is_tried_by_the_keyboard(page: Any, url: str) -> None:
@@ -97,7 +112,7 @@ def test_today_looks_again(page: Any, url: str) -> None:
     page.evaluate("look()")
     page.get_by_role("heading", name="Today", exact=True).wait_for()
     assert page.evaluate("document.querySelector('details').open")
-    judge(page)
+    assert page.faults == []
 
 
 def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:

@@ -147,17 +147,34 @@ def test_past_days_are_counted_once_an_hour_and_then_daily(db: Database) -> None
     created = NOW - timedelta(days=10)
     change(db, notifications, {"id": text}, created_at=created, status="scheduled", segments=2)
     change(db, notifications, {"id": email}, created_at=NOW)
-    whole = counting.DAYS - 1
+    whole = counting.DAYS
     assert counting.keep(db, LONDON, NOW) == whole
-    assert counting.keep(db, LONDON, NOW + timedelta(minutes=59)) == 0
+    assert counting.keep(db, LONDON, NOW + timedelta(seconds=20)) == 0
+    assert counting.keep(db, LONDON, NOW + timedelta(minutes=59)) == 1  # today
     later = NOW + timedelta(minutes=61)
     change(db, notifications, {"id": text}, status="delivered", sent_at=later)
-    assert counting.keep(db, LONDON, later) == 4
+    assert counting.keep(db, LONDON, later) == 5
     [day] = [one for one in counting.last_days(LONDON, NOW) if one.day == date(2026, 11, 16)]
-    assert counting.kept(db, [day])[day.day] == [Count("sms", "scheduled", 1, 0, 0)]
+    assert counting.kept(db, [day])[day.day].messages == [Count("sms", "scheduled", 1, 0, 0)]
     assert counting.keep(db, LONDON, NOW + timedelta(days=1, minutes=1)) == whole - 1
-    assert counting.kept(db, [day])[day.day] == [Count("sms", "delivered", 1, 1, 2)]
-    assert len(rows(db, days)) == counting.DAYS
+    assert counting.kept(db, [day])[day.day].messages == [Count("sms", "delivered", 1, 1, 2)]
+    assert len(rows(db, days)) == counting.DAYS + 1
+
+
+def test_a_busy_day_is_not_counted_at_each_look(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many messages the last sweep's count is shown, while it is fresh; of few, the truth."""
+    text, _ = kit(db)
+    day, now = now_(db), datetime.now(UTC)
+    counting.keep(db, LONDON, now)
+    change(db, notifications, {"id": text}, status="delivered")
+    shown = {one.status for one in counting.today(db, day, now).messages}
+    assert shown == {"delivered", "sent"}
+    monkeypatch.setattr(counting, "BUSY", 1)
+    assert {one.status for one in counting.today(db, day, now).messages} == {"sent"}
+    late = now + counting.JUST_NOW + timedelta(seconds=1)
+    assert {one.status for one in counting.today(db, day, late).messages} == {"delivered", "sent"}
 
 
 def test_the_sweep_counts(

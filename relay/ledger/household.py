@@ -34,6 +34,6 @@ days = sa.Table(
     "days",
     metadata,
     text("day", 10, primary_key=True),  # as the clinic's calendar has it: 2026-11-26
-    sa.Column("counts", sa.JSON, nullable=False),  # as counting.Count has them
+    sa.Column("counts", sa.JSON, nullable=False),  # as counting.Tally has them
     time("counted_at", nullable=False),
 )

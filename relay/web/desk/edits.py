@@ -13,7 +13,7 @@ from relay.ledger import past
 from relay.ledger.database import Database
 from relay.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 
-DAYS, SECONDS = 7, 5.0
+DAYS, SECONDS = 7, 3.0
 SHOWN = 20
 WHAT = {
     "added": "added",

@@ -46,15 +46,16 @@ class Need(NamedTuple):
 def today() -> str:
     """All of it at a glance."""
     app, now = here(), datetime.now(UTC)
-    wanted = [*counting.last_days(app.config.clinic.timezone, now)]
-    kept, of_today = counting.kept(app.db, wanted), counting.count(app.db, wanted[-1])
-    month = {one.day: kept.get(one.day, []) for one in wanted} | {wanted[-1].day: of_today}
+    *past, day = counting.last_days(app.config.clinic.timezone, now)
+    kept, tally = counting.kept(app.db, past), counting.today(app.db, day, now)
+    month = {one.day: kept[one.day].messages if one.day in kept else [] for one in past}
+    month[day.day] = of_today = tally.messages
     panels = chart.panels(month)
     events, messages = reading.latest(app.db, LATEST)
     return page(
         "today.html",
         needs=[*_needs()],
-        came=counting.events_of(app.db, wanted[-1]),
+        came=tally.events,
         told=chart.totals(of_today),
         by_channel={c: chart.totals(x for x in of_today if x.channel == c) for c in chart.CHANNELS},
         panels=panels,
@@ -63,7 +64,7 @@ def today() -> str:
         events=events,
         messages=messages,
         delivery=app.settings.delivery,
-        now=now,
+        now=tally.counted_at,
         again=f"{url_for('desk.today')}?{sessions.AGAIN}=1",
     )
 
