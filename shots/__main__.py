@@ -10,6 +10,7 @@ from shots.browser import SCHEMES, browser, log_in
 from shots.scene import PAGES, ROOT, served
 
 WIDE, NARROW = 1100, 360
+HIGH, TALL = 800, {"rule": 1350}  # a page whose best is further down
 
 
 def main() -> None:
@@ -23,12 +24,14 @@ def main() -> None:
         for scheme in SCHEMES:
             for width in (WIDE, NARROW):
                 context = started.new_context(
-                    color_scheme=scheme, viewport={"width": width, "height": 800}
+                    color_scheme=scheme, viewport={"width": width, "height": HIGH}
                 )
                 page = context.new_page()
                 log_in(page, url)
                 for name, path in PAGES.items():
                     if wanted.all or _is_shown(name, scheme, width):
+                        height = 3000 if wanted.all else TALL.get(name, HIGH)
+                        page.set_viewport_size({"width": width, "height": height})
                         _take(page, url + path, wanted, f"{name}{_mark(scheme, width)}")
                 context.close()
 
@@ -43,7 +46,7 @@ def _mark(scheme: str, width: int) -> str:
 
 
 def _take(page: Any, url: str, wanted: argparse.Namespace, name: str) -> None:
-    page.goto(url)
+    page.goto(url, wait_until="networkidle")
     page.screenshot(path=wanted.into / f"{name}.png", full_page=wanted.all, scale="css")
 
 
