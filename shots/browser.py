@@ -36,6 +36,7 @@ def browser() -> Iterator[Any]:
 def log_in(page: Any, url: str) -> None:
     """By the keyboard alone: the password has the focus."""
     page.goto(f"{url}/login")
+    page.locator("#password:focus").wait_for()
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url(f"{url}/")
