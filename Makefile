@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale chaos lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale chaos shots lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -26,7 +26,7 @@ run: $(STAMP) ## web, worker and what else is missing, on whatever the environme
 	@exec $(BIN)/python -m relay.dev run
 
 test: $(STAMP) ## the suite; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
-	@exec $(BIN)/python -m pytest -n auto -m "not long"
+	@exec $(BIN)/python -m pytest -n auto --dist loadgroup -m "not long"
 
 test-long: $(STAMP) ## the tests that take minutes: a crash at each point, all 120 orders, a fuzz of every route
 	@exec $(BIN)/python -m pytest -n auto -m long
@@ -50,9 +50,14 @@ KITS ?= 1000
 chaos: $(STAMP) ## kill, freeze and starve all of it at random (PostgreSQL's binaries; about 30 minutes)
 	@exec $(BIN)/python -m chaos --kits $(KITS) $(SEEDS:%=--seed %)
 
+shots: $(STAMP) ## pictures of the desk for the docs (needs Debian's chromium)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
+	@LOG_LEVEL=ERROR exec $(BIN)/python -m shots
+
 lock: $(STAMP) ## pin the newest versions that requirements*.in allow
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.txt requirements.in
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements-browser.txt requirements-browser.in
 
 clean: ## remove what the others made
 	rm -rf $(VENV) instance .pytest_cache .mypy_cache .ruff_cache .hypothesis

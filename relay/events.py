@@ -91,6 +91,7 @@ class Kind:
     id_field: str
     identity: tuple[str, ...]  # the fields of `data` that make two posts the same event
     stage: str | None = None  # one of STAGES
+    happens: str = ""  # the event as a clause: "When …"
     urgency: int = 0  # higher goes first: in a backlog a later step is known before an earlier one
 
     @property
@@ -112,27 +113,37 @@ _registration = partial(
 EVENTS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        _order("order.shipped", stage="shipped"),
-        _order("order.delivered", stage="delivered", urgency=1),
-        _registration("test_registration.complete", stage="registered", urgency=2),
+        _order("order.shipped", stage="shipped", happens="an order is shipped"),
+        _order("order.delivered", stage="delivered", happens="an order is delivered", urgency=1),
+        _registration(
+            "test_registration.complete",
+            stage="registered",
+            happens="a kit is registered",
+            urgency=2,
+        ),
         _registration(
             "test_registration.sample_received",
             schema=ReceivedData(),
             stage="received",
+            happens="the lab has received the sample",
             urgency=3,
         ),
         _registration(
             "test_registration.retest",
             schema=RetestData(),
             identity=("testregistration_id", "retest_testregistration_id"),
+            happens="a new sample is needed",
             urgency=4,
         ),
         _registration(
             "test_registration.lml_lab_id_created",
             schema=LabIdData(),
             identity=("testregistration_id", "lab_id"),
+            happens="the lab has given a sample its own number",
         ),
-        _registration("lab_results.complete", stage="results", urgency=5),
+        _registration(
+            "lab_results.complete", stage="results", happens="results are ready", urgency=5
+        ),
     )
 }
 STAGES = ("shipped", "delivered", "registered", "received", "results")

@@ -20,6 +20,7 @@ from relay.events import EVENTS
 from relay.lab import Lab
 from relay.ledger import (
     claiming,
+    counting,
     delivery,
     lapsing,
     processing,
@@ -183,6 +184,7 @@ class Jobs:
         """Settle what a lost worker had claimed; how much that was."""
         lapsed, given_up = lapsing.lapse(self.db), receipts.give_up(self.db)
         releasing.settle(self.db)
+        counting.keep(self.db, self.config.clinic.timezone, _now())
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return lapsed + given_up

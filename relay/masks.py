@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 HIDDEN = "•"
+_WRITTEN = re.compile(r"[\w.+-]+@[\w.-]+|\+?\d[\d ]{8,}\d")
 _COUNTRY, _LAST = 3, 3  # of a phone number: what stays to be seen at its two ends
 
 
@@ -19,3 +24,36 @@ def address(written: str) -> str:
 def name(written: str) -> str:
     """A name's initials: J••• S•••."""
     return " ".join(f"{word[0]}{HIDDEN * 3}" for word in written.split())
+
+
+# What of a kit is nobody's own: a template may say it, or go by it.
+_OPEN = frozenset(
+    (
+        *("status", "carrier", "shipping_status", "shipping_date", "results_ready"),
+        *("quantity", "created_at", "completed_at", "sample_received_at", "role"),
+    )
+)
+_NAMES = frozenset(("first_name", "last_name"))
+_ADDRESSES = frozenset(("email", "phone_number", "mobile_phone_number"))
+
+
+def fields(value: Any, key: str = "") -> Any:
+    """What the lab told of a kit, in its own shape, with nothing that is somebody's own."""
+    if isinstance(value, Mapping):
+        return {name: fields(inner, name) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [fields(inner, key) for inner in value]
+    if value is None or isinstance(value, bool) or key in _OPEN:
+        return value
+    written = str(value)
+    if key in _NAMES:
+        return name(written)
+    if key in _ADDRESSES:
+        return address(written)
+    # Of an id enough stays to tell two apart.
+    return HIDDEN * 3 + (written[-_LAST:] if key.endswith("id") and len(written) > 7 else "")
+
+
+def inside(text: str) -> str:
+    """A text whose email addresses and numbers are masked."""
+    return _WRITTEN.sub(lambda found: address(found[0]), text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from relay import check
 from relay.config import Config
 from relay.config import load as load_config
-from relay.errors import ConfigError
+from relay.errors import ConfigError, Problem
 from relay.messages import Templates
 from relay.settings import Settings
 
@@ -16,8 +16,12 @@ from relay.settings import Settings
 def load(settings: Settings) -> Config:
     """The configuration, its templates tried. Raises ConfigError with all that is wrong."""
     config = load_config(settings)
-    found = [*check.templates(config, Templates(settings.templates)), *check.senders(config)]
-    problems = [problem for problem in found if not problem.warning]
-    if problems:
-        raise ConfigError(problems)
+    if wrong := [problem for problem in problems(config) if not problem.warning]:
+        raise ConfigError(wrong)
     return config
+
+
+def problems(config: Config) -> list[Problem]:
+    """What is wrong with a configuration and its templates together; some of it only warnings."""
+    loaded = Templates(config.settings.templates)
+    return [*check.templates(config, loaded), *check.senders(config)]

@@ -18,7 +18,7 @@ from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
 
-FEW = ("pauses", "heartbeats", "alembic_version")  # tables of some rows, read as a whole
+FEW = ("pauses", "heartbeats", "alembic_version", "days")  # tables of some rows, read as a whole
 
 
 def test_it_tells_in_words_what_is_down(inside: Any, db: Database) -> None:
@@ -76,7 +76,7 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
         search(inside, wanted)
     press(inside, "/journey", kit="o-1")
     press(inside, "/suppressions", address=PHONE, act="lift", note="Asked.")
-    for path in ("/", "/worklist", "/suppressions", "/system"):
+    for path in ("/", "/worklist", "/suppressions", "/system", "/rule?name=kit-shipped&data=real"):
         assert inside.get(path).status_code == 200
     plans = _plans(db, {said: given for said, given in asked.items() if said.startswith("SELECT")})
     assert len(plans) > 15

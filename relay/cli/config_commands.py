@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,33 +76,25 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
 @click.option("--to", required=True, help="A UK mobile number or an email address.")
 def send_test(rule: str, to: str) -> None:
     """Send one real message of a RULE, with example data and marked as a test."""
-    from relay import addresses
-    from relay.channels import Exits
-    from relay.ledger import upkeep
+    from relay import trying
 
     found = opened.settings()
     config = opened.load(found)
     chosen = _rule(config, rule)
-    channel = addresses.channel_of(to)
-    judged = addresses.JUDGES[channel](to)
-    if judged.reason:
-        opened.stop(Problem(judged.reason, key="--to"))
-    if channel not in (*chosen.channels, *chosen.fallback):
-        opened.stop(Problem(f"the rule does not send {channel}.", key=rule))
-    message = _example(config, chosen, channel, None, judged.address, "[TEST] ")
-    exits = Exits(found, config.delivery.senders, config.delivery.allow)
-    with opened.ledger(found) as db:
-        upkeep.write_audit(db, "cli", "send-test", rule, channel)
-    outcome = exits.send(message, uuid.uuid4().hex)
-    if outcome.result != "accepted":
-        opened.stop(Problem(outcome.reason, where=channel))
-    if not exits.is_live(message):
+    try:
+        with opened.ledger(found) as db:
+            tried = trying.send(config, db, "cli", chosen, to)
+    except trying.NotTried as error:
+        opened.stop(Problem(str(error), key=error.key))
+    except RenderError as error:
+        opened.stop(Problem(str(error)))
+    if not tried.is_live:
         click.secho(
             f"Not sent: RELAY_DELIVERY is {found.delivery}. It would have been:", fg="yellow"
         )
-        _print(message)
+        _print(tried.message)
         return
-    click.secho(f"Sent. The provider calls it {outcome.provider_id}.", fg="green")
+    click.secho(f"Sent. The provider calls it {tried.provider_id}.", fg="green")
 
 
 def _rule(config: Config, name: str) -> Rule:
@@ -116,12 +107,8 @@ def _rule(config: Config, name: str) -> Rule:
     return rule
 
 
-def _example(
-    config: Config, rule: Rule, channel: str, event: Path | None, address: str = "", mark: str = ""
-) -> Message:
-    from relay import check as checks
-    from relay import events, samples
-    from relay.messages import Templates
+def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
+    from relay import events, trying
 
     data: Any = None
     try:
@@ -132,9 +119,7 @@ def _example(
                     Problem(f"it is {incoming.name}, the rule is for {rule.event}.", str(event))
                 )
             data = incoming.data
-        names = checks.example_names(config, rule, samples.full(), data)
-        templates = Templates(config.settings.templates)
-        return templates.render(rule.template, channel, address, names, mark)
+        return trying.message(config, rule, channel, data=data)
     except Refused as error:
         opened.stop(Problem(f"{error} {error.fields or ''}".strip(), str(event)))
     except RenderError as error:

@@ -85,6 +85,13 @@ def count_open(db: Database) -> int:
         return connection.execute(query).scalar_one()
 
 
+def open_kinds(db: Database) -> dict[str, int]:
+    """How many cases of each kind are open."""
+    query = sa.select(cases.c.kind, sa.func.count()).where(cases.c.closed_at.is_(None))
+    with db.read() as connection:
+        return {kind: many for kind, many in connection.execute(query.group_by(cases.c.kind))}
+
+
 def open_for_all(db: Database, case: Case) -> bool:
     """Open a case that is about no event; it is kept with the newest. False while there is none."""
     newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)

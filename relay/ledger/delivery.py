@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import pace
+from relay import gsm, pace
 from relay.addresses import WAYS
 from relay.ledger import pausing
 from relay.ledger.cases import settle_case
@@ -52,10 +52,12 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     The last thing before a send: whoever looks for this attempt knows its words, and a worker that
     was frozen for longer than its lease sends nothing.
     """
+    text = content["text"] if claim.channel == "sms" else ""
     given = {
         "notification": claim.id,
         "attempt": claim.attempt_id,
         "words": json.dumps(content),
+        "segments": gsm.size(text).segments,
         "lease": pace.seconds(LEASE_SECONDS),
     }
     return bool(db.run(db.prepared(_beginning), given))
@@ -75,7 +77,11 @@ def _beginning(dialect: str) -> Any:
             notifications.c.status == "sending",
             mine,
         )
-        .values(lease_until=now(sa.bindparam("lease")), content=words)
+        .values(
+            lease_until=now(sa.bindparam("lease")),
+            content=words,
+            segments=sa.bindparam("segments"),
+        )
         .returning(notifications.c.id)
     )
 

@@ -1,4 +1,6 @@
-"""Relay's own tables: who did what, and which workers are alive. `schema` has the rest."""
+"""Relay's own tables: who did what, which workers are alive, what each day came to. `schema` has
+the rest.
+"""
 
 from __future__ import annotations
 
@@ -25,4 +27,13 @@ heartbeats = sa.Table(
     text("name", 100, primary_key=True),
     time("seen_at", nullable=False),
     time("swept_at"),  # its last sweep
+)
+
+# What the messages of a day have come to: the desk's chart does not count a month of them.
+days = sa.Table(
+    "days",
+    metadata,
+    text("day", 10, primary_key=True),  # as the clinic's calendar has it: 2026-11-26
+    sa.Column("counts", sa.JSON, nullable=False),  # as counting.Tally has them
+    time("counted_at", nullable=False),
 )

@@ -83,6 +83,19 @@ def latest(
         )
 
 
+def latest_of(
+    db: Database, event: str, limit: int = 2000
+) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """Data and facts of the newest event of a name, if it is among the last `limit` of all."""
+    newest = sa.select(events.c.id, events.c.name).order_by(events.c.id.desc()).limit(limit)
+    last = newest.subquery()
+    id_ = sa.select(sa.func.max(last.c.id)).where(last.c.name == event).scalar_subquery()
+    query = sa.select(events.c.data, events.c.facts)
+    with db.read() as connection:
+        row = connection.execute(query.where(events.c.id == id_)).first()
+    return (row.data, row.facts) if row and row.facts else None
+
+
 def unfinished(db: Database) -> int:
     """Events not processed yet and messages that are due and not sent yet."""
     with db.read() as connection:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.columns import folded, metadata, number, some, text, time
-from relay.ledger.household import audit, heartbeats  # noqa: F401 - they are part of it
+from relay.ledger.household import audit, days, heartbeats  # noqa: F401 - they are part of it
 from relay.ledger.statuses import RECEIVED, WAITING
 
 REVISION = "0003"  # what this code works with; /readyz compares it with the database's
@@ -77,6 +77,7 @@ quarantine = sa.Table(
     time("last_at", nullable=False),
     text("event_id", 40, nullable=True),  # the event it became when it was replayed
 )
+some("ix_quarantine_open", quarantine.c.last_at, where=quarantine.c.event_id.is_(None))
 
 # A kit: an order or a registration by its own UUID, and what it belongs to.
 journeys = sa.Table(
@@ -130,6 +131,7 @@ notifications = sa.Table(
     time("follow_up_at"),  # it reached nobody: the rule's fallback, or a person, has to be seen to
     text("provider_id", 100, nullable=True),
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
+    number("segments"),  # that an SMS takes: what is paid for
     text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
 )
 some("ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None))

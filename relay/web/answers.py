@@ -19,7 +19,7 @@ _POLICY = "; ".join(
     (
         "default-src 'none'",
         *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src")),
-        *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
+        *("frame-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
     )
 )
 GUARDS = {
@@ -31,8 +31,9 @@ GUARDS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
 }
-NOT_A_PAGE = {"X-Content-Type-Options": "nosniff"}
+NOT_A_PAGE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 _YEAR = 365 * 24 * 3600
 
 
@@ -74,8 +75,8 @@ def set_up(app: Flask) -> None:
     @app.after_request
     def _headers(response: Response) -> Response:
         # A program's answer is no page, and its guards would cost as much as its JSON.
-        response.headers.extend(NOT_A_PAGE if request.blueprint == "webhooks" else GUARDS)
-        response.headers.setdefault("Cache-Control", "no-store")
+        for name, value in (NOT_A_PAGE if request.blueprint == "webhooks" else GUARDS).items():
+            response.headers.setdefault(name, value)
         if request.is_secure:
             response.headers["Strict-Transport-Security"] = f"max-age={_YEAR}"
         return response

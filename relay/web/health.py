@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from flask import Blueprint, Response
 
 from relay import queue
-from relay.errors import ConfigError, LedgerUnavailable
+from relay.errors import ConfigError, LedgerUnavailable, Problem
 from relay.ledger import upkeep
 from relay.reloading import Stamps, stamps
 from relay.settings import Settings
@@ -73,15 +73,22 @@ def _redis() -> str:
 
 
 def _config() -> str:
+    return (
+        "config.toml or a template is wrong: `flask relay check` tells where." if problems() else ""
+    )
+
+
+def problems() -> Sequence[Problem]:
+    """What is wrong with config.toml and the templates as they are on the disk."""
     settings = here().settings
     return _judged(settings, stamps(settings))
 
 
 @lru_cache(maxsize=2)
-def _judged(settings: Settings, _stamps: Stamps) -> str:
+def _judged(settings: Settings, _stamps: Stamps) -> Sequence[Problem]:
     """Asked by anybody and often: the files are read again only when one of them has changed."""
     try:
         load(settings)
-    except ConfigError:
-        return "config.toml or a template is wrong: `flask relay check` tells where."
-    return ""
+    except ConfigError as error:
+        return tuple(error.problems)
+    return ()

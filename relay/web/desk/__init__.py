@@ -10,6 +10,8 @@ from flask_wtf import CSRFProtect
 from relay.web.desk import (  # each adds its pages to the blueprint
     journeys,
     login,
+    previews,
+    rules,
     sessions,
     suppressions,
     system,
@@ -18,7 +20,17 @@ from relay.web.desk import (  # each adds its pages to the blueprint
 )
 from relay.web.desk.frame import blueprint
 
-__all__ = ["journeys", "login", "set_up", "suppressions", "system", "today", "worklist"]
+__all__ = [
+    "journeys",
+    "login",
+    "previews",
+    "rules",
+    "set_up",
+    "suppressions",
+    "system",
+    "today",
+    "worklist",
+]
 
 
 class _DeskSessions(SecureCookieSessionInterface):

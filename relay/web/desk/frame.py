@@ -20,6 +20,7 @@ blueprint = Blueprint("desk", __name__)
 
 _SAID = {
     400: "That form did not come from an open page of the desk. Load the page again, then press.",
+    413: "That is too long.",
     404: "There is no such page, or what it was about is not there any more.",
     503: "The ledger is out of reach. Nothing was done. Try again in a minute.",
 }

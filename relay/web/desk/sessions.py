@@ -20,6 +20,7 @@ from relay.web.here import here
 
 IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
 LOGOUT = "logout"
+AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
 _NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
 
 
@@ -55,7 +56,7 @@ def admin(user_id: str) -> Admin | None:
         session.clear()
         flash("You have been logged out, since that was a while ago. Log in again.")
         return None
-    if now - session["seen"] > _NOTED_SECONDS:
+    if now - session["seen"] > _NOTED_SECONDS and AGAIN not in request.args:
         session["seen"] = now
     return Admin()
 

@@ -1,5 +1,6 @@
 """Digests, events that Relay made up for the lab, how far each watch has looked, and what the desk
-asks for: names to search by, who suppressed an address, when a worker swept, who did what.
+asks for: names to search by, who suppressed an address, when a worker swept, who did what, what
+texts cost, what the messages of each day came to, and what waits in quarantine.
 
 Only adds: code of 0002 works with it too, since both run side by side during a deploy.
 """
@@ -54,9 +55,33 @@ def _for_the_desk() -> None:
     op.add_column("heartbeats", sa.Column("swept_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index("ix_audit_action", "audit", ["action", "at"])
     op.create_index("ix_audit_target", "audit", ["target", "at"])
+    _for_its_first_page()
+
+
+def _for_its_first_page() -> None:
+    segments = sa.Column("segments", sa.Integer(), server_default="0", nullable=False)
+    op.add_column("notifications", segments)
+    op.create_table(
+        "days",
+        sa.Column("day", sa.String(10), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False),
+        sa.Column("counted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("day", name="pk_days"),
+    )
+    not_replayed = sa.text("event_id IS NULL")
+    op.create_index(
+        "ix_quarantine_open",
+        "quarantine",
+        ["last_at"],
+        postgresql_where=not_replayed,
+        sqlite_where=not_replayed,
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_quarantine_open", "quarantine")
+    op.drop_table("days")
+    op.drop_column("notifications", "segments")
     op.drop_index("ix_audit_target", "audit")
     op.drop_index("ix_audit_action", "audit")
     op.drop_column("heartbeats", "swept_at")

@@ -1,0 +1,74 @@
+"""A rule's message tried out, before anybody else gets one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay import addresses, check, samples
+from relay.channels import Exits
+from relay.config import Config
+from relay.errors import RelayError
+from relay.facts import Facts
+from relay.ledger import upkeep
+from relay.ledger.database import Database
+from relay.messages import Message, Templates
+from relay.rule_keys import Rule
+
+MARK = "[TEST] "
+SEND_TEST = "send-test"  # what the audit trail calls it
+
+
+class NotTried(RelayError):
+    """Nothing was sent. `key` is what was wrong, where it was one thing."""
+
+    def __init__(self, reason: str, key: str = ""):
+        super().__init__(reason)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was sent, if it was: dry-run delivery keeps it here."""
+
+    message: Message
+    is_live: bool
+    provider_id: str | None
+
+
+def message(
+    config: Config,
+    rule: Rule,
+    channel: str,
+    *,
+    data: Mapping[str, Any] | None = None,
+    facts: Facts | None = None,
+    address: str = "",
+    mark: str = "",
+) -> Message:
+    """A rule's message on a channel, by default about the lab's example. Raises RenderError."""
+    names = check.example_names(config, rule, facts or samples.full(), data)
+    templates = Templates(config.settings.templates)
+    return templates.render(rule.template, channel, address, names, mark)
+
+
+def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried:
+    """Send one real message with example data, marked as a test, and keep who did it.
+
+    Raises NotTried, RenderError, LedgerUnavailable.
+    """
+    channel = addresses.channel_of(to)
+    judged = addresses.JUDGES[channel](to)
+    if judged.reason:
+        raise NotTried(judged.reason, "--to")
+    if channel not in (*rule.channels, *rule.fallback):
+        raise NotTried(f"the rule does not send {channel}.", rule.name)
+    made = message(config, rule, channel, address=judged.address, mark=MARK)
+    exits = Exits(config.settings, config.delivery.senders, config.delivery.allow)
+    upkeep.write_audit(db, actor, SEND_TEST, rule.name, channel)
+    outcome = exits.send(made, uuid.uuid4().hex)
+    if outcome.result != "accepted":
+        raise NotTried(outcome.reason, channel)
+    return Tried(made, exits.is_live(made), outcome.provider_id)

@@ -1,0 +1,113 @@
+"""The last days' messages as bars: what is drawn, in units of its own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from relay.ledger.counting import Count
+from relay.ledger.statuses import FAILED
+
+# What became of messages, as bars are piled up. What was cancelled was not to be told.
+OUTCOMES: dict[str, tuple[str, ...]] = {
+    "delivered": ("delivered",),
+    "sent": ("sent",),
+    "waiting": ("created", "scheduled", "sending", "unknown"),
+    "failed": FAILED,
+}
+WORDS = {
+    "delivered": "Delivered",
+    "sent": "Sent, no receipt yet",
+    "waiting": "Waiting",
+    "failed": "Failed",
+}
+CHANNELS = {"sms": "Texts", "email": "Emails"}
+TALL = 100.0
+_LEAST = 2.0  # one that failed among thousands is still to be seen
+_STEPS = (1, 2, 5, 10)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a day's messages have come to, on one channel or on all."""
+
+    outcomes: Mapping[str, int]
+    out: int
+    segments: int
+
+    @property
+    def messages(self) -> int:
+        """Those that were to be told."""
+        return sum(self.outcomes.values())
+
+
+@dataclass(frozen=True)
+class Column:
+    """A day of a panel: its totals, and a bar (y, height) for each outcome that there was."""
+
+    day: date
+    totals: Totals
+    bars: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One channel's days, drawn by the same scale as the other's."""
+
+    channel: str
+    name: str
+    top: int
+    columns: Sequence[Column]
+
+    @property
+    def said(self) -> str:
+        """The panel in a sentence."""
+        whole = {name: sum(c.totals.outcomes[name] for c in self.columns) for name in OUTCOMES}
+        told = ", ".join(f"{many:,} {WORDS[name].lower()}" for name, many in whole.items() if many)
+        return f"{self.name} of the last {len(self.columns)} days: {told or 'none'}."
+
+
+def totals(counts: Iterable[Count]) -> Totals:
+    """Counts added up."""
+    found = [*counts]
+    return Totals(
+        {
+            name: sum(one.messages for one in found if one.status in statuses)
+            for name, statuses in OUTCOMES.items()
+        },
+        sum(one.out for one in found),
+        sum(one.segments for one in found),
+    )
+
+
+def panels(days: Mapping[date, Sequence[Count]]) -> list[Panel]:
+    """A panel a channel, its days in their order."""
+    by_channel = {
+        channel: {
+            day: totals(one for one in of if one.channel == channel) for day, of in days.items()
+        }
+        for channel in CHANNELS
+    }
+    most = max((t.messages for of in by_channel.values() for t in of.values()), default=0)
+    top = _round(most)
+    return [
+        Panel(channel, name, top, [_column(day, t, top) for day, t in by_channel[channel].items()])
+        for channel, name in CHANNELS.items()
+    ]
+
+
+def _column(day: date, of: Totals, top: int) -> Column:
+    bars, base = {}, TALL
+    for name, many in of.outcomes.items():
+        if many:
+            height = max(_LEAST, TALL * many / top)
+            base -= height
+            bars[name] = (round(base, 2), round(height, 2))
+    return Column(day, of, bars)
+
+
+def _round(most: int) -> int:
+    """The next of 1, 2, 5, 10, 20, 50 …"""
+    step: int = 10 ** (len(str(most)) - 1)
+    return next(step * one for one in _STEPS if step * one >= most)

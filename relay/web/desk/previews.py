@@ -1,0 +1,142 @@
+"""The desk's previews: a rule's messages as their reader sees them, and one sent to oneself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from flask import Response, abort, flash, redirect, request, url_for
+from flask_login import current_user, login_required
+from marshmallow import ValidationError
+
+from relay import gsm, masks, rule_words, trying
+from relay.errors import RenderError
+from relay.facts import Facts
+from relay.ledger import reading, upkeep
+from relay.messages import Message
+from relay.rule_keys import Rule
+from relay.web.desk.frame import blueprint, page
+from relay.web.here import here
+
+SAMPLE, REAL = "sample", "real"
+SCHEMES = ("light", "dark")
+# A mail as it was made, and nothing that it might bring along: no script, no form, no picture.
+_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+_HOUR, _TESTS = timedelta(hours=1), 20  # that may be sent in it
+
+
+class Shown(NamedTuple):
+    """A message on a channel, or why it cannot be made."""
+
+    channel: str
+    message: Message | None
+    size: gsm.Size | None = None
+    wrong: str = ""
+
+
+@blueprint.get("/rule")
+@login_required  # type: ignore[untyped-decorator]
+def rule() -> str:
+    """One rule's messages."""
+    return _preview(_rule(request.args))
+
+
+@blueprint.post("/rule")
+@login_required  # type: ignore[untyped-decorator]
+def send_test() -> Any:
+    """Send one message to an address that is typed, marked as a test, and note who did."""
+    chosen, to = _rule(request.form), request.form.get("address", "").strip()[:320]
+    if not to:
+        return _preview(chosen, to, "Write a UK mobile number or an email address."), 400
+    if upkeep.audited(here().db, trying.SEND_TEST, _HOUR) >= _TESTS:
+        return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
+    try:
+        tried = trying.send(here().config, here().db, str(current_user.get_id()), chosen, to)
+    except (trying.NotTried, RenderError) as error:
+        said = str(error)
+        return _preview(chosen, to, f"Not sent: {said[:1].lower()}{said[1:]}"), 400
+    mode = here().settings.delivery
+    flash(
+        "Sent, marked as a test. It is noted in the audit trail."
+        if tried.is_live
+        else f"It was made, marked as a test, but not sent: delivery is {mode}."
+    )
+    return redirect(url_for("desk.rule", name=chosen.name))
+
+
+@blueprint.get("/rule/email")
+@login_required  # type: ignore[untyped-decorator]
+def email() -> Response:
+    """The email's HTML on its own, for a frame: with a policy that lets it show its own look."""
+    scheme = request.args.get("scheme", SCHEMES[0])
+    shown = _shown(_rule(request.args), "email", _real(_rule(request.args)))
+    if shown.message is None or scheme not in SCHEMES:
+        abort(404)
+    response = Response(_in(scheme, shown.message.html), content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response
+
+
+def _rule(given: Mapping[str, str]) -> Rule:
+    return here().config.rule(given.get("name", "")) or abort(404)
+
+
+def _preview(chosen: Rule, to: str = "", wrong: str = "") -> str:
+    policy, real = here().config.policy, _real(chosen)
+    return page(
+        "rule.html",
+        rule=chosen,
+        sentences=rule_words.sentences(chosen, policy),
+        shown=[_shown(chosen, one, real) for one in (*chosen.channels, *chosen.fallback)],
+        senders=here().config.delivery.senders,
+        data=_wanted(),
+        real=real,
+        schemes=SCHEMES,
+        to=to,
+        wrong=wrong,
+        most=here().config.delivery.max_sms_segments,
+        delivery=here().settings.delivery,
+    )
+
+
+def _wanted() -> str:
+    return REAL if request.args.get("data") == REAL else SAMPLE
+
+
+def _real(chosen: Rule) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """Data and facts of the latest event that the rule is about, where these are wanted."""
+    return reading.latest_of(here().db, chosen.event) if _wanted() == REAL else None
+
+
+def _shown(
+    chosen: Rule, channel: str, real: tuple[Mapping[str, Any], Mapping[str, Any]] | None
+) -> Shown:
+    """A message with example data, or with a real kit's of which all that is personal is masked.
+
+    Its segments are those of the real words: a mask's dots are not in the SMS alphabet.
+    """
+    config = here().config
+    try:
+        if real is None:
+            made = whole = trying.message(config, chosen, channel)
+        else:
+            data, facts = real
+            whole = trying.message(config, chosen, channel, data=data, facts=Facts.from_json(facts))
+            masked = Facts.from_json(masks.fields(facts))
+            made = trying.message(config, chosen, channel, data=masks.fields(data), facts=masked)
+    except RenderError as error:
+        return Shown(channel, None, wrong=str(error))
+    except ValidationError:
+        return Shown(channel, None, wrong="masked, the event's data are none that the lab sends.")
+    return Shown(channel, made, gsm.size(whole.text) if channel == "sms" else None)
+
+
+def _in(scheme: str, html: str) -> str:
+    """The mail as a program in light or in dark shows it, whatever the browser is in."""
+    other = next(one for one in SCHEMES if one != scheme)
+    html = re.sub(rf"\(prefers-color-scheme:\s*{scheme}\)", "all", html)
+    html = re.sub(rf"\(prefers-color-scheme:\s*{other}\)", "not all", html)
+    return html.replace('content="light dark"', f'content="{scheme}"')

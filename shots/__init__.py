@@ -1,0 +1,1 @@
+"""`make shots`: the desk with something on it, as a browser shows it."""

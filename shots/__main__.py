@@ -1,0 +1,54 @@
+"""`make shots`: a picture of each page of the desk into docs/desk/, or another folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from shots.browser import SCHEMES, browser, log_in
+from shots.scene import PAGES, ROOT, served
+
+WIDE, NARROW = 1100, 360
+HIGH, TALL = 800, {"rule": 1350}  # a page whose best is further down
+
+
+def main() -> None:
+    """Take them."""
+    parser = argparse.ArgumentParser(prog="python -m shots", description=__doc__)
+    parser.add_argument("--into", type=Path, default=ROOT / "docs" / "desk")
+    parser.add_argument("--all", action="store_true", help="each page whole, wide and narrow")
+    wanted = parser.parse_args()
+    wanted.into.mkdir(parents=True, exist_ok=True)
+    with served() as url, browser() as started:
+        for scheme in SCHEMES:
+            for width in (WIDE, NARROW):
+                context = started.new_context(
+                    color_scheme=scheme, viewport={"width": width, "height": HIGH}
+                )
+                page = context.new_page()
+                log_in(page, url)
+                for name, path in PAGES.items():
+                    if wanted.all or _is_shown(name, scheme, width):
+                        height = 3000 if wanted.all else TALL.get(name, HIGH)
+                        page.set_viewport_size({"width": width, "height": height})
+                        _take(page, url + path, wanted, f"{name}{_mark(scheme, width)}")
+                context.close()
+
+
+def _is_shown(name: str, scheme: str, width: int) -> bool:
+    """The docs have each page in one light, and the first one in all."""
+    return name == "today" or (scheme == "light" and width == WIDE)
+
+
+def _mark(scheme: str, width: int) -> str:
+    return ("-dark" if scheme == "dark" else "") + ("-narrow" if width == NARROW else "")
+
+
+def _take(page: Any, url: str, wanted: argparse.Namespace, name: str) -> None:
+    page.goto(url, wait_until="networkidle")
+    page.screenshot(path=wanted.into / f"{name}.png", full_page=wanted.all, scale="css")
+
+
+if __name__ == "__main__":
+    main()

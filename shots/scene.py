@@ -1,0 +1,143 @@
+"""A desk that is served on this machine, with the lab's example events and a month behind it."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from relay import samples
+from relay.calendar import ALWAYS
+from relay.config import Config, load
+from relay.jobs import Jobs
+from relay.ledger import cases, counting, migrate, reading, suppressing, upkeep
+from relay.ledger.counting import Count
+from relay.ledger.database import Database
+from relay.ledger.household import days
+from relay.notices import Case
+from relay.pump import Pump
+from relay.settings import Settings
+from relay.simulator import create_simulator
+from relay.web import create_app
+
+ROOT = Path(__file__).parent.parent
+PASSWORD, SECRET = "development", "demo"
+KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"  # of the lab's examples
+PAGES = {
+    "today": "/",
+    "journeys": "/journeys",
+    "journey": f"/journey?kit={KIT}",
+    "worklist": "/worklist",
+    "rules": "/rules",
+    "rule": "/rule?name=kit-shipped",
+    "suppressions": "/suppressions",
+    "system": "/system",
+}
+NEEDS = (
+    ("unreached", "The number cannot be reached, and there is no email address."),
+    ("held", "The lab's API did not give results within 3 days."),
+    ("unknown", "Twilio does not list it."),
+)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The desk's address."""
+    with (
+        tempfile.TemporaryDirectory(prefix="relay-shots-") as name,
+        _serving(create_simulator()) as lab,
+    ):
+        settings = _settings(Path(name), lab)
+        db = Database(settings.database_url)
+        migrate.upgrade(db)
+        app = create_app(settings)
+        try:
+            _fill(app, db, settings)
+            with _serving(app) as url:
+                yield url
+        finally:
+            app.extensions["relay"].db.close()
+            db.close()
+
+
+def _settings(folder: Path, lab: str) -> Settings:
+    text = (ROOT / "config.toml").read_text("utf-8")
+    config = folder / "config.toml"
+    config.write_text(
+        text.replace('send_window = "08:00-20:00"', 'send_window = "always"'), "utf-8"
+    )
+    return Settings(
+        database_url=f"sqlite:///{folder}/relay.db",
+        lab_api_url=lab,
+        webhook_secrets=(SECRET,),
+        development=True,
+        config=ROOT / "config.toml",
+        templates=ROOT / "templates",
+        admin_password=PASSWORD,
+        secret_key="shots",
+    )
+
+
+def _always_open(config: Config) -> Config:
+    return replace(config, delivery=replace(config.delivery, send_window=ALWAYS))
+
+
+@contextmanager
+def _serving(app: Flask) -> Iterator[str]:
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log_request(self, *_: Any) -> None:
+            """Its requests are no news here."""
+
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+def _fill(app: Flask, db: Database, settings: Settings) -> None:
+    client = app.test_client()
+    for body in samples.webhooks():
+        client.post(f"/webhooks/lab/{SECRET}", data=json.dumps(body))
+    client.post(f"/webhooks/lab/{SECRET}", data=b'{"event": 1}')
+    pump = Pump(Jobs(_always_open(load(settings)), db))
+    pump.drain()
+    pump.stop()
+    upkeep.beat(db, "worker-1")
+    upkeep.swept(db, "worker-1")
+    suppressing.suppress(db, "sms", "+447700900123", suppressing.STOP)
+    told = reading.messages(db)[0]
+    with db.write() as connection:
+        for kind, reason in NEEDS:
+            case = Case(kind, kind, told["subject"], reason, told["event_id"], told["id"])
+            cases.open_case(connection, case)
+        zone, now = load(settings).clinic.timezone, datetime.now(UTC)
+        for one in [*counting.last_days(zone, now)][:-1]:
+            row = {"day": one.day.isoformat(), "counts": [{}, _counts(one.day.toordinal())]}
+            connection.execute(days.insert().values(**row, counted_at=now + timedelta(days=1)))
+
+
+def _counts(seed: int) -> list[Count]:
+    """What a clinic's day may come to: less at weekends."""
+    chance = random.Random(seed)
+    many = chance.randint(25, 60) // (3 if seed % 7 in (0, 6) else 1)
+    failed = chance.choice((0, 0, 1, 2, 4))
+    unsure = chance.randint(0, 4)
+    return [
+        Count("sms", "delivered", many, many, many * 2),
+        Count("sms", "sent", unsure, unsure, unsure),
+        *([Count("sms", "permanent-failure", failed, failed, failed)] if failed else []),
+        Count("email", "delivered", many + unsure, many + unsure, 0),
+    ]

@@ -1,0 +1,214 @@
+"""The desk's first page: the day's figures, what needs a person, the month's chart."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from relay.alerts import ALERTS
+from relay.jobs import Jobs
+from relay.ledger import cases, counting, delivery, pausing, upkeep
+from relay.ledger.counting import Count, Day
+from relay.ledger.database import Database
+from relay.ledger.household import days
+from relay.ledger.schema import events, notifications, quarantine
+from relay.ledger.statuses import STATUSES
+from relay.settings import Settings
+from relay.web.desk import chart, sessions, today
+from tests.desk import kit, leaks
+from tests.rows import case, change, claimed, leased, only, rows
+from tests.test_desk import desk, inside, is_out
+
+__all__ = ["desk", "inside"]  # fixtures
+
+LONDON = ZoneInfo("Europe/London")
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def figures(page: str) -> dict[str, str]:
+    """The figures of the page, by their names."""
+    return dict(re.findall(r"<dt>([^<]+)</dt><dd>([\d,]+)</dd>", page))
+
+
+def now_(db: Database) -> Day:
+    return [*counting.last_days(LONDON, datetime.now(UTC))][-1]
+
+
+def test_it_counts_the_day(inside: Any, db: Database) -> None:
+    """Events in; messages out, delivered, waiting and failed; and what the texts cost."""
+    text, email = kit(db)
+    sent = datetime.now(UTC)
+    change(db, notifications, {"id": text}, status="delivered", sent_at=sent, segments=3)
+    change(db, notifications, {"id": email}, status="permanent-failure")
+    waits, other = kit(db, order="o-2")
+    change(db, notifications, {"id": waits}, status="scheduled")
+    change(db, notifications, {"id": other}, status="cancelled")
+    leased(db, order_id="o-9")
+    change(db, events, {"status": "received"}, status="unrouted")
+    page = inside.get("/").text
+    assert figures(page) == {
+        **{"Events in": "3", "Messages out": "1", "Delivered": "1"},
+        **{"Waiting": "1", "Failed": "1", "SMS segments": "3"},
+    }
+    assert "1 set aside" in page
+    assert leaks(page) == []
+
+
+def test_a_days_segments_are_those_of_its_words(db: Database) -> None:
+    """A text's segments are kept as its words are, before it is sent; an email has none."""
+    for channel, segments in (("sms", 2), ("email", 0)):
+        claim = claimed(db, channel=channel, subject=channel)
+        assert delivery.begin(db, claim, {"text": "x" * 161, "subject": "", "html": ""})
+        assert only(db, notifications, id=claim.id)["segments"] == segments
+
+
+def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
+    """Cases by kind, paused channels, a dead worker and quarantine, each with the way there."""
+    kit(db)
+    event = only(db, events)["id"]
+    assert "No worker is alive" in inside.get("/").text
+    upkeep.beat(db, "worker-1")
+    assert "Nothing needs a person now." in inside.get("/").text
+    with db.write() as connection:
+        for key in ("k-1", "k-2"):
+            cases.open_case(connection, case("unreached", key, event))
+        pausing.pause(connection, "sms", event, pausing.Pause("refused", "Twilio refuses us."))
+        moment = datetime.now(UTC)
+        body = {"body": b"{", "error": "", "fields": {}, "first_at": moment, "last_at": moment}
+        connection.execute(quarantine.insert().values(id="qrt_1", digest="1", **body))
+        done = {"digest": "2", "event_id": event}
+        connection.execute(quarantine.insert().values(id="qrt_2", **done, **body))
+    page = inside.get("/").text
+    needs = page.partition('class="needs"')[2].partition("</ul>")[0]
+    assert re.search(r'>2</strong> <span>people were not reached</span> <a href="/worklist"', needs)
+    assert "Texts are paused: Twilio refuses us." in needs
+    assert re.search(r">1</strong> <span>post was refused", needs)
+
+
+def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
+    """A mistake in config.toml is told at once, and leads to the rules."""
+    config_file.write_text(config_file.read_text("utf-8") + "\n[rules.x]\n", "utf-8")
+    inside.application.extensions["relay"].living.look()
+    assert re.search(r'config\.toml or a template is wrong.*href="/rules"', inside.get("/").text)
+
+
+def test_every_kind_of_case_has_its_words() -> None:
+    """What a case may be about can be told here."""
+    assert {*today.KINDS, *today.NOW} == set(ALERTS)
+
+
+def test_every_status_has_its_colour() -> None:
+    """Each message is in the chart once, but for those that were not to be told."""
+    drawn = [status for statuses in chart.OUTCOMES.values() for status in statuses]
+    assert sorted(drawn) == sorted(set(STATUSES) - {"cancelled"})
+
+
+def test_bars_pile_up_to_their_number() -> None:
+    """A day's bars stand on one another by one scale; the rarest outcome is still to be seen."""
+    day = date(2026, 11, 26)
+    texts, emails = chart.panels(
+        {
+            day: [
+                Count("sms", "delivered", 900, 900, 0),
+                Count("sms", "temporary-failure", 1, 1, 0),
+                Count("email", "sent", 90, 90, 0),
+            ]
+        }
+    )
+    assert (texts.top, emails.top) == (1000, 1000)
+    assert texts.columns[0].bars == {"delivered": (10.0, 90.0), "failed": (8.0, 2.0)}
+    assert emails.columns[0].bars == {"sent": (91.0, 9.0)}
+    assert texts.said == "Texts of the last 1 days: 900 delivered, 1 failed."
+    assert chart.panels({day: []})[0].columns[0].bars == {}
+
+
+def test_a_day_is_the_clinics() -> None:
+    """Days begin at the clinic's midnight, also those of 23 and 25 hours."""
+    found = {one.day: one for one in counting.last_days(LONDON, NOW, 250)}
+    hours = {day: (one.ends - one.begins) / timedelta(hours=1) for day, one in found.items()}
+    assert [(str(day), long) for day, long in hours.items() if long != 24] == [
+        ("2026-03-29", 23),
+        ("2026-10-25", 25),
+    ][1 - (date(2026, 3, 29) in found) :]
+    assert found[date(2026, 7, 1)].begins == datetime(2026, 6, 30, 23, tzinfo=UTC)
+    assert max(found) == date(2026, 11, 26)
+
+
+def test_past_days_are_counted_once_an_hour_and_then_daily(db: Database) -> None:
+    """Each past day has a row; while receipts still come it is counted again every hour."""
+    text, email = kit(db)
+    created = NOW - timedelta(days=10)
+    change(db, notifications, {"id": text}, created_at=created, status="scheduled", segments=2)
+    change(db, notifications, {"id": email}, created_at=NOW)
+    whole = counting.DAYS
+    assert counting.keep(db, LONDON, NOW) == whole
+    assert counting.keep(db, LONDON, NOW + timedelta(seconds=20)) == 0
+    assert counting.keep(db, LONDON, NOW + timedelta(minutes=59)) == 1  # today
+    later = NOW + timedelta(minutes=61)
+    change(db, notifications, {"id": text}, status="delivered", sent_at=later)
+    assert counting.keep(db, LONDON, later) == 5
+    [day] = [one for one in counting.last_days(LONDON, NOW) if one.day == date(2026, 11, 16)]
+    assert counting.kept(db, [day])[day.day].messages == [Count("sms", "scheduled", 1, 0, 0)]
+    assert counting.keep(db, LONDON, NOW + timedelta(days=1, minutes=1)) == whole - 1
+    assert counting.kept(db, [day])[day.day].messages == [Count("sms", "delivered", 1, 1, 2)]
+    assert len(rows(db, days)) == counting.DAYS + 1
+
+
+def test_a_busy_day_is_not_counted_at_each_look(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many messages the last sweep's count is shown, while it is fresh; of few, the truth."""
+    text, _ = kit(db)
+    day, now = now_(db), datetime.now(UTC)
+    counting.keep(db, LONDON, now)
+    change(db, notifications, {"id": text}, status="delivered")
+    shown = {one.status for one in counting.today(db, day, now).messages}
+    assert shown == {"delivered", "sent"}
+    monkeypatch.setattr(counting, "BUSY", 1)
+    assert {one.status for one in counting.today(db, day, now).messages} == {"sent"}
+    late = now + counting.JUST_NOW + timedelta(seconds=1)
+    assert {one.status for one in counting.today(db, day, late).messages} == {"delivered", "sent"}
+
+
+def test_the_sweep_counts(
+    db: Database, settings: Settings, make_jobs: Callable[[Settings], Jobs], inside: Any
+) -> None:
+    """The clock's work keeps the month; the page draws it, and has it as a table."""
+    text, _ = kit(db)
+    yesterday = now_(db).begins - timedelta(hours=1)
+    change(db, notifications, {"id": text}, status="permanent-failure", created_at=yesterday)
+    make_jobs(settings).sweep()
+    page = inside.get("/").text
+    assert page.count('<rect class="day"') == 2 * counting.DAYS
+    assert 'aria-label="Texts of the last 30 days: 1 failed."' in page
+    row = re.search(rf"<tr><th scope=.row.>{yesterday.astimezone(LONDON):%a}.*?</tr>", page)
+    assert row
+    assert "Texts, failed </span>1<" in row[0]
+
+
+def test_it_looks_again_by_itself(inside: Any) -> None:
+    """A script of ours does it, and without one the browser; neither keeps a session open."""
+    page = inside.get("/").text
+    [script] = re.findall(r'<script src="([^"]+)" defer></script>', page)
+    with inside.get(script) as response:
+        assert "innerHTML" not in response.text
+    assert re.search(r'<noscript><meta http-equiv="refresh" content="\d+;url=/\?again=1">', page)
+    with inside.session_transaction() as session:
+        session["seen"] = time.time() - sessions.IDLE.total_seconds() + 100
+    assert inside.get("/?again=1").status_code == 200
+    with inside.session_transaction() as session:
+        session["seen"] -= 200
+    assert is_out(inside)
+
+
+@pytest.mark.parametrize("path", ["/", "/rules", "/rule?name=kit-shipped"])
+def test_no_page_is_seen_from_outside(path: str, desk: Any) -> None:
+    """Each page asks for the login."""
+    assert desk.get(path).location.startswith("/login")

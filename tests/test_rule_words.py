@@ -1,0 +1,130 @@
+"""A rule in plain English: every key of it is told, and nothing else."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from relay import rule_words
+from relay.calendar import Window
+from relay.events import EVENTS
+from relay.rule_keys import Rule, RuleSchema
+from relay.rules import Policy
+
+POLICY = Policy(ZoneInfo("Europe/London"), Window.parse("08:00-20:00"), {})
+PLAIN = """
+event = "order.shipped"
+to = "customer"
+channels = ["sms", "email"]
+template = "kit_shipped"
+"""
+# What a key adds or changes, and the sentence that tells it.
+TOLD = {
+    "event": ('event = "lab_results.complete"', "When results are ready, text and email"),
+    "to": ('to = "lab-desk"', "text and email the staff of lab-desk at once"),
+    "channels": ('channels = ["email"]', "shipped, email the customer at once"),
+    "fallback": ('channels = ["sms"]\nfallback = ["email"]', "cannot reach them, email them"),
+    "when": ("when = \"order.carrier == 'x'\"", "Only if order.carrier == 'x'"),
+    "after": ('after = "36h"', "text and email the customer 36 hours later, between"),
+    "hold": ('hold = "48h"', "once staff have released it, or 2 days later if nobody stops it"),
+    "unless": (
+        'unless = ["order.delivered", "lab_results.complete"]',
+        "Not if, by then, an order is delivered or results are ready.",
+    ),
+    "send_window": ('send_window = "always"', "the customer at once, at any hour."),
+    "even_if_late": ("even_if_late = true", "told even if a later step of the kit is known"),
+    "on_unknown": ('on_unknown = "hold"', "it is not sent again: a person decides."),
+    "discreet": ("discreet = false", "may show a test, a date of birth or a full name."),
+    "digest": (
+        'to = "lab-desk"\ndigest = "daily 08:00"',
+        "note it for the staff of lab-desk; every day at 08:00, text and email them one message",
+    ),
+}
+ELSEWHERE = {"template", "enabled"}  # beside the sentences: a link, and a word
+
+
+def rule(extra: str = "") -> Rule:
+    """A plain rule with other keys."""
+    return Rule(name="a", **RuleSchema().load({**tomllib.loads(PLAIN), **tomllib.loads(extra)}))
+
+
+def said(extra: str = "", policy: Policy = POLICY) -> str:
+    return " ".join(rule_words.sentences(rule(extra), policy))
+
+
+def test_a_plain_rule_is_one_sentence() -> None:
+    """Who is told what, when it has happened, how and at what hours."""
+    assert said() == (
+        "When an order is shipped, text and email the customer at once, between 08:00 and 20:00."
+    )
+
+
+@pytest.mark.parametrize("key", TOLD)
+def test_each_key_is_told(key: str) -> None:
+    """A key that is set shows in the words, and only then."""
+    extra, words = TOLD[key]
+    assert words in said(extra)
+    assert words not in said()
+
+
+def test_no_key_is_forgotten() -> None:
+    """A new rule key has its words here."""
+    assert {*TOLD, *ELSEWHERE} == set(RuleSchema().fields)
+
+
+def test_every_event_has_its_clause() -> None:
+    """Each of the lab's events is told in words, not by its name."""
+    assert [kind.name for kind in EVENTS.values() if not kind.happens] == []
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("always", "at any hour"),
+        ("08:00-24:00", "between 08:00 and midnight"),
+        ("20:30-06:00", "between 20:30 and 06:00 the next morning"),
+        ("Mon-Fri 09:00-17:00", "on Monday to Friday, between 09:00 and 17:00"),
+        ("Sat-Mon 09:00-17:00", "on Saturday to Monday, between 09:00 and 17:00"),
+        ("Tue,Thu,Sun 09:00-17:00", "on Tuesday, Thursday and Sunday, between 09:00 and 17:00"),
+        ("Wed 09:00-17:00", "on Wednesday, between 09:00 and 17:00"),
+    ],
+)
+def test_windows_in_words(written: str, words: str) -> None:
+    """Hours, days and nights are told as people say them; bank holidays where there are any."""
+    window = Window.parse(written)
+    free = replace(POLICY, bank_holidays=frozenset({date(2026, 12, 25)}))
+    assert rule_words.window(window, POLICY) == words
+    but = "" if written == "always" else ", but not on bank holidays"
+    assert rule_words.window(window, free) == words + but
+
+
+@pytest.mark.parametrize(
+    ("digest", "words"),
+    [
+        ("every 4h", "every 4 hours from midnight on"),
+        ("every 60m", "every hour from midnight on"),
+        ("every 90m", "every 90 minutes from midnight on"),
+        ("every 24h", "every day at 00:00"),
+    ],
+)
+def test_digest_times_in_words(digest: str, words: str) -> None:
+    """How often what has gathered is told; hours only where the rule itself has some."""
+    told = said(f'to = "lab-desk"\ndigest = "{digest}"\nafter = "1d"')
+    assert words in told
+    assert "note it 1 day later" in told
+    assert "between" not in told
+    own = said(f'to = "lab-desk"\ndigest = "{digest}"\nsend_window = "08:00-20:00"')
+    assert own.endswith("all that has gathered, between 08:00 and 20:00.")
+
+
+def test_what_is_expected_in_words() -> None:
+    """A step that has to come within a time, and who hears when it has not."""
+    told = rule_words.expected("order.shipped", "order.delivered", timedelta(days=21), "lab-desk")
+    assert told == (
+        "When an order is shipped, and it is not true 21 days later that an order is delivered, "
+        "the staff of lab-desk hear of it."
+    )
