@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from relay import digest_names
 from relay.errors import RenderError
-from relay.expressions import environment, free_names, unknown_names, vocabulary
+from relay.expressions import environment, free_names, read_fields, unknown_names, vocabulary
 
 # The files a channel needs, by the part of the message that each makes.
 PARTS: dict[str, dict[str, str]] = {
@@ -92,6 +92,11 @@ class Templates:
             for _, tree in self._trees(file):
                 found |= wanted(tree)
         return frozenset(found)
+
+    def fields(self, template: str, channels: Sequence[str]) -> frozenset[str]:
+        """The fields that a template's files read of anything."""
+        files = _files(template, channels)
+        return frozenset().union(*(read_fields(t) for f in files for _, t in self._trees(f)))
 
     def faults(
         self, template: str, channels: Sequence[str], event: str, *, is_digest: bool = False
