@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.columns import folded, metadata, number, some, text, time
 from relay.ledger.household import audit, heartbeats  # noqa: F401 - they are part of it
-from relay.ledger.statuses import RECEIVED, WAITING
+from relay.ledger.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
 REVISION = "0003"  # what this code works with; /readyz compares it with the database's
 
@@ -57,6 +57,9 @@ some(
     *(events.c.person, events.c.received_at),
     where=events.c.person.is_not(None),
 )
+# May say whom it is about: fetched, or kept as the lab posted it. What retention looks through.
+TELLING = sa.or_(events.c.facts.is_not(None), events.c.status.in_((UNROUTED, HELD)))
+some("ix_events_purge", events.c.received_at, where=TELLING)
 
 quarantine = sa.Table(
     "quarantine",
@@ -147,6 +150,9 @@ some(
     notifications.c.follow_up_at,
     where=notifications.c.follow_up_at.is_not(None),
 )
+# Says who was told, or what.
+PERSONAL = sa.or_(notifications.c.address != "", notifications.c.content.is_not(None))
+some("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
 sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
 sa.Index("ix_notifications_event", notifications.c.event_id)
 sa.Index("ix_notifications_family", notifications.c.family)

@@ -1,5 +1,6 @@
 """Digests, events that Relay made up for the lab, how far each watch has looked, and what the desk
-asks for: names to search by, who suppressed an address, when a worker swept, who did what.
+asks for: names to search by, who suppressed an address, when a worker swept, who did what; indexes
+of what retention still has to blank.
 
 Only adds: code of 0002 works with it too, since both run side by side during a deploy.
 """
@@ -54,9 +55,24 @@ def _for_the_desk() -> None:
     op.add_column("heartbeats", sa.Column("swept_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index("ix_audit_action", "audit", ["action", "at"])
     op.create_index("ix_audit_target", "audit", ["target", "at"])
+    _for_the_purge()
+
+
+def _for_the_purge() -> None:
+    """Indexes of what retention still has to blank."""
+    for table, column, condition in (
+        ("events", "received_at", "facts IS NOT NULL OR status IN ('unrouted', 'held')"),
+        ("notifications", "created_at", "address != '' OR content IS NOT NULL"),
+    ):
+        where = sa.text(condition)
+        op.create_index(
+            f"ix_{table}_purge", table, [column], postgresql_where=where, sqlite_where=where
+        )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_notifications_purge", "notifications")
+    op.drop_index("ix_events_purge", "events")
     op.drop_index("ix_audit_target", "audit")
     op.drop_index("ix_audit_action", "audit")
     op.drop_column("heartbeats", "swept_at")
