@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from relay.cli import config_commands, explain_command, ledger_commands, play, suppression_commands
+from relay.cli import (
+    config_commands,
+    explain_command,
+    forget_command,
+    ledger_commands,
+    play,
+    suppression_commands,
+)
 
 relay_group = AppGroup(
     "relay",
@@ -20,6 +27,7 @@ COMMANDS: tuple[click.Command, ...] = (
     ledger_commands.replay,
     suppression_commands.suppress,
     suppression_commands.unsuppress,
+    forget_command.forget,
     ledger_commands.sweep,
     ledger_commands.purge,
     ledger_commands.upgrade,
