@@ -61,6 +61,7 @@ class Progress:
         self._is_shown = sys.stderr.isatty()
 
     def __call__(self, table: str, rows: int) -> None:
+        """So many more rows of a table were read."""
         self._read[table] += rows
         if self._is_shown:
             said = f"Searching {table}: {self._read[table]:,} rows"

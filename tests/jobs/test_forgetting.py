@@ -1,0 +1,247 @@
+"""One person is erased, everywhere; the others' messages still go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay import erasure, forgetting
+from relay.config import load
+from relay.errors import Refused
+from relay.erasure import Person
+from relay.facts import Facts
+from relay.forgetting import Erased
+from relay.ledger import cases, intake, processing, suppressing, upkeep
+from relay.ledger.columns import metadata
+from relay.ledger.database import Database
+from relay.ledger.schema import attempts, events, journeys, notifications, quarantine
+from relay.notices import Plan
+from tests.dump import dump, found
+from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic
+from tests.rows import MONTH, case, change, leased, notice, only, rows
+from tests.standins import Reply, twilio_error
+
+PHONE, EMAIL = "+447700900123", "canary.bird@example.com"
+CANARY = {"first_name": "Canarina", "last_name": "Kanarek", "email": EMAIL}
+CANARIES = ("Canarina", "Kanarek", "canary.bird", "7700900123")
+TOM = {"first_name": "Tom", "last_name": "Jones", "email": "tom@example.com"}
+JANE = {"first_name": "Jane", "last_name": "Doe", "email": "jane@example.org"}
+MORE = """
+[rules.reminder]
+event = "order.shipped"
+to = "customer"
+channels = ["email"]
+template = "kit"
+after = "10d"
+even_if_late = true
+[rules.later]
+event = "lab_results.complete"
+to = "patient"
+channels = ["sms"]
+template = "results"
+after = "10d"
+[rules.desk]
+event = "lab_results.complete"
+to = "desk"
+channels = ["email"]
+template = "desk"
+after = "9d"
+"""
+DESK = {
+    "subject.txt": "A kit",
+    "email.txt": "{{ patient.last_name or 'x' }}",
+    "email.html": "<p>x</p>",
+}
+
+
+@pytest.fixture
+def town(clinic: Clinic) -> Clinic:
+    """A clinic with the canary, who ordered for herself and for Tom; and with Jane.
+
+    Everybody was told something, and will be told more in ten days.
+    """
+    clinic.configure(RULES + MORE, HEAD, STAFF)
+    for name, text in DESK.items():
+        path = clinic.settings.templates / "desk" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+    hers = {**CANARY, "phone_number": "07700 900 123", "id": "c-1"}
+    kits = [{"id": "kit-canary"}, {"id": "kit-tom"}]
+    clinic.lab.change(
+        "order",
+        "o-1",
+        id="o-1",
+        tracking_number="R1",
+        customer=hers,
+        address={"name": "Canarina Kanarek"},
+        test_registrations=kits,
+    )
+    clinic.lab.change("customer", "c-1", **hers)
+    jane = {**JANE, "phone_number": "07700900002"}
+    clinic.lab.change("order", "o-2", id="o-2", tracking_number="R2", customer=jane)
+    for id_, person, phone in (("kit-canary", CANARY, PHONE), ("kit-tom", TOM, "07700900003")):
+        clinic.lab.change(
+            "test_registration",
+            id_,
+            id=id_,
+            trf_code=f"T-{id_}",
+            parent_id=None,
+            foreign_id=person["email"],
+            mobile_phone_number=phone,
+            **person,
+        )
+    for order in ("o-1", "o-2"):
+        clinic.post(order_id=order)
+    clinic.work()
+    for kit in ("kit-canary", "kit-tom"):
+        clinic.results(kit)
+    clinic.work()
+    return clinic
+
+
+def forget(clinic: Clinic, address: str = PHONE) -> Erased:
+    """Erase whoever goes by an address."""
+    person, _ = forgetting.look(clinic.db, address)
+    return forgetting.forget(clinic.db, clinic.jobs.exits, person)
+
+
+def scatter(db: Database) -> None:
+    """Put the canary where people and the lab may put her besides."""
+    for body in (
+        b"Canarina Kanarek wrote",
+        b'{"tel": "+44 7700 900123"}',
+        b"\xff canary.bird@example.com",
+    ):
+        intake.keep_refused(db, body, Refused(400, "Not JSON."))
+    intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    intake.record(db, _strange("Canarina.Kanarek", tel="07700-900123"), MONTH)
+    event_id = rows(db, events)[0]["id"]
+    with db.write() as connection:
+        cases.open_case(connection, case("held", "k-9", event_id))
+    opened = next(row for row in cases.open_cases(db) if row["kind"] == "held")
+    cases.close_case(db, opened["id"], "admin", "Rang Ms Kanarek, Canarina, on 07700 900123.")
+    upkeep.write_audit(db, "admin", "note", EMAIL, f"wrote to {EMAIL}")
+    change(db, notifications, {"id": rows(db, notifications)[0]["id"]}, reason=f"To {EMAIL}.")
+    change(db, attempts, {}, detail=f"{PHONE} is wrong.")
+    change(db, journeys, {"subject": "kit-tom"}, original_subject=EMAIL)
+
+
+def _strange(name: str, **data: Any) -> Any:
+    from tests.rows import incoming
+
+    return incoming(name, **data)
+
+
+@pytest.mark.parametrize("address", [PHONE, EMAIL])
+def test_nothing_of_her_is_left(town: Clinic, address: str) -> None:
+    """By her number or her email: no row of any table has her, and that is what is reported."""
+    scatter(town.db)
+    assert len(found(dump(town.db), *CANARIES)) > 12
+    before = town.messages()
+    done = forget(town, address)
+    for a, b in zip(before, town.messages()): print("XX", a["rule"], a["status"], a["address"], "->", b["status"], b["address"])
+    assert found(dump(town.db), *CANARIES) == []
+    assert done.is_complete
+    assert done.counts["messages that wait"] == 2
+    assert len(rows(town.db, quarantine)) == 1
+    again = forget(town, address)
+    assert (dict(again.counts), again.is_complete) == ({}, True)
+
+
+def test_the_others_are_told_all_the_same(town: Clinic) -> None:
+    """Her messages that wait are cancelled for good; Jane's, Tom's and the desk's still go out,
+    though the canary ordered Tom's kit.
+    """
+    forget(town)
+    before = len(town.messages(status="sent"))
+    town.work(timedelta(days=10, minutes=1))
+    sent = town.messages(status="sent")
+    told = sorted((row["rule"], row["address"]) for row in sent if row["address"])
+    assert ("later", "+447700900003") in told
+    assert ("reminder", "jane@example.org") in told
+    assert len(sent) == before + 4  # and two to the desk
+    hers = [row for row in town.messages() if row["address"] == "" and row["status"] == "cancelled"]
+    assert {row["rule"] for row in hers} == {"reminder", "later"}
+    assert {row["reason"] for row in hers} == {"The person's data was erased."}
+    reached = "".join(str(r.form) for r in town.twilio.accepted[3:])
+    assert "7700900123" not in reached
+
+
+def test_counts_and_reasons_stay(town: Clinic) -> None:
+    """What happened to how many can still be counted, and nothing is sent twice."""
+    before = [(row["id"], row["rule"], row["attempts"]) for row in town.messages()]
+    sent = len(town.twilio.accepted)
+    forget(town)
+    assert [(row["id"], row["rule"], row["attempts"]) for row in town.messages()] == before
+    for row in rows(town.db, events):
+        from relay.ledger import replaying
+
+        replaying.replay_event(town.db, row["id"])
+    town.work()
+    assert len(town.twilio.accepted) == sent
+
+
+def test_an_opt_out_outlives_its_person(town: Clinic) -> None:
+    """Its address is the one thing that stays, or she would be texted again."""
+    suppressing.suppress(town.db, "sms", PHONE, "STOP")
+    assert forget(town).is_complete
+    assert found(dump(town.db, but=frozenset({"suppressions"})), *CANARIES) == []
+    assert suppressing.suppressed(town.db, PHONE)[0]["source"] == "STOP"
+
+
+def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
+    """A text that a worker has claimed does not go out, and its attempt is looked for no more."""
+    jobs = town.jobs
+    town.lab.change(
+        "order", "o-3", id="o-3", tracking_number="R3", customer={**CANARY, "phone_number": PHONE}
+    )
+    town.post(order_id="o-3")
+    (event,) = jobs.lease_events(1)
+    jobs.process(event)
+    (claim,) = jobs.claim("sms", 1)
+    sent = len(town.twilio.accepted)
+    forget(town)
+    jobs.deliver(claim)
+    assert len(town.twilio.accepted) == sent
+    assert found(dump(town.db), *CANARIES) == []
+    assert "may have arrived" in only(town.db, notifications, id=claim.id)["reason"]
+
+
+def test_the_providers_erase_their_part(town: Clinic) -> None:
+    """Twilio deletes each of her texts, SendGrid all of her address; nobody else's."""
+    forget(town)
+    deleted = [r.path for r in town.twilio.requests if r.method == "DELETE"]
+    assert len(deleted) == 2
+    (job,) = [r for r in town.sendgrid.requests if r.path == "/v3/recipients/erasejob"]
+    assert job.json == {"email_addresses": [EMAIL]}
+
+
+def test_what_a_provider_keeps_is_said(town: Clinic) -> None:
+    """A text that Twilio does not delete yet is named by its id, and the erasure is not called
+    complete; one that is gone already is no fault.
+    """
+    town.twilio.once(twilio_error(409, 20009), twilio_error(404, 20404))
+    town.sendgrid.once(Reply(403, {}))
+    done = forget(town)
+    assert not done.is_complete
+    assert len(done.refused) == 2
+    assert "(20009)" in done.refused[0]
+    assert found(dump(town.db), *CANARIES) == []
+
+
+def test_a_case_about_her_is_closed(town: Clinic) -> None:
+    """Nobody is asked any more to reach somebody whose address is gone."""
+    town.tell("permanent-failure", rule="later") if False else None
+    row = next(r for r in town.messages() if r["address"] == PHONE)
+    with town.db.write() as connection:
+        opened = case("unreached", "k-1", row["event_id"])
+        cases.open_case(
+            connection, opened.__class__(**{**vars(opened), "notification_id": row["id"]})
+        )
+    forget(town)
+    assert "unreached" not in town.worklist()
