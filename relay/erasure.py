@@ -55,11 +55,16 @@ class Person:
         if self.address in ways:
             return True
         if ways & self.others:
-            return not any(name) or self._is_named(name)
+            return not any(name) or self._may_be(name)
         return not ways and self._is_named(name)
 
     def _is_named(self, name: Name) -> bool:
         return all(name) and _folded(name) in {_folded(one) for one in self.names}
+
+    def _may_be(self, name: Name) -> bool:
+        """Whether a name is one of theirs, or a part of it."""
+        parts = [zip(_folded(name), _folded(one), strict=True) for one in self.names]
+        return any(all(a == b for a, b in pair if a and b) for pair in parts)
 
     def learn(self, facts: Facts) -> Person:
         """The same person with what these facts tell of them."""

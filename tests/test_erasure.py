@@ -38,6 +38,7 @@ def test_one_address_leads_to_the_others(address: str) -> None:
         ({"first_name": "zoe", "last_name": "obrien li"}, True),
         ({**ZOE, "email": "another.zoe@example.org"}, False),  # a namesake
         ({"first_name": "Zoë", "last_name": "Li"}, False),
+        ({"email": MAIL, "first_name": "Zoë"}, True),
         ({}, False),
     ],
 )
