@@ -7,7 +7,7 @@ name is on it; what goes by their other addresses is theirs under their name onl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
@@ -43,11 +43,13 @@ class Person:
     names: frozenset[Name] = frozenset()  # as they are written
 
     def goes_by(self, address: str, record: Record | None) -> bool:
-        """Whether a message to an address, for whom `record` tells of, is theirs."""
+        """Whether a message to an address is theirs. `record` is what the lab told of whom it is
+        for: None of staff.
+        """
         written = key(address)
-        if not written:
-            return False
-        return written == self.address or (written in self.others and self.owns(record or {}))
+        if written in self.others and record is not None:
+            return not record or self.owns(record)
+        return bool(written) and written == self.address
 
     def owns(self, record: Record) -> bool:
         """Whether what the lab told of somebody is about them."""
@@ -57,6 +59,11 @@ class Person:
         if ways & self.others:
             return not any(name) or self._may_be(name)
         return not ways and self._is_named(name)
+
+    def also_at(self, addresses: Iterable[str]) -> Person:
+        """The same person with more addresses of theirs."""
+        keys = {way for address in addresses if (way := key(address))}
+        return replace(self, others=self.others | (keys - {self.address}))
 
     def _is_named(self, name: Name) -> bool:
         return all(name) and _folded(name) in {_folded(one) for one in self.names}
@@ -68,10 +75,13 @@ class Person:
 
     def learn(self, facts: Facts) -> Person:
         """The same person with what these facts tell of them."""
-        theirs = [record for record in records(facts) if self.owns(record)]
-        ways = {way for record in theirs for way in _ways(record)} - {self.address}
+        return self.known_as(*(record for record in records(facts) if self.owns(record)))
+
+    def known_as(self, *theirs: Record) -> Person:
+        """The same person with what these records, which are about them, tell."""
         names = {name for record in theirs if any(name := _name(record))}
-        return replace(self, others=self.others | ways, names=self.names | names)
+        ways = (way for record in theirs for way in _ways(record))
+        return replace(self.also_at(ways), names=self.names | names)
 
     def redacted(self, facts: Facts) -> Facts:
         """Facts without what is theirs: what was about them is there, with nothing in it."""

@@ -18,6 +18,12 @@ from relay.logs import get_logger
 log = get_logger("relay.forgetting")
 
 ROUNDS = 3  # what workers write meanwhile is erased in the next one
+_ONE = {
+    "events": "event",
+    "messages": "message",
+    "messages that wait": "message that waits",
+    "other rows": "other row",
+}
 # What is not erased, and what cannot be, in words for whoever erases.
 STAYS = (
     "Ids, times, counts and reasons stay, and an opt-out with its address: without it the person "
@@ -83,9 +89,15 @@ def forget(db: Database, exits: Exits, person: Person, progress: Progress = _sil
 
 def told(counts: Mapping[str, int]) -> str:
     """How much it is, in a phrase without anything personal."""
-    if not counts:
-        return "nothing"
-    return ", ".join(f"{number} {words}" for words, number in sorted(counts.items()))
+    return ", ".join(phrases(counts)) or "nothing"
+
+
+def phrases(counts: Mapping[str, int]) -> list[str]:
+    """The same, a phrase for each kind: "1 event", "2 messages"."""
+    return [
+        f"{number} {_ONE[words] if number == 1 else words}"
+        for words, number in sorted(counts.items())
+    ]
 
 
 def _counted(counts: Mapping[str, int]) -> dict[str, int]:

@@ -23,12 +23,11 @@ def dump(db: Database, but: frozenset[str] = frozenset()) -> str:
 
 def found(text: str, *canaries: str) -> list[str]:
     """The lines of a text in which one of the canaries stands, however a number is written."""
-    return [
-        line
-        for line in text.splitlines()
-        for canary in canaries
-        if canary.casefold() in line.casefold() or canary in re.sub(r"[ ().-]", "", line)
-    ]
+    return [line for line in text.splitlines() if any(_has(line, one) for one in canaries)]
+
+
+def _has(line: str, canary: str) -> bool:
+    return canary.casefold() in line.casefold() or canary in re.sub(r"[ ().-]", "", line)
 
 
 def _plain(value: Any) -> Any:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.erasure import Person
+from relay.erasure import Person, key
 from relay.events import EVENTS
 from relay.facts import PERSONS, Facts
 from relay.ledger.cases import close_cases_of
@@ -74,8 +74,27 @@ def learn(db: Database, person: Person, progress: Progress) -> Person:
         for found in suspects(db, events, known.hints(), progress):
             for row in found:
                 person = person.learn(Facts.from_json(row["facts"]))
+        for found in suspects(db, notifications, known.hints(), progress):
+            person = _learn_by_messages(db, person, found)
         if person == known:
             return person
+
+
+def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Person:
+    """What was sent to the address was for whom the lab named, and so was what went with it."""
+    theirs = [
+        row for row in found if row["role"] in PERSONS and key(row["address"]) == person.address
+    ]
+    told = _facts(db, theirs)
+    table = notifications.c
+    meant = {(row["event_id"], row["role"]) for row in theirs}
+    query = sa.select(table.event_id, table.role, table.address).where(
+        table.event_id.in_({event_id for event_id, _ in meant})
+    )
+    with db.read() as connection:
+        rows = list(connection.execute(query)) if meant else []
+    person = person.also_at(row.address for row in rows if (row.event_id, row.role) in meant)
+    return person.known_as(*(_recipient(row, told) or {} for row in theirs))
 
 
 def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[Change]]:
@@ -125,7 +144,7 @@ def _change(
     person: Person, table: sa.Table, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
     if table is notifications:
-        return _message(person, row, told.get(row["event_id"], Facts()), tokens)
+        return _message(person, row, _recipient(row, told), tokens)
     values = _words(person, table, row, tokens)
     if table is events:
         values |= _event(person, row)
@@ -162,10 +181,16 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _message(person: Person, row: Row, facts: Facts, tokens: dict[str, str]) -> Change | None:
+def _recipient(row: Row, told: Mapping[str, Facts]) -> Row | None:
+    """What the lab told of whom a message is for; None of staff."""
+    if row["role"] not in PERSONS:
+        return None
+    return getattr(told.get(row["event_id"], Facts()), row["role"]) or {}
+
+
+def _message(person: Person, row: Row, record: Row | None, tokens: dict[str, str]) -> Change | None:
     """What becomes of a message: theirs is blanked, and stopped where it has not gone out."""
     values = _words(person, notifications, row, tokens)
-    record = getattr(facts, row["role"]) if row["role"] in PERSONS else None
     theirs = person.goes_by(row["address"], record)
     if not (theirs or values):
         return None

@@ -8,6 +8,7 @@ from flask_wtf import CSRFProtect
 
 from relay.web import callbacks
 from relay.web.desk import (  # each adds its pages to the blueprint
+    erasing,
     journeys,
     login,
     sessions,
@@ -18,7 +19,7 @@ from relay.web.desk import (  # each adds its pages to the blueprint
 )
 from relay.web.desk.frame import blueprint
 
-__all__ = ["journeys", "login", "set_up", "suppressions", "system", "today", "worklist"]
+__all__ = ["erasing", "journeys", "login", "set_up", "suppressions", "system", "today", "worklist"]
 
 
 def set_up(app: Flask) -> None:
