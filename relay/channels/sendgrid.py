@@ -15,6 +15,7 @@ from sendgrid.helpers.mail import (
     ClickTracking,
     CustomArg,
     Email,
+    Ganalytics,
     Mail,
     OpenTracking,
     SubscriptionTracking,
@@ -104,6 +105,7 @@ class SendGrid:
             click_tracking=ClickTracking(False, False),
             open_tracking=OpenTracking(False),
             subscription_tracking=SubscriptionTracking(False),
+            ganalytics=Ganalytics(False),
         )
         try:
             answer = self._client.client.mail.send.post(request_body=mail.get())
