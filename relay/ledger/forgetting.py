@@ -30,12 +30,7 @@ REASON = "The person's data was erased."
 MAYBE = f"{REASON} This was on its way, and may have arrived."
 _ON_ITS_WAY = ("sending", "unknown")
 _WORD = "Erased."
-# Ids that Relay and the providers make. A suppression's address is the one thing that stays: by it
-# alone the person goes on getting nothing.
-_NOT_WORDS = {
-    *("id", "identity", "family", "digest", "provider_id"),
-    *("event_id", "notification_id", "attempt_id"),
-}
+# The one thing that stays: by it alone the person goes on getting nothing.
 _STAYS = {("suppressions", "address")}
 _IDS = ("subject", "order_subject", "original_subject")
 # Messages by their events' facts, so events come last.
@@ -158,7 +153,7 @@ def _words(person: Person, table: sa.Table, row: Row, tokens: dict[str, str]) ->
     instead: dict[str, Any] = {}
     for column in written(table):
         value, name = row[column.name], column.name
-        if name in _NOT_WORDS or (table.name, name) in _STAYS | _BY_THEMSELVES:
+        if (table.name, name) in _STAYS | _BY_THEMSELVES:
             continue
         if value is None or not person.is_in(_text(value)):
             continue
