@@ -235,6 +235,16 @@ def test_a_case_about_her_is_closed(town: Clinic) -> None:
     assert "unreached" not in town.worklist()
 
 
+def test_a_late_receipt_brings_nobody_back(town: Clinic) -> None:
+    """That her text did not arrive is kept; nobody is asked to reach her another way."""
+    hers = next(row["id"] for row in town.messages(rule="results") if row["address"] == PHONE)
+    forget(town)
+    town.tell("permanent-failure", "30005", id=hers)
+    town.work()
+    assert only(town.db, notifications, id=hers)["status"] == "permanent-failure"
+    assert town.worklist() == []
+
+
 WAYS = {
     "whole": {**CANARY, "phone_number": PHONE},
     "by phone": {"phone_number": "(07700) 900-123", "first_name": "Canarina"},
