@@ -7,7 +7,15 @@ from typing import Any
 
 from jinja2 import nodes
 
-from relay.expressions import Names, did_you_mean, paths, unknown_names, vocabulary, wrong_field
+from relay.expressions import (
+    Names,
+    did_you_mean,
+    paths,
+    read_fields,
+    unknown_names,
+    vocabulary,
+    wrong_field,
+)
 from relay.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
 
 _VOCABULARY: Names = {
@@ -41,12 +49,8 @@ def unknown(tree: nodes.Template, event: str) -> Iterator[tuple[int, str]]:
 
 
 def resources(tree: nodes.Template) -> frozenset[str]:
-    """The resources that are read of anything, also by the text in `sort(attribute="order.id")`."""
-    read = {node.attr for node in tree.find_all(nodes.Getattr)}
-    for const in tree.find_all(nodes.Const):
-        if isinstance(const.value, str):
-            read |= set(const.value.split("."))
-    return frozenset(read & set(RESOURCES))
+    """The resources that are read of anything."""
+    return read_fields(tree) & set(RESOURCES)
 
 
 def _wrong(item: str, path: Sequence[Any], names: Names) -> str:

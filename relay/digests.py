@@ -21,7 +21,7 @@ from relay.ledger.digesting import Item, Replan
 from relay.logs import get_logger
 from relay.messages import Message, Templates
 from relay.notices import Notice
-from relay.occasions import FRESH, Occasions
+from relay.occasions import Occasions
 from relay.rule_keys import Rule
 from relay.rules import Occasion
 
@@ -96,7 +96,8 @@ class Digests:
 
         One kit that the lab does not answer for must not hold up the others.
         """
-        if _now() - item.facts_at > FRESH and time.monotonic() < ends:
+        is_old = self._occasions.are_old(item.event_name, item.facts, item.facts_at)
+        if is_old and time.monotonic() < ends:
             try:
                 facts = self._occasions.facts(item.event_name, item.event_data)
                 item = replace(item, facts=facts)

@@ -17,7 +17,7 @@ from marshmallow.fields import DateTime
 
 from relay.errors import RenderError
 from relay.events import EVENTS
-from relay.facts import PERSONS, RECIPIENT_FIELDS, RESOURCES, SHAPES, Facts, Null, Record
+from relay.facts import PERSONS, RECIPIENT_FIELDS, RESOURCES, SENSITIVE, SHAPES, Facts, Null, Record
 
 Path = tuple[Any, ...]  # the steps of order.items[0].quantity
 Names = Mapping[str, frozenset[str] | None]  # root → its fields, or None where any may be asked for
@@ -68,6 +68,21 @@ def free_names(tree: nodes.Template) -> frozenset[str]:
         if n.ctx == "store"
     }
     return frozenset(find_undeclared_variables(tree) - bound)
+
+
+def read_fields(tree: nodes.Node) -> frozenset[str]:
+    """The fields that are read of anything, also by a text, as in `sort(attribute="order.id")`.
+
+    Where one is read by a name that is made up, each sensitive one may be meant.
+    """
+    read = {node.attr for node in tree.find_all(nodes.Getattr)}
+    for const in tree.find_all(nodes.Const):
+        if isinstance(const.value, str):
+            read |= set(const.value.split("."))
+    plain = (nodes.Const, nodes.Slice)
+    if any(not isinstance(node.arg, plain) for node in tree.find_all(nodes.Getitem)):
+        read |= {field for fields in SENSITIVE.values() for field in fields}
+    return frozenset(read)
 
 
 def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str]]:
@@ -158,6 +173,7 @@ class Condition:
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
         self.roots = free_names(tree)
+        self.fields = read_fields(tree)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Condition) and self.source == other.source

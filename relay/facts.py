@@ -49,6 +49,12 @@ SHAPES: dict[str, dict[str, str]] = {
     "product": {"id": "", "sku": ""},
     "clinic": {**dict.fromkeys(("name", "phone", "portal", "timezone"), ""), "extra": "?"},
 }
+# What few messages need, and nobody should keep unasked: it stays out of the ledger unless a rule's
+# `when` or template reads it.
+SENSITIVE: dict[str, tuple[str, ...]] = {
+    "order": ("address",),
+    "registration": ("date_of_birth", "download_url"),
+}
 RESOURCES = ("order", "registration", "customer", "patient")
 PERSONS = ("customer", "patient")
 RECIPIENT_FIELDS = ("role", "first_name", "last_name", "email", "phone_number")
@@ -163,7 +169,7 @@ def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
         return Null(name=name)
     shapes = SHAPES.get(shape or name, {})
     fields: dict[str, Any] = {}
-    for key, inner in value.items():
+    for key, inner in {**dict.fromkeys(shapes), **value}.items():  # what was not kept is empty
         kind = shapes.get(key, "")
         if kind.endswith("*") and inner is not None:
             fields[key] = [record(key, row, kind[:-1]) for row in inner]
@@ -186,6 +192,24 @@ class Facts:
     def namespace(self) -> dict[str, Any]:
         """The names that rules and templates see."""
         return {name: record(name, getattr(self, name)) for name in RESOURCES}
+
+    def without_unread(self, read: frozenset[str]) -> Facts:
+        """These without the sensitive fields that are not in `read`."""
+        kept = {}
+        for name in RESOURCES:
+            fields = getattr(self, name)
+            drop = set(SENSITIVE.get(name, ())) - read
+            kept[name] = fields and {k: v for k, v in fields.items() if k not in drop}
+        return Facts(**kept)
+
+    def lacks(self, read: frozenset[str]) -> bool:
+        """Whether something that is in `read` was not kept, or has been erased since."""
+        for name in RESOURCES:
+            fields = getattr(self, name)
+            wanted = set(SHAPES[name]) - (set(SENSITIVE.get(name, ())) - read)
+            if fields is not None and not wanted <= fields.keys():
+                return True
+        return False
 
     def to_json(self) -> dict[str, Any]:
         """What the ledger keeps."""

@@ -89,7 +89,8 @@ class Jobs:
             plan = rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting, kit.gone)
             return releases.asked(plan, known, policy, event.id, _now())
 
-        made = processing.settle(self.db, event, facts, decide)
+        kept = self._occasions.to_keep(event.name, facts)
+        made = processing.settle(self.db, event, kept, decide)
         failpoints.reach("event.after-commit")
         return len(made)
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from relay import addresses, digest_names, mistakes
 from relay.errors import RenderError
-from relay.expressions import environment, free_names, unknown_names, vocabulary
+from relay.expressions import environment, free_names, read_fields, unknown_names, vocabulary
 
 # The files a channel needs, by the part of the message that each makes.
 PARTS = {name: way.parts for name, way in addresses.WAYS.items()}
@@ -90,6 +90,11 @@ class Templates:
             for name in self.named(file):
                 found |= wanted(self.tree(name))
         return frozenset(found)
+
+    def fields(self, template: str, channels: Sequence[str]) -> frozenset[str]:
+        """The fields that a template's files read of anything."""
+        names = {name for file in _files(template, channels) for name in self.named(file)}
+        return frozenset().union(*(read_fields(self.tree(name)) for name in names))
 
     def faults(
         self, template: str, channels: Sequence[str], event: str, *, is_digest: bool = False

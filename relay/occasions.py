@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from relay.config import Config
@@ -32,6 +32,7 @@ class Occasions:
         self._lab = lab
         self._clinic = config.clinic.record()
         self._wanted = {name: _named(config, templates, name) for name in EVENTS}
+        self._read = {name: _read(config, templates, name) for name in EVENTS}
 
     def of_event(self, event: Event, facts: Facts, kit: Kit) -> Occasion:
         """The occasion of an event that is being processed."""
@@ -54,6 +55,14 @@ class Occasions:
             order_id = journeys.order_of(self._db, known) if known else None
         return self._lab.gather(kind, data, wanted, order_id)
 
+    def to_keep(self, name: str, facts: Facts) -> Facts:
+        """What the ledger keeps of an event's facts: nothing sensitive that no rule reads."""
+        return facts.without_unread(self._read[name])
+
+    def are_old(self, name: str, facts: Facts, since: datetime) -> bool:
+        """Whether the lab has to be asked again before a message goes by these facts."""
+        return datetime.now(UTC) - since > FRESH or facts.lacks(self._read[name])
+
 
 def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
     """What the enabled rules for an event speak of: it has to be fetched."""
@@ -64,3 +73,13 @@ def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
             channels, is_digest = (*rule.channels, *rule.fallback), bool(rule.digest)
             named |= templates.roots(rule.template, channels, is_digest=is_digest)
     return frozenset(named)
+
+
+def _read(config: Config, templates: Templates, event: str) -> frozenset[str]:
+    """The fields that the enabled rules for an event read."""
+    read: set[str] = set()
+    for rule in config.rules:
+        if rule.event == event and rule.enabled:
+            read |= rule.when.fields if rule.when else frozenset()
+            read |= templates.fields(rule.template, (*rule.channels, *rule.fallback))
+    return frozenset(read)

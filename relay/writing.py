@@ -16,7 +16,7 @@ from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.messages import Message, Templates
-from relay.occasions import FRESH, Occasions
+from relay.occasions import Occasions
 from relay.rule_keys import Rule
 from relay.rules import Occasion
 
@@ -58,7 +58,7 @@ class Writer:
 
     def _single(self, claim: Claim, rule: Rule) -> Message:
         known: tuple[Step, ...] = ()
-        if _now() - claim.facts_at > FRESH:
+        if self._occasions.are_old(claim.event_name, claim.facts, claim.facts_at):
             claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
             known = steps.of_kit(self._db, claim.event_name, claim.subject)
         occasion = self._occasions.of_message(claim, known)

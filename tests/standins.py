@@ -98,7 +98,7 @@ class StandIn:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = _serve  # noqa: N815
+            do_GET = do_POST = do_DELETE = _serve  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 """Keep quiet."""
@@ -231,6 +231,10 @@ class ProviderStandIn(StandIn):
         with self._lock:
             if request.method == "GET":
                 return self._look(request, self.accepted) if self._look else Reply(404)
+            if request.method == "DELETE":
+                return Reply(204)
+            if request.path.endswith("/erasejob"):
+                return Reply(202, {"job_id": "1"})
             self.accepted.append(request)
             return self.lost.pop(0) if self.lost else self._accept(len(self.accepted))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 
-from relay.channels.dry_run import DryRun
+from relay.channels.dry_run import DRY_RUN, DryRun
 from relay.channels.outcome import Channel, Found, Outcome
 from relay.messages import Message
 from relay.settings import Settings
@@ -49,6 +49,19 @@ class Exits:
             return self._way(message).find(message, since, taken)
         except Exception as error:  # a provider's odd answer must not settle anything
             return Found(failed=f"It could not be looked for ({type(error).__name__}).")
+
+    def erase(
+        self, name: str, addresses: frozenset[str], provider_ids: frozenset[str]
+    ) -> list[str]:
+        """Have a channel's provider delete what it keeps of somebody; what it did not."""
+        sent = frozenset(id_ for id_ in provider_ids if not id_.startswith(DRY_RUN))
+        channel = None if self._settings.delivery == "dry-run" else self._channel(name)
+        if channel is None or not (addresses or sent):
+            return []
+        try:
+            return channel.erase(addresses, sent)
+        except Exception as error:  # a provider's odd answer must not undo what is erased here
+            return [f"What the {name} provider has was not erased ({type(error).__name__})."]
 
     def awaits_receipt(self, message: Message) -> bool:
         """Whether the provider will tell us that this message arrived."""

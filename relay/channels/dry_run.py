@@ -7,14 +7,20 @@ from datetime import datetime
 from relay.channels.outcome import Found, Outcome
 from relay.messages import Message
 
+DRY_RUN = "dry-run-"  # its ids begin with it
+
 
 class DryRun:
-    """Accepts everything. Its ids begin with `dry-run`."""
+    """Accepts everything."""
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Accept a message without sending it."""
-        return Outcome("accepted", provider_id=f"dry-run-{attempt_id}")
+        return Outcome("accepted", provider_id=f"{DRY_RUN}{attempt_id}")
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
         """Nothing was sent, so nothing can be found."""
         return Found()
+
+    def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
+        """Nobody else has anything."""
+        return []

@@ -55,5 +55,8 @@ class Channel(Protocol):
         Ids in `taken` are those of other messages.
         """
 
+    def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
+        """Have the provider delete what it keeps of somebody; what it did not, in sentences."""
+
 
 __all__ = ["Channel", "Found", "Outcome", "Receipt"]

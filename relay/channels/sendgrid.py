@@ -15,6 +15,7 @@ from sendgrid.helpers.mail import (
     ClickTracking,
     CustomArg,
     Email,
+    Ganalytics,
     Mail,
     OpenTracking,
     SubscriptionTracking,
@@ -104,6 +105,7 @@ class SendGrid:
             click_tracking=ClickTracking(False, False),
             open_tracking=OpenTracking(False),
             subscription_tracking=SubscriptionTracking(False),
+            ganalytics=Ganalytics(False),
         )
         try:
             answer = self._client.client.mail.send.post(request_body=mail.get())
@@ -120,6 +122,22 @@ class SendGrid:
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
         """Nothing: SendGrid has no list to look in. Its event webhook tells."""
         return Found()
+
+    def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
+        """Have all that SendGrid keeps of addresses deleted; it does so within days.
+
+        https://www.twilio.com/docs/sendgrid/api-reference/recipients-data-erasure-api
+        """
+        if not addresses:
+            return []
+        body = {"email_addresses": sorted(addresses)}
+        try:
+            self._client.client.recipients.erasejob.post(request_body=body)
+        except NoAnswer as error:
+            return [f"SendGrid did not answer ({error}): it keeps the emails' data still."]
+        except HTTPError as error:
+            return [f"SendGrid refused to erase the emails' data ({error.status_code})."]
+        return []
 
 
 def judge(status: int, headers: Any) -> Outcome:

@@ -125,6 +125,26 @@ class Twilio:
         told = receipt(str(nearest.status), code, provider_id=nearest.sid)
         return Found(nearest.sid, receipt=told if told.state not in ("", "sent") else None)
 
+    def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
+        """Delete the texts themselves, number and words. One that is gone already is no fault.
+
+        https://www.twilio.com/docs/messaging/api/message-resource#delete-a-message-resource
+        """
+        return [said for sid in sorted(provider_ids) if (said := self._delete(sid))]
+
+    def _delete(self, sid: str) -> str:
+        try:
+            self._client.messages(sid).delete()
+        except NoAnswer as error:
+            return f"Twilio did not answer ({error}): {sid} is there still."
+        except TwilioRestException as error:
+            if error.status == 404:
+                return ""
+            return f"Twilio did not delete {sid} ({error.code or error.status})."
+        except UNREADABLE as error:
+            return f"Twilio did not delete {sid} ({_kind(error)})."
+        return ""
+
     def _listed(self, address: str, since: datetime) -> Iterator[Any]:
         """The texts to a number, by whole pages: what is queued has no `date_sent` to sort by."""
         page = self._client.messages.page(to=address, page_size=PAGE)

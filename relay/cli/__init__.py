@@ -8,6 +8,7 @@ from flask.cli import AppGroup
 from relay.cli import (
     config_commands,
     explain_command,
+    forget_command,
     ledger_commands,
     play,
     suppression_commands,
@@ -28,6 +29,7 @@ COMMANDS: tuple[click.Command, ...] = (
     ledger_commands.replay,
     suppression_commands.suppress,
     suppression_commands.unsuppress,
+    forget_command.forget,
     ledger_commands.sweep,
     ledger_commands.purge,
     ledger_commands.upgrade,

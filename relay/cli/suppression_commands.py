@@ -26,7 +26,7 @@ def suppress(address: str) -> None:
     """Send nothing more to ADDRESS: a UK mobile number or an email address."""
     from relay.ledger import suppressing, upkeep
 
-    channel, written = _read(address)
+    channel, written = read(address)
     with opened.ledger(opened.settings()) as db:
         if not suppressing.suppress(db, channel, written, suppressing.STAFF):
             click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
@@ -41,7 +41,7 @@ def unsuppress(address: str) -> None:
     """Let ADDRESS get messages again, whoever had stopped them."""
     from relay.ledger import suppressing, upkeep
 
-    channel, written = _read(address)
+    channel, written = read(address)
     with opened.ledger(opened.settings()) as db:
         before = _since(db, channel, written)
         source = suppressing.unsuppress(db, channel, written)
@@ -55,7 +55,7 @@ def unsuppress(address: str) -> None:
         opened.show(Problem(f"{provider} keeps a list of its own.", remedy=remedy, warning=True))
 
 
-def _read(address: str) -> tuple[str, str]:
+def read(address: str) -> tuple[str, str]:
     """The channel of an address, and the address as the ledger writes it."""
     from relay.addresses import JUDGES, channel_of
 

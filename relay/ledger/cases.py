@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,11 @@ def close_case(db: Database, case_id: str, by: str, note: str = "") -> bool:
 def settle_case(connection: Connection, kind: str, key: str, note: str) -> None:
     """Close what has settled by itself."""
     _close(connection, cases.c.digest == case_digest(kind, key), RELAY, note)
+
+
+def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
+    """Close what is open about messages of which nobody has to think any more."""
+    _close(connection, cases.c.notification_id.in_(messages), RELAY, note)
 
 
 def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note: str) -> int:

@@ -1,5 +1,5 @@
-"""Relay's own tables: who did what, which workers are alive, what each day came to. `schema` has
-the rest.
+"""Relay's own tables: who did what, which workers are alive, what each day came to, how far
+watches have looked. `schema` has the rest.
 """
 
 from __future__ import annotations
@@ -36,4 +36,13 @@ days = sa.Table(
     text("day", 10, primary_key=True),  # as the clinic's calendar has it: 2026-11-26
     sa.Column("counts", sa.JSON, nullable=False),  # as counting.Tally has them
     time("counted_at", nullable=False),
+)
+
+# How far each [expect.…] of config.toml has looked for steps that are missing.
+watches = sa.Table(
+    "watches",
+    metadata,
+    text("name", 100, primary_key=True),
+    time("looked_to", nullable=False),
+    time("next_at", nullable=False),  # and when it looks again, unless another worker does
 )

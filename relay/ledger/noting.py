@@ -47,7 +47,7 @@ def _noting(dialect: str) -> Any:
     is_free = notifications.c.digest.is_(None)  # what is in a digest is told there
     return insert.on_conflict_do_update(
         index_elements=[notifications.c.identity],
-        set_={name: insert.excluded[name] for name in (*again, "digest")},
+        set_={name: insert.excluded[name] for name in (*again, "address", "digest")},
         where=sa.and_(notifications.c.status == "cancelled", is_free, ~maybe_sent()),
     ).returning(notifications.c.id)
 

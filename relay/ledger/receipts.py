@@ -129,7 +129,7 @@ def _failed(connection: Connection, row: sa.Row[Any], best: Told) -> None:
     if STATES.index(row.status) > STATES.index(best.state):
         return
     values: dict[str, Any] = {"status": best.state, "reason": best.reason, "receipt_by": None}
-    if row.status not in FAILED:
+    if row.status not in FAILED and row.address:  # else whoever it was for is erased
         values["follow_up_at"] = now()
     connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))
     connection.execute(

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.columns import folded, metadata, number, some, text, time
-from relay.ledger.household import audit, days, heartbeats  # noqa: F401 - they are part of it
-from relay.ledger.statuses import RECEIVED, WAITING
+from relay.ledger.household import audit, days, heartbeats, watches  # noqa: F401 - they belong
+from relay.ledger.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
 REVISION = "0003"  # what this code works with; /readyz compares it with the database's
 
@@ -63,6 +63,9 @@ some(
     *(events.c.person, events.c.received_at),
     where=events.c.person.is_not(None),
 )
+# May say whom it is about: fetched, or kept as the lab posted it. What retention looks through.
+TELLING = sa.or_(events.c.facts.is_not(None), events.c.status.in_((UNROUTED, HELD)))
+some("ix_events_purge", events.c.received_at, where=TELLING)
 
 quarantine = sa.Table(
     "quarantine",
@@ -155,6 +158,9 @@ some(
     notifications.c.follow_up_at,
     where=notifications.c.follow_up_at.is_not(None),
 )
+# Says who was told, or what.
+PERSONAL = sa.or_(notifications.c.address != "", notifications.c.content.is_not(None))
+some("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
 sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
 sa.Index("ix_notifications_event", notifications.c.event_id)
 sa.Index("ix_notifications_family", notifications.c.family)
@@ -238,12 +244,3 @@ cases = sa.Table(
 )
 some("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
 sa.Index("ix_cases_event", cases.c.event_id)
-
-# How far each [expect.…] of config.toml has looked for steps that are missing.
-watches = sa.Table(
-    "watches",
-    metadata,
-    text("name", 100, primary_key=True),
-    time("looked_to", nullable=False),
-    time("next_at", nullable=False),  # and when it looks again, unless another worker does
-)

@@ -10,12 +10,25 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
+from relay.ledger.cases import RELAY
 from relay.ledger.database import Database, ago, now
 from relay.ledger.household import audit, heartbeats
-from relay.ledger.schema import INSERTS, REVISION, events, new_id, notifications, quarantine
-from relay.ledger.statuses import HELD, UNROUTED, WAITING
+from relay.ledger.schema import (
+    INSERTS,
+    PERSONAL,
+    REVISION,
+    TELLING,
+    cases,
+    events,
+    new_id,
+    notifications,
+    quarantine,
+)
+from relay.ledger.statuses import WAITING
 
 WORKER_GONE_AFTER = timedelta(seconds=90)
+PURGED_AT_ONCE = 1000
+_ON_ITS_WAY = (*WAITING, "sending")
 
 
 def beat(db: Database, name: str) -> None:
@@ -70,41 +83,78 @@ def purge(db: Database, retention: timedelta) -> int:
     """Blank contact details, words and payloads older than `retention`; how many rows it was.
 
     What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
+    By a few rows at a time, so that nobody waits for a lock of it.
     """
-    on_its_way = (*WAITING, "sending")
-    old = sa.and_(
-        notifications.c.created_at < ago(retention),
-        notifications.c.status.not_in(on_its_way),
-        sa.or_(notifications.c.address != "", notifications.c.content.is_not(None)),
+    old = ago(retention)
+    return sum(
+        _in_turns(db, table, where, moment, values)
+        for table, where, moment, values in (
+            (notifications, _told_before(old), notifications.c.created_at, _NOBODY),
+            (events, _about_before(old), events.c.received_at, _NOTHING),
+            (quarantine, quarantine.c.last_at < old, quarantine.c.last_at, None),
+            (cases, _noted_before(old), cases.c.closed_at, {"note": ""}),
+        )
     )
+
+
+_NOBODY: Mapping[str, Any] = {"address": "", "content": None}
+_NOTHING: Mapping[str, Any] = {"facts": None, "data": {}, "person": None}
+
+
+def _in_turns(
+    db: Database,
+    table: sa.Table,
+    where: sa.ColumnElement[bool],
+    moment: sa.Column[Any],
+    values: Mapping[str, Any] | None,
+) -> int:
+    """Change the rows there are, the oldest first, or delete them where no `values` are given."""
+    turn = sa.select(table.c.id).where(where).order_by(moment).limit(PURGED_AT_ONCE)
+    turn = turn.with_for_update(skip_locked=True, of=table)
+    done = 0
+    while True:
+        with db.write() as connection:
+            ids = list(connection.execute(turn).scalars())
+            these = table.c.id.in_(ids)
+            change = table.delete() if values is None else table.update().values(**values)
+            if ids:
+                connection.execute(change.where(these))
+        done += len(ids)
+        if len(ids) < PURGED_AT_ONCE:
+            return done
+
+
+def _told_before(old: now) -> sa.ColumnElement[bool]:
+    """Messages that still say who was told, or what."""
+    table = notifications.c
+    return sa.and_(PERSONAL, table.created_at < old, table.status.not_in(_ON_ITS_WAY))
+
+
+def _about_before(old: now) -> sa.ColumnElement[bool]:
+    """Events that still say whom they are about, and of which nobody waits to be told."""
     digest = notifications.alias()
     waiting = sa.or_(
         sa.exists().where(
-            notifications.c.event_id == events.c.id, notifications.c.status.in_(on_its_way)
+            notifications.c.event_id == events.c.id, notifications.c.status.in_(_ON_ITS_WAY)
         ),
         sa.exists().where(  # to be told in a digest
             notifications.c.event_id == events.c.id,
             digest.c.identity == notifications.c.digest,
-            digest.c.status.in_(on_its_way),
+            digest.c.status.in_(_ON_ITS_WAY),
         ),
     )
-    never_fetched = sa.and_(
-        events.c.status.in_((UNROUTED, HELD)), sa.cast(events.c.data, sa.Text) != "{}"
-    )
-    old_events = sa.and_(
-        events.c.received_at < ago(retention),
-        sa.or_(events.c.facts.is_not(None), never_fetched),
+    has_data = sa.cast(events.c.data, sa.Text) != "{}"
+    return sa.and_(
+        TELLING,
+        sa.or_(events.c.facts.is_not(None), has_data),
+        events.c.received_at < old,
         ~waiting,
     )
-    with db.write() as connection:
-        return sum(
-            connection.execute(statement).rowcount
-            for statement in (
-                notifications.update().where(old).values(address="", content=None),
-                events.update().where(old_events).values(facts=None, data={}, person=None),
-                quarantine.delete().where(quarantine.c.last_at < ago(retention)),
-            )
-        )
+
+
+def _noted_before(old: now) -> sa.ColumnElement[bool]:
+    """Cases with what staff wrote when they closed them."""
+    return sa.and_(cases.c.closed_at < old, cases.c.note != "", cases.c.closed_by != RELAY)
 
 
 def write_audit(db: Database, actor: str, action: str, target: str, detail: str = "") -> None:

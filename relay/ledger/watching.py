@@ -19,8 +19,9 @@ from relay.expectations import Expectation
 from relay.history import later
 from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database, now
+from relay.ledger.household import watches
 from relay.ledger.intake import record_in
-from relay.ledger.schema import INSERTS, cases, events, first_id, journeys, watches
+from relay.ledger.schema import INSERTS, cases, events, first_id, journeys
 from relay.ledger.statuses import PROCESSED, RECEIVED
 from relay.notices import Case, Notice, case_digest
 

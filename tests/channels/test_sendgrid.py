@@ -53,6 +53,7 @@ def test_an_email_is_handed_over_as_sendgrid_documents_it(
             "click_tracking": {"enable": False, "enable_text": False},
             "open_tracking": {"enable": False},
             "subscription_tracking": {"enable": False},
+            "ganalytics": {"enable": False},
         },
     }
     assert (outcome.result, outcome.provider_id) == ("accepted", "sg-1")

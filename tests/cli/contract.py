@@ -4,7 +4,7 @@ COMMANDS = (
     *("check", "preview", "send-test", "simulate", "list", "explain", "what-if", "replay"),
     *("suppress", "unsuppress", "forget", "sweep", "purge", "upgrade"),
 )
-NOT_BUILT_COMMANDS = ("forget",)
+NOT_BUILT_COMMANDS: tuple[str, ...] = ()
 VARIABLES = (
     *("DATABASE_URL", "REDIS_URL", "REDIS_TLS_VERIFY", "LAB_API_URL", "LAB_API_TOKEN"),
     *("WEBHOOK_SECRET", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_MESSAGING_SERVICE_SID"),

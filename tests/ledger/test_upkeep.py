@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
-from relay.ledger import intake, upkeep
+from relay.ledger import cases, intake, schema, upkeep
 from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, audit, events, heartbeats, notifications, quarantine
 from relay.ledger.statuses import STATUSES
-from tests.rows import change, notice, only, planned, rows, time_passes
+from tests.rows import case, change, notice, only, planned, rows, time_passes
 
 RETENTION = timedelta(days=90)
 WORDS = {"text": "Hello Jane, your kit …"}
@@ -94,6 +96,58 @@ def test_quarantine_is_emptied_after_retention(db: Database) -> None:
     time_passes(db, timedelta(minutes=1))
     assert upkeep.purge(db, RETENTION) == 1
     assert bytes(only(db, quarantine)["body"]) == b"["
+
+
+def test_what_staff_wrote_goes_too(db: Database) -> None:
+    """A closed case's note may name somebody: it goes with the rest. Relay's own words stay."""
+    planned(db, notice())
+    event_id = only(db, events)["id"]
+    for key, by in (("k-1", "admin"), ("k-2", cases.RELAY)):
+        with db.write() as connection:
+            cases.open_case(connection, case("held", key, event_id))
+        (opened,) = cases.open_cases(db)
+        assert cases.close_case(db, opened["id"], by, "Rang Mrs Smith.")
+    time_passes(db, RETENTION + timedelta(minutes=1))
+    change(db, notifications, {}, status="sent")
+    upkeep.purge(db, RETENTION)
+    notes = {row["closed_by"]: row["note"] for row in rows(db, schema.cases)}
+    assert notes == {"admin": "", cases.RELAY: "Rang Mrs Smith."}
+
+
+def test_a_purge_goes_by_a_few_rows_at_a_time(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much there is, no transaction is long; a second purge finds nothing."""
+    monkeypatch.setattr(upkeep, "PURGED_AT_ONCE", 2)
+    planned(db, *(notice(subject=f"o-{number}") for number in range(5)))
+    change(db, notifications, {}, status="sent")
+    time_passes(db, RETENTION + timedelta(minutes=1))
+    assert upkeep.purge(db, RETENTION) == 6
+    assert {row["address"] for row in rows(db, notifications)} == {""}
+    assert upkeep.purge(db, RETENTION) == 0
+
+
+@pytest.mark.skipif(not os.environ.get("TEST_DATABASE_URL"), reason="needs PostgreSQL")
+def test_a_purge_looks_only_at_what_it_has_to_blank(db: Database) -> None:
+    """PostgreSQL finds both by indexes that hold nothing that is blanked already."""
+    if db.is_sqlite:
+        pytest.skip("its plans are others")
+    asked: dict[str, Any] = {}
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked[statement] = parameters
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    upkeep.purge(db, RETENTION)
+    sa.event.remove(db.engine, "before_cursor_execute", note)
+    plans = ""
+    with db.read() as connection:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        for said, given in asked.items():
+            plans += "\n".join(connection.exec_driver_sql(f"EXPLAIN {said}", given).scalars())
+    for table in ("events", "notifications"):
+        assert f"ix_{table}_purge" in plans
+    assert "Seq Scan on notifications" not in plans
 
 
 def test_the_audit_trail_says_who_did_what(db: Database) -> None:

@@ -8,6 +8,7 @@ from flask_login import LoginManager
 from flask_wtf import CSRFProtect
 
 from relay.web.desk import (  # each adds its pages to the blueprint
+    erasing,
     journeys,
     login,
     previews,
@@ -21,6 +22,7 @@ from relay.web.desk import (  # each adds its pages to the blueprint
 from relay.web.desk.frame import blueprint
 
 __all__ = [
+    "erasing",
     "journeys",
     "login",
     "previews",

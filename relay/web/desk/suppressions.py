@@ -9,6 +9,7 @@ from flask_login import current_user, login_required
 
 from relay import addresses, masks
 from relay.ledger import suppressing, upkeep
+from relay.settings import Settings
 from relay.web.desk import sessions
 from relay.web.desk.frame import blueprint, page
 from relay.web.here import here
@@ -64,7 +65,7 @@ def _one(channel: str, address: str, wrong: str) -> str:
         wrong=wrong,
         kind=KINDS[channel],
         found=found[0] if found else None,
-        past=upkeep.audit_of(db, _target(channel, address)),
+        past=upkeep.audit_of(db, target(here().settings, channel, address)),
         list_=LISTS[channel] if found and found[0]["source"] != suppressing.STAFF else "",
     )
 
@@ -76,7 +77,7 @@ def _add(channel: str, address: str, note: str) -> str:
     )
     if not added:
         return f"{KINDS[channel]} to this address were stopped already."
-    upkeep.write_audit(here().db, who, "suppress", _target(channel, address), note)
+    upkeep.write_audit(here().db, who, "suppress", target(here().settings, channel, address), note)
     return f"{KINDS[channel]} to this address are stopped."
 
 
@@ -84,13 +85,15 @@ def _lift(channel: str, address: str, note: str) -> str:
     if not suppressing.unsuppress(here().db, channel, address):
         return f"{KINDS[channel]} to this address are not stopped."
     who = str(current_user.get_id())
-    upkeep.write_audit(here().db, who, "unsuppress", _target(channel, address), note)
+    upkeep.write_audit(
+        here().db, who, "unsuppress", target(here().settings, channel, address), note
+    )
     return f"{KINDS[channel]} to this address go out again."
 
 
 _ACTS = {"add": _add, "lift": _lift}
 
 
-def _target(channel: str, address: str) -> str:
+def target(settings: Settings, channel: str, address: str) -> str:
     """What the audit trail calls an address: by it nobody finds the address, but the address it."""
-    return f"{channel} {sessions.keyed(here().settings, channel, address)}"
+    return f"{channel} {sessions.keyed(settings, channel, address)}"

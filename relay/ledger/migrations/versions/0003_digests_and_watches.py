@@ -1,6 +1,7 @@
 """Digests, events that Relay made up for the lab, how far each watch has looked, and what the desk
 asks for: names to search by, who suppressed an address, when a worker swept, who did what, what
-texts cost, what the messages of each day came to, and what waits in quarantine.
+texts cost, what the messages of each day came to, and what waits in quarantine; indexes of what
+retention still has to blank.
 
 Only adds: code of 0002 works with it too, since both run side by side during a deploy.
 """
@@ -56,6 +57,7 @@ def _for_the_desk() -> None:
     op.create_index("ix_audit_action", "audit", ["action", "at"])
     op.create_index("ix_audit_target", "audit", ["target", "at"])
     _for_its_first_page()
+    _for_the_purge()
 
 
 def _for_its_first_page() -> None:
@@ -77,8 +79,22 @@ def _for_its_first_page() -> None:
         sqlite_where=not_replayed,
     )
 
+def _for_the_purge() -> None:
+    """Indexes of what retention still has to blank."""
+    for table, column, condition in (
+        ("events", "received_at", "facts IS NOT NULL OR status IN ('unrouted', 'held')"),
+        ("notifications", "created_at", "address != '' OR content IS NOT NULL"),
+    ):
+        where = sa.text(condition)
+        op.create_index(
+            f"ix_{table}_purge", table, [column], postgresql_where=where, sqlite_where=where
+        )
+
+
 
 def downgrade() -> None:
+    op.drop_index("ix_notifications_purge", "notifications")
+    op.drop_index("ix_events_purge", "events")
     op.drop_index("ix_quarantine_open", "quarantine")
     op.drop_table("days")
     op.drop_column("notifications", "segments")

@@ -1,0 +1,74 @@
+"""`flask relay forget`: one person is erased, and that is proved."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+import click
+
+from relay.cli import opened
+from relay.cli.suppression_commands import KINDS, read
+from relay.errors import Problem
+
+
+@click.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask. Only a terminal is asked.")
+@click.option("--suppress", is_flag=True, help="Send nothing more to the address either.")
+def forget(address: str, yes: bool, suppress: bool) -> None:
+    """Erase the person behind ADDRESS everywhere: a UK mobile number or an email address.
+
+    Messages that wait are cancelled. Afterwards every table is searched for what was erased; where
+    anything is left, or a provider did not erase its part, the command ends with 1.
+    """
+    from relay import forgetting
+    from relay.channels import Exits
+    from relay.ledger import suppressing, upkeep
+
+    channel, written = read(address)
+    found = opened.settings()
+    exits = Exits(found, {}, opened.load(found).delivery.allow)
+    with opened.ledger(found) as db:
+        shown = Progress()
+        person, counts = forgetting.look(db, written, shown)
+        shown.end()
+        click.echo(f"To be erased: {forgetting.told(counts)}.")
+        click.echo(f"{forgetting.STAYS}\n{forgetting.OUT_OF_REACH}")
+        if not yes and sys.stdin.isatty():
+            click.confirm("Erase it? There is no way back.", abort=True)
+        if suppress and suppressing.suppress(db, channel, written, suppressing.STAFF):
+            click.echo(f"{KINDS[channel]} are stopped.")
+        done = forgetting.forget(db, exits, person, shown)
+        shown.end()
+        upkeep.write_audit(db, "cli", "forget", channel, forgetting.told(done.counts))
+    click.secho(f"Erased: {forgetting.told(done.counts)}.", fg="green")
+    for problem in done.refused:
+        opened.show(Problem(problem, remedy="Erase it there by hand."))
+    for table, number in done.left.items():
+        remedy = "Run the command again when the workers are idle."
+        opened.show(Problem(f"{number} rows still have it.", key=table, remedy=remedy))
+    if not done.is_complete:
+        raise SystemExit(1)
+    click.secho("Every table was searched again: nothing is left.", fg="green")
+
+
+class Progress:
+    """How far the search is, on a terminal."""
+
+    def __init__(self) -> None:
+        self._read: Counter[str] = Counter()
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, table: str, rows: int) -> None:
+        """So many more rows of a table were read."""
+        self._read[table] += rows
+        if self._is_shown:
+            said = f"Searching {table}: {self._read[table]:,} rows"
+            click.echo(f"\r{said:<60}", err=True, nl=False)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._is_shown:
+            click.echo(f"\r{'':<60}\r", err=True, nl=False)
+        self._read.clear()

@@ -1,0 +1,178 @@
+"""Whom an erasure is about, and what of the ledger's rows is theirs. Pure.
+
+An address may be a family's. So what goes by the address that was asked for is theirs, whoever's
+name is on it; what goes by their other addresses is theirs under their name only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote_plus
+
+from relay.facts import PERSONS, Facts
+from relay.people import fold
+
+_WAYS = ("email", "phone_number", "mobile_phone_number")
+_NAMES = ("first_name", "last_name")
+_SHORTEST = 7  # digits of what may be a phone number
+_BETWEEN = r"[\s().\-/]{0,3}"  # what people write between digits
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_WORD = re.compile(r"[a-z]{3,}")
+Record = Mapping[str, Any]
+Name = tuple[str, str]
+
+
+def key(address: str) -> str:
+    """An address however it is written: a phone number's own digits, an email in small letters."""
+    if "@" in address:
+        return address.strip().casefold()
+    digits = re.sub(r"\D", "", address)
+    own = re.sub(r"^(?:(?:00)?44)?0?", "", digits)
+    return own if len(own) >= _SHORTEST else ""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person, by all that the ledger has turned out to know them by."""
+
+    address: str  # the key of what was asked for
+    others: frozenset[str] = frozenset()  # keys of their other addresses
+    names: frozenset[Name] = frozenset()  # as they are written
+
+    def goes_by(self, address: str, record: Record | None) -> bool:
+        """Whether a message to an address is theirs. `record` is what the lab told of whom it is
+        for: None of staff.
+        """
+        written = key(address)
+        if written in self.others and record is not None:
+            return not record or self.owns(record)
+        return bool(written) and written == self.address
+
+    def owns(self, record: Record) -> bool:
+        """Whether what the lab told of somebody is about them."""
+        ways, name = set(_ways(record)), _name(record)
+        if self.address in ways:
+            return True
+        if ways & self.others:
+            return not any(name) or self._may_be(name)
+        return not ways and self._is_named(name)
+
+    def also_at(self, addresses: Iterable[str]) -> Person:
+        """The same person with more addresses of theirs."""
+        keys = {way for address in addresses if (way := key(address))}
+        return replace(self, others=self.others | (keys - {self.address}))
+
+    def _is_named(self, name: Name) -> bool:
+        return all(name) and _folded(name) in {_folded(one) for one in self.names}
+
+    def _may_be(self, name: Name) -> bool:
+        """Whether a name is one of theirs, or a part of it."""
+        parts = [zip(_folded(name), _folded(one), strict=True) for one in self.names]
+        return any(all(a == b for a, b in pair if a and b) for pair in parts)
+
+    def learn(self, facts: Facts) -> Person:
+        """The same person with what these facts tell of them."""
+        return self.known_as(*(record for record in records(facts) if self.owns(record)))
+
+    def known_as(self, *theirs: Record) -> Person:
+        """The same person with what these records, which are about them, tell."""
+        names = {name for record in theirs if any(name := _name(record))}
+        ways = (way for record in theirs for way in _ways(record))
+        return replace(self.also_at(ways), names=self.names | names)
+
+    def redacted(self, facts: Facts) -> Facts:
+        """Facts without what is theirs: what was about them is there, with nothing in it."""
+        kept = {}
+        for resource in ("order", "registration", *PERSONS):
+            fields = getattr(facts, resource)
+            kept[resource] = None if fields is None else self._without(fields)
+        order = kept["order"]
+        if order and order != facts.order:
+            kept["order"] = {k: v for k, v in order.items() if k != "address"}
+        return Facts(**kept)
+
+    def _without(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if _is_person(value):  # somebody else's is theirs, whatever they share
+                return {} if self.owns(value) else value
+            return {name: self._without(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._without(inner) for inner in value]
+        return None if isinstance(value, str) and self.is_in(value) else value
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text names them: by an address, or by first name and surname."""
+        plain = _plain(text)
+        if any(re.search(pattern, plain, re.IGNORECASE) for pattern in self._patterns()):
+            return True
+        words = f" {fold(plain)} "
+        return any(
+            all(name) and all(f" {word} " in words for word in _folded(name)) for name in self.names
+        )
+
+    def _patterns(self) -> Iterator[str]:
+        for way in (self.address, *self.others):
+            if "@" in way:
+                yield rf"(?<![\w.+-]){re.escape(way)}(?!\.?[\w-])"
+            else:
+                digits = _BETWEEN.join(way)
+                yield rf"(?<!\d)(?:(?:00)?44{_BETWEEN})?0?{_BETWEEN}{digits}(?!\d)"
+
+    def hints(self) -> Iterator[str]:
+        """Texts of which one is in whatever is theirs, in small letters: to search with.
+
+        Of a phone number it is the digits alone, and of a name the part that every way of writing
+        it down keeps.
+        """
+        yield self.address
+        yield from self.others
+        for first, last in self.names:
+            for part in (last, first):
+                if words := _WORD.findall(part.casefold()):
+                    yield max(words, key=len)
+                    break
+            else:
+                yield from _spellings(last or first)
+
+
+def records(facts: Facts) -> Iterator[Record]:
+    """All that the facts tell of somebody."""
+    order = facts.order or {}
+    for record in (facts.registration, facts.patient, facts.customer, order.get("customer")):
+        if record:
+            yield record
+
+
+def _is_person(record: Record) -> bool:
+    return not record.keys().isdisjoint((*_WAYS, *_NAMES))
+
+
+def _ways(record: Record) -> Iterator[str]:
+    for field in _WAYS:
+        if written := key(str(record.get(field) or "")):
+            yield written
+
+
+def _name(record: Record) -> Name:
+    first, last = (str(record.get(field) or "").strip() for field in _NAMES)
+    return first, last
+
+
+def _folded(name: Name) -> Name:
+    return fold(name[0]), fold(name[1])
+
+
+def _plain(text: str) -> str:
+    """A text as it is read: not as JSON or a form's body writes it."""
+    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    return f"{text}\n{unquote_plus(text)}" if "%" in text or "+" in text else text
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A name as it is and in small letters, each also as JSON writes it in ASCII."""
+    for text in filter(None, (name, name.casefold())):
+        yield text
+        yield "".join(c if c.isascii() else f"\\u{ord(c):04x}" for c in text)

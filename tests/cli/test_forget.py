@@ -1,0 +1,68 @@
+"""`flask relay forget`."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from relay.ledger import suppressing
+from relay.ledger.database import Database, now
+from relay.ledger.schema import attempts, audit, notifications
+from tests import rows as ledger
+from tests.cli.conftest import Run
+from tests.desk import EMAIL, PHONE, WORDS, kit
+from tests.dump import dump, found
+from tests.rows import change, only
+from tests.standins import ProviderStandIn, twilio_error
+
+
+def test_a_person_is_erased_and_that_is_proved(relay: Run, db: Database) -> None:
+    """It is said how much there is, what stays and what is out of reach; then nothing is left."""
+    change(db, notifications, {"id": kit(db)[0]}, status="created")
+    result = relay("forget", "07700 900001", "--yes")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("To be erased: 1 event, 2 messages, 1 message that waits.\n")
+    for said in ("counts and reasons stay", "Backups", "the lab", "nothing is left."):
+        assert said in result.stdout
+    assert found(result.stdout, "Jane", EMAIL, PHONE) == []
+    assert found(dump(db), "Jane", "Smith", EMAIL, PHONE, WORDS) == []
+    row = only(db, audit)
+    assert (row["actor"], row["action"], row["target"]) == ("cli", "forget", "sms")
+
+
+def test_a_terminal_is_asked(relay: Run, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not say yes has erased nothing."""
+    kit(db)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
+
+    def no(*_: object, **__: object) -> None:
+        raise click.Abort
+
+    monkeypatch.setattr(click, "confirm", no)
+    assert relay("forget", EMAIL).exit_code == 1
+    assert len(found(dump(db), EMAIL)) == 1
+
+
+def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Database) -> None:
+    """`--suppress` keeps the address for that alone; without it nothing of it is kept."""
+    relay("forget", PHONE, "--yes")
+    assert ledger.rows(db, audit)[0]["detail"] == "nothing"
+    assert suppressing.suppressed(db, PHONE) == []
+    assert "are stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
+    assert suppressing.suppressed(db, PHONE)[0]["source"] == "staff"
+
+
+def test_what_is_left_at_a_provider_ends_with_1(
+    relay: Run, db: Database, live_environ: dict[str, str], twilio: ProviderStandIn
+) -> None:
+    """The text that Twilio would not delete yet is named, to be deleted by hand."""
+    (text, _) = kit(db)
+    with db.write() as connection:
+        row = {"id": "a-1", "notification_id": text, "channel": "sms", "outcome": "accepted"}
+        connection.execute(attempts.insert().values(**row, provider_id="SM1", started_at=now()))
+    twilio.once(twilio_error(409, 20009))
+    result = relay("forget", PHONE, **live_environ)
+    assert result.exit_code == 1
+    assert "Twilio did not delete SM1 (20009)." in result.stderr
+    assert "nothing is left" not in result.stdout
+    assert relay("forget", "020 7946 0000").exit_code == 1

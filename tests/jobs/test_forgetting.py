@@ -1,0 +1,306 @@
+"""One person is erased, everywhere; the others' messages still go out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay import addresses, forgetting
+from relay.channels import Exits
+from relay.erasure import Person
+from relay.errors import Refused
+from relay.facts import Facts
+from relay.forgetting import Erased
+from relay.ledger import cases, intake, processing, replaying, suppressing, upkeep
+from relay.ledger.columns import metadata
+from relay.ledger.database import Database
+from relay.ledger.schema import attempts, events, journeys, notifications, quarantine
+from relay.notices import Plan
+from relay.settings import Settings
+from tests.dump import dump, found
+from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic
+from tests.rows import MONTH, case, change, incoming, leased, notice, only, rows
+from tests.standins import Reply, twilio_error
+
+PHONE, EMAIL = "+447700900123", "canary.bird@example.com"
+CANARY = {"first_name": "Canarina", "last_name": "Kanarek", "email": EMAIL}
+CANARIES = ("Canarina", "Kanarek", "canary.bird", "7700900123")
+TOM = {"first_name": "Tom", "last_name": "Jones", "email": "tom@example.com"}
+JANE = {"first_name": "Jane", "last_name": "Doe", "email": "jane@example.org"}
+MORE = """
+[rules.reminder]
+event = "order.shipped"
+to = "customer"
+channels = ["email"]
+template = "kit"
+after = "10d"
+even_if_late = true
+[rules.later]
+event = "lab_results.complete"
+to = "patient"
+channels = ["sms"]
+template = "results"
+after = "10d"
+[rules.desk]
+event = "lab_results.complete"
+to = "desk"
+channels = ["email"]
+template = "desk"
+after = "9d"
+"""
+DESK = {
+    "subject.txt": "A kit",
+    "email.txt": "{{ patient.last_name or 'x' }}",
+    "email.html": "<p>x</p>",
+}
+
+
+@pytest.fixture
+def town(clinic: Clinic) -> Clinic:
+    """A clinic with the canary, who ordered for herself and for Tom; and with Jane.
+
+    Everybody was told something, and will be told more in ten days.
+    """
+    clinic.configure(RULES + MORE, HEAD, STAFF)
+    for name, text in DESK.items():
+        path = clinic.settings.templates / "desk" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+    hers = {**CANARY, "phone_number": "07700 900 123", "id": "c-1"}
+    kits = [{"id": "kit-canary"}, {"id": "kit-tom"}]
+    clinic.lab.change(
+        "order",
+        "o-1",
+        id="o-1",
+        tracking_number="R1",
+        customer=hers,
+        address={"name": "Canarina Kanarek"},
+        test_registrations=kits,
+    )
+    clinic.lab.change("customer", "c-1", **hers)
+    jane = {**JANE, "phone_number": "07700900002"}
+    clinic.lab.change("order", "o-2", id="o-2", tracking_number="R2", customer=jane)
+    for id_, person, phone in (("kit-canary", CANARY, PHONE), ("kit-tom", TOM, "07700900003")):
+        clinic.lab.change(
+            "test_registration",
+            id_,
+            id=id_,
+            trf_code=f"T-{id_}",
+            parent_id=None,
+            foreign_id=person["email"],
+            mobile_phone_number=phone,
+            **person,
+        )
+    for order in ("o-1", "o-2"):
+        clinic.post(order_id=order)
+    clinic.work()
+    for kit in ("kit-canary", "kit-tom"):
+        clinic.results(kit)
+    clinic.work()
+    return clinic
+
+
+def forget(clinic: Clinic, address: str = PHONE) -> Erased:
+    """Erase whoever goes by an address."""
+    person, _ = forgetting.look(clinic.db, address)
+    return forgetting.forget(clinic.db, clinic.jobs.exits, person)
+
+
+def scatter(db: Database) -> None:
+    """Put the canary where people and the lab may put her besides."""
+    for body in (
+        b"Canarina Kanarek wrote",
+        b'{"tel": "+44 7700 900123"}',
+        b"\xff canary.bird@example.com",
+    ):
+        intake.keep_refused(db, body, Refused(400, "Not JSON."))
+    intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    intake.record(db, incoming("Canarina.Kanarek", tel="07700-900123"), MONTH)
+    event_id = rows(db, events)[0]["id"]
+    with db.write() as connection:
+        cases.open_case(connection, case("held", "k-9", event_id))
+    opened = next(row for row in cases.open_cases(db) if row["kind"] == "held")
+    cases.close_case(db, opened["id"], "admin", "Rang Ms Kanarek, Canarina, on 07700 900123.")
+    upkeep.write_audit(db, "admin", "note", EMAIL, f"wrote to {EMAIL}")
+    change(db, notifications, {"id": rows(db, notifications)[0]["id"]}, reason=f"To {EMAIL}.")
+    change(db, attempts, {}, detail=f"{PHONE} is wrong.")
+    change(db, journeys, {"subject": "kit-tom"}, original_subject=EMAIL)
+
+
+@pytest.mark.parametrize("address", [PHONE, EMAIL])
+def test_nothing_of_her_is_left(town: Clinic, address: str) -> None:
+    """By her number or her email: no row of any table has her, and that is what is reported."""
+    scatter(town.db)
+    assert len(found(dump(town.db), *CANARIES)) > 15
+    done = forget(town, address)
+    assert found(dump(town.db), *CANARIES) == []
+    assert done.is_complete
+    assert done.counts["messages that wait"] == 2
+    assert len(rows(town.db, quarantine)) == 1
+    again = forget(town, address)
+    assert (dict(again.counts), again.is_complete) == ({}, True)
+
+
+def test_the_others_are_told_all_the_same(town: Clinic) -> None:
+    """Her messages that wait are cancelled for good; Jane's, Tom's and the desk's still go out,
+    though the canary ordered Tom's kit.
+    """
+    forget(town)
+    before, texts = len(town.messages(status="sent")), len(town.twilio.accepted)
+    town.work(timedelta(days=10, minutes=1))
+    sent = town.messages(status="sent")
+    told = sorted((row["rule"], row["address"]) for row in sent if row["address"])
+    assert ("later", "+447700900003") in told
+    assert ("reminder", "jane@example.org") in told
+    assert len(sent) == before + 4  # and two to the desk
+    hers = [row for row in town.messages() if row["address"] == "" and row["status"] == "cancelled"]
+    assert {row["rule"] for row in hers} == {"reminder", "later"}
+    assert {row["reason"] for row in hers} == {"The person's data was erased."}
+    assert PHONE not in {request.form["To"] for request in town.twilio.accepted[texts:]}
+
+
+def test_counts_and_reasons_stay(town: Clinic) -> None:
+    """What happened to how many can still be counted, and nothing is sent twice."""
+    before = [(row["id"], row["rule"], row["attempts"]) for row in town.messages()]
+    sent = len(town.twilio.accepted)
+    forget(town)
+    assert [(row["id"], row["rule"], row["attempts"]) for row in town.messages()] == before
+    for row in rows(town.db, events):
+        replaying.replay_event(town.db, row["id"])
+    town.work()
+    assert len(town.twilio.accepted) == sent
+
+
+def test_an_opt_out_outlives_its_person(town: Clinic) -> None:
+    """Its address is the one thing that stays, or she would be texted again."""
+    suppressing.suppress(town.db, "sms", PHONE, "STOP")
+    assert forget(town).is_complete
+    assert found(dump(town.db, but=frozenset({"suppressions"})), *CANARIES) == []
+    assert suppressing.suppressed(town.db, PHONE)[0]["source"] == "STOP"
+
+
+def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
+    """A text that a worker has claimed does not go out, and its attempt is looked for no more."""
+    jobs = town.jobs
+    town.lab.change(
+        "order", "o-3", id="o-3", tracking_number="R3", customer={**CANARY, "phone_number": PHONE}
+    )
+    town.post(order_id="o-3")
+    (event,) = jobs.lease_events(1)
+    jobs.process(event)
+    (claim,) = jobs.claim("sms", 1)
+    sent = len(town.twilio.accepted)
+    forget(town)
+    jobs.deliver(claim)
+    assert len(town.twilio.accepted) == sent
+    assert found(dump(town.db), *CANARIES) == []
+    assert "may have arrived" in only(town.db, notifications, id=claim.id)["reason"]
+
+
+def test_the_providers_erase_their_part(town: Clinic) -> None:
+    """Twilio deletes each of her texts, SendGrid all of her address; nobody else's."""
+    forget(town)
+    deleted = [r.path for r in town.twilio.requests if r.method == "DELETE"]
+    assert len(deleted) == 2
+    (job,) = [r for r in town.sendgrid.requests if r.path == "/v3/recipients/erasejob"]
+    assert job.json == {"email_addresses": [EMAIL]}
+
+
+def test_what_a_provider_keeps_is_said(town: Clinic) -> None:
+    """A text that Twilio does not delete yet is named by its id, and the erasure is not called
+    complete; one that is gone already is no fault.
+    """
+    town.twilio.once(twilio_error(409, 20009), twilio_error(404, 20404))
+    town.sendgrid.once(Reply(403, {}))
+    done = forget(town)
+    assert not done.is_complete
+    assert len(done.refused) == 2
+    assert "(20009)" in done.refused[0]
+    assert found(dump(town.db), *CANARIES) == []
+
+
+def test_a_case_about_her_is_closed(town: Clinic) -> None:
+    """Nobody is asked any more to reach somebody whose address is gone."""
+    town.tell("permanent-failure", rule="later") if False else None
+    row = next(r for r in town.messages() if r["address"] == PHONE)
+    with town.db.write() as connection:
+        opened = case("unreached", "k-1", row["event_id"])
+        cases.open_case(
+            connection, opened.__class__(**{**vars(opened), "notification_id": row["id"]})
+        )
+    forget(town)
+    assert "unreached" not in town.worklist()
+
+
+def test_a_late_receipt_brings_nobody_back(town: Clinic) -> None:
+    """That her text did not arrive is kept; nobody is asked to reach her another way."""
+    hers = next(row["id"] for row in town.messages(rule="results") if row["address"] == PHONE)
+    forget(town)
+    town.tell("permanent-failure", "30005", id=hers)
+    town.work()
+    assert only(town.db, notifications, id=hers)["status"] == "permanent-failure"
+    assert town.worklist() == []
+
+
+WAYS = {
+    "whole": {**CANARY, "phone_number": PHONE},
+    "by phone": {"phone_number": "(07700) 900-123", "first_name": "Canarina"},
+    "by email": {**CANARY, "email": "Canary.Bird@EXAMPLE.com"},
+    "nameless": {"email": EMAIL},
+    "by name": {"first_name": "CANARINA", "last_name": "Kanarek"},
+}
+OTHERS: dict[str, dict[str, str]] = {
+    "jane": {**JANE, "phone_number": "+447700900002"},
+    "namesake": {**CANARY, "email": "other@example.net", "phone_number": "+447700900008"},
+}
+told = st.sampled_from([*WAYS, *OTHERS])
+status = st.sampled_from(["created", "scheduled", "sending", "unknown", "sent", "cancelled"])
+chapters = st.lists(st.tuples(told, told, status), min_size=1, max_size=6)
+
+
+def _write(db: Database, number: int, who: str, tested: str, standing: str) -> None:
+    """An order of one person with a kit of another, and a message to each of them."""
+    people = WAYS | OTHERS
+    facts = Facts(order={"id": f"o-{number}"}, customer=people[who], patient=people[tested])
+    notices = []
+    for role, name in (("customer", who), ("patient", tested)):
+        person = people[name]
+        judged = addresses.phone(person.get("phone_number"))
+        notices.append(notice(subject=f"o-{number}", role=role, address=judged.address))
+    event = leased(db, order_id=f"o-{number}")
+    ids = processing.settle(db, event, facts, lambda _kit: Plan(tuple(notices)))
+    for id_ in ids:
+        row = only(db, notifications, id=id_)
+        words = {"text": f"Hello {row['address']}"} if standing != "created" else None
+        change(db, notifications, {"id": id_}, status=standing, content=words)
+
+
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chapters=chapters, by=st.sampled_from([PHONE, EMAIL]))
+def test_whatever_was_written_nothing_is_left(
+    db: Database, chapters: list[tuple[str, str, str]], by: str
+) -> None:
+    """Of any people in any roles, known by whatever part: what is hers goes, and no other's."""
+    with db.write() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())
+    for number, chapter in enumerate([("whole", "jane", "created"), *chapters]):
+        _write(db, number, *chapter)
+    theirs = {one["phone_number"]: name for name, one in OTHERS.items()}
+    before = [row for row in rows(db, notifications) if row["address"] in theirs]
+    kept = [row["facts"][role] for row in rows(db, events) for role in ("customer", "patient")]
+    person, _ = forgetting.look(db, by)
+    assert isinstance(person, Person)
+    forgetting.forget(db, DRY, person)
+    text = dump(db)
+    assert found(text, "7700900123", "canary.bird") == []
+    after = [row["facts"][role] for row in rows(db, events) for role in ("customer", "patient")]
+    wanted = [one if one in OTHERS.values() else {} for one in kept]
+    assert after == wanted
+    assert [row for row in rows(db, notifications) if row["address"]] == before
+
+
+DRY = Exits(Settings(), {}, frozenset())
