@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, nodes
@@ -54,6 +55,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f'Did you mean "{near[0]}"?' if near else f"Known here: {', '.join(options)}."
 
 
+@lru_cache(maxsize=256)
 def free_names(tree: nodes.Template) -> frozenset[str]:
     """The names that a template takes from outside: not its macros, imports and own variables."""
     bound = {macro.name for macro in tree.find_all(nodes.Macro)}
@@ -70,6 +72,7 @@ def free_names(tree: nodes.Template) -> frozenset[str]:
     return frozenset(find_undeclared_variables(tree) - bound)
 
 
+@lru_cache(maxsize=256)
 def read_fields(tree: nodes.Node) -> frozenset[str]:
     """The fields that are read of anything, also by a text, as in `sort(attribute="order.id")`.
 

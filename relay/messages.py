@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -123,19 +123,32 @@ class Templates:
         waiting, seen = [file], {file}
         while waiting:
             yield (name := waiting.pop(0))
-            others = find_referenced_templates(self.tree(name))
+            others = _others(self.tree(name))
             fresh = [other for other in dict.fromkeys(others) if other and other not in seen]
             seen.update(fresh)
             waiting = fresh + waiting
 
     def tree(self, file: str) -> nodes.Template:
         """A file's syntax tree. Raises TemplateError, or UnicodeDecodeError."""
-        return self._environment.parse(self.source(file), file, file)
+        return _parsed(file, self.source(file))
 
     def source(self, file: str) -> str:
         """A file's text."""
         text: str = self._loader.get_source(self._environment, file)[0]
         return text
+
+
+# A layout is in many templates, and a file is looked at for many a question: each is parsed once.
+
+
+@lru_cache(maxsize=256)
+def _parsed(file: str, text: str) -> nodes.Template:
+    return environment().parse(text, file, file)
+
+
+@lru_cache(maxsize=256)
+def _others(tree: nodes.Template) -> tuple[str | None, ...]:
+    return tuple(find_referenced_templates(tree))
 
 
 def _files(template: str, channels: Sequence[str]) -> list[str]:

@@ -17,9 +17,10 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from hypothesis import settings as hypothesis_settings
+from jinja2 import FileSystemBytecodeCache
 from redis import Redis
 
-from relay import embedded
+from relay import embedded, messages
 from relay.config import Config
 from relay.config import load as load_config
 from relay.jobs import Jobs
@@ -38,6 +39,21 @@ hypothesis_settings.load_profile("relay")
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0", "gw1"… where tests run side by side
 DATABASES = ["sqlite", *(["postgresql"] if os.environ.get("TEST_DATABASE_URL") else [])]
 REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each template is compiled once for all tests, not once a test."""
+    make, folder = messages.environment, tmp_path_factory.mktemp("compiled")
+
+    def environment(*given: Any) -> Any:
+        made = make(*given)
+        made.bytecode_cache = FileSystemBytecodeCache(str(folder))
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "environment", environment)
+        yield
 
 
 @pytest.fixture(scope="session")
