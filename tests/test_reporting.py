@@ -30,7 +30,7 @@ def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sentry]:
         reporting.set_up(standin.url.replace("://", "://key@") + "/7", "production")
         yield standin
         sentry_sdk.get_client().close()
-        sentry_sdk.init()
+        sentry_sdk.get_global_scope().set_client(None)  # `init` would patch other libraries
 
 
 def text_of(request: Request) -> str:

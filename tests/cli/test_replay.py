@@ -25,11 +25,13 @@ Work = Callable[..., int]
 @contextmanager
 def unknown_event(name: str) -> Iterator[None]:
     """A Relay of before the lab had this event."""
-    kind = EVENTS.pop(name)
+    known = dict(EVENTS)
+    del EVENTS[name]
     try:
         yield
     finally:
-        EVENTS[name] = kind
+        EVENTS.clear()
+        EVENTS.update(known)  # in their order
 
 
 def status(db: Database, event_id: str) -> str:
