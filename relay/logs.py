@@ -21,7 +21,16 @@ Event = MutableMapping[str, Any]
 _PATH = "/webhooks/lab/"
 _PATH_SECRET = re.compile(rf"({_PATH})\S+")
 _to_json = json.JSONEncoder(default=repr).encode
-_QUIET = ("twilio", "python_http_client", "urllib3", "rq", "alembic", "sqlalchemy", "werkzeug")
+_QUIET = (
+    "twilio",
+    "python_http_client",
+    "urllib3",
+    "rq",
+    "rq.worker",
+    "alembic",
+    "sqlalchemy",
+    "werkzeug",
+)
 
 
 class _Writer(structlog.WriteLogger):
