@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -34,8 +35,8 @@ def server() -> str:
 def redis() -> Iterator[str]:
     """The URL of a fresh server on a socket in a temporary folder; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="relay-redis-") as folder:
-        socket = Path(folder, "redis.sock")
-        arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
+        path = Path(folder, "redis.sock")
+        arguments = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
         process = subprocess.Popen(  # noqa: S603 - a program that we looked up ourselves
             [server(), *arguments, "--dir", folder],
             stdout=subprocess.DEVNULL,
@@ -43,16 +44,26 @@ def redis() -> Iterator[str]:
             start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
         )
         try:
-            _await(socket, process)
-            yield f"unix://{socket}"
+            _await(path, process)
+            yield f"unix://{path}"
         finally:
             process.terminate()
             process.wait()
 
 
-def _await(socket: Path, process: subprocess.Popen[bytes]) -> None:
+def _await(path: Path, process: subprocess.Popen[bytes]) -> None:
     ends = time.monotonic() + START_SECONDS
-    while not socket.exists():
+    while not _answers(path):
         if process.poll() is not None or time.monotonic() > ends:
             raise ConfigError([Problem("the embedded Redis server did not start.")])
         time.sleep(0.01)
+
+
+def _answers(path: Path) -> bool:
+    """Whether the server listens: its socket's file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as knock:
+        try:
+            knock.connect(str(path))
+        except OSError:
+            return False
+        return True

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import urllib3
-from redis import Redis
+from redis import ConnectionError, Redis
 
 from relay import embedded, samples
 from tests.conftest import ROOT, SECRET
@@ -68,7 +68,13 @@ class RedisServer:
         self._process = subprocess.Popen(
             [embedded.server(), *options, "--dir", self._folder], stdout=subprocess.DEVNULL
         )
-        eventually(self._socket.exists)
+        eventually(self._listens)
+
+    def _listens(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except ConnectionError:
+            return False
 
     def signal(self, number: signal.Signals) -> None:
         """Freeze it, wake it, or kill it."""
