@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +96,17 @@ def test_a_ledger_out_of_reach_is_told(
     told = scrape(make_client(away))
     assert told["relay_up", ()] == 0
     assert not [name for name, _ in told if name.startswith("relay_messages")]
+
+
+def test_a_broken_template_is_told(
+    settings: Settings, make_client: Callable[[Settings], Any], tmp_path: Path
+) -> None:
+    """Not only config.toml: what /readyz finds wrong with a template counts too."""
+    assert scrape(make_client(settings))["relay_config_good", ()] == 1
+    shutil.copytree(settings.templates, tmp_path / "broken")
+    (tmp_path / "broken" / "kit_shipped" / "sms.txt").write_text("{{ nobody }}", "utf-8")
+    broken = make_client(replace(settings, templates=tmp_path / "broken"))
+    assert scrape(broken)["relay_config_good", ()] == 0
 
 
 @pytest.mark.parametrize("file", ["alerts.yml", "grafana.json"])

@@ -15,6 +15,7 @@ from relay.errors import LedgerUnavailable
 from relay.events import EVENTS
 from relay.ledger import measuring, upkeep
 from relay.ledger.measuring import Measured
+from relay.web import health
 from relay.web.answers import answer
 from relay.web.here import here
 
@@ -80,7 +81,7 @@ def _samples() -> Iterator[Sample]:
         yield "relay_workers", {}, workers
         yield from _of_ledger(measured)
     yield "relay_queue_depth", {}, _queued()
-    yield "relay_config_good", {}, not app.living.wrong
+    yield "relay_config_good", {}, not health.problems()
 
 
 def _of_ledger(measured: Measured) -> Iterator[Sample]:
