@@ -25,6 +25,11 @@ def duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
+def midnight(moment: datetime, zone: ZoneInfo) -> datetime:
+    """When the day began, where `zone` is."""
+    return moment.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 @dataclass(frozen=True)
 class Window:
     """When messages may go out, in the recipient's local time: from a minute of certain days on.

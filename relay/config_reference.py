@@ -80,8 +80,6 @@ def _default(table: str, key: str, field: fields.Field[Any]) -> Any:
 
 def _toml(value: Any) -> Any:
     """A value as one writes it; None where nothing is there to write."""
-    if isinstance(value, Window):
-        return str(value)
     if isinstance(value, timedelta) and value:
         return next(
             f"{value // timedelta(seconds=unit)}{letter}"

@@ -132,15 +132,21 @@ def _always_open(source: Path, target: Path) -> Path:
 @contextmanager
 def _lab() -> Iterator[str]:
     """The lab's stand-in, in a thread; its URL."""
-    from werkzeug.serving import WSGIRequestHandler, make_server
-
     from relay.simulator import create_simulator
+
+    with serving(create_simulator("simulator")) as url:
+        yield url
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """A WSGI app on a port of this machine, in a thread, silent; its URL."""
+    from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
         def log_request(self, *_: object) -> None:
             """Its requests are no news here."""
 
-    app = create_simulator("simulator")
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -146,6 +146,13 @@ EVENTS: dict[str, Kind] = {
         ),
     )
 }
+
+
+def about(resource: str) -> tuple[str, ...]:
+    """The names of the events that are about an ORDER or a REGISTRATION."""
+    return tuple(name for name, kind in EVENTS.items() if kind.resource == resource)
+
+
 STAGES = ("shipped", "delivered", "registered", "received", "results")
 RETEST = "test_registration.retest"
 RESULTS = "lab_results.complete"

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from relay import alerts, endings, failpoints, releases, rules
 from relay.aftercare import Aftercare
 from relay.brakes import Brakes
+from relay.calendar import midnight
 from relay.channels import Exits, Outcome
 from relay.config import Config
 from relay.endings import NotSent
@@ -174,12 +175,11 @@ class Jobs:
 
     def _today(self) -> claiming.Cap:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
-        local = _now().astimezone(self.config.clinic.timezone)
-        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        began = midnight(_now(), self.config.clinic.timezone)
         most, policy = self.config.delivery.daily_sms_limit, self.config.policy
-        day, reason = local.date().isoformat(), f"daily_sms_limit is {most}."
+        day, reason = began.date().isoformat(), f"daily_sms_limit is {most}."
         case = alerts.case("limit", day, "sms", reason, policy=policy, now=_now())
-        return claiming.Cap(most, midnight, case)
+        return claiming.Cap(most, began, case)
 
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from flask import Flask
 
 from relay import samples
 from relay.calendar import ALWAYS
 from relay.config import Config, load
+from relay.dev import serving
 from relay.jobs import Jobs
 from relay.ledger import cases, counting, migrate, reading, suppressing, upkeep
 from relay.ledger.counting import Count
@@ -54,7 +53,7 @@ def served() -> Iterator[str]:
     """The desk's address."""
     with (
         tempfile.TemporaryDirectory(prefix="relay-shots-") as name,
-        _serving(create_simulator()) as lab,
+        serving(create_simulator()) as lab,
     ):
         settings = _settings(Path(name), lab)
         db = Database(settings.database_url)
@@ -62,7 +61,7 @@ def served() -> Iterator[str]:
         app = create_app(settings)
         try:
             _fill(app, db, settings)
-            with _serving(app) as url:
+            with serving(app) as url:
                 yield url
         finally:
             app.extensions["relay"].db.close()
@@ -89,22 +88,6 @@ def _settings(folder: Path, lab: str) -> Settings:
 
 def _always_open(config: Config) -> Config:
     return replace(config, delivery=replace(config.delivery, send_window=ALWAYS))
-
-
-@contextmanager
-def _serving(app: Flask) -> Iterator[str]:
-    from werkzeug.serving import WSGIRequestHandler, make_server
-
-    class Quiet(WSGIRequestHandler):
-        def log_request(self, *_: Any) -> None:
-            """Its requests are no news here."""
-
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
 
 
 def _fill(app: Flask, db: Database, settings: Settings) -> None:

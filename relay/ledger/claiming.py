@@ -152,9 +152,13 @@ def _left(connection: Connection, channel: str, cap: Cap) -> int:
     """How many more attempts a cap lets through. Workers ask one after the other."""
     if connection.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CAP_LOCK)))
-    query = sa.select(sa.func.count()).where(
+    return cap.most - int(connection.execute(spent(channel, cap.since)).scalar_one())
+
+
+def spent(channel: str, since: datetime) -> sa.Select[Any]:
+    """How many attempts of a channel count against its limit since a moment."""
+    return sa.select(sa.func.count()).where(
         attempts.c.channel == channel,
-        attempts.c.started_at >= cap.since,
+        attempts.c.started_at >= since,
         attempts.c.outcome != "rejected",
     )
-    return cap.most - int(connection.execute(query).scalar_one())

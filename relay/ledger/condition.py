@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.ledger.claiming import spent
 from relay.ledger.database import Database, ago, now
 from relay.ledger.household import heartbeats
-from relay.ledger.schema import attempts, events, notifications
+from relay.ledger.schema import events, notifications
 from relay.ledger.statuses import RECEIVED, WAITING
 from relay.ledger.upkeep import WORKER_GONE_AFTER
 
@@ -43,13 +44,8 @@ def workers(db: Database) -> list[Mapping[str, Any]]:
 
 def sent_since(db: Database, channel: str, since: datetime) -> int:
     """How many of a day's limit are used up."""
-    query = sa.select(sa.func.count()).where(
-        attempts.c.channel == channel,
-        attempts.c.started_at >= since,
-        attempts.c.outcome != "rejected",
-    )
     with db.read() as connection:
-        return int(connection.execute(query).scalar_one())
+        return int(connection.execute(spent(channel, since)).scalar_one())
 
 
 def server(db: Database) -> str:

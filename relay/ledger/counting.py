@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from relay.ledger.database import Database
 from relay.ledger.household import days
-from relay.ledger.schema import INSERTS, events, notifications, quarantine
+from relay.ledger.schema import INSERTS, events, first_id, notifications, quarantine
 
 DAYS = 30  # that are kept in sight
 # A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.
@@ -86,7 +86,8 @@ def count(db: Database, day: Day, now: datetime) -> Tally:
     came = (
         sa.select(events.c.status, sa.func.count())
         .where(
-            *(events.c.id >= _first(day.begins - SLACK), events.c.id < _first(day.ends + SLACK)),
+            events.c.id >= first_id("evt", day.begins - SLACK),
+            events.c.id < first_id("evt", day.ends + SLACK),
             *(events.c.received_at >= day.begins, events.c.received_at < day.ends),
         )
         .group_by(events.c.status)
@@ -94,11 +95,6 @@ def count(db: Database, day: Day, now: datetime) -> Tally:
     with db.read() as connection:
         messages = [Count(*row) for row in connection.execute(told)]
         return Tally({name: many for name, many in connection.execute(came)}, messages, now)
-
-
-def _first(moment: datetime) -> str:
-    """The least id that an event of then may have: ids sort by time, by the web's clock."""
-    return f"evt_{int(moment.timestamp() * 1000):012x}"
 
 
 def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:

@@ -110,7 +110,7 @@ def settle(
     The notification follows its latest attempt, and any that was accepted.
     """
     is_unknown, is_accepted = ending.outcome == "unknown", ending.outcome == "accepted"
-    looks = {f"look_{channel}": pace.seconds(first) for channel, (first, *_) in LOOKS.items()}
+    looks = LOOKS.items() if is_unknown else ()
     settled = connection.execute(
         _settling(is_unknown),
         {
@@ -119,7 +119,7 @@ def settle(
             "provider_id": ending.provider_id,
             "code": ending.code[:40],
             "detail": ending.reason[:500],
-            **(looks if is_unknown else {}),
+            **{f"look_{channel}": pace.seconds(first) for channel, (first, *_) in looks},
         },
     ).first()
     if settled is None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import EVENTS, ORDER
+from relay.events import EVENTS, ORDER, about
 from relay.facts import Facts
 from relay.history import Step
 from relay.ledger.database import Database
@@ -151,7 +151,7 @@ def _kit() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
 
     By what the event names: in the lab's own examples an order and a registration have one id.
     """
-    of_order = events.c.name.in_(_of(ORDER))
+    of_order = events.c.name.in_(about(ORDER))
     order = sa.case((of_order, events.c.subject), else_=journeys.c.order_subject)
     lone = sa.case((order.is_(None), events.c.subject))
     return order.label("kit_order"), lone.label("kit_registration")
@@ -159,10 +159,6 @@ def _kit() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
 
 def _events() -> sa.FromClause:
     return events.outerjoin(journeys, journeys.c.subject == events.c.subject)
-
-
-def _of(resource: str) -> list[str]:
-    return [name for name, kind in EVENTS.items() if kind.resource == resource]
 
 
 def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Row]]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import EVENTS, ORDER, REGISTRATION, Kind
+from relay.events import EVENTS, ORDER, REGISTRATION, Kind, about
 from relay.history import Step, Waiting
 from relay.ledger.database import Database
 from relay.ledger.journeys import Place
@@ -100,7 +100,7 @@ def _is_kin(resource: str, subject: sa.ColumnElement[str]) -> sa.ColumnElement[b
     """
     return sa.or_(
         *(
-            sa.and_(events.c.name.in_(_of(there)), subject.in_(subjects))
+            sa.and_(events.c.name.in_(about(there)), subject.in_(subjects))
             for there, subjects in _kin(resource).items()
         )
     )
@@ -114,7 +114,3 @@ def _kin(resource: str) -> dict[str, sa.Select[tuple[str]]]:
         resource: sa.select(_KIT),
         other: sa.select(there).where(here == _KIT, there.is_not(None)),
     }
-
-
-def _of(resource: str) -> list[str]:
-    return [name for name, kind in EVENTS.items() if kind.resource == resource]

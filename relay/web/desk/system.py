@@ -10,6 +10,7 @@ from typing import Any
 from flask_login import login_required
 
 from relay import __version__
+from relay.calendar import midnight
 from relay.ledger import condition, pausing, upkeep
 from relay.ledger.schema import REVISION
 from relay.web import health
@@ -79,8 +80,7 @@ def _providers() -> list[Mapping[str, Any]]:
 
 
 def _midnight() -> datetime:
-    local = datetime.now(UTC).astimezone(here().config.clinic.timezone)
-    return local.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight(datetime.now(UTC), here().config.clinic.timezone)
 
 
 def _versions() -> Mapping[str, str]:

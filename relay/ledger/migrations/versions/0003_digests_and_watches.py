@@ -15,16 +15,14 @@ branch_labels = None
 depends_on = None
 
 
+def _partial(name: str, table: str, columns: list[str], where: str) -> None:
+    text = sa.text(where)
+    op.create_index(name, table, columns, postgresql_where=text, sqlite_where=text)
+
+
 def upgrade() -> None:
     op.add_column("notifications", sa.Column("digest", sa.String(64), nullable=True))
-    where = sa.text("digest IS NOT NULL")
-    op.create_index(
-        "ix_notifications_digest",
-        "notifications",
-        ["digest"],
-        postgresql_where=where,
-        sqlite_where=where,
-    )
+    _partial("ix_notifications_digest", "notifications", ["digest"], "digest IS NOT NULL")
     op.add_column(
         "events", sa.Column("source", sa.String(20), server_default="lab", nullable=False)
     )
@@ -41,14 +39,7 @@ def upgrade() -> None:
 def _for_the_desk() -> None:
     person = sa.String(200).with_variant(sa.String(200, collation="C"), "postgresql")
     op.add_column("events", sa.Column("person", person, nullable=True))
-    named = sa.text("person IS NOT NULL")
-    op.create_index(
-        "ix_events_person",
-        "events",
-        ["person", "received_at"],
-        postgresql_where=named,
-        sqlite_where=named,
-    )
+    _partial("ix_events_person", "events", ["person", "received_at"], "person IS NOT NULL")
     for name, length in (("actor", 100), ("note", 500)):
         column = sa.Column(name, sa.String(length), server_default="", nullable=False)
         op.add_column("suppressions", column)
@@ -70,14 +61,8 @@ def _for_its_first_page() -> None:
         sa.Column("counted_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("day", name="pk_days"),
     )
-    not_replayed = sa.text("event_id IS NULL")
-    op.create_index(
-        "ix_quarantine_open",
-        "quarantine",
-        ["last_at"],
-        postgresql_where=not_replayed,
-        sqlite_where=not_replayed,
-    )
+    _partial("ix_quarantine_open", "quarantine", ["last_at"], "event_id IS NULL")
+
 
 def _for_the_purge() -> None:
     """Indexes of what retention still has to blank."""
@@ -85,12 +70,7 @@ def _for_the_purge() -> None:
         ("events", "received_at", "facts IS NOT NULL OR status IN ('unrouted', 'held')"),
         ("notifications", "created_at", "address != '' OR content IS NOT NULL"),
     ):
-        where = sa.text(condition)
-        op.create_index(
-            f"ix_{table}_purge", table, [column], postgresql_where=where, sqlite_where=where
-        )
-
-
+        _partial(f"ix_{table}_purge", table, [column], condition)
 
 def downgrade() -> None:
     op.drop_index("ix_notifications_purge", "notifications")
