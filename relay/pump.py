@@ -138,15 +138,22 @@ class Pump:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._due.clear()
+            limited = self._limited()
             if self._fill():
                 self._stopping.wait(GATHER_SECONDS)
             else:
-                self._due.wait(self._patience())
+                self._wait(limited)
 
-    def _patience(self) -> float:
-        """Seconds to wait for a wake-up: until the next look, or until a rate lets more through."""
-        limited = (wait for lane in self.lanes if (wait := lane.rate.wait()))
-        return min([pace.seconds(POLL_SECONDS), *limited])
+    def _limited(self) -> list[float]:
+        """Seconds until each rate that is used up lets more through.
+
+        Asked before the lanes are filled: a rate that refills just after would not be seen.
+        """
+        return [wait for lane in self.lanes if (wait := lane.rate.wait())]
+
+    def _wait(self, limited: list[float]) -> None:
+        """Until a wake-up, the next look, or what a rate lets through."""
+        self._due.wait(min([pace.seconds(POLL_SECONDS), *limited]))
 
     def _fill(self, *, rested: bool = False) -> int:
         """One round over the lanes; how much was started."""
@@ -166,11 +173,12 @@ class Pump:
         while True:
             self._due.clear()
             was_idle = not self.busy  # asked first: what ends after it may have left new rows
+            limited = self._limited()
             done += (started := self._fill(rested=True))
-            if was_idle and not started and not any(lane.rate.wait() for lane in self.lanes):
+            if was_idle and not started and not limited:
                 return done
             if not started:
-                self._due.wait(self._patience())
+                self._wait(limited)
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """Claim no more and let what is in flight end; how much had not ended in time."""

@@ -15,6 +15,7 @@ from relay.jobs import Jobs
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
+from relay.rates import Rate
 from relay.settings import Settings
 from tests.processes.harness import eventually, order
 from tests.standins import ProviderStandIn, Reply
@@ -110,6 +111,32 @@ def _counted(claims: list[int], claimed: list[Any], channel: str) -> list[Any]:
     if channel == "sms":
         claims.append(len(claimed))
     return claimed
+
+
+def test_a_rate_that_refills_while_the_other_lanes_are_looked_at_is_not_taken_for_no_work(
+    live: Settings,
+    make_jobs: Callable[[Settings], Jobs],
+    post: Post,
+    db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A text that its rate held back is still sent, though the rate had refilled when asked."""
+    monkeypatch.setattr(pump_module, "POLL_SECONDS", 0.01)
+    jobs = make_jobs(live)
+    claim, seconds = jobs.claim, [0.0]
+
+    def claimed(channel: str, *args: Any) -> Any:
+        if channel == "email" and not pump.busy:  # the lane after the texts: time has passed
+            seconds[0] += 1
+        return claim(channel, *args)
+
+    monkeypatch.setattr(jobs, "claim", claimed)
+    post(3)
+    pump = Pump(jobs)
+    next(lane for lane in pump.lanes if lane.name == "sms").rate = Rate(1, lambda: seconds[0])
+    pump.drain()
+    pump.stop()
+    assert {row["status"] for row in reading.messages(db)} == {"sent"}
 
 
 def test_a_lost_wake_up_costs_one_look(
