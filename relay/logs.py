@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -69,6 +70,11 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
         logger_factory=lambda name: _Writer(stream, name),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+
+
+def about(event_id: str) -> AbstractContextManager[None]:
+    """Lines of this thread carry the event's id: by it all that came of a webhook is found."""
+    return structlog.contextvars.bound_contextvars(correlation_id=event_id)
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:

@@ -14,7 +14,7 @@ from relay import pace
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
-from relay.logs import get_logger
+from relay.logs import about, get_logger
 from relay.rates import Rate
 from relay.watch import Watch
 
@@ -65,16 +65,17 @@ class Lane:
         return len(claimed)
 
     def _run(self, item: Any) -> None:
-        try:
-            self.work(item)
-        except LedgerUnavailable:
-            log.warning("ledger unavailable", lane=self.name, id=item.id)
-        except Exception:
-            log.exception("work broke", lane=self.name, id=item.id)
-        finally:
-            with self._lock:
-                self.busy -= 1
-            self.wake()
+        with about(getattr(item, "event_id", item.id)):
+            try:
+                self.work(item)
+            except LedgerUnavailable:
+                log.warning("ledger unavailable", lane=self.name, id=item.id)
+            except Exception:
+                log.exception("work broke", lane=self.name, id=item.id)
+            finally:
+                with self._lock:
+                    self.busy -= 1
+                self.wake()
 
     def stop(self) -> None:
         """Take nothing more; what was claimed is still done."""

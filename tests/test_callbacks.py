@@ -14,6 +14,7 @@ from twilio.request_validator import RequestValidator
 
 from relay.channels.twilio_codes import judge
 from relay.endings import refused
+from relay.jobs import Jobs
 from relay.ledger import delivery, suppressing
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
@@ -24,6 +25,8 @@ from relay.settings import Settings
 from relay.web.callbacks import LARGEST_BATCH, MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE
 from tests.channels.test_sendgrid_receipts import AT, event, public, sign
 from tests.channels.test_twilio_receipts import form
+from tests.conftest import drain
+from tests.processes.harness import order
 from tests.rows import change, claimed, only, rows
 
 PHONE, EMAIL = "+447700900001", "jane@example.org"
@@ -85,6 +88,26 @@ def mail(client: Any, body: bytes, **how: Any) -> Any:
     """SendGrid's call."""
     headers = {MAIL_SIGNATURE: sign(body), MAIL_TIMESTAMP: str(AT), **how}
     return client.post(MAIL, data=body, headers=headers, content_type="application/json")
+
+
+def test_one_id_leads_from_the_webhook_to_the_receipt(
+    by: Settings,
+    live: Settings,
+    make_client: Make,
+    make_jobs: Callable[[Settings], Jobs],
+    db: Database,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every line about an event, in web and worker, carries the event's id."""
+    web = make_client(replace(by, log_level="INFO"))
+    event_id = web.post("/webhooks/lab", json=order()).json["id"]
+    drain(make_jobs(live))
+    attempt = only(db, attempts, channel="sms")
+    path = f"{STATUS}?attempt={attempt['id']}"
+    assert call(web, path, form(MessageSid=attempt["provider_id"])).status_code == 200
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = [line["event"] for line in lines if line.get("correlation_id") == event_id]
+    assert found == ["webhook accepted", "event processed", *["message sent"] * 2, "receipt"]
 
 
 def told(attempt_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -22,22 +22,31 @@ UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
 ARRIVED = "It arrived after all."
 
 
-def record(db: Database, channel: str, told: Sequence[Receipt]) -> int:
-    """Keep receipts and let their notifications follow; how many were news to us.
+class Heard(NamedTuple):
+    """A receipt that was news: what it is about."""
+
+    event_id: str
+    notification_id: str
+    attempt_id: str
+    state: str
+
+
+def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
+    """Keep receipts and let their notifications follow; those that were news to us.
 
     One that names no attempt of ours is passed over: another system may use the same account.
     """
-    return sum(_record(db, channel, receipt) for receipt in told)
+    return [heard for receipt in told if (heard := _record(db, channel, receipt))]
 
 
-def _record(db: Database, channel: str, receipt: Receipt) -> bool:
+def _record(db: Database, channel: str, receipt: Receipt) -> Heard | None:
     with db.write() as connection:
         found = _attempt(connection, channel, receipt)
         if found is None:
-            return False
+            return None
         row = _locked(connection, found.notification_id)
         if not _keep(connection, found.id, receipt):
-            return False
+            return None
         if receipt.suppress and row.address:
             suppress_in(connection, channel, row.address, receipt.suppress)
         accepted = Ending(
@@ -46,7 +55,7 @@ def _record(db: Database, channel: str, receipt: Receipt) -> bool:
         if settle(connection, row.id, found.id, accepted, ("started", "unknown")):
             row = _locked(connection, row.id)
         _follow(connection, row)
-        return True
+        return Heard(row.event_id, row.id, found.id, receipt.state)
 
 
 def _attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:

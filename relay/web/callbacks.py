@@ -93,7 +93,10 @@ def _refused() -> Response:
 def _recorded(channel: str, told: Sequence[Receipt]) -> Response:
     app = here()
     news = receipts.record(app.db, channel, told)
-    log.info("receipts taken", channel=channel, told=len(told), news=news)
+    for heard in news:
+        ids = {"id": heard.notification_id, "attempt": heard.attempt_id}
+        log.info("receipt", **ids, correlation_id=heard.event_id, state=heard.state)
+    log.info("receipts taken", channel=channel, told=len(told), news=len(news))
     if news:
         app.waker.wake()
     return answer(200, status="ok")

@@ -42,7 +42,7 @@ def lab(secret: str | None = None) -> Response:
         )
         raise
     recorded = intake.record(app.db, incoming, app.config.delivery.dedupe_window)
-    log.info("webhook " + recorded.status, id=recorded.id)
+    log.info("webhook " + recorded.status, id=recorded.id, correlation_id=recorded.id)
     if recorded.status == "accepted":
         failpoints.reach("intake.before-wake")
         app.waker.wake()

@@ -81,7 +81,7 @@ def told(word: str, claim: Claim | None = None, **fields: Any) -> Receipt:
 
 def record(db: Database, *receipts_: Receipt) -> int:
     """Keep texts' receipts; how many were news."""
-    return receipts.record(db, "sms", receipts_)
+    return len(receipts.record(db, "sms", receipts_))
 
 
 def begun(db: Database, **fields: Any) -> Claim:
@@ -244,7 +244,7 @@ def test_an_unknown_id_does_not_keep_others_from_being_heard(db: Database) -> No
 def test_another_channels_receipt_is_none_of_ours(db: Database) -> None:
     """An email's event does not settle a text."""
     claim = accepted(db)
-    assert receipts.record(db, "email", [told("delivered", claim)]) == 0
+    assert receipts.record(db, "email", [told("delivered", claim)]) == []
     assert only(db, notifications)["status"] == "sent"
 
 
