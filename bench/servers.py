@@ -31,14 +31,14 @@ def free_port() -> int:
 
 @contextmanager
 def process(
-    command: Sequence[str], environ: Mapping[str, str], quiet: bool = True
+    command: Sequence[str], environ: Mapping[str, str], quiet: bool = True, folder: Path = ROOT
 ) -> Iterator[subprocess.Popen[str]]:
     """A process of ours, stopped at the end."""
     sink = subprocess.DEVNULL if quiet else None
     started = subprocess.Popen(
         command,
         env={**os.environ, **environ},
-        cwd=ROOT,
+        cwd=folder,
         stdout=subprocess.PIPE if not quiet else sink,
         stderr=sink,
         text=True,
@@ -131,15 +131,15 @@ def await_http(url: str, seconds: float = 30) -> float:
             time.sleep(0.01)
 
 
-def gunicorn(app: str, environ: Mapping[str, str], port: int) -> Any:
+def gunicorn(app: str, environ: Mapping[str, str], port: int, folder: Path = ROOT) -> Any:
     """The web process as the Procfile starts it."""
     command = [sys.executable, "-m", "gunicorn", app]
-    return process(command, {**environ, "PORT": str(port)})
+    return process(command, {**environ, "PORT": str(port)}, folder=folder)
 
 
-def worker(environ: Mapping[str, str]) -> Any:
+def worker(environ: Mapping[str, str], folder: Path = ROOT) -> Any:
     """The worker as the Procfile starts it."""
-    return process([sys.executable, "-m", "relay.worker"], environ)
+    return process([sys.executable, "-m", "relay.worker"], environ, folder=folder)
 
 
 def memory_mib(pid: int) -> float:
