@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale chaos shots lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak chaos shots lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 $(STAMP): requirements.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "Relay needs Python 3.11 or newer; none was found." >&2; exit 1; }
@@ -44,6 +44,13 @@ bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; a
 
 bench-scale: $(STAMP) ## what 5,000,000 events cost (about 10 minutes, 6 GB of disk)
 	@exec $(BIN)/python -m bench scale --rounds 1
+
+bench-desk: $(STAMP) ## each page of the desk at 1,000,000 events and 2,000,000 messages (about 10 minutes)
+	@exec $(BIN)/python -m bench desk
+
+MINUTES ?= 60
+soak: $(STAMP) ## a steady load for MINUTES: memory and connections have to stay flat
+	@exec $(BIN)/python -m bench soak --minutes $(MINUTES)
 
 SEEDS ?= 1 2 3 4 5
 KITS ?= 1000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import measure, scale, servers, what_if
+from bench import desk, measure, scale, servers, soak, what_if
 from bench.chart import draw
 from bench.measure import Bench, Figures, say
 from relay import embedded
@@ -63,15 +63,21 @@ GOALS = (
         "a message's statements at 5,000,000 events / empty", "scale", "message_ratio", 1.2, False
     ),
     Goal("sweep at 5,000,000 events", "scale", "sweep_ms", 100, False, "ms"),
+    Goal("the desk's slowest page at 2,000,000 messages", "desk", "slowest_ms", 300, False, "ms"),
+    Goal("queries of it that read a large table whole", "desk", "scans", 0, False),
+    Goal("soak, memory at the end / after a quarter", "soak", "memory_growth", 1.1, False),
+    Goal("soak, connections and files, likewise", "soak", "connections_growth", 1.1, False),
+    Goal("soak, lost or sent twice", "soak", "lost_or_twice", 0, False),
 )
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=" ".join([*MEASURES, "scale"]))
+    parser.add_argument("parts", nargs="*", help=" ".join([*MEASURES, *LONG]))
     parser.add_argument("--rounds", type=int, default=5, help="alternations of each pair")
-    parser.add_argument("--events", type=int, default=5_000_000, help="rows for `scale`")
+    parser.add_argument("--events", type=int, help="rows for `scale` and `desk`")
+    parser.add_argument("--minutes", type=float, default=60, help="how long `soak` lasts")
     parser.add_argument("--keep", type=Path, help="folder for results.json and results.svg")
     chosen = parser.parse_args()
     parts = chosen.parts or list(MEASURES)
@@ -83,8 +89,8 @@ def main() -> None:
         bench = Bench(postgresql, redis, standins)
         for part in parts:
             say(f"\n{part}")
-            if part == "scale":
-                told[part] = scale.growth(bench, chosen.events)
+            if part in LONG:
+                told[part] = LONG[part](bench, chosen)
             else:
                 told[part] = MEASURES[part](bench, chosen.rounds)
     rows = _table(told)
@@ -107,6 +113,12 @@ MEASURES: dict[str, Callable[[Bench, int], Figures]] = {
     "idle": lambda bench, _: measure.latency(bench, 60),
     "start": measure.start,
     "what-if": lambda bench, _: what_if.what_if(bench, 100_000),
+}
+# Only if they are asked for.
+LONG: dict[str, Callable[[Bench, argparse.Namespace], Figures]] = {
+    "scale": lambda bench, chosen: scale.growth(bench, chosen.events or 5_000_000),
+    "desk": lambda bench, chosen: desk.desk(bench, chosen.events or 1_000_000),
+    "soak": lambda bench, chosen: soak.soak(bench, chosen.minutes),
 }
 
 

@@ -249,7 +249,7 @@ def recovery(bench: Bench, count: int) -> Figures:
         servers.get(f"{bench.standins}/reset")
         redis.flushall()
         started = time.time()
-        _post(port, request("/webhooks/lab", port, SECRET, next(iter(bodies(1)))))
+        post(port, request("/webhooks/lab", port, SECRET, next(iter(bodies(1)))))
         emptied = _await_sent(bench, 1, 120)["arrivals"][-1] - started
     say(f"sends again {killed:.1f} s after a SIGKILL, {emptied:.1f} s after Redis was emptied")
     return {"killed_seconds": killed, "emptied_seconds": emptied}
@@ -286,7 +286,7 @@ def latency(bench: Bench, count: int) -> Figures:
         for number, body in enumerate(bodies(count), 1):
             time.sleep(0.15)
             started = time.time()
-            _post(port, request("/webhooks/lab", port, SECRET, body))
+            post(port, request("/webhooks/lab", port, SECRET, body))
             counts = _await_sent(bench, number, 30)
             if number > 3:  # the first ones import what the worker had not needed before
                 beyond.append((counts["arrivals"][-1] - started) * 1000 - lab_ms)
@@ -295,11 +295,12 @@ def latency(bench: Bench, count: int) -> Figures:
     return {"p50": beyond[len(beyond) // 2], "p99": beyond[int(len(beyond) * 0.99)]}
 
 
-def _post(port: int, post: bytes) -> None:
+def post(port: int, whole: bytes) -> None:
+    """Send a request as it is, on a connection of its own; it has to be answered 200."""
     import socket
 
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
-        connection.sendall(post)
+        connection.sendall(whole)
         if not connection.recv(4096).startswith(b"HTTP/1.1 200"):
             raise SystemExit("a post was not answered 200")
 

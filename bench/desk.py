@@ -1,0 +1,242 @@
+"""The desk on a full ledger: how long its pages take, and how PostgreSQL goes about each query."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from bench.measure import Bench, Figures, fresh_ledger, say
+from bench.servers import ROOT
+from relay.ledger import counting
+from relay.ledger.database import Database
+from relay.settings import Settings, database_url
+from relay.web import create_app
+
+CHUNK = 100_000
+TIMES = 5
+PASSWORD = "bench"
+KIT = 4_242  # the one that is looked for
+_LARGE = ("events", "notifications", "attempts", "receipts", "journeys", "aliases", "audit")
+_SCAN = re.compile(rf"Seq Scan on ({'|'.join(_LARGE)})\b")
+# Two events a kit, each told by SMS and by email; a month of it. 400 names, as in a town: half of
+# the kits are of twenty names. Of a day's messages one of 200 failed. Staff's box gets a hundredth.
+_AT, _MARK = "now() - (:all - n) * interval '30 days' / :all", "left(md5(n::text), 16)"
+_ID = f"lpad(to_hex((extract(epoch FROM {_AT}) * 1000)::bigint), 12, '0') || {_MARK}"
+_SUBJECT = "md5('kit' || n / 2)::uuid::text"
+_WHO = "(CASE WHEN n / 2 % 2 = 0 THEN n / 2 % 20 ELSE n / 2 % 400 END)"
+_FILLING = (
+    f"""
+INSERT INTO events (id, name, identity, data, status, received_at, subject, facts, person,
+  decisions, processed_at)
+SELECT 'evt_' || {_ID}, CASE n % 2 WHEN 0 THEN 'order.shipped' ELSE 'order.delivered' END,
+  md5('identity' || n), json_build_object('order_id', {_SUBJECT}), 'processed', {_AT}, {_SUBJECT},
+  json_build_object('order', json_build_object('id', {_SUBJECT}), 'customer',
+    json_build_object('first_name', 'Jane', 'last_name', 'Name' || {_WHO})),
+  'name' || {_WHO} || ' jane', '[]'::json, {_AT}
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n""",
+    *(
+        f"""
+INSERT INTO notifications (id, event_id, rule, template, subject, role, channel, address, identity,
+  family, status, reason, due_at, created_at, sent_at, delivered_at, provider_id, attempts, content,
+  segments)
+SELECT 'msg_' || {_ID.replace("n::text", f"'{channel}' || n")}, 'evt_' || {_ID}, 'kit-shipped',
+  'kit_shipped', {_SUBJECT}, CASE n % 100 WHEN 7 THEN 'desk' ELSE 'customer' END, '{channel}',
+  {address}, md5('{channel}' || n), md5('family' || n),
+  CASE WHEN n % 200 = 0 THEN 'permanent-failure' ELSE 'delivered' END, '', {_AT}, {_AT}, {_AT},
+  CASE WHEN n % 200 = 0 THEN NULL ELSE {_AT} END, '{provider}' || md5('{channel}' || n), 1,
+  json_build_object('text', 'Hello Jane, your kit is on its way.'), 1
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n"""
+        for channel, provider, address in (
+            ("sms", "SM", "'+4477' || lpad((n / 2)::text, 8, '0')"),
+            (
+                "email",
+                "",
+                "CASE n % 100 WHEN 7 THEN 'desk@example.org' ELSE 'jane' || n / 2 ||"
+                " '@example.org' END",
+            ),
+        )
+    ),
+    *(
+        f"""
+INSERT INTO attempts (id, notification_id, channel, outcome, provider_id, started_at, finished_at)
+SELECT md5('attempt{channel}' || n), 'msg_' || {_ID.replace("n::text", f"'{channel}' || n")},
+  '{channel}', 'accepted', '{channel}' || md5('{channel}' || n), {_AT}, {_AT}
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n"""
+        for channel in ("sms", "email")
+    ),
+    """
+INSERT INTO receipts (id, digest, attempt_id, word, state, received_at)
+SELECT 'rcp_' || n, md5('receipt' || n), md5('attemptsms' || n), 'delivered', 'delivered', now()
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n""",
+    f"""
+INSERT INTO journeys (subject, resource, round, created_at)
+SELECT {_SUBJECT}, 'order', 0, {_AT}
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n WHERE n % 2 = 0""",
+    f"""
+INSERT INTO aliases (resource, alias, subject) SELECT 'order', 'TRF-' || n / 2, {_SUBJECT}
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n WHERE n % 2 = 0""",
+)
+# What needs somebody, and what was done: as much as a page shows, and more.
+_BESIDES = (
+    """
+INSERT INTO cases (id, digest, kind, subject, event_id, notification_id, reason, opened_at)
+SELECT 'cas_' || n, md5('case' || n), 'unreached', subject, event_id, id, 'Nobody answers.', due_at
+FROM (SELECT *, row_number() OVER () n FROM notifications
+      WHERE status = 'permanent-failure' LIMIT 500) failed""",
+    """
+INSERT INTO suppressions (channel, address, source, created_at)
+SELECT 'sms', '+4478' || lpad(n::text, 8, '0'), 'stop', now() - n * interval '1 minute'
+FROM generate_series(1, 20000) n""",
+    """
+INSERT INTO audit (id, at, actor, action, target)
+SELECT 'aud_' || lpad(n::text, 12, '0'), now() - (100000 - n) * interval '1 minute', 'admin',
+  'reveal', 'kit'
+FROM generate_series(1, 100000) n""",
+    """
+INSERT INTO quarantine (id, digest, body, error, fields, first_at, last_at)
+SELECT 'qua_' || n, md5('body' || n), '{}', 'It is no JSON.', '{}', now(), now()
+FROM generate_series(1, 5000) n""",
+    """
+INSERT INTO notifications (id, event_id, rule, template, subject, role, channel, address, identity,
+  family, status, due_at, created_at)
+SELECT 'msg_later' || n, (SELECT max(id) FROM events), 'reminder', 'kit_delivered', 'later',
+  'customer', 'sms', '+4477' || n, md5('later' || n), md5('later' || n), 'scheduled',
+  now() + interval '1 day', now()
+FROM generate_series(1, 20000) n""",
+)
+
+
+def desk(bench: Bench, count: int) -> Figures:
+    """The slowest page's median in ms with `count` events and twice as many messages, and how many
+    queries read a large table from end to end.
+    """
+    with fresh_ledger(bench.postgresql) as db:
+        _fill(db, count)
+        settings = Settings(
+            database_url=database_url(bench.postgresql),
+            lab_api_url=bench.standins,
+            development=True,
+            config=ROOT / "config.toml",
+            templates=ROOT / "templates",
+            admin_password=PASSWORD,
+            secret_key="bench",
+            log_level="ERROR",
+        )
+        app = create_app(settings)
+        here = app.extensions["relay"]
+        started = time.perf_counter()
+        counting.keep(db, here.config.clinic.timezone, datetime.now(UTC))
+        say(f"the month counted by the first sweep in {time.perf_counter() - started:.1f} s")
+        sent: dict[str, Any] = {}
+        sa.event.listen(
+            here.db.engine,
+            "before_cursor_execute",
+            lambda _c, _cursor, statement, given, *_: sent.setdefault(statement, given),
+        )
+        told = _pages(app.test_client(), db)
+        scans = _scans(db, sent)
+        here.db.close()
+    return {"events": count, "slowest_ms": max(told.values()), "scans": len(scans)} | told
+
+
+def _fill(db: Database, count: int) -> None:
+    for first in range(1, count + 1, CHUNK):
+        last = min(first + CHUNK - 1, count)
+        with db.engine.begin() as connection:
+            connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+            for statement in _FILLING:
+                given = {"first": first, "last": last, "all": count}
+                connection.execute(sa.text(statement), given)
+        say(f"{last:,} of {count:,} events")
+    with db.engine.begin() as connection:
+        for statement in _BESIDES:
+            connection.execute(sa.text(statement))
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("VACUUM ANALYZE"))
+
+
+def _pages(browser: Any, db: Database) -> dict[str, float]:
+    """Each page's median in ms."""
+    token = _token(browser.get("/login").text)
+    browser.post("/login", data={"csrf_token": token, "password": PASSWORD})
+    with db.read() as connection:
+        kit, event = connection.execute(
+            sa.text("SELECT subject, id FROM events WHERE identity = md5('identity' || :kit)"),
+            {"kit": 2 * KIT},
+        ).one()
+    phone, email = f"+4477{KIT:08}", f"jane{KIT}@example.org"
+    searches = {
+        "an order": kit,
+        "a TRF code": f"TRF-{KIT}",
+        "an event": event,
+        "a common name": "Name7",
+        "a whole name": "Jane Name399",
+        "the beginning of any name": "nam",
+        "a phone": phone,
+        "an email": email,
+        "staff's email": "desk@example.org",
+        "nothing there": "nobody-goes-by-this",
+    }
+    token = _token(browser.get("/journeys").text)
+
+    def post(path: str, **form: str) -> Callable[[], Any]:
+        return lambda: browser.post(path, data={"csrf_token": token, **form}, follow_redirects=True)
+
+    pages: dict[str, Callable[[], Any]] = {
+        path: lambda path=path: browser.get(path)  # type: ignore[misc]
+        for path in ("/", f"/journey?kit={kit}", *_plain(browser))
+    }
+    pages |= {f"search: {name}": post("/journeys", q=q) for name, q in searches.items()}
+    pages["reveal a journey"] = post("/journey", kit=kit)
+    pages["an address's opt-out"] = post("/suppressions", address=phone, act="find")
+    pages["an address before its erasure"] = post("/erasure", address=phone, act="ask")
+    return {name: _median(name, ask) for name, ask in pages.items()}
+
+
+def _plain(browser: Any) -> list[str]:
+    """The pages that the desk's navigation and the rules' cards lead to."""
+    found = set()
+    for page in ("/", "/rules", "/system"):
+        links = re.findall(r'href="(/[a-z]+(?:\?[^"#]*)?)["#]', browser.get(page).text)
+        found |= {link.replace("&amp;", "&") for link in links}
+    return sorted(link for link in found if not link.startswith(("/static", "/journey?", "/log")))
+
+
+def _median(name: str, ask: Callable[[], Any]) -> float:
+    took = []
+    for _ in range(TIMES):
+        started = time.perf_counter()
+        answer = ask()
+        took.append((time.perf_counter() - started) * 1000)
+        if answer.status_code != 200:
+            raise SystemExit(f"{name}: {answer.status_code}")
+    say(f"{statistics.median(took):7.1f} ms, at most {max(took):7.1f}  {name}")
+    return round(statistics.median(took), 1)
+
+
+def _scans(db: Database, sent: dict[str, Any]) -> list[str]:
+    """The queries that read a large table from end to end."""
+    found = []
+    with db.read() as connection:
+        for statement, given in sent.items():
+            if not statement.startswith(("SELECT", "UPDATE", "WITH", "DELETE")):
+                continue
+            plan = [*connection.exec_driver_sql(f"EXPLAIN {statement}", given).scalars()]
+            if _SCAN.search("\n".join(plan)):
+                found.append(statement)
+                say("\n    ".join(["reads a whole table:", " ".join(statement.split()), *plan]))
+    say(f"{len(sent)} different statements, {len(found)} of which read a large table whole")
+    return found
+
+
+def _token(page: str) -> str:
+    found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+    if not found:
+        raise SystemExit("a page of the desk has no form")
+    return found[1]

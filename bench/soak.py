@@ -1,0 +1,135 @@
+"""A steady load for an hour: memory, connections and open files of each process, by the minute."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import urllib.request
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from redis import Redis
+
+from bench import servers
+from bench.load import bodies, request
+from bench.measure import Bench, Figures, fresh_ledger, post, say
+from bench.servers import SECRET
+from relay.ledger.database import Database
+
+A_SECOND = 10  # events; one of ten is posted twice
+METRICS_TOKEN = "bench"
+Sample = dict[str, float]
+
+
+def soak(bench: Bench, minutes: float) -> Figures:
+    """How much larger each figure is in the last quarter than in the second, and what was lost."""
+    port = servers.free_port()
+    environ = bench.environ(bench.postgresql, METRICS_TOKEN=METRICS_TOKEN)
+    with (
+        fresh_ledger(bench.postgresql) as db,
+        servers.gunicorn("app:app", environ, port) as web,
+        servers.worker(environ) as worker,
+        Redis.from_url(bench.redis) as redis,
+    ):
+        servers.await_http(f"http://127.0.0.1:{port}/readyz")
+        servers.get(f"{bench.standins}/reset")
+        samples, posted = [], 0
+        for minute in _minutes(minutes):
+            posted += _load(port)
+            _scrape(port)
+            samples.append(_sample(db, redis, web.pid, worker.pid))
+            told = ", ".join(f"{name} {value:.0f}" for name, value in samples[-1].items())
+            say(f"minute {minute}: {posted:,} events; {told}")
+        lost = _lost(bench, posted)
+    return {
+        "minutes": minutes,
+        "events": posted,
+        "lost_or_twice": lost,
+        "memory_growth": max(_growth(samples, name) for name in ("web MiB", "worker MiB")),
+        "connections_growth": max(
+            _growth(samples, name)
+            for name in ("web files", "worker files", "PostgreSQL connections", "Redis clients")
+        ),
+        **{f"last {name}": value for name, value in samples[-1].items()},
+    }
+
+
+def _minutes(minutes: float) -> Iterator[int]:
+    ends, number = time.monotonic() + minutes * 60, 0
+    while time.monotonic() < ends:
+        number += 1
+        yield number
+
+
+def _load(port: int) -> int:
+    """A minute of posts, evenly; how many different events."""
+    started, count = time.monotonic(), A_SECOND * 60
+    for number, body in enumerate(islice(bodies(count), count)):
+        time.sleep(max(0.0, started + number / A_SECOND - time.monotonic()))
+        for _ in range(1 + (number % 10 == 0)):
+            post(port, request("/webhooks/lab", port, SECRET, body))
+    return count
+
+
+def _scrape(port: int) -> None:
+    """What a monitor asks each minute."""
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        answer.read()
+    servers.get(f"http://127.0.0.1:{port}/readyz")
+
+
+def _sample(db: Database, redis: Any, web: int, worker: int) -> Sample:
+    family = [web, *_children(web)]
+    with db.read() as connection:
+        asked = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        connections = connection.execute(asked).scalar_one()
+    return {
+        "web MiB": sum(map(_resident_mib, family)),
+        "worker MiB": _resident_mib(worker),
+        "web files": sum(map(_files, family)),
+        "worker files": _files(worker),
+        "PostgreSQL connections": connections,
+        "Redis clients": redis.info("clients")["connected_clients"],
+        "Redis MiB": redis.info("memory")["used_memory"] / 2**20,
+    }
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _resident_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _files(pid: int) -> int:
+    """Open files, sockets among them."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _growth(samples: list[Sample], name: str) -> float:
+    """The last quarter's median by the second's: the first is still warming up."""
+    quarter = max(1, len(samples) // 4)
+    values = [sample[name] for sample in samples]
+    before, after = values[quarter : 2 * quarter] or values, values[-quarter:]
+    return round(statistics.median(after) / statistics.median(before), 3)
+
+
+def _lost(bench: Bench, posted: int) -> int:
+    """Events that did not end in exactly one text, once all had the time to."""
+    ends = time.monotonic() + 60
+    sent = 0
+    while sent < posted and time.monotonic() < ends:
+        sent = servers.get(f"{bench.standins}/counts")["sms"]
+        time.sleep(0.5)
+    return abs(sent - posted)
