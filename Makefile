@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak chaos shots lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos shots lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -51,6 +51,10 @@ bench-desk: $(STAMP) ## each page of the desk at 1,000,000 events and 2,000,000 
 MINUTES ?= 60
 soak: $(STAMP) ## a steady load for MINUTES: memory and connections have to stay flat
 	@exec $(BIN)/python -m bench soak --minutes $(MINUTES)
+
+OLD ?= HEAD~1
+side-by-side: $(STAMP) ## a deploy from the commit OLD to this code, both at work meanwhile
+	@exec $(BIN)/python -m chaos.side_by_side $(OLD)
 
 SEEDS ?= 1 2 3 4 5
 KITS ?= 1000

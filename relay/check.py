@@ -15,6 +15,9 @@ from relay.expressions import did_you_mean, names, recipient
 from relay.facts import Facts
 from relay.messages import Message, Templates
 from relay.rule_keys import Rule
+from relay.settings import Settings
+
+SHORT = 16  # characters that a secret should have at least
 
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:
@@ -54,6 +57,20 @@ def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
             "Add the next ones (https://www.gov.uk/bank-holidays), or remove the key.",
         )
         yield replace(found, warning=True)
+
+
+def secrets(settings: Settings) -> Iterator[Problem]:
+    """Secrets that a stranger could guess: whoever knows one posts as the lab, or signs in."""
+    for name, values in (
+        ("WEBHOOK_SECRET", settings.webhook_secrets),
+        ("SECRET_KEY", (settings.secret_key, *settings.former_secret_key)),
+        ("METRICS_TOKEN", (settings.metrics_token,)),
+    ):
+        if not settings.development and any(0 < len(value) < SHORT for value in values):
+            message = (
+                f"{name} is short: it can be guessed. `openssl rand -hex 24` makes a good one."
+            )
+            yield Problem(message, "environment", warning=True)
 
 
 def example_names(

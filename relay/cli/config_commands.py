@@ -35,6 +35,7 @@ def check(config: Path | None, offline: bool) -> None:
 
     found, problems = opened.judged(config)
     is_safe = not problems  # a token does not go to an address that is wrong
+    problems += checks.secrets(found)
     try:
         loaded = load(found)
         problems += checks.templates(loaded, Templates(found.templates))

@@ -162,6 +162,17 @@ def test_bank_holidays_that_are_over_are_a_warning(
     )
 
 
+@pytest.mark.parametrize("name", ["WEBHOOK_SECRET", "METRICS_TOKEN", "SECRET_KEY"])
+def test_a_secret_that_can_be_guessed_is_a_warning(relay: Run, name: str) -> None:
+    """In production a short secret is warned of by its name, whichever of several it is."""
+    good = dict.fromkeys(("WEBHOOK_SECRET", "METRICS_TOKEN", "SECRET_KEY"), "x" * 24)
+    by = {"RELAY_ENV": "production", "REDIS_URL": "redis://127.0.0.1:1", **good}
+    assert "can be guessed" not in relay("check", "--offline", **by).stderr
+    result = relay("check", "--offline", **{**by, name: "lab"})
+    assert f"warning: environment: {name} is short" in result.stderr
+    assert result.exit_code == 0
+
+
 def test_environment_and_config_are_told_together(relay: Run, config_file: Path) -> None:
     """What is wrong in the environment does not hide what is wrong in config.toml."""
     place = wrong(config_file, 'phone = "020', 'fone = "020')
