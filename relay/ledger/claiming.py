@@ -72,17 +72,9 @@ class Cap:
 
 def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
     """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt."""
-    table = notifications.c
-    due = (
-        sa.select(table.id, table.event_id)
-        .where(table.channel == channel, table.status.in_(WAITING), table.due_at <= now())
-        .order_by(table.urgency.desc(), table.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
     with db.write() as connection:
         left = _left(connection, channel, cap) if cap else limit
-        found = list(connection.execute(due))
+        found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
         if found and left <= 0 and cap and cap.case and not _is_told(connection, cap):
             open_case(connection, replace(cap.case, event_id=found[0].event_id))
         ids = [row.id for row in found[: max(0, left)]]
@@ -91,48 +83,17 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
             ids = ids[:turn]
         if not ids:
             return []
-        rows = _claimable(connection, ids)
-        connection.execute(
-            notifications.update()
-            .where(table.id.in_(ids), table.status.in_(WAITING))
-            .values(
-                status="sending",
-                lease_until=now(pace.seconds(LEASE_SECONDS)),
-                attempts=table.attempts + 1,
-                tries=table.tries + 1,
-                # What `begin` has not kept was not sent. An alert's words are nowhere else.
-                content=sa.case((table.template == "", table.content), else_=sa.null()),
-            )
-        )
+        rows = list(connection.execute(_CLAIMABLE, {"ids": ids}))
+        connection.execute(_MARKING, {"ids": ids, "lease": pace.seconds(LEASE_SECONDS)})
         claims = [_claim(row, turn is not None) for row in rows]
         connection.execute(
-            attempts.insert().values(channel=channel, outcome="started", started_at=now()),
-            [{"id": one.attempt_id, "notification_id": one.id} for one in claims],
+            _TRYING,
+            [
+                {"id": one.attempt_id, "notification_id": one.id, "channel": channel}
+                for one in claims
+            ],
         )
         return claims
-
-
-def _claimable(connection: Connection, ids: list[str]) -> list[sa.Row[Any]]:
-    table = notifications.c
-    suppressed = sa.exists().where(
-        suppressions.c.channel == table.channel, suppressions.c.address == table.address
-    )
-    query = (
-        sa.select(
-            *(table[name] for name in _CARRIED),
-            suppressed.label("suppressed"),
-            is_digest().label("is_digest"),
-            events.c.name.label("event_name"),
-            events.c.data.label("event_data"),
-            events.c.received_at.label("event_received_at"),
-            events.c.facts,
-            events.c.processed_at.label("facts_at"),
-        )
-        .join(events, events.c.id == table.event_id)
-        .where(table.id.in_(ids))
-        .order_by(table.urgency.desc(), table.due_at)
-    )
-    return list(connection.execute(query))
 
 
 def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
@@ -152,13 +113,58 @@ def _left(connection: Connection, channel: str, cap: Cap) -> int:
     """How many more attempts a cap lets through. Workers ask one after the other."""
     if connection.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CAP_LOCK)))
-    return cap.most - int(connection.execute(spent(channel, cap.since)).scalar_one())
+    return cap.most - spent(connection, channel, cap.since)
 
 
-def spent(channel: str, since: datetime) -> sa.Select[Any]:
+def spent(connection: Connection, channel: str, since: datetime) -> int:
     """How many attempts of a channel count against its limit since a moment."""
-    return sa.select(sa.func.count()).where(
-        attempts.c.channel == channel,
-        attempts.c.started_at >= since,
-        attempts.c.outcome != "rejected",
+    return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
+
+
+# Statements are built once: that costs more than running them.
+
+_TABLE = notifications.c
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
+_DUE = (
+    sa.select(_TABLE.id, _TABLE.event_id)
+    .where(_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING), _TABLE.due_at <= now())
+    .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+)
+_CLAIMABLE: sa.Select[Any] = (
+    sa.select(
+        *(_TABLE[name] for name in _CARRIED),
+        sa.exists()
+        .where(suppressions.c.channel == _TABLE.channel, suppressions.c.address == _TABLE.address)
+        .label("suppressed"),
+        is_digest().label("is_digest"),
+        events.c.name.label("event_name"),
+        events.c.data.label("event_data"),
+        events.c.received_at.label("event_received_at"),
+        events.c.facts,
+        events.c.processed_at.label("facts_at"),
     )
+    .join(events, events.c.id == _TABLE.event_id)
+    .where(_TABLE.id.in_(_IDS))
+    .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
+)
+_MARKING = (
+    notifications.update()
+    .where(_TABLE.id.in_(_IDS), _TABLE.status.in_(WAITING))
+    .values(
+        status="sending",
+        lease_until=now(sa.bindparam("lease")),
+        attempts=_TABLE.attempts + 1,
+        tries=_TABLE.tries + 1,
+        # What `begin` has not kept was not sent. An alert's words are nowhere else.
+        content=sa.case((_TABLE.template == "", _TABLE.content), else_=sa.null()),
+    )
+)
+_TRYING = attempts.insert().values(outcome="started", started_at=now())
+_SPENT = sa.select(sa.func.count()).where(
+    attempts.c.channel == _CHANNEL,
+    attempts.c.started_at >= sa.bindparam("since"),
+    attempts.c.outcome != "rejected",
+)

@@ -45,7 +45,7 @@ def workers(db: Database) -> list[Mapping[str, Any]]:
 def sent_since(db: Database, channel: str, since: datetime) -> int:
     """How many of a day's limit are used up."""
     with db.read() as connection:
-        return int(connection.execute(spent(channel, since)).scalar_one())
+        return spent(connection, channel, since)
 
 
 def server(db: Database) -> str:

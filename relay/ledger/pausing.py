@@ -61,10 +61,7 @@ def resume(connection: Connection, channel: str) -> None:
 
 def turn(connection: Connection, channel: str) -> int | None:
     """How many messages a channel may send now: None for as many as there are, else 0 or 1."""
-    query = sa.select(
-        pauses.c.cause, pauses.c.probes, (pauses.c.until > now()).label("closed")
-    ).where(pauses.c.channel == channel)
-    found = connection.execute(query).first()
+    found = connection.execute(_PAUSED, {"by": channel}).first()
     if found is None:
         return None
     if found.closed:
@@ -80,6 +77,12 @@ def turn(connection: Connection, channel: str) -> int | None:
         .values(until=now(pace.seconds(wait)), probes=pauses.c.probes + 1)
     )
     return 1 if taken.rowcount else 0
+
+
+# Built once: that costs more than running it.
+_PAUSED = sa.select(
+    pauses.c.cause, pauses.c.probes, (pauses.c.until > now()).label("closed")
+).where(pauses.c.channel == sa.bindparam("by"))
 
 
 def paused(db: Database) -> list[Mapping[str, Any]]:

@@ -63,22 +63,9 @@ def _event(row: Any) -> Event:
 
 def lease_events(db: Database, limit: int) -> list[Event]:
     """Up to `limit` events that are due, the urgent first; nobody else gets them for a while."""
-    due = (
-        sa.select(events.c.id)
-        .where(events.c.status == RECEIVED, events.c.next_at <= now())
-        .order_by(events.c.urgency.desc(), events.c.next_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
-    )
     with db.write() as connection:
-        rows = connection.execute(
-            events.update()
-            .where(events.c.id.in_(sa.select(due.c.id)), events.c.status == RECEIVED)
-            .values(next_at=now(pace.seconds(LEASE_SECONDS)), tries=events.c.tries + 1)
-            .returning(*_COLUMNS)
-        )
-        return [_event(row) for row in rows]
+        given = {"most": limit, "lease": pace.seconds(LEASE_SECONDS)}
+        return [_event(row) for row in connection.execute(_LEASING, given)]
 
 
 def get_event(db: Database, event_id: str) -> Event | None:
@@ -150,7 +137,22 @@ def settle(
         return made
 
 
-# Built once: that costs more than running it.
+# Statements are built once: that costs more than running them.
+
+_DUE = (
+    sa.select(events.c.id)
+    .where(events.c.status == RECEIVED, events.c.next_at <= now())
+    .order_by(events.c.urgency.desc(), events.c.next_at)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+    .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
+)
+_LEASING = (
+    events.update()
+    .where(events.c.id.in_(sa.select(_DUE.c.id)), events.c.status == RECEIVED)
+    .values(next_at=now(sa.bindparam("lease")), tries=events.c.tries + 1)
+    .returning(*_COLUMNS)
+)
 _SETTLED = (
     events.update()
     .where(events.c.id == sa.bindparam("event"), events.c.status == RECEIVED)
