@@ -44,7 +44,9 @@ def suppressions() -> str:
         {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
         for row in suppressing.latest(here().db)
     ]
-    return page("suppressions.html", latest=latest, erasures=map(_told, erasing.latest(here().db)))
+    return page(
+        "suppressions.html", latest=latest, erasures=[*map(_told, erasing.latest(here().db))]
+    )
 
 
 def _told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
