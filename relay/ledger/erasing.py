@@ -49,18 +49,16 @@ def ask(db: Database, channel: str, address: str, *, target: str, actor: str, no
 
     `target` is what the audit trail calls the address. The note must not have it.
     """
-    insert = INSERTS[db.engine.dialect.name](erasures).values(
-        id=new_id("era"),
-        **{"channel": channel, "address": address, "target": target},
-        **{"actor": actor, "note": note, "state": WAITING},
-        **{"asked_at": now(), "next_at": now()},
-    )
+    values = {"channel": channel, "address": address, "target": target, "actor": actor}
+    values |= {"id": new_id("era"), "note": note, "state": WAITING}
+    insert = INSERTS[db.engine.dialect.name](erasures).on_conflict_do_nothing()
+    insert = insert.values(values | {"asked_at": now(), "next_at": now()}).returning(erasures.c.id)
     open_ = sa.select(erasures.c.id).where(erasures.c.address == address)
     while True:  # once more where the one that was in the way has just been done
         with db.write() as connection:
-            if connection.execute(insert.on_conflict_do_nothing()).rowcount:
+            if made := connection.execute(insert).scalar():
                 write_audit_in(connection, actor, "forget asked", target, note)
-            if found := connection.execute(open_).scalar():
+            if found := made or connection.execute(open_).scalar():
                 return str(found)
 
 
