@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from relay import erasure
 from relay.channels import Exits
 from relay.erasure import Person
-from relay.ledger import forgetting
+from relay.ledger import erasing, forgetting
 from relay.ledger.database import Database
-from relay.ledger.forgetting import Handed
+from relay.ledger.erasing import Asked
+from relay.ledger.forgetting import Handed, Keep
 from relay.ledger.tracing import Progress
 from relay.logs import get_logger
 
 log = get_logger("relay.forgetting")
 
 ROUNDS = 3  # what workers write meanwhile is erased in the next one
+NOTE_SECONDS = 2.0  # after which it is noted how far a search is
 _ONE = {
     "events": "event",
+    "kits": "kit",
     "messages": "message",
     "messages that wait": "message that waits",
     "other rows": "other row",
@@ -51,12 +57,43 @@ class Erased:
         return not (self.left or self.refused)
 
 
-def _silent(_table: str, _rows: int) -> None:
+_NOTHING: Mapping[str, Any] = {"others": (), "names": (), "counts": {}, "texts": (), "emails": ()}
+
+
+@dataclass
+class SoFar:
+    """How far an erasure is: all that cannot be found out anew once it has begun."""
+
+    person: Person
+    counts: Counter[str] = field(default_factory=Counter)
+    handed: Handed = field(default_factory=Handed)
+
+    @classmethod
+    def of(cls, asked: Asked) -> SoFar:
+        """What the worker before had found out and done, if there was one."""
+        known = {**_NOTHING, **(asked.known or {})}
+        names = frozenset((first, last) for first, last in known["names"])
+        person = Person(erasure.key(asked.address), frozenset(known["others"]), names)
+        handed = Handed(set(known["texts"]), set(known["emails"]))
+        return cls(person, Counter(known["counts"]), handed)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `of` reads it."""
+        return {
+            "others": sorted(self.person.others),
+            "names": sorted(self.person.names),
+            "counts": dict(self.counts),
+            "texts": sorted(self.handed.texts),
+            "emails": sorted(self.handed.emails),
+        }
+
+
+def _nowhere(*_: Any) -> None:
     pass
 
 
 def look(
-    db: Database, address: str, progress: Progress = _silent
+    db: Database, address: str, progress: Progress = _nowhere
 ) -> tuple[Person, Mapping[str, int]]:
     """Who goes by an address, and how much the ledger has of them."""
     person = forgetting.learn(db, Person(erasure.key(address)), progress)
@@ -65,15 +102,54 @@ def look(
     return person, counts
 
 
-def forget(db: Database, exits: Exits, person: Person, progress: Progress = _silent) -> Erased:
+def forget(db: Database, exits: Exits, person: Person, progress: Progress = _nowhere) -> Erased:
     """Erase a person. Safe to do twice: the second time finds nothing."""
-    counts: Counter[str] = Counter()
-    handed = Handed()
+    return _forget(db, exits, SoFar(person), progress, _nowhere)
+
+
+def forget_asked(db: Database, exits: Exits, asked: Asked) -> None:
+    """Erase whom the desk asked for, or go on with it, and say there what came of it."""
+    so_far = SoFar.of(asked)
+    progress = _Noted(db, asked)
+
+    def keep(connection: Any) -> None:
+        erasing.note_in(connection, asked, known=so_far.to_json())
+
+    try:
+        so_far.person = forgetting.learn(db, so_far.person, progress)
+        erasing.note(db, asked, known=so_far.to_json())
+        done = _forget(db, exits, so_far, progress, keep)
+    except erasing.Lapsed:
+        log.warning("erasure goes on elsewhere", id=asked.id)
+        return
+    outcome = {"counts": done.counts, "left": done.left, "refused": done.refused}
+    note = "" if so_far.person.is_in(asked.note) else asked.note
+    erasing.finish(db, asked, outcome, f"{told(done.counts)}. {note}".strip())
+
+
+class _Noted:
+    """Tells the ledger how far a search is, every few seconds, which keeps the lease."""
+
+    def __init__(self, db: Database, asked: Asked):
+        self._note = partial(erasing.note, db, asked)
+        self._table, self._rows, self._next = "", 0, 0.0
+
+    def __call__(self, table: str, rows: int) -> None:
+        """So many more rows of a table were read. Raises Lapsed."""
+        self._rows = rows + (self._rows if table == self._table else 0)
+        self._table = table
+        if time.monotonic() >= self._next:
+            self._note(searched=table, rows_read=self._rows)
+            self._next = time.monotonic() + NOTE_SECONDS
+
+
+def _forget(db: Database, exits: Exits, so_far: SoFar, progress: Progress, keep: Keep) -> Erased:
+    person, counts, handed = so_far.person, so_far.counts, so_far.handed
     for _ in range(ROUNDS):
         before = counts.total()
         for made in forgetting.changes(db, person, progress):
-            forgetting.apply(db, made, handed)
             forgetting.tally([made], lambda word: counts.update([word]))
+            forgetting.apply(db, made, handed, keep)
         if counts.total() == before:
             break
     left: Counter[str] = Counter()

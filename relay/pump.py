@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from relay import pace
+from relay import forgetting, pace
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
+from relay.ledger import erasing
 from relay.logs import about, get_logger
 from relay.rates import Rate
 from relay.watch import Watch
@@ -27,7 +28,9 @@ RARE = {
     "followups": 4,
     "lookups": 8,
     "watches": 2,
+    "erasures": 1,
 }  # asked for every POLL_SECONDS, not in each round
+LONG = {"erasures"}  # may take minutes: what is under way at the end is left to its lease
 THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **RARE}
 
 
@@ -92,6 +95,11 @@ def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None
         "followups": (care.due_follow_ups, care.follow_up, None),
         "lookups": (care.due_looks, care.look, None),
         "watches": (watch.due, watch.look, None),
+        "erasures": (
+            partial(erasing.lease, jobs.db),
+            partial(forgetting.forget_asked, jobs.db, jobs.exits),
+            None,
+        ),
     }
 
 
@@ -190,7 +198,8 @@ class Pump:
             self._thread.join(seconds)  # a claim that is under way is still started
         for lane in self.lanes:
             lane.stop()
-        while self.busy and time.monotonic() < ends:
+        awaited = [lane for lane in self.lanes if lane.name not in LONG]
+        while (left := sum(lane.busy for lane in awaited)) and time.monotonic() < ends:
             self._due.wait(0.1)
             self._due.clear()
-        return self.busy
+        return left

@@ -18,10 +18,10 @@ from relay.calendar import ALWAYS
 from relay.config import Config, load
 from relay.dev import serving
 from relay.jobs import Jobs
-from relay.ledger import cases, counting, migrate, reading, suppressing, upkeep
+from relay.ledger import cases, counting, erasing, migrate, reading, suppressing, upkeep
 from relay.ledger.counting import Count
 from relay.ledger.database import Database
-from relay.ledger.household import days
+from relay.ledger.household import days, erasures
 from relay.notices import Case
 from relay.pump import Pump
 from relay.settings import Settings
@@ -30,6 +30,7 @@ from relay.web import create_app
 
 ROOT = Path(__file__).parent.parent
 PASSWORD, SECRET = "development", "demo"
+ERASED, ERASING = "era_2", "era_1"
 KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"  # of the lab's examples
 PAGES = {
     "today": "/",
@@ -39,6 +40,7 @@ PAGES = {
     "rules": "/rules",
     "rule": "/rule?name=kit-shipped",
     "suppressions": "/suppressions",
+    "erasure": f"/erasure/{ERASED}",
     "system": "/system",
 }
 NEEDS = (
@@ -101,6 +103,7 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     upkeep.beat(db, "worker-1")
     upkeep.swept(db, "worker-1")
     suppressing.suppress(db, "sms", "+447700900123", suppressing.STOP)
+    _erase(db)
     told = reading.messages(db)[0]
     with db.write() as connection:
         for kind, reason in NEEDS:
@@ -110,6 +113,24 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
         for one in [*counting.last_days(zone, now)][:-1]:
             row = {"day": one.day.isoformat(), "counts": [{}, _counts(one.day.toordinal())]}
             connection.execute(days.insert().values(**row, counted_at=now + timedelta(days=1)))
+
+
+def _erase(db: Database) -> None:
+    """A person who is erased, but for what Twilio has, and one who is being erased."""
+    for number in ("+447700900124", "+447700900125"):
+        erasing.ask(db, "sms", number, target="", actor="admin", note="Asked in writing.")
+    one, other = erasing.lease(db, 2)
+    erasing.note(db, one, searched="notifications", rows_read=1_240_000)
+    outcome = {
+        "counts": {"events": 3, "messages": 6, "messages that wait": 1},
+        "left": {},
+        "refused": ["Twilio did not delete SM0123456789abcdef (20009)."],
+    }
+    erasing.finish(db, other, outcome, "3 events, 6 messages, 1 message that waits.")
+    with db.write() as connection:
+        for asked, id_ in ((one, ERASING), (other, ERASED)):
+            mine = erasures.update().where(erasures.c.id == asked.id)
+            connection.execute(mine.values(id=id_))
 
 
 def _counts(seed: int) -> list[Count]:

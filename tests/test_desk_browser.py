@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shots.browser import CHROMIUM, browser, log_in
-from shots.scene import PAGES, served
+from shots.scene import ERASED, ERASING, PAGES, served
 
 pytest.importorskip("playwright", reason="needs requirements-browser.txt")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),  # one process of tests starts one
 ]
 
+PATHS = (*PAGES.values(), f"/erasure/{ERASING}", "/login")
 NARROW = {"width": 360, "height": 740}
 BROKEN = "[rules.kit-shipped]\nevent = 'order.shiped'\n"
 
@@ -65,7 +66,7 @@ def judge(page: Any, *rules: str) -> None:
 
 def test_every_page_is_for_everybody(page: Any, url: str) -> None:
     """Each page holds what axe asks for, and fits a small phone."""
-    for path in (*PAGES.values(), "/login"):
+    for path in PATHS:
         page.goto(url + path)
         judge(page)
 
@@ -73,7 +74,7 @@ def test_every_page_is_for_everybody(page: Any, url: str) -> None:
 def test_every_page_is_read_in_the_dark(url: str, started: Any) -> None:
     """The dark look has colours of its own: they contrast as they must."""
     page = opened(url, started, "dark")
-    for path in (*PAGES.values(), "/login"):
+    for path in PATHS:
         page.goto(url + path)
         judge(page, "color-contrast")
 
@@ -115,6 +116,32 @@ def test_today_looks_again(page: Any, url: str) -> None:
     assert page.faults == []
 
 
+def test_an_erasure_is_asked_for_and_followed(page: Any, url: str) -> None:
+    """From the address to the page that says how it stands; there is no address in its link."""
+    page.goto(f"{url}/suppressions")
+    page.fill("#address", "07700 900126")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Show what there is").click()
+    page.fill("#note", "Asked in writing.")
+    judge(page)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="To be erased").wait_for()
+    assert "/erasure/era_" in page.url
+    judge(page)
+
+
+def test_an_erasure_that_is_done_says_so_by_itself(page: Any, url: str) -> None:
+    """The page, its title and what a screen reader hears change with it; then it looks no more."""
+    page.goto(f"{url}/erasure/{ERASING}")
+    page.get_by_role("heading", name="Being erased").wait_for()
+    page.evaluate(f"shown.dataset.again = '/erasure/{ERASED}?again=1'; look()")
+    page.get_by_role("heading", name="Not all is erased").wait_for()
+    assert page.title().startswith("Not all is erased")
+    assert "Not all" in page.locator(".sr[role=status]").inner_text()
+    assert page.evaluate("shown.dataset.again") == ""
+    judge(page)
+
+
 def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
     """Logged in, an edit tried, and a test sent, with JavaScript off."""
     context = started.new_context(java_script_enabled=False)
@@ -127,4 +154,8 @@ def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
     assert page.locator('noscript, meta[http-equiv="refresh"]').count() == 0
     page.goto(url)
     assert page.locator('meta[http-equiv="refresh"]').count() == 1
+    page.goto(f"{url}/erasure/{ERASING}")
+    assert page.locator('meta[http-equiv="refresh"]').count() == 1
+    page.goto(f"{url}/erasure/{ERASED}")
+    assert page.locator('meta[http-equiv="refresh"]').count() == 0
     context.close()

@@ -76,7 +76,16 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
         search(inside, wanted)
     press(inside, "/journey", kit="o-1")
     press(inside, "/suppressions", address=PHONE, act="lift", note="Asked.")
-    for path in ("/", "/worklist", "/suppressions", "/system", "/rule?name=kit-shipped&data=real"):
+    press(inside, "/erasure", address=PHONE, act="ask")
+    erased = press(inside, "/erasure", address=PHONE, act="erase", note="Asked.").location
+    for path in (
+        erased,
+        "/",
+        "/worklist",
+        "/suppressions",
+        "/system",
+        "/rule?name=kit-shipped&data=real",
+    ):
         assert inside.get(path).status_code == 200
     plans = _plans(db, {said: given for said, given in asked.items() if said.startswith("SELECT")})
     assert len(plans) > 15

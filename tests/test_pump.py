@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from relay import pump as pump_module
 from relay.jobs import Jobs
-from relay.ledger import reading
+from relay.ledger import erasing, reading
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
 from relay.rates import Rate
@@ -162,3 +163,17 @@ def test_a_stopped_pump_claims_no_more_and_ends_what_it_has(
     assert pump.stop() == 0
     statuses = [row["status"] for row in reading.messages(db) if row["channel"] == "sms"]
     assert sorted(statuses) == ["created"] * 6 + ["sent"] * THREADS["sms"]
+
+
+def test_an_erasure_does_not_hold_up_a_stop(
+    pump: Pump, db: Database, silence: threading.Event
+) -> None:
+    """It may take minutes, so it is left to its lease: the platform kills soon after it asks."""
+    erasing.ask(db, "sms", "+447700900001", target="sms m", actor="admin", note="")
+    (lane,) = (lane for lane in pump.lanes if lane.name == "erasures")
+    lane.work = lambda _asked: silence.wait(20)
+    pump.start()
+    eventually(lambda: lane.busy == 1)
+    began = time.monotonic()
+    assert pump.stop() == 0
+    assert (lane.busy, time.monotonic() - began < 10) == (1, True)

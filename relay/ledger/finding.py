@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from relay.facts import Facts
 from relay.ledger.database import Database
 from relay.ledger.schema import events, journeys, notifications
+from relay.ledger.statuses import WAITING
 from relay.people import full_name
 
 MOST = 200  # rows that are looked at: a page is no list of everybody
@@ -53,6 +54,20 @@ def by_address(db: Database, channel: str, written: Iterable[str]) -> tuple[list
         .order_by(table.created_at.desc())
     )
     return _found(db, query)
+
+
+def count_by_address(db: Database, channel: str, written: Iterable[str]) -> dict[str, int]:
+    """How much an address alone tells of: the messages to it, and what those are about."""
+    table = notifications.c
+    query = sa.select(
+        sa.func.count().label("messages"),
+        sa.func.count().filter(table.status.in_(WAITING)).label("messages that wait"),
+        sa.func.count(table.event_id.distinct()).label("events"),
+        sa.func.count(table.subject.distinct()).label("kits"),
+    ).where(table.channel == channel, table.address.in_(tuple(written)))
+    with db.read() as connection:
+        counts = connection.execute(query).mappings().one()
+    return {words: number for words, number in counts.items() if number}
 
 
 def _steps() -> sa.Select[Any]:

@@ -21,6 +21,7 @@ from relay.facts import PERSONS, Facts
 from relay.ledger.cases import close_cases_of
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
+from relay.ledger.household import erasures
 from relay.ledger.schema import attempts, events, notifications
 from relay.ledger.statuses import WAITING
 from relay.ledger.tracing import Progress, Row, suspects, written
@@ -33,10 +34,15 @@ _WORD = "Erased."
 # The one thing that stays: by it alone the person goes on getting nothing.
 _STAYS = {("suppressions", "address")}
 _IDS = ("subject", "order_subject", "original_subject")
-# Messages by their events' facts, so events come last.
+# Messages by their events' facts, so events come last. What was asked for knows whom it is about
+# until it is done, and then blanks that itself: this erasure's row as well as another's.
 TABLES = tuple(
-    sorted(metadata.sorted_tables, key=lambda one: (one is events, one is notifications))
+    sorted(
+        (table for table in metadata.sorted_tables if table is not erasures),
+        key=lambda one: (one is events, one is notifications),
+    )
 )
+Keep = Callable[[Connection], None]  # is called in each transaction that erases something
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,10 @@ def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[C
                 yield wanted
 
 
-def apply(db: Database, made: Iterable[Change], handed: Handed) -> None:
-    """Make changes in one transaction; what providers have of it is added to `handed`."""
+def apply(db: Database, made: Iterable[Change], handed: Handed, keep: Keep) -> None:
+    """Make changes in one transaction, which ends with `keep`; what providers have of it is added
+    to `handed`.
+    """
     with db.write() as connection:
         theirs = [change.row for change in made if change.is_theirs]
         handed.emails |= {row["address"] for row in theirs if row["channel"] == "email"}
@@ -117,6 +125,7 @@ def apply(db: Database, made: Iterable[Change], handed: Handed) -> None:
                 statement = change.table.update().filter_by(**keys)
                 connection.execute(statement.values(**change.values))
         close_cases_of(connection, [row["id"] for row in theirs], REASON)
+        keep(connection)
 
 
 def _texts(connection: Connection, ids: list[str]) -> set[str]:

@@ -1,12 +1,12 @@
 """Relay's own tables: who did what, which workers are alive, what each day came to, how far
-watches have looked. `schema` has the rest.
+watches have looked, who is to be erased. `schema` has the rest.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from relay.ledger.columns import metadata, text, time
+from relay.ledger.columns import metadata, number, some, text, time
 
 audit = sa.Table(
     "audit",
@@ -46,3 +46,26 @@ watches = sa.Table(
     time("looked_to", nullable=False),
     time("next_at", nullable=False),  # and when it looks again, unless another worker does
 )
+
+# People to be erased, and what came of it. Whom it is about is blank once it is done: `address`,
+# `target`, `note` and `known`.
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    text("id", 40, primary_key=True),
+    text("channel", 20),
+    text("address", 255),
+    text("target", 255),  # what the audit trail calls the address
+    text("actor", 100),
+    text("note", 500),
+    text("state", 20),  # waiting, running, done
+    number("tries"),  # workers that have taken it: the last one's is the lease
+    time("asked_at", nullable=False),
+    time("next_at", nullable=False),  # when a worker takes it, or goes on for one that has gone
+    time("done_at"),
+    sa.Column("known", sa.JSON(none_as_null=True)),  # what cannot be found out any more on the way
+    sa.Column("outcome", sa.JSON(none_as_null=True)),  # counts, what is left, what was refused
+    text("searched", 40, server_default=""),  # the table that is being searched, and how far
+    number("rows_read"),
+)
+some("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)

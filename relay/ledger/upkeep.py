@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
@@ -160,16 +161,23 @@ def _noted_before(old: now) -> sa.ColumnElement[bool]:
 def write_audit(db: Database, actor: str, action: str, target: str, detail: str = "") -> None:
     """Keep who did what. Addresses and names do not belong here: ids only."""
     with db.write() as connection:
-        connection.execute(
-            audit.insert().values(
-                id=new_id("aud"),
-                at=now(),
-                actor=actor,
-                action=action,
-                target=target[:255],
-                detail=detail[:500],
-            )
+        write_audit_in(connection, actor, action, target, detail)
+
+
+def write_audit_in(
+    connection: Connection, actor: str, action: str, target: str, detail: str
+) -> None:
+    """The same, in the transaction of what was done."""
+    connection.execute(
+        audit.insert().values(
+            id=new_id("aud"),
+            at=now(),
+            actor=actor,
+            action=action,
+            target=target[:255],
+            detail=detail[:500],
         )
+    )
 
 
 def audited(db: Database, action: str, interval: timedelta, target: str = "") -> int:

@@ -1,19 +1,20 @@
-"""The desk's erasure of one person: what there is of them, then the act, then what came of it.
+"""The desk's erasure of one person: what their address tells of them, the act, what came of it.
 
-The address is in no link and no log: only in what is posted.
+A worker erases: that every table is searched takes longer than a page may. The address is in no
+link and no log: only in what is posted.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask import request
+from flask import abort, flash, redirect, request, url_for
 from flask_login import current_user, login_required
 
 from relay import addresses, forgetting
-from relay.channels import Exits
-from relay.forgetting import Erased
-from relay.ledger import suppressing, upkeep
+from relay.erasure import Person, key
+from relay.ledger import erasing, finding, suppressing, upkeep
+from relay.web.desk import sessions
 from relay.web.desk.frame import blueprint, page
 from relay.web.desk.suppressions import KINDS, target
 from relay.web.here import here
@@ -24,9 +25,9 @@ _NO_REASON = "Say why: it is kept with who did it and when."
 @blueprint.post("/erasure")
 @login_required  # type: ignore[untyped-decorator]
 def erasure() -> Any:
-    """Ask first, and erase where that is what was pressed.
+    """Ask first, and have it erased where that is what was pressed.
 
-    Pressed twice, the second finds nothing more to erase.
+    Pressed twice, both lead to the same page.
     """
     written = request.form.get("address", "").strip()[:320]
     channel = addresses.channel_of(written)
@@ -36,17 +37,33 @@ def erasure() -> Any:
         return page("suppression.html", written=written, wrong=wrong), 400
     note = request.form.get("note", "").strip()[:500]
     if request.form.get("act") == "erase" and note:
-        return _erased(channel, judged.address, note, stop=bool(request.form.get("stop")))
+        return _asked(channel, judged.address, note, stop=bool(request.form.get("stop")))
     wrong = _NO_REASON if request.form.get("act") == "erase" else ""
-    return _asked(channel, judged.address, wrong), 400 if wrong else 200
+    return _shown(channel, judged.address, wrong), 400 if wrong else 200
 
 
-def _asked(channel: str, address: str, wrong: str) -> str:
-    _, counts = forgetting.look(here().db, address)
+@blueprint.get("/erasure/<id_>")
+@login_required  # type: ignore[untyped-decorator]
+def erased(id_: str) -> str:
+    """How an erasure stands, and at last what came of it."""
+    found = erasing.find(here().db, id_) or abort(404)
+    is_done = found["state"] == erasing.DONE
+    return page(
+        "erased.html",
+        it=found,
+        is_done=is_done,
+        counts=forgetting.phrases(found["outcome"]["counts"]) if is_done else [],
+        alive=is_done or upkeep.workers_alive(here().db),
+        again="" if is_done else f"{url_for('desk.erased', id_=id_)}?{sessions.AGAIN}=1",
+    )
+
+
+def _shown(channel: str, address: str, wrong: str) -> str:
+    # The part before the @ is kept as the lab wrote it, most often in small letters.
+    counts = finding.count_by_address(here().db, channel, {address, address.lower()})
     return page(
         "erasure.html",
         written=address,
-        kind=KINDS[channel],
         counts=forgetting.phrases(counts),
         wrong=wrong,
         stays=forgetting.STAYS,
@@ -54,20 +71,18 @@ def _asked(channel: str, address: str, wrong: str) -> str:
     )
 
 
-def _erased(channel: str, address: str, note: str, *, stop: bool) -> str:
+def _asked(channel: str, address: str, note: str, *, stop: bool) -> Any:
     app, who = here(), str(current_user.get_id())
-    delivery = app.config.delivery
     if stop:
         suppressing.suppress(app.db, channel, address, suppressing.STAFF, actor=who)
-    person, _ = forgetting.look(app.db, address)
-    exits = Exits(app.settings, delivery.senders, delivery.allow)
-    done: Erased = forgetting.forget(app.db, exits, person)
-    said = f"{forgetting.told(done.counts)}. {'' if person.is_in(note) else note}".strip()
-    upkeep.write_audit(app.db, who, "forget", target(app.settings, channel, address), said)
-    return page(
-        "erased.html",
-        done=done,
-        counts=forgetting.phrases(done.counts),
-        stopped=stop,
-        kind=KINDS[channel],
+        flash(f"{KINDS[channel]} to this address are stopped.")
+    id_ = erasing.ask(
+        app.db,
+        channel,
+        address,
+        target=target(app.settings, channel, address),
+        actor=who,
+        note="" if Person(key(address)).is_in(note) else note,
     )
+    app.waker.wake()
+    return redirect(url_for("desk.erased", id_=id_), 303)

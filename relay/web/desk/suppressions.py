@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import flash, request
 from flask_login import current_user, login_required
 
 from relay import addresses, masks
-from relay.ledger import suppressing, upkeep
+from relay.ledger import erasing, suppressing, upkeep
 from relay.settings import Settings
 from relay.web.desk import sessions
 from relay.web.desk.frame import blueprint, page
@@ -19,6 +20,18 @@ KINDS = {name: f"{way.word.capitalize()}s" for name, way in addresses.WAYS.items
 LISTS = {
     "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",
     "email": "SendGrid keeps a list of its own: take the address off its suppressions too.",
+}
+# What the audit trail says was done to an address, in words.
+ACTED = {
+    "suppress": "stopped",
+    "unsuppress": "lifted",
+    "forget asked": "to be erased, asked for",
+    "forget": "erased, asked for",
+}
+ERASURES = {
+    erasing.WAITING: ("waits", "created"),
+    erasing.RUNNING: ("under way", "sending"),
+    erasing.DONE: ("erased", "delivered"),
 }
 _NO_REASON = "Say why: it is kept with who did it and when."
 
@@ -31,7 +44,17 @@ def suppressions() -> str:
         {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
         for row in suppressing.latest(here().db)
     ]
-    return page("suppressions.html", latest=latest)
+    return page(
+        "suppressions.html", latest=latest, erasures=[*map(_told, erasing.latest(here().db))]
+    )
+
+
+def _told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One of the last erasures, with its state in a word and the look of that."""
+    outcome = erasure["outcome"] or {}
+    is_whole = not (outcome.get("left") or outcome.get("refused"))
+    stands, look = ERASURES[erasure["state"]] if is_whole else ("not all", "held")
+    return {**erasure, "stands": stands, "look": look}
 
 
 @blueprint.post("/suppressions")
@@ -66,6 +89,7 @@ def _one(channel: str, address: str, wrong: str) -> str:
         kind=KINDS[channel],
         found=found[0] if found else None,
         past=upkeep.audit_of(db, target(here().settings, channel, address)),
+        acts=ACTED,
         list_=LISTS[channel] if found and found[0]["source"] != suppressing.STAFF else "",
     )
 

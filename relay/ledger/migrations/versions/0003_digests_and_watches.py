@@ -1,7 +1,7 @@
 """Digests, events that Relay made up for the lab, how far each watch has looked, and what the desk
 asks for: names to search by, who suppressed an address, when a worker swept, who did what, what
-texts cost, what the messages of each day came to, and what waits in quarantine; indexes of what
-retention still has to blank.
+texts cost, what the messages of each day came to, what waits in quarantine, and who is to be erased;
+indexes of what retention still has to blank.
 
 Only adds: code of 0002 works with it too, since both run side by side during a deploy.
 """
@@ -15,9 +15,11 @@ branch_labels = None
 depends_on = None
 
 
-def _partial(name: str, table: str, columns: list[str], where: str) -> None:
+def _partial(name: str, table: str, columns: list[str], where: str, unique: bool = False) -> None:
     text = sa.text(where)
-    op.create_index(name, table, columns, postgresql_where=text, sqlite_where=text)
+    op.create_index(
+        name, table, columns, unique=unique, postgresql_where=text, sqlite_where=text
+    )
 
 
 def upgrade() -> None:
@@ -48,6 +50,7 @@ def _for_the_desk() -> None:
     op.create_index("ix_audit_action", "audit", ["action", "at"])
     op.create_index("ix_audit_target", "audit", ["target", "at"])
     _for_its_first_page()
+    _for_its_erasures()
     _for_the_purge()
 
 
@@ -64,6 +67,29 @@ def _for_its_first_page() -> None:
     _partial("ix_quarantine_open", "quarantine", ["last_at"], "event_id IS NULL")
 
 
+def _for_its_erasures() -> None:
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.String(40), nullable=False),
+        sa.Column("channel", sa.String(20), nullable=False),
+        sa.Column("address", sa.String(255), nullable=False),
+        sa.Column("target", sa.String(255), nullable=False),
+        sa.Column("actor", sa.String(100), nullable=False),
+        sa.Column("note", sa.String(500), nullable=False),
+        sa.Column("state", sa.String(20), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("done_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("known", sa.JSON(), nullable=True),
+        sa.Column("outcome", sa.JSON(), nullable=True),
+        sa.Column("searched", sa.String(40), server_default="", nullable=False),
+        sa.Column("rows_read", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_erasures"),
+    )
+    _partial("ix_erasures_open", "erasures", ["address"], "address != ''", unique=True)
+
+
 def _for_the_purge() -> None:
     """Indexes of what retention still has to blank."""
     for table, column, condition in (
@@ -75,6 +101,7 @@ def _for_the_purge() -> None:
 def downgrade() -> None:
     op.drop_index("ix_notifications_purge", "notifications")
     op.drop_index("ix_events_purge", "events")
+    op.drop_table("erasures")
     op.drop_index("ix_quarantine_open", "quarantine")
     op.drop_table("days")
     op.drop_column("notifications", "segments")

@@ -1,0 +1,135 @@
+"""Erasures that the desk has asked for: who is to be erased, how far that is, what came of it.
+
+What is erased cannot be asked again. So what an erasure has found out, and what providers still
+have to erase, is kept in its row until it is done: a worker that goes on for another loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay import pace
+from relay.ledger.database import Database, now
+from relay.ledger.household import erasures
+from relay.ledger.schema import INSERTS, new_id
+from relay.ledger.upkeep import write_audit_in
+
+WAITING, RUNNING, DONE = "waiting", "running", "done"
+LEASE_SECONDS = 60.0
+_NOBODY: Mapping[str, Any] = {"address": "", "target": "", "note": "", "known": None}
+
+
+class Lapsed(Exception):
+    """Another worker goes on with it, or has done it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An erasure that this worker has leased."""
+
+    id: str
+    address: str
+    target: str
+    actor: str
+    note: str
+    tries: int
+    known: Mapping[str, Any] | None
+
+
+_CARRIED = tuple(erasures.c[name] for name in Asked.__dataclass_fields__)
+
+
+def ask(db: Database, channel: str, address: str, *, target: str, actor: str, note: str) -> str:
+    """Have somebody erased; its id. One that is asked for already and not done is not asked twice.
+
+    `target` is what the audit trail calls the address. The note must not have it.
+    """
+    values = {"channel": channel, "address": address, "target": target, "actor": actor}
+    values |= {"id": new_id("era"), "note": note, "state": WAITING}
+    insert = INSERTS[db.engine.dialect.name](erasures).on_conflict_do_nothing()
+    insert = insert.values(values | {"asked_at": now(), "next_at": now()}).returning(erasures.c.id)
+    open_ = sa.select(erasures.c.id).where(erasures.c.address == address)
+    while True:  # once more where the one that was in the way has just been done
+        with db.write() as connection:
+            if made := connection.execute(insert).scalar():
+                write_audit_in(connection, actor, "forget asked", target, note)
+            if found := made or connection.execute(open_).scalar():
+                return str(found)
+
+
+def lease(db: Database, limit: int) -> list[Asked]:
+    """Up to `limit` that are due; nobody else gets them for a while."""
+    table = erasures.c
+    is_due = sa.and_(table.address != "", table.next_at <= now())
+    due = (
+        sa.select(table.id)
+        .where(is_due)
+        .order_by(table.next_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    with db.write() as connection:
+        leased = connection.execute(
+            erasures.update()
+            .where(table.id.in_(sa.select(due.c.id)), is_due)
+            .values(state=RUNNING, tries=table.tries + 1, next_at=_lease())
+            .returning(*_CARRIED)
+        )
+        return [Asked(**row._mapping) for row in leased]
+
+
+def note(db: Database, asked: Asked, **values: Any) -> None:
+    """Keep how far it is, which renews the lease. Raises Lapsed."""
+    with db.write() as connection:
+        note_in(connection, asked, **values)
+
+
+def note_in(connection: Connection, asked: Asked, **values: Any) -> None:
+    """The same, in the transaction of what is done. Raises Lapsed."""
+    table = erasures.c
+    mine = erasures.update().where(
+        table.id == asked.id, table.tries == asked.tries, table.address != ""
+    )
+    if not connection.execute(mine.values(next_at=_lease(), **values)).rowcount:
+        raise Lapsed
+
+
+def finish(db: Database, asked: Asked, outcome: Mapping[str, Any], said: str) -> None:
+    """Keep what came of it, in the audit trail too, and nothing of whom it was about.
+
+    Whoever comes first does that: one whose lease has lapsed has searched everything all the same.
+    """
+    table = erasures.c
+    open_ = erasures.update().where(table.id == asked.id, table.address != "")
+    done = open_.values(**_NOBODY, state=DONE, done_at=now(), outcome=outcome, searched="")
+    with db.write() as connection:
+        if connection.execute(done).rowcount:
+            write_audit_in(connection, asked.actor, "forget", asked.target, said)
+
+
+def find(db: Database, id_: str) -> Mapping[str, Any] | None:
+    """One as a page tells it, without whom it is about."""
+    with db.read() as connection:
+        row = connection.execute(_told().where(erasures.c.id == id_)).mappings().first()
+    return dict(row) if row else None
+
+
+def latest(db: Database, limit: int = 10) -> list[Mapping[str, Any]]:
+    """The last ones that were asked for, the newest first."""
+    query = _told().order_by(erasures.c.id.desc()).limit(limit)
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _told() -> sa.Select[Any]:
+    return sa.select(*(column for column in erasures.c if column.name not in _NOBODY))
+
+
+def _lease() -> now:
+    return now(pace.seconds(LEASE_SECONDS))

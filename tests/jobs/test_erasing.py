@@ -1,0 +1,110 @@
+"""An erasure that the desk has asked for: one worker does it, and another where that one dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from relay import forgetting
+from relay.channels import Exits
+from relay.jobs import Jobs
+from relay.ledger import erasing, upkeep
+from relay.ledger.database import Database, now
+from relay.ledger.household import audit, erasures
+from relay.ledger.schema import attempts
+from relay.settings import Settings
+from tests.conftest import drain
+from tests.desk import EMAIL, PHONE, SECRETS, kit
+from tests.dump import dump, found
+from tests.rows import at_once, only, rows, time_passes
+from tests.standins import ProviderStandIn
+
+LEASE = timedelta(seconds=erasing.LEASE_SECONDS + 1)
+DRY = Exits(Settings(), {}, frozenset())
+
+
+class Dying(Exits):
+    """Where the worker dies when all is erased here, and nothing at the providers."""
+
+    def erase(self, *_: Any) -> list[str]:
+        """The power is cut."""
+        raise KeyboardInterrupt
+
+
+def ask(db: Database, address: str = PHONE, channel: str = "sms") -> str:
+    """Have somebody erased."""
+    return erasing.ask(db, channel, address, target="sms m", actor="admin", note="Asked.")
+
+
+def test_a_worker_that_dies_in_the_midst_loses_nothing(
+    live: Settings,
+    db: Database,
+    make_jobs: Callable[[Settings], Jobs],
+    twilio: ProviderStandIn,
+    sendgrid: ProviderStandIn,
+) -> None:
+    """The next one knows by whom to search and what providers have, though all of that is blank by
+    then; and it tells of the whole, not of its part.
+    """
+    (text, _) = kit(db)
+    with db.write() as connection:
+        row = {"id": "a-1", "notification_id": text, "channel": "sms", "outcome": "accepted"}
+        connection.execute(attempts.insert().values(**row, provider_id="SM1", started_at=now()))
+    ask(db)
+    (asked,) = erasing.lease(db, 1)
+    with pytest.raises(KeyboardInterrupt):
+        forgetting.forget_asked(db, Dying(live, {}, frozenset()), asked)
+    assert found(dump(db, but=frozenset({"erasures"})), *SECRETS) == []
+    upkeep.write_audit(db, "admin", "note", "", "Jane Smith rang.")
+    assert erasing.lease(db, 1) == []
+    time_passes(db, LEASE)
+    drain(make_jobs(live))
+    assert found(dump(db), *SECRETS) == []
+    (deleted,) = [r.path for r in twilio.requests if r.method == "DELETE"]
+    assert deleted.endswith("/SM1.json")
+    (job,) = [r for r in sendgrid.requests if r.path == "/v3/recipients/erasejob"]
+    assert job.json == {"email_addresses": [EMAIL]}
+    row = only(db, erasures)
+    assert (row["state"], row["tries"]) == (erasing.DONE, 2)
+    counts = {"events": 1, "messages": 2, "other rows": 1}
+    assert row["outcome"] == {"counts": counts, "left": {}, "refused": []}
+    (done,) = rows(db, audit, action="forget")
+    assert done["detail"] == "1 event, 2 messages, 1 other row. Asked."
+
+
+def test_a_worker_that_was_thought_dead_stops(db: Database) -> None:
+    """Whose lease has lapsed changes nothing once another has it; that one's word is the last."""
+    kit(db)
+    ask(db)
+    (first,) = erasing.lease(db, 1)
+    time_passes(db, LEASE)
+    (second,) = erasing.lease(db, 1)
+    forgetting.forget_asked(db, DRY, first)
+    assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 3
+    forgetting.forget_asked(db, DRY, second)
+    forgetting.forget_asked(db, DRY, second)
+    assert found(dump(db), *SECRETS) == []
+    assert len(rows(db, audit, action="forget")) == 1
+
+
+def test_asked_at_once_it_is_one_erasure(db: Database) -> None:
+    """However many ask at the same moment, they are told of one."""
+    assert len(set(at_once(lambda _: ask(db), 6))) == 1
+    assert len(rows(db, audit, action="forget asked")) == 1
+
+
+def test_two_erasures_of_one_person_leave_each_other_alone(db: Database) -> None:
+    """Asked for by number and by email at once, each is done, and neither takes the other for
+    something that is left.
+    """
+    kit(db)
+    ask(db)
+    ask(db, EMAIL, "email")
+    for asked in erasing.lease(db, 2):
+        forgetting.forget_asked(db, DRY, asked)
+    assert found(dump(db), *SECRETS) == []
+    told = [(row["state"], row["outcome"]["left"]) for row in rows(db, erasures)]
+    assert told == [(erasing.DONE, {})] * 2
