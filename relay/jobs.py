@@ -5,6 +5,7 @@ Each takes a row that is claimed already, and leaves the ledger saying what came
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -190,9 +191,9 @@ class Jobs:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return lapsed + given_up
 
-    def purge(self) -> int:
-        """Blank what is older than `retention`; how many rows that was."""
-        return upkeep.purge(self.db, self.config.delivery.retention)
+    def purge(self, seconds: float = math.inf) -> int:
+        """Blank what is older than `retention`, for so long; how many rows that was."""
+        return upkeep.purge(self.db, self.config.delivery.retention, seconds)
 
 
 def _now() -> datetime:

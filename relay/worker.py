@@ -32,6 +32,7 @@ SWEEP_SECONDS = 30.0
 CONFIG = "config.toml"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 PURGE_SECONDS = 3600.0
+PURGE_TURN = 10.0  # seconds: a worker that is silent for longer seems to have gone
 
 
 class Clock(threading.Thread):
@@ -66,8 +67,10 @@ class Clock(threading.Thread):
         self._jobs.sweep()
         upkeep.swept(self._jobs.db, self._worker)
         if time.monotonic() >= self._next_purge:
-            self._next_purge = time.monotonic() + PURGE_SECONDS
-            self._jobs.purge()
+            started = time.monotonic()
+            self._jobs.purge(PURGE_TURN)
+            if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
+                self._next_purge = started + PURGE_SECONDS
 
     def _reload(self) -> None:
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""

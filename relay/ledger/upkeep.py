@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -80,15 +82,17 @@ def is_migrated(db: Database) -> bool:
     return revision(db) == REVISION
 
 
-def purge(db: Database, retention: timedelta) -> int:
+def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     """Blank contact details, words and payloads older than `retention`; how many rows it was.
+
+    After so many seconds it ends, though there may be more.
 
     What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
     By a few rows at a time, so that nobody waits for a lock of it.
     """
-    old = ago(retention)
+    old, ends = ago(retention), time.monotonic() + seconds
     return sum(
-        _in_turns(db, table, where, moment, values)
+        _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
             (notifications, _told_before(old), notifications.c.created_at, _NOBODY),
             (events, _about_before(old), events.c.received_at, _NOTHING),
@@ -108,6 +112,7 @@ def _in_turns(
     where: sa.ColumnElement[bool],
     moment: sa.Column[Any],
     values: Mapping[str, Any] | None,
+    ends: float,
 ) -> int:
     """Change the rows there are, the oldest first, or delete them where no `values` are given."""
     turn = sa.select(table.c.id).where(where).order_by(moment).limit(PURGED_AT_ONCE)
@@ -121,7 +126,7 @@ def _in_turns(
             if ids:
                 connection.execute(change.where(these))
         done += len(ids)
-        if len(ids) < PURGED_AT_ONCE:
+        if len(ids) < PURGED_AT_ONCE or time.monotonic() >= ends:
             return done
 
 

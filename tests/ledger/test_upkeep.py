@@ -127,6 +127,17 @@ def test_a_purge_goes_by_a_few_rows_at_a_time(
     assert upkeep.purge(db, RETENTION) == 0
 
 
+def test_a_purge_ends_in_time_and_goes_on_later(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has other things to do meanwhile: it takes a turn, and the next one goes on."""
+    monkeypatch.setattr(upkeep, "PURGED_AT_ONCE", 2)
+    planned(db, *(notice(subject=f"o-{number}") for number in range(5)))
+    change(db, notifications, {}, status="sent")
+    time_passes(db, RETENTION + timedelta(minutes=1))
+    assert [upkeep.purge(db, RETENTION, seconds=0) for _ in range(4)] == [3, 2, 1, 0]
+
+
 @pytest.mark.skipif(not os.environ.get("TEST_DATABASE_URL"), reason="needs PostgreSQL")
 def test_a_purge_looks_only_at_what_it_has_to_blank(db: Database) -> None:
     """PostgreSQL finds both by indexes that hold nothing that is blanked already."""
