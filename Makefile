@@ -43,14 +43,14 @@ bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; a
 	@exec $(BIN)/python -m bench --keep bench/results
 
 bench-scale: $(STAMP) ## what 5,000,000 events cost (about 10 minutes, 6 GB of disk)
-	@exec $(BIN)/python -m bench scale --rounds 1
+	@exec $(BIN)/python -m bench scale --keep bench/results
 
 bench-desk: $(STAMP) ## each page of the desk at 1,000,000 events and 2,000,000 messages (about 10 minutes)
-	@exec $(BIN)/python -m bench desk
+	@exec $(BIN)/python -m bench desk --keep bench/results
 
 MINUTES ?= 60
 soak: $(STAMP) ## a steady load for MINUTES: memory and connections have to stay flat
-	@exec $(BIN)/python -m bench soak --minutes $(MINUTES)
+	@exec $(BIN)/python -m bench soak --minutes $(MINUTES) --keep bench/results
 
 OLD ?= HEAD~1
 side-by-side: $(STAMP) ## a deploy from the commit OLD to this code, both at work meanwhile

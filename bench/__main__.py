@@ -7,16 +7,19 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench import desk, measure, scale, servers, soak, what_if
 from bench.chart import draw
 from bench.measure import Bench, Figures, say
 from relay import embedded
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,9 @@ def main() -> None:
                 told[part] = LONG[part](bench, chosen)
             else:
                 told[part] = MEASURES[part](bench, chosen.rounds)
-    rows = _table(told)
+    _print(_rows(told))
     if chosen.keep:
-        _keep(chosen.keep, told, rows)
+        _keep(chosen.keep, told)
 
 
 def _in_sqlite(bench: Bench, rounds: int) -> Figures:
@@ -122,41 +125,41 @@ LONG: dict[str, Callable[[Bench, argparse.Namespace], Figures]] = {
 }
 
 
-def _table(told: dict[str, Figures]) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _rows(told: Mapping[str, Figures]) -> list[Row]:
+    """Each goal of which there is a figure."""
+    return [
+        {
+            "what": goal.what,
+            "value": told[goal.part][goal.figure],
+            "wanted": goal.wanted,
+            "at_least": goal.at_least,
+            "unit": goal.unit,
+            "met": goal.is_met(told[goal.part][goal.figure]),
+        }
+        for goal in GOALS
+        if goal.part in told
+    ]
+
+
+def _print(rows: list[Row]) -> None:
     print(f"\n{'':<52} {'measured':>12} {'wanted':>14}")
-    for goal in GOALS:
-        value = told.get(goal.part, {}).get(goal.figure)
-        if value is None:
-            continue
-        word = "met" if goal.is_met(value) else "MISSED"
-        sign = "≥" if goal.at_least else "≤"
-        print(
-            f"{goal.what:<52} {value:>12.2f} {sign + f' {goal.wanted:g} {goal.unit}':>14}  {word}"
-        )
-        rows.append(
-            {
-                "what": goal.what,
-                "value": value,
-                "wanted": goal.wanted,
-                "at_least": goal.at_least,
-                "unit": goal.unit,
-                "met": goal.is_met(value),
-            }
-        )
-    return rows
+    for row in rows:
+        word = "met" if row["met"] else "MISSED"
+        wanted = f"{'≥' if row['at_least'] else '≤'} {row['wanted']:g} {row['unit']}"
+        print(f"{row['what']:<52} {row['value']:>12.2f} {wanted:>14}  {word}")
 
 
-def _keep(folder: Path, told: dict[str, Figures], rows: list[dict[str, object]]) -> None:
+def _keep(folder: Path, told: Mapping[str, Figures]) -> None:
+    """Add figures to those of the parts that were measured before, each with its date."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-    }
-    kept = {"about": about, "figures": told, "goals": rows}
-    (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
-    (folder / "results.svg").write_text(draw(rows, about), "utf-8")
+    path, today = folder / "results.json", datetime.now(UTC).date().isoformat()
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    about = {"date": today, "python": platform.python_version(), "cores": os.cpu_count()}
+    figures = before.get("figures", {}) | told
+    dates = before.get("dates", {}) | dict.fromkeys(told, today)
+    kept = {"about": about, "dates": dates, "figures": figures, "goals": _rows(figures)}
+    path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    (folder / "results.svg").write_text(draw(kept["goals"], about), "utf-8")
     say(f"kept in {folder}")
 
 
