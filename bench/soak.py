@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import statistics
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from redis import Redis
 from bench import servers
 from bench.load import bodies, request
 from bench.measure import Bench, Figures, fresh_ledger, post, say
-from bench.servers import SECRET
+from bench.servers import ROOT, SECRET
 from relay.ledger.database import Database
 
 A_SECOND = 10  # events; one of ten is posted twice
@@ -28,11 +30,11 @@ Sample = dict[str, float]
 def soak(bench: Bench, minutes: float) -> Figures:
     """How much larger each figure is in the last quarter than in the second, and what was lost."""
     port = servers.free_port()
-    environ = bench.environ(bench.postgresql, METRICS_TOKEN=METRICS_TOKEN)
     with (
+        _both_channels() as config,
         fresh_ledger(bench.postgresql) as db,
-        servers.gunicorn("app:app", environ, port) as web,
-        servers.worker(environ) as worker,
+        servers.gunicorn("app:app", _environ(bench, config), port) as web,
+        servers.worker(_environ(bench, config)) as worker,
         Redis.from_url(bench.redis) as redis,
     ):
         servers.await_http(f"http://127.0.0.1:{port}/readyz")
@@ -56,6 +58,20 @@ def soak(bench: Bench, minutes: float) -> Figures:
         ),
         **{f"last {name}": value for name, value in samples[-1].items()},
     }
+
+
+def _environ(bench: Bench, config: str) -> dict[str, str]:
+    return bench.environ(bench.postgresql, METRICS_TOKEN=METRICS_TOKEN, RELAY_CONFIG=config)
+
+
+@contextmanager
+def _both_channels() -> Iterator[str]:
+    """The bench's config.toml with each event told by email too."""
+    written = (ROOT / "bench" / "config.toml").read_text("utf-8")
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+        file.write(written.replace('channels = ["sms"]', 'channels = ["sms", "email"]'))
+        file.flush()
+        yield file.name
 
 
 def _minutes(minutes: float) -> Iterator[int]:
@@ -126,10 +142,11 @@ def _growth(samples: list[Sample], name: str) -> float:
 
 
 def _lost(bench: Bench, posted: int) -> int:
-    """Events that did not end in exactly one text, once all had the time to."""
+    """Texts and emails that are not one for each event, once all had the time to go out."""
     ends = time.monotonic() + 60
-    sent = 0
-    while sent < posted and time.monotonic() < ends:
-        sent = servers.get(f"{bench.standins}/counts")["sms"]
+    while time.monotonic() < ends:
+        counts = servers.get(f"{bench.standins}/counts")
+        if min(counts["sms"], counts["email"]) >= posted:
+            break
         time.sleep(0.5)
-    return abs(sent - posted)
+    return sum(abs(int(counts[way]) - posted) for way in ("sms", "email"))

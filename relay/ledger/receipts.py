@@ -137,7 +137,9 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
 def _failed(connection: Connection, row: sa.Row[Any], best: Told) -> None:
     if STATES.index(row.status) > STATES.index(best.state):
         return
-    values: dict[str, Any] = {"status": best.state, "reason": best.reason, "receipt_by": None}
+    values: dict[str, Any] = {"status": best.state, "receipt_by": None}
+    if row.status not in FAILED or row.follow_up_at:  # else it says what was done about it
+        values["reason"] = best.reason
     if row.status not in FAILED and row.address:  # else whoever it was for is erased
         values["follow_up_at"] = now()
     connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))

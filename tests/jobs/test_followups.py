@@ -456,6 +456,9 @@ def test_news_that_are_overtaken_have_no_fallback(clinic: Clinic) -> None:
     (row,) = clinic.messages(rule="kit")
     assert row["reason"].endswith("The kit is further on already: order.delivered has come.")
     assert clinic.worklist() == []
+    for state, code in (("sent", ""), ("permanent-failure", "30006")):  # told late, or again
+        clinic.tell(state, code, rule="kit")
+    assert clinic.messages(rule="kit") == [row]
 
 
 def test_receipts_of_one_batch_are_seen_to_once(clinic: Clinic) -> None:
