@@ -23,6 +23,7 @@ pytestmark = [
 ]
 
 NARROW = {"width": 360, "height": 740}
+CHANNELS = re.compile(r"(?s)(kit-shipped\].*?channels = )\[.*?\]")
 BROKEN = "[rules.kit-shipped]\nevent = 'order.shiped'\n"
 
 
@@ -205,7 +206,7 @@ def test_each_case_is_seen_to(page: Any, url: str) -> None:
     page.goto(f"{url}/worklist")
     cases = page.locator("article.case")
     assert cases.count() == len(PRESSED)
-    cases.first.get_by_role("link", name="The kit’s journey").click()
+    cases.first.get_by_role("link", name="journey: Somebody could not be reached").click()
     page.get_by_role("heading", name="Shipped").wait_for()
     page.go_back()
     for left, (title, button, said) in enumerate(PRESSED, 1):
@@ -270,7 +271,7 @@ def test_a_rule_is_looked_at_and_tried(page: Any, url: str) -> None:
     told(page, "not sent: delivery is dry-run")
     page.goto(f"{url}/rules")
     text = page.input_value("#text")
-    page.fill("#text", re.sub(r"(?s)(kit-shipped\].*?channels = )\[.*?\]", r'\1["sms"]', text, 1))
+    page.fill("#text", CHANNELS.sub(r'\1["sms"]', text, count=1))
     page.get_by_role("button", name="Check it").click()
     page.get_by_role("heading", name="The latest differences").wait_for()
     assert "dropped" in page.inner_text("section[aria-labelledby=tried]")
