@@ -134,11 +134,10 @@ def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
 
 
 def tab_to(page: Any, words: str) -> None:
-    """Press Tab until what has these words has the focus."""
+    """Press Tab until what begins with these words has the focus."""
     for _ in range(60):
         page.keyboard.press("Tab")
-        focused = page.evaluate("[document.activeElement.innerText, document.activeElement.id]")
-        if words in focused:
+        if page.evaluate("document.activeElement.innerText").startswith(words):
             return
     raise AssertionError(f"{words}: Tab does not lead there")
 
@@ -158,7 +157,7 @@ def test_a_person_is_found_and_read_by_the_keyboard_alone(url: str, started: Any
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="8 kits found").wait_for()
     judge(page)
-    page.locator(".found a").first.focus()
+    tab_to(page, "A••• H•••")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Show names, addresses and messages").wait_for()
     assert "Hart" not in page.inner_text("main")
