@@ -35,7 +35,7 @@ ALERTS: dict[str, Words] = {
     "held": Words(
         "An event from the lab is held",
         "An event about kit {subject} could not be processed, and is not tried any more.",
-        "Please ask the lab, then replay the event from the worklist.",
+        "Please ask the lab, then have it processed again from the worklist.",
     ),
     "paused": Words(
         "Messages are waiting: a provider refuses our account",

@@ -46,8 +46,13 @@ def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
         yield 1, f"{field}: {' '.join(said)}"
     if row["posts"] > 1:
         yield 1, f"It was posted {row['posts']} times."
-    event = row["event_id"]
-    yield 1, f"It has become {event} since." if event else "It is kept as it is."
+    if event := row["event_id"]:
+        yield 1, f"It has become {event} since."
+    elif row["closed_at"]:
+        at = clock(zone)(row["closed_at"])
+        yield 1, f"{at}: put aside by {row['closed_by']}. {row['note']}"
+    else:
+        yield 1, "It is kept as it is."
 
 
 def clock(zone: ZoneInfo) -> Clock:

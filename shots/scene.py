@@ -18,15 +18,15 @@ from relay.calendar import ALWAYS
 from relay.config import Config, load
 from relay.dev import serving
 from relay.jobs import Jobs
-from relay.ledger import cases, counting, erasing, migrate, reading, suppressing, upkeep
+from relay.ledger import counting, erasing, migrate, suppressing, upkeep
 from relay.ledger.counting import Count
 from relay.ledger.database import Database
 from relay.ledger.household import days, erasures
-from relay.notices import Case
 from relay.pump import Pump
 from relay.settings import Settings
 from relay.simulator import create_simulator
 from relay.web import create_app
+from shots import cases
 
 ROOT = Path(__file__).parent.parent
 PASSWORD, SECRET = "development", "demo"
@@ -37,17 +37,15 @@ PAGES = {
     "journeys": "/journeys",
     "journey": f"/journey?kit={KIT}",
     "worklist": "/worklist",
+    "refused": "/worklist/refused",
+    "unknown": "/worklist/unknown",
     "rules": "/rules",
     "rule": "/rule?name=kit-shipped",
     "suppressions": "/suppressions",
     "erasure": f"/erasure/{ERASED}",
     "system": "/system",
+    "audit": "/audit",
 }
-NEEDS = (
-    ("unreached", "The number cannot be reached, and there is no email address."),
-    ("held", "The lab's API did not give results within 3 days."),
-    ("unknown", "Twilio does not list it."),
-)
 
 
 @contextmanager
@@ -96,7 +94,7 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     client = app.test_client()
     for body in samples.webhooks():
         client.post(f"/webhooks/lab/{SECRET}", data=json.dumps(body))
-    client.post(f"/webhooks/lab/{SECRET}", data=b'{"event": 1}')
+    cases.post_all(app, SECRET)
     pump = Pump(Jobs(_always_open(load(settings)), db))
     pump.drain()
     pump.stop()
@@ -104,11 +102,10 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     upkeep.swept(db, "worker-1")
     suppressing.suppress(db, "sms", "+447700900123", suppressing.STOP)
     _erase(db)
-    told = reading.messages(db)[0]
+    upkeep.write_audit(db, "admin", "reveal", KIT, "5 messages and the names")
+    upkeep.write_audit(db, "cli", "replay", "", "3 of 3")
+    cases.open_all(db)
     with db.write() as connection:
-        for kind, reason in NEEDS:
-            case = Case(kind, kind, told["subject"], reason, told["event_id"], told["id"])
-            cases.open_case(connection, case)
         zone, now = load(settings).clinic.timezone, datetime.now(UTC)
         for one in [*counting.last_days(zone, now)][:-1]:
             row = {"day": one.day.isoformat(), "counts": [{}, _counts(one.day.toordinal())]}

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from relay.web.desk import audit
 from shots.browser import CHROMIUM, browser, log_in
-from shots.scene import ERASED, ERASING, PAGES, served
+from shots.scene import ERASED, ERASING, KIT, PAGES, served
 
 pytest.importorskip("playwright", reason="needs requirements-browser.txt")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -22,6 +23,7 @@ pytestmark = [
 
 PATHS = (*PAGES.values(), f"/erasure/{ERASING}", "/login")
 NARROW = {"width": 360, "height": 740}
+RULE = "[rules.results-ready]"
 BROKEN = "[rules.kit-shipped]\nevent = 'order.shiped'\n"
 
 
@@ -42,6 +44,7 @@ def started() -> Iterator[Any]:
 def opened(url: str, started: Any, scheme: str) -> Any:
     """A page 360 pixels wide in which somebody has logged in, and what went wrong on it."""
     page = started.new_context(color_scheme=scheme, viewport=NARROW).new_page()
+    page.set_default_timeout(10_000)
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("console", lambda said: said.type == "error" and page.faults.append(said.text))
@@ -159,3 +162,164 @@ def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
     page.goto(f"{url}/erasure/{ERASED}")
     assert page.locator('meta[http-equiv="refresh"]').count() == 0
     context.close()
+
+
+def tab_to(page: Any, words: str) -> None:
+    """Press Tab until what begins with these words has the focus."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText").startswith(words):
+            return
+    raise AssertionError(f"{words}: Tab does not lead there")
+
+
+def told(page: Any, words: str) -> None:
+    """The page says so, where a reader of the screen hears it."""
+    page.locator("[role=status]").filter(has_text=words).wait_for()
+
+
+def test_a_person_is_found_and_read_by_the_keyboard_alone(url: str, started: Any) -> None:
+    """From the login to the words of a message and out again: Tab, Enter and letters."""
+    page = opened(url, started, "light")
+    tab_to(page, "Journeys")
+    page.keyboard.press("Enter")
+    page.locator("#q:focus").wait_for()
+    page.keyboard.type("hart")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="8 kits found").wait_for()
+    judge(page)
+    tab_to(page, "A••• H•••")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Show names, addresses and messages").wait_for()
+    assert "Hart" not in page.inner_text("main")
+    tab_to(page, "Show names, addresses and messages")
+    page.keyboard.press("Enter")
+    told(page, "Shown, and noted")
+    assert "Hart" in page.inner_text("h1")
+    tab_to(page, "Log out")
+    page.keyboard.press("Enter")
+    page.locator("#password:focus").wait_for()
+    page.goto(f"{url}/system")
+    assert page.url.startswith(f"{url}/login")
+    page.context.close()
+
+
+def test_one_message_is_revealed(page: Any, url: str) -> None:
+    """A kit is found by its id; its one message is shown, and the others stay masked."""
+    page.goto(f"{url}/journeys")
+    page.fill("#q", KIT)
+    page.get_by_role("button", name="Search").click()
+    show = page.get_by_role("button", name="Show address and message")
+    before = show.count()
+    assert before > 1
+    show.first.click()
+    told(page, "Shown, and noted")
+    assert (show.count(), page.locator(".words").count()) == (before - 1, 1)
+    judge(page)
+
+
+# A case by its title, the button on it, and what is told then.
+PRESSED = (
+    ("Somebody could not be reached", "Try again", "It is sent again."),
+    ("A message could not be written", "Close", "Closed."),
+    ("An event from the lab is held", "Process it again", "It is processed again."),
+    ("A message may or may not have gone out", "Send it again", "It is sent again."),
+    ("A message may or may not have gone out", "It did arrive", "It counts as sent."),
+    ("A message waits for your release", "Release now", "It goes out"),
+    ("A message waits for your release", "Do not send", "Stopped"),
+    ("A step of a kit has not come", "Close", "Closed."),
+)
+
+
+def test_each_case_is_seen_to(page: Any, url: str) -> None:
+    """Each button does what it says; Enter in the note presses none of them."""
+    page.goto(f"{url}/worklist")
+    cases = page.locator("article.case")
+    assert cases.count() == len(PRESSED)
+    cases.first.get_by_role("link", name="Somebody could not be reached").click()
+    page.get_by_role("heading", name="Shipped").wait_for()
+    page.go_back()
+    for left, (title, button, said) in enumerate(PRESSED, 1):
+        case = cases.filter(has_text=title).first
+        case.get_by_label("What you did").fill("Called on Monday.")
+        page.keyboard.press("Enter")
+        case.get_by_role("button", name=button, exact=True).click()
+        told(page, said)
+        assert cases.count() == len(PRESSED) - left
+    page.get_by_text("No case is open.").wait_for()
+    assert page.faults == []
+
+
+def test_what_the_lab_posted_is_seen_to(page: Any, url: str) -> None:
+    """A refused post is shown, tried again and put aside; an unknown event is acknowledged."""
+    page.goto(f"{url}/worklist")
+    page.get_by_role("link", name="Refused posts").click()
+    posts = page.locator("article:has(form)")
+    post = posts.filter(has_text="data.order_id")
+    post.get_by_role("button", name="Show what was posted").click()
+    told(page, "Shown, and noted")
+    assert "Jane Smith" in post.locator("pre").inner_text()
+    judge(page)
+    post.get_by_role("button", name="Try it again").click()
+    told(page, "It is refused still")
+    post.get_by_role("button", name="Put it aside").click()
+    assert post.get_by_label("Why it can be put aside").evaluate("it => it.matches(':invalid')")
+    post.get_by_label("Why it can be put aside").fill("The lab tests.")
+    post.get_by_role("button", name="Put it aside").click()
+    told(page, "Put aside.")
+    assert posts.count() == 1
+    page.get_by_role("link", name="Unknown events").click()
+    event = page.locator("article").filter(has_text="kit.recalled")
+    event.get_by_label("What is known of it").fill("Not for patients.")
+    event.get_by_role("button", name="Acknowledge").click()
+    told(page, "Acknowledged.")
+    assert (page.locator("article").count(), event.count()) == (1, 0)
+    judge(page)
+
+
+def test_an_address_is_stopped_and_lifted(page: Any, url: str) -> None:
+    """Looked up, stopped with a reason, lifted with another; both are told below."""
+    page.goto(f"{url}/suppressions")
+    page.fill("#address", "07700 900055")
+    page.get_by_role("button", name="Look up").click()
+    for button, said in (("Stop texts", "are stopped."), ("Send texts again", "go out again.")):
+        page.get_by_label("Reason").fill("Asked at the desk.")
+        page.get_by_role("button", name=button).click()
+        told(page, said)
+    assert page.get_by_text("by admin. Asked at the desk.").count() == 2
+    judge(page)
+
+
+def test_a_rule_is_looked_at_and_tried(page: Any, url: str) -> None:
+    """Its messages in their frames, one sent to oneself, and an edit played to what has come."""
+    page.goto(f"{url}/rules")
+    page.get_by_role("link", name="See its messages (kit-shipped)").click()
+    frame = page.frame_locator("iframe").first
+    frame.locator("body").filter(has_text="on its way").wait_for()
+    page.fill("#address", "07700 900001")
+    page.get_by_role("button", name="Send a test").click()
+    told(page, "not sent: delivery is dry-run")
+    page.goto(f"{url}/rules")
+    text = page.input_value("#text")
+    page.fill("#text", text.replace(RULE, f"{RULE}\nenabled = false"))
+    page.get_by_role("button", name="Check it").click()
+    page.get_by_role("heading", name="The latest differences").wait_for()
+    assert "dropped" in page.inner_text("section[aria-labelledby=tried]")
+    judge(page)
+
+
+def test_what_was_done_is_in_the_audit_trail(
+    page: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From System to the trail, and back in time to the first login."""
+    monkeypatch.setattr(audit, "AT_ONCE", 5)
+    page.goto(f"{url}/system")
+    page.get_by_role("link", name="The audit trail").click()
+    read = page.inner_text("main")
+    while page.get_by_role("link", name="Older").count():
+        page.get_by_role("link", name="Older").click()
+        page.get_by_role("link", name="The latest").wait_for()
+        read += page.inner_text("main")
+    assert "Logged in" in read
+    assert "Looked at what is masked" in read
+    judge(page)

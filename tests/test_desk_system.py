@@ -8,17 +8,23 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from relay.ledger import pausing, suppressing, upkeep
+from relay.errors import Refused
+from relay.ledger import intake, pausing, suppressing, upkeep
 from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, events
 from relay.ledger.schema import notifications as messages
 from tests.desk import EMAIL, PHONE, kit, press, search
-from tests.rows import change, leased, only, rows
+from tests.rows import MONTH, change, incoming, leased, only, rows
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
 
 FEW = ("pauses", "heartbeats", "alembic_version", "days")  # tables of some rows, read as a whole
+
+PATHS = (
+    *("/", "/suppressions", "/system", "/audit", "/audit?before=b", "/worklist"),
+    *("/worklist/refused", "/worklist/unknown", "/rule?name=kit-shipped&data=real"),
+)
 
 
 def test_it_tells_in_words_what_is_down(inside: Any, db: Database) -> None:
@@ -78,14 +84,12 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
     press(inside, "/suppressions", address=PHONE, act="lift", note="Asked.")
     press(inside, "/erasure", address=PHONE, act="ask")
     erased = press(inside, "/erasure", address=PHONE, act="erase", note="Asked.").location
-    for path in (
-        erased,
-        "/",
-        "/worklist",
-        "/suppressions",
-        "/system",
-        "/rule?name=kit-shipped&data=real",
-    ):
+    intake.record(db, incoming("kit.lost", kit_id="7"), MONTH)
+    post = intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    press(inside, f"/worklist/refused/{post}", act="again")
+    press(inside, f"/worklist/refused/{post}", act="aside", note="A test.")
+    press(inside, "/worklist/unknown", act="acknowledge", name="kit.lost", note="A test.")
+    for path in (*PATHS, erased):
         assert inside.get(path).status_code == 200
     plans = _plans(db, {said: given for said, given in asked.items() if said.startswith("SELECT")})
     assert len(plans) > 15

@@ -89,7 +89,8 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
     needs = page.partition('class="needs"')[2].partition("</ul>")[0]
     assert re.search(r'>2</strong> <span>people were not reached</span> <a href="/worklist"', needs)
     assert "Texts are paused: Twilio refuses us." in needs
-    assert re.search(r">1</strong> <span>post was refused", needs)
+    refused = "post from the lab was refused</span> <a href=./worklist/refused.>Refused posts<"
+    assert re.search(f">1</strong> <span>{refused}", needs)
 
 
 def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
@@ -208,7 +209,10 @@ def test_it_looks_again_by_itself(inside: Any) -> None:
     assert is_out(inside)
 
 
-@pytest.mark.parametrize("path", ["/", "/rules", "/rule?name=kit-shipped"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/rules", "/rule?name=kit-shipped", "/worklist/refused", "/worklist/unknown", "/audit"],
+)
 def test_no_page_is_seen_from_outside(path: str, desk: Any) -> None:
     """Each page asks for the login."""
     assert desk.get(path).location.startswith("/login")

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.ledger import intake
+from relay.errors import Refused
+from relay.ledger import intake, quarantining
 from relay.ledger.database import Database
 from relay.settings import Settings
 from relay.web.metrics import METRICS
@@ -52,6 +53,8 @@ def test_what_has_happened_is_told(
     clinic.results()
     clinic.work()
     intake.record(db, incoming("kit.lost", kit_id="7"), MONTH)
+    ids = [intake.keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"{", b"[")]
+    assert quarantining.put_aside(db, ids[0], "admin", "The lab tests.")
     client = make_client(clinic.settings)
     told = scrape(client)
     assert told["relay_up", ()] == 1
@@ -64,6 +67,7 @@ def test_what_has_happened_is_told(
     assert told["relay_channel_paused", ("sms",)] == 1
     assert told["relay_channel_paused", ("email",)] == 0
     assert told["relay_cases_open", ()] == 1
+    assert told["relay_quarantined", ()] == 1
     assert 0 <= told["relay_webhook_to_provider_seconds", ("0.5",)] < 60
     assert 0 <= told["relay_provider_seconds", ("sms", "0.99")] < 60
     assert told["relay_workers", ()] == 0

@@ -15,6 +15,7 @@ from relay.ledger import cases, claiming, processing, releasing
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, notifications
 from relay.notices import Case
+from relay.web.desk import worklist
 from tests.rows import case, change, leased, only, planned, rows, time_passes, unknown
 from tests.rows import notice as a_notice
 from tests.test_desk import desk, inside, token
@@ -58,6 +59,9 @@ def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Databa
     assert "07700" not in page
     assert "+447700" not in page
     assert '<span class="count">1' in inside.get("/").text
+    journey = f'href="/journey?kit={only(db, events)["id"]}"'
+    assert (journey in page) == (kind not in worklist.OF_NO_KIT)
+    assert inside.get(f"/journey?kit={only(db, events)['id']}").status_code == 200
 
 
 def test_a_closed_case_is_gone_and_its_note_is_kept(inside: Any, db: Database) -> None:

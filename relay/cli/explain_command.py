@@ -15,13 +15,13 @@ def explain_(id_: str) -> None:
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
     from relay.explain import explain, explain_refused
-    from relay.ledger import trail
+    from relay.ledger import quarantining, trail
 
     found = opened.settings()
     zone = opened.load(found).clinic.timezone
     with opened.ledger(found) as db:
         told = [explain(one, zone) for one in trail.find(db, id_)]
-        if not told and (row := trail.refused(db, id_)):
+        if not told and (row := quarantining.get(db, id_)):
             told.append(explain_refused(row, zone))
     if not told:
         remedy = "`flask relay list` shows the ids of messages and their events."

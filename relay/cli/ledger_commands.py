@@ -73,14 +73,14 @@ def _line(row: Mapping[str, Any]) -> str:
 @click.command()
 @click.argument("ids", nargs=-1)
 @click.option("--unrouted", is_flag=True, help="Events whose name was not known when they came.")
-@click.option("--quarantined", is_flag=True, help="Bodies that were refused when they came.")
+@click.option("--quarantined", is_flag=True, help="Bodies that were refused, and not put aside.")
 @click.option("--failed", is_flag=True, help="Messages that failed, and events that are held.")
 def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) -> None:
     """Process events or messages again. What was sent is never sent again.
 
     IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
     """
-    from relay.ledger import intake, replaying, upkeep
+    from relay.ledger import quarantining, replaying, upkeep
     from relay.ledger.statuses import HELD, UNROUTED
 
     if not (ids or unrouted or quarantined or failed):
@@ -89,7 +89,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     with opened.ledger(found) as db:
         wanted = list(ids)
         wanted += replaying.ids_to_replay(db, UNROUTED) if unrouted else []
-        wanted += [str(row["id"]) for row in intake.quarantined(db)] if quarantined else []
+        wanted += quarantining.ids(db) if quarantined else []
         if failed:
             wanted += replaying.ids_to_replay(db, HELD) + replaying.failed_ids(db)
         done = _replay_all(db, found, wanted)
@@ -130,16 +130,16 @@ def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
 def _release(db: Database, found: Settings, quarantine_id: str) -> str:
     from relay import events
     from relay.config import load
-    from relay.ledger import intake
+    from relay.ledger import quarantining
 
-    row = next((row for row in intake.quarantined(db) if row["id"] == quarantine_id), None)
-    if row is None:
+    body = quarantining.body(db, quarantine_id)
+    if body is None:
         return "it is not in quarantine."
     try:
-        incoming = events.parse(bytes(row["body"]))
+        incoming = events.parse(body)
     except Refused as refused:
         return f"it is still refused: {refused} {refused.fields or ''}".rstrip()
-    intake.release(db, quarantine_id, incoming, load(found).delivery.dedupe_window)
+    quarantining.release(db, quarantine_id, incoming, load(found).delivery.dedupe_window)
     return ""
 
 

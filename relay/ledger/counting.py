@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from relay.ledger.database import Database
 from relay.ledger.household import days
-from relay.ledger.schema import INSERTS, events, first_id, notifications, quarantine
+from relay.ledger.schema import INSERTS, events, first_id, notifications
 
 DAYS = 30  # that are kept in sight
 # A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.
@@ -140,10 +140,3 @@ def kept(db: Database, wanted: Iterable[Day]) -> Mapping[date, Tally]:
 
 def _within(wanted: list[Day]) -> sa.ColumnElement[bool]:
     return days.c.day.in_([one.day.isoformat() for one in wanted])
-
-
-def quarantined(db: Database) -> int:
-    """How many bodies that were refused have not become events."""
-    query = sa.select(sa.func.count()).select_from(quarantine)
-    with db.read() as connection:
-        return int(connection.execute(query.where(quarantine.c.event_id.is_(None))).scalar_one())

@@ -1,5 +1,5 @@
-"""Relay's own tables: who did what, which workers are alive, what each day came to, how far
-watches have looked, who is to be erased. `schema` has the rest.
+"""Relay's own tables: who did what, which workers are alive, what each day came to, which channels
+are paused, how far watches have looked, who is to be erased. `schema` has the rest.
 """
 
 from __future__ import annotations
@@ -36,6 +36,18 @@ days = sa.Table(
     text("day", 10, primary_key=True),  # as the clinic's calendar has it: 2026-11-26
     sa.Column("counts", sa.JSON, nullable=False),  # as counting.Tally has them
     time("counted_at", nullable=False),
+)
+
+# A channel whose provider refuses us, is away, or asked us to wait: nothing goes out but a probe.
+pauses = sa.Table(
+    "pauses",
+    metadata,
+    text("channel", 20, primary_key=True),
+    text("cause", 20),  # refused, away, busy
+    text("reason", 500),
+    number("probes"),
+    time("since", nullable=False),
+    time("until", nullable=False),
 )
 
 # How far each [expect.…] of config.toml has looked for steps that are missing.

@@ -146,20 +146,3 @@ def keep_refused(db: Database, body: bytes, refused: Refused) -> str:
             set_={"posts": quarantine.c.posts + 1, "last_at": now()},
         ).returning(quarantine.c.id)
         return str(connection.execute(statement).scalar_one())
-
-
-def quarantined(db: Database) -> list[Mapping[str, Any]]:
-    """Bodies that were refused and have not become events since, oldest first."""
-    query = quarantine.select().where(quarantine.c.event_id.is_(None)).order_by(quarantine.c.id)
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def release(db: Database, quarantine_id: str, incoming: Incoming, window: timedelta) -> Recorded:
-    """Record a quarantined body as the event that it can be read as now."""
-    with db.write() as connection:
-        recorded = record_in(connection, incoming, window)
-        connection.execute(
-            quarantine.update().where(quarantine.c.id == quarantine_id).values(event_id=recorded.id)
-        )
-        return recorded

@@ -16,7 +16,16 @@ from sqlalchemy.engine import Connection
 
 from relay.addresses import CHANNELS
 from relay.ledger.database import Database, ago, now
-from relay.ledger.schema import attempts, cases, events, first_id, notifications, pauses, quarantine
+from relay.ledger.household import pauses
+from relay.ledger.schema import (
+    IN_QUARANTINE,
+    attempts,
+    cases,
+    events,
+    first_id,
+    notifications,
+    quarantine,
+)
 from relay.ledger.statuses import RECEIVED, WAITING
 
 HOUR = timedelta(hours=1)
@@ -35,7 +44,7 @@ class Measured:
     took: Mapping[str, Sequence[float]]  # seconds to a provider's answer, by channel
     reached: Sequence[float]  # seconds from a webhook to the provider, of what had not to wait
     texts: Sequence[str]  # what a provider took by SMS
-    quarantined: int
+    quarantined: int  # and not seen to since
     waiting: Mapping[str, int]  # messages that are due now, by channel
     oldest: float  # seconds that the message waiting longest has been due
     events_waiting: int  # now
@@ -64,7 +73,9 @@ def measure(db: Database) -> Measured:
                 if row.attempts == 1 and row.due_at - row.created_at < AT_ONCE
             ],
             texts=[row.content["text"] for row in went if row.channel == "sms" and row.content],
-            quarantined=_many(connection, quarantine, quarantine.c.last_at > ago(HOUR)),
+            quarantined=_many(
+                connection, quarantine, IN_QUARANTINE, quarantine.c.last_at > ago(HOUR)
+            ),
             waiting={row.channel: row.many for row in due},
             oldest=max([0.0, *((row.clock - row.oldest).total_seconds() for row in due)]),
             events_waiting=_many(connection, events, events.c.status == RECEIVED),
@@ -77,6 +88,11 @@ def _recent_events() -> tuple[sa.ColumnElement[bool], ...]:
     """The last hour's events, by their ids: these sort by time, and have the index."""
     first = first_id("evt", datetime.now(UTC) - HOUR - CLOCKS_DIFFER)
     return events.c.id >= first, events.c.received_at > ago(HOUR)
+
+
+def _refused_lately() -> tuple[sa.ColumnElement[bool], ...]:
+    """The last hour's refused posts, but for those that somebody has seen to."""
+    return IN_QUARANTINE, quarantine.c.last_at > ago(HOUR)
 
 
 def _tried() -> sa.Select[Any]:
@@ -125,6 +141,6 @@ def _took(tried: Sequence[Any]) -> dict[str, list[float]]:
     return took
 
 
-def _many(connection: Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
-    query = sa.select(sa.func.count()).select_from(table).where(where)
+def _many(connection: Connection, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
+    query = sa.select(sa.func.count()).select_from(table).where(*where)
     return int(connection.execute(query).scalar_one())

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 from relay import pace
 from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database, now
-from relay.ledger.schema import INSERTS, pauses
+from relay.ledger.household import pauses
+from relay.ledger.schema import INSERTS
 from relay.notices import Case
 
 REFUSED, AWAY, BUSY = "refused", "away", "busy"

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.columns import folded, metadata, number, some, text, time
-from relay.ledger.household import audit, days, heartbeats, watches  # noqa: F401 - they belong
+from relay.ledger.household import audit, days, heartbeats, pauses, watches  # noqa: F401 - they belong
 from relay.ledger.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
 REVISION = "0003"  # what this code works with; /readyz compares it with the database's
@@ -66,6 +66,11 @@ some(
 # May say whom it is about: fetched, or kept as the lab posted it. What retention looks through.
 TELLING = sa.or_(events.c.facts.is_not(None), events.c.status.in_((UNROUTED, HELD)))
 some("ix_events_purge", events.c.received_at, where=TELLING)
+some(
+    "ix_events_unrouted",
+    *(events.c.name, events.c.received_at),
+    where=events.c.status == UNROUTED,
+)
 
 quarantine = sa.Table(
     "quarantine",
@@ -79,8 +84,14 @@ quarantine = sa.Table(
     time("first_at", nullable=False),
     time("last_at", nullable=False),
     text("event_id", 40, nullable=True),  # the event it became when it was replayed
+    time("closed_at"),  # put aside: nobody has to see to it any more
+    text("closed_by", 100, nullable=True),
+    text("note", 500, server_default=""),
 )
-some("ix_quarantine_open", quarantine.c.last_at, where=quarantine.c.event_id.is_(None))
+# Neither an event by now nor put aside.
+IN_QUARANTINE = sa.and_(quarantine.c.event_id.is_(None), quarantine.c.closed_at.is_(None))
+some("ix_quarantine_open", quarantine.c.last_at, where=IN_QUARANTINE)
+some("ix_quarantine_aside", quarantine.c.closed_at, where=quarantine.c.closed_at.is_not(None))
 
 # A kit: an order or a registration by its own UUID, and what it belongs to.
 journeys = sa.Table(
@@ -213,18 +224,6 @@ receipts = sa.Table(
     time("received_at", nullable=False),
 )
 sa.Index("ix_receipts_attempt", receipts.c.attempt_id)
-
-# A channel whose provider refuses us, is away, or asked us to wait: nothing goes out but a probe.
-pauses = sa.Table(
-    "pauses",
-    metadata,
-    text("channel", 20, primary_key=True),
-    text("cause", 20),  # refused, away, busy
-    text("reason", 500),
-    number("probes"),
-    time("since", nullable=False),
-    time("until", nullable=False),
-)
 
 # What a person has to see to: the worklist.
 cases = sa.Table(

@@ -18,7 +18,6 @@ from relay.ledger.schema import (
     events,
     journeys,
     notifications,
-    quarantine,
     receipts,
 )
 
@@ -55,15 +54,6 @@ def find(db: Database, wanted: str) -> list[Trail]:
         else:
             ids = _event_ids(connection, wanted)
         return _trails(connection, ids, message)
-
-
-def refused(db: Database, wanted: str) -> Row | None:
-    """A body in quarantine, without the body."""
-    shown = [column for column in quarantine.c if column.name != "body"]
-    with db.read() as connection:
-        row = connection.execute(sa.select(*shown).where(quarantine.c.id == wanted)).mappings()
-        found = row.first()
-    return dict(found) if found else None
 
 
 def _message_id(connection: Connection, wanted: str) -> str:

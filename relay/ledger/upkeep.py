@@ -199,3 +199,12 @@ def audit_of(db: Database, target: str, limit: int = 20) -> list[Mapping[str, An
     query = audit.select().where(audit.c.target == target).order_by(audit.c.at.desc())
     with db.read() as connection:
         return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+
+def audit_before(db: Database, last: str, limit: int) -> list[Mapping[str, Any]]:
+    """What was done, the newest first: of all, or of what stands behind the id `last`."""
+    query = audit.select().order_by(audit.c.id.desc()).limit(limit)
+    if last:
+        query = query.where(audit.c.id < last)
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]

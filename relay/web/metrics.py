@@ -36,7 +36,7 @@ METRICS: dict[str, str] = {
     "relay_sms_segments": "SMS segments taken by the provider in the last hour.",
     "relay_channel_paused": "1 while a channel is paused.",
     "relay_cases_open": "What waits for a person on the worklist.",
-    "relay_quarantined": "Bodies that were refused in the last hour.",
+    "relay_quarantined": "Bodies refused in the last hour that nobody has seen to.",
     "relay_workers": "Workers that were seen lately.",
     "relay_queue_depth": "Wake-ups in Redis that no worker has taken; -1 when it cannot be asked.",
     "relay_config_good": "1 while config.toml and the templates are right.",

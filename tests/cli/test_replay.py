@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay.events import EVENTS
-from relay.ledger import processing
+from relay.ledger import processing, quarantining
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, notifications
 from relay.settings import Settings
@@ -150,6 +150,16 @@ def test_quarantine_that_can_be_taken_now(
     assert [row["status"] for row in rows()] == ["sent", "sent"]
     assert relay("replay", "--quarantined").stdout == "0 of 0 will be processed again.\n"
     assert client.post("/webhooks/lab", data=body).json["status"] == "duplicate"
+
+
+def test_what_was_put_aside_is_left_alone(relay: Run, client: Any, db: Database) -> None:
+    """`--quarantined` passes over it and `explain` says who did it; its own id still tries it."""
+    client.post("/webhooks/lab", data='{"event": "order.shipped", "data": {}}')
+    [id_] = quarantining.ids(db)
+    assert quarantining.put_aside(db, id_, "admin", "The lab tests.")
+    assert relay("replay", "--quarantined").stdout == "0 of 0 will be processed again.\n"
+    assert "put aside by admin. The lab tests." in relay("explain", id_).stdout
+    assert "still refused" in relay("replay", id_).stderr
 
 
 @pytest.mark.parametrize("wanted", ["evt_none", "msg_none", "qrt_none", "none", "order.shipped"])

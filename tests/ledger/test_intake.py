@@ -8,7 +8,7 @@ import pytest
 
 from relay.errors import Refused
 from relay.events import Incoming
-from relay.ledger import intake
+from relay.ledger import intake, quarantining
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine
 from tests.rows import MONTH, at_once, incoming, only, rows, time_passes
@@ -120,7 +120,7 @@ def test_a_refused_body_is_kept_once(db: Database) -> None:
 def test_another_refused_body_has_a_row_of_its_own(db: Database) -> None:
     """Distinct bodies are kept apart, also the empty one, oldest first."""
     ids = [intake.keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"", b"{", b"[")]
-    assert sorted(row["id"] for row in intake.quarantined(db)) == sorted(set(ids))
+    assert quarantining.ids(db) == sorted(set(ids))
     assert len(set(ids)) == 3
 
 
@@ -134,16 +134,21 @@ def test_ten_refused_posts_at_once_are_kept_once(db: Database) -> None:
 def test_a_released_body_becomes_an_event(db: Database) -> None:
     """A body that can be read by now is recorded as its event and leaves quarantine."""
     kept = intake.keep_refused(db, b"{...}", Refused(422, "It could not be read."))
-    recorded = intake.release(db, kept, incoming(), MONTH)
+    recorded = quarantining.release(db, kept, incoming(), MONTH)
     assert recorded.status == "accepted"
     assert only(db, events)["id"] == recorded.id == only(db, quarantine)["event_id"]
-    assert intake.quarantined(db) == []
+    assert quarantining.ids(db) == []
+    again = quarantining.release(db, kept, incoming(), MONTH)
+    assert again == intake.Recorded(recorded.id, "duplicate")
+    assert only(db, events)["duplicates"] == 0
 
 
 def test_a_released_body_that_came_otherwise_is_a_duplicate(db: Database) -> None:
     """Releasing what the lab has posted rightly since makes no second event."""
     kept = intake.keep_refused(db, b"{...}", Refused(422, "It could not be read."))
     first = intake.record(db, incoming(), MONTH)
-    assert intake.release(db, kept, incoming(), MONTH) == intake.Recorded(first.id, "duplicate")
+    assert quarantining.release(db, kept, incoming(), MONTH) == intake.Recorded(
+        first.id, "duplicate"
+    )
     assert only(db, quarantine)["event_id"] == first.id
     assert len(rows(db, events)) == 1

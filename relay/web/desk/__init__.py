@@ -8,29 +8,35 @@ from flask_login import LoginManager
 from flask_wtf import CSRFProtect
 
 from relay.web.desk import (  # each adds its pages to the blueprint
+    audit,
     erasing,
     journeys,
     login,
     previews,
+    quarantine,
     rules,
     sessions,
     suppressions,
     system,
     today,
+    unknown_events,
     worklist,
 )
 from relay.web.desk.frame import blueprint
 
 __all__ = [
+    "audit",
     "erasing",
     "journeys",
     "login",
     "previews",
+    "quarantine",
     "rules",
     "set_up",
     "suppressions",
     "system",
     "today",
+    "unknown_events",
     "worklist",
 ]
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import cases
+from relay.ledger import cases, quarantining, unrouted
 from relay.logs import get_logger
 from relay.web.here import here
 
@@ -23,6 +23,13 @@ _SAID = {
     413: "That is too long.",
     404: "There is no such page, or what it was about is not there any more.",
     503: "The ledger is out of reach. Nothing was done. Try again in a minute.",
+}
+
+# What is on the worklist: its parts, and how much there is of each.
+_WORKLIST = {
+    "cases": cases.count_open,
+    "refused": quarantining.count,
+    "unknown": unrouted.count,
 }
 
 
@@ -48,14 +55,14 @@ def _unavailable(error: LedgerUnavailable) -> Any:
 
 
 def page(template: str, **context: Any) -> str:
-    """A page with the desk's head: whose it is, the way to the others, how many cases are open."""
+    """A page with the desk's head: whose it is, the way to the others, what is on the worklist."""
     app = here()
     form = FlaskForm()
     form.csrf_token.render_kw = {"id": False}  # a page has many of it, and no two the same id
     return render_template(
         template,
         clinic=app.config.clinic,
-        waiting=cases.count_open(app.db),
+        waiting={part: count(app.db) for part, count in _WORKLIST.items()},
         form=form,
         when=_when,
         **context,

@@ -147,8 +147,8 @@ def _message(row: Row, at: Clock, revealed: bool) -> Row:
 def _step(event: str) -> dict[str, str]:
     """The event's name in words."""
     kind = EVENTS.get(event)
-    words = (kind.stage if kind else None) or event.rpartition(".")[2].replace("_", " ")
-    return {"title": words.capitalize()}
+    words = (kind.stage or kind.happens) if kind else event.rpartition(".")[2].replace("_", " ")
+    return {"title": words[:1].upper() + words[1:]}
 
 
 def _plain(lines: Iterable[Line]) -> list[Line]:

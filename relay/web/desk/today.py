@@ -9,7 +9,7 @@ from typing import NamedTuple
 from flask import url_for
 from flask_login import login_required
 
-from relay.ledger import cases, counting, pausing, reading, upkeep
+from relay.ledger import cases, counting, pausing, quarantining, reading, unrouted, upkeep
 from relay.web.desk import chart, sessions
 from relay.web.desk.frame import blueprint, page
 from relay.web.here import here
@@ -28,7 +28,11 @@ KINDS = {
 # These are told by what is so now, not by their case.
 NOW = ("paused", "config")
 WAYS = {"sms": "Texts are", "email": "Emails are"}
-REFUSED = ("post was refused, and is in quarantine", "posts were refused, and are in quarantine")
+REFUSED = ("post from the lab was refused", "posts from the lab were refused")
+UNKNOWN = (
+    "kind of event has come that Relay does not know",
+    "kinds of events have come that Relay does not know",
+)
 
 
 class Need(NamedTuple):
@@ -38,7 +42,6 @@ class Need(NamedTuple):
     said: str
     link: str
     to: str
-    remedy: str = ""
 
 
 @blueprint.get("/")
@@ -83,6 +86,7 @@ def _needs() -> Iterator[Need]:
     for kind, words in KINDS.items():
         if many := found.get(kind, 0):
             yield Need(many, words[many > 1], *worklist)
-    if many := counting.quarantined(db):
-        remedy = "flask relay replay --quarantined"
-        yield Need(many, REFUSED[many > 1], "", "", remedy)
+    if many := quarantining.count(db):
+        yield Need(many, REFUSED[many > 1], url_for("desk.quarantine"), "Refused posts")
+    if many := unrouted.count(db):
+        yield Need(many, UNKNOWN[many > 1], url_for("desk.unknown_events"), "Unknown events")

@@ -17,6 +17,7 @@ from relay.web.here import Here, here
 
 CLOSE = "close"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
+OF_NO_KIT = ("paused", "limit", "config")
 # What can be done about each kind of case, besides closing it; the words on the button.
 ACTS: dict[str, dict[str, str]] = {
     "unreached": {"resend": "Try again"},
@@ -72,6 +73,7 @@ def worklist() -> str:
             "words": ALERTS[case["kind"]],
             "happened": happened(case["kind"], case["subject"]),
             "acts": _acts(case["kind"]),
+            "is_about_a_kit": case["kind"] not in OF_NO_KIT,
         }
         for case in cases.open_cases(here().db)
     ]

@@ -1,7 +1,7 @@
 """Digests, events that Relay made up for the lab, how far each watch has looked, and what the desk
 asks for: names to search by, who suppressed an address, when a worker swept, who did what, what
-texts cost, what the messages of each day came to, what waits in quarantine, and who is to be erased;
-indexes of what retention still has to blank.
+texts cost, what the messages of each day came to, what waits in quarantine or was put aside, which
+events nobody knows, and who is to be erased; indexes of what retention still has to blank.
 
 Only adds: code of 0002 works with it too, since both run side by side during a deploy.
 """
@@ -52,6 +52,7 @@ def _for_the_desk() -> None:
     _for_its_first_page()
     _for_its_erasures()
     _for_the_purge()
+    _for_its_worklist()
 
 
 def _for_its_first_page() -> None:
@@ -64,7 +65,19 @@ def _for_its_first_page() -> None:
         sa.Column("counted_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("day", name="pk_days"),
     )
-    _partial("ix_quarantine_open", "quarantine", ["last_at"], "event_id IS NULL")
+
+
+def _for_its_worklist() -> None:
+    """Refused posts can be put aside; events whose name nobody knows are found by it."""
+    closed_at = sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True)
+    op.add_column("quarantine", closed_at)
+    op.add_column("quarantine", sa.Column("closed_by", sa.String(100), nullable=True))
+    note = sa.Column("note", sa.String(500), server_default="", nullable=False)
+    op.add_column("quarantine", note)
+    refused = "event_id IS NULL AND closed_at IS NULL"
+    _partial("ix_quarantine_open", "quarantine", ["last_at"], refused)
+    _partial("ix_quarantine_aside", "quarantine", ["closed_at"], "closed_at IS NOT NULL")
+    _partial("ix_events_unrouted", "events", ["name", "received_at"], "status = 'unrouted'")
 
 
 def _for_its_erasures() -> None:
@@ -98,11 +111,17 @@ def _for_the_purge() -> None:
     ):
         _partial(f"ix_{table}_purge", table, [column], condition)
 
+
 def downgrade() -> None:
     op.drop_index("ix_notifications_purge", "notifications")
     op.drop_index("ix_events_purge", "events")
     op.drop_table("erasures")
+    op.drop_index("ix_events_unrouted", "events")
+    op.drop_index("ix_quarantine_aside", "quarantine")
     op.drop_index("ix_quarantine_open", "quarantine")
+    op.drop_column("quarantine", "note")
+    op.drop_column("quarantine", "closed_by")
+    op.drop_column("quarantine", "closed_at")
     op.drop_table("days")
     op.drop_column("notifications", "segments")
     op.drop_index("ix_audit_target", "audit")

@@ -1,0 +1,92 @@
+"""Posts that were refused: looked at, taken after all, or put aside. `intake` keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from relay.events import Incoming
+from relay.ledger.database import Database, now
+from relay.ledger.intake import Recorded, record_in
+from relay.ledger.schema import IN_QUARANTINE, quarantine
+
+Row = Mapping[str, Any]
+# All but the body, which may hold anything: it is asked for by itself.
+_SHOWN = [column for column in quarantine.c if column.name != "body"]
+
+
+def ids(db: Database) -> list[str]:
+    """Those that nobody has seen to, oldest first."""
+    query = sa.select(quarantine.c.id).where(IN_QUARANTINE).order_by(quarantine.c.id)
+    with db.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def count(db: Database) -> int:
+    """How many nobody has seen to."""
+    query = sa.select(sa.func.count()).select_from(quarantine).where(IN_QUARANTINE)
+    with db.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def latest(db: Database, limit: int = 50) -> list[Row]:
+    """Those that nobody has seen to, what was posted last first."""
+    query = sa.select(*_SHOWN).where(IN_QUARANTINE).order_by(quarantine.c.last_at.desc())
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+
+def aside(db: Database, limit: int = 20) -> list[Row]:
+    """Those that were put aside last."""
+    is_aside = (quarantine.c.closed_at.is_not(None), quarantine.c.event_id.is_(None))
+    query = sa.select(*_SHOWN).where(*is_aside)
+    query = query.order_by(quarantine.c.closed_at.desc()).limit(limit)
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def get(db: Database, quarantine_id: str) -> Row | None:
+    """One by its id, without the body."""
+    with db.read() as connection:
+        row = connection.execute(sa.select(*_SHOWN).where(quarantine.c.id == quarantine_id))
+        found = row.mappings().first()
+    return dict(found) if found else None
+
+
+def body(db: Database, quarantine_id: str) -> bytes | None:
+    """What was posted, while it has not become an event."""
+    query = sa.select(quarantine.c.body).where(
+        quarantine.c.id == quarantine_id, quarantine.c.event_id.is_(None)
+    )
+    with db.read() as connection:
+        found = connection.execute(query).scalar()
+    return None if found is None else bytes(found)
+
+
+def release(db: Database, quarantine_id: str, incoming: Incoming, window: timedelta) -> Recorded:
+    """Record a body as the event that it can be read as now. Done twice, it is one event."""
+    mine = quarantine.c.id == quarantine_id
+    with db.write() as connection:
+        query = sa.select(quarantine.c.event_id).where(mine).with_for_update()
+        if became := connection.execute(query).scalar():
+            return Recorded(became, "duplicate")
+        recorded = record_in(connection, incoming, window)
+        connection.execute(quarantine.update().where(mine).values(event_id=recorded.id))
+        return recorded
+
+
+def put_aside(db: Database, quarantine_id: str, by: str, note: str) -> bool:
+    """Take it off the worklist for good; False when somebody has seen to it already.
+
+    Its body stays until retention deletes it, and `replay` with its id still tries it.
+    """
+    with db.write() as connection:
+        done = connection.execute(
+            quarantine.update()
+            .where(quarantine.c.id == quarantine_id, IN_QUARANTINE)
+            .values(closed_at=now(), closed_by=by[:100], note=note[:500])
+        )
+        return bool(done.rowcount)

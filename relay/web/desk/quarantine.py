@@ -1,0 +1,103 @@
+"""The worklist's refused posts: what was wrong, and what a person can do about each.
+
+A body may hold anything: it is shown when it is asked for, and who asks is on record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import abort, flash, redirect, request, url_for
+from flask_login import current_user, login_required
+
+from relay import events
+from relay.errors import Refused
+from relay.ledger import quarantining, upkeep
+from relay.web.desk.frame import blueprint, page
+from relay.web.here import here
+
+REVEAL, AGAIN, ASIDE = "reveal", "again", "aside"
+# What came of a try, by the word that the lab would have been answered with.
+_TAKEN = {
+    "accepted": "It is taken by now, and is processed.",
+    "duplicate": "The lab has posted the same event rightly. There is nothing more to do.",
+    "unrouted": "It is taken by now. Relay does not know this event: see the unknown events.",
+}
+_SETTLED = "Somebody has seen to that post already."
+NO_NOTE = "Write a note first: it is kept with who did it and when."
+
+
+@blueprint.get("/worklist/refused")
+@login_required  # type: ignore[untyped-decorator]
+def quarantine() -> str:
+    """The posts that were refused, what was posted last first."""
+    return _posts()
+
+
+@blueprint.post("/worklist/refused/<post_id>")
+@login_required  # type: ignore[untyped-decorator]
+def see_to_post(post_id: str) -> Any:
+    """Show what was posted, try it again or put it aside. Pressed twice it is done once."""
+    db, act = here().db, request.form.get("act")
+    row = quarantining.get(db, post_id)
+    if row is None or act not in (REVEAL, AGAIN, ASIDE):
+        abort(404)
+    if row["event_id"] or row["closed_at"]:
+        flash(_SETTLED)
+    elif act == REVEAL:
+        return _reveal(post_id)
+    else:
+        flash(_try_again(post_id) if act == AGAIN else _put_aside(post_id))
+    return redirect(url_for("desk.quarantine"))
+
+
+def _posts(revealed: str = "", body: str = "") -> str:
+    db = here().db
+    return page(
+        "quarantine.html",
+        posts=quarantining.latest(db),
+        aside=quarantining.aside(db),
+        revealed=revealed,
+        body=body,
+    )
+
+
+def _reveal(post_id: str) -> str:
+    """The same page with one body to be read. Opened again it is hidden again."""
+    body = quarantining.body(here().db, post_id) or b""
+    upkeep.write_audit(here().db, str(current_user.get_id()), REVEAL, post_id, "a refused post")
+    flash("Shown, and noted in the audit trail. Open the page again to hide it.")
+    return _posts(post_id, legible(body))
+
+
+def _try_again(post_id: str) -> str:
+    app, body = here(), quarantining.body(here().db, post_id)
+    if body is None:
+        return _SETTLED
+    try:
+        incoming = events.parse(body)
+    except Refused as refused:
+        return f"It is refused still: {refused} {' '.join(sorted(refused.fields))}".rstrip()
+    taken = quarantining.release(app.db, post_id, incoming, app.config.delivery.dedupe_window)
+    upkeep.write_audit(app.db, str(current_user.get_id()), "post again", post_id, taken.id)
+    app.waker.wake()
+    return _TAKEN[taken.status]
+
+
+def _put_aside(post_id: str) -> str:
+    who, note = str(current_user.get_id()), request.form.get("note", "").strip()[:500]
+    if not note:
+        return NO_NOTE
+    if not quarantining.put_aside(here().db, post_id, who, note):
+        return _SETTLED
+    upkeep.write_audit(here().db, who, "post aside", post_id)
+    return "Put aside. Its note is kept with it."
+
+
+def legible(body: bytes) -> str:
+    """A body as text: what cannot be read or printed stands as its code."""
+    text = body.decode("utf-8", "backslashreplace")
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode("ascii")
+        for one in text
+    )

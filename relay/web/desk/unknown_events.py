@@ -1,0 +1,67 @@
+"""The worklist's unknown events: names that the lab has posted and Relay does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import abort, flash, redirect, request, url_for
+from flask_login import current_user, login_required
+
+from relay.events import EVENTS
+from relay.ledger import replaying, unrouted, upkeep
+from relay.web.desk.frame import blueprint, page
+from relay.web.desk.quarantine import NO_NOTE
+from relay.web.here import here
+
+AT_ONCE = 200  # that are processed by one press: a page's time
+ACKNOWLEDGE, PROCESS = "acknowledge", "process"
+
+
+@blueprint.get("/worklist/unknown")
+@login_required  # type: ignore[untyped-decorator]
+def unknown_events() -> str:
+    """Each name once: how often it came, and since when."""
+    return page(
+        "unknown_events.html",
+        names=unrouted.latest(here().db),
+        acknowledged=unrouted.acknowledged(here().db),
+        known=EVENTS,
+        many=unrouted.MANY,
+    )
+
+
+@blueprint.post("/worklist/unknown")
+@login_required  # type: ignore[untyped-decorator]
+def see_to_event() -> Any:
+    """Acknowledge a name, or have its events processed once Relay knows it.
+
+    Pressed twice it is done once.
+    """
+    name, act = request.form.get("name", "").replace("\0", ""), request.form.get("act")
+    if act == ACKNOWLEDGE:
+        flash(_acknowledge(name))
+    elif act == PROCESS and name in EVENTS:
+        flash(_process(name))
+    else:
+        abort(404)
+    return redirect(url_for("desk.unknown_events"))
+
+
+def _acknowledge(name: str) -> str:
+    note = request.form.get("note", "").strip()[:500]
+    if not note:
+        return NO_NOTE
+    if not unrouted.acknowledge(here().db, name, str(current_user.get_id()), note):
+        return "That was acknowledged or processed already."
+    return "Acknowledged. Events of that name are kept, and not shown here any more."
+
+
+def _process(name: str) -> str:
+    app = here()
+    done = sum(replaying.replay_event(app.db, id_) for id_ in unrouted.ids(app.db, name, AT_ONCE))
+    if not done:
+        return "Those have been processed already."
+    upkeep.write_audit(app.db, str(current_user.get_id()), "process events", name, str(done))
+    app.waker.wake()
+    more = " There are more: press again." if done == AT_ONCE else ""
+    return f"{done} {'are' if done > 1 else 'is'} processed again.{more}"

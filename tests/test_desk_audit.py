@@ -1,0 +1,49 @@
+"""The desk's audit trail: what was done, by whom, page by page, in words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from relay import trying
+from relay.ledger import unrouted, upkeep
+from relay.ledger.database import Database
+from relay.web.desk import audit, login, sessions, worklist
+from tests.conftest import ROOT
+from tests.desk import PHONE, kit, leaks, press
+from tests.test_desk import desk, inside
+
+__all__ = ["desk", "inside"]  # fixtures
+
+
+def test_it_tells_who_did_what_the_newest_first(
+    inside: Any, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page at a time, each line once, down to the first; nobody's details stand in it."""
+    kit(db)
+    press(inside, "/journey", kit="o-1")
+    press(inside, "/suppressions", address=PHONE, act="add", note="<b>Asked.")
+    upkeep.write_audit(db, "cli", "something new", "", "3 of 3")
+    monkeypatch.setattr(audit, "AT_ONCE", 2)
+    pages = [inside.get("/audit").text]
+    while older := re.search(r'href="(/audit\?before=[^"]+)" rel="next"', pages[-1]):
+        pages.append(inside.get(older[1]).text)
+    assert [re.findall(r"<td>(\w[^<]*)</td><td>(?=<code>|</td>)", page) for page in pages] == [
+        ["something new", "Stopped an address"],
+        ["Looked at what is masked", "Logged in"],
+    ]
+    assert "&lt;b&gt;Asked." in pages[0]
+    assert [leaks(page) for page in pages] == [[], []]
+    assert "There is nothing older." in inside.get("/audit?before=a%00").text
+
+
+def test_every_act_has_its_words() -> None:
+    """Whatever Relay writes into the trail is told in an admin's words."""
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "relay").rglob("*.py"))
+    written = set(re.findall(r'write_audit\(\s*[^,]+, [^,]+, "([^"]+)"', source))
+    acts = {f"case {act}" for kind in worklist.ACTS.values() for act in kind} | {"case close"}
+    named = {sessions.LOGOUT, login.REFUSED, trying.SEND_TEST, unrouted.ACKNOWLEDGED, "reveal"}
+    assert len(written) > 7
+    assert (written | acts | named) - set(audit.ACTS) == set()
