@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ from redis import Redis
 
 from bench import servers
 from bench.load import bodies, request
-from bench.measure import Bench, Figures, fresh_ledger, post, say
-from bench.servers import ROOT, SECRET
+from bench.measure import Bench, Figures, both_channels, fresh_ledger, post, say
+from bench.servers import SECRET
 from relay.ledger.database import Database
 
 A_SECOND = 10  # events; one of ten is posted twice
@@ -31,7 +29,7 @@ def soak(bench: Bench, minutes: float) -> Figures:
     """How much larger each figure is in the last quarter than in the second, and what was lost."""
     port = servers.free_port()
     with (
-        _both_channels() as config,
+        both_channels() as config,
         fresh_ledger(bench.postgresql) as db,
         servers.gunicorn("app:app", _environ(bench, config), port) as web,
         servers.worker(_environ(bench, config)) as worker,
@@ -62,16 +60,6 @@ def soak(bench: Bench, minutes: float) -> Figures:
 
 def _environ(bench: Bench, config: str) -> dict[str, str]:
     return bench.environ(bench.postgresql, METRICS_TOKEN=METRICS_TOKEN, RELAY_CONFIG=config)
-
-
-@contextmanager
-def _both_channels() -> Iterator[str]:
-    """The bench's config.toml with each event told by email too."""
-    written = (ROOT / "bench" / "config.toml").read_text("utf-8")
-    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
-        file.write(written.replace('channels = ["sms"]', 'channels = ["sms", "email"]'))
-        file.flush()
-        yield file.name
 
 
 def _minutes(minutes: float) -> Iterator[int]:
