@@ -5,7 +5,7 @@ Every question goes by an index and looks at an hour's rows: a scrape costs the 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ from relay.ledger.statuses import RECEIVED, WAITING
 
 HOUR = timedelta(hours=1)
 CLOCKS_DIFFER = timedelta(minutes=10)  # an event's id has the web process's clock in it
-MOST = 20_000  # attempts of an hour that are looked at
+MOST = 5_000  # attempts of an hour whose times are read, the latest
 AT_ONCE = timedelta(seconds=1)  # what was due within it of being planned had not to wait
 
 
@@ -43,7 +43,7 @@ class Measured:
     attempts: Mapping[tuple[str, str], int]  # by channel and outcome
     took: Mapping[str, Sequence[float]]  # seconds to a provider's answer, by channel
     reached: Sequence[float]  # seconds from a webhook to the provider, of what had not to wait
-    texts: Sequence[str]  # what a provider took by SMS
+    segments: int  # of texts that a provider took
     quarantined: int  # and not seen to since
     waiting: Mapping[str, int]  # messages that are due now, by channel
     oldest: float  # seconds that the message waiting longest has been due
@@ -57,7 +57,6 @@ def measure(db: Database) -> Measured:
     with db.read() as connection:
         tried = connection.execute(_tried()).all()
         due = connection.execute(_due()).all()
-        went = [row for row in tried if row.outcome == "accepted" and row.finished_at]
         return Measured(
             events=_counted(connection, events.c.name, events.c.status, *_recent_events()),
             messages=_counted(
@@ -65,17 +64,16 @@ def measure(db: Database) -> Measured:
                 *(notifications.c.channel, notifications.c.status),
                 notifications.c.created_at > ago(HOUR),
             ),
-            attempts=Counter((row.channel, row.outcome) for row in tried),
+            attempts=_counted(connection, attempts.c.channel, attempts.c.outcome, *_lately()),
             took=_took(tried),
             reached=[
                 (row.finished_at - row.received_at).total_seconds()
-                for row in went
+                for row in tried
+                if row.outcome == "accepted" and row.finished_at
                 if row.attempts == 1 and row.due_at - row.created_at < AT_ONCE
             ],
-            texts=[row.content["text"] for row in went if row.channel == "sms" and row.content],
-            quarantined=_many(
-                connection, quarantine, IN_QUARANTINE, quarantine.c.last_at > ago(HOUR)
-            ),
+            segments=int(connection.execute(_segments()).scalar_one()),
+            quarantined=_many(connection, quarantine, *_refused_lately()),
             waiting={row.channel: row.many for row in due},
             oldest=max([0.0, *((row.clock - row.oldest).total_seconds() for row in due)]),
             events_waiting=_many(connection, events, events.c.status == RECEIVED),
@@ -95,17 +93,31 @@ def _refused_lately() -> tuple[sa.ColumnElement[bool], ...]:
     return IN_QUARANTINE, quarantine.c.last_at > ago(HOUR)
 
 
+def _lately() -> tuple[sa.ColumnElement[bool], ...]:
+    """The last hour's attempts."""
+    return attempts.c.channel.in_(CHANNELS), attempts.c.started_at > ago(HOUR)
+
+
+def _segments() -> sa.Select[Any]:
+    """What the texts took that went out: once for each attempt that a provider accepted."""
+    return (
+        sa.select(sa.func.coalesce(sa.func.sum(notifications.c.segments), 0))
+        .join_from(attempts, notifications, notifications.c.id == attempts.c.notification_id)
+        .where(*_lately(), attempts.c.channel == "sms", attempts.c.outcome == "accepted")
+    )
+
+
 def _tried() -> sa.Select[Any]:
     table = notifications.c
     return (
         sa.select(
             *(attempts.c.channel, attempts.c.outcome, attempts.c.started_at),
             *(attempts.c.finished_at, table.attempts, table.due_at, table.created_at),
-            *(table.content, events.c.received_at),
+            events.c.received_at,
         )
         .join_from(attempts, notifications, table.id == attempts.c.notification_id)
         .join(events, events.c.id == table.event_id)
-        .where(attempts.c.channel.in_(CHANNELS), attempts.c.started_at > ago(HOUR))
+        .where(*_lately())
         .order_by(attempts.c.started_at.desc())
         .limit(MOST)
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flask import Blueprint, Response, request
 
-from relay import gsm, queue
+from relay import queue
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.events import EVENTS
@@ -101,7 +101,7 @@ def _of_ledger(measured: Measured) -> Iterator[Sample]:
             "relay_provider_seconds", measured.took.get(channel, ()), channel=channel
         )
     yield from _quantiles("relay_webhook_to_provider_seconds", measured.reached)
-    yield "relay_sms_segments", {}, sum(gsm.size(text).segments for text in measured.texts)
+    yield "relay_sms_segments", {}, measured.segments
     yield "relay_oldest_unsent_seconds", {}, measured.oldest
     yield "relay_events_waiting", {}, measured.events_waiting
     yield "relay_cases_open", {}, measured.cases
