@@ -34,7 +34,7 @@ class Event:
     name: str
     data: Mapping[str, Any]
     received_at: datetime
-    tries: int
+    tries: int  # that have ended; of a leased one, with this one
     subject: str | None
     round: int
     facts: Facts
@@ -65,7 +65,8 @@ def lease_events(db: Database, limit: int) -> list[Event]:
     """Up to `limit` events that are due, the urgent first; nobody else gets them for a while."""
     with db.write() as connection:
         given = {"most": limit, "lease": pace.seconds(LEASE_SECONDS)}
-        return [_event(row) for row in connection.execute(_LEASING, given)]
+        leased = [_event(row) for row in connection.execute(_LEASING, given)]
+    return [replace(event, tries=event.tries + 1) for event in leased]
 
 
 def get_event(db: Database, event_id: str) -> Event | None:
@@ -91,7 +92,9 @@ def hold(db: Database, event_id: str, reason: str, case: Case | None = None) -> 
 
 def _change(connection: Connection, event_id: str, **values: Any) -> bool:
     done = connection.execute(
-        events.update().where(events.c.id == event_id, events.c.status == RECEIVED).values(**values)
+        events.update()
+        .where(events.c.id == event_id, events.c.status == RECEIVED)
+        .values(**values, tries=events.c.tries + 1)
     )
     return bool(done.rowcount)
 
@@ -150,7 +153,7 @@ _DUE = (
 _LEASING = (
     events.update()
     .where(events.c.id.in_(sa.select(_DUE.c.id)), events.c.status == RECEIVED)
-    .values(next_at=now(sa.bindparam("lease")), tries=events.c.tries + 1)
+    .values(next_at=now(sa.bindparam("lease")))
     .returning(*_COLUMNS)
 )
 _SETTLED = (
@@ -165,5 +168,6 @@ _SETTLED = (
         decisions=sa.bindparam("decided"),
         reason="",
         processed_at=now(),
+        tries=events.c.tries + 1,
     )
 )

@@ -58,7 +58,7 @@ def test_the_alert_says_what_to_do_and_no_more(clinic: Clinic) -> None:
     assert mail.json["subject"] == "An event from the lab is held"
     for words in (text, html):
         assert KIT in words
-        assert "replay" in words
+        assert "have it processed again" in words
         assert [secret for secret in (PHONE, EMAIL, "Jane", "result") if secret in words] == []
 
 
