@@ -36,12 +36,15 @@ def by_name(db: Database, readings: Sequence[str]) -> tuple[list[Found], bool]:
     more.
     """
     table = events.c
-    query = (
+    # Each range by itself, in the order of its index: of a common name only so many are read.
+    queries = [
         _steps()
-        .where(table.subject.is_not(None), sa.or_(*map(_begins, readings)))
+        .where(table.subject.is_not(None), begins)
         .order_by(table.person, table.received_at.desc())
-    )
-    return _found(db, query)
+        for reading in readings
+        for begins in _begins(reading)
+    ]
+    return _found(db, *queries)
 
 
 def by_address(db: Database, channel: str, written: Iterable[str]) -> tuple[list[Found], bool]:
@@ -74,18 +77,19 @@ def _steps() -> sa.Select[Any]:
     return sa.select(events.c.subject, events.c.name, events.c.received_at, events.c.facts)
 
 
-def _begins(reading: str) -> sa.ColumnElement[bool]:
-    """As a range, which an index finds on each database; a short name must be a whole word."""
+def _begins(reading: str) -> list[sa.ColumnElement[bool]]:
+    """As ranges, which an index finds on each database; a short name must be a whole word."""
     person: sa.ColumnElement[Any] = events.c.person
     if len(reading) >= _SHORT:
-        return sa.and_(person >= reading, person < reading + _LAST)
-    whole = sa.and_(person >= f"{reading} ", person < f"{reading} {_LAST}")
-    return sa.or_(person == reading, whole)
+        return [sa.and_(person >= reading, person < reading + _LAST)]
+    return [person == reading, sa.and_(person >= f"{reading} ", person < f"{reading} {_LAST}")]
 
 
-def _found(db: Database, query: sa.Select[Any]) -> tuple[list[Found], bool]:
+def _found(db: Database, *queries: sa.Select[Any]) -> tuple[list[Found], bool]:
     with db.read() as connection:
-        rows = list(connection.execute(query.limit(MOST)))
+        rows: list[sa.Row[Any]] = []
+        for query in queries:
+            rows += connection.execute(query.limit(MOST - len(rows)))
         kit = _kits(connection, {row.subject for row in rows if row.subject})
     found: dict[str, Found] = {}
     for row in rows:

@@ -60,7 +60,7 @@ some(
 sa.Index("ix_events_subject", events.c.subject)
 some(
     "ix_events_person",
-    *(events.c.person, events.c.received_at),
+    *(events.c.person, events.c.received_at.desc()),
     where=events.c.person.is_not(None),
 )
 # May say whom it is about: fetched, or kept as the lab posted it. What retention looks through.

@@ -15,7 +15,7 @@ branch_labels = None
 depends_on = None
 
 
-def _partial(name: str, table: str, columns: list[str], where: str, unique: bool = False) -> None:
+def _partial(name: str, table: str, columns: list, where: str, unique: bool = False) -> None:
     text = sa.text(where)
     op.create_index(
         name, table, columns, unique=unique, postgresql_where=text, sqlite_where=text
@@ -41,7 +41,8 @@ def upgrade() -> None:
 def _for_the_desk() -> None:
     person = sa.String(200).with_variant(sa.String(200, collation="C"), "postgresql")
     op.add_column("events", sa.Column("person", person, nullable=True))
-    _partial("ix_events_person", "events", ["person", "received_at"], "person IS NOT NULL")
+    newest = sa.literal_column("received_at DESC")
+    _partial("ix_events_person", "events", ["person", newest], "person IS NOT NULL")
     for name, length in (("actor", 100), ("note", 500)):
         column = sa.Column(name, sa.String(length), server_default="", nullable=False)
         op.add_column("suppressions", column)
