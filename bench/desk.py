@@ -53,7 +53,7 @@ SELECT 'msg_' || {_ID.replace("n::text", f"'{channel}' || n")}, 'evt_' || {_ID},
   json_build_object('text', 'Hello Jane, your kit is on its way.'), 1
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n"""
         for channel, provider, address in (
-            ("sms", "SM", "'+4477' || lpad((n / 2)::text, 8, '0')"),
+            ("sms", "SM", "'+4474' || lpad((n / 2)::text, 8, '0')"),
             (
                 "email",
                 "",
@@ -185,7 +185,7 @@ def _pages(browser: Any, db: Database, kit: int) -> dict[str, float]:
             sa.text("SELECT subject, id FROM events WHERE identity = md5('identity' || :kit)"),
             {"kit": 2 * kit},
         ).one()
-    phone, email = f"+4477{kit:08}", f"jane{kit}@example.org"
+    phone, email = f"+4474{kit:08}", f"jane{kit}@example.org"
     searches = {
         "an order": subject,
         "a TRF code": f"TRF-{kit}",
