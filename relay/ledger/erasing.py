@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from relay import pace
 from relay.ledger.database import Database, now
 from relay.ledger.household import erasures
+from relay.ledger.leasing import due
 from relay.ledger.schema import INSERTS, new_id
 from relay.ledger.upkeep import write_audit_in
 
@@ -65,19 +66,11 @@ def ask(db: Database, channel: str, address: str, *, target: str, actor: str, no
 def lease(db: Database, limit: int) -> list[Asked]:
     """Up to `limit` that are due; nobody else gets them for a while."""
     table = erasures.c
-    is_due = sa.and_(table.address != "", table.next_at <= now())
-    due = (
-        sa.select(table.id)
-        .where(is_due)
-        .order_by(table.next_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
+    is_due = (table.address != "", table.next_at <= now())
     with db.write() as connection:
         leased = connection.execute(
             erasures.update()
-            .where(table.id.in_(sa.select(due.c.id)), is_due)
+            .where(table.id.in_(due(table.id, is_due, [table.next_at], limit)), *is_due)
             .values(state=RUNNING, tries=table.tries + 1, next_at=_lease())
             .returning(*_CARRIED)
         )

@@ -13,6 +13,7 @@ from relay import pace
 from relay.facts import Facts
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
+from relay.ledger.leasing import due
 from relay.ledger.noting import insert_notices, is_alive, is_digest
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
@@ -55,18 +56,11 @@ _CARRIED = (
 def lease(db: Database, limit: int) -> list[FollowUp]:
     """Up to `limit` that are due; nobody else gets them for a while."""
     table = notifications.c
-    due = (
-        sa.select(table.id)
-        .where(table.follow_up_at <= now())
-        .order_by(table.follow_up_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
+    is_due = (table.follow_up_at <= now(),)
     with db.write() as connection:
         leased = connection.execute(
             notifications.update()
-            .where(table.id.in_(sa.select(due.c.id)), table.follow_up_at <= now())
+            .where(table.id.in_(due(table.id, is_due, [table.follow_up_at], limit)), *is_due)
             .values(follow_up_at=now(pace.seconds(LEASE_SECONDS)))
             .returning(table.id)
         ).scalars()

@@ -13,6 +13,7 @@ from relay import pace
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.delivery import Ending, is_superseded, settle
+from relay.ledger.leasing import due
 from relay.ledger.schema import attempts, notifications
 from relay.notices import Case
 
@@ -40,18 +41,13 @@ _CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content"
 
 def lease(db: Database, limit: int) -> list[Look]:
     """Up to `limit` attempts that are due to be looked for; nobody else gets them for a while."""
-    due = (
-        sa.select(attempts.c.id)
-        .where(attempts.c.look_at <= now(), attempts.c.outcome == "unknown")
-        .order_by(attempts.c.look_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
+    table = attempts.c
+    is_unknown = table.outcome == "unknown"
+    first = due(table.id, [table.look_at <= now(), is_unknown], [table.look_at], limit)
     with db.write() as connection:
         leased = connection.execute(
             attempts.update()
-            .where(attempts.c.id.in_(sa.select(due.c.id)), attempts.c.outcome == "unknown")
+            .where(table.id.in_(first), is_unknown)
             .values(look_at=now(pace.seconds(LEASE_SECONDS)))
             .returning(attempts.c.id)
         ).scalars()

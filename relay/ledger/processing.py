@@ -18,6 +18,7 @@ from relay.ledger import digesting, journeys, releasing, steps
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
+from relay.ledger.leasing import due
 from relay.ledger.schema import events
 from relay.ledger.statuses import HELD, PROCESSED, RECEIVED
 from relay.notices import Case, Notice, Plan, Told
@@ -142,17 +143,15 @@ def settle(
 
 # Statements are built once: that costs more than running them.
 
-_DUE = (
-    sa.select(events.c.id)
-    .where(events.c.status == RECEIVED, events.c.next_at <= now())
-    .order_by(events.c.urgency.desc(), events.c.next_at)
-    .limit(sa.bindparam("most", type_=sa.Integer))
-    .with_for_update(skip_locked=True)
-    .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
+_DUE = due(
+    events.c.id,
+    [events.c.status == RECEIVED, events.c.next_at <= now()],
+    [events.c.urgency.desc(), events.c.next_at],
+    sa.bindparam("most", type_=sa.Integer),
 )
 _LEASING = (
     events.update()
-    .where(events.c.id.in_(sa.select(_DUE.c.id)), events.c.status == RECEIVED)
+    .where(events.c.id.in_(_DUE), events.c.status == RECEIVED)
     .values(next_at=now(sa.bindparam("lease")))
     .returning(*_COLUMNS)
 )
