@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,19 +47,19 @@ def by_name(db: Database, readings: Sequence[str]) -> tuple[list[Found], bool]:
     return _found(db, *queries)
 
 
-def by_address(db: Database, channel: str, written: Iterable[str]) -> tuple[list[Found], bool]:
+def by_address(db: Database, channel: str, address: str) -> tuple[list[Found], bool]:
     """Kits about which an address was written to, the newest first; whether there may be more."""
     table = notifications.c
     query = (
         _steps()
         .join(notifications, table.event_id == events.c.id)
-        .where(table.channel == channel, table.address.in_(tuple(written)))
+        .where(*_to(channel, address))
         .order_by(table.created_at.desc())
     )
     return _found(db, query)
 
 
-def count_by_address(db: Database, channel: str, written: Iterable[str]) -> dict[str, int]:
+def count_by_address(db: Database, channel: str, address: str) -> dict[str, int]:
     """How much an address alone tells of: the messages to it, and what those are about."""
     table = notifications.c
     query = sa.select(
@@ -67,10 +67,16 @@ def count_by_address(db: Database, channel: str, written: Iterable[str]) -> dict
         sa.func.count().filter(table.status.in_(WAITING)).label("messages that wait"),
         sa.func.count(table.event_id.distinct()).label("events"),
         sa.func.count(table.subject.distinct()).label("kits"),
-    ).where(table.channel == channel, table.address.in_(tuple(written)))
+    ).where(*_to(channel, address))
     with db.read() as connection:
         counts = connection.execute(query).mappings().one()
     return {words: number for words, number in counts.items() if number}
+
+
+def _to(channel: str, address: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Messages to an address. The lab writes the part before the @ most often in small letters."""
+    table = notifications.c
+    return table.channel == channel, table.address.in_({address, address.lower()})
 
 
 def _steps() -> sa.Select[Any]:

@@ -11,15 +11,13 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import current_user, login_required
 
-from relay import addresses, forgetting
+from relay import forgetting
 from relay.erasure import Person, key
 from relay.ledger import erasing, finding, suppressing, upkeep
 from relay.web.desk import sessions
-from relay.web.desk.frame import blueprint, page
-from relay.web.desk.suppressions import KINDS, target
+from relay.web.desk.frame import blueprint, page, written_note
+from relay.web.desk.suppressions import KINDS, NO_REASON, posted, target
 from relay.web.here import here
-
-_NO_REASON = "Say why: it is kept with who did it and when."
 
 
 @blueprint.post("/erasure")
@@ -29,17 +27,14 @@ def erasure() -> Any:
 
     Pressed twice, both lead to the same page.
     """
-    written = request.form.get("address", "").strip()[:320]
-    channel = addresses.channel_of(written)
-    judged = addresses.JUDGES[channel](written)
-    if judged.reason:
-        wrong = judged.reason if written else "Write a UK mobile number or an email address."
-        return page("suppression.html", written=written, wrong=wrong), 400
-    note = request.form.get("note", "").strip()[:500]
-    if request.form.get("act") == "erase" and note:
-        return _asked(channel, judged.address, note, stop=bool(request.form.get("stop")))
-    wrong = _NO_REASON if request.form.get("act") == "erase" else ""
-    return _shown(channel, judged.address, wrong), 400 if wrong else 200
+    channel, address, refused = posted()
+    if refused:
+        return refused
+    note, is_pressed = written_note(), request.form.get("act") == "erase"
+    if is_pressed and note:
+        return _asked(channel, address, note, stop=bool(request.form.get("stop")))
+    wrong = NO_REASON if is_pressed else ""
+    return _shown(channel, address, wrong), 400 if wrong else 200
 
 
 @blueprint.get("/erasure/<id_>")
@@ -59,8 +54,7 @@ def erased(id_: str) -> str:
 
 
 def _shown(channel: str, address: str, wrong: str) -> str:
-    # The part before the @ is kept as the lab wrote it, most often in small letters.
-    counts = finding.count_by_address(here().db, channel, {address, address.lower()})
+    counts = finding.count_by_address(here().db, channel, address)
     return page(
         "erasure.html",
         written=address,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, current_app, render_template
+from flask import Blueprint, current_app, g, render_template, request
 from flask_wtf import FlaskForm
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
@@ -54,6 +54,19 @@ def _unavailable(error: LedgerUnavailable) -> Any:
     return page_, 503, {"Retry-After": "10"}
 
 
+def waiting() -> dict[str, int]:
+    """How much there is of each part of the worklist: counted once for a page."""
+    if "waiting" not in g:
+        g.waiting = {part: count(here().db) for part, count in _WORKLIST.items()}
+    found: dict[str, int] = g.waiting
+    return found
+
+
+def written_note() -> str:
+    """What was written beside the button that was pressed."""
+    return request.form.get("note", "").strip()[:500]
+
+
 def page(template: str, **context: Any) -> str:
     """A page with the desk's head: whose it is, the way to the others, what is on the worklist."""
     app = here()
@@ -62,7 +75,7 @@ def page(template: str, **context: Any) -> str:
     return render_template(
         template,
         clinic=app.config.clinic,
-        waiting={part: count(app.db) for part, count in _WORKLIST.items()},
+        waiting=waiting(),
         form=form,
         when=_when,
         **context,

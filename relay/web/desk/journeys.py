@@ -59,9 +59,7 @@ def _people(wanted: str) -> tuple[list[finding.Found], bool, str]:
     judged = addresses.JUDGES[channel](wanted)
     if judged.reason:
         return [], False, judged.reason
-    # The part before the @ is kept as the lab wrote it, most often in small letters.
-    written = {judged.address, judged.address.lower()}
-    found, more = finding.by_address(db, channel, written)
+    found, more = finding.by_address(db, channel, judged.address)
     return found, more, ""
 
 

@@ -13,7 +13,7 @@ from flask_login import current_user, login_required
 from relay import events
 from relay.errors import Refused
 from relay.ledger import quarantining, upkeep
-from relay.web.desk.frame import blueprint, page
+from relay.web.desk.frame import blueprint, page, written_note
 from relay.web.here import here
 
 REVEAL, AGAIN, ASIDE = "reveal", "again", "aside"
@@ -85,7 +85,7 @@ def _try_again(post_id: str) -> str:
 
 
 def _put_aside(post_id: str) -> str:
-    who, note = str(current_user.get_id()), request.form.get("note", "").strip()[:500]
+    who, note = str(current_user.get_id()), written_note()
     if not note:
         return NO_NOTE
     if not quarantining.put_aside(here().db, post_id, who, note):

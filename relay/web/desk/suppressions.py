@@ -12,7 +12,7 @@ from relay import addresses, masks
 from relay.ledger import erasing, suppressing, upkeep
 from relay.settings import Settings
 from relay.web.desk import sessions
-from relay.web.desk.frame import blueprint, page
+from relay.web.desk.frame import blueprint, page, written_note
 from relay.web.here import here
 
 KINDS = {name: f"{way.word.capitalize()}s" for name, way in addresses.WAYS.items()}
@@ -33,7 +33,7 @@ ERASURES = {
     erasing.RUNNING: ("under way", "sending"),
     erasing.DONE: ("erased", "delivered"),
 }
-_NO_REASON = "Say why: it is kept with who did it and when."
+NO_REASON = "Say why: it is kept with who did it and when."
 
 
 @blueprint.get("/suppressions")
@@ -64,19 +64,27 @@ def suppression() -> Any:
 
     Pressed twice, the second says how it stands by now.
     """
-    written = request.form.get("address", "").strip()[:320]
-    act, note = request.form.get("act", "find"), request.form.get("note", "").strip()[:500]
-    channel = addresses.channel_of(written)
-    judged = addresses.JUDGES[channel](written)
-    if judged.reason:
-        wrong = judged.reason if written else "Write a UK mobile number or an email address."
-        return page("suppression.html", written=written, wrong=wrong), 400
+    channel, address, refused = posted()
+    if refused:
+        return refused
+    act, note = request.form.get("act", "find"), written_note()
     wrong = ""
     if act in _ACTS and not note:
-        wrong = _NO_REASON
+        wrong = NO_REASON
     elif act in _ACTS:
-        flash(_ACTS[act](channel, judged.address, note))
-    return _one(channel, judged.address, wrong), 400 if wrong else 200
+        flash(_ACTS[act](channel, address, note))
+    return _one(channel, address, wrong), 400 if wrong else 200
+
+
+def posted() -> tuple[str, str, Any]:
+    """The channel and the address that a form names, and the answer where it is none."""
+    written = request.form.get("address", "").strip()[:320]
+    channel = addresses.channel_of(written)
+    judged = addresses.JUDGES[channel](written)
+    if not judged.reason:
+        return channel, judged.address, None
+    wrong = judged.reason if written else "Write a UK mobile number or an email address."
+    return channel, "", (page("suppression.html", written=written, wrong=wrong), 400)
 
 
 def _one(channel: str, address: str, wrong: str) -> str:

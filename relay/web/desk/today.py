@@ -9,9 +9,9 @@ from typing import NamedTuple
 from flask import url_for
 from flask_login import login_required
 
-from relay.ledger import cases, counting, pausing, quarantining, reading, unrouted, upkeep
+from relay.ledger import cases, counting, pausing, reading, upkeep
 from relay.web.desk import chart, sessions
-from relay.web.desk.frame import blueprint, page
+from relay.web.desk.frame import blueprint, page, waiting
 from relay.web.here import here
 
 LATEST = 25
@@ -86,7 +86,7 @@ def _needs() -> Iterator[Need]:
     for kind, words in KINDS.items():
         if many := found.get(kind, 0):
             yield Need(many, words[many > 1], *worklist)
-    if many := quarantining.count(db):
+    if many := waiting()["refused"]:
         yield Need(many, REFUSED[many > 1], url_for("desk.quarantine"), "Refused posts")
-    if many := unrouted.count(db):
+    if many := waiting()["unknown"]:
         yield Need(many, UNKNOWN[many > 1], url_for("desk.unknown_events"), "Unknown events")

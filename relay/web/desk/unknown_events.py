@@ -9,7 +9,7 @@ from flask_login import current_user, login_required
 
 from relay.events import EVENTS
 from relay.ledger import replaying, unrouted, upkeep
-from relay.web.desk.frame import blueprint, page
+from relay.web.desk.frame import blueprint, page, written_note
 from relay.web.desk.quarantine import NO_NOTE
 from relay.web.here import here
 
@@ -48,7 +48,7 @@ def see_to_event() -> Any:
 
 
 def _acknowledge(name: str) -> str:
-    note = request.form.get("note", "").strip()[:500]
+    note = written_note()
     if not note:
         return NO_NOTE
     if not unrouted.acknowledge(here().db, name, str(current_user.get_id()), note):
