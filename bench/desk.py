@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bench.measure import Bench, Figures, fresh_ledger, say
+from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 from bench.servers import ROOT
 from relay.ledger import counting, migrate
 from relay.ledger.database import Database
@@ -156,24 +156,8 @@ def _filled(url: str, count: int) -> Iterator[Database]:
             yield db
             return
     with fresh_ledger(url) as db:
-        _fill(db, count)
+        fill_tables(db, _FILLING, count, CHUNK, _BESIDES)
         yield db
-
-
-def _fill(db: Database, count: int) -> None:
-    for first in range(1, count + 1, CHUNK):
-        last = min(first + CHUNK - 1, count)
-        with db.engine.begin() as connection:
-            connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
-            for statement in _FILLING:
-                given = {"first": first, "last": last, "all": count}
-                connection.execute(sa.text(statement), given)
-        say(f"{last:,} of {count:,} events")
-    with db.engine.begin() as connection:
-        for statement in _BESIDES:
-            connection.execute(sa.text(statement))
-    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("VACUUM ANALYZE"))
 
 
 def _pages(browser: Any, db: Database, kit: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,25 @@ def way_in(bench: Bench, ledger: str, rounds: int, count: int) -> Figures:
 
 def _median(rows: list[dict[str, float]], key: str) -> float:
     return statistics.median(row[key] for row in rows)
+
+
+def fill_tables(
+    db: Database, statements: Sequence[str], count: int, at_once: int, besides: Sequence[str] = ()
+) -> None:
+    """Run statements over the numbers up to `count`, some at a time, then those `besides`."""
+    for first in range(1, count + 1, at_once):
+        last = min(first + at_once - 1, count)
+        with db.engine.begin() as connection:
+            connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
+            for statement in statements:
+                given = {"first": first, "last": last, "all": count}
+                connection.execute(sa.text(statement), given)
+        say(f"{last:,} of {count:,} events")
+    with db.engine.begin() as connection:
+        for statement in besides:
+            connection.execute(sa.text(statement))
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("VACUUM ANALYZE"))
 
 
 def _fill(db: Database, count: int) -> list[str]:

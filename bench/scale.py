@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bench.load import bodies
-from bench.measure import Bench, Figures, fresh_ledger, say
+from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 from relay import events
 from relay.facts import Facts
 from relay.ledger import (
@@ -70,7 +70,7 @@ def growth(bench: Bench, count: int) -> Figures:
     """Medians on an empty ledger, then on one of `count` events and as many messages."""
     with fresh_ledger(bench.postgresql) as db:
         empty = _medians(db)
-        _fill(db, count)
+        fill_tables(db, _FILLING, count, CHUNK)
         full = _medians(db)
         for line in _plans(db):
             say(line)
@@ -82,18 +82,6 @@ def growth(bench: Bench, count: int) -> Figures:
         "message_ratio": full["message"] / empty["message"],
         "sweep_ms": full["sweep"],
     }
-
-
-def _fill(db: Database, count: int) -> None:
-    for first in range(1, count + 1, CHUNK):
-        last = min(first + CHUNK - 1, count)
-        with db.engine.begin() as connection:
-            connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
-            for statement in _FILLING:
-                connection.execute(sa.text(statement), {"first": first, "last": last})
-        say(f"{last:,} of {count:,} events")
-    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("VACUUM ANALYZE"))
 
 
 def _medians(db: Database) -> dict[str, float]:

@@ -142,9 +142,9 @@ def worker(environ: Mapping[str, str], folder: Path = ROOT) -> Any:
     return process([sys.executable, "-m", "relay.worker"], environ, folder=folder)
 
 
-def memory_mib(pid: int) -> float:
-    """Resident memory of a process, in MiB."""
+def memory_mib(pid: int, what: str = "VmHWM") -> float:
+    """Resident memory of a process, in MiB: the most there was, or VmRSS as it is now."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{what}:"):
             return int(line.split()[1]) / 1024
     return 0.0

@@ -95,8 +95,8 @@ def _sample(db: Database, redis: Any, web: int, worker: int) -> Sample:
         asked = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
         connections = connection.execute(asked).scalar_one()
     return {
-        "web MiB": sum(map(_resident_mib, family)),
-        "worker MiB": _resident_mib(worker),
+        "web MiB": sum(servers.memory_mib(pid, "VmRSS") for pid in family),
+        "worker MiB": servers.memory_mib(worker, "VmRSS"),
         "web files": sum(map(_files, family)),
         "worker files": _files(worker),
         "PostgreSQL connections": connections,
@@ -107,13 +107,6 @@ def _sample(db: Database, redis: Any, web: int, worker: int) -> Sample:
 
 def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _resident_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def _files(pid: int) -> int:
