@@ -6,8 +6,8 @@ from typing import Any
 
 from relay.facts import Facts
 from relay.ledger import processing
-from relay.ledger.database import Database
-from relay.ledger.schema import notifications
+from relay.ledger.database import Database, now
+from relay.ledger.schema import attempts, notifications
 from relay.notices import Plan
 from tests.rows import change, leased, notice, only
 from tests.test_desk import token
@@ -34,6 +34,14 @@ def kit(
         content = {"text": WORDS, "subject": f"For {first}"}
         change(db, notifications, {"id": id_}, status="sent", content=content)
     return ids
+
+
+def handed_over(db: Database) -> None:
+    """The kit, whose text Twilio has as SM1."""
+    (text, _) = kit(db)
+    with db.write() as connection:
+        row = {"id": "a-1", "notification_id": text, "channel": "sms", "outcome": "accepted"}
+        connection.execute(attempts.insert().values(**row, provider_id="SM1", started_at=now()))
 
 
 def press(inside: Any, path: str, **form: str) -> Any:

@@ -9,12 +9,12 @@ import pytest
 
 from relay.jobs import Jobs
 from relay.ledger import erasing, suppressing, upkeep
-from relay.ledger.database import Database, now
+from relay.ledger.database import Database
 from relay.ledger.household import erasures
-from relay.ledger.schema import attempts, audit, notifications
+from relay.ledger.schema import audit, notifications
 from relay.settings import Settings
 from tests.conftest import drain
-from tests.desk import EMAIL, PHONE, SECRETS, kit, press
+from tests.desk import EMAIL, PHONE, SECRETS, handed_over, kit, press
 from tests.dump import dump, found
 from tests.rows import change, only, rows
 from tests.standins import ProviderStandIn, twilio_error
@@ -130,10 +130,7 @@ def test_what_a_provider_keeps_is_told(
     twilio: ProviderStandIn,
 ) -> None:
     """A text that Twilio would not delete yet is named, to be deleted by hand."""
-    (text, _) = kit(db)
-    with db.write() as connection:
-        row = {"id": "a-1", "notification_id": text, "channel": "sms", "outcome": "accepted"}
-        connection.execute(attempts.insert().values(**row, provider_id="SM1", started_at=now()))
+    handed_over(db)
     twilio.once(twilio_error(409, 20009))
     path = erase(inside)
     drain(make_jobs(live))

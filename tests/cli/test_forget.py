@@ -6,11 +6,11 @@ import click
 import pytest
 
 from relay.ledger import suppressing
-from relay.ledger.database import Database, now
-from relay.ledger.schema import attempts, audit, notifications
+from relay.ledger.database import Database
+from relay.ledger.schema import audit, notifications
 from tests import rows as ledger
 from tests.cli.conftest import Run
-from tests.desk import EMAIL, PHONE, WORDS, kit
+from tests.desk import EMAIL, PHONE, WORDS, handed_over, kit
 from tests.dump import dump, found
 from tests.rows import change, only
 from tests.standins import ProviderStandIn, twilio_error
@@ -56,10 +56,7 @@ def test_what_is_left_at_a_provider_ends_with_1(
     relay: Run, db: Database, live_environ: dict[str, str], twilio: ProviderStandIn
 ) -> None:
     """The text that Twilio would not delete yet is named, to be deleted by hand."""
-    (text, _) = kit(db)
-    with db.write() as connection:
-        row = {"id": "a-1", "notification_id": text, "channel": "sms", "outcome": "accepted"}
-        connection.execute(attempts.insert().values(**row, provider_id="SM1", started_at=now()))
+    handed_over(db)
     twilio.once(twilio_error(409, 20009))
     result = relay("forget", PHONE, **live_environ)
     assert result.exit_code == 1

@@ -114,14 +114,19 @@ def test_what_staff_wrote_goes_too(db: Database) -> None:
     assert notes == {"admin": "", cases.RELAY: "Rang Mrs Smith."}
 
 
-def test_a_purge_goes_by_a_few_rows_at_a_time(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However much there is, no transaction is long; a second purge finds nothing."""
+def five_in_twos(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event's five messages that are too old, to be blanked by two."""
     monkeypatch.setattr(upkeep, "PURGED_AT_ONCE", 2)
     planned(db, *(notice(subject=f"o-{number}") for number in range(5)))
     change(db, notifications, {}, status="sent")
     time_passes(db, RETENTION + timedelta(minutes=1))
+
+
+def test_a_purge_goes_by_a_few_rows_at_a_time(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much there is, no transaction is long; a second purge finds nothing."""
+    five_in_twos(db, monkeypatch)
     assert upkeep.purge(db, RETENTION) == 6
     assert {row["address"] for row in rows(db, notifications)} == {""}
     assert upkeep.purge(db, RETENTION) == 0
@@ -131,10 +136,7 @@ def test_a_purge_ends_in_time_and_goes_on_later(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker has other things to do meanwhile: it takes a turn, and the next one goes on."""
-    monkeypatch.setattr(upkeep, "PURGED_AT_ONCE", 2)
-    planned(db, *(notice(subject=f"o-{number}") for number in range(5)))
-    change(db, notifications, {}, status="sent")
-    time_passes(db, RETENTION + timedelta(minutes=1))
+    five_in_twos(db, monkeypatch)
     assert [upkeep.purge(db, RETENTION, seconds=0) for _ in range(4)] == [3, 2, 1, 0]
 
 
