@@ -64,6 +64,12 @@ ALERTS: dict[str, Words] = {
         "Please find out where it is, then close the case on the worklist. It closes by itself "
         "when the step comes.",
     ),
+    "erasure": Words(
+        "Not all of a person is erased",
+        "An erasure that was asked for has left something ({subject}).",
+        "Please erase by hand what a provider still has, or have the person erased once more, then "
+        "close the case on the worklist. It closes by itself when all is erased.",
+    ),
     "unknown": Words(
         "A message may or may not have gone out",
         "It could not be found out whether a message about {about} was sent.",

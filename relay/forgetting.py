@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from relay import erasure
+from relay import alerts, erasure
 from relay.channels import Exits
 from relay.erasure import Person
 from relay.ledger import erasing, forgetting
@@ -18,6 +19,8 @@ from relay.ledger.erasing import Asked
 from relay.ledger.forgetting import Handed, Keep
 from relay.ledger.tracing import Progress
 from relay.logs import get_logger
+from relay.notices import Case
+from relay.rules import Policy
 
 log = get_logger("relay.forgetting")
 
@@ -50,11 +53,6 @@ class Erased:
     counts: Mapping[str, int]
     left: Mapping[str, int]
     refused: tuple[str, ...]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing is left that could be erased."""
-        return not (self.left or self.refused)
 
 
 _NOTHING: Mapping[str, Any] = {"others": (), "names": (), "counts": {}, "texts": (), "emails": ()}
@@ -92,52 +90,61 @@ def _nowhere(*_: Any) -> None:
     pass
 
 
-def look(
-    db: Database, address: str, progress: Progress = _nowhere
-) -> tuple[Person, Mapping[str, int]]:
-    """Who goes by an address, and how much the ledger has of them."""
+def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[str, int]:
+    """How much the ledger has of whoever goes by an address."""
     person = forgetting.learn(db, Person(erasure.key(address)), progress)
     counts: Counter[str] = Counter()
     forgetting.tally(forgetting.changes(db, person, progress), lambda word: counts.update([word]))
-    return person, counts
+    return counts
 
 
-def forget(db: Database, exits: Exits, person: Person, progress: Progress = _nowhere) -> Erased:
-    """Erase a person. Safe to do twice: the second time finds nothing."""
-    return _forget(db, exits, SoFar(person), progress, _nowhere)
+def forget(
+    db: Database, exits: Exits, policy: Policy, asked: Asked, progress: Progress = _nowhere
+) -> None:
+    """Erase whom somebody asked for, or go on with it, and keep in the ledger what came of it.
 
-
-def forget_asked(db: Database, exits: Exits, asked: Asked) -> None:
-    """Erase whom the desk asked for, or go on with it, and say there what came of it."""
+    Safe to do twice: the second time finds nothing.
+    """
     so_far = SoFar.of(asked)
-    progress = _Noted(db, asked)
+    noted = _Noted(db, asked, progress)
 
     def keep(connection: Any) -> None:
         erasing.note_in(connection, asked, known=so_far.to_json())
 
     try:
-        so_far.person = forgetting.learn(db, so_far.person, progress)
+        so_far.person = forgetting.learn(db, so_far.person, noted)
         erasing.note(db, asked, known=so_far.to_json())
-        done = _forget(db, exits, so_far, progress, keep)
+        done = _forget(db, exits, so_far, noted, keep)
     except erasing.Lapsed:
         log.warning("erasure goes on elsewhere", id=asked.id)
         return
     outcome = {"counts": done.counts, "left": done.left, "refused": done.refused}
     note = "" if so_far.person.is_in(asked.note) else asked.note
-    erasing.finish(db, asked, outcome, f"{told(done.counts)}. {note}".strip())
+    said = ". ".join(filter(None, (told(done.counts), note)))
+    erasing.finish(db, asked, outcome, said, _case(asked, done, policy))
+
+
+def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
+    """What a person has still to see to, if there is anything."""
+    left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
+    reason = " ".join([*done.refused, *left])
+    now = datetime.now(UTC)
+    kind, key = erasing.KIND, asked.target
+    return alerts.case(kind, key, asked.id, reason, policy=policy, now=now) if reason else None
 
 
 class _Noted:
     """Tells the ledger how far a search is, every few seconds, which keeps the lease."""
 
-    def __init__(self, db: Database, asked: Asked):
-        self._note = partial(erasing.note, db, asked)
+    def __init__(self, db: Database, asked: Asked, shown: Progress):
+        self._note, self._shown = partial(erasing.note, db, asked), shown
         self._table, self._rows, self._next = "", 0, 0.0
 
     def __call__(self, table: str, rows: int) -> None:
         """So many more rows of a table were read. Raises Lapsed."""
         self._rows = rows + (self._rows if table == self._table else 0)
         self._table = table
+        self._shown(table, rows)
         if time.monotonic() >= self._next:
             self._note(searched=table, rows_read=self._rows)
             self._next = time.monotonic() + NOTE_SECONDS

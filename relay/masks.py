@@ -1,7 +1,11 @@
-"""Addresses and names as they are shown until somebody asks to see them. Pure."""
+"""Addresses and names as they are shown until somebody asks to see them, and marks that stand for
+them where they must not be. Pure.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +23,17 @@ def address(written: str) -> str:
     if len(written) < _COUNTRY + _LAST + 4:  # too short to show any of it
         return HIDDEN * 7 if written else ""
     return f"{written[:_COUNTRY]}{HIDDEN * 7}{written[-_LAST:]}"
+
+
+def mark(secret: str, *parts: str) -> str:
+    """Stands for something: who has it and the secret finds the mark, and nobody the other way."""
+    said = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()[:32]
+
+
+def target(secret: str, channel: str, address: str) -> str:
+    """What the audit trail calls an address; without a secret it tells no more than the channel."""
+    return f"{channel} {mark(secret, channel, address)}" if secret else channel
 
 
 def name(written: str) -> str:

@@ -97,7 +97,7 @@ def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None
         "watches": (watch.due, watch.look, None),
         "erasures": (
             partial(erasing.lease, jobs.db),
-            partial(forgetting.forget_asked, jobs.db, jobs.exits),
+            partial(forgetting.forget, jobs.db, jobs.exits, jobs.config.policy),
             None,
         ),
     }

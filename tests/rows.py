@@ -8,10 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from relay import events
+from relay.calendar import ALWAYS
 from relay.events import Incoming
 from relay.facts import Facts
 from relay.ledger import claiming, delivery, intake, looking, processing
@@ -24,8 +26,12 @@ from relay.ledger.processing import Event
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import notifications
 from relay.notices import Case, Notice, Plan
+from relay.rule_keys import Staff
+from relay.rules import Policy
 
 MONTH = timedelta(days=30)
+# A clinic whose desk is told what needs a person.
+POLICY = Policy(ZoneInfo("Europe/London"), ALWAYS, {"desk": Staff(("desk@example.org",))}, "desk")
 T = TypeVar("T")
 
 

@@ -42,7 +42,8 @@ def test_it_tells_who_did_what_the_newest_first(
 def test_every_act_has_its_words() -> None:
     """Whatever Relay writes into the trail is told in an admin's words."""
     source = "".join(path.read_text("utf-8") for path in (ROOT / "relay").rglob("*.py"))
-    written = set(re.findall(r'write_audit\(\s*[^,]+, [^,]+, "([^"]+)"', source))
+    by = r'(?:write_audit(?:_in)?\(\s*[^,]+, [^,]+, |note_act\()"([^"]+)"'
+    written = set(re.findall(by, source))
     acts = {f"case {act}" for kind in worklist.ACTS.values() for act in kind} | {"case close"}
     named = {sessions.LOGOUT, login.REFUSED, trying.SEND_TEST, unrouted.ACKNOWLEDGED, "reveal"}
     assert len(written) > 7

@@ -71,7 +71,7 @@ def test_it_is_erased_and_kept_on_record(
     assert asked["target"] == done["target"]
     assert done["target"].startswith("sms ")
     past = press(inside, "/suppressions", address=PHONE).text
-    assert "erased, asked for by admin. 1 event" in past
+    assert "Had a person erased: admin. 1 event" in past
 
 
 def test_how_far_it_is_can_be_followed(inside: Any, db: Database) -> None:

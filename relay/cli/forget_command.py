@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -20,18 +22,20 @@ def forget(address: str, yes: bool, suppress: bool) -> None:
     """Erase the person behind ADDRESS everywhere: a UK mobile number or an email address.
 
     Messages that wait are cancelled. Afterwards every table is searched for what was erased; where
-    anything is left, or a provider did not erase its part, the command ends with 1.
+    anything is left, or a provider did not erase its part, the command ends with 1. Once it has
+    begun, a worker finishes it even if the command does not.
     """
-    from relay import forgetting
+    from relay import forgetting, masks
     from relay.channels import Exits
-    from relay.ledger import suppressing, upkeep
+    from relay.ledger import erasing, suppressing
 
     channel, written = read(address)
     found = opened.settings()
-    exits = Exits(found, {}, opened.load(found).delivery.allow)
+    config = opened.load(found)
+    target = masks.target(found.secret_key, channel, written)
     with opened.ledger(found) as db:
         shown = Progress()
-        person, counts = forgetting.look(db, written, shown)
+        counts = forgetting.look(db, written, shown)
         shown.end()
         click.echo(f"To be erased: {forgetting.told(counts)}.")
         click.echo(f"{forgetting.STAYS}\n{forgetting.OUT_OF_REACH}")
@@ -39,16 +43,30 @@ def forget(address: str, yes: bool, suppress: bool) -> None:
             click.confirm("Erase it? There is no way back.", abort=True)
         if suppress and suppressing.suppress(db, channel, written, suppressing.STAFF):
             click.echo(f"{KINDS[channel]} are stopped.")
-        done = forgetting.forget(db, exits, person, shown)
-        shown.end()
-        upkeep.write_audit(db, "cli", "forget", channel, forgetting.told(done.counts))
-    click.secho(f"Erased: {forgetting.told(done.counts)}.", fg="green")
-    for problem in done.refused:
+        id_ = erasing.ask(db, channel, written, target=target, actor="cli", note="")
+        if asked := erasing.take(db, id_):
+            exits = Exits(found, {}, config.delivery.allow)
+            forgetting.forget(db, exits, config.policy, asked, shown)
+            shown.end()
+        _tell(erasing.find(db, id_) or {})
+
+
+def _tell(done: Mapping[str, Any]) -> None:
+    """What came of it, in words; ends with 1 where it is not whole."""
+    from relay import forgetting
+
+    outcome = done["outcome"]
+    if outcome is None:
+        opened.stop(
+            Problem("another process erases the person.", remedy="Run the command again later.")
+        )
+    click.secho(f"Erased: {forgetting.told(outcome['counts'])}.", fg="green")
+    for problem in outcome["refused"]:
         opened.show(Problem(problem, remedy="Erase it there by hand."))
-    for table, number in done.left.items():
+    for table, number in outcome["left"].items():
         remedy = "Run the command again when the workers are idle."
         opened.show(Problem(f"{number} rows still have it.", key=table, remedy=remedy))
-    if not done.is_complete:
+    if outcome["left"] or outcome["refused"]:
         raise SystemExit(1)
     click.secho("Every table was searched again: nothing is left.", fg="green")
 

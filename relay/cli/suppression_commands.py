@@ -24,14 +24,16 @@ LISTS = {
 @click.argument("address")
 def suppress(address: str) -> None:
     """Send nothing more to ADDRESS: a UK mobile number or an email address."""
+    from relay import masks
     from relay.ledger import suppressing, upkeep
 
     channel, written = read(address)
-    with opened.ledger(opened.settings()) as db:
+    found = opened.settings()
+    with opened.ledger(found) as db:
         if not suppressing.suppress(db, channel, written, suppressing.STAFF):
             click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
             return
-        upkeep.write_audit(db, "cli", "suppress", channel)
+        upkeep.write_audit(db, "cli", "suppress", masks.target(found.secret_key, channel, written))
     click.secho(f"{KINDS[channel]} are stopped.", fg="green")
 
 
@@ -39,16 +41,20 @@ def suppress(address: str) -> None:
 @click.argument("address")
 def unsuppress(address: str) -> None:
     """Let ADDRESS get messages again, whoever had stopped them."""
+    from relay import masks
     from relay.ledger import suppressing, upkeep
 
     channel, written = read(address)
-    with opened.ledger(opened.settings()) as db:
+    found = opened.settings()
+    with opened.ledger(found) as db:
         before = _since(db, channel, written)
         source = suppressing.unsuppress(db, channel, written)
         if not source:
             click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
             return
-        upkeep.write_audit(db, "cli", "unsuppress", channel)
+        upkeep.write_audit(
+            db, "cli", "unsuppress", masks.target(found.secret_key, channel, written)
+        )
     click.secho(f"{KINDS[channel]} go out again. They were stopped{before}.", fg="green")
     if source != suppressing.STAFF:
         provider, remedy = LISTS[channel]

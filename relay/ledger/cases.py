@@ -99,10 +99,15 @@ def open_kinds(db: Database) -> dict[str, int]:
 
 def open_for_all(db: Database, case: Case) -> bool:
     """Open a case that is about no event; it is kept with the newest. False while there is none."""
-    newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
     with db.write() as connection:
-        event_id = connection.execute(newest).scalar()
-        return bool(event_id) and open_case(connection, replace(case, event_id=str(event_id)))
+        return open_for_all_in(connection, case)
+
+
+def open_for_all_in(connection: Connection, case: Case) -> bool:
+    """The same, in the transaction of what it is about."""
+    newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
+    event_id = connection.execute(newest).scalar()
+    return bool(event_id) and open_case(connection, replace(case, event_id=str(event_id)))
 
 
 def settle(db: Database, kind: str, key: str, note: str) -> None:

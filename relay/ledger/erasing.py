@@ -1,4 +1,4 @@
-"""Erasures that the desk has asked for: who is to be erased, how far that is, what came of it.
+"""Erasures that were asked for: who is to be erased, how far that is, what came of it.
 
 What is erased cannot be asked again. So what an erasure has found out, and what providers still
 have to erase, is kept in its row until it is done: a worker that goes on for another loses nothing.
@@ -14,13 +14,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import pace
+from relay.ledger.cases import open_for_all_in, settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.household import erasures
 from relay.ledger.leasing import due
 from relay.ledger.schema import INSERTS, new_id
 from relay.ledger.upkeep import write_audit_in
+from relay.notices import Case
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
+KIND = "erasure"  # of the case about one that is not whole
 LEASE_SECONDS = 60.0
 _NOBODY: Mapping[str, Any] = {"address": "", "target": "", "note": "", "known": None}
 
@@ -68,13 +71,22 @@ def lease(db: Database, limit: int) -> list[Asked]:
     table = erasures.c
     is_due = (table.address != "", table.next_at <= now())
     with db.write() as connection:
-        leased = connection.execute(
-            erasures.update()
-            .where(table.id.in_(due(table.id, is_due, [table.next_at], limit)), *is_due)
-            .values(state=RUNNING, tries=table.tries + 1, next_at=_lease())
-            .returning(*_CARRIED)
-        )
+        these = table.id.in_(due(table.id, is_due, [table.next_at], limit))
+        leased = connection.execute(_leased(erasures.update().where(these, *is_due)))
         return [Asked(**row._mapping) for row in leased]
+
+
+def take(db: Database, id_: str) -> Asked | None:
+    """Lease this one, whoever has it; None when it is done."""
+    mine = erasures.update().where(erasures.c.id == id_, erasures.c.address != "")
+    with db.write() as connection:
+        row = connection.execute(_leased(mine)).first()
+    return Asked(**row._mapping) if row else None
+
+
+def _leased(these: sa.Update) -> Any:
+    values = {"state": RUNNING, "tries": erasures.c.tries + 1, "next_at": _lease()}
+    return these.values(values).returning(*_CARRIED)
 
 
 def note(db: Database, asked: Asked, **values: Any) -> None:
@@ -93,8 +105,11 @@ def note_in(connection: Connection, asked: Asked, **values: Any) -> None:
         raise Lapsed
 
 
-def finish(db: Database, asked: Asked, outcome: Mapping[str, Any], said: str) -> None:
-    """Keep what came of it, in the audit trail too, and nothing of whom it was about.
+def finish(
+    db: Database, asked: Asked, outcome: Mapping[str, Any], said: str, case: Case | None
+) -> None:
+    """Keep what came of it, in the audit trail too, and nothing of whom it was about. Where it is
+    not whole, a case tells a person; one that is whole closes the case of those before.
 
     Whoever comes first does that: one whose lease has lapsed has searched everything all the same.
     """
@@ -104,6 +119,10 @@ def finish(db: Database, asked: Asked, outcome: Mapping[str, Any], said: str) ->
     with db.write() as connection:
         if connection.execute(done).rowcount:
             write_audit_in(connection, asked.actor, "forget", asked.target, said)
+            if case:
+                open_for_all_in(connection, case)
+            else:
+                settle_case(connection, KIND, asked.target, "It is erased by now.")
 
 
 def find(db: Database, id_: str) -> Mapping[str, Any] | None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+
 import click
 import pytest
 
-from relay.ledger import suppressing
+from relay.channels import Exits
+from relay.jobs import Jobs
+from relay.ledger import erasing, suppressing, upkeep
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, notifications
+from relay.settings import Settings
 from tests import rows as ledger
 from tests.cli.conftest import Run
-from tests.desk import EMAIL, PHONE, WORDS, handed_over, kit
+from tests.conftest import drain
+from tests.desk import EMAIL, PHONE, SECRETS, WORDS, handed_over, kit
 from tests.dump import dump, found
-from tests.rows import change, only
+from tests.rows import change
 from tests.standins import ProviderStandIn, twilio_error
 
 
@@ -26,8 +33,33 @@ def test_a_person_is_erased_and_that_is_proved(relay: Run, db: Database) -> None
         assert said in result.stdout
     assert found(result.stdout, "Jane", EMAIL, PHONE) == []
     assert found(dump(db), "Jane", "Smith", EMAIL, PHONE, WORDS) == []
-    row = only(db, audit)
-    assert (row["actor"], row["action"], row["target"]) == ("cli", "forget", "sms")
+    asked, done = ledger.rows(db, audit)
+    assert (asked["action"], done["action"]) == ("forget asked", "forget")
+    assert (done["actor"], done["detail"]) == ("cli", "1 event, 2 messages, 1 message that waits")
+    assert done["target"].startswith("sms")
+
+
+def test_stopped_midway_a_worker_finishes_it(
+    relay: Run,
+    db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    make_jobs: Callable[[Settings], Jobs],
+) -> None:
+    """What the command has found out is kept: names that are blank by then are searched still."""
+    kit(db)
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Exits, "erase", power_cut)
+        assert relay("forget", PHONE, "--yes").exit_code == 1
+    upkeep.write_audit(db, "admin", "note", "", "Jane Smith rang.")
+    assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 1  # the note
+    ledger.time_passes(db, timedelta(seconds=erasing.LEASE_SECONDS + 1))
+    drain(make_jobs(settings))
+    assert found(dump(db), "Jane", "Smith", EMAIL, PHONE, WORDS) == []
 
 
 def test_a_terminal_is_asked(relay: Run, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +78,7 @@ def test_a_terminal_is_asked(relay: Run, db: Database, monkeypatch: pytest.Monke
 def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Database) -> None:
     """`--suppress` keeps the address for that alone; without it nothing of it is kept."""
     relay("forget", PHONE, "--yes")
-    assert ledger.rows(db, audit)[0]["detail"] == "nothing"
+    assert ledger.rows(db, audit)[-1]["detail"] == "nothing"
     assert suppressing.suppressed(db, PHONE) == []
     assert "are stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
     assert suppressing.suppressed(db, PHONE)[0]["source"] == "staff"

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from relay import masks
 from relay.ledger import suppressing
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, suppressions
 from tests import rows as ledger
 from tests.cli.conftest import Rows, Run
+from tests.dump import found
 from tests.standins import LabStandIn
 
 PHONE, EMAIL = "+447700900001", "jane@example.org"
@@ -98,16 +100,19 @@ def test_a_provider_has_a_list_of_its_own(
 
 
 def test_the_audit_tells_what_was_done_and_not_to_whom(relay: Run, db: Database) -> None:
-    """The channel is kept, the address is not."""
+    """The desk finds it by the address; whoever reads the trail has no address by it."""
     for command in ("suppress", "unsuppress"):
         for address in (PHONE, EMAIL):
             relay(command, address)
-    assert audited(db) == [
-        ("cli", "suppress", "sms", ""),
-        ("cli", "suppress", "email", ""),
-        ("cli", "unsuppress", "sms", ""),
-        ("cli", "unsuppress", "email", ""),
+    marks = [
+        masks.target("development", channel, address)
+        for channel, address in (("sms", PHONE), ("email", EMAIL))
     ]
+    assert audited(db) == [
+        ("cli", command, mark, "") for command in ("suppress", "unsuppress") for mark in marks
+    ]
+    assert found(" ".join(marks), PHONE[-9:], EMAIL) == []
+    assert masks.target("", "sms", PHONE) == "sms"  # where a mark could be worked out by anybody
 
 
 @pytest.mark.parametrize(

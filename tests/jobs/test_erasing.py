@@ -1,4 +1,4 @@
-"""An erasure that the desk has asked for: one worker does it, and another where that one dies."""
+"""An erasure that was asked for: one worker does it, and another where that one dies."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from relay import forgetting
 from relay.channels import Exits
 from relay.jobs import Jobs
-from relay.ledger import erasing, upkeep
+from relay.ledger import cases, erasing, upkeep
 from relay.ledger.database import Database, now
 from relay.ledger.household import audit, erasures
-from relay.ledger.schema import attempts
+from relay.ledger.schema import attempts, notifications
 from relay.settings import Settings
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, kit
 from tests.dump import dump, found
-from tests.rows import at_once, only, rows, time_passes
+from tests.rows import POLICY, at_once, only, rows, time_passes
 from tests.standins import ProviderStandIn
 
 LEASE = timedelta(seconds=erasing.LEASE_SECONDS + 1)
@@ -56,7 +56,7 @@ def test_a_worker_that_dies_in_the_midst_loses_nothing(
     ask(db)
     (asked,) = erasing.lease(db, 1)
     with pytest.raises(KeyboardInterrupt):
-        forgetting.forget_asked(db, Dying(live, {}, frozenset()), asked)
+        forgetting.forget(db, Dying(live, {}, frozenset()), POLICY, asked)
     assert found(dump(db, but=frozenset({"erasures"})), *SECRETS) == []
     upkeep.write_audit(db, "admin", "note", "", "Jane Smith rang.")
     assert erasing.lease(db, 1) == []
@@ -82,10 +82,10 @@ def test_a_worker_that_was_thought_dead_stops(db: Database) -> None:
     (first,) = erasing.lease(db, 1)
     time_passes(db, LEASE)
     (second,) = erasing.lease(db, 1)
-    forgetting.forget_asked(db, DRY, first)
+    forgetting.forget(db, DRY, POLICY, first)
     assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 3
-    forgetting.forget_asked(db, DRY, second)
-    forgetting.forget_asked(db, DRY, second)
+    forgetting.forget(db, DRY, POLICY, second)
+    forgetting.forget(db, DRY, POLICY, second)
     assert found(dump(db), *SECRETS) == []
     assert len(rows(db, audit, action="forget")) == 1
 
@@ -104,7 +104,36 @@ def test_two_erasures_of_one_person_leave_each_other_alone(db: Database) -> None
     ask(db)
     ask(db, EMAIL, "email")
     for asked in erasing.lease(db, 2):
-        forgetting.forget_asked(db, DRY, asked)
+        forgetting.forget(db, DRY, POLICY, asked)
     assert found(dump(db), *SECRETS) == []
     told = [(row["state"], row["outcome"]["left"]) for row in rows(db, erasures)]
     assert told == [(erasing.DONE, {})] * 2
+
+
+class Refusing(Exits):
+    """Where a provider keeps its part."""
+
+    def erase(self, name: str, *_: Any) -> list[str]:
+        """Twilio has a text that is on its way still."""
+        return ["Twilio did not delete SM1 (20009)."] if name == "sms" else []
+
+
+def test_what_is_left_is_somebodys_to_see_to(db: Database) -> None:
+    """Staff are written to and the worklist has it, once, until the person is erased whole."""
+    kit(db)
+    for _ in range(2):
+        ask(db)
+        (asked,) = erasing.lease(db, 1)
+        forgetting.forget(db, Refusing(Settings(), {}, frozenset()), POLICY, asked)
+    (case,) = cases.open_cases(db)
+    assert case["kind"] == erasing.KIND
+    assert erasing.find(db, case["subject"])
+    assert "SM1 (20009)" in case["reason"]
+    written = only(db, notifications, rule="relay:erasure")
+    assert (written["address"], written["status"]) == ("desk@example.org", "created")
+    assert "SM1 (20009)" in written["content"]["text"]
+    assert found(str(case) + str(written), *SECRETS) == []
+    ask(db)
+    (asked,) = erasing.lease(db, 1)
+    forgetting.forget(db, DRY, POLICY, asked)
+    assert cases.open_cases(db) == []

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import settings
@@ -23,7 +22,6 @@ from hypothesis.stateful import (
 from relay import endings, rules
 from relay.aftercare import ONCE_MORE, Aftercare
 from relay.alerts import is_alert
-from relay.calendar import ALWAYS
 from relay.channels.outcome import Found, Outcome
 from relay.events import EVENTS
 from relay.facts import Facts, record, resource
@@ -48,9 +46,8 @@ from relay.messages import Message
 from relay.notices import Plan, case_digest
 from relay.occasions import Occasions
 from relay.receipts import Receipt
-from relay.rule_keys import Rule, Staff
-from relay.rules import Policy
-from tests.rows import MONTH, incoming, rows, time_passes
+from relay.rule_keys import Rule
+from tests.rows import MONTH, POLICY, incoming, rows, time_passes
 
 KITS, CHANNELS = ("1", "2", "3"), ("sms", "email")
 SHIPPED, DELIVERED = "order.shipped", "order.delivered"
@@ -64,7 +61,6 @@ RULES = {
         Rule("retest", RETEST, "patient", ("sms",), "retest"),
     )
 }
-POLICY = Policy(ZoneInfo("Europe/London"), ALWAYS, {"desk": Staff(("desk@example.org",))}, "desk")
 # Two phones that may be any kit's, one that is no mobile, and none at all; likewise addresses.
 PHONES = (*["+447700900001", "+447700900002"] * 3, "020 7946 0018", None)
 MAILS = ("jane@example.org", "jane@example.org", "ann@example.org", None)

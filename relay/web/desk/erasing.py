@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import current_user, login_required
+from flask_login import login_required
 
 from relay import forgetting
 from relay.erasure import Person, key
 from relay.ledger import erasing, finding, suppressing, upkeep
 from relay.web.desk import sessions
-from relay.web.desk.frame import blueprint, page, written_note
+from relay.web.desk.frame import actor, blueprint, page, written_note
 from relay.web.desk.suppressions import KINDS, NO_REASON, posted, target
 from relay.web.here import here
 
@@ -66,7 +66,7 @@ def _shown(channel: str, address: str, wrong: str) -> str:
 
 
 def _asked(channel: str, address: str, note: str, *, stop: bool) -> Any:
-    app, who = here(), str(current_user.get_id())
+    app, who = here(), actor()
     if stop:
         suppressing.suppress(app.db, channel, address, suppressing.STAFF, actor=who)
         flash(f"{KINDS[channel]} to this address are stopped.")
@@ -74,7 +74,7 @@ def _asked(channel: str, address: str, note: str, *, stop: bool) -> Any:
         app.db,
         channel,
         address,
-        target=target(app.settings, channel, address),
+        target=target(channel, address),
         actor=who,
         note="" if Person(key(address)).is_in(note) else note,
     )

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, current_app, g, render_template, request
+from flask_login import current_user
 from flask_wtf import FlaskForm
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import cases, quarantining, unrouted
+from relay.ledger import cases, quarantining, unrouted, upkeep
 from relay.logs import get_logger
 from relay.web.here import here
 
@@ -60,6 +61,16 @@ def waiting() -> dict[str, int]:
         g.waiting = {part: count(here().db) for part, count in _WORKLIST.items()}
     found: dict[str, int] = g.waiting
     return found
+
+
+def actor() -> str:
+    """Who is logged in, as the audit trail names them."""
+    return str(current_user.get_id())
+
+
+def note_act(act: str, target: str, detail: str = "") -> None:
+    """Keep in the audit trail that whoever is logged in did something."""
+    upkeep.write_audit(here().db, actor(), act, target, detail)
 
 
 def written_note() -> str:

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import current_user, login_required
+from flask_login import login_required
 
 from relay import addresses, masks, people
 from relay.events import EVENTS
 from relay.explain import Clock, Line, clock, tell_case, tell_decisions, tell_event, tell_message
 from relay.facts import PERSONS, Facts
-from relay.ledger import finding, trail, upkeep
+from relay.ledger import finding, trail
 from relay.ledger.trail import Trail
-from relay.web.desk.frame import blueprint, page
+from relay.web.desk.frame import blueprint, note_act, page
 from relay.web.here import here
 
 Row = Mapping[str, Any]
@@ -84,7 +84,7 @@ def reveal() -> str:
     if only and not shown:
         abort(404)
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
-    upkeep.write_audit(here().db, str(current_user.get_id()), "reveal", only or kit, about)
+    note_act("reveal", only or kit, about)
     flash("Shown, and noted in the audit trail. Open the page again to hide it.")
     return _timeline(found, frozenset(shown), names=not only)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from flask import Response, abort, flash, redirect, request, url_for
-from flask_login import current_user, login_required
+from flask_login import login_required
 from marshmallow import ValidationError
 
 from relay import gsm, masks, rule_words, trying
@@ -17,7 +17,7 @@ from relay.facts import Facts
 from relay.ledger import reading, upkeep
 from relay.messages import Message
 from relay.rule_keys import Rule
-from relay.web.desk.frame import blueprint, page
+from relay.web.desk.frame import actor, blueprint, page
 from relay.web.here import here
 
 SAMPLE, REAL = "sample", "real"
@@ -53,7 +53,7 @@ def send_test() -> Any:
     if upkeep.audited(here().db, trying.SEND_TEST, _HOUR) >= _TESTS:
         return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
     try:
-        tried = trying.send(here().config, here().db, str(current_user.get_id()), chosen, to)
+        tried = trying.send(here().config, here().db, actor(), chosen, to)
     except (trying.NotTried, RenderError) as error:
         said = str(error)
         return _preview(chosen, to, f"Not sent: {said[:1].lower()}{said[1:]}"), 400

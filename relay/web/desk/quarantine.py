@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import current_user, login_required
+from flask_login import login_required
 
 from relay import events
 from relay.errors import Refused
-from relay.ledger import quarantining, upkeep
-from relay.web.desk.frame import blueprint, page, written_note
+from relay.ledger import quarantining
+from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
 from relay.web.here import here
 
 REVEAL, AGAIN, ASIDE = "reveal", "again", "aside"
@@ -65,7 +65,7 @@ def _posts(revealed: str = "", body: str = "") -> str:
 def _reveal(post_id: str) -> str:
     """The same page with one body to be read. Opened again it is hidden again."""
     body = quarantining.body(here().db, post_id) or b""
-    upkeep.write_audit(here().db, str(current_user.get_id()), REVEAL, post_id, "a refused post")
+    note_act(REVEAL, post_id, "a refused post")
     flash("Shown, and noted in the audit trail. Open the page again to hide it.")
     return _posts(post_id, legible(body))
 
@@ -79,18 +79,18 @@ def _try_again(post_id: str) -> str:
     except Refused as refused:
         return f"It is refused still: {refused} {' '.join(sorted(refused.fields))}".rstrip()
     taken = quarantining.release(app.db, post_id, incoming, app.config.delivery.dedupe_window)
-    upkeep.write_audit(app.db, str(current_user.get_id()), "post again", post_id, taken.id)
+    note_act("post again", post_id, taken.id)
     app.waker.wake()
     return _TAKEN[taken.status]
 
 
 def _put_aside(post_id: str) -> str:
-    who, note = str(current_user.get_id()), written_note()
+    note = written_note()
     if not note:
         return NO_NOTE
-    if not quarantining.put_aside(here().db, post_id, who, note):
+    if not quarantining.put_aside(here().db, post_id, actor(), note):
         return _SETTLED
-    upkeep.write_audit(here().db, who, "post aside", post_id)
+    note_act("post aside", post_id)
     return "Put aside. Its note is kept with it."
 
 

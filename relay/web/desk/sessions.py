@@ -4,7 +4,6 @@ which is in the ledger: any web process may be asked next.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
 import secrets
@@ -15,6 +14,7 @@ from flask import flash, request, session
 from flask_login import UserMixin, login_user, logout_user
 
 from relay.ledger import upkeep
+from relay.masks import mark
 from relay.settings import Settings
 from relay.web.here import here
 
@@ -76,7 +76,7 @@ def _is_open() -> bool:
 
 def _key(settings: Settings, secret: str) -> str:
     """Changes with the password, so that an old one's sessions end."""
-    return _mark(secret, "session", settings.admin_password_hash or settings.admin_password)
+    return mark(secret, "session", settings.admin_password_hash or settings.admin_password)
 
 
 def visitor() -> str:
@@ -89,14 +89,4 @@ def visitor() -> str:
     else:
         if address.version == 6:
             written = str(ipaddress.ip_network((address, 64), strict=False))
-    return keyed(here().settings, "visitor", written)
-
-
-def keyed(settings: Settings, *parts: str) -> str:
-    """A name that stands for something, by which nobody finds it without the secret key."""
-    return _mark(settings.secret_key, *parts)
-
-
-def _mark(secret: str, *parts: str) -> str:
-    said = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()[:32]
+    return mark(here().settings.secret_key, "visitor", written)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import flash, request
-from flask_login import current_user, login_required
+from flask_login import login_required
 
 from relay import addresses, masks
 from relay.ledger import erasing, suppressing, upkeep
-from relay.settings import Settings
-from relay.web.desk import sessions
-from relay.web.desk.frame import blueprint, page, written_note
+from relay.web.desk.audit import ACTS
+from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
 from relay.web.here import here
 
 KINDS = {name: f"{way.word.capitalize()}s" for name, way in addresses.WAYS.items()}
@@ -20,13 +19,6 @@ KINDS = {name: f"{way.word.capitalize()}s" for name, way in addresses.WAYS.items
 LISTS = {
     "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",
     "email": "SendGrid keeps a list of its own: take the address off its suppressions too.",
-}
-# What the audit trail says was done to an address, in words.
-ACTED = {
-    "suppress": "stopped",
-    "unsuppress": "lifted",
-    "forget asked": "to be erased, asked for",
-    "forget": "erased, asked for",
 }
 ERASURES = {
     erasing.WAITING: ("waits", "created"),
@@ -96,36 +88,32 @@ def _one(channel: str, address: str, wrong: str) -> str:
         wrong=wrong,
         kind=KINDS[channel],
         found=found[0] if found else None,
-        past=upkeep.audit_of(db, target(here().settings, channel, address)),
-        acts=ACTED,
+        past=upkeep.audit_of(db, target(channel, address)),
+        acts=ACTS,
         list_=LISTS[channel] if found and found[0]["source"] != suppressing.STAFF else "",
     )
 
 
 def _add(channel: str, address: str, note: str) -> str:
-    who = str(current_user.get_id())
     added = suppressing.suppress(
-        here().db, channel, address, suppressing.STAFF, actor=who, note=note
+        here().db, channel, address, suppressing.STAFF, actor=actor(), note=note
     )
     if not added:
         return f"{KINDS[channel]} to this address were stopped already."
-    upkeep.write_audit(here().db, who, "suppress", target(here().settings, channel, address), note)
+    note_act("suppress", target(channel, address), note)
     return f"{KINDS[channel]} to this address are stopped."
 
 
 def _lift(channel: str, address: str, note: str) -> str:
     if not suppressing.unsuppress(here().db, channel, address):
         return f"{KINDS[channel]} to this address are not stopped."
-    who = str(current_user.get_id())
-    upkeep.write_audit(
-        here().db, who, "unsuppress", target(here().settings, channel, address), note
-    )
+    note_act("unsuppress", target(channel, address), note)
     return f"{KINDS[channel]} to this address go out again."
 
 
 _ACTS = {"add": _add, "lift": _lift}
 
 
-def target(settings: Settings, channel: str, address: str) -> str:
+def target(channel: str, address: str) -> str:
     """What the audit trail calls an address: by it nobody finds the address, but the address it."""
-    return f"{channel} {sessions.keyed(settings, channel, address)}"
+    return masks.target(here().settings.secret_key, channel, address)

@@ -23,6 +23,7 @@ KINDS = {
     "missing": ("kit has not come as far as it should", "kits have not come as far as they should"),
     "unknown": ("message may or may not have gone out", "messages may or may not have gone out"),
     "broken": ("message could not be written", "messages could not be written"),
+    "erasure": ("erasure has left something", "erasures have left something"),
     "limit": ("day's limit on texts was reached", "days' limits on texts were reached"),
 }
 # These are told by what is so now, not by their case.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import current_user, login_required
+from flask_login import login_required
 
 from relay.events import EVENTS
-from relay.ledger import replaying, unrouted, upkeep
-from relay.web.desk.frame import blueprint, page, written_note
+from relay.ledger import replaying, unrouted
+from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
 from relay.web.desk.quarantine import NO_NOTE
 from relay.web.here import here
 
@@ -51,7 +51,7 @@ def _acknowledge(name: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not unrouted.acknowledge(here().db, name, str(current_user.get_id()), note):
+    if not unrouted.acknowledge(here().db, name, actor(), note):
         return "That was acknowledged or processed already."
     return "Acknowledged. Events of that name are kept, and not shown here any more."
 
@@ -61,7 +61,7 @@ def _process(name: str) -> str:
     done = sum(replaying.replay_event(app.db, id_) for id_ in unrouted.ids(app.db, name, AT_ONCE))
     if not done:
         return "Those have been processed already."
-    upkeep.write_audit(app.db, str(current_user.get_id()), "process events", name, str(done))
+    note_act("process events", name, str(done))
     app.waker.wake()
     more = " There are more: press again." if done == AT_ONCE else ""
     return f"{done} {'are' if done > 1 else 'is'} processed again.{more}"

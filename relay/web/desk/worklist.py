@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import current_user, login_required
+from flask_login import login_required
 
 from relay import rules
 from relay.alerts import ALERTS, happened
-from relay.ledger import cases, releasing, replaying, upkeep
-from relay.web.desk.frame import blueprint, page
+from relay.ledger import cases, releasing, replaying
+from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
 from relay.web.here import Here, here
 
 CLOSE = "close"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
-OF_NO_KIT = ("paused", "limit", "config")
+OF_NO_KIT = ("paused", "limit", "config", "erasure")
 # What can be done about each kind of case, besides closing it; the words on the button.
 ACTS: dict[str, dict[str, str]] = {
     "unreached": {"resend": "Try again"},
@@ -90,7 +90,7 @@ def see_to(case_id: str) -> Any:
     if case is None or act not in _acts(case["kind"]):
         abort(404)
     do, told = _DONE[act]
-    who, note = str(current_user.get_id()), request.form.get("note", "").strip()
+    who, note = actor(), written_note()
     if case["closed_at"] is not None:
         flash("That case was closed already.")
     elif not do(app, {**case, "by": who, "note": note}):
@@ -98,7 +98,7 @@ def see_to(case_id: str) -> Any:
         flash(f"That cannot be done any more: it has been settled meanwhile. {remedy}")
     else:
         cases.close_case(app.db, case_id, who, note)
-        upkeep.write_audit(app.db, who, f"case {act}", case_id)
+        note_act(f"case {act}", case_id)
         app.waker.wake()
         flash(told)
     return redirect(url_for("desk.worklist"))
