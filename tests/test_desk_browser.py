@@ -228,6 +228,7 @@ PRESSED = (
     ("A message waits for your release", "Release now", "It goes out"),
     ("A message waits for your release", "Do not send", "Stopped"),
     ("A step of a kit has not come", "Close", "Closed."),
+    ("Not all of a person is erased", "Close", "Closed."),
 )
 
 
@@ -251,10 +252,12 @@ def test_each_case_is_seen_to(page: Any, url: str) -> None:
 
 
 def test_what_the_lab_posted_is_seen_to(page: Any, url: str) -> None:
-    """A refused post is shown, tried again and put aside; an unknown event is acknowledged."""
+    """A refused post is shown, tried again, put aside and taken back, alone and with the others; an
+    unknown event is acknowledged.
+    """
     page.goto(f"{url}/worklist")
     page.get_by_role("link", name="Refused posts").click()
-    posts = page.locator("article:has(form)")
+    posts = page.locator("article:has([value=again])")
     post = posts.filter(has_text="data.order_id")
     post.get_by_role("button", name="Show what was posted").click()
     told(page, "Shown, and noted")
@@ -267,7 +270,15 @@ def test_what_the_lab_posted_is_seen_to(page: Any, url: str) -> None:
     post.get_by_label("Why it can be put aside").fill("The lab tests.")
     post.get_by_role("button", name="Put it aside").click()
     told(page, "Put aside.")
-    assert posts.count() == 1
+    page.get_by_role("button", name="Take it back").click()
+    told(page, "on the worklist again")
+    assert posts.count() == 2
+    page.get_by_text("Put all 2 aside at once").click()
+    page.get_by_label("Why they can be put aside").fill("The lab tests.")
+    judge(page)
+    page.get_by_role("button", name="Put all aside").click()
+    told(page, "2 put aside.")
+    page.get_by_text("No refused post needs a person now.").wait_for()
     page.get_by_role("link", name="Unknown events").click()
     event = page.locator("article").filter(has_text="kit.recalled")
     event.get_by_label("What is known of it").fill("Not for patients.")
@@ -286,7 +297,7 @@ def test_an_address_is_stopped_and_lifted(page: Any, url: str) -> None:
         page.get_by_label("Reason").fill("Asked at the desk.")
         page.get_by_role("button", name=button).click()
         told(page, said)
-    assert page.get_by_text("by admin. Asked at the desk.").count() == 2
+    assert page.get_by_text(": admin. Asked at the desk.").count() == 2
     judge(page)
 
 

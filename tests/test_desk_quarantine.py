@@ -123,9 +123,43 @@ def test_put_aside_it_needs_nobody_any_more(inside: Any, db: Database) -> None:
     assert acts(db) == [("post aside", post, "")]
 
 
+def test_put_aside_can_be_taken_back(inside: Any, db: Database) -> None:
+    """It needs a person again, once; what has become an event does not."""
+    post = refused(inside, db)
+    see_to(inside, post, act="aside", note=WHY)
+    assert "on the worklist again" in see_to(inside, post, act="back")
+    assert "not put aside any more" in see_to(inside, post, act="back")
+    row = only(db, quarantine)
+    assert (row["closed_at"], row["closed_by"], row["note"]) == (None, None, "")
+    change(db, quarantine, {}, body=GOOD)
+    see_to(inside, post, act="again")
+    assert "not put aside any more" in see_to(inside, post, act="back")
+    assert [act for act, _, _ in acts(db)] == ["post aside", "post back", "post again"]
+
+
+def test_all_that_was_seen_is_put_aside_at_once(inside: Any, db: Database) -> None:
+    """With one note; what is posted after the page was made still needs a person."""
+    posts = [refused(inside, db, body) for body in (b"1", b"2", b"3")]
+    page = inside.get("/worklist/refused").text
+    assert "Put all 3 aside at once" in page
+    until = page.partition('name="until" value="')[2].partition('"')[0]
+    refused(inside, db, b"1")
+    form = {"until": until, "note": WHY}
+    assert press(inside, "/worklist/refused", **form | {"note": " "}).status_code == 302
+    assert quarantining.count(db) == 3
+    for told in ("2 put aside", "seen to that post already"):
+        press(inside, "/worklist/refused", **form)
+        assert told in inside.get("/worklist/refused").text
+    assert quarantining.ids(db) == posts[:1]
+    assert acts(db) == [("posts aside", "", "2")]
+
+
 @pytest.mark.parametrize(
     ("path", "form"),
     [
+        ("/worklist/refused", {"until": "yesterday", "note": WHY}),
+        ("/worklist/refused", {"note": WHY}),
+        ("/worklist/refused", {"until": "2026-11-26T10:00:00", "note": WHY}),
         ("/worklist/refused/none", {"act": "again"}),
         ("/worklist/refused/mine", {"act": "explode"}),
         ("/worklist/unknown", {"act": "process", "name": "kit.lost"}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -83,10 +83,26 @@ def put_aside(db: Database, quarantine_id: str, by: str, note: str) -> bool:
 
     Its body stays until retention deletes it, and `replay` with its id still tries it.
     """
+    return bool(_put_aside(db, quarantine.c.id == quarantine_id, by, note))
+
+
+def put_all_aside(db: Database, until: datetime, by: str, note: str) -> int:
+    """The same with each that has not been posted after `until`; how many there were."""
+    return _put_aside(db, quarantine.c.last_at <= until, by, note)
+
+
+def _put_aside(db: Database, which: sa.ColumnElement[bool], by: str, note: str) -> int:
+    values = {"closed_at": now(), "closed_by": by[:100], "note": note[:500]}
     with db.write() as connection:
-        done = connection.execute(
-            quarantine.update()
-            .where(quarantine.c.id == quarantine_id, IN_QUARANTINE)
-            .values(closed_at=now(), closed_by=by[:100], note=note[:500])
-        )
+        done = connection.execute(quarantine.update().where(which, IN_QUARANTINE).values(values))
+        return int(done.rowcount)
+
+
+def take_back(db: Database, quarantine_id: str) -> bool:
+    """Put what was put aside on the worklist again; False when it is there, or was taken since."""
+    table = quarantine.c
+    mine = (table.id == quarantine_id, table.closed_at.is_not(None), table.event_id.is_(None))
+    values = {"closed_at": None, "closed_by": None, "note": ""}
+    with db.write() as connection:
+        done = connection.execute(quarantine.update().where(*mine).values(values))
         return bool(done.rowcount)

@@ -32,6 +32,8 @@ ACTS = {
     "case stop": "Stopped a message",
     "post again": "Had a refused post tried again",
     "post aside": "Put a refused post aside",
+    "posts aside": "Put all refused posts aside",
+    "post back": "Took a refused post back",
     "acknowledge event": "Acknowledged an unknown event",
     "process events": "Had unknown events processed",
 }

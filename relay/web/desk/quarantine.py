@@ -5,6 +5,7 @@ A body may hold anything: it is shown when it is asked for, and who asks is on r
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
@@ -16,7 +17,7 @@ from relay.ledger import quarantining
 from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
 from relay.web.here import here
 
-REVEAL, AGAIN, ASIDE = "reveal", "again", "aside"
+REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
 # What came of a try, by the word that the lab would have been answered with.
 _TAKEN = {
     "accepted": "It is taken by now, and is processed.",
@@ -37,17 +38,36 @@ def quarantine() -> str:
 @blueprint.post("/worklist/refused/<post_id>")
 @login_required  # type: ignore[untyped-decorator]
 def see_to_post(post_id: str) -> Any:
-    """Show what was posted, try it again or put it aside. Pressed twice it is done once."""
+    """Show what was posted, try it again, put it aside or take that back. Pressed twice it is done
+    once.
+    """
     db, act = here().db, request.form.get("act")
     row = quarantining.get(db, post_id)
-    if row is None or act not in (REVEAL, AGAIN, ASIDE):
+    if row is None or act not in (REVEAL, AGAIN, ASIDE, BACK):
         abort(404)
-    if row["event_id"] or row["closed_at"]:
+    if act == BACK:
+        flash(_take_back(post_id))
+    elif row["event_id"] or row["closed_at"]:
         flash(_SETTLED)
     elif act == REVEAL:
         return _reveal(post_id)
     else:
         flash(_try_again(post_id) if act == AGAIN else _put_aside(post_id))
+    return redirect(url_for("desk.quarantine"))
+
+
+@blueprint.post("/worklist/refused")
+@login_required  # type: ignore[untyped-decorator]
+def see_to_posts() -> Any:
+    """Put aside all that there was when the page was made. Pressed twice it is done once."""
+    note = written_note()
+    try:
+        until = datetime.fromisoformat(request.form.get("until", ""))
+    except ValueError:
+        abort(404)
+    if until.tzinfo is None:
+        abort(404)
+    flash(_put_all_aside(until, note) if note else NO_NOTE)
     return redirect(url_for("desk.quarantine"))
 
 
@@ -92,6 +112,21 @@ def _put_aside(post_id: str) -> str:
         return _SETTLED
     note_act("post aside", post_id)
     return "Put aside. Its note is kept with it."
+
+
+def _put_all_aside(until: datetime, note: str) -> str:
+    done = quarantining.put_all_aside(here().db, until, actor(), note)
+    if not done:
+        return _SETTLED
+    note_act("posts aside", "", str(done))
+    return f"{done:,} put aside. The note is kept with each."
+
+
+def _take_back(post_id: str) -> str:
+    if not quarantining.take_back(here().db, post_id):
+        return "It is not put aside any more."
+    note_act("post back", post_id)
+    return "It is on the worklist again."
 
 
 def legible(body: bytes) -> str:
