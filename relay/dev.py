@@ -139,18 +139,20 @@ def _lab() -> Iterator[str]:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """A WSGI app on a port of this machine, in a thread, silent; its URL."""
+def serving(app: Any, tls: Any = None) -> Iterator[str]:
+    """A WSGI app on a port of this machine, in a thread, silent; its URL. `tls` is werkzeug's
+    `ssl_context`.
+    """
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
         def log_request(self, *_: object) -> None:
             """Its requests are no news here."""
 
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet, ssl_context=tls)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
 

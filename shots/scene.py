@@ -1,4 +1,6 @@
-"""A desk that is served on this machine, with the lab's example events and a month behind it."""
+"""A desk that is served on this machine as in production, over TLS, with the lab's example events
+and a month behind it.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def served() -> Iterator[str]:
         app = create_app(settings)
         try:
             _fill(app, db, settings)
-            with serving(app) as url:
+            with serving(app, tls="adhoc") as url:
                 yield url
         finally:
             app.extensions["relay"].db.close()
@@ -79,7 +81,7 @@ def _settings(folder: Path, lab: str) -> Settings:
         database_url=f"sqlite:///{folder}/relay.db",
         lab_api_url=lab,
         webhook_secrets=(SECRET,),
-        development=True,
+        development=False,
         config=ROOT / "config.toml",
         templates=ROOT / "templates",
         admin_password=PASSWORD,

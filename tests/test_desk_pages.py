@@ -35,7 +35,7 @@ def test_pages_guard_themselves(path: str, inside: Any) -> None:
     assert "unsafe" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
 
 
 def test_pages_need_nothing_that_their_policy_forbids(inside: Any) -> None:

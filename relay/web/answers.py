@@ -27,7 +27,9 @@ GUARDS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex",
-    "Referrer-Policy": "no-referrer",
+    # Nobody else is told which page leads to them. The desk itself has to be: over TLS a form
+    # without its page's address is refused (flask-wtf, WTF_CSRF_SSL_STRICT).
+    "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
