@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError
 
 from relay import mistakes, toml_lines
+from relay.calendar import ALWAYS
 from relay.errors import ConfigError, Problem
 from relay.expectations import Expectation, ExpectSchema
 from relay.expressions import did_you_mean
@@ -52,6 +53,15 @@ class Config:
     def rule(self, name: str) -> Rule | None:
         """The rule of that name, if config.toml still has it."""
         return next((rule for rule in self.rules if rule.name == name), None)
+
+    def as_sent(self) -> Config:
+        """The same where nothing leaves and every window is open: what is due counts as sent."""
+        return replace(
+            self,
+            settings=replace(self.settings, delivery="dry-run"),
+            delivery=replace(self.delivery, send_window=ALWAYS, bank_holidays=frozenset()),
+            rules=tuple(replace(rule, send_window=ALWAYS) for rule in self.rules),
+        )
 
     def problem(self, path: toml_lines.Path, message: str, remedy: str = "") -> Problem:
         """Something wrong at a table or key of config.toml."""

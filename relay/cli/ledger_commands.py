@@ -159,10 +159,14 @@ def _wake(found: Settings) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def sweep(as_json: bool) -> None:
+@click.option(
+    "--as-sent", is_flag=True, help="Send nothing: what is due, at any hour, counts as sent."
+)
+def sweep(as_json: bool, as_sent: bool) -> None:
     """Do the clock's work once: due rows, lapsed claims, retention.
 
-    This process sends what is due; no worker is needed for it.
+    This process sends what is due; no worker is needed for it. After a restore it has gone out
+    already: `--as-sent` marks it so, whatever its send window.
     """
     from relay.jobs import Jobs
     from relay.pump import Pump
@@ -170,7 +174,7 @@ def sweep(as_json: bool) -> None:
     found = opened.settings()
     config = opened.load(found)
     with opened.ledger(found) as db:
-        jobs = Jobs(config, db)
+        jobs = Jobs(config.as_sent() if as_sent else config, db)
         pump = Pump(jobs)
         counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
         pump.stop()
