@@ -67,8 +67,8 @@ ALERTS: dict[str, Words] = {
     "erasure": Words(
         "Not all of a person is erased",
         "An erasure that was asked for has left something ({subject}).",
-        "Please erase by hand what a provider still has, or have the person erased once more, then "
-        "close the case on the worklist. It closes by itself when all is erased.",
+        "Please erase at the provider what is named; a text is tried again by itself each hour. "
+        "Where rows are left, erase the person once more. Then close the case on the worklist.",
     ),
     "unknown": Words(
         "A message may or may not have gone out",

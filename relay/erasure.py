@@ -113,6 +113,12 @@ class Person:
             all(name) and all(f" {word} " in words for word in _folded(name)) for name in self.names
         )
 
+    def is_meant_in(self, text: str) -> bool:
+        """Whether a text that is about them names them, be it by a part of their name."""
+        words = f" {fold(_plain(text))} "
+        parts = {part for name in self.names for part in _folded(name) if part}
+        return self.is_in(text) or any(f" {part} " in words for part in parts)
+
     def _patterns(self) -> Iterator[str]:
         for way in (self.address, *self.others):
             if "@" in way:
@@ -129,13 +135,10 @@ class Person:
         """
         yield self.address
         yield from self.others
-        for first, last in self.names:
-            for part in (last, first):
-                if words := _WORD.findall(part.casefold()):
-                    yield max(words, key=len)
-                    break
-            else:
-                yield from _spellings(last or first)
+        for name in self.names:
+            words = [_WORD.findall(part.casefold()) for part in name]
+            found = [max(some, key=len) for some in words if some]
+            yield from found or _spellings(name[1] or name[0])
 
 
 def records(facts: Facts) -> Iterator[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -13,10 +13,10 @@ from typing import Any
 from relay import alerts, erasure
 from relay.channels import Exits
 from relay.erasure import Person
-from relay.ledger import erasing, forgetting
+from relay.ledger import erasing, expiring, forgetting
 from relay.ledger.database import Database
 from relay.ledger.erasing import Asked
-from relay.ledger.forgetting import Handed, Keep
+from relay.ledger.forgetting import Change, Handed, Keep
 from relay.ledger.tracing import Progress
 from relay.logs import get_logger
 from relay.notices import Case
@@ -24,8 +24,10 @@ from relay.rules import Policy
 
 log = get_logger("relay.forgetting")
 
+NOBODY = frozenset[str]()
 ROUNDS = 3  # what workers write meanwhile is erased in the next one
 NOTE_SECONDS = 2.0  # after which it is noted how far a search is
+_NAMED = {"notifications": "messages", "events": "events"}
 _ONE = {
     "events": "event",
     "kits": "kit",
@@ -94,7 +96,8 @@ def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[s
     """How much the ledger has of whoever goes by an address."""
     person = forgetting.learn(db, Person(erasure.key(address)), progress)
     counts: Counter[str] = Counter()
-    forgetting.tally(forgetting.changes(db, person, progress), lambda word: counts.update([word]))
+    for made in forgetting.changes(db, person, progress):
+        counts.update(_words(made))
     return counts
 
 
@@ -113,6 +116,8 @@ def forget(
 
     try:
         so_far.person = forgetting.learn(db, so_far.person, noted)
+        if "@" in asked.address and exits.reaches("email"):
+            so_far.handed.emails.add(asked.address)  # what was blanked it may have still
         erasing.note(db, asked, known=so_far.to_json())
         done = _forget(db, exits, so_far, noted, keep)
     except erasing.Lapsed:
@@ -129,8 +134,8 @@ def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
     reason = " ".join([*done.refused, *left])
     now = datetime.now(UTC)
-    kind, key = erasing.KIND, asked.target
-    return alerts.case(kind, key, asked.id, reason, policy=policy, now=now) if reason else None
+    kind, id_ = erasing.KIND, asked.id
+    return alerts.case(kind, id_, id_, reason, policy=policy, now=now) if reason else None
 
 
 class _Noted:
@@ -155,19 +160,38 @@ def _forget(db: Database, exits: Exits, so_far: SoFar, progress: Progress, keep:
     for _ in range(ROUNDS):
         before = counts.total()
         for made in forgetting.changes(db, person, progress):
-            forgetting.tally([made], lambda word: counts.update([word]))
+            counts.update(_words(made))
             forgetting.apply(db, made, handed, keep)
         if counts.total() == before:
             break
     left: Counter[str] = Counter()
     for made in forgetting.changes(db, person, progress):
         left.update(change.table.name for change in made)
-    refused = [
-        *exits.erase("sms", frozenset(), frozenset(handed.texts)),
-        *exits.erase("email", frozenset(handed.emails), frozenset()),
-    ]
+    refused = [said for sid in sorted(handed.texts) for said in _delete(db, exits, sid)]
+    refused += exits.erase("email", frozenset(handed.emails), NOBODY)
     log.info("person erased", left=left.total(), refused=len(refused), **_counted(counts))
     return Erased(counts, left, tuple(refused))
+
+
+def expire(db: Database, exits: Exits, text: expiring.Text) -> None:
+    """Have a text deleted that nobody may need any more; what fails is tried again."""
+    if refused := _delete(db, exits, text.provider_id):
+        log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
+
+
+def _delete(db: Database, exits: Exits, sid: str) -> list[str]:
+    refused = exits.erase("sms", NOBODY, frozenset((sid,)))
+    if not refused:
+        expiring.gone(db, sid)
+    return refused
+
+
+def _words(made: Iterable[Change]) -> Iterator[str]:
+    """The words by which people are told of changes, one for each."""
+    for change in made:
+        yield _NAMED.get(change.table.name, "other rows")
+        if change.is_stopped:
+            yield "messages that wait"
 
 
 def told(counts: Mapping[str, int]) -> str:

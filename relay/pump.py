@@ -14,7 +14,7 @@ from relay import forgetting, pace
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
-from relay.ledger import erasing
+from relay.ledger import erasing, expiring
 from relay.logs import about, get_logger
 from relay.rates import Rate
 from relay.watch import Watch
@@ -29,6 +29,7 @@ RARE = {
     "lookups": 8,
     "watches": 2,
     "erasures": 1,
+    "expiries": 2,
 }  # asked for every POLL_SECONDS, not in each round
 LONG = {"erasures"}  # may take minutes: what is under way at the end is left to its lease
 THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **RARE}
@@ -98,6 +99,11 @@ def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None
         "erasures": (
             partial(erasing.lease, jobs.db),
             partial(forgetting.forget, jobs.db, jobs.exits, jobs.config.policy),
+            None,
+        ),
+        "expiries": (
+            partial(expiring.lease, jobs.db),
+            partial(forgetting.expire, jobs.db, jobs.exits),
             None,
         ),
     }

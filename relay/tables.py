@@ -107,7 +107,9 @@ class DeliverySchema(Schema):
     retention = Parsed(
         lasting,
         load_default=lambda: timedelta(days=90),
-        metadata=told("Then contact details and words are blanked.", "90d"),
+        metadata=told(
+            "Then contact details and words are blanked, and texts deleted at Twilio.", "90d"
+        ),
     )
     dedupe_window = Parsed(
         lasting,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 
-from relay.channels.dry_run import DRY_RUN, DryRun
+from relay.channels.dry_run import DryRun
 from relay.channels.outcome import Channel, Found, Outcome
 from relay.messages import Message
 from relay.settings import Settings
@@ -54,14 +54,24 @@ class Exits:
         self, name: str, addresses: frozenset[str], provider_ids: frozenset[str]
     ) -> list[str]:
         """Have a channel's provider delete what it keeps of somebody; what it did not."""
-        sent = frozenset(id_ for id_ in provider_ids if not id_.startswith(DRY_RUN))
-        channel = None if self._settings.delivery == "dry-run" else self._channel(name)
-        if channel is None or not (addresses or sent):
+        if not (addresses or provider_ids):
             return []
+        channel = self._provider(name)
+        if channel is None:
+            return [
+                f"What the {name} provider has was not erased: nothing is sent to it from here."
+            ]
         try:
-            return channel.erase(addresses, sent)
+            return channel.erase(addresses, provider_ids)
         except Exception as error:  # a provider's odd answer must not undo what is erased here
             return [f"What the {name} provider has was not erased ({type(error).__name__})."]
+
+    def reaches(self, name: str) -> bool:
+        """Whether a channel's provider is asked for anything at all."""
+        return self._provider(name) is not None
+
+    def _provider(self, name: str) -> Channel | None:
+        return None if self._settings.delivery == "dry-run" else self._channel(name)
 
     def awaits_receipt(self, message: Message) -> bool:
         """Whether the provider will tell us that this message arrived."""

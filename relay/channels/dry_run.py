@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from relay.channels.outcome import Found, Outcome
+from relay.ledger.statuses import DRY_RUN
 from relay.messages import Message
-
-DRY_RUN = "dry-run-"  # its ids begin with it
 
 
 class DryRun:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import pace
-from relay.ledger.cases import open_for_all_in, settle_case
+from relay.ledger.cases import open_for_all_in
 from relay.ledger.database import Database, now
 from relay.ledger.household import erasures
 from relay.ledger.leasing import due
@@ -108,8 +108,8 @@ def note_in(connection: Connection, asked: Asked, **values: Any) -> None:
 def finish(
     db: Database, asked: Asked, outcome: Mapping[str, Any], said: str, case: Case | None
 ) -> None:
-    """Keep what came of it, in the audit trail too, and nothing of whom it was about. Where it is
-    not whole, a case tells a person; one that is whole closes the case of those before.
+    """Keep what came of it, in the audit trail too, and nothing of whom it was about. A case
+    tells somebody of what is left.
 
     Whoever comes first does that: one whose lease has lapsed has searched everything all the same.
     """
@@ -121,8 +121,6 @@ def finish(
             write_audit_in(connection, asked.actor, "forget", asked.target, said)
             if case:
                 open_for_all_in(connection, case)
-            else:
-                settle_case(connection, KIND, asked.target, "It is erased by now.")
 
 
 def find(db: Database, id_: str) -> Mapping[str, Any] | None:

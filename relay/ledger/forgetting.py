@@ -15,15 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.erasure import Person, key
+from relay.erasure import Person, key, records
 from relay.events import EVENTS
 from relay.facts import PERSONS, Facts
+from relay.ledger import expiring
 from relay.ledger.cases import close_cases_of
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.ledger.household import erasures
 from relay.ledger.schema import attempts, events, notifications
-from relay.ledger.statuses import WAITING
+from relay.ledger.statuses import DRY_RUN, WAITING
 from relay.ledger.tracing import Progress, Row, suspects, written
 from relay.people import search_key
 
@@ -115,8 +116,10 @@ def apply(db: Database, made: Iterable[Change], handed: Handed, keep: Keep) -> N
     """
     with db.write() as connection:
         theirs = [change.row for change in made if change.is_theirs]
-        handed.emails |= {row["address"] for row in theirs if row["channel"] == "email"}
-        handed.texts |= _texts(connection, [row["id"] for row in theirs])
+        ids = [row["id"] for row in theirs]
+        handed.texts |= {*expiring.mark(connection, ids, expiring.AGAIN_SECONDS)}
+        emailed = _emailed(connection, ids)
+        handed.emails |= {row["address"] for row in theirs if row["id"] in emailed}
         for change in made:
             keys = {column.name: change.row[column.name] for column in change.table.primary_key}
             if change.values is None:
@@ -124,16 +127,18 @@ def apply(db: Database, made: Iterable[Change], handed: Handed, keep: Keep) -> N
             else:
                 statement = change.table.update().filter_by(**keys)
                 connection.execute(statement.values(**change.values))
-        close_cases_of(connection, [row["id"] for row in theirs], REASON)
+        close_cases_of(connection, ids, REASON)
         keep(connection)
 
 
-def _texts(connection: Connection, ids: list[str]) -> set[str]:
-    """The provider's ids of texts; their attempts are not looked for any more."""
-    mine = attempts.c.notification_id.in_(ids)
-    connection.execute(attempts.update().where(mine).values(look_at=None))
-    query = sa.select(attempts.c.provider_id).where(mine, attempts.c.channel == "sms")
-    return {str(sid) for sid in connection.execute(query).scalars() if sid}
+def _emailed(connection: Connection, ids: list[str]) -> set[str]:
+    """Those messages that a provider of emails has, or may have."""
+    table = attempts.c
+    given = sa.or_(table.provider_id.is_(None), table.provider_id.not_like(f"{DRY_RUN}%"))
+    query = sa.select(table.notification_id).where(
+        table.notification_id.in_(ids), table.channel == "email", table.outcome != "rejected", given
+    )
+    return {*connection.execute(query).scalars()}
 
 
 def _facts(db: Database, messages: Iterable[Row]) -> dict[str, Facts]:
@@ -148,7 +153,7 @@ def _change(
     person: Person, table: sa.Table, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
     if table is notifications:
-        return _message(person, row, _recipient(row, told), tokens)
+        return _message(person, row, told, tokens)
     values = _words(person, table, row, tokens)
     if table is events:
         values |= _event(person, row)
@@ -192,10 +197,21 @@ def _recipient(row: Row, told: Mapping[str, Facts]) -> Row | None:
     return getattr(told.get(row["event_id"], Facts()), row["role"]) or {}
 
 
-def _message(person: Person, row: Row, record: Row | None, tokens: dict[str, str]) -> Change | None:
-    """What becomes of a message: theirs is blanked, and stopped where it has not gone out."""
+def _message(
+    person: Person, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
+) -> Change | None:
+    """What becomes of a message: theirs is blanked, and stopped where it has not gone out. Of what
+    others were told about them the words go.
+    """
     values = _words(person, notifications, row, tokens)
-    theirs = person.goes_by(row["address"], record)
+    theirs = person.goes_by(row["address"], _recipient(row, told))
+    about = records(told.get(row["event_id"], Facts()))
+    if (
+        row["content"]
+        and any(map(person.owns, about))
+        and person.is_meant_in(_text(row["content"]))
+    ):
+        values["content"] = None
     if not (theirs or values):
         return None
     status: Any = notifications.c.status
@@ -227,13 +243,3 @@ def _event(person: Person, row: Row) -> dict[str, Any]:
             if name in fields and not person.is_in(_text(value))
         }
     return values
-
-
-def tally(found: Iterable[list[Change]], count: Callable[[str], None]) -> None:
-    """Count changes under the words that people are told them by."""
-    words = {notifications: "messages", events: "events"}
-    for made in found:
-        for change in made:
-            count(words.get(change.table, "other rows"))
-            if change.is_stopped:
-                count("messages that wait")

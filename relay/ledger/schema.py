@@ -14,7 +14,7 @@ from relay.ledger.columns import folded, metadata, number, some, text, time
 from relay.ledger.household import audit, days, heartbeats, pauses, watches  # noqa: F401 - they belong
 from relay.ledger.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
-REVISION = "0003"  # what this code works with; /readyz compares it with the database's
+REVISION = "0004"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -192,7 +192,9 @@ attempts = sa.Table(
     time("finished_at"),
     time("look_at"),  # of an unknown one: when it is looked for at the provider
     number("looks"),
+    time("erase_at"),  # of a text that nobody may need any more: when the provider deletes it
 )
+some("ix_attempts_erase", attempts.c.erase_at, where=attempts.c.erase_at.is_not(None))
 some("ix_attempts_look", attempts.c.look_at, where=attempts.c.look_at.is_not(None))
 some("ix_attempts_provider", attempts.c.provider_id, where=attempts.c.provider_id.is_not(None))
 sa.Index("ix_attempts_notification", attempts.c.notification_id)

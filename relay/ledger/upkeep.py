@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
+from relay.ledger import expiring
 from relay.ledger.cases import RELAY
 from relay.ledger.database import Database, ago, now
 from relay.ledger.household import audit, heartbeats
@@ -88,7 +89,8 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     After so many seconds it ends, though there may be more.
 
     What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
-    By a few rows at a time, so that nobody waits for a lock of it.
+    By a few rows at a time, so that nobody waits for a lock of it. Texts are deleted at the
+    provider too, by `expiring`.
     """
     old, ends = ago(retention), time.monotonic() + seconds
     return sum(
@@ -123,6 +125,8 @@ def _in_turns(
             ids = list(connection.execute(turn).scalars())
             these = table.c.id.in_(ids)
             change = table.delete() if values is None else table.update().values(**values)
+            if ids and table is notifications:
+                expiring.mark(connection, ids)
             if ids:
                 connection.execute(change.where(these))
         done += len(ids)

@@ -9,7 +9,7 @@ from relay.settings import Settings
 from tests.channels.conftest import EMAIL
 from tests.standins import ProviderStandIn, Reply, twilio_error
 
-TEXTS, NOBODY = frozenset({"SM2", "SM1", "dry-run-1"}), frozenset[str]()
+TEXTS, NOBODY = frozenset({"SM2", "SM1"}), frozenset[str]()
 MAILS = frozenset({EMAIL.address})
 
 
@@ -19,7 +19,7 @@ def exits(settings: Settings) -> Exits:
 
 
 def test_twilio_deletes_each_text(live: Settings, twilio: ProviderStandIn) -> None:
-    """By its id, number and words and all; what was never there is not asked for."""
+    """By its id, number and words and all."""
     assert exits(live).erase("sms", NOBODY, TEXTS) == []
     asked = [(request.method, request.path.rpartition("/")[2]) for request in twilio.requests]
     assert asked == [("DELETE", "SM1.json"), ("DELETE", "SM2.json")]
@@ -56,6 +56,10 @@ def test_what_sendgrid_does_not_erase_is_said(
 
 
 def test_where_nothing_is_sent_nobody_is_asked(settings: Settings) -> None:
-    """In dry-run no provider has anything."""
-    assert exits(settings).erase("sms", NOBODY, TEXTS) == []
-    assert exits(settings).erase("email", MAILS, NOBODY) == []
+    """In dry-run no provider is asked, which is said where one has something."""
+    ways = exits(settings)
+    assert ways.erase("sms", NOBODY, NOBODY) == []
+    for name, addresses, texts in (("sms", NOBODY, TEXTS), ("email", MAILS, NOBODY)):
+        (said,) = ways.erase(name, addresses, texts)
+        assert said.startswith(f"What the {name} provider has was not erased")
+        assert not ways.reaches(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,9 +21,21 @@ from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, journeys, notifications, quarantine
 from relay.notices import Plan
 from relay.settings import Settings
+from tests.conftest import drain
 from tests.dump import dump, found
 from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic
-from tests.rows import MONTH, POLICY, case, change, incoming, leased, notice, only, rows
+from tests.rows import (
+    MONTH,
+    POLICY,
+    case,
+    change,
+    incoming,
+    leased,
+    notice,
+    only,
+    rows,
+    time_passes,
+)
 from tests.standins import Reply, twilio_error
 
 PHONE, EMAIL = "+447700900123", "canary.bird@example.com"
@@ -54,7 +67,7 @@ after = "9d"
 DESK = {
     "subject.txt": "A kit",
     "email.txt": "{{ patient.last_name or 'x' }}",
-    "email.html": "<p>x</p>",
+    "email.html": "<p>{{ patient.first_name or 'x' }}</p>",
 }
 
 
@@ -213,9 +226,10 @@ def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
 
 def test_the_providers_erase_their_part(town: Clinic) -> None:
     """Twilio deletes each of her texts, SendGrid all of her address; nobody else's."""
+    town.work(timedelta(days=10, minutes=1))
     forget(town)
     deleted = [r.path for r in town.twilio.requests if r.method == "DELETE"]
-    assert len(deleted) == 2
+    assert len(deleted) == 3
     (job,) = [r for r in town.sendgrid.requests if r.path == "/v3/recipients/erasejob"]
     assert job.json == {"email_addresses": [EMAIL]}
 
@@ -224,11 +238,67 @@ def test_what_a_provider_keeps_is_said(town: Clinic) -> None:
     """A text that Twilio does not delete yet is named by its id, and the erasure is not called
     complete; one that is gone already is no fault.
     """
+    town.work(timedelta(days=10, minutes=1))
     town.twilio.once(twilio_error(409, 20009), twilio_error(404, 20404))
     town.sendgrid.once(Reply(403, {}))
     done = forget(town)
     assert len(done["refused"]) == 2
     assert "(20009)" in done["refused"][0]
+    assert found(dump(town.db), *CANARIES) == []
+
+
+def test_a_text_is_deleted_at_twilio_when_retention_is_over(town: Clinic) -> None:
+    """Hers and everybody's, once; what Twilio would not delete is asked for again in an hour."""
+    town.work(timedelta(days=10, minutes=1))
+    texts = len(town.twilio.accepted)
+    town.twilio.once(twilio_error(409, 20009))
+    time_passes(town.db, timedelta(days=91))
+    for wait in (0, 61, 61):
+        time_passes(town.db, timedelta(minutes=wait))
+        jobs = town.jobs
+        jobs.purge()
+        drain(jobs)
+    deleted = [r.path for r in town.twilio.requests if r.method == "DELETE"]
+    assert texts == len(set(deleted)) == len(deleted) - 1
+    assert {row["erase_at"] for row in rows(town.db, attempts)} == {None}
+    # What the clinic itself calls the kit stays, which here is her address.
+    assert found(dump(town.db, but=frozenset({"aliases"})), *CANARIES) == []
+
+
+def test_after_retention_sendgrid_is_asked_all_the_same(town: Clinic) -> None:
+    """Relay has nothing of her by then; SendGrid may."""
+    town.work(timedelta(days=10, minutes=1))
+    time_passes(town.db, timedelta(days=91))
+    town.jobs.purge()
+    assert forget(town, EMAIL)["counts"] == {"other rows": 1}  # the clinic's name for the kit
+    (job,) = [r for r in town.sendgrid.requests if r.path == "/v3/recipients/erasejob"]
+    assert job.json == {"email_addresses": [EMAIL]}
+
+
+def test_where_nothing_is_sent_what_was_is_named(town: Clinic) -> None:
+    """In dry-run no provider is asked; what it has of her from before is not called erased."""
+    dry = replace(town.settings, delivery="dry-run")
+    done = erase(town.db, Exits(dry, {}, frozenset()), PHONE)
+    assert len(done["refused"]) == 2
+    assert not [r for r in town.twilio.requests if r.method == "DELETE"]
+    time_passes(town.db, timedelta(minutes=61))
+    drain(town.jobs)  # and once something is sent again its texts go
+    assert len([r for r in town.twilio.requests if r.method == "DELETE"]) == 2
+
+
+@pytest.mark.parametrize("left", ["email.txt", "email.html"])
+def test_what_staff_were_told_of_her_goes_too(town: Clinic, left: str) -> None:
+    """By her surname alone, or her first name; that they were told stays, and Tom's stays whole."""
+    (town.settings.templates / "desk" / left).write_text("x", "utf-8")
+    town.work(timedelta(days=10, minutes=1))
+    before = [row["content"] for row in town.messages(rule="desk")]
+    assert len(found(str(before), "Canarina", "Kanarek")) == 1
+    forget(town)
+    after = [(row["status"], row["content"]) for row in town.messages(rule="desk")]
+    assert [status for status, _ in after] == ["sent", "sent"]
+    assert [content for _, content in after if content] == [
+        one for one in before if "Tom" in str(one) or "Jones" in str(one)
+    ]
     assert found(dump(town.db), *CANARIES) == []
 
 
