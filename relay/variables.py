@@ -37,7 +37,7 @@ def public_url(value: str, development: bool, problems: list[Problem]) -> str:
     """Where providers reach us. A path may be a proxy's, which takes it away again."""
     parts, name, remedy = _split(value), "PUBLIC_URL", "Write it as in https://your-host."
     shown = f'"{value}"' if "@" not in value else "it"
-    if value and (not parts or "?" in value or "#" in value):
+    if value and (not parts or "?" in value or "#" in value or not value.isascii()):
         message = (
             f"{shown} is not an address of this web process: Twilio refuses texts that name it."
         )

@@ -75,7 +75,9 @@ def test_the_platforms_files_name_what_there_is() -> None:
     assert set(PROCFILE) == {"release", "web", "worker"}
     assert set(APP["formation"]) == {"web", "worker"}
     assert set(APP["env"]) <= set(contract.VARIABLES)
-    assert {"WEBHOOK_SECRET", "SECRET_KEY", "ADMIN_PASSWORD"} <= set(APP["env"])
+    assert {"ADMIN_PASSWORD", "SENDGRID_WEBHOOK_PUBLIC_KEY"} <= set(APP["env"])
+    made = {name for name, one in APP["env"].items() if one.get("generator") == "secret"}
+    assert made == {"WEBHOOK_SECRET", "SECRET_KEY", "ADMIN_PASSWORD", "METRICS_TOKEN"}
     assert [name for name, one in APP["env"].items() if not one["description"]] == []
 
 
@@ -88,6 +90,20 @@ def test_the_page_names_what_there_is() -> None:
         assert command in text
     named = set(re.findall(r"\b([A-Z][A-Z_]{3,})=", text))
     assert named - set(contract.VARIABLES) == set()
+
+
+@pytest.mark.parametrize("name", ["PUBLIC_URL", "METRICS_TOKEN", "WEBHOOK_SECRET", "SECRET_KEY"])
+def test_every_way_to_live_sets_what_is_missed_later(name: str) -> None:
+    """app.json, the README's steps and each platform's recipe leave neither receipts off nor
+    /metrics open.
+    """
+    page = (ROOT / "docs" / "platforms.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    ways = dict(re.findall(r"^## (Heroku|Dokku|Render|Fly)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    ways["README"] = readme.partition("\n### Steps\n")[2].partition("\n### Changing")[0]
+    ways["app.json"] = " ".join(APP["env"])
+    assert len(ways) == 6
+    assert [way for way, told in ways.items() if name not in told] == []
 
 
 @pytest.fixture

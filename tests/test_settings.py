@@ -277,6 +277,7 @@ def test_each_hash_that_werkzeug_makes_is_taken(method: str) -> None:
         ("https://relay.example:port", "is not an address"),
         ("https://relay .example", "is not an address"),
         ("ftp://relay.example", "is not an address"),
+        ("https://…", '"https://…" is not an address'),  # as a recipe of ours has it
         ("https://relay.example/x?y", '"https://relay.example/x?y" is not an address'),
         ("https://relay.example/#x", "is not an address"),
         ("https://u:hunter2@relay.example", "is not an address"),

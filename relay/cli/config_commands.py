@@ -35,6 +35,8 @@ def check(config: Path | None, offline: bool) -> None:
 
     found, problems = opened.judged(config)
     is_safe = not problems  # a token does not go to an address that is wrong
+    if is_safe:
+        problems += checks.missed_later(found)
     problems += checks.secrets(found)
     try:
         loaded = load(found)
