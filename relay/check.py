@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
+from urllib.parse import urlsplit
 
 from relay import discretion, gsm, samples
 from relay.config import Config
@@ -71,6 +72,27 @@ def secrets(settings: Settings) -> Iterator[Problem]:
                 f"{name} is short: it can be guessed. `openssl rand -hex 24` makes a good one."
             )
             yield Problem(message, "environment", warning=True)
+
+
+def missed_later(settings: Settings) -> Iterator[Problem]:
+    """What Relay works without, until the day that it is needed."""
+    sends = settings.delivery != "dry-run"
+    untold = "nobody learns whether {} arrived"
+    lost = "; where its sending is unknown it cannot be looked up either"
+    for name, is_missed, why in (
+        ("PUBLIC_URL", sends and settings.twilio_ready, untold.format("a text")),
+        (
+            "SENDGRID_WEBHOOK_PUBLIC_KEY",
+            sends and bool(settings.sendgrid_api_key),
+            untold.format("an email") + lost,
+        ),
+        ("METRICS_TOKEN", not settings.development, "anybody can read /metrics"),
+    ):
+        if is_missed and not getattr(settings, name.lower()):
+            yield Problem(f"is not set: {why}.", "environment", key=name, warning=True)
+    if urlsplit(settings.public_url).path:
+        message = "has a path: receipts come only where a proxy takes it away again."
+        yield Problem(message, "environment", key="PUBLIC_URL", warning=True)
 
 
 def example_names(

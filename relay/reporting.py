@@ -34,6 +34,17 @@ def set_up(dsn: str, environment: str) -> None:
     logs.report_errors_to(sentry_sdk.capture_exception)
 
 
+def is_dsn(written: str) -> bool:
+    """Whether it is an address that faults can be reported to."""
+    from sentry_sdk.utils import Dsn
+
+    try:
+        Dsn(written)
+    except ValueError:  # BadDsn is one
+        return False
+    return True
+
+
 def bare(event: MutableMapping[str, Any], _hint: Any = None) -> dict[str, Any]:
     """An event without all that could name a person: an exception's text may quote one."""
     kept = {key: event[key] for key in KEPT if key in event}

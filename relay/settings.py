@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from relay import variables
 from relay.errors import ConfigError, Problem
 from relay.expressions import did_you_mean
 from relay.failpoints import POINTS
+from relay.variables import wrong as _wrong
 
 LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
 _HTTP = (("LAB_API_URL", LAB_API), ("TWILIO_API_URL", ""), ("SENDGRID_API_URL", ""))
-_HASHES = ("scrypt:", "pbkdf2:")
 MODES = ("dry-run", "allow-list", "live")
 
 
@@ -104,7 +103,9 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         return value
 
     development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
-    urls = {name: _http_url(name, read(name, default), problems) for name, default in _HTTP}
+    urls = {
+        name: variables.http_url(name, read(name, default), problems) for name, default in _HTTP
+    }
     settings = Settings(
         database_url=_ledger_url(read("DATABASE_URL"), problems),
         redis_url=read("REDIS_URL"),
@@ -117,7 +118,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         twilio_api_url=urls["TWILIO_API_URL"],
         sendgrid_api_key=read("SENDGRID_API_KEY"),
         sendgrid_api_url=urls["SENDGRID_API_URL"],
-        public_url=read("PUBLIC_URL").rstrip("/"),
+        public_url=variables.public_url(read("PUBLIC_URL"), development, problems),
         development=development,
         delivery=choice("RELAY_DELIVERY", "dry-run", MODES),
         config=Path(read("RELAY_CONFIG", "config.toml")),
@@ -133,6 +134,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
     )
     if to_serve:
         problems += _missing(settings, environ)
+        problems += _odd(settings)
     return settings, problems
 
 
@@ -202,8 +204,6 @@ def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     problems = []
     if settings.desk_ready and not settings.secret_key:
         problems.append(_wrong("SECRET_KEY", "is not set.", "The admin desk's sessions need it."))
-    if settings.admin_password_hash and not settings.admin_password_hash.startswith(_HASHES):
-        problems.append(_wrong("ADMIN_PASSWORD_HASH", "is not a hash.", "It begins with scrypt:."))
     if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
         remedy = "This platform's disk is emptied at each restart: attach PostgreSQL."
         problems.append(_wrong("DATABASE_URL", "is SQLite, or not set.", remedy))
@@ -220,27 +220,9 @@ def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     return problems
 
 
-def _http_url(name: str, value: str, problems: list[Problem]) -> str:
-    """Tokens go over TLS, or to this machine itself (a stand-in)."""
-    try:
-        parts = urlsplit(value)
-        host = parts.hostname or ""
-    except ValueError:
-        problems.append(_wrong(name, "is not a URL.", ""))
-        return value
-    if value and (parts.scheme not in ("http", "https") or not host or "@" in parts.netloc):
-        problems.append(_wrong(name, "is not a URL of the form https://host.", ""))
-    elif parts.scheme == "http" and not _loopback(host):
-        problems.append(_wrong(name, "is plain http.", "Write https://: it carries a secret."))
-    return value.rstrip("/")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _wrong(name: str, message: str, remedy: str) -> Problem:
-    return Problem(message, where="environment", key=name, remedy=remedy)
+def _odd(settings: Settings) -> Iterator[Problem]:
+    """What is set, and is not what it should be: it would show only when it is needed."""
+    yield from variables.password_hash(settings.admin_password_hash)
+    yield from variables.sentry_dsn(settings.sentry_dsn)
+    key, former = settings.sendgrid_webhook_public_key, settings.former_sendgrid_webhook_public_key
+    yield from variables.webhook_keys((key, *former))

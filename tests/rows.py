@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -23,8 +24,8 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.looking import Look
 from relay.ledger.processing import Event
+from relay.ledger.schema import REVISION, notifications
 from relay.ledger.schema import events as stored
-from relay.ledger.schema import notifications
 from relay.notices import Case, Notice, Plan
 from relay.rule_keys import Staff
 from relay.rules import Policy
@@ -52,6 +53,22 @@ def change(db: Database, table: sa.Table, where: dict[str, Any], **values: Any) 
     """Change rows behind Relay's back."""
     with db.write() as connection:
         connection.execute(table.update().filter_by(**where).values(**values))
+
+
+@contextmanager
+def of_revision(db: Database, revision: str) -> Iterator[None]:
+    """A ledger that another version has migrated, for a while."""
+    version = sa.table("alembic_version", sa.column("version_num"))
+
+    def write(number: str) -> None:
+        with db.write() as connection:
+            connection.execute(version.update().values(version_num=number))
+
+    write(revision)
+    try:
+        yield
+    finally:
+        write(REVISION)
 
 
 def time_passes(db: Database, by: timedelta) -> None:

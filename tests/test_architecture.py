@@ -15,7 +15,7 @@ ROWS = (
     "errors rates notices receipts failpoints pace",
     "facts calendar gsm addresses masks strict_json toml_lines mistakes wire logs embedded",
     "events people player reporting",
-    "expressions history evidence details erasure",
+    "expressions history evidence details erasure variables",
     "shown",
     "digest_names fields settings",
     "rule_keys",

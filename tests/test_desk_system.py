@@ -14,7 +14,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, events
 from relay.ledger.schema import notifications as messages
 from tests.desk import EMAIL, PHONE, kit, press, search
-from tests.rows import MONTH, change, incoming, leased, only, rows
+from tests.rows import MONTH, change, incoming, leased, of_revision, only, rows
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -63,6 +63,15 @@ def test_it_names_providers_and_versions(inside: Any, db: Database) -> None:
     for told in (why.reason, "paused</span>", "dry-run", REVISION, "no account set"):
         assert told in page
     assert ("SQLite" if db.is_sqlite else "PostgreSQL") in page
+
+
+def test_a_newer_ledger_is_told_and_not_called_down(inside: Any, db: Database) -> None:
+    """After a release was rolled back the page says which tables there are, and that they do."""
+    upkeep.beat(db, "worker-1")
+    with of_revision(db, "9999"):
+        page = inside.get("/system").text
+    assert "All that Relay needs is there." in page
+    assert f"9999 (this version works with {REVISION})" in page
 
 
 @pytest.mark.skipif(not os.environ.get("TEST_DATABASE_URL"), reason="needs PostgreSQL")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from redis import Redis
 
 from relay import embedded
@@ -19,6 +18,7 @@ from relay.ledger import upkeep
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import heartbeats
 from relay.settings import Settings
+from tests.rows import of_revision
 
 
 @pytest.fixture
@@ -110,17 +110,18 @@ def test_names_migrations_that_did_not_run(
 def test_names_migrations_of_another_version(
     ask: Any, ready_settings: Settings, db: Database
 ) -> None:
-    """A ledger of another revision than this code's is not ready, until it is."""
-    revisions = sa.table("alembic_version", sa.column("version_num"))
-    right = upkeep.revision(db)
-    try:
-        with db.write() as connection:
-            connection.execute(revisions.update().values(version_num="0000"))
+    """A ledger of an older revision than this code's is not ready, until it is migrated."""
+    with of_revision(db, "0000"):
         shows_down(ask(ready_settings), "migrations")
-    finally:
-        with db.write() as connection:
-            connection.execute(revisions.update().values(version_num=right))
     assert ask(ready_settings).status_code == 200
+
+
+def test_a_newer_ledger_is_not_down(ask: Any, ready_settings: Settings, db: Database) -> None:
+    """While a release runs, or after it was rolled back, this code works on a later one's tables:
+    migrations only add.
+    """
+    with of_revision(db, "9999"):
+        assert ask(ready_settings).status_code == 200
 
 
 @pytest.mark.parametrize("gone", ["never came", "signed off", "not seen for 100 s"])

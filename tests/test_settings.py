@@ -6,12 +6,19 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from werkzeug.security import generate_password_hash
 
 from relay.errors import ConfigError
 from relay.settings import Settings, from_environment
 
 LIVE = {"WEBHOOK_SECRET": "s3cret", "REDIS_URL": "redis://127.0.0.1:6379"}
 DEVELOPMENT = {"RELAY_ENV": "development"}
+HASH = f"scrypt:32768:8:1$salt${'0f' * 64}"
+# Keys as SendGrid shows them: of its documentation's example, and another.
+KEY = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEDr2LjtURuePQzplybdC+u4CwrqDqBaWjcMMsTbhdbcwHBcepxo7yAQGhHPT"
+    "nlvFYPAZFceEu/1FwCM/QmGUhA=="
+)
 
 
 def wrong(environ: dict[str, str]) -> list[str]:
@@ -140,7 +147,7 @@ def test_the_first_is_ours_and_each_is_taken(
     name: str, written: str, current: str, former: tuple[str, ...]
 ) -> None:
     """A secret with which Relay signs or sends itself may have former ones behind it."""
-    settings = from_environment({**LIVE, name: written})
+    settings = from_environment({**LIVE, name: written}, to_serve=False)
     assert getattr(settings, name.lower()) == current
     assert getattr(settings, f"former_{name.lower()}") == former
 
@@ -232,19 +239,99 @@ def test_nobody_kills_or_hurries_a_clinics_relay(name: str, value: str) -> None:
     assert str(caught.value) == f"environment: {name}: {said}"
 
 
-@pytest.mark.parametrize(
-    "password", [{"ADMIN_PASSWORD": "letmein"}, {"ADMIN_PASSWORD_HASH": "scrypt:32768:8:1$a$b"}]
-)
+@pytest.mark.parametrize("password", [{"ADMIN_PASSWORD": "letmein"}, {"ADMIN_PASSWORD_HASH": HASH}])
 def test_the_desk_needs_a_secret_key(password: dict[str, str]) -> None:
     """With a password for the desk, sessions need a key of their own; with both it is on."""
     assert wrong({**LIVE, **password}) == ["SECRET_KEY"]
     assert from_environment({**LIVE, **password, "SECRET_KEY": "k"}).desk_ready
 
 
-def test_a_password_is_no_hash() -> None:
-    """A password where its hash belongs stops the start: nobody could log in by it."""
-    environ = {**LIVE, "ADMIN_PASSWORD_HASH": "letmein", "SECRET_KEY": "k"}
-    assert wrong(environ) == ["ADMIN_PASSWORD_HASH"]
+@pytest.mark.parametrize(
+    "written",
+    ["letmein", "scrypt:x", "scrypt:32768:8:1", HASH[:-1], HASH.replace("$salt", ""), "md5$a$b"],
+)
+def test_what_is_no_hash_stops_the_start(written: str) -> None:
+    """A password where its hash belongs, or a hash of which a shell has eaten what follows a `$`:
+    nobody could log in by it. It is not repeated.
+    """
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, "ADMIN_PASSWORD_HASH": written, "SECRET_KEY": "k"})
+    assert [problem.key for problem in caught.value.problems] == ["ADMIN_PASSWORD_HASH"]
+    assert "single quotes" in str(caught.value)
+    assert written not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["scrypt", "pbkdf2:sha256:1", "pbkdf2:sha512:1"])
+def test_each_hash_that_werkzeug_makes_is_taken(method: str) -> None:
+    """By whatever method an admin has made it."""
+    hashed = generate_password_hash("letmein", method)
+    assert from_environment({**LIVE, "ADMIN_PASSWORD_HASH": hashed, "SECRET_KEY": "k"}).desk_ready
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("relay.example.org", '"relay.example.org" is not an address'),
+        ("//relay.example.org", "is not an address"),
+        ("https://", '"https://" is not an address'),
+        ("https://relay.example:port", "is not an address"),
+        ("https://relay .example", "is not an address"),
+        ("ftp://relay.example", "is not an address"),
+        ("https://…", '"https://…" is not an address'),  # as a recipe of ours has it
+        ("https://relay.example/x?y", '"https://relay.example/x?y" is not an address'),
+        ("https://relay.example/#x", "is not an address"),
+        ("https://u:hunter2@relay.example", "is not an address"),
+        ("http://relay.example", '"http://relay.example" is plain http'),
+        ("http://127.0.0.1:8000", "is plain http"),
+    ],
+)
+def test_a_public_url_that_twilio_refuses_stops_the_start(written: str, said: str) -> None:
+    """Every text names it: by a wrong one Twilio would refuse them all (21609)."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, "PUBLIC_URL": written})
+    told = str(caught.value)
+    assert [problem.key for problem in caught.value.problems] == ["PUBLIC_URL"]
+    assert said in told
+    assert "https://your-host" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        (DEVELOPMENT, "http://127.0.0.1:8000"),
+        (LIVE, "https://relay.example:8443"),
+        (LIVE, "https://proxy.example/relay"),  # a proxy that takes its own path away
+    ],
+)
+def test_a_public_url_that_can_be_called_is_taken(base: dict[str, str], url: str) -> None:
+    """Https anywhere, behind a proxy's path too; in development plain http as well."""
+    assert from_environment({**base, "PUBLIC_URL": url}).public_url == url
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["nonsense", "https://sentry.example/7", "https://hunter2@sentry.example/x", "https://k@h:x/7"],
+)
+def test_a_sentry_dsn_that_is_none_stops_the_start(written: str) -> None:
+    """It is told as a problem of the environment, by a release too, and not by a traceback."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, "SENTRY_DSN": written})
+    assert [problem.key for problem in caught.value.problems] == ["SENTRY_DSN"]
+    assert "https://key@host/project" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert from_environment({**LIVE, "SENTRY_DSN": "https://key@sentry.example/7"}).sentry_dsn
+
+
+@pytest.mark.parametrize("written", ["garbage", "SG.hunter2", KEY[:-4], f"{KEY},hunter2"])
+def test_a_webhook_key_that_is_none_stops_the_start(written: str) -> None:
+    """With it every receipt of SendGrid's would be refused. One of several is enough."""
+    name = "SENDGRID_WEBHOOK_PUBLIC_KEY"
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, name: written})
+    assert [problem.key for problem in caught.value.problems] == [name]
+    assert "Event Webhook" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
@@ -262,7 +349,7 @@ def test_no_secret_stands_in_the_repr() -> None:
         "SECRET_KEY",
     )
     environ = {name: f"hunter2-{name}" for name in names}
-    environ["ADMIN_PASSWORD_HASH"] = "scrypt:hunter2"
+    environ["ADMIN_PASSWORD_HASH"] = HASH.replace("salt", "hunter2")
     environ["DATABASE_URL"] = "postgres://u:hunter2@host/db"
     environ["REDIS_URL"] = "rediss://:hunter2@host:6379"
     settings = from_environment(environ)

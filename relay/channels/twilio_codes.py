@@ -18,7 +18,8 @@ PERMANENT = {
 }
 OPTED_OUT = 21610
 STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START takes it back
-OPERATOR = {20003, 20403, 21606, 30002}  # our account or sender, not this message
+CALLBACK = 21609  # the address for receipts that each text names
+OPERATOR = {20003, 20403, 21606, CALLBACK, 30002}  # our account or settings, not this message
 TRANSIENT = {20429, 21611, 30001, 30036}
 
 
@@ -30,7 +31,8 @@ def judge(status: int, code: int | None, wait: float | None = None) -> Outcome:
         return Outcome("rejected", known, str(code), permanent=True, suppress=suppress)
     label = str(code or status)
     if code in OPERATOR or status in (401, 403, 404) or 300 <= status < 400:
-        return Outcome("rejected", f"Twilio refuses our account ({label}).", label, operator=True)
+        what = "PUBLIC_URL" if code == CALLBACK else "account"
+        return Outcome("rejected", f"Twilio refuses our {what} ({label}).", label, operator=True)
     if code in TRANSIENT or status in (408, 429):
         return Outcome("rejected", f"Twilio is busy ({label}).", label, retry_after=wait)
     if 400 <= status < 500:

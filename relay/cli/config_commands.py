@@ -35,6 +35,8 @@ def check(config: Path | None, offline: bool) -> None:
 
     found, problems = opened.judged(config)
     is_safe = not problems  # a token does not go to an address that is wrong
+    if is_safe:
+        problems += checks.missed_later(found)
     problems += checks.secrets(found)
     try:
         loaded = load(found)
@@ -74,17 +76,17 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
 
 @click.command("send-test")
 @click.argument("rule")
-@click.option("--to", required=True, help="A UK mobile number or an email address.")
-def send_test(rule: str, to: str) -> None:
+@click.option("--to", help="A UK mobile number or an email address; else asked for or on stdin.")
+def send_test(rule: str, to: str | None) -> None:
     """Send one real message of a RULE, with example data and marked as a test."""
     from relay import trying
 
     found = opened.settings()
     config = opened.load(found)
-    chosen = _rule(config, rule)
+    chosen, address = _rule(config, rule), opened.address(to)
     try:
         with opened.ledger(found) as db:
-            tried = trying.send(config, db, "cli", chosen, to)
+            tried = trying.send(config, db, "cli", chosen, address)
     except trying.NotTried as error:
         opened.stop(Problem(str(error), key=error.key))
     except RenderError as error:

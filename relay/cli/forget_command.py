@@ -15,11 +15,13 @@ from relay.errors import Problem
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", required=False)
 @click.option("--yes", is_flag=True, help="Do not ask. Only a terminal is asked.")
 @click.option("--suppress", is_flag=True, help="Send nothing more to the address either.")
-def forget(address: str, yes: bool, suppress: bool) -> None:
+def forget(address: str | None, yes: bool, suppress: bool) -> None:
     """Erase the person behind ADDRESS everywhere: a UK mobile number or an email address.
+
+    Left out, or "-", the address is asked for on a terminal, else read from stdin.
 
     Messages that wait are cancelled. Afterwards every table is searched for what was erased; where
     anything is left, or a provider did not erase its part, the command ends with 1. Once it has

@@ -206,5 +206,9 @@ def upgrade() -> None:
     from relay.ledger.schema import REVISION
 
     with opened.ledger(opened.settings()) as db:
-        migrate.upgrade(db)
-    click.secho(f"The ledger is at revision {REVISION}.", fg="green")
+        found = migrate.upgrade(db)
+    if found == REVISION:
+        click.secho(f"The ledger is at revision {REVISION}.", fg="green")
+        return
+    newer = f"The ledger is newer ({found}) than this version knows ({REVISION})"
+    opened.show(Problem(f"{newer}; it is left as it is.", warning=True))

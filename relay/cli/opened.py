@@ -63,6 +63,22 @@ def ledger(found: Settings) -> Iterator[Database]:
         db.close()
 
 
+def address(named: str | None) -> str:
+    """An address as it was named, or as it comes in: typed on a terminal, or stdin's first line.
+
+    A platform writes what a command is started with into its log.
+    """
+    written = named
+    if named in (None, "-"):
+        if sys.stdin.isatty():
+            written = str(click.prompt("UK mobile number or email address", err=True))
+        else:
+            written = sys.stdin.buffer.readline().decode("utf-8", "replace")
+    if not (written and written.strip()):
+        stop(Problem("no address is given.", remedy="Name a UK mobile or an email address."))
+    return written
+
+
 def show(problem: Problem) -> None:
     """A problem, in colour on a terminal."""
     word, colour = ("warning", "yellow") if problem.warning else ("error", "red")

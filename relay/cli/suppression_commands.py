@@ -21,9 +21,12 @@ LISTS = {
 
 
 @click.command()
-@click.argument("address")
-def suppress(address: str) -> None:
-    """Send nothing more to ADDRESS: a UK mobile number or an email address."""
+@click.argument("address", required=False)
+def suppress(address: str | None) -> None:
+    """Send nothing more to ADDRESS: a UK mobile number or an email address.
+
+    Left out, or "-", it is asked for on a terminal, else read from stdin.
+    """
     from relay import masks
     from relay.ledger import suppressing, upkeep
 
@@ -38,9 +41,12 @@ def suppress(address: str) -> None:
 
 
 @click.command()
-@click.argument("address")
-def unsuppress(address: str) -> None:
-    """Let ADDRESS get messages again, whoever had stopped them."""
+@click.argument("address", required=False)
+def unsuppress(address: str | None) -> None:
+    """Let ADDRESS get messages again, whoever had stopped them.
+
+    Left out, or "-", it is asked for on a terminal, else read from stdin.
+    """
     from relay import masks
     from relay.ledger import suppressing, upkeep
 
@@ -61,14 +67,13 @@ def unsuppress(address: str) -> None:
         opened.show(Problem(f"{provider} keeps a list of its own.", remedy=remedy, warning=True))
 
 
-def read(address: str) -> tuple[str, str]:
+def read(address: str | None) -> tuple[str, str]:
     """The channel of an address, and the address as the ledger writes it."""
     from relay.addresses import JUDGES, channel_of
 
-    channel = channel_of(address)
-    judged = JUDGES[channel](address)
-    if not address.strip():
-        opened.stop(Problem("no address is given.", remedy="Name a UK mobile or an email address."))
+    written = opened.address(address)
+    channel = channel_of(written)
+    judged = JUDGES[channel](written)
     if judged.reason:
         remedy = "Write it as in jane@example.org."
         if channel == "sms":

@@ -79,8 +79,16 @@ def revision(db: Database) -> str | None:
 
 
 def is_migrated(db: Database) -> bool:
-    """Whether the database is as this code needs it."""
-    return revision(db) == REVISION
+    """Whether the database is as this code needs it, or as a later version does: old and new run
+    side by side while a release goes out, and migrations only add.
+    """
+    found = revision(db)
+    return found == REVISION or is_newer(found)
+
+
+def is_newer(found: str | None) -> bool:
+    """Whether a revision is of a later version than this code's."""
+    return bool(found) and str(found).isdecimal() and int(str(found)) > int(REVISION)
 
 
 def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:

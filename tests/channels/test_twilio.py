@@ -20,7 +20,7 @@ ACCOUNT = "AC" + "0" * 32
 PATH = f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
 # https://www.twilio.com/docs/api/errors
 PERMANENT = (21211, 21408, 21610, 21612, 21614, 30004, 30005, 30006, 30007)
-OPERATOR = (20003, 21606, 30002)
+OPERATOR = (20003, 21606, 21609, 30002)
 TRANSIENT = (20429, 21611, 30001, 30036)
 
 
@@ -103,6 +103,7 @@ def test_a_refused_account_is_the_operators(
     twilio.always(twilio_error(status, code))
     outcome = channel.send(SMS, "attempt-1")
     assert (outcome.result, outcome.operator, outcome.permanent) == ("rejected", True, False)
+    assert ("PUBLIC_URL" in outcome.reason) == (code == 21609)
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,16 @@ def live_environ(
 
 @pytest.fixture
 def relay(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """`relay("check", "--offline", NAME="value")` is `NAME=value flask relay check --offline`."""
+    """`relay("check", "--offline", NAME="value")` is `NAME=value flask relay check --offline`.
+
+    `typed` is what comes in on stdin.
+    """
     for name in (*VARIABLES, "DYNO"):
         monkeypatch.delenv(name, raising=False)
     handlers = logging.root.handlers[:]
 
-    def run(*arguments: str, **more: str) -> Result:
-        result = CliRunner().invoke(relay_group, arguments, env={**environ, **more})
+    def run(*arguments: str, typed: str | bytes = "", **more: str) -> Result:
+        result = CliRunner().invoke(relay_group, arguments, typed, env={**environ, **more})
         broke = not isinstance(result.exception, SystemExit | None)
         assert not broke, result.exception  # a traceback is never what a person should see
         return result

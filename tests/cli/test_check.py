@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.conftest import DATABASES, ROOT
 from tests.standins import LabStandIn, ProviderStandIn
+from tests.test_settings import KEY
 
 pytestmark = pytest.mark.parametrize("ledger_url", DATABASES[:1], indirect=True)
 
@@ -171,6 +172,34 @@ def test_a_secret_that_can_be_guessed_is_a_warning(relay: Run, name: str) -> Non
     result = relay("check", "--offline", **{**by, name: "lab"})
     assert f"warning: environment: {name} is short" in result.stderr
     assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PUBLIC_URL", "https://relay.example", "nobody learns whether a text arrived"),
+        ("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY, "nobody learns whether an email arrived"),
+        ("METRICS_TOKEN", "x" * 24, "anybody can read /metrics"),
+    ],
+)
+def test_what_is_missed_only_later_is_a_warning(
+    relay: Run, live_environ: dict[str, str], name: str, value: str, told: str
+) -> None:
+    """A live production without receipts, or with open figures, hears of it before it goes live."""
+    by = {**live_environ, "RELAY_ENV": "production", "REDIS_URL": "redis://127.0.0.1:1"}
+    without = relay("check", "--offline", **by)
+    assert without.exit_code == 0
+    assert f"warning: environment: {name}: is not set: {told}" in without.stderr
+    assert name not in relay("check", "--offline", **by, **{name: value}).stderr
+    closed = {**by, "RELAY_DELIVERY": "dry-run", "METRICS_TOKEN": "x" * 24}
+    assert name not in relay("check", "--offline", **closed).stderr
+
+
+def test_a_public_url_with_a_path_is_a_warning(relay: Run) -> None:
+    """A path is right only where a proxy takes it away: else no receipt finds its way."""
+    result = relay("check", "--offline", PUBLIC_URL="https://relay.example/webhooks/lab")
+    assert result.exit_code == 0
+    assert "warning: environment: PUBLIC_URL: has a path" in result.stderr
 
 
 def test_environment_and_config_are_told_together(relay: Run, config_file: Path) -> None:

@@ -72,7 +72,15 @@ def test_a_terminal_is_asked(relay: Run, db: Database, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(click, "confirm", no)
     assert relay("forget", EMAIL).exit_code == 1
+    assert relay("forget", typed=f"{EMAIL}\n").exit_code == 1
     assert len(found(dump(db), EMAIL)) == 1
+
+
+def test_whom_to_erase_may_come_in_on_stdin(relay: Run, db: Database) -> None:
+    """The address is in no command then, and so in no platform's log."""
+    kit(db)
+    assert relay("forget", "--yes", typed=f"{PHONE}\n").exit_code == 0
+    assert found(dump(db), EMAIL, PHONE) == []
 
 
 def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Database) -> None:

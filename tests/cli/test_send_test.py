@@ -118,8 +118,21 @@ def test_it_is_no_notification(relay: Run, live_environ: dict[str, str], rows: R
     assert rows() == []
 
 
-def test_the_address_is_asked_for(relay: Run) -> None:
-    """Without `--to` the command says so and ends with 2."""
-    result = relay("send-test", "kit-shipped")
-    assert result.exit_code == 2
-    assert "--to" in result.stderr
+@pytest.mark.parametrize("to", [(), ("--to", "-")])
+def test_the_address_may_come_in_on_stdin(
+    relay: Run, live_environ: dict[str, str], twilio: ProviderStandIn, to: tuple[str, ...]
+) -> None:
+    """Left out or `-`, it is read from stdin: what a command is started with is logged."""
+    result = relay("send-test", "kit-shipped", *to, typed="07700 900777\n", **live_environ)
+    assert result.exit_code == 0
+    assert [request.form["To"] for request in twilio.accepted] == [PHONE]
+
+
+def test_without_any_address_nothing_is_sent(
+    relay: Run, live_environ: dict[str, str], twilio: ProviderStandIn
+) -> None:
+    """Neither named nor on stdin: the command says what it wants and ends with 1."""
+    result = relay("send-test", "kit-shipped", **live_environ)
+    assert result.exit_code == 1
+    assert "no address is given" in result.stderr
+    assert twilio.requests == []

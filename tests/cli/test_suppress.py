@@ -140,6 +140,48 @@ def test_what_is_no_address_is_refused(
     assert (stopped(db), audited(db)) == ([], [])
 
 
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+@pytest.mark.parametrize("typed", [EMAIL, f"{EMAIL}\n", f" {EMAIL}\r\nPS\n"])
+def test_an_address_may_come_in_on_stdin(
+    relay: Run, db: Database, arguments: tuple[str, ...], typed: str
+) -> None:
+    """A platform logs what a command is started with, so an address need not be part of it."""
+    assert relay("suppress", *arguments, typed=typed).exit_code == 0
+    assert stopped(db) == [("email", EMAIL, "staff")]
+    assert relay("unsuppress", *arguments, typed=typed).exit_code == 0
+    assert stopped(db) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        (b"", "no address is given."),
+        (b"\n", "no address is given."),
+        (b"j\xe4ne@clinic.example", "not a valid address"),
+    ],
+)
+def test_what_comes_in_is_judged_as_what_is_named(
+    relay: Run, db: Database, typed: bytes, why: str
+) -> None:
+    """Nothing, or what is no address, is refused in the same words, and not repeated."""
+    result = relay("suppress", typed=typed)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert why in result.stderr
+    assert found(result.stderr, "ne@clinic") == []
+    assert stopped(db) == []
+
+
+def test_a_terminal_is_asked_for_the_address(
+    relay: Run, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who names none is asked, on stderr: stdout stays the answer."""
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
+    result = relay("suppress", typed=f"{EMAIL}\n")
+    assert "UK mobile number or email address:" in result.stderr
+    assert result.stdout.endswith("Emails to this address are stopped.\n")
+    assert stopped(db) == [("email", EMAIL, "staff")]
+
+
 def test_a_stopped_number_gets_no_text(
     relay: Run,
     lab: LabStandIn,

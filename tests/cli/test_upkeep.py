@@ -14,6 +14,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.schema import REVISION, audit, events, metadata, notifications
 from relay.settings import Settings
 from tests.cli.conftest import Rows, Run
+from tests.rows import of_revision, only
 from tests.standins import ProviderStandIn
 
 Post = Callable[..., str]
@@ -116,6 +117,21 @@ def test_upgrade_makes_the_tables(relay: Run, tmp_path: Path) -> None:
     assert upkeep.is_migrated(db)
     assert set(sa.inspect(db.engine).get_table_names()) >= set(metadata.tables)
     db.close()
+
+
+def test_a_release_that_is_rolled_back_goes_through(relay: Run, post: Post, db: Database) -> None:
+    """A platform runs the release command on a rollback too: on the ledger of a later version it
+    passes, changes nothing, and says so.
+    """
+    post("order.shipped")
+    with of_revision(db, "9999"):
+        checked, upgraded = relay("check"), relay("upgrade")
+        assert upkeep.revision(db) == "9999"
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert (upgraded.exit_code, upgraded.stdout) == (0, "")
+    said = f"The ledger is newer (9999) than this version knows ({REVISION})"
+    assert f"warning: {said}; it is left as it is." in upgraded.stderr
+    only(db, events)
 
 
 def test_upgrade_keeps_what_is_there(relay: Run, post: Post, work: Work, rows: Rows) -> None:

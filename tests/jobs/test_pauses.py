@@ -81,9 +81,9 @@ def silent(*numbers: int) -> Callable[[Request], Reply | None]:
     return answer
 
 
-@pytest.mark.parametrize("reply", [ACCOUNT, twilio_error(403, 20403), twilio_error(400, 21606)])
+@pytest.mark.parametrize("reply", [ACCOUNT, twilio_error(403, 20403), twilio_error(400, 21609)])
 def test_a_refused_account_pauses_its_channel_only(clinic: Clinic, reply: Reply) -> None:
-    """401, 403, a sender that is not ours: texts wait, emails go, staff are told once (35)."""
+    """401, 403, a bad PUBLIC_URL: texts wait, emails go, staff are told once (35)."""
     clinic.configure(BOTH, staff=STAFF)
     clinic.twilio.always(reply)
     clinic.orders(3)

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import cases, intake, schema, upkeep
 from relay.ledger.database import Database
-from relay.ledger.schema import REVISION, audit, events, heartbeats, notifications, quarantine
+from relay.ledger.schema import audit, events, heartbeats, notifications, quarantine
 from relay.ledger.statuses import STATUSES
-from tests.rows import case, change, notice, only, planned, rows, time_passes
+from tests.rows import case, change, notice, of_revision, only, planned, rows, time_passes
 
 RETENTION = timedelta(days=90)
 WORDS = {"text": "Hello Jane, your kit …"}
@@ -176,15 +176,11 @@ def test_the_audit_trail_says_who_did_what(db: Database) -> None:
 def test_a_ledger_of_another_version_says_so(db: Database) -> None:
     """What /readyz asks: whether the tables are those of this code."""
     assert upkeep.is_migrated(db)
-    version = sa.table("alembic_version", sa.column("version_num"))
-    try:
-        with db.write() as connection:
-            connection.execute(version.update().values(version_num="0000"))
+    with of_revision(db, "0000"):
         assert upkeep.revision(db) == "0000"
         assert not upkeep.is_migrated(db)
-    finally:
-        with db.write() as connection:
-            connection.execute(version.update().values(version_num=REVISION))
+    with of_revision(db, "another"):
+        assert not upkeep.is_migrated(db)
 
 
 def test_a_new_database_is_not_migrated(tmp_path: Path) -> None:
