@@ -25,15 +25,16 @@ LISTS = {
 def suppress(address: str) -> None:
     """Send nothing more to ADDRESS: a UK mobile number or an email address."""
     from relay import masks
-    from relay.ledger import suppressing, upkeep
+    from relay.ledger import suppressing
+    from relay.ledger.acting import Act
 
     channel, written = read(address)
     found = opened.settings()
+    act = Act("cli", "suppress", masks.target(found.secret_key, channel, written))
     with opened.ledger(found) as db:
-        if not suppressing.suppress(db, channel, written, suppressing.STAFF):
+        if not suppressing.suppress(db, channel, written, suppressing.STAFF, act):
             click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
             return
-        upkeep.write_audit(db, "cli", "suppress", masks.target(found.secret_key, channel, written))
     click.secho(f"{KINDS[channel]} are stopped.", fg="green")
 
 
@@ -42,19 +43,18 @@ def suppress(address: str) -> None:
 def unsuppress(address: str) -> None:
     """Let ADDRESS get messages again, whoever had stopped them."""
     from relay import masks
-    from relay.ledger import suppressing, upkeep
+    from relay.ledger import suppressing
+    from relay.ledger.acting import Act
 
     channel, written = read(address)
     found = opened.settings()
+    act = Act("cli", "unsuppress", masks.target(found.secret_key, channel, written))
     with opened.ledger(found) as db:
         before = _since(db, channel, written)
-        source = suppressing.unsuppress(db, channel, written)
+        source = suppressing.unsuppress(db, channel, written, act=act)
         if not source:
             click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
             return
-        upkeep.write_audit(
-            db, "cli", "unsuppress", masks.target(found.secret_key, channel, written)
-        )
     click.secho(f"{KINDS[channel]} go out again. They were stopped{before}.", fg="green")
     if source != suppressing.STAFF:
         provider, remedy = LISTS[channel]
