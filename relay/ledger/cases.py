@@ -83,9 +83,9 @@ def open_cases(db: Database, kind: str = "", limit: int = 200) -> list[Mapping[s
     query = _cases().where(cases.c.closed_at.is_(None))
     if kind:
         query = query.where(cases.c.kind == kind)
-    query = query.order_by(cases.c.kind != URGENT, cases.c.opened_at).limit(limit)
+    query = query.order_by(cases.c.kind != URGENT, cases.c.opened_at, cases.c.id)
     with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def get_case(db: Database, case_id: str) -> dict[str, Any] | None:
