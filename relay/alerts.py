@@ -19,6 +19,7 @@ class Words:
     title: str
     happened: str
     to_do: str
+    is_about_a_kit: bool = True
 
 
 ALERTS: dict[str, Words] = {
@@ -41,17 +42,20 @@ ALERTS: dict[str, Words] = {
         "Messages are waiting: a provider refuses our account",
         "Nothing goes out by {subject} until it is put right. No message is lost.",
         "Please look at the account and its keys. Sending goes on by itself when they work.",
+        is_about_a_kit=False,
     ),
     "limit": Words(
         "Today's limit on texts is reached",
         "More texts are due, and wait until tomorrow.",
         "If they should go out today, raise daily_sms_limit in config.toml.",
+        is_about_a_kit=False,
     ),
     "config": Words(
         "A change to config.toml or a template is wrong",
         "Relay goes on by the last good one of {subject}.",
         "Please run `flask relay check`, which tells each mistake with its line, and put it right. "
         "It is read again by itself.",
+        is_about_a_kit=False,
     ),
     "release": Words(
         "A message waits for your release",
@@ -69,6 +73,7 @@ ALERTS: dict[str, Words] = {
         "An erasure that was asked for has left something ({subject}).",
         "Please erase at the provider what is named; a text is tried again by itself each hour. "
         "Where rows are left, erase the person once more. Then close the case on the worklist.",
+        is_about_a_kit=False,
     ),
     "unknown": Words(
         "A message may or may not have gone out",
@@ -76,6 +81,8 @@ ALERTS: dict[str, Words] = {
         "Please ask the person or look at the provider, then decide on the worklist.",
     ),
 }
+# They hang on some event, since every case does: it is not theirs.
+OF_NO_KIT = frozenset(kind for kind, words in ALERTS.items() if not words.is_about_a_kit)
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{title}</title></head>

@@ -41,7 +41,7 @@ class Notice:
     def identity(self) -> str:
         """Unique in the ledger, so that nobody is told the same thing twice."""
         parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
-        return _digest(*parts, *filter(None, (self.key,)))
+        return identity(*parts, self.key)
 
     @property
     def is_digest(self) -> bool:
@@ -65,6 +65,13 @@ class Case:
     def digest(self) -> str:
         """Unique among open cases."""
         return case_digest(self.kind, self.key)
+
+
+def identity(
+    rule: str, subject: str, round_: int, role: str, channel: str, address: str, key: str = ""
+) -> str:
+    """Names a notification for ever, also when its address is blank by now."""
+    return _digest(rule, subject, round_, role, channel, address, *filter(None, (key,)))
 
 
 def case_digest(kind: str, key: str) -> str:

@@ -42,9 +42,12 @@ def test_it_tells_who_did_what_the_newest_first(
 def test_every_act_has_its_words() -> None:
     """Whatever Relay writes into the trail is told in an admin's words."""
     source = "".join(path.read_text("utf-8") for path in (ROOT / "relay").rglob("*.py"))
-    by = r'(?:write_audit(?:_in)?\(\s*[^,]+, [^,]+, |note_act\()"([^"]+)"'
+    by = r'(?:write_audit(?:_in)?\(\s*[^,]+, [^,]+, |(?:note|my)_act\()"([^"]+)"'
     written = set(re.findall(by, source))
-    acts = {f"case {act}" for kind in worklist.ACTS.values() for act in kind} | {"case close"}
+    acts = {f"case {act}" for kind in worklist.ACTS.values() for act in kind} | {
+        "case close",
+        "case open",
+    }
     named = {sessions.LOGOUT, login.REFUSED, trying.SEND_TEST, unrouted.ACKNOWLEDGED, "reveal"}
     assert len(written) > 7
     assert (written | acts | named) - set(audit.ACTS) == set()

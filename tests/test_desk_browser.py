@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from relay import events
+from relay.events import EVENTS, parse
 from relay.web.desk import audit
 from shots.browser import CHROMIUM, browser, log_in
 from shots.scene import ERASED, ERASING, KIT, PAGES, served
@@ -125,10 +127,12 @@ def test_an_erasure_is_asked_for_and_followed(page: Any, url: str) -> None:
     page.fill("#address", "07700 900126")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Show what there is").click()
+    page.get_by_label("Send nothing more to this address either").check()
     page.fill("#note", "Asked in writing.")
     judge(page)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="To be erased").wait_for()
+    told(page, "Texts to this address are stopped.")
     assert "/erasure/era_" in page.url
     judge(page)
 
@@ -232,28 +236,51 @@ PRESSED = (
 )
 
 
+def test_one_kind_of_case_is_seen_by_itself(page: Any, url: str) -> None:
+    """The links over the cases lead to one kind, and back to all."""
+    page.goto(f"{url}/worklist")
+    kinds = page.get_by_label("Kinds of cases")
+    kinds.get_by_role("link", name="A message waits for your release").click()
+    assert page.locator("article.case").count() == 2
+    judge(page)
+    kinds.get_by_role("link", name="All", exact=True).click()
+    assert page.locator("article.case").count() == len(PRESSED)
+
+
 def test_each_case_is_seen_to(page: Any, url: str) -> None:
     """Each button does what it says; Enter in the note presses none of them."""
     page.goto(f"{url}/worklist")
     cases = page.locator("article.case")
     assert cases.count() == len(PRESSED)
-    cases.first.get_by_role("link", name="Somebody could not be reached").click()
+    unreached = cases.filter(has_text="Somebody could not be reached")
+    unreached.get_by_role("link", name="Somebody could not be reached").click()
     page.get_by_role("heading", name="Shipped").wait_for()
     page.go_back()
     for left, (title, button, said) in enumerate(PRESSED, 1):
         case = cases.filter(has_text=title).first
-        case.get_by_label("What you did").fill("Called on Monday.")
-        page.keyboard.press("Enter")
+        if button == "Close":
+            case.get_by_role("button", name=button, exact=True).click()
+            assert case.get_by_label("What you did").evaluate("it => it.matches(':invalid')")
+            case.get_by_label("What you did").fill("Called on Monday.")
+            page.keyboard.press("Enter")
         case.get_by_role("button", name=button, exact=True).click()
         told(page, said)
         assert cases.count() == len(PRESSED) - left
     page.get_by_text("No case is open.").wait_for()
-    assert page.faults == []
+    page.get_by_role("button", name="Open again").first.click()
+    told(page, "on the worklist again")
+    assert cases.count() == 1
+    judge(page)
+    cases.get_by_label("What you did").fill("Called on Monday.")
+    cases.get_by_role("button", name="Close", exact=True).click()
+    told(page, "Closed.")
 
 
-def test_what_the_lab_posted_is_seen_to(page: Any, url: str) -> None:
+def test_what_the_lab_posted_is_seen_to(
+    page: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A refused post is shown, tried again, put aside and taken back, alone and with the others; an
-    unknown event is acknowledged.
+    unknown event is acknowledged, and one that Relay knows by now is processed.
     """
     page.goto(f"{url}/worklist")
     page.get_by_role("link", name="Refused posts").click()
@@ -286,6 +313,24 @@ def test_what_the_lab_posted_is_seen_to(page: Any, url: str) -> None:
     told(page, "Acknowledged.")
     assert (page.locator("article").count(), event.count()) == (1, 0)
     judge(page)
+    monkeypatch.setitem(EVENTS, "order.returned", EVENTS["order.shipped"])
+    page.reload()
+    page.get_by_role("button", name="Process them").click()
+    told(page, "1 is processed again.")
+    page.get_by_text("No unknown event needs a person now.").wait_for()
+
+
+def test_a_refused_post_that_can_be_read_by_now_is_taken(
+    page: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older version refused is taken by one press, and is an event."""
+    page.goto(f"{url}/worklist/refused")
+    page.get_by_role("button", name="Take it back").first.click()
+    told(page, "on the worklist again")
+    taken = parse(b'{"event": "order.shipped", "data": {"order_id": "o-1"}}')
+    monkeypatch.setattr(events, "parse", lambda body: taken)
+    page.get_by_role("button", name="Try it again").click()
+    told(page, "It is taken by now, and is processed.")
 
 
 def test_an_address_is_stopped_and_lifted(page: Any, url: str) -> None:

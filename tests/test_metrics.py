@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.errors import Refused
 from relay.ledger import intake, quarantining
+from relay.ledger.acting import Act
 from relay.ledger.database import Database
 from relay.settings import Settings
 from relay.web.metrics import METRICS
@@ -54,7 +55,7 @@ def test_what_has_happened_is_told(
     clinic.work()
     intake.record(db, incoming("kit.lost", kit_id="7"), MONTH)
     ids = [intake.keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"{", b"[")]
-    assert quarantining.put_aside(db, ids[0], "admin", "The lab tests.")
+    assert quarantining.put_aside(db, ids[0], Act("admin", "post aside"), "The lab tests.")
     client = make_client(clinic.settings)
     told = scrape(client)
     assert told["relay_up", ()] == 1

@@ -10,13 +10,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from markupsafe import escape
 
-from relay.alerts import ALERTS, happened
-from relay.ledger import cases, claiming, processing, releasing
-from relay.ledger.database import Database
-from relay.ledger.schema import audit, events, notifications
-from relay.notices import Case
-from relay.web.desk import worklist
-from tests.rows import case, change, leased, only, planned, rows, time_passes, unknown
+from relay import alerts
+from relay.alerts import ALERTS, OF_NO_KIT, happened
+from relay.errors import LedgerUnavailable
+from relay.ledger import acting, cases, claiming, closing, processing, releasing, trail, upkeep
+from relay.ledger.acting import Act
+from relay.ledger.database import Database, now
+from relay.ledger.household import watches
+from relay.ledger.schema import audit, events, notifications, quarantine
+from relay.ledger.schema import cases as stored
+from relay.notices import Case, case_digest
+from tests.desk import press
+from tests.dump import dump
+from tests.rows import POLICY, case, change, leased, only, planned, rows, time_passes, unknown
 from tests.rows import notice as a_notice
 from tests.test_desk import desk, inside, token
 
@@ -60,7 +66,7 @@ def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Databa
     assert "+447700" not in page
     assert '<span class="count">1' in inside.get("/").text
     journey = f'href="/journey?kit={only(db, events)["id"]}"'
-    assert (journey in page) == (kind not in worklist.OF_NO_KIT)
+    assert (journey in page) == (kind not in OF_NO_KIT)
     assert inside.get(f"/journey?kit={only(db, events)['id']}").status_code == 200
 
 
@@ -143,7 +149,7 @@ def held(db: Database) -> str:
     with db.write() as connection:
         about = Case("release", both[0].family, "o-1", "It is for the customer.", event_id)
         releasing.ask(connection, [about])
-    return str(cases.open_cases(db)[-1]["id"])
+    return str(cases.open_cases(db, "release")[-1]["id"])
 
 
 def test_what_is_held_is_released(inside: Any, db: Database) -> None:
@@ -228,3 +234,148 @@ def test_the_oldest_is_first(inside: Any, db: Database) -> None:
     second = opened(db, address="+447700900002")
     page = inside.get("/worklist").text
     assert page.index(first) < page.index(second)
+
+
+def test_a_case_is_closed_with_a_note(inside: Any, db: Database) -> None:
+    """What was done instead is worth knowing: without a note the case stays, and the page asks."""
+    case_id = opened(db)
+    assert "Write a note first" in act(inside, case_id, act="close", note=" ")
+    assert [row["id"] for row in cases.open_cases(db)] == [case_id]
+    assert "Closed." in act(inside, case_id, act="close", note="Rang her.")
+
+
+def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Database) -> None:
+    """Of more cases than a page has, what waits for a release is first, then the oldest; how many
+    there are is told, and each kind can be seen by itself.
+    """
+    opened(db)
+    (one,) = rows(db, stored)
+    with db.write() as connection:
+        many = [{**one, "id": f"cas_{n:04}", "digest": f"d-{n}"} for n in range(209)]
+        connection.execute(stored.insert(), many)
+    time_passes(db, timedelta(hours=1))
+    release = held(db)
+    page = inside.get("/worklist").text
+    assert page.index(release) < page.index("cas_0000")
+    assert "These are the oldest 50 of 211, what waits for your release before" in page
+    assert "/worklist?kind=release" in page
+    page = inside.get("/worklist?kind=release").text
+    assert (release in page, page.count('<article class="case"')) == (True, 1)
+    assert "oldest" not in page
+    assert inside.get("/worklist?kind=none").status_code == 404
+    csrf = token(page)
+    answer = inside.post(
+        f"/worklist/{release}?kind=release", data={"csrf_token": csrf, "act": "stop"}
+    )
+    assert answer.location == "/worklist?kind=release"
+    assert "No such case is open." in inside.get(answer.location).text
+
+
+def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Database) -> None:
+    """The last ones are listed, with who, when and the note; a press puts one back, and it is on
+    record. What has settled, or was done, has no such button.
+    """
+    case_id = opened(db)
+    act(inside, case_id, act="close", note="Rang <her>.")
+    page = inside.get("/worklist").text
+    for told in ("Closed a case: admin", "Rang &lt;her&gt;.", 'value="open"'):
+        assert told in page
+    assert "on the worklist again" in act(inside, case_id, act="open")
+    assert [row["id"] for row in cases.open_cases(db)] == [case_id]
+    assert only(db, audit, action="case open")["target"] == case_id
+    assert "open already" in act(inside, case_id, act="open")
+    act(inside, case_id, act="resend")
+    assert 'value="open"' not in inside.get("/worklist").text
+    assert "open already" not in act(inside, case_id, act="close", note="No.")
+
+
+@pytest.mark.parametrize("kind", sorted({*ALERTS} - {"release", "limit"}))
+def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> None:
+    """Whatever it is about: it is not opened twice, and closes by itself as before."""
+    (id_,) = planned(db, a_notice())
+    message = only(db, notifications)
+    watched = {"looked_to": now(), "next_at": now()}
+    with db.write() as connection:
+        connection.execute(watches.insert().values(name="results", **watched))
+    upkeep.write_audit(db, "admin", "forget", "sms 1234", "1 event")
+    keys = {"unreached": message["family"], "held": message["event_id"], "missing": "results:o-1:0"}
+    key = {**keys, "paused": "sms", "config": "config.toml", "erasure": "sms 1234"}.get(kind, id_)
+    subject = key if kind in ("paused", "config") else "o-1"
+    about = Case(kind, key, subject, "Why.", message["event_id"], id_)
+    with db.write() as connection:
+        assert cases.open_case(connection, about)
+    (found,) = cases.open_cases(db)
+    done = Act("admin", "case close", found["id"])
+    closing.see_to(db, found["id"], done, "Rang.", lambda connection: "Closed.")
+    closing.open_again(db, found["id"], Act("admin", "case open", found["id"]))
+    assert only(db, stored)["digest"] == case_digest(kind, key)
+    with db.write() as connection:
+        assert not cases.open_case(connection, about)
+    cases.settle(db, kind, key, "It has settled.")
+    assert cases.open_cases(db) == []
+    with pytest.raises(acting.NotDone, match="open already"):
+        closing.open_again(db, found["id"], Act("admin", "case open", found["id"]))
+
+
+def test_a_newer_case_about_the_same_stays_the_only_one(db: Database) -> None:
+    """It has come again meanwhile: the old case is not opened beside it."""
+    case_id = opened(db)
+    done = Act("admin", "case close", case_id)
+    closing.see_to(db, case_id, done, "Rang.", lambda connection: "Closed.")
+    message = only(db, notifications)
+    with db.write() as connection:
+        cases.open_case(
+            connection, Case("unreached", message["id"], "o-1", "Again.", message["event_id"])
+        )
+    with pytest.raises(acting.NotDone, match="newer case"):
+        closing.open_again(db, case_id, Act("admin", "case open", case_id))
+
+
+def test_an_act_and_its_line_are_kept_together_or_not_at_all(
+    inside: Any, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger goes away while the audit trail is written: nothing was done, and the page does
+    not say more than it knows.
+    """
+    case_id = opened(db)
+    inside.post("/webhooks/lab/lab-secret", data=b'{"event": "order.shipped", "data": {}}')
+    post = only(db, quarantine)["id"]
+
+    def gone(*_: Any) -> None:
+        raise LedgerUnavailable("the ledger is out of reach")
+
+    acts: list[tuple[str, dict[str, str]]] = [
+        (f"/worklist/{case_id}", {"act": "resend"}),
+        (f"/worklist/{case_id}", {"act": "close", "note": "Rang."}),
+        (f"/worklist/refused/{post}", {"act": "aside", "note": "A test."}),
+        ("/suppressions", {"act": "add", "address": "+447700900077", "note": "Asked."}),
+    ]
+    whole = dump(db)
+    with monkeypatch.context() as patch:
+        patch.setattr(acting, "write_audit_in", gone)
+        for path, form in acts:
+            answer = press(inside, path, **form)
+            assert answer.status_code == 503
+            assert "may or may not have been done" in answer.text
+    assert dump(db) == whole
+    for path, form in acts:
+        assert press(inside, path, **form).status_code in (200, 302)
+
+
+def test_what_is_about_no_kit_stands_in_no_journey(inside: Any, db: Database) -> None:
+    """A pause, a limit, a config or an erasure hangs on some event: neither the case nor what staff
+    are written of it is told of that event's kit.
+    """
+    (mine,) = planned(db, a_notice())
+    event = only(db, events)
+    for kind in sorted(OF_NO_KIT):
+        about = alerts.case(kind, "k", "sms", "Why.", policy=POLICY, now=datetime.now(UTC))
+        assert cases.open_for_all(db, about)
+    (found,) = trail.find(db, event["id"])
+    assert ([row["id"] for row in found.messages], found.cases) == ([mine], [])
+    alert = only(db, notifications, rule="relay:paused")
+    (found,) = trail.find(db, alert["id"])
+    assert [row["id"] for row in found.messages] == [alert["id"]]
+    page = inside.get(f"/journey?kit={event['id']}").text
+    assert [kind for kind in OF_NO_KIT if ALERTS[kind].title in page] == []
+    assert inside.get("/worklist").text.count('<article class="case"') == len(OF_NO_KIT)

@@ -29,7 +29,7 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     """
     from relay import forgetting, masks
     from relay.channels import Exits
-    from relay.ledger import erasing, suppressing
+    from relay.ledger import erasing
 
     channel, written = read(address)
     found = opened.settings()
@@ -43,9 +43,10 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
         click.echo(f"{forgetting.STAYS}\n{forgetting.OUT_OF_REACH}")
         if not yes and sys.stdin.isatty():
             click.confirm("Erase it? There is no way back.", abort=True)
-        if suppress and suppressing.suppress(db, channel, written, suppressing.STAFF):
-            click.echo(f"{KINDS[channel]} are stopped.")
-        id_ = erasing.ask(db, channel, written, target=target, actor="cli", note="")
+        by = {"target": target, "actor": "cli", "note": ""}
+        id_, stopped = erasing.ask(db, channel, written, **by, stop=suppress)
+        if suppress:
+            click.echo(f"{KINDS[channel]} {'are stopped' if stopped else 'were stopped already'}.")
         if asked := erasing.take(db, id_):
             exits = Exits(found, {}, config.delivery.allow)
             forgetting.forget(db, exits, config.policy, asked, shown)

@@ -28,15 +28,16 @@ def suppress(address: str | None) -> None:
     Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
     from relay import masks
-    from relay.ledger import suppressing, upkeep
+    from relay.ledger import suppressing
+    from relay.ledger.acting import Act
 
     channel, written = read(address)
     found = opened.settings()
+    act = Act("cli", "suppress", masks.target(found.secret_key, channel, written))
     with opened.ledger(found) as db:
-        if not suppressing.suppress(db, channel, written, suppressing.STAFF):
+        if not suppressing.suppress(db, channel, written, suppressing.STAFF, act):
             click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
             return
-        upkeep.write_audit(db, "cli", "suppress", masks.target(found.secret_key, channel, written))
     click.secho(f"{KINDS[channel]} are stopped.", fg="green")
 
 
@@ -48,19 +49,18 @@ def unsuppress(address: str | None) -> None:
     Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
     from relay import masks
-    from relay.ledger import suppressing, upkeep
+    from relay.ledger import suppressing
+    from relay.ledger.acting import Act
 
     channel, written = read(address)
     found = opened.settings()
+    act = Act("cli", "unsuppress", masks.target(found.secret_key, channel, written))
     with opened.ledger(found) as db:
         before = _since(db, channel, written)
-        source = suppressing.unsuppress(db, channel, written)
+        source = suppressing.unsuppress(db, channel, written, act=act)
         if not source:
             click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
             return
-        upkeep.write_audit(
-            db, "cli", "unsuppress", masks.target(found.secret_key, channel, written)
-        )
     click.secho(f"{KINDS[channel]} go out again. They were stopped{before}.", fg="green")
     if source != suppressing.STAFF:
         provider, remedy = LISTS[channel]

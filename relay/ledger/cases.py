@@ -15,6 +15,8 @@ from relay.ledger.schema import INSERTS, cases, events, new_id
 from relay.notices import Case, case_digest
 
 RELAY = "relay"  # who closes what has settled by itself
+MARK = 20  # characters of a digest that a closed case keeps
+URGENT = "release"  # goes out by itself unless somebody looks at it in time
 
 
 def open_case(connection: Connection, case: Case) -> bool:
@@ -42,7 +44,12 @@ def open_case(connection: Connection, case: Case) -> bool:
 def close_case(db: Database, case_id: str, by: str, note: str = "") -> bool:
     """Take a case off the worklist; False when it is closed already, or not known."""
     with db.write() as connection:
-        return bool(_close(connection, cases.c.id == case_id, by, note))
+        return close_case_in(connection, case_id, by, note)
+
+
+def close_case_in(connection: Connection, case_id: str, by: str, note: str) -> bool:
+    """The same, in the transaction of what was done about it."""
+    return bool(_close(connection, cases.c.id == case_id, by, note))
 
 
 def settle_case(connection: Connection, kind: str, key: str, note: str) -> None:
@@ -64,16 +71,21 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
             closed_at=now(),
             closed_by=by[:100],
             note=note[:500],
-            digest=sa.func.substr(cases.c.digest, 1, 20) + ":" + cases.c.id,
+            digest=sa.func.substr(cases.c.digest, 1, MARK) + ":" + cases.c.id,
         )
     ).rowcount
 
 
-def open_cases(db: Database, limit: int = 200) -> list[Mapping[str, Any]]:
-    """The worklist, the oldest first, each with its event's name."""
-    query = _cases().where(cases.c.closed_at.is_(None)).order_by(cases.c.opened_at).limit(limit)
+def open_cases(db: Database, kind: str = "", limit: int = 200) -> list[Mapping[str, Any]]:
+    """The worklist, or one kind of case: what goes out by itself, then the oldest first. Each with
+    its event's name.
+    """
+    query = _cases().where(cases.c.closed_at.is_(None))
+    if kind:
+        query = query.where(cases.c.kind == kind)
+    query = query.order_by(cases.c.kind != URGENT, cases.c.opened_at, cases.c.id)
     with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def get_case(db: Database, case_id: str) -> dict[str, Any] | None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import pace
+from relay.ledger.acting import Act
 from relay.ledger.cases import open_for_all_in
 from relay.ledger.database import Database, now
 from relay.ledger.household import erasures
 from relay.ledger.leasing import due
 from relay.ledger.schema import INSERTS, new_id
+from relay.ledger.suppressing import STAFF, suppress_in
 from relay.ledger.upkeep import write_audit_in
 from relay.notices import Case
 
@@ -48,8 +50,25 @@ class Asked:
 _CARRIED = tuple(erasures.c[name] for name in Asked.__dataclass_fields__)
 
 
-def ask(db: Database, channel: str, address: str, *, target: str, actor: str, note: str) -> str:
-    """Have somebody erased; its id. One that is asked for already and not done is not asked twice.
+class Asking(NamedTuple):
+    """An erasure that is asked for, and whether its address was stopped with that."""
+
+    id: str
+    stopped: bool
+
+
+def ask(
+    db: Database,
+    channel: str,
+    address: str,
+    *,
+    target: str,
+    actor: str,
+    note: str,
+    stop: bool = False,
+) -> Asking:
+    """Have somebody erased. One that is asked for already and not done is not asked twice. With
+    `stop` the address gets nothing more either.
 
     `target` is what the audit trail calls the address. The note must not have it.
     """
@@ -58,12 +77,16 @@ def ask(db: Database, channel: str, address: str, *, target: str, actor: str, no
     insert = INSERTS[db.engine.dialect.name](erasures).on_conflict_do_nothing()
     insert = insert.values(values | {"asked_at": now(), "next_at": now()}).returning(erasures.c.id)
     open_ = sa.select(erasures.c.id).where(erasures.c.address == address)
+    stopping = Act(actor, "suppress", target)
+    stopped = False
     while True:  # once more where the one that was in the way has just been done
         with db.write() as connection:
+            if stop:
+                stopped |= suppress_in(connection, channel, address, STAFF, stopping, note)
             if made := connection.execute(insert).scalar():
                 write_audit_in(connection, actor, "forget asked", target, note)
             if found := made or connection.execute(open_).scalar():
-                return str(found)
+                return Asking(str(found), stopped)
 
 
 def lease(db: Database, limit: int) -> list[Asked]:

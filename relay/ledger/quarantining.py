@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from relay.events import Incoming
+from relay.ledger.acting import Act, keep
 from relay.ledger.database import Database, now
 from relay.ledger.intake import Recorded, record_in
 from relay.ledger.schema import IN_QUARANTINE, quarantine
@@ -66,7 +68,13 @@ def body(db: Database, quarantine_id: str) -> bytes | None:
     return None if found is None else bytes(found)
 
 
-def release(db: Database, quarantine_id: str, incoming: Incoming, window: timedelta) -> Recorded:
+def release(
+    db: Database,
+    quarantine_id: str,
+    incoming: Incoming,
+    window: timedelta,
+    act: Act | None = None,
+) -> Recorded:
     """Record a body as the event that it can be read as now. Done twice, it is one event."""
     mine = quarantine.c.id == quarantine_id
     with db.write() as connection:
@@ -75,34 +83,44 @@ def release(db: Database, quarantine_id: str, incoming: Incoming, window: timede
             return Recorded(became, "duplicate")
         recorded = record_in(connection, incoming, window)
         connection.execute(quarantine.update().where(mine).values(event_id=recorded.id))
+        keep(connection, act, recorded.id)
         return recorded
 
 
-def put_aside(db: Database, quarantine_id: str, by: str, note: str) -> bool:
+def put_aside(db: Database, quarantine_id: str, act: Act, note: str) -> bool:
     """Take it off the worklist for good; False when somebody has seen to it already.
 
     Its body stays until retention deletes it, and `replay` with its id still tries it.
     """
-    return bool(_put_aside(db, quarantine.c.id == quarantine_id, by, note))
-
-
-def put_all_aside(db: Database, until: datetime, by: str, note: str) -> int:
-    """The same with each that has not been posted after `until`; how many there were."""
-    return _put_aside(db, quarantine.c.last_at <= until, by, note)
-
-
-def _put_aside(db: Database, which: sa.ColumnElement[bool], by: str, note: str) -> int:
-    values = {"closed_at": now(), "closed_by": by[:100], "note": note[:500]}
     with db.write() as connection:
-        done = connection.execute(quarantine.update().where(which, IN_QUARANTINE).values(values))
-        return int(done.rowcount)
+        done = _put_aside(connection, quarantine.c.id == quarantine_id, act, note)
+        if done:
+            keep(connection, act)
+        return bool(done)
 
 
-def take_back(db: Database, quarantine_id: str) -> bool:
+def put_all_aside(db: Database, until: datetime, act: Act, note: str) -> int:
+    """The same with each that has not been posted after `until`; how many there were."""
+    with db.write() as connection:
+        done = _put_aside(connection, quarantine.c.last_at <= until, act, note)
+        if done:
+            keep(connection, act, str(done))
+        return done
+
+
+def _put_aside(connection: Connection, which: sa.ColumnElement[bool], act: Act, note: str) -> int:
+    values = {"closed_at": now(), "closed_by": act.actor[:100], "note": note[:500]}
+    done = connection.execute(quarantine.update().where(which, IN_QUARANTINE).values(values))
+    return int(done.rowcount)
+
+
+def take_back(db: Database, quarantine_id: str, act: Act) -> bool:
     """Put what was put aside on the worklist again; False when it is there, or was taken since."""
     table = quarantine.c
     mine = (table.id == quarantine_id, table.closed_at.is_not(None), table.event_id.is_(None))
     values = {"closed_at": None, "closed_by": None, "note": ""}
     with db.write() as connection:
-        done = connection.execute(quarantine.update().where(*mine).values(values))
-        return bool(done.rowcount)
+        done = connection.execute(quarantine.update().where(*mine).values(values)).rowcount
+        if done:
+            keep(connection, act)
+        return bool(done)

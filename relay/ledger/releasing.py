@@ -43,21 +43,21 @@ def rule_of(db: Database, notification_id: str) -> str:
         return str(connection.execute(query).scalar() or "")
 
 
-def release(db: Database, notification_id: str, due_at: datetime, by: str) -> bool:
+def release(connection: Connection, notification_id: str, due_at: datetime, by: str) -> bool:
     """Let a message, and those that wait with it, go at `due_at`; False when none waits."""
     table = notifications.c
     then = sa.literal(due_at, table.due_at.type)
     sooner = sa.case((table.due_at > then, then), else_=table.due_at)
-    return _change(db, notification_id, due_at=sooner, reason=f"Released by {by}.")
+    return _change(connection, notification_id, due_at=sooner, reason=f"Released by {by}.")
 
 
-def stop(db: Database, notification_id: str, by: str, note: str) -> bool:
+def stop(connection: Connection, notification_id: str, by: str, note: str) -> bool:
     """Cancel a message, and those that wait with it; False when none waits."""
     reason = f"Stopped by {by}. {note}".rstrip()
-    return _change(db, notification_id, status="cancelled", reason=reason[:500])
+    return _change(connection, notification_id, status="cancelled", reason=reason[:500])
 
 
-def _change(db: Database, notification_id: str, **values: Any) -> bool:
+def _change(connection: Connection, notification_id: str, **values: Any) -> bool:
     mine = notifications.alias()
     family = sa.select(mine.c.family).where(mine.c.id == notification_id).scalar_subquery()
     waiting = (
@@ -66,10 +66,9 @@ def _change(db: Database, notification_id: str, **values: Any) -> bool:
         .order_by(notifications.c.id)
         .with_for_update()
     )
-    with db.write() as connection:
-        ids = list(connection.execute(waiting).scalars())
-        changed = notifications.update().where(notifications.c.id.in_(ids)).values(**values)
-        return bool(ids and connection.execute(changed).rowcount)
+    ids = list(connection.execute(waiting).scalars())
+    changed = notifications.update().where(notifications.c.id.in_(ids)).values(**values)
+    return bool(ids and connection.execute(changed).rowcount)
 
 
 def settle(db: Database) -> int:

@@ -2,65 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.events import EVENTS
+from relay.ledger.acting import Act, keep
 from relay.ledger.cases import settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.noting import maybe_sent
-from relay.ledger.schema import attempts, events, notifications
+from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.statuses import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING
 
 
 def replay_event(db: Database, event_id: str) -> bool:
     """Process an event again, its failed messages with it. What was sent is not sent again."""
     with db.write() as connection:
-        row = connection.execute(
-            sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
-        ).first()
-        if row is None or row.name not in EVENTS or row.status == RECEIVED:
-            return False
-        connection.execute(
-            events.update()
-            .where(events.c.id == event_id)
-            .values(
-                status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
-            )
-        )
+        return replay_event_in(connection, event_id)
+
+
+def replay_event_in(connection: Connection, event_id: str) -> bool:
+    """The same, in a transaction that is open already."""
+    done = process_again(connection, event_id)
+    if done:
         settle_case(connection, "held", event_id, "It was replayed.")
-        told_in = sa.select(notifications.c.digest).where(notifications.c.event_id == event_id)
-        digests = notifications.c.identity.in_(told_in.where(notifications.c.digest.is_not(None)))
-        _revive(connection, sa.or_(notifications.c.event_id == event_id, digests))
-        return True
+    return done
+
+
+def process_again(connection: Connection, event_id: str) -> bool:
+    """The same where somebody closes the event's case, if it has one."""
+    row = connection.execute(
+        sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
+    ).first()
+    if row is None or row.name not in EVENTS or row.status == RECEIVED:
+        return False
+    connection.execute(
+        events.update()
+        .where(events.c.id == event_id)
+        .values(
+            status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
+        )
+    )
+    told_in = sa.select(notifications.c.digest).where(notifications.c.event_id == event_id)
+    digests = notifications.c.identity.in_(told_in.where(notifications.c.digest.is_not(None)))
+    revive(connection, _unsent(), sa.or_(notifications.c.event_id == event_id, digests))
+    return True
+
+
+def replay_events(db: Database, event_ids: Sequence[str], act: Act) -> int:
+    """The same with several, kept as one act; how many it was."""
+    with db.write() as connection:
+        done = sum(replay_event_in(connection, id_) for id_ in event_ids)
+        if done:
+            keep(connection, act, str(done))
+        return done
 
 
 def replay_notification(db: Database, notification_id: str) -> bool:
-    """Send a failed message again, unless a provider may have taken it already."""
+    """Send a failed message again that somebody has named, unless it may have arrived.
+
+    So also one that went out, where its provider has told that it did not arrive.
+    """
     with db.write() as connection:
-        return bool(_revive(connection, notifications.c.id == notification_id))
+        named = notifications.c.id == notification_id
+        return bool(revive(connection, _failed(), ~may_have_arrived(), named))
 
 
-def _revivable() -> sa.ColumnElement[bool]:
-    """Failed with an address, surely not sent, and not made up for by a fallback."""
+def may_have_arrived() -> sa.ColumnElement[bool]:
+    """Whether any attempt of a notification was, or may have been, taken, and nobody has told that
+    it failed afterwards.
+    """
+    told = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
+    return sa.exists().where(
+        attempts.c.notification_id == notifications.c.id, attempts.c.outcome != "rejected", ~told
+    )
+
+
+def made_up_for() -> sa.ColumnElement[bool]:
+    """Whether a fallback of a notification's rule has gone out, or is about to."""
     other = notifications.alias()
-    made_up_for = sa.exists().where(
+    return sa.exists().where(
         other.c.family == notifications.c.family, other.c.is_fallback, other.c.status.in_(ALIVE)
     )
+
+
+def _failed() -> sa.ColumnElement[bool]:
+    """Failed with an address, and not made up for by a fallback."""
     return sa.and_(
-        notifications.c.status.in_(FAILED),
-        notifications.c.address != "",
-        ~maybe_sent(),
-        ~made_up_for,
+        notifications.c.status.in_(FAILED), notifications.c.address != "", ~made_up_for()
     )
 
 
-def _revive(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+def _unsent() -> sa.ColumnElement[bool]:
+    """Failed and surely not sent: what goes again though nobody has named it."""
+    return sa.and_(_failed(), ~maybe_sent())
+
+
+def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Let messages go once more; how many they were."""
     return connection.execute(
         notifications.update()
-        .where(which, _revivable())
+        .where(*which)
         # What failed before it was due keeps its time: it may be held for a person's word.
         .values(
             status=WAITING[0],
@@ -82,13 +126,13 @@ def ids_to_replay(db: Database, status: str) -> list[str]:
 
 
 def failed_ids(db: Database) -> list[str]:
-    """Messages that failed and can be sent again."""
-    query = sa.select(notifications.c.id).where(_revivable())
+    """Messages that failed and surely did not go out."""
+    query = sa.select(notifications.c.id).where(_unsent())
     with db.read() as connection:
         return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
-def decide_unknown(db: Database, notification_id: str, *, send: bool) -> bool:
+def decide_unknown(connection: Connection, notification_id: str, *, send: bool) -> bool:
     """A person's word on a message of which nobody knows whether it went out.
 
     `send` sends it once more, otherwise it counts as sent. False when it is settled by now, or is
@@ -102,14 +146,13 @@ def decide_unknown(db: Database, notification_id: str, *, send: bool) -> bool:
     looked_for = sa.exists().where(
         attempts.c.notification_id == notifications.c.id, attempts.c.look_at.is_not(None)
     )
-    with db.write() as connection:
-        done = connection.execute(
-            notifications.update()
-            .where(
-                notifications.c.id == notification_id,
-                notifications.c.status == "unknown",
-                ~looked_for,
-            )
-            .values(reason=reason, **values)
+    done = connection.execute(
+        notifications.update()
+        .where(
+            notifications.c.id == notification_id,
+            notifications.c.status == "unknown",
+            ~looked_for,
         )
-        return bool(done.rowcount)
+        .values(reason=reason, **values)
+    )
+    return bool(done.rowcount)

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.ledger.acting import Act, keep
 from relay.ledger.database import Database, now
 from relay.ledger.household import audit
 from relay.ledger.schema import INSERTS, suppressions
@@ -18,12 +19,14 @@ STOP = "STOP"
 STAFF = "staff"
 
 
-def suppress(db: Database, channel: str, address: str, source: str, **why: str) -> bool:
-    """Send nothing more to an address; False when that was so already. `why` of staff's: their
-    `actor` and `note`.
+def suppress(
+    db: Database, channel: str, address: str, source: str, act: Act | None = None, note: str = ""
+) -> bool:
+    """Send nothing more to an address; False when that was so already. `act` and `note` are
+    staff's: they are in the audit trail then.
     """
     with db.write() as connection:
-        return suppress_in(connection, channel, address, source, **why)
+        return suppress_in(connection, channel, address, source, act, note)
 
 
 def suppress_in(
@@ -31,8 +34,7 @@ def suppress_in(
     channel: str,
     address: str,
     source: str,
-    *,
-    actor: str = "",
+    act: Act | None = None,
     note: str = "",
 ) -> bool:
     """`suppress` inside a transaction that is open already. The first source is kept."""
@@ -40,12 +42,15 @@ def suppress_in(
         channel=channel,
         address=address,
         source=source[:100],
-        actor=actor[:100],
+        actor=act.actor[:100] if act else "",
         note=note[:500],
         created_at=now(),
     )
     added = insert.on_conflict_do_nothing().returning(suppressions.c.address)
-    return connection.execute(added).first() is not None
+    if connection.execute(added).first() is None:
+        return False
+    keep(connection, act, note)
+    return True
 
 
 def opt_in(db: Database, channel: str, address: str, text_id: str) -> bool:
@@ -63,10 +68,14 @@ def opt_in(db: Database, channel: str, address: str, text_id: str) -> bool:
         return bool(_lift(connection, channel, address, STOP))
 
 
-def unsuppress(db: Database, channel: str, address: str, *, source: str = "") -> str:
+def unsuppress(
+    db: Database, channel: str, address: str, *, source: str = "", act: Act | None = None
+) -> str:
     """Let an address get messages again, where it was suppressed by `source`; why it was not."""
     with db.write() as connection:
-        return _lift(connection, channel, address, source)
+        if was := _lift(connection, channel, address, source):
+            keep(connection, act)
+        return was
 
 
 def _lift(connection: Connection, channel: str, address: str, source: str) -> str:

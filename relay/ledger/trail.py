@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.alerts import OF_NO_KIT
 from relay.events import ORDER, REGISTRATION
 from relay.ledger.database import Database
 from relay.ledger.schema import (
@@ -20,6 +21,7 @@ from relay.ledger.schema import (
     notifications,
     receipts,
 )
+from relay.notices import ALERT_PREFIX
 
 Row = Mapping[str, Any]
 _MESSAGE = (
@@ -94,11 +96,13 @@ def _trails(connection: Connection, ids: Sequence[str], message: str) -> list[Tr
     )
     if message:
         told = told.where(notifications.c.id == message)
+    else:
+        told = told.where(notifications.c.rule.not_in([ALERT_PREFIX + kind for kind in OF_NO_KIT]))
     messages = _rows(connection, told.order_by(notifications.c.id))
     tried = _attempts(connection, [row["id"] for row in messages])
     gathered = _digests(connection, messages)
-    about = cases.select().where(cases.c.event_id.in_(ids)).order_by(cases.c.opened_at)
-    opened = _by(_rows(connection, about), "event_id")
+    about = cases.select().where(cases.c.event_id.in_(ids), cases.c.kind.not_in(OF_NO_KIT))
+    opened = _by(_rows(connection, about.order_by(cases.c.opened_at)), "event_id")
     more = [{**row, "attempts": tried.get(row["id"], []), **gathered(row)} for row in messages]
     sent = _by(more, "event_id")
     by_id = {row["id"]: row for row in found}

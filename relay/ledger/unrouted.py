@@ -52,11 +52,11 @@ def acknowledged(db: Database, limit: int = 50) -> list[Mapping[str, Any]]:
 def acknowledge(db: Database, name: str, by: str, note: str) -> bool:
     """Take a name off the worklist; False when none such waits for it."""
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
-    with db.read() as connection:
+    with db.write() as connection:
         is_known = connection.execute(query.where(~_seen(events.c.name))).first() is not None
-    if is_known:
-        upkeep.write_audit(db, by, ACKNOWLEDGED, name, note)
-    return is_known
+        if is_known:
+            upkeep.write_audit_in(connection, by, ACKNOWLEDGED, name, note)
+        return is_known
 
 
 def ids(db: Database, name: str, limit: int) -> list[str]:

@@ -90,6 +90,9 @@ def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Dat
     assert suppressing.suppressed(db, PHONE) == []
     assert "are stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
     assert suppressing.suppressed(db, PHONE)[0]["source"] == "staff"
+    assert "were stopped already" in relay("forget", PHONE, "--yes", "--suppress").stdout
+    (kept,) = ledger.rows(db, audit, action="suppress")
+    assert (kept["actor"], kept["target"][:3]) == ("cli", "sms")
 
 
 def test_what_is_left_at_a_provider_ends_with_1(

@@ -11,6 +11,7 @@ import pytest
 
 from relay.events import EVENTS
 from relay.ledger import processing, quarantining
+from relay.ledger.acting import Act
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, notifications
 from relay.settings import Settings
@@ -156,7 +157,7 @@ def test_what_was_put_aside_is_left_alone(relay: Run, client: Any, db: Database)
     """`--quarantined` passes over it and `explain` says who did it; its own id still tries it."""
     client.post("/webhooks/lab", data='{"event": "order.shipped", "data": {}}')
     [id_] = quarantining.ids(db)
-    assert quarantining.put_aside(db, id_, "admin", "The lab tests.")
+    assert quarantining.put_aside(db, id_, Act("admin", "post aside"), "The lab tests.")
     assert relay("replay", "--quarantined").stdout == "0 of 0 will be processed again.\n"
     assert "put aside by admin. The lab tests." in relay("explain", id_).stdout
     assert "still refused" in relay("replay", id_).stderr

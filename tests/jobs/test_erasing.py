@@ -36,7 +36,7 @@ class Dying(Exits):
 
 def ask(db: Database, address: str = PHONE, channel: str = "sms") -> str:
     """Have somebody erased."""
-    return erasing.ask(db, channel, address, target="sms m", actor="admin", note="Asked.")
+    return erasing.ask(db, channel, address, target="sms m", actor="admin", note="Asked.").id
 
 
 def test_a_worker_that_dies_in_the_midst_loses_nothing(

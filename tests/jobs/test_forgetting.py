@@ -124,7 +124,7 @@ def forget(clinic: Clinic, address: str = PHONE) -> Mapping[str, Any]:
 def erase(db: Database, exits: Exits, address: str) -> Mapping[str, Any]:
     """The same of any ledger."""
     channel = addresses.channel_of(address)
-    id_ = erasing.ask(db, channel, address, target=channel, actor="cli", note="")
+    id_ = erasing.ask(db, channel, address, target=channel, actor="cli", note="").id
     asked = erasing.take(db, id_)
     assert asked
     forgetting.forget(db, exits, POLICY, asked)

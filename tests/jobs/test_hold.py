@@ -78,7 +78,8 @@ def test_released_it_may_go_another_way_at_once(held: Clinic) -> None:
     number = "+447700900002"
     held.lab.change("test_registration", KIT, mobile_phone_number=number)
     (message,) = held.messages(rule="results")
-    assert releasing.release(held.db, message["id"], message["created_at"], "admin")
+    with held.db.write() as connection:
+        assert releasing.release(connection, message["id"], message["created_at"], "admin")
     held.work(HOUR)
     assert [sent.form["To"] for sent in held.twilio.accepted] == [number]
     held.tell("permanent-failure", "30005", rule="results", address=number)
@@ -98,7 +99,8 @@ def test_without_an_address_nobody_is_asked(clinic: Clinic) -> None:
 def test_a_replay_does_not_pass_by_the_clinician(held: Clinic) -> None:
     """Stopped and replayed it is held anew, and asked about anew."""
     (message,) = held.messages(rule="results")
-    assert releasing.stop(held.db, message["id"], "admin", "")
+    with held.db.write() as connection:
+        assert releasing.stop(connection, message["id"], "admin", "")
     held.work()
     assert replaying.replay_event(held.db, message["event_id"])
     held.work(DAY)

@@ -396,7 +396,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if what == "message" and (row := _pick([r for r in there if r["id"] in failed], which)):
             assert replaying.replay_notification(self.db, row["id"])
         elif row := _pick([r for r in there if r["status"] == "unknown"], which):
-            replaying.decide_unknown(self.db, row["id"], send=what == "resend")
+            with self.db.write() as connection:
+                replaying.decide_unknown(connection, row["id"], send=what == "resend")
 
     # What holds whatever happens
 

@@ -24,6 +24,7 @@ ACTS = {
     "replay": "Had it processed again",
     "purge": "Blanked what is old",
     "case close": "Closed a case",
+    "case open": "Opened a case again",
     "case resend": "Sent a message again",
     "case send": "Sent a message again",
     "case believe": "Said that a message did arrive",

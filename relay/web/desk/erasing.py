@@ -13,10 +13,10 @@ from flask_login import login_required
 
 from relay import forgetting
 from relay.erasure import Person, key
-from relay.ledger import erasing, finding, suppressing, upkeep
+from relay.ledger import erasing, finding, upkeep
 from relay.web.desk import sessions
 from relay.web.desk.frame import actor, blueprint, page, written_note
-from relay.web.desk.suppressions import KINDS, NO_REASON, posted, target
+from relay.web.desk.suppressions import NO_REASON, posted, stopped_words, target
 from relay.web.here import here
 
 
@@ -66,17 +66,17 @@ def _shown(channel: str, address: str, wrong: str) -> str:
 
 
 def _asked(channel: str, address: str, note: str, *, stop: bool) -> Any:
-    app, who = here(), actor()
-    if stop:
-        suppressing.suppress(app.db, channel, address, suppressing.STAFF, actor=who)
-        flash(f"{KINDS[channel]} to this address are stopped.")
-    id_ = erasing.ask(
+    app = here()
+    id_, stopped = erasing.ask(
         app.db,
         channel,
         address,
         target=target(channel, address),
-        actor=who,
+        actor=actor(),
         note="" if Person(key(address)).is_in(note) else note,
+        stop=stop,
     )
+    if stop:
+        flash(stopped_words(channel, added=stopped))
     app.waker.wake()
     return redirect(url_for("desk.erased", id_=id_), 303)

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
 from relay.ledger import cases, quarantining, unrouted, upkeep
+from relay.ledger.acting import Act
 from relay.logs import get_logger
 from relay.web.here import here
 
@@ -23,8 +24,13 @@ _SAID = {
     400: "That form did not come from an open page of the desk. Load the page again, then press.",
     413: "That is too long.",
     404: "There is no such page, or what it was about is not there any more.",
-    503: "The ledger is out of reach. Nothing was done. Try again in a minute.",
+    503: "The ledger is out of reach. Try again in a minute.",
 }
+# To what was pressed: the ledger may have gone away just after it had taken it.
+_MAYBE = (
+    "The ledger is out of reach. What you pressed may or may not have been done: look again in a "
+    "minute, before you press it once more."
+)
 
 # What is on the worklist: its parts, and how much there is of each.
 _WORKLIST = {
@@ -51,7 +57,8 @@ def _refused(error: HTTPException) -> Any:
 @blueprint.errorhandler(LedgerUnavailable)
 def _unavailable(error: LedgerUnavailable) -> Any:
     log.error("ledger unavailable", reason=str(error))
-    page_ = render_template("refused.html", title="Not now", said=_SAID[503])
+    said = _SAID[503] if request.method in ("GET", "HEAD") else _MAYBE
+    page_ = render_template("refused.html", title="Not now", said=said)
     return page_, 503, {"Retry-After": "10"}
 
 
@@ -68,8 +75,13 @@ def actor() -> str:
     return str(current_user.get_id())
 
 
+def my_act(action: str, target: str = "", detail: str = "") -> Act:
+    """An act of whoever is logged in, to be kept in the transaction of what is done."""
+    return Act(actor(), action, target, detail)
+
+
 def note_act(act: str, target: str, detail: str = "") -> None:
-    """Keep in the audit trail that whoever is logged in did something."""
+    """Keep in the audit trail what whoever is logged in does, where that changes nothing else."""
     upkeep.write_audit(here().db, actor(), act, target, detail)
 
 

@@ -14,7 +14,7 @@ from flask_login import login_required
 from relay import events
 from relay.errors import Refused
 from relay.ledger import quarantining
-from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
+from relay.web.desk.frame import blueprint, my_act, note_act, page, written_note
 from relay.web.here import here
 
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
@@ -98,8 +98,8 @@ def _try_again(post_id: str) -> str:
         incoming = events.parse(body)
     except Refused as refused:
         return f"It is refused still: {refused} {' '.join(sorted(refused.fields))}".rstrip()
-    taken = quarantining.release(app.db, post_id, incoming, app.config.delivery.dedupe_window)
-    note_act("post again", post_id, taken.id)
+    window, act = app.config.delivery.dedupe_window, my_act("post again", post_id)
+    taken = quarantining.release(app.db, post_id, incoming, window, act)
     app.waker.wake()
     return _TAKEN[taken.status]
 
@@ -108,24 +108,21 @@ def _put_aside(post_id: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not quarantining.put_aside(here().db, post_id, actor(), note):
+    if not quarantining.put_aside(here().db, post_id, my_act("post aside", post_id), note):
         return _SETTLED
-    note_act("post aside", post_id)
     return "Put aside. Its note is kept with it."
 
 
 def _put_all_aside(until: datetime, note: str) -> str:
-    done = quarantining.put_all_aside(here().db, until, actor(), note)
+    done = quarantining.put_all_aside(here().db, until, my_act("posts aside"), note)
     if not done:
         return _SETTLED
-    note_act("posts aside", "", str(done))
     return f"{done:,} put aside. The note is kept with each."
 
 
 def _take_back(post_id: str) -> str:
-    if not quarantining.take_back(here().db, post_id):
+    if not quarantining.take_back(here().db, post_id, my_act("post back", post_id)):
         return "It is not put aside any more."
-    note_act("post back", post_id)
     return "It is on the worklist again."
 
 

@@ -11,7 +11,7 @@ from flask_login import login_required
 from relay import addresses, masks
 from relay.ledger import erasing, suppressing, upkeep
 from relay.web.desk.audit import ACTS
-from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
+from relay.web.desk.frame import blueprint, my_act, page, written_note
 from relay.web.here import here
 
 KINDS = {name: f"{way.word.capitalize()}s" for name, way in addresses.WAYS.items()}
@@ -95,19 +95,20 @@ def _one(channel: str, address: str, wrong: str) -> str:
 
 
 def _add(channel: str, address: str, note: str) -> str:
-    added = suppressing.suppress(
-        here().db, channel, address, suppressing.STAFF, actor=actor(), note=note
-    )
-    if not added:
-        return f"{KINDS[channel]} to this address were stopped already."
-    note_act("suppress", target(channel, address), note)
-    return f"{KINDS[channel]} to this address are stopped."
+    act = my_act("suppress", target(channel, address))
+    added = suppressing.suppress(here().db, channel, address, suppressing.STAFF, act, note)
+    return stopped_words(channel, added=added)
+
+
+def stopped_words(channel: str, *, added: bool) -> str:
+    """That an address was stopped, or had been."""
+    return f"{KINDS[channel]} to this address {'are stopped' if added else 'were stopped already'}."
 
 
 def _lift(channel: str, address: str, note: str) -> str:
-    if not suppressing.unsuppress(here().db, channel, address):
+    act = my_act("unsuppress", target(channel, address), note)
+    if not suppressing.unsuppress(here().db, channel, address, act=act):
         return f"{KINDS[channel]} to this address are not stopped."
-    note_act("unsuppress", target(channel, address), note)
     return f"{KINDS[channel]} to this address go out again."
 
 

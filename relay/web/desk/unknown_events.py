@@ -9,7 +9,7 @@ from flask_login import login_required
 
 from relay.events import EVENTS
 from relay.ledger import replaying, unrouted
-from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
+from relay.web.desk.frame import actor, blueprint, my_act, page, written_note
 from relay.web.desk.quarantine import NO_NOTE
 from relay.web.here import here
 
@@ -58,10 +58,10 @@ def _acknowledge(name: str) -> str:
 
 def _process(name: str) -> str:
     app = here()
-    done = sum(replaying.replay_event(app.db, id_) for id_ in unrouted.ids(app.db, name, AT_ONCE))
+    ids, act = unrouted.ids(app.db, name, AT_ONCE), my_act("process events", name)
+    done = replaying.replay_events(app.db, ids, act)
     if not done:
         return "Those have been processed already."
-    note_act("process events", name, str(done))
     app.waker.wake()
     more = " There are more: press again." if done == AT_ONCE else ""
     return f"{done} {'are' if done > 1 else 'is'} processed again.{more}"

@@ -2,107 +2,201 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay import rules
-from relay.alerts import ALERTS, happened
-from relay.ledger import cases, releasing, replaying
-from relay.web.desk.frame import actor, blueprint, note_act, page, written_note
+from relay import retries, rules
+from relay.alerts import ALERTS, OF_NO_KIT, happened
+from relay.history import Step, overtaken
+from relay.ledger import cases, closing, releasing, replaying, retrying, steps
+from relay.ledger.acting import NotDone
+from relay.ledger.closing import Do
+from relay.retries import Standing
+from relay.web.desk.audit import ACTS as SAID
+from relay.web.desk.frame import actor, blueprint, my_act, page, written_note
+from relay.web.desk.quarantine import NO_NOTE
 from relay.web.here import Here, here
 
-CLOSE = "close"
+AT_ONCE = 50
+CLOSE, OPEN, RESEND = closing.CLOSE, closing.OPEN, "resend"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
-OF_NO_KIT = ("paused", "limit", "config", "erasure")
 # What can be done about each kind of case, besides closing it; the words on the button.
 ACTS: dict[str, dict[str, str]] = {
-    "unreached": {"resend": "Try again"},
+    "unreached": {RESEND: "Try again"},
     "held": {"replay": "Process it again"},
     "release": {"stop": "Do not send", "release": "Release now"},
-    "broken": {"resend": "Send it again"},
+    "broken": {RESEND: "Send it again"},
     "unknown": {"send": "Send it again", "believe": "It did arrive"},
 }
-Case = dict[str, Any]  # with `by` and `note`: who does it, and what they wrote
-
-
-def _release(app: Here, case: Case) -> bool:
-    """Let it go now, or when the window of its rule opens."""
-    policy, moment = app.config.policy, datetime.now(UTC)
-    rule = app.config.rule(releasing.rule_of(app.db, case["notification_id"]))
-    due_at = rules.opening(rule, policy, moment) if rule else moment
-    return releasing.release(app.db, case["notification_id"], due_at, case["by"])
-
-
-_DONE: dict[str, tuple[Callable[[Here, Case], bool], str]] = {
-    CLOSE: (lambda app, case: True, "Closed."),
-    "replay": (
-        lambda app, case: replaying.replay_event(app.db, case["event_id"]),
-        "It is processed again.",
-    ),
-    "resend": (
-        lambda app, case: replaying.replay_notification(app.db, case["notification_id"]),
-        "It is sent again.",
-    ),
-    "send": (
-        lambda app, case: replaying.decide_unknown(app.db, case["notification_id"], send=True),
-        "It is sent again.",
-    ),
-    "believe": (
-        lambda app, case: replaying.decide_unknown(app.db, case["notification_id"], send=False),
-        "It counts as sent.",
-    ),
-    "release": (_release, "It goes out, at once or when the send window opens."),
-    "stop": (
-        lambda app, case: releasing.stop(app.db, case["notification_id"], case["by"], case["note"]),
-        "Stopped: what had not gone out yet is not sent.",
-    ),
+Case = Mapping[str, Any]
+_AGAIN = {
+    retries.MESSAGE: "It is sent again.",
+    retries.EVENT: "Its event is processed again, by what the lab tells now.",
 }
 
 
 @blueprint.get("/worklist")
 @login_required  # type: ignore[untyped-decorator]
 def worklist() -> str:
-    """The open cases, the oldest first."""
-    found = [
-        {
-            **case,
-            "words": ALERTS[case["kind"]],
-            "happened": happened(case["kind"], case["subject"]),
-            "acts": _acts(case["kind"]),
-            "is_about_a_kit": case["kind"] not in OF_NO_KIT,
-        }
-        for case in cases.open_cases(here().db)
-    ]
-    return page("worklist.html", cases=found)
+    """The open cases, of all kinds or of one, and those that were closed last."""
+    db, kind = here().db, request.args.get("kind", "")
+    if kind and kind not in ALERTS:
+        abort(404)
+    found, kinds = cases.open_cases(db, kind, AT_ONCE), cases.open_kinds(db)
+    return page(
+        "worklist.html",
+        cases=[*_shown(found)],
+        closed=closing.closed(db),
+        kind=kind,
+        kinds={name: many for name, many in kinds.items() if name in ALERTS},
+        many=kinds.get(kind, 0) if kind else sum(kinds.values()),
+        words=ALERTS,
+        said=SAID,
+    )
 
 
 @blueprint.post("/worklist/<case_id>")
 @login_required  # type: ignore[untyped-decorator]
 def see_to(case_id: str) -> Any:
-    """Do what was chosen about a case, and close it. Pressed twice it is done once."""
+    """Do what was chosen about a case and close it, or open it again. Pressed twice it is done
+    once.
+    """
     app = here()
-    case = cases.get_case(app.db, case_id)
-    act = request.form.get("act", CLOSE)
-    if case is None or act not in _acts(case["kind"]):
+    case, act = cases.get_case(app.db, case_id), request.form.get("act", CLOSE)
+    if case is None or act not in (*_acts(case["kind"]), OPEN):
         abort(404)
-    do, told = _DONE[act]
-    who, note = actor(), written_note()
+    try:
+        flash(_open_again(app, case) if act == OPEN else _see_to(app, case, act))
+    except NotDone as error:
+        flash(str(error))
+    return redirect(url_for("desk.worklist", kind=request.args.get("kind") or None))
+
+
+def _see_to(app: Here, case: Case, act: str) -> str:
+    """What is told of an act. Raises NotDone."""
+    note = written_note()
     if case["closed_at"] is not None:
-        flash("That case was closed already.")
-    elif not do(app, {**case, "by": who, "note": note}):
-        remedy = "It closes by itself." if case["kind"] in STAYS else "Close the case."
-        flash(f"That cannot be done any more: it has been settled meanwhile. {remedy}")
-    else:
-        cases.close_case(app.db, case_id, who, note)
-        note_act(f"case {act}", case_id)
-        app.waker.wake()
-        flash(told)
-    return redirect(url_for("desk.worklist"))
+        return closing.CLOSED_ALREADY
+    if act == CLOSE and not note:
+        return NO_NOTE
+    do = _DOING[act](app, case, note)
+    said = closing.see_to(app.db, case["id"], my_act(closing.ACT + act, case["id"]), note, do)
+    app.waker.wake()
+    return said
+
+
+def _open_again(app: Here, case: Case) -> str:
+    closing.open_again(app.db, case["id"], my_act(closing.ACT + OPEN, case["id"]))
+    return "It is on the worklist again."
+
+
+def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
+    """Cases as the page shows them: without a button of which it is known that it does nothing."""
+    failed = [case["notification_id"] for case in found if RESEND in ACTS.get(case["kind"], {})]
+    standings = retrying.standings(here().db, [*filter(None, failed)])
+    for case in found:
+        acts, why_not = _acts(case["kind"]), ""
+        if RESEND in acts and (it := standings.get(case["notification_id"])):
+            why_not = retries.way(it, _why_old(here(), it)).why
+        if why_not:
+            del acts[RESEND]
+        yield {
+            **case,
+            "words": ALERTS[case["kind"]],
+            "happened": happened(case["kind"], case["subject"]),
+            "acts": acts,
+            "why_not": why_not,
+            "is_about_a_kit": case["kind"] not in OF_NO_KIT,
+        }
 
 
 def _acts(kind: str) -> dict[str, str]:
-    return ACTS[kind] if kind in STAYS else {**ACTS.get(kind, {}), CLOSE: "Close"}
+    return {**ACTS.get(kind, {}), **({} if kind in STAYS else {CLOSE: "Close"})}
+
+
+def _why_old(app: Here, it: Standing) -> str:
+    """Why a message would not be written any more, as far as that is known without the lab."""
+    rule, moment = app.config.rule(it.rule), datetime.now(UTC)
+    if rule is None:
+        return "Its rule is no longer in config.toml."
+    if not rule.enabled:
+        return "Its rule is switched off (enabled = false)."
+    known = steps.of_kit(app.db, it.event_name, it.subject)
+    return overtaken(
+        rule, Step(it.event_name, it.round, it.event_received_at), known, moment, moment
+    )
+
+
+def _resend(app: Here, case: Case, note: str) -> Do:
+    id_ = str(case["notification_id"])
+    it = retrying.standings(app.db, [id_]).get(id_)
+    old = _why_old(app, it) if it else ""
+    return lambda connection: _AGAIN[retrying.try_again(connection, id_, old)]
+
+
+def _release(app: Here, case: Case, note: str) -> Do:
+    """Let it go now, or when the window of its rule opens."""
+    policy, moment, id_ = app.config.policy, datetime.now(UTC), case["notification_id"]
+    rule = app.config.rule(releasing.rule_of(app.db, id_))
+    due_at, by = rules.opening(rule, policy, moment) if rule else moment, actor()
+    return _told(
+        lambda connection: releasing.release(connection, id_, due_at, by),
+        "It goes out, at once or when the send window opens.",
+        "It waits no more. It closes by itself.",
+    )
+
+
+def _stop(app: Here, case: Case, note: str) -> Do:
+    id_, by = case["notification_id"], actor()
+    return _told(
+        lambda connection: releasing.stop(connection, id_, by, note),
+        "Stopped: what had not gone out yet is not sent.",
+        "It waits no more. It closes by itself.",
+    )
+
+
+def _replay(app: Here, case: Case, note: str) -> Do:
+    return _told(
+        lambda connection: replaying.process_again(connection, case["event_id"]),
+        "It is processed again.",
+        "It is being processed already.",
+    )
+
+
+def _decide(*, send: bool, said: str) -> Callable[[Here, Case, str], Do]:
+    """A person's word on a message of which nobody knows whether it went out."""
+    otherwise = "It is known by now what became of it, or it is being found out."
+
+    def do(app: Here, case: Case, note: str) -> Do:
+        id_ = case["notification_id"]
+        decide = partial(replaying.decide_unknown, notification_id=id_, send=send)
+        return _told(decide, said, otherwise)
+
+    return do
+
+
+def _told(do: Callable[[Any], bool], said: str, otherwise: str) -> Do:
+    """What is told of an act that can be too late."""
+
+    def done(connection: Any) -> str:
+        if not do(connection):
+            raise NotDone(f"That cannot be done any more. {otherwise}")
+        return said
+
+    return done
+
+
+_DOING: dict[str, Callable[[Here, Case, str], Do]] = {
+    CLOSE: lambda app, case, note: lambda connection: "Closed.",
+    RESEND: _resend,
+    "replay": _replay,
+    "send": _decide(send=True, said="It is sent again."),
+    "believe": _decide(send=False, said="It counts as sent."),
+    "release": _release,
+    "stop": _stop,
+}

@@ -1,0 +1,74 @@
+"""What can be done about a message that has reached nobody, when a person asks for it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+MESSAGE, EVENT = "message", "event"
+_MEANWHILE = {
+    **dict.fromkeys(("created", "scheduled"), "It waits to be sent already."),
+    "sending": "It is being sent.",
+    "sent": "It has gone out meanwhile.",
+    "delivered": "It has arrived meanwhile.",
+    "unknown": "It may have gone out: that is being found out.",
+}
+_MADE_UP_FOR = "Another message of its rule has gone out, or is about to."
+_BLANK = "Relay does not have whom it was for any more: erased, or older than the retention time."
+_MAYBE = "It may have arrived: its provider has not said that it did not."
+_DIGEST = "It told of several kits: have the event of each processed again (flask relay replay)."
+_IN_WORK = "Its event is being processed already."
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A message, and what decides whether it may go once more."""
+
+    id: str
+    event_id: str
+    family: str
+    rule: str
+    subject: str
+    round: int
+    event_name: str
+    event_received_at: datetime
+    status: str
+    has_address: bool
+    is_blank: bool  # whom it was for is erased, or retention has blanked it
+    is_stopped: bool  # its address gets nothing more this way
+    was_taken: bool  # by a provider, or may have been
+    may_have_arrived: bool  # and nobody has told that it did not
+    made_up_for: bool  # by a fallback
+    is_digest: bool
+    event_is_waiting: bool
+
+
+class Way(NamedTuple):
+    """How a message is tried again: by MESSAGE or by EVENT; empty, and `why`, where it is not."""
+
+    by: str
+    why: str = ""
+
+
+def way(it: Standing, old: str = "") -> Way:
+    """What one more try is, where there may be one. `old` says why it is no news any more.
+
+    A message without an address of its own, or whose address was stopped, is planned anew from its
+    event: what the lab has by now decides. Any other goes once more by itself, which asks the lab
+    too where its facts are old. What may have arrived is never sent again.
+    """
+    is_off = it.status == "cancelled"
+    objections = (
+        _MEANWHILE.get(it.status, ""),
+        _MADE_UP_FOR if it.made_up_for else "",
+        _BLANK if it.is_blank else "",
+        old,
+        _MAYBE if it.may_have_arrived else "",
+        _DIGEST if it.is_digest and (it.is_stopped or is_off) else "",
+    )
+    if why := next(filter(None, objections), ""):
+        return Way("", why)
+    if it.has_address and not it.is_stopped and (it.was_taken or not is_off):
+        return Way(MESSAGE)
+    return Way("", _IN_WORK) if it.event_is_waiting else Way(EVENT)
