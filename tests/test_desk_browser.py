@@ -311,6 +311,9 @@ def test_a_rule_is_looked_at_and_tried(page: Any, url: str) -> None:
     page.get_by_role("button", name="Send a test").click()
     told(page, "not sent: delivery is dry-run")
     page.goto(f"{url}/rules")
+    assert page.input_value("#text") == ""
+    page.get_by_role("button", name="Load the file as it is").click()
+    told(page, "Loaded, and noted")
     text = page.input_value("#text")
     page.fill("#text", text.replace(RULE, f"{RULE}\nenabled = false"))
     page.get_by_role("button", name="Check it").click()

@@ -75,6 +75,31 @@ def test_an_edit_with_mistakes_is_only_told_of_them(inside: Any, config_file: Pa
     assert config_file.read_text("utf-8") == text
 
 
+def test_the_file_is_shown_on_record_only(inside: Any, db: Database, config_file: Path) -> None:
+    """No address of config.toml can be read until somebody asks for the file, which is a reveal."""
+    text = config_file.read_text("utf-8")
+    allowed = f'[delivery]\nallow = ["{EMAIL}", "{PHONE}"]'
+    config_file.write_text(text.replace("[delivery]", allowed), "utf-8")
+    hidden = (EMAIL, PHONE, "lab-desk@example.org")
+    page = inside.get("/rules").text
+    assert [address for address in hidden if address in page] == []
+    assert rows(db, audit, action="reveal") == []
+    page = press(inside, "/rules", act="load").text
+    row = only(db, audit, action="reveal")
+    assert (row["actor"], row["target"]) == ("admin", "config.toml")
+    assert [address for address in hidden if address in page.partition("<textarea")[2]] == [*hidden]
+    assert [address for address in hidden if address in page.partition("<textarea")[0]] == []
+    assert inside.post("/rules", data={"act": "load"}).status_code == 400
+    assert [address for address in hidden if address in inside.get("/rules").text] == []
+    assert len(rows(db, audit, action="reveal")) == 1
+
+
+def test_an_empty_edit_is_no_edit(inside: Any) -> None:
+    """Nothing pasted is told as that, not as a file without tables."""
+    page = shown(press(inside, "/rules", text=" \n").text)
+    assert "Paste a config.toml" in page.partition("Your edit")[2].partition("In use")[0]
+
+
 def test_an_edit_is_played_to_the_last_days(
     inside: Any, db: Database, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,9 +169,21 @@ def test_masks_keep_a_kits_shape() -> None:
         "order": {"carrier": "royal_mail", "tracking_number": "•••", "customer_id": "•••789"},
         "registration": {"date_of_birth": "•••", "product_skus": ["•••"], "trf_code": "•••"},
     }
-    assert (
-        masks.inside(f'"{EMAIL}" and "+44 7700 900001"') == '"j•••@example.org" and "+44•••••••001"'
-    )
+
+
+@pytest.mark.parametrize(
+    ("written", "masked"),
+    [
+        (f'"{EMAIL}" and "+44 7700 900001"', '"j•••@example.org" and "+44•••••••001"'),
+        ("'07700-900-001'", "'077•••••••001'"),
+        ("+44 (0)7700 900 001", "+44•••••••001"),
+        ("o'hara@example.org", "o•••@example.org"),
+        ("[2026-12-25, 2026-12-28] 08:00-20:00", "[2026-12-25, 2026-12-28] 08:00-20:00"),
+    ],
+)
+def test_addresses_in_a_line_are_masked(written: str, masked: str) -> None:
+    """However it is written, none can be read in a line of a file; dates and times can."""
+    assert masks.inside(written) == masked
 
 
 def test_it_can_be_sent_to_oneself(
