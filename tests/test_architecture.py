@@ -16,7 +16,7 @@ ROWS = (
     "facts calendar gsm addresses masks strict_json toml_lines mistakes wire logs embedded",
     "events people player reporting",
     "expressions history evidence details erasure",
-    "shown",
+    "shown condition_words",
     "digest_names fields settings",
     "rule_keys",
     "rules",

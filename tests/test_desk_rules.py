@@ -47,7 +47,19 @@ def test_each_rule_is_a_card_in_plain_english(inside: Any) -> None:
     assert page.count("<article") == (ROOT / "config.toml").read_text("utf-8").count("\n[rules.")
     assert page.count("switched off</span>") == 2
     assert 'href="/rule?name=kit-shipped"' in page
+    assert "Only if the registration's status is not “cancelled”." in said
     assert "The files are wrong" not in said
+
+
+def test_what_words_cannot_say_is_shown_as_code(inside: Any, config_file: Path) -> None:
+    """A condition that is more than a comparison stands as it is written, as text."""
+    when = "registration.status != 'cancelled'"
+    code = "registration.status != 'x' and 1 < 2"
+    config_file.write_text(config_file.read_text("utf-8").replace(when, code), "utf-8")
+    inside.application.extensions["relay"].living.look()
+    for path in ("/rules", "/rule?name=results-ready"):
+        page = inside.get(path).text
+        assert "Only if <code>registration.status != &#39;x&#39; and 1 &lt; 2</code>." in page
 
 
 def test_mistakes_are_at_their_lines(inside: Any, config_file: Path) -> None:
@@ -250,3 +262,11 @@ def test_a_template_that_fails_says_why(
     assert "It cannot be made: kit_shipped/sms.txt" in page
     page = shown(client.get("/rules").text)
     assert "templates/kit_shipped/sms.txt, line 1" in page
+    (folder / "kit_shipped" / "sms.txt").write_text("Hello\n{{ order.carrier }}", "utf-8")
+    text = settings.config.read_text("utf-8")
+    page = press(client, "/rules", text=text).text
+    assert "templates/kit_shipped/sms.txt, line 2" in shown(page)
+    assert 'class="it"><b>2</b> {{ order.carrier }}' in page
+    page += press(client, "/rules", text=text.replace('"kit_shipped"', '"kit_shiped"')).text
+    assert "there is no templates/kit_shiped." in shown(page)
+    assert str(tmp_path) not in page

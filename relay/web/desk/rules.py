@@ -89,7 +89,11 @@ def _mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
         file = own.name if is_config else _short(problem.where)
+        folder = here().settings.templates
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
+        said = said.replace(
+            str(folder), folder.name
+        )  # where it is on the server is nobody's matter
         yield Mistake(problem, file, said, [*_around(source, problem.line)])
 
 
