@@ -319,6 +319,8 @@ def test_a_rule_is_looked_at_and_tried(page: Any, url: str) -> None:
     page.get_by_role("button", name="Check it").click()
     page.get_by_role("heading", name="The latest differences").wait_for()
     assert "dropped" in page.inner_text("section[aria-labelledby=tried]")
+    page.get_by_text("The text, with example data").click()
+    page.locator(".phone").filter(has_text="results").wait_for()
     judge(page)
 
 

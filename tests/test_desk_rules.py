@@ -106,6 +106,33 @@ def test_the_file_is_shown_on_record_only(inside: Any, db: Database, config_file
     assert len(rows(db, audit, action="reveal")) == 1
 
 
+def test_an_edits_rules_are_told_in_words(inside: Any, config_file: Path) -> None:
+    """A rule that is new, changed or gone is told, with what it would write; no other is."""
+    text = config_file.read_text("utf-8").replace("retention =", "retention= ", 1)
+    text = re.sub(r"(?s)\[rules\.kit-delivered\].*?\n\n", "", text)
+    text = re.sub(r"(?s)(\[rules\.retest\].*?)channels = \[.*?\]", r'\1channels = ["email"]', text)
+    text += """
+[rules.later]
+event = "order.shipped"
+to = "customer"
+channels = ["sms"]
+template = "kit_shipped"
+after = "2d"
+"""
+    page = press(inside, "/rules", text=text).text.partition('id="use"')[0]
+    cards = {
+        name: shown(card)
+        for name, card in re.findall(r'(?s)<h4 id="change-\d+">([\w-]+)</h4>(.*?)</article>', page)
+    }
+    assert [*cards] == ["retest", "later", "kit-delivered"]
+    assert cards["later"].startswith("new When an order is shipped, text the customer 2 days later")
+    assert "on its way" in cards["later"]
+    assert "1 segment" in cards["later"]
+    assert cards["retest"].startswith("changed When")
+    assert "The email, with example data" in cards["retest"]
+    assert cards["kit-delivered"].startswith("gone When")
+
+
 def test_an_empty_edit_is_no_edit(inside: Any) -> None:
     """Nothing pasted is told as that, not as a file without tables."""
     page = shown(press(inside, "/rules", text=" \n").text)

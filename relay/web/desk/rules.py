@@ -60,7 +60,8 @@ def try_edit() -> Any:
     if any(not problem.warning for problem in wrong):
         return _rules(text=text, found=found)
     tried = edits.compare(here().db, edited, here().config, datetime.now(UTC))
-    return _rules(text=text, found=found, tried=tried)
+    changes = [*edits.changes(edited, here().config)]
+    return _rules(text=text, found=found, tried=tried, changes=changes, edited=edited)
 
 
 def _rules(*, text: str = "", **tried: Any) -> str:
