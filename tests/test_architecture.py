@@ -24,7 +24,7 @@ ROWS = (
     "releases",
     "tables expectations",
     "config json_schema",
-    "ledger lab messages config_reference",
+    "ledger lab messages config_reference clinic_words",
     "channels samples discretion",
     "check endings explain occasions rehearsal simulator brakes",
     "aftercare digests watch what_if trying forgetting",

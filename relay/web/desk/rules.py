@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flask import request
 from flask_login import login_required
 
-from relay import masks, rule_words, startup
+from relay import clinic_words, masks, rule_words, startup
 from relay.config import parse
 from relay.errors import ConfigError, Problem
 from relay.web import health
@@ -73,6 +73,7 @@ def _rules(*, text: str = "", **tried: Any) -> str:
         "rules.html",
         cards=cards,
         steps=steps,
+        besides=clinic_words.sentences(config),
         window=rule_words.window(policy.send_window, policy),
         wrong=[*_mistakes(health.problems())],
         file=config.settings.config.name,
