@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice, repeat
 from typing import Any
 
 import sqlalchemy as sa
+from flask import url_for
 
+from bench import desk_pages
+from bench.desk_pages import PASSWORD, Given, Kit
 from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 from bench.servers import ROOT
 from relay.ledger import counting, migrate
@@ -21,8 +26,10 @@ from relay.web import create_app
 
 CHUNK = 100_000
 TIMES = 5
-PASSWORD = "bench"
-_LARGE = ("events", "notifications", "attempts", "receipts", "journeys", "aliases", "audit")
+_LARGE = (
+    *("events", "notifications", "attempts", "receipts", "journeys", "aliases", "audit"),
+    *("quarantine", "cases", "suppressions"),
+)
 _SCAN = re.compile(rf"Seq Scan on ({'|'.join(_LARGE)})\b")
 # Two events a kit, each told by SMS and by email; a month of it. 400 names, as in a town: half of
 # the kits are of twenty names. Of a day's messages one of 200 failed. Staff's box gets a hundredth.
@@ -82,13 +89,18 @@ FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n WHERE n % 
 INSERT INTO aliases (resource, alias, subject) SELECT 'order', 'TRF-' || n / 2, {_SUBJECT}
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n WHERE n % 2 = 0""",
 )
-# What needs somebody, and what was done: as much as a page shows, and more.
+# What needs somebody, as much as a page shows and more, and what was settled long ago.
 _BESIDES = (
     """
 INSERT INTO cases (id, digest, kind, subject, event_id, notification_id, reason, opened_at)
 SELECT 'cas_' || n, md5('case' || n), 'unreached', subject, event_id, id, 'Nobody answers.', due_at
 FROM (SELECT *, row_number() OVER () n FROM notifications
       WHERE status = 'permanent-failure' LIMIT 500) failed""",
+    """
+INSERT INTO cases (id, digest, kind, subject, event_id, reason, opened_at, closed_at, closed_by)
+SELECT 'cas_past' || n, md5('past' || n), 'held', 'kit' || n, (SELECT max(id) FROM events),
+  'The lab does not know it.', now() - interval '9 days', now() - interval '8 days', 'admin'
+FROM generate_series(1, 20000) n""",
     """
 INSERT INTO suppressions (channel, address, source, created_at)
 SELECT 'sms', '+4478' || lpad(n::text, 8, '0'), 'stop', now() - n * interval '1 minute'
@@ -100,8 +112,26 @@ SELECT 'aud_' || lpad(n::text, 12, '0'), now() - (100000 - n) * interval '1 minu
 FROM generate_series(1, 100000) n""",
     """
 INSERT INTO quarantine (id, digest, body, error, fields, first_at, last_at)
-SELECT 'qua_' || n, md5('body' || n), '{}', 'It is no JSON.', '{}', now(), now()
+SELECT 'qua_' || n, md5('body' || n), '{}', 'It is no JSON.', '{}', now() - n * interval '1 second',
+  now() - n * interval '1 second'
 FROM generate_series(1, 5000) n""",
+    """
+INSERT INTO quarantine (id, digest, body, error, fields, first_at, last_at, closed_at, closed_by)
+SELECT 'qua_past' || n, md5('past' || n), '{}', 'It is no JSON.', '{}', now() - interval '9 days',
+  now() - interval '9 days', now() - interval '8 days', 'admin'
+FROM generate_series(1, 20000) n""",
+    """
+INSERT INTO events (id, name, identity, data, status, received_at)
+SELECT 'evt_unrouted' || n, CASE n % 3 WHEN 0 THEN 'order.shipped' ELSE 'unknown.' || n % 50 END,
+  md5('unrouted' || n), json_build_object('order_id', 'a'), 'unrouted', now()
+FROM generate_series(1, 5000) n""",
+    """
+INSERT INTO erasures (id, channel, address, target, actor, note, state, asked_at, next_at, done_at,
+  outcome)
+SELECT * FROM (VALUES
+  ('era_waiting', 'sms', '+447999999999', 'sms', 'admin', '', 'waiting', now(), now(), NULL, NULL),
+  ('era_done', 'sms', '', '', 'admin', '', 'done', now(), now(), now(),
+    json_build_object('counts', json_build_object('events', 2)))) asked""",
     """
 INSERT INTO notifications (id, event_id, rule, template, subject, role, channel, address, identity,
   family, status, due_at, created_at)
@@ -113,8 +143,8 @@ FROM generate_series(1, 20000) n""",
 
 
 def desk(bench: Bench, count: int) -> Figures:
-    """The slowest page's median in ms with `count` events and twice as many messages, and how many
-    queries read a large table from end to end.
+    """The slowest page's and the slowest act's median in ms with `count` events and twice as many
+    messages, and how many queries read a large table from end to end.
     """
     with _filled(bench.postgresql, count) as db:
         settings = Settings(
@@ -138,10 +168,11 @@ def desk(bench: Bench, count: int) -> Figures:
             "before_cursor_execute",
             lambda _c, _cursor, statement, given, *_: sent.setdefault(statement, given),
         )
-        told = _pages(app.test_client(), db, kit=count // 4)
+        looked, acted = _asked(app, db, sent, number=count // 4)
         scans = _scans(db, sent)
         here.db.close()
-    return {"events": count, "slowest_ms": max(told.values()), "scans": len(scans)} | told
+    slowest = {"slowest_ms": max(looked.values()), "slowest_act_ms": max(acted.values())}
+    return {"events": count, **slowest, "scans": len(scans)} | looked | acted
 
 
 @contextmanager
@@ -160,56 +191,70 @@ def _filled(url: str, count: int) -> Iterator[Database]:
         yield db
 
 
-def _pages(browser: Any, db: Database, kit: int) -> dict[str, float]:
-    """Each page's median in ms; the searches look for that kit."""
-    token = _token(browser.get("/login").text)
-    browser.post("/login", data={"csrf_token": token, "password": PASSWORD})
+def _asked(app: Any, db: Database, sent: dict[str, Any], number: int) -> tuple[Figures, Figures]:
+    """Each page's median in ms, and each act's; the searches look for the kit of that number.
+
+    What is `sent` by an edit that is tried is not judged: that reads whole days, for 3 seconds.
+    """
     with db.read() as connection:
-        subject, event = connection.execute(
-            sa.text("SELECT subject, id FROM events WHERE identity = md5('identity' || :kit)"),
-            {"kit": 2 * kit},
-        ).one()
-    phone, email = f"+4474{kit:08}", f"jane{kit}@example.org"
-    searches = {
-        "an order": subject,
-        "a TRF code": f"TRF-{kit}",
-        "an event": event,
-        "a common name": "Name7",
-        "a whole name": "Jane Name399",
-        "the beginning of any name": "nam",
-        "a phone": phone,
-        "an email": email,
-        "staff's email": "desk@example.org",
-        "nothing there": "nobody-goes-by-this",
+        query = sa.text("SELECT subject, id FROM events WHERE identity = md5('identity' || :kit)")
+        kit = Kit(number, *connection.execute(query, {"kit": 2 * number}).one())
+    config, desk = app.extensions["relay"].config, _Desk(app)
+    gets, looks = desk_pages.gets(kit, config), desk_pages.looks(kit)
+    acts = desk_pages.acts(kit, config, datetime.now(UTC))
+    desk_pages.check_whole(app.url_map, {"GET": [gets], "POST": [looks, acts]})
+    desk.log_in()
+    looked = {
+        path: _median(path, repeat(partial(desk.browser.get, path)))
+        for endpoint, several in gets.items()
+        for path in (desk.path(endpoint, given) for given in several)
     }
-    token = _token(browser.get("/journeys").text)
-
-    def post(path: str, **form: str) -> Callable[[], Any]:
-        return lambda: browser.post(path, data={"csrf_token": token, **form}, follow_redirects=True)
-
-    pages: dict[str, Callable[[], Any]] = {
-        path: lambda path=path: browser.get(path)  # type: ignore[misc]
-        for path in ("/", f"/journey?kit={subject}", *_plain(browser))
+    looked |= {
+        name: _median(name, desk.pressed(endpoint, repeat(form)))
+        for endpoint, forms in looks.items()
+        for name, form in forms.items()
     }
-    pages |= {f"search: {name}": post("/journeys", q=q) for name, q in searches.items()}
-    pages["reveal a journey"] = post("/journey", kit=subject)
-    pages["an address's opt-out"] = post("/suppressions", address=phone, act="find")
-    pages["an address before its erasure"] = post("/erasure", address=phone, act="ask")
-    return {name: _median(name, ask) for name, ask in pages.items()}
+    acted: Figures = {}
+    for endpoint, several_forms in acts.items():
+        before = dict(sent)
+        for name, each in several_forms.items():
+            acted[name] = _median(name, desk.pressed(endpoint, each))
+        if endpoint == "desk.try_edit":
+            for statement in sent.keys() - before.keys():
+                del sent[statement]
+    return looked, acted
 
 
-def _plain(browser: Any) -> list[str]:
-    """The pages that the desk's navigation and the rules' cards lead to."""
-    found = set()
-    for page in ("/", "/rules", "/system"):
-        links = re.findall(r'href="(/[a-z]+(?:\?[^"#]*)?)["#]', browser.get(page).text)
-        found |= {link.replace("&amp;", "&") for link in links}
-    return sorted(link for link in found if not link.startswith(("/static", "/journey?", "/log")))
+class _Desk:
+    """A browser at the desk."""
+
+    def __init__(self, app: Any):
+        self.app, self.browser = app, app.test_client()
+
+    def path(self, endpoint: str, given: Given) -> str:
+        """Where a page is."""
+        with self.app.test_request_context():
+            return str(url_for(endpoint, **dict[str, Any](given)))
+
+    def pressed(self, endpoint: str, forms: Iterable[Given]) -> Iterator[Callable[[], Any]]:
+        """Forms ready to be sent, each with its token."""
+        named = next(self.app.url_map.iter_rules(endpoint)).arguments
+        for form in forms:
+            if endpoint == "desk.logout":
+                self.log_in()
+            path = self.path(endpoint, {key: form[key] for key in named})
+            token = {"csrf_token": _token(self.browser.get("/login").text)}
+            rest = {key: value for key, value in form.items() if key not in named}
+            yield partial(self.browser.post, path, data=token | rest, follow_redirects=True)
+
+    def log_in(self) -> None:
+        """Begin a session."""
+        next(self.pressed("desk.login", [{"password": PASSWORD}]))()
 
 
-def _median(name: str, ask: Callable[[], Any]) -> float:
+def _median(name: str, asks: Iterator[Callable[[], Any]]) -> float:
     took = []
-    for _ in range(TIMES):
+    for ask in islice(asks, TIMES):
         started = time.perf_counter()
         answer = ask()
         took.append((time.perf_counter() - started) * 1000)

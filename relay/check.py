@@ -152,11 +152,11 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
 
 
 def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
-    where = str(loaded.folder)
     try:
         example(config, loaded, rule, channel)
     except RenderError as error:
-        yield Problem(str(error), where, remedy="It fails with every field filled in.")
+        where = str(loaded.folder / error.file)
+        yield Problem(str(error), where, error.line, remedy="It fails with every field filled in.")
         return
     try:
         sparse, least = samples.sparse(rule.event), samples.least(rule.event)
@@ -164,7 +164,8 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
         loaded.render(rule.template, channel, "", seen)
     except RenderError as error:
         remedy = "The lab may leave it empty: write {{ name or 'something else' }}."
-        yield Problem(str(error), where, remedy=remedy, warning=True)
+        where = str(loaded.folder / error.file)
+        yield Problem(str(error), where, error.line, remedy=remedy, warning=True)
 
 
 def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:

@@ -77,6 +77,13 @@ class NotReady(LabError):
 
 
 class RenderError(RelayError):
-    """A template that could not be rendered. Its message names no person."""
+    """A template that could not be rendered. Its message names no person; the file, within the
+    templates' folder, and its line are there where they are known.
+    """
 
     permanent = True
+
+    def __init__(self, reason: str, file: str = "", line: int | None = None):
+        super().__init__(reason)
+        self.file = file
+        self.line = line

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "•"
-_WRITTEN = re.compile(r"[\w.+-]+@[\w.-]+|\+?\d[\d ]{8,}\d")
+# An email address, or ten digits and more however they are parted; a date is no number.
+_WRITTEN = re.compile(
+    r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+|(?!\d{4}-\d\d-\d\d\b)\+?\(?\d(?:[ ().-]{0,3}\d){9,}"
+)
 _COUNTRY, _LAST = 3, 3  # of a phone number: what stays to be seen at its two ends
 
 

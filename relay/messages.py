@@ -65,7 +65,8 @@ class Templates:
             parts["subject"] = " ".join(parts["subject"].split())
         for part, text in parts.items():
             if not text:
-                raise RenderError(f"{template}/{PARTS[channel][part]}: it came out empty.")
+                file = f"{template}/{PARTS[channel][part]}"
+                raise RenderError(f"{file}: it came out empty.", file)
         return Message(channel, address, **parts)
 
     def _part(self, file: str, names: Mapping[str, Any], mark: str) -> str:
@@ -74,11 +75,22 @@ class Templates:
         except Exception as error:  # whatever a template may do with what the lab sent
             # Of other errors only the kind: their text may quote a patient.
             detail = error.message if isinstance(error, TemplateError) else type(error).__name__
-            raise RenderError(f"{file}: {detail}.") from error
+            raise RenderError(f"{file}: {detail}.", *self._place(file, error)) from error
         if file.endswith(".html"):
             text = text.replace("<body>", f"<body>{Markup.escape(mark)}", 1) if mark else text
             return str(_inliner().inline(text))
         return mark + text
+
+    def _place(self, file: str, error: Exception) -> tuple[str, int | None]:
+        """The file and line that it broke at, by Jinja's traceback: it may be the layout's."""
+        at = error.__traceback__
+        place: tuple[str, int | None] = (file, None)
+        while at:
+            name = Path(at.tb_frame.f_code.co_filename)
+            if self.folder in name.parents:
+                place = (str(name.relative_to(self.folder)), at.tb_lineno)
+            at = at.tb_next
+        return place
 
     def roots(
         self, template: str, channels: Sequence[str], *, is_digest: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from relay.calendar import ALWAYS, DAYS, Digest, Window
+from relay.condition_words import in_words
 from relay.events import EVENTS
 from relay.facts import PERSONS
 from relay.rule_keys import Rule
@@ -85,7 +86,8 @@ def _times(digest: Digest) -> str:
 
 def _conditions(rule: Rule) -> Iterator[str]:
     if rule.when:
-        yield f"Only if {rule.when.source}"
+        # As code, between backticks, where words would say it worse.
+        yield f"Only if {in_words(rule.when.source) or f'`{rule.when.source}`'}."
     if rule.unless:
         yield f"Not if, by then, {_listed([happens(event) for event in rule.unless], 'or')}."
     if rule.fallback:

@@ -356,11 +356,16 @@ def test_a_rule_is_looked_at_and_tried(page: Any, url: str) -> None:
     page.get_by_role("button", name="Send a test").click()
     told(page, "not sent: delivery is dry-run")
     page.goto(f"{url}/rules")
+    assert page.input_value("#text") == ""
+    page.get_by_role("button", name="Load the file as it is").click()
+    told(page, "Loaded, and noted")
     text = page.input_value("#text")
     page.fill("#text", text.replace(RULE, f"{RULE}\nenabled = false"))
     page.get_by_role("button", name="Check it").click()
     page.get_by_role("heading", name="The latest differences").wait_for()
     assert "dropped" in page.inner_text("section[aria-labelledby=tried]")
+    page.get_by_text("The text, with example data").click()
+    page.locator(".phone").filter(has_text="results").wait_for()
     judge(page)
 
 

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from bench import desk_pages
 from relay import samples
 from relay.jobs import Jobs
 from relay.ledger import reading
@@ -115,3 +117,17 @@ def test_says_when_nothing_is_really_sent(busy: Any) -> None:
 def test_empty_desk_says_so(inside: Any) -> None:
     """A new desk says that nothing has come yet."""
     assert "No messages yet" in inside.get("/").text
+
+
+def test_the_bench_asks_for_every_page_and_every_act(desk: Any) -> None:
+    """A page or an act that is new is timed on a full ledger too."""
+    config, kit = desk.application.extensions["relay"].config, desk_pages.Kit(1, "o-1", "evt_1")
+    acts = desk_pages.acts(kit, config, datetime.now(UTC))
+    tables: dict[str, Any] = {
+        "GET": [desk_pages.gets(kit, config)],
+        "POST": [desk_pages.looks(kit), acts],
+    }
+    desk_pages.check_whole(desk.application.url_map, tables)
+    del tables["GET"][0]["desk.audit"]
+    with pytest.raises(SystemExit, match=r"GET: desk\.audit$"):
+        desk_pages.check_whole(desk.application.url_map, tables)

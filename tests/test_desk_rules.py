@@ -47,7 +47,19 @@ def test_each_rule_is_a_card_in_plain_english(inside: Any) -> None:
     assert page.count("<article") == (ROOT / "config.toml").read_text("utf-8").count("\n[rules.")
     assert page.count("switched off</span>") == 2
     assert 'href="/rule?name=kit-shipped"' in page
+    assert "Only if the registration's status is not “cancelled”." in said
     assert "The files are wrong" not in said
+
+
+def test_what_words_cannot_say_is_shown_as_code(inside: Any, config_file: Path) -> None:
+    """A condition that is more than a comparison stands as it is written, as text."""
+    when = "registration.status != 'cancelled'"
+    code = "registration.status != 'x' and 1 < 2"
+    config_file.write_text(config_file.read_text("utf-8").replace(when, code), "utf-8")
+    inside.application.extensions["relay"].living.look()
+    for path in ("/rules", "/rule?name=results-ready"):
+        page = inside.get(path).text
+        assert "Only if <code>registration.status != &#39;x&#39; and 1 &lt; 2</code>." in page
 
 
 def test_mistakes_are_at_their_lines(inside: Any, config_file: Path) -> None:
@@ -73,6 +85,58 @@ def test_an_edit_with_mistakes_is_only_told_of_them(inside: Any, config_file: Pa
     assert "custommer&#34;" in page.partition("<textarea")[2]
     assert "played to" not in shown(page).partition("Your edit")[2].partition("In use")[0]
     assert config_file.read_text("utf-8") == text
+
+
+def test_the_file_is_shown_on_record_only(inside: Any, db: Database, config_file: Path) -> None:
+    """No address of config.toml can be read until somebody asks for the file, which is a reveal."""
+    text = config_file.read_text("utf-8")
+    allowed = f'[delivery]\nallow = ["{EMAIL}", "{PHONE}"]'
+    config_file.write_text(text.replace("[delivery]", allowed), "utf-8")
+    hidden = (EMAIL, PHONE, "lab-desk@example.org")
+    page = inside.get("/rules").text
+    assert [address for address in hidden if address in page] == []
+    assert rows(db, audit, action="reveal") == []
+    page = press(inside, "/rules", act="load").text
+    row = only(db, audit, action="reveal")
+    assert (row["actor"], row["target"]) == ("admin", "config.toml")
+    assert [address for address in hidden if address in page.partition("<textarea")[2]] == [*hidden]
+    assert [address for address in hidden if address in page.partition("<textarea")[0]] == []
+    assert inside.post("/rules", data={"act": "load"}).status_code == 400
+    assert [address for address in hidden if address in inside.get("/rules").text] == []
+    assert len(rows(db, audit, action="reveal")) == 1
+
+
+def test_an_edits_rules_are_told_in_words(inside: Any, config_file: Path) -> None:
+    """A rule that is new, changed or gone is told, with what it would write; no other is."""
+    text = config_file.read_text("utf-8").replace("retention =", "retention= ", 1)
+    text = re.sub(r"(?s)\[rules\.kit-delivered\].*?\n\n", "", text)
+    text = re.sub(r"(?s)(\[rules\.retest\].*?)channels = \[.*?\]", r'\1channels = ["email"]', text)
+    text += """
+[rules.later]
+event = "order.shipped"
+to = "customer"
+channels = ["sms"]
+template = "kit_shipped"
+after = "2d"
+"""
+    page = press(inside, "/rules", text=text).text.partition('id="use"')[0]
+    cards = {
+        name: shown(card)
+        for name, card in re.findall(r'(?s)<h4 id="change-\d+">([\w-]+)</h4>(.*?)</article>', page)
+    }
+    assert [*cards] == ["retest", "later", "kit-delivered"]
+    assert cards["later"].startswith("new When an order is shipped, text the customer 2 days later")
+    assert "on its way" in cards["later"]
+    assert "1 segment" in cards["later"]
+    assert cards["retest"].startswith("changed When")
+    assert "The email, with example data" in cards["retest"]
+    assert cards["kit-delivered"].startswith("gone When")
+
+
+def test_an_empty_edit_is_no_edit(inside: Any) -> None:
+    """Nothing pasted is told as that, not as a file without tables."""
+    page = shown(press(inside, "/rules", text=" \n").text)
+    assert "Paste a config.toml" in page.partition("Your edit")[2].partition("In use")[0]
 
 
 def test_an_edit_is_played_to_the_last_days(
@@ -144,9 +208,21 @@ def test_masks_keep_a_kits_shape() -> None:
         "order": {"carrier": "royal_mail", "tracking_number": "•••", "customer_id": "•••789"},
         "registration": {"date_of_birth": "•••", "product_skus": ["•••"], "trf_code": "•••"},
     }
-    assert (
-        masks.inside(f'"{EMAIL}" and "+44 7700 900001"') == '"j•••@example.org" and "+44•••••••001"'
-    )
+
+
+@pytest.mark.parametrize(
+    ("written", "masked"),
+    [
+        (f'"{EMAIL}" and "+44 7700 900001"', '"j•••@example.org" and "+44•••••••001"'),
+        ("'07700-900-001'", "'077•••••••001'"),
+        ("+44 (0)7700 900 001", "+44•••••••001"),
+        ("o'hara@example.org", "o•••@example.org"),
+        ("[2026-12-25, 2026-12-28] 08:00-20:00", "[2026-12-25, 2026-12-28] 08:00-20:00"),
+    ],
+)
+def test_addresses_in_a_line_are_masked(written: str, masked: str) -> None:
+    """However it is written, none can be read in a line of a file; dates and times can."""
+    assert masks.inside(written) == masked
 
 
 def test_it_can_be_sent_to_oneself(
@@ -213,3 +289,11 @@ def test_a_template_that_fails_says_why(
     assert "It cannot be made: kit_shipped/sms.txt" in page
     page = shown(client.get("/rules").text)
     assert "templates/kit_shipped/sms.txt, line 1" in page
+    (folder / "kit_shipped" / "sms.txt").write_text("Hello\n{{ order.carrier }}", "utf-8")
+    text = settings.config.read_text("utf-8")
+    page = press(client, "/rules", text=text).text
+    assert "templates/kit_shipped/sms.txt, line 2" in shown(page)
+    assert 'class="it"><b>2</b> {{ order.carrier }}' in page
+    page += press(client, "/rules", text=text.replace('"kit_shipped"', '"kit_shiped"')).text
+    assert "there is no templates/kit_shiped." in shown(page)
+    assert str(tmp_path) not in page

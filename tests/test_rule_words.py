@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay import rule_words
+from relay import condition_words, rule_words
 from relay.calendar import Window
 from relay.events import EVENTS
 from relay.rule_keys import Rule, RuleSchema
@@ -28,7 +28,7 @@ TOLD = {
     "to": ('to = "lab-desk"', "text and email the staff of lab-desk at once"),
     "channels": ('channels = ["email"]', "shipped, email the customer at once"),
     "fallback": ('channels = ["sms"]\nfallback = ["email"]', "cannot reach them, email them"),
-    "when": ("when = \"order.carrier == 'x'\"", "Only if order.carrier == 'x'"),
+    "when": ("when = \"order.carrier == 'x'\"", "Only if the order's carrier is “x”."),
     "after": ('after = "36h"', "text and email the customer 36 hours later, between"),
     "hold": ('hold = "48h"', "once staff have released it, or 2 days later if nobody stops it"),
     "unless": (
@@ -69,6 +69,66 @@ def test_each_key_is_told(key: str) -> None:
     extra, words = TOLD[key]
     assert words in said(extra)
     assert words not in said()
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("registration.status != 'cancelled'", "the registration's status is not “cancelled”"),
+        ("not order.carrier == 'x'", "the order's carrier is not “x”"),
+        ("not (order.carrier != 'x')", "the order's carrier is “x”"),
+        (
+            "order.shipping_status in ['a', 'b', 'c']",
+            "the order's shipping status is “a”, “b” or “c”",
+        ),
+        ("order.carrier not in ('a',)", "the order's carrier is not “a”"),
+        ("customer.first_name is not none", "the customer's first name is not empty"),
+        ("order.number_of_items >= 1000", "the order's number of items is at least 1,000"),
+        ("not order.number_of_items >= 2", "the order's number of items is less than 2"),
+        ("registration.results_ready == true", "the registration's results ready is true"),
+        (
+            "order.carrier == 'a' and order.status != 'b' and order.id is none",
+            "the order's carrier is “a” and the order's status is not “b”"
+            " and the order's id is empty",
+        ),
+        (
+            "order.carrier == 'a' or order.status == 'b'",
+            "the order's carrier is “a” or the order's status is “b”",
+        ),
+    ],
+)
+def test_a_plain_condition_is_told_in_words(when: str, words: str) -> None:
+    """A comparison of a field, or several joined one way, is a sentence."""
+    assert condition_words.in_words(when) == words
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        *("registration.results_ready", "order.a == 'a' and order.b == 'b' or order.c == 'c'"),
+        *("order.carrier|lower == 'a'", "order.customer.first_name == 'a'", "'a' in order.tags"),
+        *(
+            "order.created_at > '2026'",
+            "order.carrier == ''",
+            "1 < order.a < 3",
+            "order.a == order.b",
+        ),
+        *("not (order.a == 'a' and order.b == 'b')", "order.carrier == none", "true"),
+        *(
+            "order.carrier in []",
+            "order.carrier in ['a', order.b]",
+            "order.a == 'a' if order.b else 1",
+        ),
+    ],
+)
+def test_what_is_not_plain_is_shown_as_code(when: str) -> None:
+    """Words that could be read in two ways are none: the expression stands as it is written."""
+    assert condition_words.in_words(when) == ""
+
+
+def test_code_is_marked_as_such() -> None:
+    """A condition that is not told in words stands between backticks."""
+    assert "Only if `order.carrier|lower == 'a'`." in said("when = \"order.carrier|lower == 'a'\"")
 
 
 def test_no_key_is_forgotten() -> None:

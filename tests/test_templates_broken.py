@@ -206,10 +206,11 @@ def test_a_hole_is_an_error_at_load(broken: Break, text: str) -> None:
 )
 def test_what_the_lab_may_leave_empty_is_a_warning_that_names_it(broken: Break, name: str) -> None:
     """A field printed bare, that the lab may leave empty, is warned of by its name at load."""
-    settings = broken(sms_txt=f"{WORDS} {{{{ {name} }}}}")
+    settings = broken(sms_txt=f"{WORDS}\n{{{{ {name} }}}}")
     (problem,) = problems(settings)
     assert problem.warning
-    assert "kit_shipped/sms.txt" in str(problem)
+    line = WORDS.count("\n") + 2
+    assert (problem.where, problem.line) == (kit_shipped(settings), line)
     assert " is empty" in problem.message
     assert name.partition(".")[0] in problem.message
     assert "{{ name or 'something else' }}" in problem.remedy

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.addresses import CHANNELS
 from relay.ledger.acting import Act, keep
 from relay.ledger.database import Database, now
 from relay.ledger.household import audit
@@ -88,7 +89,8 @@ def _lift(connection: Connection, channel: str, address: str, source: str) -> st
 
 def suppressed(db: Database, address: str) -> list[Mapping[str, Any]]:
     """The channels that an address is suppressed on, with source and time."""
-    query = sa.select(suppressions).where(suppressions.c.address == address)
+    mine = (suppressions.c.channel.in_(CHANNELS), suppressions.c.address == address)
+    query = sa.select(suppressions).where(*mine)  # along its primary key
     with db.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 

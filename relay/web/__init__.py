@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(part.blueprint)
     if settings.desk_ready:
         desk.set_up(app)
-    answers.set_up(app)
+    answers.set_up(app, desk.refusals.page if settings.desk_ready else None)
     if not settings.development:
         # One trusted proxy: the platform's router.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]

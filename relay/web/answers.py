@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, make_response, request
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable, Refused
@@ -36,6 +37,8 @@ GUARDS = {
     "Cache-Control": "no-store",
 }
 NOT_A_PAGE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+# Who asks below these is a program, whatever it says that it reads.
+PROGRAMS = frozenset(("webhooks", "callbacks", "healthz", "readyz", "metrics"))
 _YEAR = 365 * 24 * 3600
 
 
@@ -46,8 +49,17 @@ def answer(code: int, /, **body: Any) -> Response:
     return response
 
 
-def set_up(app: Flask) -> None:
-    """Answer every failure with JSON that says what it is and nothing about our insides."""
+def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
+    """Answer every failure with JSON that says what it is and nothing about our insides, or, where
+    the desk has a `page` for it, a browser in words.
+    """
+
+    _guard(app)
+
+    def told(code: int, error: str) -> Response:
+        if page and _is_read_by_a_person():
+            return make_response(page(code), code)
+        return answer(code, status="error", error=error)
 
     @app.errorhandler(LedgerUnavailable)
     def _unavailable(error: LedgerUnavailable) -> Response:
@@ -62,8 +74,7 @@ def set_up(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
-        code = error.code or 500
-        response = answer(code, status="error", error=error.name)
+        response = told(error.code or 500, error.name)
         for name, value in error.get_headers():
             if name.lower() in ("allow", "retry-after", "www-authenticate", "location"):
                 response.headers[name] = value
@@ -72,7 +83,11 @@ def set_up(app: Flask) -> None:
     @app.errorhandler(Exception)
     def _broken(error: Exception) -> Response:
         log.error("request broke", exc_info=error)
-        return answer(500, status="error", error="Relay failed. It has been logged.")
+        return told(500, "Relay failed. It has been logged.")
+
+
+def _guard(app: Flask) -> None:
+    """Put its guards on every answer."""
 
     @app.after_request
     def _headers(response: Response) -> Response:
@@ -82,3 +97,9 @@ def set_up(app: Flask) -> None:
         if request.is_secure:
             response.headers["Strict-Transport-Security"] = f"max-age={_YEAR}"
         return response
+
+
+def _is_read_by_a_person() -> bool:
+    """Whether a browser asks: it would rather have a page, where a program takes anything."""
+    wanted = request.accept_mimetypes.best_match(("application/json", "text/html"))
+    return wanted == "text/html" and request.path[1:].partition("/")[0] not in PROGRAMS

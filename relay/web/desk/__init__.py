@@ -14,6 +14,7 @@ from relay.web.desk import (  # each adds its pages to the blueprint
     login,
     previews,
     quarantine,
+    refusals,
     rules,
     sessions,
     suppressions,
@@ -31,6 +32,7 @@ __all__ = [
     "login",
     "previews",
     "quarantine",
+    "refusals",
     "rules",
     "set_up",
     "suppressions",
@@ -54,8 +56,7 @@ class _DeskSessions(SecureCookieSessionInterface):
 def set_up(app: Flask) -> None:
     """Add the desk to an app."""
     manager = LoginManager(app)
-    manager.login_view = "desk.login"
-    manager.login_message = None
+    manager.unauthorized_handler(login.ask)
     manager.user_loader(sessions.admin)
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the desk asks for it itself: it has the cookie
     CSRFProtect(app)

@@ -1,9 +1,11 @@
-"""An edited config.toml against what was sent lately: so much of it as fits a page's time."""
+"""An edited config.toml: the rules that it changes, and how it compares with what was sent lately,
+so much of it as fits a page's time.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +13,10 @@ from relay.config import Config
 from relay.errors import LedgerUnavailable
 from relay.ledger import past
 from relay.ledger.database import Database
+from relay.messages import Templates
+from relay.rule_keys import Rule
+from relay.rule_words import sentences
+from relay.web.desk.previews import Shown, examples
 from relay.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 
 DAYS, SECONDS = 7, 3.0
@@ -40,6 +46,29 @@ class Tried:
     def differs(self) -> bool:
         """Whether the edit would have changed anything of what was looked at."""
         return bool(self.lines)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A rule that an edit brings, changes or takes out, in words, and its messages."""
+
+    what: str
+    rule: Rule
+    sentences: Sequence[str]
+    shown: Sequence[Shown] = ()
+
+
+def changes(edited: Config, current: Config) -> Iterator[Change]:
+    """What an edit makes of the rules: of one that is the same in words and keys, nothing."""
+    loaded = Templates(edited.settings.templates)
+    before = {rule.name: (rule, sentences(rule, current.policy)) for rule in current.rules}
+    for rule in edited.rules:
+        now = (rule, sentences(rule, edited.policy))
+        if before.get(rule.name) != now:
+            what = "changed" if rule.name in before else "new"
+            yield Change(what, *now, [*examples(edited, loaded, rule)])
+    kept = {rule.name for rule in edited.rules}
+    yield from (Change("gone", *one) for name, one in before.items() if name not in kept)
 
 
 def compare(db: Database, edited: Config, current: Config, now: datetime) -> Tried:

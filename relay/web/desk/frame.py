@@ -15,22 +15,11 @@ from relay.errors import LedgerUnavailable
 from relay.ledger import cases, quarantining, unrouted, upkeep
 from relay.ledger.acting import Act
 from relay.logs import get_logger
+from relay.web.desk import refusals
 from relay.web.here import here
 
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
-
-_SAID = {
-    400: "That form did not come from an open page of the desk. Load the page again, then press.",
-    413: "That is too long.",
-    404: "There is no such page, or what it was about is not there any more.",
-    503: "The ledger is out of reach. Try again in a minute.",
-}
-# To what was pressed: the ledger may have gone away just after it had taken it.
-_MAYBE = (
-    "The ledger is out of reach. What you pressed may or may not have been done: look again in a "
-    "minute, before you press it once more."
-)
 
 # What is on the worklist: its parts, and how much there is of each.
 _WORKLIST = {
@@ -50,16 +39,14 @@ def _own_forms_only() -> None:
 def _refused(error: HTTPException) -> Any:
     """A page in words, where a program gets JSON."""
     code = error.code or 500
-    said = _SAID.get(code, "That is not possible.")
-    return render_template("refused.html", title=error.name, said=said), code
+    return refusals.page(code), code
 
 
 @blueprint.errorhandler(LedgerUnavailable)
 def _unavailable(error: LedgerUnavailable) -> Any:
     log.error("ledger unavailable", reason=str(error))
-    said = _SAID[503] if request.method in ("GET", "HEAD") else _MAYBE
-    page_ = render_template("refused.html", title="Not now", said=said)
-    return page_, 503, {"Retry-After": "10"}
+    code = refusals.UNAVAILABLE
+    return refusals.page(code), code, {"Retry-After": "10"}
 
 
 def waiting() -> dict[str, int]:

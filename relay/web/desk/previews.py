@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -11,11 +11,12 @@ from flask import Response, abort, flash, redirect, request, url_for
 from flask_login import login_required
 from marshmallow import ValidationError
 
-from relay import gsm, masks, rule_words, trying
+from relay import check, gsm, masks, rule_words, trying
+from relay.config import Config
 from relay.errors import RenderError
 from relay.facts import Facts
 from relay.ledger import reading, upkeep
-from relay.messages import Message
+from relay.messages import Message, Templates
 from relay.rule_keys import Rule
 from relay.web.desk.frame import actor, blueprint, page
 from relay.web.here import here
@@ -78,6 +79,17 @@ def email() -> Response:
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["X-Frame-Options"] = "SAMEORIGIN"
     return response
+
+
+def examples(config: Config, loaded: Templates, rule: Rule) -> Iterator[Shown]:
+    """A rule's messages about the lab's example."""
+    for channel in (*rule.channels, *rule.fallback):
+        try:
+            made = check.example(config, loaded, rule, channel)
+        except RenderError as error:
+            yield Shown(channel, None, wrong=str(error))
+        else:
+            yield Shown(channel, made, gsm.size(made.text) if channel == "sms" else None)
 
 
 def _rule(given: Mapping[str, str]) -> Rule:

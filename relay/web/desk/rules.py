@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from flask import request
 from flask_login import login_required
 
-from relay import masks, rule_words, startup
-from relay.config import Config, parse
+from relay import clinic_words, masks, rule_words, startup
+from relay.config import parse
 from relay.errors import ConfigError, Problem
 from relay.web import health
 from relay.web.desk import edits
-from relay.web.desk.frame import blueprint, page
+from relay.web.desk.frame import blueprint, note_act, page
 from relay.web.here import here
 
 _AROUND = 1  # lines of a file that are shown before and behind a mistake
@@ -40,9 +40,17 @@ def rules() -> str:
 @blueprint.post("/rules")
 @login_required  # type: ignore[untyped-decorator]
 def try_edit() -> Any:
-    """What is wrong with an edited config.toml, or what it would have changed. Nothing is kept."""
-    text = request.form.get("text", "").replace("\r\n", "\n")
+    """What is wrong with an edited config.toml, or what it would have changed. Nothing is kept.
+
+    Pressed "Load", the file itself: it has addresses, so who looked is noted first.
+    """
     settings = here().settings
+    if request.form.get("act") == "load":
+        note_act("reveal", settings.config.name)
+        return _rules(text=_read(str(settings.config)), loaded=True)
+    text = request.form.get("text", "").replace("\r\n", "\n")
+    if not text.strip():
+        return _rules(blank=True)
     try:
         edited = parse(text, settings)
         wrong = startup.problems(edited)
@@ -52,7 +60,8 @@ def try_edit() -> Any:
     if any(not problem.warning for problem in wrong):
         return _rules(text=text, found=found)
     tried = edits.compare(here().db, edited, here().config, datetime.now(UTC))
-    return _rules(text=text, found=found, tried=tried)
+    changes = [*edits.changes(edited, here().config)]
+    return _rules(text=text, found=found, tried=tried, changes=changes, edited=edited)
 
 
 def _rules(*, text: str = "", **tried: Any) -> str:
@@ -64,10 +73,11 @@ def _rules(*, text: str = "", **tried: Any) -> str:
         "rules.html",
         cards=cards,
         steps=steps,
+        besides=clinic_words.sentences(config),
         window=rule_words.window(policy.send_window, policy),
         wrong=[*_mistakes(health.problems())],
         file=config.settings.config.name,
-        text=text or _written(config),
+        text=text,
         days=edits.DAYS,
         words=edits.WHAT,
         **tried,
@@ -81,7 +91,11 @@ def _mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
         file = own.name if is_config else _short(problem.where)
+        folder = here().settings.templates
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
+        said = said.replace(
+            str(folder), folder.name
+        )  # where it is on the server is nobody's matter
         yield Mistake(problem, file, said, [*_around(source, problem.line)])
 
 
@@ -109,7 +123,3 @@ def _short(where: str) -> str:
     folder = here().settings.templates
     path = Path(where)
     return str(path.relative_to(folder.parent)) if folder in path.parents else where
-
-
-def _written(config: Config) -> str:
-    return _read(str(config.settings.config))

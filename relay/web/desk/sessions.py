@@ -54,7 +54,8 @@ def admin(user_id: str) -> Admin | None:
     now = time.time()
     if now - session["began"] > LONGEST.total_seconds() or _idle(now):
         session.clear()
-        flash("You have been logged out, since that was a while ago. Log in again.")
+        if request.method != "POST":  # what was pressed in vain is told by the login
+            flash("You have been logged out, since that was a while ago. Log in again.")
         return None
     if now - session["seen"] > _NOTED_SECONDS and AGAIN not in request.args:
         session["seen"] = now

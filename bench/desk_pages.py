@@ -1,0 +1,147 @@
+"""All that a browser can ask of the desk: each page and each act, by its endpoint.
+
+An endpoint of the desk's that is not here stops the measurement: no new page is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from relay.config import Config
+
+Given = Mapping[str, str]
+PASSWORD = "bench"
+_NOTE = {"note": "Called on Monday."}
+_PHONE = 12345678  # that of nobody's kit, and those after it
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The one that is looked for, of so many."""
+
+    number: int
+    subject: str
+    event: str
+
+    @property
+    def phone(self) -> str:
+        """Where its texts went."""
+        return f"+4474{self.number:08}"
+
+    @property
+    def email(self) -> str:
+        """Where its emails went."""
+        return f"jane{self.number}@example.org"
+
+
+def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
+    """Endpoint → what its address has, once for each way in which the page is asked for."""
+    rules = [
+        {"name": rule.name, "data": data} for rule in config.rules for data in ("sample", "real")
+    ]
+    emailed = {rule.name for rule in config.rules if "email" in (*rule.channels, *rule.fallback)}
+    return {
+        **{
+            f"desk.{page}": [{}]
+            for page in (
+                *("today", "journeys", "worklist", "quarantine", "unknown_events"),
+                *("rules", "suppressions", "system", "login"),
+            )
+        },
+        "desk.journey": [{"kit": kit.subject}],
+        "desk.rule": rules,
+        "desk.email": [given for given in rules if given["name"] in emailed],
+        "desk.erased": [{"id_": "era_waiting"}, {"id_": "era_done"}],
+        "desk.audit": [{}, {"before": "aud_000000050000"}],
+    }
+
+
+def looks(kit: Kit) -> dict[str, Mapping[str, Given]]:
+    """Endpoint → name → form, of posts that only look."""
+    searches = {
+        "an order": kit.subject,
+        "a TRF code": f"TRF-{kit.number}",
+        "an event": kit.event,
+        "a common name": "Name7",
+        "a whole name": "Jane Name399",
+        "the beginning of any name": "nam",
+        "a phone": kit.phone,
+        "an email": kit.email,
+        "staff's email": "desk@example.org",
+        "nothing there": "nobody-goes-by-this",
+    }
+    return {
+        "desk.search": {f"search: {name}": {"q": q} for name, q in searches.items()},
+        "desk.reveal": {"reveal a journey": {"kit": kit.subject}},
+        "desk.suppression": {"an address's opt-out": {"address": kit.phone, "act": "find"}},
+        "desk.erasure": {"an address before its erasure": {"address": kit.phone, "act": "ask"}},
+        "desk.see_to_post": {"reveal a refused post": {"post_id": "qua_1", "act": "reveal"}},
+    }
+
+
+def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iterator[Given]]]:
+    """Endpoint → name → forms, each for one press: what was done once is not done again."""
+    written = config.settings.config.read_text("utf-8")
+    edited = written.replace('channels = ["sms", "email"]', 'channels = ["sms"]')
+    # As many again at each press: the fill has one post a second.
+    until = ((now - timedelta(seconds=4000 - 1000 * n)).isoformat() for n in count())
+    return {
+        "desk.see_to": {
+            "close a case": _each("case_id", "cas_", 1, act="close", **_NOTE),
+            "send again": _each("case_id", "cas_", 11, act="resend", **_NOTE),
+        },
+        "desk.see_to_post": {
+            "try a refused post again": _each("post_id", "qua_", 1, act="again"),
+            "put a refused post aside": _each("post_id", "qua_", 101, act="aside", **_NOTE),
+            "take a refused post back": _each("post_id", "qua_", 101, act="back"),
+        },
+        "desk.see_to_event": {
+            "acknowledge an unknown event": _each(
+                "name", "unknown.", 1, act="acknowledge", **_NOTE
+            ),
+            "process unknown events": _always(name="order.shipped", act="process"),
+        },
+        "desk.suppression": {
+            "stop an address": _each("address", "+4474", _PHONE, act="add", **_NOTE),
+            "lift a stop": _each("address", "+4474", _PHONE, act="lift", **_NOTE),
+        },
+        "desk.erasure": {
+            "ask for an erasure": _each("address", "+4474", _PHONE, act="erase", **_NOTE),
+        },
+        "desk.try_edit": {
+            "load config.toml": _always(act="load"),
+            "try an edit": _always(text=edited),
+        },
+        "desk.send_test": {"send a test": _always(name="kit-shipped", address=kit.phone)},
+        # The last ones: nothing is left to be put aside, and nobody is logged in.
+        "desk.see_to_posts": {
+            "put all refused posts aside": ({"until": one, **_NOTE} for one in until)
+        },
+        "desk.login": {"log in": _always(password=PASSWORD)},
+        "desk.logout": {"log out": _always()},
+    }
+
+
+def check_whole(url_map: Any, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Each endpoint of the desk's is in the tables of its method, and no other is."""
+    for method, several in tables.items():
+        there = {
+            rule.endpoint
+            for rule in url_map.iter_rules()
+            if rule.endpoint.startswith("desk.") and method in (rule.methods or ())
+        }
+        asked = {endpoint for table in several for endpoint in table}
+        if there != asked:
+            raise SystemExit(f"bench/desk_pages.py, {method}: {', '.join(sorted(there ^ asked))}")
+
+
+def _each(key: str, prefix: str, first: int, **form: str) -> Iterator[Given]:
+    return ({key: f"{prefix}{number}", **form} for number in count(first))
+
+
+def _always(**form: str) -> Iterator[Given]:
+    return (form for _ in count())
