@@ -83,7 +83,7 @@ def test_names_are_forgotten_with_the_rest(inside: Any, db: Database) -> None:
     upkeep.purge(db, timedelta(days=90))
     assert only(db, events)["person"] is None
     assert "Nothing found" in search(inside, "smith")
-    assert "It is sent." in search(inside, "o-1")
+    assert "It was sent." in search(inside, "o-1")
 
 
 def test_names_and_numbers_are_in_no_address(inside: Any, db: Database) -> None:

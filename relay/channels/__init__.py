@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 
-from relay.channels.dry_run import DRY_RUN, DryRun
+from relay.channels.dry_run import DryRun
 from relay.channels.outcome import Channel, Found, Outcome
 from relay.messages import Message
+from relay.notices import DRY_RUN
 from relay.settings import Settings
 from relay.wire import Wire
 

@@ -6,8 +6,7 @@ from datetime import datetime
 
 from relay.channels.outcome import Found, Outcome
 from relay.messages import Message
-
-DRY_RUN = "dry-run-"  # its ids begin with it
+from relay.notices import DRY_RUN
 
 
 class DryRun:

@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 _MESSAGE = (
     *("id", "event_id", "rule", "template", "role", "channel", "status", "reason", "is_fallback"),
     *("due_at", "created_at", "sent_at", "delivered_at", "round", "address", "content"),
-    *("digest", "identity"),
+    *("digest", "identity", "provider_id"),
 )
 
 
@@ -133,6 +133,7 @@ def _digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row],
     query = (
         sa.select(
             *(table.id, table.status, table.subject, table.event_id, table.digest, table.identity),
+            *(table.channel, table.due_at, table.provider_id),
             events.c.name,
         )
         .join(events, events.c.id == table.event_id)
