@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import html
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from relay.ledger import delivery, receipts, upkeep
+from relay.alerts import ALERTS
+from relay.ledger import delivery, pausing, receipts, upkeep
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import aliases, audit, events, notifications
+from relay.notices import ALERT_PREFIX, DRY_RUN
 from relay.receipts import Receipt
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
-from tests.rows import change, claimed, only, rows, time_passes
+from tests.rows import change, claimed, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -106,6 +111,65 @@ def test_the_journey_tells_why(inside: Any, db: Database) -> None:
         assert said in page
     assert "permanent-failure</span>" in page
     assert leaks(page) == []
+
+
+def test_a_message_that_waits_says_what_holds_it_up(
+    inside: Any, db: Database, config_file: Path
+) -> None:
+    """No worker, a paused channel with its reason, the day's limit, or that a worker is about to
+    take it; one that is for later says none of it.
+    """
+    claim = claimed(db, subject="o-3")
+    tomorrow = {"due_at": datetime.now(UTC) + timedelta(days=1), "status": "scheduled"}
+    text, later = planned(db, notice(subject="o-4"), notice(subject="o-2", **tomorrow))
+
+    def told(id_: str) -> str:
+        page = html.unescape(inside.get(f"/journey?kit={id_}").text)
+        [said] = re.findall(rf'id="{id_}".*?</article>', page, re.DOTALL)
+        return str(said)
+
+    assert "It waits: no worker is alive." in told(text)
+    upkeep.beat(db, "worker-1")
+    assert "It waits for a worker, which takes it next." in told(text)
+    limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
+    config_file.write_text(limited, "utf-8")
+    inside.application.extensions["relay"].living.look()
+    assert "It waits: the day's limit of 1 text is reached" in told(text)
+    refused = pausing.Pause("refused", "Twilio refuses our account (401).")
+    delivery.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))
+    paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.<"
+    assert re.search(f"It waits: {paused}", told(text))
+    assert "It is due at" in told(later)
+    assert "It has not gone out yet." in told(later)
+    assert "paused" not in told(later)
+
+
+def test_what_never_left_is_not_told_as_sent(inside: Any, db: Database) -> None:
+    """Where delivery is dry-run, or nobody's account sends it, the journey says that it was kept
+    here, and its mark is not that of what was sent.
+    """
+    claim = claimed(db, address=PHONE)
+    kept = Ending("accepted", "sent", provider_id=f"{DRY_RUN}{claim.attempt_id}")
+    delivery.finish(db, claim, kept)
+    page = search(inside, claim.id)
+    assert "It was made and kept here; it was not sent to anybody." in page
+    assert "kept here, not sent</span>" in page
+    assert "accepted by the provider" not in page
+    assert "status sent" not in page
+
+
+def test_an_alert_has_its_title(inside: Any, db: Database) -> None:
+    """What staff were told stands there in words, and not the name that it has inside; a fallback
+    is called one.
+    """
+    alert, fallback = planned(
+        db, notice(rule=f"{ALERT_PREFIX}unreached"), notice(subject="o-2", is_fallback=True)
+    )
+    page = search(inside, alert)
+    for where in (page, inside.get("/").text):
+        assert ALERTS["unreached"].title in where
+        assert f"{ALERT_PREFIX}unreached" not in where
+    assert "kit-shipped, as its fallback" in search(inside, fallback)
 
 
 def test_a_reveal_is_on_record(inside: Any, db: Database) -> None:
