@@ -32,13 +32,16 @@ def audited(db: Database) -> list[tuple[str, str, str]]:
 
 
 def test_a_kit_is_found_by_any_of_its_ids(inside: Any, db: Database) -> None:
-    """An order, a code, one's own reference, an event or a message lead to the same page."""
+    """An order, a code, one's own reference, an event or a message lead to the same page, in
+    capital or small letters.
+    """
     message, _ = kit(db)
     with db.write() as connection:
-        for alias in ("TRF-77", "my-ref-9"):
+        for alias in ("TRF-77", "my-ref-9", "LML-e23e2d"):
             row = {"resource": "registration", "alias": alias, "subject": "o-1"}
             connection.execute(aliases.insert().values(row))
-    for id_ in ("o-1", "TRF-77", "my-ref-9", only(db, events)["id"], message):
+    written = ("trf-77", "MY-REF-9", "O-1", "lml-e23e2d", "LML-E23E2D", message.upper())
+    for id_ in ("o-1", "TRF-77", "my-ref-9", only(db, events)["id"], message, *written):
         page = search(inside, id_)
         assert "Text to the customer" in page
         assert "Email to the customer" in page
@@ -68,8 +71,28 @@ def test_nobody_else_is_found(inside: Any, db: Database) -> None:
 
 
 def test_a_number_that_cannot_be_texted_says_so(inside: Any) -> None:
-    """Why there can be nothing by such a number is told."""
+    """Why there can be nothing by such a number is told, and that no id is written so either."""
     assert "a landline" in search(inside, "020 7946 0000")
+    said = "There is no such id; and as a phone number: The phone number is not a valid number."
+    assert said in search(inside, "10023456")
+
+
+def test_an_address_that_was_not_written_to_says_so(inside: Any, db: Database) -> None:
+    """Somebody who was only texted is not found by email: how it is written is not to blame."""
+    kit(db)
+    for written in ("other@example.org", "07700 900055"):
+        page = search(inside, written)
+        assert "Only addresses that messages went to" in page
+        assert "Look at how it is written" not in page
+    assert "Look at how it is written" in search(inside, "Smyth")
+
+
+def test_an_id_as_it_is_written_comes_first(inside: Any, db: Database) -> None:
+    """Where two references differ by their letters alone, each leads to its own kit."""
+    kit(db)
+    kit(db, order="O-1")
+    for order in ("o-1", "O-1"):
+        assert press(inside, "/journeys", q=order).location == f"/journey?kit={order}"
 
 
 def test_a_short_surname_is_a_whole_word(inside: Any, db: Database) -> None:

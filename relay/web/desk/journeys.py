@@ -36,6 +36,7 @@ from relay.web.here import here
 Row = Mapping[str, Any]
 _LONGEST = 255
 _PHONE = re.compile(r"\+?[\d\s().-]{7,}")
+_AS = {"sms": "a phone number", "email": "an email address"}
 _KINDS = {name: way.word.capitalize() for name, way in addresses.WAYS.items()}
 
 
@@ -56,23 +57,28 @@ def search() -> Any:
         return redirect(url_for("desk.journeys"))
     if known := trail.find(here().db, wanted):
         return redirect(url_for("desk.journey", kit=_kit(known)))
-    found, more, reason = _people(wanted)
-    shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
-    return page("journeys.html", q=wanted, found=shown, more=more, reason=reason)
-
-
-def _people(wanted: str) -> tuple[list[finding.Found], bool, str]:
-    """Kits by an address or a name; whether there may be more; why there can be none."""
-    db = here().db
     channel = "email" if "@" in wanted else "sms" if _PHONE.fullmatch(wanted) else ""
-    if not channel:
-        readings = people.readings(wanted)
-        found, more = finding.by_name(db, readings) if readings else ([], False)
-        return found, more, ""
+    found, more, reason = _by_address(channel, wanted) if channel else _by_name(wanted)
+    shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
+    return page(
+        "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(channel)
+    )
+
+
+def _by_name(wanted: str) -> tuple[list[finding.Found], bool, str]:
+    readings = people.readings(wanted)
+    found, more = finding.by_name(here().db, readings) if readings else ([], False)
+    return found, more, ""
+
+
+def _by_address(channel: str, wanted: str) -> tuple[list[finding.Found], bool, str]:
+    """Kits by an address; whether there may be more; why there can be none. What is written like
+    one may have been meant as an id.
+    """
     judged = addresses.JUDGES[channel](wanted)
     if judged.reason:
-        return [], False, judged.reason
-    found, more = finding.by_address(db, channel, judged.address)
+        return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
+    found, more = finding.by_address(here().db, channel, judged.address)
     return found, more, ""
 
 
