@@ -86,8 +86,9 @@ def _many(counts: Sequence[Count]) -> int:
 def count(db: Database, day: Day, now: datetime) -> Tally:
     """A day as it is now."""
     table = notifications.c
-    is_out = sa.and_(table.sent_at.is_not(None), ~_is_kept(table.provider_id))
-    told = _by_status(sa.func.count(), is_out).where(*_within(table.created_at, day))
+    told = _by_status(table, sa.func.count(), table.sent_at.is_not(None)).where(
+        *_within(table.created_at, day)
+    )
     came = (
         sa.select(events.c.status, sa.func.count())
         .where(
@@ -109,35 +110,42 @@ def _tried(day: Day) -> Iterator[sa.Select[Any]]:
     """Of the messages that were tried on a day: each once, but what was paid for as often as it
     was. What failed before it could be tried is told besides.
     """
+    # Looked up one by one: a join of so many would rather read all messages there are.
     table, tries = notifications.c, attempts.c
-    is_out = sa.and_(tries.outcome == "accepted", ~_is_kept(tries.provider_id))
-    yield (
-        _by_status(sa.func.count(table.id.distinct()), is_out)
-        .join_from(attempts, notifications, table.id == tries.notification_id)
-        .where(tries.channel.in_(CHANNELS), *_within(tries.started_at, day))
+    its = table.id == tries.notification_id
+    status, segments = (
+        sa.select(column).where(its).scalar_subquery().label(column.name)
+        for column in (table.status, table.segments)
     )
-    yield _by_status(sa.func.count(), sa.false()).where(
+    tried = (
+        sa.select(tries.channel, tries.notification_id, tries.outcome, tries.provider_id)
+        .add_columns(status, segments)
+        .where(tries.channel.in_(CHANNELS), *_within(tries.started_at, day))
+        .offset(0)  # keeps PostgreSQL from looking them up again for each place they are named in
+        .subquery()
+    )
+    many = sa.func.count(tried.c.notification_id.distinct())
+    yield _by_status(tried.c, many, tried.c.outcome == "accepted")
+    yield _by_status(table, sa.func.count(), sa.false()).where(
         *_within(table.created_at, day), table.attempts == 0, table.status.in_(FAILED)
     )
 
 
-def _by_status(many: sa.ColumnElement[int], is_out: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def _by_status(
+    of: Any, many: sa.ColumnElement[int], is_taken: sa.ColumnElement[bool]
+) -> sa.Select[Any]:
     """What makes a `Count`, by channel and status."""
-    table = notifications.c
-    kept = sa.and_(table.status == "sent", _is_kept(table.provider_id))
+    is_kept = sa.func.coalesce(of.provider_id, "").startswith(DRY_RUN)
+    is_out = sa.and_(is_taken, ~is_kept)
+    stands = sa.case((sa.and_(of.status == "sent", is_kept), KEPT), else_=of.status)
     return (
         sa.select(
-            *(table.channel, sa.case((kept, KEPT), else_=table.status).label("stands"), many),
-            sa.func.count().filter(is_out),
-            sa.func.sum(sa.case((is_out, table.segments), else_=0)),
+            *(of.channel, stands.label("stands"), many, sa.func.count().filter(is_out)),
+            sa.func.sum(sa.case((is_out, of.segments), else_=0)),
         )
-        .group_by(table.channel, "stands")
-        .order_by(table.channel, "stands")
+        .group_by(of.channel, "stands")
+        .order_by(of.channel, "stands")
     )
-
-
-def _is_kept(provider_id: sa.Column[Any]) -> sa.ColumnElement[bool]:
-    return sa.func.coalesce(provider_id, "").startswith(DRY_RUN)
 
 
 def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
