@@ -20,7 +20,7 @@ from relay.ledger.counting import KEPT, Count, Day
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.household import days
-from relay.ledger.schema import attempts, events, notifications, quarantine
+from relay.ledger.schema import events, notifications, quarantine
 from relay.ledger.statuses import STATUSES
 from relay.notices import DRY_RUN
 from relay.settings import Settings
@@ -63,7 +63,10 @@ def test_it_counts_what_went_out_today(inside: Any, db: Database) -> None:
     bounced = gone(db, "E1", "o-2", channel="email")
     change(db, notifications, {"id": bounced}, status="permanent-failure")
     long_ago = gone(db, "SM2", "o-3")
-    change(db, attempts, {"notification_id": long_ago}, started_at=yesterday)
+    change(db, notifications, {"id": long_ago}, sent_at=yesterday)
+    in_vain = claimed(db, subject="o-6")
+    delivery.finish(db, in_vain, Ending("rejected", "permanent-failure", "No such number."))
+    change(db, notifications, {"id": in_vain.id}, created_at=yesterday)
     unheard = notice(subject="o-4", address="", status="validation-failed")
     late = notice(subject="o-5", due_at=yesterday)
     _, waits = planned(db, unheard, late)
@@ -72,7 +75,7 @@ def test_it_counts_what_went_out_today(inside: Any, db: Database) -> None:
     leased(db, order_id="o-9")
     page = inside.get("/").text
     assert figures(page) == {
-        **{"Events in": "5", "Messages out": "2", "Delivered": "1", "Failed": "2"},
+        **{"Events in": "6", "Messages out": "2", "Delivered": "1", "Failed": "3"},
         **{"SMS segments": "2", "Waiting now": "1"},
     }
     assert "1 not processed yet" in page

@@ -33,12 +33,12 @@ SLACK = timedelta(minutes=10)  # between an event's id, by a process's clock, an
 
 
 class Count(NamedTuple):
-    """Messages of one channel and status that were planned on a day, or tried on it."""
+    """Messages of one channel and status that were planned on a day, or went out on it."""
 
     channel: str
     status: str  # of notifications, or KEPT
     messages: int
-    out: int  # of them, those that a provider took; in a day's tries, how often
+    out: int  # of them, those that a provider took
     segments: int  # of those
 
 
@@ -52,7 +52,7 @@ class Day(NamedTuple):
 
 class Tally(NamedTuple):
     """What a day has come to by the time it was counted: events by status, the messages that were
-    planned on it, and, while it goes on, those that were tried on it.
+    planned on it, and, while it goes on, those that went out or failed on it.
     """
 
     events: Mapping[str, int]
@@ -85,10 +85,7 @@ def _many(counts: Sequence[Count]) -> int:
 
 def count(db: Database, day: Day, now: datetime) -> Tally:
     """A day as it is now."""
-    table = notifications.c
-    told = _by_status(table, sa.func.count(), table.sent_at.is_not(None)).where(
-        *_within(table.created_at, day)
-    )
+    told = _by_status(sa.func.count()).where(*_within(notifications.c.created_at, day))
     came = (
         sa.select(events.c.status, sa.func.count())
         .where(
@@ -107,44 +104,36 @@ def count(db: Database, day: Day, now: datetime) -> Tally:
 
 
 def _tried(day: Day) -> Iterator[sa.Select[Any]]:
-    """Of the messages that were tried on a day: each once, but what was paid for as often as it
-    was. What failed before it could be tried is told besides.
+    """The messages that went out on a day; those that failed on it and never went out, tried again
+    in vain or not to be tried at all.
     """
-    # Looked up one by one: a join of so many would rather read all messages there are.
     table, tries = notifications.c, attempts.c
-    its = table.id == tries.notification_id
-    status, segments = (
-        sa.select(column).where(its).scalar_subquery().label(column.name)
-        for column in (table.status, table.segments)
+    yield _by_status(sa.func.count()).where(*_within(table.sent_at, day))
+    failed = (table.status.in_(FAILED), table.sent_at.is_(None))
+    in_vain = tries.outcome.in_(("rejected", "unknown"))  # few: a join of all would read them all
+    yield (
+        _by_status(sa.func.count(table.id.distinct()))
+        .join_from(attempts, notifications, table.id == tries.notification_id)
+        .where(tries.channel.in_(CHANNELS), *_within(tries.started_at, day), in_vain, *failed)
     )
-    tried = (
-        sa.select(tries.channel, tries.notification_id, tries.outcome, tries.provider_id)
-        .add_columns(status, segments)
-        .where(tries.channel.in_(CHANNELS), *_within(tries.started_at, day))
-        .offset(0)  # keeps PostgreSQL from looking them up again for each place they are named in
-        .subquery()
-    )
-    many = sa.func.count(tried.c.notification_id.distinct())
-    yield _by_status(tried.c, many, tried.c.outcome == "accepted")
-    yield _by_status(table, sa.func.count(), sa.false()).where(
-        *_within(table.created_at, day), table.attempts == 0, table.status.in_(FAILED)
+    yield _by_status(sa.func.count()).where(
+        *_within(table.created_at, day), table.attempts == 0, *failed
     )
 
 
-def _by_status(
-    of: Any, many: sa.ColumnElement[int], is_taken: sa.ColumnElement[bool]
-) -> sa.Select[Any]:
+def _by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
     """What makes a `Count`, by channel and status."""
-    is_kept = sa.func.coalesce(of.provider_id, "").startswith(DRY_RUN)
-    is_out = sa.and_(is_taken, ~is_kept)
-    stands = sa.case((sa.and_(of.status == "sent", is_kept), KEPT), else_=of.status)
+    table = notifications.c
+    is_kept = sa.func.coalesce(table.provider_id, "").startswith(DRY_RUN)
+    is_out = sa.and_(table.sent_at.is_not(None), ~is_kept)
+    stands = sa.case((sa.and_(table.status == "sent", is_kept), KEPT), else_=table.status)
     return (
         sa.select(
-            *(of.channel, stands.label("stands"), many, sa.func.count().filter(is_out)),
-            sa.func.sum(sa.case((is_out, of.segments), else_=0)),
+            *(table.channel, stands.label("stands"), many, sa.func.count().filter(is_out)),
+            sa.func.sum(sa.case((is_out, table.segments), else_=0)),
         )
-        .group_by(of.channel, "stands")
-        .order_by(of.channel, "stands")
+        .group_by(table.channel, "stands")
+        .order_by(table.channel, "stands")
     )
 
 

@@ -14,7 +14,7 @@ from relay.ledger.columns import folded, metadata, number, some, text, time
 from relay.ledger.household import audit, days, heartbeats, pauses, watches  # noqa: F401 - they belong
 from relay.ledger.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
-REVISION = "0003"  # what this code works with; /readyz compares it with the database's
+REVISION = "0004"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -149,6 +149,7 @@ notifications = sa.Table(
     text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
 )
 some("ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None))
+some("ix_notifications_sent", notifications.c.sent_at, where=notifications.c.sent_at.is_not(None))
 some(
     "ix_notifications_due",
     *(notifications.c.channel, notifications.c.urgency.desc(), notifications.c.due_at),
