@@ -12,8 +12,10 @@ from zoneinfo import ZoneInfo
 
 from relay.addresses import WAYS
 from relay.alerts import ALERTS, is_alert
+from relay.ledger.condition import Standing
+from relay.ledger.statuses import RECEIVED, WAITING
 from relay.ledger.trail import Trail
-from relay.notices import ALERT_PREFIX
+from relay.notices import ALERT_PREFIX, DRY_RUN
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
@@ -27,13 +29,32 @@ _ATTEMPTS = {
 }
 
 
-def explain(trail: Trail, zone: ZoneInfo) -> Iterator[Line]:
-    """What is known of one event and its messages, step by step."""
+# How a message stands, said of it. The words of failures are those of the docs' tables besides.
+_STANDS = {
+    "created": "has not gone out yet",
+    "scheduled": "has not gone out yet",
+    "sending": "is being sent",
+    "sent": "was sent. Whether it has arrived is not known yet",
+    "delivered": "has arrived",
+    "permanent-failure": "cannot arrive (permanent-failure)",
+    "temporary-failure": "was given up (temporary-failure)",
+    "technical-failure": "failed by a fault on our side (technical-failure)",
+    "validation-failed": "could not be sent: there is no usable address (validation-failed)",
+    "cancelled": "was cancelled",
+    "unknown": "may or may not have gone out",
+}
+_KEPT = "was made and kept here; it was not sent to anybody"
+_KEPT_ATTEMPT = "went to no provider, and was kept here"
+_NO_WORKER = "no worker is alive"
+
+
+def explain(trail: Trail, zone: ZoneInfo, standing: Standing) -> Iterator[Line]:
+    """What is known of one event and its messages, step by step, and what holds them up now."""
 
     at = clock(zone)
-    yield from tell_event(trail.event, at)
+    yield from tell_event(trail.event, at, standing)
     for row in trail.messages:
-        yield from tell_message(row, at)
+        yield from tell_message(row, at, standing)
     yield from tell_decisions(trail)
     for case in trail.cases:
         yield from tell_case(case, at)
@@ -64,7 +85,7 @@ def clock(zone: ZoneInfo) -> Clock:
     return at
 
 
-def tell_event(event: Row, at: Clock) -> Iterator[Line]:
+def tell_event(event: Row, at: Clock, standing: Standing) -> Iterator[Line]:
     """What came, and what became of it."""
     again = event["duplicates"]
     if event["source"] == "lab":
@@ -85,6 +106,8 @@ def tell_event(event: Row, at: Clock) -> Iterator[Line]:
         "unrouted": "Relay does not know this event. `replay` takes it once Relay does.",
     }
     yield 1, said[event["status"]].strip()
+    if event["status"] == RECEIVED and not standing.workers:
+        yield 1, f"It waits: {_NO_WORKER}."
 
 
 def tell_decisions(trail: Trail) -> Iterator[Line]:
@@ -95,31 +118,65 @@ def tell_decisions(trail: Trail) -> Iterator[Line]:
         yield 1, "No rule is about this event."
 
 
-def tell_message(row: Row, at: Clock) -> Iterator[Line]:
+def named(rule: str) -> str:
+    """A rule's name; what staff are told, where it is an alert of ours."""
+    return ALERTS[rule.removeprefix(ALERT_PREFIX)].title if is_alert(rule) else rule
+
+
+def is_kept(row: Row) -> bool:
+    """Whether a message went to nobody, though it counts as sent: delivery was dry-run."""
+    return row["status"] == "sent" and (row["provider_id"] or "").startswith(DRY_RUN)
+
+
+def tell_message(row: Row, at: Clock, standing: Standing) -> Iterator[Line]:
     """Who is told, by which rule and way; each attempt; how it stands."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if is_alert(row["rule"]):
-        title = ALERTS[row["rule"].removeprefix(ALERT_PREFIX)].title
-        yield 1, f'Staff are told "{title}": {kind} to {row["role"]} ({row["id"]}).'
+        yield 1, f'Staff are told "{named(row["rule"])}": {kind} to {row["role"]} ({row["id"]}).'
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
-    if row["due_at"] > row["created_at"] or row["status"] in ("created", "scheduled"):
-        yield 2, f"It is due at {at(row['due_at'])}."
+    if row["due_at"] > row["created_at"] or row["status"] in WAITING:
+        tense = "is" if row["due_at"] > standing.at else "was"
+        yield 2, f"It {tense} due at {at(row['due_at'])}."
     for item in row["items"]:
         yield 2, f"It tells of {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
         yield from _attempt(attempt, at)
-    yield 2, f"It is {row['status']}. {row['reason']}".strip()
+    stands, why = f"It {_stands(row, at, standing)}.", row["reason"]
+    yield 2, stands if why in stands else f"{stands} {why}"
     if digest := row["told_in"]:
-        yield 2, f"That digest ({digest['id']}) is {digest['status']}."
+        yield 2, f"That digest ({digest['id']}) {_stands(digest, at, standing)}."
+
+
+def _stands(row: Row, at: Clock, standing: Standing) -> str:
+    """How a message stands; of one that is due, what holds it up."""
+    if is_kept(row):
+        return _KEPT
+    if row["status"] not in WAITING or row["due_at"] > standing.at:
+        return _STANDS[row["status"]]
+    causes = "; ".join(_causes(row["channel"], at, standing))
+    return f"waits: {causes}" if causes else "waits for a worker, which takes it next"
+
+
+def _causes(channel: str, at: Clock, standing: Standing) -> Iterator[str]:
+    text = _KINDS[channel]
+    if not standing.workers:
+        yield _NO_WORKER
+    if pause := standing.pauses.get(channel):
+        why = pause["reason"].removesuffix(".")
+        yield f"{text}s are paused since {at(pause['since'])}, because {why}"
+    if channel in standing.spent:
+        most = standing.spent[channel]
+        limit = f"{most:,} {text}{'s' if most != 1 else ''}"
+        yield f"the day's limit of {limit} is reached, and more go out tomorrow"
 
 
 def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
-    named = f" as {attempt['provider_id']}" if attempt["provider_id"] else ""
-    done = _ATTEMPTS[attempt["outcome"]]
+    id_ = attempt["provider_id"] or ""
+    done = _KEPT_ATTEMPT if id_.startswith(DRY_RUN) else _ATTEMPTS[attempt["outcome"]]
     detail = f": {attempt['detail']}" if attempt["detail"] else "."
-    yield 2, f"{at(attempt['started_at'])}: an attempt {done}{named}{detail}"
+    yield 2, f"{at(attempt['started_at'])}: an attempt {done}{id_ and f' as {id_}'}{detail}"
     if attempt["look_at"]:
         yield 3, f"It is looked for at the provider at {at(attempt['look_at'])}."
     for receipt in attempt["receipts"]:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
 DIGEST_PREFIX = "digest "  # begins a digest's subject: it is about many kits
+DRY_RUN = "dry-run-"  # begins the provider's id of what was kept here and sent to nobody
 
 
 @dataclass(frozen=True)

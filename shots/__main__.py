@@ -10,7 +10,9 @@ from shots.browser import SCHEMES, browser, log_in
 from shots.scene import PAGES, ROOT, served
 
 WIDE, NARROW = 1100, 360
-HIGH, TALL = 800, {"rule": 1350, "today": 1250}  # a page whose best is further down
+# A page whose best is further down, and one that shows more once a button is pressed.
+HIGH, TALL = 800, {"rule": 1350, "today": 1250, "journey": 1500}
+PRESSED = {"journey": "Show names, addresses and messages"}
 
 
 def main() -> None:
@@ -32,7 +34,11 @@ def main() -> None:
                     if wanted.all or _is_shown(name, scheme, width):
                         height = 3000 if wanted.all else TALL.get(name, HIGH)
                         page.set_viewport_size({"width": width, "height": height})
-                        _take(page, url + path, wanted, f"{name}{_mark(scheme, width)}")
+                        page.goto(url + path, wait_until="networkidle")
+                        if name in PRESSED:
+                            page.get_by_role("button", name=PRESSED[name]).click()
+                            page.wait_for_load_state("networkidle")
+                        _take(page, wanted, f"{name}{_mark(scheme, width)}")
                 context.close()
 
 
@@ -45,8 +51,7 @@ def _mark(scheme: str, width: int) -> str:
     return ("-dark" if scheme == "dark" else "") + ("-narrow" if width == NARROW else "")
 
 
-def _take(page: Any, url: str, wanted: argparse.Namespace, name: str) -> None:
-    page.goto(url, wait_until="networkidle")
+def _take(page: Any, wanted: argparse.Namespace, name: str) -> None:
     page.screenshot(path=wanted.into / f"{name}.png", full_page=wanted.all, scale="css")
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import sqlalchemy as sa
 from flask import Flask
 
 from relay import samples
@@ -20,12 +21,14 @@ from relay.calendar import ALWAYS
 from relay.config import Config, load
 from relay.dev import serving
 from relay.jobs import Jobs
-from relay.ledger import counting, erasing, migrate, suppressing, upkeep
+from relay.ledger import counting, erasing, migrate, receipts, suppressing, upkeep
 from relay.ledger.counting import Count
 from relay.ledger.database import Database
 from relay.ledger.household import days, erasures
+from relay.ledger.schema import attempts, notifications
 from relay.notices import Case
 from relay.pump import Pump
+from relay.receipts import Receipt
 from relay.settings import Settings
 from relay.simulator import create_simulator
 from relay.web import create_app
@@ -101,6 +104,7 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     pump = Pump(Jobs(_always_open(load(settings)), db))
     pump.drain()
     pump.stop()
+    _deliver(db)
     upkeep.beat(db, "worker-1")
     upkeep.swept(db, "worker-1")
     suppressing.suppress(db, "sms", "+447700900123", suppressing.STOP)
@@ -113,6 +117,22 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
         for one in [*counting.last_days(zone, now)][:-1]:
             row = {"day": one.day.isoformat(), "counts": [{}, _counts(one.day.toordinal())]}
             connection.execute(days.insert().values(**row, counted_at=now + timedelta(days=1)))
+
+
+def _deliver(db: Database) -> None:
+    """What was kept here counts as handed to its provider, which has told that it arrived: a scene
+    sends nothing, and is to look like a clinic that does.
+    """
+    with db.write() as connection:
+        for attempt in connection.execute(sa.select(attempts)).all():
+            name = "SM" if attempt.channel == "sms" else ""
+            as_theirs = {"provider_id": f"{name}{attempt.id}"}
+            for table, id_ in ((attempts, attempt.id), (notifications, attempt.notification_id)):
+                connection.execute(table.update().where(table.c.id == id_).values(**as_theirs))
+    with db.read() as connection:
+        sent = connection.execute(sa.select(attempts.c.id, attempts.c.channel)).all()
+    for id_, channel in sent:
+        receipts.record(db, channel, [Receipt("delivered", "delivered", id_)])
 
 
 def _erase(db: Database) -> None:

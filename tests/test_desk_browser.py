@@ -5,6 +5,7 @@ Needs Debian's chromium and requirements-browser.txt, which .ci/run installs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,6 +120,49 @@ def test_today_looks_again(page: Any, url: str) -> None:
     page.get_by_role("heading", name="Today", exact=True).wait_for()
     assert page.evaluate("document.querySelector('details').open")
     assert page.faults == []
+
+
+def test_a_click_on_its_text_does_not_stop_it(page: Any, url: str) -> None:
+    """Whoever has clicked on the page, or marked a word of it, still gets it fresh; not whoever is
+    on one of its links.
+    """
+    page.goto(url)
+    page.locator("h2").first.dblclick()
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.evaluate("document.querySelector('h1').textContent = 'Old'; again()")
+    page.get_by_role("heading", name="Today", exact=True).wait_for()
+    page.get_by_role("link", name="Look now").focus()
+    page.evaluate("document.querySelector('h1').textContent = 'Old'")
+    page.evaluate("again()")
+    assert page.inner_text("h1") == "Old"
+
+
+def test_a_look_that_fails_is_told(page: Any, url: str) -> None:
+    """An error, or no answer, leaves the page as it was and says since when; the next look that
+    works takes that back.
+    """
+    page.goto(url)
+    stale = page.locator(".stale[role=status]")
+    assert not stale.is_visible()
+    for answer in (lambda route: route.abort(), lambda route: route.fulfill(status=503)):
+        page.route("**/?again=1", answer)
+        page.evaluate("again()")
+        assert re.fullmatch(r"Could not be refreshed since \d\d:\d\d\.", stale.inner_text())
+        page.unroute("**/?again=1")
+        page.evaluate("again()")
+        assert not stale.is_visible()
+    page.faults.clear()  # the browser's own words on both
+
+
+def test_the_number_on_the_worklist_is_fresh(page: Any, url: str) -> None:
+    """What is closed elsewhere leaves the head too."""
+    page.goto(url)
+    before = page.locator("nav .count").inner_text()
+    page.evaluate("document.querySelector('nav .count').textContent = '999'")
+    page.get_by_role("link", name="Worklist").first.focus()
+    page.evaluate("again()")
+    assert page.locator("nav .count").inner_text() == before
+    assert page.evaluate("document.activeElement.innerText").startswith("Worklist")
 
 
 def test_an_erasure_is_asked_for_and_followed(page: Any, url: str) -> None:

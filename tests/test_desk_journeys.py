@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import html
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from relay.ledger import delivery, receipts, upkeep
+from relay.alerts import ALERTS
+from relay.ledger import delivery, pausing, receipts, upkeep
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import aliases, audit, events, notifications
+from relay.notices import ALERT_PREFIX, DRY_RUN
 from relay.receipts import Receipt
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
-from tests.rows import change, claimed, only, rows, time_passes
+from tests.rows import change, claimed, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -27,13 +32,16 @@ def audited(db: Database) -> list[tuple[str, str, str]]:
 
 
 def test_a_kit_is_found_by_any_of_its_ids(inside: Any, db: Database) -> None:
-    """An order, a code, one's own reference, an event or a message lead to the same page."""
+    """An order, a code, one's own reference, an event or a message lead to the same page, in
+    capital or small letters.
+    """
     message, _ = kit(db)
     with db.write() as connection:
-        for alias in ("TRF-77", "my-ref-9"):
+        for alias in ("TRF-77", "my-ref-9", "LML-e23e2d"):
             row = {"resource": "registration", "alias": alias, "subject": "o-1"}
             connection.execute(aliases.insert().values(row))
-    for id_ in ("o-1", "TRF-77", "my-ref-9", only(db, events)["id"], message):
+    written = ("trf-77", "MY-REF-9", "O-1", "lml-e23e2d", "LML-E23E2D", message.upper())
+    for id_ in ("o-1", "TRF-77", "my-ref-9", only(db, events)["id"], message, *written):
         page = search(inside, id_)
         assert "Text to the customer" in page
         assert "Email to the customer" in page
@@ -63,8 +71,28 @@ def test_nobody_else_is_found(inside: Any, db: Database) -> None:
 
 
 def test_a_number_that_cannot_be_texted_says_so(inside: Any) -> None:
-    """Why there can be nothing by such a number is told."""
+    """Why there can be nothing by such a number is told, and that no id is written so either."""
     assert "a landline" in search(inside, "020 7946 0000")
+    said = "There is no such id; and as a phone number: The phone number is not a valid number."
+    assert said in search(inside, "10023456")
+
+
+def test_an_address_that_was_not_written_to_says_so(inside: Any, db: Database) -> None:
+    """Somebody who was only texted is not found by email: how it is written is not to blame."""
+    kit(db)
+    for written in ("other@example.org", "07700 900055"):
+        page = search(inside, written)
+        assert "Only addresses that messages went to" in page
+        assert "Look at how it is written" not in page
+    assert "Look at how it is written" in search(inside, "Smyth")
+
+
+def test_an_id_as_it_is_written_comes_first(inside: Any, db: Database) -> None:
+    """Where two references differ by their letters alone, each leads to its own kit."""
+    kit(db)
+    kit(db, order="O-1")
+    for order in ("o-1", "O-1"):
+        assert press(inside, "/journeys", q=order).location == f"/journey?kit={order}"
 
 
 def test_a_short_surname_is_a_whole_word(inside: Any, db: Database) -> None:
@@ -83,7 +111,7 @@ def test_names_are_forgotten_with_the_rest(inside: Any, db: Database) -> None:
     upkeep.purge(db, timedelta(days=90))
     assert only(db, events)["person"] is None
     assert "Nothing found" in search(inside, "smith")
-    assert "It is sent." in search(inside, "o-1")
+    assert "It was sent." in search(inside, "o-1")
 
 
 def test_names_and_numbers_are_in_no_address(inside: Any, db: Database) -> None:
@@ -106,6 +134,65 @@ def test_the_journey_tells_why(inside: Any, db: Database) -> None:
         assert said in page
     assert "permanent-failure</span>" in page
     assert leaks(page) == []
+
+
+def test_a_message_that_waits_says_what_holds_it_up(
+    inside: Any, db: Database, config_file: Path
+) -> None:
+    """No worker, a paused channel with its reason, the day's limit, or that a worker is about to
+    take it; one that is for later says none of it.
+    """
+    claim = claimed(db, subject="o-3")
+    tomorrow = {"due_at": datetime.now(UTC) + timedelta(days=1), "status": "scheduled"}
+    text, later = planned(db, notice(subject="o-4"), notice(subject="o-2", **tomorrow))
+
+    def told(id_: str) -> str:
+        page = html.unescape(inside.get(f"/journey?kit={id_}").text)
+        [said] = re.findall(rf'id="{id_}".*?</article>', page, re.DOTALL)
+        return str(said)
+
+    assert "It waits: no worker is alive." in told(text)
+    upkeep.beat(db, "worker-1")
+    assert "It waits for a worker, which takes it next." in told(text)
+    limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
+    config_file.write_text(limited, "utf-8")
+    inside.application.extensions["relay"].living.look()
+    assert "It waits: the day's limit of 1 text is reached" in told(text)
+    refused = pausing.Pause("refused", "Twilio refuses our account (401).")
+    delivery.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))
+    paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.<"
+    assert re.search(f"It waits: {paused}", told(text))
+    assert "It is due at" in told(later)
+    assert "It has not gone out yet." in told(later)
+    assert "paused" not in told(later)
+
+
+def test_what_never_left_is_not_told_as_sent(inside: Any, db: Database) -> None:
+    """Where delivery is dry-run, or nobody's account sends it, the journey says that it was kept
+    here, and its mark is not that of what was sent.
+    """
+    claim = claimed(db, address=PHONE)
+    kept = Ending("accepted", "sent", provider_id=f"{DRY_RUN}{claim.attempt_id}")
+    delivery.finish(db, claim, kept)
+    page = search(inside, claim.id)
+    assert "It was made and kept here; it was not sent to anybody." in page
+    assert "kept here, not sent</span>" in page
+    assert "accepted by the provider" not in page
+    assert "status sent" not in page
+
+
+def test_an_alert_has_its_title(inside: Any, db: Database) -> None:
+    """What staff were told stands there in words, and not the name that it has inside; a fallback
+    is called one.
+    """
+    alert, fallback = planned(
+        db, notice(rule=f"{ALERT_PREFIX}unreached"), notice(subject="o-2", is_fallback=True)
+    )
+    page = search(inside, alert)
+    for where in (page, inside.get("/").text):
+        assert ALERTS["unreached"].title in where
+        assert f"{ALERT_PREFIX}unreached" not in where
+    assert "kit-shipped, as its fallback" in search(inside, fallback)
 
 
 def test_a_reveal_is_on_record(inside: Any, db: Database) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ import pytest
 
 from relay.alerts import ALERTS
 from relay.jobs import Jobs
-from relay.ledger import cases, counting, delivery, pausing, upkeep
-from relay.ledger.counting import Count, Day
+from relay.ledger import cases, condition, counting, delivery, pausing, processing, upkeep
+from relay.ledger.counting import KEPT, Count, Day
 from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
 from relay.ledger.household import days
 from relay.ledger.schema import events, notifications, quarantine
 from relay.ledger.statuses import STATUSES
+from relay.notices import DRY_RUN
 from relay.settings import Settings
-from relay.web.desk import chart, sessions, today
+from relay.web.desk import chart, needs, sessions
+from tests.conftest import ROOT
 from tests.desk import kit, leaks
-from tests.rows import case, change, claimed, leased, only, rows
-from tests.test_desk import desk, inside, is_out
+from tests.rows import case, change, claimed, leased, notice, only, planned, rows, time_passes
+from tests.test_desk import desk, inside, is_out, log_in
 
 __all__ = ["desk", "inside"]  # fixtures
 
@@ -41,24 +45,56 @@ def now_(db: Database) -> Day:
     return [*counting.last_days(LONDON, datetime.now(UTC))][-1]
 
 
-def test_it_counts_the_day(inside: Any, db: Database) -> None:
-    """Events in; messages out, delivered, waiting and failed; and what the texts cost."""
-    text, email = kit(db)
-    sent = datetime.now(UTC)
-    change(db, notifications, {"id": text}, status="delivered", sent_at=sent, segments=3)
-    change(db, notifications, {"id": email}, status="permanent-failure")
-    waits, other = kit(db, order="o-2")
-    change(db, notifications, {"id": waits}, status="scheduled")
-    change(db, notifications, {"id": other}, status="cancelled")
-    leased(db, order_id="o-9")
+def gone(db: Database, provider_id: str, subject: str, **fields: Any) -> str:
+    """The id of a text of two segments that was tried just now, and taken."""
+    claim = claimed(db, subject=subject, **fields)
+    delivery.begin(db, claim, {"text": "x" * 161, "subject": "", "html": ""})
+    delivery.finish(db, claim, Ending("accepted", "sent", provider_id=provider_id))
+    return claim.id
+
+
+def test_it_counts_what_went_out_today(inside: Any, db: Database) -> None:
+    """Events in; messages out, whenever they were planned, what became of them, and what the texts
+    cost; what waits, since whenever.
+    """
+    yesterday = now_(db).begins - timedelta(hours=1)
+    reminder = gone(db, "SM1", "o-1")
+    change(db, notifications, {"id": reminder}, created_at=yesterday, status="delivered")
+    bounced = gone(db, "E1", "o-2", channel="email")
+    change(db, notifications, {"id": bounced}, status="permanent-failure")
+    long_ago = gone(db, "SM2", "o-3")
+    change(db, notifications, {"id": long_ago}, sent_at=yesterday)
+    in_vain = claimed(db, subject="o-6")
+    delivery.finish(db, in_vain, Ending("rejected", "permanent-failure", "No such number."))
+    change(db, notifications, {"id": in_vain.id}, created_at=yesterday)
+    unheard = notice(subject="o-4", address="", status="validation-failed")
+    late = notice(subject="o-5", due_at=yesterday)
+    _, waits = planned(db, unheard, late)
+    change(db, notifications, {"id": waits}, created_at=yesterday)
     change(db, events, {"status": "received"}, status="unrouted")
+    leased(db, order_id="o-9")
     page = inside.get("/").text
     assert figures(page) == {
-        **{"Events in": "3", "Messages out": "1", "Delivered": "1"},
-        **{"Waiting": "1", "Failed": "1", "SMS segments": "3"},
+        **{"Events in": "6", "Messages out": "2", "Delivered": "1", "Failed": "3"},
+        **{"SMS segments": "2", "Waiting now": "1"},
     }
-    assert "1 set aside" in page
+    assert "1 not processed yet" in page
+    assert '1 text</span>, <span class="whole">1 email</span>' in page
     assert leaks(page) == []
+
+
+def test_what_was_kept_here_is_not_told_as_sent(inside: Any, db: Database) -> None:
+    """In dry-run nothing goes out and nothing is paid for: the figures, the chart and the list say
+    how much was kept here only.
+    """
+    gone(db, f"{DRY_RUN}1", "o-1")
+    gone(db, "SM1", "o-2")
+    page = inside.get("/").text
+    assert figures(page)["Messages out"] == "1"
+    assert figures(page)["SMS segments"] == "2"
+    assert "1 more kept here, not sent" in page
+    assert "1 sent, no receipt yet, 1 kept here, not sent." in page
+    assert page.count(">kept here</span>") == 1
 
 
 def test_a_days_segments_are_those_of_its_words(db: Database) -> None:
@@ -87,7 +123,10 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
         connection.execute(quarantine.insert().values(id="qrt_2", **done, **body))
     page = inside.get("/").text
     needs = page.partition('class="needs"')[2].partition("</ul>")[0]
-    assert re.search(r'>2</strong> <span>people were not reached</span> <a href="/worklist"', needs)
+    assert re.search(
+        r'>2</strong> <span>people were not reached</span> <a href="/worklist.kind=unreached"',
+        needs,
+    )
     assert "Texts are paused: Twilio refuses us." in needs
     refused = "post from the lab was refused</span> <a href=./worklist/refused.>Refused posts<"
     assert re.search(f">1</strong> <span>{refused}", needs)
@@ -102,13 +141,56 @@ def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
 
 def test_every_kind_of_case_has_its_words() -> None:
     """What a case may be about can be told here."""
-    assert {*today.KINDS, *today.NOW} == set(ALERTS)
+    assert {*needs.KINDS, *needs.NOW} == set(ALERTS)
+
+
+def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:
+    """While the lab is away, or messages should have gone out long ago, all is not well: Today and
+    System say how much waits, since when and why, by the time that Prometheus' rules go by.
+    """
+    for number in range(2):
+        event = leased(db, order_id=f"o-{number}")
+        processing.put_back(db, event.id, 60.0, "The lab's API did not answer (503).")
+    planned(db, notice(subject="o-7"))
+    upkeep.beat(db, "worker-1")
+    pages = ("/", "/system")
+    assert all("since" not in inside.get(path).text for path in pages)
+    time_passes(db, timedelta(hours=18))
+    upkeep.beat(db, "worker-1")
+    leased(db, order_id="o-9")
+    since = (datetime.now(UTC) - timedelta(hours=18)).astimezone(LONDON)
+    for path in pages:
+        page = inside.get(path).text.replace("&#39;", "'")
+        assert "all is well" not in page
+        assert "All that Relay needs is there." not in page
+        assert re.search(
+            f"2</strong> <span>events from the lab wait since {since:%-d %b, %H}:..: "
+            r"The lab's API did not answer \(503\)\.<",
+            page,
+        )
+        assert re.search(f"1</strong> <span>text is overdue since {since:%-d %b, }", page)
+    seconds = int(condition.LATE.total_seconds())
+    rules = (ROOT / "ops" / "alerts.yml").read_text("utf-8")
+    assert f"relay_oldest_unsent_seconds > {seconds}\n" in rules
+
+
+def test_a_channel_without_an_account_needs_a_person(
+    make_client: Callable[[Settings], Any], settings: Settings, live: Settings
+) -> None:
+    """Live, with nobody to hand texts to: they would be kept here, and nobody be told."""
+    half = replace(live, twilio_auth_token="")
+    for by, said in ((half, True), (live, False), (settings, False)):
+        browser = make_client(by)
+        log_in(browser)
+        page = browser.get("/").text
+        assert ("Texts go to nobody: delivery is live" in page) is said
+        assert "Emails go to nobody" not in page
 
 
 def test_every_status_has_its_colour() -> None:
     """Each message is in the chart once, but for those that were not to be told."""
     drawn = [status for statuses in chart.OUTCOMES.values() for status in statuses]
-    assert sorted(drawn) == sorted(set(STATUSES) - {"cancelled"})
+    assert sorted(drawn) == sorted({*STATUSES, KEPT} - {"cancelled"})
 
 
 def test_bars_pile_up_to_their_number() -> None:

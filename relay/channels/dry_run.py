@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from relay.channels.outcome import Found, Outcome
-from relay.ledger.statuses import DRY_RUN
 from relay.messages import Message
+from relay.notices import DRY_RUN
 
 
 class DryRun:

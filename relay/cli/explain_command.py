@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from relay.cli import opened
@@ -14,13 +16,17 @@ def explain_(id_: str) -> None:
     """Tell step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
+    from relay.calendar import midnight
     from relay.explain import explain, explain_refused
-    from relay.ledger import quarantining, trail
+    from relay.ledger import condition, quarantining, trail
 
     found = opened.settings()
-    zone = opened.load(found).clinic.timezone
+    config = opened.load(found)
+    zone, now = config.clinic.timezone, datetime.now(UTC)
     with opened.ledger(found) as db:
-        told = [explain(one, zone) for one in trail.find(db, id_)]
+        most = config.delivery.daily_sms_limit
+        standing = condition.standing(db, now, midnight(now, zone), most)
+        told = [explain(one, zone, standing) for one in trail.find(db, id_)]
         if not told and (row := quarantining.get(db, id_)):
             told.append(explain_refused(row, zone))
     if not told:

@@ -3,17 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from relay.ledger import pausing, upkeep
 from relay.ledger.claiming import spent
 from relay.ledger.database import Database, ago, now
 from relay.ledger.household import heartbeats
 from relay.ledger.schema import events, notifications
 from relay.ledger.statuses import RECEIVED, WAITING
 from relay.ledger.upkeep import WORKER_GONE_AFTER
+
+LATE = timedelta(minutes=15)  # what has waited so long has not only to wait its turn
+_REASONS = 5  # of what waits: those that have held it up longest
+
+
+@dataclass(frozen=True)
+class Late:
+    """What has waited for too long: why, or on which channel; how many, and since when."""
+
+    named: str
+    many: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What may hold up a message now, whatever it is about."""
+
+    at: datetime
+    workers: int
+    pauses: Mapping[str, Mapping[str, Any]]  # of the channels that are paused
+    spent: Mapping[str, int]  # the limits of the day that are reached, by channel
+
+
+def standing(db: Database, at: datetime, began: datetime, most_texts: int) -> Standing:
+    """What holds messages up at a moment of the day that `began` then."""
+    return Standing(
+        at,
+        upkeep.workers_alive(db),
+        {row["channel"]: row for row in pausing.paused(db)},
+        {"sms": most_texts} if sent_since(db, "sms", began) >= most_texts else {},
+    )
+
+
+def late_events(db: Database) -> list[Late]:
+    """Events that came long ago and are not processed yet, by why they were put back."""
+    table = events.c
+    oldest = sa.func.min(table.received_at)
+    return _late(
+        db,
+        sa.select(table.reason, sa.func.count(), oldest)
+        .where(table.status == RECEIVED, table.received_at < ago(LATE))
+        .group_by(table.reason)
+        .order_by(oldest)
+        .limit(_REASONS),
+    )
+
+
+def late_messages(db: Database) -> list[Late]:
+    """Messages that should have gone out long ago, by channel."""
+    table = notifications.c
+    return _late(
+        db,
+        sa.select(table.channel, sa.func.count(), sa.func.min(table.due_at))
+        .where(table.status.in_(WAITING), table.due_at < ago(LATE))
+        .group_by(table.channel)
+        .order_by(table.channel),
+    )
+
+
+def _late(db: Database, query: sa.Select[Any]) -> list[Late]:
+    with db.read() as connection:
+        return [Late(*row) for row in connection.execute(query)]
+
+
+def waiting(db: Database) -> dict[str, int]:
+    """Messages that are still to go out, due or for later, by channel."""
+    table, found = notifications.c, dict[str, int]()
+    with db.read() as connection:
+        for which in (table.status.in_(WAITING), table.status == "sending"):
+            query = sa.select(table.channel, sa.func.count()).where(which).group_by(table.channel)
+            for channel, many in connection.execute(query):
+                found[channel] = found.get(channel, 0) + many
+    return found
 
 
 def queue(db: Database) -> Mapping[str, Any]:

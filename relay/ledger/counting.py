@@ -1,21 +1,26 @@
 """What the messages of a day have come to, by channel and status, and what the texts cost.
 
 A month of messages is too much to count at each look at the desk. So each day of it is a row, which
-the sweep writes; only a day as it goes on is counted when it is asked for, unless much has come.
+the sweep writes; only a day as it goes on is counted when it is asked for, unless much has come. In
+the month a message counts on the day that it was planned; of the day as it goes on it is told what
+went out in it as well, whenever that was planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from relay.addresses import CHANNELS
 from relay.ledger.database import Database
 from relay.ledger.household import days
-from relay.ledger.schema import INSERTS, events, first_id, notifications
+from relay.ledger.schema import INSERTS, attempts, events, first_id, notifications
+from relay.ledger.statuses import FAILED
+from relay.notices import DRY_RUN
 
 DAYS = 30  # that are kept in sight
 # A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.
@@ -23,14 +28,15 @@ LIVELY, HOUR = timedelta(days=4), timedelta(hours=1)
 # Of a busy day what the last sweep counted is shown, if that was just now.
 BUSY, BRIEF, JUST_NOW = 20_000, timedelta(seconds=25), timedelta(minutes=2)
 _ONE_DAY = timedelta(days=1)
+KEPT = "kept"  # how messages stand that count as sent, and went to nobody: delivery was dry-run
 SLACK = timedelta(minutes=10)  # between an event's id, by a process's clock, and received_at
 
 
 class Count(NamedTuple):
-    """Messages of one channel and status that were planned on a day."""
+    """Messages of one channel and status that were planned on a day, or went out on it."""
 
     channel: str
-    status: str
+    status: str  # of notifications, or KEPT
     messages: int
     out: int  # of them, those that a provider took
     segments: int  # of those
@@ -45,11 +51,14 @@ class Day(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What a day has come to by the time it was counted: events by status, and its messages."""
+    """What a day has come to by the time it was counted: events by status, the messages that were
+    planned on it, and, while it goes on, those that went out or failed on it.
+    """
 
     events: Mapping[str, int]
     messages: Sequence[Count]
     counted_at: datetime
+    tried: Sequence[Count] = ()
 
 
 def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
@@ -64,47 +73,82 @@ def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
 def today(db: Database, day: Day, now: datetime) -> Tally:
     """A day as it goes on."""
     row = kept(db, [day]).get(day.day)
-    many = sum(one.messages for one in row.messages) if row else 0
+    many = max(_many(row.messages), _many(row.tried)) if row else 0
     if row and many > BUSY and row.counted_at > now - JUST_NOW:
         return row
     return count(db, day, now)
 
 
+def _many(counts: Sequence[Count]) -> int:
+    return sum(one.messages for one in counts)
+
+
 def count(db: Database, day: Day, now: datetime) -> Tally:
     """A day as it is now."""
-    table = notifications.c
-    taken = sa.case((table.sent_at.is_not(None), table.segments), else_=0)
-    told = (
-        sa.select(
-            *(table.channel, table.status),
-            *(sa.func.count(), sa.func.count(table.sent_at), sa.func.sum(taken)),
-        )
-        .where(table.created_at >= day.begins, table.created_at < day.ends)
-        .group_by(table.channel, table.status)
-        .order_by(table.channel, table.status)
-    )
+    told = _by_status(sa.func.count()).where(*_within(notifications.c.created_at, day))
     came = (
         sa.select(events.c.status, sa.func.count())
         .where(
             events.c.id >= first_id("evt", day.begins - SLACK),
             events.c.id < first_id("evt", day.ends + SLACK),
-            *(events.c.received_at >= day.begins, events.c.received_at < day.ends),
+            *_within(events.c.received_at, day),
         )
         .group_by(events.c.status)
     )
     with db.read() as connection:
         messages = [Count(*row) for row in connection.execute(told)]
-        return Tally({name: many for name, many in connection.execute(came)}, messages, now)
+        coming = {name: many for name, many in connection.execute(came)}
+        queries = _tried(day) if now < day.ends else ()
+        tried = [Count(*row) for query in queries for row in connection.execute(query)]
+        return Tally(coming, messages, now, tried)
+
+
+def _tried(day: Day) -> Iterator[sa.Select[Any]]:
+    """The messages that went out on a day; those that failed on it and never went out, tried again
+    in vain or not to be tried at all.
+    """
+    table, tries = notifications.c, attempts.c
+    yield _by_status(sa.func.count()).where(*_within(table.sent_at, day))
+    failed = (table.status.in_(FAILED), table.sent_at.is_(None))
+    in_vain = tries.outcome.in_(("rejected", "unknown"))  # few: a join of all would read them all
+    yield (
+        _by_status(sa.func.count(table.id.distinct()))
+        .join_from(attempts, notifications, table.id == tries.notification_id)
+        .where(tries.channel.in_(CHANNELS), *_within(tries.started_at, day), in_vain, *failed)
+    )
+    yield _by_status(sa.func.count()).where(
+        *_within(table.created_at, day), table.attempts == 0, *failed
+    )
+
+
+def _by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
+    """What makes a `Count`, by channel and status."""
+    table = notifications.c
+    is_kept = sa.func.coalesce(table.provider_id, "").startswith(DRY_RUN)
+    is_out = sa.and_(table.sent_at.is_not(None), ~is_kept)
+    stands = sa.case((sa.and_(table.status == "sent", is_kept), KEPT), else_=table.status)
+    return (
+        sa.select(
+            *(table.channel, stands.label("stands"), many, sa.func.count().filter(is_out)),
+            sa.func.sum(sa.case((is_out, table.segments), else_=0)),
+        )
+        .group_by(table.channel, "stands")
+        .order_by(table.channel, "stands")
+    )
 
 
 def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
     """Count the days whose row is missing or out of date; how many that was."""
     wanted = [*last_days(zone, now)]
     with db.read() as connection:
-        asked = sa.select(days.c.day, days.c.counted_at).where(_within(wanted))
+        asked = sa.select(days.c.day, days.c.counted_at).where(_among(wanted))
         known = {row.day: row.counted_at for row in connection.execute(asked)}
     rows = [
-        {"day": day.day.isoformat(), "counts": [found.events, found.messages], "counted_at": now}
+        {
+            "day": day.day.isoformat(),
+            "counts": [found.events, found.messages, found.tried],
+            "counted_at": now,
+        }
         for day in wanted
         if _is_stale(day, known.get(day.day.isoformat()), now)
         for found in [count(db, day, now)]
@@ -131,12 +175,21 @@ def kept(db: Database, wanted: Iterable[Day]) -> Mapping[date, Tally]:
     """These days, of those that have been counted."""
     with db.read() as connection:
         return {
-            date.fromisoformat(row.day): Tally(
-                row.counts[0], [Count(*one) for one in row.counts[1]], row.counted_at
-            )
-            for row in connection.execute(sa.select(days).where(_within([*wanted])))
+            date.fromisoformat(row.day): _tally(row.counts, row.counted_at)
+            for row in connection.execute(sa.select(days).where(_among([*wanted])))
         }
 
 
-def _within(wanted: list[Day]) -> sa.ColumnElement[bool]:
+def _tally(counts: list[Any], counted_at: datetime) -> Tally:
+    """A tally that was kept, maybe by a version that counted less."""
+    came, *told = counts
+    messages, tried = ([Count(*one) for one in some] for some in (*told, [])[:2])
+    return Tally(came, messages, counted_at, tried)
+
+
+def _within(moment: sa.Column[Any], day: Day) -> tuple[sa.ColumnElement[bool], ...]:
+    return moment >= day.begins, moment < day.ends
+
+
+def _among(wanted: list[Day]) -> sa.ColumnElement[bool]:
     return days.c.day.in_([one.day.isoformat() for one in wanted])

@@ -24,8 +24,9 @@ from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.ledger.household import erasures
 from relay.ledger.schema import attempts, events, notifications
-from relay.ledger.statuses import DRY_RUN, WAITING
+from relay.ledger.statuses import WAITING
 from relay.ledger.tracing import Progress, Row, suspects, written
+from relay.notices import DRY_RUN
 from relay.people import search_key
 
 REASON = "The person's data was erased."

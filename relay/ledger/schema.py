@@ -149,6 +149,7 @@ notifications = sa.Table(
     text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
 )
 some("ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None))
+some("ix_notifications_sent", notifications.c.sent_at, where=notifications.c.sent_at.is_not(None))
 some(
     "ix_notifications_due",
     *(notifications.c.channel, notifications.c.urgency.desc(), notifications.c.due_at),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 RECEIVED, PROCESSED, UNROUTED, HELD = "received", "processed", "unrouted", "held"
-DRY_RUN = "dry-run-"  # begins what stands for a provider's id where a message was only kept here
 # What is on its way or has reached somebody; the rest are ends that reached nobody.
 WAITING = ("created", "scheduled")
 ALIVE = (*WAITING, "sending", "sent", "delivered", "unknown")

@@ -27,7 +27,7 @@ Row = Mapping[str, Any]
 _MESSAGE = (
     *("id", "event_id", "rule", "template", "role", "channel", "status", "reason", "is_fallback"),
     *("due_at", "created_at", "sent_at", "delivered_at", "round", "address", "content"),
-    *("digest", "identity"),
+    *("digest", "identity", "provider_id"),
 )
 
 
@@ -47,31 +47,46 @@ class Trail:
 def find(db: Database, wanted: str) -> list[Trail]:
     """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
     its names. Of a message only itself is told. None where nothing goes by it.
+
+    Where nothing goes by it as it is written, it is looked for in other letters.
     """
     with db.read() as connection:
-        message = _message_id(connection, wanted)
-        if message:
-            query = sa.select(notifications.c.event_id).where(notifications.c.id == message)
-            ids = list(connection.execute(query).scalars())
-        else:
-            ids = _event_ids(connection, wanted)
-        return _trails(connection, ids, message)
+        return _find(connection, {wanted}) or _find(connection, spellings(wanted) - {wanted})
 
 
-def _message_id(connection: Connection, wanted: str) -> str:
+def spellings(wanted: str) -> set[str]:
+    """An id in capital and in small letters, also with what its first part begins with by itself:
+    as people read them out, LML-E23E2D, though it is LML-e23e2d.
+    """
+    head, dash, rest = wanted.partition("-")
+    either = (str.upper, str.lower)
+    return {f"{one(head)}{dash}{other(rest)}" for one in either for other in either}
+
+
+def _find(connection: Connection, names: set[str]) -> list[Trail]:
+    message = _message_id(connection, names)
+    if message:
+        query = sa.select(notifications.c.event_id).where(notifications.c.id == message)
+        ids = list(connection.execute(query).scalars())
+    else:
+        ids = _event_ids(connection, names)
+    return _trails(connection, ids, message) if ids else []
+
+
+def _message_id(connection: Connection, names: set[str]) -> str:
     """The message that an id is about, if it is a message's or one of its attempts'."""
     by_attempt = sa.select(attempts.c.notification_id).where(
-        sa.or_(attempts.c.id == wanted, attempts.c.provider_id == wanted)
+        sa.or_(attempts.c.id.in_(names), attempts.c.provider_id.in_(names))
     )
-    own = sa.select(notifications.c.id).where(notifications.c.id == wanted)
+    own = sa.select(notifications.c.id).where(notifications.c.id.in_(names))
     return str(connection.execute(sa.union(own, by_attempt)).scalar() or "")
 
 
-def _event_ids(connection: Connection, wanted: str) -> list[str]:
+def _event_ids(connection: Connection, names: set[str]) -> list[str]:
     named = sa.select(aliases.c.subject).where(
-        aliases.c.resource.in_((ORDER, REGISTRATION)), aliases.c.alias == wanted
+        aliases.c.resource.in_((ORDER, REGISTRATION)), aliases.c.alias.in_(names)
     )
-    kits = {wanted, *connection.execute(named).scalars()}
+    kits = {*names, *connection.execute(named).scalars()}
     table = journeys.c
     linked = sa.select(table.subject, table.order_subject, table.original_subject)
     for _ in range(2):  # from a retest to its original, and from there to the order
@@ -81,7 +96,7 @@ def _event_ids(connection: Connection, wanted: str) -> list[str]:
         kits |= {name for row in rows for name in row if name}
     query = (
         sa.select(events.c.id)
-        .where(sa.or_(events.c.id == wanted, events.c.subject.in_(kits)))
+        .where(sa.or_(events.c.id.in_(names), events.c.subject.in_(kits)))
         .order_by(events.c.received_at, events.c.id)
     )
     return list(connection.execute(query).scalars())
@@ -137,6 +152,7 @@ def _digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row],
     query = (
         sa.select(
             *(table.id, table.status, table.subject, table.event_id, table.digest, table.identity),
+            *(table.channel, table.due_at, table.provider_id),
             events.c.name,
         )
         .join(events, events.c.id == table.event_id)

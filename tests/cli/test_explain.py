@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay.ledger import cases, receipts
+from relay.explain import _STANDS
+from relay.ledger import cases, delivery, pausing, receipts
 from relay.ledger.database import Database
+from relay.ledger.delivery import Ending
 from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
+from relay.ledger.statuses import FAILED, STATUSES
 from relay.notices import Case
 from relay.receipts import Receipt
 from tests.cli.conftest import Run
-from tests.rows import change, only, rows
+from tests.rows import change, claimed, only, rows
 
 
 @pytest.fixture
@@ -43,8 +47,8 @@ def test_an_events_story_is_told(relay: Run, shipped: str, db: Database) -> None
         "It was processed at",
         "Rule kit-shipped: text to the customer (msg_",
         "Rule kit-shipped: email to the customer (msg_",
-        "an attempt was accepted by the provider as dry-run",
-        "It is sent.",
+        "an attempt went to no provider, and was kept here as dry-run",
+        "It was made and kept here; it was not sent to anybody.",
     ):
         assert words in told
 
@@ -81,7 +85,7 @@ def test_receipts_and_cases_are_told(relay: Run, shipped: str, db: Database) -> 
         cases.open_case(connection, about)
     told = explained(relay, shipped)
     assert 'the provider said "undelivered". Not in use.' in told
-    assert "It is permanent-failure. Not in use." in told
+    assert "It cannot arrive (permanent-failure). Not in use." in told
     assert "on the worklist: Somebody could not be reached. Nobody was reached." in told
     assert "It is still open." in told
     cases.close_case(db, cases.open_cases(db)[0]["id"], "admin", "Called her.")
@@ -117,11 +121,30 @@ def test_a_digest_and_its_items_tell_of_each_other(
     work()
     (digest,) = rows(db, notifications, rule="desk-retests", status="scheduled")
     told = explained(relay, id_)
-    assert "It is cancelled. It is told in the digest of " in told
-    assert f"That digest ({digest['id']}) is scheduled." in told
+    assert "It was cancelled. It is told in the digest of " in told
+    assert f"That digest ({digest['id']}) has not gone out yet." in told
     subject = only(db, events)["subject"]
     told = explained(relay, digest["id"])
     assert f"It tells of test_registration.retest about {subject} ({id_})." in told
+
+
+def test_what_waits_says_what_holds_it_up(relay: Run, db: Database) -> None:
+    """A message that is due, while no worker is alive and the provider refuses: both are told."""
+    claim = claimed(db)
+    refused = pausing.Pause("refused", "Twilio refuses our account (401).")
+    put_back = Ending("rejected", "created", refused.reason, retry_in=-1.0, pause=refused)
+    delivery.finish(db, claim, put_back)
+    paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.\n"
+    assert re.search(f"It waits: no worker is alive; {paused}", explained(relay, claim.id))
+
+
+def test_every_status_has_its_sentence() -> None:
+    """How a message stands is a sentence, whatever its status; the four failures keep the word by
+    which the docs tell what to do.
+    """
+    assert set(_STANDS) == set(STATUSES)
+    named = {status for status, stands in _STANDS.items() if status in stands}
+    assert set(FAILED) <= named <= {*FAILED, "sent", "cancelled"}
 
 
 def test_why_nobody_was_told(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ import pytest
 from relay import watch
 from relay.explain import explain
 from relay.ledger import cases, intake, processing, trail
+from relay.ledger.condition import Standing
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import events
 from relay.watch import Watch
@@ -20,6 +21,7 @@ from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
 from tests.rows import MONTH, at_once, incoming, only, rows, time_passes
 from tests.standins import Reply
 
+NOTHING = Standing(datetime.now(UTC), 1, {}, {})  # that holds messages up
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 RECEIVED, RESULTS = "test_registration.sample_received", "lab_results.complete"
 REGISTERED = "test_registration.complete"
@@ -100,7 +102,7 @@ def test_what_was_only_not_told_is_made_up_for(watched: Clinic, past: Past) -> N
     watched.work(DAY)
     assert (len(watched.twilio.accepted), watched.worklist()) == (1, [])
     (told,) = trail.find(watched.db, made_up["id"])
-    lines = [line for _, line in explain(told, ZoneInfo("UTC"))]
+    lines = [line for _, line in explain(told, ZoneInfo("UTC"), NOTHING)]
     assert "Relay asked the lab, which had not posted lab_results.complete" in lines[0]
 
 
@@ -120,7 +122,7 @@ def test_what_the_lab_does_not_have_is_told_once(watched: Clinic, past: Past) ->
         watched.work(HOUR)
     assert (watched.worklist(), len(watched.told())) == ([], 1)
     (told,) = trail.find(watched.db, event_id)
-    assert "A step of a kit has not come" in str(list(explain(told, ZoneInfo("UTC"))))
+    assert "A step of a kit has not come" in str(list(explain(told, ZoneInfo("UTC"), NOTHING)))
 
 
 def test_the_case_closes_when_the_step_comes(watched: Clinic, past: Past) -> None:

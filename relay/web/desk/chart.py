@@ -6,19 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from relay.ledger.counting import Count
+from relay.addresses import WAYS
+from relay.ledger.counting import KEPT, Count
 from relay.ledger.statuses import FAILED
 
 # What became of messages, as bars are piled up. What was cancelled was not to be told.
 OUTCOMES: dict[str, tuple[str, ...]] = {
     "delivered": ("delivered",),
     "sent": ("sent",),
+    "kept": (KEPT,),
     "waiting": ("created", "scheduled", "sending", "unknown"),
     "failed": FAILED,
 }
 WORDS = {
     "delivered": "Delivered",
     "sent": "Sent, no receipt yet",
+    "kept": "Kept here, not sent",
     "waiting": "Waiting",
     "failed": "Failed",
 }
@@ -66,6 +69,17 @@ class Panel:
         whole = {name: sum(c.totals.outcomes[name] for c in self.columns) for name in OUTCOMES}
         told = ", ".join(f"{many:,} {WORDS[name].lower()}" for name, many in whole.items() if many)
         return f"{self.name} of the last {len(self.columns)} days: {told or 'none'}."
+
+
+def shown(panels: Iterable[Panel]) -> list[str]:
+    """The outcomes that have a colour here: only where delivery was dry-run was any kept."""
+    kept = sum(column.totals.outcomes["kept"] for panel in panels for column in panel.columns)
+    return [name for name in OUTCOMES if kept or name != "kept"]
+
+
+def many(channel: str, number: int) -> str:
+    """So many messages of a channel: 1 text, 2 texts."""
+    return f"{number:,} {WAYS[channel].word}{'s' if number != 1 else ''}"
 
 
 def totals(counts: Iterable[Count]) -> Totals:

@@ -6,16 +6,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay import addresses, masks, people
+from relay.calendar import midnight
 from relay.events import EVENTS
-from relay.explain import Clock, Line, clock, tell_case, tell_decisions, tell_event, tell_message
+from relay.explain import (
+    Clock,
+    Line,
+    clock,
+    is_kept,
+    named,
+    tell_case,
+    tell_decisions,
+    tell_event,
+    tell_message,
+)
 from relay.facts import PERSONS, Facts
-from relay.ledger import finding, trail
+from relay.ledger import condition, finding, trail
+from relay.ledger.condition import Standing
 from relay.ledger.trail import Trail
 from relay.web.desk.frame import blueprint, note_act, page
 from relay.web.here import here
@@ -23,6 +36,7 @@ from relay.web.here import here
 Row = Mapping[str, Any]
 _LONGEST = 255
 _PHONE = re.compile(r"\+?[\d\s().-]{7,}")
+_AS = {"sms": "a phone number", "email": "an email address"}
 _KINDS = {name: way.word.capitalize() for name, way in addresses.WAYS.items()}
 
 
@@ -43,23 +57,28 @@ def search() -> Any:
         return redirect(url_for("desk.journeys"))
     if known := trail.find(here().db, wanted):
         return redirect(url_for("desk.journey", kit=_kit(known)))
-    found, more, reason = _people(wanted)
-    shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
-    return page("journeys.html", q=wanted, found=shown, more=more, reason=reason)
-
-
-def _people(wanted: str) -> tuple[list[finding.Found], bool, str]:
-    """Kits by an address or a name; whether there may be more; why there can be none."""
-    db = here().db
     channel = "email" if "@" in wanted else "sms" if _PHONE.fullmatch(wanted) else ""
-    if not channel:
-        readings = people.readings(wanted)
-        found, more = finding.by_name(db, readings) if readings else ([], False)
-        return found, more, ""
+    found, more, reason = _by_address(channel, wanted) if channel else _by_name(wanted)
+    shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
+    return page(
+        "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(channel)
+    )
+
+
+def _by_name(wanted: str) -> tuple[list[finding.Found], bool, str]:
+    readings = people.readings(wanted)
+    found, more = finding.by_name(here().db, readings) if readings else ([], False)
+    return found, more, ""
+
+
+def _by_address(channel: str, wanted: str) -> tuple[list[finding.Found], bool, str]:
+    """Kits by an address; whether there may be more; why there can be none. What is written like
+    one may have been meant as an id.
+    """
     judged = addresses.JUDGES[channel](wanted)
     if judged.reason:
-        return [], False, judged.reason
-    found, more = finding.by_address(db, channel, judged.address)
+        return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
+    found, more = finding.by_address(here().db, channel, judged.address)
     return found, more, ""
 
 
@@ -112,30 +131,41 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     at = clock(here().config.clinic.timezone)
     whole = [people.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
-    steps = [_shown(one, at, shown) for one in found]
+    standing = _standing()
+    steps = [_shown(one, at, standing, shown) for one in found]
     return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
 
 
-def _shown(one: Trail, at: Clock, shown: frozenset[str]) -> Row:
+def _standing() -> Standing:
+    """What holds messages up now."""
+    app, now = here(), datetime.now(UTC)
+    began = midnight(now, app.config.clinic.timezone)
+    return condition.standing(app.db, now, began, app.config.delivery.daily_sms_limit)
+
+
+def _shown(one: Trail, at: Clock, standing: Standing, shown: frozenset[str]) -> Row:
     """A step of the timeline."""
-    said = [*tell_event(one.event, at)][1:]
+    said = [*tell_event(one.event, at, standing)][1:]
     return {
         **one.event,
         **_step(one.event["name"]),
         "lines": _plain([*said, *tell_decisions(one)]),
-        "messages": [_message(row, at, row["id"] in shown) for row in one.messages],
+        "messages": [
+            _message(row, [*tell_message(row, at, standing)][1:], row["id"] in shown)
+            for row in one.messages
+        ],
         "cases": [_plain(tell_case(case, at)) for case in one.cases],
     }
 
 
-def _message(row: Row, at: Clock, revealed: bool) -> Row:
-    first, *rest = tell_message(row, at)
+def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
     address = row["address"]
     return {
         **row,
         "kind": _KINDS.get(row["channel"], row["channel"]),
-        "title": first[1],
-        "lines": _plain(rest),
+        "title": named(row["rule"]),
+        "is_kept": is_kept(row),
+        "lines": _plain(said),
         "address": address if revealed else masks.address(address),
         "content": (row["content"] or {}) if revealed else None,
         "hides": bool(address or row["content"]) and not revealed,

@@ -15,6 +15,7 @@ from relay.ledger import condition, pausing, upkeep
 from relay.ledger.schema import REVISION
 from relay.web import health
 from relay.web.desk.frame import blueprint, page
+from relay.web.desk.needs import held_up
 from relay.web.here import here
 
 # What /readyz asks, and what it means that it works.
@@ -46,6 +47,7 @@ def system() -> str:
     return page(
         "system.html",
         parts=parts,
+        held_up=[*held_up()],
         queue=condition.queue(app.db),
         workers=workers,
         swept=max((row["swept_at"] for row in workers if row["swept_at"]), default=None),

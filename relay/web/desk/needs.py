@@ -1,0 +1,99 @@
+"""What needs a person, in a sentence each: what holds Relay up, and what is on the worklist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from flask import url_for
+
+from relay.addresses import WAYS
+from relay.ledger import cases, condition, pausing, upkeep
+from relay.web.desk.frame import waiting
+from relay.web.here import here
+
+# The kinds of case, as they are counted: one, several.
+KINDS = {
+    "unreached": ("person was not reached", "people were not reached"),
+    "held": ("event from the lab is held", "events from the lab are held"),
+    "release": ("message waits for your release", "messages wait for your release"),
+    "missing": ("kit has not come as far as it should", "kits have not come as far as they should"),
+    "unknown": ("message may or may not have gone out", "messages may or may not have gone out"),
+    "broken": ("message could not be written", "messages could not be written"),
+    "erasure": ("erasure has left something", "erasures have left something"),
+    "limit": ("day's limit on texts was reached", "days' limits on texts were reached"),
+}
+# These are told by what is so now, not by their case.
+NOW = ("paused", "config")
+REFUSED = ("post from the lab was refused", "posts from the lab were refused")
+UNKNOWN = (
+    "kind of event has come that Relay does not know",
+    "kinds of events have come that Relay does not know",
+)
+NOT_TRIED = "Relay has not come to them."
+
+
+class Need(NamedTuple):
+    """Something that needs a person: how many, what, and where it is seen to."""
+
+    many: int | None
+    said: str
+    link: str
+    to: str
+
+
+def needs() -> Iterator[Need]:
+    """All of it, what holds up everybody first."""
+    yield from held_up()
+    found = cases.open_kinds(here().db)
+    for kind, words in KINDS.items():
+        if many := found.get(kind, 0):
+            yield Need(many, words[many > 1], url_for("desk.worklist", kind=kind), "Worklist")
+    if many := waiting()["refused"]:
+        yield Need(many, REFUSED[many > 1], url_for("desk.quarantine"), "Refused posts")
+    if many := waiting()["unknown"]:
+        yield Need(many, UNKNOWN[many > 1], url_for("desk.unknown_events"), "Unknown events")
+
+
+def held_up() -> Iterator[Need]:
+    """What keeps Relay as a whole from telling people."""
+    db, system = here().db, (url_for("desk.system"), "System")
+    # config.toml we know; templates the worker tries
+    if here().living.wrong or "config" in cases.open_kinds(db):
+        said = "config.toml or a template is wrong. Relay goes on by the last good one."
+        yield Need(None, said, url_for("desk.rules"), "Rules")
+    for row in pausing.paused(db):
+        yield Need(None, f"{_many(row['channel'])} are paused: {row['reason']}", *system)
+    if not upkeep.workers_alive(db):
+        yield Need(None, "No worker is alive: nothing goes out.", *system)
+    for one in condition.late_events(db):
+        words = "event from the lab waits" if one.many == 1 else "events from the lab wait"
+        said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
+        yield Need(one.many, said, *system)
+    for one in condition.late_messages(db):
+        words = f"{WAYS[one.named].word} is" if one.many == 1 else f"{WAYS[one.named].word}s are"
+        yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)
+    for said in _no_account():
+        yield Need(None, said, *system)
+
+
+def _no_account() -> Iterator[str]:
+    settings, rules = here().settings, here().config.rules
+    ready = {"sms": settings.twilio_ready, "email": bool(settings.sendgrid_api_key)}
+    used = {way for rule in rules if rule.enabled for way in (*rule.channels, *rule.fallback)}
+    for channel in sorted(used):
+        if settings.delivery != "dry-run" and not ready[channel]:
+            yield (
+                f"{_many(channel)} go to nobody: delivery is {settings.delivery}, and no account"
+                " for them is set. They are kept here."
+            )
+
+
+def _many(channel: str) -> str:
+    return f"{WAYS[channel].word.capitalize()}s"
+
+
+def _when(moment: datetime) -> str:
+    """A moment by the clinic's clock."""
+    return moment.astimezone(here().config.clinic.timezone).strftime("%-d %b, %H:%M")
