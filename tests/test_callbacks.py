@@ -22,7 +22,14 @@ from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.queue import Waker
 from relay.settings import Settings
-from relay.web.callbacks import LARGEST_BATCH, MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE
+from relay.web.callbacks import (
+    LARGEST_BATCH,
+    LARGEST_FORM,
+    MAIL_SIGNATURE,
+    MAIL_TIMESTAMP,
+    SIGNATURE,
+)
+from relay.web.forms import MOST_FIELDS
 from tests.channels.test_sendgrid_receipts import AT, event, public, sign
 from tests.channels.test_twilio_receipts import form
 from tests.conftest import drain
@@ -393,11 +400,33 @@ def large(client: Any, size: int, chunked: bool) -> Any:
     )
 
 
-def test_a_large_form_is_413(client: Any) -> None:
-    """Twilio's forms are small: over 64 KiB nothing is read."""
-    response = client.post(STATUS, data={"Body": "x" * 70_000})
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"Body": "x" * (LARGEST_FORM - len("Body="))}, 200),
+        ({"Body": "x" * (LARGEST_FORM - len("Body=") + 1)}, 413),
+        ({"Body": "x" * 2 * LARGEST_FORM}, 413),
+        ({f"f{number}": "1" for number in range(MOST_FIELDS)}, 200),
+        ({f"f{number}": "1" for number in range(MOST_FIELDS + 1)}, 413),
+    ],
+    ids=["32 KiB", "a byte more", "64 KiB", "100 fields", "a field more"],
+)
+def test_a_form_is_taken_as_far_as_twilios_may_go(
+    client: Any, fields: dict[str, str], code: int
+) -> None:
+    """Signed, 32 KiB and a hundred fields are taken, and no more. The longest text there is takes
+    half of it: 1,600 characters, nine bytes each as a form has them."""
+    response = call(client, STATUS, fields)
+    assert response.status_code == code
+    assert code == 200 or response.json["error"]
+
+
+def test_a_form_in_many_parts_is_refused(client: Any) -> None:
+    """The other kind of form, which Twilio does not send, has no more fields either."""
+    parts = {f"f{number}": "1" for number in range(MOST_FIELDS + 1)}
+    kind = "multipart/form-data"
+    response = client.post(STATUS, data=parts, content_type=kind, headers={SIGNATURE: "x"})
     assert response.status_code == 413
-    assert response.json["error"]
 
 
 def test_without_a_ledger_the_provider_tries_again(
