@@ -259,8 +259,9 @@ def text(body: str, number: str = PHONE, **more: str) -> dict[str, str]:
 
 def test_stop_and_start(client: Any, db: Database) -> None:
     """STOP suppresses the number, START takes it back, and a worker's next claim obeys."""
-    for body, source in (("Stop.", "STOP"), ("stop", "STOP"), ("START", ""), ("start", "")):
-        response = call(client, INBOUND, text(body))
+    words = (("Stop.", "STOP"), ("stop", "STOP"), ("START", ""), ("start", ""))
+    for number, (body, source) in enumerate(words):
+        response = call(client, INBOUND, text(body, MessageSid=f"SM{number}"))
         assert (response.status_code, response.text) == (200, "<Response/>")
         assert response.mimetype == "text/xml"
         assert "Set-Cookie" not in response.headers
@@ -276,6 +277,22 @@ def test_a_text_that_comes_again_lifts_no_later_stop(client: Any, db: Database) 
     assert only(db, suppressions)["source"] == "STOP"
     call(client, INBOUND, text("START", MessageSid="SM4"))
     assert rows(db, suppressions) == []
+
+
+def test_a_text_that_comes_again_stops_nobody_who_came_back(client: Any, db: Database) -> None:
+    """A STOP that is played again does not undo the START that came in between; a new STOP stops."""
+    for sid, body in (("SM1", "STOP"), ("SM2", "START"), ("SM1", "STOP")):
+        assert call(client, INBOUND, text(body, MessageSid=sid)).status_code == 200
+    assert rows(db, suppressions) == []
+    call(client, INBOUND, text("STOP", MessageSid="SM3"))
+    assert only(db, suppressions)["source"] == "STOP"
+
+
+def test_a_stop_without_an_id_stops(client: Any, db: Database) -> None:
+    """Whether a text without an id came before cannot be told: when in doubt nothing is sent."""
+    for body in ("STOP", "START", "STOP"):
+        call(client, INBOUND, text(body, MessageSid=""))
+    assert only(db, suppressions)["source"] == "STOP"
 
 
 @pytest.mark.parametrize("body", ["HELP", "Thank you!", "", "don't stop"])

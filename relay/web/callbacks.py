@@ -45,10 +45,11 @@ def twilio_inbound() -> Response:
         return _refused()
     db, word = here().db, twilio_receipts.opt(request.form)
     number = addresses.phone(request.form.get("From")).address
+    text_id = request.form.get("MessageSid", "")
     if number and word == "stop":
-        suppressing.suppress(db, "sms", number, suppressing.STOP)
+        suppressing.opt_out(db, "sms", number, text_id)
     if number and word == "start":
-        suppressing.opt_in(db, "sms", number, request.form.get("MessageSid", ""))
+        suppressing.opt_in(db, "sms", number, text_id)
     log.info("text came in", word=word or "other", known=bool(number))
     return Response("<Response/>", content_type="text/xml")
 
