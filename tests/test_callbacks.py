@@ -280,7 +280,7 @@ def test_a_text_that_comes_again_lifts_no_later_stop(client: Any, db: Database) 
 
 
 def test_a_text_that_comes_again_stops_nobody_who_came_back(client: Any, db: Database) -> None:
-    """A STOP that is played again does not undo the START that came in between; a new STOP stops."""
+    """A STOP that is played again undoes no START that came in between; a new STOP stops."""
     for sid, body in (("SM1", "STOP"), ("SM2", "START"), ("SM1", "STOP")):
         assert call(client, INBOUND, text(body, MessageSid=sid)).status_code == 200
     assert rows(db, suppressions) == []
