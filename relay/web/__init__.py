@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         desk.set_up(app)
     answers.set_up(app)
     if not settings.development:
-        # One trusted proxy: the platform's router.
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
+        # What was asked is as the last proxy says it; who asks, as the first that is trusted does.
+        proxies = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_host=1)  # type: ignore[method-assign]
     return app
