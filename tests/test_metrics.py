@@ -137,7 +137,7 @@ def test_a_web_that_is_gone_is_an_alert_whatever_its_job_is_called() -> None:
 def test_the_example_for_prometheus_reads_our_route(
     settings: Settings, make_client: Callable[[Settings], Any]
 ) -> None:
-    """docs/operating.md's scrape_config asks the path there is, with the token as it is asked for."""
+    """docs/operating.md's scrape_config asks the path there is, and shows the token."""
     text = (ROOT / "docs" / "operating.md").read_text("utf-8")
     told = dict(re.findall(r"^ +(metrics_path|type|credentials): (\S+)$", text, re.MULTILINE))
     client = make_client(replace(settings, metrics_token=told["credentials"]))
