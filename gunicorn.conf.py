@@ -48,8 +48,8 @@ class RelayLogger(Logger):
         if self.access_log_enabled:
             logs.get_logger("gunicorn.access").info(
                 "request",
-                method=environ["REQUEST_METHOD"],
-                path=_redacted(environ["RAW_URI"].partition("?")[0]),
+                method=req.method,
+                path=_redacted(req.uri.partition("?")[0]),
                 status=int(str(resp.status).split(None, 1)[0]),
                 ms=round(request_time.total_seconds() * 1000),
             )

@@ -93,7 +93,8 @@ def asked(path: str, query: str = "") -> tuple[Any, Any, dict[str, str], timedel
         **{"QUERY_STRING": query, "REMOTE_ADDR": "203.0.113.7", "HTTP_USER_AGENT": "Firefox"},
     }
     reply = SimpleNamespace(status="200 OK", sent=2, headers=[])
-    request = SimpleNamespace(headers=[("REFERER", environ["HTTP_REFERER"])])
+    uri, headers = environ["RAW_URI"], [("REFERER", environ["HTTP_REFERER"])]
+    request = SimpleNamespace(method="POST", uri=uri, headers=headers)
     return reply, request, environ, timedelta(seconds=1.5)
 
 
