@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import urllib3
 from cryptography.hazmat.primitives import serialization
@@ -152,7 +153,8 @@ class Stage:
 
     def text_in(self, number: str, word: str) -> int:
         """A text from a person, as Twilio hands it on."""
-        form: Mapping[str, str] = {"From": number, "Body": word, "MessageSid": "SM1"}
+        text_id = f"SM{uuid4().hex}"
+        form: Mapping[str, str] = {"From": number, "Body": word, "MessageSid": text_id}
         path = "/callbacks/twilio/inbound"
         signature = RequestValidator(TOKEN).compute_signature(self.url + path, form)
         headers = {"X-Twilio-Signature": signature}

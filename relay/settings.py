@@ -44,6 +44,7 @@ class Settings:
     sendgrid_webhook_public_key: str = ""
     sendgrid_api_url: str = ""
     public_url: str = ""
+    trusted_proxies: int = 1
     development: bool = False
     delivery: str = "dry-run"
     config: Path = Path("config.toml")
@@ -100,6 +101,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         value = value.upper() if known[0].isupper() else value.lower()
         if value not in known:
             problems.append(_wrong(name, f'"{value}" is not known.', did_you_mean(value, known)))
+            return default
         return value
 
     development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
@@ -119,6 +121,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         sendgrid_api_key=read("SENDGRID_API_KEY"),
         sendgrid_api_url=urls["SENDGRID_API_URL"],
         public_url=variables.public_url(read("PUBLIC_URL"), development, problems),
+        trusted_proxies=int(choice("TRUSTED_PROXIES", "1", tuple("12345"))),
         development=development,
         delivery=choice("RELAY_DELIVERY", "dry-run", MODES),
         config=Path(read("RELAY_CONFIG", "config.toml")),

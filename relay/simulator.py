@@ -6,6 +6,7 @@ Every id names something, so that any event can be played. The same id always gi
 from __future__ import annotations
 
 import argparse
+import hmac
 import uuid
 from typing import Any
 
@@ -27,7 +28,8 @@ def create_simulator(token: str = "", not_ready: int = 0) -> Flask:
 
     @app.before_request
     def _authorised() -> Response | tuple[Response, int] | None:
-        if token and request.headers.get("Authorization") != f"Bearer {token}":
+        shown = request.headers.get("Authorization", "").encode()
+        if token and not hmac.compare_digest(shown, f"Bearer {token}".encode()):
             return jsonify(message="Token is not valid."), 401
         return None
 

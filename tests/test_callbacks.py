@@ -22,7 +22,14 @@ from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.queue import Waker
 from relay.settings import Settings
-from relay.web.callbacks import LARGEST_BATCH, MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE
+from relay.web.callbacks import (
+    LARGEST_BATCH,
+    LARGEST_FORM,
+    MAIL_SIGNATURE,
+    MAIL_TIMESTAMP,
+    SIGNATURE,
+)
+from relay.web.forms import MOST_FIELDS
 from tests.channels.test_sendgrid_receipts import AT, event, public, sign
 from tests.channels.test_twilio_receipts import form
 from tests.conftest import drain
@@ -252,8 +259,9 @@ def text(body: str, number: str = PHONE, **more: str) -> dict[str, str]:
 
 def test_stop_and_start(client: Any, db: Database) -> None:
     """STOP suppresses the number, START takes it back, and a worker's next claim obeys."""
-    for body, source in (("Stop.", "STOP"), ("stop", "STOP"), ("START", ""), ("start", "")):
-        response = call(client, INBOUND, text(body))
+    words = (("Stop.", "STOP"), ("stop", "STOP"), ("START", ""), ("start", ""))
+    for number, (body, source) in enumerate(words):
+        response = call(client, INBOUND, text(body, MessageSid=f"SM{number}"))
         assert (response.status_code, response.text) == (200, "<Response/>")
         assert response.mimetype == "text/xml"
         assert "Set-Cookie" not in response.headers
@@ -269,6 +277,22 @@ def test_a_text_that_comes_again_lifts_no_later_stop(client: Any, db: Database) 
     assert only(db, suppressions)["source"] == "STOP"
     call(client, INBOUND, text("START", MessageSid="SM4"))
     assert rows(db, suppressions) == []
+
+
+def test_a_text_that_comes_again_stops_nobody_who_came_back(client: Any, db: Database) -> None:
+    """A STOP that is played again undoes no START that came in between; a new STOP stops."""
+    for sid, body in (("SM1", "STOP"), ("SM2", "START"), ("SM1", "STOP")):
+        assert call(client, INBOUND, text(body, MessageSid=sid)).status_code == 200
+    assert rows(db, suppressions) == []
+    call(client, INBOUND, text("STOP", MessageSid="SM3"))
+    assert only(db, suppressions)["source"] == "STOP"
+
+
+def test_a_stop_without_an_id_stops(client: Any, db: Database) -> None:
+    """Whether a text without an id came before cannot be told: when in doubt nothing is sent."""
+    for body in ("STOP", "START", "STOP"):
+        call(client, INBOUND, text(body, MessageSid=""))
+    assert only(db, suppressions)["source"] == "STOP"
 
 
 @pytest.mark.parametrize("body", ["HELP", "Thank you!", "", "don't stop"])
@@ -393,11 +417,33 @@ def large(client: Any, size: int, chunked: bool) -> Any:
     )
 
 
-def test_a_large_form_is_413(client: Any) -> None:
-    """Twilio's forms are small: over 64 KiB nothing is read."""
-    response = client.post(STATUS, data={"Body": "x" * 70_000})
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"Body": "x" * (LARGEST_FORM - len("Body="))}, 200),
+        ({"Body": "x" * (LARGEST_FORM - len("Body=") + 1)}, 413),
+        ({"Body": "x" * 2 * LARGEST_FORM}, 413),
+        ({f"f{number}": "1" for number in range(MOST_FIELDS)}, 200),
+        ({f"f{number}": "1" for number in range(MOST_FIELDS + 1)}, 413),
+    ],
+    ids=["32 KiB", "a byte more", "64 KiB", "100 fields", "a field more"],
+)
+def test_a_form_is_taken_as_far_as_twilios_may_go(
+    client: Any, fields: dict[str, str], code: int
+) -> None:
+    """Signed, 32 KiB and a hundred fields are taken, and no more. The longest text there is takes
+    half of it: 1,600 characters, nine bytes each as a form has them."""
+    response = call(client, STATUS, fields)
+    assert response.status_code == code
+    assert code == 200 or response.json["error"]
+
+
+def test_a_form_in_many_parts_is_refused(client: Any) -> None:
+    """The other kind of form, which Twilio does not send, has no more fields either."""
+    parts = {f"f{number}": "1" for number in range(MOST_FIELDS + 1)}
+    kind = "multipart/form-data"
+    response = client.post(STATUS, data=parts, content_type=kind, headers={SIGNATURE: "x"})
     assert response.status_code == 413
-    assert response.json["error"]
 
 
 def test_without_a_ledger_the_provider_tries_again(

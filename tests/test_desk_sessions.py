@@ -88,17 +88,19 @@ def test_a_network_of_ipv6_is_one_visitor(desk: Any) -> None:
     assert guess(desk, "2001:db8:0:1::1") == 401
 
 
+@pytest.mark.parametrize(("proxies", "behind"), [(1, ""), (2, ", 66.241.125.1")])
 def test_the_visitor_is_who_the_one_proxy_names(
-    make_client: Callable[[Settings], Any], settings: Settings
+    make_client: Callable[[Settings], Any], settings: Settings, proxies: int, behind: str
 ) -> None:
-    """In production the last address in X-Forwarded-For counts: what a visitor wrote before it
-    does not make them another.
+    """In production the last address in X-Forwarded-For counts, or that before the other proxies
+    of TRUSTED_PROXIES: what a visitor wrote before it does not make them another, and two
+    visitors are not one.
     """
-    client = make_client(replace(settings, development=False))
+    client = make_client(replace(settings, development=False, trusted_proxies=proxies))
     client.environ_base["HTTP_X_FORWARDED_PROTO"] = "https"
 
     def status(forwarded: str) -> int:
-        client.environ_base["HTTP_X_FORWARDED_FOR"] = forwarded
+        client.environ_base["HTTP_X_FORWARDED_FOR"] = forwarded + behind
         page = client.get("/login", base_url="https://relay.example")
         form = {"csrf_token": token(page.text), "password": "guess"}
         told = {"Referer": "https://relay.example/login"}

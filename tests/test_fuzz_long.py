@@ -21,10 +21,12 @@ from werkzeug.test import Client
 
 from relay import samples
 from relay.settings import Settings
+from relay.web.desk import login as logins
 from tests.channels.test_sendgrid_receipts import event, public
 from tests.channels.test_twilio_receipts import form
 from tests.conftest import SECRET
 from tests.knocking import TOKEN, WEBHOOK, Known
+from tests.test_desk import log_in, token
 from tests.test_webhooks_fuzz import BODIES, NASTY
 
 MINUTES = float(os.environ.get("RELAY_FUZZ_MINUTES", "2"))
@@ -32,6 +34,7 @@ FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 STATUS, INBOUND, MAIL = (
     f"/callbacks/{name}" for name in ("twilio/status", "twilio/inbound", "sendgrid")
 )
+LOGIN = "/login"
 ROUTES = {
     WEBHOOK: "POST",
     f"{WEBHOOK}/x": "POST",
@@ -41,7 +44,7 @@ ROUTES = {
     "/healthz": "GET",
     "/readyz": "GET",
     "/metrics": "GET",
-    "/login": "GET",
+    LOGIN: "POST",
 }
 ANSWERS = {200, 302, 400, 401, 403, 404, 405, 413, 422, 429, 503}
 
@@ -98,15 +101,23 @@ _headers = st.dictionaries(
 )
 
 
+def _guess(door: Client, body: bytes) -> bytes:
+    """The login's form with a wrong password, and whatever else after it."""
+    csrf = token(door.get(LOGIN).text)
+    return _form({"csrf_token": csrf, "password": f"wrong {body[:50]!r}"}) + b"&" + body
+
+
 @pytest.mark.long
 def test_every_route_stands_a_long_fuzz(
     settings: Settings,
     make_client: Callable[[Settings], Any],
     tmp_path: Path,
     sqlite_template: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Strangers and those who sign get an answer that is meant, never a 500, and at the end the
-    next event is taken as if nothing had been."""
+    next event is taken, and whoever has the password let in, as if nothing had been."""
+    monkeypatch.setattr(logins, "FLOOD", 10**9)  # how fast this machine is says nothing of it
     shutil.copy(sqlite_template, tmp_path / "fuzz.db")
     by = replace(
         settings,
@@ -135,11 +146,22 @@ def test_every_route_stands_a_long_fuzz(
         kind=_types,
         query=_queries,
         headers=_headers,
+        source=st.ip_addresses().map(str) | _header,
     )
     def knock(
-        door: Client, path: str, method: str, body: bytes, kind: str, query: str, headers: Any
+        door: Client,
+        path: str,
+        method: str,
+        body: bytes,
+        kind: str,
+        query: str,
+        headers: Any,
+        source: str,
     ) -> None:
         asked: dict[str, Any] = {"query_string": query, "content_type": kind, "headers": headers}
+        if path == LOGIN and door is doors[1]:  # they have the page open, and guess
+            body, asked = _guess(door, body), {"content_type": FORM}
+        asked["environ_base"] = {"REMOTE_ADDR": source}
         answer = door.open(path, method=method or ROUTES[path], data=body, **asked)
         answer.close()
         told[path, answer.status_code] += 1
@@ -151,6 +173,10 @@ def test_every_route_stands_a_long_fuzz(
         knock()
     print(f"{sum(told.values())} requests in {MINUTES:g} min:", sorted(told.items()))
     assert {200, 400, 401, 403} <= {status for _, status in told}
+    assert {400, 401} <= {status for path, status in told if path == LOGIN}
+    staff = app.test_client()
+    staff.environ_base["REMOTE_ADDR"] = "where nobody has guessed"
+    assert log_in(staff).status_code == 302
     good = json.dumps({"event": "order.shipped", "data": {"order_id": "after-all-that"}})
     taken = doors[1].post(WEBHOOK, data=good)
     assert (taken.status_code, taken.json["status"]) == (200, "accepted")

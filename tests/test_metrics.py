@@ -126,6 +126,26 @@ def test_dashboard_and_alerts_name_what_there_is(file: str) -> None:
         assert named == set(METRICS)
 
 
+def test_a_web_that_is_gone_is_an_alert_whatever_its_job_is_called() -> None:
+    """No alert goes by a name that an admin chooses, and that nothing is told is told."""
+    text = (OPS / "alerts.yml").read_text("utf-8")
+    assert not re.findall(r"\b(?:job|instance)=", text)
+    down = re.search(r"alert: RelayDown\n +expr: (.*)", text)
+    assert down
+    assert down[1] == "absent(relay_up) or relay_up == 0"
+
+
+def test_the_example_for_prometheus_reads_our_route(
+    settings: Settings, make_client: Callable[[Settings], Any]
+) -> None:
+    """docs/operating.md's scrape_config asks the path there is, and shows the token."""
+    text = (ROOT / "docs" / "operating.md").read_text("utf-8")
+    told = dict(re.findall(r"^ +(metrics_path|type|credentials): (\S+)$", text, re.MULTILINE))
+    client = make_client(replace(settings, metrics_token=told["credentials"]))
+    shown = f"{told['type']} {told['credentials']}"
+    assert client.get(told["metrics_path"], headers={"Authorization": shown}).status_code == 200
+
+
 def test_every_metric_and_alert_is_explained() -> None:
     """docs/operating.md has a line for each metric, and says what to do about each alert."""
     text = (ROOT / "docs" / "operating.md").read_text("utf-8")

@@ -167,7 +167,7 @@ KNOCKS: dict[tuple[str, int], tuple[str, bytes]] = {
         for status, (who, body) in {
             200: ("known", b"MessageStatus=sent"),
             403: ("stranger", b""),
-            413: ("stranger", LARGE),
+            413: ("known", LARGE),
             503: ("away", b"MessageStatus=sent&MessageSid=SM1&From=%2B447700900001&Body=STOP"),
         }.items()
     },

@@ -11,13 +11,17 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from werkzeug.datastructures import MultiDict
+from werkzeug.test import EnvironBuilder
 
 from relay import samples
 from relay.settings import Settings
-from relay.web import answers
+from relay.web import answers, forms
 from tests.channels.test_sendgrid_receipts import AT, public
 from tests.conftest import ROOT
 from tests.test_architecture import MODULES, imports
@@ -28,8 +32,11 @@ __all__ = ["desk"]  # a fixture
 
 Make = Callable[[Settings], Any]
 SECRET_WORDS = re.compile(r"secret|token|password|signature|hash$|_key$|^given$")
-# Compared there, and no secrets: names of variables, and of the keys that an event has.
-HARMLESS = {"relay.events", "relay.settings"}
+# Compared there, and no secrets: names of variables, the keys that an event has, what an insert was
+# given.
+HARMLESS = {"relay.events", "relay.settings", "relay.ledger.pausing"}
+UNEVEN = ast.Eq | ast.NotEq | ast.In | ast.NotIn
+FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture
@@ -91,38 +98,112 @@ def test_a_stranger_costs_no_statement(unreachable: Any) -> None:
         unreachable.post("/webhooks/lab/wrong", data=good),
         *(unreachable.post(path, data=b"[]", headers=signed) for path in (STATUS, INBOUND, MAIL)),
         unreachable.get("/metrics", headers=wrong),
+        unreachable.post("/login", data={"password": "letmein"}),
     ]
-    assert [answer.status_code for answer in knocks] == [401, 401, 403, 403, 403, 401]
+    assert [answer.status_code for answer in knocks] == [401, 401, 403, 403, 403, 401, 400]
 
 
-def test_an_unsigned_batch_is_not_read(unreachable: Any) -> None:
-    """Without a signature's headers not a byte of what may be four megabytes is taken in."""
-    body = BytesIO(b"[]" + b" " * 100_000)
-    answer = unreachable.post(MAIL, input_stream=body, content_length=100_002)
+@pytest.mark.parametrize(("path", "size"), [(MAIL, 100_000), (STATUS, 10_000), (INBOUND, 10_000)])
+def test_an_unsigned_batch_is_not_read(unreachable: Any, path: str, size: int) -> None:
+    """Without a signature's headers not a byte of a form, or of what may be four megabytes, is
+    taken in."""
+    body = BytesIO(b"a=" + b"x" * size)
+    answer = unreachable.post(path, input_stream=body, content_length=size + 2, content_type=FORM)
     assert (answer.status_code, body.tell()) == (403, 0)
+
+
+@pytest.mark.parametrize("path", [STATUS, INBOUND, "/login"])
+def test_a_strangers_thousand_names_are_not_taken_apart(
+    unreachable: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a form costs goes by its names: one of more than any page or provider has is refused
+    whole, whatever signature is shown with it."""
+    monkeypatch.delattr(forms, "unquote_to_bytes")
+    body = b"&".join(b"%03x=" % number for number in range(1000))
+    answer = unreachable.post(path, data=body, content_type=FORM, headers={SIGNATURE: "A" * 28})
+    assert answer.status_code == 413
+
+
+def form(body: bytes) -> forms.FormRequest:
+    """A request with a form."""
+    made = EnvironBuilder(method="POST", data=body, content_type=FORM)
+    return forms.FormRequest(made.get_environ())
+
+
+@given(fields=st.lists(st.tuples(st.text(), st.text()), max_size=20))
+@example(fields=[("a b", "+&=%;"), ("a b", "é 😀"), ("", "")])
+def test_a_form_says_what_was_written_into_it(fields: list[tuple[str, str]]) -> None:
+    """Whatever a form has is read to the letter, as every reader of forms does."""
+    body = urlencode(fields, errors="replace")
+    assert form(body.encode()).form == MultiDict(parse_qsl(body, keep_blank_values=True))
+
+
+@pytest.mark.parametrize("body", [b"a=%FF", b"a=\xff", b"%FF", b"a=1&b=%ED%A0%80"])
+def test_a_form_that_is_no_text_has_no_fields(body: bytes) -> None:
+    """Bytes that are no UTF-8 are nobody's form, and are not read letter by letter to tell."""
+    assert not form(body).form
 
 
 def test_secrets_are_compared_in_constant_time() -> None:
     """Nowhere is a secret compared with == or looked up with `in`: how long it takes would tell."""
     found = [
-        f"{module}:{node.lineno}"
+        f"{module}:{line}"
         for module, path in MODULES.items()
         if module not in HARMLESS
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Compare)
-        and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.In | ast.NotIn)
-        and any(map(SECRET_WORDS.search, _names(node)))
+        for line in compared_secrets(path.read_text("utf-8"))
     ]
     assert found == []
 
 
-def _names(node: ast.Compare) -> Iterator[str]:
-    """What is compared, by its last name."""
-    for side in (node.left, *node.comparators):
-        if isinstance(side, ast.Name):
-            yield side.id
-        elif isinstance(side, ast.Attribute):
-            yield side.attr
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("shown.encode() != token.encode()", [1]),
+        ("password.encode() == settings.admin_password.encode()", [1]),
+        ('shown == environ["METRICS_TOKEN"]', [1]),
+        ('shown == os.environ.get("ADMIN_PASSWORD", "")', [1]),
+        ('request.args["token"].strip() == shown', [1]),
+        ("1 < 2 == secret", [1]),
+        ("shown in {*settings.webhook_secrets, other}", [1]),
+        ("f'Bearer {token}' == shown", [1]),
+        ("match shown:\n    case settings.secret_key:\n        pass", [2]),
+        ("hmac.compare_digest(shown.encode(), token.encode())", []),
+        ("not hmac.compare_digest(shown, token) == True", []),
+        ("token is None or len(secret) > 3", []),
+    ],
+)
+def test_a_compared_secret_is_found_however_it_is_spelt(code: str, lines: list[int]) -> None:
+    """The search sees into calls, items and strings, and takes no constant-time comparison for
+    another."""
+    assert list(compared_secrets(code)) == lines
+
+
+def compared_secrets(source: str) -> Iterator[int]:
+    """The lines in which a secret is compared otherwise than in constant time."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.MatchValue):
+            sides = [node.value]
+        elif isinstance(node, ast.Compare) and any(isinstance(op, UNEVEN) for op in node.ops):
+            sides = [node.left, *node.comparators]
+        else:
+            continue
+        if any(SECRET_WORDS.search(name.lower()) for side in sides for name in named(side)):
+            yield node.lineno
+
+
+def named(part: ast.AST) -> Iterator[str]:
+    """What an expression is made of: names, attributes and keys, but for what is made of it in
+    constant time."""
+    if isinstance(part, ast.Call) and ast.unparse(part.func).endswith("compare_digest"):
+        return
+    if isinstance(part, ast.Name):
+        yield part.id
+    elif isinstance(part, ast.Attribute):
+        yield part.attr
+    elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+        yield part.value
+    for inner in ast.iter_child_nodes(part):
+        yield from named(inner)
 
 
 def test_a_hostile_event_is_one_line_of_the_log(

@@ -43,6 +43,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert not settings.desk_ready
     assert settings.log_level == "INFO"
     assert (settings.crash_at, settings.haste) == ("", 1.0)
+    assert settings.trusted_proxies == 1
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_defaults_are_the_documented_ones() -> None:
         ("REDIS_TLS_VERIFY", "false", "redis_tls_verify", False),
         ("LOG_LEVEL", "DEBUG", "log_level", "DEBUG"),
         ("RELAY_ENV", "", "development", False),
+        ("TRUSTED_PROXIES", "2", "trusted_proxies", 2),
     ],
 )
 def test_each_variable_is_read(name: str, value: str, field: str, expected: object) -> None:
@@ -194,6 +196,8 @@ def test_a_stand_in_on_this_machine_may_be_plain_http(name: str, url: str) -> No
         ("RELAY_DELIVERY", "dryrun", 'Did you mean "dry-run"?'),
         ("REDIS_TLS_VERIFY", "no", "Known here: false, true."),
         ("LOG_LEVEL", "INFOS", 'Did you mean "INFO"?'),
+        ("TRUSTED_PROXIES", "0", "Known here: 1, 2, 3, 4, 5."),
+        ("TRUSTED_PROXIES", "six", "Known here: 1, 2, 3, 4, 5."),
     ],
 )
 def test_an_unknown_word_is_refused_with_the_nearest(name: str, value: str, remedy: str) -> None:

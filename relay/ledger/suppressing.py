@@ -54,19 +54,35 @@ def suppress_in(
     return True
 
 
+def opt_out(db: Database, channel: str, address: str, text_id: str) -> bool:
+    """A person's own STOP. A text that comes again stops nobody who has said START since; one
+    without an id may be a new one.
+    """
+    with db.write() as connection:
+        if text_id and not _is_first(connection, STOP, channel, text_id):
+            return False
+        return suppress_in(connection, channel, address, STOP)
+
+
 def opt_in(db: Database, channel: str, address: str, text_id: str) -> bool:
     """Take back a person's own STOP. A text that comes again takes back no STOP that came later."""
-    once = INSERTS[db.engine.dialect.name](audit).values(
+    with db.write() as connection:
+        if not _is_first(connection, "START", channel, text_id):
+            return False
+        return bool(_lift(connection, channel, address, STOP))
+
+
+def _is_first(connection: Connection, word: str, channel: str, text_id: str) -> bool:
+    """Whether a text has not been here before: each leaves a mark."""
+    once = INSERTS[connection.dialect.name](audit).values(
         id=f"txt_{hashlib.sha256(text_id.encode()).hexdigest()[:36]}",
         at=now(),
         actor="a person",
-        action="START",
+        action=word,
         target=channel,
     )
-    with db.write() as connection:
-        if connection.execute(once.on_conflict_do_nothing().returning(audit.c.id)).first() is None:
-            return False
-        return bool(_lift(connection, channel, address, STOP))
+    added = once.on_conflict_do_nothing().returning(audit.c.id)
+    return connection.execute(added).first() is not None
 
 
 def unsuppress(

@@ -14,6 +14,7 @@ from relay.queue import Waker
 from relay.reloading import Living
 from relay.settings import Settings, from_environment
 from relay.web import answers, callbacks, desk, health, metrics, webhooks
+from relay.web.forms import MOST_FIELDS, FormRequest
 from relay.web.here import Here
 
 CONNECTIONS = 5  # one a thread and one to spare: small PostgreSQL plans allow 20 in all
@@ -28,10 +29,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     failpoints.arm(settings.crash_at)
     pace.set_haste(settings.haste)
     app = Flask(__name__, template_folder="pages")
+    app.request_class = FormRequest
     app.config.update(
         SECRET_KEY=settings.secret_key or None,
         SECRET_KEY_FALLBACKS=list(settings.former_secret_key),
         MAX_CONTENT_LENGTH=webhooks.LARGEST_BODY + 1,
+        MAX_FORM_PARTS=MOST_FIELDS,
         SESSION_COOKIE_SECURE=not settings.development,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_REFRESH_EACH_REQUEST=False,
@@ -50,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         desk.set_up(app)
     answers.set_up(app, desk.refusals.page if settings.desk_ready else None)
     if not settings.development:
-        # One trusted proxy: the platform's router.
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
+        # What was asked is as the last proxy says it; who asks, as the first that is trusted does.
+        proxies = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_host=1)  # type: ignore[method-assign]
     return app

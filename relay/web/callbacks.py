@@ -19,6 +19,7 @@ log = get_logger("relay.callbacks")
 blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")
 
 LARGEST_BATCH = 4 * 1024 * 1024
+LARGEST_FORM = 32 * 1024  # twice what the longest text takes: 1,600 characters, 9 bytes each
 SIGNATURE = "X-Twilio-Signature"
 MAIL_SIGNATURE = "X-Twilio-Email-Event-Webhook-Signature"
 MAIL_TIMESTAMP = "X-Twilio-Email-Event-Webhook-Timestamp"
@@ -44,10 +45,11 @@ def twilio_inbound() -> Response:
         return _refused()
     db, word = here().db, twilio_receipts.opt(request.form)
     number = addresses.phone(request.form.get("From")).address
+    text_id = request.form.get("MessageSid", "")
     if number and word == "stop":
-        suppressing.suppress(db, "sms", number, suppressing.STOP)
+        suppressing.opt_out(db, "sms", number, text_id)
     if number and word == "start":
-        suppressing.opt_in(db, "sms", number, request.form.get("MessageSid", ""))
+        suppressing.opt_in(db, "sms", number, text_id)
     log.info("text came in", word=word or "other", known=bool(number))
     return Response("<Response/>", content_type="text/xml")
 
@@ -60,10 +62,7 @@ def sendgrid_events() -> Response:
     shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")
     if not all(shown):  # a stranger's batch is not even read
         return _refused()
-    request.max_content_length = LARGEST_BATCH + 1
-    body = request.get_data(cache=False)
-    if len(body) > LARGEST_BATCH:
-        raise RequestEntityTooLarge
+    body = _body(LARGEST_BATCH)
     if not sendgrid.is_signed(here().settings, body, *shown):
         return _refused()
     try:
@@ -78,11 +77,23 @@ def sendgrid_events() -> Response:
 def _from_twilio() -> bool:
     from relay.channels import twilio
 
-    settings = here().settings
+    settings, signature = here().settings, request.headers.get(SIGNATURE, "")
+    if not signature:  # a stranger's form is not even read
+        return False
+    _body(LARGEST_FORM)
     url = (settings.public_url or request.root_url.rstrip("/")) + request.path
     if query := request.query_string.decode("latin-1"):
         url += f"?{query}"
-    return twilio.is_signed(settings, url, request.form, request.headers.get(SIGNATURE, ""))
+    return twilio.is_signed(settings, url, request.form, signature)
+
+
+def _body(largest: int) -> bytes:
+    """What was posted, which is kept for the form. Raises RequestEntityTooLarge."""
+    request.max_content_length = largest + 1
+    body = request.get_data()
+    if len(body) > largest:
+        raise RequestEntityTooLarge
+    return body
 
 
 def _refused() -> Response:

@@ -17,17 +17,23 @@ from relay import __version__, samples
 from relay.events import EVENTS, LONGEST_ID, LONGEST_NAME, OpaqueId
 from relay.settings import LAB_API
 from relay.web.answers import RETRY_AFTER_SECONDS
-from relay.web.callbacks import LARGEST_BATCH, MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE
+from relay.web.callbacks import (
+    LARGEST_BATCH,
+    LARGEST_FORM,
+    MAIL_SIGNATURE,
+    MAIL_TIMESTAMP,
+    SIGNATURE,
+)
+from relay.web.forms import MOST_FIELDS
+from relay.web.forms import URLENCODED as FORM
 from relay.web.shapes import Failed, Ready, Rejected, Taken, TwilioInbound, TwilioStatus, Well
 from relay.web.webhooks import LARGEST_BODY
 
 OPENAPI = "3.1.0"
 Json = dict[str, Any]
 
-JSON, FORM, TEXT, XML = (
-    *("application/json", "application/x-www-form-urlencoded"),
-    *("text/plain; version=0.0.4; charset=utf-8", "text/xml"),
-)
+JSON, XML = "application/json", "text/xml"
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 _LOGIN = {"WWW-Authenticate": {"schema": {"type": "string"}}}
 
@@ -41,8 +47,8 @@ _UNSIGNED = _json("It is not signed, or not rightly.", Failed)
 _AWAY = _json(f"The ledger is away. Again in {RETRY_AFTER_SECONDS} s.", Failed, _RETRY)
 
 
-def _too_large(largest: int) -> Json:
-    return _json(f"It is over {largest // 1024} KiB. Nothing was stored.", Failed)
+def _too_large(largest: int, other: str = "") -> Json:
+    return _json(f"It is over {largest // 1024} KiB{other}. Nothing was stored.", Failed)
 
 
 def _webhook(summary: str, **more: Any) -> Json:
@@ -85,7 +91,8 @@ def _paths() -> dict[str, Json]:
     said = {"description": "It is taken; Relay says nothing.", "content": {XML: {}}}
     inbound["post"]["responses"]["200"] = said
     for twilios in (status, inbound):
-        twilios["post"]["responses"]["413"] = _too_large(LARGEST_BODY)
+        many = f", or has over {MOST_FIELDS} fields"
+        twilios["post"]["responses"]["413"] = _too_large(LARGEST_FORM, many)
     batch = {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}}
     events = _callback("What became of emails", batch, sendgrid)
     events["post"]["responses"] |= {
