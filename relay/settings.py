@@ -19,6 +19,7 @@ _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
 _HTTP = (("LAB_API_URL", LAB_API), ("TWILIO_API_URL", ""), ("SENDGRID_API_URL", ""))
 MODES = ("dry-run", "allow-list", "live")
+AS_SENT = "as-sent"  # no mode of RELAY_DELIVERY: `sweep --as-sent` is the one that has it
 
 
 def _secret() -> str:

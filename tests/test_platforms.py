@@ -166,6 +166,9 @@ def backup(ledger_url: str, tmp_path: Path) -> Iterator[Callable[[], Restore]]:
             run("dropdb", "--force", str(other.database))
 
 
+COUNTS = "It counts as sent: it was due before the ledger was restored."
+
+
 def _shut() -> Window:
     """A send window that opens in some hours."""
     opens = datetime.now(ZoneInfo("Europe/London")) + timedelta(hours=6)
@@ -194,6 +197,7 @@ def test_a_restored_ledger_goes_on_without_sending_twice(
     jobs = Jobs(shut.as_sent(), db)
     jobs.sweep()
     drain(jobs)
+    assert [r["reason"] for r in rows(db, notifications)].count(COUNTS) == 1
     after = replace(clinic, db=db)
     after.post(order_id=ORDER)  # the lab posts again what it has posted since
     after.orders(4)  # three of which it had posted before

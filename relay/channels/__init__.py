@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 
-from relay.channels.dry_run import DryRun
+from relay.channels.dry_run import AsSent, DryRun
 from relay.channels.outcome import Channel, Found, Outcome
 from relay.messages import Message
-from relay.settings import Settings
+from relay.settings import AS_SENT, Settings
 from relay.wire import Wire
 
 Factory = Callable[[Settings, str, Wire], "Channel | None"]
@@ -30,13 +30,14 @@ class Exits:
         self._senders = senders
         self._allowed = allowed
         self._wire = Wire(connections=64)
-        self._dry_run = DryRun()
+        self._dry_run = AsSent() if settings.delivery == AS_SENT else DryRun()
+        self._is_dry = settings.delivery in ("dry-run", AS_SENT)
         self._made: dict[str, Channel | None] = {}
 
     def load(self) -> None:
         """Import the SDKs that will be needed, before the first message waits for them."""
         for name in CHANNELS:
-            if self._settings.delivery != "dry-run":
+            if not self._is_dry:
                 self._channel(name)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
@@ -71,7 +72,7 @@ class Exits:
         return self._provider(name) is not None
 
     def _provider(self, name: str) -> Channel | None:
-        return None if self._settings.delivery == "dry-run" else self._channel(name)
+        return None if self._is_dry else self._channel(name)
 
     def awaits_receipt(self, message: Message) -> bool:
         """Whether the provider will tell us that this message arrived."""
@@ -86,9 +87,8 @@ class Exits:
         return self._way(message) is not self._dry_run
 
     def _way(self, message: Message) -> Channel:
-        mode = self._settings.delivery
         listed = message.address in self._allowed
-        if mode == "dry-run" or (mode == "allow-list" and not listed):
+        if self._is_dry or (self._settings.delivery == "allow-list" and not listed):
             return self._dry_run
         return self._channel(message.channel) or self._dry_run
 

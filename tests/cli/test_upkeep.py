@@ -52,20 +52,42 @@ def test_sweep_finds_what_a_lost_worker_had(
     assert states == {"sms": "unknown", "email": "sent"}
 
 
-def test_sweep_leaves_what_is_not_due(
-    relay: Run, post: Post, config_file: Path, rows: Rows
-) -> None:
-    """A message outside its window waits for the window, however often one sweeps."""
+def _shut(config_file: Path) -> None:
+    """The send window opens in some hours."""
     closed = (datetime.now(UTC) + timedelta(hours=6)).strftime("%H:%M")
     opens = (datetime.now(UTC) + timedelta(hours=8)).strftime("%H:%M")
     text = config_file.read_text("utf-8")
     window = f'send_window = "{closed}-{opens}"'
     assert 'send_window = "always"' in text
     config_file.write_text(text.replace('send_window = "always"', window, 1), "utf-8")
+
+
+def test_sweep_leaves_what_is_not_due(
+    relay: Run, post: Post, config_file: Path, rows: Rows
+) -> None:
+    """A message outside its window waits for the window, however often one sweeps."""
+    _shut(config_file)
     post("order.shipped")
     for _ in range(2):
         assert relay("sweep").exit_code == 0
     assert {row["status"] for row in rows()} == {"scheduled"}
+
+
+def test_after_a_restore_what_is_due_counts_as_sent(
+    relay: Run,
+    post: Post,
+    config_file: Path,
+    rows: Rows,
+    live_environ: dict[str, str],
+    twilio: ProviderStandIn,
+) -> None:
+    """Nothing goes out, window or none, and `explain` says why it counts."""
+    _shut(config_file)
+    event_id = post("order.shipped")
+    assert relay("sweep", "--as-sent", **live_environ).exit_code == 0
+    assert [row["status"] for row in rows()] == ["sent", "sent"]
+    assert twilio.requests == []
+    assert "before the ledger was restored" in relay("explain", event_id).stdout
 
 
 def test_sweep_says_what_it_did(relay: Run, post: Post) -> None:
