@@ -45,9 +45,11 @@ def process_again(connection: Connection, event_id: str) -> bool:
             status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
         )
     )
-    told_in = sa.select(notifications.c.digest).where(notifications.c.event_id == event_id)
-    digests = notifications.c.identity.in_(told_in.where(notifications.c.digest.is_not(None)))
-    revive(connection, _unsent(), sa.or_(notifications.c.event_id == event_id, digests))
+    table = notifications.c
+    told_in = sa.select(table.digest).where(table.event_id == event_id, table.digest.is_not(None))
+    # One by one: with OR PostgreSQL reads the whole table.
+    revive(connection, _unsent(), table.event_id == event_id)
+    revive(connection, _unsent(), table.identity.in_(list(connection.execute(told_in).scalars())))
     return True
 
 
