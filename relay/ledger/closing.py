@@ -91,6 +91,3 @@ def _keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None
     if row["kind"] == "missing":
         names = connection.execute(sa.select(watches.c.name)).scalars()
         yield from (f"{name}:{row['subject']}:{row['round']}" for name in names)
-    elif row["kind"] == "erasure":
-        erased = sa.select(audit.c.target).where(audit.c.action == "forget").distinct()
-        yield from connection.execute(erased).scalars()
