@@ -323,8 +323,8 @@ def test_each_case_is_seen_to(page: Any, url: str) -> None:
 def test_what_the_lab_posted_is_seen_to(
     page: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refused post is shown, tried again, put aside and taken back, alone and with the others; an
-    unknown event is acknowledged, and one that Relay knows by now is processed.
+    """A refused post is shown, tried again, put aside and taken back, alone and with the others;
+    what can be read by now is taken.
     """
     page.goto(f"{url}/worklist")
     page.get_by_role("link", name="Refused posts").click()
@@ -350,6 +350,19 @@ def test_what_the_lab_posted_is_seen_to(
     page.get_by_role("button", name="Put all aside").click()
     told(page, "2 put aside.")
     page.get_by_text("No refused post needs a person now.").wait_for()
+    page.get_by_role("button", name="Take it back").first.click()
+    told(page, "on the worklist again")
+    taken = parse(b'{"event": "order.shipped", "data": {"order_id": "o-1"}}')
+    monkeypatch.setattr(events, "parse", lambda body: taken)
+    page.get_by_role("button", name="Try it again").click()
+    told(page, "It is taken by now, and is processed.")
+
+
+def test_an_unknown_event_is_acknowledged_or_processed(
+    page: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is acknowledged with a note; what Relay knows by now is processed."""
+    page.goto(f"{url}/worklist")
     page.get_by_role("link", name="Unknown events").click()
     event = page.locator("article").filter(has_text="kit.recalled")
     event.get_by_label("What is known of it").fill("Not for patients.")
@@ -362,19 +375,6 @@ def test_what_the_lab_posted_is_seen_to(
     page.get_by_role("button", name="Process them").click()
     told(page, "1 is processed again.")
     page.get_by_text("No unknown event needs a person now.").wait_for()
-
-
-def test_a_refused_post_that_can_be_read_by_now_is_taken(
-    page: Any, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What an older version refused is taken by one press, and is an event."""
-    page.goto(f"{url}/worklist/refused")
-    page.get_by_role("button", name="Take it back").first.click()
-    told(page, "on the worklist again")
-    taken = parse(b'{"event": "order.shipped", "data": {"order_id": "o-1"}}')
-    monkeypatch.setattr(events, "parse", lambda body: taken)
-    page.get_by_role("button", name="Try it again").click()
-    told(page, "It is taken by now, and is processed.")
 
 
 def test_an_address_is_stopped_and_lifted(page: Any, url: str) -> None:
