@@ -63,7 +63,8 @@ def _keeping(delivery: Delivery) -> Iterator[str]:
         "then a person is told."
     )
     yield f"The same event within {duration(delivery.dedupe_window)} counts once."
-    yield f"After {duration(delivery.retention)} contact details and words are blanked."
+    blanked = "contact details and words are blanked, and texts deleted at Twilio"
+    yield f"After {duration(delivery.retention)} {blanked}."
 
 
 def _masked(found: Iterable[str]) -> str:

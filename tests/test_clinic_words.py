@@ -27,7 +27,10 @@ TOLD = {
     ("delivery", "email_per_second"): ("0.5", "At most 0.5 emails go out a second."),
     ("delivery", "alerts"): ('"other"', "The staff of other hear when something needs a person."),
     ("delivery", "lab_patience"): ('"5d"', "The lab is asked for 5 days"),
-    ("delivery", "retention"): ('"60d"', "After 60 days contact details and words are blanked."),
+    ("delivery", "retention"): (
+        '"60d"',
+        "After 60 days contact details and words are blanked, and texts deleted at Twilio.",
+    ),
     ("delivery", "dedupe_window"): ('"7d"', "The same event within 7 days counts once."),
     ("delivery", "allow"): ('["jane@example.org"]', "only these get anything: j•••@example.org."),
     ("staff.desk", "email"): ('["kate@example.org"]', "The staff of desk: k•••@example.org."),
