@@ -94,10 +94,24 @@ _HTML = """<!doctype html>
 """
 
 
+# Of a newer version, which has opened a case before it was taken back.
+OTHER = Words(
+    "Something that this version of Relay does not know",
+    "A newer version has opened it, about {subject}.",
+    "Please look at it once that version is back, or close it.",
+    is_about_a_kit=False,
+)
+
+
+def words(kind: str) -> Words:
+    """What is said of a kind of case."""
+    return ALERTS.get(kind, OTHER)
+
+
 def happened(kind: str, subject: str) -> str:
     """What has happened, about a kit or all those of a digest."""
     about = f"the kits of {subject}" if subject.startswith(DIGEST_PREFIX) else f"kit {subject}"
-    return ALERTS[kind].happened.format(subject=subject, about=about)
+    return words(kind).happened.format(subject=subject, about=about)
 
 
 def is_alert(rule: str) -> bool:

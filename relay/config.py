@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -55,11 +56,16 @@ class Config:
         return next((rule for rule in self.rules if rule.name == name), None)
 
     def as_sent(self) -> Config:
-        """The same where nothing leaves and every window is open: what is due counts as sent."""
+        """The same where nothing leaves and nothing is put off: what is due counts as sent."""
         return replace(
             self,
             settings=replace(self.settings, delivery=AS_SENT),
-            delivery=replace(self.delivery, send_window=ALWAYS, bank_holidays=frozenset()),
+            delivery=replace(
+                self.delivery,
+                send_window=ALWAYS,
+                bank_holidays=frozenset(),
+                daily_sms_limit=sys.maxsize,
+            ),
             rules=tuple(replace(rule, send_window=ALWAYS) for rule in self.rules),
         )
 

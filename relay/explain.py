@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from relay.addresses import WAYS
-from relay.alerts import ALERTS, is_alert
+from relay.alerts import is_alert, words
 from relay.ledger.condition import Standing
 from relay.ledger.statuses import RECEIVED, WAITING
 from relay.ledger.trail import Trail
@@ -120,7 +120,7 @@ def tell_decisions(trail: Trail) -> Iterator[Line]:
 
 def named(rule: str) -> str:
     """A rule's name; what staff are told, where it is an alert of ours."""
-    return ALERTS[rule.removeprefix(ALERT_PREFIX)].title if is_alert(rule) else rule
+    return words(rule.removeprefix(ALERT_PREFIX)).title if is_alert(rule) else rule
 
 
 def is_kept(row: Row) -> bool:
@@ -186,7 +186,7 @@ def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
 
 def tell_case(case: Row, at: Clock) -> Iterator[Line]:
     """What a person has, or had, to see to."""
-    title = ALERTS[case["kind"]].title
+    title = words(case["kind"]).title
     yield 1, f"{at(case['opened_at'])}: on the worklist: {title}. {case['reason']}"
     if case["closed_at"]:
         note = f" {case['note']}" if case["note"] else ""

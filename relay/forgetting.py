@@ -132,7 +132,7 @@ def forget(
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
     """What a person has still to see to, if there is anything."""
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
-    reason = " ".join([*done.refused, *left])
+    reason = " ".join([*left, *done.refused])
     now = datetime.now(UTC)
     kind, id_ = erasing.KIND, asked.id
     return alerts.case(kind, id_, id_, reason, policy=policy, now=now) if reason else None
@@ -170,7 +170,12 @@ def _forget(db: Database, exits: Exits, so_far: SoFar, progress: Progress, keep:
     refused = [said for sid in sorted(handed.texts) for said in _delete(db, exits, sid)]
     refused += exits.erase("email", frozenset(handed.emails), NOBODY)
     log.info("person erased", left=left.total(), refused=len(refused), **_counted(counts))
-    return Erased(counts, left, tuple(refused))
+    return Erased(counts, left, tuple(dict.fromkeys(refused)))
+
+
+def expiries(db: Database, exits: Exits, limit: int) -> list[expiring.Text]:
+    """Texts that nobody may need any more, where anybody can be asked to delete them."""
+    return expiring.lease(db, limit) if exits.reaches("sms") else []
 
 
 def expire(db: Database, exits: Exits, text: expiring.Text) -> None:

@@ -14,7 +14,7 @@ from relay import forgetting, pace
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
-from relay.ledger import erasing, expiring
+from relay.ledger import erasing
 from relay.logs import about, get_logger
 from relay.rates import Rate
 from relay.watch import Watch
@@ -102,7 +102,7 @@ def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None
             None,
         ),
         "expiries": (
-            partial(expiring.lease, jobs.db),
+            partial(forgetting.expiries, jobs.db, jobs.exits),
             partial(forgetting.expire, jobs.db, jobs.exits),
             None,
         ),

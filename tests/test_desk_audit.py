@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay import trying
-from relay.ledger import unrouted, upkeep
+from relay.ledger import suppressing, unrouted, upkeep
 from relay.ledger.database import Database
 from relay.web.desk import audit, login, sessions, worklist
 from tests.conftest import ROOT
@@ -37,6 +37,15 @@ def test_it_tells_who_did_what_the_newest_first(
     assert "&lt;b&gt;Asked." in pages[0]
     assert [leaks(page) for page in pages] == [[], []]
     assert "There is nothing older." in inside.get("/audit?before=a%00").text
+
+
+def test_marks_of_texts_are_nobodys_acts(inside: Any, db: Database) -> None:
+    """However many people have sent STOP, the trail has what staff did."""
+    for number in range(60):
+        suppressing.opt_out(db, "sms", PHONE, f"SM{number}")
+    page = inside.get("/audit").text
+    assert "Logged in" in page
+    assert "STOP" not in page
 
 
 def test_every_act_has_its_words() -> None:

@@ -159,6 +159,7 @@ def test_all_that_was_seen_is_put_aside_at_once(inside: Any, db: Database) -> No
     [
         ("/worklist/refused", {"until": "yesterday", "note": WHY}),
         ("/worklist/refused", {"note": WHY}),
+        ("/worklist/refused", {"until": "0001-01-01T00:00:00+23:59", "note": WHY}),
         ("/worklist/refused", {"until": "2026-11-26T10:00:00", "note": WHY}),
         ("/worklist/refused/none", {"act": "again"}),
         ("/worklist/refused/mine", {"act": "explode"}),

@@ -13,7 +13,7 @@ from markupsafe import escape
 from relay import alerts
 from relay.alerts import ALERTS, OF_NO_KIT, happened
 from relay.errors import LedgerUnavailable
-from relay.ledger import acting, cases, claiming, closing, processing, releasing, trail, upkeep
+from relay.ledger import acting, cases, claiming, closing, processing, releasing, trail
 from relay.ledger.acting import Act
 from relay.ledger.database import Database, now
 from relay.ledger.household import watches
@@ -68,6 +68,14 @@ def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Databa
     journey = f'href="/journey?kit={only(db, events)["id"]}"'
     assert (journey in page) == (kind not in OF_NO_KIT)
     assert inside.get(f"/journey?kit={only(db, events)['id']}").status_code == 200
+
+
+def test_a_case_of_a_newer_version_is_shown(inside: Any, db: Database) -> None:
+    """A release that was taken back has left it: it can be read and closed."""
+    case_id = opened(db, "of-tomorrow")
+    assert "does not know" in inside.get("/worklist").text
+    assert inside.get(f"/journey?kit={only(db, events)['id']}").status_code == 200
+    assert "Closed." in act(inside, case_id, act="close", note="Seen.")
 
 
 def test_a_closed_case_is_gone_and_its_note_is_kept(inside: Any, db: Database) -> None:
@@ -297,10 +305,9 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> No
     watched = {"looked_to": now(), "next_at": now()}
     with db.write() as connection:
         connection.execute(watches.insert().values(name="results", **watched))
-    upkeep.write_audit(db, "admin", "forget", "sms 1234", "1 event")
     keys = {"unreached": message["family"], "held": message["event_id"], "missing": "results:o-1:0"}
-    key = {**keys, "paused": "sms", "config": "config.toml", "erasure": "sms 1234"}.get(kind, id_)
-    subject = key if kind in ("paused", "config") else "o-1"
+    key = {**keys, "paused": "sms", "config": "config.toml", "erasure": "era_1"}.get(kind, id_)
+    subject = key if kind in ("paused", "config", "erasure") else "o-1"
     about = Case(kind, key, subject, "Why.", message["event_id"], id_)
     with db.write() as connection:
         assert cases.open_case(connection, about)

@@ -169,12 +169,16 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     already: `--as-sent` marks it so, whatever its send window.
     """
     from relay.jobs import Jobs
+    from relay.ledger import pausing
     from relay.pump import Pump
 
     found = opened.settings()
     config = opened.load(found)
     with opened.ledger(found) as db:
-        jobs = Jobs(config.as_sent() if as_sent else config, db)
+        if as_sent:
+            config = config.as_sent()
+            pausing.resume_all(db)
+        jobs = Jobs(config, db)
         pump = Pump(jobs)
         counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
         pump.stop()

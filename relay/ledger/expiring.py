@@ -17,10 +17,10 @@ from relay.notices import DRY_RUN
 AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
 _table = attempts.c
 # Emails have no such request: SendGrid keeps them for days, and then nothing.
-_IS_THERE = sa.and_(
+_MAY_BE_THERE = sa.and_(
     _table.channel == "sms",
-    _table.provider_id.is_not(None),
-    _table.provider_id.not_like(f"{DRY_RUN}%"),
+    _table.outcome != "rejected",
+    sa.func.coalesce(_table.provider_id, "").not_like(f"{DRY_RUN}%"),
 )
 
 
@@ -38,13 +38,15 @@ def mark(connection: Connection, messages: Sequence[str], after: float = 0.0) ->
     """
     mine = _table.notification_id.in_(messages)
     connection.execute(attempts.update().where(mine).values(look_at=None))
-    there = attempts.update().where(mine, _IS_THERE).values(erase_at=now(pace.seconds(after)))
-    return [str(id_) for id_ in connection.execute(there.returning(_table.provider_id)).scalars()]
+    there = attempts.update().where(mine, _MAY_BE_THERE).values(erase_at=now(pace.seconds(after)))
+    # Of one that is in flight the id comes later, and then it is deleted.
+    known = connection.execute(there.returning(_table.provider_id)).scalars()
+    return [str(id_) for id_ in known if id_]
 
 
 def lease(db: Database, limit: int) -> list[Text]:
     """Up to `limit` that are due; they come again in an hour unless they are `gone`."""
-    is_due = (_table.erase_at <= now(),)
+    is_due = (_table.erase_at <= now(), _table.provider_id.is_not(None))
     with db.write() as connection:
         leased = connection.execute(
             attempts.update()

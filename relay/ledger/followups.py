@@ -17,6 +17,7 @@ from relay.ledger.leasing import due
 from relay.ledger.noting import insert_notices, is_alive, is_digest
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
+from relay.ledger.statuses import RECEIVED
 from relay.notices import Case, Notice
 
 LEASE_SECONDS = 60.0
@@ -56,7 +57,9 @@ _CARRIED = (
 def lease(db: Database, limit: int) -> list[FollowUp]:
     """Up to `limit` that are due; nobody else gets them for a while."""
     table = notifications.c
-    is_due = (table.follow_up_at <= now(),)
+    # While its event is processed again it is not known yet who is told.
+    is_open = sa.exists().where(events.c.id == table.event_id, events.c.status == RECEIVED)
+    is_due = (table.follow_up_at <= now(), ~is_open)
     with db.write() as connection:
         leased = connection.execute(
             notifications.update()

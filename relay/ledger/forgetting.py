@@ -111,12 +111,16 @@ def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[C
                 yield wanted
 
 
-def apply(db: Database, made: Iterable[Change], handed: Handed, keep: Keep) -> None:
+def apply(db: Database, made: Sequence[Change], handed: Handed, keep: Keep) -> None:
     """Make changes in one transaction, which ends with `keep`; what providers have of it is added
     to `handed`.
     """
     with db.write() as connection:
         theirs = [change.row for change in made if change.is_theirs]
+        # Before their attempts, as everywhere: see relay.ledger.delivery.
+        messages = [change.row["id"] for change in made if change.table is notifications]
+        mine = sa.select(notifications.c.id).where(notifications.c.id.in_(messages))
+        connection.execute(mine.order_by(notifications.c.id).with_for_update(key_share=True))
         ids = [row["id"] for row in theirs]
         handed.texts |= {*expiring.mark(connection, ids, expiring.AGAIN_SECONDS)}
         emailed = _emailed(connection, ids)

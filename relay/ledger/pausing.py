@@ -60,6 +60,13 @@ def resume(connection: Connection, channel: str) -> None:
     settle_case(connection, "paused", channel, "A probe went through: sending goes on.")
 
 
+def resume_all(db: Database) -> None:
+    """Forget every pause: whether a provider takes messages is found out anew."""
+    with db.write() as connection:
+        for channel in list(connection.execute(sa.select(pauses.c.channel)).scalars()):
+            resume(connection, channel)
+
+
 def turn(connection: Connection, channel: str) -> int | None:
     """How many messages a channel may send now: None for as many as there are, else 0 or 1."""
     found = connection.execute(_PAUSED, {"by": channel}).first()

@@ -245,4 +245,5 @@ cases = sa.Table(
     text("note", 500, server_default=""),
 )
 some("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
+some("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))
 sa.Index("ix_cases_event", cases.c.event_id)

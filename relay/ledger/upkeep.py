@@ -32,6 +32,7 @@ from relay.ledger.statuses import WAITING
 
 WORKER_GONE_AFTER = timedelta(seconds=90)
 PURGED_AT_ONCE = 1000
+_AFTER = "aud_g"  # sorts behind every id that `new_id` gives the audit trail
 _ON_ITS_WAY = (*WAITING, "sending")
 
 
@@ -145,7 +146,8 @@ def _in_turns(
 def _told_before(old: now) -> sa.ColumnElement[bool]:
     """Messages that still say who was told, or what."""
     table = notifications.c
-    return sa.and_(PERSONAL, table.created_at < old, table.status.not_in(_ON_ITS_WAY))
+    is_over = (table.created_at < old, table.due_at < old)  # the first has the index
+    return sa.and_(PERSONAL, *is_over, table.status.not_in(_ON_ITS_WAY))
 
 
 def _about_before(old: now) -> sa.ColumnElement[bool]:
@@ -215,8 +217,8 @@ def audit_of(db: Database, target: str, limit: int = 20) -> list[Mapping[str, An
 
 def audit_before(db: Database, last: str, limit: int) -> list[Mapping[str, Any]]:
     """What was done, the newest first: of all, or of what stands behind the id `last`."""
-    query = audit.select().order_by(audit.c.id.desc()).limit(limit)
-    if last:
-        query = query.where(audit.c.id < last)
+    # What begins otherwise is a mark of something that is done once: nobody's act.
+    query = audit.select().where(audit.c.id < (last or _AFTER), audit.c.id < _AFTER)
+    query = query.order_by(audit.c.id.desc()).limit(limit)
     with db.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]

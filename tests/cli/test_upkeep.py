@@ -9,8 +9,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from relay.ledger import upkeep
+from relay.ledger import pausing, upkeep
 from relay.ledger.database import Database, now
+from relay.ledger.pausing import Pause
 from relay.ledger.schema import REVISION, audit, events, metadata, notifications
 from relay.settings import Settings
 from tests.cli.conftest import Rows, Run
@@ -78,16 +79,21 @@ def test_after_a_restore_what_is_due_counts_as_sent(
     post: Post,
     config_file: Path,
     rows: Rows,
+    db: Database,
     live_environ: dict[str, str],
     twilio: ProviderStandIn,
 ) -> None:
-    """Nothing goes out, window or none, and `explain` says why it counts."""
+    """Nothing goes out, nothing is put off (a window, a limit, a pause), and `explain` says why."""
     _shut(config_file)
-    event_id = post("order.shipped")
+    text = config_file.read_text("utf-8")
+    config_file.write_text(text.replace("sms_limit = 2000", "sms_limit = 1"), "utf-8")
+    ids = [post("order.shipped", order_id=f"o-{number}") for number in range(2)]
+    with db.write() as connection:
+        pausing.pause(connection, "sms", ids[0], Pause("refused", "The account is closed.", 3600))
     assert relay("sweep", "--as-sent", **live_environ).exit_code == 0
-    assert [row["status"] for row in rows()] == ["sent", "sent"]
+    assert [row["status"] for row in rows()] == ["sent"] * 4
     assert twilio.requests == []
-    assert "before the ledger was restored" in relay("explain", event_id).stdout
+    assert "before the ledger was restored" in relay("explain", ids[0]).stdout
 
 
 def test_sweep_says_what_it_did(relay: Run, post: Post) -> None:
@@ -107,7 +113,7 @@ def test_purge_blanks_what_is_old(
     assert rows() == before
     with db.write() as connection:
         old = datetime.now(UTC) - timedelta(days=91)
-        connection.execute(notifications.update().values(created_at=old))
+        connection.execute(notifications.update().values(created_at=old, due_at=old))
         connection.execute(events.update().values(received_at=old))
     assert json.loads(relay("purge", "--json").stdout) == {"purged": 3}
     for row, kept in zip(rows(), before, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ def test_what_is_on_its_way_is_kept_whole(db: Database, status: str) -> None:
     row = only(db, notifications)
     assert (row["address"], row["content"]) == ("+447700900001", WORDS)
     assert only(db, events)["facts"] == {"order": {"id": "o-1"}}
+
+
+def test_what_went_out_late_is_kept_as_long(db: Database) -> None:
+    """A message that waited for longer than `retention` is young when it goes out."""
+    ended(db, "unknown")
+    time_passes(db, 2 * RETENTION)
+    change(db, notifications, {}, due_at=datetime.now(UTC))
+    upkeep.purge(db, RETENTION)
+    assert only(db, notifications)["address"] == "+447700900001"
 
 
 def test_what_is_younger_than_retention_is_kept(db: Database) -> None:

@@ -5,7 +5,7 @@ A body may hold anything: it is shown when it is asked for, and who asks is on r
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
@@ -63,9 +63,10 @@ def see_to_posts() -> Any:
     note = written_note()
     try:
         until = datetime.fromisoformat(request.form.get("until", ""))
-    except ValueError:
+        is_whole, until = until.tzinfo is not None, until.astimezone(UTC)
+    except (ValueError, OverflowError):
         abort(404)
-    if until.tzinfo is None:
+    if not is_whole:
         abort(404)
     flash(_put_all_aside(until, note) if note else NO_NOTE)
     return redirect(url_for("desk.quarantine"))

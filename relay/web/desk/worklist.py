@@ -11,7 +11,7 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay import retries, rules
-from relay.alerts import ALERTS, OF_NO_KIT, happened
+from relay.alerts import ALERTS, happened, words
 from relay.history import Step, overtaken
 from relay.ledger import cases, closing, releasing, replaying, retrying, steps
 from relay.ledger.acting import NotDone
@@ -22,7 +22,7 @@ from relay.web.desk.frame import actor, blueprint, my_act, page, written_note
 from relay.web.desk.quarantine import NO_NOTE
 from relay.web.here import Here, here
 
-AT_ONCE = 50
+AT_ONCE = 25
 CLOSE, OPEN, RESEND = closing.CLOSE, closing.OPEN, "resend"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
 # What can be done about each kind of case, besides closing it; the words on the button.
@@ -107,11 +107,11 @@ def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
             del acts[RESEND]
         yield {
             **case,
-            "words": ALERTS[case["kind"]],
+            "words": words(case["kind"]),
             "happened": happened(case["kind"], case["subject"]),
             "acts": acts,
             "why_not": why_not,
-            "is_about_a_kit": case["kind"] not in OF_NO_KIT,
+            "is_about_a_kit": words(case["kind"]).is_about_a_kit,
         }
 
 

@@ -1,5 +1,5 @@
 """When a provider is asked to delete a text, since its person was erased or `retention` is over;
-and an index of when messages went out, for the day's figures on the desk.
+and indexes of when messages went out and cases were closed, for the desk.
 
 Only adds: code of 0003 works with it too, since both run side by side during a deploy.
 """
@@ -18,12 +18,14 @@ def upgrade() -> None:
     for name, table, column in (
         ("ix_attempts_erase", "attempts", "erase_at"),
         ("ix_notifications_sent", "notifications", "sent_at"),
+        ("ix_cases_closed", "cases", "closed_at"),
     ):
         where = sa.text(f"{column} IS NOT NULL")
         op.create_index(name, table, [column], postgresql_where=where, sqlite_where=where)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_cases_closed", "cases")
     op.drop_index("ix_notifications_sent", "notifications")
     op.drop_index("ix_attempts_erase", "attempts")
     op.drop_column("attempts", "erase_at")
