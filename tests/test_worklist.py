@@ -265,7 +265,7 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     release = held(db)
     page = inside.get("/worklist").text
     assert page.index(release) < page.index("cas_0000")
-    assert "These are the oldest 50 of 211, what waits for your release before" in page
+    assert "These are the oldest 25 of 211, what waits for your release before" in page
     assert "/worklist?kind=release" in page
     page = inside.get("/worklist?kind=release").text
     assert (release in page, page.count('<article class="case"')) == (True, 1)
