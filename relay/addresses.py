@@ -103,6 +103,15 @@ class Way:
     parts: Mapping[str, str]  # part of a message → the template's file that makes it
     looks: tuple[float, ...]  # seconds after which an unknown message is looked for
 
+    @property
+    def title(self) -> str:
+        """What several messages are called, at the beginning of a sentence: Texts."""
+        return f"{self.word.capitalize()}s"
+
+    def many(self, number: int) -> str:
+        """So many messages: 1 text, 2 texts."""
+        return f"{number:,} {self.word}{'s' if number != 1 else ''}"
+
 
 # To add a channel, add its row, and its provider's module to CHANNELS of relay/channels.
 WAYS: dict[str, Way] = {

@@ -32,13 +32,13 @@ def senders(config: Config) -> Iterator[Problem]:
     settings, delivery = config.settings, config.delivery
     used = {channel for rule in config.rules for channel in (*rule.channels, *rule.fallback)}
     sms_from = settings.twilio_messaging_service_sid or settings.twilio_from or delivery.sms_from
-    for channel, ready, sender, key in (
-        ("sms", settings.twilio_ready, sms_from, "sms_from"),
-        ("email", bool(settings.sendgrid_api_key), delivery.email_from, "email_from"),
+    for channel, sender, key in (
+        ("sms", sms_from, "sms_from"),
+        ("email", delivery.email_from, "email_from"),
     ):
         if settings.delivery == "dry-run" or channel not in used:
             continue
-        if not ready:
+        if not settings.accounts[channel]:
             message = f"{channel} goes nowhere: the provider's credentials are not set."
             yield Problem(message, "environment", warning=True)
         elif not sender:
@@ -80,10 +80,10 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
     untold = "nobody learns whether {} arrived"
     lost = "; where its sending is unknown it cannot be looked up either"
     for name, is_missed, why in (
-        ("PUBLIC_URL", sends and settings.twilio_ready, untold.format("a text")),
+        ("PUBLIC_URL", sends and settings.accounts["sms"], untold.format("a text")),
         (
             "SENDGRID_WEBHOOK_PUBLIC_KEY",
-            sends and bool(settings.sendgrid_api_key),
+            sends and settings.accounts["email"],
             untold.format("an email") + lost,
         ),
         ("METRICS_TOKEN", not settings.development, "anybody can read /metrics"),
@@ -155,8 +155,7 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
     try:
         example(config, loaded, rule, channel)
     except RenderError as error:
-        where = str(loaded.folder / error.file)
-        yield Problem(str(error), where, error.line, remedy="It fails with every field filled in.")
+        yield _broken(loaded, error, "It fails with every field filled in.")
         return
     try:
         sparse, least = samples.sparse(rule.event), samples.least(rule.event)
@@ -164,8 +163,15 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
         loaded.render(rule.template, channel, "", seen)
     except RenderError as error:
         remedy = "The lab may leave it empty: write {{ name or 'something else' }}."
-        where = str(loaded.folder / error.file)
-        yield Problem(str(error), where, error.line, remedy=remedy, warning=True)
+        yield _broken(loaded, error, remedy, warning=True)
+
+
+def _broken(
+    loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False
+) -> Problem:
+    """A template's mistake at its place."""
+    where = str(loaded.folder / error.file)
+    return Problem(str(error), where, error.line, remedy=remedy, warning=warning)
 
 
 def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:

@@ -41,7 +41,7 @@ def _staff(config: Config) -> Iterator[str]:
 def _sending(config: Config) -> Iterator[str]:
     delivery = config.delivery
     for channel, sender in delivery.senders.items():
-        yield f"{_word(channel)}s come from {sender or 'nobody: no sender is set'}."
+        yield f"{WAYS[channel].title} come from {sender or 'nobody: no sender is set'}."
     hours = window(delivery.send_window, config.policy)
     yield f"Unless a rule says otherwise, messages go out {hours}."
     if delivery.bank_holidays:
@@ -51,7 +51,7 @@ def _sending(config: Config) -> Iterator[str]:
     yield f"A text of more than {delivery.max_sms_segments} segments is warned of."
     for channel, rate in delivery.rates.items():
         if rate:
-            yield f"At most {rate:g} {_word(channel).lower()}s go out a second."
+            yield f"At most {rate:g} {WAYS[channel].word}s go out a second."
     if delivery.allow:
         allowed = _masked(sorted(delivery.allow))
         yield f"While RELAY_DELIVERY is allow-list, only these get anything: {allowed}."
@@ -69,7 +69,3 @@ def _keeping(delivery: Delivery) -> Iterator[str]:
 
 def _masked(found: Iterable[str]) -> str:
     return ", ".join(map(masks.address, found))
-
-
-def _word(channel: str) -> str:
-    return WAYS[channel].word.capitalize()

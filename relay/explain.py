@@ -160,16 +160,15 @@ def _stands(row: Row, at: Clock, standing: Standing) -> str:
 
 
 def _causes(channel: str, at: Clock, standing: Standing) -> Iterator[str]:
-    text = _KINDS[channel]
+    way = WAYS[channel]
     if not standing.workers:
         yield _NO_WORKER
     if pause := standing.pauses.get(channel):
         why = pause["reason"].removesuffix(".")
-        yield f"{text}s are paused since {at(pause['since'])}, because {why}"
+        yield f"{way.word}s are paused since {at(pause['since'])}, because {why}"
     if channel in standing.spent:
         most = standing.spent[channel]
-        limit = f"{most:,} {text}{'s' if most != 1 else ''}"
-        yield f"the day's limit of {limit} is reached, and more go out tomorrow"
+        yield f"the day's limit of {way.many(most)} is reached, and more go out tomorrow"
 
 
 def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:

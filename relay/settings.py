@@ -64,6 +64,16 @@ class Settings:
     former_secret_key: tuple[str, ...] = field(default=(), repr=False)
 
     @property
+    def accounts(self) -> Mapping[str, bool]:
+        """Whether each channel has what its provider asks for."""
+        return {"sms": self.twilio_ready, "email": bool(self.sendgrid_api_key)}
+
+    @property
+    def receipts(self) -> Mapping[str, bool]:
+        """Whether each channel's provider can tell us what arrived."""
+        return {"sms": bool(self.public_url), "email": bool(self.sendgrid_webhook_public_key)}
+
+    @property
     def twilio_ready(self) -> bool:
         """Whether SMS can go out."""
         return bool(self.twilio_account_sid and self.twilio_auth_token)

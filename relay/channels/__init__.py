@@ -76,11 +76,7 @@ class Exits:
 
     def awaits_receipt(self, message: Message) -> bool:
         """Whether the provider will tell us that this message arrived."""
-        told = {
-            "sms": self._settings.public_url,
-            "email": self._settings.sendgrid_webhook_public_key,
-        }
-        return self.is_live(message) and bool(told.get(message.channel))
+        return self.is_live(message) and self._settings.receipts.get(message.channel, False)
 
     def is_live(self, message: Message) -> bool:
         """Whether this message would leave the house."""

@@ -25,7 +25,6 @@ WORDS = {
     "waiting": "Waiting",
     "failed": "Failed",
 }
-CHANNELS = {"sms": "Texts", "email": "Emails"}
 TALL = 100.0
 _LEAST = 2.0  # one that failed among thousands is still to be seen
 _STEPS = (1, 2, 5, 10)
@@ -77,11 +76,6 @@ def shown(panels: Iterable[Panel]) -> list[str]:
     return [name for name in OUTCOMES if kept or name != "kept"]
 
 
-def many(channel: str, number: int) -> str:
-    """So many messages of a channel: 1 text, 2 texts."""
-    return f"{number:,} {WAYS[channel].word}{'s' if number != 1 else ''}"
-
-
 def totals(counts: Iterable[Count]) -> Totals:
     """Counts added up."""
     found = [*counts]
@@ -101,13 +95,16 @@ def panels(days: Mapping[date, Sequence[Count]]) -> list[Panel]:
         channel: {
             day: totals(one for one in of if one.channel == channel) for day, of in days.items()
         }
-        for channel in CHANNELS
+        for channel in WAYS
     }
     most = max((t.messages for of in by_channel.values() for t in of.values()), default=0)
     top = _round(most)
     return [
-        Panel(channel, name, top, [_column(day, t, top) for day, t in by_channel[channel].items()])
-        for channel, name in CHANNELS.items()
+        Panel(
+            *(channel, way.title, top),
+            [_column(day, of, top) for day, of in by_channel[channel].items()],
+        )
+        for channel, way in WAYS.items()
     ]
 
 

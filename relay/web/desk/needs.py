@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -45,8 +45,8 @@ class Need(NamedTuple):
 
 def needs() -> Iterator[Need]:
     """All of it, what holds up everybody first."""
-    yield from held_up()
     found = cases.open_kinds(here().db)
+    yield from held_up(found)
     for kind, words in KINDS.items():
         if many := found.get(kind, 0):
             yield Need(many, words[many > 1], url_for("desk.worklist", kind=kind), "Worklist")
@@ -56,15 +56,15 @@ def needs() -> Iterator[Need]:
         yield Need(many, UNKNOWN[many > 1], url_for("desk.unknown_events"), "Unknown events")
 
 
-def held_up() -> Iterator[Need]:
-    """What keeps Relay as a whole from telling people."""
+def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
+    """What keeps Relay as a whole from telling people. `kinds` are those of the open cases."""
     db, system = here().db, (url_for("desk.system"), "System")
     # config.toml we know; templates the worker tries
-    if here().living.wrong or "config" in cases.open_kinds(db):
+    if here().living.wrong or "config" in kinds:
         said = "config.toml or a template is wrong. Relay goes on by the last good one."
         yield Need(None, said, url_for("desk.rules"), "Rules")
     for row in pausing.paused(db):
-        yield Need(None, f"{_many(row['channel'])} are paused: {row['reason']}", *system)
+        yield Need(None, f"{WAYS[row['channel']].title} are paused: {row['reason']}", *system)
     if not upkeep.workers_alive(db):
         yield Need(None, "No worker is alive: nothing goes out.", *system)
     for one in condition.late_events(db):
@@ -72,7 +72,8 @@ def held_up() -> Iterator[Need]:
         said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
         yield Need(one.many, said, *system)
     for one in condition.late_messages(db):
-        words = f"{WAYS[one.named].word} is" if one.many == 1 else f"{WAYS[one.named].word}s are"
+        word = WAYS[one.named].word
+        words = f"{word} is" if one.many == 1 else f"{word}s are"
         yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)
     for said in _no_account():
         yield Need(None, said, *system)
@@ -80,18 +81,11 @@ def held_up() -> Iterator[Need]:
 
 def _no_account() -> Iterator[str]:
     settings, rules = here().settings, here().config.rules
-    ready = {"sms": settings.twilio_ready, "email": bool(settings.sendgrid_api_key)}
     used = {way for rule in rules if rule.enabled for way in (*rule.channels, *rule.fallback)}
     for channel in sorted(used):
-        if settings.delivery != "dry-run" and not ready[channel]:
-            yield (
-                f"{_many(channel)} go to nobody: delivery is {settings.delivery}, and no account"
-                " for them is set. They are kept here."
-            )
-
-
-def _many(channel: str) -> str:
-    return f"{WAYS[channel].word.capitalize()}s"
+        if settings.delivery != "dry-run" and not settings.accounts[channel]:
+            nobody = f"{WAYS[channel].title} go to nobody: delivery is {settings.delivery}"
+            yield f"{nobody}, and no account for them is set. They are kept here."
 
 
 def _when(moment: datetime) -> str:

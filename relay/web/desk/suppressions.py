@@ -14,7 +14,7 @@ from relay.web.desk.audit import ACTS
 from relay.web.desk.frame import blueprint, my_act, page, written_note
 from relay.web.here import here
 
-KINDS = {name: f"{way.word.capitalize()}s" for name, way in addresses.WAYS.items()}
+KINDS = {name: way.title for name, way in addresses.WAYS.items()}
 # The providers keep lists of their own, which Relay does not touch.
 LISTS = {
     "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",

@@ -10,8 +10,9 @@ from typing import Any
 from flask_login import login_required
 
 from relay import __version__
+from relay.addresses import WAYS
 from relay.calendar import midnight
-from relay.ledger import condition, pausing, upkeep
+from relay.ledger import cases, condition, pausing, upkeep
 from relay.ledger.schema import REVISION
 from relay.web import health
 from relay.web.desk.frame import blueprint, page
@@ -26,6 +27,7 @@ PARTS = {
     "workers": ("Workers", "At least one worker is alive."),
     "config": ("Configuration", "config.toml and the templates are right."),
 }
+PROVIDERS = {"sms": "Twilio", "email": "SendGrid"}
 MODES = {
     "dry-run": "Messages are kept here and not sent.",
     "allow-list": "Only addresses on the allow list get messages.",
@@ -47,7 +49,7 @@ def system() -> str:
     return page(
         "system.html",
         parts=parts,
-        held_up=[*held_up()],
+        held_up=[*held_up(cases.open_kinds(app.db))],
         queue=condition.queue(app.db),
         workers=workers,
         swept=max((row["swept_at"] for row in workers if row["swept_at"]), default=None),
@@ -61,23 +63,16 @@ def _providers() -> list[Mapping[str, Any]]:
     app = here()
     settings, delivery = app.settings, app.config.delivery
     pauses = {row["channel"]: row for row in pausing.paused(app.db)}
-    receipts = {
-        "sms": bool(settings.public_url),
-        "email": bool(settings.sendgrid_webhook_public_key),
-    }
-    known = (
-        ("sms", "Texts", "Twilio", settings.twilio_ready),
-        ("email", "Emails", "SendGrid", bool(settings.sendgrid_api_key)),
-    )
     return [
         {
-            **{"kind": kind, "name": name, "ready": ready, "pause": pauses.get(channel)},
+            **{"kind": WAYS[channel].title, "name": name, "pause": pauses.get(channel)},
+            "ready": settings.accounts[channel],
             "rate": delivery.rates[channel],
-            "receipts": receipts[channel],
+            "receipts": settings.receipts[channel],
             "today": condition.sent_since(app.db, channel, _midnight()),
             "limit": delivery.daily_sms_limit if channel == "sms" else None,
         }
-        for channel, kind, name, ready in known
+        for channel, name in PROVIDERS.items()
     ]
 
 
