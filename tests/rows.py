@@ -17,7 +17,7 @@ from relay import events
 from relay.calendar import ALWAYS
 from relay.events import Incoming
 from relay.facts import Facts
-from relay.ledger import claiming, delivery, intake, looking, processing
+from relay.ledger import cases, claiming, delivery, intake, looking, processing
 from relay.ledger.claiming import Claim
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
@@ -69,6 +69,12 @@ def of_revision(db: Database, revision: str) -> Iterator[None]:
         yield
     finally:
         write(REVISION)
+
+
+def close_case(db: Database, case_id: str, by: str, note: str = "") -> bool:
+    """Take a case off the worklist, as if somebody had on the desk."""
+    with db.write() as connection:
+        return cases.close_case(connection, case_id, by, note)
 
 
 def time_passes(db: Database, by: timedelta) -> None:

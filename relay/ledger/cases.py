@@ -41,14 +41,10 @@ def open_case(connection: Connection, case: Case) -> bool:
     return True
 
 
-def close_case(db: Database, case_id: str, by: str, note: str = "") -> bool:
-    """Take a case off the worklist; False when it is closed already, or not known."""
-    with db.write() as connection:
-        return close_case_in(connection, case_id, by, note)
-
-
-def close_case_in(connection: Connection, case_id: str, by: str, note: str) -> bool:
-    """The same, in the transaction of what was done about it."""
+def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
+    """Take a case off the worklist, in the transaction of what was done about it; False when it is
+    closed already, or not known.
+    """
     return bool(_close(connection, cases.c.id == case_id, by, note))
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.acting import Act, NotDone, keep
-from relay.ledger.cases import MARK, RELAY, close_case_in
+from relay.ledger.cases import MARK, RELAY, close_case
 from relay.ledger.database import Database
 from relay.ledger.household import audit, watches
 from relay.ledger.schema import cases, events, notifications
@@ -30,7 +30,7 @@ def see_to(db: Database, case_id: str, act: Act, note: str, do: Do) -> str:
     """
     with db.write() as connection:
         said = do(connection)
-        if not close_case_in(connection, case_id, act.actor, note):
+        if not close_case(connection, case_id, act.actor, note):
             raise NotDone(CLOSED_ALREADY)
         keep(connection, act)
         return said

@@ -18,7 +18,7 @@ from relay.ledger.statuses import FAILED, STATUSES
 from relay.notices import Case
 from relay.receipts import Receipt
 from tests.cli.conftest import Run
-from tests.rows import change, claimed, only, rows
+from tests.rows import change, claimed, close_case, only, rows
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_receipts_and_cases_are_told(relay: Run, shipped: str, db: Database) -> 
     assert "It cannot arrive (permanent-failure). Not in use." in told
     assert "on the worklist: Somebody could not be reached. Nobody was reached." in told
     assert "It is still open." in told
-    cases.close_case(db, cases.open_cases(db)[0]["id"], "admin", "Called her.")
+    close_case(db, cases.open_cases(db)[0]["id"], "admin", "Called her.")
     assert "closed by admin. Called her." in explained(relay, shipped)
 
 

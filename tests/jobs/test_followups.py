@@ -26,7 +26,7 @@ from tests.jobs.conftest import (
     Clinic,
     suppress,
 )
-from tests.rows import at_once, case, claimed, notice, only, rows, time_passes
+from tests.rows import at_once, case, claimed, close_case, notice, only, rows, time_passes
 from tests.standins import Reply, twilio_error
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -254,8 +254,8 @@ def test_a_case_stays_until_somebody_closes_it(clinic: Clinic) -> None:
         clinic.work(DAY)
     (open_,) = cases.open_cases(clinic.db)
     assert open_["reason"] == "The Twilio account may not text this country."
-    assert cases.close_case(clinic.db, open_["id"], "anna", "I rang her.")
-    assert not cases.close_case(clinic.db, open_["id"], "ben", "So did I.")
+    assert close_case(clinic.db, open_["id"], "anna", "I rang her.")
+    assert not close_case(clinic.db, open_["id"], "ben", "So did I.")
     clinic.work(DAY)
     closed = only(clinic.db, cases.cases)
     assert (closed["closed_by"], closed["note"]) == ("anna", "I rang her.")
@@ -269,7 +269,7 @@ def test_it_is_told_again_when_it_happens_again(clinic: Clinic) -> None:
     (row,) = clinic.messages(rule="results")
     for closes, told in ((False, 1), (True, 2)):
         if closes:
-            cases.close_case(clinic.db, cases.open_cases(clinic.db)[0]["id"], "anna")
+            close_case(clinic.db, cases.open_cases(clinic.db)[0]["id"], "anna")
         clinic.twilio.once(NO_REGION)
         assert replaying.replay_notification(clinic.db, row["id"])
         clinic.work(MINUTE)

@@ -25,6 +25,7 @@ from relay.ledger import (
     suppressing,
     upkeep,
 )
+from relay.ledger.claiming import Claim
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
@@ -39,6 +40,7 @@ from tests.rows import (
     POLICY,
     case,
     change,
+    close_case,
     incoming,
     leased,
     notice,
@@ -143,6 +145,11 @@ def erase(db: Database, exits: Exits, address: str) -> Mapping[str, Any]:
     return dict(found_["outcome"])
 
 
+def deleted(town: Clinic) -> list[str]:
+    """The texts that Twilio was asked to delete, by their addresses."""
+    return [request.path for request in town.twilio.requests if request.method == "DELETE"]
+
+
 def scatter(db: Database) -> None:
     """Put the canary where people and the lab may put her besides."""
     for body in (
@@ -157,7 +164,7 @@ def scatter(db: Database) -> None:
     with db.write() as connection:
         cases.open_case(connection, case("held", "k-9", event_id))
     opened = next(row for row in cases.open_cases(db) if row["kind"] == "held")
-    cases.close_case(db, opened["id"], "admin", "Rang Ms Kanarek, Canarina, on 07700 900123.")
+    close_case(db, opened["id"], "admin", "Rang Ms Kanarek, Canarina, on 07700 900123.")
     upkeep.write_audit(db, "admin", "note", EMAIL, f"wrote to {EMAIL}")
     change(db, notifications, {"id": rows(db, notifications)[0]["id"]}, reason=f"To {EMAIL}.")
     change(db, attempts, {}, detail=f"{PHONE} is wrong.")
@@ -216,8 +223,8 @@ def test_an_opt_out_outlives_its_person(town: Clinic) -> None:
     assert suppressing.suppressed(town.db, PHONE)[0]["source"] == "STOP"
 
 
-def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
-    """A text that a worker has claimed does not go out, and its attempt is looked for no more."""
+def claimed(town: Clinic) -> Claim:
+    """One more text to her, which a worker has claimed."""
     jobs = town.jobs
     town.lab.change(
         "order", "o-3", id="o-3", tracking_number="R3", customer={**CANARY, "phone_number": PHONE}
@@ -226,9 +233,15 @@ def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
     (event,) = jobs.lease_events(1)
     jobs.process(event)
     (claim,) = jobs.claim("sms", 1)
+    return claim
+
+
+def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
+    """A text that a worker has claimed does not go out, and its attempt is looked for no more."""
+    claim = claimed(town)
     sent = len(town.twilio.accepted)
     forget(town)
-    jobs.deliver(claim)
+    town.jobs.deliver(claim)
     assert len(town.twilio.accepted) == sent
     assert found(dump(town.db), *CANARIES) == []
     assert "may have arrived" in only(town.db, notifications, id=claim.id)["reason"]
@@ -236,30 +249,21 @@ def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
 
 def test_what_was_handed_over_meanwhile_is_deleted_at_twilio_later(town: Clinic) -> None:
     """Twilio's id of it comes after the erasure, and then it goes as the others."""
-    jobs = town.jobs
-    town.lab.change(
-        "order", "o-3", id="o-3", tracking_number="R3", customer={**CANARY, "phone_number": PHONE}
-    )
-    town.post(order_id="o-3")
-    (event,) = jobs.lease_events(1)
-    jobs.process(event)
-    (claim,) = jobs.claim("sms", 1)
+    claim = claimed(town)
     assert delivery.begin(town.db, claim, {"text": "Hello Canarina."})
     forget(town)
     delivery.finish(town.db, claim, Ending("accepted", "sent", provider_id="SM99"))
-    before = len([r for r in town.twilio.requests if r.method == "DELETE"])
+    before = len(deleted(town))
     time_passes(town.db, timedelta(minutes=61))
     drain(town.jobs)
-    deleted = [r.path for r in town.twilio.requests if r.method == "DELETE"][before:]
-    assert [path.rpartition("/")[2] for path in deleted] == ["SM99.json"]
+    assert [path.rpartition("/")[2] for path in deleted(town)[before:]] == ["SM99.json"]
 
 
 def test_the_providers_erase_their_part(town: Clinic) -> None:
     """Twilio deletes each of her texts, SendGrid all of her address; nobody else's."""
     town.work(timedelta(days=10, minutes=1))
     forget(town)
-    deleted = [r.path for r in town.twilio.requests if r.method == "DELETE"]
-    assert len(deleted) == 3
+    assert len(deleted(town)) == 3
     (job,) = [r for r in town.sendgrid.requests if r.path == "/v3/recipients/erasejob"]
     assert job.json == {"email_addresses": [EMAIL]}
 
@@ -288,8 +292,8 @@ def test_a_text_is_deleted_at_twilio_when_retention_is_over(town: Clinic) -> Non
         jobs = town.jobs
         jobs.purge()
         drain(jobs)
-    deleted = [r.path for r in town.twilio.requests if r.method == "DELETE"]
-    assert texts == len(set(deleted)) == len(deleted) - 1
+    gone = deleted(town)
+    assert texts == len(set(gone)) == len(gone) - 1
     assert {row["erase_at"] for row in rows(town.db, attempts)} == {None}
     # What the clinic itself calls the kit stays, which here is her address.
     assert found(dump(town.db, but=frozenset({"aliases"})), *CANARIES) == []
@@ -310,10 +314,10 @@ def test_where_nothing_is_sent_what_was_is_named(town: Clinic) -> None:
     dry = replace(town.settings, delivery="dry-run")
     done = erase(town.db, Exits(dry, {}, frozenset()), PHONE)
     assert len(done["refused"]) == 1
-    assert not [r for r in town.twilio.requests if r.method == "DELETE"]
+    assert not deleted(town)
     time_passes(town.db, timedelta(minutes=61))
     drain(town.jobs)  # and once something is sent again its texts go
-    assert len([r for r in town.twilio.requests if r.method == "DELETE"]) == 2
+    assert len(deleted(town)) == 2
 
 
 @pytest.mark.parametrize("left", ["email.txt", "email.html"])

@@ -16,7 +16,7 @@ from relay.ledger.delivery import Ending
 from relay.ledger.pausing import AWAY, BUSY, PROBES, Pause
 from relay.ledger.schema import attempts, pauses
 from tests.jobs.conftest import DESK, HEAD, RULES, STAFF, Clinic, suppress
-from tests.rows import at_once, claimed, notice, only, planned, rows, time_passes
+from tests.rows import at_once, claimed, close_case, notice, only, planned, rows, time_passes
 from tests.standins import ProviderStandIn, Reply, Request, twilio_error
 
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -388,7 +388,7 @@ def test_the_days_limit_is_told_once_a_day(clinic: Clinic) -> None:
     (mail,) = clinic.sendgrid.accepted
     assert mail.json["subject"] == "Today's limit on texts is reached"
     assert "daily_sms_limit is 2." in mail.json["content"][0]["value"]
-    assert cases.close_case(clinic.db, cases.open_cases(clinic.db)[0]["id"], "anna")
+    assert close_case(clinic.db, cases.open_cases(clinic.db)[0]["id"], "anna")
     clinic.work()
     assert (clinic.worklist(), len(clinic.told())) == ([], 1)
     clinic.work(DAY)

@@ -18,7 +18,7 @@ from relay.ledger.schema import cases as stored
 from relay.ledger.schema import events
 from relay.watch import Watch
 from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
-from tests.rows import MONTH, at_once, incoming, only, rows, time_passes
+from tests.rows import MONTH, at_once, close_case, incoming, only, rows, time_passes
 from tests.standins import Reply
 
 NOTHING = Standing(datetime.now(UTC), 1, {}, {})  # that holds messages up
@@ -117,7 +117,7 @@ def test_what_the_lab_does_not_have_is_told_once(watched: Clinic, past: Past) ->
     assert case["reason"].endswith(
         ", and no lab_results.complete since. The lab's API does not show it either."
     )
-    assert cases.close_case(watched.db, case["id"], "admin", "Asked them.")
+    assert close_case(watched.db, case["id"], "admin", "Asked them.")
     for _ in range(2):
         watched.work(HOUR)
     assert (watched.worklist(), len(watched.told())) == ([], 1)

@@ -15,7 +15,17 @@ from relay.ledger import cases, intake, schema, upkeep
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, heartbeats, notifications, quarantine
 from relay.ledger.statuses import STATUSES
-from tests.rows import case, change, notice, of_revision, only, planned, rows, time_passes
+from tests.rows import (
+    case,
+    change,
+    close_case,
+    notice,
+    of_revision,
+    only,
+    planned,
+    rows,
+    time_passes,
+)
 
 RETENTION = timedelta(days=90)
 WORDS = {"text": "Hello Jane, your kit …"}
@@ -115,7 +125,7 @@ def test_what_staff_wrote_goes_too(db: Database) -> None:
         with db.write() as connection:
             cases.open_case(connection, case("held", key, event_id))
         (opened,) = cases.open_cases(db)
-        assert cases.close_case(db, opened["id"], by, "Rang Mrs Smith.")
+        assert close_case(db, opened["id"], by, "Rang Mrs Smith.")
     time_passes(db, RETENTION + timedelta(minutes=1))
     change(db, notifications, {}, status="sent")
     upkeep.purge(db, RETENTION)
