@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 
 from relay.cli import opened
@@ -16,16 +14,14 @@ def explain_(id_: str) -> None:
     """Tell step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
-    from relay.calendar import midnight
     from relay.explain import explain, explain_refused
     from relay.ledger import condition, quarantining, trail
 
     found = opened.settings()
     config = opened.load(found)
-    zone, now = config.clinic.timezone, datetime.now(UTC)
+    zone = config.clinic.timezone
     with opened.ledger(found) as db:
-        most = config.delivery.daily_sms_limit
-        standing = condition.standing(db, now, midnight(now, zone), most)
+        standing = condition.standing(db, zone, config.delivery.daily_sms_limit)
         told = [explain(one, zone, standing) for one in trail.find(db, id_)]
         if not told and (row := quarantining.get(db, id_)):
             told.append(explain_refused(row, zone))

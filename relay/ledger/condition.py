@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from relay.calendar import midnight
 from relay.ledger import pausing, upkeep
 from relay.ledger.claiming import spent
 from relay.ledger.database import Database, ago, now
@@ -40,8 +42,10 @@ class Standing:
     spent: Mapping[str, int]  # the limits of the day that are reached, by channel
 
 
-def standing(db: Database, at: datetime, began: datetime, most_texts: int) -> Standing:
-    """What holds messages up at a moment of the day that `began` then."""
+def standing(db: Database, zone: ZoneInfo, most_texts: int) -> Standing:
+    """What holds messages up now. The day and its limit on texts are the clinic's."""
+    at = datetime.now(UTC)
+    began = midnight(at, zone)
     return Standing(
         at,
         upkeep.workers_alive(db),

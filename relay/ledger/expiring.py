@@ -16,12 +16,13 @@ from relay.notices import DRY_RUN
 
 AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
 _table = attempts.c
-# Emails have no such request: SendGrid keeps them for days, and then nothing.
-_MAY_BE_THERE = sa.and_(
-    _table.channel == "sms",
+# An attempt that a provider has, or may have.
+IS_GIVEN = sa.and_(
     _table.outcome != "rejected",
     sa.func.coalesce(_table.provider_id, "").not_like(f"{DRY_RUN}%"),
 )
+# Emails have no such request: SendGrid keeps them for days, and then nothing.
+_MAY_BE_THERE = sa.and_(_table.channel == "sms", IS_GIVEN)
 
 
 @dataclass(frozen=True)

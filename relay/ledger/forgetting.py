@@ -26,7 +26,6 @@ from relay.ledger.household import erasures
 from relay.ledger.schema import attempts, events, notifications
 from relay.ledger.statuses import WAITING
 from relay.ledger.tracing import Progress, Row, suspects, written
-from relay.notices import DRY_RUN
 from relay.people import search_key
 
 REASON = "The person's data was erased."
@@ -139,10 +138,8 @@ def apply(db: Database, made: Sequence[Change], handed: Handed, keep: Keep) -> N
 def _emailed(connection: Connection, ids: list[str]) -> set[str]:
     """Those messages that a provider of emails has, or may have."""
     table = attempts.c
-    given = sa.or_(table.provider_id.is_(None), table.provider_id.not_like(f"{DRY_RUN}%"))
-    query = sa.select(table.notification_id).where(
-        table.notification_id.in_(ids), table.channel == "email", table.outcome != "rejected", given
-    )
+    emails = (table.notification_id.in_(ids), table.channel == "email")
+    query = sa.select(table.notification_id).where(*emails, expiring.IS_GIVEN)
     return {*connection.execute(query).scalars()}
 
 

@@ -134,10 +134,10 @@ def _in_turns(
             ids = list(connection.execute(turn).scalars())
             these = table.c.id.in_(ids)
             change = table.delete() if values is None else table.update().values(**values)
-            if ids and table is notifications:
-                expiring.mark(connection, ids)
             if ids:
                 connection.execute(change.where(these))
+                if table is notifications:
+                    expiring.mark(connection, ids)
         done += len(ids)
         if len(ids) < PURGED_AT_ONCE or time.monotonic() >= ends:
             return done

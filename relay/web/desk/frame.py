@@ -20,6 +20,7 @@ from relay.web.here import here
 
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
+NO_NOTE = "Write a note first: it is kept with who did it and when."
 
 # What is on the worklist: its parts, and how much there is of each.
 _WORKLIST = {

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay import addresses, masks, people
-from relay.calendar import midnight
 from relay.events import EVENTS
 from relay.explain import (
     Clock,
@@ -131,16 +129,11 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     at = clock(here().config.clinic.timezone)
     whole = [people.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
-    standing = _standing()
+    standing = condition.standing(
+        here().db, here().config.clinic.timezone, here().config.delivery.daily_sms_limit
+    )
     steps = [_shown(one, at, standing, shown) for one in found]
     return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
-
-
-def _standing() -> Standing:
-    """What holds messages up now."""
-    app, now = here(), datetime.now(UTC)
-    began = midnight(now, app.config.clinic.timezone)
-    return condition.standing(app.db, now, began, app.config.delivery.daily_sms_limit)
 
 
 def _shown(one: Trail, at: Clock, standing: Standing, shown: frozenset[str]) -> Row:

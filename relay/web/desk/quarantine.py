@@ -14,7 +14,7 @@ from flask_login import login_required
 from relay import events
 from relay.errors import Refused
 from relay.ledger import quarantining
-from relay.web.desk.frame import blueprint, my_act, note_act, page, written_note
+from relay.web.desk.frame import NO_NOTE, blueprint, my_act, note_act, page, written_note
 from relay.web.here import here
 
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
@@ -25,7 +25,6 @@ _TAKEN = {
     "unrouted": "It is taken by now. Relay does not know this event: see the unknown events.",
 }
 _SETTLED = "Somebody has seen to that post already."
-NO_NOTE = "Write a note first: it is kept with who did it and when."
 
 
 @blueprint.get("/worklist/refused")
@@ -63,10 +62,10 @@ def see_to_posts() -> Any:
     note = written_note()
     try:
         until = datetime.fromisoformat(request.form.get("until", ""))
-        is_whole, until = until.tzinfo is not None, until.astimezone(UTC)
+        if until.tzinfo is None:
+            raise ValueError
+        until = until.astimezone(UTC)
     except (ValueError, OverflowError):
-        abort(404)
-    if not is_whole:
         abort(404)
     flash(_put_all_aside(until, note) if note else NO_NOTE)
     return redirect(url_for("desk.quarantine"))

@@ -91,11 +91,9 @@ def _mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
         file = own.name if is_config else _short(problem.where)
-        folder = here().settings.templates
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
-        said = said.replace(
-            str(folder), folder.name
-        )  # where it is on the server is nobody's matter
+        folder = here().settings.templates  # where it is on the server is nobody's matter
+        said = said.replace(str(folder), folder.name)
         yield Mistake(problem, file, said, [*_around(source, problem.line)])
 
 

@@ -9,8 +9,7 @@ from flask_login import login_required
 
 from relay.events import EVENTS
 from relay.ledger import replaying, unrouted
-from relay.web.desk.frame import actor, blueprint, my_act, page, written_note
-from relay.web.desk.quarantine import NO_NOTE
+from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, written_note
 from relay.web.here import here
 
 AT_ONCE = 200  # that are processed by one press: a page's time

@@ -18,8 +18,7 @@ from relay.ledger.acting import NotDone
 from relay.ledger.closing import Do
 from relay.retries import Standing
 from relay.web.desk.audit import ACTS as SAID
-from relay.web.desk.frame import actor, blueprint, my_act, page, written_note
-from relay.web.desk.quarantine import NO_NOTE
+from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, written_note
 from relay.web.here import Here, here
 
 AT_ONCE = 25
@@ -100,18 +99,18 @@ def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
     failed = [case["notification_id"] for case in found if RESEND in ACTS.get(case["kind"], {})]
     standings = retrying.standings(here().db, [*filter(None, failed)])
     for case in found:
-        acts, why_not = _acts(case["kind"]), ""
+        acts, why_not, said = _acts(case["kind"]), "", words(case["kind"])
         if RESEND in acts and (it := standings.get(case["notification_id"])):
             why_not = retries.way(it, _why_old(here(), it)).why
         if why_not:
             del acts[RESEND]
         yield {
             **case,
-            "words": words(case["kind"]),
+            "words": said,
             "happened": happened(case["kind"], case["subject"]),
             "acts": acts,
             "why_not": why_not,
-            "is_about_a_kit": words(case["kind"]).is_about_a_kit,
+            "is_about_a_kit": said.is_about_a_kit,
         }
 
 
