@@ -13,7 +13,7 @@ import psycopg
 
 from chaos.stage import WEB, WORKERS, Stage
 from chaos.standins import ACCEPTED, LAB, LAB_FAULTS, REFUSED, SENDGRID, TWILIO
-from relay.failpoints import POINTS
+from relay.fault_injection import CRASH_POINTS
 
 CRASH_SECONDS = 6.0  # a failpoint that nothing passes within it is left
 ALWAYS = {  # a little of everything, all the time
@@ -52,7 +52,7 @@ class Faults:
             "events locked": lambda: self._lock("events"),
             "notifications locked": lambda: self._lock("notifications"),
             "PostgreSQL full": self._take_connections,
-            **{f"crash at {point}": self._crashing(point) for point in POINTS},
+            **{f"crash at {point}": self._crashing(point) for point in CRASH_POINTS},
         }
 
     def _outside(self) -> dict[str, Callable[[], None]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from relay import alerts, failpoints, rules
+from relay import alerts, fault_injection, rules
 from relay.channels import Exits
 from relay.config import Config
 from relay.history import Step, overtaken
@@ -50,7 +50,7 @@ class Aftercare:
         """Find out whether an attempt went out; when that cannot be, do as the rule says."""
         message = Message(look.channel, look.address, **(look.content or {"text": ""}))
         found = self._exits.find(message, look.started_at, looking.taken(self._db, look))
-        failpoints.reach("lookup.before-commit")
+        fault_injection.crash_point("lookup.before-commit")
         if found.failed:
             looking.later(self._db, look, ASK_AGAIN_SECONDS, counts=False)
             log.warning("message not looked for", id=look.id, reason=found.failed)
@@ -82,7 +82,7 @@ class Aftercare:
 
     def follow_up(self, item: FollowUp) -> None:
         """See to a message that failed."""
-        failpoints.reach("followup.before-commit")
+        fault_injection.crash_point("followup.before-commit")
         if item.status == "temporary-failure" and item.code in ONCE_MORE and item.taken == 1:
             followups.try_again(self._db, item, ONCE_MORE_SECONDS)
             done = "again"

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from relay import discretion, gsm, samples
 from relay.config import Config
 from relay.digest_names import digest_names
-from relay.errors import Problem, RenderError
-from relay.expressions import did_you_mean, names, recipient
+from relay.errors import Problem, RenderError, did_you_mean
+from relay.expressions import names, recipient
 from relay.facts import Facts
 from relay.messages import Message, Templates
 from relay.rule_keys import Rule

@@ -14,9 +14,8 @@ from marshmallow import Schema, ValidationError
 
 from relay import mistakes, toml_lines
 from relay.calendar import ALWAYS
-from relay.errors import ConfigError, Problem
+from relay.errors import ConfigError, Problem, did_you_mean
 from relay.expectations import Expectation, ExpectSchema
-from relay.expressions import did_you_mean
 from relay.facts import PERSONS
 from relay.notices import ALERT_PREFIX
 from relay.rule_keys import Rule, RuleSchema, Staff

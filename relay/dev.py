@@ -19,10 +19,10 @@ from typing import Any
 
 from relay import embedded, player, samples
 from relay.errors import ConfigError, RelayError
+from relay.http_client import HttpClient, NoAnswer
 from relay.ledger import migrate, reading
 from relay.ledger.database import Database
 from relay.settings import database_url
-from relay.wire import NoAnswer, Wire
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NOT_FOR_THE_DEMO = ("TWILIO_", "SENDGRID_", "REDIS_", "LAB_API_", "RELAY_", "DYNO", "ADMIN_")
@@ -175,7 +175,7 @@ def _process(
 
 
 def _await_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    wire, ends, last = Wire(connections=1, deadline=2), time.monotonic() + READY_SECONDS, ""
+    wire, ends, last = HttpClient(connections=1, deadline=2), time.monotonic() + READY_SECONDS, ""
     while time.monotonic() < ends:
         _stop_if_ended(processes)
         try:

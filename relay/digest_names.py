@@ -7,15 +7,8 @@ from typing import Any
 
 from jinja2 import nodes
 
-from relay.expressions import (
-    Names,
-    did_you_mean,
-    paths,
-    read_fields,
-    unknown_names,
-    vocabulary,
-    wrong_field,
-)
+from relay.errors import did_you_mean
+from relay.expressions import Names, paths, read_fields, unknown_names, vocabulary, wrong_field
 from relay.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
 
 _VOCABULARY: Names = {

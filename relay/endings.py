@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from relay import pace
+from relay import fault_injection
 from relay.channels import Outcome
 from relay.ledger.claiming import Claim
 from relay.ledger.delivery import Ending
@@ -35,7 +35,7 @@ def delay(delays: Sequence[float], tries: int, asked: float | None) -> float:
     """
     usual = delays[min(tries, len(delays)) - 1]
     seconds = max(usual, min(asked or 0.0, LONGEST_ASKED))
-    return pace.seconds(seconds * random.uniform(1.0, 1.2))  # noqa: S311 - not a secret
+    return fault_injection.hastened(seconds * random.uniform(1.0, 1.2))  # noqa: S311 - not a secret
 
 
 def is_hopeless(tries: int, patience: timedelta) -> bool:
@@ -101,7 +101,7 @@ def refused(claim: Claim, outcome: Outcome) -> Ending:
             "created",
             outcome.reason,
             code=outcome.code,
-            retry_in=pace.seconds(SEND_DELAYS[0]),
+            retry_in=fault_injection.hastened(SEND_DELAYS[0]),
             is_a_try=False,
         )
     if claim.tries > len(SEND_DELAYS):

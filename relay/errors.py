@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -87,3 +88,10 @@ class RenderError(RelayError):
         super().__init__(reason)
         self.file = file
         self.line = line
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A remedy for a word that is not known: the nearest one, or all there are."""
+    options = sorted(known)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return f'Did you mean "{near[0]}"?' if near else f"Known here: {', '.join(options)}."

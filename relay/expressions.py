@@ -5,7 +5,6 @@ A name that no lab resource has is found when the text is loaded, not when a pat
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +15,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from marshmallow.fields import DateTime
 
-from relay.errors import RenderError
+from relay.errors import RenderError, did_you_mean
 from relay.events import EVENTS
 from relay.facts import PERSONS, RECIPIENT_FIELDS, RESOURCES, SENSITIVE, SHAPES, Facts, Null, Record
 
@@ -46,13 +45,6 @@ def vocabulary(event: str) -> dict[str, frozenset[str]]:
     names["recipient"] = frozenset(RECIPIENT_FIELDS)
     names["event"] = frozenset({"name", "received_at", *EVENTS[event].data_fields})
     return names
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A remedy for a word that is not known: the nearest one, or all there are."""
-    options = sorted(known)
-    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    return f'Did you mean "{near[0]}"?' if near else f"Known here: {', '.join(options)}."
 
 
 @lru_cache(maxsize=256)

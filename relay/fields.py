@@ -13,7 +13,7 @@ from marshmallow import ValidationError, fields
 
 from relay import addresses
 from relay.calendar import duration
-from relay.expressions import did_you_mean
+from relay.errors import did_you_mean
 
 _RIGHT = {
     "email": 'Write one as in "desk@example.org".',

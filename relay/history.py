@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Protocol
 
-from relay import pace
+from relay import fault_injection
 from relay.events import EVENTS, RESULTS, STAGES
 
 NEWS_SECONDS = 60.0
@@ -54,7 +54,9 @@ def overtaken(
     old because of the next step of a minute's burst. What came out of order, has waited, or is to
     wait, is.
     """
-    waits = due_at > now or step.received_at < now - timedelta(seconds=pace.seconds(NEWS_SECONDS))
+    waits = due_at > now or step.received_at < now - timedelta(
+        seconds=fault_injection.hastened(NEWS_SECONDS)
+    )
     for other in sorted(known, key=_lateness, reverse=True):
         if other.round < step.round:
             continue

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from relay import alerts, endings, failpoints, releases, rules
+from relay import alerts, endings, fault_injection, releases, rules
 from relay.aftercare import Aftercare
 from relay.brakes import Brakes
 from relay.calendar import midnight
@@ -19,6 +19,7 @@ from relay.config import Config
 from relay.endings import NotSent
 from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.events import EVENTS
+from relay.http_client import HttpClient
 from relay.lab import Lab
 from relay.ledger import (
     claiming,
@@ -38,7 +39,6 @@ from relay.logs import get_logger
 from relay.messages import Message, Templates
 from relay.notices import Plan
 from relay.occasions import Occasions
-from relay.wire import Wire
 from relay.writing import Writer
 
 log = get_logger("relay.jobs")
@@ -54,7 +54,9 @@ class Jobs:
         self.config = config
         self.db = db
         self.templates = Templates(settings.templates)
-        self.lab = Lab(Wire(connections=connections), settings.lab_api_url, settings.lab_api_token)
+        self.lab = Lab(
+            HttpClient(connections=connections), settings.lab_api_url, settings.lab_api_token
+        )
         self.exits = Exits(settings, config.delivery.senders, config.delivery.allow)
         self._occasions = Occasions(config, db, self.lab, self.templates)
         self._writer = Writer(config, db, self.templates, self._occasions)
@@ -63,7 +65,7 @@ class Jobs:
 
     def process(self, event: Event) -> None:
         """Fetch an event's facts and commit what the rules make of them."""
-        failpoints.reach("event.leased")
+        fault_injection.crash_point("event.leased")
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
             # Kept before its name was known, and replayed since: no trying again mends it.
             self._hold(event, f"Its data cannot be taken: {', '.join(bad)}.")
@@ -83,7 +85,7 @@ class Jobs:
     def _plan(self, event: Event) -> int:
         """Plan an event's messages; how many are new. Raises LabError."""
         facts = self._occasions.facts(event.name, event.data)
-        failpoints.reach("event.fetched")
+        fault_injection.crash_point("event.fetched")
 
         def decide(kit: Kit) -> Plan:
             occasion = self._occasions.of_event(event, facts, kit)
@@ -93,7 +95,7 @@ class Jobs:
 
         kept = self._occasions.to_keep(event.name, facts)
         made = processing.settle(self.db, event, kept, decide)
-        failpoints.reach("event.after-commit")
+        fault_injection.crash_point("event.after-commit")
         return len(made)
 
     def _later(self, event: Event, error: LabError) -> None:
@@ -115,11 +117,11 @@ class Jobs:
 
     def deliver(self, claim: Claim) -> None:
         """Render a claimed message, hand it to its channel, and commit what came of it."""
-        failpoints.reach("message.claimed")
+        fault_injection.crash_point("message.claimed")
         ending = self._attempt(claim)
-        failpoints.reach("message.after-send")
+        fault_injection.crash_point("message.after-send")
         _patiently(lambda: delivery.finish(self.db, claim, ending))
-        failpoints.reach("message.after-commit")
+        fault_injection.crash_point("message.after-commit")
         log.info(
             "message " + ending.status,
             id=claim.id,
@@ -155,7 +157,7 @@ class Jobs:
         message = self._writer.message(claim)
         if not delivery.begin(self.db, claim, message.content):
             raise NotSent(endings.lapsed())
-        failpoints.reach("message.before-send")
+        fault_injection.crash_point("message.before-send")
         return message
 
     def _send(self, message: Message, claim: Claim) -> Outcome:

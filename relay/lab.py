@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from relay.errors import LabError, NotReady
 from relay.events import RESULTS, Kind
 from relay.facts import Facts, resource
-from relay.wire import Answer, NoAnswer, Wire
+from relay.http_client import Answer, HttpClient, NoAnswer
 
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
@@ -25,7 +25,7 @@ _DETAILS = ("first_name", "last_name", "email", "phone_number")
 class Lab:
     """The lab's API at one address, with one token."""
 
-    def __init__(self, wire: Wire, base_url: str, token: str):
+    def __init__(self, wire: HttpClient, base_url: str, token: str):
         self._wire = wire
         self._base = base_url.rstrip("/")
         self._headers = {"Accept": "application/json", "User-Agent": "relay"}

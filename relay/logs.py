@@ -2,6 +2,9 @@
 
 Other packages speak at WARNING and above whatever LOG_LEVEL says: at DEBUG some of them print
 payloads and keys. Of an exception only its kind and place are logged: its text may quote a patient.
+
+Faults of Relay's own, reported to Sentry where SENTRY_DSN is set: where it broke, and nothing
+that anybody wrote or sent.
 """
 
 from __future__ import annotations
@@ -129,3 +132,69 @@ def _where_it_broke(_logger: Any, _method: str, event: Event) -> Event:
 
 def _frames(trace: TracebackType | None) -> list[str]:
     return [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(trace)[-8:]]
+
+
+SENTRY_KEPT = (
+    "event_id",
+    "timestamp",
+    "platform",
+    "level",
+    "release",
+    "environment",
+    "exception",
+    "sdk",
+)
+SENTRY_KEPT_OF_FRAME = ("filename", "abs_path", "function", "module", "lineno", "in_app")
+
+
+def report_to_sentry(dsn: str, environment: str) -> None:
+    """Report what is logged with its exception from now on. Does nothing without a DSN."""
+    if not dsn:
+        return
+    import sentry_sdk
+
+    sentry_sdk.init(
+        dsn,
+        environment=environment,
+        before_send=without_details,  # type: ignore[arg-type]
+        # Without integrations: they collect requests, statements, breadcrumbs and locals.
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        include_local_variables=False,
+        include_source_context=False,
+        max_breadcrumbs=0,
+        server_name="relay",
+    )
+    report_errors_to(sentry_sdk.capture_exception)
+
+
+def is_dsn(written: str) -> bool:
+    """Whether it is an address that faults can be reported to."""
+    from sentry_sdk.utils import Dsn
+
+    try:
+        Dsn(written)
+    except ValueError:  # BadDsn is one
+        return False
+    return True
+
+
+def without_details(event: MutableMapping[str, Any], _hint: Any = None) -> dict[str, Any]:
+    """An event without all that could name a person: an exception's text may quote one."""
+    kept = {key: event[key] for key in SENTRY_KEPT if key in event}
+    values = (event.get("exception") or {}).get("values") or []
+    kept["exception"] = {
+        "values": [
+            {
+                **{key: one.get(key) for key in ("type", "module") if one.get(key)},
+                "stacktrace": {
+                    "frames": [
+                        {key: frame[key] for key in SENTRY_KEPT_OF_FRAME if key in frame}
+                        for frame in (one.get("stacktrace") or {}).get("frames") or []
+                    ]
+                },
+            }
+            for one in values
+        ]
+    }
+    return kept

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.wire import NoAnswer, Wire
+from relay.http_client import HttpClient, NoAnswer
 
 # The lab's documented delays between attempts, in minutes.
 RETRY_MINUTES = (0, 5, 10, 30, 60, 240, 720, 1440, 2160, 2880, 4320)
@@ -61,7 +61,7 @@ def play(
     bodies: Sequence[dict[str, Any]], url: str, secret: str = "", *, speed: float = 3600.0
 ) -> Iterator[Post]:
     """Post each body until it is taken, or the schedule is used up; every attempt is told."""
-    wire = Wire(connections=1)
+    wire = HttpClient(connections=1)
     headers = {"Content-Type": "application/json", "User-Agent": "relay-simulator"}
     if secret:
         headers["Authorization"] = "Basic " + b64encode(f"lab:{secret}".encode()).decode()
@@ -75,7 +75,7 @@ def play(
 
 
 def _post(
-    wire: Wire, url: str, headers: dict[str, str], body: dict[str, Any], *, last: bool
+    wire: HttpClient, url: str, headers: dict[str, str], body: dict[str, Any], *, last: bool
 ) -> Post:
     try:
         answer = wire.send("POST", url, headers, json.dumps(body).encode())

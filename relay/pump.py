@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from relay import forgetting, pace
+from relay import fault_injection, forgetting
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
@@ -119,7 +119,7 @@ class Pump:
         self.lanes = [
             Lane(
                 *(name, THREADS[name], claim, work, self.wake, Rate(per_second)),
-                rest=pace.seconds(POLL_SECONDS) if name in RARE else 0.0,
+                rest=fault_injection.hastened(POLL_SECONDS) if name in RARE else 0.0,
             )
             for name, (claim, work, per_second) in _lanes(jobs).items()
         ]
@@ -168,7 +168,7 @@ class Pump:
 
     def _wait(self, limited: list[float]) -> None:
         """Until a wake-up, the next look, or what a rate lets through."""
-        self._due.wait(min([pace.seconds(POLL_SECONDS), *limited]))
+        self._due.wait(min([fault_injection.hastened(POLL_SECONDS), *limited]))
 
     def _fill(self, *, rested: bool = False) -> int:
         """One round over the lanes; how much was started."""

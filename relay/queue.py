@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from relay import failpoints
+from relay import fault_injection
 from relay.logs import get_logger
 from relay.settings import Settings
 
@@ -76,7 +76,7 @@ def drain() -> None:
     """The RQ job: the ledger has work. Without a pump in this process, do it here and now."""
     from rq import get_current_job
 
-    failpoints.reach("queue.dequeued")
+    fault_injection.crash_point("queue.dequeued")
     if job := get_current_job():
         job.connection.delete(PENDING)
     if _on_wake:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from relay import variables
-from relay.errors import ConfigError, Problem
-from relay.expressions import did_you_mean
-from relay.failpoints import POINTS
+from relay.errors import ConfigError, Problem, did_you_mean
+from relay.fault_injection import CRASH_POINTS
 from relay.variables import wrong as _wrong
 
 LAB_API = "https://api.londonmedicallaboratory.com"
@@ -169,8 +168,8 @@ def _rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
 def _crash_at(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:
     """The failpoint at which a test wants this process killed."""
     name = _for_developers("RELAY_CRASH_AT", read, development, problems)
-    if name and name not in POINTS:
-        remedy = did_you_mean(name, POINTS)
+    if name and name not in CRASH_POINTS:
+        remedy = did_you_mean(name, CRASH_POINTS)
         problems.append(_wrong("RELAY_CRASH_AT", f'"{name}" is not known.', remedy))
         return ""
     return name

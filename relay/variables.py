@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit
 
-from relay import reporting
+from relay import logs
 from relay.errors import Problem
 
 # As werkzeug makes them: method$salt$digest.
@@ -50,7 +50,7 @@ def public_url(value: str, development: bool, problems: list[Problem]) -> str:
 
 def sentry_dsn(value: str) -> Iterator[Problem]:
     """Where faults are reported."""
-    if value and not reporting.is_dsn(value):
+    if value and not logs.is_dsn(value):
         remedy = "Copy it from Sentry, Client Keys: it is of the form https://key@host/project."
         yield wrong("SENTRY_DSN", "is not an address of Sentry's.", remedy)
 

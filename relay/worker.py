@@ -15,7 +15,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
-from relay import alerts, failpoints, logs, pace, queue, reporting
+from relay import alerts, fault_injection, logs, queue
 from relay.config import Config
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs import Jobs
@@ -57,7 +57,7 @@ class Clock(threading.Thread):
                 log.warning("sweep failed", reason=str(error))
             except Exception:
                 log.exception("sweep broke")
-            self._stopping.wait(pace.seconds(SWEEP_SECONDS))
+            self._stopping.wait(fault_injection.hastened(SWEEP_SECONDS))
 
     def tick(self) -> None:
         """All that is due every half a minute. Raises LedgerUnavailable."""
@@ -127,9 +127,9 @@ def main() -> int:
     try:
         settings = from_environment(os.environ)
         logs.set_up(settings.log_level)
-        reporting.set_up(settings.sentry_dsn, settings.name)
-        failpoints.arm(settings.crash_at)
-        pace.set_haste(settings.haste)
+        logs.report_to_sentry(settings.sentry_dsn, settings.name)
+        fault_injection.arm_crash_point(settings.crash_at)
+        fault_injection.set_haste(settings.haste)
         jobs = make_jobs(load(settings))
     except ConfigError as error:
         print(error, file=sys.stderr)

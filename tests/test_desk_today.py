@@ -24,7 +24,8 @@ from relay.ledger.schema import events, notifications, quarantine
 from relay.ledger.statuses import STATUSES
 from relay.notices import DRY_RUN
 from relay.settings import Settings
-from relay.web.desk import chart, needs, sessions
+from relay.web.desk import chart, sessions
+from relay.web.desk import needs as desk_needs
 from tests.conftest import ROOT
 from tests.desk import kit, leaks
 from tests.rows import case, change, claimed, leased, notice, only, planned, rows, time_passes
@@ -141,7 +142,7 @@ def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
 
 def test_every_kind_of_case_has_its_words() -> None:
     """What a case may be about can be told here."""
-    assert {*needs.KINDS, *needs.NOW} == set(ALERTS)
+    assert {*desk_needs.KINDS, *desk_needs.NOW} == set(ALERTS)
 
 
 def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:

@@ -10,17 +10,9 @@ import pytest
 from jinja2 import TemplateError
 
 from relay import samples
-from relay.errors import RenderError
+from relay.errors import RenderError, did_you_mean
 from relay.events import EVENTS
-from relay.expressions import (
-    Condition,
-    did_you_mean,
-    environment,
-    names,
-    recipient,
-    unknown_names,
-    vocabulary,
-)
+from relay.expressions import Condition, environment, names, recipient, unknown_names, vocabulary
 from relay.facts import SHAPES, Facts, record, resource
 
 SHIPPED = "order.shipped"

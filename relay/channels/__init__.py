@@ -8,11 +8,11 @@ from importlib import import_module
 
 from relay.channels.dry_run import AsSent, DryRun
 from relay.channels.outcome import Channel, Found, Outcome
+from relay.http_client import HttpClient
 from relay.messages import Message
 from relay.settings import AS_SENT, Settings
-from relay.wire import Wire
 
-Factory = Callable[[Settings, str, Wire], "Channel | None"]
+Factory = Callable[[Settings, str, HttpClient], "Channel | None"]
 
 # Channel → the module whose `connect` makes it; imported when the first message is sent, since the
 # providers' SDKs are slow to load.
@@ -29,7 +29,7 @@ class Exits:
         self._settings = settings
         self._senders = senders
         self._allowed = allowed
-        self._wire = Wire(connections=64)
+        self._wire = HttpClient(connections=64)
         self._dry_run = AsSent() if settings.delivery == AS_SENT else DryRun()
         self._is_dry = settings.delivery in ("dry-run", AS_SENT)
         self._made: dict[str, Channel | None] = {}

@@ -24,9 +24,9 @@ from sendgrid.helpers.mail import (
 )
 
 from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
+from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages import Message
 from relay.settings import Settings
-from relay.wire import Answer, NoAnswer, Wire
 
 ACCEPTED = 202
 
@@ -34,7 +34,7 @@ ACCEPTED = 202
 class SendGrid:
     """The email channel."""
 
-    def __init__(self, api: SendGridAPIClient, wire: Wire, sender: str):
+    def __init__(self, api: SendGridAPIClient, wire: HttpClient, sender: str):
         self._url = f"{api.host}/v3"
         self._headers = {**api.client.request_headers, "Content-Type": "application/json"}
         self._wire = wire
@@ -138,7 +138,7 @@ def _fits(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
         return False
 
 
-def connect(settings: Settings, sender: str, wire: Wire) -> SendGrid | None:
+def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | None:
     """The channel, or None where SendGrid is not configured."""
     if not settings.sendgrid_api_key:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from twilio.base.exceptions import TwilioException, TwilioRestException
-from twilio.http import HttpClient
+from twilio.http import HttpClient as TwilioHttpClient
 from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
@@ -20,9 +20,9 @@ from twilio.rest import Client
 from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
 from relay.channels.twilio_codes import judge
 from relay.channels.twilio_receipts import receipt
+from relay.http_client import HttpClient, NoAnswer
 from relay.messages import Message
 from relay.settings import Settings
-from relay.wire import NoAnswer, Wire
 
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
 STATUS_PATH = "/callbacks/twilio/status"
@@ -34,10 +34,10 @@ OLD = timedelta(minutes=2)  # no page is asked for behind one that goes back thi
 UNREADABLE = (TwilioException, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
-class KeptConnections(HttpClient):  # type: ignore[misc]
+class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
     """Twilio's own client keeps the last answer on itself, so threads would read each other's."""
 
-    def __init__(self, wire: Wire):
+    def __init__(self, wire: HttpClient):
         super().__init__(logger=logging.getLogger("twilio"), is_async=False, timeout=None)
         self._wire = wire
         self._asked = threading.local()
@@ -205,7 +205,7 @@ def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: 
         return False
 
 
-def connect(settings: Settings, sender: str, wire: Wire) -> Twilio | None:
+def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
     """The channel, or None where Twilio is not configured."""
     if not settings.twilio_ready:
         return None

@@ -101,7 +101,7 @@ def send_test(rule: str, to: str | None) -> None:
 
 
 def _rule(config: Config, name: str) -> Rule:
-    from relay.expressions import did_you_mean
+    from relay.errors import did_you_mean
 
     rule = config.rule(name)
     if rule is None:

@@ -45,7 +45,7 @@ class Since(click.ParamType[datetime]):
 @click.option("--since", type=Since(), help="Only newer ones: 2h, 30d or a date.")
 def list_(as_json: bool, status: str | None, event: str | None, since: datetime | None) -> None:
     """List notifications, a line each, oldest first. No names, no addresses."""
-    from relay.expressions import did_you_mean
+    from relay.errors import did_you_mean
     from relay.ledger.reading import Filter, notifications_where
     from relay.ledger.statuses import STATUSES
 

@@ -38,8 +38,8 @@ def simulate(
     A post that is not answered 200 is tried again as the lab would, only faster.
     """
     from relay import player, samples
+    from relay.errors import did_you_mean
     from relay.events import EVENTS
-    from relay.expressions import did_you_mean
 
     for event in events:
         if event not in EVENTS:

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import pace
+from relay import fault_injection
 from relay.facts import Facts
 from relay.ledger import pausing
 from relay.ledger.cases import open_case
@@ -84,7 +84,7 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
         if not ids:
             return []
         rows = list(connection.execute(_CLAIMABLE, {"ids": ids}))
-        connection.execute(_MARKING, {"ids": ids, "lease": pace.seconds(LEASE_SECONDS)})
+        connection.execute(_MARKING, {"ids": ids, "lease": fault_injection.hastened(LEASE_SECONDS)})
         claims = [_claim(row, turn is not None) for row in rows]
         connection.execute(
             _TRYING,

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import gsm, pace
+from relay import fault_injection, gsm
 from relay.addresses import WAYS
 from relay.ledger import pausing
 from relay.ledger.cases import settle_case
@@ -58,7 +58,7 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
         "attempt": claim.attempt_id,
         "words": json.dumps(content),
         "segments": gsm.size(text).segments,
-        "lease": pace.seconds(LEASE_SECONDS),
+        "lease": fault_injection.hastened(LEASE_SECONDS),
     }
     return bool(db.run(db.prepared(_beginning), given))
 
@@ -119,7 +119,9 @@ def settle(
             "provider_id": ending.provider_id,
             "code": ending.code[:40],
             "detail": ending.reason[:500],
-            **{f"look_{channel}": pace.seconds(first) for channel, (first, *_) in looks},
+            **{
+                f"look_{channel}": fault_injection.hastened(first) for channel, (first, *_) in looks
+            },
         },
     ).first()
     if settled is None:
@@ -159,7 +161,7 @@ def _values(ending: Ending) -> tuple[dict[str, Any], frozenset[str]]:
         values["provider_id"] = ending.provider_id
         moments.add("sent_at")
     if ending.awaits_receipt:
-        values["receipt_in"] = pace.seconds(RECEIPT_SECONDS)
+        values["receipt_in"] = fault_injection.hastened(RECEIPT_SECONDS)
         moments.add("receipt_by")
     if ending.status in FAILED or ending.reached_nobody:
         moments.add("follow_up_at")

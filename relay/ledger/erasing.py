@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import pace
+from relay import fault_injection
 from relay.ledger.acting import Act
 from relay.ledger.cases import open_for_all_in
 from relay.ledger.database import Database, now
@@ -165,4 +165,4 @@ def _told() -> sa.Select[Any]:
 
 
 def _lease() -> now:
-    return now(pace.seconds(LEASE_SECONDS))
+    return now(fault_injection.hastened(LEASE_SECONDS))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import pace
+from relay import fault_injection
 from relay.ledger.database import Database, now
 from relay.ledger.leasing import due
 from relay.ledger.schema import attempts
@@ -39,7 +39,11 @@ def mark(connection: Connection, messages: Sequence[str], after: float = 0.0) ->
     """
     mine = _table.notification_id.in_(messages)
     connection.execute(attempts.update().where(mine).values(look_at=None))
-    there = attempts.update().where(mine, _MAY_BE_THERE).values(erase_at=now(pace.seconds(after)))
+    there = (
+        attempts.update()
+        .where(mine, _MAY_BE_THERE)
+        .values(erase_at=now(fault_injection.hastened(after)))
+    )
     # Of one that is in flight the id comes later, and then it is deleted.
     known = connection.execute(there.returning(_table.provider_id)).scalars()
     return [str(id_) for id_ in known if id_]
@@ -52,7 +56,7 @@ def lease(db: Database, limit: int) -> list[Text]:
         leased = connection.execute(
             attempts.update()
             .where(_table.id.in_(due(_table.id, is_due, [_table.erase_at], limit)), *is_due)
-            .values(erase_at=now(pace.seconds(AGAIN_SECONDS)))
+            .values(erase_at=now(fault_injection.hastened(AGAIN_SECONDS)))
             .returning(_table.id, _table.provider_id)
         )
         return [Text(*row) for row in leased]

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay import pace
+from relay import fault_injection
 from relay.facts import Facts
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
@@ -64,7 +64,7 @@ def lease(db: Database, limit: int) -> list[FollowUp]:
         leased = connection.execute(
             notifications.update()
             .where(table.id.in_(due(table.id, is_due, [table.follow_up_at], limit)), *is_due)
-            .values(follow_up_at=now(pace.seconds(LEASE_SECONDS)))
+            .values(follow_up_at=now(fault_injection.hastened(LEASE_SECONDS)))
             .returning(table.id)
         ).scalars()
         if not (ids := list(leased)):
@@ -145,7 +145,7 @@ def try_again(db: Database, item: FollowUp, seconds: float) -> None:
             connection.execute(
                 notifications.update()
                 .where(notifications.c.id == item.id, notifications.c.status == item.status)
-                .values(status="created", due_at=now(pace.seconds(seconds)))
+                .values(status="created", due_at=now(fault_injection.hastened(seconds)))
             )
 
 

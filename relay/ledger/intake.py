@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import failpoints
+from relay import fault_injection
 from relay.errors import Refused
 from relay.events import Incoming
 from relay.ledger.database import Database, now
@@ -94,9 +94,9 @@ def _record(
     """
     statement = db.prepared(_recording, len(given))
     parameters = _parameters([row for row, _ in given], given[0][1])
-    failpoints.reach("intake.before-commit")
+    fault_injection.crash_point("intake.before-commit")
     rows = db.run(statement, parameters)
-    failpoints.reach("intake.after-commit")
+    fault_injection.crash_point("intake.after-commit")
     told = {identity: (id_, recent) for identity, id_, recent in rows}
     return [told[row["identity"]] for row, _ in given]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay import pace
+from relay import fault_injection
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.delivery import Ending, is_superseded, settle
@@ -48,7 +48,7 @@ def lease(db: Database, limit: int) -> list[Look]:
         leased = connection.execute(
             attempts.update()
             .where(table.id.in_(first), is_unknown)
-            .values(look_at=now(pace.seconds(LEASE_SECONDS)))
+            .values(look_at=now(fault_injection.hastened(LEASE_SECONDS)))
             .returning(attempts.c.id)
         ).scalars()
         if not (ids := list(leased)):
@@ -98,7 +98,7 @@ def adopt(db: Database, look: Look, provider_id: str, *, awaits_receipt: bool) -
 
 def later(db: Database, look: Look, seconds: float, *, counts: bool = True) -> None:
     """Look again in `seconds`. One that `counts` not could not ask the provider."""
-    values: dict[str, Any] = {"look_at": now(pace.seconds(seconds))}
+    values: dict[str, Any] = {"look_at": now(fault_injection.hastened(seconds))}
     if counts:
         values["looks"] = attempts.c.looks + 1
     with db.write() as connection:

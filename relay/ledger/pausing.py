@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import pace
+from relay import fault_injection
 from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.household import pauses
@@ -39,7 +39,7 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
         cause=why.cause,
         reason=why.reason[:500],
         since=now(),
-        until=now(pace.seconds(wait)),
+        until=now(fault_injection.hastened(wait)),
     )
     given, there = insert.excluded, pauses.c
     # A refusal, which a person has to put right, is not forgotten for what passes by itself.
@@ -82,7 +82,7 @@ def turn(connection: Connection, channel: str) -> int | None:
     taken = connection.execute(
         pauses.update()
         .where(pauses.c.channel == channel, pauses.c.until <= now())
-        .values(until=now(pace.seconds(wait)), probes=pauses.c.probes + 1)
+        .values(until=now(fault_injection.hastened(wait)), probes=pauses.c.probes + 1)
     )
     return 1 if taken.rowcount else 0
 

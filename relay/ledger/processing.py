@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import failpoints, pace
+from relay import fault_injection
 from relay.events import EVENTS
 from relay.facts import Facts
 from relay.history import Step, Waiting
@@ -65,7 +65,7 @@ def _event(row: Any) -> Event:
 def lease_events(db: Database, limit: int) -> list[Event]:
     """Up to `limit` events that are due, the urgent first; nobody else gets them for a while."""
     with db.write() as connection:
-        given = {"most": limit, "lease": pace.seconds(LEASE_SECONDS)}
+        given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
         leased = [_event(row) for row in connection.execute(_LEASING, given)]
     return [replace(event, tries=event.tries + 1) for event in leased]
 
@@ -113,7 +113,7 @@ def settle(
     """
     kind = EVENTS[event.name]
     with db.write() as connection:
-        failpoints.reach("event.before-commit")
+        fault_injection.crash_point("event.before-commit")
         place = journeys.place(connection, kind, event.data, facts)
         past = steps.past(connection, kind, place)
         kit = Kit(place, past.told, past.known, past.waiting)

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import pace
+from relay import fault_injection
 from relay.ledger.acting import NotDone
 from relay.ledger.database import Database, now
 from relay.ledger.noting import is_digest, maybe_sent
@@ -76,7 +76,7 @@ def _plan_anew(connection: Connection, it: Standing) -> None:
         .values(
             status=sa.case((maybe_sent(), table.status), else_="cancelled"),
             reason=sa.func.substr(sa.func.rtrim(table.reason + " " + _SAID), 1, 500),
-            follow_up_at=now(pace.seconds(LOOKED_AT_AFTER)),
+            follow_up_at=now(fault_injection.hastened(LOOKED_AT_AFTER)),
             tries=0,
         )
     )

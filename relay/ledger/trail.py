@@ -12,15 +12,7 @@ from sqlalchemy.engine import Connection
 from relay.alerts import OF_NO_KIT
 from relay.events import ORDER, REGISTRATION
 from relay.ledger.database import Database
-from relay.ledger.schema import (
-    aliases,
-    attempts,
-    cases,
-    events,
-    journeys,
-    notifications,
-    receipts,
-)
+from relay.ledger.schema import aliases, attempts, cases, events, journeys, notifications, receipts
 from relay.notices import ALERT_PREFIX
 
 Row = Mapping[str, Any]

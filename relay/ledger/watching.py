@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from relay import pace
+from relay import fault_injection
 from relay.events import EVENTS, ORDER, REGISTRATION, Incoming
 from relay.expectations import Expectation
 from relay.history import later
@@ -75,7 +75,7 @@ def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str,
         leased = connection.execute(
             watches.update()
             .where(watches.c.name.in_(due), watches.c.next_at <= now())
-            .values(next_at=now(pace.seconds(EVERY)))
+            .values(next_at=now(fault_injection.hastened(EVERY)))
             .returning(watches.c.name, watches.c.looked_to)
         )
         return {row.name: row.looked_to for row in leased}

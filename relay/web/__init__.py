@@ -7,7 +7,7 @@ import os
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from relay import failpoints, logs, pace, reporting
+from relay import fault_injection, logs
 from relay.config import load as load_config
 from relay.ledger.database import Database
 from relay.queue import Waker
@@ -25,9 +25,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The app, by the environment or by `settings`. Opens nothing. Raises ConfigError."""
     settings = settings or from_environment(os.environ)
     logs.set_up(settings.log_level)
-    reporting.set_up(settings.sentry_dsn, settings.name)
-    failpoints.arm(settings.crash_at)
-    pace.set_haste(settings.haste)
+    logs.report_to_sentry(settings.sentry_dsn, settings.name)
+    fault_injection.arm_crash_point(settings.crash_at)
+    fault_injection.set_haste(settings.haste)
     app = Flask(__name__, template_folder="pages")
     app.request_class = FormRequest
     app.config.update(

@@ -8,7 +8,7 @@ import hmac
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from relay import events, failpoints
+from relay import events, fault_injection
 from relay.errors import Refused
 from relay.ledger import intake
 from relay.logs import get_logger
@@ -44,7 +44,7 @@ def lab(secret: str | None = None) -> Response:
     recorded = intake.record(app.db, incoming, app.config.delivery.dedupe_window)
     log.info("webhook " + recorded.status, id=recorded.id, correlation_id=recorded.id)
     if recorded.status == "accepted":
-        failpoints.reach("intake.before-wake")
+        fault_injection.crash_point("intake.before-wake")
         app.waker.wake()
     return answer(200, status=recorded.status, id=recorded.id)
 

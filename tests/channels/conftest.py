@@ -9,9 +9,9 @@ import pytest
 from relay.channels import Channel, Exits
 from relay.channels import sendgrid as sendgrid_channel
 from relay.channels import twilio as twilio_channel
+from relay.http_client import HttpClient
 from relay.messages import Message
 from relay.settings import Settings
-from relay.wire import Wire
 from tests.standins import Reply, StandIn
 
 SMS = Message("sms", "+447700900001", "Hello Zoë, your kit is on its way.")
@@ -58,7 +58,7 @@ def connect() -> Connect:
 
     def make(name: str, settings: Settings) -> Channel:
         module = twilio_channel if name == "sms" else sendgrid_channel
-        made = module.connect(settings, SENDERS[name], Wire(connections=64, deadline=5))
+        made = module.connect(settings, SENDERS[name], HttpClient(connections=64, deadline=5))
         assert made is not None
         return made
 

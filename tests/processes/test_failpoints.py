@@ -10,7 +10,7 @@ import pytest
 import urllib3
 
 from relay import samples
-from relay.failpoints import POINTS
+from relay.fault_injection import CRASH_POINTS
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.ledger.schema import events
@@ -25,7 +25,9 @@ pytestmark = [
 ]
 # One of each kind is in `make test`, the others in `make test-long`.
 ALWAYS = ("intake.after-commit", "event.before-commit", "message.after-send")
-EACH = [pytest.param(point, marks=() if point in ALWAYS else pytest.mark.long) for point in POINTS]
+EACH = [
+    pytest.param(point, marks=() if point in ALWAYS else pytest.mark.long) for point in CRASH_POINTS
+]
 HASTE = "60"  # leases, looks and retries come in seconds
 
 

@@ -7,7 +7,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import LoginManager
 from flask_wtf import CSRFProtect
 
-from relay.web.desk import (  # each adds its pages to the blueprint
+from relay.web.desk import (
     audit,
     erasing,
     journeys,

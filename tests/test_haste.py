@@ -6,28 +6,28 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay import endings, pace
+from relay import endings, fault_injection
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     yield
-    pace.set_haste(1.0)
+    fault_injection.set_haste(1.0)
 
 
 def test_without_haste_a_wait_is_as_long_as_it_is() -> None:
     """Time goes by as it does anywhere."""
-    assert pace.seconds(90) == 90
+    assert fault_injection.hastened(90) == 90
 
 
 def test_haste_divides_every_wait() -> None:
     """An hour passes in two minutes."""
-    pace.set_haste(30)
-    assert pace.seconds(3600) == 120
+    fault_injection.set_haste(30)
+    assert fault_injection.hastened(3600) == 120
 
 
 @pytest.mark.parametrize(("asked", "least"), [(None, 5.0), (60.0, 60.0)])
 def test_the_delays_of_retries_are_hurried_too(asked: float | None, least: float) -> None:
     """Our own delays, and those that the other side asks for."""
-    pace.set_haste(10)
+    fault_injection.set_haste(10)
     assert least / 10 <= endings.delay(endings.SEND_DELAYS, 1, asked) <= least * 1.2 / 10

@@ -1,4 +1,7 @@
-"""Places where a test may kill this process (RELAY_CRASH_AT, in development only)."""
+"""Places where a test may kill this process (RELAY_CRASH_AT, in development only).
+
+How long the ledger waits. In chaos runs hours pass in seconds (RELAY_HASTE).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import signal
 
 # In the order in which an event and its message pass them.
-POINTS = (
+CRASH_POINTS = (
     *("intake.before-commit", "intake.after-commit", "intake.before-wake", "queue.dequeued"),
     *("event.leased", "event.fetched", "event.before-commit", "event.after-commit"),
     *("message.claimed", "message.before-send", "message.after-send", "message.after-commit"),
@@ -15,15 +18,29 @@ POINTS = (
 _armed = ""
 
 
-def arm(name: str) -> None:
+def arm_crash_point(name: str) -> None:
     """Die at a point; nowhere when it is empty. Raises ValueError for an unknown one."""
     global _armed  # noqa: PLW0603 - one for the process, set once at its start
-    if name and name not in POINTS:
+    if name and name not in CRASH_POINTS:
         raise ValueError(f'there is no failpoint "{name}"')
     _armed = name
 
 
-def reach(name: str) -> None:
+def crash_point(name: str) -> None:
     """Die here, as by a power cut, if this point is armed."""
     if name == _armed:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+_haste = 1.0
+
+
+def set_haste(factor: float) -> None:
+    """Divide every wait by `factor` from now on."""
+    global _haste  # noqa: PLW0603 - one for the process, set once at its start
+    _haste = factor
+
+
+def hastened(value: float) -> float:
+    """A wait of `value` seconds, as long as it is in this process."""
+    return value / _haste

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import sentry_sdk
 
-from relay import logs, reporting
+from relay import logs
 from tests.processes.harness import eventually
 from tests.standins import Reply, Request, StandIn
 
@@ -27,7 +27,7 @@ def sentry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sentry]:
     """A Sentry that faults are reported to."""
     monkeypatch.setattr(logs, "_report", None)
     with Sentry() as standin:
-        reporting.set_up(standin.url.replace("://", "://key@") + "/7", "production")
+        logs.report_to_sentry(standin.url.replace("://", "://key@") + "/7", "production")
         yield standin
         sentry_sdk.get_client().close()
         sentry_sdk.get_global_scope().set_client(None)  # `init` would patch other libraries
@@ -62,5 +62,5 @@ def test_a_fault_is_reported_without_anybodys_details(sentry: Sentry) -> None:
 def test_without_a_dsn_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default keeps faults in the log alone."""
     monkeypatch.setattr(logs, "_report", None)
-    reporting.set_up("", "production")
+    logs.report_to_sentry("", "production")
     assert logs._report is None

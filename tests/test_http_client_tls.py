@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from relay import wire
-from relay.wire import NoAnswer, Wire
+from relay import http_client
+from relay.http_client import HttpClient, NoAnswer
 
 
 @pytest.fixture
@@ -54,15 +54,15 @@ def test_tls_that_breaks_before_the_request_was_not_sent(
     got: list[bytes] = []
     if is_trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    wire._tls.cache_clear()
+    http_client._tls.cache_clear()
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=_serve_tls, args=(listening, context, got))
     thread.start()
     with pytest.raises(NoAnswer) as caught:
-        Wire().send("GET", f"https://localhost:{listening.getsockname()[1]}/", {})
+        HttpClient().send("GET", f"https://localhost:{listening.getsockname()[1]}/", {})
     thread.join(10)
     listening.close()
-    wire._tls.cache_clear()
+    http_client._tls.cache_clear()
     assert caught.value.sent is is_trusted
     assert bool(got) is is_trusted
 

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from relay.wire import LARGEST_ANSWER, Answer, NoAnswer, Wire
+from relay.http_client import LARGEST_ANSWER, Answer, HttpClient, NoAnswer
 from tests.rows import at_once
 from tests.standins import RawServer, Reply, StandIn
 
@@ -26,14 +26,14 @@ def other() -> Iterator[StandIn]:
 
 def ask(url: str, deadline: float = 5) -> Answer:
     """What a GET with a secret brings."""
-    return Wire(deadline=deadline).send("GET", url, {"Authorization": "Bearer secret"})
+    return HttpClient(deadline=deadline).send("GET", url, {"Authorization": "Bearer secret"})
 
 
 def test_an_answer_is_whole(other: StandIn) -> None:
     """Status, headers and body come back as they were sent, and the request as it was given."""
     other.always(Reply(201, b"\x00words", {"X-Message-Id": "1"}))
     sent = {"Authorization": "Bearer secret", "Content-Type": "text/plain"}
-    answer = Wire().send("POST", f"{other.url}/a%2Fb?c=d", sent, b"body")
+    answer = HttpClient().send("POST", f"{other.url}/a%2Fb?c=d", sent, b"body")
     assert (answer.status, answer.body, answer.headers["x-message-id"]) == (201, b"\x00words", "1")
     (request,) = other.requests
     assert (request.method, request.path, request.body) == ("POST", "/a%2Fb?c=d", b"body")
@@ -51,7 +51,7 @@ def test_every_status_is_an_answer(other: StandIn, status: int) -> None:
 def test_connections_are_kept() -> None:
     """Calls one after the other share a connection."""
     ports: set[int] = set()
-    calls = Wire(connections=4)
+    calls = HttpClient(connections=4)
     with RawServer(lambda connection: _keep_answering(connection, ports)) as server:
         for _ in range(20):
             assert calls.send("GET", server.url, {}).body == b"ok"
@@ -69,7 +69,7 @@ def _keep_answering(connection: socket.socket, ports: set[int]) -> None:
 def test_threads_get_their_own_answers(other: StandIn) -> None:
     """Many threads on one pool never read each other's answer, also beyond the pool's size."""
     other.answers.append(lambda request: Reply(200, request.path.encode()))
-    calls = Wire(connections=2)
+    calls = HttpClient(connections=2)
 
     def work(number: int) -> list[bytes]:
         return [calls.send("GET", f"{other.url}/{number}-{n}", {}).body for n in range(10)]

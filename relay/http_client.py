@@ -111,7 +111,7 @@ def _pools(deadline: float) -> dict[str, type[HTTPConnectionPool]]:
     return {"http": PlainPool, "https": TlsPool}
 
 
-class Wire:
+class HttpClient:
     """A pool of connections, safe between threads. `deadline` is in seconds, for a whole call."""
 
     def __init__(self, *, connections: int = 32, deadline: float = 10.0):
