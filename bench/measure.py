@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from bench import baseline, servers
 from bench.load import bodies
 from bench.servers import ROOT, SECRET
-from relay import events
+from relay.lab import events
 from relay.ledger import intake, migrate
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database

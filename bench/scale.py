@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from bench.load import bodies
 from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
-from relay import events
-from relay.facts import Facts
+from relay.lab import events
+from relay.lab.facts import Facts
 from relay.ledger import (
     claiming,
     delivery,

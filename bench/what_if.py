@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from bench.measure import Bench, Figures, fresh_ledger, say
 from bench.servers import ROOT
 from relay import simulator
-from relay.events import EVENTS
-from relay.facts import resource
+from relay.lab.events import EVENTS
+from relay.lab.facts import resource
 from relay.ledger.database import Database
 from relay.ledger.schema import events, journeys, notifications
 

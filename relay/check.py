@@ -8,12 +8,13 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
-from relay import discretion, gsm, samples
+from relay import discretion, gsm
 from relay.config import Config
 from relay.digest_names import digest_names
 from relay.errors import Problem, RenderError, did_you_mean
 from relay.expressions import names, recipient
-from relay.facts import Facts
+from relay.lab import samples
+from relay.lab.facts import Facts
 from relay.messages import Message, Templates
 from relay.rule_keys import Rule
 from relay.settings import Settings

@@ -16,7 +16,7 @@ from relay import mistakes, toml_lines
 from relay.calendar import ALWAYS
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.expectations import Expectation, ExpectSchema
-from relay.facts import PERSONS
+from relay.lab.facts import PERSONS
 from relay.notices import ALERT_PREFIX
 from relay.rule_keys import Rule, RuleSchema, Staff
 from relay.rules import Policy

@@ -11,10 +11,10 @@ from typing import Any
 from marshmallow import Schema, fields, missing
 
 from relay.calendar import Digest, Window, bank_holiday, duration
-from relay.events import EVENTS
 from relay.expectations import ExpectSchema, grace
 from relay.fields import OneOf, Parsed, lasting, zone
 from relay.json_schema import value_schema
+from relay.lab.events import EVENTS
 from relay.rule_keys import Rule, RuleSchema
 from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from relay import queue
 from relay.errors import LabError, LedgerUnavailable, Problem
-from relay.events import EVENTS
 from relay.http_client import HttpClient
-from relay.lab import Lab
+from relay.lab.client import LabClient
+from relay.lab.events import EVENTS
 from relay.ledger import upkeep
 from relay.ledger.database import Database
 from relay.settings import Settings
@@ -58,7 +58,7 @@ def _lab(settings: Settings) -> Iterator[Problem]:
             warning=True,
         )
         return
-    lab = Lab(HttpClient(deadline=5), settings.lab_api_url, settings.lab_api_token)
+    lab = LabClient(HttpClient(deadline=5), settings.lab_api_url, settings.lab_api_token)
     kind = EVENTS["order.shipped"]
     try:
         lab.gather(kind, {kind.id_field: "relay-check"}, frozenset(), None)

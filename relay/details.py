@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeVisitor
 
-from relay.facts import RESOURCES, SHAPES
+from relay.lab.facts import RESOURCES, SHAPES
 
 FIRST, LAST, BIRTHDAY, TEST, RESULT = "first name", "last name", "birthday", "test", "result"
 _DETAILS = {

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from relay import embedded, player, samples
+from relay import embedded, player
 from relay.errors import ConfigError, RelayError
 from relay.http_client import HttpClient, NoAnswer
+from relay.lab import samples
 from relay.ledger import migrate, reading
 from relay.ledger.database import Database
 from relay.settings import database_url

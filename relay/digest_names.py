@@ -9,7 +9,7 @@ from jinja2 import nodes
 
 from relay.errors import did_you_mean
 from relay.expressions import Names, paths, read_fields, unknown_names, vocabulary, wrong_field
-from relay.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
+from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
 
 _VOCABULARY: Names = {
     "clinic": frozenset(SHAPES["clinic"]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
 
-from relay.facts import PERSONS, Facts
+from relay.lab.facts import PERSONS, Facts
 from relay.people import fold
 
 _WAYS = ("email", "phone_number", "mobile_phone_number")

@@ -8,8 +8,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
-from relay.events import EVENTS, ORDER, STAGES
 from relay.fields import OneOf, Parsed, lasting, told
+from relay.lab.events import EVENTS, ORDER, STAGES
 
 SHORTEST = timedelta(hours=1)
 

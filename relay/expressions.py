@@ -16,8 +16,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from marshmallow.fields import DateTime
 
 from relay.errors import RenderError, did_you_mean
-from relay.events import EVENTS
-from relay.facts import PERSONS, RECIPIENT_FIELDS, RESOURCES, SENSITIVE, SHAPES, Facts, Null, Record
+from relay.lab.events import EVENTS
+from relay.lab.facts import (
+    PERSONS,
+    RECIPIENT_FIELDS,
+    RESOURCES,
+    SENSITIVE,
+    SHAPES,
+    Facts,
+    Null,
+    Record,
+)
 
 Path = tuple[Any, ...]  # the steps of order.items[0].quantity
 Names = Mapping[str, frozenset[str] | None]  # root → its fields, or None where any may be asked for

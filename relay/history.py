@@ -9,7 +9,7 @@ from functools import cache
 from typing import Protocol
 
 from relay import fault_injection
-from relay.events import EVENTS, RESULTS, STAGES
+from relay.lab.events import EVENTS, RESULTS, STAGES
 
 NEWS_SECONDS = 60.0
 

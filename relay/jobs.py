@@ -18,9 +18,9 @@ from relay.channels import Exits, Outcome
 from relay.config import Config
 from relay.endings import NotSent
 from relay.errors import LabError, LedgerUnavailable, RenderError
-from relay.events import EVENTS
 from relay.http_client import HttpClient
-from relay.lab import Lab
+from relay.lab.client import LabClient
+from relay.lab.events import EVENTS
 from relay.ledger import (
     claiming,
     counting,
@@ -54,7 +54,7 @@ class Jobs:
         self.config = config
         self.db = db
         self.templates = Templates(settings.templates)
-        self.lab = Lab(
+        self.lab = LabClient(
             HttpClient(connections=connections), settings.lab_api_url, settings.lab_api_token
         )
         self.exits = Exits(settings, config.delivery.senders, config.delivery.allow)

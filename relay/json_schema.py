@@ -9,8 +9,8 @@ from marshmallow import Schema, fields, validate
 
 from relay.calendar import DAYS, Digest, Window, bank_holiday, duration
 from relay.expectations import ExpectSchema, grace
-from relay.facts import PERSONS
 from relay.fields import OneOf, Parsed, lasting
+from relay.lab.facts import PERSONS
 from relay.notices import ALERT_PREFIX
 from relay.rule_keys import RuleSchema
 from relay.tables import ClinicSchema, DeliverySchema, StaffSchema

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from relay.config import Config
-from relay.events import EVENTS
 from relay.expressions import names
-from relay.facts import Facts
 from relay.history import Step
-from relay.lab import Lab
+from relay.lab.client import LabClient
+from relay.lab.events import EVENTS
+from relay.lab.facts import Facts
 from relay.ledger import journeys
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
@@ -27,7 +27,7 @@ FRESH = timedelta(minutes=15)  # facts older than this are fetched again before 
 class Occasions:
     """Fetches facts from the lab, and puts together what rules and templates see."""
 
-    def __init__(self, config: Config, db: Database, lab: Lab, templates: Templates):
+    def __init__(self, config: Config, db: Database, lab: LabClient, templates: Templates):
         self._db = db
         self._lab = lab
         self._clinic = config.clinic.record()

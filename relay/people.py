@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from relay.facts import Facts
+from relay.lab.facts import Facts
 
 MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
 LONGEST = 200

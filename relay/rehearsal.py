@@ -10,10 +10,10 @@ from typing import Any
 
 from relay import rules
 from relay.config import Config
-from relay.events import EVENTS
 from relay.expressions import names
-from relay.facts import PERSONS, RESOURCES, Facts
 from relay.history import Waiting
+from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS, RESOURCES, Facts
 from relay.ledger.past import History, Past, Row, Way
 from relay.ledger.statuses import ALIVE, FAILED
 from relay.notices import Told

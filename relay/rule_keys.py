@@ -10,10 +10,10 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 
 from relay import addresses
 from relay.calendar import Digest, Window, duration
-from relay.events import EVENTS
 from relay.expressions import Condition
-from relay.facts import PERSONS
 from relay.fields import OneOf, Parsed, lasting, told
+from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS
 
 # When it cannot be found out whether a message went out: send it again, or let a person decide.
 ON_UNKNOWN = ("resend", "hold")

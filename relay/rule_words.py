@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from relay.calendar import ALWAYS, DAYS, Digest, Window
 from relay.condition_words import in_words
-from relay.events import EVENTS
-from relay.facts import PERSONS
+from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS
 from relay.rule_keys import Rule
 from relay.rules import Policy
 

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 from relay import addresses
 from relay.calendar import ALWAYS, Window
 from relay.errors import RenderError
-from relay.events import EVENTS, Kind
 from relay.expressions import recipient
-from relay.facts import PERSONS, Facts
 from relay.history import Step, Waiting, overtaken
+from relay.lab.events import EVENTS, Kind
+from relay.lab.facts import PERSONS, Facts
 from relay.notices import DIGEST_PREFIX, Decision, Notice, Plan, Told
 from relay.rule_keys import Rule, Staff
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Flask, Response, jsonify, request
 
-from relay import samples
+from relay.lab import samples
 
 _FIRST = ("Jane", "Amir", "Chloe", "David", "Grace", "Oliver", "Priya", "Tom")
 _LAST = ("Smith", "Khan", "Evans", "Okafor", "Brown", "Patel", "Jones", "Wilson")

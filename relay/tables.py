@@ -12,7 +12,6 @@ from marshmallow import Schema, fields, post_load, validate
 
 from relay.addresses import CHANNELS
 from relay.calendar import Window, bank_holiday
-from relay.facts import Record, record
 from relay.fields import (
     Dated,
     Parsed,
@@ -24,6 +23,7 @@ from relay.fields import (
     told,
     zone,
 )
+from relay.lab.facts import Record, record
 
 _word = validate.Length(min=1, error="write something here.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay import addresses, check, samples
+from relay import addresses, check
 from relay.channels import Exits
 from relay.config import Config
 from relay.errors import RelayError
-from relay.facts import Facts
+from relay.lab import samples
+from relay.lab.facts import Facts
 from relay.ledger import upkeep
 from relay.ledger.database import Database
 from relay.messages import Message, Templates

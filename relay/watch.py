@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay import alerts, events, evidence
+from relay import alerts
 from relay.config import Config
 from relay.errors import LabError, LedgerUnavailable, NotReady, Refused
-from relay.events import EVENTS, RETEST, Kind
 from relay.expectations import Expectation
-from relay.facts import Facts
-from relay.lab import Lab
+from relay.lab import events
+from relay.lab.client import LabClient
+from relay.lab.events import EVENTS, RETEST, Kind
+from relay.lab.facts import Facts
 from relay.ledger import watching
 from relay.ledger.database import Database
 from relay.ledger.watching import Kit
@@ -46,7 +47,7 @@ class Look:
 class Watch:
     """Looks for kits that have not come on, a watch for each [expect.…] of config.toml."""
 
-    def __init__(self, config: Config, db: Database, lab: Lab):
+    def __init__(self, config: Config, db: Database, lab: LabClient):
         self._config = config
         self._db = db
         self._lab = lab
@@ -104,7 +105,7 @@ class Watch:
             raise LabError("Relay failed while it looked for it.") from error
         if found and all(found):
             return ""
-        if expected.event not in evidence.PROOFS:
+        if not EVENTS[expected.event].proof:
             return "The lab's API cannot tell whether it has happened."
         return "The lab's API does not show it either."
 
@@ -139,7 +140,7 @@ class Watch:
             return False
         if (facts.registration or {}).get("status") == "cancelled":
             return True
-        shown = evidence.proof(event, facts)
+        shown = events.proof(event, facts)
         return shown is not None and self._make_up(event, {**data, **shown})
 
     def _is_recorded(self, kind: Kind, data: Data) -> bool:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Flask
 
-from relay import events
-from relay.facts import Facts
+from relay.lab import events
+from relay.lab.facts import Facts
 from relay.ledger import cases, intake, processing, releasing
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored

@@ -16,11 +16,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from flask import Flask
 
-from relay import samples
 from relay.calendar import ALWAYS
 from relay.config import Config, load
 from relay.dev import serving
 from relay.jobs import Jobs
+from relay.lab import samples
 from relay.ledger import counting, erasing, migrate, receipts, suppressing, upkeep
 from relay.ledger.counting import Count
 from relay.ledger.database import Database

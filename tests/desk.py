@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger import processing
 from relay.ledger.database import Database, now
 from relay.ledger.schema import attempts, notifications

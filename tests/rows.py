@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from relay import events
 from relay.calendar import ALWAYS
-from relay.events import Incoming
-from relay.facts import Facts
+from relay.lab import events
+from relay.lab.events import Incoming
+from relay.lab.facts import Facts
 from relay.ledger import cases, claiming, delivery, intake, looking, processing
 from relay.ledger.claiming import Claim
 from relay.ledger.columns import metadata

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from relay import events
-from relay.events import EVENTS, parse
+from relay.lab import events
+from relay.lab.events import EVENTS, parse
 from relay.web.desk import audit
 from shots.browser import CHROMIUM, browser, log_in
 from shots.scene import ERASED, ERASING, KIT, PAGES, served

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bench import desk_pages
-from relay import samples
 from relay.jobs import Jobs
+from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.settings import Settings

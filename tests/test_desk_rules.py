@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from relay import masks, samples, trying
+from relay import masks, trying
+from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events
 from relay.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay.erasure import Person, key
-from relay.facts import Facts
+from relay.lab.facts import Facts
 
 NUMBER, MAIL = "+447700900001", "zoe@example.org"
 ZOE = {"first_name": "Zoë", "last_name": "O'Brien-Li", "email": MAIL}

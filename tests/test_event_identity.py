@@ -1,4 +1,4 @@
-"""relay/events.py: when two posts are the same event, and what makes no difference."""
+"""relay/lab/events.py: when two posts are the same event, and what makes no difference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from relay.events import parse
+from relay.lab.events import parse
 from tests.test_events import EXAMPLES, ID, ID_FIELDS, read
 
 

@@ -1,4 +1,4 @@
-"""relay/events.py: what each of the lab's events must hold."""
+"""relay/lab/events.py: what each of the lab's events must hold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from relay import samples
 from relay.errors import Refused
-from relay.events import EVENTS, LONGEST_ID, LONGEST_NAME, Incoming, parse
+from relay.lab import samples
+from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, Incoming, parse
 
 ID = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 ID_FIELDS = {  # as the lab documents them

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from relay import samples
 from relay.jobs import Jobs
+from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.messages import PARTS

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from jinja2 import TemplateError
 
-from relay import samples
 from relay.errors import RenderError, did_you_mean
-from relay.events import EVENTS
 from relay.expressions import Condition, environment, names, recipient, unknown_names, vocabulary
-from relay.facts import SHAPES, Facts, record, resource
+from relay.lab import samples
+from relay.lab.events import EVENTS
+from relay.lab.facts import SHAPES, Facts, record, resource
 
 SHIPPED = "order.shipped"
 RECEIVED = "test_registration.sample_received"

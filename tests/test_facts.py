@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
 from relay.expressions import environment
-from relay.facts import RESOURCES, SHAPES, Facts, clean_text, resource
+from relay.lab.facts import RESOURCES, SHAPES, Facts, clean_text, resource
 
 ORDER = {
     "id": "o1",

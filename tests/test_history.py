@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.events import EVENTS, RETEST
 from relay.history import Step, later, overtaken
+from relay.lab.events import EVENTS, RETEST
 from tests.test_rules import rule
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)

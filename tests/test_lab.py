@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from relay import samples
 from relay.errors import LabError, NotReady
-from relay.events import EVENTS
-from relay.facts import RESOURCES, SHAPES, Facts
 from relay.http_client import HttpClient
-from relay.lab import Lab
+from relay.lab import samples
+from relay.lab.client import LabClient
+from relay.lab.events import EVENTS
+from relay.lab.facts import RESOURCES, SHAPES, Facts
 from tests.standins import LabStandIn, Reply
 
 ID = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
@@ -30,7 +30,7 @@ def gather(
 ) -> Facts:
     """An event's facts."""
     kind = EVENTS[event]
-    return Lab(HttpClient(deadline=5), lab.url, lab.token).gather(
+    return LabClient(HttpClient(deadline=5), lab.url, lab.token).gather(
         kind, data or {kind.id_field: ID}, wanted, known_order
     )
 

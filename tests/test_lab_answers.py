@@ -13,9 +13,9 @@ from urllib.parse import unquote
 import pytest
 
 from relay.errors import LabError
-from relay.events import EVENTS
 from relay.http_client import HttpClient
-from relay.lab import Lab
+from relay.lab.client import LabClient
+from relay.lab.events import EVENTS
 from tests.standins import LabStandIn, RawServer, Reply, StandIn
 from tests.test_lab import ID, ORDER, REGISTRATION, gather
 
@@ -119,7 +119,7 @@ def _dripping(connection: socket.socket) -> None:
 def test_an_answer_without_end_is_given_up(serve: Callable[[socket.socket], None]) -> None:
     """A huge or dripping answer is an error to try again: the worker goes on."""
     with RawServer(serve) as server, pytest.raises(LabError):
-        Lab(HttpClient(deadline=0.5), server.url, "t").gather(
+        LabClient(HttpClient(deadline=0.5), server.url, "t").gather(
             EVENTS[ORDER], {"order_id": ID}, frozenset(), None
         )
 
@@ -221,5 +221,7 @@ def test_an_id_that_the_lab_gave_is_one_segment_too(lab: LabStandIn, person: str
 def test_without_a_token_none_is_sent(lab: LabStandIn) -> None:
     """Where no token is set the lab is asked without one, and its 401 is an error like others."""
     with pytest.raises(LabError, match="token"):
-        Lab(HttpClient(), lab.url, "").gather(EVENTS[ORDER], {"order_id": ID}, frozenset(), None)
+        LabClient(HttpClient(), lab.url, "").gather(
+            EVENTS[ORDER], {"order_id": ID}, frozenset(), None
+        )
     assert "Authorization" not in lab.requests[0].headers

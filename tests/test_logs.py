@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from relay import logs, samples
+from relay import logs
 from relay.jobs import Jobs
+from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.settings import Settings

@@ -17,8 +17,8 @@ from hypothesis import settings as examples
 from schemathesis.specs.openapi import checks
 from werkzeug.test import Client
 
-from relay import samples
-from relay.events import EVENTS
+from relay.lab import samples
+from relay.lab.events import EVENTS
 from relay.ledger import upkeep
 from relay.ledger.database import Database
 from relay.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay import masks
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.people import fold, full_name, readings, search_key
 
 JANE = {"first_name": "Jane", "last_name": "Smith"}

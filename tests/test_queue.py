@@ -18,7 +18,8 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from relay import queue, samples
+from relay import queue
+from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import events
 from relay.listener import _ThreadWorker

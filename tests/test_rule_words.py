@@ -11,7 +11,7 @@ import pytest
 
 from relay import condition_words, rule_words
 from relay.calendar import Window
-from relay.events import EVENTS
+from relay.lab.events import EVENTS
 from relay.rule_keys import Rule, RuleSchema
 from relay.rules import Policy
 

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay import samples
 from relay.calendar import ALWAYS, Digest, Window
 from relay.expressions import Condition, names
-from relay.facts import Facts, record, resource
 from relay.history import Step
+from relay.lab import samples
+from relay.lab.facts import Facts, record, resource
 from relay.notices import Plan, Told
 from relay.rule_keys import Rule, Staff
 from relay.rules import Occasion, Policy, plan

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from relay import rules as rules_module
 from relay.calendar import Digest, Window
-from relay.events import EVENTS, RESULTS, STAGES
 from relay.expressions import Condition
-from relay.facts import PERSONS
 from relay.history import Step, Waiting
+from relay.lab.events import EVENTS, RESULTS, STAGES
+from relay.lab.facts import PERSONS
 from relay.notices import Plan, Told
 from relay.rule_keys import ON_UNKNOWN, Rule, Staff
 from relay.rules import Occasion, Policy, plan

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from relay import events, samples
-from relay.facts import RESOURCES, SHAPES
+from relay.lab import events, samples
+from relay.lab.facts import RESOURCES, SHAPES
 
 API = "https://api.londonmedicallaboratory.com/api"
 UUID = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"

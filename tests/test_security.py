@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import EnvironBuilder
 
-from relay import samples
+from relay.lab import samples
 from relay.settings import Settings
 from relay.web import answers, forms
 from tests.channels.test_sendgrid_receipts import AT, public

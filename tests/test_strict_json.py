@@ -1,4 +1,4 @@
-"""relay/strict_json.py: JSON from a stranger is read once, strictly, or refused with 400."""
+"""relay/lab/strict_json.py: JSON from a stranger is read once, strictly, or refused with 400."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import Refused
-from relay.strict_json import loads
+from relay.lab.strict_json import loads
 
 REFUSED = {
     "empty": (b"", "not JSON"),

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from relay import check, gsm, samples
+from relay import check, gsm
 from relay.config import Config, load
-from relay.facts import Facts, clean_text, resource
+from relay.lab import samples
+from relay.lab.facts import Facts, clean_text, resource
 from relay.messages import Message, Templates
 from relay.rule_keys import Rule
 from relay.settings import Settings

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from relay import check, samples
+from relay import check
 from relay.config import Config, load
 from relay.errors import ConfigError, Problem, RenderError
-from relay.events import RETEST
+from relay.lab import samples
+from relay.lab.events import RETEST
 from relay.messages import Templates
 from relay.settings import Settings
 from relay.startup import load as start

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from relay import samples
+from relay.lab import samples
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import events, quarantine
 from relay.settings import Settings

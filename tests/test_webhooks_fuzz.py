@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from relay import samples
-from relay.events import EVENTS
+from relay.lab import samples
+from relay.lab.events import EVENTS
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine
 from relay.settings import Settings

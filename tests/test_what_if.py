@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from relay.config import Config, parse
-from relay.facts import Facts, resource
 from relay.history import Step
+from relay.lab.facts import Facts, resource
 from relay.ledger.past import Past, Row
 from relay.settings import Settings
 from relay.what_if import SENT, WOULD, Line, WhatIf, renamed

@@ -111,7 +111,8 @@ def _rule(config: Config, name: str) -> Rule:
 
 
 def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
-    from relay import events, trying
+    from relay import trying
+    from relay.lab import events
 
     data: Any = None
     try:

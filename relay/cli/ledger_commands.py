@@ -128,8 +128,8 @@ def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
 
 
 def _release(db: Database, found: Settings, quarantine_id: str) -> str:
-    from relay import events
     from relay.config import load
+    from relay.lab import events
     from relay.ledger import quarantining
 
     body = quarantining.body(db, quarantine_id)

@@ -37,9 +37,10 @@ def simulate(
 
     A post that is not answered 200 is tried again as the lab would, only faster.
     """
-    from relay import player, samples
+    from relay import player
     from relay.errors import did_you_mean
-    from relay.events import EVENTS
+    from relay.lab import samples
+    from relay.lab.events import EVENTS
 
     for event in events:
         if event not in EVENTS:

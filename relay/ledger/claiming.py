@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger import pausing
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now

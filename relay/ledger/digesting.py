@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database, now
 from relay.ledger.delivery import Ending, settle

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger.database import Database
 from relay.ledger.schema import events, journeys, notifications
 from relay.ledger.statuses import WAITING

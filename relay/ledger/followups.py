@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay import fault_injection
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.leasing import due

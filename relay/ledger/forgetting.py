@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.erasure import Person, key, records
-from relay.events import EVENTS
-from relay.facts import PERSONS, Facts
+from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS, Facts
 from relay.ledger import expiring
 from relay.ledger.cases import close_cases_of
 from relay.ledger.columns import metadata

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.errors import Refused
-from relay.events import Incoming
+from relay.lab.events import Incoming
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, events, new_id, quarantine
 from relay.ledger.statuses import RECEIVED, UNROUTED

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import ORDER, REGISTRATION, RETEST, Kind
-from relay.facts import Facts
+from relay.lab.events import ORDER, REGISTRATION, RETEST, Kind
+from relay.lab.facts import Facts
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, aliases, journeys
 

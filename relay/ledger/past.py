@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import EVENTS, ORDER, about
-from relay.facts import Facts
 from relay.history import Step
+from relay.lab.events import EVENTS, ORDER, about
+from relay.lab.facts import Facts
 from relay.ledger.database import Database
 from relay.ledger.schema import events, first_id, journeys, notifications
 from relay.ledger.statuses import PROCESSED

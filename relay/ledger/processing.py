@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.events import EVENTS
-from relay.facts import Facts
 from relay.history import Step, Waiting
+from relay.lab.events import EVENTS
+from relay.lab.facts import Facts
 from relay.ledger import digesting, journeys, releasing, steps
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import Incoming
+from relay.lab.events import Incoming
 from relay.ledger.acting import Act, keep
 from relay.ledger.database import Database, now
 from relay.ledger.intake import Recorded, record_in

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import EVENTS
+from relay.lab.events import EVENTS
 from relay.ledger.acting import Act, keep
 from relay.ledger.cases import settle_case
 from relay.ledger.database import Database, now

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.events import EVENTS, ORDER, REGISTRATION, Kind, about
 from relay.history import Step, Waiting
+from relay.lab.events import EVENTS, ORDER, REGISTRATION, Kind, about
 from relay.ledger.database import Database
 from relay.ledger.journeys import Place
 from relay.ledger.schema import events, journeys, notifications

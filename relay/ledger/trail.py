@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.alerts import OF_NO_KIT
-from relay.events import ORDER, REGISTRATION
+from relay.lab.events import ORDER, REGISTRATION
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, attempts, cases, events, journeys, notifications, receipts
 from relay.notices import ALERT_PREFIX

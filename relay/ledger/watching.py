@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay import fault_injection
-from relay.events import EVENTS, ORDER, REGISTRATION, Incoming
 from relay.expectations import Expectation
 from relay.history import later
+from relay.lab.events import EVENTS, ORDER, REGISTRATION, Incoming
 from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.household import watches

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from relay import queue
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
-from relay.events import EVENTS
+from relay.lab.events import EVENTS
 from relay.ledger import measuring, upkeep
 from relay.ledger.measuring import Measured
 from relay.web import health

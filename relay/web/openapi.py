@@ -13,8 +13,9 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
-from relay import __version__, samples
-from relay.events import EVENTS, LONGEST_ID, LONGEST_NAME, OpaqueId
+from relay import __version__
+from relay.lab import samples
+from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, OpaqueId
 from relay.settings import LAB_API
 from relay.web.answers import RETRY_AFTER_SECONDS
 from relay.web.callbacks import (

@@ -8,8 +8,9 @@ import hmac
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from relay import events, fault_injection
+from relay import fault_injection
 from relay.errors import Refused
+from relay.lab import events
 from relay.ledger import intake
 from relay.logs import get_logger
 from relay.web.answers import answer

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from relay import samples
 from relay.cli import relay_group
 from relay.jobs import Jobs
+from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.settings import Settings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relay import gsm, samples
+from relay import gsm
+from relay.lab import samples
 from tests.cli.conftest import Rows, Run
 from tests.conftest import DATABASES, ROOT
 from tests.standins import ProviderStandIn

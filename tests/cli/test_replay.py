@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.events import EVENTS
+from relay.lab.events import EVENTS
 from relay.ledger import processing, quarantining
 from relay.ledger.acting import Act
 from relay.ledger.database import Database

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay import player, samples
-from relay.events import EVENTS
+from relay import player
+from relay.lab import samples
+from relay.lab.events import EVENTS
 from tests.cli.conftest import Run
 from tests.conftest import DATABASES, SECRET
 from tests.standins import Reply, Request, StandIn

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay import addresses, forgetting
 from relay.channels import Exits
 from relay.errors import Refused
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger import (
     cases,
     delivery,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.expressions import environment, read_fields
-from relay.facts import SENSITIVE, Facts
+from relay.lab.facts import SENSITIVE, Facts
 from relay.ledger.schema import events
 from tests.jobs.conftest import KIT, RULES, Clinic
 from tests.rows import only

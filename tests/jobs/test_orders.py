@@ -11,7 +11,7 @@ from itertools import permutations
 import pytest
 
 from relay import simulator
-from relay.events import EVENTS, STAGES
+from relay.lab.events import EVENTS, STAGES
 from tests.conftest import ROOT
 from tests.jobs.conftest import Clinic
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger import claiming, digesting, intake, processing, upkeep
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database

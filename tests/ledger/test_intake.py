@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from relay.errors import Refused
-from relay.events import Incoming
+from relay.lab.events import Incoming
 from relay.ledger import intake, quarantining
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from relay.events import EVENTS, ORDER, REGISTRATION
-from relay.events import RETEST as RETESTED
-from relay.facts import Facts
+from relay.lab.events import EVENTS, ORDER, REGISTRATION
+from relay.lab.events import RETEST as RETESTED
+from relay.lab.facts import Facts
 from relay.ledger import journeys
 from relay.ledger.database import Database
 from relay.ledger.journeys import Place

@@ -23,8 +23,8 @@ from relay import endings, rules
 from relay.aftercare import ONCE_MORE, Aftercare
 from relay.alerts import is_alert
 from relay.channels.outcome import Found, Outcome
-from relay.events import EVENTS
-from relay.facts import Facts, record, resource
+from relay.lab.events import EVENTS
+from relay.lab.facts import Facts, record, resource
 from relay.ledger import (
     claiming,
     delivery,

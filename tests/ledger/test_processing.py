@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.events import EVENTS
-from relay.facts import Facts
+from relay.lab.events import EVENTS
+from relay.lab.facts import Facts
 from relay.ledger import claiming, delivery, intake, processing, replaying
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import urllib3
 from redis import ConnectionError, Redis
 
-from relay import embedded, samples
+from relay import embedded
+from relay.lab import samples
 from tests.conftest import ROOT, SECRET
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from relay import samples
 from relay.fault_injection import CRASH_POINTS
+from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.ledger.schema import events

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from twilio.request_validator import RequestValidator
 
-from relay import samples
+from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.ledger.schema import heartbeats

@@ -12,7 +12,6 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay import addresses, masks, people
-from relay.events import EVENTS
 from relay.explain import (
     Clock,
     Line,
@@ -24,7 +23,8 @@ from relay.explain import (
     tell_event,
     tell_message,
 )
-from relay.facts import PERSONS, Facts
+from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS, Facts
 from relay.ledger import condition, finding, trail
 from relay.ledger.condition import Standing
 from relay.ledger.trail import Trail

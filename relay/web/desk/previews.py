@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 from relay import check, gsm, masks, rule_words, trying
 from relay.config import Config
 from relay.errors import RenderError
-from relay.facts import Facts
+from relay.lab.facts import Facts
 from relay.ledger import reading, upkeep
 from relay.messages import Message, Templates
 from relay.rule_keys import Rule

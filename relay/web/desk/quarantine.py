@@ -11,8 +11,8 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay import events
 from relay.errors import Refused
+from relay.lab import events
 from relay.ledger import quarantining
 from relay.web.desk.frame import NO_NOTE, blueprint, my_act, note_act, page, written_note
 from relay.web.here import here

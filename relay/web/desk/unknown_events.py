@@ -7,7 +7,7 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay.events import EVENTS
+from relay.lab.events import EVENTS
 from relay.ledger import replaying, unrouted
 from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, written_note
 from relay.web.here import here

@@ -13,16 +13,16 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from relay.errors import LabError, NotReady
-from relay.events import RESULTS, Kind
-from relay.facts import Facts, resource
 from relay.http_client import Answer, HttpClient, NoAnswer
+from relay.lab.events import RESULTS, Kind
+from relay.lab.facts import Facts, resource
 
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
 _DETAILS = ("first_name", "last_name", "email", "phone_number")
 
 
-class Lab:
+class LabClient:
     """The lab's API at one address, with one token."""
 
     def __init__(self, wire: HttpClient, base_url: str, token: str):

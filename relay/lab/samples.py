@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from relay.events import EVENTS, RESULTS
-from relay.facts import RESOURCES, SHAPES, Facts, resource
+from relay.lab.events import EVENTS, RESULTS
+from relay.lab.facts import RESOURCES, SHAPES, Facts, resource
 
-_FOLDER = Path(__file__).with_name("lab_examples")
+_FOLDER = Path(__file__).with_name("examples")
 LONG_NAME = "Oluwadamilola-Christophina"
 RECEIVED_AT = datetime(2026, 6, 1, 13, 52, 32, tzinfo=UTC)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
 
-from relay import strict_json
 from relay.errors import Refused
+from relay.lab import strict_json
+from relay.lab.facts import Facts
 
 LONGEST_ID = 200
 LONGEST_NAME = 100
@@ -79,6 +80,30 @@ class LabIdData(RegistrationData):
 
 
 ORDER, REGISTRATION = "order", "registration"
+# What an event's `data` has besides the id, or None where the lab's facts do not prove the event.
+Proof = Callable[[Facts], Mapping[str, Any] | None]
+
+
+def _proven_by_shipping(*statuses: str) -> Proof:
+    return lambda facts: {} if (facts.order or {}).get("shipping_status") in statuses else None
+
+
+def _proven_by_registration(facts: Facts) -> Mapping[str, Any] | None:
+    known = facts.registration or {}
+    is_past_it = known.get("status") in ("success", "partial_result")
+    return {} if known.get("completed_at") or is_past_it else None
+
+
+def _proven_by_lab_id(facts: Facts) -> Mapping[str, Any] | None:
+    lab_id = (facts.registration or {}).get("lab_id")
+    return {"lab_id": str(lab_id)} if lab_id else None
+
+
+def _proven_by_results(facts: Facts) -> Mapping[str, Any] | None:
+    """Facts about results are only gathered once the lab has some, so the status settles it."""
+    known = facts.registration or {}
+    status, ready = known.get("status"), known.get("results_ready") is True
+    return {} if status == "success" or (ready and status != "partial_result") else None
 
 
 @dataclass(frozen=True)
@@ -93,6 +118,9 @@ class Kind:
     stage: str | None = None  # one of STAGES
     happens: str = ""  # the event as a clause: "When …"
     urgency: int = 0  # higher goes first: in a backlog a later step is known before an earlier one
+    # How `[expect.…]` knows from the API that the event has happened. None: it cannot be known, as
+    # of a sample (the lab does not say when it came) or of a retest (nor what it repeats).
+    proof: Proof | None = None
 
     @property
     def data_fields(self) -> tuple[str, ...]:
@@ -113,13 +141,25 @@ _registration = partial(
 EVENTS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        _order("order.shipped", stage="shipped", happens="an order is shipped"),
-        _order("order.delivered", stage="delivered", happens="an order is delivered", urgency=1),
+        _order(
+            "order.shipped",
+            stage="shipped",
+            happens="an order is shipped",
+            proof=_proven_by_shipping("shipped", "out_for_delivery"),
+        ),
+        _order(
+            "order.delivered",
+            stage="delivered",
+            happens="an order is delivered",
+            urgency=1,
+            proof=_proven_by_shipping("delivered"),
+        ),
         _registration(
             "test_registration.complete",
             stage="registered",
             happens="a kit is registered",
             urgency=2,
+            proof=_proven_by_registration,
         ),
         _registration(
             "test_registration.sample_received",
@@ -140,9 +180,14 @@ EVENTS: dict[str, Kind] = {
             schema=LabIdData(),
             identity=("testregistration_id", "lab_id"),
             happens="the lab has given a sample its own number",
+            proof=_proven_by_lab_id,
         ),
         _registration(
-            "lab_results.complete", stage="results", happens="results are ready", urgency=5
+            "lab_results.complete",
+            stage="results",
+            happens="results are ready",
+            urgency=5,
+            proof=_proven_by_results,
         ),
     )
 }
@@ -211,3 +256,9 @@ def identity(name: str, kind: Kind | None, data: Mapping[str, Any]) -> str:
     keys = kind.identity if kind else sorted(set(data) - {"url"})
     told = json.dumps([name, *([key, data[key]] for key in keys)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def proof(event: str, facts: Facts) -> Mapping[str, Any] | None:
+    """What an event's `data` has besides the id; None where the lab's facts do not prove it."""
+    kind = EVENTS.get(event)
+    return kind.proof(facts) if kind and kind.proof else None
