@@ -29,8 +29,8 @@ from relay.ledger import (
 )
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
-from relay.notices import Notice, Plan
-from relay.receipts import Receipt
+from relay.rules.model import Notice, Plan
+from relay.rules.receipts import Receipt
 
 CHUNK = 250_000
 _EVENTS = """

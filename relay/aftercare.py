@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from relay import alerts, fault_injection, rules
+from relay import fault_injection
 from relay.channels import Exits
 from relay.config import Config
-from relay.history import Step, overtaken
 from relay.ledger import followups, looking, receipts, steps
 from relay.ledger.database import Database
 from relay.ledger.delivery import LOOKS
@@ -17,9 +16,10 @@ from relay.ledger.followups import FollowUp
 from relay.ledger.looking import Look
 from relay.logs import get_logger
 from relay.messages import Message
-from relay.notices import Case, Notice
 from relay.occasions import Occasions
-from relay.rule_keys import Rule
+from relay.rules import alerts, planner
+from relay.rules.model import Case, Notice, Rule
+from relay.rules.staleness import Step, overtaken
 
 log = get_logger("relay.aftercare")
 
@@ -109,7 +109,7 @@ class Aftercare:
         if item.is_digest:
             return ()  # it was planned when the rule had none
         occasion = self._occasions.of_message(item)
-        return rules.fallback(rule, occasion, self._config.policy, _now())
+        return planner.fallback(rule, occasion, self._config.policy, _now())
 
     def _cases(self, item: FollowUp) -> tuple[Case | None, Case | None]:
         """What staff are told when nobody was reached, and when somebody still may be."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 
-from relay import alerts
 from relay.channels import CHANNELS, Outcome
 from relay.ledger.pausing import AWAY, BUSY, REFUSED, Pause
-from relay.rules import Policy
+from relay.rules import alerts
+from relay.rules.model import Policy
 
 IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
 

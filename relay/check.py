@@ -12,11 +12,11 @@ from relay import discretion, gsm
 from relay.config import Config
 from relay.digest_names import digest_names
 from relay.errors import Problem, RenderError, did_you_mean
-from relay.expressions import names, recipient
 from relay.lab import samples
 from relay.lab.facts import Facts
 from relay.messages import Message, Templates
-from relay.rule_keys import Rule
+from relay.rules.expressions import names, recipient
+from relay.rules.model import Rule
 from relay.settings import Settings
 
 SHORT = 16  # characters that a secret should have at least

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from relay import masks
-from relay.addresses import WAYS
 from relay.config import Config
 from relay.rule_words import duration, window
+from relay.rules.channels import CHANNELS
 from relay.tables import Delivery
 
 
@@ -30,7 +30,7 @@ def _clinic(config: Config) -> Iterator[str]:
 
 def _staff(config: Config) -> Iterator[str]:
     for name, group in config.staff.items():
-        found = [address for channel in WAYS for address in group.on(channel)]
+        found = [address for channel in CHANNELS for address in group.on(channel)]
         yield f"The staff of {name}: {_masked(found) or 'nobody'}."
     if alerts := config.policy.alerts:
         yield f"The staff of {alerts} hear when something needs a person."
@@ -41,7 +41,7 @@ def _staff(config: Config) -> Iterator[str]:
 def _sending(config: Config) -> Iterator[str]:
     delivery = config.delivery
     for channel, sender in delivery.senders.items():
-        yield f"{WAYS[channel].title} come from {sender or 'nobody: no sender is set'}."
+        yield f"{CHANNELS[channel].title} come from {sender or 'nobody: no sender is set'}."
     hours = window(delivery.send_window, config.policy)
     yield f"Unless a rule says otherwise, messages go out {hours}."
     if delivery.bank_holidays:
@@ -51,7 +51,7 @@ def _sending(config: Config) -> Iterator[str]:
     yield f"A text of more than {delivery.max_sms_segments} segments is warned of."
     for channel, rate in delivery.rates.items():
         if rate:
-            yield f"At most {rate:g} {WAYS[channel].word}s go out a second."
+            yield f"At most {rate:g} {CHANNELS[channel].word}s go out a second."
     if delivery.allow:
         allowed = _masked(sorted(delivery.allow))
         yield f"While RELAY_DELIVERY is allow-list, only these get anything: {allowed}."

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-from relay.expressions import environment
+from relay.rules.expressions import environment
 
 # Jinja's words for a comparison: how it is said, and how its contrary is.
 _SAID = {

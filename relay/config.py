@@ -13,15 +13,20 @@ from typing import Any
 from marshmallow import Schema, ValidationError
 
 from relay import mistakes, toml_lines
-from relay.calendar import ALWAYS
 from relay.errors import ConfigError, Problem, did_you_mean
-from relay.expectations import Expectation, ExpectSchema
 from relay.lab.facts import PERSONS
-from relay.notices import ALERT_PREFIX
-from relay.rule_keys import Rule, RuleSchema, Staff
-from relay.rules import Policy
+from relay.rules.model import ALERT_PREFIX, Expectation, Policy, Rule, Staff
+from relay.rules.schedule import ALWAYS
 from relay.settings import AS_SENT, Settings
-from relay.tables import Clinic, ClinicSchema, Delivery, DeliverySchema, StaffSchema
+from relay.tables import (
+    Clinic,
+    ClinicSchema,
+    Delivery,
+    DeliverySchema,
+    ExpectSchema,
+    RuleSchema,
+    StaffSchema,
+)
 
 _TABLES = ("clinic", "delivery", "staff", "rules", "expect")
 

@@ -10,13 +10,12 @@ from typing import Any
 
 from marshmallow import Schema, fields, missing
 
-from relay.calendar import Digest, Window, bank_holiday, duration
-from relay.expectations import ExpectSchema, grace
 from relay.fields import OneOf, Parsed, lasting, zone
 from relay.json_schema import value_schema
 from relay.lab.events import EVENTS
-from relay.rule_keys import Rule, RuleSchema
-from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
+from relay.rules.model import Rule
+from relay.rules.schedule import Digest, Window, bank_holiday, duration
+from relay.tables import ClinicSchema, DeliverySchema, ExpectSchema, RuleSchema, StaffSchema, grace
 
 TABLES: tuple[tuple[str, Schema, str], ...] = (
     ("clinic", ClinicSchema(), "What templates may say about you: `{{ clinic.name }}`."),

@@ -8,8 +8,15 @@ from typing import Any
 from jinja2 import nodes
 
 from relay.errors import did_you_mean
-from relay.expressions import Names, paths, read_fields, unknown_names, vocabulary, wrong_field
 from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
+from relay.rules.expressions import (
+    Names,
+    paths,
+    read_fields,
+    unknown_names,
+    vocabulary,
+    wrong_field,
+)
 
 _VOCABULARY: Names = {
     "clinic": frozenset(SHAPES["clinic"]),

@@ -8,22 +8,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from relay import rules
 from relay.config import Config
 from relay.digest_names import digest_names
 from relay.endings import NotSent, cancelled
 from relay.errors import LabError, RenderError
-from relay.expressions import recipient
 from relay.ledger import digesting, steps
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.digesting import Item, Replan
 from relay.logs import get_logger
 from relay.messages import Message, Templates
-from relay.notices import Notice
 from relay.occasions import Occasions
-from relay.rule_keys import Rule
-from relay.rules import Occasion
+from relay.rules import planner
+from relay.rules.expressions import recipient
+from relay.rules.model import Notice, Rule
+from relay.rules.planner import RuleContext
 
 log = get_logger("relay.digests")
 
@@ -61,12 +60,12 @@ class Digests:
         said = f"Its digest was cancelled: {reason}"
         digesting.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
 
-    def join(self, claim: Claim, rule: Rule, occasion: Occasion) -> NotSent:
+    def join(self, claim: Claim, rule: Rule, occasion: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
         policy, now = self._config.policy, _now()
-        found = rules.notices(rule, (claim.channel,), occasion, policy, now)[0]
+        found = planner.notices(rule, (claim.channel,), occasion, policy, now)[0]
         item = replace(found, address=claim.address)
-        pair = lambda gone: rules.in_digest(rule, item, policy, gone)  # noqa: E731
+        pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
         return NotSent(cancelled(digesting.join(self._db, claim, pair)))
 
     def _still_true(
@@ -91,7 +90,7 @@ class Digests:
             digesting.take_out(self._db, claim.identity, broken, status="technical-failure")
         return told
 
-    def _occasion(self, item: Item, ends: float) -> Occasion:
+    def _occasion(self, item: Item, ends: float) -> RuleContext:
         """An item as the lab tells it now; as it was told, where the lab cannot be asked in time.
 
         One kit that the lab does not answer for must not hold up the others.
@@ -119,22 +118,22 @@ class Digests:
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
         policy, now = self._config.policy, _now()
-        made = rules.notices(rule, (channel,), self._occasions.of_message(item), policy, now)
+        made = planner.notices(rule, (channel,), self._occasions.of_message(item), policy, now)
 
         def replan(gone: frozenset[str]) -> Sequence[Notice]:
             if not rule.digest:
                 return made
-            return [one for each in made for one in rules.in_digest(rule, each, policy, gone)]
+            return [one for each in made for one in planner.in_digest(rule, each, policy, gone)]
 
         return replan
 
 
-def _objection(rule: Rule, item: Item, occasion: Occasion) -> str:
+def _objection(rule: Rule, item: Item, occasion: RuleContext) -> str:
     """Why an item is not told any more. Raises RenderError."""
     if item.event_name != rule.event:
         return "Its rule is about another event by now."
     now = _now()
-    return rules.objection(rule, occasion, now, now)
+    return planner.objection(rule, occasion, now, now)
 
 
 def _now() -> datetime:

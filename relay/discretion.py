@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from relay.details import BIRTHDAY, FIRST, LAST, RESULT, TEST, Said
 from relay.errors import Problem
 from relay.messages import Templates
-from relay.rule_keys import Rule
+from relay.rules.model import Rule
 from relay.shown import Shown
 
 SHOWN = {"sms": "sms.txt", "email": "subject.txt"}  # what a locked screen shows of each channel

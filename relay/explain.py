@@ -10,17 +10,16 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from relay.addresses import WAYS
-from relay.alerts import is_alert, words
 from relay.ledger.condition import Standing
-from relay.ledger.statuses import RECEIVED, WAITING
 from relay.ledger.trail import Trail
-from relay.notices import ALERT_PREFIX, DRY_RUN
+from relay.rules.alerts import is_alert, words
+from relay.rules.channels import CHANNELS
+from relay.rules.model import ALERT_PREFIX, DRY_RUN, RECEIVED, WAITING
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
 Line = tuple[int, str]  # how far it is indented, and what it says
-_KINDS = {name: way.word for name, way in WAYS.items()}
+_KINDS = {name: way.word for name, way in CHANNELS.items()}
 _ATTEMPTS = {
     "started": "is under way",
     "accepted": "was accepted by the provider",
@@ -160,7 +159,7 @@ def _stands(row: Row, at: Clock, standing: Standing) -> str:
 
 
 def _causes(channel: str, at: Clock, standing: Standing) -> Iterator[str]:
-    way = WAYS[channel]
+    way = CHANNELS[channel]
     if not standing.workers:
         yield _NO_WORKER
     if pause := standing.pauses.get(channel):

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from marshmallow import ValidationError, fields
 
-from relay import addresses
-from relay.calendar import duration
 from relay.errors import did_you_mean
+from relay.rules import addresses, channels
+from relay.rules.schedule import duration
 
 _RIGHT = {
     "email": 'Write one as in "desk@example.org".',
@@ -90,7 +90,7 @@ def judged(channel: str) -> Parsed:
     """A staff address on a channel."""
 
     def judge(text: str) -> str:
-        found = addresses.JUDGES[channel](text)
+        found = channels.CHECKS[channel](text)
         if found.reason:
             raise ValueError(f'"{text}": {found.reason} {_RIGHT[channel]}')
         return found.address
@@ -100,9 +100,9 @@ def judged(channel: str) -> Parsed:
 
 def any_address(text: str) -> str:
     """An address on whichever channel it belongs to."""
-    found = addresses.JUDGES[addresses.channel_of(text)](text)
+    found = channels.CHECKS[channels.channel_of(text)](text)
     if found.reason:
-        raise ValueError(f'"{text}": {found.reason} {_RIGHT[addresses.channel_of(text)]}')
+        raise ValueError(f'"{text}": {found.reason} {_RIGHT[channels.channel_of(text)]}')
     return found.address
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from relay import alerts, erasure
+from relay import erasure
 from relay.channels import Exits
 from relay.erasure import Person
 from relay.ledger import erasing, expiring, forgetting
@@ -19,8 +19,8 @@ from relay.ledger.erasing import Asked
 from relay.ledger.forgetting import Change, Handed, Keep
 from relay.ledger.tracing import Progress
 from relay.logs import get_logger
-from relay.notices import Case
-from relay.rules import Policy
+from relay.rules import alerts
+from relay.rules.model import Case, Policy
 
 log = get_logger("relay.forgetting")
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from relay import alerts, endings, fault_injection, releases, rules
+from relay import endings, fault_injection
 from relay.aftercare import Aftercare
 from relay.brakes import Brakes
-from relay.calendar import midnight
 from relay.channels import Exits, Outcome
 from relay.config import Config
 from relay.endings import NotSent
@@ -37,8 +36,10 @@ from relay.ledger.delivery import Ending
 from relay.ledger.processing import Event, Kit
 from relay.logs import get_logger
 from relay.messages import Message, Templates
-from relay.notices import Plan
 from relay.occasions import Occasions
+from relay.rules import alerts, planner
+from relay.rules.model import Plan
+from relay.rules.schedule import midnight
 from relay.writing import Writer
 
 log = get_logger("relay.jobs")
@@ -90,8 +91,8 @@ class Jobs:
         def decide(kit: Kit) -> Plan:
             occasion = self._occasions.of_event(event, facts, kit)
             known, policy = self.config.rules, self.config.policy
-            plan = rules.plan(occasion, known, policy, kit.told, _now(), kit.waiting, kit.gone)
-            return releases.asked(plan, known, policy, event.id, _now())
+            plan = planner.plan(occasion, known, policy, kit.told, _now(), kit.waiting, kit.gone)
+            return alerts.ask_to_release(plan, known, policy, event.id, _now())
 
         kept = self._occasions.to_keep(event.name, facts)
         made = processing.settle(self.db, event, kept, decide)

@@ -7,13 +7,11 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from relay.calendar import DAYS, Digest, Window, bank_holiday, duration
-from relay.expectations import ExpectSchema, grace
 from relay.fields import OneOf, Parsed, lasting
 from relay.lab.facts import PERSONS
-from relay.notices import ALERT_PREFIX
-from relay.rule_keys import RuleSchema
-from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
+from relay.rules.model import ALERT_PREFIX
+from relay.rules.schedule import DAYS, Digest, Window, bank_holiday, duration
+from relay.tables import ClinicSchema, DeliverySchema, ExpectSchema, RuleSchema, StaffSchema, grace
 
 _DAY = f"(?:{'|'.join(DAYS)})"
 _DAYS = rf"{_DAY}\s*(?:-\s*{_DAY}\s*)?"

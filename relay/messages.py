@@ -12,12 +12,13 @@ from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSy
 from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
-from relay import addresses, digest_names, mistakes
+from relay import digest_names, mistakes
 from relay.errors import RenderError
-from relay.expressions import environment, free_names, read_fields, unknown_names, vocabulary
+from relay.rules import channels as rules_channels
+from relay.rules.expressions import environment, free_names, read_fields, unknown_names, vocabulary
 
 # The files a channel needs, by the part of the message that each makes.
-PARTS = {name: way.parts for name, way in addresses.WAYS.items()}
+PARTS = {name: way.parts for name, way in rules_channels.CHANNELS.items()}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from relay.config import Config
-from relay.expressions import names
-from relay.history import Step
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts
@@ -19,7 +17,9 @@ from relay.ledger.digesting import Item
 from relay.ledger.followups import FollowUp
 from relay.ledger.processing import Event, Kit
 from relay.messages import Templates
-from relay.rules import Occasion
+from relay.rules.expressions import names
+from relay.rules.planner import RuleContext
+from relay.rules.staleness import Step
 
 FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
 
@@ -34,17 +34,17 @@ class Occasions:
         self._wanted = {name: _named(config, templates, name) for name in EVENTS}
         self._read = {name: _read(config, templates, name) for name in EVENTS}
 
-    def of_event(self, event: Event, facts: Facts, kit: Kit) -> Occasion:
+    def of_event(self, event: Event, facts: Facts, kit: Kit) -> RuleContext:
         """The occasion of an event that is being processed."""
         seen = names(event.name, event.data, event.received_at, facts, self._clinic)
         step = Step(event.name, kit.place.round, event.received_at)
-        return Occasion(step, kit.place.subject, facts, seen, kit.known)
+        return RuleContext(step, kit.place.subject, facts, seen, kit.known)
 
-    def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> Occasion:
+    def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> RuleContext:
         """The occasion of a notification, with the facts that it carries."""
         seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
         step = Step(row.event_name, row.round, row.event_received_at)
-        return Occasion(step, row.subject, row.facts, seen, known)
+        return RuleContext(step, row.subject, row.facts, seen, known)
 
     def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
         """What the lab says now about an event's kit. Raises LabError."""

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from relay import rules
 from relay.config import Config
-from relay.expressions import names
-from relay.history import Waiting
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, RESOURCES, Facts
 from relay.ledger.past import History, Past, Row, Way
-from relay.ledger.statuses import ALIVE, FAILED
-from relay.notices import Told
-from relay.rule_keys import Rule
-from relay.rules import Occasion
+from relay.rules import planner
+from relay.rules.expressions import names
+from relay.rules.model import ALIVE, FAILED, AlreadyNotified, Rule
+from relay.rules.planner import RuleContext
+from relay.rules.staleness import Waiting
 
 BLANKED = "The ledger's details of this event were blanked by retention."
 
@@ -125,8 +123,8 @@ class Rehearsal:
             return
         unknown = self._unknown(past) if own else {}
         known = tuple([one.step for one in kin])
-        plan = rules.plan(
-            Occasion(past.step, past.subject, past.facts or Facts(), self._names(past), known),
+        plan = planner.plan(
+            RuleContext(past.step, past.subject, past.facts or Facts(), self._names(past), known),
             self._asked(own, unknown, {way[0] for _, _, way in waiting}),
             self._policy,
             self._told(past, earlier, made),
@@ -182,7 +180,7 @@ class Rehearsal:
             own = [*own, *(rule for rule in self._rules if rule.name in others)]
         return own
 
-    def _told(self, past: Past, earlier: History, made: Rehearsed) -> Told:
+    def _told(self, past: Past, earlier: History, made: Rehearsed) -> AlreadyNotified:
         """Who has been told already: before `since` in truth, from then on in this rehearsal."""
         told: set[Way] = set()
         for one in earlier:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from relay.calendar import ALWAYS, DAYS, Digest, Window
 from relay.condition_words import in_words
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
-from relay.rule_keys import Rule
-from relay.rules import Policy
+from relay.rules.model import Policy, Rule
+from relay.rules.schedule import ALWAYS, DAYS, Digest, Window
 
 _VERBS = {"sms": "text", "email": "email"}
 _FULL = {"Tue": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Sat": "Saturday"}

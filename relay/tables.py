@@ -8,12 +8,11 @@ from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from marshmallow import Schema, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from relay.addresses import CHANNELS
-from relay.calendar import Window, bank_holiday
 from relay.fields import (
     Dated,
+    OneOf,
     Parsed,
     any_address,
     email_sender,
@@ -23,7 +22,12 @@ from relay.fields import (
     told,
     zone,
 )
-from relay.lab.facts import Record, record
+from relay.lab.events import EVENTS, ORDER, STAGES
+from relay.lab.facts import PERSONS, Record, record
+from relay.rules import channels as rules_channels
+from relay.rules.channels import CHANNEL_NAMES
+from relay.rules.expressions import Condition
+from relay.rules.schedule import Digest, Window, bank_holiday, duration
 
 _word = validate.Length(min=1, error="write something here.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
@@ -177,9 +181,160 @@ class Delivery:
     @property
     def rates(self) -> dict[str, float | None]:
         """The most that each provider wants a second, over all workers."""
-        return {way: getattr(self, f"{way}_per_second", None) for way in CHANNELS}
+        return {way: getattr(self, f"{way}_per_second", None) for way in CHANNEL_NAMES}
 
     @property
     def senders(self) -> dict[str, str]:
         """Each channel's sender."""
-        return {way: getattr(self, f"{way}_from", "") for way in CHANNELS}
+        return {way: getattr(self, f"{way}_from", "") for way in CHANNEL_NAMES}
+
+
+# When it cannot be found out whether a message went out: send it again, or let a person decide.
+ON_UNKNOWN = ("resend", "hold")
+
+
+def _channels(**kwargs: Any) -> fields.List[str]:
+    return fields.List(OneOf(rules_channels.CHANNEL_NAMES), **kwargs)
+
+
+class RuleSchema(Schema):
+    """A [rules.…] table. To add a rule key, add it here and to Rule."""
+
+    event = OneOf(
+        EVENTS, required=True, metadata=told("What has happened: one of the lab's events.")
+    )
+    to = fields.String(
+        required=True,
+        metadata=told(
+            '"customer" (who ordered), "patient" (who is tested), or a staff group.', "patient"
+        ),
+    )
+    channels = _channels(
+        required=True,
+        validate=validate.Length(min=1, error="name one or more."),
+        metadata=told("Each of these is used."),
+    )
+    fallback = _channels(metadata=told("Used only if no channel above could reach the person."))
+    template = fields.String(
+        required=True,
+        validate=validate.Regexp(
+            r"[A-Za-z0-9][\w-]*\Z", error='write a folder\'s name, as in "kit_shipped".'
+        ),
+        metadata=told("The folder under templates/ with the words.", "results_ready"),
+    )
+    when = fields.String(
+        metadata=told("A condition: the rule applies if it is true.", "registration.status != 'x'")
+    )
+    after = Parsed(duration, metadata=told("How long after its event the message goes out.", "10d"))
+    hold = Parsed(
+        lasting,
+        metadata=told("It waits so long for staff to release or stop it, who are told.", "48h"),
+    )
+    unless = fields.List(
+        OneOf(EVENTS),
+        validate=validate.Length(min=1, error="name one or more."),
+        metadata=told("Events after which the message is not needed."),
+    )
+    send_window = Parsed(
+        Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
+    )
+    even_if_late = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        metadata=told("true tells it although a later step of the kit is known already."),
+    )
+    on_unknown = OneOf(
+        ON_UNKNOWN,
+        metadata=told("What becomes of a message that may have gone out and cannot be found."),
+    )
+    discreet = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        metadata=told("false lets an SMS or a subject show a test, a birthday or a full name."),
+    )
+    enabled = fields.Boolean(
+        truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
+    )
+    digest = Parsed(
+        Digest.parse,
+        metadata=told("Staff only: one message with all that has gathered by then.", "daily 08:00"),
+    )
+
+    @validates_schema(skip_on_field_errors=False)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        """Told together with what is wrong with single keys."""
+        if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
+            raise ValidationError(
+                f'"{twice.pop()}" is in channels already. Take it out of one.', "fallback"
+            )
+        if data.get("event") in data.get("unless", ()):
+            message = "it is the rule's own event: nothing would be sent. Take it out."
+            raise ValidationError(message, "unless")
+        if "digest" in data:
+            self._check_digest(data)
+        if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
+            raise ValidationError(
+                "it is for messages to the patient or the customer. Take it out.", "hold"
+            )
+        if "hold" in data and "after" in data:
+            raise ValidationError("it counts from when its event comes: leave out after.", "hold")
+        if "when" in data and "event" in data:
+            try:
+                Condition(data["when"], data["event"])
+            except ValueError as error:
+                raise ValidationError(str(error), "when") from error
+
+    def _check_digest(self, data: dict[str, Any]) -> None:
+        if data.get("to") in PERSONS:
+            reason = f"only staff get digests: a {data['to']} is told at once. Remove the key."
+            raise ValidationError(reason, "digest")
+        if data.get("fallback"):
+            reason = "a digest has none: name each way in channels, and all of them are used."
+            raise ValidationError(reason, "fallback")
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if "when" in data:
+            data["when"] = Condition(data["when"], data["event"])
+        for key in data.keys() & {"channels", "fallback", "unless"}:
+            data[key] = tuple(dict.fromkeys(data[key]))  # each once
+        return data
+
+
+SHORTEST = timedelta(hours=1)
+
+
+def grace(text: str) -> timedelta:
+    """A time after which a step is missing; clocks may differ, and events take a while."""
+    found = lasting(text)
+    if found < SHORTEST:
+        raise ValueError('it must be an hour or more, as in "10d"')
+    return found
+
+
+class ExpectSchema(Schema):
+    """An [expect.…] table."""
+
+    after = OneOf(
+        EVENTS, required=True, metadata=told("The step that a kit has come to.", "order.delivered")
+    )
+    event = OneOf(
+        EVENTS,
+        required=True,
+        metadata=told("The step that is to come behind it.", "lab_results.complete"),
+    )
+    within = Parsed(
+        grace, required=True, metadata=told("How long after it the step may take.", "10d")
+    )
+    to = fields.String(
+        required=True, metadata=told("The staff group that hears when it has not come.", "lab-desk")
+    )
+
+    @validates_schema
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        first, then = EVENTS[data["after"]], EVENTS[data["event"]]
+        backwards = first.resource != ORDER and then.resource == ORDER
+        if first.stage and then.stage:
+            backwards = STAGES.index(then.stage) <= STAGES.index(first.stage)
+        if backwards or first == then:
+            raise ValidationError(f"{then.name} does not come behind {first.name}.", "event")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay import addresses, check
+from relay import check
 from relay.channels import Exits
 from relay.config import Config
 from relay.errors import RelayError
@@ -16,7 +16,8 @@ from relay.lab.facts import Facts
 from relay.ledger import upkeep
 from relay.ledger.database import Database
 from relay.messages import Message, Templates
-from relay.rule_keys import Rule
+from relay.rules import channels
+from relay.rules.model import Rule
 
 MARK = "[TEST] "
 SEND_TEST = "send-test"  # what the audit trail calls it
@@ -60,8 +61,8 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
 
     Raises NotTried, RenderError, LedgerUnavailable.
     """
-    channel = addresses.channel_of(to)
-    judged = addresses.JUDGES[channel](to)
+    channel = channels.channel_of(to)
+    judged = channels.CHECKS[channel](to)
     if judged.reason:
         raise NotTried(judged.reason, "--to")
     if channel not in (*rule.channels, *rule.fallback):

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay import alerts
 from relay.config import Config
 from relay.errors import LabError, LedgerUnavailable, NotReady, Refused
-from relay.expectations import Expectation
 from relay.lab import events
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, RETEST, Kind
@@ -21,7 +19,8 @@ from relay.ledger import watching
 from relay.ledger.database import Database
 from relay.ledger.watching import Kit
 from relay.logs import get_logger
-from relay.notices import Case
+from relay.rules import alerts
+from relay.rules.model import Case, Expectation
 
 log = get_logger("relay.watch")
 

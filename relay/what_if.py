@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 from relay.config import Config
 from relay.ledger.past import History, Past, Row, Way
-from relay.ledger.statuses import ALIVE, WAITING
 from relay.rehearsal import Message, Rehearsal, Rehearsed
-from relay.rule_keys import Rule
+from relay.rules.model import ALIVE, WAITING, Rule
 
 ADDED, DROPPED, CHANGED, UNKNOWN = "added", "dropped", "changed", "cannot-be-told"
 EITHER_WAY = "either-way"

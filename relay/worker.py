@@ -15,7 +15,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
-from relay import alerts, fault_injection, logs, queue
+from relay import fault_injection, logs, queue
 from relay.config import Config
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs import Jobs
@@ -23,6 +23,7 @@ from relay.ledger import cases, upkeep
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
 from relay.reloading import Living
+from relay.rules import alerts
 from relay.settings import from_environment
 from relay.startup import load
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from relay import alerts, endings, rules
+from relay import endings
 from relay.config import Config
 from relay.digests import Digests
 from relay.endings import NotSent
-from relay.expressions import recipient
-from relay.history import Step
 from relay.ledger import noting, steps
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.messages import Message, Templates
 from relay.occasions import Occasions
-from relay.rule_keys import Rule
-from relay.rules import Occasion
+from relay.rules import alerts, planner
+from relay.rules.expressions import recipient
+from relay.rules.model import Rule
+from relay.rules.planner import RuleContext
+from relay.rules.staleness import Step
 
 
 class Writer:
@@ -48,7 +49,7 @@ class Writer:
         rule = self._config.rule(claim.rule)
         if rule is None:
             raise NotSent(endings.cancelled("Its rule is no longer in config.toml."))
-        opening = rules.opening(rule, self._config.policy, _now())
+        opening = planner.opening(rule, self._config.policy, _now())
         if opening > _now():
             wait = (opening - _now()).total_seconds()
             raise NotSent(endings.postponed(wait))
@@ -66,15 +67,15 @@ class Writer:
         seen = {**occasion.names, "recipient": recipient(claim.role, claim.facts)}
         return self._templates.render(claim.template, claim.channel, claim.address, seen)
 
-    def _require_still_true(self, claim: Claim, rule: Rule, occasion: Occasion) -> None:
+    def _require_still_true(self, claim: Claim, rule: Rule, occasion: RuleContext) -> None:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
         if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
             raise NotSent(endings.cancelled("The rule writes to others, or another way, by now."))
-        if objection := rules.objection(rule, occasion, now := _now(), now):
+        if objection := planner.objection(rule, occasion, now := _now(), now):
             raise NotSent(endings.cancelled(objection))
         if rule.digest:
             raise self._digests.join(claim, rule, occasion)
-        notices = rules.notices(rule, (claim.channel,), occasion, self._config.policy, _now())
+        notices = planner.notices(rule, (claim.channel,), occasion, self._config.policy, _now())
         if claim.address not in {notice.address for notice in notices}:
             if lost := " ".join(notice.reason for notice in notices):
                 raise NotSent(Ending("rejected", "validation-failed", lost))

@@ -14,7 +14,7 @@ from relay.ledger import cases, intake, processing, releasing
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import notifications
-from relay.notices import Case, Notice, Plan
+from relay.rules.model import Case, Notice, Plan
 
 # Kind of case, what has become of the message that it is about, and why.
 KINDS = (

@@ -16,7 +16,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from flask import Flask
 
-from relay.calendar import ALWAYS
 from relay.config import Config, load
 from relay.dev import serving
 from relay.jobs import Jobs
@@ -26,9 +25,10 @@ from relay.ledger.counting import Count
 from relay.ledger.database import Database
 from relay.ledger.household import days, erasures
 from relay.ledger.schema import attempts, notifications
-from relay.notices import Case
 from relay.pump import Pump
-from relay.receipts import Receipt
+from relay.rules.model import Case
+from relay.rules.receipts import Receipt
+from relay.rules.schedule import ALWAYS
 from relay.settings import Settings
 from relay.simulator import create_simulator
 from relay.web import create_app

@@ -8,7 +8,7 @@ from relay.lab.facts import Facts
 from relay.ledger import processing
 from relay.ledger.database import Database, now
 from relay.ledger.schema import attempts, notifications
-from relay.notices import Plan
+from relay.rules.model import Plan
 from tests.rows import change, leased, notice, only
 from tests.test_desk import token
 

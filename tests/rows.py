@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from relay.calendar import ALWAYS
 from relay.lab import events
 from relay.lab.events import Incoming
 from relay.lab.facts import Facts
@@ -26,9 +25,8 @@ from relay.ledger.looking import Look
 from relay.ledger.processing import Event
 from relay.ledger.schema import REVISION, notifications
 from relay.ledger.schema import events as stored
-from relay.notices import Case, Notice, Plan
-from relay.rule_keys import Staff
-from relay.rules import Policy
+from relay.rules.model import Case, Notice, Plan, Policy, Staff
+from relay.rules.schedule import ALWAYS
 
 MONTH = timedelta(days=30)
 # A clinic whose desk is told what needs a person.

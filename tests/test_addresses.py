@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import addresses
+from relay.rules import addresses, channels
 
 NOTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.lists(st.text()))
 
@@ -22,7 +22,7 @@ NOTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.lis
 )
 def test_mobile_is_written_as_e164(written: str) -> None:
     """However a UK mobile is written down, it is used as +44… and so told once."""
-    assert addresses.phone(written) == addresses.Judged("+447911123456")
+    assert addresses.phone(written) == addresses.Address("+447911123456")
 
 
 @pytest.mark.parametrize("number", ["+447700900000", "07700 900 999"])
@@ -72,10 +72,10 @@ def test_crown_dependencies_are_mobiles(number: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", 7911123456, ["+447911123456"], {}])
-@pytest.mark.parametrize("channel", addresses.CHANNELS)
+@pytest.mark.parametrize("channel", channels.CHANNEL_NAMES)
 def test_nothing_written_down_is_said_so(channel: str, value: Any) -> None:
     """A missing address, or one of another shape, is told as missing."""
-    found = addresses.JUDGES[channel](value)
+    found = channels.CHECKS[channel](value)
     assert found.address == ""
     assert found.reason.startswith("The lab has no ")
 
@@ -90,7 +90,7 @@ def test_nothing_written_down_is_said_so(channel: str, value: Any) -> None:
 )
 def test_email_keeps_its_name_and_its_domain_in_lower_case(written: str, used: str) -> None:
     """A domain is written in one way; what stands before the @ is its owner's business."""
-    assert addresses.email(written) == addresses.Judged(used)
+    assert addresses.email(written) == addresses.Address(used)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_email_that_cannot_be_written_to_is_refused(written: str) -> None:
     assert found.reason.startswith("The email address is not ")
 
 
-@pytest.mark.parametrize("channel", addresses.CHANNELS)
+@pytest.mark.parametrize("channel", channels.CHANNEL_NAMES)
 @given(value=st.one_of(NOTHING, st.text(), st.emails(), st.from_regex(r"\+?[0-9 ()-]{0,20}")))
 def test_anything_gives_an_address_or_a_reason(channel: str, value: Any) -> None:
     """Whatever the lab holds, there is an address to use or a reason why not, never both."""
-    found = addresses.JUDGES[channel](value)
+    found = channels.CHECKS[channel](value)
     assert bool(found.address) is not bool(found.reason)
     assert found.address.isascii()
     assert found.address.isprintable()
     assert " " not in found.address
     if found.address:  # judged again it stays, so one person is one address
-        assert addresses.JUDGES[channel](found.address) == found
+        assert channels.CHECKS[channel](found.address) == found

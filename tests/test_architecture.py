@@ -30,7 +30,7 @@ ONLY = {
     "flask": ("relay/web/", "relay/cli/", "relay/simulator.py", "relay/dev/", "app.py"),
     "twilio": ("relay/channels/twilio.py",),
     "sendgrid": ("relay/channels/sendgrid.py",),
-    "phonenumbers": ("relay/addresses.py", "relay/rules/addresses.py"),
+    "phonenumbers": ("relay/rules/addresses.py", "relay/rules/addresses.py"),
     "urllib3": ("relay/http_client.py",),
     "apispec": ("relay/web/openapi.py",),  # for development only: nothing that serves imports it
 }

@@ -7,11 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from relay.brakes import IN_A_ROW, Brakes
-from relay.calendar import ALWAYS
 from relay.channels import Outcome
 from relay.ledger.pausing import AWAY, BUSY, REFUSED
-from relay.rule_keys import Staff
-from relay.rules import Policy
+from relay.rules.model import Policy, Staff
+from relay.rules.schedule import ALWAYS
 from tests.rows import at_once
 
 PHONE, DESK = "+447700900100", "desk@example.org"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from relay.calendar import ALWAYS, DAYS, Digest, Window, bank_holiday, duration
+from relay.rules.schedule import ALWAYS, DAYS, Digest, Window, bank_holiday, duration
 
 LONDON = ZoneInfo("Europe/London")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its clocks change by half an hour

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.calendar import Digest, Window
 from relay.config import Config, load
 from relay.errors import ConfigError, Problem
-from relay.rule_keys import Staff
+from relay.rules.model import Staff
+from relay.rules.schedule import Digest, Window
 from relay.settings import Settings
 from tests.conftest import ROOT
 

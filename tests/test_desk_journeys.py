@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.alerts import ALERTS
 from relay.ledger import delivery, pausing, receipts, upkeep
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import aliases, audit, events, notifications
-from relay.notices import ALERT_PREFIX, DRY_RUN
-from relay.receipts import Receipt
+from relay.rules.alerts import ALERTS
+from relay.rules.model import ALERT_PREFIX, DRY_RUN
+from relay.rules.receipts import Receipt
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
 from tests.rows import change, claimed, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside

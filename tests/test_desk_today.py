@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.alerts import ALERTS
 from relay.jobs import Jobs
 from relay.ledger import cases, condition, counting, delivery, pausing, processing, upkeep
 from relay.ledger.counting import KEPT, Count, Day
@@ -21,8 +20,8 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.household import days
 from relay.ledger.schema import events, notifications, quarantine
-from relay.ledger.statuses import STATUSES
-from relay.notices import DRY_RUN
+from relay.rules.alerts import ALERTS
+from relay.rules.model import DRY_RUN, STATUSES
 from relay.settings import Settings
 from relay.web.desk import chart, sessions
 from relay.web.desk import needs as desk_needs

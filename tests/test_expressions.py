@@ -10,10 +10,17 @@ import pytest
 from jinja2 import TemplateError
 
 from relay.errors import RenderError, did_you_mean
-from relay.expressions import Condition, environment, names, recipient, unknown_names, vocabulary
 from relay.lab import samples
 from relay.lab.events import EVENTS
 from relay.lab.facts import SHAPES, Facts, record, resource
+from relay.rules.expressions import (
+    Condition,
+    environment,
+    names,
+    recipient,
+    unknown_names,
+    vocabulary,
+)
 
 SHIPPED = "order.shipped"
 RECEIVED = "test_registration.sample_received"

@@ -28,31 +28,7 @@ template = "back"
 tracked_only = true
 """
 # What a clinic's day is, in a process that has the copy and nothing of ours.
-DAY = """
-import json, os, sys
-from relay import samples
-from relay.config import load
-from relay.jobs import Jobs
-from relay.json_schema import config_schema
-from relay.ledger import migrate, reading
-from relay.ledger.database import Database
-from relay.pump import Pump
-from relay.settings import from_environment
-from relay.web import create_app
-
-settings = from_environment(os.environ)
-db = Database(settings.database_url)
-migrate.upgrade(db)
-client = create_app(settings).test_client()
-bodies = [samples.webhook("order.returned"), *json.loads(sys.argv[1])]
-posted = [client.post("/webhooks/lab", json=body).json["status"] for body in bodies]
-pump = Pump(Jobs(load(settings), db))
-pump.drain()
-pump.stop()
-rows = [(row["channel"], row["status"]) for row in reading.messages(db)]
-keys = config_schema()["properties"]["rules"]["additionalProperties"]["properties"]
-print("\\n" + json.dumps({"posted": posted, "rows": rows, "key": keys["tracked_only"]}))
-"""
+DAY = ROOT / "tests" / "day_in_a_copy.py"
 
 
 def recipes() -> list[tuple[str, str, str]]:
@@ -110,6 +86,7 @@ def day(copy: Path, lab: LabStandIn, bodies: list[dict[str, Any]]) -> dict[str, 
     """What came of a day with these events."""
     environ = {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(copy),
         "RELAY_ENV": "development",
         "RELAY_DELIVERY": "live",
         "DATABASE_URL": f"sqlite:///{copy}/relay.db",
@@ -118,7 +95,7 @@ def day(copy: Path, lab: LabStandIn, bodies: list[dict[str, Any]]) -> dict[str, 
         "LETTERS": str(copy / "letters.txt"),
     }
     done = subprocess.run(
-        [sys.executable, "-c", DAY, json.dumps(bodies)],
+        [sys.executable, str(DAY), json.dumps(bodies)],
         cwd=copy,
         env=environ,
         capture_output=True,

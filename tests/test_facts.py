@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from relay.expressions import environment
 from relay.lab.facts import RESOURCES, SHAPES, Facts, clean_text, resource
+from relay.rules.expressions import environment
 
 ORDER = {
     "id": "o1",

@@ -1,4 +1,4 @@
-"""Which messages other steps of a kit make old: relay/history.py with plain values."""
+"""Which messages other steps of a kit make old: relay/rules/staleness.py with plain values."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.history import Step, later, overtaken
 from relay.lab.events import EVENTS, RETEST
+from relay.rules.staleness import Step, later, overtaken
 from tests.test_rules import rule
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)

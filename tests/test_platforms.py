@@ -20,10 +20,10 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from relay.calendar import Window
 from relay.jobs import Jobs
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
+from relay.rules.schedule import Window
 from tests.cli import contract
 from tests.conftest import ROOT, drain
 from tests.jobs.conftest import ORDER, Clinic, clinic

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from relay import condition_words, rule_words
-from relay.calendar import Window
 from relay.lab.events import EVENTS
-from relay.rule_keys import Rule, RuleSchema
-from relay.rules import Policy
+from relay.rules.model import Policy, Rule
+from relay.rules.schedule import Window
+from relay.tables import RuleSchema
 
 POLICY = Policy(ZoneInfo("Europe/London"), Window.parse("08:00-20:00"), {})
 PLAIN = """

@@ -9,14 +9,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.calendar import ALWAYS, Digest, Window
-from relay.expressions import Condition, names
-from relay.history import Step
 from relay.lab import samples
 from relay.lab.facts import Facts, record, resource
-from relay.notices import Plan, Told
-from relay.rule_keys import Rule, Staff
-from relay.rules import Occasion, Policy, plan
+from relay.rules.expressions import Condition, names
+from relay.rules.model import AlreadyNotified, Plan, Policy, Rule, Staff
+from relay.rules.planner import RuleContext, plan
+from relay.rules.schedule import ALWAYS, Digest, Window
+from relay.rules.staleness import Step
 
 LONDON = ZoneInfo("Europe/London")
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
@@ -35,12 +34,12 @@ def facts(phone: Any = MOBILE, email: Any = MAIL, status: Any = "success") -> Fa
     )
 
 
-def occasion(of: Facts, event: str = RESULTS, **kwargs: Any) -> Occasion:
+def occasion(of: Facts, event: str = RESULTS, **kwargs: Any) -> RuleContext:
     """An event about registration r1."""
     clinic = record("clinic", {"timezone": LONDON})
     seen = names(event, samples.webhook(event)["data"], NOON, of, clinic)
     step = Step(event, kwargs.get("round", 0), NOON)
-    return Occasion(step, kwargs.get("subject", "r1"), of, seen, kwargs.get("known", ()))
+    return RuleContext(step, kwargs.get("subject", "r1"), of, seen, kwargs.get("known", ()))
 
 
 def rule(name: str = "results", **kwargs: Any) -> Rule:
@@ -54,7 +53,7 @@ def rule(name: str = "results", **kwargs: Any) -> Rule:
 def planned(
     *rules: Rule,
     of: Facts | None = None,
-    told: Told = frozenset(),
+    told: AlreadyNotified = frozenset(),
     now: datetime = NOON,
     window: Window = ALWAYS,
     staff: Staff = DESK,

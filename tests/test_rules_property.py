@@ -10,15 +10,15 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import rules as rules_module
-from relay.calendar import Digest, Window
-from relay.expressions import Condition
-from relay.history import Step, Waiting
 from relay.lab.events import EVENTS, RESULTS, STAGES
 from relay.lab.facts import PERSONS
-from relay.notices import Plan, Told
-from relay.rule_keys import ON_UNKNOWN, Rule, Staff
-from relay.rules import Occasion, Policy, plan
+from relay.rules import planner as rules_module
+from relay.rules.expressions import Condition
+from relay.rules.model import AlreadyNotified, Plan, Policy, Rule, Staff
+from relay.rules.planner import RuleContext, plan
+from relay.rules.schedule import Digest, Window
+from relay.rules.staleness import Step, Waiting
+from relay.tables import ON_UNKNOWN
 from tests.test_rules import LONDON, MAIL, MOBILE, NOON, facts, occasion, rule
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -120,7 +120,9 @@ def is_news(one: Rule, step: Step, known: tuple[Step, ...], due: datetime, now: 
     return not (retests & old) and (bool(one.unless) or not overtaken)
 
 
-def make(of: Occasion, rules: tuple[Rule, ...], policy: Policy, told: Told, now: datetime) -> Plan:
+def make(
+    of: RuleContext, rules: tuple[Rule, ...], policy: Policy, told: AlreadyNotified, now: datetime
+) -> Plan:
     """The plan; twice, since the same facts give the same."""
     found = plan(of, rules, policy, told, now)
     assert found == plan(of, rules, policy, told, now)
@@ -129,7 +131,7 @@ def make(of: Occasion, rules: tuple[Rule, ...], policy: Policy, told: Told, now:
 
 @given(of=OCCASIONS, rules=RULES, policy=POLICIES, told=HISTORIES, now=NOWS)
 def test_plan_keeps_its_promises_whatever_it_is_given(
-    of: Occasion, rules: tuple[Rule, ...], policy: Policy, told: Told, now: datetime
+    of: RuleContext, rules: tuple[Rule, ...], policy: Policy, told: AlreadyNotified, now: datetime
 ) -> None:
     """One notice an identity; nobody told twice, of a cancelled test or by a rule that is off; a
     sentence for each that does not wait; each rule for the event answered for, and no other.
@@ -161,7 +163,7 @@ def test_plan_keeps_its_promises_whatever_it_is_given(
 
 @given(of=OCCASIONS, rules=RULES, policy=POLICIES, now=NOWS)
 def test_nothing_stale_is_planned_and_nothing_new_is_refused_for_it(
-    of: Occasion, rules: tuple[Rule, ...], policy: Policy, now: datetime
+    of: RuleContext, rules: tuple[Rule, ...], policy: Policy, now: datetime
 ) -> None:
     """What a later step has overtaken is never planned, and no other rule is refused for that;
     what is planned goes out after its delay, in its window, and on no bank holiday.
@@ -191,7 +193,7 @@ def test_nothing_stale_is_planned_and_nothing_new_is_refused_for_it(
 
 @given(of=OCCASIONS, rules=RULES, policy=POLICIES, steps=st.tuples(STEPS, STEPS, STEPS), now=NOWS)
 def test_what_waits_is_cancelled_when_the_event_makes_it_old(
-    of: Occasion, rules: tuple[Rule, ...], policy: Policy, steps: tuple[Step, ...], now: datetime
+    of: RuleContext, rules: tuple[Rule, ...], policy: Policy, steps: tuple[Step, ...], now: datetime
 ) -> None:
     """Of the messages that wait, those that the new step makes old are cancelled with a sentence,
     and no other: not one of a rule that config.toml has no more.

@@ -14,7 +14,7 @@ from relay.config import Config, load
 from relay.lab import samples
 from relay.lab.facts import Facts, clean_text, resource
 from relay.messages import Message, Templates
-from relay.rule_keys import Rule
+from relay.rules.model import Rule
 from relay.settings import Settings
 from tests.conftest import ROOT
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from relay.config import Config, parse
-from relay.history import Step
 from relay.lab.facts import Facts, resource
 from relay.ledger.past import Past, Row
+from relay.rules.staleness import Step
 from relay.settings import Settings
 from relay.what_if import SENT, WOULD, Line, WhatIf, renamed
 

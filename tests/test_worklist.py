@@ -10,8 +10,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from markupsafe import escape
 
-from relay import alerts
-from relay.alerts import ALERTS, OF_NO_KIT, happened
 from relay.errors import LedgerUnavailable
 from relay.ledger import acting, cases, claiming, closing, processing, releasing, trail
 from relay.ledger.acting import Act
@@ -19,7 +17,9 @@ from relay.ledger.database import Database, now
 from relay.ledger.household import watches
 from relay.ledger.schema import audit, events, notifications, quarantine
 from relay.ledger.schema import cases as stored
-from relay.notices import Case, case_digest
+from relay.rules import alerts
+from relay.rules.alerts import ALERTS, OF_NO_KIT, happened
+from relay.rules.model import Case, case_digest
 from tests.desk import press
 from tests.dump import dump
 from tests.rows import POLICY, case, change, leased, only, planned, rows, time_passes, unknown

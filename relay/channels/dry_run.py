@@ -6,7 +6,7 @@ from datetime import datetime
 
 from relay.channels.outcome import Found, Outcome
 from relay.messages import Message
-from relay.notices import DRY_RUN
+from relay.rules.model import DRY_RUN
 
 
 class DryRun:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from relay.messages import Message
-from relay.receipts import Receipt
+from relay.rules.receipts import Receipt
 
 LONGEST_WAIT = 3600.0  # seconds: a provider that asks for more is tried again all the same
 

@@ -15,7 +15,7 @@ from relay.errors import ConfigError, Problem, Refused, RenderError
 if TYPE_CHECKING:
     from relay.config import Config
     from relay.messages import Message
-    from relay.rule_keys import Rule
+    from relay.rules.model import Rule
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -24,7 +24,7 @@ class Since(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
         """The moment that is meant."""
-        from relay.calendar import duration
+        from relay.rules.schedule import duration
 
         if isinstance(value, datetime):
             return value
@@ -47,7 +47,7 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     """List notifications, a line each, oldest first. No names, no addresses."""
     from relay.errors import did_you_mean
     from relay.ledger.reading import Filter, notifications_where
-    from relay.ledger.statuses import STATUSES
+    from relay.rules.model import STATUSES
 
     if status and status not in STATUSES:
         remedy = did_you_mean(status, STATUSES)
@@ -81,7 +81,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
     """
     from relay.ledger import quarantining, replaying, upkeep
-    from relay.ledger.statuses import HELD, UNROUTED
+    from relay.rules.model import HELD, UNROUTED
 
     if not (ids or unrouted or quarantined or failed):
         raise click.UsageError("Name ids, or one of --unrouted, --quarantined, --failed.")

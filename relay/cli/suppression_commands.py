@@ -69,11 +69,11 @@ def unsuppress(address: str | None) -> None:
 
 def read(address: str | None) -> tuple[str, str]:
     """The channel of an address, and the address as the ledger writes it."""
-    from relay.addresses import JUDGES, channel_of
+    from relay.rules.channels import CHECKS, channel_of
 
     written = opened.address(address)
     channel = channel_of(written)
-    judged = JUDGES[channel](written)
+    judged = CHECKS[channel](written)
     if judged.reason:
         remedy = "Write it as in jane@example.org."
         if channel == "sms":

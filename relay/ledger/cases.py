@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from relay.ledger.database import Database, now
 from relay.ledger.noting import insert_notices
 from relay.ledger.schema import INSERTS, cases, events, new_id
-from relay.notices import Case, case_digest
+from relay.rules.model import Case, case_digest
 
 RELAY = "relay"  # who closes what has settled by itself
 MARK = 20  # characters of a digest that a closed case keeps

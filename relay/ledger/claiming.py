@@ -18,8 +18,7 @@ from relay.ledger.cases import open_case
 from relay.ledger.database import Database, now
 from relay.ledger.noting import is_digest
 from relay.ledger.schema import attempts, cases, events, notifications, suppressions
-from relay.ledger.statuses import WAITING
-from relay.notices import Case
+from relay.rules.model import WAITING, Case
 
 LEASE_SECONDS = 60  # longer than any send may take
 _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone

@@ -13,7 +13,7 @@ from relay.ledger.cases import MARK, RELAY, close_case
 from relay.ledger.database import Database
 from relay.ledger.household import audit, watches
 from relay.ledger.schema import cases, events, notifications
-from relay.notices import case_digest
+from relay.rules.model import case_digest
 
 ACT = "case "  # begins what the audit trail calls an act about a case
 CLOSE, OPEN = "close", "open"

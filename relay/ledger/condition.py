@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from relay.calendar import midnight
 from relay.ledger import pausing, upkeep
 from relay.ledger.claiming import spent
 from relay.ledger.database import Database, ago, now
 from relay.ledger.household import heartbeats
 from relay.ledger.schema import events, notifications
-from relay.ledger.statuses import RECEIVED, WAITING
 from relay.ledger.upkeep import WORKER_GONE_AFTER
+from relay.rules.model import RECEIVED, WAITING
+from relay.rules.schedule import midnight
 
 LATE = timedelta(minutes=15)  # what has waited so long has not only to wait its turn
 _REASONS = 5  # of what waits: those that have held it up longest

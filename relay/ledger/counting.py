@@ -15,12 +15,11 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from relay.addresses import CHANNELS
 from relay.ledger.database import Database
 from relay.ledger.household import days
 from relay.ledger.schema import INSERTS, attempts, events, first_id, notifications
-from relay.ledger.statuses import FAILED
-from relay.notices import DRY_RUN
+from relay.rules.channels import CHANNEL_NAMES
+from relay.rules.model import DRY_RUN, FAILED
 
 DAYS = 30  # that are kept in sight
 # A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.
@@ -114,7 +113,7 @@ def _tried(day: Day) -> Iterator[sa.Select[Any]]:
     yield (
         _by_status(sa.func.count(table.id.distinct()))
         .join_from(attempts, notifications, table.id == tries.notification_id)
-        .where(tries.channel.in_(CHANNELS), *_within(tries.started_at, day), in_vain, *failed)
+        .where(tries.channel.in_(CHANNEL_NAMES), *_within(tries.started_at, day), in_vain, *failed)
     )
     yield _by_status(sa.func.count()).where(
         *_within(table.created_at, day), table.attempts == 0, *failed

@@ -12,18 +12,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection, gsm
-from relay.addresses import WAYS
 from relay.ledger import pausing
 from relay.ledger.cases import settle_case
 from relay.ledger.claiming import LEASE_SECONDS, Claim
 from relay.ledger.database import Database, now
 from relay.ledger.pausing import Pause
 from relay.ledger.schema import attempts, notifications
-from relay.ledger.statuses import FAILED, WAITING
 from relay.ledger.suppressing import suppress_in
+from relay.rules.channels import CHANNELS
+from relay.rules.model import FAILED, WAITING
 
 # Seconds after which an unknown attempt is looked for, counted from its end.
-LOOKS = {name: way.looks for name, way in WAYS.items()}
+LOOKS = {name: way.looks for name, way in CHANNELS.items()}
 _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 

@@ -20,8 +20,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.delivery import Ending, settle
 from relay.ledger.noting import insert_notices, maybe_sent
 from relay.ledger.schema import attempts, events, notifications
-from relay.ledger.statuses import FAILED, WAITING
-from relay.notices import Notice
+from relay.rules.model import FAILED, WAITING, Notice
 
 Replan = Callable[[frozenset[str]], Sequence[Notice]]
 

@@ -22,7 +22,7 @@ from relay.ledger.leasing import due
 from relay.ledger.schema import INSERTS, new_id
 from relay.ledger.suppressing import STAFF, suppress_in
 from relay.ledger.upkeep import write_audit_in
-from relay.notices import Case
+from relay.rules.model import Case
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
 KIND = "erasure"  # of the case about one that is not whole

@@ -12,7 +12,7 @@ from relay import fault_injection
 from relay.ledger.database import Database, now
 from relay.ledger.leasing import due
 from relay.ledger.schema import attempts
-from relay.notices import DRY_RUN
+from relay.rules.model import DRY_RUN
 
 AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
 _table = attempts.c

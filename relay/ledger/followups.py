@@ -17,8 +17,7 @@ from relay.ledger.leasing import due
 from relay.ledger.noting import insert_notices, is_alive, is_digest
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
-from relay.ledger.statuses import RECEIVED
-from relay.notices import Case, Notice
+from relay.rules.model import RECEIVED, Case, Notice
 
 LEASE_SECONDS = 60.0
 

@@ -24,9 +24,9 @@ from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.ledger.household import erasures
 from relay.ledger.schema import attempts, events, notifications
-from relay.ledger.statuses import WAITING
 from relay.ledger.tracing import Progress, Row, suspects, written
 from relay.people import search_key
+from relay.rules.model import WAITING
 
 REASON = "The person's data was erased."
 MAYBE = f"{REASON} This was on its way, and may have arrived."

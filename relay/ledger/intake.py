@@ -18,7 +18,7 @@ from relay.errors import Refused
 from relay.lab.events import Incoming
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, events, new_id, quarantine
-from relay.ledger.statuses import RECEIVED, UNROUTED
+from relay.rules.model import RECEIVED, UNROUTED
 
 AT_ONCE = 8  # events in one statement
 

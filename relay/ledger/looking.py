@@ -15,7 +15,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.delivery import Ending, is_superseded, settle
 from relay.ledger.leasing import due
 from relay.ledger.schema import attempts, notifications
-from relay.notices import Case
+from relay.rules.model import Case
 
 LEASE_SECONDS = 60.0
 

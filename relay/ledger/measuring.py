@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.addresses import CHANNELS
 from relay.ledger.database import Database, ago, now
 from relay.ledger.household import pauses
 from relay.ledger.schema import (
@@ -26,7 +25,8 @@ from relay.ledger.schema import (
     notifications,
     quarantine,
 )
-from relay.ledger.statuses import RECEIVED, WAITING
+from relay.rules.channels import CHANNEL_NAMES
+from relay.rules.model import RECEIVED, WAITING
 
 HOUR = timedelta(hours=1)
 CLOCKS_DIFFER = timedelta(minutes=10)  # an event's id has the web process's clock in it
@@ -95,7 +95,7 @@ def _refused_lately() -> tuple[sa.ColumnElement[bool], ...]:
 
 def _lately() -> tuple[sa.ColumnElement[bool], ...]:
     """The last hour's attempts."""
-    return attempts.c.channel.in_(CHANNELS), attempts.c.started_at > ago(HOUR)
+    return attempts.c.channel.in_(CHANNEL_NAMES), attempts.c.started_at > ago(HOUR)
 
 
 def _segments() -> sa.Select[Any]:

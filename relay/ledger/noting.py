@@ -11,8 +11,7 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, UtcDateTime, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications
-from relay.ledger.statuses import ALIVE, FAILED
-from relay.notices import Notice
+from relay.rules.model import ALIVE, FAILED, Notice
 
 
 def maybe_sent() -> sa.ColumnElement[bool]:

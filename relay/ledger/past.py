@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.history import Step
 from relay.lab.events import EVENTS, ORDER, about
 from relay.lab.facts import Facts
 from relay.ledger.database import Database
 from relay.ledger.schema import events, first_id, journeys, notifications
-from relay.ledger.statuses import PROCESSED
+from relay.rules.model import PROCESSED
+from relay.rules.staleness import Step
 
 AT_ONCE = 1000  # events in memory at a time
 SLACK = timedelta(days=1)  # between an event's id, by a process's clock, and received_at

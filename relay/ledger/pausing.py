@@ -14,7 +14,7 @@ from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.household import pauses
 from relay.ledger.schema import INSERTS
-from relay.notices import Case
+from relay.rules.model import Case
 
 REFUSED, AWAY, BUSY = "refused", "away", "busy"
 # Seconds until the first, second, … probe; the last one again and again.

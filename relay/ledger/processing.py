@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.history import Step, Waiting
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts
 from relay.ledger import digesting, journeys, releasing, steps
@@ -20,9 +19,9 @@ from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
 from relay.ledger.leasing import due
 from relay.ledger.schema import events
-from relay.ledger.statuses import HELD, PROCESSED, RECEIVED
-from relay.notices import Case, Notice, Plan, Told
 from relay.people import search_key
+from relay.rules.model import HELD, PROCESSED, RECEIVED, AlreadyNotified, Case, Notice, Plan
+from relay.rules.staleness import Step, Waiting
 
 LEASE_SECONDS = 90.0
 
@@ -46,7 +45,7 @@ class Kit:
     """What the ledger knows of the kit that an event is about."""
 
     place: Place
-    told: Told
+    told: AlreadyNotified
     known: tuple[Step, ...] = ()
     waiting: Sequence[Waiting] = ()
     gone: frozenset[str] = frozenset()  # digests that take no more items

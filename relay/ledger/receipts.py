@@ -14,9 +14,9 @@ from relay.ledger.cases import settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.delivery import Ending, settle
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
-from relay.ledger.statuses import FAILED, WAITING
 from relay.ledger.suppressing import suppress_in
-from relay.receipts import STATES, Receipt, Told, verdict
+from relay.rules.model import FAILED, WAITING
+from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
 
 UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
 ARRIVED = "It arrived after all."
@@ -105,7 +105,7 @@ def _follow(connection: Connection, row: sa.Row[Any]) -> None:
     found = connection.execute(
         query.where(receipts.c.attempt_id.in_(tried), receipts.c.state.in_(STATES))
     )
-    best = verdict((Told(**one._mapping) for one in found), latest or "")
+    best = verdict((StoredReceipt(**one._mapping) for one in found), latest or "")
     if best is None:
         return
     if best.state == "delivered":
@@ -134,7 +134,7 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
     settle_case(connection, "unreached", row.family, ARRIVED)
 
 
-def _failed(connection: Connection, row: sa.Row[Any], best: Told) -> None:
+def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> None:
     if STATES.index(row.status) > STATES.index(best.state):
         return
     values: dict[str, Any] = {"status": best.state, "receipt_by": None}

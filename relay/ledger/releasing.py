@@ -17,9 +17,8 @@ from sqlalchemy.engine import Connection
 from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database
 from relay.ledger.schema import cases, notifications
-from relay.ledger.statuses import WAITING
-from relay.notices import Case
-from relay.releases import KIND
+from relay.rules.alerts import RELEASE
+from relay.rules.model import WAITING, Case
 
 _WENT = ("sent", "delivered", "unknown")
 
@@ -80,7 +79,7 @@ def settle(db: Database) -> int:
     over = (
         sa.select(first.c.family)
         .join(cases, cases.c.notification_id == first.c.id)
-        .where(cases.c.kind == KIND, cases.c.closed_at.is_(None), ~waits)
+        .where(cases.c.kind == RELEASE, cases.c.closed_at.is_(None), ~waits)
     )
     with db.read() as connection:
         if connection.execute(over).first() is None:
@@ -88,7 +87,7 @@ def settle(db: Database) -> int:
     with db.write() as connection:
         families = list(connection.execute(over).scalars())
         for family in families:
-            settle_case(connection, KIND, family, _note(connection, family))
+            settle_case(connection, RELEASE, family, _note(connection, family))
         return len(families)
 
 

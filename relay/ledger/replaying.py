@@ -14,7 +14,7 @@ from relay.ledger.cases import settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.noting import maybe_sent
 from relay.ledger.schema import attempts, events, notifications, receipts
-from relay.ledger.statuses import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING
+from relay.rules.model import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING
 
 
 def replay_event(db: Database, event_id: str) -> bool:

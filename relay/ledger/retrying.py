@@ -14,9 +14,8 @@ from relay.ledger.database import Database, now
 from relay.ledger.noting import is_digest, maybe_sent
 from relay.ledger.replaying import made_up_for, may_have_arrived, replay_event_in, revive
 from relay.ledger.schema import events, notifications, suppressions
-from relay.ledger.statuses import RECEIVED
-from relay.notices import identity
-from relay.retries import EVENT, Standing, way
+from relay.rules.model import RECEIVED, identity
+from relay.rules.retries import EVENT, FailedMessage, decide
 
 # Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
 LOOKED_AT_AFTER = 120.0  # seconds
@@ -28,7 +27,7 @@ _TOLD = (
 )
 
 
-def standings(db: Database, ids: Sequence[str]) -> dict[str, Standing]:
+def standings(db: Database, ids: Sequence[str]) -> dict[str, FailedMessage]:
     """How messages stand, by their ids."""
     with db.read() as connection:
         return _standings(connection, ids)
@@ -43,7 +42,7 @@ def try_again(connection: Connection, notification_id: str, old: str) -> str:
     it = _standings(connection, [notification_id]).get(notification_id)
     if it is None:
         raise NotDone("It is not there any more.")
-    by, why = way(it, old)
+    by, why = decide(it, old)
     if not by:
         raise NotDone(f"It cannot be tried again. {why}")
     if by == EVENT:
@@ -62,7 +61,7 @@ def _lock(connection: Connection, notification_id: str) -> None:
     connection.execute(message.with_for_update(key_share=True))
 
 
-def _plan_anew(connection: Connection, it: Standing) -> None:
+def _plan_anew(connection: Connection, it: FailedMessage) -> None:
     """Process its event again, and look afterwards whether that reaches anybody.
 
     What is cancelled and was not taken by a provider can be planned anew, also without an address.
@@ -82,7 +81,7 @@ def _plan_anew(connection: Connection, it: Standing) -> None:
     )
 
 
-def _standings(connection: Connection, ids: Sequence[str]) -> dict[str, Standing]:
+def _standings(connection: Connection, ids: Sequence[str]) -> dict[str, FailedMessage]:
     found = connection.execute(_telling().where(notifications.c.id.in_(ids)))
     return {row.id: _standing(row) for row in found}
 
@@ -105,8 +104,8 @@ def _telling() -> sa.Select[Any]:
     ).join(events, events.c.id == table.event_id)
 
 
-def _standing(row: sa.Row[Any]) -> Standing:
-    return Standing(
+def _standing(row: sa.Row[Any]) -> FailedMessage:
+    return FailedMessage(
         **{name: row._mapping[name] for name in _TOLD},
         has_address=bool(row.address),
         is_blank=_is_blank(row),

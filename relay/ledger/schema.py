@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.columns import folded, metadata, number, some, text, time
 from relay.ledger.household import audit, days, heartbeats, pauses, watches  # noqa: F401 - they belong
-from relay.ledger.statuses import HELD, RECEIVED, UNROUTED, WAITING
+from relay.rules.model import HELD, RECEIVED, UNROUTED, WAITING
 
 REVISION = "0004"  # what this code works with; /readyz compares it with the database's
 

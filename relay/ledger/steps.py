@@ -10,13 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.history import Step, Waiting
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, Kind, about
 from relay.ledger.database import Database
 from relay.ledger.journeys import Place
 from relay.ledger.schema import events, journeys, notifications
-from relay.ledger.statuses import ALIVE, PROCESSED, WAITING
-from relay.notices import Told
+from relay.rules.model import ALIVE, PROCESSED, WAITING, AlreadyNotified
+from relay.rules.staleness import Step, Waiting
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Past:
 
     known: tuple[Step, ...]
     waiting: tuple[Waiting, ...]
-    told: Told
+    told: AlreadyNotified
 
 
 def of_kit(db: Database, event_name: str, subject: str) -> tuple[Step, ...]:

@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.addresses import CHANNELS
 from relay.ledger.acting import Act, keep
 from relay.ledger.database import Database, now
 from relay.ledger.household import audit
 from relay.ledger.schema import INSERTS, suppressions
+from relay.rules.channels import CHANNEL_NAMES
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.
 STOP = "STOP"
@@ -105,7 +105,7 @@ def _lift(connection: Connection, channel: str, address: str, source: str) -> st
 
 def suppressed(db: Database, address: str) -> list[Mapping[str, Any]]:
     """The channels that an address is suppressed on, with source and time."""
-    mine = (suppressions.c.channel.in_(CHANNELS), suppressions.c.address == address)
+    mine = (suppressions.c.channel.in_(CHANNEL_NAMES), suppressions.c.address == address)
     query = sa.select(suppressions).where(*mine)  # along its primary key
     with db.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]

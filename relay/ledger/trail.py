@@ -9,11 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.alerts import OF_NO_KIT
 from relay.lab.events import ORDER, REGISTRATION
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, attempts, cases, events, journeys, notifications, receipts
-from relay.notices import ALERT_PREFIX
+from relay.rules.alerts import OF_NO_KIT
+from relay.rules.model import ALERT_PREFIX
 
 Row = Mapping[str, Any]
 _MESSAGE = (

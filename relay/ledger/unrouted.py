@@ -14,7 +14,7 @@ from relay.ledger import upkeep
 from relay.ledger.database import Database
 from relay.ledger.household import audit
 from relay.ledger.schema import events
-from relay.ledger.statuses import UNROUTED
+from relay.rules.model import UNROUTED
 
 ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it; the name is its target
 MANY = 1000  # past which they are not counted

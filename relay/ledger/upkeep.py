@@ -28,7 +28,7 @@ from relay.ledger.schema import (
     notifications,
     quarantine,
 )
-from relay.ledger.statuses import WAITING
+from relay.rules.model import WAITING
 
 WORKER_GONE_AFTER = timedelta(seconds=90)
 PURGED_AT_ONCE = 1000

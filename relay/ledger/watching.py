@@ -14,16 +14,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from relay import fault_injection
-from relay.expectations import Expectation
-from relay.history import later
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, Incoming
 from relay.ledger.cases import open_case, settle_case
 from relay.ledger.database import Database, now
 from relay.ledger.household import watches
 from relay.ledger.intake import record_in
 from relay.ledger.schema import INSERTS, cases, events, first_id, journeys
-from relay.ledger.statuses import PROCESSED, RECEIVED
-from relay.notices import Case, Notice, case_digest
+from relay.rules.model import PROCESSED, RECEIVED, Case, Expectation, Notice, case_digest
+from relay.rules.staleness import later
 
 KIND = "missing"
 SOURCE = "watch"  # of an event that a watch has recorded

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from relay import addresses
 from relay.ledger import receipts, suppressing
 from relay.logs import get_logger
-from relay.receipts import Receipt
+from relay.rules import addresses
+from relay.rules.receipts import Receipt
 from relay.web.answers import answer
 from relay.web.here import here
 

@@ -9,7 +9,7 @@ from twilio.request_validator import RequestValidator
 
 from relay.channels import twilio, twilio_codes
 from relay.channels.twilio_receipts import WORDS, opt, parse_receipts
-from relay.receipts import STATES, Receipt
+from relay.rules.receipts import STATES, Receipt
 from relay.settings import Settings
 
 NUMBER = "+447700900001"

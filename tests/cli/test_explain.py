@@ -14,9 +14,8 @@ from relay.ledger import cases, delivery, pausing, receipts
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
-from relay.ledger.statuses import FAILED, STATUSES
-from relay.notices import Case
-from relay.receipts import Receipt
+from relay.rules.model import FAILED, STATUSES, Case
+from relay.rules.receipts import Receipt
 from tests.cli.conftest import Run
 from tests.rows import change, claimed, close_case, only, rows
 

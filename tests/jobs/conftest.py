@@ -16,8 +16,8 @@ from relay.ledger import cases, intake, receipts
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
-from relay.notices import ALERT_PREFIX
-from relay.receipts import Receipt
+from relay.rules.model import ALERT_PREFIX
+from relay.rules.receipts import Receipt
 from relay.settings import Settings
 from tests.conftest import drain
 from tests.rows import MONTH, incoming, only, rows, time_passes

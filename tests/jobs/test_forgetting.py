@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay import addresses, forgetting
+from relay import forgetting
 from relay.channels import Exits
 from relay.errors import Refused
 from relay.lab.facts import Facts
@@ -30,7 +30,8 @@ from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, events, journeys, notifications, quarantine
-from relay.notices import Plan
+from relay.rules import addresses, channels
+from relay.rules.model import Plan
 from relay.settings import Settings
 from tests.conftest import drain
 from tests.dump import dump, found
@@ -135,7 +136,7 @@ def forget(clinic: Clinic, address: str = PHONE) -> Mapping[str, Any]:
 
 def erase(db: Database, exits: Exits, address: str) -> Mapping[str, Any]:
     """The same of any ledger."""
-    channel = addresses.channel_of(address)
+    channel = channels.channel_of(address)
     id_ = erasing.ask(db, channel, address, target=channel, actor="cli", note="").id
     asked = erasing.take(db, id_)
     assert asked

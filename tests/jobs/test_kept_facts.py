@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.expressions import environment, read_fields
 from relay.lab.facts import SENSITIVE, Facts
 from relay.ledger.schema import events
+from relay.rules.expressions import environment, read_fields
 from tests.jobs.conftest import KIT, RULES, Clinic
 from tests.rows import only
 

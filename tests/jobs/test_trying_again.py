@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from relay import retries
 from relay.forgetting import forget
 from relay.ledger import cases, erasing, replaying, retrying, suppressing
 from relay.ledger.schema import audit, notifications
+from relay.rules import retries
 from relay.settings import Settings
 from tests.jobs.conftest import KIT, PERSON, PHONE, RULES, STAFF, Clinic
 from tests.rows import only, rows
@@ -175,7 +175,7 @@ def test_what_is_blank_is_not_tried_again(results: Clinic) -> None:
 
     def whys() -> set[str]:
         found = retrying.standings(results.db, [*wanted.values()])
-        return {retries.way(one).why for one in found.values()}
+        return {retries.decide(one).why for one in found.values()}
 
     assert len(whys()) == 1
     assert "erased, or older than the retention time" in whys().pop()

@@ -11,7 +11,7 @@ import pytest
 from relay.ledger import delivery, receipts, replaying
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, notifications
-from relay.receipts import Receipt
+from relay.rules.receipts import Receipt
 from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RETEST, RULES, STAFF, Clinic, suppress
 from tests.rows import change, only, rows
 from tests.standins import Reply, twilio_error, twilio_list

@@ -12,7 +12,7 @@ from relay.ledger.claiming import Cap
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, notifications, suppressions
-from relay.ledger.statuses import ALIVE, STATUSES
+from relay.rules.model import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
 LEASE = timedelta(seconds=claiming.LEASE_SECONDS + 1)

@@ -11,7 +11,7 @@ from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.processing import Event, Kit
 from relay.ledger.schema import attempts, events, notifications
-from relay.notices import Notice, Plan
+from relay.rules.model import Notice, Plan
 from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes
 
 HOUR = timedelta(hours=1)

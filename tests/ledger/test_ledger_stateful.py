@@ -19,9 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay import endings, rules
+from relay import endings
 from relay.aftercare import ONCE_MORE, Aftercare
-from relay.alerts import is_alert
 from relay.channels.outcome import Found, Outcome
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
@@ -41,12 +40,12 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.processing import Kit
 from relay.ledger.schema import attempts, cases, events, notifications
-from relay.ledger.statuses import ALIVE, FAILED
 from relay.messages import Message
-from relay.notices import Plan, case_digest
 from relay.occasions import Occasions
-from relay.receipts import Receipt
-from relay.rule_keys import Rule
+from relay.rules import planner
+from relay.rules.alerts import is_alert
+from relay.rules.model import ALIVE, FAILED, Plan, Rule, case_digest
+from relay.rules.receipts import Receipt
 from tests.rows import MONTH, POLICY, incoming, rows, time_passes
 
 KITS, CHANNELS = ("1", "2", "3"), ("sms", "email")
@@ -211,7 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
             def decide(kit: Kit, event: Any = event, facts: Facts = facts) -> Plan:
                 occasion = self.occasions.of_event(event, facts, kit)
                 every = list(RULES.values())
-                return rules.plan(occasion, every, POLICY, kit.told, _now(), kit.waiting)
+                return planner.plan(occasion, every, POLICY, kit.told, _now(), kit.waiting)
 
             processing.settle(self.db, event, facts, decide)
 

@@ -13,8 +13,8 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import LOOKS, Ending
 from relay.ledger.looking import Look
 from relay.ledger.schema import attempts, notifications
-from relay.notices import case_digest
-from relay.receipts import Receipt
+from relay.rules.model import case_digest
+from relay.rules.receipts import Receipt
 from tests.rows import (
     at_once,
     case,

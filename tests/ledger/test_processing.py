@@ -15,8 +15,7 @@ from relay.ledger.delivery import Ending
 from relay.ledger.journeys import Place
 from relay.ledger.processing import Kit
 from relay.ledger.schema import events, notifications
-from relay.ledger.statuses import ALIVE, FAILED, STATUSES
-from relay.notices import Decision, Plan, Told
+from relay.rules.model import ALIVE, FAILED, STATUSES, AlreadyNotified, Decision, Plan
 from tests.rows import (
     MONTH,
     at_once,
@@ -150,7 +149,7 @@ def test_told_is_what_is_on_its_way_or_arrived(db: Database, status: str) -> Non
     planned(db, notice(), notice(round=1, role="patient"), notice(subject="o-2", channel="email"))
     change(db, notifications, {}, status=status)
     expected = {("kit-shipped", "customer", "sms")} if status in ALIVE else set()
-    told: list[Told] = []
+    told: list[AlreadyNotified] = []
 
     def decide(kit: Kit) -> Plan:
         assert kit.place == Place("o-1", 0)

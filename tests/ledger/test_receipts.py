@@ -26,7 +26,7 @@ from relay.ledger.delivery import Ending
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
-from relay.receipts import Receipt
+from relay.rules.receipts import Receipt
 from tests.rows import (
     at_once,
     case,

@@ -14,7 +14,7 @@ from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import cases, intake, schema, upkeep
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, heartbeats, notifications, quarantine
-from relay.ledger.statuses import STATUSES
+from relay.rules.model import STATUSES
 from tests.rows import (
     case,
     change,

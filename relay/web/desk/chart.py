@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from relay.addresses import WAYS
 from relay.ledger.counting import KEPT, Count
-from relay.ledger.statuses import FAILED
+from relay.rules.channels import CHANNELS
+from relay.rules.model import FAILED
 
 # What became of messages, as bars are piled up. What was cancelled was not to be told.
 OUTCOMES: dict[str, tuple[str, ...]] = {
@@ -95,7 +95,7 @@ def panels(days: Mapping[date, Sequence[Count]]) -> list[Panel]:
         channel: {
             day: totals(one for one in of if one.channel == channel) for day, of in days.items()
         }
-        for channel in WAYS
+        for channel in CHANNELS
     }
     most = max((t.messages for of in by_channel.values() for t in of.values()), default=0)
     top = _round(most)
@@ -104,7 +104,7 @@ def panels(days: Mapping[date, Sequence[Count]]) -> list[Panel]:
             *(channel, way.title, top),
             [_column(day, of, top) for day, of in by_channel[channel].items()],
         )
-        for channel, way in WAYS.items()
+        for channel, way in CHANNELS.items()
     ]
 
 

@@ -14,8 +14,8 @@ from relay.errors import LedgerUnavailable
 from relay.ledger import past
 from relay.ledger.database import Database
 from relay.messages import Templates
-from relay.rule_keys import Rule
 from relay.rule_words import sentences
+from relay.rules.model import Rule
 from relay.web.desk.previews import Shown, examples
 from relay.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 

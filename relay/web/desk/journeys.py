@@ -11,7 +11,7 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay import addresses, masks, people
+from relay import masks, people
 from relay.explain import (
     Clock,
     Line,
@@ -28,6 +28,7 @@ from relay.lab.facts import PERSONS, Facts
 from relay.ledger import condition, finding, trail
 from relay.ledger.condition import Standing
 from relay.ledger.trail import Trail
+from relay.rules import channels
 from relay.web.desk.frame import blueprint, note_act, page
 from relay.web.here import here
 
@@ -35,7 +36,7 @@ Row = Mapping[str, Any]
 _LONGEST = 255
 _PHONE = re.compile(r"\+?[\d\s().-]{7,}")
 _AS = {"sms": "a phone number", "email": "an email address"}
-_KINDS = {name: way.word.capitalize() for name, way in addresses.WAYS.items()}
+_KINDS = {name: way.word.capitalize() for name, way in channels.CHANNELS.items()}
 
 
 @blueprint.get("/journeys")
@@ -73,7 +74,7 @@ def _by_address(channel: str, wanted: str) -> tuple[list[finding.Found], bool, s
     """Kits by an address; whether there may be more; why there can be none. What is written like
     one may have been meant as an id.
     """
-    judged = addresses.JUDGES[channel](wanted)
+    judged = channels.CHECKS[channel](wanted)
     if judged.reason:
         return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
     found, more = finding.by_address(here().db, channel, judged.address)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from flask import url_for
 
-from relay.addresses import WAYS
 from relay.ledger import cases, condition, pausing, upkeep
+from relay.rules.channels import CHANNELS
 from relay.web.desk.frame import waiting
 from relay.web.here import here
 
@@ -64,7 +64,7 @@ def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
         said = "config.toml or a template is wrong. Relay goes on by the last good one."
         yield Need(None, said, url_for("desk.rules"), "Rules")
     for row in pausing.paused(db):
-        yield Need(None, f"{WAYS[row['channel']].title} are paused: {row['reason']}", *system)
+        yield Need(None, f"{CHANNELS[row['channel']].title} are paused: {row['reason']}", *system)
     if not upkeep.workers_alive(db):
         yield Need(None, "No worker is alive: nothing goes out.", *system)
     for one in condition.late_events(db):
@@ -72,7 +72,7 @@ def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
         said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
         yield Need(one.many, said, *system)
     for one in condition.late_messages(db):
-        word = WAYS[one.named].word
+        word = CHANNELS[one.named].word
         words = f"{word} is" if one.many == 1 else f"{word}s are"
         yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)
     for said in _no_account():
@@ -84,7 +84,7 @@ def _no_account() -> Iterator[str]:
     used = {way for rule in rules if rule.enabled for way in (*rule.channels, *rule.fallback)}
     for channel in sorted(used):
         if settings.delivery != "dry-run" and not settings.accounts[channel]:
-            nobody = f"{WAYS[channel].title} go to nobody: delivery is {settings.delivery}"
+            nobody = f"{CHANNELS[channel].title} go to nobody: delivery is {settings.delivery}"
             yield f"{nobody}, and no account for them is set. They are kept here."
 
 

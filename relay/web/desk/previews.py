@@ -17,7 +17,7 @@ from relay.errors import RenderError
 from relay.lab.facts import Facts
 from relay.ledger import reading, upkeep
 from relay.messages import Message, Templates
-from relay.rule_keys import Rule
+from relay.rules.model import Rule
 from relay.web.desk.frame import actor, blueprint, page
 from relay.web.here import here
 

@@ -8,13 +8,14 @@ from typing import Any
 from flask import flash, request
 from flask_login import login_required
 
-from relay import addresses, masks
+from relay import masks
 from relay.ledger import erasing, suppressing, upkeep
+from relay.rules import channels
 from relay.web.desk.audit import ACTS
 from relay.web.desk.frame import blueprint, my_act, page, written_note
 from relay.web.here import here
 
-KINDS = {name: way.title for name, way in addresses.WAYS.items()}
+KINDS = {name: way.title for name, way in channels.CHANNELS.items()}
 # The providers keep lists of their own, which Relay does not touch.
 LISTS = {
     "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",
@@ -71,8 +72,8 @@ def suppression() -> Any:
 def posted() -> tuple[str, str, Any]:
     """The channel and the address that a form names, and the answer where it is none."""
     written = request.form.get("address", "").strip()[:320]
-    channel = addresses.channel_of(written)
-    judged = addresses.JUDGES[channel](written)
+    channel = channels.channel_of(written)
+    judged = channels.CHECKS[channel](written)
     if not judged.reason:
         return channel, judged.address, None
     wrong = judged.reason if written else "Write a UK mobile number or an email address."

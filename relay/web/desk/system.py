@@ -10,10 +10,10 @@ from typing import Any
 from flask_login import login_required
 
 from relay import __version__
-from relay.addresses import WAYS
-from relay.calendar import midnight
 from relay.ledger import cases, condition, pausing, upkeep
 from relay.ledger.schema import REVISION
+from relay.rules.channels import CHANNELS
+from relay.rules.schedule import midnight
 from relay.web import health
 from relay.web.desk.frame import blueprint, page
 from relay.web.desk.needs import held_up
@@ -65,7 +65,7 @@ def _providers() -> list[Mapping[str, Any]]:
     pauses = {row["channel"]: row for row in pausing.paused(app.db)}
     return [
         {
-            **{"kind": WAYS[channel].title, "name": name, "pause": pauses.get(channel)},
+            **{"kind": CHANNELS[channel].title, "name": name, "pause": pauses.get(channel)},
             "ready": settings.accounts[channel],
             "rate": delivery.rates[channel],
             "receipts": settings.receipts[channel],

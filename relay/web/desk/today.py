@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from flask import url_for
 from flask_login import login_required
 
-from relay.addresses import WAYS
 from relay.explain import is_kept, named
 from relay.ledger import condition, counting, reading
 from relay.ledger.counting import Count
+from relay.rules.channels import CHANNELS
 from relay.web.desk import chart, sessions
 from relay.web.desk.chart import Totals
 from relay.web.desk.frame import blueprint, page
@@ -47,7 +47,7 @@ def today() -> str:
         panels=panels,
         rows=[*zip(*(panel.columns for panel in panels), strict=True)][::-1],
         chart=chart,
-        channels=WAYS,
+        channels=CHANNELS,
         outcomes=chart.shown(panels),
         events=events,
         messages=messages,
@@ -62,7 +62,8 @@ def today() -> str:
 def _by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:
     """Each figure by channel."""
     told = {
-        channel: chart.totals(one for one in tried if one.channel == channel) for channel in WAYS
+        channel: chart.totals(one for one in tried if one.channel == channel)
+        for channel in CHANNELS
     }
     return {
         name: {channel: figure(of) for channel, of in told.items()}

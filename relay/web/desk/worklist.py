@@ -10,13 +10,13 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay import retries, rules
-from relay.alerts import ALERTS, happened, words
-from relay.history import Step, overtaken
 from relay.ledger import cases, closing, releasing, replaying, retrying, steps
 from relay.ledger.acting import NotDone
 from relay.ledger.closing import Do
-from relay.retries import Standing
+from relay.rules import planner, retries
+from relay.rules.alerts import ALERTS, happened, words
+from relay.rules.retries import FailedMessage
+from relay.rules.staleness import Step, overtaken
 from relay.web.desk.audit import ACTS as SAID
 from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, written_note
 from relay.web.here import Here, here
@@ -101,7 +101,7 @@ def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
     for case in found:
         acts, why_not, said = _acts(case["kind"]), "", words(case["kind"])
         if RESEND in acts and (it := standings.get(case["notification_id"])):
-            why_not = retries.way(it, _why_old(here(), it)).why
+            why_not = retries.decide(it, _why_old(here(), it)).why
         if why_not:
             del acts[RESEND]
         yield {
@@ -118,7 +118,7 @@ def _acts(kind: str) -> dict[str, str]:
     return {**ACTS.get(kind, {}), **({} if kind in STAYS else {CLOSE: "Close"})}
 
 
-def _why_old(app: Here, it: Standing) -> str:
+def _why_old(app: Here, it: FailedMessage) -> str:
     """Why a message would not be written any more, as far as that is known without the lab."""
     rule, moment = app.config.rule(it.rule), datetime.now(UTC)
     if rule is None:
@@ -142,7 +142,7 @@ def _release(app: Here, case: Case, note: str) -> Do:
     """Let it go now, or when the window of its rule opens."""
     policy, moment, id_ = app.config.policy, datetime.now(UTC), case["notification_id"]
     rule = app.config.rule(releasing.rule_of(app.db, id_))
-    due_at, by = rules.opening(rule, policy, moment) if rule else moment, actor()
+    due_at, by = planner.opening(rule, policy, moment) if rule else moment, actor()
     return _told(
         lambda connection: releasing.release(connection, id_, due_at, by),
         "It goes out, at once or when the send window opens.",

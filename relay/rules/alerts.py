@@ -1,15 +1,17 @@
-"""What staff are told when something needs a person. Pure. No clinical detail, nobody's details."""
+"""What staff are told when something needs a person. Pure. No clinical detail, nobody's details.
+
+Messages that wait for a person's word: what staff are asked before they go out. Pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from markupsafe import escape
 
-from relay.notices import ALERT_PREFIX, DIGEST_PREFIX, Case, Notice
-from relay.rules import Policy
+from relay.rules.model import ALERT_PREFIX, DIGEST_PREFIX, Case, Notice, Plan, Policy, Rule
 
 
 @dataclass(frozen=True)
@@ -173,3 +175,33 @@ def _content(kind: str, subject: str, reason: str, desk: str) -> Mapping[str, Ma
             "html": _HTML.format(title=escape(words.title), paragraphs=html),
         },
     }
+
+
+RELEASE = "release"
+
+
+def ask_to_release(
+    plan: Plan, rules: Sequence[Rule], policy: Policy, event_id: str, now: datetime
+) -> Plan:
+    """The plan with a case for each rule that holds its messages, whatever their channels."""
+    holding = {rule.name for rule in rules if rule.hold}
+    waiting = {
+        notice.family: notice
+        for notice in plan.notices
+        if notice.rule in holding and notice.status == "scheduled"
+    }
+    cases = [
+        case(
+            *(RELEASE, family, notice.subject, _release_reason(notice, policy)),
+            policy=policy,
+            now=now,
+            event_id=event_id,
+        )
+        for family, notice in waiting.items()
+    ]
+    return replace(plan, cases=(*plan.cases, *cases))
+
+
+def _release_reason(notice: Notice, policy: Policy) -> str:
+    when = notice.due_at.astimezone(policy.zone).strftime("%A %d %B at %H:%M")
+    return f"It is for the {notice.role}. If nobody stops it, it goes out on {when}."

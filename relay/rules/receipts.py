@@ -28,7 +28,7 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Told:
+class StoredReceipt:
     """One receipt of one attempt, as the ledger has it."""
 
     state: str
@@ -37,7 +37,7 @@ class Told:
     reason: str = ""
 
 
-def verdict(told: Iterable[Told], current: str) -> Told | None:
+def verdict(told: Iterable[StoredReceipt], current: str) -> StoredReceipt | None:
     """What receipts add up to, whatever their order. Pure.
 
     Any attempt may have been delivered; a failure counts only if it is the `current` attempt's.

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from relay import addresses
-from relay.calendar import ALWAYS, Window
 from relay.errors import RenderError
-from relay.expressions import recipient
-from relay.history import Step, Waiting, overtaken
 from relay.lab.events import EVENTS, Kind
 from relay.lab.facts import PERSONS, Facts
-from relay.notices import DIGEST_PREFIX, Decision, Notice, Plan, Told
-from relay.rule_keys import Rule, Staff
+from relay.rules import addresses
+from relay.rules import channels as rules_channels
+from relay.rules.expressions import recipient
+from relay.rules.model import (
+    DIGEST_PREFIX,
+    AlreadyNotified,
+    Decision,
+    Notice,
+    Plan,
+    Policy,
+    Rule,
+)
+from relay.rules.schedule import ALWAYS
+from relay.rules.staleness import Step, Waiting, overtaken
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What every rule goes by: the clinic's clock and its staff."""
-
-    zone: ZoneInfo
-    send_window: Window
-    staff: Mapping[str, Staff]
-    alerts: str = ""  # the group that is told what needs a person
-    desk: str = ""  # the admin desk's address
-    bank_holidays: frozenset[date] = frozenset()  # on which no window opens
-
-
-@dataclass(frozen=True)
-class Occasion:
+class RuleContext:
     """One event as rules see it: which kit, which round, the facts and their names."""
 
     step: Step
@@ -48,10 +43,10 @@ class Occasion:
 
 
 def plan(
-    occasion: Occasion,
+    occasion: RuleContext,
     rules: Sequence[Rule],
     policy: Policy,
-    told: Told,
+    told: AlreadyNotified,
     now: datetime,
     waiting: Iterable[Waiting] = (),
     gone: frozenset[str] = frozenset(),
@@ -95,7 +90,7 @@ def plan(
     return Plan(tuple(planned), tuple(decisions), cancelled)
 
 
-def objection(rule: Rule, occasion: Occasion, due_at: datetime, now: datetime) -> str:
+def objection(rule: Rule, occasion: RuleContext, due_at: datetime, now: datetime) -> str:
     """Why a rule does not apply; empty when it does. Raises RenderError when it cannot be told."""
     if not rule.enabled:
         return "The rule is switched off (enabled = false)."
@@ -111,7 +106,7 @@ def objection(rule: Rule, occasion: Occasion, due_at: datetime, now: datetime) -
 
 
 def first_choice(
-    rule: Rule, occasion: Occasion, policy: Policy, now: datetime
+    rule: Rule, occasion: RuleContext, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
     """The notices on the rule's channels; with its fallback's when none of them has an address."""
     made = notices(rule, rule.channels, occasion, policy, now)
@@ -134,7 +129,9 @@ def held(rule: Rule, policy: Policy, made: Iterable[Notice]) -> Iterable[Notice]
             yield one
 
 
-def fallback(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> tuple[Notice, ...]:
+def fallback(
+    rule: Rule, occasion: RuleContext, policy: Policy, now: datetime
+) -> tuple[Notice, ...]:
     """The notices on the rule's fallback channels."""
     made = notices(rule, rule.fallback, occasion, policy, now)
     return tuple(replace(notice, is_fallback=True) for notice in made)
@@ -149,7 +146,7 @@ def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
     return window.next_open(now, policy.zone, policy.bank_holidays)
 
 
-def due(rule: Rule, occasion: Occasion, policy: Policy, now: datetime) -> datetime:
+def due(rule: Rule, occasion: RuleContext, policy: Policy, now: datetime) -> datetime:
     """When a rule's message goes out: so long after its event, or now, in its window."""
     return _next(rule, policy, max(now, occasion.step.received_at + rule.after))
 
@@ -187,7 +184,7 @@ def _digest(rule: Rule, item: Notice, policy: Policy) -> Notice:
 
 
 def notices(
-    rule: Rule, channels: Sequence[str], occasion: Occasion, policy: Policy, now: datetime
+    rule: Rule, channels: Sequence[str], occasion: RuleContext, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
     """A notice for each address of the recipient on these channels, due when the window is open."""
     due_at = due(rule, occasion, policy, now)
@@ -211,12 +208,12 @@ def notices(
     )
 
 
-def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Judged]:
+def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Address]:
     """The recipient's addresses, each of them once however often it was written down."""
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
     elif person := getattr(facts, to):
-        written = (person.get(addresses.WAYS[channel].field),)
+        written = (person.get(rules_channels.CHANNELS[channel].field),)
     else:
-        return (addresses.Judged(reason=f"It is not known yet who the {to} of this kit is."),)
-    return dict.fromkeys(map(addresses.JUDGES[channel], written))
+        return (addresses.Address(reason=f"It is not known yet who the {to} of this kit is."),)
+    return dict.fromkeys(map(rules_channels.CHECKS[channel], written))

@@ -1,4 +1,4 @@
-"""What rules decide: planned notices, and the decisions that told nobody."""
+"""What rules work with: a rule, the notices that it plans, and the words for their state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from relay.rules.expressions import Condition
+from relay.rules.schedule import Digest, Window
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
 DIGEST_PREFIX = "digest "  # begins a digest's subject: it is about many kits
@@ -103,8 +107,74 @@ class Plan:
 
 
 # (rule, role, channel) of what is on its way or has reached the person about this kit and round.
-Told = frozenset[tuple[str, str, str]]
+AlreadyNotified = frozenset[tuple[str, str, str]]
 
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who is told what, and how, when an event comes. `name` is its identity."""
+
+    name: str
+    event: str
+    to: str
+    channels: tuple[str, ...]
+    template: str
+    fallback: tuple[str, ...] = ()
+    when: Condition | None = None
+    after: timedelta = timedelta()
+    hold: timedelta = timedelta()
+    unless: tuple[str, ...] = ()
+    send_window: Window | None = None
+    digest: Digest | None = None
+    even_if_late: bool = False
+    on_unknown: str = "resend"
+    discreet: bool = True
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Staff:
+    """A [staff.…] table: a group that rules can name, by channel."""
+
+    email: tuple[str, ...] = ()
+    sms: tuple[str, ...] = ()
+
+    def on(self, channel: str) -> tuple[str, ...]:
+        """The group's addresses on a channel."""
+        found: tuple[str, ...] = getattr(self, channel, ())
+        return found
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """`event` is expected `within` so long after `after`, or the group `to` hears of it."""
+
+    name: str
+    after: str
+    event: str
+    within: timedelta
+    to: str
+
+
+RECEIVED, PROCESSED, UNROUTED, HELD = "received", "processed", "unrouted", "held"
+# What is on its way or has reached somebody; the rest are ends that reached nobody.
+WAITING = ("created", "scheduled")
+ALIVE = (*WAITING, "sending", "sent", "delivered", "unknown")
+FAILED = ("permanent-failure", "temporary-failure", "technical-failure", "validation-failed")
+STATUSES = (*ALIVE, *FAILED, "cancelled")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What every rule goes by: the clinic's clock and its staff."""
+
+    zone: ZoneInfo
+    send_window: Window
+    staff: Mapping[str, Staff]
+    alerts: str = ""  # the group that is told what needs a person
+    desk: str = ""  # the admin desk's address
+    bank_holidays: frozenset[date] = frozenset()  # on which no window opens

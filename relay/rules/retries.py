@@ -22,7 +22,7 @@ _IN_WORK = "Its event is being processed already."
 
 
 @dataclass(frozen=True)
-class Standing:
+class FailedMessage:
     """A message, and what decides whether it may go once more."""
 
     id: str
@@ -44,14 +44,14 @@ class Standing:
     event_is_waiting: bool
 
 
-class Way(NamedTuple):
+class RetryDecision(NamedTuple):
     """How a message is tried again: by MESSAGE or by EVENT; empty, and `why`, where it is not."""
 
     by: str
     why: str = ""
 
 
-def way(it: Standing, old: str = "") -> Way:
+def decide(it: FailedMessage, old: str = "") -> RetryDecision:
     """What one more try is, where there may be one. `old` says why it is no news any more.
 
     A message without an address of its own, or whose address was stopped, is planned anew from its
@@ -68,7 +68,7 @@ def way(it: Standing, old: str = "") -> Way:
         _DIGEST if it.is_digest and (it.is_stopped or is_off) else "",
     )
     if why := next(filter(None, objections), ""):
-        return Way("", why)
+        return RetryDecision("", why)
     if it.has_address and not it.is_stopped and (it.was_taken or not is_off):
-        return Way(MESSAGE)
-    return Way("", _IN_WORK) if it.event_is_waiting else Way(EVENT)
+        return RetryDecision(MESSAGE)
+    return RetryDecision("", _IN_WORK) if it.event_is_waiting else RetryDecision(EVENT)

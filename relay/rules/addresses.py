@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,31 +20,31 @@ _check_email = validate.Email()
 
 
 @dataclass(frozen=True)
-class Judged:
+class Address:
     """An address to use, or the reason why there is none. Exactly one of them is empty."""
 
     address: str = ""
     reason: str = ""
 
 
-def phone(number: object) -> Judged:
+def phone(number: object) -> Address:
     """A UK mobile number in E.164, or a plain reason."""
     if not isinstance(number, str) or not number.strip():
-        return Judged(reason="The lab has no phone number for this person.")
+        return Address(reason="The lab has no phone number for this person.")
     return _uk_mobile(number)
 
 
 @lru_cache(AT_HAND)
-def _uk_mobile(number: str) -> Judged:
+def _uk_mobile(number: str) -> Address:
     import phonenumbers as lib  # its metadata takes 0.1 s to load
 
     try:
         parsed = lib.parse(number, HOME)
     except lib.NumberParseException:
-        return Judged(reason="The phone number is not a valid number.")
+        return Address(reason="The phone number is not a valid number.")
     written = lib.format_number(parsed, lib.PhoneNumberFormat.E164)
     refusal = _refusal(parsed, is_drama=bool(_DRAMA.fullmatch(written)))
-    return Judged(reason=refusal) if refusal else Judged(written)
+    return Address(reason=refusal) if refusal else Address(written)
 
 
 def _refusal(parsed: Any, *, is_drama: bool) -> str:
@@ -74,58 +73,20 @@ def _refusal(parsed: Any, *, is_drama: bool) -> str:
     return f"The phone number is {reasons.get(kind, 'not a mobile')}."
 
 
-def email(address: object) -> Judged:
+def email(address: object) -> Address:
     """An email address with its domain in lower case, or a plain reason."""
     if not isinstance(address, str) or not address.strip():
-        return Judged(reason="The lab has no email address for this person.")
+        return Address(reason="The lab has no email address for this person.")
     return _mailbox(address.strip())
 
 
 @lru_cache(AT_HAND)
-def _mailbox(text: str) -> Judged:
+def _mailbox(text: str) -> Address:
     try:
         _check_email(text)
     except ValidationError:
-        return Judged(reason="The email address is not a valid address.")
+        return Address(reason="The email address is not a valid address.")
     if len(text) > _LONGEST_EMAIL or not text.isascii():
-        return Judged(reason="The email address is not one that can be written to.")
+        return Address(reason="The email address is not one that can be written to.")
     local, _, domain = text.rpartition("@")
-    return Judged(f"{local}@{domain.lower()}")
-
-
-@dataclass(frozen=True)
-class Way:
-    """A channel, as all but its provider's own module has to know it."""
-
-    judge: Callable[[object], Judged]
-    field: str  # of a person, where the lab has the address
-    word: str  # what one message is called
-    parts: Mapping[str, str]  # part of a message → the template's file that makes it
-    looks: tuple[float, ...]  # seconds after which an unknown message is looked for
-
-    @property
-    def title(self) -> str:
-        """What several messages are called, at the beginning of a sentence: Texts."""
-        return f"{self.word.capitalize()}s"
-
-    def many(self, number: int) -> str:
-        """So many messages: 1 text, 2 texts."""
-        return f"{number:,} {self.word}{'s' if number != 1 else ''}"
-
-
-# To add a channel, add its row, and its provider's module to CHANNELS of relay/channels.
-WAYS: dict[str, Way] = {
-    "sms": Way(phone, "phone_number", "text", {"text": "sms.txt"}, (120, 600)),
-    "email": Way(
-        *(email, "email", "email"),
-        {"subject": "subject.txt", "text": "email.txt", "html": "email.html"},
-        (900,),
-    ),
-}
-JUDGES = {name: way.judge for name, way in WAYS.items()}
-CHANNELS = tuple(WAYS)
-
-
-def channel_of(text: str) -> str:
-    """The channel that a written address belongs to."""
-    return "email" if "@" in text else "sms"
+    return Address(f"{local}@{domain.lower()}")

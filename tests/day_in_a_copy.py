@@ -1,0 +1,28 @@
+"""Run by test_extending in a copy of Relay: posts events and prints what came of them."""
+
+import json
+import os
+import sys
+
+from relay.config import load
+from relay.jobs import Jobs
+from relay.json_schema import config_schema
+from relay.lab import samples
+from relay.ledger import migrate, reading
+from relay.ledger.database import Database
+from relay.pump import Pump
+from relay.settings import from_environment
+from relay.web import create_app
+
+settings = from_environment(os.environ)
+db = Database(settings.database_url)
+migrate.upgrade(db)
+client = create_app(settings).test_client()
+bodies = [samples.webhook("order.returned"), *json.loads(sys.argv[1])]
+posted = [client.post("/webhooks/lab", json=body).json["status"] for body in bodies]
+pump = Pump(Jobs(load(settings), db))
+pump.drain()
+pump.stop()
+rows = [(row["channel"], row["status"]) for row in reading.messages(db)]
+keys = config_schema()["properties"]["rules"]["additionalProperties"]["properties"]
+print("\n" + json.dumps({"posted": posted, "rows": rows, "key": keys["tracked_only"]}))
