@@ -15,7 +15,7 @@ from relay.ledger.delivery import LOOKS
 from relay.ledger.followups import FollowUp
 from relay.ledger.looking import Look
 from relay.logs import get_logger
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.occasions import Occasions
 from relay.rules import alerts, planner
 from relay.rules.model import Case, Notice, Rule

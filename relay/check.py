@@ -8,13 +8,12 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
-from relay import discretion, gsm
 from relay.config import Config
-from relay.digest_names import digest_names
 from relay.errors import Problem, RenderError, did_you_mean
 from relay.lab import samples
 from relay.lab.facts import Facts
-from relay.messages import Message, Templates
+from relay.messages import disclosure, sms_segments
+from relay.messages.templates import Message, Templates, digest_names
 from relay.rules.expressions import names, recipient
 from relay.rules.model import Rule
 from relay.settings import Settings
@@ -149,7 +148,7 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
         yield from _renders(config, loaded, rule, channel)
     if "sms" in channels:
         yield from _sms(config, loaded, rule)
-    yield from discretion.problems(loaded, rule)
+    yield from disclosure.problems(loaded, rule)
 
 
 def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
@@ -179,7 +178,7 @@ def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     """What would make an SMS dearer than the admin may think."""
     try:
         seen = example_names(config, rule, samples.full(samples.LONG_NAME))
-        size = gsm.size(loaded.render(rule.template, "sms", "", seen).text)
+        size = sms_segments.size(loaded.render(rule.template, "sms", "", seen).text)
     except RenderError:
         return  # told already
     file = f"{rule.template}/sms.txt"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from relay import masks
 from relay.config import Config
+from relay.privacy import masks
 from relay.rule_words import duration, window
 from relay.rules.channels import CHANNELS
 from relay.tables import Delivery

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.config import Config
-from relay.digest_names import digest_names
 from relay.endings import NotSent, cancelled
 from relay.errors import LabError, RenderError
 from relay.ledger import digesting, steps
@@ -17,7 +16,7 @@ from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.digesting import Item, Replan
 from relay.logs import get_logger
-from relay.messages import Message, Templates
+from relay.messages.templates import Message, Templates, digest_names
 from relay.occasions import Occasions
 from relay.rules import planner
 from relay.rules.expressions import recipient

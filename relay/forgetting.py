@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from relay import erasure
 from relay.channels import Exits
-from relay.erasure import Person
 from relay.ledger import erasing, expiring, forgetting
 from relay.ledger.database import Database
 from relay.ledger.erasing import Asked
 from relay.ledger.forgetting import Change, Handed, Keep
 from relay.ledger.tracing import Progress
 from relay.logs import get_logger
+from relay.privacy import person as privacy_person
+from relay.privacy.person import Person
 from relay.rules import alerts
 from relay.rules.model import Case, Policy
 
@@ -73,7 +73,7 @@ class SoFar:
         """What the worker before had found out and done, if there was one."""
         known = {**_NOTHING, **(asked.known or {})}
         names = frozenset((first, last) for first, last in known["names"])
-        person = Person(erasure.key(asked.address), frozenset(known["others"]), names)
+        person = Person(privacy_person.key(asked.address), frozenset(known["others"]), names)
         handed = Handed(set(known["texts"]), set(known["emails"]))
         return cls(person, Counter(known["counts"]), handed)
 
@@ -94,7 +94,7 @@ def _nowhere(*_: Any) -> None:
 
 def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[str, int]:
     """How much the ledger has of whoever goes by an address."""
-    person = forgetting.learn(db, Person(erasure.key(address)), progress)
+    person = forgetting.learn(db, Person(privacy_person.key(address)), progress)
     counts: Counter[str] = Counter()
     for made in forgetting.changes(db, person, progress):
         counts.update(_words(made))

@@ -35,7 +35,7 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.processing import Event, Kit
 from relay.logs import get_logger
-from relay.messages import Message, Templates
+from relay.messages.templates import Message, Templates
 from relay.occasions import Occasions
 from relay.rules import alerts, planner
 from relay.rules.model import Plan

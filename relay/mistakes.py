@@ -39,10 +39,3 @@ def syntax(text: str, error: str) -> tuple[int, str, str]:
         ("it cannot be read", "Texts need quotes, lists need brackets."),
     )
     return line, f"this is not TOML: {meant} ({message}).", remedy
-
-
-def jinja(message: str) -> str:
-    """Jinja's error, in a sentence."""
-    if unclosed := re.search(r"needs to be closed is '(\w+)'", message):
-        return f"{{% {unclosed[1]} %}} has no {{% end{unclosed[1]} %}} behind it."
-    return f"{message.rstrip('.')}. Names stand in {{{{ and }}}}, commands in {{% and %}}."

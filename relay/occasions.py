@@ -16,7 +16,7 @@ from relay.ledger.database import Database
 from relay.ledger.digesting import Item
 from relay.ledger.followups import FollowUp
 from relay.ledger.processing import Event, Kit
-from relay.messages import Templates
+from relay.messages.templates import Templates
 from relay.rules.expressions import names
 from relay.rules.planner import RuleContext
 from relay.rules.staleness import Step

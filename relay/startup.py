@@ -9,7 +9,7 @@ from relay import check
 from relay.config import Config
 from relay.config import load as load_config
 from relay.errors import ConfigError, Problem
-from relay.messages import Templates
+from relay.messages.templates import Templates
 from relay.settings import Settings
 
 

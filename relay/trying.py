@@ -15,7 +15,7 @@ from relay.lab import samples
 from relay.lab.facts import Facts
 from relay.ledger import upkeep
 from relay.ledger.database import Database
-from relay.messages import Message, Templates
+from relay.messages.templates import Message, Templates
 from relay.rules import channels
 from relay.rules.model import Rule
 

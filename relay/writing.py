@@ -13,7 +13,7 @@ from relay.ledger import noting, steps
 from relay.ledger.claiming import Claim
 from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
-from relay.messages import Message, Templates
+from relay.messages.templates import Message, Templates
 from relay.occasions import Occasions
 from relay.rules import alerts, planner
 from relay.rules.expressions import recipient

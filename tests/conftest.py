@@ -21,13 +21,14 @@ from hypothesis import settings as hypothesis_settings
 from jinja2 import FileSystemBytecodeCache
 from redis import Redis
 
-from relay import embedded, messages
+from relay import embedded
 from relay.config import Config
 from relay.config import load as load_config
 from relay.jobs import Jobs
 from relay.ledger import migrate
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
+from relay.messages import templates
 from relay.pump import Pump
 from relay.settings import Settings, database_url
 from relay.web import create_app
@@ -45,7 +46,7 @@ REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Each template is compiled once for all tests, not once a test."""
-    make, folder = messages.environment, tmp_path_factory.mktemp("compiled")
+    make, folder = templates.environment, tmp_path_factory.mktemp("compiled")
 
     def environment(*given: Any) -> Any:
         made = make(*given)
@@ -53,7 +54,7 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, "environment", environment)
+        patch.setattr(templates, "environment", environment)
         yield
 
 

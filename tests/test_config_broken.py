@@ -15,7 +15,7 @@ import pytest
 from relay import check
 from relay.config import load
 from relay.errors import Problem
-from relay.messages import Templates
+from relay.messages.templates import Templates
 from relay.settings import Settings
 from tests.conftest import ROOT
 from tests.test_config import EXAMPLE, problems

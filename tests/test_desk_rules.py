@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from relay import masks, trying
+from relay import trying
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events
+from relay.privacy import masks
 from relay.settings import Settings
 from relay.web.desk import edits, previews
 from tests.conftest import ROOT

@@ -19,7 +19,7 @@ from relay.jobs import Jobs
 from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
-from relay.messages import PARTS
+from relay.messages.templates import PARTS
 from relay.settings import Settings
 from tests.conftest import drain
 

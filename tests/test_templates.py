@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from relay import check, gsm
+from relay import check
 from relay.config import Config, load
 from relay.lab import samples
 from relay.lab.facts import Facts, clean_text, resource
-from relay.messages import Message, Templates
+from relay.messages import sms_segments
+from relay.messages.templates import Message, Templates
 from relay.rules.model import Rule
 from relay.settings import Settings
 from tests.conftest import ROOT
@@ -102,7 +103,7 @@ def test_every_template_has_words_for_each_channel(rule: Rule) -> None:
 @each_rule
 def test_every_sms_is_one_cheap_segment(rule: Rule, name: str) -> None:
     """With a clinic's and a person's usual names, a text costs one GSM-7 segment."""
-    size = gsm.size(message(rule, "sms", samples.full(name)).text)
+    size = sms_segments.size(message(rule, "sms", samples.full(name)).text)
     assert (size.alphabet, size.segments, size.culprits) == ("GSM-7", 1, "")
 
 
@@ -184,7 +185,7 @@ def test_a_hostile_name_stays_a_name(rule: Rule, channel: str, name: str) -> Non
         greeting = f"Hello {str(clean_text(name))[:37]}"
         assert greeting in made.text
         assert greeting in Page(made.html).text
-    assert gsm.size(made.text).segments <= 2 or channel == "email"
+    assert sms_segments.size(made.text).segments <= 2 or channel == "email"
 
 
 def test_a_name_is_greeted_as_it_is() -> None:

@@ -14,7 +14,7 @@ from relay.config import Config, load
 from relay.errors import ConfigError, Problem, RenderError
 from relay.lab import samples
 from relay.lab.events import RETEST
-from relay.messages import Templates
+from relay.messages.templates import Templates
 from relay.settings import Settings
 from relay.startup import load as start
 from tests.conftest import ROOT

@@ -9,7 +9,7 @@ from importlib import import_module
 from relay.channels.dry_run import AsSent, DryRun
 from relay.channels.outcome import Channel, Found, Outcome
 from relay.http_client import HttpClient
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.settings import AS_SENT, Settings
 
 Factory = Callable[[Settings, str, HttpClient], "Channel | None"]

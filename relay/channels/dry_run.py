@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from relay.channels.outcome import Found, Outcome
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.rules.model import DRY_RUN
 
 

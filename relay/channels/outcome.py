@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.rules.receipts import Receipt
 
 LONGEST_WAIT = 3600.0  # seconds: a provider that asks for more is tried again all the same

@@ -21,7 +21,7 @@ from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
 from relay.channels.twilio_codes import judge
 from relay.channels.twilio_receipts import receipt
 from relay.http_client import HttpClient, NoAnswer
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.settings import Settings
 
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it

@@ -14,7 +14,7 @@ from relay.errors import ConfigError, Problem, Refused, RenderError
 
 if TYPE_CHECKING:
     from relay.config import Config
-    from relay.messages import Message
+    from relay.messages.templates import Message
     from relay.rules.model import Rule
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -31,7 +31,7 @@ def check(config: Path | None, offline: bool) -> None:
     from relay import check as checks
     from relay import connections
     from relay.config import load
-    from relay.messages import Templates
+    from relay.messages.templates import Templates
 
     found, problems = opened.judged(config)
     is_safe = not problems  # a token does not go to an address that is wrong
@@ -131,11 +131,11 @@ def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Me
 
 
 def _size(message: Message) -> dict[str, Any]:
-    from relay import gsm
+    from relay.messages import sms_segments
 
     if message.channel != "sms":
         return {}
-    size = gsm.size(message.text)
+    size = sms_segments.size(message.text)
     return {
         "segments": size.segments,
         "alphabet": size.alphabet,

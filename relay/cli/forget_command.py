@@ -27,9 +27,10 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     anything is left, or a provider did not erase its part, the command ends with 1. Once it has
     begun, a worker finishes it even if the command does not.
     """
-    from relay import forgetting, masks
+    from relay import forgetting
     from relay.channels import Exits
     from relay.ledger import erasing
+    from relay.privacy import masks
 
     channel, written = read(address)
     found = opened.settings()

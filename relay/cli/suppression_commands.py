@@ -27,9 +27,9 @@ def suppress(address: str | None) -> None:
 
     Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
-    from relay import masks
     from relay.ledger import suppressing
     from relay.ledger.acting import Act
+    from relay.privacy import masks
 
     channel, written = read(address)
     found = opened.settings()
@@ -48,9 +48,9 @@ def unsuppress(address: str | None) -> None:
 
     Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
-    from relay import masks
     from relay.ledger import suppressing
     from relay.ledger.acting import Act
+    from relay.privacy import masks
 
     channel, written = read(address)
     found = opened.settings()

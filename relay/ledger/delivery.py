@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay import fault_injection, gsm
+from relay import fault_injection
 from relay.ledger import pausing
 from relay.ledger.cases import settle_case
 from relay.ledger.claiming import LEASE_SECONDS, Claim
@@ -19,6 +19,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.pausing import Pause
 from relay.ledger.schema import attempts, notifications
 from relay.ledger.suppressing import suppress_in
+from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.model import FAILED, WAITING
 
@@ -57,7 +58,7 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
         "notification": claim.id,
         "attempt": claim.attempt_id,
         "words": json.dumps(content),
-        "segments": gsm.size(text).segments,
+        "segments": sms_segments.size(text).segments,
         "lease": fault_injection.hastened(LEASE_SECONDS),
     }
     return bool(db.run(db.prepared(_beginning), given))

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from relay.lab.facts import Facts
 from relay.ledger.database import Database
 from relay.ledger.schema import events, journeys, notifications
-from relay.people import full_name
+from relay.privacy.names import full_name
 from relay.rules.model import WAITING
 
 MOST = 200  # rows that are looked at: a page is no list of everybody

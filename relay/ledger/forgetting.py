@@ -15,7 +15,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.erasure import Person, key, records
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import expiring
@@ -25,7 +24,8 @@ from relay.ledger.database import Database
 from relay.ledger.household import erasures
 from relay.ledger.schema import attempts, events, notifications
 from relay.ledger.tracing import Progress, Row, suspects, written
-from relay.people import search_key
+from relay.privacy.names import search_key
+from relay.privacy.person import Person, key, records
 from relay.rules.model import WAITING
 
 REASON = "The person's data was erased."

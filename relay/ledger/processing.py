@@ -19,7 +19,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.journeys import Place
 from relay.ledger.leasing import due
 from relay.ledger.schema import events
-from relay.people import search_key
+from relay.privacy.names import search_key
 from relay.rules.model import HELD, PROCESSED, RECEIVED, AlreadyNotified, Case, Notice, Plan
 from relay.rules.staleness import Step, Waiting
 

@@ -13,15 +13,7 @@ from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
 from relay.rules import channels as rules_channels
 from relay.rules.expressions import recipient
-from relay.rules.model import (
-    DIGEST_PREFIX,
-    AlreadyNotified,
-    Decision,
-    Notice,
-    Plan,
-    Policy,
-    Rule,
-)
+from relay.rules.model import DIGEST_PREFIX, AlreadyNotified, Decision, Notice, Plan, Policy, Rule
 from relay.rules.schedule import ALWAYS
 from relay.rules.staleness import Step, Waiting, overtaken
 

@@ -10,7 +10,7 @@ from relay.channels import Channel, Exits
 from relay.channels import sendgrid as sendgrid_channel
 from relay.channels import twilio as twilio_channel
 from relay.http_client import HttpClient
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.settings import Settings
 from tests.standins import Reply, StandIn
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.settings import Settings
 from tests.channels.conftest import EMAIL, SMS, exits
 from tests.standins import ProviderStandIn

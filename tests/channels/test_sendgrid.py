@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.channels import Channel
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.settings import Settings
 from tests.channels.conftest import EMAIL, SENDERS, Connect
 from tests.rows import at_once

@@ -12,7 +12,7 @@ import pytest
 
 from relay.channels import Channel
 from relay.channels.outcome import Found
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.settings import Settings
 from tests.channels.conftest import SMS, Connect
 from tests.channels.test_twilio import channel, settings

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relay import gsm
 from relay.lab import samples
+from relay.messages import sms_segments
 from tests.cli.conftest import Rows, Run
 from tests.conftest import DATABASES, ROOT
 from tests.standins import ProviderStandIn
@@ -52,7 +52,7 @@ def test_json_is_one_object_a_message(relay: Run) -> None:
     assert set(sms) == SMS
     assert set(email) == EMAIL
     assert "</html>" in email["html"]
-    size = gsm.size(sms["text"])
+    size = sms_segments.size(sms["text"])
     shown = {key: sms[key] for key in ("segments", "alphabet", "units")}
     assert shown == {"segments": size.segments, "alphabet": size.alphabet, "units": size.units}
 

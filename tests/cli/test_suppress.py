@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from relay import masks
 from relay.ledger import suppressing
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, suppressions
+from relay.privacy import masks
 from tests import rows as ledger
 from tests.cli.conftest import Rows, Run
 from tests.dump import found

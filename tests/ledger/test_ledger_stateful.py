@@ -40,7 +40,7 @@ from relay.ledger.database import Database
 from relay.ledger.delivery import Ending
 from relay.ledger.processing import Kit
 from relay.ledger.schema import attempts, cases, events, notifications
-from relay.messages import Message
+from relay.messages.templates import Message
 from relay.occasions import Occasions
 from relay.rules import planner
 from relay.rules.alerts import is_alert

@@ -13,7 +13,7 @@ from relay.config import Config
 from relay.errors import LedgerUnavailable
 from relay.ledger import past
 from relay.ledger.database import Database
-from relay.messages import Templates
+from relay.messages.templates import Templates
 from relay.rule_words import sentences
 from relay.rules.model import Rule
 from relay.web.desk.previews import Shown, examples

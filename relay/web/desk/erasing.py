@@ -12,8 +12,8 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay import forgetting
-from relay.erasure import Person, key
 from relay.ledger import erasing, finding, upkeep
+from relay.privacy.person import Person, key
 from relay.web.desk import sessions
 from relay.web.desk.frame import actor, blueprint, page, written_note
 from relay.web.desk.suppressions import NO_REASON, posted, stopped_words, target

@@ -11,7 +11,6 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay import masks, people
 from relay.explain import (
     Clock,
     Line,
@@ -28,6 +27,8 @@ from relay.lab.facts import PERSONS, Facts
 from relay.ledger import condition, finding, trail
 from relay.ledger.condition import Standing
 from relay.ledger.trail import Trail
+from relay.privacy import masks
+from relay.privacy import names as privacy_names
 from relay.rules import channels
 from relay.web.desk.frame import blueprint, note_act, page
 from relay.web.here import here
@@ -65,7 +66,7 @@ def search() -> Any:
 
 
 def _by_name(wanted: str) -> tuple[list[finding.Found], bool, str]:
-    readings = people.readings(wanted)
+    readings = privacy_names.readings(wanted)
     found, more = finding.by_name(here().db, readings) if readings else ([], False)
     return found, more, ""
 
@@ -128,7 +129,7 @@ def _kit(found: Sequence[Trail]) -> str:
 
 def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
     at = clock(here().config.clinic.timezone)
-    whole = [people.full_name(Facts.from_json(one.event["facts"])) for one in found]
+    whole = [privacy_names.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
     standing = condition.standing(
         here().db, here().config.clinic.timezone, here().config.delivery.daily_sms_limit

@@ -11,12 +11,14 @@ from flask import Response, abort, flash, redirect, request, url_for
 from flask_login import login_required
 from marshmallow import ValidationError
 
-from relay import check, gsm, masks, rule_words, trying
+from relay import check, rule_words, trying
 from relay.config import Config
 from relay.errors import RenderError
 from relay.lab.facts import Facts
 from relay.ledger import reading, upkeep
-from relay.messages import Message, Templates
+from relay.messages import sms_segments
+from relay.messages.templates import Message, Templates
+from relay.privacy import masks
 from relay.rules.model import Rule
 from relay.web.desk.frame import actor, blueprint, page
 from relay.web.here import here
@@ -33,7 +35,7 @@ class Shown(NamedTuple):
 
     channel: str
     message: Message | None
-    size: gsm.Size | None = None
+    size: sms_segments.Size | None = None
     wrong: str = ""
 
 
@@ -89,7 +91,7 @@ def examples(config: Config, loaded: Templates, rule: Rule) -> Iterator[Shown]:
         except RenderError as error:
             yield Shown(channel, None, wrong=str(error))
         else:
-            yield Shown(channel, made, gsm.size(made.text) if channel == "sms" else None)
+            yield Shown(channel, made, sms_segments.size(made.text) if channel == "sms" else None)
 
 
 def _rule(given: Mapping[str, str]) -> Rule:
@@ -143,7 +145,7 @@ def _shown(
         return Shown(channel, None, wrong=str(error))
     except ValidationError:
         return Shown(channel, None, wrong="masked, the event's data are none that the lab sends.")
-    return Shown(channel, made, gsm.size(whole.text) if channel == "sms" else None)
+    return Shown(channel, made, sms_segments.size(whole.text) if channel == "sms" else None)
 
 
 def _in(scheme: str, html: str) -> str:

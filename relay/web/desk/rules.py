@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from flask import request
 from flask_login import login_required
 
-from relay import clinic_words, masks, rule_words, startup
+from relay import clinic_words, rule_words, startup
 from relay.config import parse
 from relay.errors import ConfigError, Problem
+from relay.privacy import masks
 from relay.web import health
 from relay.web.desk import edits
 from relay.web.desk.frame import blueprint, note_act, page

@@ -14,7 +14,7 @@ from flask import flash, request, session
 from flask_login import UserMixin, login_user, logout_user
 
 from relay.ledger import upkeep
-from relay.masks import mark
+from relay.privacy.masks import mark
 from relay.settings import Settings
 from relay.web.here import here
 

@@ -8,8 +8,8 @@ from typing import Any
 from flask import flash, request
 from flask_login import login_required
 
-from relay import masks
 from relay.ledger import erasing, suppressing, upkeep
+from relay.privacy import masks
 from relay.rules import channels
 from relay.web.desk.audit import ACTS
 from relay.web.desk.frame import blueprint, my_act, page, written_note

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from relay import discretion
 from relay.errors import Problem
-from relay.messages import Templates
+from relay.messages import disclosure
+from relay.messages.templates import Templates
 from tests.test_rules import rule
 
 FULL, TEST, BORN, WENT = "a full name", "what is tested", "a date of birth", "how a test went"
@@ -40,7 +40,7 @@ def words(tmp_path: Path) -> Templates:
 def found(words: Templates, text: str, file: str = "sms.txt", **keys: object) -> list[Problem]:
     """What is said of a template with this text."""
     (words.folder / "results" / file).write_text(text, "utf-8")
-    return list(discretion.problems(words, rule(**{"channels": ("sms", "email"), **keys})))
+    return list(disclosure.problems(words, rule(**{"channels": ("sms", "email"), **keys})))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import smsutil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import gsm
+from relay.messages import sms_segments
 
 # smsutil takes an empty text for UCS-2, and a lone escape for a character.
-GSM_TEXT = st.text(st.sampled_from(sorted(gsm.BASIC | gsm.EXTENDED)), min_size=1, max_size=700)
+GSM_TEXT = st.text(
+    st.sampled_from(sorted(sms_segments.BASIC | sms_segments.EXTENDED)), min_size=1, max_size=700
+)
 ANY_TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x1b"), min_size=1, max_size=300
 )
@@ -25,7 +27,7 @@ ALPHABETS = {"gsm0338": "GSM-7", "utf_16_be": "UCS-2"}
 def test_size_agrees_with_smsutil(text: str) -> None:
     """Alphabet, units and segments are those that another library finds."""
     oracle = smsutil.split(text)
-    found = gsm.size(text)
+    found = sms_segments.size(text)
     assert found.alphabet == ALPHABETS[oracle.encoding]
     width = 1 if found.alphabet == "GSM-7" else 2
     assert found.units == oracle.total_bytes // width
@@ -35,10 +37,10 @@ def test_size_agrees_with_smsutil(text: str) -> None:
 @given(text=ANY_TEXT)
 def test_culprits_are_what_makes_a_text_dear(text: str) -> None:
     """Without its culprits every text fits the cheap alphabet, and without any it does already."""
-    found = gsm.size(text)
+    found = sms_segments.size(text)
     assert (found.alphabet == "UCS-2") is bool(found.culprits)
     rest = "".join(char for char in text if char not in found.culprits)
-    assert gsm.size(rest).alphabet == "GSM-7"
+    assert sms_segments.size(rest).alphabet == "GSM-7"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_culprits_are_what_makes_a_text_dear(text: str) -> None:
 )
 def test_size_at_the_edges(text: str, alphabet: str, units: int, segments: int, room: int) -> None:
     """160 then 153 septets, 70 then 67 units; the extension table counts double."""
-    found = gsm.size(text)
+    found = sms_segments.size(text)
     assert (found.alphabet, found.units, found.segments, found.room) == (
         *(alphabet, units),
         *(segments, room),
@@ -71,4 +73,4 @@ def test_size_at_the_edges(text: str, alphabet: str, units: int, segments: int, 
 
 def test_each_culprit_is_named_once() -> None:
     """The characters to blame are listed once each, however often they stand in the text."""
-    assert gsm.size("“Zoë” “Zoë”").culprits == "ë“”"
+    assert sms_segments.size("“Zoë” “Zoë”").culprits == "ë“”"

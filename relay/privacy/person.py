@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from relay.lab.facts import PERSONS, Facts
-from relay.people import fold
+from relay.privacy.names import fold
 
 _WAYS = ("email", "phone_number", "mobile_phone_number")
 _NAMES = ("first_name", "last_name")

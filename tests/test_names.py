@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relay import masks
 from relay.lab.facts import Facts
-from relay.people import fold, full_name, readings, search_key
+from relay.privacy import masks
+from relay.privacy.names import fold, full_name, readings, search_key
 
 JANE = {"first_name": "Jane", "last_name": "Smith"}
 TOM = {"first_name": "Tom", "last_name": None}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from relay.erasure import Person, key
 from relay.lab.facts import Facts
+from relay.privacy.person import Person, key
 
 NUMBER, MAIL = "+447700900001", "zoe@example.org"
 ZOE = {"first_name": "Zoë", "last_name": "O'Brien-Li", "email": MAIL}

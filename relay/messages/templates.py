@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -12,10 +13,72 @@ from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSy
 from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
-from relay import digest_names, mistakes
-from relay.errors import RenderError
+from relay.errors import RenderError, did_you_mean
+from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
 from relay.rules import channels as rules_channels
-from relay.rules.expressions import environment, free_names, read_fields, unknown_names, vocabulary
+from relay.rules.expressions import (
+    Names,
+    environment,
+    free_names,
+    paths,
+    read_fields,
+    unknown_names,
+    vocabulary,
+    wrong_field,
+)
+
+_DIGEST_VOCABULARY: Names = {
+    "clinic": frozenset(SHAPES["clinic"]),
+    "recipient": frozenset(RECIPIENT_FIELDS),
+    "count": None,
+    "items": None,
+}
+# Filters whose outcome has the same items in it.
+_SAME = frozenset({"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort"})
+
+
+def digest_names(
+    clinic: Record, recipient: Record, items: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The values of a digest's names; each of `items` has the names of a message of its own."""
+    made = [Record("item", {**item, "recipient": recipient}) for item in items]
+    return {"clinic": clinic, "recipient": recipient, "count": len(made), "items": made}
+
+
+def unknown_in_digest(tree: nodes.Template, event: str) -> Iterator[tuple[int, str]]:
+    """(line, what is wrong) for each name in a digest's template that there is not."""
+    yield from unknown_names(tree, _DIGEST_VOCABULARY)
+    names = vocabulary(event)
+    for loop in tree.find_all(nodes.For):
+        if not (isinstance(loop.target, nodes.Name) and _runs_over_items(loop.iter)):
+            continue
+        for line, (root, *path) in paths(loop):
+            if root == loop.target.name and (wrong := _wrong_item_name(root, path, names)):
+                yield line, wrong
+
+
+def digest_resources(tree: nodes.Template) -> frozenset[str]:
+    """The resources that are read of anything."""
+    return read_fields(tree) & set(RESOURCES)
+
+
+def _wrong_item_name(item: str, path: Sequence[Any], names: Names) -> str:
+    if path[1:]:
+        return wrong_field(path, names, item)
+    known = path[0] in names
+    return "" if known else f'unknown name "{item}.{path[0]}". {did_you_mean(str(path[0]), names)}'
+
+
+def _runs_over_items(node: nodes.Node | None) -> bool:
+    """Whether it is `items`, sorted, filtered or cut."""
+    while isinstance(node, nodes.Filter | nodes.Getitem):
+        if isinstance(node, nodes.Filter) and node.name not in _SAME:
+            return False
+        if isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Slice):
+            return False
+        node = node.node
+    return isinstance(node, nodes.Name) and node.name == "items"
+
 
 # The files a channel needs, by the part of the message that each makes.
 PARTS = {name: way.parts for name, way in rules_channels.CHANNELS.items()}
@@ -97,7 +160,7 @@ class Templates:
         self, template: str, channels: Sequence[str], *, is_digest: bool = False
     ) -> frozenset[str]:
         """The names that a template's files begin with: what has to be fetched for it."""
-        wanted = digest_names.resources if is_digest else free_names
+        wanted = digest_resources if is_digest else free_names
         found: set[str] = set()
         for file in _files(template, channels):
             for name in self.named(file):
@@ -118,7 +181,7 @@ class Templates:
             try:
                 for name in self.named(file):
                     for line, message in (
-                        digest_names.unknown(self.tree(name), event)
+                        unknown_in_digest(self.tree(name), event)
                         if is_digest
                         else unknown_names(self.tree(name), vocabulary(event))
                     ):
@@ -126,7 +189,7 @@ class Templates:
             except TemplateNotFound as error:
                 yield Fault(str(error.name or file), None, "there is no such file.")
             except TemplateSyntaxError as error:
-                yield Fault(error.name or file, error.lineno, mistakes.jinja(error.message or ""))
+                yield Fault(error.name or file, error.lineno, syntax_error(error.message or ""))
             except UnicodeDecodeError as error:
                 line = error.object[: error.start].count(b"\n") + 1
                 yield Fault(name, line, "it is not UTF-8 text.")
@@ -174,3 +237,10 @@ def _inliner() -> Any:
     import css_inline
 
     return css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True)
+
+
+def syntax_error(message: str) -> str:
+    """Jinja's error, in a sentence."""
+    if unclosed := re.search(r"needs to be closed is '(\w+)'", message):
+        return f"{{% {unclosed[1]} %}} has no {{% end{unclosed[1]} %}} behind it."
+    return f"{message.rstrip('.')}. Names stand in {{{{ and }}}}, commands in {{% and %}}."
