@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from gunicorn.glogging import Logger
 
 from relay import logs
-from relay.settings import judge
+from relay.config.settings import judge
 
 _development = os.environ.get("RELAY_ENV") == "development"
 

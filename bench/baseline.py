@@ -13,11 +13,11 @@ from redis import Redis
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
+from relay.config.check import load
+from relay.config.settings import from_environment
 from relay.jobs import Jobs
 from relay.ledger import processing
 from relay.ledger.database import Database
-from relay.settings import from_environment
-from relay.startup import load
 
 QUEUE = "bench-baseline"
 _jobs: Jobs | None = None

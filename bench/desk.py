@@ -19,9 +19,9 @@ from bench import desk_pages
 from bench.desk_pages import PASSWORD, Given, Kit
 from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 from bench.servers import ROOT
+from relay.config.settings import Settings, database_url
 from relay.ledger import counting, migrate
 from relay.ledger.database import Database
-from relay.settings import Settings, database_url
 from relay.web import create_app
 
 CHUNK = 100_000

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from relay.config import Config
+from relay.config.loader import Config
 
 Given = Mapping[str, str]
 PASSWORD = "bench"

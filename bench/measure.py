@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from bench import baseline, servers
 from bench.load import bodies
 from bench.servers import ROOT, SECRET
+from relay.config.settings import database_url
 from relay.lab import events
 from relay.ledger import intake, migrate
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
-from relay.settings import database_url
 
 Figures = dict[str, float]
 say: Callable[[str], None] = lambda text: print(f"  {text}", file=sys.stderr, flush=True)  # noqa: E731

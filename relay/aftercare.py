@@ -8,7 +8,7 @@ from typing import Any
 
 from relay import fault_injection
 from relay.channels import Exits
-from relay.config import Config
+from relay.config.loader import Config
 from relay.ledger import followups, looking, receipts, steps
 from relay.ledger.database import Database
 from relay.ledger.delivery import LOOKS

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relay import queue
+from relay.config.settings import Settings
 from relay.errors import LabError, LedgerUnavailable, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.ledger import upkeep
 from relay.ledger.database import Database
-from relay.settings import Settings
 
 
 def check(settings: Settings) -> list[Problem]:

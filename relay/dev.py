@@ -18,12 +18,12 @@ from types import FrameType
 from typing import Any
 
 from relay import embedded, player
+from relay.config.settings import database_url
 from relay.errors import ConfigError, RelayError
 from relay.http_client import HttpClient, NoAnswer
 from relay.lab import samples
 from relay.ledger import migrate, reading
 from relay.ledger.database import Database
-from relay.settings import database_url
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NOT_FOR_THE_DEMO = ("TWILIO_", "SENDGRID_", "REDIS_", "LAB_API_", "RELAY_", "DYNO", "ADMIN_")

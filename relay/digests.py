@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from relay.config import Config
+from relay.config.loader import Config
 from relay.endings import NotSent, cancelled
 from relay.errors import LabError, RenderError
 from relay.ledger import digesting, steps

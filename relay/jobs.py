@@ -14,7 +14,7 @@ from relay import endings, fault_injection
 from relay.aftercare import Aftercare
 from relay.brakes import Brakes
 from relay.channels import Exits, Outcome
-from relay.config import Config
+from relay.config.loader import Config
 from relay.endings import NotSent
 from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.http_client import HttpClient

@@ -9,8 +9,8 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
 from relay import queue
+from relay.config.settings import Settings
 from relay.logs import get_logger
-from relay.settings import Settings
 
 log = get_logger("relay.listener")
 

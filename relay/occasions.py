@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay.config import Config
+from relay.config.loader import Config
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from relay import fault_injection
+from relay.config.settings import Settings
 from relay.logs import get_logger
-from relay.settings import Settings
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from relay.config import Config
+from relay.config.loader import Config
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, RESOURCES, Facts
 from relay.ledger.past import History, Past, Row, Way

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay import check
 from relay.channels import Exits
-from relay.config import Config
+from relay.config import check
+from relay.config.loader import Config
 from relay.errors import RelayError
 from relay.lab import samples
 from relay.lab.facts import Facts

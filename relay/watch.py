@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from relay.config import Config
+from relay.config.loader import Config
 from relay.errors import LabError, LedgerUnavailable, NotReady, Refused
 from relay.lab import events
 from relay.lab.client import LabClient

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
-from relay.config import Config
+from relay.config.loader import Config
 from relay.ledger.past import History, Past, Row, Way
 from relay.rehearsal import Message, Rehearsal, Rehearsed
 from relay.rules.model import ALIVE, WAITING, Rule

@@ -16,16 +16,16 @@ import time
 from datetime import UTC, datetime
 
 from relay import fault_injection, logs, queue
-from relay.config import Config
+from relay.config.check import load
+from relay.config.loader import Config
+from relay.config.reload import ConfigReloader
+from relay.config.settings import from_environment
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs import Jobs
 from relay.ledger import cases, upkeep
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
-from relay.reloading import Living
 from relay.rules import alerts
-from relay.settings import from_environment
-from relay.startup import load
 
 log = logs.get_logger("relay.worker")
 
@@ -39,7 +39,7 @@ PURGE_TURN = 10.0  # seconds: a worker that is silent for longer seems to have g
 class Clock(threading.Thread):
     """Sweeps, and says that this worker is alive."""
 
-    def __init__(self, jobs: Jobs, pump: Pump, living: Living):
+    def __init__(self, jobs: Jobs, pump: Pump, living: ConfigReloader):
         super().__init__(name="clock", daemon=True)
         self._jobs = jobs
         self._pump = pump
@@ -140,7 +140,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     jobs.exits.load()
     pump = Pump(jobs)
-    clock = Clock(jobs, pump, Living(jobs.config, load))
+    clock = Clock(jobs, pump, ConfigReloader(jobs.config, load))
     pump.start()
     clock.start()
     log.info("worker started", delivery=settings.delivery, threads=sum(THREADS.values()))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from relay import endings
-from relay.config import Config
+from relay.config.loader import Config
 from relay.digests import Digests
 from relay.endings import NotSent
 from relay.ledger import noting, steps

@@ -16,7 +16,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from flask import Flask
 
-from relay.config import Config, load
+from relay.config.loader import Config, load
+from relay.config.settings import Settings
 from relay.dev import serving
 from relay.jobs import Jobs
 from relay.lab import samples
@@ -29,7 +30,6 @@ from relay.pump import Pump
 from relay.rules.model import Case
 from relay.rules.receipts import Receipt
 from relay.rules.schedule import ALWAYS
-from relay.settings import Settings
 from relay.simulator import create_simulator
 from relay.web import create_app
 from shots import cases

@@ -22,15 +22,15 @@ from jinja2 import FileSystemBytecodeCache
 from redis import Redis
 
 from relay import embedded
-from relay.config import Config
-from relay.config import load as load_config
+from relay.config.loader import Config
+from relay.config.loader import load as load_config
+from relay.config.settings import Settings, database_url
 from relay.jobs import Jobs
 from relay.ledger import migrate
 from relay.ledger.columns import metadata
 from relay.ledger.database import Database
 from relay.messages import templates
 from relay.pump import Pump
-from relay.settings import Settings, database_url
 from relay.web import create_app
 from tests.standins import LabStandIn, ProviderStandIn
 

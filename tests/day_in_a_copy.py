@@ -4,14 +4,14 @@ import json
 import os
 import sys
 
-from relay.config import load
+from relay.config.loader import load
+from relay.config.reference import config_schema
+from relay.config.settings import from_environment
 from relay.jobs import Jobs
-from relay.json_schema import config_schema
 from relay.lab import samples
 from relay.ledger import migrate, reading
 from relay.ledger.database import Database
 from relay.pump import Pump
-from relay.settings import from_environment
 from relay.web import create_app
 
 settings = from_environment(os.environ)

@@ -13,6 +13,7 @@ import pytest
 from twilio.request_validator import RequestValidator
 
 from relay.channels.twilio_codes import judge
+from relay.config.settings import Settings
 from relay.endings import refused
 from relay.jobs import Jobs
 from relay.ledger import delivery, suppressing
@@ -21,7 +22,6 @@ from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.queue import Waker
-from relay.settings import Settings
 from relay.web.callbacks import (
     LARGEST_BATCH,
     LARGEST_FORM,

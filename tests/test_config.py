@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import Config, load
+from relay.config.loader import Config, load
+from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem
 from relay.rules.model import Staff
 from relay.rules.schedule import Digest, Window
-from relay.settings import Settings
 from tests.conftest import ROOT
 
 # The contract's own example, as far as this version goes.

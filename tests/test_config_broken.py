@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from relay import check
-from relay.config import load
+from relay.config import check
+from relay.config.loader import load
+from relay.config.settings import Settings
 from relay.errors import Problem
 from relay.messages.templates import Templates
-from relay.settings import Settings
 from tests.conftest import ROOT
 from tests.test_config import EXAMPLE, problems
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import load
-from relay.settings import Settings
+from relay.config.loader import load
+from relay.config.settings import Settings
 from tests.test_config import EXAMPLE, problems
 
 

@@ -8,8 +8,7 @@ import tomllib
 
 import pytest
 
-from relay.config_reference import TABLES, reference
-from relay.json_schema import config_schema
+from relay.config.reference import TABLES, config_schema, reference
 from tests.conftest import ROOT
 
 FILE = ROOT / "docs" / "config.md"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from werkzeug.security import generate_password_hash
 
+from relay.config.settings import Settings
 from relay.ledger.database import Database
 from relay.ledger.schema import audit
-from relay.settings import Settings
 from tests.test_webhooks import rows
 
 PASSWORD = "letmein"

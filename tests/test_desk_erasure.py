@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import erasing, suppressing, upkeep
 from relay.ledger.database import Database
 from relay.ledger.household import erasures
 from relay.ledger.schema import audit, notifications
-from relay.settings import Settings
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, handed_over, kit, press
 from tests.dump import dump, found

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from relay import logs
+from relay.config.settings import Settings
 from relay.errors import LedgerUnavailable
 from relay.ledger import upkeep
-from relay.settings import Settings
 from tests.test_desk import desk, inside
 from tests.test_desk_rules import ledger_url
 

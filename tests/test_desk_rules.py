@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from relay import trying
+from relay.config.settings import Settings
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events
 from relay.privacy import masks
-from relay.settings import Settings
 from relay.web.desk import edits, previews
 from tests.conftest import ROOT
 from tests.desk import EMAIL, PHONE, kit, leaks, press

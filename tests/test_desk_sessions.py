@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.ledger import upkeep
 from relay.ledger.database import Database
 from relay.ledger.schema import audit
-from relay.settings import Settings
 from relay.web.desk import login as logins
 from relay.web.desk import sessions
 from tests.rows import rows, time_passes

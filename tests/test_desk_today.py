@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import cases, condition, counting, delivery, pausing, processing, upkeep
 from relay.ledger.counting import KEPT, Count, Day
@@ -22,7 +23,6 @@ from relay.ledger.household import days
 from relay.ledger.schema import events, notifications, quarantine
 from relay.rules.alerts import ALERTS
 from relay.rules.model import DRY_RUN, STATUSES
-from relay.settings import Settings
 from relay.web.desk import chart, sessions
 from relay.web.desk import needs as desk_needs
 from tests.conftest import ROOT

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
 from relay.messages.templates import PARTS
-from relay.settings import Settings
 from tests.conftest import drain
 
 EXPECTED = Path(__file__).with_name("expected")

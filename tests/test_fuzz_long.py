@@ -19,8 +19,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from werkzeug.test import Client
 
+from relay.config.settings import Settings
 from relay.lab import samples
-from relay.settings import Settings
 from relay.web.desk import login as logins
 from tests.channels.test_sendgrid_receipts import event, public
 from tests.channels.test_twilio_receipts import form

@@ -14,10 +14,10 @@ import pytest
 from redis import Redis
 
 from relay import embedded
+from relay.config.settings import Settings
 from relay.ledger import upkeep
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import heartbeats
-from relay.settings import Settings
 from tests.rows import of_revision
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from relay.json_schema import config_schema
+from relay.config.reference import config_schema
+from relay.config.schema import RuleSchema
 from relay.rules.schedule import Window
-from relay.tables import RuleSchema
 from tests.conftest import ROOT
 
 FILE = ROOT / "config.schema.json"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from relay import logs
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
-from relay.settings import Settings
 from tests.conftest import drain
 
 Start = Callable[[], logging.Logger]

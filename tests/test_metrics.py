@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from relay.config.settings import Settings
 from relay.errors import Refused
 from relay.ledger import intake, quarantining
 from relay.ledger.acting import Act
 from relay.ledger.database import Database
-from relay.settings import Settings
 from relay.web.metrics import METRICS
 from tests.conftest import ROOT
 from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic, clinic

@@ -17,11 +17,11 @@ from hypothesis import settings as examples
 from schemathesis.specs.openapi import checks
 from werkzeug.test import Client
 
+from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.events import EVENTS
 from relay.ledger import upkeep
 from relay.ledger.database import Database
-from relay.settings import Settings
 from relay.web.openapi import description
 from tests.channels.test_sendgrid_receipts import public
 from tests.conftest import ROOT, SECRET

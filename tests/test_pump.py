@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from relay import pump as pump_module
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import erasing, reading
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
 from relay.rates import Rate
-from relay.settings import Settings
 from tests.processes.harness import eventually, order
 from tests.standins import ProviderStandIn, Reply
 

@@ -19,11 +19,11 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from relay import queue
+from relay.config.settings import Settings
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import events
 from relay.listener import _ThreadWorker
-from relay.settings import Settings
 from tests.conftest import SECRET
 
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from relay import embedded, queue
-from relay.settings import Settings
+from relay.config.settings import Settings
 from tests.test_queue import until
 from tests.test_wire_tls import tls
 

@@ -10,6 +10,7 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config.schema import ON_UNKNOWN
 from relay.lab.events import EVENTS, RESULTS, STAGES
 from relay.lab.facts import PERSONS
 from relay.rules import planner as rules_module
@@ -18,7 +19,6 @@ from relay.rules.model import AlreadyNotified, Plan, Policy, Rule, Staff
 from relay.rules.planner import RuleContext, plan
 from relay.rules.schedule import Digest, Window
 from relay.rules.staleness import Step, Waiting
-from relay.tables import ON_UNKNOWN
 from tests.test_rules import LONDON, MAIL, MOBILE, NOON, facts, occasion, rule
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import EnvironBuilder
 
+from relay.config.settings import Settings
 from relay.lab import samples
-from relay.settings import Settings
 from relay.web import answers, forms
 from tests.channels.test_sendgrid_receipts import AT, public
 from tests.conftest import ROOT
@@ -34,7 +34,7 @@ Make = Callable[[Settings], Any]
 SECRET_WORDS = re.compile(r"secret|token|password|signature|hash$|_key$|^given$")
 # Compared there, and no secrets: names of variables, the keys that an event has, what an insert was
 # given.
-HARMLESS = {"relay.events", "relay.settings", "relay.ledger.pausing"}
+HARMLESS = {"relay.lab.events", "relay.config.settings", "relay.ledger.pausing"}
 UNEVEN = ast.Eq | ast.NotEq | ast.In | ast.NotIn
 FORM = "application/x-www-form-urlencoded"
 

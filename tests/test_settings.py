@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from werkzeug.security import generate_password_hash
 
+from relay.config.settings import Settings, from_environment
 from relay.errors import ConfigError
-from relay.settings import Settings, from_environment
 
 LIVE = {"WEBHOOK_SECRET": "s3cret", "REDIS_URL": "redis://127.0.0.1:6379"}
 DEVELOPMENT = {"RELAY_ENV": "development"}

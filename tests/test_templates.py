@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from relay import check
-from relay.config import Config, load
+from relay.config import check
+from relay.config.loader import Config, load
+from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.facts import Facts, clean_text, resource
 from relay.messages import sms_segments
 from relay.messages.templates import Message, Templates
 from relay.rules.model import Rule
-from relay.settings import Settings
 from tests.conftest import ROOT
 
 SETTINGS = Settings(config=ROOT / "config.toml", templates=ROOT / "templates")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from relay import check
-from relay.config import Config, load
+from relay.config import check
+from relay.config.check import load as start
+from relay.config.loader import Config, load
+from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem, RenderError
 from relay.lab import samples
 from relay.lab.events import RETEST
 from relay.messages.templates import Templates
-from relay.settings import Settings
-from relay.startup import load as start
 from tests.conftest import ROOT
 
 Break = Callable[..., Settings]

@@ -13,8 +13,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from relay import embedded, queue
+from relay.config.settings import Settings
 from relay.queue import Waker
-from relay.settings import Settings
 from tests.test_queue import jobs, until, woken, work
 
 __all__ = ["woken"]  # a fixture

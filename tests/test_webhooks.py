@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from relay.config.settings import Settings
 from relay.lab import samples
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import events, quarantine
-from relay.settings import Settings
 
 LARGEST = 64 * 1024
 SHIPPED = json.dumps(samples.webhook("order.shipped")).encode()

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.events import EVENTS
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine
-from relay.settings import Settings
 from tests.test_webhooks import rows
 
 EXPECTED = {200, 400, 401, 404, 405, 413, 422}

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine
-from relay.settings import Settings
 from tests.test_webhooks import BAD_DATA, SHIPPED, rows
 
 SECRETS = ("old-secret", "new-secret", "a=b", "ends-in==", "p:w", "café", "it's/a b%41", "x//y?z#")

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from relay.config.settings import Settings
 from relay.ledger.database import Database
 from relay.ledger.schema import events
-from relay.settings import Settings
 from tests.conftest import DATABASES
 from tests.test_webhooks import BAD_DATA, LARGEST, SHIPPED, padded
 

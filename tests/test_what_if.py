@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from relay.config import Config, parse
+from relay.config.loader import Config, parse
+from relay.config.settings import Settings
 from relay.lab.facts import Facts, resource
 from relay.ledger.past import Past, Row
 from relay.rules.staleness import Step
-from relay.settings import Settings
 from relay.what_if import SENT, WOULD, Line, WhatIf, renamed
 
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)

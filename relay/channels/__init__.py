@@ -8,9 +8,9 @@ from importlib import import_module
 
 from relay.channels.dry_run import AsSent, DryRun
 from relay.channels.outcome import Channel, Found, Outcome
+from relay.config.settings import AS_SENT, Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message
-from relay.settings import AS_SENT, Settings
 
 Factory = Callable[[Settings, str, HttpClient], "Channel | None"]
 

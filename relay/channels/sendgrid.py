@@ -24,9 +24,9 @@ from sendgrid.helpers.mail import (
 )
 
 from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
+from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
-from relay.settings import Settings
 
 ACCEPTED = 202
 

@@ -20,9 +20,9 @@ from twilio.rest import Client
 from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
 from relay.channels.twilio_codes import judge
 from relay.channels.twilio_receipts import receipt
+from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
-from relay.settings import Settings
 
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
 STATUS_PATH = "/callbacks/twilio/status"

@@ -16,7 +16,7 @@ from functools import partial
 
 import click
 
-from relay.config import Config
+from relay.config.loader import Config
 from relay.ledger import past
 from relay.ledger.database import Database
 from relay.ledger.past import Kit

@@ -13,7 +13,7 @@ from relay.cli import opened
 from relay.errors import ConfigError, Problem, Refused, RenderError
 
 if TYPE_CHECKING:
-    from relay.config import Config
+    from relay.config.loader import Config
     from relay.messages.templates import Message
     from relay.rules.model import Rule
 
@@ -28,9 +28,9 @@ def check(config: Path | None, offline: bool) -> None:
 
     Prints every problem with its line. Exits with 1 if any of them is an error.
     """
-    from relay import check as checks
     from relay import connections
-    from relay.config import load
+    from relay.config import check as checks
+    from relay.config.loader import load
     from relay.messages.templates import Templates
 
     found, problems = opened.judged(config)

@@ -13,8 +13,8 @@ from relay.cli import opened
 from relay.errors import Problem, Refused
 
 if TYPE_CHECKING:
+    from relay.config.settings import Settings
     from relay.ledger.database import Database
-    from relay.settings import Settings
 
 
 class Since(click.ParamType[datetime]):
@@ -128,7 +128,7 @@ def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
 
 
 def _release(db: Database, found: Settings, quarantine_id: str) -> str:
-    from relay.config import load
+    from relay.config.loader import load
     from relay.lab import events
     from relay.ledger import quarantining
 

@@ -15,9 +15,9 @@ import click
 from relay.errors import ConfigError, LedgerUnavailable, Problem
 
 if TYPE_CHECKING:
-    from relay.config import Config
+    from relay.config.loader import Config
+    from relay.config.settings import Settings
     from relay.ledger.database import Database
-    from relay.settings import Settings
 
 
 def settings() -> Settings:
@@ -31,7 +31,7 @@ def settings() -> Settings:
 def judged(config: Path | None = None, *, to_serve: bool = True) -> tuple[Settings, list[Problem]]:
     """The settings, with another config.toml where one is named, and what is wrong with them."""
     from relay import logs
-    from relay.settings import judge
+    from relay.config.settings import judge
 
     logs.set_up("ERROR", sys.stderr)  # what is asked for goes to stdout, and nothing else
     found, problems = judge(os.environ, to_serve=to_serve)
@@ -40,10 +40,10 @@ def judged(config: Path | None = None, *, to_serve: bool = True) -> tuple[Settin
 
 def load(found: Settings) -> Config:
     """The config, its templates tried."""
-    from relay import startup
+    from relay.config import check
 
     try:
-        return startup.load(found)
+        return check.load(found)
     except ConfigError as error:
         stop(*error.problems)
 

@@ -8,11 +8,11 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from relay import fault_injection, logs
-from relay.config import load as load_config
+from relay.config.loader import load as load_config
+from relay.config.reload import ConfigReloader
+from relay.config.settings import Settings, from_environment
 from relay.ledger.database import Database
 from relay.queue import Waker
-from relay.reloading import Living
-from relay.settings import Settings, from_environment
 from relay.web import answers, callbacks, desk, health, metrics, webhooks
 from relay.web.forms import MOST_FIELDS, FormRequest
 from relay.web.here import Here
@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
     app.extensions["relay"] = Here(
         settings,
-        Living(load_config(settings), load_config),
+        ConfigReloader(load_config(settings), load_config),
         Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
         Waker(settings),
     )

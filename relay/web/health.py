@@ -8,11 +8,11 @@ from functools import lru_cache
 from flask import Blueprint, Response
 
 from relay import queue
+from relay.config.check import load
+from relay.config.reload import Stamps, stamps
+from relay.config.settings import Settings
 from relay.errors import ConfigError, LedgerUnavailable, Problem
 from relay.ledger import upkeep
-from relay.reloading import Stamps, stamps
-from relay.settings import Settings
-from relay.startup import load
 from relay.web.answers import answer
 from relay.web.here import here
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from relay.config import Config
+from relay.config.loader import Config
+from relay.config.reload import ConfigReloader
+from relay.config.settings import Settings
 from relay.ledger.database import Database
 from relay.queue import Waker
-from relay.reloading import Living
-from relay.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Here:
     """One app's collaborators."""
 
     settings: Settings
-    living: Living
+    living: ConfigReloader
     db: Database
     waker: Waker
 

@@ -14,9 +14,9 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
 from relay import __version__
+from relay.config.settings import LAB_API
 from relay.lab import samples
 from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, OpaqueId
-from relay.settings import LAB_API
 from relay.web.answers import RETRY_AFTER_SECONDS
 from relay.web.callbacks import (
     LARGEST_BATCH,

@@ -9,9 +9,9 @@ import pytest
 from relay.channels import Channel, Exits
 from relay.channels import sendgrid as sendgrid_channel
 from relay.channels import twilio as twilio_channel
+from relay.config.settings import Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message
-from relay.settings import Settings
 from tests.standins import Reply, StandIn
 
 SMS = Message("sms", "+447700900001", "Hello Zoë, your kit is on its way.")

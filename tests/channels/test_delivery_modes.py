@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.messages.templates import Message
-from relay.settings import Settings
 from tests.channels.conftest import EMAIL, SMS, exits
 from tests.standins import ProviderStandIn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.channels import Exits
-from relay.settings import Settings
+from relay.config.settings import Settings
 from tests.channels.conftest import EMAIL
 from tests.standins import ProviderStandIn, Reply, twilio_error
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from relay.channels import Channel
+from relay.config.settings import Settings
 from relay.messages.templates import Message
-from relay.settings import Settings
 from tests.channels.conftest import EMAIL, SENDERS, Connect
 from tests.rows import at_once
 from tests.standins import ProviderStandIn, Reply, StandIn

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from relay.channels.sendgrid import is_signed
 from relay.channels.sendgrid_receipts import EVENTS, parse_receipts
+from relay.config.settings import Settings
 from relay.rules.receipts import STATES, Receipt
-from relay.settings import Settings
 
 ADDRESS = "jane@example.org"
 AT = 1_790_000_000

@@ -12,8 +12,8 @@ import pytest
 
 from relay.channels import Channel
 from relay.channels.outcome import Found
+from relay.config.settings import Settings
 from relay.messages.templates import Message
-from relay.settings import Settings
 from tests.channels.conftest import SMS, Connect
 from tests.channels.test_twilio import channel, settings
 from tests.standins import ProviderStandIn, Reply, Request, twilio_error

@@ -9,8 +9,8 @@ from twilio.request_validator import RequestValidator
 
 from relay.channels import twilio, twilio_codes
 from relay.channels.twilio_receipts import WORDS, opt, parse_receipts
+from relay.config.settings import Settings
 from relay.rules.receipts import STATES, Receipt
-from relay.settings import Settings
 
 NUMBER = "+447700900001"
 URL = "https://relay.example/callbacks/twilio/status?attempt=att_1"

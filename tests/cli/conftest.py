@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli import relay_group
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.lab import samples
 from relay.ledger import reading
 from relay.ledger.database import Database
-from relay.settings import Settings
 from tests.cli.contract import VARIABLES
 from tests.conftest import ROOT, SECRET, drain
 from tests.standins import LabStandIn, ProviderStandIn

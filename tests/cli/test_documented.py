@@ -7,7 +7,7 @@ import re
 import pytest
 
 from relay.cli import relay_group
-from relay.tables import ClinicSchema, DeliverySchema, RuleSchema, StaffSchema
+from relay.config.schema import ClinicSchema, DeliverySchema, RuleSchema, StaffSchema
 from tests.cli import contract
 from tests.cli.conftest import Run
 from tests.conftest import ROOT

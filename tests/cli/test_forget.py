@@ -9,11 +9,11 @@ import click
 import pytest
 
 from relay.channels import Exits
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import erasing, suppressing, upkeep
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, notifications
-from relay.settings import Settings
 from tests import rows as ledger
 from tests.cli.conftest import Run
 from tests.conftest import drain

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.lab.events import EVENTS
 from relay.ledger import processing, quarantining
 from relay.ledger.acting import Act
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, notifications
-from relay.settings import Settings
 from tests.cli.conftest import Rows, Run
 from tests.rows import rows as ledger_rows
 from tests.standins import LabStandIn, ProviderStandIn, Reply, twilio_error

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from relay.config.settings import Settings
 from relay.ledger import pausing, upkeep
 from relay.ledger.database import Database, now
 from relay.ledger.pausing import Pause
 from relay.ledger.schema import REVISION, audit, events, metadata, notifications
-from relay.settings import Settings
 from tests.cli.conftest import Rows, Run
 from tests.rows import of_revision, only
 from tests.standins import ProviderStandIn

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from relay.config import load
+from relay.config.loader import load
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import cases, intake, receipts
 from relay.ledger.claiming import Claim
@@ -18,7 +19,6 @@ from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
 from relay.rules.model import ALERT_PREFIX
 from relay.rules.receipts import Receipt
-from relay.settings import Settings
 from tests.conftest import drain
 from tests.rows import MONTH, incoming, only, rows, time_passes
 from tests.standins import LabStandIn, ProviderStandIn

@@ -10,12 +10,12 @@ import pytest
 
 from relay import forgetting
 from relay.channels import Exits
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import cases, erasing, upkeep
 from relay.ledger.database import Database, now
 from relay.ledger.household import audit, erasures
 from relay.ledger.schema import attempts, notifications
-from relay.settings import Settings
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, kit
 from tests.dump import dump, found

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relay import forgetting
 from relay.channels import Exits
+from relay.config.settings import Settings
 from relay.errors import Refused
 from relay.lab.facts import Facts
 from relay.ledger import (
@@ -32,7 +33,6 @@ from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, events, journeys, notifications, quarantine
 from relay.rules import addresses, channels
 from relay.rules.model import Plan
-from relay.settings import Settings
 from tests.conftest import drain
 from tests.dump import dump, found
 from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic

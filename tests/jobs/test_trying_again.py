@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from relay.config.settings import Settings
 from relay.forgetting import forget
 from relay.ledger import cases, erasing, replaying, retrying, suppressing
 from relay.ledger.schema import audit, notifications
 from relay.rules import retries
-from relay.settings import Settings
 from tests.jobs.conftest import KIT, PERSON, PHONE, RULES, STAFF, Clinic
 from tests.rows import only, rows
 from tests.standins import twilio_error

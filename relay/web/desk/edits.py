@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from relay.config import Config
+from relay.config.loader import Config
+from relay.config.plain_english import rule_sentences
 from relay.errors import LedgerUnavailable
 from relay.ledger import past
 from relay.ledger.database import Database
 from relay.messages.templates import Templates
-from relay.rule_words import sentences
 from relay.rules.model import Rule
 from relay.web.desk.previews import Shown, examples
 from relay.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
@@ -54,16 +54,16 @@ class Change:
 
     what: str
     rule: Rule
-    sentences: Sequence[str]
+    rule_sentences: Sequence[str]
     shown: Sequence[Shown] = ()
 
 
 def changes(edited: Config, current: Config) -> Iterator[Change]:
     """What an edit makes of the rules: of one that is the same in words and keys, nothing."""
     loaded = Templates(edited.settings.templates)
-    before = {rule.name: (rule, sentences(rule, current.policy)) for rule in current.rules}
+    before = {rule.name: (rule, rule_sentences(rule, current.policy)) for rule in current.rules}
     for rule in edited.rules:
-        now = (rule, sentences(rule, edited.policy))
+        now = (rule, rule_sentences(rule, edited.policy))
         if before.get(rule.name) != now:
             what = "changed" if rule.name in before else "new"
             yield Change(what, *now, [*examples(edited, loaded, rule)])

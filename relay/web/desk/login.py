@@ -16,8 +16,8 @@ from werkzeug.security import check_password_hash
 from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
+from relay.config.settings import Settings
 from relay.ledger import upkeep
-from relay.settings import Settings
 from relay.web.desk import sessions
 from relay.web.desk.frame import blueprint
 from relay.web.here import here

@@ -11,8 +11,9 @@ from flask import Response, abort, flash, redirect, request, url_for
 from flask_login import login_required
 from marshmallow import ValidationError
 
-from relay import check, rule_words, trying
-from relay.config import Config
+from relay import trying
+from relay.config import check, plain_english
+from relay.config.loader import Config
 from relay.errors import RenderError
 from relay.lab.facts import Facts
 from relay.ledger import reading, upkeep
@@ -103,7 +104,7 @@ def _preview(chosen: Rule, to: str = "", wrong: str = "") -> str:
     return page(
         "rule.html",
         rule=chosen,
-        sentences=rule_words.sentences(chosen, policy),
+        sentences=plain_english.rule_sentences(chosen, policy),
         shown=[_shown(chosen, one, real) for one in (*chosen.channels, *chosen.fallback)],
         senders=here().config.delivery.senders,
         data=_wanted(),

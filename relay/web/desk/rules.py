@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from flask import request
 from flask_login import login_required
 
-from relay import clinic_words, rule_words, startup
-from relay.config import parse
+from relay.config import check, plain_english
+from relay.config.loader import parse
 from relay.errors import ConfigError, Problem
 from relay.privacy import masks
 from relay.web import health
@@ -54,7 +54,7 @@ def try_edit() -> Any:
         return _rules(blank=True)
     try:
         edited = parse(text, settings)
-        wrong = startup.problems(edited)
+        wrong = check.problems(edited)
     except ConfigError as error:
         return _rules(text=text, found=[*_mistakes(error.problems, text)])
     found = [*_mistakes(wrong, text)]
@@ -68,14 +68,16 @@ def try_edit() -> Any:
 def _rules(*, text: str = "", **tried: Any) -> str:
     config = here().config
     policy = config.policy
-    cards = [(rule, rule_words.sentences(rule, policy)) for rule in config.rules]
-    steps = [rule_words.expected(one.after, one.event, one.within, one.to) for one in config.expect]
+    cards = [(rule, plain_english.rule_sentences(rule, policy)) for rule in config.rules]
+    steps = [
+        plain_english.expected(one.after, one.event, one.within, one.to) for one in config.expect
+    ]
     return page(
         "rules.html",
         cards=cards,
         steps=steps,
-        besides=clinic_words.sentences(config),
-        window=rule_words.window(policy.send_window, policy),
+        besides=plain_english.clinic_sentences(config),
+        window=plain_english.window(policy.send_window, policy),
         wrong=[*_mistakes(health.problems())],
         file=config.settings.config.name,
         text=text,

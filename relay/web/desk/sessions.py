@@ -13,9 +13,9 @@ from datetime import timedelta
 from flask import flash, request, session
 from flask_login import UserMixin, login_user, logout_user
 
+from relay.config.settings import Settings
 from relay.ledger import upkeep
 from relay.privacy.masks import mark
-from relay.settings import Settings
 from relay.web.here import here
 
 IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)

@@ -1,17 +1,109 @@
-"""The environment: secrets and addresses, read once. Every problem is told at once."""
+"""The environment: secrets and addresses, read once. Every problem is reported at once."""
 
 from __future__ import annotations
 
+import ipaddress
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
-from relay import variables
+from relay import logs
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.fault_injection import CRASH_POINTS
-from relay.variables import wrong as _wrong
+
+# As werkzeug makes them: method$salt$digest.
+_HASH = re.compile(
+    r"scrypt(:\d+:\d+:\d+)?\$[^$]+\$[0-9a-f]{128}"
+    r"|pbkdf2(:sha256(:\d+)?)?\$[^$]+\$[0-9a-f]{64}"
+    r"|pbkdf2:sha512(:\d+)?\$[^$]+\$[0-9a-f]{128}"
+)
+
+
+def wrong(name: str, message: str, remedy: str) -> Problem:
+    """A problem of a variable."""
+    return Problem(message, where="environment", key=name, remedy=remedy)
+
+
+def http_url(name: str, value: str, problems: list[Problem]) -> str:
+    """An address that tokens go to: over TLS, or to this machine itself (a stand-in)."""
+    parts = _split(value)
+    if value and not parts:
+        problems.append(wrong(name, "is not a URL of the form https://host.", ""))
+    elif parts and parts.scheme == "http" and not _loopback(parts.hostname or ""):
+        problems.append(wrong(name, "is plain http.", "Write https://: it carries a secret."))
+    return value.rstrip("/")
+
+
+def public_url(value: str, development: bool, problems: list[Problem]) -> str:
+    """Where providers reach us. A path may be a proxy's, which takes it away again."""
+    parts, name, remedy = _split(value), "PUBLIC_URL", "Write it as in https://your-host."
+    shown = f'"{value}"' if "@" not in value else "it"
+    if value and (not parts or "?" in value or "#" in value or not value.isascii()):
+        message = (
+            f"{shown} is not an address of this web process: Twilio refuses texts that name it."
+        )
+        problems.append(wrong(name, message, remedy))
+    elif parts and parts.scheme == "http" and not development:
+        message = f"{shown} is plain http: receipts name people's numbers."
+        problems.append(wrong(name, message, remedy))
+    return value.rstrip("/")
+
+
+def sentry_dsn(value: str) -> Iterator[Problem]:
+    """Where faults are reported."""
+    if value and not logs.is_dsn(value):
+        remedy = "Copy it from Sentry, Client Keys: it is of the form https://key@host/project."
+        yield wrong("SENTRY_DSN", "is not an address of Sentry's.", remedy)
+
+
+def webhook_keys(values: Sequence[str]) -> Iterator[Problem]:
+    """By what SendGrid's receipts are checked."""
+    if any(value and not _is_key(value) for value in values):
+        message = "is not the key of a signed event webhook: every receipt would be refused."
+        remedy = "Copy it from SendGrid, Mail Settings, Event Webhook: one line that begins MFkw."
+        yield wrong("SENDGRID_WEBHOOK_PUBLIC_KEY", message, remedy)
+
+
+def password_hash(value: str) -> Iterator[Problem]:
+    """By what the desk knows its password."""
+    if value and not _HASH.fullmatch(value):
+        message = "is not a whole hash: nobody could log in."
+        remedy = "It begins with scrypt: and has two $ in it. Set it in single quotes."
+        yield wrong("ADMIN_PASSWORD_HASH", message, remedy)
+
+
+def _split(value: str) -> SplitResult | None:
+    """The parts of an http address without a name and a password in it; None for anything else."""
+    try:
+        parts = urlsplit(value)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_one and "@" not in parts.netloc and not re.search(r"\s", value) else None
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_key(written: str) -> bool:
+    """Whether SendGrid's client can check signatures by it."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    pem = f"-----BEGIN PUBLIC KEY-----\n{written}\n-----END PUBLIC KEY-----"
+    try:
+        return isinstance(load_pem_public_key(pem.encode()), EllipticCurvePublicKey)
+    except Exception:  # a key of another kind raises what it likes
+        return False
+
 
 LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
@@ -110,14 +202,12 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         value = read(name, default)
         value = value.upper() if known[0].isupper() else value.lower()
         if value not in known:
-            problems.append(_wrong(name, f'"{value}" is not known.', did_you_mean(value, known)))
+            problems.append(wrong(name, f'"{value}" is not known.', did_you_mean(value, known)))
             return default
         return value
 
     development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
-    urls = {
-        name: variables.http_url(name, read(name, default), problems) for name, default in _HTTP
-    }
+    urls = {name: http_url(name, read(name, default), problems) for name, default in _HTTP}
     settings = Settings(
         database_url=_ledger_url(read("DATABASE_URL"), problems),
         redis_url=read("REDIS_URL"),
@@ -130,7 +220,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         twilio_api_url=urls["TWILIO_API_URL"],
         sendgrid_api_key=read("SENDGRID_API_KEY"),
         sendgrid_api_url=urls["SENDGRID_API_URL"],
-        public_url=variables.public_url(read("PUBLIC_URL"), development, problems),
+        public_url=public_url(read("PUBLIC_URL"), development, problems),
         trusted_proxies=int(choice("TRUSTED_PROXIES", "1", tuple("12345"))),
         development=development,
         delivery=choice("RELAY_DELIVERY", "dry-run", MODES),
@@ -170,7 +260,7 @@ def _crash_at(read: Callable[[str], str], development: bool, problems: list[Prob
     name = _for_developers("RELAY_CRASH_AT", read, development, problems)
     if name and name not in CRASH_POINTS:
         remedy = did_you_mean(name, CRASH_POINTS)
-        problems.append(_wrong("RELAY_CRASH_AT", f'"{name}" is not known.', remedy))
+        problems.append(wrong("RELAY_CRASH_AT", f'"{name}" is not known.', remedy))
         return ""
     return name
 
@@ -183,7 +273,7 @@ def _haste(read: Callable[[str], str], development: bool, problems: list[Problem
             return haste
     except ValueError:
         pass
-    problems.append(_wrong("RELAY_HASTE", f'"{written}" is no haste.', "Write a number from 1 up."))
+    problems.append(wrong("RELAY_HASTE", f'"{written}" is no haste.', "Write a number from 1 up."))
     return 1.0
 
 
@@ -192,7 +282,7 @@ def _for_developers(
 ) -> str:
     """A variable that no clinic may have set; empty where it is refused."""
     if (value := read(name)) and not development:
-        problems.append(_wrong(name, "is for development only.", "Take it away."))
+        problems.append(wrong(name, "is for development only.", "Take it away."))
         return ""
     return value
 
@@ -209,19 +299,19 @@ def _ledger_url(written: str, problems: list[Problem]) -> str:
     url = database_url(written)
     if not url.startswith(_DATABASES):
         remedy = "Write postgres://…"
-        problems.append(_wrong("DATABASE_URL", "is not of a database Relay can use.", remedy))
+        problems.append(wrong("DATABASE_URL", "is not of a database Relay can use.", remedy))
     return url
 
 
 def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     problems = []
     if settings.desk_ready and not settings.secret_key:
-        problems.append(_wrong("SECRET_KEY", "is not set.", "The admin desk's sessions need it."))
+        problems.append(wrong("SECRET_KEY", "is not set.", "The admin desk's sessions need it."))
     if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
         remedy = "This platform's disk is emptied at each restart: attach PostgreSQL."
-        problems.append(_wrong("DATABASE_URL", "is SQLite, or not set.", remedy))
+        problems.append(wrong("DATABASE_URL", "is SQLite, or not set.", remedy))
     if settings.redis_url and not settings.redis_url.startswith(_REDIS):
-        problems.append(_wrong("REDIS_URL", "is not a Redis URL.", f"Write {_REDIS[0]}…"))
+        problems.append(wrong("REDIS_URL", "is not a Redis URL.", f"Write {_REDIS[0]}…"))
     if settings.development:
         return problems
     for name, value, remedy in (
@@ -229,13 +319,13 @@ def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
         ("REDIS_URL", settings.redis_url, "The queue needs it outside development."),
     ):
         if not value:
-            problems.append(_wrong(name, "is not set.", remedy))
+            problems.append(wrong(name, "is not set.", remedy))
     return problems
 
 
 def _odd(settings: Settings) -> Iterator[Problem]:
     """What is set, and is not what it should be: it would show only when it is needed."""
-    yield from variables.password_hash(settings.admin_password_hash)
-    yield from variables.sentry_dsn(settings.sentry_dsn)
+    yield from password_hash(settings.admin_password_hash)
+    yield from sentry_dsn(settings.sentry_dsn)
     key, former = settings.sendgrid_webhook_public_key, settings.former_sendgrid_webhook_public_key
-    yield from variables.webhook_keys((key, *former))
+    yield from webhook_keys((key, *former))

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from relay import startup
-from relay.config import Config
+from relay.config import check
+from relay.config.loader import Config
+from relay.config.reload import ConfigReloader
+from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import cases, intake
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
 from relay.pump import Pump
-from relay.reloading import Living
-from relay.settings import Settings
 from relay.worker import Clock
 from tests.conftest import ROOT
 from tests.rows import MONTH, incoming, rows
@@ -49,12 +49,12 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 @pytest.fixture
-def living(own: Settings) -> Living:
+def living(own: Settings) -> ConfigReloader:
     """What a worker holds."""
-    return Living(startup.load(own), startup.load)
+    return ConfigReloader(check.load(own), check.load)
 
 
-def names(living: Living) -> str:
+def names(living: ConfigReloader) -> str:
     """The clinic's name by the configuration in use."""
     living.look()
     return living.config.clinic.name
@@ -66,9 +66,9 @@ def test_nothing_is_read_while_nothing_changes(own: Settings) -> None:
 
     def read(settings: Settings) -> Config:
         asked.append(settings)
-        return startup.load(settings)
+        return check.load(settings)
 
-    living = Living(startup.load(own), read)
+    living = ConfigReloader(check.load(own), read)
     assert not living.look()
     assert asked == []
     edit(own.config, NAME, 'name = "Other Clinic"')
@@ -77,14 +77,14 @@ def test_nothing_is_read_while_nothing_changes(own: Settings) -> None:
     assert len(asked) == 1
 
 
-def test_an_edit_is_taken(living: Living, own: Settings) -> None:
+def test_an_edit_is_taken(living: ConfigReloader, own: Settings) -> None:
     """What config.toml says by now is what is done."""
     edit(own.config, NAME, 'name = "Other Clinic"')
     assert names(living) == "Other Clinic"
     assert living.wrong is None
 
 
-def test_a_broken_edit_keeps_the_last_good_one(living: Living, own: Settings) -> None:
+def test_a_broken_edit_keeps_the_last_good_one(living: ConfigReloader, own: Settings) -> None:
     """A mistake changes nothing but that it is told; put right, it is taken."""
     edit(own.config, NAME, 'nmae = "Other Clinic"')
     assert names(living) == "Example Clinic"
@@ -94,14 +94,14 @@ def test_a_broken_edit_keeps_the_last_good_one(living: Living, own: Settings) ->
     assert living.wrong is None
 
 
-def test_a_broken_template_is_a_broken_edit(living: Living, own: Settings) -> None:
+def test_a_broken_template_is_a_broken_edit(living: ConfigReloader, own: Settings) -> None:
     """A template that cannot be rendered is told like a mistake in config.toml."""
     edit(own.templates / "results_ready" / "sms.txt", "clinic.name", "clinic.nmae")
     assert not living.look()
     assert living.wrong is not None
 
 
-def test_a_file_that_is_gone_keeps_the_last_good_one(living: Living, own: Settings) -> None:
+def test_a_file_that_is_gone_keeps_the_last_good_one(living: ConfigReloader, own: Settings) -> None:
     """An editor that takes the file away for a moment breaks nothing."""
     own.config.unlink()
     assert names(living) == "Example Clinic"
@@ -111,7 +111,7 @@ def test_the_web_process_goes_by_it(
     own: Settings, make_client: Callable[[Settings], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a restart the web process has the new configuration."""
-    monkeypatch.setattr("relay.reloading.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("relay.config.reload.LOOK_SECONDS", 0.0)
     client = make_client(own)
     here = client.application.extensions["relay"]
     edit(own.config, NAME, 'name = "Other Clinic"')
@@ -122,7 +122,7 @@ def test_the_web_process_goes_by_it(
 def clock(own: Settings, make_jobs: Callable[[Settings], Jobs]) -> Clock:
     """A worker's clock, which a test makes tick."""
     jobs = make_jobs(own)
-    return Clock(jobs, Pump(jobs), Living(startup.load(own), startup.load))
+    return Clock(jobs, Pump(jobs), ConfigReloader(check.load(own), check.load))
 
 
 def test_a_worker_goes_by_it(clock: Clock, own: Settings) -> None:

@@ -1,7 +1,12 @@
-"""config.toml and the environment → one frozen Config. Errors name file, line, key and remedy."""
+"""config.toml and the environment → one frozen Config. Errors name file, line, key and remedy.
+
+tomllib gives values but no lines, and speaks to programmers: the lines are indexed here, and what
+it and marshmallow say is put into an admin's words.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,13 +17,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError
 
-from relay import mistakes, toml_lines
-from relay.errors import ConfigError, Problem, did_you_mean
-from relay.lab.facts import PERSONS
-from relay.rules.model import ALERT_PREFIX, Expectation, Policy, Rule, Staff
-from relay.rules.schedule import ALWAYS
-from relay.settings import AS_SENT, Settings
-from relay.tables import (
+from relay.config.schema import (
     Clinic,
     ClinicSchema,
     Delivery,
@@ -27,6 +26,114 @@ from relay.tables import (
     RuleSchema,
     StaffSchema,
 )
+from relay.config.settings import AS_SENT, Settings
+from relay.errors import ConfigError, Problem, did_you_mean
+from relay.lab.facts import PERSONS
+from relay.rules.model import ALERT_PREFIX, Expectation, Policy, Rule, Staff
+from relay.rules.schedule import ALWAYS
+
+_HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_KEY_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+_STRINGS = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
+_ENDS = {  # up to the end of a multi-line string, whose last quotes may be the string's own
+    '"""': re.compile(r'(?:\\.|[^"\\]|"(?!""))*"{3,5}'),
+    "'''": re.compile(r"(?:[^']|'(?!''))*'{3,5}"),
+}
+
+KeyPath = tuple[str, ...]
+
+
+def line_index(text: str) -> Mapping[KeyPath, int]:
+    """Path of each table and key → its line, counted from 1. Meant for text that tomllib takes."""
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    inside, depth = "", 0  # a multi-line string's quotes; open brackets of a multi-line array
+    for number, line in enumerate(text.split("\n"), 1):
+        if not inside and not depth:
+            if header := _HEADER.match(line):
+                table = _parts(header[1])
+                lines.setdefault(table, number)
+            elif key := _KEY.match(line):
+                lines.setdefault(table + _parts(key[1]), number)
+        inside, depth = _after(line, inside, depth)
+    around: dict[
+        KeyPath, int
+    ] = {}  # [rules.a-name] has [rules] in it, which may have no line itself
+    for path, number in lines.items():
+        for length in range(1, len(path)):
+            around.setdefault(path[:length], number)
+    return around | lines
+
+
+def nearest(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
+    """The line of `path`, or of the closest table or key around it."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return lines[path[:length]]
+    return None
+
+
+def _parts(dotted: str) -> KeyPath:
+    return tuple(part.strip("\"'") for part in _KEY_PART.findall(dotted))
+
+
+def _after(line: str, inside: str, depth: int) -> tuple[str, int]:
+    """What is still open at the end of a line."""
+    while True:
+        if inside:
+            end = _ENDS[inside].match(line)
+            if not end:
+                return inside, depth
+            line = line[end.end() :]
+        found = _STRINGS.search(line)
+        depth += _brackets(line[: found.start()] if found else line)
+        if not found:
+            return "", depth
+        line = line[found.end() :]
+        inside = found[0] if found[0] in _ENDS else ""
+
+
+def _brackets(code: str) -> int:
+    return code.count("[") + code.count("{") - code.count("]") - code.count("}")
+
+
+PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
+    "Not a valid string.": ("it must be a text.", 'Write a text in quotes, as in "text".'),
+    "Not a valid list.": ("it must be a list.", 'Write a list of texts, as in ["text"].'),
+    "Not a valid integer.": ("it must be a whole number.", "Write it without quotes, as in 2."),
+    "Not a valid number.": ("it must be a number.", "Write it without quotes, as in 10."),
+    "Not a valid boolean.": ("it must be true or false.", "Write it without quotes."),
+    "Not a valid mapping type.": ("it must be a table.", "Write [clinic.extra] above its keys."),
+}
+_SYNTAX = {  # how tomllib's message begins → what it means, and what would be right
+    "Cannot declare": ("this table is there already", "Put all its keys under one heading."),
+    "Cannot overwrite": ("this name stands twice", "Keep one of the two lines."),
+    "Unclosed array": ("a list has no end", 'It ends with a bracket: channels = ["sms"].'),
+    "Expected ']'": ("a heading has no end", "It stands in brackets: [clinic]."),
+    "Expected '='": ("there is no = after the name", 'Write it as in name = "text".'),
+    "Expected newline": ("there is more after the value", 'Texts need quotes: "020 7946".'),
+    "Illegal character": ("a text has no end", "Texts need quotes on both sides, on one line."),
+    "Unterminated string": ("a text has no end", 'Close it with the """ that it began with.'),
+    "Invalid value": (
+        "what is after = cannot be read",
+        'Texts need quotes, straight ones: "text".',
+    ),
+}
+
+
+def toml_syntax_error(text: str, error: str) -> tuple[int, str, str]:
+    """An error of tomllib → the line, what is wrong, and what would be right."""
+    found = re.search(r"\(at line (\d+)", error)
+    message = re.sub(r" ?\(at .*\)", "", error)
+    message = re.sub(r"\('.*'.*?\)", lambda path: ".".join(re.findall("'(.*?)'", path[0])), message)
+    line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
+    meant, remedy = next(
+        (words for start, words in _SYNTAX.items() if message.startswith(start)),
+        ("it cannot be read", "Texts need quotes, lists need brackets."),
+    )
+    return line, f"this is not TOML: {meant} ({message}).", remedy
+
 
 _TABLES = ("clinic", "delivery", "staff", "rules", "expect")
 
@@ -40,7 +147,7 @@ class Config:
     delivery: Delivery
     staff: Mapping[str, Staff]
     rules: tuple[Rule, ...]
-    lines: Mapping[toml_lines.Path, int]
+    lines: Mapping[KeyPath, int]
     expect: tuple[Expectation, ...] = ()
 
     @property
@@ -73,7 +180,7 @@ class Config:
             rules=tuple(replace(rule, send_window=ALWAYS) for rule in self.rules),
         )
 
-    def problem(self, path: toml_lines.Path, message: str, remedy: str = "") -> Problem:
+    def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """Something wrong at a table or key of config.toml."""
         return _problem(self.settings.config, self.lines, path, message, remedy)
 
@@ -88,10 +195,10 @@ def parse(text: str, settings: Settings) -> Config:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line, message, remedy = mistakes.syntax(text, str(error))
+        line, message, remedy = toml_syntax_error(text, str(error))
         found = Problem(message, str(settings.config), line, remedy=remedy)
         raise ConfigError([found]) from error
-    return _Loader(settings.config, toml_lines.index(text)).config(document, settings)
+    return _Loader(settings.config, line_index(text)).config(document, settings)
 
 
 def _read(path: Path) -> str:
@@ -108,15 +215,15 @@ def _read(path: Path) -> str:
 
 
 def _problem(
-    path: Path, lines: Mapping[toml_lines.Path, int], at: toml_lines.Path, message: str, remedy: str
+    path: Path, lines: Mapping[KeyPath, int], at: KeyPath, message: str, remedy: str
 ) -> Problem:
-    return Problem(message, str(path), toml_lines.nearest(lines, at), ".".join(at), remedy)
+    return Problem(message, str(path), nearest(lines, at), ".".join(at), remedy)
 
 
 class _Loader:
     """Loads every table before it gives up, so that an admin sees all problems at once."""
 
-    def __init__(self, path: Path, lines: Mapping[toml_lines.Path, int]):
+    def __init__(self, path: Path, lines: Mapping[KeyPath, int]):
         self.path = path
         self.lines = lines
         self.problems: list[Problem] = []
@@ -163,10 +270,10 @@ class _Loader:
             self.lines = {**moved, **self.lines}
         return document
 
-    def _add(self, at: toml_lines.Path, message: str, remedy: str = "") -> None:
+    def _add(self, at: KeyPath, message: str, remedy: str = "") -> None:
         self.problems.append(_problem(self.path, self.lines, at, message, remedy))
 
-    def _table(self, schema: Schema, value: Any, at: toml_lines.Path) -> dict[str, Any]:
+    def _table(self, schema: Schema, value: Any, at: KeyPath) -> dict[str, Any]:
         if not isinstance(value, dict):
             self._add(at, "it must be a table.", f"Write [{'.'.join(at)}].")
             return {}
@@ -188,16 +295,14 @@ class _Loader:
         for key, value in group.items():
             yield key, self._table(schema, value, (name, key))
 
-    def _explain(
-        self, schema: Schema, at: toml_lines.Path, path: toml_lines.Path, message: str
-    ) -> None:
+    def _explain(self, schema: Schema, at: KeyPath, path: KeyPath, message: str) -> None:
         keys = path[:1]  # what comes after it is a place in a list
         if message == "Unknown field.":
             self._add(at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields))
         elif message == "Missing data for required field.":
             self._add(at + keys, "it is missing.", f"Add it to [{'.'.join(at)}].")
         else:
-            self._add(at + keys, *mistakes.WORDS.get(message, (message,)))
+            self._add(at + keys, *PLAIN_WORDS.get(message, (message,)))
 
     def _check_rule(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         to = rule.get("to")
@@ -223,7 +328,7 @@ class _Loader:
             self._add(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
 
 
-def _flat(messages: Any, path: toml_lines.Path = ()) -> Iterable[tuple[toml_lines.Path, str]]:
+def _flat(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:
     if isinstance(messages, dict):
         for key, inner in messages.items():
             yield from _flat(inner, (*path, str(key)))

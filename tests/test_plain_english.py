@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay import condition_words, rule_words
+from relay.config import plain_english
+from relay.config.schema import RuleSchema
 from relay.lab.events import EVENTS
 from relay.rules.model import Policy, Rule
 from relay.rules.schedule import Window
-from relay.tables import RuleSchema
 
 POLICY = Policy(ZoneInfo("Europe/London"), Window.parse("08:00-20:00"), {})
 PLAIN = """
@@ -53,7 +53,7 @@ def rule(extra: str = "") -> Rule:
 
 
 def said(extra: str = "", policy: Policy = POLICY) -> str:
-    return " ".join(rule_words.sentences(rule(extra), policy))
+    return " ".join(plain_english.rule_sentences(rule(extra), policy))
 
 
 def test_a_plain_rule_is_one_sentence() -> None:
@@ -99,7 +99,7 @@ def test_each_key_is_told(key: str) -> None:
 )
 def test_a_plain_condition_is_told_in_words(when: str, words: str) -> None:
     """A comparison of a field, or several joined one way, is a sentence."""
-    assert condition_words.in_words(when) == words
+    assert plain_english.condition_in_words(when) == words
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_plain_condition_is_told_in_words(when: str, words: str) -> None:
 )
 def test_what_is_not_plain_is_shown_as_code(when: str) -> None:
     """Words that could be read in two ways are none: the expression stands as it is written."""
-    assert condition_words.in_words(when) == ""
+    assert plain_english.condition_in_words(when) == ""
 
 
 def test_code_is_marked_as_such() -> None:
@@ -157,9 +157,9 @@ def test_windows_in_words(written: str, words: str) -> None:
     """Hours, days and nights are told as people say them; bank holidays where there are any."""
     window = Window.parse(written)
     free = replace(POLICY, bank_holidays=frozenset({date(2026, 12, 25)}))
-    assert rule_words.window(window, POLICY) == words
+    assert plain_english.window(window, POLICY) == words
     but = "" if written == "always" else ", but not on bank holidays"
-    assert rule_words.window(window, free) == words + but
+    assert plain_english.window(window, free) == words + but
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,9 @@ def test_digest_times_in_words(digest: str, words: str) -> None:
 
 def test_what_is_expected_in_words() -> None:
     """A step that has to come within a time, and who hears when it has not."""
-    told = rule_words.expected("order.shipped", "order.delivered", timedelta(days=21), "lab-desk")
+    told = plain_english.expected(
+        "order.shipped", "order.delivered", timedelta(days=21), "lab-desk"
+    )
     assert told == (
         "When an order is shipped, and it is not true 21 days later that an order is delivered, "
         "the staff of lab-desk hear of it."

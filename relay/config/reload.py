@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from relay.config import Config
+from relay.config.loader import Config
+from relay.config.settings import Settings
 from relay.errors import ConfigError
 from relay.logs import get_logger
-from relay.settings import Settings
 
 log = get_logger("relay.config")
 
@@ -18,7 +18,7 @@ LOOK_SECONDS = 5.0
 Stamps = tuple[tuple[str, int, int], ...]
 
 
-class Living:
+class ConfigReloader:
     """Holds a configuration, and reads it again when config.toml or a template has changed."""
 
     def __init__(self, config: Config, read: Callable[[Settings], Config]):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from relay import clinic_words
-from relay.config import parse
-from relay.settings import Settings
-from relay.tables import ClinicSchema, DeliverySchema, StaffSchema
+from relay.config import plain_english
+from relay.config.loader import parse
+from relay.config.schema import ClinicSchema, DeliverySchema, StaffSchema
+from relay.config.settings import Settings
 
 PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n[delivery]\n[staff.desk]\n'
 # Table and key, what is written, and the sentence that tells it.
@@ -39,7 +39,7 @@ TOLD = {
 
 
 def said(text: str) -> str:
-    return " ".join(clinic_words.sentences(parse(text, Settings())))
+    return " ".join(plain_english.clinic_sentences(parse(text, Settings())))
 
 
 @pytest.mark.parametrize("at", TOLD, ids=".".join)

@@ -22,7 +22,7 @@ _RIGHT = {
 
 
 def told(description: str, *examples: Any) -> dict[str, Any]:
-    """What an editor says of a key while it is written: see relay/json_schema.py."""
+    """What an editor says of a key while it is written: see relay/config/reference.py."""
     return {"description": description, "examples": list(examples)}
 
 

@@ -1,4 +1,8 @@
-"""Tries everything before it is live: every template with full and with sparse facts."""
+"""Tries everything before it is live: every template, with full and with sparse facts.
+
+A worker starts with config and templates both right, or not at all. The web process reads
+config.toml alone: with a broken template it still takes the lab's events.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,16 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
-from relay.config import Config
-from relay.errors import Problem, RenderError, did_you_mean
+from relay.config.loader import Config
+from relay.config.loader import load as load_config
+from relay.config.settings import Settings
+from relay.errors import ConfigError, Problem, RenderError, did_you_mean
 from relay.lab import samples
 from relay.lab.facts import Facts
 from relay.messages import disclosure, sms_segments
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules.expressions import names, recipient
 from relay.rules.model import Rule
-from relay.settings import Settings
 
 SHORT = 16  # characters that a secret should have at least
 
@@ -206,3 +211,17 @@ def _written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
             if char in line:
                 return name, number
     return file, None
+
+
+def load(settings: Settings) -> Config:
+    """The configuration, its templates tried. Raises ConfigError with all that is wrong."""
+    config = load_config(settings)
+    if wrong := [problem for problem in problems(config) if not problem.warning]:
+        raise ConfigError(wrong)
+    return config
+
+
+def problems(config: Config) -> list[Problem]:
+    """What is wrong with a configuration and its templates together; some of it only warnings."""
+    loaded = Templates(config.settings.templates)
+    return [*templates(config, loaded), *senders(config)]

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from relay.fields import (
+from relay.config.fields import (
     Dated,
     OneOf,
     Parsed,

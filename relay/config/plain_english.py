@@ -1,0 +1,274 @@
+"""A configuration in plain English: rules, their conditions, and what the clinic says. Pure.
+
+A condition is put into words where it is plain: comparisons, joined by `and` or by `or`. Anything
+else is for whoever wrote it to read as it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import nodes
+
+from relay.config.loader import Config
+from relay.config.schema import Delivery
+from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS
+from relay.privacy import masks
+from relay.rules.channels import CHANNELS
+from relay.rules.expressions import environment
+from relay.rules.model import Policy, Rule
+from relay.rules.schedule import ALWAYS, DAYS, Digest, Window
+
+# Jinja's words for a comparison: how it is said, and how its contrary is.
+_SAID = {
+    "eq": ("is", "is not"),
+    "ne": ("is not", "is"),
+    "gt": ("is more than", "is at most"),
+    "gteq": ("is at least", "is less than"),
+    "lt": ("is less than", "is at least"),
+    "lteq": ("is at most", "is more than"),
+    "in": ("is", "is not"),
+    "notin": ("is not", "is"),
+}
+_WHOLE = frozenset(("gt", "gteq", "lt", "lteq"))  # that are said of numbers only
+
+
+@lru_cache(maxsize=256)
+def condition_in_words(source: str) -> str:
+    """The registration's status is not “cancelled”; empty where it cannot be said plainly."""
+    tree = environment().parse("{{ (" + source + ") }}")
+    [output] = tree.body
+    [node] = output.nodes if isinstance(output, nodes.Output) else [output]
+    for kind, joint in ((nodes.And, " and "), (nodes.Or, " or ")):
+        if isinstance(node, kind):
+            said = [_compared(one) for one in _joined(node, kind)]
+            return joint.join(said) if all(said) else ""
+    return _compared(node)
+
+
+def _joined(node: Any, kind: type[nodes.BinExpr]) -> list[nodes.Node]:
+    """The parts of a and b and c."""
+    if not isinstance(node, kind):
+        return [node]
+    return [*_joined(node.left, kind), *_joined(node.right, kind)]
+
+
+def _compared(node: nodes.Node, contrary: bool = False) -> str:
+    """One comparison of a field with something that is written out."""
+    if isinstance(node, nodes.Not):
+        return _compared(node.node, not contrary)
+    if isinstance(node, nodes.Test) and node.name == "none":
+        field = _field(node.node)
+        return field and f"{field} {'is not' if contrary else 'is'} empty"
+    if not isinstance(node, nodes.Compare) or len(node.ops) != 1:
+        return ""
+    [operand] = node.ops
+    field, value = _field(node.expr), _value(operand)
+    return f"{field} {_SAID[operand.op][contrary]} {value}" if field and value else ""
+
+
+def _field(node: nodes.Node) -> str:
+    """The order's carrier."""
+    if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
+        return ""
+    return f"the {node.node.name}'s {node.attr.replace('_', ' ')}"
+
+
+def _value(operand: nodes.Operand) -> str:
+    """“a”, 3, true, or one of a list."""
+    value = operand.expr
+    if operand.op in ("in", "notin"):
+        if not isinstance(value, nodes.List | nodes.Tuple) or not value.items:
+            return ""
+        said = [_constant(one) for one in value.items]
+        *others, last = said
+        return (f"{', '.join(others)} or {last}" if others else last) if all(said) else ""
+    if operand.op in _WHOLE and not isinstance(getattr(value, "value", ""), int | float):
+        return ""
+    return _constant(value)
+
+
+def _constant(node: nodes.Node) -> str:
+    """What is written out; empty where it is no such thing, or nothing that can be said."""
+    value = node.value if isinstance(node, nodes.Const) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"{value:,}"
+    return f"“{value}”" if isinstance(value, str) and value.strip() else ""
+
+
+_VERBS = {"sms": "text", "email": "email"}
+_FULL = {"Tue": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Sat": "Saturday"}
+_WEEK = tuple(_FULL.get(day, f"{day}day") for day in DAYS)
+_MIDNIGHT, _DAY = 24 * 60, timedelta(days=1)
+
+
+def rule_sentences(rule: Rule, policy: Policy) -> list[str]:
+    """What a rule does. The first says who is told what and when, the others what is special."""
+    first = _digest(rule, rule.digest, policy) if rule.digest else _message(rule, policy)
+    return [first, *_conditions(rule)]
+
+
+def happens(event: str) -> str:
+    """An event as a clause: the kit is shipped."""
+    return EVENTS[event].happens or f"{event} comes"
+
+
+def duration(length: timedelta) -> str:
+    """A time in its largest whole unit: 10 days, 36 hours, 90 minutes."""
+    seconds = int(length.total_seconds())
+    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+    unit, many = next((name, seconds // size) for name, size in units if seconds % size == 0)
+    return f"{many:,} {unit}{'s' * (many != 1)}"
+
+
+def window(open_: Window, policy: Policy) -> str:
+    """When messages may go out: between 08:00 and 20:00."""
+    if open_ == ALWAYS:
+        return "at any hour"
+    over = " the next morning" if open_.closes > _MIDNIGHT else ""
+    hours = f"between {_clock(open_.opens)} and {_clock(open_.closes)}{over}"
+    days = "" if len(open_.days) == len(DAYS) else f"on {_days(open_.days)}, "
+    free = ", but not on bank holidays" if policy.bank_holidays else ""
+    return f"{days}{hours}{free}"
+
+
+def expected(after: str, event: str, within: timedelta, to: str) -> str:
+    """A step that is expected of a kit."""
+    return (
+        f"When {happens(after)}, and it is not true {duration(within)} later that "
+        f"{happens(event)}, {_who(to)} hear of it."
+    )
+
+
+def _message(rule: Rule, policy: Policy) -> str:
+    when = window(rule.send_window or policy.send_window, policy)
+    told = f"{_tell(rule.channels)} {_who(rule.to)}"
+    return f"When {happens(rule.event)}, {told} {_delay(rule)}, {when}."
+
+
+def _delay(rule: Rule) -> str:
+    if rule.hold:
+        return f"once staff have released it, or {duration(rule.hold)} later if nobody stops it"
+    return f"{duration(rule.after)} later" if rule.after else "at once"
+
+
+def _digest(rule: Rule, digest: Digest, policy: Policy) -> str:
+    later = f" {duration(rule.after)} later" if rule.after else ""
+    hours = f", {window(rule.send_window, policy)}" if rule.send_window else ""
+    return (
+        f"When {happens(rule.event)}, note it{later} for {_who(rule.to)}; {_times(digest)}, "
+        f"{_tell(rule.channels)} them one message about all that has gathered{hours}."
+    )
+
+
+def _times(digest: Digest) -> str:
+    if len(digest.times) == 1:
+        return f"every day at {digest.times[0]:%H:%M}"
+    step = duration(timedelta(hours=digest.times[1].hour, minutes=digest.times[1].minute))
+    return f"every {step.removeprefix('1 ')} from midnight on"
+
+
+def _conditions(rule: Rule) -> Iterator[str]:
+    if rule.when:
+        # As code, between backticks, where words would say it worse.
+        yield f"Only if {condition_in_words(rule.when.source) or f'`{rule.when.source}`'}."
+    if rule.unless:
+        yield f"Not if, by then, {_listed([happens(event) for event in rule.unless], 'or')}."
+    if rule.fallback:
+        yield f"If that cannot reach them, {_tell(rule.fallback)} them instead."
+    if rule.even_if_late:
+        yield "They are told even if a later step of the kit is known already."
+    if rule.on_unknown == "hold":
+        yield "If nobody can tell whether it went out, it is not sent again: a person decides."
+    if not rule.discreet:
+        yield "A text or a subject line may show a test, a date of birth or a full name."
+
+
+def _who(to: str) -> str:
+    return f"the {to}" if to in PERSONS else f"the staff of {to}"
+
+
+def _tell(channels: Sequence[str]) -> str:
+    return _listed([_VERBS.get(channel, f"send by {channel} to") for channel in channels], "and")
+
+
+def _clock(minutes: int) -> str:
+    hours, rest = divmod(minutes % _MIDNIGHT, 60)
+    return f"{hours:02}:{rest:02}" if hours or rest else "midnight"
+
+
+def _days(days: frozenset[int]) -> str:
+    """Monday to Friday; Monday, Wednesday and Saturday."""
+    starts = [day for day in sorted(days) if (day - 1) % 7 not in days]
+    if len(starts) == 1 and len(days) > 2:
+        return f"{_WEEK[starts[0]]} to {_WEEK[(starts[0] + len(days) - 1) % 7]}"
+    return _listed([_WEEK[day] for day in sorted(days)], "and")
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    """One, two and three."""
+    *others, final = words
+    return f"{', '.join(others)} {last} {final}" if others else final
+
+
+def clinic_sentences(config: Config) -> list[str]:
+    """Who the clinic is, who its staff are, how messages go out and what is kept for how long."""
+    return [*_clinic(config), *_staff(config), *_sending(config), *_keeping(config.delivery)]
+
+
+def _clinic(config: Config) -> Iterator[str]:
+    clinic = config.clinic
+    read = f" Patients read their results at {clinic.portal}." if clinic.portal else ""
+    yield f"Messages speak for {clinic.name}, {clinic.phone}.{read}"
+    yield f"Times are by the clock of {clinic.timezone}."
+    if clinic.extra:
+        yield f"Templates have words of your own: {', '.join(clinic.extra)}."
+
+
+def _staff(config: Config) -> Iterator[str]:
+    for name, group in config.staff.items():
+        found = [address for channel in CHANNELS for address in group.on(channel)]
+        yield f"The staff of {name}: {_masked(found) or 'nobody'}."
+    if alerts := config.policy.alerts:
+        yield f"The staff of {alerts} hear when something needs a person."
+    else:
+        yield "There are no staff: nobody is written to when something needs a person."
+
+
+def _sending(config: Config) -> Iterator[str]:
+    delivery = config.delivery
+    for channel, sender in delivery.senders.items():
+        yield f"{CHANNELS[channel].title} come from {sender or 'nobody: no sender is set'}."
+    hours = window(delivery.send_window, config.policy)
+    yield f"Unless a rule says otherwise, messages go out {hours}."
+    if delivery.bank_holidays:
+        days = ", ".join(f"{day:%-d %b %Y}" for day in sorted(delivery.bank_holidays))
+        yield f"Bank holidays: {days}."
+    yield f"At most {delivery.daily_sms_limit:,} texts go out a day; more wait for the next."
+    yield f"A text of more than {delivery.max_sms_segments} segments is warned of."
+    for channel, rate in delivery.rates.items():
+        if rate:
+            yield f"At most {rate:g} {CHANNELS[channel].word}s go out a second."
+    if delivery.allow:
+        allowed = _masked(sorted(delivery.allow))
+        yield f"While RELAY_DELIVERY is allow-list, only these get anything: {allowed}."
+
+
+def _keeping(delivery: Delivery) -> Iterator[str]:
+    yield (
+        f"The lab is asked for {duration(delivery.lab_patience)} for what an event needs; "
+        "then a person is told."
+    )
+    yield f"The same event within {duration(delivery.dedupe_window)} counts once."
+    blanked = "contact details and words are blanked, and texts deleted at Twilio"
+    yield f"After {duration(delivery.retention)} {blanked}."
+
+
+def _masked(found: Iterable[str]) -> str:
+    return ", ".join(map(masks.address, found))
