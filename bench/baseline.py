@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 from relay.config.check import load
 from relay.config.settings import from_environment
 from relay.jobs import Jobs
-from relay.ledger import processing
+from relay.ledger import events
 from relay.ledger.database import Database
 
 QUEUE = "bench-baseline"
@@ -34,7 +34,7 @@ def send(event_id: str) -> None:
     """Process one event and deliver what it leads to."""
     assert _jobs
     _jobs.db.engine.dispose(close=False)  # the parent's connections are not ours after the fork
-    event = processing.get_event(_jobs.db, event_id)
+    event = events.get_event(_jobs.db, event_id)
     assert event
     _jobs.process(event)
     for claim in _jobs.claim("sms", 10):

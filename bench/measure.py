@@ -20,9 +20,10 @@ from bench.load import bodies
 from bench.servers import ROOT, SECRET
 from relay.config.settings import database_url
 from relay.lab import events
-from relay.ledger import intake, migrate
-from relay.ledger.columns import metadata
+from relay.ledger import events as ledger_events
+from relay.ledger import migrate
 from relay.ledger.database import Database
+from relay.ledger.schema import metadata
 
 Figures = dict[str, float]
 say: Callable[[str], None] = lambda text: print(f"  {text}", file=sys.stderr, flush=True)  # noqa: E731
@@ -160,7 +161,7 @@ def _fill(db: Database, count: int) -> list[str]:
     with db.write() as connection:
         for body in bodies(count):
             incoming = events.parse(body)
-            made.append(intake.record_in(connection, incoming, timedelta(days=30)).id)
+            made.append(ledger_events.record_in(connection, incoming, timedelta(days=30)).id)
     return made
 
 

@@ -16,19 +16,10 @@ from bench.load import bodies
 from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 from relay.lab import events
 from relay.lab.facts import Facts
-from relay.ledger import (
-    claiming,
-    delivery,
-    followups,
-    intake,
-    lapsing,
-    looking,
-    processing,
-    receipts,
-    upkeep,
-)
+from relay.ledger import attempts, followups, receipts, retention
+from relay.ledger import events as ledger_events
+from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.rules.model import Notice, Plan
 from relay.rules.receipts import Receipt
 
@@ -90,7 +81,7 @@ def _medians(db: Database) -> dict[str, float]:
         "message": _ms(_message(db), 100),
         "claim": _ms(_claim(db), 50),
         "sweep": _ms(lambda: _sweep(db), 20),
-        "purge": _ms(lambda: upkeep.purge(db, timedelta(days=90)), 3),
+        "purge": _ms(lambda: retention.purge(db, timedelta(days=90)), 3),
     }
 
 
@@ -105,12 +96,12 @@ def _ms(work: Callable[[], object], times: int) -> float:
 
 def _accept(db: Database) -> Callable[[], object]:
     made: Iterator[bytes] = bodies(100_000)
-    return lambda: intake.record(db, events.parse(next(made)), timedelta(days=30))
+    return lambda: ledger_events.record(db, events.parse(next(made)), timedelta(days=30))
 
 
 def _claim(db: Database) -> Callable[[], object]:
     """Claims of nothing due: what a worker asks every two seconds."""
-    return lambda: claiming.claim(db, "sms", 24)
+    return lambda: attempts.claim(db, "sms", 24)
 
 
 def _message(db: Database) -> Callable[[], object]:
@@ -120,11 +111,13 @@ def _message(db: Database) -> Callable[[], object]:
         id_ = str(uuid.uuid4())
         event = _leased(db, id_)
         facts = Facts(order={"id": id_})
-        processing.settle(db, event, facts, lambda kit: Plan((_notice(kit.place.subject),)))
-        (claim,) = claiming.claim(db, "sms", 1)
-        delivery.begin(db, claim, {"text": "Your kit is on its way."})
+        ledger_events.mark_processed(
+            db, event, facts, lambda kit: Plan((_notice(kit.place.subject),))
+        )
+        (claim,) = attempts.claim(db, "sms", 1)
+        attempts.begin(db, claim, {"text": "Your kit is on its way."})
         ending = Ending("accepted", "sent", provider_id=f"SM{id_}", awaits_receipt=True)
-        delivery.finish(db, claim, ending)
+        attempts.finish(db, claim, ending)
         told = Receipt("delivered", "delivered", claim.attempt_id, f"SM{id_}")
         if not receipts.record(db, "sms", [told]):
             raise AssertionError("a receipt was lost")
@@ -132,11 +125,11 @@ def _message(db: Database) -> Callable[[], object]:
     return work
 
 
-def _leased(db: Database, id_: str) -> processing.Event:
+def _leased(db: Database, id_: str) -> ledger_events.Event:
     body = json.dumps({"event": "order.delivered", "data": {"order_id": id_}}).encode()
-    intake.record(db, events.parse(body), timedelta(days=30))
+    ledger_events.record(db, events.parse(body), timedelta(days=30))
     while True:  # the accepted ones of the measurement before are leased along the way
-        for event in processing.lease_events(db, 1):
+        for event in ledger_events.lease_events(db, 1):
             if event.data["order_id"] == id_:
                 return event
 
@@ -154,10 +147,10 @@ def _notice(subject: str) -> Notice:
 
 def _sweep(db: Database) -> None:
     """What the clock asks of the ledger each minute, and a worker in between."""
-    lapsing.lapse(db)
+    attempts.lapse(db)
     receipts.give_up(db)
-    looking.lease(db, 8)
-    followups.lease(db, 8)
+    followups.lease_unknown(db, 8)
+    followups.lease_follow_ups(db, 8)
 
 
 def _plans(db: Database) -> list[str]:

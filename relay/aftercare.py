@@ -9,11 +9,10 @@ from typing import Any
 from relay import fault_injection
 from relay.channels import Exits
 from relay.config.loader import Config
-from relay.ledger import followups, looking, receipts, steps
+from relay.ledger import followups, journeys, receipts
+from relay.ledger.attempts import LOOKS
 from relay.ledger.database import Database
-from relay.ledger.delivery import LOOKS
-from relay.ledger.followups import FollowUp
-from relay.ledger.looking import Look
+from relay.ledger.followups import FollowUp, UnknownAttempt
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.occasions import Occasions
@@ -38,26 +37,26 @@ class Aftercare:
         self._exits = exits
         self._occasions = occasions
 
-    def due_looks(self, limit: int) -> list[Look]:
+    def due_looks(self, limit: int) -> list[UnknownAttempt]:
         """Attempts of which it has to be found out whether they went out."""
-        return looking.lease(self._db, limit)
+        return followups.lease_unknown(self._db, limit)
 
     def due_follow_ups(self, limit: int) -> list[FollowUp]:
         """Messages that failed and have to be seen to."""
-        return followups.lease(self._db, limit)
+        return followups.lease_follow_ups(self._db, limit)
 
-    def look(self, look: Look) -> None:
+    def look(self, look: UnknownAttempt) -> None:
         """Find out whether an attempt went out; when that cannot be, do as the rule says."""
         message = Message(look.channel, look.address, **(look.content or {"text": ""}))
-        found = self._exits.find(message, look.started_at, looking.taken(self._db, look))
+        found = self._exits.find(message, look.started_at, followups.taken_ids(self._db, look))
         fault_injection.crash_point("lookup.before-commit")
         if found.failed:
-            looking.later(self._db, look, ASK_AGAIN_SECONDS, counts=False)
+            followups.look_later(self._db, look, ASK_AGAIN_SECONDS, counts=False)
             log.warning("message not looked for", id=look.id, reason=found.failed)
         elif found.provider_id:
             awaits = self._exits.awaits_receipt(message)
-            if not looking.adopt(self._db, look, found.provider_id, awaits_receipt=awaits):
-                looking.later(self._db, look, 0.0, counts=False)
+            if not followups.adopt(self._db, look, found.provider_id, awaits_receipt=awaits):
+                followups.look_later(self._db, look, 0.0, counts=False)
             elif found.receipt:
                 told = replace(found.receipt, attempt_id=look.attempt_id)
                 receipts.record(self._db, look.channel, [told])
@@ -65,19 +64,21 @@ class Aftercare:
         else:
             self._not_found(look)
 
-    def _not_found(self, look: Look) -> None:
+    def _not_found(self, look: UnknownAttempt) -> None:
         delays = LOOKS[look.channel]
         if look.looks < len(delays):
-            looking.later(self._db, look, delays[look.looks] - delays[look.looks - 1])
+            followups.look_later(self._db, look, delays[look.looks] - delays[look.looks - 1])
             return
         rule = self._config.rule(look.rule)
         if rule is None or rule.on_unknown == "resend":
-            looking.give_up(self._db, look, "It was not found at the provider: sent again.", None)
+            followups.give_up_unknown(
+                self._db, look, "It was not found at the provider: sent again.", None
+            )
             log.warning("message not found, sent again", id=look.id, attempt=look.attempt_id)
             return
         reason = "It was not found at the provider. It waits for a person, as its rule says."
         case = self._case("unknown", look.id, look, reason)
-        looking.give_up(self._db, look, reason, case)
+        followups.give_up_unknown(self._db, look, reason, case)
         log.warning("message not found, held", id=look.id, attempt=look.attempt_id)
 
     def follow_up(self, item: FollowUp) -> None:
@@ -95,11 +96,13 @@ class Aftercare:
         rule = self._config.rule(item.rule)
         if rule and (why := self._why_old(rule, item)):
             return followups.let_be(self._db, item, why)
-        return followups.settle(self._db, item, self._fallback(rule, item), *self._cases(item))
+        return followups.finish_follow_up(
+            self._db, item, self._fallback(rule, item), *self._cases(item)
+        )
 
     def _why_old(self, rule: Rule, item: FollowUp) -> str:
         step = Step(item.event_name, item.round, item.event_received_at)
-        known = steps.of_kit(self._db, item.event_name, item.subject)
+        known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
         return overtaken(rule, step, known, _now(), _now())
 
     def _fallback(self, rule: Rule | None, item: FollowUp) -> tuple[Notice, ...]:

@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime
 
 from relay.channels import CHANNELS, Outcome
-from relay.ledger.pausing import AWAY, BUSY, REFUSED, Pause
+from relay.ledger.pauses import AWAY, BUSY, REFUSED, Pause
 from relay.rules import alerts
 from relay.rules.model import Policy
 

@@ -10,7 +10,7 @@ from relay.errors import LabError, LedgerUnavailable, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
-from relay.ledger import upkeep
+from relay.ledger import migrate
 from relay.ledger.database import Database
 
 
@@ -22,7 +22,7 @@ def check(settings: Settings) -> list[Problem]:
 def _ledger(settings: Settings) -> Iterator[Problem]:
     db = Database(settings.database_url)
     try:
-        if not upkeep.is_migrated(db):
+        if not migrate.is_migrated(db):
             message = "the tables are not those of this version."
             yield Problem(message, "ledger", remedy="Run `flask relay upgrade`.", warning=True)
     except LedgerUnavailable as error:

@@ -11,10 +11,10 @@ from typing import Any
 from relay.config.loader import Config
 from relay.endings import NotSent, cancelled
 from relay.errors import LabError, RenderError
-from relay.ledger import digesting, steps
-from relay.ledger.claiming import Claim
+from relay.ledger import digests, journeys
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
-from relay.ledger.digesting import Item, Replan
+from relay.ledger.digests import Item, Replan
 from relay.logs import get_logger
 from relay.messages.templates import Message, Templates, digest_names
 from relay.occasions import Occasions
@@ -43,7 +43,7 @@ class Digests:
             raise NotSent(cancelled("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
             raise NotSent(cancelled("The rule writes to others, or another way, by now."))
-        items = digesting.items(self._db, claim.identity)
+        items = digests.items(self._db, claim.identity)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule sends no digests any more.")
         if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
@@ -55,9 +55,9 @@ class Digests:
 
     def let_go(self, claim: Claim, reason: str) -> None:
         """Say of each item of a digest that is cancelled that it is not told."""
-        ids = [item.id for item in digesting.items(self._db, claim.identity)]
+        ids = [item.id for item in digests.items(self._db, claim.identity)]
         said = f"Its digest was cancelled: {reason}"
-        digesting.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
+        digests.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, occasion: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
@@ -65,7 +65,7 @@ class Digests:
         found = planner.notices(rule, (claim.channel,), occasion, policy, now)[0]
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
-        return NotSent(cancelled(digesting.join(self._db, claim, pair)))
+        return NotSent(cancelled(digests.join(self._db, claim, pair)))
 
     def _still_true(
         self, claim: Claim, rule: Rule, items: Sequence[Item]
@@ -85,8 +85,8 @@ class Digests:
                 broken[item.id] = str(error)
         if out or broken:
             log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
-            digesting.take_out(self._db, claim.identity, out)
-            digesting.take_out(self._db, claim.identity, broken, status="technical-failure")
+            digests.take_out(self._db, claim.identity, out)
+            digests.take_out(self._db, claim.identity, broken, status="technical-failure")
         return told
 
     def _occasion(self, item: Item, ends: float) -> RuleContext:
@@ -101,7 +101,7 @@ class Digests:
                 item = replace(item, facts=facts)
             except LabError as error:
                 log.warning("digest item not asked again", id=item.id, reason=str(error))
-        known = steps.of_kit(self._db, item.event_name, item.subject)
+        known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
         return self._occasions.of_message(item, known)
 
     def _tell_otherwise(self, claim: Claim, rule: Rule, items: Sequence[Item], reason: str) -> None:
@@ -112,7 +112,7 @@ class Digests:
             if item.event_name == rule.event
         }
         reasons = dict.fromkeys((item.id for item in items), reason)
-        digesting.take_out(self._db, claim.identity, reasons, instead=instead)
+        digests.take_out(self._db, claim.identity, reasons, instead=instead)
         raise NotSent(cancelled(reason))
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:

@@ -9,9 +9,8 @@ from datetime import timedelta
 
 from relay import fault_injection
 from relay.channels import Outcome
-from relay.ledger.claiming import Claim
-from relay.ledger.delivery import Ending
-from relay.ledger.pausing import Pause
+from relay.ledger.attempts import Claim, Ending
+from relay.ledger.pauses import Pause
 
 # Seconds to wait after an event's first, second, … failure; the last again and again.
 EVENT_DELAYS = (5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, *[43200] * 5)

@@ -11,11 +11,10 @@ from functools import partial
 from typing import Any
 
 from relay.channels import Exits
-from relay.ledger import erasing, expiring, forgetting
+from relay.ledger import erasures, personal_data, retention
 from relay.ledger.database import Database
-from relay.ledger.erasing import Asked
-from relay.ledger.forgetting import Change, Handed, Keep
-from relay.ledger.tracing import Progress
+from relay.ledger.erasures import Asked
+from relay.ledger.personal_data import Change, Handed, Keep, Progress
 from relay.logs import get_logger
 from relay.privacy import person as privacy_person
 from relay.privacy.person import Person
@@ -94,9 +93,9 @@ def _nowhere(*_: Any) -> None:
 
 def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[str, int]:
     """How much the ledger has of whoever goes by an address."""
-    person = forgetting.learn(db, Person(privacy_person.key(address)), progress)
+    person = personal_data.learn(db, Person(privacy_person.key(address)), progress)
     counts: Counter[str] = Counter()
-    for made in forgetting.changes(db, person, progress):
+    for made in personal_data.changes(db, person, progress):
         counts.update(_words(made))
     return counts
 
@@ -112,21 +111,21 @@ def forget(
     noted = _Noted(db, asked, progress)
 
     def keep(connection: Any) -> None:
-        erasing.note_in(connection, asked, known=so_far.to_json())
+        erasures.note_in(connection, asked, known=so_far.to_json())
 
     try:
-        so_far.person = forgetting.learn(db, so_far.person, noted)
+        so_far.person = personal_data.learn(db, so_far.person, noted)
         if "@" in asked.address and exits.reaches("email"):
             so_far.handed.emails.add(asked.address)  # what was blanked it may have still
-        erasing.note(db, asked, known=so_far.to_json())
+        erasures.note(db, asked, known=so_far.to_json())
         done = _forget(db, exits, so_far, noted, keep)
-    except erasing.Lapsed:
+    except erasures.Lapsed:
         log.warning("erasure goes on elsewhere", id=asked.id)
         return
     outcome = {"counts": done.counts, "left": done.left, "refused": done.refused}
     note = "" if so_far.person.is_in(asked.note) else asked.note
     said = ". ".join(filter(None, (told(done.counts), note)))
-    erasing.finish(db, asked, outcome, said, _case(asked, done, policy))
+    erasures.finish(db, asked, outcome, said, _case(asked, done, policy))
 
 
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
@@ -134,7 +133,7 @@ def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
     reason = " ".join([*left, *done.refused])
     now = datetime.now(UTC)
-    kind, id_ = erasing.KIND, asked.id
+    kind, id_ = erasures.KIND, asked.id
     return alerts.case(kind, id_, id_, reason, policy=policy, now=now) if reason else None
 
 
@@ -142,7 +141,7 @@ class _Noted:
     """Tells the ledger how far a search is, every few seconds, which keeps the lease."""
 
     def __init__(self, db: Database, asked: Asked, shown: Progress):
-        self._note, self._shown = partial(erasing.note, db, asked), shown
+        self._note, self._shown = partial(erasures.note, db, asked), shown
         self._table, self._rows, self._next = "", 0, 0.0
 
     def __call__(self, table: str, rows: int) -> None:
@@ -159,13 +158,13 @@ def _forget(db: Database, exits: Exits, so_far: SoFar, progress: Progress, keep:
     person, counts, handed = so_far.person, so_far.counts, so_far.handed
     for _ in range(ROUNDS):
         before = counts.total()
-        for made in forgetting.changes(db, person, progress):
+        for made in personal_data.changes(db, person, progress):
             counts.update(_words(made))
-            forgetting.apply(db, made, handed, keep)
+            personal_data.apply(db, made, handed, keep)
         if counts.total() == before:
             break
     left: Counter[str] = Counter()
-    for made in forgetting.changes(db, person, progress):
+    for made in personal_data.changes(db, person, progress):
         left.update(change.table.name for change in made)
     refused = [said for sid in sorted(handed.texts) for said in _delete(db, exits, sid)]
     refused += exits.erase("email", frozenset(handed.emails), NOBODY)
@@ -173,12 +172,12 @@ def _forget(db: Database, exits: Exits, so_far: SoFar, progress: Progress, keep:
     return Erased(counts, left, tuple(dict.fromkeys(refused)))
 
 
-def expiries(db: Database, exits: Exits, limit: int) -> list[expiring.Text]:
+def expiries(db: Database, exits: Exits, limit: int) -> list[retention.KeptText]:
     """Texts that nobody may need any more, where anybody can be asked to delete them."""
-    return expiring.lease(db, limit) if exits.reaches("sms") else []
+    return retention.lease_texts(db, limit) if exits.reaches("sms") else []
 
 
-def expire(db: Database, exits: Exits, text: expiring.Text) -> None:
+def expire(db: Database, exits: Exits, text: retention.KeptText) -> None:
     """Have a text deleted that nobody may need any more; what fails is tried again."""
     if refused := _delete(db, exits, text.provider_id):
         log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
@@ -187,7 +186,7 @@ def expire(db: Database, exits: Exits, text: expiring.Text) -> None:
 def _delete(db: Database, exits: Exits, sid: str) -> list[str]:
     refused = exits.erase("sms", NOBODY, frozenset((sid,)))
     if not refused:
-        expiring.gone(db, sid)
+        retention.mark_deleted(db, sid)
     return refused
 
 

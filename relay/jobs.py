@@ -20,20 +20,10 @@ from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
-from relay.ledger import (
-    claiming,
-    counting,
-    delivery,
-    lapsing,
-    processing,
-    receipts,
-    releasing,
-    upkeep,
-)
-from relay.ledger.claiming import Claim
+from relay.ledger import attempts, counting, events, holds, receipts, retention
+from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
-from relay.ledger.processing import Event, Kit
+from relay.ledger.events import Event, Kit
 from relay.logs import get_logger
 from relay.messages.templates import Message, Templates
 from relay.occasions import Occasions
@@ -95,7 +85,7 @@ class Jobs:
             return alerts.ask_to_release(plan, known, policy, event.id, _now())
 
         kept = self._occasions.to_keep(event.name, facts)
-        made = processing.settle(self.db, event, kept, decide)
+        made = events.mark_processed(self.db, event, kept, decide)
         fault_injection.crash_point("event.after-commit")
         return len(made)
 
@@ -105,7 +95,7 @@ class Jobs:
             self._hold(event, f"{error} It was tried {event.tries} times.")
             return
         delay = endings.delay(endings.EVENT_DELAYS, event.tries, error.retry_after)
-        processing.put_back(self.db, event.id, delay, str(error))
+        events.put_back(self.db, event.id, delay, str(error))
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
 
     def _hold(self, event: Event, reason: str) -> None:
@@ -113,7 +103,7 @@ class Jobs:
         subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
         policy, id_ = self.config.policy, event.id
         case = alerts.case("held", id_, subject, reason, policy=policy, now=_now(), event_id=id_)
-        processing.hold(self.db, event.id, reason, case)
+        events.hold(self.db, event.id, reason, case)
         log.error("event held", id=event.id, reason=reason)
 
     def deliver(self, claim: Claim) -> None:
@@ -121,7 +111,7 @@ class Jobs:
         fault_injection.crash_point("message.claimed")
         ending = self._attempt(claim)
         fault_injection.crash_point("message.after-send")
-        _patiently(lambda: delivery.finish(self.db, claim, ending))
+        _patiently(lambda: attempts.finish(self.db, claim, ending))
         fault_injection.crash_point("message.after-commit")
         log.info(
             "message " + ending.status,
@@ -156,7 +146,7 @@ class Jobs:
     def _prepared(self, claim: Claim) -> Message:
         """A claim's words, kept in the ledger, if it is right to send them now. Raises NotSent."""
         message = self._writer.message(claim)
-        if not delivery.begin(self.db, claim, message.content):
+        if not attempts.begin(self.db, claim, message.content):
             raise NotSent(endings.lapsed())
         fault_injection.crash_point("message.before-send")
         return message
@@ -170,25 +160,25 @@ class Jobs:
 
     def lease_events(self, limit: int) -> list[Event]:
         """Events that are due."""
-        return processing.lease_events(self.db, limit)
+        return events.lease_events(self.db, limit)
 
     def claim(self, channel: str, limit: int) -> list[Claim]:
         """Notifications of a channel that are due, within the day's limit."""
         cap = self._today() if channel == "sms" else None
-        return claiming.claim(self.db, channel, limit, cap)
+        return attempts.claim(self.db, channel, limit, cap)
 
-    def _today(self) -> claiming.Cap:
+    def _today(self) -> attempts.Cap:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
         began = midnight(_now(), self.config.clinic.timezone)
         most, policy = self.config.delivery.daily_sms_limit, self.config.policy
         day, reason = began.date().isoformat(), f"daily_sms_limit is {most}."
         case = alerts.case("limit", day, "sms", reason, policy=policy, now=_now())
-        return claiming.Cap(most, began, case)
+        return attempts.Cap(most, began, case)
 
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""
-        lapsed, given_up = lapsing.lapse(self.db), receipts.give_up(self.db)
-        releasing.settle(self.db)
+        lapsed, given_up = attempts.lapse(self.db), receipts.give_up(self.db)
+        holds.close_released(self.db)
         counting.keep(self.db, self.config.clinic.timezone, _now())
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
@@ -196,7 +186,7 @@ class Jobs:
 
     def purge(self, seconds: float = math.inf) -> int:
         """Blank what is older than `retention`, for so long; how many rows that was."""
-        return upkeep.purge(self.db, self.config.delivery.retention, seconds)
+        return retention.purge(self.db, self.config.delivery.retention, seconds)
 
 
 def _now() -> datetime:

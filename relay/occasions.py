@@ -11,11 +11,11 @@ from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts
 from relay.ledger import journeys
-from relay.ledger.claiming import Claim
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
-from relay.ledger.digesting import Item
+from relay.ledger.digests import Item
+from relay.ledger.events import Event, Kit
 from relay.ledger.followups import FollowUp
-from relay.ledger.processing import Event, Kit
 from relay.messages.templates import Templates
 from relay.rules.expressions import names
 from relay.rules.planner import RuleContext

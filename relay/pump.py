@@ -14,7 +14,7 @@ from relay import fault_injection, forgetting
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.jobs import Jobs
-from relay.ledger import erasing
+from relay.ledger import erasures
 from relay.logs import about, get_logger
 from relay.rates import Rate
 from relay.watch import Watch
@@ -97,7 +97,7 @@ def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None
         "lookups": (care.due_looks, care.look, None),
         "watches": (watch.due, watch.look, None),
         "erasures": (
-            partial(erasing.lease, jobs.db),
+            partial(erasures.lease, jobs.db),
             partial(forgetting.forget, jobs.db, jobs.exits, jobs.config.policy),
             None,
         ),

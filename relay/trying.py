@@ -13,7 +13,7 @@ from relay.config.loader import Config
 from relay.errors import RelayError
 from relay.lab import samples
 from relay.lab.facts import Facts
-from relay.ledger import upkeep
+from relay.ledger import audit
 from relay.ledger.database import Database
 from relay.messages.templates import Message, Templates
 from relay.rules import channels
@@ -69,7 +69,7 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
         raise NotTried(f"the rule does not send {channel}.", rule.name)
     made = message(config, rule, channel, address=judged.address, mark=MARK)
     exits = Exits(config.settings, config.delivery.senders, config.delivery.allow)
-    upkeep.write_audit(db, actor, SEND_TEST, rule.name, channel)
+    audit.write_audit(db, actor, SEND_TEST, rule.name, channel)
     outcome = exits.send(made, uuid.uuid4().hex)
     if outcome.result != "accepted":
         raise NotTried(outcome.reason, channel)

@@ -15,9 +15,9 @@ from relay.lab import events
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, RETEST, Kind
 from relay.lab.facts import Facts
-from relay.ledger import watching
+from relay.ledger import expectations
 from relay.ledger.database import Database
-from relay.ledger.watching import Kit
+from relay.ledger.expectations import Kit
 from relay.logs import get_logger
 from relay.rules import alerts
 from relay.rules.model import Case, Expectation
@@ -57,7 +57,7 @@ class Watch:
         if not expected:
             return []
         begins = {one.name: _now() - one.within - BACK for one in expected}
-        leased = watching.lease(self._db, begins, limit)
+        leased = expectations.lease(self._db, begins, limit)
         return [
             Look(one, max(leased[one.name], begins[one.name]))
             for one in expected
@@ -67,11 +67,11 @@ class Watch:
     def look(self, look: Look) -> None:
         """See to the kits whose time has run out since the last look."""
         expected = look.expected
-        watching.settle(self._db, expected)
+        expectations.close_fulfilled(self._db, expected)
         until = reached = _now() - expected.within
         ends, silent = time.monotonic() + LOOK_SECONDS, 0
         missing: list[Case] = []
-        for kit in watching.behind(self._db, expected, look.since, until):
+        for kit in expectations.behind(self._db, expected, look.since, until):
             if silent >= SILENT or time.monotonic() > ends:
                 reached = min(reached, kit.at)
                 break
@@ -86,7 +86,7 @@ class Watch:
             elif why:
                 missing.append(self._case(expected, kit, why))
         self._tell(expected, missing)
-        watching.looked(self._db, expected.name, reached)
+        expectations.looked(self._db, expected.name, reached)
 
     def _why_missing(self, expected: Expectation, kit: Kit) -> str | None:
         """Why a kit has not come on; empty where it has, None where it is not known yet.
@@ -146,7 +146,7 @@ class Watch:
         """Whether the lab has posted it, though it is not processed: it waits, or is held."""
         if not set(kind.identity) <= data.keys():
             return False
-        return watching.is_recorded(self._db, events.identity(kind.name, kind, data))
+        return expectations.is_recorded(self._db, events.identity(kind.name, kind, data))
 
     def _facts(self, kind: Kind, data: Data) -> Facts | None:
         """What the lab says now; None where it has nothing. Raises LabError."""
@@ -166,7 +166,7 @@ class Watch:
             incoming = events.parse(body.encode())
         except Refused:  # an id that no webhook may have
             return False
-        id_ = watching.make_up(self._db, incoming, self._config.delivery.dedupe_window)
+        id_ = expectations.make_up(self._db, incoming, self._config.delivery.dedupe_window)
         log.warning("event made up for", id=id_, event_name=event)
         return True
 
@@ -174,7 +174,7 @@ class Watch:
         day = kit.at.astimezone(self._config.clinic.timezone).strftime("%d %B %Y")
         reason = f"{expected.after} came on {day}, and no {expected.event} since. {why}"
         key = kit.key(expected)
-        return Case(watching.KIND, key, kit.subject, reason, kit.event_id)
+        return Case(expectations.KIND, key, kit.subject, reason, kit.event_id)
 
     def _tell(self, expected: Expectation, missing: list[Case]) -> None:
         """A case for each kit, and one alert for all of a look."""
@@ -191,7 +191,7 @@ class Watch:
             now=_now(),
             to=expected.to,
         )
-        watching.tell(self._db, missing, told.alerts)
+        expectations.tell(self._db, missing, told.alerts)
         log.warning("steps missing", watch=expected.name, kits=len(missing))
 
 

@@ -22,7 +22,7 @@ from relay.config.reload import ConfigReloader
 from relay.config.settings import from_environment
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs import Jobs
-from relay.ledger import cases, upkeep
+from relay.ledger import cases, workers
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
 from relay.rules import alerts
@@ -63,10 +63,10 @@ class Clock(threading.Thread):
     def tick(self) -> None:
         """All that is due every half a minute. Raises LedgerUnavailable."""
         self._reload()
-        upkeep.beat(self._jobs.db, self._worker)
-        self._pump.share(upkeep.workers_alive(self._jobs.db))
+        workers.beat(self._jobs.db, self._worker)
+        self._pump.share(workers.workers_alive(self._jobs.db))
         self._jobs.sweep()
-        upkeep.swept(self._jobs.db, self._worker)
+        workers.swept(self._jobs.db, self._worker)
         if time.monotonic() >= self._next_purge:
             started = time.monotonic()
             self._jobs.purge(PURGE_TURN)
@@ -89,14 +89,14 @@ class Clock(threading.Thread):
             about = alerts.case("config", CONFIG, CONFIG, reason, policy=policy, now=now)
             cases.open_for_all(db, about)
         else:
-            cases.settle(db, "config", CONFIG, "It was put right.")
+            cases.close_settled(db, "config", CONFIG, "It was put right.")
         self._told = wrong
 
     def stop(self) -> None:
         """Tick no more, and say that this worker has gone."""
         self._stopping.set()
         try:
-            upkeep.stop_beating(self._jobs.db, self._worker)
+            workers.stop_beating(self._jobs.db, self._worker)
         except LedgerUnavailable:
             log.warning("could not sign off")
 

@@ -9,10 +9,9 @@ from relay import endings
 from relay.config.loader import Config
 from relay.digests import Digests
 from relay.endings import NotSent
-from relay.ledger import noting, steps
-from relay.ledger.claiming import Claim
+from relay.ledger import journeys, notifications
+from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.messages.templates import Message, Templates
 from relay.occasions import Occasions
 from relay.rules import alerts, planner
@@ -61,7 +60,7 @@ class Writer:
         known: tuple[Step, ...] = ()
         if self._occasions.are_old(claim.event_name, claim.facts, claim.facts_at):
             claim = replace(claim, facts=self._occasions.facts(claim.event_name, claim.event_data))
-            known = steps.of_kit(self._db, claim.event_name, claim.subject)
+            known = journeys.steps_of_kit(self._db, claim.event_name, claim.subject)
         occasion = self._occasions.of_message(claim, known)
         self._require_still_true(claim, rule, occasion)
         seen = {**occasion.names, "recipient": recipient(claim.role, claim.facts)}
@@ -79,7 +78,7 @@ class Writer:
         if claim.address not in {notice.address for notice in notices}:
             if lost := " ".join(notice.reason for notice in notices):
                 raise NotSent(Ending("rejected", "validation-failed", lost))
-            noting.add_notices(self._db, claim.event_id, notices)
+            notifications.add_notices(self._db, claim.event_id, notices)
             raise NotSent(endings.cancelled("The recipient has another address now."))
 
 

@@ -10,7 +10,8 @@ from flask import Flask
 
 from relay.lab import events
 from relay.lab.facts import Facts
-from relay.ledger import cases, intake, processing, releasing
+from relay.ledger import cases, holds
+from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import notifications
@@ -52,15 +53,15 @@ def post_all(app: Flask, secret: str) -> None:
 def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
     kit = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
     body = {"event": "order.shipped", "data": {"order_id": kit}}
-    intake.record(db, events.parse(json.dumps(body).encode()), timedelta(days=30))
-    [event] = processing.lease_events(db, 1)
+    ledger_events.record(db, events.parse(json.dumps(body).encode()), timedelta(days=30))
+    [event] = ledger_events.lease_events(db, 1)
     told = (_notice(kit),) if status else ()
     facts = Facts(order={"id": kit}, customer={"first_name": name, "last_name": "Hart"})
-    ids = processing.settle(db, event, facts, lambda _kit: Plan(told))
+    ids = ledger_events.mark_processed(db, event, facts, lambda _kit: Plan(told))
     case = Case(kind, told[0].family if told else kit, kit, reason, event.id, (*ids, None)[0])
     with db.write() as connection:
         if kind == "release":
-            releasing.ask(connection, [case])
+            holds.ask(connection, [case])
         else:
             cases.open_case(connection, case)
         if ids:

@@ -21,11 +21,11 @@ from relay.config.settings import Settings
 from relay.dev import serving
 from relay.jobs import Jobs
 from relay.lab import samples
-from relay.ledger import counting, erasing, migrate, receipts, suppressing, upkeep
+from relay.ledger import audit, counting, migrate, receipts, suppressions, workers
+from relay.ledger import erasures as ledger_erasures
 from relay.ledger.counting import Count
 from relay.ledger.database import Database
-from relay.ledger.household import days, erasures
-from relay.ledger.schema import attempts, notifications
+from relay.ledger.schema import attempts, days, erasures, notifications
 from relay.pump import Pump
 from relay.rules.model import Case
 from relay.rules.receipts import Receipt
@@ -105,11 +105,11 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     pump.drain()
     pump.stop()
     _deliver(db)
-    upkeep.beat(db, "worker-1")
-    upkeep.swept(db, "worker-1")
-    suppressing.suppress(db, "sms", "+447700900123", suppressing.STOP)
-    upkeep.write_audit(db, "admin", "reveal", KIT, "5 messages and the names")
-    upkeep.write_audit(db, "cli", "replay", "", "3 of 3")
+    workers.beat(db, "worker-1")
+    workers.swept(db, "worker-1")
+    suppressions.suppress(db, "sms", "+447700900123", suppressions.STOP)
+    audit.write_audit(db, "admin", "reveal", KIT, "5 messages and the names")
+    audit.write_audit(db, "cli", "replay", "", "3 of 3")
     cases.open_all(db)
     _erase(db)
     with db.write() as connection:
@@ -138,17 +138,17 @@ def _deliver(db: Database) -> None:
 def _erase(db: Database) -> None:
     """A person who is erased, but for what Twilio has, and one who is being erased."""
     for number in ("+447700900124", "+447700900125"):
-        erasing.ask(db, "sms", number, target="", actor="admin", note="Asked in writing.")
-    one, other = erasing.lease(db, 2)
-    erasing.note(db, one, searched="notifications", rows_read=1_240_000)
+        ledger_erasures.ask(db, "sms", number, target="", actor="admin", note="Asked in writing.")
+    one, other = ledger_erasures.lease(db, 2)
+    ledger_erasures.note(db, one, searched="notifications", rows_read=1_240_000)
     kept = "Twilio did not delete SM0123456789abcdef (20009)."
     outcome = {
         "counts": {"events": 3, "messages": 6, "messages that wait": 1},
         "left": {},
         "refused": [kept],
     }
-    case = Case(erasing.KIND, "", ERASED, kept)
-    erasing.finish(db, other, outcome, "3 events, 6 messages, 1 message that waits.", case)
+    case = Case(ledger_erasures.KIND, "", ERASED, kept)
+    ledger_erasures.finish(db, other, outcome, "3 events, 6 messages, 1 message that waits.", case)
     with db.write() as connection:
         for asked, id_ in ((one, ERASING), (other, ERASED)):
             mine = erasures.update().where(erasures.c.id == asked.id)

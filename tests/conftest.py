@@ -27,8 +27,8 @@ from relay.config.loader import load as load_config
 from relay.config.settings import Settings, database_url
 from relay.jobs import Jobs
 from relay.ledger import migrate
-from relay.ledger.columns import metadata
 from relay.ledger.database import Database
+from relay.ledger.schema import metadata
 from relay.messages import templates
 from relay.pump import Pump
 from relay.web import create_app

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from relay.lab.facts import Facts
-from relay.ledger import processing
+from relay.ledger import events
 from relay.ledger.database import Database, now
 from relay.ledger.schema import attempts, notifications
 from relay.rules.model import Plan
@@ -28,7 +28,7 @@ def kit(
     )
     customer = {"first_name": first, "last_name": last}
     facts = Facts(order={"id": order}, customer=customer)
-    processing.settle(db, event, facts, lambda _kit: Plan(told))
+    events.mark_processed(db, event, facts, lambda _kit: Plan(told))
     ids = [str(only(db, notifications, identity=one.identity)["id"]) for one in told]
     for id_ in ids:
         content = {"text": WORDS, "subject": f"For {first}"}

@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-from relay.ledger.columns import metadata
 from relay.ledger.database import Database
+from relay.ledger.schema import metadata
 from tests.rows import rows
 
 

@@ -16,14 +16,13 @@ import sqlalchemy as sa
 from relay.lab import events
 from relay.lab.events import Incoming
 from relay.lab.facts import Facts
-from relay.ledger import cases, claiming, delivery, intake, looking, processing
-from relay.ledger.claiming import Claim
-from relay.ledger.columns import metadata
+from relay.ledger import attempts, cases, followups
+from relay.ledger import events as ledger_events
+from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
-from relay.ledger.looking import Look
-from relay.ledger.processing import Event
-from relay.ledger.schema import REVISION, notifications
+from relay.ledger.events import Event
+from relay.ledger.followups import UnknownAttempt
+from relay.ledger.schema import REVISION, metadata, notifications
 from relay.ledger.schema import events as stored
 from relay.rules.model import Case, Notice, Plan, Policy, Staff
 from relay.rules.schedule import ALWAYS
@@ -107,8 +106,8 @@ def incoming(name: str = "order.shipped", **data: Any) -> Incoming:
 
 def leased(db: Database, name: str = "order.shipped", **data: Any) -> Event:
     """An event that has come in and that this worker has leased."""
-    intake.record(db, incoming(name, **data), MONTH)
-    (event,) = processing.lease_events(db, 1)
+    ledger_events.record(db, incoming(name, **data), MONTH)
+    (event,) = ledger_events.lease_events(db, 1)
     return event
 
 
@@ -128,7 +127,7 @@ def notice(**fields: Any) -> Notice:
 def settled(db: Database, event: Event, *notices: Notice) -> list[str]:
     """Process an event about order o-1; the ids of the new notifications."""
     facts = Facts(order={"id": "o-1"})
-    return processing.settle(db, event, facts, lambda _kit: Plan(notices))
+    return ledger_events.mark_processed(db, event, facts, lambda _kit: Plan(notices))
 
 
 def planned(db: Database, *notices: Notice) -> list[str]:
@@ -141,30 +140,32 @@ def planned(db: Database, *notices: Notice) -> list[str]:
 def claimed(db: Database, **fields: Any) -> Claim:
     """A notification that this worker has claimed."""
     planned(db, notice(**fields))
-    (claim,) = claiming.claim(db, fields.get("channel", "sms"), 10)
+    (claim,) = attempts.claim(db, fields.get("channel", "sms"), 10)
     return claim
 
 
 def unknown(db: Database, **fields: Any) -> Claim:
     """A notification that was begun, and of which nobody knows whether it went out."""
     claim = claimed(db, **fields)
-    assert delivery.begin(db, claim, {"text": "Your kit …"})
-    assert delivery.finish(db, claim, Ending("unknown", "unknown", "Twilio did not answer."))
+    assert attempts.begin(db, claim, {"text": "Your kit …"})
+    assert attempts.finish(db, claim, Ending("unknown", "unknown", "Twilio did not answer."))
     return claim
 
 
-def looked(db: Database, after: float = 120.0) -> Look:
+def looked(db: Database, after: float = 120.0) -> UnknownAttempt:
     """The unknown attempt that this worker looks for once `after` seconds have gone by."""
     time_passes(db, timedelta(seconds=after + 1))
-    (look,) = looking.lease(db, 10)
+    (look,) = followups.lease_unknown(db, 10)
     return look
 
 
 def resent(db: Database, **fields: Any) -> tuple[Claim, Claim]:
     """A notification's two attempts: one unknown and not found, and the one in flight."""
     first = unknown(db, **fields)
-    assert looking.give_up(db, looked(db), "It was not found at the provider: sent again.", None)
-    (second,) = claiming.claim(db, "sms", 10)
+    assert followups.give_up_unknown(
+        db, looked(db), "It was not found at the provider: sent again.", None
+    )
+    (second,) = attempts.claim(db, "sms", 10)
     return first, second
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from relay.brakes import IN_A_ROW, Brakes
 from relay.channels import Outcome
-from relay.ledger.pausing import AWAY, BUSY, REFUSED
+from relay.ledger.pauses import AWAY, BUSY, REFUSED
 from relay.rules.model import Policy, Staff
 from relay.rules.schedule import ALWAYS
 from tests.rows import at_once

@@ -16,9 +16,10 @@ from relay.channels.twilio_codes import judge
 from relay.config.settings import Settings
 from relay.endings import refused
 from relay.jobs import Jobs
-from relay.ledger import delivery, suppressing
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.queue import Waker
@@ -76,9 +77,9 @@ def wakes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def sent(db: Database, channel: str = "sms", address: str = PHONE) -> str:
     """A message that the provider has accepted; its attempt's id."""
     claim = claimed(db, channel=channel, address=address)
-    assert delivery.begin(db, claim, {"text": "Your kit …"})
+    assert ledger_attempts.begin(db, claim, {"text": "Your kit …"})
     told = Ending("accepted", "sent", provider_id="SM1", awaits_receipt=True)
-    assert delivery.finish(db, claim, told)
+    assert ledger_attempts.finish(db, claim, told)
     return claim.attempt_id
 
 
@@ -154,7 +155,7 @@ def test_a_text_that_failed_ends_with_its_reason(client: Any, db: Database) -> N
 def test_a_callback_may_come_before_our_commit(client: Any, db: Database) -> None:
     """The attempt's id in the address finds the message before we know Twilio's id (36)."""
     claim = claimed(db)
-    assert delivery.begin(db, claim, {"text": "Your kit …"})
+    assert ledger_attempts.begin(db, claim, {"text": "Your kit …"})
     call(client, told(claim.attempt_id), form("delivered"))
     assert status(db) == "delivered"
     assert only(db, attempts)["provider_id"] == "SM1"
@@ -265,9 +266,9 @@ def test_stop_and_start(client: Any, db: Database) -> None:
         assert (response.status_code, response.text) == (200, "<Response/>")
         assert response.mimetype == "text/xml"
         assert "Set-Cookie" not in response.headers
-        assert [row["source"] for row in suppressing.suppressed(db, PHONE)] == [source] * bool(
+        assert [row["source"] for row in ledger_suppressions.suppressed(db, PHONE)] == [
             source
-        )
+        ] * bool(source)
 
 
 def test_a_text_that_comes_again_lifts_no_later_stop(client: Any, db: Database) -> None:
@@ -319,9 +320,9 @@ def test_twilios_reading_of_a_text_wins(client: Any, db: Database) -> None:
 
 def test_start_does_not_lift_what_staff_decided(client: Any, db: Database) -> None:
     """A person takes back an own STOP, and nothing else; not another channel's either."""
-    suppressing.suppress(db, "sms", PHONE, suppressing.STAFF)
+    ledger_suppressions.suppress(db, "sms", PHONE, ledger_suppressions.STAFF)
     call(client, INBOUND, text("START"))
-    assert only(db, suppressions)["source"] == suppressing.STAFF
+    assert only(db, suppressions)["source"] == ledger_suppressions.STAFF
 
 
 def test_an_opted_out_failure_is_taken_back_by_start(client: Any, db: Database) -> None:
@@ -335,8 +336,8 @@ def test_an_opted_out_failure_is_taken_back_by_start(client: Any, db: Database) 
 def test_a_refused_send_is_taken_back_by_start(client: Any, db: Database) -> None:
     """Twilio's own 21610 to a send is the person's STOP as well: their START lifts it here too."""
     claim = claimed(db)
-    assert delivery.begin(db, claim, {"text": "Your kit …"})
-    assert delivery.finish(db, claim, refused(claim, judge(400, 21610)))
+    assert ledger_attempts.begin(db, claim, {"text": "Your kit …"})
+    assert ledger_attempts.finish(db, claim, refused(claim, judge(400, 21610)))
     assert only(db, suppressions)["address"] == PHONE
     call(client, INBOUND, text("START"))
     assert rows(db, suppressions) == []

@@ -16,7 +16,7 @@ from relay.config.loader import Config
 from relay.config.reload import ConfigReloader
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import cases, intake
+from relay.ledger import cases, events
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
 from relay.pump import Pump
@@ -137,7 +137,7 @@ def test_a_worker_goes_by_it(clock: Clock, own: Settings) -> None:
 
 def test_staff_are_told_of_a_broken_edit_once(clock: Clock, own: Settings, db: Database) -> None:
     """It is on the worklist and written to staff, with the line; put right, it is closed."""
-    intake.record(db, incoming(), MONTH)
+    events.record(db, incoming(), MONTH)
     edit(own.config, NAME, 'nmae = "Other Clinic"')
     clock.tick()
     clock.tick()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from relay import trying
-from relay.ledger import suppressing, unrouted, upkeep
+from relay.ledger import audit as ledger_audit
+from relay.ledger import events, suppressions
 from relay.ledger.database import Database
 from relay.web.desk import audit, login, sessions, worklist
 from tests.conftest import ROOT
@@ -25,7 +26,7 @@ def test_it_tells_who_did_what_the_newest_first(
     kit(db)
     press(inside, "/journey", kit="o-1")
     press(inside, "/suppressions", address=PHONE, act="add", note="<b>Asked.")
-    upkeep.write_audit(db, "cli", "something new", "", "3 of 3")
+    ledger_audit.write_audit(db, "cli", "something new", "", "3 of 3")
     monkeypatch.setattr(audit, "AT_ONCE", 2)
     pages = [inside.get("/audit").text]
     while older := re.search(r'href="(/audit\?before=[^"]+)" rel="next"', pages[-1]):
@@ -42,7 +43,7 @@ def test_it_tells_who_did_what_the_newest_first(
 def test_marks_of_texts_are_nobodys_acts(inside: Any, db: Database) -> None:
     """However many people have sent STOP, the trail has what staff did."""
     for number in range(60):
-        suppressing.opt_out(db, "sms", PHONE, f"SM{number}")
+        suppressions.opt_out(db, "sms", PHONE, f"SM{number}")
     page = inside.get("/audit").text
     assert "Logged in" in page
     assert "STOP" not in page
@@ -57,6 +58,6 @@ def test_every_act_has_its_words() -> None:
         "case close",
         "case open",
     }
-    named = {sessions.LOGOUT, login.REFUSED, trying.SEND_TEST, unrouted.ACKNOWLEDGED, "reveal"}
+    named = {sessions.LOGOUT, login.REFUSED, trying.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
     assert len(written) > 7
     assert (written | acts | named) - set(audit.ACTS) == set()

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.ledger import delivery, pausing, receipts, upkeep
+from relay.ledger import attempts, pauses, receipts, retention, workers
+from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.ledger.schema import aliases, audit, events, notifications
 from relay.rules.alerts import ALERTS
 from relay.rules.model import ALERT_PREFIX, DRY_RUN
@@ -108,7 +108,7 @@ def test_names_are_forgotten_with_the_rest(inside: Any, db: Database) -> None:
     """After `retention` a name finds nothing, and the kit's own id still tells what happened."""
     kit(db)
     time_passes(db, timedelta(days=91))
-    upkeep.purge(db, timedelta(days=90))
+    retention.purge(db, timedelta(days=90))
     assert only(db, events)["person"] is None
     assert "Nothing found" in search(inside, "smith")
     assert "It was sent." in search(inside, "o-1")
@@ -124,9 +124,9 @@ def test_names_and_numbers_are_in_no_address(inside: Any, db: Database) -> None:
 def test_the_journey_tells_why(inside: Any, db: Database) -> None:
     """Attempts, receipts and the sentence that says why stand on the page, as explain has them."""
     claim = claimed(db, address=PHONE)
-    delivery.begin(db, claim, {"text": WORDS})
+    attempts.begin(db, claim, {"text": WORDS})
     ending = Ending("accepted", "sent", provider_id="SM1", awaits_receipt=True)
-    delivery.finish(db, claim, ending)
+    attempts.finish(db, claim, ending)
     failed = Receipt("permanent-failure", "undelivered", claim.attempt_id, reason="Not in use.")
     receipts.record(db, "sms", [failed])
     page = search(inside, claim.id)
@@ -152,14 +152,14 @@ def test_a_message_that_waits_says_what_holds_it_up(
         return str(said)
 
     assert "It waits: no worker is alive." in told(text)
-    upkeep.beat(db, "worker-1")
+    workers.beat(db, "worker-1")
     assert "It waits for a worker, which takes it next." in told(text)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")
     inside.application.extensions["relay"].living.look()
     assert "It waits: the day's limit of 1 text is reached" in told(text)
-    refused = pausing.Pause("refused", "Twilio refuses our account (401).")
-    delivery.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))
+    refused = pauses.Pause("refused", "Twilio refuses our account (401).")
+    attempts.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))
     paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.<"
     assert re.search(f"It waits: {paused}", told(text))
     assert "It is due at" in told(later)
@@ -173,7 +173,7 @@ def test_what_never_left_is_not_told_as_sent(inside: Any, db: Database) -> None:
     """
     claim = claimed(db, address=PHONE)
     kept = Ending("accepted", "sent", provider_id=f"{DRY_RUN}{claim.attempt_id}")
-    delivery.finish(db, claim, kept)
+    attempts.finish(db, claim, kept)
     page = search(inside, claim.id)
     assert "It was made and kept here; it was not sent to anybody." in page
     assert "kept here, not sent</span>" in page

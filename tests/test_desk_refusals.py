@@ -11,7 +11,7 @@ import pytest
 from relay import logs
 from relay.config.settings import Settings
 from relay.errors import LedgerUnavailable
-from relay.ledger import upkeep
+from relay.ledger import audit
 from tests.test_desk import desk, inside
 from tests.test_desk_rules import ledger_url
 
@@ -75,7 +75,7 @@ def test_a_page_at_fault_says_so_and_is_reported(
     def broken(*_: Any) -> Any:
         raise fault
 
-    monkeypatch.setattr(upkeep, "audit_before", broken)
+    monkeypatch.setattr(audit, "audit_before", broken)
     page = inside.get("/audit", headers=BROWSER)
     assert (page.status_code, page.mimetype) == (500, "text/html")
     assert "Relay is at fault" in page.text
@@ -95,7 +95,7 @@ def test_a_session_that_cannot_be_read_is_told_too(
     def broken(*_: Any) -> Any:
         raise error("away")
 
-    monkeypatch.setattr(upkeep, "audited", broken)
+    monkeypatch.setattr(audit, "audited", broken)
     page = inside.get("/audit", headers=BROWSER)
     assert (page.status_code, page.mimetype) == (status, "text/html")
     assert TODAY in page.text

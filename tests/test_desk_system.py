@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from relay.errors import Refused
-from relay.ledger import intake, pausing, suppressing, upkeep
+from relay.ledger import events as ledger_events
+from relay.ledger import pauses, suppressions, workers
 from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, events
 from relay.ledger.schema import notifications as messages
@@ -32,9 +33,9 @@ def test_it_tells_in_words_what_is_down(inside: Any, db: Database) -> None:
     page = inside.get("/system").text
     assert "Something does not work." in page
     assert "No worker has been seen for 90 seconds." in page
-    upkeep.beat(db, "worker-1")
+    workers.beat(db, "worker-1")
     assert "No sweep is known." in inside.get("/system").text
-    upkeep.swept(db, "worker-1")
+    workers.swept(db, "worker-1")
     page = inside.get("/system").text
     assert "All that Relay needs is there." in page
     assert "The last sweep was at <time" in page
@@ -56,9 +57,9 @@ def test_it_counts_what_waits(inside: Any, db: Database) -> None:
 def test_it_names_providers_and_versions(inside: Any, db: Database) -> None:
     """Why a channel is paused, how messages are delivered, and what all of it runs on."""
     kit(db)
-    why = pausing.Pause("refused", "Twilio refuses our account (401).")
+    why = pauses.Pause("refused", "Twilio refuses our account (401).")
     with db.write() as connection:
-        pausing.pause(connection, "sms", only(db, events)["id"], why)
+        pauses.pause(connection, "sms", only(db, events)["id"], why)
     page = inside.get("/system").text
     for told in (why.reason, "paused</span>", "dry-run", REVISION, "no account set"):
         assert told in page
@@ -67,7 +68,7 @@ def test_it_names_providers_and_versions(inside: Any, db: Database) -> None:
 
 def test_a_newer_ledger_is_told_and_not_called_down(inside: Any, db: Database) -> None:
     """After a release was rolled back the page says which tables there are, and that they do."""
-    upkeep.beat(db, "worker-1")
+    workers.beat(db, "worker-1")
     with of_revision(db, "9999"):
         page = inside.get("/system").text
     assert "All that Relay needs is there." in page
@@ -80,7 +81,7 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
     if db.is_sqlite:
         pytest.skip("its plans are others")
     kit(db)
-    suppressing.suppress(db, "sms", PHONE, "STOP")
+    suppressions.suppress(db, "sms", PHONE, "STOP")
     engine, asked = inside.application.extensions["relay"].db.engine, {}
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -93,8 +94,8 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
     press(inside, "/suppressions", address=PHONE, act="lift", note="Asked.")
     press(inside, "/erasure", address=PHONE, act="ask")
     erased = press(inside, "/erasure", address=PHONE, act="erase", note="Asked.").location
-    intake.record(db, incoming("kit.lost", kit_id="7"), MONTH)
-    post = intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    ledger_events.record(db, incoming("kit.lost", kit_id="7"), MONTH)
+    post = ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
     press(inside, f"/worklist/refused/{post}", act="again")
     press(inside, f"/worklist/refused/{post}", act="aside", note="A test.")
     press(inside, "/worklist/unknown", act="acknowledge", name="kit.lost", note="A test.")

@@ -15,12 +15,12 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import cases, condition, counting, delivery, pausing, processing, upkeep
+from relay.ledger import attempts, cases, condition, counting, pauses, workers
+from relay.ledger import events as ledger_events
+from relay.ledger.attempts import Ending
 from relay.ledger.counting import KEPT, Count, Day
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
-from relay.ledger.household import days
-from relay.ledger.schema import events, notifications, quarantine
+from relay.ledger.schema import days, events, notifications, quarantine
 from relay.rules.alerts import ALERTS
 from relay.rules.model import DRY_RUN, STATUSES
 from relay.web.desk import chart, sessions
@@ -48,8 +48,8 @@ def now_(db: Database) -> Day:
 def gone(db: Database, provider_id: str, subject: str, **fields: Any) -> str:
     """The id of a text of two segments that was tried just now, and taken."""
     claim = claimed(db, subject=subject, **fields)
-    delivery.begin(db, claim, {"text": "x" * 161, "subject": "", "html": ""})
-    delivery.finish(db, claim, Ending("accepted", "sent", provider_id=provider_id))
+    attempts.begin(db, claim, {"text": "x" * 161, "subject": "", "html": ""})
+    attempts.finish(db, claim, Ending("accepted", "sent", provider_id=provider_id))
     return claim.id
 
 
@@ -65,7 +65,7 @@ def test_it_counts_what_went_out_today(inside: Any, db: Database) -> None:
     long_ago = gone(db, "SM2", "o-3")
     change(db, notifications, {"id": long_ago}, sent_at=yesterday)
     in_vain = claimed(db, subject="o-6")
-    delivery.finish(db, in_vain, Ending("rejected", "permanent-failure", "No such number."))
+    attempts.finish(db, in_vain, Ending("rejected", "permanent-failure", "No such number."))
     change(db, notifications, {"id": in_vain.id}, created_at=yesterday)
     unheard = notice(subject="o-4", address="", status="validation-failed")
     late = notice(subject="o-5", due_at=yesterday)
@@ -101,7 +101,7 @@ def test_a_days_segments_are_those_of_its_words(db: Database) -> None:
     """A text's segments are kept as its words are, before it is sent; an email has none."""
     for channel, segments in (("sms", 2), ("email", 0)):
         claim = claimed(db, channel=channel, subject=channel)
-        assert delivery.begin(db, claim, {"text": "x" * 161, "subject": "", "html": ""})
+        assert attempts.begin(db, claim, {"text": "x" * 161, "subject": "", "html": ""})
         assert only(db, notifications, id=claim.id)["segments"] == segments
 
 
@@ -110,12 +110,12 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
     kit(db)
     event = only(db, events)["id"]
     assert "No worker is alive" in inside.get("/").text
-    upkeep.beat(db, "worker-1")
+    workers.beat(db, "worker-1")
     assert "Nothing needs a person now." in inside.get("/").text
     with db.write() as connection:
         for key in ("k-1", "k-2"):
             cases.open_case(connection, case("unreached", key, event))
-        pausing.pause(connection, "sms", event, pausing.Pause("refused", "Twilio refuses us."))
+        pauses.pause(connection, "sms", event, pauses.Pause("refused", "Twilio refuses us."))
         moment = datetime.now(UTC)
         body = {"body": b"{", "error": "", "fields": {}, "first_at": moment, "last_at": moment}
         connection.execute(quarantine.insert().values(id="qrt_1", digest="1", **body))
@@ -150,13 +150,13 @@ def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:
     """
     for number in range(2):
         event = leased(db, order_id=f"o-{number}")
-        processing.put_back(db, event.id, 60.0, "The lab's API did not answer (503).")
+        ledger_events.put_back(db, event.id, 60.0, "The lab's API did not answer (503).")
     planned(db, notice(subject="o-7"))
-    upkeep.beat(db, "worker-1")
+    workers.beat(db, "worker-1")
     pages = ("/", "/system")
     assert all("since" not in inside.get(path).text for path in pages)
     time_passes(db, timedelta(hours=18))
-    upkeep.beat(db, "worker-1")
+    workers.beat(db, "worker-1")
     leased(db, order_id="o-9")
     since = (datetime.now(UTC) - timedelta(hours=18)).astimezone(LONDON)
     for path in pages:

@@ -15,7 +15,7 @@ from redis import Redis
 
 from relay import embedded
 from relay.config.settings import Settings
-from relay.ledger import upkeep
+from relay.ledger import workers
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import heartbeats
 from tests.rows import of_revision
@@ -24,7 +24,7 @@ from tests.rows import of_revision
 @pytest.fixture
 def ready_settings(settings: Settings, db: Database) -> Settings:
     """Settings of development without a queue, under which everything is there, a worker too."""
-    upkeep.beat(db, "worker-1")
+    workers.beat(db, "worker-1")
     return settings
 
 
@@ -133,14 +133,14 @@ def test_names_workers_when_none_is_there(
         with db.write() as connection:
             connection.execute(heartbeats.update().values(seen_at=ago(timedelta(seconds=100))))
     else:
-        upkeep.stop_beating(db, "worker-1")
+        workers.stop_beating(db, "worker-1")
     shows_down(ask(ready_settings), "workers")
 
 
 def test_one_worker_of_two_is_enough(ask: Any, ready_settings: Settings, db: Database) -> None:
     """A worker that is replaced is missed by nobody."""
-    upkeep.beat(db, "worker-2")
-    upkeep.stop_beating(db, "worker-1")
+    workers.beat(db, "worker-2")
+    workers.stop_beating(db, "worker-1")
     assert ask(ready_settings).status_code == 200
 
 

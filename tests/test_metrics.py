@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.config.settings import Settings
 from relay.errors import Refused
-from relay.ledger import intake, quarantining
-from relay.ledger.acting import Act
+from relay.ledger import events, quarantine
+from relay.ledger.audit import Act
 from relay.ledger.database import Database
 from relay.web.metrics import METRICS
 from tests.conftest import ROOT
@@ -53,9 +53,9 @@ def test_what_has_happened_is_told(
     clinic.twilio.always(twilio_error(401, 20003))
     clinic.results()
     clinic.work()
-    intake.record(db, incoming("kit.lost", kit_id="7"), MONTH)
-    ids = [intake.keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"{", b"[")]
-    assert quarantining.put_aside(db, ids[0], Act("admin", "post aside"), "The lab tests.")
+    events.record(db, incoming("kit.lost", kit_id="7"), MONTH)
+    ids = [events.keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"{", b"[")]
+    assert quarantine.put_aside(db, ids[0], Act("admin", "post aside"), "The lab tests.")
     client = make_client(clinic.settings)
     told = scrape(client)
     assert told["relay_up", ()] == 1

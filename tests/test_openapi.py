@@ -20,7 +20,7 @@ from werkzeug.test import Client
 from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.events import EVENTS
-from relay.ledger import upkeep
+from relay.ledger import workers
 from relay.ledger.database import Database
 from relay.web.openapi import description
 from tests.channels.test_sendgrid_receipts import public
@@ -194,7 +194,7 @@ def test_each_described_answer_is_given(by: Settings, make_client: Make, app: An
     assert set(KNOCKS) == described
     for (path, status), (who, body) in KNOCKS.items():
         if who == "well":
-            upkeep.beat(db, "worker")
+            workers.beat(db, "worker")
         method = next(m for p, m in ROUTES if p == path)
         kind = FORM if "twilio" in path else "application/json"
         to = path.replace("{secret}", "/" if who == "lost" else "wrong")

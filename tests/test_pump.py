@@ -14,7 +14,7 @@ import pytest
 from relay import pump as pump_module
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import erasing, reading
+from relay.ledger import erasures, reading
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
 from relay.rates import Rate
@@ -169,7 +169,7 @@ def test_an_erasure_does_not_hold_up_a_stop(
     pump: Pump, db: Database, silence: threading.Event
 ) -> None:
     """It may take minutes, so it is left to its lease: the platform kills soon after it asks."""
-    erasing.ask(db, "sms", "+447700900001", target="sms m", actor="admin", note="")
+    erasures.ask(db, "sms", "+447700900001", target="sms m", actor="admin", note="")
     (lane,) = (lane for lane in pump.lanes if lane.name == "erasures")
     lane.work = lambda _asked: silence.wait(20)
     pump.start()

@@ -11,11 +11,12 @@ import pytest
 from markupsafe import escape
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import acting, cases, claiming, closing, processing, releasing, trail
-from relay.ledger.acting import Act
+from relay.ledger import attempts, cases, holds, trail
+from relay.ledger import audit as ledger_audit
+from relay.ledger import events as ledger_events
+from relay.ledger.audit import Act
 from relay.ledger.database import Database, now
-from relay.ledger.household import watches
-from relay.ledger.schema import audit, events, notifications, quarantine
+from relay.ledger.schema import audit, events, notifications, quarantine, watches
 from relay.ledger.schema import cases as stored
 from relay.rules import alerts
 from relay.rules.alerts import ALERTS, OF_NO_KIT, happened
@@ -110,7 +111,7 @@ def test_a_failed_message_is_sent_again(inside: Any, db: Database) -> None:
 def test_a_held_event_is_processed_again(inside: Any, db: Database) -> None:
     """An event that was held is received anew."""
     event = leased(db)
-    processing.hold(db, event.id, "The lab refuses.", case("held", event.id, event.id))
+    ledger_events.hold(db, event.id, "The lab refuses.", case("held", event.id, event.id))
     (found,) = cases.open_cases(db)
     act(inside, found["id"], act="replay")
     assert only(db, events)["status"] == "received"
@@ -156,7 +157,7 @@ def held(db: Database) -> str:
     event_id = only(db, notifications, id=first)["event_id"]
     with db.write() as connection:
         about = Case("release", both[0].family, "o-1", "It is for the customer.", event_id)
-        releasing.ask(connection, [about])
+        holds.ask(connection, [about])
     return str(cases.open_cases(db, "release")[-1]["id"])
 
 
@@ -166,7 +167,7 @@ def test_what_is_held_is_released(inside: Any, db: Database) -> None:
     assert "It goes out" in act(inside, case_id, act="release", note="Spoke to Dr. Jones.")
     assert {row["status"] for row in rows(db, notifications)} == {"scheduled"}
     assert {row["reason"] for row in rows(db, notifications)} == {"Released by admin."}
-    assert len(claiming.claim(db, "sms", 9) + claiming.claim(db, "email", 9)) == 2
+    assert len(attempts.claim(db, "sms", 9) + attempts.claim(db, "email", 9)) == 2
     assert "closed already" in act(inside, case_id, act="stop")
     assert {row["status"] for row in rows(db, notifications)} == {"sending"}
     found = cases.get_case(db, case_id)
@@ -313,29 +314,29 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> No
         assert cases.open_case(connection, about)
     (found,) = cases.open_cases(db)
     done = Act("admin", "case close", found["id"])
-    closing.see_to(db, found["id"], done, "Rang.", lambda connection: "Closed.")
-    closing.open_again(db, found["id"], Act("admin", "case open", found["id"]))
+    cases.see_to(db, found["id"], done, "Rang.", lambda connection: "Closed.")
+    cases.reopen(db, found["id"], Act("admin", "case open", found["id"]))
     assert only(db, stored)["digest"] == case_digest(kind, key)
     with db.write() as connection:
         assert not cases.open_case(connection, about)
-    cases.settle(db, kind, key, "It has settled.")
+    cases.close_settled(db, kind, key, "It has settled.")
     assert cases.open_cases(db) == []
-    with pytest.raises(acting.NotDone, match="open already"):
-        closing.open_again(db, found["id"], Act("admin", "case open", found["id"]))
+    with pytest.raises(ledger_audit.NotDone, match="open already"):
+        cases.reopen(db, found["id"], Act("admin", "case open", found["id"]))
 
 
 def test_a_newer_case_about_the_same_stays_the_only_one(db: Database) -> None:
     """It has come again meanwhile: the old case is not opened beside it."""
     case_id = opened(db)
     done = Act("admin", "case close", case_id)
-    closing.see_to(db, case_id, done, "Rang.", lambda connection: "Closed.")
+    cases.see_to(db, case_id, done, "Rang.", lambda connection: "Closed.")
     message = only(db, notifications)
     with db.write() as connection:
         cases.open_case(
             connection, Case("unreached", message["id"], "o-1", "Again.", message["event_id"])
         )
-    with pytest.raises(acting.NotDone, match="newer case"):
-        closing.open_again(db, case_id, Act("admin", "case open", case_id))
+    with pytest.raises(ledger_audit.NotDone, match="newer case"):
+        cases.reopen(db, case_id, Act("admin", "case open", case_id))
 
 
 def test_an_act_and_its_line_are_kept_together_or_not_at_all(
@@ -359,7 +360,7 @@ def test_an_act_and_its_line_are_kept_together_or_not_at_all(
     ]
     whole = dump(db)
     with monkeypatch.context() as patch:
-        patch.setattr(acting, "write_audit_in", gone)
+        patch.setattr(ledger_audit, "write_audit_in", gone)
         for path, form in acts:
             answer = press(inside, path, **form)
             assert answer.status_code == 503

@@ -15,7 +15,7 @@ def explain_(id_: str) -> None:
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
     from relay.explain import explain, explain_refused
-    from relay.ledger import condition, quarantining, trail
+    from relay.ledger import condition, quarantine, trail
 
     found = opened.settings()
     config = opened.load(found)
@@ -23,7 +23,7 @@ def explain_(id_: str) -> None:
     with opened.ledger(found) as db:
         standing = condition.standing(db, zone, config.delivery.daily_sms_limit)
         told = [explain(one, zone, standing) for one in trail.find(db, id_)]
-        if not told and (row := quarantining.get(db, id_)):
+        if not told and (row := quarantine.get(db, id_)):
             told.append(explain_refused(row, zone))
     if not told:
         remedy = "`flask relay list` shows the ids of messages and their events."

@@ -29,7 +29,7 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     """
     from relay import forgetting
     from relay.channels import Exits
-    from relay.ledger import erasing
+    from relay.ledger import erasures
     from relay.privacy import masks
 
     channel, written = read(address)
@@ -45,14 +45,14 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
         if not yes and sys.stdin.isatty():
             click.confirm("Erase it? There is no way back.", abort=True)
         by = {"target": target, "actor": "cli", "note": ""}
-        id_, stopped = erasing.ask(db, channel, written, **by, stop=suppress)
+        id_, stopped = erasures.ask(db, channel, written, **by, stop=suppress)
         if suppress:
             click.echo(f"{KINDS[channel]} {'are stopped' if stopped else 'were stopped already'}.")
-        if asked := erasing.take(db, id_):
+        if asked := erasures.take(db, id_):
             exits = Exits(found, {}, config.delivery.allow)
             forgetting.forget(db, exits, config.policy, asked, shown)
             shown.end()
-        _tell(erasing.find(db, id_) or {})
+        _tell(erasures.find(db, id_) or {})
 
 
 def _tell(done: Mapping[str, Any]) -> None:

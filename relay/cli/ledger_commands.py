@@ -80,7 +80,8 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
 
     IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
     """
-    from relay.ledger import quarantining, replaying, upkeep
+    from relay.ledger import audit, quarantine
+    from relay.ledger import replay as ledger_replay
     from relay.rules.model import HELD, UNROUTED
 
     if not (ids or unrouted or quarantined or failed):
@@ -88,12 +89,12 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     found = opened.settings()
     with opened.ledger(found) as db:
         wanted = list(ids)
-        wanted += replaying.ids_to_replay(db, UNROUTED) if unrouted else []
-        wanted += quarantining.ids(db) if quarantined else []
+        wanted += ledger_replay.ids_to_replay(db, UNROUTED) if unrouted else []
+        wanted += quarantine.ids(db) if quarantined else []
         if failed:
-            wanted += replaying.ids_to_replay(db, HELD) + replaying.failed_ids(db)
+            wanted += ledger_replay.ids_to_replay(db, HELD) + ledger_replay.failed_ids(db)
         done = _replay_all(db, found, wanted)
-        upkeep.write_audit(db, "cli", "replay", "", f"{done} of {len(wanted)}")
+        audit.write_audit(db, "cli", "replay", "", f"{done} of {len(wanted)}")
     _wake(found)
     click.secho(
         f"{done} of {len(wanted)} will be processed again.", fg="green" if done else "yellow"
@@ -103,15 +104,15 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
 
 
 def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
-    from relay.ledger import replaying
+    from relay.ledger import replay as ledger_replay
 
     kinds: dict[str, Callable[[str], str]] = {
         "evt": lambda id_: (
-            "" if replaying.replay_event(db, id_) else "it is not known, or waiting."
+            "" if ledger_replay.replay_event(db, id_) else "it is not known, or waiting."
         ),
         "msg": lambda id_: (
             ""
-            if replaying.replay_notification(db, id_)
+            if ledger_replay.replay_notification(db, id_)
             else "it did not fail, or may have gone out."
         ),
         "qrt": lambda id_: _release(db, found, id_),
@@ -130,16 +131,16 @@ def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
 def _release(db: Database, found: Settings, quarantine_id: str) -> str:
     from relay.config.loader import load
     from relay.lab import events
-    from relay.ledger import quarantining
+    from relay.ledger import quarantine
 
-    body = quarantining.body(db, quarantine_id)
+    body = quarantine.body(db, quarantine_id)
     if body is None:
         return "it is not in quarantine."
     try:
         incoming = events.parse(body)
     except Refused as refused:
         return f"it is still refused: {refused} {refused.fields or ''}".rstrip()
-    quarantining.release(db, quarantine_id, incoming, load(found).delivery.dedupe_window)
+    quarantine.release(db, quarantine_id, incoming, load(found).delivery.dedupe_window)
     return ""
 
 
@@ -169,7 +170,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     already: `--as-sent` marks it so, whatever its send window.
     """
     from relay.jobs import Jobs
-    from relay.ledger import pausing
+    from relay.ledger import pauses
     from relay.pump import Pump
 
     found = opened.settings()
@@ -177,7 +178,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     with opened.ledger(found) as db:
         if as_sent:
             config = config.as_sent()
-            pausing.resume_all(db)
+            pauses.resume_all(db)
         jobs = Jobs(config, db)
         pump = Pump(jobs)
         counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
@@ -189,13 +190,13 @@ def sweep(as_json: bool, as_sent: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the count as JSON.")
 def purge(as_json: bool) -> None:
     """Blank contact details and words that are older than `retention` in config.toml."""
-    from relay.ledger import upkeep
+    from relay.ledger import audit, retention
 
     found = opened.settings()
     config = opened.load(found)
     with opened.ledger(found) as db:
-        counts = {"purged": upkeep.purge(db, config.delivery.retention)}
-        upkeep.write_audit(db, "cli", "purge", "", str(counts["purged"]))
+        counts = {"purged": retention.purge(db, config.delivery.retention)}
+        audit.write_audit(db, "cli", "purge", "", str(counts["purged"]))
     click.echo(json.dumps(counts) if as_json else _told(counts))
 
 

@@ -27,15 +27,15 @@ def suppress(address: str | None) -> None:
 
     Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
-    from relay.ledger import suppressing
-    from relay.ledger.acting import Act
+    from relay.ledger import suppressions
+    from relay.ledger.audit import Act
     from relay.privacy import masks
 
     channel, written = read(address)
     found = opened.settings()
     act = Act("cli", "suppress", masks.target(found.secret_key, channel, written))
     with opened.ledger(found) as db:
-        if not suppressing.suppress(db, channel, written, suppressing.STAFF, act):
+        if not suppressions.suppress(db, channel, written, suppressions.STAFF, act):
             click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
             return
     click.secho(f"{KINDS[channel]} are stopped.", fg="green")
@@ -48,8 +48,8 @@ def unsuppress(address: str | None) -> None:
 
     Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
-    from relay.ledger import suppressing
-    from relay.ledger.acting import Act
+    from relay.ledger import suppressions
+    from relay.ledger.audit import Act
     from relay.privacy import masks
 
     channel, written = read(address)
@@ -57,12 +57,12 @@ def unsuppress(address: str | None) -> None:
     act = Act("cli", "unsuppress", masks.target(found.secret_key, channel, written))
     with opened.ledger(found) as db:
         before = _since(db, channel, written)
-        source = suppressing.unsuppress(db, channel, written, act=act)
+        source = suppressions.unsuppress(db, channel, written, act=act)
         if not source:
             click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
             return
     click.secho(f"{KINDS[channel]} go out again. They were stopped{before}.", fg="green")
-    if source != suppressing.STAFF:
+    if source != suppressions.STAFF:
         provider, remedy = LISTS[channel]
         opened.show(Problem(f"{provider} keeps a list of its own.", remedy=remedy, warning=True))
 
@@ -84,9 +84,9 @@ def read(address: str | None) -> tuple[str, str]:
 
 def _since(db: Database, channel: str, address: str) -> str:
     """By whom an address was suppressed, and since when."""
-    from relay.ledger import suppressing
+    from relay.ledger import suppressions
 
-    for row in suppressing.suppressed(db, address):
+    for row in suppressions.suppressed(db, address):
         if row["channel"] == channel:
             when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M")
             return f" by {row['source']} since {when}"

@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from relay.ledger import pausing, upkeep
-from relay.ledger.claiming import spent
+from relay.ledger import pauses as ledger_pauses
+from relay.ledger import workers as ledger_workers
+from relay.ledger.attempts import spent
 from relay.ledger.database import Database, ago, now
-from relay.ledger.household import heartbeats
-from relay.ledger.schema import events, notifications
-from relay.ledger.upkeep import WORKER_GONE_AFTER
+from relay.ledger.schema import events, heartbeats, notifications
+from relay.ledger.workers import WORKER_GONE_AFTER
 from relay.rules.model import RECEIVED, WAITING
 from relay.rules.schedule import midnight
 
@@ -48,8 +48,8 @@ def standing(db: Database, zone: ZoneInfo, most_texts: int) -> Standing:
     began = midnight(at, zone)
     return Standing(
         at,
-        upkeep.workers_alive(db),
-        {row["channel"]: row for row in pausing.paused(db)},
+        ledger_workers.workers_alive(db),
+        {row["channel"]: row for row in ledger_pauses.paused(db)},
         {"sms": most_texts} if sent_since(db, "sms", began) >= most_texts else {},
     )
 

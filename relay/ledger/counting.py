@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from relay.ledger.database import Database
-from relay.ledger.household import days
-from relay.ledger.schema import INSERTS, attempts, events, first_id, notifications
+from relay.ledger.schema import INSERTS, attempts, days, events, first_id, notifications
 from relay.rules.channels import CHANNEL_NAMES
 from relay.rules.model import DRY_RUN, FAILED
 

@@ -19,8 +19,29 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from relay.errors import LedgerUnavailable
-from relay.ledger.prepared import Prepared
-from relay.ledger.together import Together
+from relay.ledger.group_commit import GroupCommit
+
+
+class Prepared:
+    """A statement compiled once, for a driver's own connection. Parameters are plain values."""
+
+    def __init__(self, statement: sa.Executable, dialect: sa.Dialect):
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+        self._sql = compiled.string
+        self._order: Sequence[str] | None = compiled.positiontup
+        self._fixed = {k: v for k, v in compiled.params.items() if v is not None}
+        self._options = {} if self._order else {"prepare": True}
+
+    def execute(self, connection: Any, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run it; its rows."""
+        given: Any = {**self._fixed, **parameters}
+        if self._order is not None:
+            given = [given[name] for name in self._order]
+        rows: list[tuple[Any, ...]] = connection.execute(
+            self._sql, given, **self._options
+        ).fetchall()
+        return rows
+
 
 _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
 
@@ -87,7 +108,7 @@ class Database:
         self._prepared: dict[Any, Prepared] = {}
         self._kept: Connection | None = None
         self._keeping = threading.Lock()
-        self._together: dict[Any, Together[Any, Any]] = {}
+        self._together: dict[Any, GroupCommit[Any, Any]] = {}
 
     def _engine(self, connections: int) -> Engine:
         if self.is_sqlite:
@@ -188,7 +209,7 @@ class Database:
         """What gathers several threads' calls of `work` into one: one of it for this database."""
         if work not in self._together:
             with self._keeping:
-                gathered = Together(partial(work, self), patience=2 * self._patience, **how)
+                gathered = GroupCommit(partial(work, self), patience=2 * self._patience, **how)
                 self._together.setdefault(work, gathered)
         return self._together[work]
 
@@ -236,3 +257,21 @@ def _named_errors() -> Iterator[None]:
 def ago(interval: timedelta) -> now:
     """The database's clock, `interval` before now."""
     return now(-interval.total_seconds())
+
+
+def lease_due(
+    id_: sa.Column[Any],
+    is_due: Sequence[sa.ColumnElement[bool]],
+    order: Sequence[sa.ColumnElement[Any]],
+    limit: Any,
+) -> sa.Select[Any]:
+    """The ids of up to `limit` such rows that no other worker is taking, in that order."""
+    rows = (
+        sa.select(id_)
+        .where(*is_due)
+        .order_by(*order)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
+    )
+    return sa.select(rows.c.id)

@@ -1,4 +1,4 @@
-"""Messages that reached nobody: the rule's fallback, or a person, has to be seen to."""
+"""What is still to be done about attempts: unknown ones are looked for, failed ones fall back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from relay import fault_injection
 from relay.lab.facts import Facts
+from relay.ledger.attempts import Ending, is_superseded, record_outcome
 from relay.ledger.cases import open_case
-from relay.ledger.database import Database, now
-from relay.ledger.leasing import due
-from relay.ledger.noting import insert_notices, is_alive, is_digest
+from relay.ledger.database import Database, lease_due, now
+from relay.ledger.notifications import insert_notices, is_alive, is_digest
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RECEIVED, Case, Notice
@@ -53,7 +53,7 @@ _CARRIED = (
 )
 
 
-def lease(db: Database, limit: int) -> list[FollowUp]:
+def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
     """Up to `limit` that are due; nobody else gets them for a while."""
     table = notifications.c
     # While its event is processed again it is not known yet who is told.
@@ -62,7 +62,7 @@ def lease(db: Database, limit: int) -> list[FollowUp]:
     with db.write() as connection:
         leased = connection.execute(
             notifications.update()
-            .where(table.id.in_(due(table.id, is_due, [table.follow_up_at], limit)), *is_due)
+            .where(table.id.in_(lease_due(table.id, is_due, [table.follow_up_at], limit)), *is_due)
             .values(follow_up_at=now(fault_injection.hastened(LEASE_SECONDS)))
             .returning(table.id)
         ).scalars()
@@ -100,7 +100,7 @@ def _carrying() -> sa.Select[Any]:
     ).join(events, events.c.id == table.event_id)
 
 
-def settle(
+def finish_follow_up(
     db: Database,
     item: FollowUp,
     fallback: Sequence[Notice],
@@ -156,3 +156,125 @@ def _done(connection: sa.Connection, notification_id: str) -> bool:
         .values(follow_up_at=None)
     )
     return bool(done.rowcount)
+
+
+UNKNOWN_LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class UnknownAttempt:
+    """An unknown attempt that is due to be looked for, and what it carried."""
+
+    id: str  # the notification's
+    attempt_id: str
+    looks: int  # with this one
+    started_at: datetime
+    event_id: str
+    rule: str
+    subject: str
+    channel: str
+    address: str
+    content: Mapping[str, str] | None
+
+
+_UNKNOWN_CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content")
+
+
+def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
+    """Up to `limit` attempts that are due to be looked for; nobody else gets them for a while."""
+    table = attempts.c
+    is_unknown = table.outcome == "unknown"
+    first = lease_due(table.id, [table.look_at <= now(), is_unknown], [table.look_at], limit)
+    with db.write() as connection:
+        leased = connection.execute(
+            attempts.update()
+            .where(table.id.in_(first), is_unknown)
+            .values(look_at=now(fault_injection.hastened(UNKNOWN_LEASE_SECONDS)))
+            .returning(attempts.c.id)
+        ).scalars()
+        if not (ids := list(leased)):
+            return []
+        query = (
+            sa.select(
+                *(notifications.c[name] for name in _UNKNOWN_CARRIED),
+                attempts.c.id.label("attempt_id"),
+                (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
+                attempts.c.started_at,
+            )
+            .join(attempts, attempts.c.notification_id == notifications.c.id)
+            .where(attempts.c.id.in_(ids))
+        )
+        return [UnknownAttempt(**row._mapping) for row in connection.execute(query)]
+
+
+def taken_ids(db: Database, look: UnknownAttempt) -> frozenset[str]:
+    """The provider's ids of other messages to the same address: they are not the one."""
+    query = (
+        sa.select(attempts.c.provider_id)
+        .join(notifications, notifications.c.id == attempts.c.notification_id)
+        .where(
+            notifications.c.channel == look.channel,
+            notifications.c.address == look.address,
+            attempts.c.provider_id.is_not(None),
+        )
+    )
+    with db.read() as connection:
+        return frozenset(connection.execute(query).scalars())
+
+
+def adopt(db: Database, look: UnknownAttempt, provider_id: str, *, awaits_receipt: bool) -> bool:
+    """It had gone out. False when it is settled by now, or the id is another attempt's."""
+    ending = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=awaits_receipt)
+    mine = sa.select(attempts.c.id).where(attempts.c.provider_id == provider_id)
+    with db.write() as connection:
+        # One look at an address at a time: two of the same words must not adopt the same message.
+        lock = sa.select(notifications.c.id).where(
+            notifications.c.channel == look.channel, notifications.c.address == look.address
+        )
+        connection.execute(lock.order_by(notifications.c.id).with_for_update())
+        if connection.execute(mine).first():
+            return False
+        return record_outcome(connection, look.id, look.attempt_id, ending, ("unknown",))
+
+
+def look_later(db: Database, look: UnknownAttempt, seconds: float, *, counts: bool = True) -> None:
+    """Look again in `seconds`. One that `counts` not could not ask the provider."""
+    values: dict[str, Any] = {"look_at": now(fault_injection.hastened(seconds))}
+    if counts:
+        values["looks"] = attempts.c.looks + 1
+    with db.write() as connection:
+        connection.execute(
+            attempts.update()
+            .where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
+            .values(**values)
+        )
+
+
+def give_up_unknown(db: Database, look: UnknownAttempt, reason: str, case: Case | None) -> bool:
+    """It was not found: send it again, or with a `case` leave it to a person. False when settled.
+
+    The attempt stays unknown, so that a receipt that comes late can still adopt it.
+    """
+    values: dict[str, Any] = {"reason": reason[:500]}
+    if not case:
+        values |= {"status": "created", "due_at": now()}
+    unsettled = sa.exists().where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
+    with db.write() as connection:
+        done = connection.execute(
+            notifications.update()
+            .where(
+                notifications.c.id == look.id,
+                notifications.c.status == "unknown",
+                unsettled,
+                ~is_superseded(look.attempt_id),
+            )
+            .values(**values)
+        )
+        connection.execute(
+            attempts.update()
+            .where(attempts.c.id == look.attempt_id)
+            .values(look_at=None, looks=look.looks)
+        )
+        if done.rowcount and case:
+            open_case(connection, case)
+        return bool(done.rowcount)

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, ago, now
-from relay.ledger.household import pauses
 from relay.ledger.schema import (
     IN_QUARANTINE,
     attempts,
@@ -23,6 +22,7 @@ from relay.ledger.schema import (
     events,
     first_id,
     notifications,
+    pauses,
     quarantine,
 )
 from relay.rules.channels import CHANNEL_NAMES

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from relay.ledger.columns import metadata
+from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database
-from relay.ledger.upkeep import is_newer
+from relay.ledger.schema import (
+    REVISION,
+    metadata,
+)
 
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
 
@@ -36,3 +40,27 @@ def upgrade(db: Database, revision: str = "head") -> str:
             config.attributes["metadata"] = metadata
             command.upgrade(config, revision)
         return str(context.get_current_revision())
+
+
+def revision(db: Database) -> str | None:
+    """The schema's revision in the database; None when it was never migrated."""
+    try:
+        with db.engine.connect() as connection:
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    except SQLAlchemyError as error:
+        if isinstance(error, ProgrammingError) or "no such table" in str(error):
+            return None
+        raise LedgerUnavailable("the ledger is out of reach") from error
+
+
+def is_migrated(db: Database) -> bool:
+    """Whether the database is as this code needs it, or as a later version does: old and new run
+    side by side while a release goes out, and migrations only add.
+    """
+    found = revision(db)
+    return found == REVISION or is_newer(found)
+
+
+def is_newer(found: str | None) -> bool:
+    """Whether a revision is of a later version than this code's."""
+    return bool(found) and str(found).isdecimal() and int(str(found)) > int(REVISION)

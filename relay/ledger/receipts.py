@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import settle_case
+from relay.ledger.attempts import Ending, record_outcome
+from relay.ledger.cases import close_settled_in
 from relay.ledger.database import Database, now
-from relay.ledger.delivery import Ending, settle
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
-from relay.ledger.suppressing import suppress_in
+from relay.ledger.suppressions import suppress_in
 from relay.rules.model import FAILED, WAITING
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
 
@@ -52,7 +52,7 @@ def _record(db: Database, channel: str, receipt: Receipt) -> Heard | None:
         accepted = Ending(
             "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
         )
-        if settle(connection, row.id, found.id, accepted, ("started", "unknown")):
+        if record_outcome(connection, row.id, found.id, accepted, ("started", "unknown")):
             row = _locked(connection, row.id)
         _follow(connection, row)
         return Heard(row.event_id, row.id, found.id, receipt.state)
@@ -131,7 +131,7 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
             .where(table.family == row.family, table.is_fallback, table.status.in_(WAITING))
             .values(status="cancelled", reason=reason)
         )
-    settle_case(connection, "unreached", row.family, ARRIVED)
+    close_settled_in(connection, "unreached", row.family, ARRIVED)
 
 
 def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> None:

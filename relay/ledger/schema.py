@@ -10,9 +10,121 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from relay.ledger.columns import folded, metadata, number, some, text, time
-from relay.ledger.household import audit, days, heartbeats, pauses, watches  # noqa: F401 - they belong
+from relay.ledger.database import UtcDateTime
 from relay.rules.model import HELD, RECEIVED, UNROUTED, WAITING
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def text(name: str, length: int, **kw: Any) -> sa.Column[str]:
+    """A text of at most `length` characters."""
+    return sa.Column(name, sa.String(length), **{"nullable": False, **kw})
+
+
+def time(name: str, **kw: Any) -> sa.Column[Any]:
+    """A moment, in UTC."""
+    return sa.Column(name, UtcDateTime(), **kw)
+
+
+def number(name: str, default: int = 0) -> sa.Column[int]:
+    """A whole number that is there from the start."""
+    return sa.Column(name, sa.Integer, nullable=False, server_default=str(default))
+
+
+def partial_index(
+    name: str, *columns: Any, where: sa.ColumnElement[bool], unique: bool = False
+) -> sa.Index:
+    """An index over the few rows that a hot statement looks at."""
+    return sa.Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
+
+
+def folded(name: str, length: int) -> sa.Column[str]:
+    """A text that may be missing and is searched by how it begins, byte by byte."""
+    plain = sa.String(length)
+    return sa.Column(name, plain.with_variant(sa.String(length, collation="C"), "postgresql"))
+
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    text("id", 40, primary_key=True),
+    time("at", nullable=False),
+    text("actor", 100),
+    text("action", 40),
+    text("target", 255),
+    text("detail", 500, server_default=""),
+)
+sa.Index("ix_audit_action", audit.c.action, audit.c.at)
+sa.Index("ix_audit_target", audit.c.target, audit.c.at)
+
+heartbeats = sa.Table(
+    "heartbeats",
+    metadata,
+    text("name", 100, primary_key=True),
+    time("seen_at", nullable=False),
+    time("swept_at"),  # its last sweep
+)
+
+# What the messages of a day have come to: the desk's chart does not count a month of them.
+days = sa.Table(
+    "days",
+    metadata,
+    text("day", 10, primary_key=True),  # as the clinic's calendar has it: 2026-11-26
+    sa.Column("counts", sa.JSON, nullable=False),  # as counting.Tally has them
+    time("counted_at", nullable=False),
+)
+
+# A channel whose provider refuses us, is away, or asked us to wait: nothing goes out but a probe.
+pauses = sa.Table(
+    "pauses",
+    metadata,
+    text("channel", 20, primary_key=True),
+    text("cause", 20),  # refused, away, busy
+    text("reason", 500),
+    number("probes"),
+    time("since", nullable=False),
+    time("until", nullable=False),
+)
+
+# How far each [expect.…] of config.toml has looked for steps that are missing.
+watches = sa.Table(
+    "watches",
+    metadata,
+    text("name", 100, primary_key=True),
+    time("looked_to", nullable=False),
+    time("next_at", nullable=False),  # and when it looks again, unless another worker does
+)
+
+# People to be erased, and what came of it. Whom it is about is blank once it is done: `address`,
+# `target`, `note` and `known`.
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    text("id", 40, primary_key=True),
+    text("channel", 20),
+    text("address", 255),
+    text("target", 255),  # what the audit trail calls the address
+    text("actor", 100),
+    text("note", 500),
+    text("state", 20),  # waiting, running, done
+    number("tries"),  # workers that have taken it: the last one's is the lease
+    time("asked_at", nullable=False),
+    time("next_at", nullable=False),  # when a worker takes it, or goes on for one that has gone
+    time("done_at"),
+    sa.Column("known", sa.JSON(none_as_null=True)),  # what cannot be found out any more on the way
+    sa.Column("outcome", sa.JSON(none_as_null=True)),  # counts, what is left, what was refused
+    text("searched", 40, server_default=""),  # the table that is being searched, and how far
+    number("rows_read"),
+)
+partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
+
 
 REVISION = "0004"  # what this code works with; /readyz compares it with the database's
 
@@ -52,21 +164,21 @@ events = sa.Table(
     text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
     folded("person", 200),  # whom it is about, as relay.people writes a name to be searched
 )
-some(
+partial_index(
     "ix_events_due",
     *(events.c.urgency.desc(), events.c.next_at),
     where=events.c.status == RECEIVED,
 )
 sa.Index("ix_events_subject", events.c.subject)
-some(
+partial_index(
     "ix_events_person",
     *(events.c.person, events.c.received_at.desc()),
     where=events.c.person.is_not(None),
 )
 # May say whom it is about: fetched, or kept as the lab posted it. What retention looks through.
 TELLING = sa.or_(events.c.facts.is_not(None), events.c.status.in_((UNROUTED, HELD)))
-some("ix_events_purge", events.c.received_at, where=TELLING)
-some(
+partial_index("ix_events_purge", events.c.received_at, where=TELLING)
+partial_index(
     "ix_events_unrouted",
     *(events.c.name, events.c.received_at),
     where=events.c.status == UNROUTED,
@@ -90,8 +202,10 @@ quarantine = sa.Table(
 )
 # Neither an event by now nor put aside.
 IN_QUARANTINE = sa.and_(quarantine.c.event_id.is_(None), quarantine.c.closed_at.is_(None))
-some("ix_quarantine_open", quarantine.c.last_at, where=IN_QUARANTINE)
-some("ix_quarantine_aside", quarantine.c.closed_at, where=quarantine.c.closed_at.is_not(None))
+partial_index("ix_quarantine_open", quarantine.c.last_at, where=IN_QUARANTINE)
+partial_index(
+    "ix_quarantine_aside", quarantine.c.closed_at, where=quarantine.c.closed_at.is_not(None)
+)
 
 # A kit: an order or a registration by its own UUID, and what it belongs to.
 journeys = sa.Table(
@@ -148,31 +262,35 @@ notifications = sa.Table(
     number("segments"),  # that an SMS takes: what is paid for
     text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
 )
-some("ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None))
-some("ix_notifications_sent", notifications.c.sent_at, where=notifications.c.sent_at.is_not(None))
-some(
+partial_index(
+    "ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None)
+)
+partial_index(
+    "ix_notifications_sent", notifications.c.sent_at, where=notifications.c.sent_at.is_not(None)
+)
+partial_index(
     "ix_notifications_due",
     *(notifications.c.channel, notifications.c.urgency.desc(), notifications.c.due_at),
     where=notifications.c.status.in_(WAITING),
 )
-some(
+partial_index(
     "ix_notifications_leased",
     notifications.c.lease_until,
     where=notifications.c.status == "sending",
 )
-some(
+partial_index(
     "ix_notifications_receipt",
     notifications.c.receipt_by,
     where=notifications.c.receipt_by.is_not(None),
 )
-some(
+partial_index(
     "ix_notifications_follow_up",
     notifications.c.follow_up_at,
     where=notifications.c.follow_up_at.is_not(None),
 )
 # Says who was told, or what.
 PERSONAL = sa.or_(notifications.c.address != "", notifications.c.content.is_not(None))
-some("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
+partial_index("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
 sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
 sa.Index("ix_notifications_event", notifications.c.event_id)
 sa.Index("ix_notifications_family", notifications.c.family)
@@ -195,9 +313,11 @@ attempts = sa.Table(
     number("looks"),
     time("erase_at"),  # of a text that nobody may need any more: when the provider deletes it
 )
-some("ix_attempts_erase", attempts.c.erase_at, where=attempts.c.erase_at.is_not(None))
-some("ix_attempts_look", attempts.c.look_at, where=attempts.c.look_at.is_not(None))
-some("ix_attempts_provider", attempts.c.provider_id, where=attempts.c.provider_id.is_not(None))
+partial_index("ix_attempts_erase", attempts.c.erase_at, where=attempts.c.erase_at.is_not(None))
+partial_index("ix_attempts_look", attempts.c.look_at, where=attempts.c.look_at.is_not(None))
+partial_index(
+    "ix_attempts_provider", attempts.c.provider_id, where=attempts.c.provider_id.is_not(None)
+)
 sa.Index("ix_attempts_notification", attempts.c.notification_id)
 sa.Index("ix_attempts_day", attempts.c.channel, attempts.c.started_at)
 
@@ -244,6 +364,6 @@ cases = sa.Table(
     text("closed_by", 100, nullable=True),
     text("note", 500, server_default=""),
 )
-some("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
-some("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))
+partial_index("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
+partial_index("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))
 sa.Index("ix_cases_event", cases.c.event_id)

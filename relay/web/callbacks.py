@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from relay.ledger import receipts, suppressing
+from relay.ledger import receipts, suppressions
 from relay.logs import get_logger
 from relay.rules import addresses
 from relay.rules.receipts import Receipt
@@ -47,9 +47,9 @@ def twilio_inbound() -> Response:
     number = addresses.phone(request.form.get("From")).address
     text_id = request.form.get("MessageSid", "")
     if number and word == "stop":
-        suppressing.opt_out(db, "sms", number, text_id)
+        suppressions.opt_out(db, "sms", number, text_id)
     if number and word == "start":
-        suppressing.opt_in(db, "sms", number, text_id)
+        suppressions.opt_in(db, "sms", number, text_id)
     log.info("text came in", word=word or "other", known=bool(number))
     return Response("<Response/>", content_type="text/xml")
 

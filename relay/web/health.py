@@ -12,7 +12,8 @@ from relay.config.check import load
 from relay.config.reload import Stamps, stamps
 from relay.config.settings import Settings
 from relay.errors import ConfigError, LedgerUnavailable, Problem
-from relay.ledger import upkeep
+from relay.ledger import migrate
+from relay.ledger import workers as ledger_workers
 from relay.web.answers import answer
 from relay.web.here import here
 
@@ -49,8 +50,8 @@ def _told(name: str, check: Callable[[], str]) -> dict[str, str]:
 def _ledger() -> dict[str, str]:
     """The ledger, and what only it can tell: asked once, since each wait costs seconds."""
     try:
-        migrated = upkeep.is_migrated(here().db)
-        workers = upkeep.workers_alive(here().db) if migrated else 0
+        migrated = migrate.is_migrated(here().db)
+        workers = ledger_workers.workers_alive(here().db) if migrated else 0
     except LedgerUnavailable:
         return dict.fromkeys(("ledger", "migrations", "workers"), "The database is out of reach.")
     if not migrated:

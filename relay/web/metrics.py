@@ -13,7 +13,8 @@ from relay import queue
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.lab.events import EVENTS
-from relay.ledger import measuring, upkeep
+from relay.ledger import measuring
+from relay.ledger import workers as ledger_workers
 from relay.ledger.measuring import Measured
 from relay.web import health
 from relay.web.answers import answer
@@ -73,7 +74,7 @@ def _text(samples: Iterator[Sample]) -> bytes:
 def _samples() -> Iterator[Sample]:
     app = here()
     try:
-        measured, workers = measuring.measure(app.db), upkeep.workers_alive(app.db)
+        measured, workers = measuring.measure(app.db), ledger_workers.workers_alive(app.db)
     except LedgerUnavailable:
         yield "relay_up", {}, 0
     else:

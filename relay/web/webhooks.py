@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from relay import fault_injection
 from relay.errors import Refused
 from relay.lab import events
-from relay.ledger import intake
+from relay.ledger import events as ledger_events
 from relay.logs import get_logger
 from relay.web.answers import answer
 from relay.web.here import here
@@ -37,12 +37,12 @@ def lab(secret: str | None = None) -> Response:
     try:
         incoming = events.parse(body)
     except Refused as refused:
-        kept = intake.keep_refused(app.db, body, refused)
+        kept = ledger_events.keep_refused(app.db, body, refused)
         log.warning(
             "webhook refused", id=kept, status=refused.status, fields=sorted(refused.fields)
         )
         raise
-    recorded = intake.record(app.db, incoming, app.config.delivery.dedupe_window)
+    recorded = ledger_events.record(app.db, incoming, app.config.delivery.dedupe_window)
     log.info("webhook " + recorded.status, id=recorded.id, correlation_id=recorded.id)
     if recorded.status == "accepted":
         fault_injection.crash_point("intake.before-wake")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from relay.explain import _STANDS
-from relay.ledger import cases, delivery, pausing, receipts
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import cases, pauses, receipts
+from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
 from relay.rules.model import FAILED, STATUSES, Case
 from relay.rules.receipts import Receipt
@@ -130,9 +131,9 @@ def test_a_digest_and_its_items_tell_of_each_other(
 def test_what_waits_says_what_holds_it_up(relay: Run, db: Database) -> None:
     """A message that is due, while no worker is alive and the provider refuses: both are told."""
     claim = claimed(db)
-    refused = pausing.Pause("refused", "Twilio refuses our account (401).")
+    refused = pauses.Pause("refused", "Twilio refuses our account (401).")
     put_back = Ending("rejected", "created", refused.reason, retry_in=-1.0, pause=refused)
-    delivery.finish(db, claim, put_back)
+    ledger_attempts.finish(db, claim, put_back)
     paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.\n"
     assert re.search(f"It waits: no worker is alive; {paused}", explained(relay, claim.id))
 

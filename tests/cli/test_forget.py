@@ -11,7 +11,8 @@ import pytest
 from relay.channels import Exits
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import erasing, suppressing, upkeep
+from relay.ledger import audit as ledger_audit
+from relay.ledger import erasures, suppressions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, notifications
 from tests import rows as ledger
@@ -55,9 +56,9 @@ def test_stopped_midway_a_worker_finishes_it(
     with monkeypatch.context() as patch:
         patch.setattr(Exits, "erase", power_cut)
         assert relay("forget", PHONE, "--yes").exit_code == 1
-    upkeep.write_audit(db, "admin", "note", "", "Jane Smith rang.")
+    ledger_audit.write_audit(db, "admin", "note", "", "Jane Smith rang.")
     assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 1  # the note
-    ledger.time_passes(db, timedelta(seconds=erasing.LEASE_SECONDS + 1))
+    ledger.time_passes(db, timedelta(seconds=erasures.LEASE_SECONDS + 1))
     drain(make_jobs(settings))
     assert found(dump(db), "Jane", "Smith", EMAIL, PHONE, WORDS) == []
 
@@ -87,9 +88,9 @@ def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Dat
     """`--suppress` keeps the address for that alone; without it nothing of it is kept."""
     relay("forget", PHONE, "--yes")
     assert ledger.rows(db, audit)[-1]["detail"] == "nothing"
-    assert suppressing.suppressed(db, PHONE) == []
+    assert suppressions.suppressed(db, PHONE) == []
     assert "are stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
-    assert suppressing.suppressed(db, PHONE)[0]["source"] == "staff"
+    assert suppressions.suppressed(db, PHONE)[0]["source"] == "staff"
     assert "were stopped already" in relay("forget", PHONE, "--yes", "--suppress").stdout
     (kept,) = ledger.rows(db, audit, action="suppress")
     assert (kept["actor"], kept["target"][:3]) == ("cli", "sms")

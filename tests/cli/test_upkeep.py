@@ -10,9 +10,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from relay.config.settings import Settings
-from relay.ledger import pausing, upkeep
+from relay.ledger import migrate, pauses
 from relay.ledger.database import Database, now
-from relay.ledger.pausing import Pause
+from relay.ledger.pauses import Pause
 from relay.ledger.schema import REVISION, audit, events, metadata, notifications
 from tests.cli.conftest import Rows, Run
 from tests.rows import of_revision, only
@@ -89,7 +89,7 @@ def test_after_a_restore_what_is_due_counts_as_sent(
     config_file.write_text(text.replace("sms_limit = 2000", "sms_limit = 1"), "utf-8")
     ids = [post("order.shipped", order_id=f"o-{number}") for number in range(2)]
     with db.write() as connection:
-        pausing.pause(connection, "sms", ids[0], Pause("refused", "The account is closed.", 3600))
+        pauses.pause(connection, "sms", ids[0], Pause("refused", "The account is closed.", 3600))
     assert relay("sweep", "--as-sent", **live_environ).exit_code == 0
     assert [row["status"] for row in rows()] == ["sent"] * 4
     assert twilio.requests == []
@@ -142,7 +142,7 @@ def test_upgrade_makes_the_tables(relay: Run, tmp_path: Path) -> None:
         assert (result.exit_code, result.stderr) == (0, "")
         assert result.stdout == f"The ledger is at revision {REVISION}.\n"
     db = Database(url)
-    assert upkeep.is_migrated(db)
+    assert migrate.is_migrated(db)
     assert set(sa.inspect(db.engine).get_table_names()) >= set(metadata.tables)
     db.close()
 
@@ -154,7 +154,7 @@ def test_a_release_that_is_rolled_back_goes_through(relay: Run, post: Post, db: 
     post("order.shipped")
     with of_revision(db, "9999"):
         checked, upgraded = relay("check"), relay("upgrade")
-        assert upkeep.revision(db) == "9999"
+        assert migrate.revision(db) == "9999"
     assert (checked.exit_code, checked.stderr) == (0, "")
     assert (upgraded.exit_code, upgraded.stdout) == (0, "")
     said = f"The ledger is newer (9999) than this version knows ({REVISION})"

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from relay.config.loader import load
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import cases, intake, receipts
-from relay.ledger.claiming import Claim
+from relay.ledger import cases, events, receipts
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
 from relay.rules.model import ALERT_PREFIX
@@ -83,7 +83,7 @@ class Clinic:
     def post(self, name: str = "order.shipped", **data: Any) -> str:
         """An event comes in; its id."""
         data = data or {"order_id": ORDER}
-        return intake.record(self.db, incoming(name, **data), MONTH).id
+        return events.record(self.db, incoming(name, **data), MONTH).id
 
     def results(self, id_: str = KIT) -> str:
         """A kit's results are complete; the event's id."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import replaying
+from relay.ledger import replay
 from relay.ledger.schema import events
 from tests.jobs.conftest import RULES, Clinic
 from tests.rows import only
@@ -40,7 +40,7 @@ def test_a_rule_switched_off_by_mistake_can_be_made_good(waiting: Clinic) -> Non
     assert waiting.statuses() == [("sms", "cancelled")]
     waiting.configure()
     for _ in range(2):
-        replaying.replay_event(waiting.db, waiting.messages()[0]["event_id"])
+        replay.replay_event(waiting.db, waiting.messages()[0]["event_id"])
         waiting.work(MINUTE)
     assert waiting.statuses() == [("sms", "sent")]
     assert len(waiting.twilio.accepted) == 1

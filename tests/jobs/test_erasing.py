@@ -12,17 +12,18 @@ from relay import forgetting
 from relay.channels import Exits
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import cases, erasing, upkeep
+from relay.ledger import audit as ledger_audit
+from relay.ledger import cases
+from relay.ledger import erasures as ledger_erasures
 from relay.ledger.database import Database, now
-from relay.ledger.household import audit, erasures
-from relay.ledger.schema import attempts, notifications
+from relay.ledger.schema import attempts, audit, erasures, notifications
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, kit
 from tests.dump import dump, found
 from tests.rows import POLICY, at_once, only, rows, time_passes
 from tests.standins import ProviderStandIn
 
-LEASE = timedelta(seconds=erasing.LEASE_SECONDS + 1)
+LEASE = timedelta(seconds=ledger_erasures.LEASE_SECONDS + 1)
 DRY = Exits(Settings(), {}, frozenset())
 
 
@@ -36,7 +37,9 @@ class Dying(Exits):
 
 def ask(db: Database, address: str = PHONE, channel: str = "sms") -> str:
     """Have somebody erased."""
-    return erasing.ask(db, channel, address, target="sms m", actor="admin", note="Asked.").id
+    return ledger_erasures.ask(
+        db, channel, address, target="sms m", actor="admin", note="Asked."
+    ).id
 
 
 def test_a_worker_that_dies_in_the_midst_loses_nothing(
@@ -56,12 +59,12 @@ def test_a_worker_that_dies_in_the_midst_loses_nothing(
                 attempts.insert().values(**row, outcome="accepted", started_at=now())
             )
     ask(db)
-    (asked,) = erasing.lease(db, 1)
+    (asked,) = ledger_erasures.lease(db, 1)
     with pytest.raises(KeyboardInterrupt):
         forgetting.forget(db, Dying(live, {}, frozenset()), POLICY, asked)
     assert found(dump(db, but=frozenset({"erasures"})), *SECRETS) == []
-    upkeep.write_audit(db, "admin", "note", "", "Jane Smith rang.")
-    assert erasing.lease(db, 1) == []
+    ledger_audit.write_audit(db, "admin", "note", "", "Jane Smith rang.")
+    assert ledger_erasures.lease(db, 1) == []
     time_passes(db, LEASE)
     drain(make_jobs(live))
     assert found(dump(db), *SECRETS) == []
@@ -70,7 +73,7 @@ def test_a_worker_that_dies_in_the_midst_loses_nothing(
     (job,) = [r for r in sendgrid.requests if r.path == "/v3/recipients/erasejob"]
     assert job.json == {"email_addresses": [EMAIL]}
     row = only(db, erasures)
-    assert (row["state"], row["tries"]) == (erasing.DONE, 2)
+    assert (row["state"], row["tries"]) == (ledger_erasures.DONE, 2)
     counts = {"events": 1, "messages": 2, "other rows": 1}
     assert row["outcome"] == {"counts": counts, "left": {}, "refused": []}
     (done,) = rows(db, audit, action="forget")
@@ -81,9 +84,9 @@ def test_a_worker_that_was_thought_dead_stops(db: Database) -> None:
     """Whose lease has lapsed changes nothing once another has it; that one's word is the last."""
     kit(db)
     ask(db)
-    (first,) = erasing.lease(db, 1)
+    (first,) = ledger_erasures.lease(db, 1)
     time_passes(db, LEASE)
-    (second,) = erasing.lease(db, 1)
+    (second,) = ledger_erasures.lease(db, 1)
     forgetting.forget(db, DRY, POLICY, first)
     assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 3
     forgetting.forget(db, DRY, POLICY, second)
@@ -105,11 +108,11 @@ def test_two_erasures_of_one_person_leave_each_other_alone(db: Database) -> None
     kit(db)
     ask(db)
     ask(db, EMAIL, "email")
-    for asked in erasing.lease(db, 2):
+    for asked in ledger_erasures.lease(db, 2):
         forgetting.forget(db, DRY, POLICY, asked)
     assert found(dump(db), *SECRETS) == []
     told = [(row["state"], row["outcome"]["left"]) for row in rows(db, erasures)]
-    assert told == [(erasing.DONE, {})] * 2
+    assert told == [(ledger_erasures.DONE, {})] * 2
 
 
 KEPT = "SendGrid refused to erase the emails' data (403)."
@@ -130,11 +133,11 @@ def test_what_is_left_is_somebodys_to_see_to(db: Database) -> None:
     kit(db)
     for exits in (Refusing(Settings(), {}, frozenset()), DRY):
         ask(db)
-        (asked,) = erasing.lease(db, 1)
+        (asked,) = ledger_erasures.lease(db, 1)
         forgetting.forget(db, exits, POLICY, asked)
     (case,) = cases.open_cases(db)
-    assert case["kind"] == erasing.KIND
-    assert erasing.find(db, case["subject"])
+    assert case["kind"] == ledger_erasures.KIND
+    assert ledger_erasures.find(db, case["subject"])
     assert KEPT in case["reason"]
     written = only(db, notifications, rule="relay:erasure")
     assert (written["address"], written["status"]) == ("desk@example.org", "created")

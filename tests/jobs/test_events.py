@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from relay import endings
-from relay.ledger import replaying
+from relay.ledger import replay
 from relay.ledger.database import now
 from relay.ledger.schema import events, notifications
 from tests.jobs.conftest import KIT, ORDER, RETEST, Clinic
@@ -70,8 +70,8 @@ def test_a_held_event_is_processed_once_it_is_replayed(clinic: Clinic) -> None:
     change(clinic.db, events, {}, tries=len(endings.EVENT_DELAYS))
     clinic.work()
     clinic.lab.answers.clear()
-    (held,) = replaying.ids_to_replay(clinic.db, "held")
-    assert replaying.replay_event(clinic.db, held)
+    (held,) = replay.ids_to_replay(clinic.db, "held")
+    assert replay.replay_event(clinic.db, held)
     clinic.work()
     assert clinic.statuses() == [("sms", "sent")]
 
@@ -92,7 +92,7 @@ def test_results_of_a_cancelled_test_are_never_announced(clinic: Clinic) -> None
     clinic.lab.change("test_registration", KIT, status="cancelled")
     event_id = clinic.results()
     clinic.work()
-    replaying.replay_event(clinic.db, event_id)
+    replay.replay_event(clinic.db, event_id)
     clinic.work(DAY)
     assert clinic.messages() == []
     row = only(clinic.db, events)
@@ -175,8 +175,8 @@ def test_a_replayed_event_with_bad_data_is_held(clinic: Clinic) -> None:
     """What came before its schema existed and does not fit it waits for a person."""
     clinic.post("order.returned", order_id=ORDER)
     change(clinic.db, events, {}, name="lab_results.complete")
-    (id_,) = replaying.ids_to_replay(clinic.db, "unrouted")
-    assert replaying.replay_event(clinic.db, id_)
+    (id_,) = replay.ids_to_replay(clinic.db, "unrouted")
+    assert replay.replay_event(clinic.db, id_)
     clinic.work()
     row = only(clinic.db, events)
     assert row["status"] == "held"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import cases, delivery, followups, receipts, replaying
+from relay.ledger import attempts, cases, followups, receipts, replay
+from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.ledger.schema import notifications
 from tests.jobs.conftest import (
     DESK,
@@ -107,7 +107,7 @@ def test_what_failed_for_good_goes_another_way_once(
     event_id = clinic.post()
     fail(clinic)
     assert clinic.statuses() == [("email", "sent"), ("sms", status)]
-    replaying.replay_event(clinic.db, event_id)
+    replay.replay_event(clinic.db, event_id)
     clinic.work()
     clinic.work(DAY)
     (mail,) = clinic.sendgrid.accepted
@@ -137,9 +137,13 @@ def test_a_failure_is_one_workers_to_see_to(db: Database) -> None:
     """Several workers that look at once share the failures: none is two workers'."""
     for number in range(4):
         ending = Ending("rejected", "permanent-failure", "No mobile.")
-        delivery.finish(db, claimed(db, subject=f"o-{number}"), ending)
-    leased = [item.id for batch in at_once(lambda _: followups.lease(db, 3), 4) for item in batch]
-    leased += [item.id for item in followups.lease(db, 10)]
+        attempts.finish(db, claimed(db, subject=f"o-{number}"), ending)
+    leased = [
+        item.id
+        for batch in at_once(lambda _: followups.lease_follow_ups(db, 3), 4)
+        for item in batch
+    ]
+    leased += [item.id for item in followups.lease_follow_ups(db, 10)]
     assert sorted(leased) == sorted(row["id"] for row in rows(db, notifications))
 
 
@@ -151,13 +155,13 @@ def test_two_failures_at_once_are_one_fallback_and_no_case(db: Database) -> None
         subject = f"o-{number}"
         for address in (FIRST, SECOND):
             ending = Ending("rejected", "permanent-failure", "No mobile.")
-            delivery.finish(db, claimed(db, subject=subject, address=address), ending)
-        items = followups.lease(db, 10)
+            attempts.finish(db, claimed(db, subject=subject, address=address), ending)
+        items = followups.lease_follow_ups(db, 10)
         email = notice(subject=subject, channel="email", address=EMAIL, is_fallback=True)
         alarm = case("unreached", items[0].family, items[0].event_id)
 
         def see_to(which: int, items: Any = items, email: Any = email, alarm: Any = alarm) -> str:
-            return followups.settle(db, items[which], [email], alarm, None)
+            return followups.finish_follow_up(db, items[which], [email], alarm, None)
 
         done = at_once(see_to, 2)
         assert "fallback" in done
@@ -271,7 +275,7 @@ def test_it_is_told_again_when_it_happens_again(clinic: Clinic) -> None:
         if closes:
             close_case(clinic.db, cases.open_cases(clinic.db)[0]["id"], "anna")
         clinic.twilio.once(NO_REGION)
-        assert replaying.replay_notification(clinic.db, row["id"])
+        assert replay.replay_notification(clinic.db, row["id"])
         clinic.work(MINUTE)
         assert (clinic.worklist(), len(clinic.told())) == (["unreached"], told)
     assert len(clinic.sendgrid.accepted) == 2
@@ -281,7 +285,7 @@ def test_what_arrives_after_all_closes_the_case(clinic: Clinic) -> None:
     """Sent again by a person, and delivered: nobody has to ring any more."""
     clinic.configure(staff=STAFF)
     unreached(clinic)
-    replaying.replay_notification(clinic.db, clinic.messages(rule="results")[0]["id"])
+    replay.replay_notification(clinic.db, clinic.messages(rule="results")[0]["id"])
     clinic.work()
     assert clinic.worklist() == ["unreached"]
     clinic.tell("delivered", rule="results")
@@ -384,7 +388,7 @@ def test_it_is_not_told_another_way_though_a_second_try_was_refused(clinic: Clin
     (second,) = clinic.jobs.claim("sms", 1)
     clinic.tell_of(first, "sent")
     refusal = Ending("rejected", "permanent-failure", "No mobile.", code="21614")
-    delivery.finish(clinic.db, second, refusal)
+    attempts.finish(clinic.db, second, refusal)
     clinic.work(3 * DAY + MINUTE)
     assert clinic.statuses() == [("sms", "temporary-failure")]
     assert clinic.worklist() == ["unreached"]

@@ -16,21 +16,12 @@ from relay.channels import Exits
 from relay.config.settings import Settings
 from relay.errors import Refused
 from relay.lab.facts import Facts
-from relay.ledger import (
-    cases,
-    delivery,
-    erasing,
-    intake,
-    processing,
-    replaying,
-    suppressing,
-    upkeep,
-)
-from relay.ledger.claiming import Claim
-from relay.ledger.columns import metadata
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import audit, cases, erasures, replay, suppressions
+from relay.ledger import events as ledger_events
+from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
-from relay.ledger.schema import attempts, events, journeys, notifications, quarantine
+from relay.ledger.schema import attempts, events, journeys, metadata, notifications, quarantine
 from relay.rules import addresses, channels
 from relay.rules.model import Plan
 from tests.conftest import drain
@@ -137,11 +128,11 @@ def forget(clinic: Clinic, address: str = PHONE) -> Mapping[str, Any]:
 def erase(db: Database, exits: Exits, address: str) -> Mapping[str, Any]:
     """The same of any ledger."""
     channel = channels.channel_of(address)
-    id_ = erasing.ask(db, channel, address, target=channel, actor="cli", note="").id
-    asked = erasing.take(db, id_)
+    id_ = erasures.ask(db, channel, address, target=channel, actor="cli", note="").id
+    asked = erasures.take(db, id_)
     assert asked
     forgetting.forget(db, exits, POLICY, asked)
-    found_ = erasing.find(db, id_)
+    found_ = erasures.find(db, id_)
     assert found_
     return dict(found_["outcome"])
 
@@ -158,15 +149,15 @@ def scatter(db: Database) -> None:
         b'{"tel": "+44 7700 900123"}',
         b"\xff canary.bird@example.com",
     ):
-        intake.keep_refused(db, body, Refused(400, "Not JSON."))
-    intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
-    intake.record(db, incoming("Canarina.Kanarek", tel="07700-900123"), MONTH)
+        ledger_events.keep_refused(db, body, Refused(400, "Not JSON."))
+    ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    ledger_events.record(db, incoming("Canarina.Kanarek", tel="07700-900123"), MONTH)
     event_id = rows(db, events)[0]["id"]
     with db.write() as connection:
         cases.open_case(connection, case("held", "k-9", event_id))
     opened = next(row for row in cases.open_cases(db) if row["kind"] == "held")
     close_case(db, opened["id"], "admin", "Rang Ms Kanarek, Canarina, on 07700 900123.")
-    upkeep.write_audit(db, "admin", "note", EMAIL, f"wrote to {EMAIL}")
+    audit.write_audit(db, "admin", "note", EMAIL, f"wrote to {EMAIL}")
     change(db, notifications, {"id": rows(db, notifications)[0]["id"]}, reason=f"To {EMAIL}.")
     change(db, attempts, {}, detail=f"{PHONE} is wrong.")
     change(db, journeys, {"subject": "kit-tom"}, original_subject=EMAIL)
@@ -210,18 +201,18 @@ def test_counts_and_reasons_stay(town: Clinic) -> None:
     forget(town)
     assert [(row["id"], row["rule"], row["attempts"]) for row in town.messages()] == before
     for row in rows(town.db, events):
-        replaying.replay_event(town.db, row["id"])
+        replay.replay_event(town.db, row["id"])
     town.work()
     assert len(town.twilio.accepted) == sent
 
 
 def test_an_opt_out_outlives_its_person(town: Clinic) -> None:
     """Its address is the one thing that stays, or she would be texted again."""
-    suppressing.suppress(town.db, "sms", PHONE, "STOP")
+    suppressions.suppress(town.db, "sms", PHONE, "STOP")
     done = forget(town)
     assert (done["left"], done["refused"]) == ({}, [])
     assert found(dump(town.db, but=frozenset({"suppressions"})), *CANARIES) == []
-    assert suppressing.suppressed(town.db, PHONE)[0]["source"] == "STOP"
+    assert suppressions.suppressed(town.db, PHONE)[0]["source"] == "STOP"
 
 
 def claimed(town: Clinic) -> Claim:
@@ -251,9 +242,9 @@ def test_what_is_in_flight_is_not_sent_after_it(town: Clinic) -> None:
 def test_what_was_handed_over_meanwhile_is_deleted_at_twilio_later(town: Clinic) -> None:
     """Twilio's id of it comes after the erasure, and then it goes as the others."""
     claim = claimed(town)
-    assert delivery.begin(town.db, claim, {"text": "Hello Canarina."})
+    assert ledger_attempts.begin(town.db, claim, {"text": "Hello Canarina."})
     forget(town)
-    delivery.finish(town.db, claim, Ending("accepted", "sent", provider_id="SM99"))
+    ledger_attempts.finish(town.db, claim, Ending("accepted", "sent", provider_id="SM99"))
     before = len(deleted(town))
     time_passes(town.db, timedelta(minutes=61))
     drain(town.jobs)
@@ -385,7 +376,7 @@ def _write(db: Database, number: int, who: str, tested: str, standing: str) -> N
         judged = addresses.phone(person.get("phone_number"))
         notices.append(notice(subject=f"o-{number}", role=role, address=judged.address))
     event = leased(db, order_id=f"o-{number}")
-    ids = processing.settle(db, event, facts, lambda _kit: Plan(tuple(notices)))
+    ids = ledger_events.mark_processed(db, event, facts, lambda _kit: Plan(tuple(notices)))
     for id_ in ids:
         row = only(db, notifications, id=id_)
         words = {"text": f"Hello {row['address']}"} if standing != "created" else None

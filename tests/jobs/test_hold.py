@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import cases, releasing, replaying
+from relay.ledger import cases, holds, replay
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import notifications
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, RETEST, RULES, STAFF, Clinic
@@ -79,7 +79,7 @@ def test_released_it_may_go_another_way_at_once(held: Clinic) -> None:
     held.lab.change("test_registration", KIT, mobile_phone_number=number)
     (message,) = held.messages(rule="results")
     with held.db.write() as connection:
-        assert releasing.release(connection, message["id"], message["created_at"], "admin")
+        assert holds.release(connection, message["id"], message["created_at"], "admin")
     held.work(HOUR)
     assert [sent.form["To"] for sent in held.twilio.accepted] == [number]
     held.tell("permanent-failure", "30005", rule="results", address=number)
@@ -100,9 +100,9 @@ def test_a_replay_does_not_pass_by_the_clinician(held: Clinic) -> None:
     """Stopped and replayed it is held anew, and asked about anew."""
     (message,) = held.messages(rule="results")
     with held.db.write() as connection:
-        assert releasing.stop(connection, message["id"], "admin", "")
+        assert holds.stop(connection, message["id"], "admin", "")
     held.work()
-    assert replaying.replay_event(held.db, message["event_id"])
+    assert replay.replay_event(held.db, message["event_id"])
     held.work(DAY)
     assert (held.worklist(), held.twilio.accepted) == (["release"], [])
     assert len(rows(held.db, stored)) == 2
@@ -112,7 +112,7 @@ def test_what_failed_while_it_was_held_keeps_its_time(held: Clinic) -> None:
     """Sent again after it could not be planned, it still waits as long as it was to."""
     change(held.db, notifications, {"rule": "results"}, status="technical-failure")
     (message,) = held.messages(rule="results")
-    assert replaying.replay_notification(held.db, message["id"])
+    assert replay.replay_notification(held.db, message["id"])
     held.work(47 * HOUR)
     assert held.twilio.accepted == []
     held.work(HOUR)

@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relay.brakes import IN_A_ROW
-from relay.ledger import cases, claiming, delivery, lapsing, pausing
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import cases
+from relay.ledger import pauses as ledger_pauses
+from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
-from relay.ledger.pausing import AWAY, BUSY, PROBES, Pause
+from relay.ledger.pauses import AWAY, BUSY, PROBES, Pause
 from relay.ledger.schema import attempts, pauses
 from tests.jobs.conftest import DESK, HEAD, RULES, STAFF, Clinic, suppress
 from tests.rows import at_once, claimed, close_case, notice, only, planned, rows, time_passes
@@ -28,7 +30,7 @@ STAFF_BOTH = STAFF + f'sms = ["{PHONE}"]\n'
 BOTH = RULES.replace('channels = ["sms"]\nfallback = ["email"]', 'channels = ["sms", "email"]')
 MAILED = RULES.replace('channels = ["sms"]\nfallback = ["email"]', 'channels = ["email"]')
 WHY = "Twilio refuses our account (20003)."
-REFUSED = Pause(pausing.REFUSED, WHY)
+REFUSED = Pause(ledger_pauses.REFUSED, WHY)
 REFUSAL = Ending(
     "rejected", "created", WHY, retry_in=0.0, is_a_try=False, pause=REFUSED, answered=True
 )
@@ -38,7 +40,7 @@ ACCEPTED = Ending("accepted", "sent", provider_id="SM1", answered=True)
 def pause(db: Database, why: Pause = REFUSED) -> None:
     """Texts are paused."""
     with db.write() as connection:
-        pausing.pause(connection, "sms", "", why)
+        ledger_pauses.pause(connection, "sms", "", why)
 
 
 def sends(provider: ProviderStandIn) -> int:
@@ -136,7 +138,7 @@ def test_it_goes_on_by_itself(clinic: Clinic) -> None:
     clinic.work(6 * MINUTE)
     assert texted(clinic) == ["sent"] * 4
     assert len(clinic.twilio.accepted) == 4
-    assert (pausing.paused(clinic.db), clinic.worklist(), len(clinic.told())) == ([], [], 1)
+    assert (ledger_pauses.paused(clinic.db), clinic.worklist(), len(clinic.told())) == ([], [], 1)
     closed = only(clinic.db, cases.cases)
     assert (closed["closed_by"], closed["note"]) == (
         "relay",
@@ -188,14 +190,14 @@ def test_a_paused_email_without_phones_is_on_the_worklist(clinic: Clinic) -> Non
 def test_probes_come_ever_more_seldom(db: Database) -> None:
     """After half a minute, then one, two, five minutes, and every five from then on."""
     claim = claimed(db)
-    delivery.finish(db, claim, REFUSAL)
+    ledger_attempts.finish(db, claim, REFUSAL)
     for wait in (*PROBES, PROBES[-1]):
         time_passes(db, (wait - 2) * SECOND)
-        assert claiming.claim(db, "sms", 10) == []
+        assert ledger_attempts.claim(db, "sms", 10) == []
         time_passes(db, 3 * SECOND)
-        (probe,) = claiming.claim(db, "sms", 10)
+        (probe,) = ledger_attempts.claim(db, "sms", 10)
         assert probe.is_probe
-        delivery.finish(db, probe, REFUSAL)
+        ledger_attempts.finish(db, probe, REFUSAL)
 
 
 def test_one_probe_at_a_time_among_several_workers(ledger_url: str, db: Database) -> None:
@@ -205,9 +207,9 @@ def test_one_probe_at_a_time_among_several_workers(ledger_url: str, db: Database
     workers = [Database(ledger_url, patience=20) for _ in range(4)]
     for _ in range(3):
         time_passes(db, 6 * MINUTE)
-        claims = at_once(lambda n: claiming.claim(workers[n], "sms", 10), 4)
+        claims = at_once(lambda n: ledger_attempts.claim(workers[n], "sms", 10), 4)
         assert sorted(map(len, claims)) == [0, 0, 0, 1]
-        assert claiming.claim(db, "sms", 10) == []
+        assert ledger_attempts.claim(db, "sms", 10) == []
     for worker in workers:
         worker.close()
 
@@ -217,9 +219,9 @@ def test_a_probe_that_went_through_lets_the_rest_through(db: Database) -> None:
     pause(db)
     planned(db, *(notice(subject=f"o-{number}") for number in range(5)))
     time_passes(db, PROBE)
-    (probe,) = claiming.claim(db, "sms", 10)
-    assert delivery.finish(db, probe, ACCEPTED)
-    rest = claiming.claim(db, "sms", 10)
+    (probe,) = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.finish(db, probe, ACCEPTED)
+    rest = ledger_attempts.claim(db, "sms", 10)
     assert [claim.is_probe for claim in rest] == [False] * 4
 
 
@@ -240,11 +242,11 @@ def test_a_probe_that_the_provider_has_not_answered_opens_nothing(
     pause(db)
     planned(db, *(notice(subject=f"o-{number}") for number in range(3)))
     time_passes(db, PROBE)
-    (probe,) = claiming.claim(db, "sms", 10)
-    delivery.finish(db, probe, ending)
-    assert claiming.claim(db, "sms", 10) == []
+    (probe,) = ledger_attempts.claim(db, "sms", 10)
+    ledger_attempts.finish(db, probe, ending)
+    assert ledger_attempts.claim(db, "sms", 10) == []
     time_passes(db, 6 * MINUTE)
-    assert len(claiming.claim(db, "sms", 10)) == 1
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 1
 
 
 def test_a_probe_whose_worker_has_gone_is_followed_by_another(db: Database) -> None:
@@ -252,10 +254,10 @@ def test_a_probe_whose_worker_has_gone_is_followed_by_another(db: Database) -> N
     pause(db)
     planned(db, *(notice(subject=f"o-{number}") for number in range(3)))
     time_passes(db, PROBE)
-    assert len(claiming.claim(db, "sms", 10)) == 1
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 1
     time_passes(db, 2 * MINUTE)
-    lapsing.lapse(db)
-    (probe,) = claiming.claim(db, "sms", 10)
+    ledger_attempts.lapse(db)
+    (probe,) = ledger_attempts.claim(db, "sms", 10)
     assert probe.is_probe
 
 
@@ -263,8 +265,8 @@ def test_a_message_that_left_before_the_pause_does_not_end_it(db: Database) -> N
     """A late answer to a send from before tells nothing of the account as it is now."""
     claim = claimed(db)
     pause(db)
-    assert delivery.finish(db, claim, ACCEPTED)
-    assert len(pausing.paused(db)) == 1
+    assert ledger_attempts.finish(db, claim, ACCEPTED)
+    assert len(ledger_pauses.paused(db)) == 1
 
 
 def test_a_refusal_of_the_message_itself_opens_the_channel(clinic: Clinic) -> None:
@@ -274,7 +276,7 @@ def test_a_refusal_of_the_message_itself_opens_the_channel(clinic: Clinic) -> No
     clinic.work()
     clinic.results()
     clinic.work(PROBE)
-    assert pausing.paused(clinic.db) == []
+    assert ledger_pauses.paused(clinic.db) == []
     assert len(clinic.twilio.accepted) == 1
 
 
@@ -322,7 +324,7 @@ def test_a_busy_provider_that_names_no_time_delays_its_message_only(clinic: Clin
     clinic.orders(2)
     clinic.work()
     assert len(clinic.twilio.accepted) == 2
-    assert pausing.paused(clinic.db) == []
+    assert ledger_pauses.paused(clinic.db) == []
 
 
 def test_five_in_a_row_without_an_answer_pause_the_channel(clinic: Clinic) -> None:
@@ -348,7 +350,7 @@ def test_an_answer_in_between_keeps_the_channel_open(clinic: Clinic) -> None:
     clinic.orders(9)
     assert in_turn(clinic) == 9
     assert sorted(texted(clinic)) == ["sent"] + ["unknown"] * 8
-    assert pausing.paused(clinic.db) == []
+    assert ledger_pauses.paused(clinic.db) == []
 
 
 def test_a_provider_that_cannot_be_reached_is_away_too(clinic: Clinic) -> None:
@@ -372,9 +374,9 @@ def test_a_refusal_outweighs_what_passes_by_itself(db: Database) -> None:
     assert (row["cause"], row["reason"]) == (REFUSED.cause, WHY)
     planned(db, notice(subject="another"))
     time_passes(db, 59 * MINUTE)
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
     time_passes(db, 2 * MINUTE)
-    assert len(claiming.claim(db, "sms", 10)) == 1
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 1
 
 
 def test_the_days_limit_is_told_once_a_day(clinic: Clinic) -> None:
@@ -409,8 +411,8 @@ def test_the_limit_holds_among_workers_at_once(ledger_url: str, db: Database) ->
     """Four workers that claim at the same moment claim no more than the limit together."""
     planned(db, *(notice(subject=f"o-{number}") for number in range(30)))
     workers = [Database(ledger_url, patience=20) for _ in range(4)]
-    cap = claiming.Cap(10, datetime.now(UTC) - timedelta(hours=1))
-    claims = at_once(lambda n: claiming.claim(workers[n], "sms", 8, cap), 4)
+    cap = ledger_attempts.Cap(10, datetime.now(UTC) - timedelta(hours=1))
+    claims = at_once(lambda n: ledger_attempts.claim(workers[n], "sms", 8, cap), 4)
     assert sum(map(len, claims)) == 10
     assert len(rows(db, attempts)) == 10
     for worker in workers:

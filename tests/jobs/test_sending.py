@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 
 from relay import endings
-from relay.ledger import delivery, replaying
-from relay.ledger.delivery import Ending
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import replay
+from relay.ledger.attempts import Ending
 from relay.ledger.schema import attempts, notifications, suppressions
 from tests.jobs.conftest import EMAIL, PHONE, Clinic, suppress
 from tests.rows import change, only, rows
@@ -87,7 +88,7 @@ def test_a_permanent_refusal_is_answered_by_the_fallback_once(clinic: Clinic) ->
     assert clinic.statuses() == [("email", "sent"), ("sms", "permanent-failure")]
     (row,) = clinic.messages(channel="sms")
     assert row["reason"] == "The phone number is not a mobile."
-    replaying.replay_event(clinic.db, event_id)
+    replay.replay_event(clinic.db, event_id)
     clinic.work(DAY)
     assert len(clinic.sendgrid.accepted) == 1
     mail = clinic.sendgrid.accepted[0].json
@@ -162,8 +163,8 @@ def test_an_unknown_outcome_is_never_sent_again_blindly(clinic: Clinic, reply: R
     clinic.work()
     (row,) = clinic.messages()
     assert row["status"] == "unknown"
-    replaying.replay_event(clinic.db, event_id)
-    replaying.replay_notification(clinic.db, row["id"])
+    replay.replay_event(clinic.db, event_id)
+    replay.replay_notification(clinic.db, row["id"])
     clinic.work(timedelta(minutes=1))
     assert len(clinic.twilio.requests) == 1
     assert clinic.sendgrid.requests == []
@@ -174,12 +175,12 @@ def test_a_worker_that_was_killed_after_the_claim_leaves_it_unknown(clinic: Clin
     """A message that was begun by a worker that is gone may be out: the sweep says so."""
     clinic.post()
     _, claim = clinic.claimed()
-    assert delivery.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
+    assert ledger_attempts.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
     clinic.work(timedelta(seconds=30))
     assert clinic.messages()[0]["status"] == "sending"
     clinic.work(timedelta(seconds=90))
     assert (clinic.messages()[0]["status"], clinic.twilio.requests) == ("unknown", [])
-    delivery.finish(clinic.db, claim, Ending("accepted", "sent", provider_id="SM1"))
+    ledger_attempts.finish(clinic.db, claim, Ending("accepted", "sent", provider_id="SM1"))
     assert (clinic.messages()[0]["status"], clinic.twilio.requests) == ("sent", [])
 
 
@@ -215,11 +216,11 @@ def test_a_failed_message_is_replayed(clinic: Clinic) -> None:
     clinic.work()
     (row,) = clinic.messages()
     assert row["status"] == "permanent-failure"
-    assert replaying.replay_notification(clinic.db, row["id"])
+    assert replay.replay_notification(clinic.db, row["id"])
     clinic.work()
     assert clinic.statuses() == [("sms", "sent")]
-    assert not replaying.replay_notification(clinic.db, row["id"])
-    replaying.replay_event(clinic.db, row["event_id"])
+    assert not replay.replay_notification(clinic.db, row["id"])
+    replay.replay_event(clinic.db, row["event_id"])
     clinic.work()
     assert len(clinic.twilio.accepted) == 1
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import replaying
+from relay.ledger import replay
 from tests.jobs.conftest import EMAIL, KIT, ORDER, PERSON, PHONE, RULES, Clinic
 from tests.standins import Reply, twilio_error
 
@@ -117,7 +117,7 @@ def test_a_changed_address_is_used_once(waiting: Clinic) -> None:
     waiting.lab.change("order", ORDER, customer={**PERSON, "phone_number": OTHER})
     waiting.work(HOUR)
     for event_id in {row["event_id"] for row in waiting.messages()}:
-        replaying.replay_event(waiting.db, event_id)
+        replay.replay_event(waiting.db, event_id)
     waiting.work(HOUR)
     assert len(waiting.twilio.accepted) == 2
     assert len(waiting.messages()) == 3

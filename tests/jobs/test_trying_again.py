@@ -13,7 +13,7 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.forgetting import forget
-from relay.ledger import cases, erasing, replaying, retrying, suppressing
+from relay.ledger import cases, erasures, replay, suppressions
 from relay.ledger.schema import audit, notifications
 from relay.rules import retries
 from tests.jobs.conftest import KIT, PERSON, PHONE, RULES, STAFF, Clinic
@@ -67,13 +67,13 @@ def unreached(clinic: Clinic) -> None:
         clinic.results(cause)
     refusals = {PHONES["refused"]: NO_MOBILE, PHONES["stop"]: OPTED_OUT}
     clinic.twilio.answers.append(lambda request: refusals.get(request.form.get("To", "")))
-    suppressing.suppress(clinic.db, "sms", PHONES["opted-out"], suppressing.STOP)
+    suppressions.suppress(clinic.db, "sms", PHONES["opted-out"], suppressions.STOP)
     clinic.work()
     clinic.tell("permanent-failure", "30005", subject="undelivered", rule="results")
     for cause in ("off-twice", "off-then-out"):
         clinic.tell("temporary-failure", "30003", subject=cause, rule="results")
     clinic.work()
-    suppressing.suppress(clinic.db, "sms", PHONES["off-then-out"], suppressing.STOP)
+    suppressions.suppress(clinic.db, "sms", PHONES["off-then-out"], suppressions.STOP)
     clinic.work(HOUR)
     clinic.tell("temporary-failure", "30003", subject="off-twice", rule="results")
     clinic.work()
@@ -96,7 +96,7 @@ def test_once_the_cause_is_gone_they_are_told(results: Clinic, press: Press) -> 
     before, mine = texted(results), waiting(results)
     results.lab.change("test_registration", "no-number", mobile_phone_number=PHONES["no-number"])
     for cause in ("opted-out", "off-then-out", "stop"):
-        suppressing.unsuppress(results.db, "sms", PHONES[cause])
+        suppressions.unsuppress(results.db, "sms", PHONES[cause])
     results.twilio.answers.clear()
     said = {cause: press(mine[cause]) for cause in CAUSES}
     by_event = {cause for cause, words in said.items() if "processed again" in words}
@@ -167,14 +167,14 @@ def test_what_is_blank_is_not_tried_again(results: Clinic) -> None:
     """
     unreached(results)
     wanted = {row["subject"]: row["id"] for row in results.messages(rule="results")}
-    asked = erasing.ask(results.db, "email", PERSON["email"], target="", actor="cli", note="")
-    taken = erasing.take(results.db, asked.id)
+    asked = erasures.ask(results.db, "email", PERSON["email"], target="", actor="cli", note="")
+    taken = erasures.take(results.db, asked.id)
     assert taken
     jobs = results.jobs
     forget(results.db, jobs.exits, jobs.config.policy, taken)
 
     def whys() -> set[str]:
-        found = retrying.standings(results.db, [*wanted.values()])
+        found = replay.failed_messages(results.db, [*wanted.values()])
         return {retries.decide(one).why for one in found.values()}
 
     assert len(whys()) == 1
@@ -204,12 +204,12 @@ def test_only_a_person_who_names_it_sends_what_went_out_before(results: Clinic) 
     event_id = results.results()
     undelivered(results)
     (row,) = results.messages(rule="results")
-    assert replaying.failed_ids(results.db) == []
-    assert replaying.replay_event(results.db, event_id)
+    assert replay.failed_ids(results.db) == []
+    assert replay.replay_event(results.db, event_id)
     results.work()
     assert len(results.twilio.accepted) == 1
-    assert replaying.replay_notification(results.db, row["id"])
-    assert not replaying.replay_notification(results.db, row["id"])
+    assert replay.replay_notification(results.db, row["id"])
+    assert not replay.replay_notification(results.db, row["id"])
     results.work()
     assert len(results.twilio.accepted) == 2
 
@@ -224,10 +224,10 @@ def test_others_of_the_event_are_not_told_twice(clinic: Clinic, press: Press, in
         staff=STAFF,
     )
     inside.application.extensions["relay"].living.look()
-    suppressing.suppress(clinic.db, "sms", PHONE, suppressing.STOP)
+    suppressions.suppress(clinic.db, "sms", PHONE, suppressions.STOP)
     clinic.post()
     clinic.work()
-    suppressing.unsuppress(clinic.db, "sms", PHONE)
+    suppressions.unsuppress(clinic.db, "sms", PHONE)
     press()
     clinic.work()
     assert only(clinic.db, notifications, rule="kit-text")["status"] == "sent"

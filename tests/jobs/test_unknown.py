@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import delivery, receipts, replaying
-from relay.ledger.delivery import Ending
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import receipts, replay
+from relay.ledger.attempts import Ending
 from relay.ledger.schema import attempts, notifications
 from relay.rules.receipts import Receipt
 from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RETEST, RULES, STAFF, Clinic, suppress
@@ -153,12 +154,12 @@ def test_a_worker_that_wakes_up_late_closes_its_case(clinic: Clinic) -> None:
     clinic.configure(HOLD, staff=STAFF)
     clinic.post()
     _, claim = clinic.claimed()
-    assert delivery.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
+    assert ledger_attempts.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
     for _ in range(3):
         clinic.work(10 * MINUTE)
     assert clinic.worklist() == ["unknown"]
     ending = Ending("accepted", "sent", provider_id="SM77")
-    assert delivery.finish(clinic.db, claim, ending)
+    assert ledger_attempts.finish(clinic.db, claim, ending)
     assert (clinic.worklist(), clinic.messages(rule="kit")[0]["status"]) == ([], "sent")
 
 
@@ -268,7 +269,7 @@ def test_a_killed_workers_message_that_never_left_is_sent(clinic: Clinic) -> Non
     """Killed just before the send (18): not found, and sent, once."""
     clinic.post()
     _, claim = clinic.claimed()
-    assert delivery.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
+    assert ledger_attempts.begin(clinic.db, claim, {"text": "Kit RM1 for Jane"})
     for after in (2 * MINUTE, 3 * MINUTE, 9 * MINUTE, DAY):
         clinic.work(after)
     assert clinic.statuses() == [("sms", "sent")]
@@ -352,8 +353,8 @@ def test_replay_does_not_send_what_is_unknown(clinic: Clinic) -> None:
     clinic.twilio.lost.append(Reply(hang_up=True))
     event_id = clinic.post()
     clinic.work()
-    replaying.replay_event(clinic.db, event_id)
-    replaying.replay_notification(clinic.db, only(clinic.db, notifications)["id"])
+    replay.replay_event(clinic.db, event_id)
+    replay.replay_notification(clinic.db, only(clinic.db, notifications)["id"])
     clinic.work(MINUTE)
     assert clinic.statuses() == [("sms", "unknown")]
     clinic.work(2 * MINUTE)

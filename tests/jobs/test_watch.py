@@ -12,7 +12,8 @@ import pytest
 
 from relay import watch
 from relay.explain import explain
-from relay.ledger import cases, intake, processing, trail
+from relay.ledger import cases, trail
+from relay.ledger import events as ledger_events
 from relay.ledger.condition import Standing
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import events
@@ -97,7 +98,7 @@ def test_what_was_only_not_told_is_made_up_for(watched: Clinic, past: Past) -> N
     made_up = only(watched.db, events, name=RESULTS)
     assert (made_up["source"], made_up["status"]) == ("watch", "processed")
     assert [row["status"] for row in watched.messages()] == ["sent"]
-    late = intake.record(watched.db, incoming(RESULTS, testregistration_id=KIT), MONTH)
+    late = ledger_events.record(watched.db, incoming(RESULTS, testregistration_id=KIT), MONTH)
     assert (late.status, late.id) == ("duplicate", made_up["id"])
     watched.work(DAY)
     assert (len(watched.twilio.accepted), watched.worklist()) == (1, [])
@@ -165,7 +166,7 @@ def test_what_is_not_missing(how: str, watched: Clinic, past: Past) -> None:
     elif how == "cancelled":
         watched.lab.change("test_registration", KIT, status="cancelled")
     elif how == "held":
-        processing.hold(watched.db, watched.results(), "The lab has none.")
+        ledger_events.hold(watched.db, watched.results(), "The lab has none.")
     drain_events(watched)  # before the watch looks
     watched.work()
     assert watched.worklist() == []
@@ -268,7 +269,7 @@ def test_a_look_goes_on_where_the_one_before_stopped(
     watched: Clinic, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes too long leaves the rest to the next; page by page it misses no kit."""
-    monkeypatch.setattr("relay.ledger.watching.BATCH", 1)
+    monkeypatch.setattr("relay.ledger.expectations.BATCH", 1)
     for kit in ("kit-1", "kit-2"):
         no_results(watched, kit)
         past(10 * DAY + HOUR, **{**SAMPLE, "testregistration_id": kit})

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.ledger import claiming, delivery, followups, lapsing
-from relay.ledger.claiming import Cap
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import followups
+from relay.ledger.attempts import Cap, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
-LEASE = timedelta(seconds=claiming.LEASE_SECONDS + 1)
+LEASE = timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1)
 ACCEPTED = Ending("accepted", "sent", provider_id="SM1")
 WORDS = {"text": "Your kit …"}
 
@@ -29,10 +29,10 @@ def test_workers_claim_each_message_once(ledger_url: str, db: Database) -> None:
     """Workers that claim at once share the messages out: one attempt for each message."""
     planned(db, *(notice(address=address) for address in addressed(24)))
     workers = [Database(ledger_url, patience=20) for _ in range(8)]
-    batches = at_once(lambda n: claiming.claim(workers[n], "sms", 4), 8)
+    batches = at_once(lambda n: ledger_attempts.claim(workers[n], "sms", 4), 8)
     for worker in workers:
         worker.close()
-    claims = [*(one for batch in batches for one in batch), *claiming.claim(db, "sms", 100)]
+    claims = [*(one for batch in batches for one in batch), *ledger_attempts.claim(db, "sms", 100)]
     assert sorted(one.address for one in claims) == addressed(24)
     assert {row["notification_id"] for row in rows(db, attempts)} == {one.id for one in claims}
     assert len(rows(db, attempts)) == 24
@@ -47,32 +47,32 @@ def test_the_urgent_message_is_claimed_first(db: Database) -> None:
         notice(rule="old", address="+447700900002", due_at=long_ago),
         notice(rule="results", address="+447700900003", urgency=2),
     )
-    assert [one.rule for one in claiming.claim(db, "sms", 2)] == ["results", "old"]
-    assert [one.rule for one in claiming.claim(db, "sms", 2)] == ["new"]
+    assert [one.rule for one in ledger_attempts.claim(db, "sms", 2)] == ["results", "old"]
+    assert [one.rule for one in ledger_attempts.claim(db, "sms", 2)] == ["new"]
 
 
 def test_only_what_is_due_is_claimed(db: Database) -> None:
     """A message with a later due time waits for it by the database's clock."""
     due = datetime.now(UTC) + timedelta(hours=1)
     planned(db, notice(status="scheduled", due_at=due))
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
     time_passes(db, timedelta(hours=1, seconds=1))
-    assert len(claiming.claim(db, "sms", 10)) == 1
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 1
 
 
 @pytest.mark.parametrize("status", [s for s in STATUSES if s not in ("created", "scheduled")])
 def test_only_what_waits_is_claimed(db: Database, status: str) -> None:
     """What was sent, failed, was cancelled or may have gone out is never claimed."""
     planned(db, notice(status=status))
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
     assert rows(db, attempts) == []
 
 
 def test_a_channel_claims_its_own(db: Database) -> None:
     """Emails are none of the SMS lane's business."""
     planned(db, notice(channel="email", address="a@example.org"))
-    assert claiming.claim(db, "sms", 10) == []
-    assert [one.channel for one in claiming.claim(db, "email", 10)] == ["email"]
+    assert ledger_attempts.claim(db, "sms", 10) == []
+    assert [one.channel for one in ledger_attempts.claim(db, "email", 10)] == ["email"]
 
 
 def test_the_attempt_is_committed_before_anything_is_sent(db: Database) -> None:
@@ -114,14 +114,14 @@ def test_the_claim_says_who_has_opted_out(
                 channel=channel, address=address, source="test", created_at=datetime.now(UTC)
             )
         )
-    assert [one.suppressed for one in claiming.claim(db, "sms", 10)] == [is_out]
+    assert [one.suppressed for one in ledger_attempts.claim(db, "sms", 10)] == [is_out]
 
 
 def test_an_accepted_message_is_sent(db: Database) -> None:
     """What the provider accepted is sent, with the provider's id, its words and the time."""
     claim = claimed(db)
-    assert delivery.begin(db, claim, WORDS)
-    assert delivery.finish(db, claim, ACCEPTED)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    assert ledger_attempts.finish(db, claim, ACCEPTED)
     row, attempt = only(db, notifications), only(db, attempts)
     assert (row["status"], row["provider_id"], row["lease_until"]) == ("sent", "SM1", None)
     assert row["content"] == {"text": "Your kit …"}
@@ -133,12 +133,12 @@ def test_an_accepted_message_is_sent(db: Database) -> None:
 def test_a_transient_refusal_comes_back_later(db: Database) -> None:
     """A message that surely did not go out is claimed again after its delay, not before."""
     claim = claimed(db)
-    delivery.finish(db, claim, Ending("rejected", "created", "Twilio is busy.", retry_in=60))
+    ledger_attempts.finish(db, claim, Ending("rejected", "created", "Twilio is busy.", retry_in=60))
     row = only(db, notifications)
     assert (row["status"], row["sent_at"], row["reason"]) == ("created", None, "Twilio is busy.")
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
     time_passes(db, timedelta(seconds=61))
-    (again,) = claiming.claim(db, "sms", 10)
+    (again,) = ledger_attempts.claim(db, "sms", 10)
     assert again.tries == 2
     assert again.attempt_id != claim.attempt_id
     assert sorted(row["outcome"] for row in rows(db, attempts)) == ["rejected", "started"]
@@ -147,64 +147,64 @@ def test_a_transient_refusal_comes_back_later(db: Database) -> None:
 def test_an_unknown_outcome_is_never_claimed(db: Database) -> None:
     """What may have been sent is not sent again blindly, however long it takes."""
     claim = claimed(db)
-    delivery.finish(db, claim, Ending("unknown", "unknown", "Twilio did not answer."))
+    ledger_attempts.finish(db, claim, Ending("unknown", "unknown", "Twilio did not answer."))
     time_passes(db, timedelta(days=3))
-    lapsing.lapse(db)
+    ledger_attempts.lapse(db)
     assert only(db, notifications)["status"] == "unknown"
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
 
 
 @pytest.mark.parametrize("first", [ACCEPTED, Ending("rejected", "permanent-failure", "Invalid.")])
 def test_an_attempt_is_settled_once(db: Database, first: Ending) -> None:
     """Whoever settles an attempt first has settled it."""
     claim = claimed(db)
-    assert delivery.finish(db, claim, first)
+    assert ledger_attempts.finish(db, claim, first)
     before = (only(db, notifications), only(db, attempts))
-    assert not delivery.finish(db, claim, Ending("unknown", "unknown", "late"))
+    assert not ledger_attempts.finish(db, claim, Ending("unknown", "unknown", "late"))
     assert (only(db, notifications), only(db, attempts)) == before
 
 
 def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
     """After its lease a claim that was begun is unknown, and says why; not before."""
-    delivery.begin(db, claimed(db), WORDS)
-    assert lapsing.lapse(db) == 0
+    ledger_attempts.begin(db, claimed(db), WORDS)
+    assert ledger_attempts.lapse(db) == 0
     time_passes(db, LEASE)
-    assert lapsing.lapse(db) == 1
+    assert ledger_attempts.lapse(db) == 1
     row = only(db, notifications)
     assert (row["status"], only(db, attempts)["outcome"]) == ("unknown", "unknown")
     assert row["reason"].endswith("it is not known whether it went out.")
-    assert lapsing.lapse(db) == 0
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.lapse(db) == 0
+    assert ledger_attempts.claim(db, "sms", 10) == []
 
 
 def test_a_lost_claim_that_was_not_begun_is_sent_by_another(db: Database) -> None:
     """A worker that died before it had its words sent nothing: the message is claimed again."""
     first = claimed(db)
     time_passes(db, LEASE)
-    assert lapsing.lapse(db) == 1
+    assert ledger_attempts.lapse(db) == 1
     assert only(db, attempts)["outcome"] == "rejected"
-    (second,) = claiming.claim(db, "sms", 10)
-    assert not delivery.begin(db, first, WORDS)
-    assert delivery.begin(db, second, WORDS)
+    (second,) = ledger_attempts.claim(db, "sms", 10)
+    assert not ledger_attempts.begin(db, first, WORDS)
+    assert ledger_attempts.begin(db, second, WORDS)
 
 
 def test_what_waits_to_be_sent_again_need_not_be_once_it_was_sent(db: Database) -> None:
     """A late answer of a lost attempt stops the next one."""
     claim = claimed(db)
-    delivery.finish(db, claim, Ending("unknown", "unknown"))
+    ledger_attempts.finish(db, claim, Ending("unknown", "unknown"))
     change(db, notifications, {}, status="created")
-    assert delivery.finish(db, claim, ACCEPTED)
+    assert ledger_attempts.finish(db, claim, ACCEPTED)
     assert only(db, notifications)["status"] == "sent"
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
 
 
 def test_a_worker_that_was_only_slow_is_heard(db: Database) -> None:
     """An answer that comes after the lease still settles the message that was thought lost."""
     claim = claimed(db)
-    delivery.begin(db, claim, WORDS)
+    ledger_attempts.begin(db, claim, WORDS)
     time_passes(db, LEASE)
-    lapsing.lapse(db)
-    assert delivery.finish(db, claim, ACCEPTED)
+    ledger_attempts.lapse(db)
+    assert ledger_attempts.finish(db, claim, ACCEPTED)
     assert only(db, notifications)["status"] == "sent"
     assert only(db, attempts)["outcome"] == "accepted"
 
@@ -212,9 +212,11 @@ def test_a_worker_that_was_only_slow_is_heard(db: Database) -> None:
 def test_sweeps_at_once_lapse_a_claim_once(db: Database) -> None:
     """Several clocks settle each lost claim once, and never one whose worker came back."""
     claim = claimed(db)
-    delivery.begin(db, claim, WORDS)
+    ledger_attempts.begin(db, claim, WORDS)
     time_passes(db, LEASE)
-    results = at_once(lambda n: lapsing.lapse(db) if n else delivery.finish(db, claim, ACCEPTED))
+    results = at_once(
+        lambda n: ledger_attempts.lapse(db) if n else ledger_attempts.finish(db, claim, ACCEPTED)
+    )
     assert results[0] == 1
     assert sum(results[1:]) in (0, 1)
     assert only(db, notifications)["status"] == "sent"
@@ -225,13 +227,13 @@ def test_an_opt_out_that_the_provider_tells_of_is_kept(db: Database) -> None:
     ending = Ending(
         "rejected", "permanent-failure", "STOP", code="21610", suppress="STOP (Twilio 21610)"
     )
-    delivery.finish(db, claimed(db), ending)
+    ledger_attempts.finish(db, claimed(db), ending)
     row = only(db, suppressions)
     assert (row["channel"], row["address"]) == ("sms", "+447700900001")
     planned(db, notice(rule="other"))
-    (claim,) = claiming.claim(db, "sms", 10)
+    (claim,) = ledger_attempts.claim(db, "sms", 10)
     assert claim.suppressed
-    delivery.finish(db, claim, ending)
+    ledger_attempts.finish(db, claim, ending)
     assert len(rows(db, suppressions)) == 1
 
 
@@ -244,13 +246,13 @@ def test_a_cap_counts_what_may_cost_something(
     """The day's count has every attempt that a provider took or may have taken, and no other."""
     claim = claimed(db)
     if outcome:
-        delivery.finish(db, claim, Ending(outcome, "sent"))
+        ledger_attempts.finish(db, claim, Ending(outcome, "sent"))
     planned(db, *(notice(subject=f"s{number}") for number in range(5)))
     hour = timedelta(hours=1)
     now = datetime.now(UTC)
-    assert len(claiming.claim(db, "sms", 10, Cap(3, now - hour))) == 3 - counted
-    assert claiming.claim(db, "sms", 10, Cap(3, now - hour)) == []
-    assert len(claiming.claim(db, "sms", 10, Cap(3, now + hour))) == 2 + counted
+    assert len(ledger_attempts.claim(db, "sms", 10, Cap(3, now - hour))) == 3 - counted
+    assert ledger_attempts.claim(db, "sms", 10, Cap(3, now - hour)) == []
+    assert len(ledger_attempts.claim(db, "sms", 10, Cap(3, now + hour))) == 2 + counted
 
 
 def test_a_cap_holds_among_workers(ledger_url: str, db: Database) -> None:
@@ -258,7 +260,7 @@ def test_a_cap_holds_among_workers(ledger_url: str, db: Database) -> None:
     planned(db, *(notice(subject=f"s{number}") for number in range(60)))
     workers = [Database(ledger_url, patience=20) for _ in range(6)]
     cap = Cap(20, datetime.now(UTC) - timedelta(hours=1))
-    batches = at_once(lambda n: claiming.claim(workers[n], "sms", 10, cap), 6)
+    batches = at_once(lambda n: ledger_attempts.claim(workers[n], "sms", 10, cap), 6)
     assert sum(map(len, batches)) == 20
     for worker in workers:
         worker.close()
@@ -273,11 +275,11 @@ def test_a_fallback_comes_when_nothing_else_of_the_family_may_arrive(
     claim = claimed(db)
     planned(db, other)
     change(db, notifications, {"channel": "email"}, status=status)
-    delivery.finish(db, claim, Ending("rejected", "permanent-failure", "No."))
-    (item,) = followups.lease(db, 10)
-    assert followups.lease(db, 10) == []
+    ledger_attempts.finish(db, claim, Ending("rejected", "permanent-failure", "No."))
+    (item,) = followups.lease_follow_ups(db, 10)
+    assert followups.lease_follow_ups(db, 10) == []
     fallback = replace(other, address="b@example.org", is_fallback=True)
-    told = [followups.settle(db, item, [fallback], None, None) for _ in range(2)]
+    told = [followups.finish_follow_up(db, item, [fallback], None, None) for _ in range(2)]
     assert told == ["waiting" if status in ALIVE else "fallback", ""]
     made = [row for row in rows(db, notifications) if row["is_fallback"]]
     assert len(made) == (status not in ALIVE)
@@ -286,16 +288,16 @@ def test_a_fallback_comes_when_nothing_else_of_the_family_may_arrive(
 def test_a_lease_is_renewed_unless_it_has_lapsed(db: Database) -> None:
     """A claim that lapsed meanwhile must not be sent any more."""
     claim = claimed(db)
-    assert delivery.begin(db, claim, WORDS)
+    assert ledger_attempts.begin(db, claim, WORDS)
     time_passes(db, timedelta(minutes=5))
-    lapsing.lapse(db)
-    assert not delivery.begin(db, claim, WORDS)
+    ledger_attempts.lapse(db)
+    assert not ledger_attempts.begin(db, claim, WORDS)
 
 
 def test_waiting_is_not_a_try(db: Database) -> None:
     """A message that only waits for its window keeps all of its tries."""
     claim = claimed(db)
     ending = Ending("rejected", "scheduled", retry_in=60, is_a_try=False)
-    delivery.finish(db, claim, ending)
+    ledger_attempts.finish(db, claim, ending)
     row = only(db, notifications)
     assert (row["status"], row["tries"], row["attempts"]) == ("scheduled", 0, 1)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import delivery, lapsing
+from relay.ledger import attempts as ledger_attempts
 from relay.ledger.database import Database
+from relay.ledger.group_commit import GroupCommit
 from relay.ledger.schema import attempts, notifications
-from relay.ledger.together import Together
 from tests.rows import claimed, only, time_passes
 
 
@@ -25,13 +25,13 @@ def test_what_is_begun_while_the_sweep_looks_is_not_sent_again(
 
     @contextmanager
     def slowly() -> Iterator[Any]:
-        begun.append(delivery.begin(db, claim, {"text": "Your kit …"}))
+        begun.append(ledger_attempts.begin(db, claim, {"text": "Your kit …"}))
         with write() as connection:
             yield connection
 
     time_passes(db, timedelta(minutes=5))
     monkeypatch.setattr(db, "write", slowly)
-    assert lapsing.lapse(db) == 0
+    assert ledger_attempts.lapse(db) == 0
     assert begun == [True]
     assert only(db, notifications)["status"] == "sending"
     assert only(db, attempts)["outcome"] == "started"
@@ -48,7 +48,7 @@ def test_whose_turn_comes_as_its_patience_ends_leads_like_any_other() -> None:
             written.wait(10)
         return given
 
-    together = Together(work, key=str, most=8, patience=0.2)
+    together = GroupCommit(work, key=str, most=8, patience=0.2)
     give_up = together._give_up
 
     def late(job: Any) -> None:

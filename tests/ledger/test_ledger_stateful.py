@@ -24,22 +24,13 @@ from relay.aftercare import ONCE_MORE, Aftercare
 from relay.channels.outcome import Found, Outcome
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
-from relay.ledger import (
-    claiming,
-    delivery,
-    intake,
-    lapsing,
-    processing,
-    receipts,
-    replaying,
-    suppressing,
-)
-from relay.ledger.claiming import Claim
-from relay.ledger.columns import metadata
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import events as ledger_events
+from relay.ledger import receipts, replay, suppressions
+from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
-from relay.ledger.processing import Kit
-from relay.ledger.schema import attempts, cases, events, notifications
+from relay.ledger.events import Kit
+from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
 from relay.occasions import Occasions
 from relay.rules import planner
@@ -199,12 +190,12 @@ class LedgerMachine(RuleBasedStateMachine):
             data = {"testregistration_id": f"r-{kit}"}
         if name == RETEST:
             data["retest_testregistration_id"] = f"t-{kit}"
-        intake.record(self.db, incoming(name, **data), MONTH)
+        ledger_events.record(self.db, incoming(name, **data), MONTH)
         self.process()
 
     def process(self) -> None:
         """What is due is planned by the rules."""
-        for event in processing.lease_events(self.db, 10):
+        for event in ledger_events.lease_events(self.db, 10):
             facts = self.facts(EVENTS[event.name].resource, next(iter(event.data.values()))[-1])
 
             def decide(kit: Kit, event: Any = event, facts: Facts = facts) -> Plan:
@@ -212,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 every = list(RULES.values())
                 return planner.plan(occasion, every, POLICY, kit.told, _now(), kit.waiting)
 
-            processing.settle(self.db, event, facts, decide)
+            ledger_events.mark_processed(self.db, event, facts, decide)
 
     def facts(self, kind: str, kit: str) -> Facts:
         """What the lab says of a kit now."""
@@ -229,7 +220,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(channel=st.sampled_from(CHANNELS), limit=st.integers(1, 3))
     def claim(self, channel: str, limit: int) -> None:
         """A worker claims what is due. Whoever is suppressed at that moment is marked so."""
-        for claim in claiming.claim(self.db, channel, limit):
+        for claim in ledger_attempts.claim(self.db, channel, limit):
             assert claim.suppressed is ((channel, claim.address) in self.suppressed)
             self.claimed.append(claim)
 
@@ -252,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.heard.append((claim, endings.cancelled("It is not wanted any more.")))
         elif finds == "broken":
             self.heard.append((claim, Ending("rejected", "technical-failure", "No such name.")))
-        elif delivery.begin(self.db, claim, {"text": _as_sent(claim)[2]}):
+        elif ledger_attempts.begin(self.db, claim, {"text": _as_sent(claim)[2]}):
             self.require_not_sent(claim)
             self.begun.append(claim)
         else:
@@ -285,7 +276,7 @@ class LedgerMachine(RuleBasedStateMachine):
         claim, ending = heard
         if ending.outcome == "unknown":
             ending = replace(ending, provider_id=None)
-        if delivery.finish(self.db, claim, ending) and ending.suppress:
+        if ledger_attempts.finish(self.db, claim, ending) and ending.suppress:
             self.suppressed.add((claim.channel, claim.address))
 
     @rule(channel=st.sampled_from(CHANNELS), fates=st.lists(FATE, min_size=1, max_size=3))
@@ -329,7 +320,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def sweep(self) -> None:
         """What lost workers had claimed lapses; what nobody told of is given up."""
-        lapsing.lapse(self.db)
+        ledger_attempts.lapse(self.db)
         self.promises_are_kept()
         receipts.give_up(self.db)
 
@@ -374,10 +365,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def stop(self, whom: tuple[str, str], stops: bool) -> None:
         """Somebody wants nothing more this way, or wants it again."""
         if stops:
-            suppressing.suppress(self.db, *whom, suppressing.STOP)
+            suppressions.suppress(self.db, *whom, suppressions.STOP)
             self.suppressed.add(whom)
         else:
-            suppressing.unsuppress(self.db, *whom)
+            suppressions.unsuppress(self.db, *whom)
             self.suppressed.discard(whom)
 
     # The staff
@@ -387,16 +378,16 @@ class LedgerMachine(RuleBasedStateMachine):
         """Somebody has a failed message or an event done again, or decides about an unknown one."""
         if what == "event":
             there = sorted(rows(self.db, events), key=lambda row: row["identity"])
-            replaying.replay_event(self.db, _pick(there, which)["id"])
+            replay.replay_event(self.db, _pick(there, which)["id"])
             self.process()
             return
         there = sorted(rows(self.db, notifications), key=_name)
-        failed = replaying.failed_ids(self.db)
+        failed = replay.failed_ids(self.db)
         if what == "message" and (row := _pick([r for r in there if r["id"] in failed], which)):
-            assert replaying.replay_notification(self.db, row["id"])
+            assert replay.replay_notification(self.db, row["id"])
         elif row := _pick([r for r in there if r["status"] == "unknown"], which):
             with self.db.write() as connection:
-                replaying.decide_unknown(connection, row["id"], send=what == "resend")
+                replay.decide_unknown(connection, row["id"], send=what == "resend")
 
     # What holds whatever happens
 

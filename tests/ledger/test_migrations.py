@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import relay.ledger
-from relay.ledger import intake, migrate, upkeep
+from relay.ledger import events as ledger_events
+from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, events, metadata
 from tests.rows import MONTH, at_once, incoming, only
@@ -72,10 +73,10 @@ def _scripts() -> ScriptDirectory:
 
 def test_upgrading_twice_is_harmless(db: Database) -> None:
     """A release that runs again, or on a ledger in use, changes nothing and loses nothing."""
-    recorded = intake.record(db, incoming(), MONTH)
+    recorded = ledger_events.record(db, incoming(), MONTH)
     migrate.upgrade(db)
     migrate.upgrade(db)
-    assert upkeep.is_migrated(db)
+    assert migrate.is_migrated(db)
     assert only(db, events)["id"] == recorded.id
 
 
@@ -124,7 +125,7 @@ def test_releases_at_once_upgrade_one_after_the_other(postgresql: str) -> None:
         for ledger in ledgers:
             sa.event.listen(ledger.engine, "connect", _search_path(schema))
         at_once(lambda n: migrate.upgrade(ledgers[n]), 2)
-        assert all(upkeep.is_migrated(ledger) for ledger in ledgers)
+        assert all(migrate.is_migrated(ledger) for ledger in ledgers)
     finally:
         for ledger in ledgers:
             ledger.close()

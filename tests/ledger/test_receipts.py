@@ -10,19 +10,11 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import (
-    cases,
-    claiming,
-    delivery,
-    followups,
-    lapsing,
-    looking,
-    receipts,
-    suppressing,
-)
-from relay.ledger.claiming import Claim
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import cases, followups, receipts
+from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import Ending
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
@@ -87,14 +79,14 @@ def record(db: Database, *receipts_: Receipt) -> int:
 def begun(db: Database, **fields: Any) -> Claim:
     """A notification that is being sent at this moment."""
     claim = claimed(db, **fields)
-    assert delivery.begin(db, claim, WORDS)
+    assert ledger_attempts.begin(db, claim, WORDS)
     return claim
 
 
 def accepted(db: Database, **fields: Any) -> Claim:
     """A notification that its provider accepted, and will tell of."""
     claim = begun(db, **fields)
-    assert delivery.finish(db, claim, ACCEPTED)
+    assert ledger_attempts.finish(db, claim, ACCEPTED)
     return claim
 
 
@@ -131,7 +123,7 @@ def test_every_order_leads_to_the_same_end(db: Database, story: str) -> None:
     """Receipts and our own commit in every order leave the state that their true order leaves."""
 
     def finish(claim: Claim) -> object:
-        return delivery.finish(db, claim, ACCEPTED)
+        return ledger_attempts.finish(db, claim, ACCEPTED)
 
     def tell(word: str) -> Callable[[Claim], object]:
         return lambda claim: record(db, told(word, claim))
@@ -153,7 +145,7 @@ def test_receipts_at_once_lead_to_the_same_end(db: Database, story: str) -> None
     for number in range(3):
         claim = begun(db, subject=f"at-once-{number}")
         steps = [
-            partial(delivery.finish, db, claim, ACCEPTED),
+            partial(ledger_attempts.finish, db, claim, ACCEPTED),
             *(partial(record, db, told(word, claim)) for word in words),
         ]
         together(steps)
@@ -167,7 +159,7 @@ def test_a_receipt_before_our_own_commit_adopts_the_attempt(db: Database) -> Non
     row, attempt = only(db, notifications), only(db, attempts)
     assert (row["status"], row["provider_id"], row["lease_until"]) == ("sent", "SM1", None)
     assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
-    assert not delivery.finish(db, claim, ACCEPTED)
+    assert not ledger_attempts.finish(db, claim, ACCEPTED)
     assert only(db, notifications) == row
 
 
@@ -177,9 +169,9 @@ def test_the_workers_own_answer_after_a_receipt_changes_nothing(db: Database, la
     claim = begun(db)
     record(db, told("sent", claim), told("delivered", claim))
     before = outcome(db, claim)
-    assert not delivery.finish(db, claim, late)
+    assert not ledger_attempts.finish(db, claim, late)
     time_passes(db, timedelta(hours=1))
-    assert lapsing.lapse(db) == 0
+    assert ledger_attempts.lapse(db) == 0
     assert outcome(db, claim) == before
     assert before["status"] == "delivered"
 
@@ -207,7 +199,7 @@ def test_a_receipt_settles_an_unknown_attempt(db: Database, word: str) -> None:
 def test_receipts_are_matched_by_attempt_or_by_the_providers_id(db: Database) -> None:
     """A callback names our attempt; an event that does not is matched by the provider's own id."""
     first, second = accepted(db), begun(db, subject="o-2")
-    delivery.finish(db, second, Ending("accepted", "sent", provider_id="SM2"))
+    ledger_attempts.finish(db, second, Ending("accepted", "sent", provider_id="SM2"))
     assert record(db, told("delivered", first, provider_id="")) == 1
     assert record(db, told("delivered", provider_id="SM2")) == 1
     assert [row["status"] for row in rows(db, notifications)] == ["delivered", "delivered"]
@@ -282,7 +274,7 @@ def test_delivered_stays(db: Database, word: str) -> None:
     before = only(db, notifications)
     assert record(db, told(word, claim)) == 1
     assert only(db, notifications) == before
-    assert followups.lease(db, 10) == []
+    assert followups.lease_follow_ups(db, 10) == []
 
 
 @pytest.mark.parametrize("word", ["undelivered 30003", "undelivered 30005"])
@@ -290,11 +282,11 @@ def test_a_failure_is_followed_up_once(db: Database, word: str) -> None:
     """A message that did not arrive has to be seen to; telling it again is no second time."""
     claim = accepted(db)
     record(db, told(word, claim))
-    (item,) = followups.lease(db, 10)
+    (item,) = followups.lease_follow_ups(db, 10)
     assert (item.id, item.status, item.code) == (claim.id, STATES[word], word[-5:])
-    followups.settle(db, item, (), None, None)
+    followups.finish_follow_up(db, item, (), None, None)
     record(db, told(word, claim, moment="later"), told("failed 30007", claim))
-    assert followups.lease(db, 10) == []
+    assert followups.lease_follow_ups(db, 10) == []
 
 
 def test_a_failure_ends_the_waiting_for_a_receipt(db: Database) -> None:
@@ -317,7 +309,7 @@ def test_without_a_receipt_it_is_given_up(db: Database) -> None:
     row = only(db, notifications)
     assert row["status"] == "temporary-failure"
     assert row["reason"] == "Nobody told within 72 hours that it arrived."
-    (item,) = followups.lease(db, 10)
+    (item,) = followups.lease_follow_ups(db, 10)
     assert (item.id, item.code) == (claim.id, UNCONFIRMED)
 
 
@@ -342,7 +334,7 @@ def test_only_an_end_is_a_receipt_in_that_sense(db: Database, word: str) -> None
 
 def test_where_no_receipt_is_expected_none_is_missed(db: Database) -> None:
     """Where the provider cannot tell us anything, `sent` is the end."""
-    delivery.finish(db, begun(db), Ending("accepted", "sent", provider_id="SM1"))
+    ledger_attempts.finish(db, begun(db), Ending("accepted", "sent", provider_id="SM1"))
     time_passes(db, timedelta(days=30))
     assert receipts.give_up(db) == 0
     assert only(db, notifications)["status"] == "sent"
@@ -353,8 +345,8 @@ def test_delivered_closes_the_case_and_cancels_the_fallback(db: Database) -> Non
     claim = accepted(db)
     record(db, told("undelivered 30003", claim))
     email = notice(channel="email", address="jane@example.org", is_fallback=True)
-    (item,) = followups.lease(db, 10)
-    assert followups.settle(db, item, [email], None, None) == "fallback"
+    (item,) = followups.lease_follow_ups(db, 10)
+    assert followups.finish_follow_up(db, item, [email], None, None) == "fallback"
     with db.write() as connection:
         cases.open_case(connection, case(key=claim.family, event_id=claim.event_id))
         cases.open_case(connection, case(key="another", event_id=claim.event_id))
@@ -365,26 +357,26 @@ def test_delivered_closes_the_case_and_cancels_the_fallback(db: Database) -> Non
     assert still_open["id"] != closed["id"]
     assert only(db, notifications, channel="email")["status"] == "cancelled"
     assert only(db, notifications, channel="email")["reason"]
-    assert claiming.claim(db, "email", 10) == []
+    assert ledger_attempts.claim(db, "email", 10) == []
 
 
 def test_a_fallback_that_was_delivered_keeps_the_others_going(db: Database) -> None:
     """Each address of a staff group gets its own: one that arrived does not cancel the next."""
     first = claimed(db, is_fallback=True)
     planned(db, notice(address="+447700900002", is_fallback=True))
-    delivery.finish(db, first, ACCEPTED)
+    ledger_attempts.finish(db, first, ACCEPTED)
     record(db, told("delivered", first))
-    assert [one.address for one in claiming.claim(db, "sms", 10)] == ["+447700900002"]
+    assert [one.address for one in ledger_attempts.claim(db, "sms", 10)] == ["+447700900002"]
 
 
 @pytest.mark.parametrize("status", ["technical-failure", "validation-failed", "cancelled"])
 def test_what_arrived_counts_whatever_became_of_it_since(db: Database, status: str) -> None:
     """An attempt thought lost has arrived, though sending it again came to nothing."""
     first, second = resent(db)
-    delivery.finish(db, second, Ending("rejected", status, "It cannot be sent now."))
+    ledger_attempts.finish(db, second, Ending("rejected", status, "It cannot be sent now."))
     record(db, told("delivered", first))
     assert only(db, notifications)["status"] == "delivered"
-    assert followups.lease(db, 10) == []
+    assert followups.lease_follow_ups(db, 10) == []
 
 
 def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
@@ -396,9 +388,9 @@ def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
     assert (row["channel"], row["address"]) == ("sms", claim.address)
     assert row["source"] == "provider, 30005"
     planned(db, notice(subject="o-2"))
-    assert [one.suppressed for one in claiming.claim(db, "sms", 10)] == [True]
-    assert suppressing.unsuppress(db, "sms", claim.address, source="STOP") == ""
-    assert suppressing.unsuppress(db, "sms", claim.address) == "provider, 30005"
+    assert [one.suppressed for one in ledger_attempts.claim(db, "sms", 10)] == [True]
+    assert ledger_suppressions.unsuppress(db, "sms", claim.address, source="STOP") == ""
+    assert ledger_suppressions.unsuppress(db, "sms", claim.address) == "provider, 30005"
 
 
 def test_an_address_that_was_blanked_is_not_suppressed(db: Database) -> None:
@@ -412,11 +404,11 @@ def test_an_address_that_was_blanked_is_not_suppressed(db: Database) -> None:
 def test_the_first_attempts_failure_is_not_the_seconds(db: Database) -> None:
     """A message that was sent again has not failed because the first attempt did."""
     first, second = resent(db)
-    delivery.begin(db, second, WORDS)
-    delivery.finish(db, second, Ending("accepted", "sent", provider_id="SM2"))
+    ledger_attempts.begin(db, second, WORDS)
+    ledger_attempts.finish(db, second, Ending("accepted", "sent", provider_id="SM2"))
     record(db, told("undelivered 30005", first))
     assert only(db, notifications)["status"] == "sent"
-    assert followups.lease(db, 10) == []
+    assert followups.lease_follow_ups(db, 10) == []
     record(db, told("undelivered 30005", second, provider_id="SM2"))
     assert only(db, notifications)["status"] == "permanent-failure"
 
@@ -424,23 +416,23 @@ def test_the_first_attempts_failure_is_not_the_seconds(db: Database) -> None:
 def test_the_first_attempts_delivered_counts(db: Database) -> None:
     """Whichever attempt arrives, the message is delivered."""
     first, second = resent(db)
-    delivery.begin(db, second, WORDS)
+    ledger_attempts.begin(db, second, WORDS)
     record(db, told("delivered", first))
     assert only(db, notifications)["status"] == "delivered"
-    delivery.finish(db, second, Ending("rejected", "permanent-failure", "No."))
+    ledger_attempts.finish(db, second, Ending("rejected", "permanent-failure", "No."))
     record(db, told("undelivered 30005", second, provider_id="SM2"))
     assert only(db, notifications)["status"] == "delivered"
-    assert followups.lease(db, 10) == []
+    assert followups.lease_follow_ups(db, 10) == []
 
 
 def test_the_first_attempts_delivered_stops_the_second(db: Database) -> None:
     """A message that has arrived meanwhile is not sent again."""
     first, second = resent(db)
     record(db, told("delivered", first))
-    assert not delivery.begin(db, second, WORDS)
-    delivery.finish(db, second, Ending("rejected", "created", "Too slow.", retry_in=0.0))
+    assert not ledger_attempts.begin(db, second, WORDS)
+    ledger_attempts.finish(db, second, Ending("rejected", "created", "Too slow.", retry_in=0.0))
     assert only(db, notifications)["status"] == "delivered"
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
 
 
 @pytest.mark.parametrize("word", ["delivered", "sent", "undelivered 30005"])
@@ -448,13 +440,13 @@ def test_a_receipt_settles_what_waits_to_be_sent_again(db: Database, word: str) 
     """It has gone out after all: the second attempt, not begun yet, is not made."""
     first, second = resent(db)
     ending = Ending("rejected", "scheduled", "It waits.", retry_in=60, is_a_try=False)
-    delivery.finish(db, second, ending)
+    ledger_attempts.finish(db, second, ending)
     record(db, told(word, first))
     row = only(db, notifications)
     assert row["status"] == STATES[word]
     time_passes(db, timedelta(minutes=2))
-    assert claiming.claim(db, "sms", 10) == []
-    assert bool(followups.lease(db, 10)) == (word == "undelivered 30005")
+    assert ledger_attempts.claim(db, "sms", 10) == []
+    assert bool(followups.lease_follow_ups(db, 10)) == (word == "undelivered 30005")
 
 
 def test_a_receipt_closes_the_case_of_a_message_that_was_held(db: Database) -> None:
@@ -462,7 +454,7 @@ def test_a_receipt_closes_the_case_of_a_message_that_was_held(db: Database) -> N
     claim = unknown(db)
     look = looked(db)
     doubt = case("unknown", claim.id, claim.event_id)
-    assert looking.give_up(db, look, "It waits for a person, as its rule says.", doubt)
+    assert followups.give_up_unknown(db, look, "It waits for a person, as its rule says.", doubt)
     assert len(cases.open_cases(db)) == 1
     record(db, told("sent", claim))
     assert cases.open_cases(db) == []
@@ -473,7 +465,7 @@ def test_all_receipts_of_two_attempts_at_once(db: Database) -> None:
     """Both attempts' receipts and the second's commit at the same moment: delivered, once each."""
     for number in range(3):
         first, second = resent(db, subject=f"o-{number}")
-        delivery.begin(db, second, WORDS)
+        ledger_attempts.begin(db, second, WORDS)
         final = Ending("accepted", "sent", provider_id="SM2", awaits_receipt=True)
         callbacks = (
             told("sent", first, provider_id=""),
@@ -482,7 +474,7 @@ def test_all_receipts_of_two_attempts_at_once(db: Database) -> None:
             told("undelivered 30003", second, provider_id="SM2"),
             told("delivered", second, provider_id="SM2"),
         )
-        steps = [partial(delivery.finish, db, second, final)]
+        steps = [partial(ledger_attempts.finish, db, second, final)]
         together([*steps, *(partial(record, db, one) for one in callbacks)])
         row = only(db, notifications, id=first.id)
         assert (row["status"], row["reason"], row["follow_up_at"]) == ("delivered", "", None)
@@ -494,11 +486,11 @@ def test_a_fallback_is_not_made_after_it_has_arrived(db: Database) -> None:
     """A failure that was leased to be seen to, and then delivered, is seen to by nobody."""
     claim = accepted(db)
     record(db, told("undelivered 30003", claim))
-    (item,) = followups.lease(db, 10)
+    (item,) = followups.lease_follow_ups(db, 10)
     record(db, told("delivered", claim))
     email = notice(channel="email", address="jane@example.org", is_fallback=True)
-    assert followups.settle(db, item, [email], case(event_id=claim.event_id), None) == ""
+    assert followups.finish_follow_up(db, item, [email], case(event_id=claim.event_id), None) == ""
     followups.try_again(db, item, 1800)
     assert only(db, notifications)["status"] == "delivered"
     assert cases.open_cases(db) == []
-    assert claiming.claim(db, "email", 10) == []
+    assert ledger_attempts.claim(db, "email", 10) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import request
 from flask_login import login_required
 
-from relay.ledger import upkeep
+from relay.ledger import audit as ledger_audit
 from relay.web.desk.frame import blueprint, page
 from relay.web.here import here
 
@@ -45,6 +45,6 @@ ACTS = {
 def audit() -> str:
     """What was done last, or what was done before the line that is named."""
     before = request.args.get("before", "").replace("\0", "")[:40]
-    rows = upkeep.audit_before(here().db, before, AT_ONCE + 1)
+    rows = ledger_audit.audit_before(here().db, before, AT_ONCE + 1)
     older = rows[AT_ONCE - 1]["id"] if len(rows) > AT_ONCE else ""
     return page("audit.html", rows=rows[:AT_ONCE], older=older, before=before, acts=ACTS)

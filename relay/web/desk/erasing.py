@@ -12,7 +12,7 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay import forgetting
-from relay.ledger import erasing, finding, upkeep
+from relay.ledger import erasures, finding, workers
 from relay.privacy.person import Person, key
 from relay.web.desk import sessions
 from relay.web.desk.frame import actor, blueprint, page, written_note
@@ -41,14 +41,14 @@ def erasure() -> Any:
 @login_required  # type: ignore[untyped-decorator]
 def erased(id_: str) -> str:
     """How an erasure stands, and at last what came of it."""
-    found = erasing.find(here().db, id_) or abort(404)
-    is_done = found["state"] == erasing.DONE
+    found = erasures.find(here().db, id_) or abort(404)
+    is_done = found["state"] == erasures.DONE
     return page(
         "erased.html",
         it=found,
         is_done=is_done,
         counts=forgetting.phrases(found["outcome"]["counts"]) if is_done else [],
-        alive=is_done or upkeep.workers_alive(here().db),
+        alive=is_done or workers.workers_alive(here().db),
         again="" if is_done else f"{url_for('desk.erased', id_=id_)}?{sessions.AGAIN}=1",
     )
 
@@ -67,7 +67,7 @@ def _shown(channel: str, address: str, wrong: str) -> str:
 
 def _asked(channel: str, address: str, note: str, *, stop: bool) -> Any:
     app = here()
-    id_, stopped = erasing.ask(
+    id_, stopped = erasures.ask(
         app.db,
         channel,
         address,

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import cases, quarantining, unrouted, upkeep
-from relay.ledger.acting import Act
+from relay.ledger import audit, cases, events, quarantine
+from relay.ledger.audit import Act
 from relay.logs import get_logger
 from relay.web.desk import refusals
 from relay.web.here import here
@@ -25,8 +25,8 @@ NO_NOTE = "Write a note first: it is kept with who did it and when."
 # What is on the worklist: its parts, and how much there is of each.
 _WORKLIST = {
     "cases": cases.count_open,
-    "refused": quarantining.count,
-    "unknown": unrouted.count,
+    "refused": quarantine.count,
+    "unknown": events.count_unrouted,
 }
 
 
@@ -70,7 +70,7 @@ def my_act(action: str, target: str = "", detail: str = "") -> Act:
 
 def note_act(act: str, target: str, detail: str = "") -> None:
     """Keep in the audit trail what whoever is logged in does, where that changes nothing else."""
-    upkeep.write_audit(here().db, actor(), act, target, detail)
+    audit.write_audit(here().db, actor(), act, target, detail)
 
 
 def written_note() -> str:

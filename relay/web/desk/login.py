@@ -17,7 +17,7 @@ from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
 from relay.config.settings import Settings
-from relay.ledger import upkeep
+from relay.ledger import audit
 from relay.web.desk import sessions
 from relay.web.desk.frame import blueprint
 from relay.web.here import here
@@ -54,7 +54,7 @@ def login() -> Any:
     if _is_right(form.password.data, here().settings):
         sessions.begin()
         return redirect(_page(request.args.get("next", "")))
-    upkeep.write_audit(db, "nobody", REFUSED, visitor)
+    audit.write_audit(db, "nobody", REFUSED, visitor)
     alert = "That is not the password. Try again."
     return render_template("login.html", form=form, alert=alert), 401
 
@@ -97,9 +97,9 @@ def _page(written: str) -> str:
 def _wait(visitor: str) -> timedelta | None:
     """How long a visitor has to wait before another password is looked at."""
     db = here().db
-    if upkeep.audited(db, REFUSED, PAUSE, visitor) >= GUESSES:
+    if audit.audited(db, REFUSED, PAUSE, visitor) >= GUESSES:
         return PAUSE
-    return EBB if upkeep.audited(db, REFUSED, EBB) >= FLOOD else None
+    return EBB if audit.audited(db, REFUSED, EBB) >= FLOOD else None
 
 
 def _is_right(password: str, settings: Settings) -> bool:

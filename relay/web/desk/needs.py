@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from flask import url_for
 
-from relay.ledger import cases, condition, pausing, upkeep
+from relay.ledger import cases, condition, pauses, workers
 from relay.rules.channels import CHANNELS
 from relay.web.desk.frame import waiting
 from relay.web.here import here
@@ -63,9 +63,9 @@ def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
     if here().living.wrong or "config" in kinds:
         said = "config.toml or a template is wrong. Relay goes on by the last good one."
         yield Need(None, said, url_for("desk.rules"), "Rules")
-    for row in pausing.paused(db):
+    for row in pauses.paused(db):
         yield Need(None, f"{CHANNELS[row['channel']].title} are paused: {row['reason']}", *system)
-    if not upkeep.workers_alive(db):
+    if not workers.workers_alive(db):
         yield Need(None, "No worker is alive: nothing goes out.", *system)
     for one in condition.late_events(db):
         words = "event from the lab waits" if one.many == 1 else "events from the lab wait"

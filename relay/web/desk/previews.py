@@ -16,7 +16,7 @@ from relay.config import check, plain_english
 from relay.config.loader import Config
 from relay.errors import RenderError
 from relay.lab.facts import Facts
-from relay.ledger import reading, upkeep
+from relay.ledger import audit, reading
 from relay.messages import sms_segments
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
@@ -54,7 +54,7 @@ def send_test() -> Any:
     chosen, to = _rule(request.form), request.form.get("address", "").strip()[:320]
     if not to:
         return _preview(chosen, to, "Write a UK mobile number or an email address."), 400
-    if upkeep.audited(here().db, trying.SEND_TEST, _HOUR) >= _TESTS:
+    if audit.audited(here().db, trying.SEND_TEST, _HOUR) >= _TESTS:
         return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
     try:
         tried = trying.send(here().config, here().db, actor(), chosen, to)

@@ -13,7 +13,7 @@ from flask_login import login_required
 
 from relay.errors import Refused
 from relay.lab import events
-from relay.ledger import quarantining
+from relay.ledger import quarantine as ledger_quarantine
 from relay.web.desk.frame import NO_NOTE, blueprint, my_act, note_act, page, written_note
 from relay.web.here import here
 
@@ -41,7 +41,7 @@ def see_to_post(post_id: str) -> Any:
     once.
     """
     db, act = here().db, request.form.get("act")
-    row = quarantining.get(db, post_id)
+    row = ledger_quarantine.get(db, post_id)
     if row is None or act not in (REVEAL, AGAIN, ASIDE, BACK):
         abort(404)
     if act == BACK:
@@ -75,8 +75,8 @@ def _posts(revealed: str = "", body: str = "") -> str:
     db = here().db
     return page(
         "quarantine.html",
-        posts=quarantining.latest(db),
-        aside=quarantining.aside(db),
+        posts=ledger_quarantine.latest(db),
+        aside=ledger_quarantine.aside(db),
         revealed=revealed,
         body=body,
     )
@@ -84,14 +84,14 @@ def _posts(revealed: str = "", body: str = "") -> str:
 
 def _reveal(post_id: str) -> str:
     """The same page with one body to be read. Opened again it is hidden again."""
-    body = quarantining.body(here().db, post_id) or b""
+    body = ledger_quarantine.body(here().db, post_id) or b""
     note_act(REVEAL, post_id, "a refused post")
     flash("Shown, and noted in the audit trail. Open the page again to hide it.")
     return _posts(post_id, legible(body))
 
 
 def _try_again(post_id: str) -> str:
-    app, body = here(), quarantining.body(here().db, post_id)
+    app, body = here(), ledger_quarantine.body(here().db, post_id)
     if body is None:
         return _SETTLED
     try:
@@ -99,7 +99,7 @@ def _try_again(post_id: str) -> str:
     except Refused as refused:
         return f"It is refused still: {refused} {' '.join(sorted(refused.fields))}".rstrip()
     window, act = app.config.delivery.dedupe_window, my_act("post again", post_id)
-    taken = quarantining.release(app.db, post_id, incoming, window, act)
+    taken = ledger_quarantine.release(app.db, post_id, incoming, window, act)
     app.waker.wake()
     return _TAKEN[taken.status]
 
@@ -108,20 +108,20 @@ def _put_aside(post_id: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not quarantining.put_aside(here().db, post_id, my_act("post aside", post_id), note):
+    if not ledger_quarantine.put_aside(here().db, post_id, my_act("post aside", post_id), note):
         return _SETTLED
     return "Put aside. Its note is kept with it."
 
 
 def _put_all_aside(until: datetime, note: str) -> str:
-    done = quarantining.put_all_aside(here().db, until, my_act("posts aside"), note)
+    done = ledger_quarantine.put_all_aside(here().db, until, my_act("posts aside"), note)
     if not done:
         return _SETTLED
     return f"{done:,} put aside. The note is kept with each."
 
 
 def _take_back(post_id: str) -> str:
-    if not quarantining.take_back(here().db, post_id, my_act("post back", post_id)):
+    if not ledger_quarantine.take_back(here().db, post_id, my_act("post back", post_id)):
         return "It is not put aside any more."
     return "It is on the worklist again."
 

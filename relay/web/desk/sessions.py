@@ -14,7 +14,7 @@ from flask import flash, request, session
 from flask_login import UserMixin, login_user, logout_user
 
 from relay.config.settings import Settings
-from relay.ledger import upkeep
+from relay.ledger import audit
 from relay.privacy.masks import mark
 from relay.web.here import here
 
@@ -36,12 +36,12 @@ def begin() -> None:
     id_, now, settings = "ses_" + secrets.token_hex(16), time.time(), here().settings
     session.update(id=id_, began=now, seen=now, key=_key(settings, settings.secret_key))
     login_user(Admin())
-    upkeep.write_audit(here().db, Admin.id, "login", id_)
+    audit.write_audit(here().db, Admin.id, "login", id_)
 
 
 def end() -> None:
     """End it for good: a copy of its cookie opens nothing either."""
-    upkeep.write_audit(here().db, Admin.id, LOGOUT, session["id"])
+    audit.write_audit(here().db, Admin.id, LOGOUT, session["id"])
     logout_user()
     session.clear()
 
@@ -72,7 +72,7 @@ def _is_open() -> bool:
     keys = (settings.secret_key, *settings.former_secret_key)
     if not any([hmac.compare_digest(session["key"], _key(settings, key)) for key in keys]):
         return False
-    return not upkeep.audited(here().db, LOGOUT, LONGEST + IDLE, session["id"])
+    return not audit.audited(here().db, LOGOUT, LONGEST + IDLE, session["id"])
 
 
 def _key(settings: Settings, secret: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from flask import flash, request
 from flask_login import login_required
 
-from relay.ledger import erasing, suppressing, upkeep
+from relay.ledger import audit, erasures
+from relay.ledger import suppressions as ledger_suppressions
 from relay.privacy import masks
 from relay.rules import channels
 from relay.web.desk.audit import ACTS
@@ -22,9 +23,9 @@ LISTS = {
     "email": "SendGrid keeps a list of its own: take the address off its suppressions too.",
 }
 ERASURES = {
-    erasing.WAITING: ("waits", "created"),
-    erasing.RUNNING: ("under way", "sending"),
-    erasing.DONE: ("erased", "delivered"),
+    erasures.WAITING: ("waits", "created"),
+    erasures.RUNNING: ("under way", "sending"),
+    erasures.DONE: ("erased", "delivered"),
 }
 NO_REASON = "Say why: it is kept with who did it and when."
 
@@ -35,10 +36,10 @@ def suppressions() -> str:
     """The latest, addresses masked."""
     latest = [
         {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
-        for row in suppressing.latest(here().db)
+        for row in ledger_suppressions.latest(here().db)
     ]
     return page(
-        "suppressions.html", latest=latest, erasures=[*map(_told, erasing.latest(here().db))]
+        "suppressions.html", latest=latest, erasures=[*map(_told, erasures.latest(here().db))]
     )
 
 
@@ -82,22 +83,26 @@ def posted() -> tuple[str, str, Any]:
 
 def _one(channel: str, address: str, wrong: str) -> str:
     db = here().db
-    found = [row for row in suppressing.suppressed(db, address) if row["channel"] == channel]
+    found = [
+        row for row in ledger_suppressions.suppressed(db, address) if row["channel"] == channel
+    ]
     return page(
         "suppression.html",
         written=address,
         wrong=wrong,
         kind=KINDS[channel],
         found=found[0] if found else None,
-        past=upkeep.audit_of(db, target(channel, address)),
+        past=audit.audit_of(db, target(channel, address)),
         acts=ACTS,
-        list_=LISTS[channel] if found and found[0]["source"] != suppressing.STAFF else "",
+        list_=LISTS[channel] if found and found[0]["source"] != ledger_suppressions.STAFF else "",
     )
 
 
 def _add(channel: str, address: str, note: str) -> str:
     act = my_act("suppress", target(channel, address))
-    added = suppressing.suppress(here().db, channel, address, suppressing.STAFF, act, note)
+    added = ledger_suppressions.suppress(
+        here().db, channel, address, ledger_suppressions.STAFF, act, note
+    )
     return stopped_words(channel, added=added)
 
 
@@ -108,7 +113,7 @@ def stopped_words(channel: str, *, added: bool) -> str:
 
 def _lift(channel: str, address: str, note: str) -> str:
     act = my_act("unsuppress", target(channel, address), note)
-    if not suppressing.unsuppress(here().db, channel, address, act=act):
+    if not ledger_suppressions.unsuppress(here().db, channel, address, act=act):
         return f"{KINDS[channel]} to this address are not stopped."
     return f"{KINDS[channel]} to this address go out again."
 

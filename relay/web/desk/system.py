@@ -10,7 +10,8 @@ from typing import Any
 from flask_login import login_required
 
 from relay import __version__
-from relay.ledger import cases, condition, pausing, upkeep
+from relay.ledger import cases, condition, migrate
+from relay.ledger import pauses as ledger_pauses
 from relay.ledger.schema import REVISION
 from relay.rules.channels import CHANNELS
 from relay.rules.schedule import midnight
@@ -62,7 +63,7 @@ def system() -> str:
 def _providers() -> list[Mapping[str, Any]]:
     app = here()
     settings, delivery = app.settings, app.config.delivery
-    pauses = {row["channel"]: row for row in pausing.paused(app.db)}
+    pauses = {row["channel"]: row for row in ledger_pauses.paused(app.db)}
     return [
         {
             **{"kind": CHANNELS[channel].title, "name": name, "pause": pauses.get(channel)},
@@ -86,5 +87,5 @@ def _versions() -> Mapping[str, str]:
         "Relay": __version__,
         "Python": platform.python_version(),
         "Database": condition.server(db),
-        "Schema": f"{upkeep.revision(db) or 'none'} (this version works with {REVISION})",
+        "Schema": f"{migrate.revision(db) or 'none'} (this version works with {REVISION})",
     }

@@ -8,7 +8,7 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay.lab.events import EVENTS
-from relay.ledger import replaying, unrouted
+from relay.ledger import events, replay
 from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, written_note
 from relay.web.here import here
 
@@ -22,10 +22,10 @@ def unknown_events() -> str:
     """Each name once: how often it came, and since when."""
     return page(
         "unknown_events.html",
-        names=unrouted.latest(here().db),
-        acknowledged=unrouted.acknowledged(here().db),
+        names=events.unrouted(here().db),
+        acknowledged=events.acknowledged(here().db),
         known=EVENTS,
-        many=unrouted.MANY,
+        many=events.MANY,
     )
 
 
@@ -50,15 +50,15 @@ def _acknowledge(name: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not unrouted.acknowledge(here().db, name, actor(), note):
+    if not events.acknowledge(here().db, name, actor(), note):
         return "That was acknowledged or processed already."
     return "Acknowledged. Events of that name are kept, and not shown here any more."
 
 
 def _process(name: str) -> str:
     app = here()
-    ids, act = unrouted.ids(app.db, name, AT_ONCE), my_act("process events", name)
-    done = replaying.replay_events(app.db, ids, act)
+    ids, act = events.unrouted_ids(app.db, name, AT_ONCE), my_act("process events", name)
+    done = replay.replay_events(app.db, ids, act)
     if not done:
         return "Those have been processed already."
     app.waker.wake()

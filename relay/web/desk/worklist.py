@@ -10,9 +10,9 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay.ledger import cases, closing, releasing, replaying, retrying, steps
-from relay.ledger.acting import NotDone
-from relay.ledger.closing import Do
+from relay.ledger import cases, holds, journeys, replay
+from relay.ledger.audit import NotDone
+from relay.ledger.cases import Do
 from relay.rules import planner, retries
 from relay.rules.alerts import ALERTS, happened, words
 from relay.rules.retries import FailedMessage
@@ -22,7 +22,7 @@ from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, writte
 from relay.web.here import Here, here
 
 AT_ONCE = 25
-CLOSE, OPEN, RESEND = closing.CLOSE, closing.OPEN, "resend"
+CLOSE, OPEN, RESEND = cases.CLOSE, cases.OPEN, "resend"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
 # What can be done about each kind of case, besides closing it; the words on the button.
 ACTS: dict[str, dict[str, str]] = {
@@ -50,7 +50,7 @@ def worklist() -> str:
     return page(
         "worklist.html",
         cases=[*_shown(found)],
-        closed=closing.closed(db),
+        closed=cases.closed_cases(db),
         kind=kind,
         kinds={name: many for name, many in kinds.items() if name in ALERTS},
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
@@ -80,24 +80,24 @@ def _see_to(app: Here, case: Case, act: str) -> str:
     """What is told of an act. Raises NotDone."""
     note = written_note()
     if case["closed_at"] is not None:
-        return closing.CLOSED_ALREADY
+        return cases.CLOSED_ALREADY
     if act == CLOSE and not note:
         return NO_NOTE
     do = _DOING[act](app, case, note)
-    said = closing.see_to(app.db, case["id"], my_act(closing.ACT + act, case["id"]), note, do)
+    said = cases.see_to(app.db, case["id"], my_act(cases.CASE_ACT + act, case["id"]), note, do)
     app.waker.wake()
     return said
 
 
 def _open_again(app: Here, case: Case) -> str:
-    closing.open_again(app.db, case["id"], my_act(closing.ACT + OPEN, case["id"]))
+    cases.reopen(app.db, case["id"], my_act(cases.CASE_ACT + OPEN, case["id"]))
     return "It is on the worklist again."
 
 
 def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
     """Cases as the page shows them: without a button of which it is known that it does nothing."""
     failed = [case["notification_id"] for case in found if RESEND in ACTS.get(case["kind"], {})]
-    standings = retrying.standings(here().db, [*filter(None, failed)])
+    standings = replay.failed_messages(here().db, [*filter(None, failed)])
     for case in found:
         acts, why_not, said = _acts(case["kind"]), "", words(case["kind"])
         if RESEND in acts and (it := standings.get(case["notification_id"])):
@@ -125,7 +125,7 @@ def _why_old(app: Here, it: FailedMessage) -> str:
         return "Its rule is no longer in config.toml."
     if not rule.enabled:
         return "Its rule is switched off (enabled = false)."
-    known = steps.of_kit(app.db, it.event_name, it.subject)
+    known = journeys.steps_of_kit(app.db, it.event_name, it.subject)
     return overtaken(
         rule, Step(it.event_name, it.round, it.event_received_at), known, moment, moment
     )
@@ -133,18 +133,18 @@ def _why_old(app: Here, it: FailedMessage) -> str:
 
 def _resend(app: Here, case: Case, note: str) -> Do:
     id_ = str(case["notification_id"])
-    it = retrying.standings(app.db, [id_]).get(id_)
+    it = replay.failed_messages(app.db, [id_]).get(id_)
     old = _why_old(app, it) if it else ""
-    return lambda connection: _AGAIN[retrying.try_again(connection, id_, old)]
+    return lambda connection: _AGAIN[replay.try_again(connection, id_, old)]
 
 
 def _release(app: Here, case: Case, note: str) -> Do:
     """Let it go now, or when the window of its rule opens."""
     policy, moment, id_ = app.config.policy, datetime.now(UTC), case["notification_id"]
-    rule = app.config.rule(releasing.rule_of(app.db, id_))
+    rule = app.config.rule(holds.rule_of(app.db, id_))
     due_at, by = planner.opening(rule, policy, moment) if rule else moment, actor()
     return _told(
-        lambda connection: releasing.release(connection, id_, due_at, by),
+        lambda connection: holds.release(connection, id_, due_at, by),
         "It goes out, at once or when the send window opens.",
         "It waits no more. It closes by itself.",
     )
@@ -153,7 +153,7 @@ def _release(app: Here, case: Case, note: str) -> Do:
 def _stop(app: Here, case: Case, note: str) -> Do:
     id_, by = case["notification_id"], actor()
     return _told(
-        lambda connection: releasing.stop(connection, id_, by, note),
+        lambda connection: holds.stop(connection, id_, by, note),
         "Stopped: what had not gone out yet is not sent.",
         "It waits no more. It closes by itself.",
     )
@@ -161,7 +161,7 @@ def _stop(app: Here, case: Case, note: str) -> Do:
 
 def _replay(app: Here, case: Case, note: str) -> Do:
     return _told(
-        lambda connection: replaying.process_again(connection, case["event_id"]),
+        lambda connection: replay.process_again(connection, case["event_id"]),
         "It is processed again.",
         "It is being processed already.",
     )
@@ -173,7 +173,7 @@ def _decide(*, send: bool, said: str) -> Callable[[Here, Case, str], Do]:
 
     def do(app: Here, case: Case, note: str) -> Do:
         id_ = case["notification_id"]
-        decide = partial(replaying.decide_unknown, notification_id=id_, send=send)
+        decide = partial(replay.decide_unknown, notification_id=id_, send=send)
         return _told(decide, said, otherwise)
 
     return do

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.events import Incoming
-from relay.ledger.acting import Act, keep
+from relay.ledger.audit import Act, keep
 from relay.ledger.database import Database, now
-from relay.ledger.intake import Recorded, record_in
+from relay.ledger.events import Recorded, record_in
 from relay.ledger.schema import IN_QUARANTINE, quarantine
 
 Row = Mapping[str, Any]

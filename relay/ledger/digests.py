@@ -15,10 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
-from relay.ledger.claiming import Claim
+from relay.ledger.attempts import Claim, Ending, record_outcome
 from relay.ledger.database import Database, now
-from relay.ledger.delivery import Ending, settle
-from relay.ledger.noting import insert_notices, maybe_sent
+from relay.ledger.notifications import insert_notices, maybe_sent
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import FAILED, WAITING, Notice
 
@@ -155,7 +154,7 @@ def join(db: Database, claim: Claim, pair: Callable[[frozenset[str]], Sequence[N
             gone |= closed
         item = pair(gone)[0]
         ending = Ending("rejected", "cancelled", item.reason)
-        if settle(connection, claim.id, claim.attempt_id, ending, ("started",)):
+        if record_outcome(connection, claim.id, claim.attempt_id, ending, ("started",)):
             mine = notifications.c.id == claim.id
             connection.execute(notifications.update().where(mine).values(digest=item.digest))
         return item.reason

@@ -6,10 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from relay.lab.facts import Facts
-from relay.ledger import claiming, digesting, intake, processing, upkeep
-from relay.ledger.claiming import Claim
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import digests as ledger_digests
+from relay.ledger import events as ledger_events
+from relay.ledger import retention
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
-from relay.ledger.processing import Event, Kit
+from relay.ledger.events import Event, Kit
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import Notice, Plan
 from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes
@@ -36,20 +39,22 @@ def gather(db: Database, event: Event) -> list[str]:
     def decide(kit: Kit) -> Plan:
         return Plan(pair(kit.place.subject, kit.gone))
 
-    return processing.settle(db, event, Facts(order={"id": event.data["order_id"]}), decide)
+    return ledger_events.mark_processed(
+        db, event, Facts(order={"id": event.data["order_id"]}), decide
+    )
 
 
 def come(db: Database, count: int) -> list[Event]:
     """So many events about orders, leased."""
     for number in range(count):
-        intake.record(db, incoming(order_id=f"o-{number}"), MONTH)
-    return processing.lease_events(db, count)
+        ledger_events.record(db, incoming(order_id=f"o-{number}"), MONTH)
+    return ledger_events.lease_events(db, count)
 
 
 def fall_due(db: Database) -> Claim:
     """The one digest that waits falls due, and this worker claims it."""
     change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC))
-    (claim,) = claiming.claim(db, "email", 10)
+    (claim,) = ledger_attempts.claim(db, "email", 10)
     return claim
 
 
@@ -59,9 +64,9 @@ def test_what_comes_while_a_digest_is_claimed_goes_into_the_next(db: Database) -
     gather(db, first)
     claim = fall_due(db)
     gather(db, second)
-    assert [item.event_id for item in digesting.items(db, claim.identity)] == [first.id]
+    assert [item.event_id for item in ledger_digests.items(db, claim.identity)] == [first.id]
     (waiting,) = rows(db, notifications, status="scheduled")
-    assert [item.event_id for item in digesting.items(db, waiting["identity"])] == [second.id]
+    assert [item.event_id for item in ledger_digests.items(db, waiting["identity"])] == [second.id]
 
 
 def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
@@ -79,15 +84,17 @@ def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
             gather(db, others[number])
             return
         while not seen:
-            for claim in claiming.claim(db, "email", 10):
+            for claim in ledger_attempts.claim(db, "email", 10):
                 assert claim.identity not in seen
-                seen[claim.identity] = [i.event_id for i in digesting.items(db, claim.identity)]
+                seen[claim.identity] = [
+                    i.event_id for i in ledger_digests.items(db, claim.identity)
+                ]
 
     at_once(work, len(others) + 2)
     (identity,) = seen
-    assert [item.event_id for item in digesting.items(db, identity)] == seen[identity]
+    assert [item.event_id for item in ledger_digests.items(db, identity)] == seen[identity]
     digests = {row["digest"] for row in rows(db, notifications)}
-    told = [item.event_id for one in digests for item in digesting.items(db, one)]
+    told = [item.event_id for one in digests for item in ledger_digests.items(db, one)]
     assert sorted(told) == sorted(row["id"] for row in rows(db, events))
 
 
@@ -99,9 +106,9 @@ def test_a_digest_that_may_have_gone_out_takes_no_more(db: Database) -> None:
     change(db, attempts, {}, outcome="unknown")
     change(db, notifications, {"id": claim.id}, status="created")
     gather(db, second)
-    (item,) = digesting.items(db, claim.identity)
+    (item,) = ledger_digests.items(db, claim.identity)
     assert item.event_id == first.id
-    digesting.take_out(db, claim.identity, {item.id: "It is not true any more."})
+    ledger_digests.take_out(db, claim.identity, {item.id: "It is not true any more."})
     assert only(db, notifications, id=item.id)["digest"] == claim.identity  # it may have been told
 
 
@@ -111,8 +118,8 @@ def test_what_a_digest_still_has_to_tell_is_kept(db: Database) -> None:
         gather(db, event)
     time_passes(db, timedelta(days=2))
     change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC) + HOUR)
-    upkeep.purge(db, timedelta(days=1))
+    retention.purge(db, timedelta(days=1))
     assert all(row["facts"] for row in rows(db, events))
     change(db, notifications, {"status": "scheduled"}, status="sent")
-    upkeep.purge(db, timedelta(days=1))
+    retention.purge(db, timedelta(days=1))
     assert not any(row["facts"] for row in rows(db, events))

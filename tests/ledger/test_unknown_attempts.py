@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import cases, claiming, delivery, lapsing, looking, receipts
-from relay.ledger.claiming import Claim
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import cases, followups, receipts
+from relay.ledger.attempts import LOOKS, Claim, Ending
 from relay.ledger.database import Database
-from relay.ledger.delivery import LOOKS, Ending
-from relay.ledger.looking import Look
+from relay.ledger.followups import UnknownAttempt
 from relay.ledger.schema import attempts, notifications
 from relay.rules.model import case_digest
 from relay.rules.receipts import Receipt
@@ -30,19 +30,19 @@ from tests.rows import (
 
 REASON = "It was not found at the provider: sent again."
 MINUTE = timedelta(minutes=1)
-LEASE = timedelta(seconds=looking.LEASE_SECONDS + 1)
+LEASE = timedelta(seconds=followups.UNKNOWN_LEASE_SECONDS + 1)
 MAIL = {"channel": "email", "address": "jane@example.org"}
 
 
-def adopt(db: Database, look: Look, provider_id: str = "SM1") -> bool:
+def adopt(db: Database, look: UnknownAttempt, provider_id: str = "SM1") -> bool:
     """It was found at the provider."""
-    return looking.adopt(db, look, provider_id, awaits_receipt=True)
+    return followups.adopt(db, look, provider_id, awaits_receipt=True)
 
 
 def rejected(db: Database, claim: Claim, status: str = "created") -> bool:
     """The provider's late answer to a claim: it has not taken it."""
     retry = 0.0 if status == "created" else None
-    return delivery.finish(db, claim, Ending("rejected", status, "Busy.", retry_in=retry))
+    return ledger_attempts.finish(db, claim, Ending("rejected", status, "Busy.", retry_in=retry))
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_an_unknown_attempt_is_looked_for_when_it_is_time(
     """A text is looked for after 2 minutes, an email after 15; not before."""
     claim = unknown(db, **fields)
     time_passes(db, first - timedelta(seconds=5))
-    assert looking.lease(db, 10) == []
+    assert followups.lease_unknown(db, 10) == []
     time_passes(db, timedelta(seconds=6))
-    (look,) = looking.lease(db, 10)
+    (look,) = followups.lease_unknown(db, 10)
     assert (look.id, look.attempt_id, look.looks) == (claim.id, claim.attempt_id, 1)
 
 
@@ -72,19 +72,19 @@ def test_a_look_knows_what_it_looks_for(db: Database) -> None:
 
 def test_a_lost_workers_attempt_is_looked_for(db: Database) -> None:
     """A worker that was killed while it sent leaves an attempt that is looked for as any other."""
-    delivery.begin(db, claimed(db), {"text": "Your kit …"})
-    time_passes(db, timedelta(seconds=claiming.LEASE_SECONDS + 1))
-    lapsing.lapse(db)
-    assert looking.lease(db, 10) == []
+    ledger_attempts.begin(db, claimed(db), {"text": "Your kit …"})
+    time_passes(db, timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1))
+    ledger_attempts.lapse(db)
+    assert followups.lease_unknown(db, 10) == []
     assert looked(db).content == {"text": "Your kit …"}
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "rejected"])
 def test_only_what_is_unknown_is_looked_for(db: Database, outcome: str) -> None:
     """What the provider has answered needs no looking for."""
-    delivery.finish(db, claimed(db), Ending(outcome, "sent"))
+    ledger_attempts.finish(db, claimed(db), Ending(outcome, "sent"))
     time_passes(db, timedelta(days=1))
-    assert looking.lease(db, 10) == []
+    assert followups.lease_unknown(db, 10) == []
 
 
 def test_a_look_is_nobody_elses(ledger_url: str, db: Database) -> None:
@@ -93,13 +93,15 @@ def test_a_look_is_nobody_elses(ledger_url: str, db: Database) -> None:
     time_passes(db, 3 * MINUTE)
     workers = [Database(ledger_url, patience=20) for _ in range(4)]
     leased = [
-        look for batch in at_once(lambda n: looking.lease(workers[n], 4), 4) for look in batch
+        look
+        for batch in at_once(lambda n: followups.lease_unknown(workers[n], 4), 4)
+        for look in batch
     ]
-    leased += looking.lease(db, 10)
+    leased += followups.lease_unknown(db, 10)
     assert sorted(look.id for look in leased) == sorted(claim.id for claim in claims)
-    assert looking.lease(db, 10) == []
+    assert followups.lease_unknown(db, 10) == []
     time_passes(db, LEASE)
-    assert len(looking.lease(db, 10)) == 6
+    assert len(followups.lease_unknown(db, 10)) == 6
     for worker in workers:
         worker.close()
 
@@ -108,21 +110,21 @@ def test_a_look_that_came_to_nothing_is_not_counted(db: Database) -> None:
     """A worker that died while it looked has not looked: the message is not given up sooner."""
     unknown(db)
     assert looked(db).looks == 1
-    assert looked(db, looking.LEASE_SECONDS).looks == 1
+    assert looked(db, followups.UNKNOWN_LEASE_SECONDS).looks == 1
 
 
 def test_looks_are_counted_when_the_provider_has_told(db: Database) -> None:
     """The second look comes after the first one's delay; one that failed is made anew."""
     unknown(db)
     first = looked(db)
-    looking.later(db, first, 120, counts=False)
+    followups.look_later(db, first, 120, counts=False)
     time_passes(db, MINUTE)
-    assert looking.lease(db, 10) == []
+    assert followups.lease_unknown(db, 10) == []
     again = looked(db, 60)
     assert again.looks == 1
-    looking.later(db, again, LOOKS["sms"][1] - LOOKS["sms"][0])
+    followups.look_later(db, again, LOOKS["sms"][1] - LOOKS["sms"][0])
     time_passes(db, 7 * MINUTE)
-    assert looking.lease(db, 10) == []
+    assert followups.lease_unknown(db, 10) == []
     assert looked(db, 60).looks == 2
 
 
@@ -133,9 +135,9 @@ def test_the_ids_of_other_messages_are_taken(db: Database) -> None:
     ):
         claim = claimed(db, subject=f"o-{number}", address=address, channel=channel)
         ending = Ending("accepted", "sent", provider_id=f"SM{number}")
-        delivery.finish(db, claim, ending)
+        ledger_attempts.finish(db, claim, ending)
     unknown(db, subject="another")
-    assert looking.taken(db, looked(db)) == {"SM0"}
+    assert followups.taken_ids(db, looked(db)) == {"SM0"}
 
 
 def test_what_is_found_is_adopted(db: Database) -> None:
@@ -147,7 +149,7 @@ def test_what_is_found_is_adopted(db: Database) -> None:
     assert row["receipt_by"] is not None
     assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
     assert attempt["look_at"] is None
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
 
 
 def test_nothing_is_adopted_twice(db: Database) -> None:
@@ -168,7 +170,7 @@ def test_nothing_is_adopted_twice_at_once(db: Database) -> None:
     for number in range(6):
         unknown(db, subject=f"o-{number}")
     time_passes(db, 3 * MINUTE)
-    looks = looking.lease(db, 10)
+    looks = followups.lease_unknown(db, 10)
     assert sum(at_once(lambda n: adopt(db, looks[n]), 6)) == 1
     statuses = sorted(row["status"] for row in rows(db, notifications))
     assert statuses == ["sent", *["unknown"] * 5]
@@ -180,38 +182,38 @@ def test_what_was_settled_meanwhile_is_left_alone(db: Database, settled_by: str)
     claim = unknown(db)
     look = looked(db)
     if settled_by == "worker":
-        delivery.finish(db, claim, Ending("accepted", "sent", provider_id="SM9"))
+        ledger_attempts.finish(db, claim, Ending("accepted", "sent", provider_id="SM9"))
     else:
         told = Receipt("delivered", "delivered", claim.attempt_id, "SM9")
         receipts.record(db, "sms", [told])
     before = only(db, notifications)
     assert not adopt(db, look)
-    looking.later(db, look, 0.0)
-    assert not looking.give_up(db, look, REASON, None)
-    assert not looking.give_up(db, look, REASON, case("unknown", look.id, look.event_id))
+    followups.look_later(db, look, 0.0)
+    assert not followups.give_up_unknown(db, look, REASON, None)
+    assert not followups.give_up_unknown(db, look, REASON, case("unknown", look.id, look.event_id))
     assert only(db, notifications) == before
     assert cases.open_cases(db) == []
-    assert looking.lease(db, 10) == []
+    assert followups.lease_unknown(db, 10) == []
 
 
 def test_what_is_not_found_is_sent_once_more(db: Database) -> None:
     """It is claimed again, once; the first attempt stays unknown, for a receipt that comes late."""
     first, second = resent(db)
     assert (second.id, second.attempt_id == first.attempt_id) == (first.id, False)
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
     assert only(db, attempts, id=first.attempt_id)["outcome"] == "unknown"
     time_passes(db, timedelta(days=1))
-    assert looking.lease(db, 10) == []
+    assert followups.lease_unknown(db, 10) == []
 
 
 def test_what_is_given_up_at_once_is_sent_once_more(db: Database) -> None:
     """Two looks at one attempt, the first one's lease being over, send it again once."""
     unknown(db)
     first = looked(db)
-    second = looked(db, looking.LEASE_SECONDS)
-    told = at_once(lambda n: looking.give_up(db, (first, second)[n], REASON, None), 2)
+    second = looked(db, followups.UNKNOWN_LEASE_SECONDS)
+    told = at_once(lambda n: followups.give_up_unknown(db, (first, second)[n], REASON, None), 2)
     assert sorted(told) == [False, True]
-    assert len(claiming.claim(db, "sms", 10)) == 1
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 1
 
 
 def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
@@ -220,14 +222,14 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
     look = looked(db)
     alert = notice(rule="relay:unknown", template="", channel="email", address="desk@example.org")
     held = case("unknown", look.id, look.event_id, alert)
-    assert looking.give_up(db, look, "It waits for a person.", held)
+    assert followups.give_up_unknown(db, look, "It waits for a person.", held)
     row = only(db, notifications, id=look.id)
     assert (row["status"], row["reason"]) == ("unknown", "It waits for a person.")
     assert [one["digest"] for one in cases.open_cases(db)] == [case_digest("unknown", look.id)]
-    assert [one.address for one in claiming.claim(db, "email", 10)] == ["desk@example.org"]
+    assert [one.address for one in ledger_attempts.claim(db, "email", 10)] == ["desk@example.org"]
     time_passes(db, timedelta(days=1))
-    assert looking.lease(db, 10) == []
-    assert claiming.claim(db, "sms", 10) == []
+    assert followups.lease_unknown(db, 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
 
 
 def test_a_late_answer_of_the_first_attempt_does_not_move_the_second(db: Database) -> None:
@@ -236,33 +238,33 @@ def test_a_late_answer_of_the_first_attempt_does_not_move_the_second(db: Databas
         first, second = resent(db, subject=f"o-{number}")
         assert rejected(db, first, status)
         assert only(db, notifications, id=first.id)["status"] == "sending"
-        assert claiming.claim(db, "sms", 10) == []
-        assert delivery.begin(db, second, {"text": "Your kit …"})
+        assert ledger_attempts.claim(db, "sms", 10) == []
+        assert ledger_attempts.begin(db, second, {"text": "Your kit …"})
 
 
 def test_a_late_answer_of_the_first_attempt_sends_nothing_blindly(db: Database) -> None:
     """While the second attempt is unknown it is looked for, whatever becomes of the first."""
     first, second = resent(db)
     lost = Ending("unknown", "unknown", "Twilio did not answer.")
-    delivery.begin(db, second, {"text": "Your kit …"})
-    delivery.finish(db, second, lost)
-    assert delivery.finish(db, first, replace(lost, reason="The first did not either."))
+    ledger_attempts.begin(db, second, {"text": "Your kit …"})
+    ledger_attempts.finish(db, second, lost)
+    assert ledger_attempts.finish(db, first, replace(lost, reason="The first did not either."))
     assert only(db, notifications)["reason"] == "Twilio did not answer."
     time_passes(db, 3 * MINUTE)
-    looks = {look.attempt_id: look for look in looking.lease(db, 10)}
+    looks = {look.attempt_id: look for look in followups.lease_unknown(db, 10)}
     assert second.attempt_id in looks
-    assert not looking.give_up(db, looks[first.attempt_id], REASON, None)
+    assert not followups.give_up_unknown(db, looks[first.attempt_id], REASON, None)
     assert rejected(db, first)
     assert only(db, notifications)["status"] == "unknown"
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []
 
 
 def test_an_attempt_that_went_out_after_all_settles_the_message(db: Database) -> None:
     """The first attempt's worker was only slow: what it sent is sent, and not once more."""
     first, second = resent(db)
-    assert delivery.finish(db, first, Ending("accepted", "sent", provider_id="SM1"))
-    assert not delivery.begin(db, second, {"text": "Your kit …"})
+    assert ledger_attempts.finish(db, first, Ending("accepted", "sent", provider_id="SM1"))
+    assert not ledger_attempts.begin(db, second, {"text": "Your kit …"})
     assert rejected(db, second)
     row = only(db, notifications)
     assert (row["status"], row["provider_id"]) == ("sent", "SM1")
-    assert claiming.claim(db, "sms", 10) == []
+    assert ledger_attempts.claim(db, "sms", 10) == []

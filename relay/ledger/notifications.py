@@ -31,7 +31,7 @@ def is_digest() -> sa.ColumnElement[bool]:
 
 
 @cache
-def _noting(dialect: str) -> Any:
+def _inserting(dialect: str) -> Any:
     """The statement that adds notifications: built once, since that costs more than running it."""
     failed = sa.bindparam("failed", type_=sa.Boolean)
     # What goes at once is due by the database's clock: ours may be fast, and it would wait for it.
@@ -70,7 +70,7 @@ def insert_notices(connection: Connection, event_id: str, notices: Sequence[Noti
         for notice in notices
     ]
     # As parameters: SQLAlchemy compiles an INSERT with many VALUES anew each time, for 3 ms.
-    told = connection.execute(_noting(connection.dialect.name), rows)
+    told = connection.execute(_inserting(connection.dialect.name), rows)
     return [str(row.id) for row in told]
 
 

@@ -10,10 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger.cases import open_case, settle_case
+from relay.ledger.cases import close_settled_in, open_case
 from relay.ledger.database import Database, now
-from relay.ledger.household import pauses
-from relay.ledger.schema import INSERTS
+from relay.ledger.schema import INSERTS, pauses
 from relay.rules.model import Case
 
 REFUSED, AWAY, BUSY = "refused", "away", "busy"
@@ -57,7 +56,7 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
 def resume(connection: Connection, channel: str) -> None:
     """The provider takes messages again."""
     connection.execute(pauses.delete().where(pauses.c.channel == channel))
-    settle_case(connection, "paused", channel, "A probe went through: sending goes on.")
+    close_settled_in(connection, "paused", channel, "A probe went through: sending goes on.")
 
 
 def resume_all(db: Database) -> None:

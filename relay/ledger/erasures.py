@@ -14,14 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger.acting import Act
+from relay.ledger.audit import Act, write_audit_in
 from relay.ledger.cases import open_for_all_in
-from relay.ledger.database import Database, now
-from relay.ledger.household import erasures
-from relay.ledger.leasing import due
-from relay.ledger.schema import INSERTS, new_id
-from relay.ledger.suppressing import STAFF, suppress_in
-from relay.ledger.upkeep import write_audit_in
+from relay.ledger.database import Database, lease_due, now
+from relay.ledger.schema import INSERTS, erasures, new_id
+from relay.ledger.suppressions import STAFF, suppress_in
 from relay.rules.model import Case
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
@@ -94,7 +91,7 @@ def lease(db: Database, limit: int) -> list[Asked]:
     table = erasures.c
     is_due = (table.address != "", table.next_at <= now())
     with db.write() as connection:
-        these = table.id.in_(due(table.id, is_due, [table.next_at], limit))
+        these = table.id.in_(lease_due(table.id, is_due, [table.next_at], limit))
         leased = connection.execute(_leased(erasures.update().where(these, *is_due)))
         return [Asked(**row._mapping) for row in leased]
 

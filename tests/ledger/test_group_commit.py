@@ -1,4 +1,4 @@
-"""relay/ledger/together.py: what comes at the same moment is written together, nobody is lost."""
+"""Group commit: several writes in one transaction. Each is kept or fails by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from relay.errors import LedgerUnavailable
-from relay.ledger.together import Together
+from relay.ledger.group_commit import GroupCommit
 
 PATIENCE = 10.0
 
@@ -40,14 +40,14 @@ def written() -> Written:
     return Written()
 
 
-def made(written: Written, most: int = 8, patience: float = PATIENCE) -> Together[str, str]:
+def made(written: Written, most: int = 8, patience: float = PATIENCE) -> GroupCommit[str, str]:
     """What gathers for `written`."""
-    return Together(written, lambda given: given, most, patience)
+    return GroupCommit(written, lambda given: given, most, patience)
 
 
 @contextmanager
 def gathered(
-    written: Written, waiting: list[str], together: Together[str, str] | None = None
+    written: Written, waiting: list[str], together: GroupCommit[str, str] | None = None
 ) -> Iterator[list[Future[str]]]:
     """The first of `waiting` is being written while the others come in; let go at the end."""
     together = together or made(written)

@@ -15,11 +15,10 @@ import sqlalchemy as sa
 
 from relay import fault_injection
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, Incoming
-from relay.ledger.cases import open_case, settle_case
+from relay.ledger.cases import close_settled_in, open_case
 from relay.ledger.database import Database, now
-from relay.ledger.household import watches
-from relay.ledger.intake import record_in
-from relay.ledger.schema import INSERTS, cases, events, first_id, journeys
+from relay.ledger.events import record_in
+from relay.ledger.schema import INSERTS, cases, events, first_id, journeys, watches
 from relay.rules.model import PROCESSED, RECEIVED, Case, Expectation, Notice, case_digest
 from relay.rules.staleness import later
 
@@ -128,7 +127,7 @@ def _told(connection: sa.Connection, event_ids: Sequence[str]) -> set[tuple[str,
     return {(row.event_id, row.digest[:20]) for row in connection.execute(query)}
 
 
-def settle(db: Database, expected: Expectation) -> int:
+def close_fulfilled(db: Database, expected: Expectation) -> int:
     """Close the cases of kits that have come on since; how many."""
     query = sa.select(cases.c.event_id, cases.c.digest).where(
         cases.c.kind == KIND, cases.c.closed_at.is_(None)
@@ -144,7 +143,7 @@ def settle(db: Database, expected: Expectation) -> int:
     closing = [key for key in sorted(come) if case_digest(KIND, key) in digests]
     with db.write() as connection:
         for key in closing:
-            settle_case(connection, KIND, key, f"{expected.event} has come.")
+            close_settled_in(connection, KIND, key, f"{expected.event} has come.")
     return len(closing)
 
 

@@ -24,7 +24,7 @@ class _Job(Generic[Given, Got]):
         self.woken.acquire()
 
 
-class Together(Generic[Given, Got]):
+class GroupCommit(Generic[Given, Got]):
     """Gathers what comes while a batch is being written into the next batch.
 
     The first to come leads: it writes for all who wait, then hands over to the first of those who

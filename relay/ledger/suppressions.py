@@ -9,10 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.acting import Act, keep
+from relay.ledger.audit import Act, keep
 from relay.ledger.database import Database, now
-from relay.ledger.household import audit
-from relay.ledger.schema import INSERTS, suppressions
+from relay.ledger.schema import INSERTS, audit, suppressions
 from relay.rules.channels import CHANNEL_NAMES
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.

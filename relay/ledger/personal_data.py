@@ -1,7 +1,7 @@
-"""One person's erasure: what has to change in which row, and the change.
+"""One person's erasure: every row in which they may stand, and what has to change in it.
 
-What is asked before is what is done, and asked again afterwards it is the proof: a row that still
-had something of theirs would have to change.
+The search before an erasure is also its proof afterwards: a row that still had something of theirs
+would have to change. Tables are read a few thousand rows at a time: no statement takes long.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,16 +18,96 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import expiring
+from relay.ledger import retention
 from relay.ledger.cases import close_cases_of
-from relay.ledger.columns import metadata
 from relay.ledger.database import Database
-from relay.ledger.household import erasures
-from relay.ledger.schema import attempts, events, notifications
-from relay.ledger.tracing import Progress, Row, suspects, written
+from relay.ledger.schema import attempts, erasures, events, metadata, notifications
 from relay.privacy.names import search_key
 from relay.privacy.person import Person, key, records
 from relay.rules.model import WAITING
+
+AT_ONCE = 5000
+Row = Mapping[str, Any]
+Progress = Callable[[str, int], None]  # is told a table, and how many rows of it were read
+# Ids and fingerprints that Relay and the providers make.
+_NOT_WORDS = {
+    *("id", "identity", "family", "digest", "provider_id"),
+    *("event_id", "notification_id", "attempt_id"),
+}
+_MARKS = " -().+/"  # what people put between a phone number's digits
+
+
+def text_columns(table: sa.Table) -> list[sa.Column[Any]]:
+    """The columns in which words may stand: texts, JSON and bytes."""
+    kinds = (sa.String, sa.JSON, sa.LargeBinary)
+    return [c for c in table.c if isinstance(c.type, kinds) and c.name not in _NOT_WORDS]
+
+
+def suspects(
+    db: Database, table: sa.Table, hints: Iterable[str], progress: Progress
+) -> Iterator[Sequence[Row]]:
+    """The rows in which one of the hints stands, some at a time; of bytes all rows."""
+    whole = any(isinstance(column.type, sa.LargeBinary) for column in table.c)
+    wanted = tuple(hints)
+    after: tuple[Any, ...] | None = None
+    while True:
+        with db.read() as connection:
+            until = _bound(connection, table, after)
+            turn = table.select().where(*_range(table, after, until))
+            query = turn if whole else _found(table, wanted, after, until)
+            found = [dict(row) for row in connection.execute(query).mappings()]
+        if found:
+            yield found
+        progress(table.name, AT_ONCE)
+        if until is None:
+            return
+        after = until
+
+
+def _bound(
+    connection: Connection, table: sa.Table, after: tuple[Any, ...] | None
+) -> tuple[Any, ...] | None:
+    """The key at which a turn ends; None at the end of the table."""
+    keys = tuple(table.primary_key)
+    query = sa.select(*keys).where(*_range(table, after, None)).order_by(*keys)
+    row = connection.execute(query.offset(AT_ONCE - 1).limit(1)).first()
+    return tuple(row) if row else None
+
+
+def _range(
+    table: sa.Table, after: tuple[Any, ...] | None, until: tuple[Any, ...] | None
+) -> Iterator[sa.ColumnElement[bool]]:
+    keys = sa.tuple_(*table.primary_key)
+    if after is not None:
+        yield keys > sa.tuple_(*map(sa.literal, after))
+    if until is not None:
+        yield keys <= sa.tuple_(*map(sa.literal, until))
+
+
+def _found(
+    table: sa.Table,
+    hints: tuple[str, ...],
+    after: tuple[Any, ...] | None,
+    until: tuple[Any, ...] | None,
+) -> sa.Select[Any]:
+    """The rows of a turn that have one of the hints anywhere.
+
+    All words of a row are put into one text, in small letters, and of that once more without what
+    stands between digits. OFFSET keeps PostgreSQL from making that text anew for each hint.
+    """
+    words: list[Any] = [
+        sa.func.coalesce(sa.cast(column, sa.Text), "") for column in text_columns(table)
+    ]
+    text = sa.func.lower(reduce(lambda one, other: one + "\n" + other, words)).label("all_words")
+    turn = sa.select(*table.c, text).where(*_range(table, after, until)).offset(0).subquery()
+    small: Any = turn.c.all_words
+    bare: Any = reduce(lambda left, mark: sa.func.replace(left, mark, ""), _MARKS, small)
+    hits = (
+        bare.contains(hint) if hint.isdigit() else small.contains(hint, autoescape=True)
+        for hint in hints
+    )
+    return sa.select(*(turn.c[column.name] for column in table.c)).where(sa.or_(*hits))
+
 
 REASON = "The person's data was erased."
 MAYBE = f"{REASON} This was on its way, and may have arrived."
@@ -121,7 +202,7 @@ def apply(db: Database, made: Sequence[Change], handed: Handed, keep: Keep) -> N
         mine = sa.select(notifications.c.id).where(notifications.c.id.in_(messages))
         connection.execute(mine.order_by(notifications.c.id).with_for_update(key_share=True))
         ids = [row["id"] for row in theirs]
-        handed.texts |= {*expiring.mark(connection, ids, expiring.AGAIN_SECONDS)}
+        handed.texts |= {*retention.mark_for_deletion(connection, ids, retention.AGAIN_SECONDS)}
         emailed = _emailed(connection, ids)
         handed.emails |= {row["address"] for row in theirs if row["id"] in emailed}
         for change in made:
@@ -139,7 +220,7 @@ def _emailed(connection: Connection, ids: list[str]) -> set[str]:
     """Those messages that a provider of emails has, or may have."""
     table = attempts.c
     emails = (table.notification_id.in_(ids), table.channel == "email")
-    query = sa.select(table.notification_id).where(*emails, expiring.IS_GIVEN)
+    query = sa.select(table.notification_id).where(*emails, retention.IS_GIVEN)
     return {*connection.execute(query).scalars()}
 
 
@@ -167,7 +248,7 @@ def _change(
 def _words(person: Person, table: sa.Table, row: Row, tokens: dict[str, str]) -> dict[str, Any]:
     """What stands instead of each text that names the person. One id is replaced by one other."""
     instead: dict[str, Any] = {}
-    for column in written(table):
+    for column in text_columns(table):
         value, name = row[column.name], column.name
         if (table.name, name) in _STAYS | _BY_THEMSELVES:
             continue

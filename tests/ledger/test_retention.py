@@ -11,7 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
-from relay.ledger import cases, intake, schema, upkeep
+from relay.ledger import audit as ledger_audit
+from relay.ledger import cases, migrate, retention, schema, workers
+from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, heartbeats, notifications, quarantine
 from relay.rules.model import STATUSES
@@ -41,27 +43,27 @@ def ended(db: Database, status: str) -> None:
 def test_a_beating_worker_is_alive(db: Database) -> None:
     """Each worker counts once, however often it beats, until it is not seen for a while."""
     for name in ("one", "two", "one"):
-        upkeep.beat(db, name)
-    assert upkeep.workers_alive(db) == 2
-    time_passes(db, upkeep.WORKER_GONE_AFTER + timedelta(seconds=1))
-    assert upkeep.workers_alive(db) == 0
-    upkeep.beat(db, "one")
-    assert upkeep.workers_alive(db) == 1
+        workers.beat(db, name)
+    assert workers.workers_alive(db) == 2
+    time_passes(db, workers.WORKER_GONE_AFTER + timedelta(seconds=1))
+    assert workers.workers_alive(db) == 0
+    workers.beat(db, "one")
+    assert workers.workers_alive(db) == 1
 
 
 def test_a_worker_that_stops_by_itself_is_gone_at_once(db: Database) -> None:
     """A worker that signs off is not counted any more; the others are."""
-    upkeep.beat(db, "one")
-    upkeep.beat(db, "two")
-    upkeep.stop_beating(db, "one")
+    workers.beat(db, "one")
+    workers.beat(db, "two")
+    workers.stop_beating(db, "one")
     assert [row["name"] for row in rows(db, heartbeats)] == ["two"]
 
 
 def test_heartbeats_do_not_pile_up(db: Database) -> None:
     """Workers that were killed leave no rows for ever: the next beat clears old ones away."""
-    upkeep.beat(db, "killed")
+    workers.beat(db, "killed")
     time_passes(db, timedelta(days=2))
-    upkeep.beat(db, "new")
+    workers.beat(db, "new")
     assert [row["name"] for row in rows(db, heartbeats)] == ["new"]
 
 
@@ -70,12 +72,12 @@ def test_what_is_over_is_blanked_after_retention(db: Database, status: str) -> N
     """After `retention` no address, no word and no fact is left; what happened and why stays."""
     ended(db, status)
     time_passes(db, RETENTION + timedelta(minutes=1))
-    assert upkeep.purge(db, RETENTION) == 2
+    assert retention.purge(db, RETENTION) == 2
     row = only(db, notifications)
     assert (row["address"], row["content"], only(db, events)["facts"]) == ("", None, None)
     assert (row["status"], row["reason"], row["rule"]) == (status, "Why.", "kit-shipped")
     assert only(db, events)["subject"] == "o-1"
-    assert upkeep.purge(db, RETENTION) == 0
+    assert retention.purge(db, RETENTION) == 0
 
 
 @pytest.mark.parametrize("status", ON_ITS_WAY)
@@ -83,7 +85,7 @@ def test_what_is_on_its_way_is_kept_whole(db: Database, status: str) -> None:
     """A message that may still go out keeps all that this needs."""
     ended(db, status)
     time_passes(db, 2 * RETENTION)
-    assert upkeep.purge(db, RETENTION) == 0
+    assert retention.purge(db, RETENTION) == 0
     row = only(db, notifications)
     assert (row["address"], row["content"]) == ("+447700900001", WORDS)
     assert only(db, events)["facts"] == {"order": {"id": "o-1"}}
@@ -94,26 +96,26 @@ def test_what_went_out_late_is_kept_as_long(db: Database) -> None:
     ended(db, "unknown")
     time_passes(db, 2 * RETENTION)
     change(db, notifications, {}, due_at=datetime.now(UTC))
-    upkeep.purge(db, RETENTION)
+    retention.purge(db, RETENTION)
     assert only(db, notifications)["address"] == "+447700900001"
 
 
 def test_what_is_younger_than_retention_is_kept(db: Database) -> None:
     """`retention` lasts its whole length."""
     ended(db, "sent")
-    intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
     time_passes(db, RETENTION - timedelta(minutes=1))
-    assert upkeep.purge(db, RETENTION) == 0
+    assert retention.purge(db, RETENTION) == 0
     assert only(db, notifications)["address"] == "+447700900001"
 
 
 def test_quarantine_is_emptied_after_retention(db: Database) -> None:
     """Refused bodies may hold anything: they go when nobody has posted them for that long."""
-    intake.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
     time_passes(db, RETENTION)
-    intake.keep_refused(db, b"[", Refused(400, "Not JSON."))
+    ledger_events.keep_refused(db, b"[", Refused(400, "Not JSON."))
     time_passes(db, timedelta(minutes=1))
-    assert upkeep.purge(db, RETENTION) == 1
+    assert retention.purge(db, RETENTION) == 1
     assert bytes(only(db, quarantine)["body"]) == b"["
 
 
@@ -128,14 +130,14 @@ def test_what_staff_wrote_goes_too(db: Database) -> None:
         assert close_case(db, opened["id"], by, "Rang Mrs Smith.")
     time_passes(db, RETENTION + timedelta(minutes=1))
     change(db, notifications, {}, status="sent")
-    upkeep.purge(db, RETENTION)
+    retention.purge(db, RETENTION)
     notes = {row["closed_by"]: row["note"] for row in rows(db, schema.cases)}
     assert notes == {"admin": "", cases.RELAY: "Rang Mrs Smith."}
 
 
 def five_in_twos(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event's five messages that are too old, to be blanked by two."""
-    monkeypatch.setattr(upkeep, "PURGED_AT_ONCE", 2)
+    monkeypatch.setattr(retention, "PURGED_AT_ONCE", 2)
     planned(db, *(notice(subject=f"o-{number}") for number in range(5)))
     change(db, notifications, {}, status="sent")
     time_passes(db, RETENTION + timedelta(minutes=1))
@@ -146,9 +148,9 @@ def test_a_purge_goes_by_a_few_rows_at_a_time(
 ) -> None:
     """However much there is, no transaction is long; a second purge finds nothing."""
     five_in_twos(db, monkeypatch)
-    assert upkeep.purge(db, RETENTION) == 6
+    assert retention.purge(db, RETENTION) == 6
     assert {row["address"] for row in rows(db, notifications)} == {""}
-    assert upkeep.purge(db, RETENTION) == 0
+    assert retention.purge(db, RETENTION) == 0
 
 
 def test_a_purge_ends_in_time_and_goes_on_later(
@@ -156,7 +158,7 @@ def test_a_purge_ends_in_time_and_goes_on_later(
 ) -> None:
     """A worker has other things to do meanwhile: it takes a turn, and the next one goes on."""
     five_in_twos(db, monkeypatch)
-    assert [upkeep.purge(db, RETENTION, seconds=0) for _ in range(4)] == [3, 2, 1, 0]
+    assert [retention.purge(db, RETENTION, seconds=0) for _ in range(4)] == [3, 2, 1, 0]
 
 
 @pytest.mark.skipif(not os.environ.get("TEST_DATABASE_URL"), reason="needs PostgreSQL")
@@ -170,7 +172,7 @@ def test_a_purge_looks_only_at_what_it_has_to_blank(db: Database) -> None:
         asked[statement] = parameters
 
     sa.event.listen(db.engine, "before_cursor_execute", note)
-    upkeep.purge(db, RETENTION)
+    retention.purge(db, RETENTION)
     sa.event.remove(db.engine, "before_cursor_execute", note)
     plans = ""
     with db.read() as connection:
@@ -185,7 +187,7 @@ def test_a_purge_looks_only_at_what_it_has_to_blank(db: Database) -> None:
 
 def test_the_audit_trail_says_who_did_what(db: Database) -> None:
     """Each deed of a person is kept with its time, cut to what a row can hold."""
-    upkeep.write_audit(db, "cli", "replay", "m" * 300, "d" * 600)
+    ledger_audit.write_audit(db, "cli", "replay", "m" * 300, "d" * 600)
     row = only(db, audit)
     assert (row["actor"], row["action"]) == ("cli", "replay")
     assert (len(row["target"]), len(row["detail"])) == (255, 500)
@@ -194,19 +196,19 @@ def test_the_audit_trail_says_who_did_what(db: Database) -> None:
 
 def test_a_ledger_of_another_version_says_so(db: Database) -> None:
     """What /readyz asks: whether the tables are those of this code."""
-    assert upkeep.is_migrated(db)
+    assert migrate.is_migrated(db)
     with of_revision(db, "0000"):
-        assert upkeep.revision(db) == "0000"
-        assert not upkeep.is_migrated(db)
+        assert migrate.revision(db) == "0000"
+        assert not migrate.is_migrated(db)
     with of_revision(db, "another"):
-        assert not upkeep.is_migrated(db)
+        assert not migrate.is_migrated(db)
 
 
 def test_a_new_database_is_not_migrated(tmp_path: Path) -> None:
     """A database that was never migrated is not out of reach: it has no revision."""
     empty = Database(f"sqlite:///{tmp_path}/new.db")
-    assert upkeep.revision(empty) is None
-    assert not upkeep.is_migrated(empty)
+    assert migrate.revision(empty) is None
+    assert not migrate.is_migrated(empty)
     empty.close()
 
 
@@ -214,6 +216,6 @@ def test_a_database_out_of_reach_is_not_called_unmigrated() -> None:
     """A ledger that cannot be asked is LedgerUnavailable, not a ledger without tables."""
     away = Database("postgresql+psycopg://relay:secret@127.0.0.1:1/relay")
     with pytest.raises(LedgerUnavailable) as caught:
-        upkeep.revision(away)
+        migrate.revision(away)
     assert "secret" not in str(caught.value)
     away.close()

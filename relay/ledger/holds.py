@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import open_case, settle_case
+from relay.ledger.cases import close_settled_in, open_case
 from relay.ledger.database import Database
 from relay.ledger.schema import cases, notifications
 from relay.rules.alerts import RELEASE
@@ -70,7 +70,7 @@ def _change(connection: Connection, notification_id: str, **values: Any) -> bool
     return bool(ids and connection.execute(changed).rowcount)
 
 
-def settle(db: Database) -> int:
+def close_released(db: Database) -> int:
     """Close the cases whose messages wait no more, each saying what became of them; how many."""
     first, other = notifications.alias(), notifications.alias()
     waits = sa.exists().where(
@@ -87,7 +87,7 @@ def settle(db: Database) -> int:
     with db.write() as connection:
         families = list(connection.execute(over).scalars())
         for family in families:
-            settle_case(connection, RELEASE, family, _note(connection, family))
+            close_settled_in(connection, RELEASE, family, _note(connection, family))
         return len(families)
 
 

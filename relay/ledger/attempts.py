@@ -1,0 +1,425 @@
+"""Claim before send: a notification is marked and its attempt written before anything leaves.
+
+`claim` marks, `begin` confirms with the words, `finish` records how it ended, `lapse` takes back
+what a dead worker had claimed.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay import fault_injection
+from relay.lab.facts import Facts
+from relay.ledger import pauses
+from relay.ledger.cases import close_settled_in, open_case
+from relay.ledger.database import Database, now
+from relay.ledger.notifications import is_digest
+from relay.ledger.pauses import Pause
+from relay.ledger.schema import attempts, cases, events, notifications, suppressions
+from relay.ledger.suppressions import suppress_in
+from relay.messages import sms_segments
+from relay.rules.channels import CHANNELS
+from relay.rules.model import FAILED, WAITING, Case
+
+LEASE_SECONDS = 60  # longer than any send may take
+_CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One notification that this worker alone may send, once."""
+
+    id: str
+    attempt_id: str
+    tries: int
+    event_id: str
+    event_name: str
+    event_data: Mapping[str, Any]
+    event_received_at: datetime
+    facts: Facts
+    rule: str
+    template: str
+    subject: str
+    round: int
+    role: str
+    channel: str
+    address: str
+    family: str
+    urgency: int
+    is_fallback: bool
+    facts_at: datetime
+    suppressed: bool
+    content: Mapping[str, str] | None  # an alert's words, which are ready
+    identity: str
+    is_digest: bool
+    is_probe: bool = False  # its channel is paused: this one finds out whether it works again
+
+
+_CARRIED = (
+    *("id", "tries", "event_id", "rule", "template", "subject", "round", "role"),
+    *("channel", "address", "family", "urgency", "is_fallback", "content", "identity"),
+)
+
+
+@dataclass(frozen=True)
+class Cap:
+    """A limit on cost: at most so many attempts of a channel since a moment, else a case."""
+
+    most: int
+    since: datetime
+    case: Case | None = None
+
+
+def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
+    """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt."""
+    with db.write() as connection:
+        left = _left(connection, channel, cap) if cap else limit
+        found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
+        if found and left <= 0 and cap and cap.case and not _is_told(connection, cap):
+            open_case(connection, replace(cap.case, event_id=found[0].event_id))
+        ids = [row.id for row in found[: max(0, left)]]
+        turn = pauses.turn(connection, channel) if ids else None
+        if turn is not None:
+            ids = ids[:turn]
+        if not ids:
+            return []
+        rows = list(connection.execute(_CLAIMABLE, {"ids": ids}))
+        connection.execute(_MARKING, {"ids": ids, "lease": fault_injection.hastened(LEASE_SECONDS)})
+        claims = [_claim(row, turn is not None) for row in rows]
+        connection.execute(
+            _TRYING,
+            [
+                {"id": one.attempt_id, "notification_id": one.id, "channel": channel}
+                for one in claims
+            ],
+        )
+        return claims
+
+
+def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
+    values = {**row._mapping, "facts": Facts.from_json(row.facts), "tries": row.tries + 1}
+    return Claim(attempt_id=uuid.uuid4().hex, is_probe=is_probe, **values)
+
+
+def _is_told(connection: Connection, cap: Cap) -> bool:
+    """Whether staff were told in this cap's time, though they may have closed the case since."""
+    query = sa.select(cases.c.id).where(
+        cases.c.kind == cap.case.kind if cap.case else sa.false(), cases.c.opened_at >= cap.since
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _left(connection: Connection, channel: str, cap: Cap) -> int:
+    """How many more attempts a cap lets through. Workers ask one after the other."""
+    if connection.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CAP_LOCK)))
+    return cap.most - spent(connection, channel, cap.since)
+
+
+def spent(connection: Connection, channel: str, since: datetime) -> int:
+    """How many attempts of a channel count against its limit since a moment."""
+    return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
+
+
+# Statements are built once: that costs more than running them.
+
+_TABLE = notifications.c
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
+_DUE = (
+    sa.select(_TABLE.id, _TABLE.event_id)
+    .where(_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING), _TABLE.due_at <= now())
+    .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+)
+_CLAIMABLE: sa.Select[Any] = (
+    sa.select(
+        *(_TABLE[name] for name in _CARRIED),
+        sa.exists()
+        .where(suppressions.c.channel == _TABLE.channel, suppressions.c.address == _TABLE.address)
+        .label("suppressed"),
+        is_digest().label("is_digest"),
+        events.c.name.label("event_name"),
+        events.c.data.label("event_data"),
+        events.c.received_at.label("event_received_at"),
+        events.c.facts,
+        events.c.processed_at.label("facts_at"),
+    )
+    .join(events, events.c.id == _TABLE.event_id)
+    .where(_TABLE.id.in_(_IDS))
+    .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
+)
+_MARKING = (
+    notifications.update()
+    .where(_TABLE.id.in_(_IDS), _TABLE.status.in_(WAITING))
+    .values(
+        status="sending",
+        lease_until=now(sa.bindparam("lease")),
+        attempts=_TABLE.attempts + 1,
+        tries=_TABLE.tries + 1,
+        # What `begin` has not kept was not sent. An alert's words are nowhere else.
+        content=sa.case((_TABLE.template == "", _TABLE.content), else_=sa.null()),
+    )
+)
+_TRYING = attempts.insert().values(outcome="started", started_at=now())
+_SPENT = sa.select(sa.func.count()).where(
+    attempts.c.channel == _CHANNEL,
+    attempts.c.started_at >= sa.bindparam("since"),
+    attempts.c.outcome != "rejected",
+)
+
+
+# Seconds after which an unknown attempt is looked for, counted from its end.
+LOOKS = {name: way.looks for name, way in CHANNELS.items()}
+_OPEN = ("sending", "unknown")
+RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended and what its notification becomes."""
+
+    outcome: str  # accepted, rejected, unknown
+    status: str
+    reason: str = ""
+    provider_id: str | None = None
+    code: str = ""
+    retry_in: float | None = None  # seconds; only with status "created" or "scheduled"
+    is_a_try: bool = True  # False for what only waits
+    suppress: str = ""  # why the address gets nothing more this way
+    awaits_receipt: bool = False
+    pause: Pause | None = None  # what this tells of the whole channel
+    reached_nobody: bool = False  # cancelled, but the person still has to be told another way
+    answered: bool = False  # the provider has judged this very message, so the channel works
+
+
+def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
+    """Keep what is about to be sent, and take the lease anew; False when the claim has lapsed.
+
+    The last thing before a send: whoever looks for this attempt knows its words, and a worker that
+    was frozen for longer than its lease sends nothing.
+    """
+    text = content["text"] if claim.channel == "sms" else ""
+    given = {
+        "notification": claim.id,
+        "attempt": claim.attempt_id,
+        "words": json.dumps(content),
+        "segments": sms_segments.size(text).segments,
+        "lease": fault_injection.hastened(LEASE_SECONDS),
+    }
+    return bool(db.run(db.prepared(_beginning), given))
+
+
+def _beginning(dialect: str) -> Any:
+    mine = sa.exists().where(
+        attempts.c.id == sa.bindparam("attempt"), attempts.c.outcome == "started"
+    )
+    words: Any = sa.bindparam("words", type_=sa.Text)
+    if dialect == "postgresql":
+        words = sa.cast(words, sa.JSON)
+    return (
+        notifications.update()
+        .where(
+            notifications.c.id == sa.bindparam("notification"),
+            notifications.c.status == "sending",
+            mine,
+        )
+        .values(
+            lease_until=now(sa.bindparam("lease")),
+            content=words,
+            segments=sa.bindparam("segments"),
+        )
+        .returning(notifications.c.id)
+    )
+
+
+def finish(db: Database, claim: Claim, ending: Ending) -> bool:
+    """Commit how an attempt ended. False when somebody else has settled it meanwhile."""
+    with db.write() as connection:
+        unsettled = ("started", "unknown")
+        settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
+        if settled and ending.pause:
+            pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
+        elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
+            pauses.resume(connection, claim.channel)
+        return settled
+
+
+def record_outcome(
+    connection: Connection,
+    notification_id: str,
+    attempt_id: str,
+    ending: Ending,
+    unsettled: tuple[str, ...],
+) -> bool:
+    """Mark an attempt and its notification, if the attempt is still in one of `unsettled`.
+
+    The notification follows its latest attempt, and any that was accepted.
+    """
+    is_unknown, is_accepted = ending.outcome == "unknown", ending.outcome == "accepted"
+    looks = LOOKS.items() if is_unknown else ()
+    settled = connection.execute(
+        _settling(is_unknown),
+        {
+            **{"its": notification_id, "this": attempt_id, "unsettled": unsettled},
+            "outcome": ending.outcome,
+            "provider_id": ending.provider_id,
+            "code": ending.code[:40],
+            "detail": ending.reason[:500],
+            **{
+                f"look_{channel}": fault_injection.hastened(first) for channel, (first, *_) in looks
+            },
+        },
+    ).first()
+    if settled is None:
+        return False
+    if is_accepted and settled.looks:  # a person may have been asked by now
+        close_settled_in(connection, "unknown", notification_id, "It has gone out.")
+    values, moments = _values(ending)
+    this = {} if is_accepted else {"this": attempt_id}
+    connection.execute(_following(is_accepted, moments), {"its": notification_id, **this, **values})
+    if ending.suppress:  # also where the notification does not follow: it is about the address
+        to = sa.select(notifications.c.channel, notifications.c.address)
+        row = connection.execute(to.where(notifications.c.id == notification_id)).one()
+        suppress_in(connection, row.channel, row.address, ending.suppress)
+    return True
+
+
+def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:
+    """Whether a notification has been claimed again since an attempt of it."""
+    mine, later = attempts.alias(), attempts.alias()
+    return sa.exists().where(
+        mine.c.id == attempt_id,
+        later.c.notification_id == mine.c.notification_id,
+        later.c.started_at > mine.c.started_at,
+    )
+
+
+def _values(ending: Ending) -> tuple[dict[str, Any], frozenset[str]]:
+    """What a notification becomes, and which moments of `_MOMENTS` are set with it."""
+    values: dict[str, Any] = {"status": ending.status, "reason": ending.reason[:500]}
+    moments = set()
+    if ending.retry_in is not None:
+        values["retry_in"] = float(ending.retry_in)
+        moments.add("due_at")
+    if not ending.is_a_try:
+        moments.add("tries")
+    if ending.outcome == "accepted":
+        values["provider_id"] = ending.provider_id
+        moments.add("sent_at")
+    if ending.awaits_receipt:
+        values["receipt_in"] = fault_injection.hastened(RECEIPT_SECONDS)
+        moments.add("receipt_by")
+    if ending.status in FAILED or ending.reached_nobody:
+        moments.add("follow_up_at")
+    return values, frozenset(moments)
+
+
+_MOMENTS: dict[str, Any] = {
+    "due_at": now(sa.bindparam("retry_in")),
+    "tries": notifications.c.tries - 1,
+    "sent_at": now(),
+    "receipt_by": now(sa.bindparam("receipt_in")),
+    "follow_up_at": now(),
+}
+
+# Statements are built once: that costs more than running them.
+
+
+@cache
+def _settling(is_unknown: bool) -> Any:
+    table = notifications.c
+    # The notification is locked first, as everywhere: receipts come while a worker commits.
+    locked = (
+        sa.select(table.id).where(table.id == sa.bindparam("its")).with_for_update(key_share=True)
+    )
+    looks = [
+        (attempts.c.channel == channel, now(sa.bindparam(f"look_{channel}"))) for channel in LOOKS
+    ]
+    return (
+        attempts.update()
+        .where(
+            attempts.c.notification_id == locked.scalar_subquery(),
+            attempts.c.id == sa.bindparam("this"),
+            attempts.c.outcome.in_(sa.bindparam("unsettled", expanding=True)),
+        )
+        .values(
+            finished_at=now(),
+            look_at=sa.case(*looks, else_=sa.null()) if is_unknown else None,
+        )
+        .returning(attempts.c.looks)
+    )
+
+
+@cache
+def _following(is_accepted: bool, moments: frozenset[str]) -> Any:
+    table = notifications.c
+    if is_accepted:
+        # Also where it waits to be sent again: it need not be, now that it has gone out.
+        follows: sa.ColumnElement[bool] = table.status.in_(_OPEN + WAITING)
+    else:
+        follows = sa.and_(table.status.in_(_OPEN), ~is_superseded(sa.bindparam("this")))
+    return (
+        notifications.update()
+        .where(table.id == sa.bindparam("its"), follows)
+        .values(lease_until=None, **{name: _MOMENTS[name] for name in sorted(moments)})
+    )
+
+
+LAPSED = Ending(
+    "unknown",
+    "unknown",
+    "The worker stopped while this was being sent; it is not known whether it went out.",
+)
+NOT_BEGUN = Ending(
+    "rejected",
+    "created",
+    "The worker stopped before this was sent.",
+    retry_in=0.0,
+)
+
+
+def lapse(db: Database) -> int:
+    """Settle what a worker that has gone had claimed: it may have been sent. How many there were.
+
+    A claim without content never came as far as `begin`, so it was surely not sent.
+    """
+    query = (
+        sa.select(
+            notifications.c.id,
+            attempts.c.id.label("attempt_id"),
+            notifications.c.content.is_not(None).label("begun"),
+        )
+        .join(attempts, attempts.c.notification_id == notifications.c.id)
+        .where(
+            notifications.c.status == "sending",
+            notifications.c.lease_until < now(),
+            attempts.c.outcome == "started",
+        )
+        .order_by(notifications.c.id)  # two sweeps at once lock rows in the same order
+    )
+    with db.read() as connection:
+        if connection.execute(query).first() is None:
+            return 0
+    with db.write() as connection:
+        # Asked again, locked: a slow worker may have begun to send one of them this very moment.
+        return sum(
+            record_outcome(
+                connection,
+                row.id,
+                row.attempt_id,
+                LAPSED if row.begun else NOT_BEGUN,
+                ("started",),
+            )
+            for row in list(connection.execute(query.with_for_update(of=notifications)))
+        )

@@ -1,0 +1,402 @@
+"""Events: recorded once each, leased, put back, held, processed; and those of an unknown name.
+
+An unknown event is kept, and nothing is sent for it. Somebody acknowledges a name, not each event:
+from then on it is known that the lab posts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay import fault_injection
+from relay.errors import Refused
+from relay.lab.events import EVENTS, Incoming
+from relay.lab.facts import Facts
+from relay.ledger import audit as ledger_audit
+from relay.ledger import digests, holds, journeys
+from relay.ledger.cases import open_case
+from relay.ledger.database import Database, lease_due, now
+from relay.ledger.journeys import Place
+from relay.ledger.schema import INSERTS, audit, events, new_id, quarantine
+from relay.privacy.names import search_key
+from relay.rules.model import (
+    HELD,
+    PROCESSED,
+    RECEIVED,
+    UNROUTED,
+    AlreadyNotified,
+    Case,
+    Notice,
+    Plan,
+)
+from relay.rules.staleness import Step, Waiting
+
+LEASE_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event's row, as jobs read it."""
+
+    id: str
+    name: str
+    data: Mapping[str, Any]
+    received_at: datetime
+    tries: int  # that have ended; of a leased one, with this one
+    subject: str | None
+    round: int
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What the ledger knows of the kit that an event is about."""
+
+    place: Place
+    told: AlreadyNotified
+    known: tuple[Step, ...] = ()
+    waiting: Sequence[Waiting] = ()
+    gone: frozenset[str] = frozenset()  # digests that take no more items
+
+
+_COLUMNS = (
+    *(events.c.id, events.c.name, events.c.data, events.c.received_at),
+    *(events.c.tries, events.c.subject, events.c.round, events.c.facts),
+)
+
+
+def _event(row: Any) -> Event:
+    return Event(**{**row._mapping, "facts": Facts.from_json(row.facts)})
+
+
+def lease_events(db: Database, limit: int) -> list[Event]:
+    """Up to `limit` events that are due, the urgent first; nobody else gets them for a while."""
+    with db.write() as connection:
+        given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
+        leased = [_event(row) for row in connection.execute(_LEASING, given)]
+    return [replace(event, tries=event.tries + 1) for event in leased]
+
+
+def get_event(db: Database, event_id: str) -> Event | None:
+    """An event by its id."""
+    with db.read() as connection:
+        row = connection.execute(sa.select(*_COLUMNS).where(events.c.id == event_id)).first()
+    return _event(row) if row else None
+
+
+def put_back(db: Database, event_id: str, delay: float, reason: str) -> None:
+    """Try an event again in `delay` seconds."""
+    with db.write() as connection:
+        _change(connection, event_id, next_at=now(delay), reason=reason[:500])
+
+
+def hold(db: Database, event_id: str, reason: str, case: Case | None = None) -> None:
+    """Stop trying: a person has to look at it, and is told so."""
+    with db.write() as connection:
+        values = {"status": HELD, "reason": reason[:500], "processed_at": now()}
+        if _change(connection, event_id, **values) and case:
+            open_case(connection, case)
+
+
+def _change(connection: Connection, event_id: str, **values: Any) -> bool:
+    done = connection.execute(
+        events.update()
+        .where(events.c.id == event_id, events.c.status == RECEIVED)
+        .values(**values, tries=events.c.tries + 1)
+    )
+    return bool(done.rowcount)
+
+
+def mark_processed(
+    db: Database,
+    event: Event,
+    facts: Facts,
+    decide: Callable[[Kit], Plan],
+) -> list[str]:
+    """Commit what an event leads to, with what its facts tell of its kit, in one transaction.
+
+    `decide` is asked for the plan, given all that is known of the kit; again where a digest has
+    gone meanwhile. The ids of the new notifications.
+    """
+    kind = EVENTS[event.name]
+    with db.write() as connection:
+        fault_injection.crash_point("event.before-commit")
+        place = journeys.place(connection, kind, event.data, facts)
+        past = journeys.kit_past(connection, kind, place)
+        kit = Kit(place, past.told, past.known, past.waiting)
+        plan = decide(kit)
+        done = connection.execute(
+            _SETTLED,
+            {
+                "event": event.id,
+                "kit": place.subject,
+                "in_round": place.round,
+                "seen": facts.to_json(),
+                "who": search_key(facts),
+                "decided": [asdict(decision) for decision in plan.decisions],
+            },
+        )
+        if not done.rowcount:
+            return []
+        journeys.cancel_overtaken(connection, plan.cancelled)
+
+        def replan(gone: frozenset[str]) -> Sequence[Notice]:
+            return decide(replace(kit, gone=gone)).notices if gone else plan.notices
+
+        made = digests.add(connection, event.id, replan)
+        holds.ask(connection, plan.cases)
+        return made
+
+
+# Statements are built once: that costs more than running them.
+
+_DUE = lease_due(
+    events.c.id,
+    [events.c.status == RECEIVED, events.c.next_at <= now()],
+    [events.c.urgency.desc(), events.c.next_at],
+    sa.bindparam("most", type_=sa.Integer),
+)
+_LEASING = (
+    events.update()
+    .where(events.c.id.in_(_DUE), events.c.status == RECEIVED)
+    .values(next_at=now(sa.bindparam("lease")))
+    .returning(*_COLUMNS)
+)
+_SETTLED = (
+    events.update()
+    .where(events.c.id == sa.bindparam("event"), events.c.status == RECEIVED)
+    .values(
+        status=PROCESSED,
+        subject=sa.bindparam("kit"),
+        round=sa.bindparam("in_round"),
+        facts=sa.bindparam("seen"),
+        person=sa.bindparam("who"),
+        decisions=sa.bindparam("decided"),
+        reason="",
+        processed_at=now(),
+        tries=events.c.tries + 1,
+    )
+)
+
+
+AT_ONCE = 8  # events in one statement
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The event's row. `status` is the word that the lab is answered with."""
+
+    id: str
+    status: str  # accepted, duplicate, unrouted
+
+
+@cache
+def _recording(dialect: str, count: int) -> Any:
+    """The statement that takes events in. Their rows are the outbox too: workers look for them."""
+    one: sa.ColumnElement[int] = sa.literal_column("1")
+    none: sa.ColumnElement[int] = sa.literal_column("0")
+    recent = sa.case((events.c.received_at > now(sa.bindparam("since")), one), else_=none)
+    insert: Any = INSERTS[dialect](events).values([_values(dialect, n) for n in range(count)])
+    return insert.on_conflict_do_update(
+        index_elements=[events.c.identity],
+        set_={"duplicates": events.c.duplicates + recent},
+    ).returning(events.c.identity, events.c.id, recent)
+
+
+def _values(dialect: str, number: int) -> dict[str, Any]:
+    data: Any = sa.bindparam(f"data_{number}", type_=sa.Text)
+    return {
+        **{name: sa.bindparam(f"{name}_{number}") for name in _GIVEN if name != "data"},
+        "data": sa.cast(data, sa.JSON) if dialect == "postgresql" else data,
+        "received_at": now(),
+        "next_at": now(),
+    }
+
+
+_GIVEN = ("id", "name", "identity", "data", "status", "urgency")
+
+
+def _row(incoming: Incoming) -> dict[str, Any]:
+    return {
+        "id": new_id("evt"),
+        "name": incoming.name,
+        "identity": incoming.identity,
+        "data": json.dumps(incoming.data),
+        "status": RECEIVED if incoming.kind else UNROUTED,
+        "urgency": incoming.kind.urgency if incoming.kind else 0,
+    }
+
+
+def _parameters(rows: Sequence[Mapping[str, Any]], since: float) -> dict[str, Any]:
+    numbered = {f"{name}_{n}": row[name] for n, row in enumerate(rows) for name in _GIVEN}
+    return {**numbered, "since": since}
+
+
+def record(db: Database, incoming: Incoming, window: timedelta) -> Recorded:
+    """Commit an event, or count it on the first of its kind within `window`."""
+    together = db.together(_record, key=lambda given: given[0]["identity"], most=AT_ONCE)
+    while True:
+        row = _row(incoming)
+        id_, recent = together.run((row, -window.total_seconds()))
+        if found := _recorded(row, id_, recent):
+            return found
+        with db.write() as connection:
+            _retire(connection, id_, incoming.identity)
+
+
+def _record(
+    db: Database, given: Sequence[tuple[Mapping[str, Any], float]]
+) -> list[tuple[str, int]]:
+    """Commit what several threads took at the same moment; each one's id and whether it is recent.
+
+    Idempotent: it may be run again when its answer was lost.
+    """
+    statement = db.prepared(_recording, len(given))
+    parameters = _parameters([row for row, _ in given], given[0][1])
+    fault_injection.crash_point("intake.before-commit")
+    rows = db.run(statement, parameters)
+    fault_injection.crash_point("intake.after-commit")
+    told = {identity: (id_, recent) for identity, id_, recent in rows}
+    return [told[row["identity"]] for row, _ in given]
+
+
+def record_in(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:
+    """`record` inside a transaction that is open already."""
+    statement = _recording(connection.dialect.name, 1)
+    while True:
+        row = _row(incoming)
+        given = _parameters([row], -window.total_seconds())
+        _, id_, recent = connection.execute(statement, given).one()
+        if found := _recorded(row, id_, recent):
+            return found
+        _retire(connection, id_, incoming.identity)
+
+
+def _recorded(row: Mapping[str, Any], id_: str, recent: int) -> Recorded | None:
+    """What a row came to; None when it is older than the window and has to make room."""
+    if id_ == row["id"]:
+        return Recorded(id_, "unrouted" if row["status"] == UNROUTED else "accepted")
+    return Recorded(id_, "duplicate") if recent else None
+
+
+def _retire(connection: Connection, event_id: str, identity: str) -> None:
+    """Free the identity of an event that is older than the window."""
+    connection.execute(
+        events.update()
+        .where(events.c.id == event_id)
+        .values(identity=f"{identity}:{event_id[-8:]}")
+    )
+
+
+def keep_refused(db: Database, body: bytes, refused: Refused) -> str:
+    """Put a refused body into quarantine, once; its id."""
+    with db.write() as connection:
+        insert = INSERTS[connection.dialect.name](quarantine).values(
+            id=new_id("qrt"),
+            digest=hashlib.sha256(body).hexdigest(),
+            body=body,
+            error=refused.error[:500],
+            fields=refused.fields,
+            first_at=now(),
+            last_at=now(),
+        )
+        statement = insert.on_conflict_do_update(
+            index_elements=[quarantine.c.digest],
+            set_={"posts": quarantine.c.posts + 1, "last_at": now()},
+        ).returning(quarantine.c.id)
+        return str(connection.execute(statement).scalar_one())
+
+
+ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it; the name is its target
+MANY = 1000  # past which they are not counted
+_NAMES = 100  # past which names are not counted
+_UNKNOWN = events.c.status == UNROUTED
+
+
+def count_unrouted(db: Database) -> int:
+    """How many names nobody has acknowledged."""
+    new = sa.select(sa.literal(1)).where(*_is_new(names := _names())).select_from(names)
+    query = sa.select(sa.func.count()).select_from(new.limit(_NAMES).subquery())
+    with db.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def unrouted(db: Database, limit: int = 50) -> list[Mapping[str, Any]]:
+    """Names that nobody has acknowledged, each with how often it came, since when and until when.
+
+    `many` stops at one more than MANY.
+    """
+    names = _names()
+    query = sa.select(names.c.name).where(*_is_new(names)).order_by(names.c.name).limit(limit)
+    with db.read() as connection:
+        found = list(connection.execute(query).scalars())
+        return [dict(connection.execute(_told(name)).mappings().one()) for name in found]
+
+
+def acknowledged(db: Database, limit: int = 50) -> list[Mapping[str, Any]]:
+    """Those that were acknowledged last: the audit trail's lines."""
+    query = audit.select().where(audit.c.action == ACKNOWLEDGED).order_by(audit.c.at.desc())
+    with db.read() as connection:
+        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+
+
+def acknowledge(db: Database, name: str, by: str, note: str) -> bool:
+    """Take a name off the worklist; False when none such waits for it."""
+    query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
+    with db.write() as connection:
+        is_known = connection.execute(query.where(~_seen(events.c.name))).first() is not None
+        if is_known:
+            ledger_audit.write_audit_in(connection, by, ACKNOWLEDGED, name, note)
+        return is_known
+
+
+def unrouted_ids(db: Database, name: str, limit: int) -> list[str]:
+    """The oldest events of a name."""
+    query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
+    with db.read() as connection:
+        return list(connection.execute(query.order_by(events.c.received_at).limit(limit)).scalars())
+
+
+def _names() -> sa.CTE:
+    """Each name once: a step of the index a name, however many events have it."""
+    first = sa.select(sa.func.min(events.c.name).label("name")).where(_UNKNOWN)
+    names = first.cte("names", recursive=True)
+    after = sa.select(sa.func.min(events.c.name)).where(_UNKNOWN, events.c.name > names.c.name)
+    step = sa.select(after.correlate(names).scalar_subquery()).where(names.c.name.is_not(None))
+    return names.union_all(step)
+
+
+def _is_new(names: sa.CTE) -> tuple[sa.ColumnElement[bool], ...]:
+    return names.c.name.is_not(None), ~_seen(names.c.name)
+
+
+def _seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether somebody has acknowledged a name."""
+    return sa.exists().where(audit.c.action == ACKNOWLEDGED, audit.c.target == name)
+
+
+def _told(name: str) -> sa.Select[Any]:
+    """What is known of the events of one name."""
+    mine = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
+    counted = mine.limit(MANY + 1).subquery()
+    last = mine.order_by(events.c.received_at.desc()).limit(1).scalar_subquery()
+    ends = [
+        sa.select(end(events.c.received_at, type_=events.c.received_at.type))
+        .where(_UNKNOWN, events.c.name == name)
+        .scalar_subquery()
+        for end in (sa.func.min, sa.func.max)
+    ]
+    return sa.select(
+        sa.literal(name).label("name"),
+        sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("many"),
+        *(ends[0].label("first_at"), ends[1].label("last_at"), last.label("last_id")),
+    )

@@ -1,0 +1,172 @@
+"""Retention: what is old loses its details, here and where a provider still has the text."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay import fault_injection
+from relay.ledger.cases import RELAY
+from relay.ledger.database import Database, ago, lease_due, now
+from relay.ledger.schema import (
+    PERSONAL,
+    TELLING,
+    attempts,
+    cases,
+    events,
+    notifications,
+    quarantine,
+)
+from relay.rules.model import DRY_RUN, WAITING
+
+AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
+_table = attempts.c
+# An attempt that a provider has, or may have.
+IS_GIVEN = sa.and_(
+    _table.outcome != "rejected",
+    sa.func.coalesce(_table.provider_id, "").not_like(f"{DRY_RUN}%"),
+)
+# Emails have no such request: SendGrid keeps them for days, and then nothing.
+_MAY_BE_THERE = sa.and_(_table.channel == "sms", IS_GIVEN)
+
+
+@dataclass(frozen=True)
+class KeptText:
+    """A text that this worker has leased: the attempt's id, and the provider's."""
+
+    id: str
+    provider_id: str
+
+
+def mark_for_deletion(
+    connection: Connection, messages: Sequence[str], after: float = 0.0
+) -> list[str]:
+    """Have the texts of messages deleted, `after` so many seconds, and looked for no more; the
+    provider's ids of them.
+    """
+    mine = _table.notification_id.in_(messages)
+    connection.execute(attempts.update().where(mine).values(look_at=None))
+    there = (
+        attempts.update()
+        .where(mine, _MAY_BE_THERE)
+        .values(erase_at=now(fault_injection.hastened(after)))
+    )
+    # Of one that is in flight the id comes later, and then it is deleted.
+    known = connection.execute(there.returning(_table.provider_id)).scalars()
+    return [str(id_) for id_ in known if id_]
+
+
+def lease_texts(db: Database, limit: int) -> list[KeptText]:
+    """Up to `limit` that are due; they come again in an hour unless they are `gone`."""
+    is_due = (_table.erase_at <= now(), _table.provider_id.is_not(None))
+    with db.write() as connection:
+        leased = connection.execute(
+            attempts.update()
+            .where(_table.id.in_(lease_due(_table.id, is_due, [_table.erase_at], limit)), *is_due)
+            .values(erase_at=now(fault_injection.hastened(AGAIN_SECONDS)))
+            .returning(_table.id, _table.provider_id)
+        )
+        return [KeptText(*row) for row in leased]
+
+
+def mark_deleted(db: Database, provider_id: str) -> None:
+    """The provider has it no more."""
+    mine = attempts.update().where(_table.provider_id == provider_id)
+    with db.write() as connection:
+        connection.execute(mine.values(erase_at=None))
+
+
+PURGED_AT_ONCE = 1000
+_ON_ITS_WAY = (*WAITING, "sending")
+
+
+def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
+    """Blank contact details, words and payloads older than `retention`; how many rows it was.
+
+    After so many seconds it ends, though there may be more.
+
+    What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
+    By a few rows at a time, so that nobody waits for a lock of it. Texts are deleted at the
+    provider too, by `expiring`.
+    """
+    old, ends = ago(retention), time.monotonic() + seconds
+    return sum(
+        _in_turns(db, table, where, moment, values, ends)
+        for table, where, moment, values in (
+            (notifications, _told_before(old), notifications.c.created_at, _NOBODY),
+            (events, _about_before(old), events.c.received_at, _NOTHING),
+            (quarantine, quarantine.c.last_at < old, quarantine.c.last_at, None),
+            (cases, _noted_before(old), cases.c.closed_at, {"note": ""}),
+        )
+    )
+
+
+_NOBODY: Mapping[str, Any] = {"address": "", "content": None}
+_NOTHING: Mapping[str, Any] = {"facts": None, "data": {}, "person": None}
+
+
+def _in_turns(
+    db: Database,
+    table: sa.Table,
+    where: sa.ColumnElement[bool],
+    moment: sa.Column[Any],
+    values: Mapping[str, Any] | None,
+    ends: float,
+) -> int:
+    """Change the rows there are, the oldest first, or delete them where no `values` are given."""
+    turn = sa.select(table.c.id).where(where).order_by(moment).limit(PURGED_AT_ONCE)
+    turn = turn.with_for_update(skip_locked=True, of=table)
+    done = 0
+    while True:
+        with db.write() as connection:
+            ids = list(connection.execute(turn).scalars())
+            these = table.c.id.in_(ids)
+            change = table.delete() if values is None else table.update().values(**values)
+            if ids:
+                connection.execute(change.where(these))
+                if table is notifications:
+                    mark_for_deletion(connection, ids)
+        done += len(ids)
+        if len(ids) < PURGED_AT_ONCE or time.monotonic() >= ends:
+            return done
+
+
+def _told_before(old: now) -> sa.ColumnElement[bool]:
+    """Messages that still say who was told, or what."""
+    table = notifications.c
+    is_over = (table.created_at < old, table.due_at < old)  # the first has the index
+    return sa.and_(PERSONAL, *is_over, table.status.not_in(_ON_ITS_WAY))
+
+
+def _about_before(old: now) -> sa.ColumnElement[bool]:
+    """Events that still say whom they are about, and of which nobody waits to be told."""
+    digest = notifications.alias()
+    waiting = sa.or_(
+        sa.exists().where(
+            notifications.c.event_id == events.c.id, notifications.c.status.in_(_ON_ITS_WAY)
+        ),
+        sa.exists().where(  # to be told in a digest
+            notifications.c.event_id == events.c.id,
+            digest.c.identity == notifications.c.digest,
+            digest.c.status.in_(_ON_ITS_WAY),
+        ),
+    )
+    has_data = sa.cast(events.c.data, sa.Text) != "{}"
+    return sa.and_(
+        TELLING,
+        sa.or_(events.c.facts.is_not(None), has_data),
+        events.c.received_at < old,
+        ~waiting,
+    )
+
+
+def _noted_before(old: now) -> sa.ColumnElement[bool]:
+    """Cases with what staff wrote when they closed them."""
+    return sa.and_(cases.c.closed_at < old, cases.c.note != "", cases.c.closed_by != RELAY)
