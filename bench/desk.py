@@ -20,8 +20,9 @@ from bench.desk_pages import PASSWORD, Given, Kit
 from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 from bench.servers import ROOT
 from relay.config.settings import Settings, database_url
-from relay.ledger import counting, migrate
+from relay.ledger import migrate
 from relay.ledger.database import Database
+from relay.ledger.views import daily_counts
 from relay.web import create_app
 
 CHUNK = 100_000
@@ -160,7 +161,7 @@ def desk(bench: Bench, count: int) -> Figures:
         app = create_app(settings)
         here = app.extensions["relay"]
         started = time.perf_counter()
-        counting.keep(db, here.config.clinic.timezone, datetime.now(UTC))
+        daily_counts.keep(db, here.config.clinic.timezone, datetime.now(UTC))
         say(f"the month counted by the first sweep in {time.perf_counter() - started:.1f} s")
         sent: dict[str, Any] = {}
         sa.event.listen(

@@ -22,8 +22,9 @@ from relay.config.settings import database_url
 from relay.errors import ConfigError, RelayError
 from relay.http_client import HttpClient, NoAnswer
 from relay.lab import samples
-from relay.ledger import migrate, reading
+from relay.ledger import migrate
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NOT_FOR_THE_DEMO = ("TWILIO_", "SENDGRID_", "REDIS_", "LAB_API_", "RELAY_", "DYNO", "ADMIN_")
@@ -201,8 +202,8 @@ def _show(db: Database) -> int:
     shown: set[str] = set()
     ends = time.monotonic() + SHOWN_SECONDS
     while time.monotonic() < ends:
-        busy = reading.unfinished(db)
-        for row in reading.messages(db, limit=1000):
+        busy = queries.unfinished(db)
+        for row in queries.messages(db, limit=1000):
             if row["id"] not in shown and row["status"] not in ("created", "sending"):
                 shown.add(row["id"])
                 _print(row)

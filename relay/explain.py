@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from relay.ledger.condition import Standing
-from relay.ledger.trail import Trail
+from relay.ledger.views.status import Blockers
+from relay.ledger.views.trail import Trail
 from relay.rules.alerts import is_alert, words
 from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT_PREFIX, DRY_RUN, RECEIVED, WAITING
@@ -47,7 +47,7 @@ _KEPT_ATTEMPT = "went to no provider, and was kept here"
 _NO_WORKER = "no worker is alive"
 
 
-def explain(trail: Trail, zone: ZoneInfo, standing: Standing) -> Iterator[Line]:
+def explain(trail: Trail, zone: ZoneInfo, standing: Blockers) -> Iterator[Line]:
     """What is known of one event and its messages, step by step, and what holds them up now."""
 
     at = clock(zone)
@@ -84,7 +84,7 @@ def clock(zone: ZoneInfo) -> Clock:
     return at
 
 
-def tell_event(event: Row, at: Clock, standing: Standing) -> Iterator[Line]:
+def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
     """What came, and what became of it."""
     again = event["duplicates"]
     if event["source"] == "lab":
@@ -127,7 +127,7 @@ def is_kept(row: Row) -> bool:
     return row["status"] == "sent" and (row["provider_id"] or "").startswith(DRY_RUN)
 
 
-def tell_message(row: Row, at: Clock, standing: Standing) -> Iterator[Line]:
+def tell_message(row: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
     """Who is told, by which rule and way; each attempt; how it stands."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if is_alert(row["rule"]):
@@ -148,7 +148,7 @@ def tell_message(row: Row, at: Clock, standing: Standing) -> Iterator[Line]:
         yield 2, f"That digest ({digest['id']}) {_stands(digest, at, standing)}."
 
 
-def _stands(row: Row, at: Clock, standing: Standing) -> str:
+def _stands(row: Row, at: Clock, standing: Blockers) -> str:
     """How a message stands; of one that is due, what holds it up."""
     if is_kept(row):
         return _KEPT
@@ -158,7 +158,7 @@ def _stands(row: Row, at: Clock, standing: Standing) -> str:
     return f"waits: {causes}" if causes else "waits for a worker, which takes it next"
 
 
-def _causes(channel: str, at: Clock, standing: Standing) -> Iterator[str]:
+def _causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
     way = CHANNELS[channel]
     if not standing.workers:
         yield _NO_WORKER

@@ -20,10 +20,11 @@ from relay.errors import LabError, LedgerUnavailable, RenderError
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
-from relay.ledger import attempts, counting, events, holds, receipts, retention
+from relay.ledger import attempts, events, holds, receipts, retention
 from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
+from relay.ledger.views import daily_counts
 from relay.logs import get_logger
 from relay.messages.templates import Message, Templates
 from relay.occasions import Occasions
@@ -179,7 +180,7 @@ class Jobs:
         """Settle what a lost worker had claimed; how much that was."""
         lapsed, given_up = attempts.lapse(self.db), receipts.give_up(self.db)
         holds.close_released(self.db)
-        counting.keep(self.db, self.config.clinic.timezone, _now())
+        daily_counts.keep(self.db, self.config.clinic.timezone, _now())
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return lapsed + given_up

@@ -11,7 +11,7 @@ from typing import Any
 from relay.config.loader import Config
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, RESOURCES, Facts
-from relay.ledger.past import History, Past, Row, Way
+from relay.ledger.views.kit_history import History, MessageKey, PastEvent, Row
 from relay.rules import planner
 from relay.rules.expressions import names
 from relay.rules.model import ALIVE, FAILED, AlreadyNotified, Rule
@@ -35,13 +35,15 @@ class Rehearsed:
     """What would have come of a kit's events. Keys begin with an event's id."""
 
     config: Config
-    messages: dict[str, dict[Way, Message]] = field(default_factory=lambda: defaultdict(dict))
+    messages: dict[str, dict[MessageKey, Message]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     silent: dict[tuple[str, str, str], str] = field(default_factory=dict)  # rule, channel → why
     unknown: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # rule
 
     last_due: datetime | None = None  # when the last of the messages goes out
 
-    def message(self, past: Past, way: Way, rows: Sequence[Row]) -> Message | None:
+    def message(self, past: PastEvent, way: MessageKey, rows: Sequence[Row]) -> Message | None:
         """What would have gone out that way, where `rows` did. A fallback that was tried because
         something had failed would have been tried again, if the rule still has it.
         """
@@ -54,7 +56,7 @@ class Rehearsed:
             return Message(rule.template, rows[0].due_at, len(rows))
         return None
 
-    def why_not(self, past: Past, way: Way) -> str:
+    def why_not(self, past: PastEvent, way: MessageKey) -> str:
         """Why nothing would have gone out that way."""
         name, role, channel = way
         rule = self.config.rule(name)
@@ -71,7 +73,7 @@ class Rehearsed:
             return f"{channel} is only its fallback."
         return "" if channel in rule.channels else f"The rule does not use {channel}."
 
-    def is_unknown(self, past: Past, rule: str) -> bool:
+    def is_unknown(self, past: PastEvent, rule: str) -> bool:
         """Whether it cannot be told what a rule would have made of an event."""
         return rule in self.unknown.get(past.id, ())
 
@@ -115,7 +117,9 @@ class Rehearsal:
                 self._play(past, kit[:place], own, made)
         return made
 
-    def _play(self, past: Past, earlier: History, own: Sequence[Rule], made: Rehearsed) -> None:
+    def _play(
+        self, past: PastEvent, earlier: History, own: Sequence[Rule], made: Rehearsed
+    ) -> None:
         """Let an event be processed, when it was."""
         kin = [one for one in earlier if _is_kin(one, past)]
         waiting = list(_waiting(kin, made, past.processed_at))
@@ -150,14 +154,14 @@ class Rehearsal:
                 made.messages[past.id].setdefault(way, message).addresses += 1
                 made.last_due = max(made.last_due or notice.due_at, notice.due_at)
 
-    def _names(self, past: Past) -> Mapping[str, Any]:
+    def _names(self, past: PastEvent) -> Mapping[str, Any]:
         """What a condition sees: it costs more than all else, so only where there is one."""
         if past.name not in self._conditional:
             return {}
         facts = past.facts or Facts()
         return names(past.name, past.data or {}, past.received_at, facts, self._clinic)
 
-    def _unknown(self, past: Past) -> dict[str, frozenset[str]]:
+    def _unknown(self, past: PastEvent) -> dict[str, frozenset[str]]:
         """The rules that need what the ledger may not have been told: their names, and what."""
         return {
             rule: lacking
@@ -180,9 +184,9 @@ class Rehearsal:
             own = [*own, *(rule for rule in self._rules if rule.name in others)]
         return own
 
-    def _told(self, past: Past, earlier: History, made: Rehearsed) -> AlreadyNotified:
+    def _told(self, past: PastEvent, earlier: History, made: Rehearsed) -> AlreadyNotified:
         """Who has been told already: before `since` in truth, from then on in this rehearsal."""
-        told: set[Way] = set()
+        told: set[MessageKey] = set()
         for one in earlier:
             if one.subject != past.subject or one.round != past.round:
                 continue
@@ -193,14 +197,16 @@ class Rehearsal:
         return frozenset(told)
 
 
-def _is_kin(one: Past, other: Past) -> bool:
+def _is_kin(one: PastEvent, other: PastEvent) -> bool:
     """Whether two events of a kit concern each other: two registrations of one order do not."""
     if one.subject == other.subject:
         return True
     return EVENTS[one.name].resource != EVENTS[other.name].resource
 
 
-def _waiting(kin: History, made: Rehearsed, now: datetime) -> Iterator[tuple[Waiting, str, Way]]:
+def _waiting(
+    kin: History, made: Rehearsed, now: datetime
+) -> Iterator[tuple[Waiting, str, MessageKey]]:
     """The messages about these events that would have been waiting."""
     if made.last_due and made.last_due > now:
         for one in kin:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 from relay.config.loader import Config
-from relay.ledger.past import History, Past, Row, Way
+from relay.ledger.views.kit_history import History, MessageKey, PastEvent, Row
 from relay.rehearsal import Message, Rehearsal, Rehearsed
 from relay.rules.model import ALIVE, WAITING, Rule
 
@@ -103,8 +103,8 @@ class WhatIf:
 
     def _judge(
         self,
-        past: Past,
-        way: Way,
+        past: PastEvent,
+        way: MessageKey,
         rows: Sequence[Row],
         our: Message | None,
         ours: Rehearsed,
@@ -132,8 +132,8 @@ class WhatIf:
 
     def _note_changes(
         self,
-        past: Past,
-        way: Way,
+        past: PastEvent,
+        way: MessageKey,
         changed: Sequence[str],
         our: Message,
         their: Message | None,
@@ -160,7 +160,7 @@ class WhatIf:
         due, was = (one.due_at.astimezone(self._zone) for one in (our, then))
         return f"due {due:%d %b %Y %H:%M} instead of {was:%d %b %Y %H:%M}"
 
-    def _note(self, past: Past, way: Way, what: str, messages: int, why: str) -> None:
+    def _note(self, past: PastEvent, way: MessageKey, what: str, messages: int, why: str) -> None:
         self.counts[way[0]][what] += messages
         about = (past.received_at, past.id, past.name, past.subject, past.round)
         self.lines.append(Line(*about, *way, what, messages, why))
@@ -187,9 +187,9 @@ def _but(rules: Sequence[Rule], same: frozenset[str]) -> list[Rule]:
     return [rule for rule in rules if rule.name not in same]
 
 
-def _sent(past: Past) -> dict[Way, list[Row]]:
+def _sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
     """What really went out about an event, or waits to."""
-    was: dict[Way, list[Row]] = {}
+    was: dict[MessageKey, list[Row]] = {}
     for row in past.rows:
         if row.status in _SENT:
             was.setdefault(row.way, []).append(row)
@@ -211,7 +211,7 @@ def _changed(our: Message, rows: Sequence[Row]) -> list[str]:
     return [name for name, differ in differs.items() if differ]
 
 
-def _ends(past: Past, way: Way) -> str:
+def _ends(past: PastEvent, way: MessageKey) -> str:
     """What became of the messages that were not sent after all."""
     ends = {f"{row.status}. {row.reason}".strip() for row in past.rows if row.way == way}
     return " ".join(sorted(ends)) or "no rule of then planned it."

@@ -21,11 +21,12 @@ from relay.config.settings import Settings
 from relay.dev import serving
 from relay.jobs import Jobs
 from relay.lab import samples
-from relay.ledger import audit, counting, migrate, receipts, suppressions, workers
+from relay.ledger import audit, migrate, receipts, suppressions, workers
 from relay.ledger import erasures as ledger_erasures
-from relay.ledger.counting import Count
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, days, erasures, notifications
+from relay.ledger.views import daily_counts
+from relay.ledger.views.daily_counts import Count
 from relay.pump import Pump
 from relay.rules.model import Case
 from relay.rules.receipts import Receipt
@@ -114,7 +115,7 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     _erase(db)
     with db.write() as connection:
         zone, now = load(settings).clinic.timezone, datetime.now(UTC)
-        for one in [*counting.last_days(zone, now)][:-1]:
+        for one in [*daily_counts.last_days(zone, now)][:-1]:
             row = {"day": one.day.isoformat(), "counts": [{}, _counts(one.day.toordinal())]}
             connection.execute(days.insert().values(**row, counted_at=now + timedelta(days=1)))
 

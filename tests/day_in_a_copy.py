@@ -9,8 +9,9 @@ from relay.config.reference import config_schema
 from relay.config.settings import from_environment
 from relay.jobs import Jobs
 from relay.lab import samples
-from relay.ledger import migrate, reading
+from relay.ledger import migrate
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 from relay.pump import Pump
 from relay.web import create_app
 
@@ -23,6 +24,6 @@ posted = [client.post("/webhooks/lab", json=body).json["status"] for body in bod
 pump = Pump(Jobs(load(settings), db))
 pump.drain()
 pump.stop()
-rows = [(row["channel"], row["status"]) for row in reading.messages(db)]
+rows = [(row["channel"], row["status"]) for row in queries.messages(db)]
 keys = config_schema()["properties"]["rules"]["additionalProperties"]["properties"]
 print("\n" + json.dumps({"posted": posted, "rows": rows, "key": keys["tracked_only"]}))

@@ -15,8 +15,8 @@ from bench import desk_pages
 from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.lab import samples
-from relay.ledger import reading
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 from tests.conftest import drain
 from tests.test_desk import desk, inside
 
@@ -75,7 +75,7 @@ def test_shows_the_latest_events_and_messages(busy: Any, db: Database) -> None:
     page = busy.get("/").text
     for body in samples.webhooks():
         assert body["event"] in page
-    messages = reading.messages(db)
+    messages = queries.messages(db)
     assert messages
     for row in messages:
         cells = "".join(f"<td>{row[key]}</td>" for key in ("rule", "to", "channel"))
@@ -94,7 +94,7 @@ def test_newest_comes_first(busy: Any) -> None:
 def test_shows_no_address_and_no_words(busy: Any, db: Database) -> None:
     """Nobody's number, email address, name or message can be read over an admin's shoulder."""
     page = busy.get("/").text
-    rows_ = reading.messages(db)
+    rows_ = queries.messages(db)
     told = {row["address"] for row in rows_} | {row["content"].get("text") for row in rows_}
     assert len(told) > 2
     for text in told - {None, ""}:

@@ -15,12 +15,14 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import attempts, cases, condition, counting, pauses, workers
+from relay.ledger import attempts, cases, pauses, workers
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Ending
-from relay.ledger.counting import KEPT, Count, Day
 from relay.ledger.database import Database
 from relay.ledger.schema import days, events, notifications, quarantine
+from relay.ledger.views import daily_counts
+from relay.ledger.views import status as views_status
+from relay.ledger.views.daily_counts import KEPT, Count, Day
 from relay.rules.alerts import ALERTS
 from relay.rules.model import DRY_RUN, STATUSES
 from relay.web.desk import chart, sessions
@@ -42,7 +44,7 @@ def figures(page: str) -> dict[str, str]:
 
 
 def now_(db: Database) -> Day:
-    return [*counting.last_days(LONDON, datetime.now(UTC))][-1]
+    return [*daily_counts.last_days(LONDON, datetime.now(UTC))][-1]
 
 
 def gone(db: Database, provider_id: str, subject: str, **fields: Any) -> str:
@@ -169,7 +171,7 @@ def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:
             page,
         )
         assert re.search(f"1</strong> <span>text is overdue since {since:%-d %b, }", page)
-    seconds = int(condition.LATE.total_seconds())
+    seconds = int(views_status.LATE.total_seconds())
     rules = (ROOT / "ops" / "alerts.yml").read_text("utf-8")
     assert f"relay_oldest_unsent_seconds > {seconds}\n" in rules
 
@@ -214,7 +216,7 @@ def test_bars_pile_up_to_their_number() -> None:
 
 def test_a_day_is_the_clinics() -> None:
     """Days begin at the clinic's midnight, also those of 23 and 25 hours."""
-    found = {one.day: one for one in counting.last_days(LONDON, NOW, 250)}
+    found = {one.day: one for one in daily_counts.last_days(LONDON, NOW, 250)}
     hours = {day: (one.ends - one.begins) / timedelta(hours=1) for day, one in found.items()}
     assert [(str(day), long) for day, long in hours.items() if long != 24] == [
         ("2026-03-29", 23),
@@ -230,18 +232,18 @@ def test_past_days_are_counted_once_an_hour_and_then_daily(db: Database) -> None
     created = NOW - timedelta(days=10)
     change(db, notifications, {"id": text}, created_at=created, status="scheduled", segments=2)
     change(db, notifications, {"id": email}, created_at=NOW)
-    whole = counting.DAYS
-    assert counting.keep(db, LONDON, NOW) == whole
-    assert counting.keep(db, LONDON, NOW + timedelta(seconds=20)) == 0
-    assert counting.keep(db, LONDON, NOW + timedelta(minutes=59)) == 1  # today
+    whole = daily_counts.DAYS
+    assert daily_counts.keep(db, LONDON, NOW) == whole
+    assert daily_counts.keep(db, LONDON, NOW + timedelta(seconds=20)) == 0
+    assert daily_counts.keep(db, LONDON, NOW + timedelta(minutes=59)) == 1  # today
     later = NOW + timedelta(minutes=61)
     change(db, notifications, {"id": text}, status="delivered", sent_at=later)
-    assert counting.keep(db, LONDON, later) == 5
-    [day] = [one for one in counting.last_days(LONDON, NOW) if one.day == date(2026, 11, 16)]
-    assert counting.kept(db, [day])[day.day].messages == [Count("sms", "scheduled", 1, 0, 0)]
-    assert counting.keep(db, LONDON, NOW + timedelta(days=1, minutes=1)) == whole - 1
-    assert counting.kept(db, [day])[day.day].messages == [Count("sms", "delivered", 1, 1, 2)]
-    assert len(rows(db, days)) == counting.DAYS + 1
+    assert daily_counts.keep(db, LONDON, later) == 5
+    [day] = [one for one in daily_counts.last_days(LONDON, NOW) if one.day == date(2026, 11, 16)]
+    assert daily_counts.kept(db, [day])[day.day].messages == [Count("sms", "scheduled", 1, 0, 0)]
+    assert daily_counts.keep(db, LONDON, NOW + timedelta(days=1, minutes=1)) == whole - 1
+    assert daily_counts.kept(db, [day])[day.day].messages == [Count("sms", "delivered", 1, 1, 2)]
+    assert len(rows(db, days)) == daily_counts.DAYS + 1
 
 
 def test_a_busy_day_is_not_counted_at_each_look(
@@ -250,14 +252,17 @@ def test_a_busy_day_is_not_counted_at_each_look(
     """Of many messages the last sweep's count is shown, while it is fresh; of few, the truth."""
     text, _ = kit(db)
     day, now = now_(db), datetime.now(UTC)
-    counting.keep(db, LONDON, now)
+    daily_counts.keep(db, LONDON, now)
     change(db, notifications, {"id": text}, status="delivered")
-    shown = {one.status for one in counting.today(db, day, now).messages}
+    shown = {one.status for one in daily_counts.today(db, day, now).messages}
     assert shown == {"delivered", "sent"}
-    monkeypatch.setattr(counting, "BUSY", 1)
-    assert {one.status for one in counting.today(db, day, now).messages} == {"sent"}
-    late = now + counting.JUST_NOW + timedelta(seconds=1)
-    assert {one.status for one in counting.today(db, day, late).messages} == {"delivered", "sent"}
+    monkeypatch.setattr(daily_counts, "BUSY", 1)
+    assert {one.status for one in daily_counts.today(db, day, now).messages} == {"sent"}
+    late = now + daily_counts.JUST_NOW + timedelta(seconds=1)
+    assert {one.status for one in daily_counts.today(db, day, late).messages} == {
+        "delivered",
+        "sent",
+    }
 
 
 def test_the_sweep_counts(
@@ -269,7 +274,7 @@ def test_the_sweep_counts(
     change(db, notifications, {"id": text}, status="permanent-failure", created_at=yesterday)
     make_jobs(settings).sweep()
     page = inside.get("/").text
-    assert page.count('<rect class="day"') == 2 * counting.DAYS
+    assert page.count('<rect class="day"') == 2 * daily_counts.DAYS
     assert 'aria-label="Texts of the last 30 days: 1 failed."' in page
     row = re.search(rf"<tr><th scope=.row.>{yesterday.astimezone(LONDON):%a}.*?</tr>", page)
     assert row

@@ -15,8 +15,8 @@ from relay import logs
 from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.lab import samples
-from relay.ledger import reading
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 from tests.conftest import drain
 
 Start = Callable[[], logging.Logger]
@@ -188,7 +188,7 @@ def test_whole_way_at_debug_names_nobody(
         client.post("/webhooks/lab/s3cret", data=json.dumps(body))
         client.post(f"/webhooks/lab/wrong-{PATIENT}", data=json.dumps(body))
     drain(make_jobs(settings))
-    rows = reading.messages(db)
+    rows = queries.messages(db)
     told = json.dumps(found := lines(), ensure_ascii=False)
     assert len(rows) > 2
     assert {row["id"] for row in rows} <= {line.get("id") for line in found}

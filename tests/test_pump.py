@@ -14,8 +14,9 @@ import pytest
 from relay import pump as pump_module
 from relay.config.settings import Settings
 from relay.jobs import Jobs
-from relay.ledger import erasures, reading
+from relay.ledger import erasures
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 from relay.pump import THREADS, Pump
 from relay.rates import Rate
 from tests.processes.harness import eventually, order
@@ -101,7 +102,7 @@ def test_a_rate_is_kept_and_everything_goes_out(
     pump = Pump(jobs)
     pump.drain()
     pump.stop()
-    assert [row["status"] for row in reading.messages(db) if row["channel"] == "sms"] == [
+    assert [row["status"] for row in queries.messages(db) if row["channel"] == "sms"] == [
         "sent"
     ] * 10
     assert max(claims) <= 2
@@ -137,7 +138,7 @@ def test_a_rate_that_refills_while_the_other_lanes_are_looked_at_is_not_taken_fo
     next(lane for lane in pump.lanes if lane.name == "sms").rate = Rate(1, lambda: seconds[0])
     pump.drain()
     pump.stop()
-    assert {row["status"] for row in reading.messages(db)} == {"sent"}
+    assert {row["status"] for row in queries.messages(db)} == {"sent"}
 
 
 def test_a_lost_wake_up_costs_one_look(
@@ -161,7 +162,7 @@ def test_a_stopped_pump_claims_no_more_and_ends_what_it_has(
     eventually(lambda: len(twilio.accepted) == THREADS["sms"])
     threading.Timer(0.2, silence.set).start()
     assert pump.stop() == 0
-    statuses = [row["status"] for row in reading.messages(db) if row["channel"] == "sms"]
+    statuses = [row["status"] for row in queries.messages(db) if row["channel"] == "sms"]
     assert sorted(statuses) == ["created"] * 6 + ["sent"] * THREADS["sms"]
 
 

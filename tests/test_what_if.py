@@ -10,7 +10,7 @@ import pytest
 from relay.config.loader import Config, parse
 from relay.config.settings import Settings
 from relay.lab.facts import Facts, resource
-from relay.ledger.past import Past, Row
+from relay.ledger.views.kit_history import PastEvent, Row
 from relay.rules.staleness import Step
 from relay.what_if import SENT, WOULD, Line, WhatIf, renamed
 
@@ -69,7 +69,9 @@ def row(rule: str, role: str = "customer", channel: str = "sms", **fields: Any) 
     return Row(rule, role, channel, **{**usual, "is_fallback": False, **fields})
 
 
-def past(name: str = SHIPPED, *rows: Row, after: timedelta = timedelta(), **fields: Any) -> Past:
+def past(
+    name: str = SHIPPED, *rows: Row, after: timedelta = timedelta(), **fields: Any
+) -> PastEvent:
     """An event of order o-1 or of its registration r-1, with the facts that it usually has."""
     of_order = name.startswith("order")
     person = "customer" if of_order else "patient"
@@ -81,11 +83,11 @@ def past(name: str = SHIPPED, *rows: Row, after: timedelta = timedelta(), **fiel
     usual |= {"round": 0, "received_at": at, "processed_at": at, "facts": facts, "rows": rows}
     usual["is_blanked"] = "facts" in fields
     usual |= fields
-    return Past(step=Step(name, usual["round"], usual["received_at"]), **usual)
+    return PastEvent(step=Step(name, usual["round"], usual["received_at"]), **usual)
 
 
 def compared(
-    edited: Config, current: Config, *kit: Past, since: datetime = NOON - HOUR
+    edited: Config, current: Config, *kit: PastEvent, since: datetime = NOON - HOUR
 ) -> list[Line]:
     """The differences over one kit's past."""
     found = WhatIf(edited, current, since)

@@ -11,13 +11,14 @@ import pytest
 from markupsafe import escape
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import attempts, cases, holds, trail
+from relay.ledger import attempts, cases, holds
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events as ledger_events
 from relay.ledger.audit import Act
 from relay.ledger.database import Database, now
 from relay.ledger.schema import audit, events, notifications, quarantine, watches
 from relay.ledger.schema import cases as stored
+from relay.ledger.views import trail
 from relay.rules import alerts
 from relay.rules.alerts import ALERTS, OF_NO_KIT, happened
 from relay.rules.model import Case, case_digest

@@ -17,9 +17,9 @@ from functools import partial
 import click
 
 from relay.config.loader import Config
-from relay.ledger import past
 from relay.ledger.database import Database
-from relay.ledger.past import Kit
+from relay.ledger.views import kit_history
+from relay.ledger.views.kit_history import Kit
 from relay.what_if import Line, WhatIf
 
 WORTH_IT = 10_000  # events: below it more processes would take longer to start than they save
@@ -41,9 +41,9 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
     """What an edit does to the events since then, and how many events there were."""
     question = _Question(edited, current, since)
     compared = question.asked()
-    kits = past.kits(db, since)
+    kits = kit_history.kits(db, since)
     events = sum(kit.events for kit in kits)
-    batches = list(past.batches(kits))
+    batches = list(kit_history.batches(kits))
     bar = click.progressbar(
         length=events, label="Past events", file=sys.stderr, hidden=not sys.stderr.isatty()
     )
@@ -71,7 +71,7 @@ def _parts(
 
 def _part(db: Database, question: _Question, batch: Sequence[Kit]) -> Part:
     part = question.asked()
-    for history in past.histories(db, batch, part.events):
+    for history in kit_history.histories(db, batch, part.events):
         part.take(history)
     return part.lines, part.counts
 

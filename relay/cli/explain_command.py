@@ -15,13 +15,14 @@ def explain_(id_: str) -> None:
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
     from relay.explain import explain, explain_refused
-    from relay.ledger import condition, quarantine, trail
+    from relay.ledger import quarantine
+    from relay.ledger.views import status, trail
 
     found = opened.settings()
     config = opened.load(found)
     zone = config.clinic.timezone
     with opened.ledger(found) as db:
-        standing = condition.standing(db, zone, config.delivery.daily_sms_limit)
+        standing = status.blockers(db, zone, config.delivery.daily_sms_limit)
         told = [explain(one, zone, standing) for one in trail.find(db, id_)]
         if not told and (row := quarantine.get(db, id_)):
             told.append(explain_refused(row, zone))

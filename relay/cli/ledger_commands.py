@@ -46,7 +46,7 @@ class Since(click.ParamType[datetime]):
 def list_(as_json: bool, status: str | None, event: str | None, since: datetime | None) -> None:
     """List notifications, a line each, oldest first. No names, no addresses."""
     from relay.errors import did_you_mean
-    from relay.ledger.reading import Filter, notifications_where
+    from relay.ledger.views.queries import Filter, notifications_where
     from relay.rules.model import STATUSES
 
     if status and status not in STATUSES:

@@ -11,10 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, ago, now
-from relay.ledger.schema import (
-    audit,
-    new_id,
-)
+from relay.ledger.schema import audit, new_id
 
 
 class NotDone(Exception):

@@ -9,10 +9,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database
-from relay.ledger.schema import (
-    REVISION,
-    metadata,
-)
+from relay.ledger.schema import REVISION, metadata
 
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
 

@@ -7,10 +7,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from relay.ledger.database import Database, ago, now
-from relay.ledger.schema import (
-    INSERTS,
-    heartbeats,
-)
+from relay.ledger.schema import INSERTS, heartbeats
 
 WORKER_GONE_AFTER = timedelta(seconds=90)
 

@@ -13,9 +13,9 @@ from relay import queue
 from relay.channels import CHANNELS
 from relay.errors import LedgerUnavailable
 from relay.lab.events import EVENTS
-from relay.ledger import measuring
 from relay.ledger import workers as ledger_workers
-from relay.ledger.measuring import Measured
+from relay.ledger.views import status as views_status
+from relay.ledger.views.status import Measured
 from relay.web import health
 from relay.web.answers import answer
 from relay.web.here import here
@@ -74,7 +74,7 @@ def _text(samples: Iterator[Sample]) -> bytes:
 def _samples() -> Iterator[Sample]:
     app = here()
     try:
-        measured, workers = measuring.measure(app.db), ledger_workers.workers_alive(app.db)
+        measured, workers = views_status.measure(app.db), ledger_workers.workers_alive(app.db)
     except LedgerUnavailable:
         yield "relay_up", {}, 0
     else:

@@ -15,8 +15,8 @@ from relay.cli import relay_group
 from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.lab import samples
-from relay.ledger import reading
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 from tests.cli.contract import VARIABLES
 from tests.conftest import ROOT, SECRET, drain
 from tests.standins import LabStandIn, ProviderStandIn
@@ -95,4 +95,4 @@ def work(make_jobs: Callable[[Settings], Jobs], settings: Settings) -> Callable[
 @pytest.fixture
 def rows(db: Database) -> Rows:
     """The ledger's notifications as they are now."""
-    return lambda: list(reading.messages(db))
+    return lambda: list(queries.messages(db))

@@ -12,17 +12,18 @@ import pytest
 
 from relay import watch
 from relay.explain import explain
-from relay.ledger import cases, trail
+from relay.ledger import cases
 from relay.ledger import events as ledger_events
-from relay.ledger.condition import Standing
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import events
+from relay.ledger.views import trail
+from relay.ledger.views.status import Blockers
 from relay.watch import Watch
 from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
 from tests.rows import MONTH, at_once, close_case, incoming, only, rows, time_passes
 from tests.standins import Reply
 
-NOTHING = Standing(datetime.now(UTC), 1, {}, {})  # that holds messages up
+NOTHING = Blockers(datetime.now(UTC), 1, {}, {})  # that holds messages up
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 RECEIVED, RESULTS = "test_registration.sample_received", "lab_results.complete"
 REGISTERED = "test_registration.complete"

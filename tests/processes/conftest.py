@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.ledger import reading
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 from tests.conftest import ROOT, SECRET
 from tests.processes.harness import Processes, RedisServer, eventually
 from tests.standins import LabStandIn, ProviderStandIn
@@ -69,5 +69,5 @@ def running(processes: Processes) -> Processes:
 def texts(db: Database) -> Statuses:
     """The status of every SMS in the ledger, sorted."""
     return lambda: sorted(
-        r["status"] for r in reading.messages(db, limit=1000) if r["channel"] == "sms"
+        r["status"] for r in queries.messages(db, limit=1000) if r["channel"] == "sms"
     )

@@ -9,8 +9,8 @@ from threading import Barrier
 
 import pytest
 
-from relay.ledger import reading
 from relay.ledger.database import Database
+from relay.ledger.views import queries
 from relay.queue import PENDING, PENDING_SECONDS
 from tests.conftest import DATABASES
 from tests.processes.conftest import Statuses
@@ -40,8 +40,8 @@ def test_ten_identical_posts_at_once(
     words = sorted(told["status"] for _, told in answers)
     assert words == ["accepted"] + ["duplicate"] * 9
     assert len({told["id"] for _, told in answers}) == 1
-    eventually(lambda: reading.messages(db) and not reading.unfinished(db))
-    events, _ = reading.latest(db)
+    eventually(lambda: queries.messages(db) and not queries.unfinished(db))
+    events, _ = queries.latest(db)
     assert [(event["id"], event["duplicates"]) for event in events] == [(answers[0][1]["id"], 9)]
     assert (len(twilio.accepted), len(sendgrid.accepted)) == (1, 1)
     assert (len(twilio.requests), len(sendgrid.requests)) == (1, 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from relay.ledger.counting import KEPT, Count
+from relay.ledger.views.daily_counts import KEPT, Count
 from relay.rules.channels import CHANNELS
 from relay.rules.model import FAILED
 

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from relay.config.loader import Config
 from relay.config.plain_english import rule_sentences
 from relay.errors import LedgerUnavailable
-from relay.ledger import past
 from relay.ledger.database import Database
+from relay.ledger.views import kit_history
 from relay.messages.templates import Templates
 from relay.rules.model import Rule
 from relay.web.desk.previews import Shown, examples
@@ -79,11 +79,11 @@ def compare(db: Database, edited: Config, current: Config, now: datetime) -> Tri
     if not compared.is_edit:
         return Tried(0, 0, {}, (), 0, again, is_edit=False)
     try:
-        kits = past.kits(db, since)
-        for batch in past.batches(kits[::-1]):
+        kits = kit_history.kits(db, since)
+        for batch in kit_history.batches(kits[::-1]):
             if time.monotonic() > ends:
                 break
-            for history in past.histories(db, batch, compared.events):
+            for history in kit_history.histories(db, batch, compared.events):
                 compared.take(history)
             looked += sum(kit.events for kit in batch)
     except LedgerUnavailable:

@@ -12,7 +12,8 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay import forgetting
-from relay.ledger import erasures, finding, workers
+from relay.ledger import erasures, workers
+from relay.ledger.views import queries
 from relay.privacy.person import Person, key
 from relay.web.desk import sessions
 from relay.web.desk.frame import actor, blueprint, page, written_note
@@ -54,7 +55,7 @@ def erased(id_: str) -> str:
 
 
 def _shown(channel: str, address: str, wrong: str) -> str:
-    counts = finding.count_by_address(here().db, channel, address)
+    counts = queries.count_by_address(here().db, channel, address)
     return page(
         "erasure.html",
         written=address,

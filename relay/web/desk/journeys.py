@@ -24,9 +24,9 @@ from relay.explain import (
 )
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import condition, finding, trail
-from relay.ledger.condition import Standing
-from relay.ledger.trail import Trail
+from relay.ledger.views import queries, status, trail
+from relay.ledger.views.status import Blockers
+from relay.ledger.views.trail import Trail
 from relay.privacy import masks
 from relay.privacy import names as privacy_names
 from relay.rules import channels
@@ -65,20 +65,20 @@ def search() -> Any:
     )
 
 
-def _by_name(wanted: str) -> tuple[list[finding.Found], bool, str]:
+def _by_name(wanted: str) -> tuple[list[queries.Found], bool, str]:
     readings = privacy_names.readings(wanted)
-    found, more = finding.by_name(here().db, readings) if readings else ([], False)
+    found, more = queries.find_by_name(here().db, readings) if readings else ([], False)
     return found, more, ""
 
 
-def _by_address(channel: str, wanted: str) -> tuple[list[finding.Found], bool, str]:
+def _by_address(channel: str, wanted: str) -> tuple[list[queries.Found], bool, str]:
     """Kits by an address; whether there may be more; why there can be none. What is written like
     one may have been meant as an id.
     """
     judged = channels.CHECKS[channel](wanted)
     if judged.reason:
         return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
-    found, more = finding.by_address(here().db, channel, judged.address)
+    found, more = queries.find_by_address(here().db, channel, judged.address)
     return found, more, ""
 
 
@@ -131,14 +131,14 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     at = clock(here().config.clinic.timezone)
     whole = [privacy_names.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
-    standing = condition.standing(
+    standing = status.blockers(
         here().db, here().config.clinic.timezone, here().config.delivery.daily_sms_limit
     )
     steps = [_shown(one, at, standing, shown) for one in found]
     return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
 
 
-def _shown(one: Trail, at: Clock, standing: Standing, shown: frozenset[str]) -> Row:
+def _shown(one: Trail, at: Clock, standing: Blockers, shown: frozenset[str]) -> Row:
     """A step of the timeline."""
     said = [*tell_event(one.event, at, standing)][1:]
     return {

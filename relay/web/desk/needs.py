@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from flask import url_for
 
-from relay.ledger import cases, condition, pauses, workers
+from relay.ledger import cases, pauses, workers
+from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
 from relay.web.desk.frame import waiting
 from relay.web.here import here
@@ -67,11 +68,11 @@ def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
         yield Need(None, f"{CHANNELS[row['channel']].title} are paused: {row['reason']}", *system)
     if not workers.workers_alive(db):
         yield Need(None, "No worker is alive: nothing goes out.", *system)
-    for one in condition.late_events(db):
+    for one in status.late_events(db):
         words = "event from the lab waits" if one.many == 1 else "events from the lab wait"
         said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
         yield Need(one.many, said, *system)
-    for one in condition.late_messages(db):
+    for one in status.late_messages(db):
         word = CHANNELS[one.named].word
         words = f"{word} is" if one.many == 1 else f"{word}s are"
         yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)

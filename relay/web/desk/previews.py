@@ -16,7 +16,8 @@ from relay.config import check, plain_english
 from relay.config.loader import Config
 from relay.errors import RenderError
 from relay.lab.facts import Facts
-from relay.ledger import audit, reading
+from relay.ledger import audit
+from relay.ledger.views import queries
 from relay.messages import sms_segments
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
@@ -123,7 +124,7 @@ def _wanted() -> str:
 
 def _real(chosen: Rule) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """Data and facts of the latest event that the rule is about, where these are wanted."""
-    return reading.latest_of(here().db, chosen.event) if _wanted() == REAL else None
+    return queries.latest_of(here().db, chosen.event) if _wanted() == REAL else None
 
 
 def _shown(

@@ -10,9 +10,10 @@ from typing import Any
 from flask_login import login_required
 
 from relay import __version__
-from relay.ledger import cases, condition, migrate
+from relay.ledger import cases, migrate
 from relay.ledger import pauses as ledger_pauses
 from relay.ledger.schema import REVISION
+from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
 from relay.rules.schedule import midnight
 from relay.web import health
@@ -46,12 +47,12 @@ def system() -> str:
         {"name": name, "said": down.get(part, works), "works": part not in down}
         for part, (name, works) in PARTS.items()
     ]
-    workers = condition.workers(app.db)
+    workers = status.workers(app.db)
     return page(
         "system.html",
         parts=parts,
         held_up=[*held_up(cases.open_kinds(app.db))],
-        queue=condition.queue(app.db),
+        queue=status.queue(app.db),
         workers=workers,
         swept=max((row["swept_at"] for row in workers if row["swept_at"]), default=None),
         delivery=(app.settings.delivery, MODES[app.settings.delivery]),
@@ -70,7 +71,7 @@ def _providers() -> list[Mapping[str, Any]]:
             "ready": settings.accounts[channel],
             "rate": delivery.rates[channel],
             "receipts": settings.receipts[channel],
-            "today": condition.sent_since(app.db, channel, _midnight()),
+            "today": status.sent_since(app.db, channel, _midnight()),
             "limit": delivery.daily_sms_limit if channel == "sms" else None,
         }
         for channel, name in PROVIDERS.items()
@@ -86,6 +87,6 @@ def _versions() -> Mapping[str, str]:
     return {
         "Relay": __version__,
         "Python": platform.python_version(),
-        "Database": condition.server(db),
+        "Database": status.server(db),
         "Schema": f"{migrate.revision(db) or 'none'} (this version works with {REVISION})",
     }

@@ -9,8 +9,8 @@ from flask import url_for
 from flask_login import login_required
 
 from relay.explain import is_kept, named
-from relay.ledger import condition, counting, reading
-from relay.ledger.counting import Count
+from relay.ledger.views import daily_counts, queries, status
+from relay.ledger.views.daily_counts import Count
 from relay.rules.channels import CHANNELS
 from relay.web.desk import chart, sessions
 from relay.web.desk.chart import Totals
@@ -32,18 +32,18 @@ FIGURES: Mapping[str, Callable[[Totals], int]] = {
 def today() -> str:
     """All of it at a glance."""
     app, now = here(), datetime.now(UTC)
-    *past, day = counting.last_days(app.config.clinic.timezone, now)
-    kept, tally = counting.kept(app.db, past), counting.today(app.db, day, now)
+    *past, day = daily_counts.last_days(app.config.clinic.timezone, now)
+    kept, tally = daily_counts.kept(app.db, past), daily_counts.today(app.db, day, now)
     month = {one.day: kept[one.day].messages if one.day in kept else [] for one in past}
     panels = chart.panels({**month, day.day: tally.messages})
-    events, messages = reading.latest(app.db, LATEST)
+    events, messages = queries.latest(app.db, LATEST)
     return page(
         "today.html",
         needs=[*needs()],
         came=tally.events,
         tried=chart.totals(tally.tried),
         figures=_by_channel(tally.tried),
-        waits=condition.waiting(app.db),
+        waits=status.waiting(app.db),
         panels=panels,
         rows=[*zip(*(panel.columns for panel in panels), strict=True)][::-1],
         chart=chart,

@@ -20,7 +20,7 @@ from relay.rules.staleness import Step
 
 AT_ONCE = 1000  # events in memory at a time
 SLACK = timedelta(days=1)  # between an event's id, by a process's clock, and received_at
-Way = tuple[str, str, str]  # rule, role, channel
+MessageKey = tuple[str, str, str]  # rule, role, channel
 
 
 class Row(NamedTuple):
@@ -36,12 +36,12 @@ class Row(NamedTuple):
     is_fallback: bool
 
     @property
-    def way(self) -> Way:
+    def way(self) -> MessageKey:
         """Which of an event's messages it is; several where a role has several addresses."""
         return self.rule, self.role, self.channel
 
 
-class Past(NamedTuple):
+class PastEvent(NamedTuple):
     """An event that was processed. `data` and `facts` are there where they were asked for, unless
     retention has blanked them.
     """
@@ -59,7 +59,7 @@ class Past(NamedTuple):
     rows: Sequence[Row] = ()
 
 
-History = Sequence[Past]  # all of a kit's events, in the order in which they were processed
+History = Sequence[PastEvent]  # all of a kit's events, in the order in which they were processed
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> li
         )
         found = connection.execute(query).all()
         rows = _rows(connection, [row.id for row in found])
-    made: dict[tuple[Any, Any], list[Past]] = {(kit.order, kit.registration): [] for kit in batch}
+    made: dict[tuple[Any, Any], list[PastEvent]] = {
+        (kit.order, kit.registration): [] for kit in batch
+    }
     for (
         own_order,
         own_registration,
@@ -142,7 +144,7 @@ def histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> li
             step = Step(name, round_, received_at)
             facts = None if stored is None else Facts.from_json(stored)
             fields = (step, id_, name, subject, round_, received_at, *more, facts)
-            made[kit].append(Past._make((*fields, rows.get(id_, ()))))
+            made[kit].append(PastEvent._make((*fields, rows.get(id_, ()))))
     return list(made.values())
 
 

@@ -1,0 +1,1 @@
+"""What the desk, the commands and the metrics read. Only the day's counts are written here."""
