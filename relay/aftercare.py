@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay import fault_injection
-from relay.channels import Exits
+from relay.channels import Channels
 from relay.config.loader import Config
 from relay.ledger import followups, journeys, receipts
 from relay.ledger.attempts import LOOKS
@@ -31,7 +31,7 @@ ASK_AGAIN_SECONDS = 120.0  # where the provider could not be asked
 class Aftercare:
     """Looks for unknown attempts, and follows up on messages that reached nobody."""
 
-    def __init__(self, config: Config, db: Database, exits: Exits, occasions: Occasions):
+    def __init__(self, config: Config, db: Database, exits: Channels, occasions: Occasions):
         self._config = config
         self._db = db
         self._exits = exits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 
-from relay.channels import CHANNELS, Outcome
+from relay.channels import PROVIDERS, Outcome
 from relay.ledger.pauses import AWAY, BUSY, REFUSED, Pause
 from relay.rules import alerts
 from relay.rules.model import Policy
@@ -19,7 +19,7 @@ class Brakes:
     def __init__(self, policy: Policy):
         self._policy = policy
         self._lock = threading.Lock()
-        self._silent = dict.fromkeys(CHANNELS, 0)
+        self._silent = dict.fromkeys(PROVIDERS, 0)
 
     def after(self, channel: str, outcome: Outcome) -> Pause | None:
         """The pause that an outcome asks for."""

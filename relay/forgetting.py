@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from relay.channels import Exits
+from relay.channels import Channels
 from relay.ledger import erasures, personal_data, retention
 from relay.ledger.database import Database
 from relay.ledger.erasures import Asked
@@ -101,7 +101,7 @@ def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[s
 
 
 def forget(
-    db: Database, exits: Exits, policy: Policy, asked: Asked, progress: Progress = _nowhere
+    db: Database, exits: Channels, policy: Policy, asked: Asked, progress: Progress = _nowhere
 ) -> None:
     """Erase whom somebody asked for, or go on with it, and keep in the ledger what came of it.
 
@@ -154,7 +154,7 @@ class _Noted:
             self._next = time.monotonic() + NOTE_SECONDS
 
 
-def _forget(db: Database, exits: Exits, so_far: SoFar, progress: Progress, keep: Keep) -> Erased:
+def _forget(db: Database, exits: Channels, so_far: SoFar, progress: Progress, keep: Keep) -> Erased:
     person, counts, handed = so_far.person, so_far.counts, so_far.handed
     for _ in range(ROUNDS):
         before = counts.total()
@@ -172,18 +172,18 @@ def _forget(db: Database, exits: Exits, so_far: SoFar, progress: Progress, keep:
     return Erased(counts, left, tuple(dict.fromkeys(refused)))
 
 
-def expiries(db: Database, exits: Exits, limit: int) -> list[retention.KeptText]:
+def expiries(db: Database, exits: Channels, limit: int) -> list[retention.KeptText]:
     """Texts that nobody may need any more, where anybody can be asked to delete them."""
     return retention.lease_texts(db, limit) if exits.reaches("sms") else []
 
 
-def expire(db: Database, exits: Exits, text: retention.KeptText) -> None:
+def expire(db: Database, exits: Channels, text: retention.KeptText) -> None:
     """Have a text deleted that nobody may need any more; what fails is tried again."""
     if refused := _delete(db, exits, text.provider_id):
         log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
 
 
-def _delete(db: Database, exits: Exits, sid: str) -> list[str]:
+def _delete(db: Database, exits: Channels, sid: str) -> list[str]:
     refused = exits.erase("sms", NOBODY, frozenset((sid,)))
     if not refused:
         retention.mark_deleted(db, sid)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from relay import endings, fault_injection
 from relay.aftercare import Aftercare
 from relay.brakes import Brakes
-from relay.channels import Exits, Outcome
+from relay.channels import Channels, Outcome
 from relay.config.loader import Config
 from relay.endings import NotSent
 from relay.errors import LabError, LedgerUnavailable, RenderError
@@ -49,7 +49,7 @@ class Jobs:
         self.lab = LabClient(
             HttpClient(connections=connections), settings.lab_api_url, settings.lab_api_token
         )
-        self.exits = Exits(settings, config.delivery.senders, config.delivery.allow)
+        self.exits = Channels(settings, config.delivery.senders, config.delivery.allow)
         self._occasions = Occasions(config, db, self.lab, self.templates)
         self._writer = Writer(config, db, self.templates, self._occasions)
         self._brakes = Brakes(config.policy)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.channels import Exits
+from relay.channels import Channels
 from relay.config import check
 from relay.config.loader import Config
 from relay.errors import RelayError
@@ -68,7 +68,7 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     if channel not in (*rule.channels, *rule.fallback):
         raise NotTried(f"the rule does not send {channel}.", rule.name)
     made = message(config, rule, channel, address=judged.address, mark=MARK)
-    exits = Exits(config.settings, config.delivery.senders, config.delivery.allow)
+    exits = Channels(config.settings, config.delivery.senders, config.delivery.allow)
     audit.write_audit(db, actor, SEND_TEST, rule.name, channel)
     outcome = exits.send(made, uuid.uuid4().hex)
     if outcome.result != "accepted":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from twilio.request_validator import RequestValidator
 
-from relay.channels.twilio_codes import judge
+from relay.channels.twilio import judge
 from relay.config.settings import Settings
 from relay.endings import refused
 from relay.jobs import Jobs

@@ -1,4 +1,7 @@
-"""The ways out. One file a provider, the same verbs in each; CHANNELS is the table of them."""
+"""The providers: one file each, with the same verbs; PROVIDERS is the table of them.
+
+It may know the configuration and the messages, not the ledger. Begin with `base`.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,23 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 
+from relay.channels.base import Found, Outcome, Provider
 from relay.channels.dry_run import AsSent, DryRun
-from relay.channels.outcome import Channel, Found, Outcome
 from relay.config.settings import AS_SENT, Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message
 
-Factory = Callable[[Settings, str, HttpClient], "Channel | None"]
+Factory = Callable[[Settings, str, HttpClient], "Provider | None"]
 
 # Channel → the module whose `connect` makes it; imported when the first message is sent, since the
 # providers' SDKs are slow to load.
-CHANNELS: dict[str, str] = {
+PROVIDERS: dict[str, str] = {
     "sms": "relay.channels.twilio",
     "email": "relay.channels.sendgrid",
 }
 
 
-class Exits:
+class Channels:
     """Every channel, and which of them a message may really take (RELAY_DELIVERY)."""
 
     def __init__(self, settings: Settings, senders: Mapping[str, str], allowed: frozenset[str]):
@@ -32,11 +35,11 @@ class Exits:
         self._wire = HttpClient(connections=64)
         self._dry_run = AsSent() if settings.delivery == AS_SENT else DryRun()
         self._is_dry = settings.delivery in ("dry-run", AS_SENT)
-        self._made: dict[str, Channel | None] = {}
+        self._made: dict[str, Provider | None] = {}
 
     def load(self) -> None:
         """Import the SDKs that will be needed, before the first message waits for them."""
-        for name in CHANNELS:
+        for name in PROVIDERS:
             if not self._is_dry:
                 self._channel(name)
 
@@ -71,7 +74,7 @@ class Exits:
         """Whether a channel's provider is asked for anything at all."""
         return self._provider(name) is not None
 
-    def _provider(self, name: str) -> Channel | None:
+    def _provider(self, name: str) -> Provider | None:
         return None if self._is_dry else self._channel(name)
 
     def awaits_receipt(self, message: Message) -> bool:
@@ -82,17 +85,17 @@ class Exits:
         """Whether this message would leave the house."""
         return self._way(message) is not self._dry_run
 
-    def _way(self, message: Message) -> Channel:
+    def _way(self, message: Message) -> Provider:
         listed = message.address in self._allowed
         if self._is_dry or (self._settings.delivery == "allow-list" and not listed):
             return self._dry_run
         return self._channel(message.channel) or self._dry_run
 
-    def _channel(self, name: str) -> Channel | None:
+    def _channel(self, name: str) -> Provider | None:
         if name not in self._made:
-            connect: Factory = import_module(CHANNELS[name]).connect
+            connect: Factory = import_module(PROVIDERS[name]).connect
             self._made[name] = connect(self._settings, self._senders.get(name, ""), self._wire)
         return self._made[name]
 
 
-__all__ = ["CHANNELS", "Channel", "Exits", "Outcome"]
+__all__ = ["PROVIDERS", "Channels", "Outcome", "Provider"]

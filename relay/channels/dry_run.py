@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from relay.channels.outcome import Found, Outcome
+from relay.channels.base import Found, Outcome
 from relay.messages.templates import Message
 from relay.rules.model import DRY_RUN
 

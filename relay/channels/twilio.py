@@ -1,9 +1,13 @@
-"""SMS through Twilio (https://www.twilio.com/docs/messaging/api/message-resource)."""
+"""SMS through Twilio: sending, looking up, deleting, receipts, and what people text back.
+
+https://www.twilio.com/docs/messaging/api/message-resource
+"""
 
 from __future__ import annotations
 
 import base64
 import logging
+import re
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -17,12 +21,131 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from relay.channels.outcome import LONGEST_WAIT, Found, Outcome
-from relay.channels.twilio_codes import judge
-from relay.channels.twilio_receipts import receipt
+from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
+
+# Error code → (what it is, in plain words). https://www.twilio.com/docs/api/errors
+PERMANENT = {
+    21211: "The phone number is not one that Twilio knows.",
+    21408: "The Twilio account may not text this country.",
+    21610: "The person has opted out of texts (STOP).",
+    21612: "This number cannot be reached from our sender.",
+    21614: "The phone number is not a mobile.",
+    30004: "The person's network has blocked the text.",
+    30005: "The phone number is not in use.",
+    30006: "The phone number is a landline or cannot be reached.",
+    30007: "The network has filtered the text as spam.",
+}
+OPTED_OUT = 21610
+STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START takes it back
+CALLBACK = 21609  # the address for receipts that each text names
+OPERATOR = {20003, 20403, 21606, CALLBACK, 30002}  # our account or settings, not this message
+TRANSIENT = {20429, 21611, 30001, 30036}
+
+
+def judge(status: int, code: int | None, wait: float | None = None) -> Outcome:
+    """What an error answer means."""
+    known = PERMANENT.get(code or 0)
+    if known:
+        suppress = STOPPED if code == OPTED_OUT else ""
+        return Outcome("rejected", known, str(code), permanent=True, suppress=suppress)
+    label = str(code or status)
+    if code in OPERATOR or status in (401, 403, 404) or 300 <= status < 400:
+        what = "PUBLIC_URL" if code == CALLBACK else "account"
+        return Outcome("rejected", f"Twilio refuses our {what} ({label}).", label, operator=True)
+    if code in TRANSIENT or status in (408, 429):
+        return Outcome("rejected", f"Twilio is busy ({label}).", label, retry_after=wait)
+    if 400 <= status < 500:
+        return Outcome("rejected", f"Twilio refused the message ({label}).", label, permanent=True)
+    return Outcome("unknown", f"Twilio answered with {status}.", label)
+
+
+# Twilio's word → our state. https://www.twilio.com/docs/messaging/api/message-resource#message-status-values
+STATES = {
+    "accepted": "sent",
+    "scheduled": "sent",
+    "queued": "sent",
+    "sending": "sent",
+    "sent": "sent",
+    "delivered": "delivered",
+    "read": "delivered",
+    "undelivered": "temporary-failure",  # these three by their error code
+    "failed": "temporary-failure",
+    "canceled": "temporary-failure",
+}
+REASONS = {
+    30003: "The phone was off or out of reach.",
+    30008: "The text was not delivered, and the network does not say why.",
+}
+# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+WORDS = {
+    **dict.fromkeys(
+        ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"), "stop"
+    ),
+    **dict.fromkeys(("START", "UNSTOP", "YES"), "start"),
+    **dict.fromkeys(("HELP", "INFO"), "help"),
+}
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def parse_receipts(form: Mapping[str, str], attempt_id: str) -> list[Receipt]:
+    """The receipt in a status callback; none where it has no status.
+
+    https://www.twilio.com/docs/messaging/guides/outbound-message-status-in-status-callbacks
+    """
+    word = _id(form.get("MessageStatus") or form.get("SmsStatus") or "").lower()
+    if not word:
+        return []
+    by = _id(form.get("MessageSid") or form.get("SmsSid") or "")
+    return [receipt(word, _number(form.get("ErrorCode", "")), by, _id(attempt_id))]
+
+
+def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Receipt:
+    """What a text's status, with its error's code or 0, tells of it."""
+    state, code, reason = STATES.get(word, ""), "", ""
+    if state == "temporary-failure":
+        code = str(error or "")
+        state = "permanent-failure" if error in PERMANENT else state
+        reason = _reason(word, error)
+    return Receipt(
+        state,
+        word,
+        attempt_id=attempt_id,
+        provider_id=provider_id,
+        code=code,
+        reason=reason,
+        suppress=STOPPED if code == str(OPTED_OUT) else "",
+    )
+
+
+def opt(form: Mapping[str, str]) -> str:
+    """What an inbound text asks for: `stop`, `start`, `help`, or nothing that we know."""
+    written = form.get("OptOutType") or re.sub(r"^[\W_]+|[\W_]+$", "", form.get("Body", ""))
+    return WORDS.get(written.upper(), "")
+
+
+def _reason(word: str, code: int) -> str:
+    known = PERMANENT.get(code) or REASONS.get(code)
+    if known:
+        return known
+    label = f" ({code})" if code else ""
+    if code in OPERATOR:
+        return f"Twilio refuses our account{label}."
+    done = "cancelled" if word == "canceled" else "could not deliver"
+    return f"Twilio {done} the text{label}."
+
+
+def _number(written: str) -> int:
+    """An error code; 0 for none."""
+    return int(written) if written.isascii() and written.isdigit() and len(written) < 10 else 0
+
+
+def _id(written: str) -> str:
+    """A word or id as Twilio and we make them; empty for what is none."""
+    return written if _ID.fullmatch(written) else ""
+
 
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
 STATUS_PATH = "/callbacks/twilio/status"

@@ -28,7 +28,7 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     begun, a worker finishes it even if the command does not.
     """
     from relay import forgetting
-    from relay.channels import Exits
+    from relay.channels import Channels
     from relay.ledger import erasures
     from relay.privacy import masks
 
@@ -49,7 +49,7 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
         if suppress:
             click.echo(f"{KINDS[channel]} {'are stopped' if stopped else 'were stopped already'}.")
         if asked := erasures.take(db, id_):
-            exits = Exits(found, {}, config.delivery.allow)
+            exits = Channels(found, {}, config.delivery.allow)
             forgetting.forget(db, exits, config.policy, asked, shown)
             shown.end()
         _tell(erasures.find(db, id_) or {})

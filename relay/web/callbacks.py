@@ -28,22 +28,22 @@ MAIL_TIMESTAMP = "X-Twilio-Email-Event-Webhook-Timestamp"
 @blueprint.post("/twilio/status")
 def twilio_status() -> Response:
     """What became of a text."""
-    from relay.channels import twilio_receipts
+    from relay.channels import twilio
 
     if not _from_twilio():
         return _refused()
     attempt_id = request.args.get("attempt", "")
-    return _recorded("sms", twilio_receipts.parse_receipts(request.form, attempt_id))
+    return _recorded("sms", twilio.parse_receipts(request.form, attempt_id))
 
 
 @blueprint.post("/twilio/inbound")
 def twilio_inbound() -> Response:
     """A text from a person. Twilio answers STOP, START and HELP itself: we say nothing."""
-    from relay.channels import twilio_receipts
+    from relay.channels import twilio
 
     if not _from_twilio():
         return _refused()
-    db, word = here().db, twilio_receipts.opt(request.form)
+    db, word = here().db, twilio.opt(request.form)
     number = addresses.phone(request.form.get("From")).address
     text_id = request.form.get("MessageSid", "")
     if number and word == "stop":
@@ -57,7 +57,7 @@ def twilio_inbound() -> Response:
 @blueprint.post("/sendgrid")
 def sendgrid_events() -> Response:
     """What became of emails, a batch at a time."""
-    from relay.channels import sendgrid, sendgrid_receipts
+    from relay.channels import sendgrid
 
     shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")
     if not all(shown):  # a stranger's batch is not even read
@@ -71,7 +71,7 @@ def sendgrid_events() -> Response:
         batch = None
     if not isinstance(batch, list):
         return answer(400, status="error", error="The body is not a list of events in JSON.")
-    return _recorded("email", sendgrid_receipts.parse_receipts(batch))
+    return _recorded("email", sendgrid.parse_receipts(batch))
 
 
 def _from_twilio() -> bool:

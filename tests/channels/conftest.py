@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from relay.channels import Channel, Exits
+from relay.channels import Channel, Channels
 from relay.channels import sendgrid as sendgrid_channel
 from relay.channels import twilio as twilio_channel
 from relay.config.settings import Settings
@@ -65,6 +65,6 @@ def connect() -> Connect:
     return make
 
 
-def exits(settings: Settings, *allowed: str) -> Exits:
+def exits(settings: Settings, *allowed: str) -> Channels:
     """Every channel, as RELAY_DELIVERY has it."""
-    return Exits(settings, SENDERS, frozenset(allowed))
+    return Channels(settings, SENDERS, frozenset(allowed))

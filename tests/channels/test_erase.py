@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.channels import Exits
+from relay.channels import Channels
 from relay.config.settings import Settings
 from tests.channels.conftest import EMAIL
 from tests.standins import ProviderStandIn, Reply, twilio_error
@@ -13,9 +13,9 @@ TEXTS, NOBODY = frozenset({"SM2", "SM1"}), frozenset[str]()
 MAILS = frozenset({EMAIL.address})
 
 
-def exits(settings: Settings) -> Exits:
+def exits(settings: Settings) -> Channels:
     """The ways out by some settings."""
-    return Exits(settings, {"email": "results@example.org"}, frozenset())
+    return Channels(settings, {"email": "results@example.org"}, frozenset())
 
 
 def test_twilio_deletes_each_text(live: Settings, twilio: ProviderStandIn) -> None:

@@ -10,8 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from relay.channels.sendgrid import is_signed
-from relay.channels.sendgrid_receipts import EVENTS, parse_receipts
+from relay.channels.sendgrid import EVENTS, is_signed, parse_receipts
 from relay.config.settings import Settings
 from relay.rules.receipts import STATES, Receipt
 

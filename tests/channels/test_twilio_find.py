@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relay.channels import Channel
-from relay.channels.outcome import Found
+from relay.channels.base import Found
 from relay.config.settings import Settings
 from relay.messages.templates import Message
 from tests.channels.conftest import SMS, Connect

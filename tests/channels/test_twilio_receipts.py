@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from twilio.request_validator import RequestValidator
 
-from relay.channels import twilio, twilio_codes
-from relay.channels.twilio_receipts import WORDS, opt, parse_receipts
+from relay.channels import twilio
+from relay.channels.twilio import WORDS, opt, parse_receipts
 from relay.config.settings import Settings
 from relay.rules.receipts import STATES, Receipt
 
@@ -53,12 +53,12 @@ def test_each_word_has_its_state(word: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["failed", "undelivered"])
-@pytest.mark.parametrize("code", sorted(twilio_codes.PERMANENT))
+@pytest.mark.parametrize("code", sorted(twilio.PERMANENT))
 def test_a_permanent_code_is_final(word: str, code: int) -> None:
     """What cannot be helped ends as a permanent failure, with the table's reason."""
     receipt = parsed(word, str(code))
     assert (receipt.state, receipt.code) == ("permanent-failure", str(code))
-    assert receipt.reason == twilio_codes.PERMANENT[code]
+    assert receipt.reason == twilio.PERMANENT[code]
     assert receipt.suppress == ("STOP (Twilio 21610)" if code == 21610 else "")
 
 

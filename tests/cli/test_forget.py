@@ -8,7 +8,7 @@ from datetime import timedelta
 import click
 import pytest
 
-from relay.channels import Exits
+from relay.channels import Channels
 from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import audit as ledger_audit
@@ -54,7 +54,7 @@ def test_stopped_midway_a_worker_finishes_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Exits, "erase", power_cut)
+        patch.setattr(Channels, "erase", power_cut)
         assert relay("forget", PHONE, "--yes").exit_code == 1
     ledger_audit.write_audit(db, "admin", "note", "", "Jane Smith rang.")
     assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 1  # the note

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay import forgetting
-from relay.channels import Exits
+from relay.channels import Channels
 from relay.config.settings import Settings
 from relay.jobs import Jobs
 from relay.ledger import audit as ledger_audit
@@ -24,10 +24,10 @@ from tests.rows import POLICY, at_once, only, rows, time_passes
 from tests.standins import ProviderStandIn
 
 LEASE = timedelta(seconds=ledger_erasures.LEASE_SECONDS + 1)
-DRY = Exits(Settings(), {}, frozenset())
+DRY = Channels(Settings(), {}, frozenset())
 
 
-class Dying(Exits):
+class Dying(Channels):
     """Where the worker dies when all is erased here, and nothing at the providers."""
 
     def erase(self, *_: Any) -> list[str]:
@@ -118,7 +118,7 @@ def test_two_erasures_of_one_person_leave_each_other_alone(db: Database) -> None
 KEPT = "SendGrid refused to erase the emails' data (403)."
 
 
-class Refusing(Exits):
+class Refusing(Channels):
     """Where a provider keeps its part."""
 
     def erase(self, name: str, *_: Any) -> list[str]:

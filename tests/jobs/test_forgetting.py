@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay import forgetting
-from relay.channels import Exits
+from relay.channels import Channels
 from relay.config.settings import Settings
 from relay.errors import Refused
 from relay.lab.facts import Facts
@@ -125,7 +125,7 @@ def forget(clinic: Clinic, address: str = PHONE) -> Mapping[str, Any]:
     return erase(clinic.db, clinic.jobs.exits, address)
 
 
-def erase(db: Database, exits: Exits, address: str) -> Mapping[str, Any]:
+def erase(db: Database, exits: Channels, address: str) -> Mapping[str, Any]:
     """The same of any ledger."""
     channel = channels.channel_of(address)
     id_ = erasures.ask(db, channel, address, target=channel, actor="cli", note="").id
@@ -304,7 +304,7 @@ def test_after_retention_sendgrid_is_asked_all_the_same(town: Clinic) -> None:
 def test_where_nothing_is_sent_what_was_is_named(town: Clinic) -> None:
     """In dry-run no provider is asked; what it has of her from before is not called erased."""
     dry = replace(town.settings, delivery="dry-run")
-    done = erase(town.db, Exits(dry, {}, frozenset()), PHONE)
+    done = erase(town.db, Channels(dry, {}, frozenset()), PHONE)
     assert len(done["refused"]) == 1
     assert not deleted(town)
     time_passes(town.db, timedelta(minutes=61))
@@ -406,4 +406,4 @@ def test_whatever_was_written_nothing_is_left(
     assert [row for row in rows(db, notifications) if row["address"]] == before
 
 
-DRY = Exits(Settings(), {}, frozenset())
+DRY = Channels(Settings(), {}, frozenset())

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from relay import endings
 from relay.aftercare import ONCE_MORE, Aftercare
-from relay.channels.outcome import Found, Outcome
+from relay.channels.base import Found, Outcome
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
 from relay.ledger import attempts as ledger_attempts

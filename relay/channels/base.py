@@ -1,4 +1,4 @@
-"""What came of a send, in the same words for every provider."""
+"""The verbs that every provider has, and how a send can turn out, in the same words for all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Found:
     receipt: Receipt | None = None  # what has become of it there, where that is known by now
 
 
-class Channel(Protocol):
+class Provider(Protocol):
     """A provider. Its verbs do not raise for what the provider or the network does."""
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
@@ -59,4 +59,4 @@ class Channel(Protocol):
         """Have the provider delete what it keeps of somebody; what it did not, in sentences."""
 
 
-__all__ = ["Channel", "Found", "Outcome", "Receipt"]
+__all__ = ["Found", "Outcome", "Provider", "Receipt"]
