@@ -17,7 +17,7 @@ from typing import Any
 from bench import desk, measure, scale, servers, soak, what_if
 from bench.chart import draw
 from bench.measure import Bench, Figures, say
-from relay import embedded
+from relay.dev import redis_server
 
 Row = dict[str, Any]
 
@@ -88,7 +88,7 @@ def main() -> None:
     told: dict[str, Figures] = {}
     with ExitStack() as stack:
         postgresql = stack.enter_context(servers.postgresql())
-        redis = stack.enter_context(embedded.redis())
+        redis = stack.enter_context(redis_server.redis())
         standins = stack.enter_context(servers.standins(0.05, 0.15))
         bench = Bench(postgresql, redis, standins)
         for part in parts:

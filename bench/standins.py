@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from relay import simulator
+from relay.dev import lab_simulator
 
 LAB_SECONDS = 0.05
 PROVIDER_SECONDS = 0.15
@@ -74,11 +74,11 @@ def _resource(path: str) -> Any:
     if parts[-1] == "lab_results":
         return []
     if parts[1] == "order":
-        order = simulator.order(parts[2])
+        order = lab_simulator.order(parts[2])
         return {**order, "customer": {"id": order["customer_id"]}}  # so that there is a second call
     if parts[1] == "test_registration":
-        return simulator.registration(parts[2])
-    return simulator.person(parts[2])
+        return lab_simulator.registration(parts[2])
+    return lab_simulator.person(parts[2])
 
 
 def _http(status: int, body: Any, extra: str = "") -> bytes:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from bench.measure import Bench, Figures, fresh_ledger, say
 from bench.servers import ROOT
-from relay import simulator
+from relay.dev import lab_simulator
 from relay.lab.events import EVENTS
 from relay.lab.facts import resource
 from relay.ledger.database import Database
@@ -108,8 +108,8 @@ def _kits(count: int) -> Iterator[dict[sa.Table, list[Row]]]:
     kits = count // len(STEPS)
     now = datetime.now(UTC).replace(hour=9, minute=0)
     for number in range(kits):
-        order = simulator.order(str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))))
-        registration = simulator.registration(order["test_registrations"][0]["id"])
+        order = lab_simulator.order(str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))))
+        registration = lab_simulator.registration(order["test_registrations"][0]["id"])
         day, moment = divmod(number * 20, kits)  # of 20 days, all between 9 and 18 o'clock
         began = now - timedelta(days=29 - day) + timedelta(hours=9) * moment / kits
         yield _kit(order, registration, began)
@@ -120,7 +120,7 @@ def _kit(order: Row, registration: Row, began: datetime) -> dict[sa.Table, list[
         "order": {"order": resource(order, "order"), "customer": order["customer"]},
         "registration": {
             "registration": resource(registration, "registration"),
-            "patient": resource(simulator.person(registration["patient_id"]), "patient"),
+            "patient": resource(lab_simulator.person(registration["patient_id"]), "patient"),
         },
     }
     subjects = {"order": order["id"], "registration": registration["id"]}

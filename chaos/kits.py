@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from relay import simulator
+from relay.dev import lab_simulator
 
 ORDER, REGISTRATION, PERSON = 1, 2, 3
 CUSTOMER, PATIENT = "customer", "patient"
@@ -65,7 +65,7 @@ class Kit:
         """A customer or a patient as the lab's API gives them."""
         id_ = self._id(PERSON, ROLES.index(role))
         return {
-            **simulator.person(id_),
+            **lab_simulator.person(id_),
             "id": id_,
             "first_name": FIRST_NAME,
             "last_name": LAST_NAME,
@@ -78,7 +78,7 @@ class Kit:
         customer = self.person(CUSTOMER)
         details = ("id", "first_name", "last_name", "email", "phone_number")
         return {
-            **simulator.order(self.order_id),
+            **lab_simulator.order(self.order_id),
             "customer_id": customer["id"],
             "customer": {key: customer[key] for key in details},
             "address": {"line_1": f"1 {STREET} Street", "name": LAST_NAME},
@@ -91,7 +91,7 @@ class Kit:
         """The registration; the phone number is in its patient's record."""
         patient = self.person(PATIENT)
         return {
-            **simulator.registration(self.registration_id),
+            **lab_simulator.registration(self.registration_id),
             "trf_code": self.trf_code,
             "foreign_id": None,
             "patient_id": patient["id"],

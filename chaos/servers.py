@@ -19,7 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from bench.servers import ROOT, free_port
-from relay import embedded
+from relay.dev import redis_server
 
 START_SECONDS = 30.0
 
@@ -92,7 +92,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it, empty."""
         self._socket.unlink(missing_ok=True)
-        command = [embedded.server(), "--port", "0", "--unixsocket", str(self._socket)]
+        command = [redis_server.server(), "--port", "0", "--unixsocket", str(self._socket)]
         command += ["--save", "", "--dir", str(self._folder)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while not self._socket.exists():

@@ -23,7 +23,7 @@ from bench import servers
 from bench.load import bodies, request
 from bench.measure import Bench, post, say
 from bench.servers import ROOT, SECRET
-from relay import embedded
+from relay.dev import redis_server
 
 SETTLE_SECONDS = 60.0
 WRONG = """
@@ -43,7 +43,7 @@ def main() -> int:
         old = stack.enter_context(_checkout(chosen.commit))
         standins = stack.enter_context(servers.standins(0.05, 0.15))
         ledger = stack.enter_context(servers.postgresql())
-        bench = Bench(ledger, stack.enter_context(embedded.redis()), standins)
+        bench = Bench(ledger, stack.enter_context(redis_server.redis()), standins)
         posted = _deploy(bench, old, chosen.events)
         found = _settled(bench, posted)
     say(f"{posted} events, {found} texts")

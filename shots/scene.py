@@ -18,7 +18,8 @@ from flask import Flask
 
 from relay.config.loader import Config, load
 from relay.config.settings import Settings
-from relay.dev import serving
+from relay.dev.demo import serving
+from relay.dev.lab_simulator import create_simulator
 from relay.jobs import Jobs
 from relay.lab import samples
 from relay.ledger import audit, migrate, receipts, suppressions, workers
@@ -31,7 +32,6 @@ from relay.pump import Pump
 from relay.rules.model import Case
 from relay.rules.receipts import Receipt
 from relay.rules.schedule import ALWAYS
-from relay.simulator import create_simulator
 from relay.web import create_app
 from shots import cases
 

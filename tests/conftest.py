@@ -21,10 +21,10 @@ from hypothesis import settings as hypothesis_settings
 from jinja2 import FileSystemBytecodeCache
 from redis import Redis
 
-from relay import embedded
 from relay.config.loader import Config
 from relay.config.loader import load as load_config
 from relay.config.settings import Settings, database_url
+from relay.dev import redis_server as dev_redis_server
 from relay.jobs import Jobs
 from relay.ledger import migrate
 from relay.ledger.database import Database
@@ -130,7 +130,7 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
         number = int(url.path.strip("/") or 0) + int(PROCESS.removeprefix("gw") or 0)
         yield url._replace(path=f"/{number}").geturl()
         return
-    with embedded.redis() as url:
+    with dev_redis_server.redis() as url:
         yield url
 
 

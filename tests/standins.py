@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from relay import simulator
+from relay.dev import lab_simulator
 
 
 @dataclass
@@ -189,10 +189,10 @@ class LabStandIn(StandIn):
         if parts[-1] == "lab_results":
             return [{"id": "1", "name": "Example analyte", "value": "70"}]
         make = {
-            "test_registration": simulator.registration,
-            "order": simulator.order,
-            "patient": simulator.person,
-            "customer": simulator.person,
+            "test_registration": lab_simulator.registration,
+            "order": lab_simulator.order,
+            "patient": lab_simulator.person,
+            "customer": lab_simulator.person,
         }.get(parts[1] if len(parts) == 3 else "")
         return make(parts[2]) if make else Reply(404, {"message": "Not found."})
 

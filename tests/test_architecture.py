@@ -27,7 +27,7 @@ ROW = {unit: number for number, row in enumerate(ROWS) for unit in row.split()}
 ONLY = {
     "sqlalchemy": ("relay/ledger/",),
     "alembic": ("relay/ledger/",),
-    "flask": ("relay/web/", "relay/cli/", "relay/simulator.py", "relay/dev/", "app.py"),
+    "flask": ("relay/web/", "relay/cli/", "relay/dev/lab_simulator.py", "relay/dev/", "app.py"),
     "twilio": ("relay/channels/twilio.py",),
     "sendgrid": ("relay/channels/sendgrid.py",),
     "phonenumbers": ("relay/rules/addresses.py", "relay/rules/addresses.py"),

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from relay import embedded
 from relay.config.settings import Settings
+from relay.dev import redis_server as dev_redis_server
 from relay.ledger import workers
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import heartbeats
@@ -164,7 +164,7 @@ def test_names_redis_out_of_reach(no_redis: str, ask: Any, ready_settings: Setti
 
 def test_names_redis_out_of_memory(ask: Any, ready_settings: Settings) -> None:
     """A Redis that answers but takes no more writes wakes nobody: it is down too."""
-    with embedded.redis() as url, Redis.from_url(url) as connection:
+    with dev_redis_server.redis() as url, Redis.from_url(url) as connection:
         own = replace(ready_settings, redis_url=url)
         assert ask(own).status_code == 200
         connection.config_set("maxmemory-policy", "noeviction")

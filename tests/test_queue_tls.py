@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from relay import embedded, queue
+from relay import queue
 from relay.config.settings import Settings
+from relay.dev import redis_server
 from tests.test_queue import until
 from tests.test_wire_tls import tls
 
@@ -27,7 +28,7 @@ def self_signed(tls: object, tmp_path: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     files = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-auth-clients", "no"]
     process = subprocess.Popen(
-        [embedded.server(), "--port", "0", "--tls-port", str(port), *files, "--save", ""],
+        [redis_server.server(), "--port", "0", "--tls-port", str(port), *files, "--save", ""],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
     )

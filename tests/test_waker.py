@@ -12,8 +12,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from relay import embedded, queue
+from relay import queue
 from relay.config.settings import Settings
+from relay.dev import redis_server as dev_redis_server
 from relay.queue import Waker
 from tests.test_queue import jobs, until, woken, work
 
@@ -63,7 +64,7 @@ def test_waker_wakes_from_many_threads(
 
 def test_waker_goes_on_after_redis_was_away(settings: Settings) -> None:
     """After a failed wake-up the next one goes out once Redis takes writes again."""
-    with embedded.redis() as url, Redis.from_url(url) as connection:
+    with dev_redis_server.redis() as url, Redis.from_url(url) as connection:
         waker = Waker(replace(settings, redis_url=url))
         connection.config_set("maxmemory", "1")
         waker.wake()

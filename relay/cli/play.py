@@ -37,7 +37,7 @@ def simulate(
 
     A post that is not answered 200 is tried again as the lab would, only faster.
     """
-    from relay import player
+    from relay.dev import lab_player
     from relay.errors import did_you_mean
     from relay.lab import samples
     from relay.lab.events import EVENTS
@@ -47,11 +47,11 @@ def simulate(
             remedy = did_you_mean(event, EVENTS)
             opened.stop(Problem("the lab sends no such event.", key=event, remedy=remedy))
     bodies = [body for body in samples.webhooks() if not events or body["event"] in events]
-    script = player.script(bodies, times=times, shuffle=shuffle, seed=seed, new_kit=new_kit)
+    script = lab_player.script(bodies, times=times, shuffle=shuffle, seed=seed, new_kit=new_kit)
     where = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/lab"
     secret = os.environ.get("WEBHOOK_SECRET", "").split(",")[0].strip()
     lost = 0
-    for post in player.play(script, where, secret, speed=speed):
+    for post in lab_player.play(script, where, secret, speed=speed):
         mark = click.style("200", fg="green") if post.taken else click.style(post.status, fg="red")
         click.echo(f"{mark}  {post.event:<38} {post.answer}")
         lost += post.given_up

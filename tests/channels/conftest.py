@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from relay.channels import Channel, Channels
+from relay.channels import Channels, Provider
 from relay.channels import sendgrid as sendgrid_channel
 from relay.channels import twilio as twilio_channel
 from relay.config.settings import Settings
@@ -49,14 +49,14 @@ def elsewhere() -> Iterator[StandIn]:
         yield standin
 
 
-Connect = Callable[..., Channel]
+Connect = Callable[..., Provider]
 
 
 @pytest.fixture
 def connect() -> Connect:
     """A channel by some settings."""
 
-    def make(name: str, settings: Settings) -> Channel:
+    def make(name: str, settings: Settings) -> Provider:
         module = twilio_channel if name == "sms" else sendgrid_channel
         made = module.connect(settings, SENDERS[name], HttpClient(connections=64, deadline=5))
         assert made is not None

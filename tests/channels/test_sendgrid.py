@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import Channel
+from relay.channels import Provider
 from relay.config.settings import Settings
 from relay.messages.templates import Message
 from tests.channels.conftest import EMAIL, SENDERS, Connect
@@ -25,13 +25,13 @@ def settings(bare_settings: Settings, sendgrid: ProviderStandIn) -> Settings:
 
 
 @pytest.fixture
-def channel(settings: Settings, connect: Connect) -> Channel:
+def channel(settings: Settings, connect: Connect) -> Provider:
     """The email channel."""
     return connect("email", settings)
 
 
 def test_an_email_is_handed_over_as_sendgrid_documents_it(
-    channel: Channel, sendgrid: ProviderStandIn
+    channel: Provider, sendgrid: ProviderStandIn
 ) -> None:
     """One JSON POST with the API key: words, attempt; no tracking, name, category."""
     outcome = channel.send(EMAIL, "attempt-1")
@@ -72,7 +72,7 @@ def test_a_sender_may_have_no_name(
 
 
 @pytest.mark.parametrize("text", ["£5 & ü 🧪", "<b>{{7*7}}</b>", "a\n\nb", "-name- %first%"])
-def test_no_character_is_lost(channel: Channel, sendgrid: ProviderStandIn, text: str) -> None:
+def test_no_character_is_lost(channel: Provider, sendgrid: ProviderStandIn, text: str) -> None:
     """The words arrive as they were written, whatever is in them."""
     channel.send(Message("email", "jane@example.org", text, text, text), "attempt-1")
     mail = sendgrid.requests[0].json
@@ -82,7 +82,7 @@ def test_no_character_is_lost(channel: Channel, sendgrid: ProviderStandIn, text:
 @pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("body", [{"errors": [{"message": "jane@example.org"}]}, b"<html>", b""])
 def test_a_refusal_is_permanent(
-    channel: Channel, sendgrid: ProviderStandIn, status: int, body: Any
+    channel: Provider, sendgrid: ProviderStandIn, status: int, body: Any
 ) -> None:
     """4xx cannot be helped by trying again; SendGrid's words, which may quote, are not kept."""
     sendgrid.always(Reply(status, body))
@@ -93,7 +93,7 @@ def test_a_refusal_is_permanent(
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_account_is_the_operators(
-    channel: Channel, sendgrid: ProviderStandIn, status: int
+    channel: Provider, sendgrid: ProviderStandIn, status: int
 ) -> None:
     """A fault of our account is not this message's: it is kept."""
     sendgrid.always(Reply(status, {"errors": []}))
@@ -114,7 +114,7 @@ def test_a_refused_account_is_the_operators(
     ids=str,
 )
 def test_a_busy_sendgrid_names_its_delay(
-    channel: Channel, sendgrid: ProviderStandIn, headers: dict[str, str], wait: float | None
+    channel: Provider, sendgrid: ProviderStandIn, headers: dict[str, str], wait: float | None
 ) -> None:
     """429 is tried again, once the limit is lifted where SendGrid says when, within an hour."""
     moved = {
@@ -129,7 +129,7 @@ def test_a_busy_sendgrid_names_its_delay(
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_server_error_leaves_it_open(
-    channel: Channel, sendgrid: ProviderStandIn, status: int
+    channel: Provider, sendgrid: ProviderStandIn, status: int
 ) -> None:
     """5xx may come after SendGrid took the message: it is unknown."""
     sendgrid.always(Reply(status, b"<html>"))
@@ -137,13 +137,13 @@ def test_a_server_error_leaves_it_open(
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
-def test_only_202_is_accepted(channel: Channel, sendgrid: ProviderStandIn, status: int) -> None:
+def test_only_202_is_accepted(channel: Provider, sendgrid: ProviderStandIn, status: int) -> None:
     """Another 2xx is not what SendGrid documents: nobody knows whether it was taken."""
     sendgrid.always(Reply(status, b"{}" if status != 204 else b"", {"X-Message-Id": "sg-1"}))
     assert channel.send(EMAIL, "attempt-1").result == "unknown"
 
 
-def test_accepted_without_an_id_is_accepted(channel: Channel, sendgrid: ProviderStandIn) -> None:
+def test_accepted_without_an_id_is_accepted(channel: Provider, sendgrid: ProviderStandIn) -> None:
     """202 says it; the id is only a help."""
     sendgrid.always(Reply(202))
     outcome = channel.send(EMAIL, "attempt-1")
@@ -152,7 +152,7 @@ def test_accepted_without_an_id_is_accepted(channel: Channel, sendgrid: Provider
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(
-    channel: Channel, sendgrid: ProviderStandIn, elsewhere: StandIn, status: int
+    channel: Provider, sendgrid: ProviderStandIn, elsewhere: StandIn, status: int
 ) -> None:
     """Neither the mail nor the API key goes where a redirect points."""
     sendgrid.always(Reply(status, headers={"Location": f"{elsewhere.url}{PATH}"}))
@@ -168,7 +168,7 @@ def test_a_refused_connection_is_surely_not_sent(settings: Settings, connect: Co
     assert (outcome.result, outcome.permanent, outcome.operator) == ("rejected", False, False)
 
 
-def test_a_hang_up_leaves_it_open(channel: Channel, sendgrid: ProviderStandIn) -> None:
+def test_a_hang_up_leaves_it_open(channel: Provider, sendgrid: ProviderStandIn) -> None:
     """A connection that ends after the request may have carried it."""
     sendgrid.always(Reply(hang_up=True))
     outcome = channel.send(EMAIL, "attempt-1")
@@ -177,7 +177,7 @@ def test_a_hang_up_leaves_it_open(channel: Channel, sendgrid: ProviderStandIn) -
 
 
 def test_connections_are_kept_and_answers_not_mixed_up(
-    channel: Channel, sendgrid: ProviderStandIn
+    channel: Provider, sendgrid: ProviderStandIn
 ) -> None:
     """Eighty sends of eight threads share eight connections, and each gets its own answer."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import Channel
+from relay.channels import Provider
 from relay.config.settings import Settings
 from relay.messages.templates import Message
 from tests.channels.conftest import SMS, UNREADABLE, Connect
@@ -31,13 +31,13 @@ def settings(bare_settings: Settings, twilio: ProviderStandIn) -> Settings:
 
 
 @pytest.fixture
-def channel(settings: Settings, connect: Connect) -> Channel:
+def channel(settings: Settings, connect: Connect) -> Provider:
     """The SMS channel."""
     return connect("sms", settings)
 
 
 def test_an_sms_is_handed_over_as_twilio_documents_it(
-    channel: Channel, twilio: ProviderStandIn
+    channel: Provider, twilio: ProviderStandIn
 ) -> None:
     """One POST to the Messages resource: form fields, Basic authorisation, nothing besides."""
     outcome = channel.send(SMS, "attempt-1")
@@ -76,14 +76,14 @@ def test_the_messaging_service_wins(
 
 
 @pytest.mark.parametrize("text", ["£5 & 10% + ü = 🧪", "a=b&c=d", "line\nline", "{[~€]}"])
-def test_no_character_is_lost(channel: Channel, twilio: ProviderStandIn, text: str) -> None:
+def test_no_character_is_lost(channel: Provider, twilio: ProviderStandIn, text: str) -> None:
     """The words arrive as they were written, whatever is in them."""
     channel.send(Message("sms", SMS.address, text), "attempt-1")
     assert twilio.requests[0].form["Body"] == text
 
 
 @pytest.mark.parametrize("code", PERMANENT)
-def test_a_permanent_error_ends_it(channel: Channel, twilio: ProviderStandIn, code: int) -> None:
+def test_a_permanent_error_ends_it(channel: Provider, twilio: ProviderStandIn, code: int) -> None:
     """Where trying again cannot help, the outcome says so, and why, and who has opted out."""
     twilio.always(twilio_error(400, code))
     outcome = channel.send(SMS, "attempt-1")
@@ -97,7 +97,7 @@ def test_a_permanent_error_ends_it(channel: Channel, twilio: ProviderStandIn, co
     ("status", "code"), [*((400, code) for code in OPERATOR), (401, 20003), (401, 1), (403, 1)]
 )
 def test_a_refused_account_is_the_operators(
-    channel: Channel, twilio: ProviderStandIn, status: int, code: int
+    channel: Provider, twilio: ProviderStandIn, status: int, code: int
 ) -> None:
     """A fault of our account is not this message's: it is kept."""
     twilio.always(twilio_error(status, code))
@@ -110,7 +110,7 @@ def test_a_refused_account_is_the_operators(
     ("status", "code"), [(429, 20429), *((400, code) for code in TRANSIENT), (429, 1)]
 )
 def test_a_transient_error_is_tried_again(
-    channel: Channel, twilio: ProviderStandIn, status: int, code: int
+    channel: Provider, twilio: ProviderStandIn, status: int, code: int
 ) -> None:
     """Where Twilio is busy it surely has not taken the message, which may come again."""
     twilio.always(twilio_error(status, code))
@@ -123,7 +123,7 @@ def test_a_transient_error_is_tried_again(
     "body", [{"code": 99999}, b"<html>", b"", [1], {"code": [1]}, {"code": "x"}]
 )
 def test_another_refusal_is_permanent(
-    channel: Channel, twilio: ProviderStandIn, status: int, body: Any
+    channel: Provider, twilio: ProviderStandIn, status: int, body: Any
 ) -> None:
     """Codes of no table go by their HTTP class: 4xx cannot be helped by trying again."""
     twilio.always(Reply(status, body))
@@ -134,7 +134,7 @@ def test_another_refusal_is_permanent(
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("body", [{"code": 20500, "message": "m"}, b"<html>", b""])
 def test_a_server_error_leaves_it_open(
-    channel: Channel, twilio: ProviderStandIn, status: int, body: Any
+    channel: Provider, twilio: ProviderStandIn, status: int, body: Any
 ) -> None:
     """5xx may come after Twilio took the message: it is unknown."""
     twilio.always(Reply(status, body))
@@ -143,7 +143,7 @@ def test_a_server_error_leaves_it_open(
 
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
 def test_an_unreadable_201_leaves_it_open(
-    channel: Channel, twilio: ProviderStandIn, body: bytes
+    channel: Provider, twilio: ProviderStandIn, body: bytes
 ) -> None:
     """Without the message's id nobody knows whether it was taken; nothing is raised."""
     twilio.always(Reply(201, body, {"Content-Type": "application/json"}))
@@ -153,7 +153,7 @@ def test_an_unreadable_201_leaves_it_open(
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(
-    channel: Channel, twilio: ProviderStandIn, elsewhere: StandIn, status: int
+    channel: Provider, twilio: ProviderStandIn, elsewhere: StandIn, status: int
 ) -> None:
     """Neither the message nor the account's token goes where a redirect points."""
     twilio.always(Reply(status, headers={"Location": f"{elsewhere.url}{PATH}"}))
@@ -168,7 +168,7 @@ def test_a_refused_connection_is_surely_not_sent(settings: Settings, connect: Co
     assert (outcome.result, outcome.permanent, outcome.operator) == ("rejected", False, False)
 
 
-def test_a_hang_up_leaves_it_open(channel: Channel, twilio: ProviderStandIn) -> None:
+def test_a_hang_up_leaves_it_open(channel: Provider, twilio: ProviderStandIn) -> None:
     """A connection that ends after the request may have carried it."""
     twilio.always(Reply(hang_up=True))
     outcome = channel.send(SMS, "attempt-1")
@@ -176,7 +176,7 @@ def test_a_hang_up_leaves_it_open(channel: Channel, twilio: ProviderStandIn) -> 
     assert SMS.address not in outcome.reason
 
 
-def test_reasons_name_nobody(channel: Channel, twilio: ProviderStandIn) -> None:
+def test_reasons_name_nobody(channel: Provider, twilio: ProviderStandIn) -> None:
     """Twilio's own words may quote the number: they are not taken over."""
     body = {"code": 21211, "message": f"Invalid 'To' Phone Number: {SMS.address}", "status": 400}
     twilio.once(Reply(400, body), Reply(400, {**body, "code": 1}), Reply(500, body))
@@ -185,7 +185,7 @@ def test_reasons_name_nobody(channel: Channel, twilio: ProviderStandIn) -> None:
 
 
 def test_connections_are_kept_and_answers_not_mixed_up(
-    channel: Channel, twilio: ProviderStandIn
+    channel: Provider, twilio: ProviderStandIn
 ) -> None:
     """Eighty sends of eight threads share eight connections, and each gets its own answer."""
 

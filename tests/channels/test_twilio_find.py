@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import Channel
+from relay.channels import Provider
 from relay.channels.base import Found
 from relay.config.settings import Settings
 from relay.messages.templates import Message
@@ -45,12 +45,12 @@ def lists(twilio: ProviderStandIn) -> Lists:
     return lambda *texts: twilio.always(page(list(texts)))
 
 
-def found(channel: Channel, message: Message = SMS, taken: frozenset[str] = NOBODY) -> Found:
+def found(channel: Provider, message: Message = SMS, taken: frozenset[str] = NOBODY) -> Found:
     """What comes of looking."""
     return channel.find(message, SINCE, taken)
 
 
-def test_what_was_sent_is_found(channel: Channel, twilio: ProviderStandIn) -> None:
+def test_what_was_sent_is_found(channel: Provider, twilio: ProviderStandIn) -> None:
     """What Twilio took is found by one GET that asks for the number, a hundred at most."""
     since = datetime.now(UTC)
     sent = channel.send(SMS, "attempt-1")
@@ -58,7 +58,7 @@ def test_what_was_sent_is_found(channel: Channel, twilio: ProviderStandIn) -> No
     assert twilio.requests[-1].query == {"To": SMS.address, "PageSize": "100"}
 
 
-def test_what_was_not_sent_is_not_found(channel: Channel, lists: Lists) -> None:
+def test_what_was_not_sent_is_not_found(channel: Provider, lists: Lists) -> None:
     """An empty list is an answer: it is not there."""
     lists()
     assert found(channel) == Found()
@@ -82,7 +82,7 @@ def test_what_was_not_sent_is_not_found(channel: Channel, lists: Lists) -> None:
     ids=str,
 )
 def test_another_text_is_not_taken_for_it(
-    channel: Channel, lists: Lists, fields: dict[str, Any]
+    channel: Provider, lists: Lists, fields: dict[str, Any]
 ) -> None:
     """Other words, another number, one from the person, an older one, another message's."""
     lists(text(**fields))
@@ -106,7 +106,7 @@ def test_another_text_is_not_taken_for_it(
     ids=str,
 )
 def test_whatever_became_of_it_it_was_taken(
-    channel: Channel, lists: Lists, fields: dict[str, Any]
+    channel: Provider, lists: Lists, fields: dict[str, Any]
 ) -> None:
     """A text in the list was accepted, one that failed too; clocks may differ by a minute."""
     lists(text(**fields))
@@ -128,7 +128,7 @@ def test_whatever_became_of_it_it_was_taken(
     ids=str,
 )
 def test_what_became_of_it_is_told_too(
-    channel: Channel, lists: Lists, fields: dict[str, Any], state: str | None, code: str
+    channel: Provider, lists: Lists, fields: dict[str, Any], state: str | None, code: str
 ) -> None:
     """Twilio's list says how a text ended: nobody else may, where no callback reaches us."""
     lists(text(**fields))
@@ -144,13 +144,13 @@ def test_what_became_of_it_is_told_too(
         "“{}”",
     ],
 )
-def test_twilio_may_change_the_words_a_little(channel: Channel, lists: Lists, body: str) -> None:
+def test_twilio_may_change_the_words_a_little(channel: Provider, lists: Lists, body: str) -> None:
     """A trial account's words before ours and white space do not hide a text."""
     lists(text(body=body.format(SMS.text.replace(" ", "  "))))
     assert found(channel) == Found("SM1")
 
 
-def test_smart_encoding_does_not_hide_a_text(channel: Channel, lists: Lists) -> None:
+def test_smart_encoding_does_not_hide_a_text(channel: Provider, lists: Lists) -> None:
     """Twilio writes quotes, dashes and dots in its own way to save a segment."""
     lists(text(body="Jane's kit - it is here..."))
     assert found(
@@ -158,13 +158,13 @@ def test_smart_encoding_does_not_hide_a_text(channel: Channel, lists: Lists) -> 
     ) == Found("SM1")
 
 
-def test_without_words_nothing_is_found(channel: Channel, lists: Lists) -> None:
+def test_without_words_nothing_is_found(channel: Provider, lists: Lists) -> None:
     """A message whose words are gone is not taken for just any text."""
     lists(text(), text("SM2", body=""))
     assert found(channel, Message("sms", SMS.address, "")) == Found()
 
 
-def test_of_several_the_nearest_is_taken(channel: Channel, lists: Lists) -> None:
+def test_of_several_the_nearest_is_taken(channel: Provider, lists: Lists) -> None:
     """The same words twice: the one made when the send began, and what is taken is passed over."""
     lists(text("SM3", 90), text("SM2", 2), text("SM1", -50))
     assert found(channel) == Found("SM2")
@@ -183,20 +183,20 @@ def pages(twilio: ProviderStandIn, first: list[Any], second: list[Any]) -> None:
     twilio.answers.append(answer)
 
 
-def test_further_pages_are_looked_through(channel: Channel, twilio: ProviderStandIn) -> None:
+def test_further_pages_are_looked_through(channel: Provider, twilio: ProviderStandIn) -> None:
     """A number with many newer texts hides nothing."""
     pages(twilio, [text(f"SM{n}", 300, body="Other") for n in range(100)], [text("SM1")])
     assert found(channel) == Found("SM1")
 
 
-def test_no_page_is_asked_for_that_is_too_old(channel: Channel, twilio: ProviderStandIn) -> None:
+def test_no_page_is_asked_for_that_is_too_old(channel: Provider, twilio: ProviderStandIn) -> None:
     """Behind a page that goes back two minutes further nothing is asked for."""
     pages(twilio, [text("SM2", -121)], [text("SM1")])
     assert found(channel) == Found()
     assert len(twilio.requests) == 1
 
 
-def test_a_list_without_end_settles_nothing(channel: Channel, twilio: ProviderStandIn) -> None:
+def test_a_list_without_end_settles_nothing(channel: Provider, twilio: ProviderStandIn) -> None:
     """A list that goes on for ever is left, and nothing is concluded from it."""
     twilio.answers.append(lambda request: page([text(body="Other")], request.path))
     assert found(channel).failed
@@ -227,7 +227,7 @@ def test_a_list_without_end_settles_nothing(channel: Channel, twilio: ProviderSt
     ],
     ids=lambda reply: f"{reply.status} {str(reply.body)[:40]}",
 )
-def test_trouble_settles_nothing(channel: Channel, twilio: ProviderStandIn, reply: Reply) -> None:
+def test_trouble_settles_nothing(channel: Provider, twilio: ProviderStandIn, reply: Reply) -> None:
     """Where Twilio's list cannot be had or read, that is said, and nothing raised; no number."""
     twilio.always(reply)
     looked = found(channel)
@@ -275,7 +275,7 @@ def test_twilio_is_told_where_to_call_back(
     ids=str,
 )
 def test_a_busy_twilio_names_its_delay(
-    channel: Channel, twilio: ProviderStandIn, headers: dict[str, str], wait: float | None
+    channel: Provider, twilio: ProviderStandIn, headers: dict[str, str], wait: float | None
 ) -> None:
     """429 is tried again when Twilio says, within an hour."""
     twilio.always(twilio_error(429, 20429, **headers))
@@ -284,7 +284,7 @@ def test_a_busy_twilio_names_its_delay(
     assert outcome.retry_after == wait
 
 
-def test_a_delay_is_that_of_its_own_answer(channel: Channel, twilio: ProviderStandIn) -> None:
+def test_a_delay_is_that_of_its_own_answer(channel: Provider, twilio: ProviderStandIn) -> None:
     """An answer without a delay does not take over the one before."""
     busy = {"Retry-After": "60"}
     twilio.once(

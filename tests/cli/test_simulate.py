@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay import player
+from relay.dev import lab_player
 from relay.lab import samples
 from relay.lab.events import EVENTS
 from tests.cli.conftest import Run
@@ -116,7 +116,7 @@ def test_the_lab_gives_up_in_the_end(relay: Run, relay_standin: StandIn, url: st
     relay_standin.always(Reply(503))
     result = relay("simulate", "order.shipped", "--url", url, *FAST)
     assert result.exit_code == 1
-    assert len(relay_standin.requests) == len(player.RETRY_MINUTES) == 11
+    assert len(relay_standin.requests) == len(lab_player.RETRY_MINUTES) == 11
     assert result.stderr == "error: 1 events were not taken, and the lab has given up on them.\n"
 
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from relay import simulator
+from relay.dev import lab_simulator
 from tests.jobs.conftest import ORDER, Clinic
 
 DAY = timedelta(days=1)
-KIT = simulator.order(ORDER)["test_registrations"][0]["id"]
+KIT = lab_simulator.order(ORDER)["test_registrations"][0]["id"]
 RECEIVED = {"testregistration_id": KIT, "sample_received_at": "2026-06-01T14:52:32+01:00"}
 REMINDER = """
 [rules.reminder]

@@ -10,7 +10,7 @@ from itertools import permutations
 
 import pytest
 
-from relay import simulator
+from relay.dev import lab_simulator
 from relay.lab.events import EVENTS, STAGES
 from tests.conftest import ROOT
 from tests.jobs.conftest import Clinic
@@ -61,7 +61,7 @@ class Kits:
 
     def post(self, order_id: str, stage: str) -> None:
         """A step of a kit comes in."""
-        kit = simulator.order(order_id)["test_registrations"][0]["id"]
+        kit = lab_simulator.order(order_id)["test_registrations"][0]["id"]
         name = NAMES[stage]
         data = {"order_id": order_id} if name.startswith("order") else {"testregistration_id": kit}
         if stage == "received":
@@ -70,7 +70,7 @@ class Kits:
 
     def told(self) -> dict[str, list[str]]:
         """What went out about each kit, by its order's id, in the order of its steps' arrival."""
-        kits = {id_: simulator.order(id_)["test_registrations"][0]["id"] for id_ in self.orders}
+        kits = {id_: lab_simulator.order(id_)["test_registrations"][0]["id"] for id_ in self.orders}
         sent = [(row["subject"], row["rule"]) for row in self.clinic.messages(status="sent")]
         return {
             id_: [rule for subject, rule in sent if subject in (id_, kit)]

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import urllib3
 from redis import ConnectionError, Redis
 
-from relay import embedded
+from relay.dev import redis_server
 from relay.lab import samples
 from tests.conftest import ROOT, SECRET
 
@@ -67,7 +67,7 @@ class RedisServer:
         self._socket.unlink(missing_ok=True)
         options = ["--port", "0", "--unixsocket", str(self._socket), "--save", ""]
         self._process = subprocess.Popen(
-            [embedded.server(), *options, "--dir", self._folder], stdout=subprocess.DEVNULL
+            [redis_server.server(), *options, "--dir", self._folder], stdout=subprocess.DEVNULL
         )
         eventually(self._listens)
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from relay import embedded, player
 from relay.config.settings import database_url
-from relay.errors import ConfigError, RelayError
+from relay.dev import lab_player, redis_server
+from relay.errors import RelayError
 from relay.http_client import HttpClient, NoAnswer
 from relay.lab import samples
 from relay.ledger import migrate
@@ -79,7 +79,7 @@ def _demo(stack: ExitStack) -> None:
     db = Database(environ["DATABASE_URL"])
     stack.callback(db.close)
     print("The lab posts its example events. Delivery is dry-run: nothing leaves this machine.\n")
-    for post in player.play(samples.webhooks(), f"{url}/webhooks/lab", "demo"):
+    for post in lab_player.play(samples.webhooks(), f"{url}/webhooks/lab", "demo"):
         print(f"  {post.event:<38} {post.status}  {post.answer}")
     shown = _show(db)
     print(f"\n{shown} messages. (In the demo it is always time to send.)")
@@ -98,7 +98,7 @@ def _start(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, str]:
     environ = {**environ, "PORT": environ.get("PORT") or str(_free_port())}
     if environ["RELAY_ENV"] == "development":
         if not environ.get("REDIS_URL"):
-            environ["REDIS_URL"] = stack.enter_context(embedded.redis())
+            environ["REDIS_URL"] = stack.enter_context(redis_server.redis())
         if not environ.get("LAB_API_URL"):
             environ |= {"LAB_API_URL": stack.enter_context(_lab()), "LAB_API_TOKEN": "simulator"}
     db = Database(database_url(environ.get("DATABASE_URL", "")), patience=10)
@@ -134,7 +134,7 @@ def _always_open(source: Path, target: Path) -> Path:
 @contextmanager
 def _lab() -> Iterator[str]:
     """The lab's stand-in, in a thread; its URL."""
-    from relay.simulator import create_simulator
+    from relay.dev.lab_simulator import create_simulator
 
     with serving(create_simulator("simulator")) as url:
         yield url
@@ -229,10 +229,3 @@ def _stay(url: str, environ: Mapping[str, str]) -> None:
     print(f"\nThe admin desk: {url}/   password: {shown}")
     print("Ctrl-C stops everything.", flush=True)
     signal.pause()
-
-
-if __name__ == "__main__":
-    try:
-        raise SystemExit(main(sys.argv[1:]))
-    except ConfigError as error:
-        raise SystemExit(str(error)) from error
