@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 
 from relay.config.check import load
 from relay.config.settings import from_environment
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import events
 from relay.ledger.database import Database
 
@@ -26,7 +26,7 @@ _jobs: Jobs | None = None
 def _preload() -> Jobs:
     settings = from_environment(os.environ)
     jobs = Jobs(load(settings), Database(settings.database_url, connections=2))
-    jobs.exits.load()
+    jobs.channels.load()
     return jobs
 
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from relay import fault_injection, forgetting
+from relay import fault_injection
 from relay.channels import PROVIDERS
 from relay.errors import LedgerUnavailable
-from relay.jobs import Jobs
+from relay.jobs import erase
+from relay.jobs.tasks import Jobs
+from relay.jobs.watchdog import Watch
 from relay.ledger import erasures
 from relay.logs import about, get_logger
 from relay.rates import Rate
-from relay.watch import Watch
 
 log = get_logger("relay.pump")
 
@@ -88,7 +89,7 @@ class Lane:
 
 def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
     """Each lane's claim and work, and how much its provider wants a second."""
-    care, rates = jobs.aftercare, jobs.config.delivery.rates
+    care, rates = jobs.follow_ups, jobs.config.delivery.rates
     watch = Watch(jobs.config, jobs.db, jobs.lab)
     return {
         "events": (jobs.lease_events, jobs.process, None),
@@ -98,12 +99,12 @@ def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None
         "watches": (watch.due, watch.look, None),
         "erasures": (
             partial(erasures.lease, jobs.db),
-            partial(forgetting.forget, jobs.db, jobs.exits, jobs.config.policy),
+            partial(erase.forget, jobs.db, jobs.channels, jobs.config.policy),
             None,
         ),
         "expiries": (
-            partial(forgetting.expiries, jobs.db, jobs.exits),
-            partial(forgetting.expire, jobs.db, jobs.exits),
+            partial(erase.expiries, jobs.db, jobs.channels),
+            partial(erase.expire, jobs.db, jobs.channels),
             None,
         ),
     }

@@ -68,9 +68,9 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     if channel not in (*rule.channels, *rule.fallback):
         raise NotTried(f"the rule does not send {channel}.", rule.name)
     made = message(config, rule, channel, address=judged.address, mark=MARK)
-    exits = Channels(config.settings, config.delivery.senders, config.delivery.allow)
+    providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
     audit.write_audit(db, actor, SEND_TEST, rule.name, channel)
-    outcome = exits.send(made, uuid.uuid4().hex)
+    outcome = providers.send(made, uuid.uuid4().hex)
     if outcome.result != "accepted":
         raise NotTried(outcome.reason, channel)
-    return Tried(made, exits.is_live(made), outcome.provider_id)
+    return Tried(made, providers.is_live(made), outcome.provider_id)

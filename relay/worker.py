@@ -21,7 +21,7 @@ from relay.config.loader import Config
 from relay.config.reload import ConfigReloader
 from relay.config.settings import from_environment
 from relay.errors import ConfigError, LedgerUnavailable
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import cases, workers
 from relay.ledger.database import Database
 from relay.pump import THREADS, Pump
@@ -77,7 +77,7 @@ class Clock(threading.Thread):
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""
         if self._living.look():
             self._jobs = renewed(self._jobs, self._living.config)
-            self._jobs.exits.load()
+            self._jobs.channels.load()
             self._pump.adopt(self._jobs)
         wrong, db = self._living.wrong, self._jobs.db
         if wrong is self._told:
@@ -138,7 +138,7 @@ def main() -> int:
     # Blocked here and in every thread from now on, and waited for below: a handler that sets an
     # event could run while this thread holds that event's own lock.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    jobs.exits.load()
+    jobs.channels.load()
     pump = Pump(jobs)
     clock = Clock(jobs, pump, ConfigReloader(jobs.config, load))
     pump.start()

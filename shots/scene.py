@@ -20,7 +20,7 @@ from relay.config.loader import Config, load
 from relay.config.settings import Settings
 from relay.dev.demo import serving
 from relay.dev.lab_simulator import create_simulator
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger import audit, migrate, receipts, suppressions, workers
 from relay.ledger import erasures as ledger_erasures

@@ -25,7 +25,7 @@ from relay.config.loader import Config
 from relay.config.loader import load as load_config
 from relay.config.settings import Settings, database_url
 from relay.dev import redis_server as dev_redis_server
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata

@@ -7,7 +7,7 @@ import sys
 from relay.config.loader import load
 from relay.config.reference import config_schema
 from relay.config.settings import from_environment
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger import migrate
 from relay.ledger.database import Database

@@ -14,8 +14,8 @@ from twilio.request_validator import RequestValidator
 
 from relay.channels.twilio import judge
 from relay.config.settings import Settings
-from relay.endings import refused
-from relay.jobs import Jobs
+from relay.jobs.outcomes import refused
+from relay.jobs.tasks import Jobs
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.attempts import Ending

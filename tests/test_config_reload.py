@@ -15,7 +15,7 @@ from relay.config import check
 from relay.config.loader import Config
 from relay.config.reload import ConfigReloader
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import cases, events
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications

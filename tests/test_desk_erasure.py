@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import erasures as ledger_erasures
 from relay.ledger import suppressions, workers
 from relay.ledger.database import Database

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import attempts, cases, pauses, workers
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Ending

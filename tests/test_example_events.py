@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.views import queries

@@ -13,7 +13,7 @@ import pytest
 
 from relay import logs
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.views import queries

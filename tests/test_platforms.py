@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
 from relay.rules.schedule import Window

@@ -34,7 +34,7 @@ def facts(phone: Any = MOBILE, email: Any = MAIL, status: Any = "success") -> Fa
     )
 
 
-def occasion(of: Facts, event: str = RESULTS, **kwargs: Any) -> RuleContext:
+def context(of: Facts, event: str = RESULTS, **kwargs: Any) -> RuleContext:
     """An event about registration r1."""
     clinic = record("clinic", {"timezone": LONDON})
     seen = names(event, samples.webhook(event)["data"], NOON, of, clinic)
@@ -60,7 +60,7 @@ def planned(
 ) -> Plan:
     """What these rules make of an event about results."""
     policy = Policy(LONDON, window, {"desk": staff})
-    return plan(occasion(of or facts()), rules, policy, told, now)
+    return plan(context(of or facts()), rules, policy, told, now)
 
 
 def outcome(found: Plan) -> list[tuple[str, str, str]]:
@@ -222,7 +222,7 @@ def test_a_bank_holiday_is_for_every_window(own: Window | None, day: int) -> Non
     """On a bank holiday messages wait, by the clinic's window and by a rule's own."""
     window = Window.parse("01:00-23:30")
     policy = Policy(LONDON, window, {}, bank_holidays=frozenset({NOON.date()}))
-    (notice,) = plan(occasion(facts()), [rule(send_window=own)], policy, frozenset(), NOON).notices
+    (notice,) = plan(context(facts()), [rule(send_window=own)], policy, frozenset(), NOON).notices
     assert (notice.status, notice.due_at) == ("scheduled", datetime(2026, 6, day, 0, tzinfo=UTC))
 
 
@@ -249,7 +249,7 @@ def test_another_kit_or_round_is_another_notice(change: dict[str, Any]) -> None:
     """One phone may serve a family, and a retest is news again."""
     policy = Policy(LONDON, ALWAYS, {})
     first, second = (
-        plan(occasion(facts(), **how), [rule()], policy, frozenset(), NOON).notices[0]
+        plan(context(facts(), **how), [rule()], policy, frozenset(), NOON).notices[0]
         for how in ({}, change)
     )
     assert first.identity != second.identity
@@ -287,7 +287,7 @@ def test_one_digest_a_rule_time_channel_and_address() -> None:
         for now in (NOON, NOON + timedelta(hours=4))
         for named in (desk, replace(desk, name="other"))
         for notice in plan(
-            occasion(facts(), subject=subject), [named], policy, frozenset(), now
+            context(facts(), subject=subject), [named], policy, frozenset(), now
         ).notices
     ]
     assert len({one.identity for one in made if one.is_digest}) == 2 * 2 * 3
@@ -300,7 +300,7 @@ def test_a_digest_that_has_gone_takes_no_more() -> None:
     policy = Policy(LONDON, ALWAYS, {"desk": DESK})
     gone: frozenset[str] = frozenset()
     for at in ("Mon 01 Jun, 16:00", "Mon 01 Jun, 20:00", "Tue 02 Jun, 00:00"):
-        found = plan(occasion(facts()), [desk], policy, frozenset(), NOON, gone=gone)
+        found = plan(context(facts()), [desk], policy, frozenset(), NOON, gone=gone)
         item, told = found.notices
         assert item.reason == f"It is told in the digest of {at}."
         gone |= {told.identity}

@@ -19,7 +19,7 @@ from relay.rules.model import AlreadyNotified, Plan, Policy, Rule, Staff
 from relay.rules.planner import RuleContext, plan
 from relay.rules.schedule import Digest, Window
 from relay.rules.staleness import Step, Waiting
-from tests.test_rules import LONDON, MAIL, MOBILE, NOON, facts, occasion, rule
+from tests.test_rules import LONDON, MAIL, MOBILE, NOON, context, facts, rule
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 PHONES = st.sampled_from([MOBILE, "07700 900000", "020 7946 0018", "+1 202 555 0143", "x", None, 7])
@@ -92,7 +92,7 @@ POLICIES = st.builds(
 )
 OCCASIONS = st.builds(
     lambda of, event, step, known: replace(
-        occasion(of, event), step=replace(step, name=event), known=tuple(known)
+        context(of, event), step=replace(step, name=event), known=tuple(known)
     ),
     st.builds(facts, PHONES, MAILS, STATUSES),
     EVENT,

@@ -27,8 +27,8 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     anything is left, or a provider did not erase its part, the command ends with 1. Once it has
     begun, a worker finishes it even if the command does not.
     """
-    from relay import forgetting
     from relay.channels import Channels
+    from relay.jobs import erase
     from relay.ledger import erasures
     from relay.privacy import masks
 
@@ -38,10 +38,10 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     target = masks.target(found.secret_key, channel, written)
     with opened.ledger(found) as db:
         shown = Progress()
-        counts = forgetting.look(db, written, shown)
+        counts = erase.look(db, written, shown)
         shown.end()
-        click.echo(f"To be erased: {forgetting.told(counts)}.")
-        click.echo(f"{forgetting.STAYS}\n{forgetting.OUT_OF_REACH}")
+        click.echo(f"To be erased: {erase.told(counts)}.")
+        click.echo(f"{erase.STAYS}\n{erase.OUT_OF_REACH}")
         if not yes and sys.stdin.isatty():
             click.confirm("Erase it? There is no way back.", abort=True)
         by = {"target": target, "actor": "cli", "note": ""}
@@ -49,22 +49,22 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
         if suppress:
             click.echo(f"{KINDS[channel]} {'are stopped' if stopped else 'were stopped already'}.")
         if asked := erasures.take(db, id_):
-            exits = Channels(found, {}, config.delivery.allow)
-            forgetting.forget(db, exits, config.policy, asked, shown)
+            channels = Channels(found, {}, config.delivery.allow)
+            erase.forget(db, channels, config.policy, asked, shown)
             shown.end()
         _tell(erasures.find(db, id_) or {})
 
 
 def _tell(done: Mapping[str, Any]) -> None:
     """What came of it, in words; ends with 1 where it is not whole."""
-    from relay import forgetting
+    from relay.jobs import erase
 
     outcome = done["outcome"]
     if outcome is None:
         opened.stop(
             Problem("another process erases the person.", remedy="Run the command again later.")
         )
-    click.secho(f"Erased: {forgetting.told(outcome['counts'])}.", fg="green")
+    click.secho(f"Erased: {erase.told(outcome['counts'])}.", fg="green")
     for problem in outcome["refused"]:
         opened.show(Problem(problem, remedy="Erase it there by hand."))
     for table, number in outcome["left"].items():

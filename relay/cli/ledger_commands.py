@@ -169,7 +169,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     This process sends what is due; no worker is needed for it. After a restore it has gone out
     already: `--as-sent` marks it so, whatever its send window.
     """
-    from relay.jobs import Jobs
+    from relay.jobs.tasks import Jobs
     from relay.ledger import pauses
     from relay.pump import Pump
 

@@ -97,7 +97,7 @@ def items(db: Database, digest: str) -> list[Item]:
         )
         .join(events, events.c.id == table.event_id)
         .where(table.digest == digest, table.identity != digest)
-        .order_by(events.c.received_at, table.id)
+        .order_by(events.c.received_at, events.c.id)  # two may come in the same millisecond
     )
     with db.read() as connection:
         return [

@@ -35,7 +35,7 @@ class RuleContext:
 
 
 def plan(
-    occasion: RuleContext,
+    context: RuleContext,
     rules: Sequence[Rule],
     policy: Policy,
     told: AlreadyNotified,
@@ -50,17 +50,17 @@ def plan(
     planned: list[Notice] = []
     decisions: list[Decision] = []
     for rule in rules:
-        if rule.event != occasion.kind.name:
+        if rule.event != context.kind.name:
             continue
         failed = ""
         try:
-            due_at = due(rule, occasion, policy, now) + rule.hold
-            if reason := objection(rule, occasion, due_at, now):
+            due_at = due(rule, context, policy, now) + rule.hold
+            if reason := objection(rule, context, due_at, now):
                 decisions.append(Decision(rule.name, reason))
                 continue
         except RenderError as error:
             failed = str(error)
-        made = tuple(held(rule, policy, first_choice(rule, occasion, policy, now)))
+        made = tuple(held(rule, policy, first_choice(rule, context, policy, now)))
         if not made:
             decisions.append(Decision(rule.name, f'"{rule.to}" has no address on its channels.'))
         for notice in made:
@@ -77,33 +77,33 @@ def plan(
         one.id: reason
         for one in waiting
         if (its_rule := by_name.get(one.rule))
-        and (reason := overtaken(its_rule, one.step, [occasion.step], one.due_at, now))
+        and (reason := overtaken(its_rule, one.step, [context.step], one.due_at, now))
     }
     return Plan(tuple(planned), tuple(decisions), cancelled)
 
 
-def objection(rule: Rule, occasion: RuleContext, due_at: datetime, now: datetime) -> str:
+def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime) -> str:
     """Why a rule does not apply; empty when it does. Raises RenderError when it cannot be told."""
     if not rule.enabled:
         return "The rule is switched off (enabled = false)."
-    if (occasion.facts.registration or {}).get("status") == "cancelled":
+    if (context.facts.registration or {}).get("status") == "cancelled":
         return "The test was cancelled."
-    if late := overtaken(rule, occasion.step, occasion.known, due_at, now):
+    if late := overtaken(rule, context.step, context.known, due_at, now):
         return late
     if rule.when:
-        names = {**occasion.names, "recipient": recipient(rule.to, occasion.facts)}
+        names = {**context.names, "recipient": recipient(rule.to, context.facts)}
         if not rule.when.holds(names):
             return f"Its condition is not met: {rule.when.source}."
     return ""
 
 
 def first_choice(
-    rule: Rule, occasion: RuleContext, policy: Policy, now: datetime
+    rule: Rule, context: RuleContext, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
     """The notices on the rule's channels; with its fallback's when none of them has an address."""
-    made = notices(rule, rule.channels, occasion, policy, now)
+    made = notices(rule, rule.channels, context, policy, now)
     if all(notice.status == "validation-failed" for notice in made):
-        return made + fallback(rule, occasion, policy, now)
+        return made + fallback(rule, context, policy, now)
     return made
 
 
@@ -121,11 +121,9 @@ def held(rule: Rule, policy: Policy, made: Iterable[Notice]) -> Iterable[Notice]
             yield one
 
 
-def fallback(
-    rule: Rule, occasion: RuleContext, policy: Policy, now: datetime
-) -> tuple[Notice, ...]:
+def fallback(rule: Rule, context: RuleContext, policy: Policy, now: datetime) -> tuple[Notice, ...]:
     """The notices on the rule's fallback channels."""
-    made = notices(rule, rule.fallback, occasion, policy, now)
+    made = notices(rule, rule.fallback, context, policy, now)
     return tuple(replace(notice, is_fallback=True) for notice in made)
 
 
@@ -138,9 +136,9 @@ def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
     return window.next_open(now, policy.zone, policy.bank_holidays)
 
 
-def due(rule: Rule, occasion: RuleContext, policy: Policy, now: datetime) -> datetime:
+def due(rule: Rule, context: RuleContext, policy: Policy, now: datetime) -> datetime:
     """When a rule's message goes out: so long after its event, or now, in its window."""
-    return _next(rule, policy, max(now, occasion.step.received_at + rule.after))
+    return _next(rule, policy, max(now, context.step.received_at + rule.after))
 
 
 def _next(rule: Rule, policy: Policy, moment: datetime) -> datetime:
@@ -176,27 +174,27 @@ def _digest(rule: Rule, item: Notice, policy: Policy) -> Notice:
 
 
 def notices(
-    rule: Rule, channels: Sequence[str], occasion: RuleContext, policy: Policy, now: datetime
+    rule: Rule, channels: Sequence[str], context: RuleContext, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
     """A notice for each address of the recipient on these channels, due when the window is open."""
-    due_at = due(rule, occasion, policy, now)
+    due_at = due(rule, context, policy, now)
     waiting = "scheduled" if due_at > now else "created"
     return tuple(
         Notice(
             rule=rule.name,
             template=rule.template,
-            subject=occasion.subject,
-            round=occasion.step.round,
+            subject=context.subject,
+            round=context.step.round,
             role=rule.to,
             channel=channel,
             address=judged.address,
             status=waiting if judged.address else "validation-failed",
             reason=judged.reason,
             due_at=due_at,
-            urgency=occasion.kind.urgency,
+            urgency=context.kind.urgency,
         )
         for channel in channels
-        for judged in _judged(rule.to, channel, occasion.facts, policy)
+        for judged in _judged(rule.to, channel, context.facts, policy)
     )
 
 

@@ -17,6 +17,11 @@ EVERY_DAY = frozenset(range(7))
 _DAY, _MINUTE, _MINUTES = timedelta(days=1), timedelta(minutes=1), 24 * 60
 
 
+def utc_now() -> datetime:
+    """Now, by the process's clock. Leases and due times go by the database's instead."""
+    return datetime.now(UTC)
+
+
 def duration(text: str) -> timedelta:
     """'30d' → 30 days. A whole number and s, m, h or d; raises ValueError for anything else."""
     found = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())

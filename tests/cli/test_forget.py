@@ -10,7 +10,7 @@ import pytest
 
 from relay.channels import Channels
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import audit as ledger_audit
 from relay.ledger import erasures, suppressions
 from relay.ledger.database import Database

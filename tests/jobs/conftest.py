@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from relay.config.loader import load
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs.tasks import Jobs
 from relay.ledger import cases, events, receipts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database

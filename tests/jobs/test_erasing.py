@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from relay import forgetting
 from relay.channels import Channels
 from relay.config.settings import Settings
-from relay.jobs import Jobs
+from relay.jobs import erase
+from relay.jobs.tasks import Jobs
 from relay.ledger import audit as ledger_audit
 from relay.ledger import cases
 from relay.ledger import erasures as ledger_erasures
@@ -61,7 +61,7 @@ def test_a_worker_that_dies_in_the_midst_loses_nothing(
     ask(db)
     (asked,) = ledger_erasures.lease(db, 1)
     with pytest.raises(KeyboardInterrupt):
-        forgetting.forget(db, Dying(live, {}, frozenset()), POLICY, asked)
+        erase.forget(db, Dying(live, {}, frozenset()), POLICY, asked)
     assert found(dump(db, but=frozenset({"erasures"})), *SECRETS) == []
     ledger_audit.write_audit(db, "admin", "note", "", "Jane Smith rang.")
     assert ledger_erasures.lease(db, 1) == []
@@ -87,10 +87,10 @@ def test_a_worker_that_was_thought_dead_stops(db: Database) -> None:
     (first,) = ledger_erasures.lease(db, 1)
     time_passes(db, LEASE)
     (second,) = ledger_erasures.lease(db, 1)
-    forgetting.forget(db, DRY, POLICY, first)
+    erase.forget(db, DRY, POLICY, first)
     assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 3
-    forgetting.forget(db, DRY, POLICY, second)
-    forgetting.forget(db, DRY, POLICY, second)
+    erase.forget(db, DRY, POLICY, second)
+    erase.forget(db, DRY, POLICY, second)
     assert found(dump(db), *SECRETS) == []
     assert len(rows(db, audit, action="forget")) == 1
 
@@ -109,7 +109,7 @@ def test_two_erasures_of_one_person_leave_each_other_alone(db: Database) -> None
     ask(db)
     ask(db, EMAIL, "email")
     for asked in ledger_erasures.lease(db, 2):
-        forgetting.forget(db, DRY, POLICY, asked)
+        erase.forget(db, DRY, POLICY, asked)
     assert found(dump(db), *SECRETS) == []
     told = [(row["state"], row["outcome"]["left"]) for row in rows(db, erasures)]
     assert told == [(ledger_erasures.DONE, {})] * 2
@@ -131,10 +131,10 @@ def test_what_is_left_is_somebodys_to_see_to(db: Database) -> None:
     proves nothing about the provider: only a person closes the case.
     """
     kit(db)
-    for exits in (Refusing(Settings(), {}, frozenset()), DRY):
+    for channels in (Refusing(Settings(), {}, frozenset()), DRY):
         ask(db)
         (asked,) = ledger_erasures.lease(db, 1)
-        forgetting.forget(db, exits, POLICY, asked)
+        erase.forget(db, channels, POLICY, asked)
     (case,) = cases.open_cases(db)
     assert case["kind"] == ledger_erasures.KIND
     assert ledger_erasures.find(db, case["subject"])

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay import forgetting
 from relay.channels import Channels
 from relay.config.settings import Settings
 from relay.errors import Refused
+from relay.jobs import erase as jobs_erase
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit, cases, erasures, replay, suppressions
@@ -22,7 +22,8 @@ from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, journeys, metadata, notifications, quarantine
-from relay.rules import addresses, channels
+from relay.rules import addresses
+from relay.rules.channels import channel_of
 from relay.rules.model import Plan
 from tests.conftest import drain
 from tests.dump import dump, found
@@ -122,16 +123,16 @@ def town(clinic: Clinic) -> Clinic:
 
 def forget(clinic: Clinic, address: str = PHONE) -> Mapping[str, Any]:
     """Erase whoever goes by an address; what it came to."""
-    return erase(clinic.db, clinic.jobs.exits, address)
+    return erase(clinic.db, clinic.jobs.channels, address)
 
 
-def erase(db: Database, exits: Channels, address: str) -> Mapping[str, Any]:
+def erase(db: Database, channels: Channels, address: str) -> Mapping[str, Any]:
     """The same of any ledger."""
-    channel = channels.channel_of(address)
+    channel = channel_of(address)
     id_ = erasures.ask(db, channel, address, target=channel, actor="cli", note="").id
     asked = erasures.take(db, id_)
     assert asked
-    forgetting.forget(db, exits, POLICY, asked)
+    jobs_erase.forget(db, channels, POLICY, asked)
     found_ = erasures.find(db, id_)
     assert found_
     return dict(found_["outcome"])

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from relay.brakes import IN_A_ROW
+from relay.jobs.circuit_breaker import IN_A_ROW
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import cases
 from relay.ledger import pauses as ledger_pauses

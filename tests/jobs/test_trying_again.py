@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from relay.config.settings import Settings
-from relay.forgetting import forget
+from relay.jobs.erase import forget
 from relay.ledger import cases, erasures, replay, suppressions
 from relay.ledger.schema import audit, notifications
 from relay.rules import retries
@@ -171,7 +171,7 @@ def test_what_is_blank_is_not_tried_again(results: Clinic) -> None:
     taken = erasures.take(results.db, asked.id)
     assert taken
     jobs = results.jobs
-    forget(results.db, jobs.exits, jobs.config.policy, taken)
+    forget(results.db, jobs.channels, jobs.config.policy, taken)
 
     def whys() -> set[str]:
         found = replay.failed_messages(results.db, [*wanted.values()])

@@ -256,8 +256,8 @@ def test_a_killed_workers_message_is_found(clinic: Clinic) -> None:
     """Killed after the provider accepted it (19): found, and not sent again."""
     clinic.post()
     jobs, claim = clinic.claimed()
-    message = jobs._prepared(claim)
-    assert jobs.exits.send(message, claim.attempt_id).result == "accepted"
+    message = jobs._messages._prepared(claim)
+    assert jobs.channels.send(message, claim.attempt_id).result == "accepted"
     clinic.work(2 * MINUTE)
     assert clinic.statuses() == [("sms", "unknown")]
     clinic.work(3 * MINUTE)
@@ -284,8 +284,8 @@ def test_a_killed_workers_alert_keeps_its_words(clinic: Clinic) -> None:
     jobs = clinic.jobs
     (event,) = jobs.lease_events(1)
     jobs.process(event)
-    for item in jobs.aftercare.due_follow_ups(10):
-        jobs.aftercare.follow_up(item)
+    for item in jobs.follow_ups.due_follow_ups(10):
+        jobs.follow_ups.follow_up(item)
     assert len(jobs.claim("email", 10)) == 1  # and the worker is gone
     for after in (2 * MINUTE, 20 * MINUTE, MINUTE):
         clinic.work(after)

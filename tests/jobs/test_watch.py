@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay import watch
 from relay.explain import explain
+from relay.jobs import watchdog
+from relay.jobs.watchdog import Watch
 from relay.ledger import cases
 from relay.ledger import events as ledger_events
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import events
 from relay.ledger.views import trail
 from relay.ledger.views.status import Blockers
-from relay.watch import Watch
 from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
 from tests.rows import MONTH, at_once, close_case, incoming, only, rows, time_passes
 from tests.standins import Reply
@@ -274,9 +274,9 @@ def test_a_look_goes_on_where_the_one_before_stopped(
     for kit in ("kit-1", "kit-2"):
         no_results(watched, kit)
         past(10 * DAY + HOUR, **{**SAMPLE, "testregistration_id": kit})
-    monkeypatch.setattr(watch, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", -1.0)
     watched.work()
     assert watched.worklist() == []
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 60.0)
     watched.work(HOUR)
     assert watched.worklist() == ["missing", "missing"]

@@ -19,9 +19,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay import endings
-from relay.aftercare import ONCE_MORE, Aftercare
 from relay.channels.base import Found, Outcome
+from relay.jobs import outcomes
+from relay.jobs.context import ContextBuilder
+from relay.jobs.follow_up import ONCE_MORE, FollowUps
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
 from relay.ledger import attempts as ledger_attempts
@@ -32,7 +33,6 @@ from relay.ledger.database import Database
 from relay.ledger.events import Kit
 from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
-from relay.occasions import Occasions
 from relay.rules import planner
 from relay.rules.alerts import is_alert
 from relay.rules.model import ALIVE, FAILED, Plan, Rule, case_digest
@@ -155,8 +155,8 @@ class LedgerMachine(RuleBasedStateMachine):
         clinic = SimpleNamespace(record=lambda: record("clinic", {"timezone": POLICY.zone}))
         config: Any = SimpleNamespace(rule=RULES.get, rules=(), policy=POLICY, clinic=clinic)
         nothing: Any = None  # no lab is asked, and no template is rendered
-        self.occasions = Occasions(config, db, nothing, nothing)
-        self.care = Aftercare(config, db, cast(Any, self.providers), self.occasions)
+        self.contexts = ContextBuilder(config, db, nothing, nothing)
+        self.care = FollowUps(config, db, cast(Any, self.providers), self.contexts)
         self.people: dict[str, tuple[str | None, str | None]] = {}
         self.suppressed: set[tuple[str, str]] = set()
         self.claimed: list[Claim] = []
@@ -199,9 +199,9 @@ class LedgerMachine(RuleBasedStateMachine):
             facts = self.facts(EVENTS[event.name].resource, next(iter(event.data.values()))[-1])
 
             def decide(kit: Kit, event: Any = event, facts: Facts = facts) -> Plan:
-                occasion = self.occasions.of_event(event, facts, kit)
+                context = self.contexts.of_event(event, facts, kit)
                 every = list(RULES.values())
-                return planner.plan(occasion, every, POLICY, kit.told, _now(), kit.waiting)
+                return planner.plan(context, every, POLICY, kit.told, _now(), kit.waiting)
 
             ledger_events.mark_processed(self.db, event, facts, decide)
 
@@ -238,16 +238,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if (claim := _take(self.claimed, which)) is None:
             return
         if claim.suppressed:
-            self.heard.append((claim, endings.opted_out(claim.channel)))
+            self.heard.append((claim, outcomes.opted_out(claim.channel)))
         elif finds == "unwanted" and not is_alert(claim.rule):
-            self.heard.append((claim, endings.cancelled("It is not wanted any more.")))
+            self.heard.append((claim, outcomes.cancelled("It is not wanted any more.")))
         elif finds == "broken":
             self.heard.append((claim, Ending("rejected", "technical-failure", "No such name.")))
         elif ledger_attempts.begin(self.db, claim, {"text": _as_sent(claim)[2]}):
             self.require_not_sent(claim)
             self.begun.append(claim)
         else:
-            self.heard.append((claim, endings.lapsed()))
+            self.heard.append((claim, outcomes.lapsed()))
 
     def require_not_sent(self, claim: Claim) -> None:
         """It goes out twice only if nobody knows of the first, or if that is known to be lost."""
@@ -267,7 +267,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         outcome = replace(what.hears, provider_id=f"SM{claim.attempt_id}")
         tried = replace(claim, tries=max(what.tries, claim.tries))
-        self.heard.append((claim, endings.sent(tried, outcome, awaits_receipt=True, pause=None)))
+        self.heard.append((claim, outcomes.sent(tried, outcome, awaits_receipt=True, pause=None)))
 
     def finish(self, which: int) -> None:
         """A worker commits what came of a claim."""

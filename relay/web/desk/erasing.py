@@ -11,7 +11,7 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay import forgetting
+from relay.jobs import erase
 from relay.ledger import erasures, workers
 from relay.ledger.views import queries
 from relay.privacy.person import Person, key
@@ -48,7 +48,7 @@ def erased(id_: str) -> str:
         "erased.html",
         it=found,
         is_done=is_done,
-        counts=forgetting.phrases(found["outcome"]["counts"]) if is_done else [],
+        counts=erase.phrases(found["outcome"]["counts"]) if is_done else [],
         alive=is_done or workers.workers_alive(here().db),
         again="" if is_done else f"{url_for('desk.erased', id_=id_)}?{sessions.AGAIN}=1",
     )
@@ -59,10 +59,10 @@ def _shown(channel: str, address: str, wrong: str) -> str:
     return page(
         "erasure.html",
         written=address,
-        counts=forgetting.phrases(counts),
+        counts=erase.phrases(counts),
         wrong=wrong,
-        stays=forgetting.STAYS,
-        beyond=forgetting.OUT_OF_REACH,
+        stays=erase.STAYS,
+        beyond=erase.OUT_OF_REACH,
     )
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from relay.config.loader import Config
@@ -21,6 +21,7 @@ from relay.ledger.expectations import Kit
 from relay.logs import get_logger
 from relay.rules import alerts
 from relay.rules.model import Case, Expectation
+from relay.rules.schedule import utc_now
 
 log = get_logger("relay.watch")
 
@@ -56,7 +57,7 @@ class Watch:
         expected = self._config.expect
         if not expected:
             return []
-        begins = {one.name: _now() - one.within - BACK for one in expected}
+        begins = {one.name: utc_now() - one.within - BACK for one in expected}
         leased = expectations.lease(self._db, begins, limit)
         return [
             Look(one, max(leased[one.name], begins[one.name]))
@@ -68,7 +69,7 @@ class Watch:
         """See to the kits whose time has run out since the last look."""
         expected = look.expected
         expectations.close_fulfilled(self._db, expected)
-        until = reached = _now() - expected.within
+        until = reached = utc_now() - expected.within
         ends, silent = time.monotonic() + LOOK_SECONDS, 0
         missing: list[Case] = []
         for kit in expectations.behind(self._db, expected, look.since, until):
@@ -188,12 +189,8 @@ class Watch:
         told = alerts.case(
             *(first.kind, first.key, first.subject, reason),
             policy=self._config.policy,
-            now=_now(),
+            now=utc_now(),
             to=expected.to,
         )
         expectations.tell(self._db, missing, told.alerts)
         log.warning("steps missing", watch=expected.name, kits=len(missing))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.brakes import IN_A_ROW, Brakes
 from relay.channels import Outcome
+from relay.jobs.circuit_breaker import IN_A_ROW, CircuitBreaker
 from relay.ledger.pauses import AWAY, BUSY, REFUSED
 from relay.rules.model import Policy, Staff
 from relay.rules.schedule import ALWAYS
@@ -23,10 +23,10 @@ BROKEN = Outcome("unknown", "Twilio answered with 503.", "503")
 NOT_THERE = Outcome("rejected", "Twilio cannot be reached (refused).")
 
 
-def brakes(email: tuple[str, ...] = (DESK,), sms: tuple[str, ...] = ()) -> Brakes:
+def brakes(email: tuple[str, ...] = (DESK,), sms: tuple[str, ...] = ()) -> CircuitBreaker:
     """The brakes of a clinic whose staff have these addresses."""
     staff = {"desk": Staff(email, sms)}
-    return Brakes(Policy(ZoneInfo("Europe/London"), ALWAYS, staff, alerts="desk"))
+    return CircuitBreaker(Policy(ZoneInfo("Europe/London"), ALWAYS, staff, alerts="desk"))
 
 
 @pytest.mark.parametrize("outcome", [ACCEPTED, NO_MOBILE, TOO_MANY, SILENT, BROKEN, NOT_THERE])

@@ -1,4 +1,4 @@
-"""An event or a claim → the occasion that rules and templates are asked about."""
+"""What rules and templates are asked about: an event or a message, with the lab's facts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from relay.rules.staleness import Step
 FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
 
 
-class Occasions:
+class ContextBuilder:
     """Fetches facts from the lab, and puts together what rules and templates see."""
 
     def __init__(self, config: Config, db: Database, lab: LabClient, templates: Templates):
@@ -35,13 +35,13 @@ class Occasions:
         self._read = {name: _read(config, templates, name) for name in EVENTS}
 
     def of_event(self, event: Event, facts: Facts, kit: Kit) -> RuleContext:
-        """The occasion of an event that is being processed."""
+        """The context of an event that is being processed."""
         seen = names(event.name, event.data, event.received_at, facts, self._clinic)
         step = Step(event.name, kit.place.round, event.received_at)
         return RuleContext(step, kit.place.subject, facts, seen, kit.known)
 
     def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> RuleContext:
-        """The occasion of a notification, with the facts that it carries."""
+        """The context of a notification, with the facts that it carries."""
         seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
         step = Step(row.event_name, row.round, row.event_received_at)
         return RuleContext(step, row.subject, row.facts, seen, known)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from relay import fault_injection
 from relay.channels import Channels
 from relay.config.loader import Config
+from relay.jobs.context import ContextBuilder
 from relay.ledger import followups, journeys, receipts
 from relay.ledger.attempts import LOOKS
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp, UnknownAttempt
 from relay.logs import get_logger
 from relay.messages.templates import Message
-from relay.occasions import Occasions
 from relay.rules import alerts, planner
 from relay.rules.model import Case, Notice, Rule
+from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
 
 log = get_logger("relay.aftercare")
@@ -28,14 +28,14 @@ ONCE_MORE_SECONDS = 1800.0
 ASK_AGAIN_SECONDS = 120.0  # where the provider could not be asked
 
 
-class Aftercare:
+class FollowUps:
     """Looks for unknown attempts, and follows up on messages that reached nobody."""
 
-    def __init__(self, config: Config, db: Database, exits: Channels, occasions: Occasions):
+    def __init__(self, config: Config, db: Database, channels: Channels, contexts: ContextBuilder):
         self._config = config
         self._db = db
-        self._exits = exits
-        self._occasions = occasions
+        self._channels = channels
+        self._contexts = contexts
 
     def due_looks(self, limit: int) -> list[UnknownAttempt]:
         """Attempts of which it has to be found out whether they went out."""
@@ -48,13 +48,13 @@ class Aftercare:
     def look(self, look: UnknownAttempt) -> None:
         """Find out whether an attempt went out; when that cannot be, do as the rule says."""
         message = Message(look.channel, look.address, **(look.content or {"text": ""}))
-        found = self._exits.find(message, look.started_at, followups.taken_ids(self._db, look))
+        found = self._channels.find(message, look.started_at, followups.taken_ids(self._db, look))
         fault_injection.crash_point("lookup.before-commit")
         if found.failed:
             followups.look_later(self._db, look, ASK_AGAIN_SECONDS, counts=False)
             log.warning("message not looked for", id=look.id, reason=found.failed)
         elif found.provider_id:
-            awaits = self._exits.awaits_receipt(message)
+            awaits = self._channels.awaits_receipt(message)
             if not followups.adopt(self._db, look, found.provider_id, awaits_receipt=awaits):
                 followups.look_later(self._db, look, 0.0, counts=False)
             elif found.receipt:
@@ -103,7 +103,7 @@ class Aftercare:
     def _why_old(self, rule: Rule, item: FollowUp) -> str:
         step = Step(item.event_name, item.round, item.event_received_at)
         known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
-        return overtaken(rule, step, known, _now(), _now())
+        return overtaken(rule, step, known, utc_now(), utc_now())
 
     def _fallback(self, rule: Rule | None, item: FollowUp) -> tuple[Notice, ...]:
         """The rule's other ways. None where the message may have arrived and nobody told."""
@@ -111,8 +111,8 @@ class Aftercare:
             return ()
         if item.is_digest:
             return ()  # it was planned when the rule had none
-        occasion = self._occasions.of_message(item)
-        return planner.fallback(rule, occasion, self._config.policy, _now())
+        context = self._contexts.of_message(item)
+        return planner.fallback(rule, context, self._config.policy, utc_now())
 
     def _cases(self, item: FollowUp) -> tuple[Case | None, Case | None]:
         """What staff are told when nobody was reached, and when somebody still may be."""
@@ -130,11 +130,7 @@ class Aftercare:
             about.subject,
             reason,
             policy=self._config.policy,
-            now=_now(),
+            now=utc_now(),
             event_id=about.event_id,
             notification_id=about.id,
         )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -101,7 +101,7 @@ def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[s
 
 
 def forget(
-    db: Database, exits: Channels, policy: Policy, asked: Asked, progress: Progress = _nowhere
+    db: Database, channels: Channels, policy: Policy, asked: Asked, progress: Progress = _nowhere
 ) -> None:
     """Erase whom somebody asked for, or go on with it, and keep in the ledger what came of it.
 
@@ -115,10 +115,10 @@ def forget(
 
     try:
         so_far.person = personal_data.learn(db, so_far.person, noted)
-        if "@" in asked.address and exits.reaches("email"):
+        if "@" in asked.address and channels.reaches("email"):
             so_far.handed.emails.add(asked.address)  # what was blanked it may have still
         erasures.note(db, asked, known=so_far.to_json())
-        done = _forget(db, exits, so_far, noted, keep)
+        done = _forget(db, channels, so_far, noted, keep)
     except erasures.Lapsed:
         log.warning("erasure goes on elsewhere", id=asked.id)
         return
@@ -154,7 +154,9 @@ class _Noted:
             self._next = time.monotonic() + NOTE_SECONDS
 
 
-def _forget(db: Database, exits: Channels, so_far: SoFar, progress: Progress, keep: Keep) -> Erased:
+def _forget(
+    db: Database, channels: Channels, so_far: SoFar, progress: Progress, keep: Keep
+) -> Erased:
     person, counts, handed = so_far.person, so_far.counts, so_far.handed
     for _ in range(ROUNDS):
         before = counts.total()
@@ -166,25 +168,25 @@ def _forget(db: Database, exits: Channels, so_far: SoFar, progress: Progress, ke
     left: Counter[str] = Counter()
     for made in personal_data.changes(db, person, progress):
         left.update(change.table.name for change in made)
-    refused = [said for sid in sorted(handed.texts) for said in _delete(db, exits, sid)]
-    refused += exits.erase("email", frozenset(handed.emails), NOBODY)
+    refused = [said for sid in sorted(handed.texts) for said in _delete(db, channels, sid)]
+    refused += channels.erase("email", frozenset(handed.emails), NOBODY)
     log.info("person erased", left=left.total(), refused=len(refused), **_counted(counts))
     return Erased(counts, left, tuple(dict.fromkeys(refused)))
 
 
-def expiries(db: Database, exits: Channels, limit: int) -> list[retention.KeptText]:
+def expiries(db: Database, channels: Channels, limit: int) -> list[retention.KeptText]:
     """Texts that nobody may need any more, where anybody can be asked to delete them."""
-    return retention.lease_texts(db, limit) if exits.reaches("sms") else []
+    return retention.lease_texts(db, limit) if channels.reaches("sms") else []
 
 
-def expire(db: Database, exits: Channels, text: retention.KeptText) -> None:
+def expire(db: Database, channels: Channels, text: retention.KeptText) -> None:
     """Have a text deleted that nobody may need any more; what fails is tried again."""
-    if refused := _delete(db, exits, text.provider_id):
+    if refused := _delete(db, channels, text.provider_id):
         log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
 
 
-def _delete(db: Database, exits: Channels, sid: str) -> list[str]:
-    refused = exits.erase("sms", NOBODY, frozenset((sid,)))
+def _delete(db: Database, channels: Channels, sid: str) -> list[str]:
+    refused = channels.erase("sms", NOBODY, frozenset((sid,)))
     if not refused:
         retention.mark_deleted(db, sid)
     return refused

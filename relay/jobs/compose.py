@@ -1,27 +1,29 @@
-"""What a digest tells when it is due: its items are asked again, and put into one message."""
+"""A claimed message's or digest's words, if it is still right to send: the rule is asked again."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from relay.config.loader import Config
-from relay.endings import NotSent, cancelled
 from relay.errors import LabError, RenderError
-from relay.ledger import digests, journeys
-from relay.ledger.attempts import Claim
+from relay.jobs import outcomes
+from relay.jobs.context import ContextBuilder
+from relay.jobs.outcomes import NotSent, cancelled
+from relay.ledger import digests, journeys, notifications
+from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
 from relay.ledger.digests import Item, Replan
 from relay.logs import get_logger
 from relay.messages.templates import Message, Templates, digest_names
-from relay.occasions import Occasions
-from relay.rules import planner
+from relay.rules import alerts, planner
 from relay.rules.expressions import recipient
 from relay.rules.model import Notice, Rule
 from relay.rules.planner import RuleContext
+from relay.rules.schedule import utc_now
+from relay.rules.staleness import Step
 
 log = get_logger("relay.digests")
 
@@ -31,11 +33,13 @@ ASK_SECONDS = 20.0  # for asking the lab about all items: the claim must not lap
 class Digests:
     """Writes digests, and moves items where a changed rule wants them told another way."""
 
-    def __init__(self, config: Config, db: Database, templates: Templates, occasions: Occasions):
+    def __init__(
+        self, config: Config, db: Database, templates: Templates, contexts: ContextBuilder
+    ):
         self._config = config
         self._db = db
         self._templates = templates
-        self._occasions = occasions
+        self._contexts = contexts
 
     def message(self, claim: Claim, rule: Rule) -> Message:
         """A claimed digest's words. Raises NotSent and RenderError."""
@@ -59,10 +63,10 @@ class Digests:
         said = f"Its digest was cancelled: {reason}"
         digests.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
 
-    def join(self, claim: Claim, rule: Rule, occasion: RuleContext) -> NotSent:
+    def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
-        policy, now = self._config.policy, _now()
-        found = planner.notices(rule, (claim.channel,), occasion, policy, now)[0]
+        policy, now = self._config.policy, utc_now()
+        found = planner.notices(rule, (claim.channel,), context, policy, now)[0]
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
         return NotSent(cancelled(digests.join(self._db, claim, pair)))
@@ -75,12 +79,12 @@ class Digests:
         out, broken = {}, {}
         ends = time.monotonic() + ASK_SECONDS
         for item in items:
-            occasion = self._occasion(item, ends)
+            context = self._context(item, ends)
             try:
-                if reason := _objection(rule, item, occasion):
+                if reason := _objection(rule, item, context):
                     out[item.id] = f"It was left out of its digest. {reason}"
                 else:
-                    told.append(occasion.names)
+                    told.append(context.names)
             except RenderError as error:
                 broken[item.id] = str(error)
         if out or broken:
@@ -89,20 +93,20 @@ class Digests:
             digests.take_out(self._db, claim.identity, broken, status="technical-failure")
         return told
 
-    def _occasion(self, item: Item, ends: float) -> RuleContext:
+    def _context(self, item: Item, ends: float) -> RuleContext:
         """An item as the lab tells it now; as it was told, where the lab cannot be asked in time.
 
         One kit that the lab does not answer for must not hold up the others.
         """
-        is_old = self._occasions.are_old(item.event_name, item.facts, item.facts_at)
+        is_old = self._contexts.are_old(item.event_name, item.facts, item.facts_at)
         if is_old and time.monotonic() < ends:
             try:
-                facts = self._occasions.facts(item.event_name, item.event_data)
+                facts = self._contexts.facts(item.event_name, item.event_data)
                 item = replace(item, facts=facts)
             except LabError as error:
                 log.warning("digest item not asked again", id=item.id, reason=str(error))
         known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
-        return self._occasions.of_message(item, known)
+        return self._contexts.of_message(item, known)
 
     def _tell_otherwise(self, claim: Claim, rule: Rule, items: Sequence[Item], reason: str) -> None:
         """Plan a digest's items by the rule as it is now, and cancel it. Raises NotSent."""
@@ -116,8 +120,8 @@ class Digests:
         raise NotSent(cancelled(reason))
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
-        policy, now = self._config.policy, _now()
-        made = planner.notices(rule, (channel,), self._occasions.of_message(item), policy, now)
+        policy, now = self._config.policy, utc_now()
+        made = planner.notices(rule, (channel,), self._contexts.of_message(item), policy, now)
 
         def replan(gone: frozenset[str]) -> Sequence[Notice]:
             if not rule.digest:
@@ -127,13 +131,72 @@ class Digests:
         return replan
 
 
-def _objection(rule: Rule, item: Item, occasion: RuleContext) -> str:
+def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
     """Why an item is not told any more. Raises RenderError."""
     if item.event_name != rule.event:
         return "Its rule is about another event by now."
-    now = _now()
-    return planner.objection(rule, occasion, now, now)
+    now = utc_now()
+    return planner.objection(rule, context, now, now)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+class Composer:
+    """Writes a rule's messages, its digests and our alerts."""
+
+    def __init__(
+        self, config: Config, db: Database, templates: Templates, contexts: ContextBuilder
+    ):
+        self._config = config
+        self._db = db
+        self._templates = templates
+        self._contexts = contexts
+        self._digests = Digests(config, db, templates, contexts)
+
+    def message(self, claim: Claim) -> Message:
+        """The message. Raises NotSent, RenderError and LabError."""
+        try:
+            return self._message(claim)
+        except NotSent as error:
+            if claim.is_digest and error.ending.status == "cancelled":
+                self._digests.let_go(claim, error.ending.reason)
+            raise
+
+    def _message(self, claim: Claim) -> Message:
+        if claim.suppressed:
+            raise NotSent(outcomes.opted_out(claim.channel))
+        if alerts.is_alert(claim.rule):
+            return Message(claim.channel, claim.address, **(claim.content or {}))
+        rule = self._config.rule(claim.rule)
+        if rule is None:
+            raise NotSent(outcomes.cancelled("Its rule is no longer in config.toml."))
+        opening = planner.opening(rule, self._config.policy, utc_now())
+        if opening > utc_now():
+            wait = (opening - utc_now()).total_seconds()
+            raise NotSent(outcomes.postponed(wait))
+        if claim.is_digest:
+            return self._digests.message(claim, rule)
+        return self._single(claim, rule)
+
+    def _single(self, claim: Claim, rule: Rule) -> Message:
+        known: tuple[Step, ...] = ()
+        if self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at):
+            claim = replace(claim, facts=self._contexts.facts(claim.event_name, claim.event_data))
+            known = journeys.steps_of_kit(self._db, claim.event_name, claim.subject)
+        context = self._contexts.of_message(claim, known)
+        self._require_still_true(claim, rule, context)
+        seen = {**context.names, "recipient": recipient(claim.role, claim.facts)}
+        return self._templates.render(claim.template, claim.channel, claim.address, seen)
+
+    def _require_still_true(self, claim: Claim, rule: Rule, context: RuleContext) -> None:
+        """Ask the rule again: it may have changed since the plan, and so may the facts."""
+        if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
+            raise NotSent(outcomes.cancelled("The rule writes to others, or another way, by now."))
+        if objection := planner.objection(rule, context, now := utc_now(), now):
+            raise NotSent(outcomes.cancelled(objection))
+        if rule.digest:
+            raise self._digests.join(claim, rule, context)
+        notices = planner.notices(rule, (claim.channel,), context, self._config.policy, utc_now())
+        if claim.address not in {notice.address for notice in notices}:
+            if lost := " ".join(notice.reason for notice in notices):
+                raise NotSent(Ending("rejected", "validation-failed", lost))
+            notifications.add_notices(self._db, claim.event_id, notices)
+            raise NotSent(outcomes.cancelled("The recipient has another address now."))

@@ -13,7 +13,7 @@ from relay.rules.model import Policy
 IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
 
 
-class Brakes:
+class CircuitBreaker:
     """Judges each outcome; counts those in a row that had no answer. One for a process."""
 
     def __init__(self, policy: Policy):

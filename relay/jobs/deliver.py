@@ -1,0 +1,98 @@
+"""One message: composed, handed to its channel, and what came of it committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from relay import fault_injection
+from relay.channels import Channels, Outcome
+from relay.errors import LabError, LedgerUnavailable, RenderError
+from relay.jobs import outcomes
+from relay.jobs.circuit_breaker import CircuitBreaker
+from relay.jobs.compose import Composer
+from relay.jobs.outcomes import NotSent
+from relay.ledger import attempts
+from relay.ledger.attempts import Claim, Ending
+from relay.ledger.database import Database
+from relay.logs import get_logger
+from relay.messages.templates import Message
+
+log = get_logger("relay.jobs")
+
+FINISH_DELAYS = (0.2, 0.5, 1, 2, 5, 10, 20)
+
+
+class Deliverer:
+    """Sends claimed messages, each at most once."""
+
+    def __init__(
+        self, db: Database, channels: Channels, composer: Composer, breaker: CircuitBreaker
+    ):
+        self._db = db
+        self._channels = channels
+        self._composer = composer
+        self._breaker = breaker
+
+    def deliver(self, claim: Claim) -> None:
+        """Render a claimed message, hand it to its channel, and commit what came of it."""
+        fault_injection.crash_point("message.claimed")
+        ending = self._attempt(claim)
+        fault_injection.crash_point("message.after-send")
+        _patiently(lambda: attempts.finish(self._db, claim, ending))
+        fault_injection.crash_point("message.after-commit")
+        log.info(
+            "message " + ending.status,
+            id=claim.id,
+            attempt=claim.attempt_id,
+            channel=claim.channel,
+            reason=ending.reason,
+        )
+
+    def _attempt(self, claim: Claim) -> Ending:
+        try:
+            message = self._prepared(claim)
+        except NotSent as error:
+            return error.ending
+        except RenderError as error:
+            return Ending("rejected", "technical-failure", str(error))
+        except LabError as error:
+            reason = f"{error} The facts have to be fetched again before this goes out."
+            return outcomes.refused(
+                claim, Outcome("rejected", reason, retry_after=error.retry_after)
+            )
+        except LedgerUnavailable as error:
+            return outcomes.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
+        except Exception:
+            log.exception("message broke", id=claim.id)
+            return Ending("rejected", "technical-failure", "Relay failed before it was sent.")
+        outcome = self._send(message, claim)
+        awaits = self._channels.awaits_receipt(message)
+        pause = self._breaker.after(claim.channel, outcome)
+        return outcomes.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
+
+    def _prepared(self, claim: Claim) -> Message:
+        """A claim's words, kept in the ledger, if it is right to send them now. Raises NotSent."""
+        message = self._composer.message(claim)
+        if not attempts.begin(self._db, claim, message.content):
+            raise NotSent(outcomes.lapsed())
+        fault_injection.crash_point("message.before-send")
+        return message
+
+    def _send(self, message: Message, claim: Claim) -> Outcome:
+        try:
+            return self._channels.send(message, claim.attempt_id)
+        except Exception:  # whatever it was, the provider may have the message
+            log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
+            return Outcome("unknown", "Relay failed while this was being sent.")
+
+
+def _patiently(commit: Callable[[], object]) -> None:
+    """Commit, though the ledger may be away for a while: what it would lose cannot be redone."""
+    for delay in FINISH_DELAYS:
+        try:
+            commit()
+            return
+        except LedgerUnavailable:
+            time.sleep(delay)
+    commit()

@@ -1,0 +1,80 @@
+"""One event: its facts are fetched, and what the rules make of them is committed."""
+
+from __future__ import annotations
+
+from relay import fault_injection
+from relay.config.loader import Config
+from relay.errors import LabError, LedgerUnavailable
+from relay.jobs import outcomes
+from relay.jobs.context import ContextBuilder
+from relay.lab.events import EVENTS
+from relay.ledger import events
+from relay.ledger.database import Database
+from relay.ledger.events import Event, Kit
+from relay.logs import get_logger
+from relay.rules import alerts, planner
+from relay.rules.model import Plan
+from relay.rules.schedule import utc_now
+
+log = get_logger("relay.jobs")
+
+
+class EventProcessor:
+    """Turns a leased event into planned messages, or into a reason why it has to wait."""
+
+    def __init__(self, config: Config, db: Database, contexts: ContextBuilder):
+        self._config = config
+        self._db = db
+        self._contexts = contexts
+
+    def process(self, event: Event) -> None:
+        """Fetch an event's facts and commit what the rules make of them."""
+        fault_injection.crash_point("event.leased")
+        if bad := EVENTS[event.name].schema.validate(dict(event.data)):
+            # Kept before its name was known, and replayed since: no trying again mends it.
+            self._hold(event, f"Its data cannot be taken: {', '.join(bad)}.")
+            return
+        try:
+            made = self._plan(event)
+        except LedgerUnavailable:
+            raise  # it is leased, and comes back when the lease ends
+        except LabError as error:
+            self._later(event, error)
+        except Exception:  # a fault of ours: it must not come back every lease for ever
+            log.exception("event broke", id=event.id)
+            self._later(event, LabError("Relay failed while it was processed."))
+        else:
+            log.info("event processed", id=event.id, event_name=event.name, messages=made)
+
+    def _plan(self, event: Event) -> int:
+        """Plan an event's messages; how many are new. Raises LabError."""
+        facts = self._contexts.facts(event.name, event.data)
+        fault_injection.crash_point("event.fetched")
+
+        def decide(kit: Kit) -> Plan:
+            context = self._contexts.of_event(event, facts, kit)
+            known, policy = self._config.rules, self._config.policy
+            plan = planner.plan(context, known, policy, kit.told, utc_now(), kit.waiting, kit.gone)
+            return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
+
+        kept = self._contexts.to_keep(event.name, facts)
+        made = events.mark_processed(self._db, event, kept, decide)
+        fault_injection.crash_point("event.after-commit")
+        return len(made)
+
+    def _later(self, event: Event, error: LabError) -> None:
+        """Try again after a growing delay; after the last one a person has to look."""
+        if outcomes.is_hopeless(event.tries, self._config.delivery.lab_patience):
+            self._hold(event, f"{error} It was tried {event.tries} times.")
+            return
+        delay = outcomes.delay(outcomes.EVENT_DELAYS, event.tries, error.retry_after)
+        events.put_back(self._db, event.id, delay, str(error))
+        log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
+
+    def _hold(self, event: Event, reason: str) -> None:
+        """Leave an event to a person."""
+        subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
+        policy, id_ = self._config.policy, event.id
+        case = alerts.case("held", id_, subject, reason, policy=policy, now=utc_now(), event_id=id_)
+        events.hold(self._db, event.id, reason, case)
+        log.error("event held", id=event.id, reason=reason)

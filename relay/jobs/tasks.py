@@ -1,0 +1,87 @@
+"""The worker's jobs, wired together: what is due is leased here, and done by the modules beside.
+
+Each takes a row that is claimed already, and leaves the ledger saying what came of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from relay.channels import Channels
+from relay.config.loader import Config
+from relay.http_client import HttpClient
+from relay.jobs.circuit_breaker import CircuitBreaker
+from relay.jobs.compose import Composer
+from relay.jobs.context import ContextBuilder
+from relay.jobs.deliver import Deliverer
+from relay.jobs.follow_up import FollowUps
+from relay.jobs.process_event import EventProcessor
+from relay.lab.client import LabClient
+from relay.ledger import attempts, events, holds, receipts, retention
+from relay.ledger.attempts import Claim
+from relay.ledger.database import Database
+from relay.ledger.events import Event
+from relay.ledger.views import daily_counts
+from relay.logs import get_logger
+from relay.messages.templates import Templates
+from relay.rules import alerts
+from relay.rules.schedule import midnight, utc_now
+
+log = get_logger("relay.jobs")
+
+
+class Jobs:
+    """The work, with all it needs: config, ledger, lab, templates, channels."""
+
+    def __init__(self, config: Config, db: Database, connections: int = 32):
+        settings = config.settings
+        self.config = config
+        self.db = db
+        self.templates = Templates(settings.templates)
+        self.lab = LabClient(
+            HttpClient(connections=connections), settings.lab_api_url, settings.lab_api_token
+        )
+        self.channels = Channels(settings, config.delivery.senders, config.delivery.allow)
+        contexts = ContextBuilder(config, db, self.lab, self.templates)
+        composer = Composer(config, db, self.templates, contexts)
+        self._events = EventProcessor(config, db, contexts)
+        self._messages = Deliverer(db, self.channels, composer, CircuitBreaker(config.policy))
+        self.follow_ups = FollowUps(config, db, self.channels, contexts)
+
+    def process(self, event: Event) -> None:
+        """Process a leased event: see process_event."""
+        self._events.process(event)
+
+    def deliver(self, claim: Claim) -> None:
+        """Deliver a claimed message: see deliver."""
+        self._messages.deliver(claim)
+
+    def lease_events(self, limit: int) -> list[Event]:
+        """Events that are due."""
+        return events.lease_events(self.db, limit)
+
+    def claim(self, channel: str, limit: int) -> list[Claim]:
+        """Notifications of a channel that are due, within the day's limit."""
+        cap = self._today() if channel == "sms" else None
+        return attempts.claim(self.db, channel, limit, cap)
+
+    def _today(self) -> attempts.Cap:
+        """The day's limit on texts. A day begins at midnight where the clinic is."""
+        began = midnight(utc_now(), self.config.clinic.timezone)
+        most, policy = self.config.delivery.daily_sms_limit, self.config.policy
+        day, reason = began.date().isoformat(), f"daily_sms_limit is {most}."
+        case = alerts.case("limit", day, "sms", reason, policy=policy, now=utc_now())
+        return attempts.Cap(most, began, case)
+
+    def sweep(self) -> int:
+        """Settle what a lost worker had claimed; how much that was."""
+        lapsed, given_up = attempts.lapse(self.db), receipts.give_up(self.db)
+        holds.close_released(self.db)
+        daily_counts.keep(self.db, self.config.clinic.timezone, utc_now())
+        if lapsed or given_up:
+            log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
+        return lapsed + given_up
+
+    def purge(self, seconds: float = math.inf) -> int:
+        """Blank what is older than `retention`, for so long; how many rows that was."""
+        return retention.purge(self.db, self.config.delivery.retention, seconds)
