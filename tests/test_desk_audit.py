@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from relay import trying
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events, suppressions
 from relay.ledger.database import Database
+from relay.staff import test_send
 from relay.web.desk import audit, login, sessions, worklist
 from tests.conftest import ROOT
 from tests.desk import PHONE, kit, leaks, press
@@ -58,6 +58,6 @@ def test_every_act_has_its_words() -> None:
         "case close",
         "case open",
     }
-    named = {sessions.LOGOUT, login.REFUSED, trying.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
+    named = {sessions.LOGOUT, login.REFUSED, test_send.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
     assert len(written) > 7
     assert (written | acts | named) - set(audit.ACTS) == set()

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from relay import trying
 from relay.config.settings import Settings
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events
 from relay.privacy import masks
+from relay.staff import test_send
 from relay.web.desk import edits, previews
 from tests.conftest import ROOT
 from tests.desk import EMAIL, PHONE, kit, leaks, press
@@ -238,7 +238,7 @@ def test_it_can_be_sent_to_oneself(
     assert (answer.status_code, answer.location) == (302, "/rule?name=kit-shipped")
     [sent] = twilio.requests
     assert (sent.form["To"], sent.form["Body"][:7]) == (PHONE, "[TEST] ")
-    row = only(db, audit, action=trying.SEND_TEST)
+    row = only(db, audit, action=test_send.SEND_TEST)
     assert (row["actor"], row["target"], row["detail"]) == ("admin", "kit-shipped", "sms")
     assert PHONE not in f"{rows(db, audit)}"
     assert "Sent, marked as a test." in client.get(answer.location).text

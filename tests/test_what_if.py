@@ -1,4 +1,4 @@
-"""An edited config against what was sent: relay/what_if.py with plain histories."""
+"""An edited config against what was sent: relay/staff/what_if.py with plain histories."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relay.config.settings import Settings
 from relay.lab.facts import Facts, resource
 from relay.ledger.views.kit_history import PastEvent, Row
 from relay.rules.staleness import Step
-from relay.what_if import SENT, WOULD, Line, WhatIf, renamed
+from relay.staff.what_if import SENT, WOULD, Line, WhatIf, renamed
 
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -20,7 +20,7 @@ from relay.config.loader import Config
 from relay.ledger.database import Database
 from relay.ledger.views import kit_history
 from relay.ledger.views.kit_history import Kit
-from relay.what_if import Line, WhatIf
+from relay.staff.what_if import Line, WhatIf
 
 WORTH_IT = 10_000  # events: below it more processes would take longer to start than they save
 MOST_PROCESSES = 4

@@ -79,15 +79,15 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
 @click.option("--to", help="A UK mobile number or an email address; else asked for or on stdin.")
 def send_test(rule: str, to: str | None) -> None:
     """Send one real message of a RULE, with example data and marked as a test."""
-    from relay import trying
+    from relay.staff import test_send
 
     found = opened.settings()
     config = opened.load(found)
     chosen, address = _rule(config, rule), opened.address(to)
     try:
         with opened.ledger(found) as db:
-            tried = trying.send(config, db, "cli", chosen, address)
-    except trying.NotTried as error:
+            tried = test_send.send(config, db, "cli", chosen, address)
+    except test_send.NotTried as error:
         opened.stop(Problem(str(error), key=error.key))
     except RenderError as error:
         opened.stop(Problem(str(error)))
@@ -111,8 +111,8 @@ def _rule(config: Config, name: str) -> Rule:
 
 
 def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
-    from relay import trying
     from relay.lab import events
+    from relay.staff import test_send
 
     data: Any = None
     try:
@@ -123,7 +123,7 @@ def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Me
                     Problem(f"it is {incoming.name}, the rule is for {rule.event}.", str(event))
                 )
             data = incoming.data
-        return trying.message(config, rule, channel, data=data)
+        return test_send.message(config, rule, channel, data=data)
     except Refused as error:
         opened.stop(Problem(f"{error} {error.fields or ''}".strip(), str(event)))
     except RenderError as error:

@@ -14,9 +14,9 @@ def explain_(id_: str) -> None:
     """Tell step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
-    from relay.explain import explain, explain_refused
     from relay.ledger import quarantine
     from relay.ledger.views import status, trail
+    from relay.staff.explain import explain, explain_refused
 
     found = opened.settings()
     config = opened.load(found)

@@ -16,7 +16,7 @@ from relay.cli.ledger_commands import Since
 from relay.errors import Problem
 
 if TYPE_CHECKING:
-    from relay.what_if import Line, WhatIf
+    from relay.staff.what_if import Line, WhatIf
 
 SHOWN = 20
 _ONCE_IN_USE = """\
@@ -45,7 +45,7 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     Nothing is sent, written, or fetched from the lab.
     """
     from relay.cli.comparing import compare
-    from relay.what_if import renamed
+    from relay.staff.what_if import renamed
 
     found = opened.settings()
     edited = opened.load(replace(found, config=config))
@@ -88,7 +88,7 @@ def _plain(line: Line) -> dict[str, Any]:
 
 def _table(compared: WhatIf) -> Iterator[str]:
     """The counts of each rule, in the file's order; then of rules that are gone."""
-    from relay.what_if import COUNTS
+    from relay.staff.what_if import COUNTS
 
     rules = {rule.name: rule for rule in (*compared.current.rules, *compared.edited.rules)}
     names = [rule.name for rule in compared.edited.rules if rule.enabled]
@@ -107,7 +107,7 @@ def _table(compared: WhatIf) -> Iterator[str]:
 
 def _differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
     """A line each, and what the counts do not say."""
-    from relay.what_if import EITHER_WAY
+    from relay.staff.what_if import EITHER_WAY
 
     wanted = [line for line in lines if details or line.what != EITHER_WAY]
     shown = wanted if details else _examples(wanted)

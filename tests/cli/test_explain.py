@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from relay.explain import _STANDS
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import cases, pauses, receipts
 from relay.ledger.attempts import Ending
@@ -17,6 +16,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
 from relay.rules.model import FAILED, STATUSES, Case
 from relay.rules.receipts import Receipt
+from relay.staff.explain import _STANDS
 from tests.cli.conftest import Run
 from tests.rows import change, claimed, close_case, only, rows
 

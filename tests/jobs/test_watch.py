@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.explain import explain
 from relay.jobs import watchdog
 from relay.jobs.watchdog import Watch
 from relay.ledger import cases
@@ -19,6 +18,7 @@ from relay.ledger.schema import cases as stored
 from relay.ledger.schema import events
 from relay.ledger.views import trail
 from relay.ledger.views.status import Blockers
+from relay.staff.explain import explain
 from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
 from tests.rows import MONTH, at_once, close_case, incoming, only, rows, time_passes
 from tests.standins import Reply

@@ -16,8 +16,8 @@ from relay.ledger.database import Database
 from relay.ledger.views import kit_history
 from relay.messages.templates import Templates
 from relay.rules.model import Rule
+from relay.staff.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 from relay.web.desk.previews import Shown, examples
-from relay.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 
 DAYS, SECONDS = 7, 3.0
 SHOWN = 20

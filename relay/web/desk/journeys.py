@@ -11,7 +11,15 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay.explain import (
+from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS, Facts
+from relay.ledger.views import queries, status, trail
+from relay.ledger.views.status import Blockers
+from relay.ledger.views.trail import Trail
+from relay.privacy import masks
+from relay.privacy import names as privacy_names
+from relay.rules import channels
+from relay.staff.explain import (
     Clock,
     Line,
     clock,
@@ -22,14 +30,6 @@ from relay.explain import (
     tell_event,
     tell_message,
 )
-from relay.lab.events import EVENTS
-from relay.lab.facts import PERSONS, Facts
-from relay.ledger.views import queries, status, trail
-from relay.ledger.views.status import Blockers
-from relay.ledger.views.trail import Trail
-from relay.privacy import masks
-from relay.privacy import names as privacy_names
-from relay.rules import channels
 from relay.web.desk.frame import blueprint, note_act, page
 from relay.web.here import here
 

@@ -11,7 +11,6 @@ from flask import Response, abort, flash, redirect, request, url_for
 from flask_login import login_required
 from marshmallow import ValidationError
 
-from relay import trying
 from relay.config import check, plain_english
 from relay.config.loader import Config
 from relay.errors import RenderError
@@ -22,6 +21,7 @@ from relay.messages import sms_segments
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
 from relay.rules.model import Rule
+from relay.staff import test_send
 from relay.web.desk.frame import actor, blueprint, page
 from relay.web.here import here
 
@@ -55,11 +55,11 @@ def send_test() -> Any:
     chosen, to = _rule(request.form), request.form.get("address", "").strip()[:320]
     if not to:
         return _preview(chosen, to, "Write a UK mobile number or an email address."), 400
-    if audit.audited(here().db, trying.SEND_TEST, _HOUR) >= _TESTS:
+    if audit.audited(here().db, test_send.SEND_TEST, _HOUR) >= _TESTS:
         return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
     try:
-        tried = trying.send(here().config, here().db, actor(), chosen, to)
-    except (trying.NotTried, RenderError) as error:
+        tried = test_send.send(here().config, here().db, actor(), chosen, to)
+    except (test_send.NotTried, RenderError) as error:
         said = str(error)
         return _preview(chosen, to, f"Not sent: {said[:1].lower()}{said[1:]}"), 400
     mode = here().settings.delivery
@@ -137,12 +137,14 @@ def _shown(
     config = here().config
     try:
         if real is None:
-            made = whole = trying.message(config, chosen, channel)
+            made = whole = test_send.message(config, chosen, channel)
         else:
             data, facts = real
-            whole = trying.message(config, chosen, channel, data=data, facts=Facts.from_json(facts))
+            whole = test_send.message(
+                config, chosen, channel, data=data, facts=Facts.from_json(facts)
+            )
             masked = Facts.from_json(masks.fields(facts))
-            made = trying.message(config, chosen, channel, data=masks.fields(data), facts=masked)
+            made = test_send.message(config, chosen, channel, data=masks.fields(data), facts=masked)
     except RenderError as error:
         return Shown(channel, None, wrong=str(error))
     except ValidationError:

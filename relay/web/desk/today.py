@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from flask import url_for
 from flask_login import login_required
 
-from relay.explain import is_kept, named
 from relay.ledger.views import daily_counts, queries, status
 from relay.ledger.views.daily_counts import Count
 from relay.rules.channels import CHANNELS
+from relay.staff.explain import is_kept, named
 from relay.web.desk import chart, sessions
 from relay.web.desk.chart import Totals
 from relay.web.desk.frame import blueprint, page
