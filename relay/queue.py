@@ -7,10 +7,9 @@ job takes the mark away before it looks at the ledger: what is committed after t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from relay import fault_injection
 from relay.config.settings import Settings
 from relay.logs import get_logger
 
@@ -24,9 +23,8 @@ NAME = "relay"
 PENDING = "relay:wake-up-pending"
 PENDING_SECONDS = 30  # a wake-up that Redis lost holds others back no longer than this
 GATHER_SECONDS = 0.05  # what comes in within it needs no wake-up of its own
+# What workers of the release before can find too; "relay.worker.process.drain" from the next on.
 JOB = "relay.queue.drain"
-
-_on_wake: Callable[[], None] | None = None
 
 
 def connect(settings: Settings, *, timeout: float | None) -> Redis:
@@ -66,25 +64,13 @@ def wake(connection: Redis) -> bool:
     return True
 
 
-def on_wake(callback: Callable[[], None]) -> None:
-    """Say what a wake-up does in this process."""
-    global _on_wake  # noqa: PLW0603 - RQ calls a module's function
-    _on_wake = callback
-
-
 def drain() -> None:
-    """The RQ job: the ledger has work. Without a pump in this process, do it here and now."""
-    from rq import get_current_job
+    """The wake-up's former name: remove it a release after 0.2.0.
 
-    fault_injection.crash_point("queue.dequeued")
-    if job := get_current_job():
-        job.connection.delete(PENDING)
-    if _on_wake:
-        _on_wake()
-        return
-    from relay.worker import drain_here
-
-    drain_here()
+    Jobs in Redis have it, and workers of the release before know no other. The job itself is
+    `relay.worker.process.drain`; this module enqueues it by name and imports no worker.
+    """
+    import_module("relay.worker.process").drain()
 
 
 class Waker:

@@ -28,11 +28,11 @@ from relay.ledger.database import Database
 from relay.ledger.schema import attempts, days, erasures, notifications
 from relay.ledger.views import daily_counts
 from relay.ledger.views.daily_counts import Count
-from relay.pump import Pump
 from relay.rules.model import Case
 from relay.rules.receipts import Receipt
 from relay.rules.schedule import ALWAYS
 from relay.web import create_app
+from relay.worker.pump import Pump
 from shots import cases
 
 ROOT = Path(__file__).parent.parent

@@ -30,8 +30,8 @@ from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
 from relay.messages import templates
-from relay.pump import Pump
 from relay.web import create_app
+from relay.worker.pump import Pump
 from tests.standins import LabStandIn, ProviderStandIn
 
 ROOT = Path(__file__).parent.parent

@@ -12,8 +12,8 @@ from relay.lab import samples
 from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.views import queries
-from relay.pump import Pump
 from relay.web import create_app
+from relay.worker.pump import Pump
 
 settings = from_environment(os.environ)
 db = Database(settings.database_url)

@@ -19,8 +19,8 @@ from relay.jobs.tasks import Jobs
 from relay.ledger import cases, events
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
-from relay.pump import Pump
-from relay.worker import Clock
+from relay.worker.process import Clock
+from relay.worker.pump import Pump
 from tests.conftest import ROOT
 from tests.rows import MONTH, incoming, rows
 from tests.test_desk import desk, inside

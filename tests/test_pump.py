@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from relay import pump as pump_module
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.ledger import erasures
 from relay.ledger.database import Database
 from relay.ledger.views import queries
-from relay.pump import THREADS, Pump
-from relay.rates import Rate
+from relay.worker import pump as pump_module
+from relay.worker.pump import THREADS, Pump, TokenBucket
 from tests.processes.harness import eventually, order
 from tests.standins import ProviderStandIn, Reply
 
@@ -135,7 +134,9 @@ def test_a_rate_that_refills_while_the_other_lanes_are_looked_at_is_not_taken_fo
     monkeypatch.setattr(jobs, "claim", claimed)
     post(3)
     pump = Pump(jobs)
-    next(lane for lane in pump.lanes if lane.name == "sms").rate = Rate(1, lambda: seconds[0])
+    next(lane for lane in pump.lanes if lane.name == "sms").rate = TokenBucket(
+        1, lambda: seconds[0]
+    )
     pump.drain()
     pump.stop()
     assert {row["status"] for row in queries.messages(db)} == {"sent"}

@@ -23,7 +23,8 @@ from relay.config.settings import Settings
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import events
-from relay.listener import _ThreadWorker
+from relay.worker import process
+from relay.worker.rq_listener import _ThreadWorker
 from tests.conftest import SECRET
 
 
@@ -51,9 +52,9 @@ def jobs(redis: Redis) -> list[Job]:
 def woken() -> Iterator[list[str]]:
     """Words that wake-ups leave in this process."""
     told: list[str] = []
-    queue.on_wake(lambda: told.append("woken"))
+    process.on_wake(lambda: told.append("woken"))
     yield told
-    queue.on_wake(None)
+    process.on_wake(None)
 
 
 def test_wake_up_reaches_a_worker(redis: Redis, woken: list[str]) -> None:
@@ -79,11 +80,11 @@ def test_what_is_committed_while_a_worker_looks_wakes_again(redis: Redis) -> Non
     """The mark is gone before the worker looks, so nothing can be committed unseen after it."""
     sent: list[bool] = []
     try:
-        queue.on_wake(lambda: sent.append(queue.wake(redis)) if not sent else None)
+        process.on_wake(lambda: sent.append(queue.wake(redis)) if not sent else None)
         queue.wake(redis)
         work(redis)
     finally:
-        queue.on_wake(None)
+        process.on_wake(None)
     assert sent == [True]
 
 
@@ -108,7 +109,7 @@ def test_no_wake_up_is_lost_in_a_race(redis: Redis, redis_server: str, woken: li
             while not done.is_set():
                 work(connection)
 
-    queue.on_wake(look)
+    process.on_wake(look)
     with ThreadPoolExecutor(9) as pool:
         drained = pool.submit(drain)
         try:

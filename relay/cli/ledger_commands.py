@@ -171,7 +171,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     """
     from relay.jobs.tasks import Jobs
     from relay.ledger import pauses
-    from relay.pump import Pump
+    from relay.worker.pump import Pump
 
     found = opened.settings()
     config = opened.load(found)

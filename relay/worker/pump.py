@@ -1,4 +1,7 @@
-"""Drains the ledger: claims what is due in batches, keeps tens of calls in flight in threads."""
+"""Drains the ledger: claims what is due in batches, keeps tens of calls in flight in threads.
+
+How many may start a second is a provider's business: a token bucket, shared by all workers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,48 @@ from relay.jobs.tasks import Jobs
 from relay.jobs.watchdog import Watch
 from relay.ledger import erasures
 from relay.logs import about, get_logger
-from relay.rates import Rate
+
+
+class TokenBucket:
+    """At most `per_second` sends over all workers; None for no limit. Not for several threads."""
+
+    def __init__(self, per_second: float | None, clock: Callable[[], float] = time.monotonic):
+        self.limit = per_second
+        self._clock = clock
+        self._share = per_second or 0.0
+        self._tokens = 1.0
+        self._at = clock()
+
+    def share(self, workers: int) -> None:
+        """Say among how many workers the limit is shared."""
+        self._refill()
+        self._share = (self.limit or 0.0) / max(1, workers)
+
+    def allowed(self, wanted: int) -> int:
+        """How many of `wanted` may start now."""
+        if self.limit is None:
+            return wanted
+        self._refill()
+        return min(wanted, int(self._tokens))
+
+    def take(self, started: int) -> None:
+        """Count what was started."""
+        self._tokens -= started
+
+    def wait(self) -> float:
+        """Seconds until another may start."""
+        if self.limit is None:
+            return 0.0
+        self._refill()
+        return max(0.0, (1.0 - self._tokens) / self._share)
+
+    def _refill(self) -> None:
+        """A tenth of a second's worth is kept at most, so that no burst breaks the limit."""
+        now = self._clock()
+        most = max(1.0, self._share / 10)
+        self._tokens = min(most, self._tokens + (now - self._at) * self._share)
+        self._at = now
+
 
 log = get_logger("relay.pump")
 
@@ -45,7 +89,7 @@ class Lane:
     claim: Callable[[int], Sequence[Any]]
     work: Callable[[Any], None]
     wake: Callable[[], None]
-    rate: Rate
+    rate: TokenBucket
     rest: float = 0.0  # seconds between a claim that found nothing and the next
     busy: int = 0
     _next: float = 0.0
@@ -119,7 +163,7 @@ class Pump:
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self.lanes = [
             Lane(
-                *(name, THREADS[name], claim, work, self.wake, Rate(per_second)),
+                *(name, THREADS[name], claim, work, self.wake, TokenBucket(per_second)),
                 rest=fault_injection.hastened(POLL_SECONDS) if name in RARE else 0.0,
             )
             for name, (claim, work, per_second) in _lanes(jobs).items()
@@ -131,7 +175,7 @@ class Pump:
         for lane in self.lanes:
             lane.claim, lane.work, per_second = found[lane.name]
             if lane.rate.limit != per_second:
-                lane.rate = Rate(per_second)
+                lane.rate = TokenBucket(per_second)
 
     def share(self, workers: int) -> None:
         """Say among how many workers the providers' limits are shared."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.rates import Rate
+from relay.worker.pump import TokenBucket
 
 
 class Clock:
@@ -27,7 +27,7 @@ class Clock:
 def test_a_limit_is_kept(per_second: float, steps: list[tuple[float, int]]) -> None:
     """However the asking falls, no more starts than the limit and a tenth of a second's burst."""
     clock = Clock()
-    rate = Rate(per_second, clock)
+    rate = TokenBucket(per_second, clock)
     started = 0
     for seconds, wanted in steps:
         clock.now += seconds
@@ -39,7 +39,7 @@ def test_a_limit_is_kept(per_second: float, steps: list[tuple[float, int]]) -> N
 
 def test_no_limit_lets_all_through() -> None:
     """A provider without a limit is not held back."""
-    rate = Rate(None)
+    rate = TokenBucket(None)
     rate.take(1000)
     assert (rate.allowed(50), rate.wait()) == (50, 0.0)
 
@@ -47,7 +47,7 @@ def test_no_limit_lets_all_through() -> None:
 def test_the_limit_is_shared_among_workers() -> None:
     """Four workers get a quarter each."""
     clock = Clock()
-    rate = Rate(8, clock)
+    rate = TokenBucket(8, clock)
     rate.take(1)
     rate.share(4)
     assert rate.wait() == pytest.approx(0.5)

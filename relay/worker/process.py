@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from relay import fault_injection, logs, queue
@@ -24,8 +25,8 @@ from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs.tasks import Jobs
 from relay.ledger import cases, workers
 from relay.ledger.database import Database
-from relay.pump import THREADS, Pump
 from relay.rules import alerts
+from relay.worker.pump import THREADS, Pump
 
 log = logs.get_logger("relay.worker")
 
@@ -112,6 +113,28 @@ def renewed(jobs: Jobs, config: Config) -> Jobs:
     return Jobs(config, jobs.db, connections=sum(THREADS.values()))
 
 
+_on_wake: Callable[[], None] | None = None
+
+
+def on_wake(callback: Callable[[], None]) -> None:
+    """Say what a wake-up does in this process."""
+    global _on_wake  # noqa: PLW0603 - RQ calls a module's function
+    _on_wake = callback
+
+
+def drain() -> None:
+    """The RQ job: the ledger has work. Without a pump in this process, do it here and now."""
+    from rq import get_current_job
+
+    fault_injection.crash_point("queue.dequeued")
+    if job := get_current_job():
+        job.connection.delete(queue.PENDING)
+    if _on_wake:
+        _on_wake()
+    else:
+        drain_here()
+
+
 def drain_here() -> int:
     """Do all that is due, in this process: for an RQ worker that has no pump."""
     jobs = make_jobs(load(from_environment(os.environ)))
@@ -145,10 +168,10 @@ def main() -> int:
     clock.start()
     log.info("worker started", delivery=settings.delivery, threads=sum(THREADS.values()))
     if settings.redis_url:
-        from relay import listener
+        from relay.worker import rq_listener
 
-        queue.on_wake(pump.wake)
-        listener.start(settings)
+        on_wake(pump.wake)
+        rq_listener.start(settings)
     signal.sigwait(STOPPING)
     log.info("worker stopping", in_flight=pump.busy)
     left = pump.stop()
@@ -156,7 +179,3 @@ def main() -> int:
     log.info("worker stopped", in_flight=left)
     # Threads that hang in a call must not hold the process: their claims lapse and are looked for.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,0 +1,7 @@
+"""`python -m relay.worker`, as the Procfile has it."""
+
+from __future__ import annotations
+
+from relay.worker.process import main
+
+raise SystemExit(main())
