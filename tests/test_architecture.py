@@ -41,7 +41,7 @@ NAMED_FOR_NOTHING = {"utils", "helpers", "common", "misc", "managers"}
 
 
 def name(path: Path) -> str:
-    """relay/web/answers.py → relay.web.answers"""
+    """relay/web/responses.py → relay.web.answers"""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -11,7 +11,7 @@ from relay.ledger import audit as ledger_audit
 from relay.ledger import events, suppressions
 from relay.ledger.database import Database
 from relay.staff import test_send
-from relay.web.desk import audit, login, sessions, worklist
+from relay.web.desk import auth, system, worklist
 from tests.conftest import ROOT
 from tests.desk import PHONE, kit, leaks, press
 from tests.test_desk import desk, inside
@@ -27,7 +27,7 @@ def test_it_tells_who_did_what_the_newest_first(
     press(inside, "/journey", kit="o-1")
     press(inside, "/suppressions", address=PHONE, act="add", note="<b>Asked.")
     ledger_audit.write_audit(db, "cli", "something new", "", "3 of 3")
-    monkeypatch.setattr(audit, "AT_ONCE", 2)
+    monkeypatch.setattr(system, "AT_ONCE", 2)
     pages = [inside.get("/audit").text]
     while older := re.search(r'href="(/audit\?before=[^"]+)" rel="next"', pages[-1]):
         pages.append(inside.get(older[1]).text)
@@ -58,6 +58,6 @@ def test_every_act_has_its_words() -> None:
         "case close",
         "case open",
     }
-    named = {sessions.LOGOUT, login.REFUSED, test_send.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
+    named = {auth.LOGOUT, auth.REFUSED, test_send.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
     assert len(written) > 7
-    assert (written | acts | named) - set(audit.ACTS) == set()
+    assert (written | acts | named) - set(system.ACTS) == set()

@@ -13,7 +13,7 @@ import pytest
 
 from relay.lab import events
 from relay.lab.events import EVENTS, parse
-from relay.web.desk import audit
+from relay.web.desk import system
 from shots.browser import CHROMIUM, browser, log_in
 from shots.scene import ERASED, ERASING, KIT, PAGES, served
 
@@ -417,7 +417,7 @@ def test_what_was_done_is_in_the_audit_trail(
     page: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From System to the trail, and back in time to the first login."""
-    monkeypatch.setattr(audit, "AT_ONCE", 5)
+    monkeypatch.setattr(system, "AT_ONCE", 5)
     page.goto(f"{url}/system")
     page.get_by_role("link", name="The audit trail").click()
     read = page.inner_text("main")

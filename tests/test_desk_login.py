@@ -11,8 +11,7 @@ import pytest
 
 from relay.ledger.database import Database
 from relay.ledger.schema import audit
-from relay.web.desk import login as logins
-from relay.web.desk import sessions
+from relay.web.desk import auth as logins
 from tests.conftest import ROOT
 from tests.desk import press
 from tests.rows import rows
@@ -95,7 +94,7 @@ def test_each_word_that_pages_ask_for_is_known() -> None:
 def ended(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than an hour goes by."""
     later = time.time() + 3700
-    monkeypatch.setattr(sessions.time, "time", lambda: later)
+    monkeypatch.setattr(logins.time, "time", lambda: later)
 
 
 def test_what_was_pressed_too_late_is_told(

@@ -18,7 +18,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import audit, events
 from relay.privacy import masks
 from relay.staff import test_send
-from relay.web.desk import edits, previews
+from relay.web.desk import previews, rules
 from tests.conftest import ROOT
 from tests.desk import EMAIL, PHONE, kit, leaks, press
 from tests.rows import change, only, rows
@@ -156,7 +156,7 @@ def test_an_edit_is_played_to_the_last_days(
     assert re.search(r"dropped \d+ \w+ \d{4}, [\d:]+ : kit-shipped to customer by email\.", page)
     assert "No message would be" not in page
     assert "No rule decides otherwise" in shown(press(inside, "/rules", text=text).text)
-    monkeypatch.setattr(edits, "SECONDS", -1.0)
+    monkeypatch.setattr(rules, "SECONDS", -1.0)
     page = shown(press(inside, "/rules", text=edited).text)
     assert "the latest 0 of 1 events" in page
     assert rows(db, audit, action="reveal") == []

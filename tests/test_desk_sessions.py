@@ -14,8 +14,7 @@ from relay.config.settings import Settings
 from relay.ledger import audit as ledger_audit
 from relay.ledger.database import Database
 from relay.ledger.schema import audit
-from relay.web.desk import login as logins
-from relay.web.desk import sessions
+from relay.web.desk import auth as logins
 from tests.rows import rows, time_passes
 from tests.test_desk import PASSWORD, desk, inside, is_out, log_in, token
 
@@ -26,9 +25,9 @@ def test_an_idle_session_ends(inside: Any, monkeypatch: pytest.MonkeyPatch) -> N
     """Used again and again it goes on; left for an hour it is over, and the login says why."""
     start = time.time()
     for minutes in (50, 100, 150):
-        monkeypatch.setattr(sessions.time, "time", lambda m=minutes: start + m * 60)
+        monkeypatch.setattr(logins.time, "time", lambda m=minutes: start + m * 60)
         assert not is_out(inside)
-    monkeypatch.setattr(sessions.time, "time", lambda: start + 211 * 60)
+    monkeypatch.setattr(logins.time, "time", lambda: start + 211 * 60)
     assert is_out(inside)
     assert "You have been logged out" in inside.get("/login").text
 
@@ -37,9 +36,9 @@ def test_no_session_lasts_for_ever(inside: Any, monkeypatch: pytest.MonkeyPatch)
     """However busy, it ends after twelve hours."""
     start = time.time()
     for half_hours in range(1, 24):
-        monkeypatch.setattr(sessions.time, "time", lambda h=half_hours: start + h * 1800)
+        monkeypatch.setattr(logins.time, "time", lambda h=half_hours: start + h * 1800)
         assert not is_out(inside)
-    monkeypatch.setattr(sessions.time, "time", lambda: start + 12 * 3600 + 1)
+    monkeypatch.setattr(logins.time, "time", lambda: start + 12 * 3600 + 1)
     assert is_out(inside)
 
 

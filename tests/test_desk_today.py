@@ -25,8 +25,8 @@ from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
 from relay.rules.alerts import ALERTS
 from relay.rules.model import DRY_RUN, STATUSES
-from relay.web.desk import chart, sessions
-from relay.web.desk import needs as desk_needs
+from relay.web.desk import attention as desk_needs
+from relay.web.desk import auth, chart
 from tests.conftest import ROOT
 from tests.desk import kit, leaks
 from tests.rows import case, change, claimed, leased, notice, only, planned, rows, time_passes
@@ -289,7 +289,7 @@ def test_it_looks_again_by_itself(inside: Any) -> None:
         assert "innerHTML" not in response.text
     assert re.search(r'<noscript><meta http-equiv="refresh" content="\d+;url=/\?again=1">', page)
     with inside.session_transaction() as session:
-        session["seen"] = time.time() - sessions.IDLE.total_seconds() + 100
+        session["seen"] = time.time() - auth.IDLE.total_seconds() + 100
     assert inside.get("/?again=1").status_code == 200
     with inside.session_transaction() as session:
         session["seen"] -= 200

@@ -21,7 +21,7 @@ from werkzeug.test import Client
 
 from relay.config.settings import Settings
 from relay.lab import samples
-from relay.web.desk import login as logins
+from relay.web.desk import auth as logins
 from tests.channels.test_sendgrid_receipts import event, public
 from tests.channels.test_twilio_receipts import form
 from tests.conftest import SECRET

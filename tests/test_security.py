@@ -21,7 +21,7 @@ from werkzeug.test import EnvironBuilder
 
 from relay.config.settings import Settings
 from relay.lab import samples
-from relay.web import answers, forms
+from relay.web import forms, responses
 from tests.channels.test_sendgrid_receipts import AT, public
 from tests.conftest import ROOT
 from tests.test_architecture import MODULES, imports
@@ -72,7 +72,7 @@ def test_every_answer_has_its_guards(desk: Any, path: str, status: int, secure: 
     answer = desk.get(path, base_url=f"http{'s' * secure}://relay.example")
     answer.close()
     assert answer.status_code == status
-    guards = {**answers.GUARDS, "Cache-Control": "no-cache" if "css" in path else "no-store"}
+    guards = {**responses.GUARDS, "Cache-Control": "no-cache" if "css" in path else "no-store"}
     assert {name: answer.headers.getlist(name) for name in guards} == {
         name: [value] for name, value in guards.items()
     }

@@ -1,4 +1,7 @@
-"""The web process: takes the lab's webhooks, answers the platform, shows the desk."""
+"""The web process: it takes the lab's webhooks, answers the platform, and shows the desk.
+
+It asks the ledger and the configuration, and sends nothing. Begin with `webhooks`, then `context`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from relay.config.reload import ConfigReloader
 from relay.config.settings import Settings, from_environment
 from relay.ledger.database import Database
 from relay.queue import Waker
-from relay.web import answers, callbacks, desk, health, metrics, webhooks
+from relay.web import callbacks, desk, health, metrics, responses, webhooks
+from relay.web.context import Services
 from relay.web.forms import MOST_FIELDS, FormRequest
-from relay.web.here import Here
 
 CONNECTIONS = 5  # one a thread and one to spare: small PostgreSQL plans allow 20 in all
 PATIENCE_SECONDS = 1.5  # the lab gets its 503 within 3 s, whatever the ledger does
@@ -41,7 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         WTF_CSRF_TIME_LIMIT=None,  # a token ends with its session
     )
     app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
-    app.extensions["relay"] = Here(
+    app.extensions["relay"] = Services(
         settings,
         ConfigReloader(load_config(settings), load_config),
         Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
@@ -51,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(part.blueprint)
     if settings.desk_ready:
         desk.set_up(app)
-    answers.set_up(app, desk.refusals.page if settings.desk_ready else None)
+    responses.set_up(app, desk.layout.error_page if settings.desk_ready else None)
     if not settings.development:
         # What was asked is as the last proxy says it; who asks, as the first that is trusted does.
         proxies = settings.trusted_proxies

@@ -12,8 +12,8 @@ from relay.ledger import receipts, suppressions
 from relay.logs import get_logger
 from relay.rules import addresses
 from relay.rules.receipts import Receipt
-from relay.web.answers import answer
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.responses import answer
 
 log = get_logger("relay.callbacks")
 blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")
@@ -43,7 +43,7 @@ def twilio_inbound() -> Response:
 
     if not _from_twilio():
         return _refused()
-    db, word = here().db, twilio.opt(request.form)
+    db, word = services().db, twilio.opt(request.form)
     number = addresses.phone(request.form.get("From")).address
     text_id = request.form.get("MessageSid", "")
     if number and word == "stop":
@@ -63,7 +63,7 @@ def sendgrid_events() -> Response:
     if not all(shown):  # a stranger's batch is not even read
         return _refused()
     body = _body(LARGEST_BATCH)
-    if not sendgrid.is_signed(here().settings, body, *shown):
+    if not sendgrid.is_signed(services().settings, body, *shown):
         return _refused()
     try:
         batch = json.loads(body)
@@ -77,7 +77,7 @@ def sendgrid_events() -> Response:
 def _from_twilio() -> bool:
     from relay.channels import twilio
 
-    settings, signature = here().settings, request.headers.get(SIGNATURE, "")
+    settings, signature = services().settings, request.headers.get(SIGNATURE, "")
     if not signature:  # a stranger's form is not even read
         return False
     _body(LARGEST_FORM)
@@ -102,7 +102,7 @@ def _refused() -> Response:
 
 
 def _recorded(channel: str, told: Sequence[Receipt]) -> Response:
-    app = here()
+    app = services()
     news = receipts.record(app.db, channel, told)
     for heard in news:
         ids = {"id": heard.notification_id, "attempt": heard.attempt_id}

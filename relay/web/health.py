@@ -14,8 +14,8 @@ from relay.config.settings import Settings
 from relay.errors import ConfigError, LedgerUnavailable, Problem
 from relay.ledger import migrate
 from relay.ledger import workers as ledger_workers
-from relay.web.answers import answer
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.responses import answer
 
 blueprint = Blueprint("health", __name__)
 
@@ -50,8 +50,8 @@ def _told(name: str, check: Callable[[], str]) -> dict[str, str]:
 def _ledger() -> dict[str, str]:
     """The ledger, and what only it can tell: asked once, since each wait costs seconds."""
     try:
-        migrated = migrate.is_migrated(here().db)
-        workers = ledger_workers.workers_alive(here().db) if migrated else 0
+        migrated = migrate.is_migrated(services().db)
+        workers = ledger_workers.workers_alive(services().db) if migrated else 0
     except LedgerUnavailable:
         return dict.fromkeys(("ledger", "migrations", "workers"), "The database is out of reach.")
     if not migrated:
@@ -60,7 +60,7 @@ def _ledger() -> dict[str, str]:
 
 
 def _redis() -> str:
-    settings = here().settings
+    settings = services().settings
     if not settings.redis_url:
         return ""  # development without a queue
     from redis.exceptions import RedisError
@@ -81,7 +81,7 @@ def _config() -> str:
 
 def problems() -> Sequence[Problem]:
     """What is wrong with config.toml and the templates as they are on the disk."""
-    settings = here().settings
+    settings = services().settings
     return _judged(settings, stamps(settings))
 
 

@@ -17,8 +17,8 @@ from relay.ledger import workers as ledger_workers
 from relay.ledger.views import status as views_status
 from relay.ledger.views.status import Measured
 from relay.web import health
-from relay.web.answers import answer
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.responses import answer
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -49,7 +49,7 @@ Sample = tuple[str, Mapping[str, str], float]
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Prometheus' scrape."""
-    token = here().settings.metrics_token
+    token = services().settings.metrics_token
     shown = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     if token and not hmac.compare_digest(shown.encode(), token.encode()):
         response = answer(401, status="error", error="METRICS_TOKEN is missing or wrong.")
@@ -72,7 +72,7 @@ def _text(samples: Iterator[Sample]) -> bytes:
 
 
 def _samples() -> Iterator[Sample]:
-    app = here()
+    app = services()
     try:
         measured, workers = views_status.measure(app.db), ledger_workers.workers_alive(app.db)
     except LedgerUnavailable:
@@ -120,7 +120,7 @@ def _quantiles(name: str, seconds: Sequence[float], **labels: str) -> Iterator[S
 
 
 def _queued() -> float:
-    settings = here().settings
+    settings = services().settings
     if not settings.redis_url:
         return 0
     from redis.exceptions import RedisError

@@ -1,4 +1,4 @@
-"""docs/openapi.json: our own routes for other people's programs, from the schemas that check them.
+"""docs/openapi.json: our routes for other people's programs, from the schemas that check them.
 
 Nothing that serves imports this: apispec is there for development only.
 """
@@ -11,13 +11,12 @@ from typing import Any
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
-from marshmallow import Schema, fields
+from marshmallow import INCLUDE, RAISE, Schema, fields, validate
 
 from relay import __version__
 from relay.config.settings import LAB_API
 from relay.lab import samples
 from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, OpaqueId
-from relay.web.answers import RETRY_AFTER_SECONDS
 from relay.web.callbacks import (
     LARGEST_BATCH,
     LARGEST_FORM,
@@ -25,10 +24,89 @@ from relay.web.callbacks import (
     MAIL_TIMESTAMP,
     SIGNATURE,
 )
+from relay.web.desk.system import PARTS
 from relay.web.forms import MOST_FIELDS
 from relay.web.forms import URLENCODED as FORM
-from relay.web.shapes import Failed, Ready, Rejected, Taken, TwilioInbound, TwilioStatus, Well
+from relay.web.responses import RETRY_AFTER_SECONDS
 from relay.web.webhooks import LARGEST_BODY
+
+
+class _Answer(Schema):
+    class Meta:
+        unknown = RAISE
+
+
+def _words(*known: str) -> fields.String:
+    return fields.String(required=True, validate=validate.OneOf(known))
+
+
+class Taken(_Answer):
+    """The event is in the ledger. Posting it again is harmless."""
+
+    status = _words("accepted", "duplicate", "unrouted")
+    id = fields.String(
+        required=True,
+        validate=validate.Regexp(r"^evt_[0-9a-f]{28}$"),
+        metadata={"description": "Of the event; a duplicate is told the first one's."},
+    )
+
+
+class Rejected(_Answer):
+    """The body cannot be taken; its bytes are kept for a person to look at."""
+
+    status = _words("rejected")
+    error = fields.String(required=True)
+    fields_ = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        required=True,
+        data_key="fields",
+        metadata={"description": "What is wrong, by the path of each bad field."},
+    )
+
+
+class Failed(_Answer):
+    """What is wrong with a request, in words; nothing was stored."""
+
+    status = _words("error", "unavailable")
+    error = fields.String(required=True)
+
+
+class Well(_Answer):
+    """All is well."""
+
+    status = _words("ok")
+
+
+class Ready(_Answer):
+    """What Relay needs, and what of it is down."""
+
+    status = _words("ready", "not ready")
+    down = fields.List(fields.String(validate=validate.OneOf(PARTS)), required=True)
+    reasons = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+
+
+class _Form(Schema):
+    class Meta:
+        unknown = INCLUDE
+
+
+class TwilioStatus(_Form):
+    """https://www.twilio.com/docs/messaging/guides/track-outbound-message-status"""
+
+    MessageSid = fields.String()
+    MessageStatus = fields.String()
+    ErrorCode = fields.String()
+
+
+class TwilioInbound(_Form):
+    """https://www.twilio.com/docs/messaging/guides/webhook-request"""
+
+    MessageSid = fields.String()
+    From = fields.String()
+    Body = fields.String()
+    OptOutType = fields.String()
+
 
 OPENAPI = "3.1.0"
 Json = dict[str, Any]

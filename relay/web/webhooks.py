@@ -13,8 +13,8 @@ from relay.errors import Refused
 from relay.lab import events
 from relay.ledger import events as ledger_events
 from relay.logs import get_logger
-from relay.web.answers import answer
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.responses import answer
 
 log = get_logger("relay.webhooks")
 blueprint = Blueprint("webhooks", __name__, url_prefix="/webhooks")
@@ -26,7 +26,7 @@ LARGEST_BODY = 64 * 1024
 @blueprint.post("/lab/<path:secret>")
 def lab(secret: str | None = None) -> Response:
     """Take one webhook. 200 only once it is committed: the lab then never sends it again."""
-    app = here()
+    app = services()
     if not _shown(secret, app.settings.webhook_secrets, app.settings.development):
         response = answer(401, status="error", error="The webhook secret is missing or wrong.")
         response.headers["WWW-Authenticate"] = 'Basic realm="relay"'

@@ -1,4 +1,7 @@
-"""The admin desk: what came and went out, kits' journeys, the worklist, opt-outs, the system."""
+"""The admin desk: Today, journeys, the worklist, rules, opt-outs and the system, a module a page.
+
+`layout` is what every page has, `auth` who may see it, `attention` what needs a person.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,27 @@ from flask_login import LoginManager
 from flask_wtf import CSRFProtect
 
 from relay.web.desk import (
-    audit,
-    erasing,
+    auth,
     journeys,
-    login,
+    layout,
     previews,
-    quarantine,
-    refusals,
+    refused_posts,
     rules,
-    sessions,
     suppressions,
     system,
     today,
     unknown_events,
     worklist,
 )
-from relay.web.desk.frame import blueprint
+from relay.web.desk.layout import blueprint
 
+# Imported for their routes.
 __all__ = [
-    "audit",
-    "erasing",
+    "auth",
     "journeys",
-    "login",
+    "layout",
     "previews",
-    "quarantine",
-    "refusals",
+    "refused_posts",
     "rules",
     "set_up",
     "suppressions",
@@ -56,8 +55,8 @@ class _DeskSessions(SecureCookieSessionInterface):
 def set_up(app: Flask) -> None:
     """Add the desk to an app."""
     manager = LoginManager(app)
-    manager.unauthorized_handler(login.ask)
-    manager.user_loader(sessions.admin)
+    manager.unauthorized_handler(auth.ask)
+    manager.user_loader(auth.admin)
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the desk asks for it itself: it has the cookie
     CSRFProtect(app)
     app.session_interface = _DeskSessions()

@@ -30,8 +30,8 @@ from relay.staff.explain import (
     tell_event,
     tell_message,
 )
-from relay.web.desk.frame import blueprint, note_act, page
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk.layout import blueprint, note_act, page
 
 Row = Mapping[str, Any]
 _LONGEST = 255
@@ -55,7 +55,7 @@ def search() -> Any:
     wanted = wanted.replace("\0", "")
     if not wanted:
         return redirect(url_for("desk.journeys"))
-    if known := trail.find(here().db, wanted):
+    if known := trail.find(services().db, wanted):
         return redirect(url_for("desk.journey", kit=_kit(known)))
     channel = "email" if "@" in wanted else "sms" if _PHONE.fullmatch(wanted) else ""
     found, more, reason = _by_address(channel, wanted) if channel else _by_name(wanted)
@@ -67,7 +67,7 @@ def search() -> Any:
 
 def _by_name(wanted: str) -> tuple[list[queries.Found], bool, str]:
     readings = privacy_names.readings(wanted)
-    found, more = queries.find_by_name(here().db, readings) if readings else ([], False)
+    found, more = queries.find_by_name(services().db, readings) if readings else ([], False)
     return found, more, ""
 
 
@@ -78,7 +78,7 @@ def _by_address(channel: str, wanted: str) -> tuple[list[queries.Found], bool, s
     judged = channels.CHECKS[channel](wanted)
     if judged.reason:
         return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
-    found, more = queries.find_by_address(here().db, channel, judged.address)
+    found, more = queries.find_by_address(services().db, channel, judged.address)
     return found, more, ""
 
 
@@ -115,7 +115,7 @@ def _is_personal(row: Row) -> bool:
 
 def _trails(written: str) -> Sequence[Trail]:
     """All of the kit that goes by an id, be it an event's or a message's."""
-    db, wanted = here().db, written.replace("\0", "")[:_LONGEST]
+    db, wanted = services().db, written.replace("\0", "")[:_LONGEST]
     found = trail.find(db, wanted)
     if not found:
         abort(404)
@@ -128,11 +128,11 @@ def _kit(found: Sequence[Trail]) -> str:
 
 
 def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
-    at = clock(here().config.clinic.timezone)
+    at = clock(services().config.clinic.timezone)
     whole = [privacy_names.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
     standing = status.blockers(
-        here().db, here().config.clinic.timezone, here().config.delivery.daily_sms_limit
+        services().db, services().config.clinic.timezone, services().config.delivery.daily_sms_limit
     )
     steps = [_shown(one, at, standing, shown) for one in found]
     return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)

@@ -22,8 +22,8 @@ from relay.messages.templates import Message, Templates
 from relay.privacy import masks
 from relay.rules.model import Rule
 from relay.staff import test_send
-from relay.web.desk.frame import actor, blueprint, page
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk.layout import actor, blueprint, page
 
 SAMPLE, REAL = "sample", "real"
 SCHEMES = ("light", "dark")
@@ -55,14 +55,14 @@ def send_test() -> Any:
     chosen, to = _rule(request.form), request.form.get("address", "").strip()[:320]
     if not to:
         return _preview(chosen, to, "Write a UK mobile number or an email address."), 400
-    if audit.audited(here().db, test_send.SEND_TEST, _HOUR) >= _TESTS:
+    if audit.audited(services().db, test_send.SEND_TEST, _HOUR) >= _TESTS:
         return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
     try:
-        tried = test_send.send(here().config, here().db, actor(), chosen, to)
+        tried = test_send.send(services().config, services().db, actor(), chosen, to)
     except (test_send.NotTried, RenderError) as error:
         said = str(error)
         return _preview(chosen, to, f"Not sent: {said[:1].lower()}{said[1:]}"), 400
-    mode = here().settings.delivery
+    mode = services().settings.delivery
     flash(
         "Sent, marked as a test. It is noted in the audit trail."
         if tried.is_live
@@ -97,24 +97,24 @@ def examples(config: Config, loaded: Templates, rule: Rule) -> Iterator[Shown]:
 
 
 def _rule(given: Mapping[str, str]) -> Rule:
-    return here().config.rule(given.get("name", "")) or abort(404)
+    return services().config.rule(given.get("name", "")) or abort(404)
 
 
 def _preview(chosen: Rule, to: str = "", wrong: str = "") -> str:
-    policy, real = here().config.policy, _real(chosen)
+    policy, real = services().config.policy, _real(chosen)
     return page(
         "rule.html",
         rule=chosen,
         sentences=plain_english.rule_sentences(chosen, policy),
         shown=[_shown(chosen, one, real) for one in (*chosen.channels, *chosen.fallback)],
-        senders=here().config.delivery.senders,
+        senders=services().config.delivery.senders,
         data=_wanted(),
         real=real,
         schemes=SCHEMES,
         to=to,
         wrong=wrong,
-        most=here().config.delivery.max_sms_segments,
-        delivery=here().settings.delivery,
+        most=services().config.delivery.max_sms_segments,
+        delivery=services().settings.delivery,
     )
 
 
@@ -124,7 +124,7 @@ def _wanted() -> str:
 
 def _real(chosen: Rule) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """Data and facts of the latest event that the rule is about, where these are wanted."""
-    return queries.latest_of(here().db, chosen.event) if _wanted() == REAL else None
+    return queries.latest_of(services().db, chosen.event) if _wanted() == REAL else None
 
 
 def _shown(
@@ -134,7 +134,7 @@ def _shown(
 
     Its segments are those of the real words: a mask's dots are not in the SMS alphabet.
     """
-    config = here().config
+    config = services().config
     try:
         if real is None:
             made = whole = test_send.message(config, chosen, channel)

@@ -1,9 +1,14 @@
-"""The desk's rules: config.toml as it is understood, what is wrong with it, and an edit tried."""
+"""The desk's rules: config.toml as Relay understands it, its mistakes, and an edit tried out.
+
+An edit is compared with what was sent lately, as far back as a page's time allows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +16,99 @@ from flask import request
 from flask_login import login_required
 
 from relay.config import check, plain_english
-from relay.config.loader import parse
-from relay.errors import ConfigError, Problem
+from relay.config.loader import Config, parse
+from relay.config.plain_english import rule_sentences
+from relay.errors import ConfigError, LedgerUnavailable, Problem
+from relay.ledger.database import Database
+from relay.ledger.views import kit_history
+from relay.messages.templates import Templates
 from relay.privacy import masks
+from relay.rules.model import Rule
+from relay.staff.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 from relay.web import health
-from relay.web.desk import edits
-from relay.web.desk.frame import blueprint, note_act, page
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk.layout import blueprint, note_act, page
+from relay.web.desk.previews import Shown, examples
+
+DAYS, SECONDS = 7, 3.0
+SHOWN = 20
+WHAT = {
+    "added": "added",
+    "dropped": "dropped",
+    "changed": "changed",
+    "cannot-be-told": "cannot be told",
+}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of it. `looked` of `events` were played: the latest."""
+
+    events: int
+    looked: int
+    counts: Mapping[str, Mapping[str, int]]  # rule → what → how many
+    lines: Sequence[Line]  # the latest of the differences
+    more: int
+    renamed: Sequence[tuple[str, str]]
+    failed: bool = False  # the ledger did not answer in time
+    is_edit: bool = True  # some rule decides otherwise than by the config in use
+
+    @property
+    def differs(self) -> bool:
+        """Whether the edit would have changed anything of what was looked at."""
+        return bool(self.lines)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A rule that an edit brings, changes or takes out, in words, and its messages."""
+
+    what: str
+    rule: Rule
+    sentences: Sequence[str]
+    shown: Sequence[Shown] = ()
+
+
+def rule_changes(edited: Config, current: Config) -> Iterator[Change]:
+    """What an edit makes of the rules: of one that is the same in words and keys, nothing."""
+    loaded = Templates(edited.settings.templates)
+    before = {rule.name: (rule, rule_sentences(rule, current.policy)) for rule in current.rules}
+    for rule in edited.rules:
+        now = (rule, rule_sentences(rule, edited.policy))
+        if before.get(rule.name) != now:
+            what = "changed" if rule.name in before else "new"
+            yield Change(what, *now, [*examples(edited, loaded, rule)])
+    kept = {rule.name for rule in edited.rules}
+    yield from (Change("gone", *one) for name, one in before.items() if name not in kept)
+
+
+def compare(db: Database, edited: Config, current: Config, now: datetime) -> Tried:
+    """Play an edit to the last days, the latest kits first, until the time is up."""
+    since, ends = now - timedelta(days=DAYS), time.monotonic() + SECONDS
+    compared, looked = WhatIf(edited, current, since), 0
+    again = [*renamed(edited, current)]
+    if not compared.is_edit:
+        return Tried(0, 0, {}, (), 0, again, is_edit=False)
+    try:
+        kits = kit_history.kits(db, since)
+        for batch in kit_history.batches(kits[::-1]):
+            if time.monotonic() > ends:
+                break
+            for history in kit_history.histories(db, batch, compared.events):
+                compared.take(history)
+            looked += sum(kit.events for kit in batch)
+    except LedgerUnavailable:
+        return Tried(0, 0, {}, (), 0, again, failed=True)
+    lines = [line for line in compared.lines if line.what != EITHER_WAY]
+    lines.sort(key=lambda line: (line.at, line.event_id, line.rule, line.channel), reverse=True)
+    counts = {
+        rule.name: {what: compared.counts[rule.name][what] for what in (SENT, WOULD, *WHAT)}
+        for rule in {one.name: one for one in (*current.rules, *edited.rules)}.values()
+        if any(compared.counts[rule.name][what] for what in WHAT)
+    }
+    events = sum(kit.events for kit in kits)
+    return Tried(events, looked, counts, lines[:SHOWN], max(0, len(lines) - SHOWN), again)
+
 
 _AROUND = 1  # lines of a file that are shown before and behind a mistake
 
@@ -45,7 +136,7 @@ def try_edit() -> Any:
 
     Pressed "Load", the file itself: it has addresses, so who looked is noted first.
     """
-    settings = here().settings
+    settings = services().settings
     if request.form.get("act") == "load":
         note_act("reveal", settings.config.name)
         return _rules(text=_read(str(settings.config)), loaded=True)
@@ -60,13 +151,13 @@ def try_edit() -> Any:
     found = [*_mistakes(wrong, text)]
     if any(not problem.warning for problem in wrong):
         return _rules(text=text, found=found)
-    tried = edits.compare(here().db, edited, here().config, datetime.now(UTC))
-    changes = [*edits.changes(edited, here().config)]
+    tried = compare(services().db, edited, services().config, datetime.now(UTC))
+    changes = [*rule_changes(edited, services().config)]
     return _rules(text=text, found=found, tried=tried, changes=changes, edited=edited)
 
 
 def _rules(*, text: str = "", **tried: Any) -> str:
-    config = here().config
+    config = services().config
     policy = config.policy
     cards = [(rule, plain_english.rule_sentences(rule, policy)) for rule in config.rules]
     steps = [
@@ -81,21 +172,21 @@ def _rules(*, text: str = "", **tried: Any) -> str:
         wrong=[*_mistakes(health.problems())],
         file=config.settings.config.name,
         text=text,
-        days=edits.DAYS,
-        words=edits.WHAT,
+        days=DAYS,
+        words=WHAT,
         **tried,
     )
 
 
 def _mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[Mistake]:
     """Problems as they are shown: staff's addresses may stand in the lines of config.toml."""
-    own = here().settings.config
+    own = services().settings.config
     for problem in problems:
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
         file = own.name if is_config else _short(problem.where)
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
-        folder = here().settings.templates  # where it is on the server is nobody's matter
+        folder = services().settings.templates  # where it is on the server is nobody's matter
         said = said.replace(str(folder), folder.name)
         yield Mistake(problem, file, said, [*_around(source, problem.line)])
 
@@ -110,7 +201,7 @@ def _around(source: str, line: int | None) -> Iterator[tuple[int, str, bool]]:
 
 def _read(where: str) -> str:
     """A file of ours that a problem is in. What is not UTF-8 is told by the problem."""
-    settings, path = here().settings, Path(where)
+    settings, path = services().settings, Path(where)
     if path != settings.config and settings.templates not in path.parents:
         return ""
     try:
@@ -121,6 +212,6 @@ def _read(where: str) -> str:
 
 def _short(where: str) -> str:
     """A template's path as an admin knows it."""
-    folder = here().settings.templates
+    folder = services().settings.templates
     path = Path(where)
     return str(path.relative_to(folder.parent)) if folder in path.parents else where

@@ -1,20 +1,28 @@
-"""The desk's opt-outs: who gets nothing more, since when and why; added and lifted by staff."""
+"""The desk's opt-outs, and the erasure of one person.
+
+A worker erases, since searching every table takes longer than a page may. The address is in no link
+and no log: only in what is posted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from flask import flash, request
+from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay.ledger import audit, erasures
+from relay.jobs import erase
+from relay.ledger import audit, erasures, workers
 from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger.views import queries
 from relay.privacy import masks
+from relay.privacy.person import Person, key
 from relay.rules import channels
-from relay.web.desk.audit import ACTS
-from relay.web.desk.frame import blueprint, my_act, page, written_note
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk import auth
+from relay.web.desk.layout import actor, blueprint, my_act, page, written_note
+from relay.web.desk.system import ACTS
 
 KINDS = {name: way.title for name, way in channels.CHANNELS.items()}
 # The providers keep lists of their own, which Relay does not touch.
@@ -36,10 +44,10 @@ def suppressions() -> str:
     """The latest, addresses masked."""
     latest = [
         {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
-        for row in ledger_suppressions.latest(here().db)
+        for row in ledger_suppressions.latest(services().db)
     ]
     return page(
-        "suppressions.html", latest=latest, erasures=[*map(_told, erasures.latest(here().db))]
+        "suppressions.html", latest=latest, erasures=[*map(_told, erasures.latest(services().db))]
     )
 
 
@@ -82,7 +90,7 @@ def posted() -> tuple[str, str, Any]:
 
 
 def _one(channel: str, address: str, wrong: str) -> str:
-    db = here().db
+    db = services().db
     found = [
         row for row in ledger_suppressions.suppressed(db, address) if row["channel"] == channel
     ]
@@ -101,7 +109,7 @@ def _one(channel: str, address: str, wrong: str) -> str:
 def _add(channel: str, address: str, note: str) -> str:
     act = my_act("suppress", target(channel, address))
     added = ledger_suppressions.suppress(
-        here().db, channel, address, ledger_suppressions.STAFF, act, note
+        services().db, channel, address, ledger_suppressions.STAFF, act, note
     )
     return stopped_words(channel, added=added)
 
@@ -113,7 +121,7 @@ def stopped_words(channel: str, *, added: bool) -> str:
 
 def _lift(channel: str, address: str, note: str) -> str:
     act = my_act("unsuppress", target(channel, address), note)
-    if not ledger_suppressions.unsuppress(here().db, channel, address, act=act):
+    if not ledger_suppressions.unsuppress(services().db, channel, address, act=act):
         return f"{KINDS[channel]} to this address are not stopped."
     return f"{KINDS[channel]} to this address go out again."
 
@@ -123,4 +131,66 @@ _ACTS = {"add": _add, "lift": _lift}
 
 def target(channel: str, address: str) -> str:
     """What the audit trail calls an address: by it nobody finds the address, but the address it."""
-    return masks.target(here().settings.secret_key, channel, address)
+    return masks.target(services().settings.secret_key, channel, address)
+
+
+@blueprint.post("/erasure")
+@login_required  # type: ignore[untyped-decorator]
+def erasure() -> Any:
+    """Ask first, and have it erased where that is what was pressed.
+
+    Pressed twice, both lead to the same page.
+    """
+    channel, address, refused = posted()
+    if refused:
+        return refused
+    note, is_pressed = written_note(), request.form.get("act") == "erase"
+    if is_pressed and note:
+        return _asked(channel, address, note, stop=bool(request.form.get("stop")))
+    wrong = NO_REASON if is_pressed else ""
+    return _shown(channel, address, wrong), 400 if wrong else 200
+
+
+@blueprint.get("/erasure/<id_>")
+@login_required  # type: ignore[untyped-decorator]
+def erased(id_: str) -> str:
+    """How an erasure stands, and at last what came of it."""
+    found = erasures.find(services().db, id_) or abort(404)
+    is_done = found["state"] == erasures.DONE
+    return page(
+        "erased.html",
+        it=found,
+        is_done=is_done,
+        counts=erase.phrases(found["outcome"]["counts"]) if is_done else [],
+        alive=is_done or workers.workers_alive(services().db),
+        again="" if is_done else f"{url_for('desk.erased', id_=id_)}?{auth.AGAIN}=1",
+    )
+
+
+def _shown(channel: str, address: str, wrong: str) -> str:
+    counts = queries.count_by_address(services().db, channel, address)
+    return page(
+        "erasure.html",
+        written=address,
+        counts=erase.phrases(counts),
+        wrong=wrong,
+        stays=erase.STAYS,
+        beyond=erase.OUT_OF_REACH,
+    )
+
+
+def _asked(channel: str, address: str, note: str, *, stop: bool) -> Any:
+    app = services()
+    id_, stopped = erasures.ask(
+        app.db,
+        channel,
+        address,
+        target=target(channel, address),
+        actor=actor(),
+        note="" if Person(key(address)).is_in(note) else note,
+        stop=stop,
+    )
+    if stop:
+        flash(stopped_words(channel, added=stopped))
+    app.waker.wake()
+    return redirect(url_for("desk.erased", id_=id_), 303)

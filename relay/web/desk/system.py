@@ -1,4 +1,4 @@
-"""The desk's page about Relay itself: what works, what waits, who works, by which versions."""
+"""The desk's system page: what works, what waits, which versions run; and the audit trail."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from flask import request
 from flask_login import login_required
 
 from relay import __version__
+from relay.ledger import audit as ledger_audit
 from relay.ledger import cases, migrate
 from relay.ledger import pauses as ledger_pauses
 from relay.ledger.schema import REVISION
@@ -17,9 +19,9 @@ from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
 from relay.rules.schedule import midnight
 from relay.web import health
-from relay.web.desk.frame import blueprint, page
-from relay.web.desk.needs import held_up
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk.attention import held_up
+from relay.web.desk.layout import blueprint, page
 
 # What /readyz asks, and what it means that it works.
 PARTS = {
@@ -41,7 +43,7 @@ MODES = {
 @login_required  # type: ignore[untyped-decorator]
 def system() -> str:
     """How Relay is."""
-    app = here()
+    app = services()
     down = health.down()
     parts = [
         {"name": name, "said": down.get(part, works), "works": part not in down}
@@ -62,7 +64,7 @@ def system() -> str:
 
 
 def _providers() -> list[Mapping[str, Any]]:
-    app = here()
+    app = services()
     settings, delivery = app.settings, app.config.delivery
     pauses = {row["channel"]: row for row in ledger_pauses.paused(app.db)}
     return [
@@ -79,14 +81,55 @@ def _providers() -> list[Mapping[str, Any]]:
 
 
 def _midnight() -> datetime:
-    return midnight(datetime.now(UTC), here().config.clinic.timezone)
+    return midnight(datetime.now(UTC), services().config.clinic.timezone)
 
 
 def _versions() -> Mapping[str, str]:
-    db = here().db
+    db = services().db
     return {
         "Relay": __version__,
         "Python": platform.python_version(),
         "Database": status.server(db),
         "Schema": f"{migrate.revision(db) or 'none'} (this version works with {REVISION})",
     }
+
+
+AT_ONCE = 50
+# What the trail's words mean. A word that is not here is told as it is.
+ACTS = {
+    "login": "Logged in",
+    "login refused": "Wrong password",
+    "logout": "Logged out",
+    "reveal": "Looked at what is masked",
+    "send-test": "Sent a test",
+    "suppress": "Stopped an address",
+    "unsuppress": "Lifted a stop",
+    "forget asked": "Asked to have a person erased",
+    "forget": "Had a person erased",
+    "replay": "Had it processed again",
+    "purge": "Blanked what is old",
+    "case close": "Closed a case",
+    "case open": "Opened a case again",
+    "case resend": "Sent a message again",
+    "case send": "Sent a message again",
+    "case believe": "Said that a message did arrive",
+    "case replay": "Had an event processed again",
+    "case release": "Released a message",
+    "case stop": "Stopped a message",
+    "post again": "Had a refused post tried again",
+    "post aside": "Put a refused post aside",
+    "posts aside": "Put all refused posts aside",
+    "post back": "Took a refused post back",
+    "acknowledge event": "Acknowledged an unknown event",
+    "process events": "Had unknown events processed",
+}
+
+
+@blueprint.get("/audit")
+@login_required  # type: ignore[untyped-decorator]
+def audit() -> str:
+    """What was done last, or what was done before the line that is named."""
+    before = request.args.get("before", "").replace("\0", "")[:40]
+    rows = ledger_audit.audit_before(services().db, before, AT_ONCE + 1)
+    older = rows[AT_ONCE - 1]["id"] if len(rows) > AT_ONCE else ""
+    return page("audit.html", rows=rows[:AT_ONCE], older=older, before=before, acts=ACTS)

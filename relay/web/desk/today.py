@@ -12,11 +12,11 @@ from relay.ledger.views import daily_counts, queries, status
 from relay.ledger.views.daily_counts import Count
 from relay.rules.channels import CHANNELS
 from relay.staff.explain import is_kept, named
-from relay.web.desk import chart, sessions
+from relay.web.context import services
+from relay.web.desk import auth, chart
+from relay.web.desk.attention import needs
 from relay.web.desk.chart import Totals
-from relay.web.desk.frame import blueprint, page
-from relay.web.desk.needs import needs
-from relay.web.here import here
+from relay.web.desk.layout import blueprint, page
 
 LATEST = 25
 # The figures that are told by channel, of the messages that were tried today.
@@ -31,7 +31,7 @@ FIGURES: Mapping[str, Callable[[Totals], int]] = {
 @login_required  # type: ignore[untyped-decorator]
 def today() -> str:
     """All of it at a glance."""
-    app, now = here(), datetime.now(UTC)
+    app, now = services(), datetime.now(UTC)
     *past, day = daily_counts.last_days(app.config.clinic.timezone, now)
     kept, tally = daily_counts.kept(app.db, past), daily_counts.today(app.db, day, now)
     month = {one.day: kept[one.day].messages if one.day in kept else [] for one in past}
@@ -55,7 +55,7 @@ def today() -> str:
         is_kept=is_kept,
         delivery=app.settings.delivery,
         now=tally.counted_at,
-        again=f"{url_for('desk.today')}?{sessions.AGAIN}=1",
+        again=f"{url_for('desk.today')}?{auth.AGAIN}=1",
     )
 
 

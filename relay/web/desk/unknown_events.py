@@ -9,8 +9,8 @@ from flask_login import login_required
 
 from relay.lab.events import EVENTS
 from relay.ledger import events, replay
-from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, written_note
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk.layout import NO_NOTE, actor, blueprint, my_act, page, written_note
 
 AT_ONCE = 200  # that are processed by one press: a page's time
 ACKNOWLEDGE, PROCESS = "acknowledge", "process"
@@ -22,8 +22,8 @@ def unknown_events() -> str:
     """Each name once: how often it came, and since when."""
     return page(
         "unknown_events.html",
-        names=events.unrouted(here().db),
-        acknowledged=events.acknowledged(here().db),
+        names=events.unrouted(services().db),
+        acknowledged=events.acknowledged(services().db),
         known=EVENTS,
         many=events.MANY,
     )
@@ -50,13 +50,13 @@ def _acknowledge(name: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not events.acknowledge(here().db, name, actor(), note):
+    if not events.acknowledge(services().db, name, actor(), note):
         return "That was acknowledged or processed already."
     return "Acknowledged. Events of that name are kept, and not shown here any more."
 
 
 def _process(name: str) -> str:
-    app = here()
+    app = services()
     ids, act = events.unrouted_ids(app.db, name, AT_ONCE), my_act("process events", name)
     done = replay.replay_events(app.db, ids, act)
     if not done:

@@ -17,9 +17,9 @@ from relay.rules import planner, retries
 from relay.rules.alerts import ALERTS, happened, words
 from relay.rules.retries import FailedMessage
 from relay.rules.staleness import Step, overtaken
-from relay.web.desk.audit import ACTS as SAID
-from relay.web.desk.frame import NO_NOTE, actor, blueprint, my_act, page, written_note
-from relay.web.here import Here, here
+from relay.web.context import Services, services
+from relay.web.desk.layout import NO_NOTE, actor, blueprint, my_act, page, written_note
+from relay.web.desk.system import ACTS as SAID
 
 AT_ONCE = 25
 CLOSE, OPEN, RESEND = cases.CLOSE, cases.OPEN, "resend"
@@ -43,7 +43,7 @@ _AGAIN = {
 @login_required  # type: ignore[untyped-decorator]
 def worklist() -> str:
     """The open cases, of all kinds or of one, and those that were closed last."""
-    db, kind = here().db, request.args.get("kind", "")
+    db, kind = services().db, request.args.get("kind", "")
     if kind and kind not in ALERTS:
         abort(404)
     found, kinds = cases.open_cases(db, kind, AT_ONCE), cases.open_kinds(db)
@@ -65,7 +65,7 @@ def see_to(case_id: str) -> Any:
     """Do what was chosen about a case and close it, or open it again. Pressed twice it is done
     once.
     """
-    app = here()
+    app = services()
     case, act = cases.get_case(app.db, case_id), request.form.get("act", CLOSE)
     if case is None or act not in (*_acts(case["kind"]), OPEN):
         abort(404)
@@ -76,7 +76,7 @@ def see_to(case_id: str) -> Any:
     return redirect(url_for("desk.worklist", kind=request.args.get("kind") or None))
 
 
-def _see_to(app: Here, case: Case, act: str) -> str:
+def _see_to(app: Services, case: Case, act: str) -> str:
     """What is told of an act. Raises NotDone."""
     note = written_note()
     if case["closed_at"] is not None:
@@ -89,7 +89,7 @@ def _see_to(app: Here, case: Case, act: str) -> str:
     return said
 
 
-def _open_again(app: Here, case: Case) -> str:
+def _open_again(app: Services, case: Case) -> str:
     cases.reopen(app.db, case["id"], my_act(cases.CASE_ACT + OPEN, case["id"]))
     return "It is on the worklist again."
 
@@ -97,11 +97,11 @@ def _open_again(app: Here, case: Case) -> str:
 def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
     """Cases as the page shows them: without a button of which it is known that it does nothing."""
     failed = [case["notification_id"] for case in found if RESEND in ACTS.get(case["kind"], {})]
-    standings = replay.failed_messages(here().db, [*filter(None, failed)])
+    standings = replay.failed_messages(services().db, [*filter(None, failed)])
     for case in found:
         acts, why_not, said = _acts(case["kind"]), "", words(case["kind"])
         if RESEND in acts and (it := standings.get(case["notification_id"])):
-            why_not = retries.decide(it, _why_old(here(), it)).why
+            why_not = retries.decide(it, _why_old(services(), it)).why
         if why_not:
             del acts[RESEND]
         yield {
@@ -118,7 +118,7 @@ def _acts(kind: str) -> dict[str, str]:
     return {**ACTS.get(kind, {}), **({} if kind in STAYS else {CLOSE: "Close"})}
 
 
-def _why_old(app: Here, it: FailedMessage) -> str:
+def _why_old(app: Services, it: FailedMessage) -> str:
     """Why a message would not be written any more, as far as that is known without the lab."""
     rule, moment = app.config.rule(it.rule), datetime.now(UTC)
     if rule is None:
@@ -131,14 +131,14 @@ def _why_old(app: Here, it: FailedMessage) -> str:
     )
 
 
-def _resend(app: Here, case: Case, note: str) -> Do:
+def _resend(app: Services, case: Case, note: str) -> Do:
     id_ = str(case["notification_id"])
     it = replay.failed_messages(app.db, [id_]).get(id_)
     old = _why_old(app, it) if it else ""
     return lambda connection: _AGAIN[replay.try_again(connection, id_, old)]
 
 
-def _release(app: Here, case: Case, note: str) -> Do:
+def _release(app: Services, case: Case, note: str) -> Do:
     """Let it go now, or when the window of its rule opens."""
     policy, moment, id_ = app.config.policy, datetime.now(UTC), case["notification_id"]
     rule = app.config.rule(holds.rule_of(app.db, id_))
@@ -150,7 +150,7 @@ def _release(app: Here, case: Case, note: str) -> Do:
     )
 
 
-def _stop(app: Here, case: Case, note: str) -> Do:
+def _stop(app: Services, case: Case, note: str) -> Do:
     id_, by = case["notification_id"], actor()
     return _told(
         lambda connection: holds.stop(connection, id_, by, note),
@@ -159,7 +159,7 @@ def _stop(app: Here, case: Case, note: str) -> Do:
     )
 
 
-def _replay(app: Here, case: Case, note: str) -> Do:
+def _replay(app: Services, case: Case, note: str) -> Do:
     return _told(
         lambda connection: replay.process_again(connection, case["event_id"]),
         "It is processed again.",
@@ -167,11 +167,11 @@ def _replay(app: Here, case: Case, note: str) -> Do:
     )
 
 
-def _decide(*, send: bool, said: str) -> Callable[[Here, Case, str], Do]:
+def _decide(*, send: bool, said: str) -> Callable[[Services, Case, str], Do]:
     """A person's word on a message of which nobody knows whether it went out."""
     otherwise = "It is known by now what became of it, or it is being found out."
 
-    def do(app: Here, case: Case, note: str) -> Do:
+    def do(app: Services, case: Case, note: str) -> Do:
         id_ = case["notification_id"]
         decide = partial(replay.decide_unknown, notification_id=id_, send=send)
         return _told(decide, said, otherwise)
@@ -190,7 +190,7 @@ def _told(do: Callable[[Any], bool], said: str, otherwise: str) -> Do:
     return done
 
 
-_DOING: dict[str, Callable[[Here, Case, str], Do]] = {
+_DOING: dict[str, Callable[[Services, Case, str], Do]] = {
     CLOSE: lambda app, case, note: lambda connection: "Closed.",
     RESEND: _resend,
     "replay": _replay,

@@ -11,8 +11,8 @@ from flask import url_for
 from relay.ledger import cases, pauses, workers
 from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
-from relay.web.desk.frame import waiting
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk.layout import waiting
 
 # The kinds of case, as they are counted: one, several.
 KINDS = {
@@ -46,7 +46,7 @@ class Need(NamedTuple):
 
 def needs() -> Iterator[Need]:
     """All of it, what holds up everybody first."""
-    found = cases.open_kinds(here().db)
+    found = cases.open_kinds(services().db)
     yield from held_up(found)
     for kind, words in KINDS.items():
         if many := found.get(kind, 0):
@@ -59,9 +59,9 @@ def needs() -> Iterator[Need]:
 
 def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
     """What keeps Relay as a whole from telling people. `kinds` are those of the open cases."""
-    db, system = here().db, (url_for("desk.system"), "System")
+    db, system = services().db, (url_for("desk.system"), "System")
     # config.toml we know; templates the worker tries
-    if here().living.wrong or "config" in kinds:
+    if services().living.wrong or "config" in kinds:
         said = "config.toml or a template is wrong. Relay goes on by the last good one."
         yield Need(None, said, url_for("desk.rules"), "Rules")
     for row in pauses.paused(db):
@@ -81,7 +81,7 @@ def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
 
 
 def _no_account() -> Iterator[str]:
-    settings, rules = here().settings, here().config.rules
+    settings, rules = services().settings, services().config.rules
     used = {way for rule in rules if rule.enabled for way in (*rule.channels, *rule.fallback)}
     for channel in sorted(used):
         if settings.delivery != "dry-run" and not settings.accounts[channel]:
@@ -91,4 +91,4 @@ def _no_account() -> Iterator[str]:
 
 def _when(moment: datetime) -> str:
     """A moment by the clinic's clock."""
-    return moment.astimezone(here().config.clinic.timezone).strftime("%-d %b, %H:%M")
+    return moment.astimezone(services().config.clinic.timezone).strftime("%-d %b, %H:%M")

@@ -1,14 +1,22 @@
-"""Who gets in, and where to: to the page that asked for the login, by no word of a link's own."""
+"""Who may see the desk, and until when.
+
+A session is in the signed cookie, but for its end by logging out: that is in the ledger, since any
+web process may be asked next. After a login the link leads to the page that asked for it, by no
+word of the link's own.
+"""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
+import secrets
+import time
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from flask import current_app, flash, redirect, render_template, request, url_for
-from flask_login import login_required
+from flask import current_app, flash, redirect, render_template, request, session, url_for
+from flask_login import UserMixin, login_required, login_user, logout_user
 from flask_wtf import FlaskForm
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
@@ -18,9 +26,84 @@ from wtforms.validators import DataRequired
 
 from relay.config.settings import Settings
 from relay.ledger import audit
-from relay.web.desk import sessions
-from relay.web.desk.frame import blueprint
-from relay.web.here import here
+from relay.privacy.masks import mark
+from relay.web.context import services
+from relay.web.desk.layout import blueprint
+
+IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
+LOGOUT = "logout"
+AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
+_NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
+
+
+class Admin(UserMixin):  # type: ignore[misc]
+    """The one account there is."""
+
+    id = "admin"
+
+
+def begin_session() -> None:
+    """A new session, whatever the browser had before."""
+    session.clear()
+    id_, now, settings = "ses_" + secrets.token_hex(16), time.time(), services().settings
+    session.update(id=id_, began=now, seen=now, key=_key(settings, settings.secret_key))
+    login_user(Admin())
+    audit.write_audit(services().db, Admin.id, "login", id_)
+
+
+def end_session() -> None:
+    """End it for good: a copy of its cookie opens nothing either."""
+    audit.write_audit(services().db, Admin.id, LOGOUT, session["id"])
+    logout_user()
+    session.clear()
+
+
+def admin(user_id: str) -> Admin | None:
+    """Who a session's cookie stands for, while it holds."""
+    known = {"id", "began", "seen", "key"} <= session.keys()
+    if user_id != Admin.id or not known or not _is_open():
+        return None
+    now = time.time()
+    if now - session["began"] > LONGEST.total_seconds() or _idle(now):
+        session.clear()
+        if request.method != "POST":  # what was pressed in vain is told by the login
+            flash("You have been logged out, since that was a while ago. Log in again.")
+        return None
+    if now - session["seen"] > _NOTED_SECONDS and AGAIN not in request.args:
+        session["seen"] = now
+    return Admin()
+
+
+def _idle(now: float) -> bool:
+    return bool(now - session["seen"] > IDLE.total_seconds())
+
+
+def _is_open() -> bool:
+    """Whether it was opened by the password there is now, and not logged out of."""
+    settings = services().settings
+    keys = (settings.secret_key, *settings.former_secret_key)
+    if not any([hmac.compare_digest(session["key"], _key(settings, key)) for key in keys]):
+        return False
+    return not audit.audited(services().db, LOGOUT, LONGEST + IDLE, session["id"])
+
+
+def _key(settings: Settings, secret: str) -> str:
+    """Changes with the password, so that an old one's sessions end."""
+    return mark(secret, "session", settings.admin_password_hash or settings.admin_password)
+
+
+def this_visitor() -> str:
+    """Names where a request comes from, without telling it: an address, or an IPv6 network."""
+    written = request.remote_addr or ""
+    try:
+        address = ipaddress.ip_address(written)
+    except ValueError:
+        pass
+    else:
+        if address.version == 6:
+            written = str(ipaddress.ip_network((address, 64), strict=False))
+    return mark(services().settings.secret_key, "visitor", written)
+
 
 REFUSED = "login refused"
 # Wrong passwords before one address has to wait, and how long. Others are not held up by it...
@@ -42,17 +125,17 @@ class LoginForm(FlaskForm):  # type: ignore[misc]
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> Any:
     """Ask for the password."""
-    form, db = LoginForm(), here().db
+    form, db = LoginForm(), services().db
     if not form.validate_on_submit():
         return render_template("login.html", form=form)
-    visitor = sessions.visitor()
+    visitor = this_visitor()
     if wait := _wait(visitor):
         minutes = round(wait.total_seconds() / 60)
         alert = f"There were too many wrong passwords. Wait {minutes} min, then try again."
         told = {"Retry-After": str(int(wait.total_seconds()))}
         return render_template("login.html", form=form, alert=alert), 429, told
-    if _is_right(form.password.data, here().settings):
-        sessions.begin()
+    if _is_right(form.password.data, services().settings):
+        begin_session()
         return redirect(_page(request.args.get("next", "")))
     audit.write_audit(db, "nobody", REFUSED, visitor)
     alert = "That is not the password. Try again."
@@ -63,7 +146,7 @@ def login() -> Any:
 @login_required  # type: ignore[untyped-decorator]
 def logout() -> Any:
     """End the session."""
-    sessions.end()
+    end_session()
     return redirect(url_for("desk.login"))
 
 
@@ -96,7 +179,7 @@ def _page(written: str) -> str:
 
 def _wait(visitor: str) -> timedelta | None:
     """How long a visitor has to wait before another password is looked at."""
-    db = here().db
+    db = services().db
     if audit.audited(db, REFUSED, PAUSE, visitor) >= GUESSES:
         return PAUSE
     return EBB if audit.audited(db, REFUSED, EBB) >= FLOOD else None

@@ -14,8 +14,8 @@ from flask_login import login_required
 from relay.errors import Refused
 from relay.lab import events
 from relay.ledger import quarantine as ledger_quarantine
-from relay.web.desk.frame import NO_NOTE, blueprint, my_act, note_act, page, written_note
-from relay.web.here import here
+from relay.web.context import services
+from relay.web.desk.layout import NO_NOTE, blueprint, my_act, note_act, page, written_note
 
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
 # What came of a try, by the word that the lab would have been answered with.
@@ -40,7 +40,7 @@ def see_to_post(post_id: str) -> Any:
     """Show what was posted, try it again, put it aside or take that back. Pressed twice it is done
     once.
     """
-    db, act = here().db, request.form.get("act")
+    db, act = services().db, request.form.get("act")
     row = ledger_quarantine.get(db, post_id)
     if row is None or act not in (REVEAL, AGAIN, ASIDE, BACK):
         abort(404)
@@ -72,7 +72,7 @@ def see_to_posts() -> Any:
 
 
 def _posts(revealed: str = "", body: str = "") -> str:
-    db = here().db
+    db = services().db
     return page(
         "quarantine.html",
         posts=ledger_quarantine.latest(db),
@@ -84,14 +84,14 @@ def _posts(revealed: str = "", body: str = "") -> str:
 
 def _reveal(post_id: str) -> str:
     """The same page with one body to be read. Opened again it is hidden again."""
-    body = ledger_quarantine.body(here().db, post_id) or b""
+    body = ledger_quarantine.body(services().db, post_id) or b""
     note_act(REVEAL, post_id, "a refused post")
     flash("Shown, and noted in the audit trail. Open the page again to hide it.")
     return _posts(post_id, legible(body))
 
 
 def _try_again(post_id: str) -> str:
-    app, body = here(), ledger_quarantine.body(here().db, post_id)
+    app, body = services(), ledger_quarantine.body(services().db, post_id)
     if body is None:
         return _SETTLED
     try:
@@ -108,20 +108,20 @@ def _put_aside(post_id: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not ledger_quarantine.put_aside(here().db, post_id, my_act("post aside", post_id), note):
+    if not ledger_quarantine.put_aside(services().db, post_id, my_act("post aside", post_id), note):
         return _SETTLED
     return "Put aside. Its note is kept with it."
 
 
 def _put_all_aside(until: datetime, note: str) -> str:
-    done = ledger_quarantine.put_all_aside(here().db, until, my_act("posts aside"), note)
+    done = ledger_quarantine.put_all_aside(services().db, until, my_act("posts aside"), note)
     if not done:
         return _SETTLED
     return f"{done:,} put aside. The note is kept with each."
 
 
 def _take_back(post_id: str) -> str:
-    if not ledger_quarantine.take_back(here().db, post_id, my_act("post back", post_id)):
+    if not ledger_quarantine.take_back(services().db, post_id, my_act("post back", post_id)):
         return "It is not put aside any more."
     return "It is on the worklist again."
 

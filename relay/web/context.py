@@ -14,7 +14,7 @@ from relay.queue import Waker
 
 
 @dataclass(frozen=True)
-class Here:
+class Services:
     """One app's collaborators."""
 
     settings: Settings
@@ -28,7 +28,7 @@ class Here:
         return self.living.config
 
 
-def here() -> Here:
+def services() -> Services:
     """Those of the app that serves this request."""
-    found: Here = current_app.extensions["relay"]
+    found: Services = current_app.extensions["relay"]
     return found

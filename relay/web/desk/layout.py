@@ -1,4 +1,7 @@
-"""What every page of the desk has: its frame, and what it says when it cannot."""
+"""What every page of the desk has: its frame, its forms' protection, and its error pages in words.
+
+An error page needs neither the ledger nor a session, which may be what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,49 @@ from relay.errors import LedgerUnavailable
 from relay.ledger import audit, cases, events, quarantine
 from relay.ledger.audit import Act
 from relay.logs import get_logger
-from relay.web.desk import refusals
-from relay.web.here import here
+from relay.web.context import services
+
+UNAVAILABLE = 503
+_WORDS = {
+    400: (
+        "Not done",
+        "That form did not come from an open page of the desk, so nothing was done. You may have "
+        "been logged out since. Load the page again, then press.",
+    ),
+    404: (
+        "Not found",
+        "There is no such page, or what it was about is not there any more.",
+    ),
+    405: (
+        "No page of its own",
+        "This address is only what a button leads to. Nothing was done.",
+    ),
+    413: ("Too long", "That is too long. Nothing was done."),
+    500: (
+        "Relay is at fault",
+        "Something in Relay broke. It has been logged. If you had pressed a button, look whether "
+        "it was done before you press it again.",
+    ),
+    UNAVAILABLE: ("Not now", "The ledger is out of reach. Try again in a minute."),
+}
+# To what was pressed: the ledger may have gone away just after it had taken it.
+_PRESSED = {
+    UNAVAILABLE: (
+        "Not now",
+        "The ledger is out of reach. What you pressed may or may not have been done: look again in "
+        "a minute, before you press it once more.",
+    ),
+}
+
+
+def error_page(code: int) -> str:
+    """What a status means, and the way to Today."""
+    words = {**_WORDS, **_PRESSED} if request.method == "POST" else _WORDS
+    title, said = words.get(code, ("Not possible", "That is not possible."))
+    # Not `render_template`: it would ask who is logged in.
+    template = current_app.jinja_env.get_template("refused.html")
+    return template.render(title=title, said=said)
+
 
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
@@ -40,20 +84,20 @@ def _own_forms_only() -> None:
 def _refused(error: HTTPException) -> Any:
     """A page in words, where a program gets JSON."""
     code = error.code or 500
-    return refusals.page(code), code
+    return error_page(code), code
 
 
 @blueprint.errorhandler(LedgerUnavailable)
 def _unavailable(error: LedgerUnavailable) -> Any:
     log.error("ledger unavailable", reason=str(error))
-    code = refusals.UNAVAILABLE
-    return refusals.page(code), code, {"Retry-After": "10"}
+    code = UNAVAILABLE
+    return error_page(code), code, {"Retry-After": "10"}
 
 
 def waiting() -> dict[str, int]:
     """How much there is of each part of the worklist: counted once for a page."""
     if "waiting" not in g:
-        g.waiting = {part: count(here().db) for part, count in _WORKLIST.items()}
+        g.waiting = {part: count(services().db) for part, count in _WORKLIST.items()}
     found: dict[str, int] = g.waiting
     return found
 
@@ -70,7 +114,7 @@ def my_act(action: str, target: str = "", detail: str = "") -> Act:
 
 def note_act(act: str, target: str, detail: str = "") -> None:
     """Keep in the audit trail what whoever is logged in does, where that changes nothing else."""
-    audit.write_audit(here().db, actor(), act, target, detail)
+    audit.write_audit(services().db, actor(), act, target, detail)
 
 
 def written_note() -> str:
@@ -80,7 +124,7 @@ def written_note() -> str:
 
 def page(template: str, **context: Any) -> str:
     """A page with the desk's head: whose it is, the way to the others, what is on the worklist."""
-    app = here()
+    app = services()
     form = FlaskForm()
     form.csrf_token.render_kw = {"id": False}  # a page has many of it, and no two the same id
     return render_template(
@@ -95,6 +139,6 @@ def page(template: str, **context: Any) -> str:
 
 def _when(moment: datetime) -> Markup:
     """A moment by the clinic's clock."""
-    local = moment.astimezone(here().config.clinic.timezone)
+    local = moment.astimezone(services().config.clinic.timezone)
     written = local.strftime("%-d %b %Y, %H:%M")
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), written)
