@@ -5,15 +5,7 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from relay.cli import (
-    config_commands,
-    explain_command,
-    forget_command,
-    ledger_commands,
-    play,
-    suppression_commands,
-    what_if_command,
-)
+from relay.cli import config_commands, ledger_commands, people_commands, simulate, what_if_command
 
 relay_group = AppGroup(
     "relay",
@@ -24,16 +16,16 @@ COMMANDS: tuple[click.Command, ...] = (
     config_commands.preview,
     config_commands.send_test,
     ledger_commands.list_,
-    explain_command.explain_,
+    ledger_commands.explain_,
     what_if_command.what_if,
     ledger_commands.replay,
-    suppression_commands.suppress,
-    suppression_commands.unsuppress,
-    forget_command.forget,
+    people_commands.suppress,
+    people_commands.unsuppress,
+    people_commands.forget,
     ledger_commands.sweep,
     ledger_commands.purge,
     ledger_commands.upgrade,
-    play.simulate,
+    simulate.simulate,
 )
 for command in COMMANDS:
     relay_group.add_command(command)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from relay.cli import opened
+from relay.cli import context
 from relay.errors import ConfigError, Problem, Refused, RenderError
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def check(config: Path | None, offline: bool) -> None:
 
     Prints every problem with its line. Exits with 1 if any of them is an error.
     """
-    from relay import connections
+    from relay.cli import connections
     from relay.config import check as checks
     from relay.config.loader import load
     from relay.messages.templates import Templates
 
-    found, problems = opened.judged(config)
+    found, problems = context.judged(config)
     is_safe = not problems  # a token does not go to an address that is wrong
     if is_safe:
         problems += checks.missed_later(found)
@@ -48,7 +48,7 @@ def check(config: Path | None, offline: bool) -> None:
     if is_safe and not offline:
         problems += connections.check(found)
     for problem in problems:
-        opened.show(problem)
+        context.show(problem)
     errors = sum(not problem.warning for problem in problems)
     if errors:
         raise SystemExit(1)
@@ -64,7 +64,7 @@ def check(config: Path | None, offline: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
 def preview(rule: str, event: Path | None, as_json: bool) -> None:
     """Show a RULE's SMS and email as they would be sent, with the lab's example data."""
-    config = opened.load(opened.settings())
+    config = context.load(context.settings())
     found = _rule(config, rule)
     for channel in (*found.channels, *found.fallback):
         message = _example(config, found, channel, event)
@@ -81,16 +81,16 @@ def send_test(rule: str, to: str | None) -> None:
     """Send one real message of a RULE, with example data and marked as a test."""
     from relay.staff import test_send
 
-    found = opened.settings()
-    config = opened.load(found)
-    chosen, address = _rule(config, rule), opened.address(to)
+    found = context.settings()
+    config = context.load(found)
+    chosen, address = _rule(config, rule), context.address(to)
     try:
-        with opened.ledger(found) as db:
+        with context.ledger(found) as db:
             tried = test_send.send(config, db, "cli", chosen, address)
     except test_send.NotTried as error:
-        opened.stop(Problem(str(error), key=error.key))
+        context.stop(Problem(str(error), key=error.key))
     except RenderError as error:
-        opened.stop(Problem(str(error)))
+        context.stop(Problem(str(error)))
     if not tried.is_live:
         click.secho(
             f"Not sent: RELAY_DELIVERY is {found.delivery}. It would have been:", fg="yellow"
@@ -106,7 +106,7 @@ def _rule(config: Config, name: str) -> Rule:
     rule = config.rule(name)
     if rule is None:
         known = [rule.name for rule in config.rules]
-        opened.stop(Problem("there is no such rule.", key=name, remedy=did_you_mean(name, known)))
+        context.stop(Problem("there is no such rule.", key=name, remedy=did_you_mean(name, known)))
     return rule
 
 
@@ -119,15 +119,15 @@ def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Me
         if event:
             incoming = events.parse(event.read_bytes())
             if incoming.name != rule.event:
-                opened.stop(
+                context.stop(
                     Problem(f"it is {incoming.name}, the rule is for {rule.event}.", str(event))
                 )
             data = incoming.data
         return test_send.message(config, rule, channel, data=data)
     except Refused as error:
-        opened.stop(Problem(f"{error} {error.fields or ''}".strip(), str(event)))
+        context.stop(Problem(f"{error} {error.fields or ''}".strip(), str(event)))
     except RenderError as error:
-        opened.stop(Problem(str(error)))
+        context.stop(Problem(str(error)))
 
 
 def _size(message: Message) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Commands about what is in the ledger."""
+"""Commands about what is in the ledger.
+
+`flask relay explain`: why an event, a kit or a message did or did not reach somebody.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from relay.cli import opened
+from relay.cli import context
 from relay.errors import Problem, Refused
 
 if TYPE_CHECKING:
@@ -51,9 +54,9 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
 
     if status and status not in STATUSES:
         remedy = did_you_mean(status, STATUSES)
-        opened.stop(Problem("there is no such status.", key=status, remedy=remedy))
-    found = opened.settings()
-    with opened.ledger(found) as db:
+        context.stop(Problem("there is no such status.", key=status, remedy=remedy))
+    found = context.settings()
+    with context.ledger(found) as db:
         for row in notifications_where(db, Filter(status, event, since)):
             click.echo(json.dumps(_plain(row)) if as_json else _line(row))
 
@@ -86,8 +89,8 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
 
     if not (ids or unrouted or quarantined or failed):
         raise click.UsageError("Name ids, or one of --unrouted, --quarantined, --failed.")
-    found = opened.settings()
-    with opened.ledger(found) as db:
+    found = context.settings()
+    with context.ledger(found) as db:
         wanted = list(ids)
         wanted += ledger_replay.ids_to_replay(db, UNROUTED) if unrouted else []
         wanted += quarantine.ids(db) if quarantined else []
@@ -124,7 +127,7 @@ def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
             why = again(id_) if again else "ids begin with evt_, msg_ or qrt_."
             done += not why
             if why:
-                opened.show(Problem(why, key=id_, warning=True))
+                context.show(Problem(why, key=id_, warning=True))
     return done
 
 
@@ -155,7 +158,7 @@ def _wake(found: Settings) -> None:
     try:
         queue.wake(queue.connect(found, timeout=1))
     except (RedisError, OSError):
-        opened.show(Problem("workers will look by themselves.", "redis", warning=True))
+        context.show(Problem("workers will look by themselves.", "redis", warning=True))
 
 
 @click.command()
@@ -173,9 +176,9 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     from relay.ledger import pauses
     from relay.worker.pump import Pump
 
-    found = opened.settings()
-    config = opened.load(found)
-    with opened.ledger(found) as db:
+    found = context.settings()
+    config = context.load(found)
+    with context.ledger(found) as db:
         if as_sent:
             config = config.as_sent()
             pauses.resume_all(db)
@@ -192,9 +195,9 @@ def purge(as_json: bool) -> None:
     """Blank contact details and words that are older than `retention` in config.toml."""
     from relay.ledger import audit, retention
 
-    found = opened.settings()
-    config = opened.load(found)
-    with opened.ledger(found) as db:
+    found = context.settings()
+    config = context.load(found)
+    with context.ledger(found) as db:
         counts = {"purged": retention.purge(db, config.delivery.retention)}
         audit.write_audit(db, "cli", "purge", "", str(counts["purged"]))
     click.echo(json.dumps(counts) if as_json else _told(counts))
@@ -210,10 +213,38 @@ def upgrade() -> None:
     from relay.ledger import migrate
     from relay.ledger.schema import REVISION
 
-    with opened.ledger(opened.settings()) as db:
+    with context.ledger(context.settings()) as db:
         found = migrate.upgrade(db)
     if found == REVISION:
         click.secho(f"The ledger is at revision {REVISION}.", fg="green")
         return
     newer = f"The ledger is newer ({found}) than this version knows ({REVISION})"
-    opened.show(Problem(f"{newer}; it is left as it is.", warning=True))
+    context.show(Problem(f"{newer}; it is left as it is.", warning=True))
+
+
+@click.command("explain")
+@click.argument("id_", metavar="ID")
+def explain_(id_: str) -> None:
+    """Tell step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
+    (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
+    """
+    from relay.ledger import quarantine
+    from relay.ledger.views import status, trail
+    from relay.staff.explain import explain, explain_refused
+
+    found = context.settings()
+    config = context.load(found)
+    zone = config.clinic.timezone
+    with context.ledger(found) as db:
+        standing = status.blockers(db, zone, config.delivery.daily_sms_limit)
+        told = [explain(one, zone, standing) for one in trail.find(db, id_)]
+        if not told and (row := quarantine.get(db, id_)):
+            told.append(explain_refused(row, zone))
+    if not told:
+        remedy = "`flask relay list` shows the ids of messages and their events."
+        context.stop(Problem("the ledger has nothing by that name.", key=id_, remedy=remedy))
+    for number, lines in enumerate(told):
+        if number:
+            click.echo()
+        for indent, line in lines:
+            click.secho(f"{'  ' * indent}{line}", bold=not indent)

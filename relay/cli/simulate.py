@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from relay.cli import opened
+from relay.cli import context
 from relay.errors import Problem
 
 
@@ -45,7 +45,7 @@ def simulate(
     for event in events:
         if event not in EVENTS:
             remedy = did_you_mean(event, EVENTS)
-            opened.stop(Problem("the lab sends no such event.", key=event, remedy=remedy))
+            context.stop(Problem("the lab sends no such event.", key=event, remedy=remedy))
     bodies = [body for body in samples.webhooks() if not events or body["event"] in events]
     script = lab_player.script(bodies, times=times, shuffle=shuffle, seed=seed, new_kit=new_kit)
     where = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/lab"
@@ -56,4 +56,4 @@ def simulate(
         click.echo(f"{mark}  {post.event:<38} {post.answer}")
         lost += post.given_up
     if lost:
-        opened.stop(Problem(f"{lost} events were not taken, and the lab has given up on them."))
+        context.stop(Problem(f"{lost} events were not taken, and the lab has given up on them."))

@@ -1,0 +1,181 @@
+"""Who gets nothing more: `suppress` and `unsuppress`.
+
+`flask relay forget`: one person is erased, and that is proved.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relay.cli import context
+from relay.errors import Problem
+
+if TYPE_CHECKING:
+    from relay.ledger.database import Database
+
+KINDS = {"sms": "Texts to this number", "email": "Emails to this address"}
+# The providers keep lists of their own, which we do not touch: who keeps it, and what lifts it.
+LISTS = {
+    "sms": ("Twilio", "It texts a person who has sent STOP again only after their START."),
+    "email": ("SendGrid", "Take the address off its suppressions too, or it drops the next email."),
+}
+
+
+@click.command()
+@click.argument("address", required=False)
+def suppress(address: str | None) -> None:
+    """Send nothing more to ADDRESS: a UK mobile number or an email address.
+
+    Left out, or "-", it is asked for on a terminal, else read from stdin.
+    """
+    from relay.ledger import suppressions
+    from relay.ledger.audit import Act
+    from relay.privacy import masks
+
+    channel, written = read(address)
+    found = context.settings()
+    act = Act("cli", "suppress", masks.target(found.secret_key, channel, written))
+    with context.ledger(found) as db:
+        if not suppressions.suppress(db, channel, written, suppressions.STAFF, act):
+            click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
+            return
+    click.secho(f"{KINDS[channel]} are stopped.", fg="green")
+
+
+@click.command()
+@click.argument("address", required=False)
+def unsuppress(address: str | None) -> None:
+    """Let ADDRESS get messages again, whoever had stopped them.
+
+    Left out, or "-", it is asked for on a terminal, else read from stdin.
+    """
+    from relay.ledger import suppressions
+    from relay.ledger.audit import Act
+    from relay.privacy import masks
+
+    channel, written = read(address)
+    found = context.settings()
+    act = Act("cli", "unsuppress", masks.target(found.secret_key, channel, written))
+    with context.ledger(found) as db:
+        before = _since(db, channel, written)
+        source = suppressions.unsuppress(db, channel, written, act=act)
+        if not source:
+            click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
+            return
+    click.secho(f"{KINDS[channel]} go out again. They were stopped{before}.", fg="green")
+    if source != suppressions.STAFF:
+        provider, remedy = LISTS[channel]
+        context.show(Problem(f"{provider} keeps a list of its own.", remedy=remedy, warning=True))
+
+
+def read(address: str | None) -> tuple[str, str]:
+    """The channel of an address, and the address as the ledger writes it."""
+    from relay.rules.channels import CHECKS, channel_of
+
+    written = context.address(address)
+    channel = channel_of(written)
+    judged = CHECKS[channel](written)
+    if judged.reason:
+        remedy = "Write it as in jane@example.org."
+        if channel == "sms":
+            remedy = "Write a UK mobile as in 07700 900123 or +447700900123, or an email address."
+        context.stop(Problem(judged.reason, remedy=remedy))
+    return channel, judged.address
+
+
+def _since(db: Database, channel: str, address: str) -> str:
+    """By whom an address was suppressed, and since when."""
+    from relay.ledger import suppressions
+
+    for row in suppressions.suppressed(db, address):
+        if row["channel"] == channel:
+            when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M")
+            return f" by {row['source']} since {when}"
+    return ""
+
+
+@click.command()
+@click.argument("address", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask. Only a terminal is asked.")
+@click.option("--suppress", is_flag=True, help="Send nothing more to the address either.")
+def forget(address: str | None, yes: bool, suppress: bool) -> None:
+    """Erase the person behind ADDRESS everywhere: a UK mobile number or an email address.
+
+    Left out, or "-", the address is asked for on a terminal, else read from stdin.
+
+    Messages that wait are cancelled. Afterwards every table is searched for what was erased; where
+    anything is left, or a provider did not erase its part, the command ends with 1. Once it has
+    begun, a worker finishes it even if the command does not.
+    """
+    from relay.channels import Channels
+    from relay.jobs import erase
+    from relay.ledger import erasures
+    from relay.privacy import masks
+
+    channel, written = read(address)
+    found = context.settings()
+    config = context.load(found)
+    target = masks.target(found.secret_key, channel, written)
+    with context.ledger(found) as db:
+        shown = Progress()
+        counts = erase.look(db, written, shown)
+        shown.end()
+        click.echo(f"To be erased: {erase.told(counts)}.")
+        click.echo(f"{erase.STAYS}\n{erase.OUT_OF_REACH}")
+        if not yes and sys.stdin.isatty():
+            click.confirm("Erase it? There is no way back.", abort=True)
+        by = {"target": target, "actor": "cli", "note": ""}
+        id_, stopped = erasures.ask(db, channel, written, **by, stop=suppress)
+        if suppress:
+            click.echo(f"{KINDS[channel]} {'are stopped' if stopped else 'were stopped already'}.")
+        if asked := erasures.take(db, id_):
+            channels = Channels(found, {}, config.delivery.allow)
+            erase.forget(db, channels, config.policy, asked, shown)
+            shown.end()
+        _tell(erasures.find(db, id_) or {})
+
+
+def _tell(done: Mapping[str, Any]) -> None:
+    """What came of it, in words; ends with 1 where it is not whole."""
+    from relay.jobs import erase
+
+    outcome = done["outcome"]
+    if outcome is None:
+        context.stop(
+            Problem("another process erases the person.", remedy="Run the command again later.")
+        )
+    click.secho(f"Erased: {erase.told(outcome['counts'])}.", fg="green")
+    for problem in outcome["refused"]:
+        context.show(Problem(problem, remedy="Erase it there by hand."))
+    for table, number in outcome["left"].items():
+        remedy = "Run the command again when the workers are idle."
+        context.show(Problem(f"{number} rows still have it.", key=table, remedy=remedy))
+    if outcome["left"] or outcome["refused"]:
+        raise SystemExit(1)
+    click.secho("Every table was searched again: nothing is left.", fg="green")
+
+
+class Progress:
+    """How far the search is, on a terminal."""
+
+    def __init__(self) -> None:
+        self._read: Counter[str] = Counter()
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, table: str, rows: int) -> None:
+        """So many more rows of a table were read."""
+        self._read[table] += rows
+        if self._is_shown:
+            said = f"Searching {table}: {self._read[table]:,} rows"
+            click.echo(f"\r{said:<60}", err=True, nl=False)
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._is_shown:
+            click.echo(f"\r{'':<60}\r", err=True, nl=False)
+        self._read.clear()
