@@ -40,30 +40,30 @@ audit: $(STAMP) ## known faults of what Relay runs on (needs a network that reac
 	@exec $(BIN)/uvx --quiet pip-audit --strict --disable-pip --no-deps -r requirements.txt
 
 bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; about 10 minutes)
-	@exec $(BIN)/python -m bench --keep bench/results
+	@exec $(BIN)/python -m tools.bench --keep tools/bench/results
 
 bench-scale: $(STAMP) ## what 5,000,000 events cost (about 10 minutes, 6 GB of disk)
-	@exec $(BIN)/python -m bench scale --keep bench/results
+	@exec $(BIN)/python -m tools.bench scale --keep tools/bench/results
 
 bench-desk: $(STAMP) ## each page of the desk at 1,000,000 events and 2,000,000 messages (about 10 minutes)
-	@exec $(BIN)/python -m bench desk --keep bench/results
+	@exec $(BIN)/python -m tools.bench desk --keep tools/bench/results
 
 MINUTES ?= 60
 soak: $(STAMP) ## a steady load for MINUTES: memory and connections have to stay flat
-	@exec $(BIN)/python -m bench soak --minutes $(MINUTES) --keep bench/results
+	@exec $(BIN)/python -m tools.bench soak --minutes $(MINUTES) --keep tools/bench/results
 
 OLD ?= HEAD~1
 side-by-side: $(STAMP) ## a deploy from the commit OLD to this code, both at work meanwhile
-	@exec $(BIN)/python -m chaos.side_by_side $(OLD)
+	@exec $(BIN)/python -m tools.chaos.side_by_side $(OLD)
 
 SEEDS ?= 1 2 3 4 5
 KITS ?= 1000
 chaos: $(STAMP) ## kill, freeze and starve all of it at random (PostgreSQL's binaries; about 30 minutes)
-	@exec $(BIN)/python -m chaos --kits $(KITS) $(SEEDS:%=--seed %)
+	@exec $(BIN)/python -m tools.chaos --kits $(KITS) $(SEEDS:%=--seed %)
 
 shots: $(STAMP) ## pictures of the desk for the docs (needs Debian's chromium)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
-	@LOG_LEVEL=ERROR exec $(BIN)/python -m shots
+	@LOG_LEVEL=ERROR exec $(BIN)/python -m tools.shots
 
 lock: $(STAMP) ## pin the newest versions that requirements*.in allow
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.txt requirements.in

@@ -14,8 +14,8 @@ import pytest
 from relay.lab import events
 from relay.lab.events import EVENTS, parse
 from relay.web.desk import system
-from shots.browser import CHROMIUM, browser, log_in
-from shots.scene import ERASED, ERASING, KIT, PAGES, served
+from tools.shots.browser import CHROMIUM, browser, log_in
+from tools.shots.scene import ERASED, ERASING, KIT, PAGES, served
 
 pytest.importorskip("playwright", reason="needs requirements-browser.txt")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from bench import desk_pages
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.lab import samples
@@ -19,6 +18,7 @@ from relay.ledger.database import Database
 from relay.ledger.views import queries
 from tests.conftest import drain
 from tests.test_desk import desk, inside
+from tools.bench import desk_pages
 
 __all__ = ["desk", "inside"]  # fixtures
 

@@ -1,4 +1,4 @@
-"""A stand-in for the lab's API, in its documented shapes: `python -m relay.simulator --port 9001`.
+"""A stand-in for the lab's API, in its documented shapes: `python -m relay.dev.lab_simulator`.
 
 Every id names something, so that any event can be played. The same id always gives the same person.
 """

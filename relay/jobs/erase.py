@@ -21,7 +21,7 @@ from relay.privacy.person import Person
 from relay.rules import alerts
 from relay.rules.model import Case, Policy
 
-log = get_logger("relay.forgetting")
+log = get_logger("relay.erase")
 
 NOBODY = frozenset[str]()
 ROUNDS = 3  # what workers write meanwhile is erased in the next one

@@ -20,7 +20,7 @@ from relay.rules.model import Case, Notice, Rule
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
 
-log = get_logger("relay.aftercare")
+log = get_logger("relay.follow_up")
 
 # A phone that was off, an error nobody knows: worth one more try, later (Twilio 30003, 30008).
 ONCE_MORE = {"30003", "30008"}

@@ -23,7 +23,7 @@ from relay.rules import alerts
 from relay.rules.model import Case, Expectation
 from relay.rules.schedule import utc_now
 
-log = get_logger("relay.watch")
+log = get_logger("relay.watchdog")
 
 BACK = timedelta(days=30)  # a new expectation looks no further back than this before its time
 LOOK_SECONDS = 60.0  # for one look; the rest comes with the next

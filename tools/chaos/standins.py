@@ -1,7 +1,7 @@
 """The lab, Twilio and SendGrid in one process, which keeps its own list of what it accepted.
 
-`python -m chaos.standins SEED`; what it has to know comes as JSON on its first line of input. Its
-control port takes `POST /mode` and gives `GET /report`.
+`python -m tools.chaos.standins SEED`; what it has to know comes as JSON on its first line of input.
+Its control port takes `POST /mode` and gives `GET /report`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
-from chaos import kits
-from chaos.callbacks import Callbacks
-from chaos.wire import Door, Reply, Request
+from tools.chaos import kits
+from tools.chaos.callbacks import Callbacks
+from tools.chaos.wire import Door, Reply, Request
 
 LAB, TWILIO, SENDGRID = "lab", "twilio", "sendgrid"
 # A provider's faults after which it has the message all the same, and what it answers then.

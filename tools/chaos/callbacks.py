@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twilio.request_validator import RequestValidator
 
-from chaos.wire import post
+from tools.chaos.wire import post
 
 LATEST = 4.0  # seconds until a callback comes
 TRIES, LINES = 6, 12  # of one callback; calls at once

@@ -15,15 +15,15 @@ from typing import Any
 import sqlalchemy as sa
 from flask import url_for
 
-from bench import desk_pages
-from bench.desk_pages import PASSWORD, Given, Kit
-from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
-from bench.servers import ROOT
 from relay.config.settings import Settings, database_url
 from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.views import daily_counts
 from relay.web import create_app
+from tools.bench import desk_pages
+from tools.bench.desk_pages import PASSWORD, Given, Kit
+from tools.bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
+from tools.bench.servers import ROOT
 
 CHUNK = 100_000
 TIMES = 5

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import psycopg
 
-from chaos.stage import WEB, WORKERS, Stage
-from chaos.standins import ACCEPTED, LAB, LAB_FAULTS, REFUSED, SENDGRID, TWILIO
 from relay.fault_injection import CRASH_POINTS
+from tools.chaos.stage import WEB, WORKERS, Stage
+from tools.chaos.standins import ACCEPTED, LAB, LAB_FAULTS, REFUSED, SENDGRID, TWILIO
 
 CRASH_SECONDS = 6.0  # a failpoint that nothing passes within it is left
 ALWAYS = {  # a little of everything, all the time

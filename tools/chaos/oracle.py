@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from chaos.kits import STAFF, STEPS, Kit
-from chaos.lab import Stop
-from chaos.ledger import Row
-from chaos.verdict import Verdict
+from tools.chaos.kits import STAFF, STEPS, Kit
+from tools.chaos.lab import Stop
+from tools.chaos.ledger import Row
+from tools.chaos.verdict import Verdict
 
 OVERTAKEN = "The kit is further on"
 OPTED_OUT = "The person has opted out"

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twilio.request_validator import RequestValidator
 
-from bench.servers import ROOT, free_port
-from chaos.servers import PostgreSQL, RedisServer, StandInProcess
+from tools.bench.servers import ROOT, free_port
+from tools.chaos.servers import PostgreSQL, RedisServer, StandInProcess
 
 PROCFILE = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
 SECRET, TOKEN, LAB_TOKEN = "lab-secret", "twilio-token", "lab-token"
@@ -60,7 +60,7 @@ class Stage:
             **{"PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(self._folder)},
             **{"PORT": str(port), "WEB_CONCURRENCY": "2", "PUBLIC_URL": self.url},
             **{"RELAY_ENV": "development", "RELAY_DELIVERY": "live", "RELAY_HASTE": str(HASTE)},
-            **{"RELAY_CONFIG": str(ROOT / "chaos" / "config.toml")},
+            **{"RELAY_CONFIG": str(ROOT / "tools" / "chaos" / "config.toml")},
             **{"RELAY_TEMPLATES": str(ROOT / "templates"), "LOG_LEVEL": "INFO"},
             **{"DATABASE_URL": self.postgresql.url, "REDIS_URL": self.redis.url},
             **{"LAB_API_URL": urls["lab"], "LAB_API_TOKEN": LAB_TOKEN, "WEBHOOK_SECRET": SECRET},

@@ -1,4 +1,4 @@
-"""`python -m chaos --kits 1000 --seed 1 --seed 2`: all is broken at random, and nothing is lost."""
+"""`python -m tools.chaos --kits 1000 --seed 1`: everything is broken at random; nothing is lost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psycopg
 
-from chaos import ledger, oracle
-from chaos.faults import Faults
-from chaos.lab import Lab
-from chaos.privacy import Privacy
-from chaos.stage import Stage
+from tools.chaos import ledger, oracle
+from tools.chaos.faults import Faults
+from tools.chaos.lab import Lab
+from tools.chaos.privacy import Privacy
+from tools.chaos.stage import Stage
 
 SETTLE_SECONDS = 150.0  # longer than anything waits in a run
 CALM_TIMES = 15  # looks without anything to do: late callbacks may still begin something
@@ -42,7 +42,7 @@ class Result:
 
 def main() -> int:
     """Run each seed; 1 when anything was lost, twice, or wrong."""
-    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools.chaos", description=__doc__)
     parser.add_argument("--kits", type=int, default=1000)
     parser.add_argument("--seed", type=int, action="append", help="may be given several times")
     chosen = parser.parse_args()

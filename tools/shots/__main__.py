@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from shots.browser import SCHEMES, browser, log_in
-from shots.scene import PAGES, ROOT, served
+from tools.shots.browser import SCHEMES, browser, log_in
+from tools.shots.scene import PAGES, ROOT, served
 
 WIDE, NARROW = 1100, 360
 # A page whose best is further down, and one that shows more once a button is pressed.
@@ -17,7 +17,7 @@ PRESSED = {"journey": "Show names, addresses and messages"}
 
 def main() -> None:
     """Take them."""
-    parser = argparse.ArgumentParser(prog="python -m shots", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.shots", description=__doc__)
     parser.add_argument("--into", type=Path, default=ROOT / "docs" / "desk")
     parser.add_argument("--all", action="store_true", help="each page whole, wide and narrow")
     wanted = parser.parse_args()

@@ -12,8 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bench.load import bodies
-from bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 from relay.lab import events
 from relay.lab.facts import Facts
 from relay.ledger import attempts, followups, receipts, retention
@@ -22,6 +20,8 @@ from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.rules.model import Notice, Plan
 from relay.rules.receipts import Receipt
+from tools.bench.load import bodies
+from tools.bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
 
 CHUNK = 250_000
 _EVENTS = """

@@ -1,4 +1,4 @@
-"""The lab and both providers with set latencies, in one process: `python -m bench.standins`.
+"""The lab and both providers with set latencies, in one process: `python -m tools.bench.standins`.
 
 Prints its port; `GET /counts` tells how often each was called, how many connections were opened,
 and when the last send came in.

@@ -1,6 +1,6 @@
 """A small load generator: kept connections, prepared requests, every latency kept.
 
-Run as a process of its own (`python -m bench.load`), so that it shares no interpreter with anybody.
+A process of its own (`python -m tools.bench.load`): it shares no interpreter with anybody.
 """
 
 from __future__ import annotations

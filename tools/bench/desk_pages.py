@@ -136,7 +136,9 @@ def check_whole(url_map: Any, tables: Mapping[str, Sequence[Mapping[str, Any]]])
         }
         asked = {endpoint for table in several for endpoint in table}
         if there != asked:
-            raise SystemExit(f"bench/desk_pages.py, {method}: {', '.join(sorted(there ^ asked))}")
+            raise SystemExit(
+                f"tools/bench/desk_pages.py, {method}: {', '.join(sorted(there ^ asked))}"
+            )
 
 
 def _each(key: str, prefix: str, first: int, **form: str) -> Iterator[Given]:

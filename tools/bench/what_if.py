@@ -16,13 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bench.measure import Bench, Figures, fresh_ledger, say
-from bench.servers import ROOT
 from relay.dev import lab_simulator
 from relay.lab.events import EVENTS
 from relay.lab.facts import resource
 from relay.ledger.database import Database
 from relay.ledger.schema import events, journeys, notifications
+from tools.bench.measure import Bench, Figures, fresh_ledger, say
+from tools.bench.servers import ROOT
 
 CHUNK = 5_000
 # What config.toml sends of each step of a kit.

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SECRET = "bench"
 
 
@@ -106,7 +106,7 @@ def postgresql() -> Iterator[str]:
 @contextmanager
 def standins(lab: float, provider: float) -> Iterator[str]:
     """The lab and the providers; their URL."""
-    command = [sys.executable, "-m", "bench.standins", str(lab), str(provider)]
+    command = [sys.executable, "-m", "tools.bench.standins", str(lab), str(provider)]
     with process(command, {}, quiet=False) as started:
         assert started.stdout
         yield f"http://127.0.0.1:{started.stdout.readline().strip()}"

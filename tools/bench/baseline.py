@@ -1,7 +1,7 @@
 """The baseline of the way out: RQ's default worker, an RQ job an event, everything preloaded.
 
-`python -m bench.baseline` works until the queue is empty. The job does what Relay's worker does for
-one event: two lab calls, rules, claim, render, send, record.
+`python -m tools.bench.baseline` works until the queue is empty. The job does what Relay's worker
+does for one event: two lab calls, rules, claim, render, send, record.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def enqueue(redis_url: str, ids: list[str]) -> None:
     """A job for each event."""
     queue = Queue(QUEUE, connection=Redis.from_url(redis_url), serializer=JSONSerializer)
     for id_ in ids:
-        queue.enqueue("bench.baseline.send", id_, description="send", result_ttl=0)
+        queue.enqueue("tools.bench.baseline.send", id_, description="send", result_ttl=0)
 
 
 if __name__ == "__main__":
     # RQ imports the job by its name: the module it finds must be this one, preloaded.
-    sys.modules["bench.baseline"] = sys.modules[__name__]
+    sys.modules["tools.bench.baseline"] = sys.modules[__name__]
     _jobs = _preload()
     connection = Redis.from_url(os.environ["REDIS_URL"])
     queue = Queue(QUEUE, connection=connection, serializer=JSONSerializer)

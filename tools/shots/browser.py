@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from shots.scene import PASSWORD
+from tools.shots.scene import PASSWORD
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCHEMES = ("light", "dark")

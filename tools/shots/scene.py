@@ -33,9 +33,9 @@ from relay.rules.receipts import Receipt
 from relay.rules.schedule import ALWAYS
 from relay.web import create_app
 from relay.worker.pump import Pump
-from shots import cases
+from tools.shots import cases
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PASSWORD, SECRET = "development", "demo"
 ERASED, ERASING = "era_2", "era_1"
 KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"  # of the lab's examples

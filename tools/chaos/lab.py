@@ -10,8 +10,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from chaos.kits import ROLES, STEPS, Kit
-from chaos.stage import Stage
+from tools.chaos.kits import ROLES, STEPS, Kit
+from tools.chaos.stage import Stage
 
 POSTERS = 24
 GIVE_UP_SECONDS = 300.0

@@ -14,11 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 from redis import Redis
 
-from bench import servers
-from bench.load import bodies, request
-from bench.measure import Bench, Figures, both_channels, fresh_ledger, post, say
-from bench.servers import SECRET
 from relay.ledger.database import Database
+from tools.bench import servers
+from tools.bench.load import bodies, request
+from tools.bench.measure import Bench, Figures, both_channels, fresh_ledger, post, say
+from tools.bench.servers import SECRET
 
 A_SECOND = 10  # events; one of ten is posted twice
 METRICS_TOKEN = "bench"

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print a table, keep it as JSON and as a chart."""
+"""`python -m tools.bench`: measure, print a table, keep it as JSON and as a chart."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import desk, measure, scale, servers, soak, what_if
-from bench.chart import draw
-from bench.measure import Bench, Figures, say
 from relay.dev import redis_server
+from tools.bench import desk, measure, scale, servers, soak, what_if
+from tools.bench.chart import draw
+from tools.bench.measure import Bench, Figures, say
 
 Row = dict[str, Any]
 
@@ -77,7 +77,7 @@ GOALS = (
 
 def main() -> None:
     """Measure what was asked for."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=" ".join([*MEASURES, *LONG]))
     parser.add_argument("--rounds", type=int, default=5, help="alternations of each pair")
     parser.add_argument("--events", type=int, help="rows for `scale` and `desk`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chaos.kits import FIRST_NAME, LAST_NAME, ROLES, STREET, Kit
+from tools.chaos.kits import FIRST_NAME, LAST_NAME, ROLES, STREET, Kit
 
 _WORDS = re.compile(rf"{FIRST_NAME}|{LAST_NAME}|{STREET}|[\w.]+(?:@|%40)chaos\.example", re.I)
 _NUMBERS = re.compile(r"(?:44|0)(74\d{8})")

@@ -15,15 +15,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from bench import baseline, servers
-from bench.load import bodies
-from bench.servers import ROOT, SECRET
 from relay.config.settings import database_url
 from relay.lab import events
 from relay.ledger import events as ledger_events
 from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
+from tools.bench import baseline, servers
+from tools.bench.load import bodies
+from tools.bench.servers import ROOT, SECRET
 
 Figures = dict[str, float]
 say: Callable[[str], None] = lambda text: print(f"  {text}", file=sys.stderr, flush=True)  # noqa: E731
@@ -40,7 +40,7 @@ class Bench:
         return {
             "RELAY_ENV": "production",
             "RELAY_DELIVERY": "live",
-            "RELAY_CONFIG": str(ROOT / "bench" / "config.toml"),
+            "RELAY_CONFIG": str(ROOT / "tools" / "bench" / "config.toml"),
             "DATABASE_URL": ledger,
             "REDIS_URL": self.redis,
             "WEBHOOK_SECRET": SECRET,
@@ -72,7 +72,7 @@ def fresh_ledger(url: str) -> Iterator[Database]:
 @contextmanager
 def both_channels() -> Iterator[str]:
     """The bench's config.toml with each event told by email too."""
-    written = (ROOT / "bench" / "config.toml").read_text("utf-8")
+    written = (ROOT / "tools" / "bench" / "config.toml").read_text("utf-8")
     with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
         file.write(written.replace('channels = ["sms"]', 'channels = ["sms", "email"]'))
         file.flush()
@@ -81,7 +81,15 @@ def both_channels() -> Iterator[str]:
 
 def load(port: int, count: int, clients: int) -> dict[str, float]:
     """One round of the load generator."""
-    command = [sys.executable, "-m", "bench.load", str(port), str(count), str(clients), SECRET]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.bench.load",
+        str(port),
+        str(count),
+        str(clients),
+        SECRET,
+    ]
     told: dict[str, float] = json.loads(subprocess.check_output(command, cwd=ROOT, text=True))
     if told["failed"]:
         raise SystemExit(f"{told['failed']} posts were not answered 200")
@@ -94,7 +102,7 @@ def way_in(bench: Bench, ledger: str, rounds: int, count: int) -> Figures:
         db = stack.enter_context(fresh_ledger(ledger))
         ports = {"bare": servers.free_port(), "relay": servers.free_port()}
         environ = bench.environ(ledger, LOG_LEVEL="INFO")
-        for name, app in (("bare", "bench.bare:app"), ("relay", "app:app")):
+        for name, app in (("bare", "tools.bench.bare:app"), ("relay", "app:app")):
             stack.enter_context(servers.gunicorn(app, environ, ports[name]))
             servers.await_http(
                 f"http://127.0.0.1:{ports[name]}/" + ("readyz" if name == "bare" else "healthz")
@@ -189,7 +197,7 @@ def way_out(bench: Bench, rounds: int, count: int, baseline_count: int) -> Figur
         with fresh_ledger(bench.postgresql) as db:
             servers.get(f"{bench.standins}/reset")
             baseline.enqueue(bench.redis, _fill(db, baseline_count))
-            command = [sys.executable, "-m", "bench.baseline"]
+            command = [sys.executable, "-m", "tools.bench.baseline"]
             with servers.process(command, environ):
                 counts = _await_sent(bench, baseline_count, 120)
             told["rq"].append(_rate(counts))
@@ -256,7 +264,7 @@ def recovery(bench: Bench, count: int) -> Figures:
     """Seconds until it sends again: the only worker SIGKILLed and replaced, and Redis emptied."""
     from redis import Redis
 
-    from bench.load import request
+    from tools.bench.load import request
 
     environ, port = bench.environ(bench.postgresql), servers.free_port()
     with fresh_ledger(bench.postgresql) as db:
@@ -303,7 +311,7 @@ def memory(bench: Bench, count: int) -> Figures:
 
 def latency(bench: Bench, count: int) -> Figures:
     """From the lab's POST to the provider's call on an idle system, less the lab's latency."""
-    from bench.load import request
+    from tools.bench.load import request
 
     environ, port = bench.environ(bench.postgresql), servers.free_port()
     lab_ms = 2 * 50.0

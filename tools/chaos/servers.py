@@ -18,8 +18,8 @@ import urllib3
 from redis import Redis
 from redis.exceptions import RedisError
 
-from bench.servers import ROOT, free_port
 from relay.dev import redis_server
+from tools.bench.servers import ROOT, free_port
 
 START_SECONDS = 30.0
 
@@ -133,7 +133,7 @@ class StandInProcess:
     def __init__(self, seed: int, told: dict[str, str], output: Path):
         with output.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "chaos.standins", str(seed)],
+                [sys.executable, "-m", "tools.chaos.standins", str(seed)],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

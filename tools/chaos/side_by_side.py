@@ -1,4 +1,4 @@
-"""`python -m chaos.side_by_side COMMIT`: a deploy from COMMIT to this code, both at work meanwhile.
+"""`python -m tools.chaos.side_by_side COMMIT`: a deploy from COMMIT to this code, both at work.
 
 The version before makes the ledger and works; this one's release phase migrates it; then both take
 each event and both workers send; then the version before is told to stop. Each kit gets one text.
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import psycopg
 
-from bench import servers
-from bench.load import bodies, request
-from bench.measure import Bench, post, say
-from bench.servers import ROOT, SECRET
 from relay.dev import redis_server
+from tools.bench import servers
+from tools.bench.load import bodies, request
+from tools.bench.measure import Bench, post, say
+from tools.bench.servers import ROOT, SECRET
 
 SETTLE_SECONDS = 60.0
 WRONG = """
@@ -35,7 +35,7 @@ SELECT (SELECT count(*) FROM events WHERE status <> 'processed'),
 
 def main() -> int:
     """Deploy, and say what came of it; 1 when anything was lost, twice, or not sent."""
-    parser = argparse.ArgumentParser(prog="chaos.side_by_side", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools.chaos.side_by_side", description=__doc__)
     parser.add_argument("commit", help="the version that is replaced")
     parser.add_argument("--events", type=int, default=200, help="in each of the four phases")
     chosen = parser.parse_args()
