@@ -10,10 +10,20 @@ import signal
 
 # In the order in which an event and its message pass them.
 CRASH_POINTS = (
-    *("intake.before-commit", "intake.after-commit", "intake.before-wake", "queue.dequeued"),
-    *("event.leased", "event.fetched", "event.before-commit", "event.after-commit"),
-    *("message.claimed", "message.before-send", "message.after-send", "message.after-commit"),
-    *("lookup.before-commit", "followup.before-commit"),
+    "intake.before-commit",
+    "intake.after-commit",
+    "intake.before-wake",
+    "queue.dequeued",
+    "event.leased",
+    "event.fetched",
+    "event.before-commit",
+    "event.after-commit",
+    "message.claimed",
+    "message.before-send",
+    "message.after-send",
+    "message.after-commit",
+    "lookup.before-commit",
+    "followup.before-commit",
 )
 _armed = ""
 

@@ -34,8 +34,13 @@ def led(desk: Any, login: str) -> str:
 @pytest.mark.parametrize(
     "wanted",
     [
-        *("/", "/worklist", "/worklist/refused", "/erasure/era_1", "/audit?before=aud_1"),
-        *("/journey?kit=TRF-1%26x", "/rule?name=kit-shipped&data=real"),
+        "/",
+        "/worklist",
+        "/worklist/refused",
+        "/erasure/era_1",
+        "/audit?before=aud_1",
+        "/journey?kit=TRF-1%26x",
+        "/rule?name=kit-shipped&data=real",
     ],
 )
 def test_login_leads_to_where_one_was_going(wanted: str, desk: Any) -> None:
@@ -48,24 +53,33 @@ def test_login_leads_to_where_one_was_going(wanted: str, desk: Any) -> None:
 @pytest.mark.parametrize(
     "next_",
     [
-        *("https://evil.example", "https://evil.example/worklist", "//evil.example/worklist"),
-        *(
-            "\\\\evil.example",
-            "/\\evil.example",
-            "/%5Cevil.example",
-            "/%2Fevil.example",
-            "%2F%2Fevil",
-        ),
-        *(
-            "///evil.example",
-            "/\t/evil.example",
-            "http:worklist",
-            "javascript:alert(1)",
-            "worklist",
-        ),
-        *("/worklist/../../evil", "//[", "/erasure/%0d%0aX: y/z", "@evil.example"),
-        *("/metrics", "/webhooks/lab", "/healthz", "/static/desk.css"),  # no pages of the desk
-        *("/erasure", "/worklist/cas_1", "/logout", "/login", "/login?next=/system", "/worklists"),
+        "https://evil.example",
+        "https://evil.example/worklist",
+        "//evil.example/worklist",
+        "\\\\evil.example",
+        "/\\evil.example",
+        "/%5Cevil.example",
+        "/%2Fevil.example",
+        "%2F%2Fevil",
+        "///evil.example",
+        "/\t/evil.example",
+        "http:worklist",
+        "javascript:alert(1)",
+        "worklist",
+        "/worklist/../../evil",
+        "//[",
+        "/erasure/%0d%0aX: y/z",
+        "@evil.example",
+        "/metrics",
+        "/webhooks/lab",
+        "/healthz",
+        "/static/desk.css",  # no pages of the desk
+        "/erasure",
+        "/worklist/cas_1",
+        "/logout",
+        "/login",
+        "/login?next=/system",
+        "/worklists",
     ],
 )
 def test_login_leads_nowhere_else(next_: str, desk: Any) -> None:

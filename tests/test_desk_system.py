@@ -23,8 +23,15 @@ __all__ = ["desk", "inside"]  # fixtures
 FEW = ("pauses", "heartbeats", "alembic_version", "days")  # tables of some rows, read as a whole
 
 PATHS = (
-    *("/", "/suppressions", "/system", "/audit", "/audit?before=b", "/worklist"),
-    *("/worklist/refused", "/worklist/unknown", "/rule?name=kit-shipped&data=real"),
+    "/",
+    "/suppressions",
+    "/system",
+    "/audit",
+    "/audit?before=b",
+    "/worklist",
+    "/worklist/refused",
+    "/worklist/unknown",
+    "/rule?name=kit-shipped&data=real",
 )
 
 

@@ -124,13 +124,16 @@ def test_results_are_in_no_vocabulary() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        *("", "order.carrier ==", "order.carrier = 'x'", "{{ order.id }}", "'a' }} {{ 'b'", "%}"),
-        *(
-            "order.id) == (order.id",
-            "order.carrier|nosuchfilter",
-            "order.carrier is nosuchtest",
-            "{{",
-        ),
+        "",
+        "order.carrier ==",
+        "order.carrier = 'x'",
+        "{{ order.id }}",
+        "'a' }} {{ 'b'",
+        "%}",
+        "order.id) == (order.id",
+        "order.carrier|nosuchfilter",
+        "order.carrier is nosuchtest",
+        "{{",
     ],
 )
 def test_what_is_not_one_expression_is_refused(source: str) -> None:

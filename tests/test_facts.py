@@ -138,7 +138,7 @@ def test_address_of_any_keys_has_only_keys(key: str) -> None:
 )
 @pytest.mark.parametrize(
     "printed",
-    [*("{}", "{}|upper", "{}|trim", "{} ~ 'x'", "{}|truncate(4)", "'%s'|format({})", "{}|e")],
+    ["{}", "{}|upper", "{}|trim", "{} ~ 'x'", "{}|truncate(4)", "'%s'|format({})", "{}|e"],
 )
 def test_printing_an_empty_field_is_an_error_that_names_it(
     name: str, named: str, printed: str

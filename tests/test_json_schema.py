@@ -82,7 +82,8 @@ def test_every_key_says_what_it_is_for() -> None:
     """An editor that completes a key tells what it does."""
     tables = config_schema()["properties"]
     for table in (
-        *(tables["clinic"], tables["delivery"]),
+        tables["clinic"],
+        tables["delivery"],
         *(tables[name]["additionalProperties"] for name in ("staff", "rules", "expect")),
     ):
         assert [key for key, one in table["properties"].items() if "description" not in one] == []

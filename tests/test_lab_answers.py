@@ -191,8 +191,21 @@ def test_a_url_leads_nowhere_else(lab: LabStandIn, elsewhere: StandIn, url: Any)
 @pytest.mark.parametrize(
     "id_",
     [
-        *("a b", "a'b", 'a"b', "%2e%2e", "%2e%2e%2fadmin", "'; DROP TABLE events; --", "a/b"),
-        *("../../admin", "a?b=c", "a#b", "a;b", "a&b=c", "é", "🧪", "a\r\nX-Injected: 1"),
+        "a b",
+        "a'b",
+        'a"b',
+        "%2e%2e",
+        "%2e%2e%2fadmin",
+        "'; DROP TABLE events; --",
+        "a/b",
+        "../../admin",
+        "a?b=c",
+        "a#b",
+        "a;b",
+        "a&b=c",
+        "é",
+        "🧪",
+        "a\r\nX-Injected: 1",
     ],
 )
 @pytest.mark.parametrize("event", [ORDER, REGISTRATION])

@@ -15,8 +15,13 @@ TOM = {"first_name": "Tom", "last_name": None}
 @pytest.mark.parametrize(
     ("written", "folded"),
     [
-        *(("Zoë O'Brien-Li", "zoe obrien li"), ("O\u2019Neil", "oneil"), ("  ÅSE  ", "ase")),
-        *(("Straße", "strasse"), ("王 小明", "王 小明"), ("", ""), ("---", "")),
+        ("Zoë O'Brien-Li", "zoe obrien li"),
+        ("O\u2019Neil", "oneil"),
+        ("  ÅSE  ", "ase"),
+        ("Straße", "strasse"),
+        ("王 小明", "王 小明"),
+        ("", ""),
+        ("---", ""),
     ],
 )
 def test_a_name_is_folded(written: str, folded: str) -> None:
@@ -50,8 +55,11 @@ def test_the_surname_may_be_any_word() -> None:
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
-        *(("+447700900001", "+44•••••••001"), ("jane@example.org", "j•••@example.org")),
-        *(("@x.org", "•••@x.org"), ("12345", "•••••••"), ("", "")),
+        ("+447700900001", "+44•••••••001"),
+        ("jane@example.org", "j•••@example.org"),
+        ("@x.org", "•••@x.org"),
+        ("12345", "•••••••"),
+        ("", ""),
     ],
 )
 def test_an_address_is_masked(written: str, shown: str) -> None:

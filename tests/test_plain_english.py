@@ -105,20 +105,21 @@ def test_a_plain_condition_is_told_in_words(when: str, words: str) -> None:
 @pytest.mark.parametrize(
     "when",
     [
-        *("registration.results_ready", "order.a == 'a' and order.b == 'b' or order.c == 'c'"),
-        *("order.carrier|lower == 'a'", "order.customer.first_name == 'a'", "'a' in order.tags"),
-        *(
-            "order.created_at > '2026'",
-            "order.carrier == ''",
-            "1 < order.a < 3",
-            "order.a == order.b",
-        ),
-        *("not (order.a == 'a' and order.b == 'b')", "order.carrier == none", "true"),
-        *(
-            "order.carrier in []",
-            "order.carrier in ['a', order.b]",
-            "order.a == 'a' if order.b else 1",
-        ),
+        "registration.results_ready",
+        "order.a == 'a' and order.b == 'b' or order.c == 'c'",
+        "order.carrier|lower == 'a'",
+        "order.customer.first_name == 'a'",
+        "'a' in order.tags",
+        "order.created_at > '2026'",
+        "order.carrier == ''",
+        "1 < order.a < 3",
+        "order.a == order.b",
+        "not (order.a == 'a' and order.b == 'b')",
+        "order.carrier == none",
+        "true",
+        "order.carrier in []",
+        "order.carrier in ['a', order.b]",
+        "order.a == 'a' if order.b else 1",
     ],
 )
 def test_what_is_not_plain_is_shown_as_code(when: str) -> None:

@@ -66,8 +66,10 @@ def test_size_at_the_edges(text: str, alphabet: str, units: int, segments: int, 
     """160 then 153 septets, 70 then 67 units; the extension table counts double."""
     found = sms_segments.size(text)
     assert (found.alphabet, found.units, found.segments, found.room) == (
-        *(alphabet, units),
-        *(segments, room),
+        alphabet,
+        units,
+        segments,
+        room,
     )
 
 

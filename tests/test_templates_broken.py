@@ -201,8 +201,13 @@ def test_a_hole_is_an_error_at_load(broken: Break, text: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("order.tracking_number", "order.customer.last_name", "customer.first_name", "patient"),
-        *("recipient.first_name", "registration.trf_code", "event.url"),
+        "order.tracking_number",
+        "order.customer.last_name",
+        "customer.first_name",
+        "patient",
+        "recipient.first_name",
+        "registration.trf_code",
+        "event.url",
     ],
 )
 def test_what_the_lab_may_leave_empty_is_a_warning_that_names_it(broken: Break, name: str) -> None:

@@ -25,11 +25,36 @@ ONE_APP = examples(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 NASTY = [
-    *("", " ", "/", "..", "../../etc/passwd", "%2e%2e", "a\\b", "a?b#c", "x" * 10_000),
-    *("'; DROP TABLE events; --", '" OR 1=1', "${jndi:ldap://x}", "{{7*7}}", "<b>x</b>"),
-    *("a\r\nBcc: x@example.org", "\u202egnp.exe", "😀" * 300, "\ufeff", "\x7f", "Z̸o̸ë̸"),
-    *("https://a@evil.example:1/api/order/1", "http:\\\\evil.example", "//evil.example"),
-    *("-0", "1e309", "NaN", "true", "null", "0" * 300, "9999-12-31T23:59:59-23:59"),
+    "",
+    " ",
+    "/",
+    "..",
+    "../../etc/passwd",
+    "%2e%2e",
+    "a\\b",
+    "a?b#c",
+    "x" * 10_000,
+    "'; DROP TABLE events; --",
+    '" OR 1=1',
+    "${jndi:ldap://x}",
+    "{{7*7}}",
+    "<b>x</b>",
+    "a\r\nBcc: x@example.org",
+    "\u202egnp.exe",
+    "😀" * 300,
+    "\ufeff",
+    "\x7f",
+    "Z̸o̸ë̸",
+    "https://a@evil.example:1/api/order/1",
+    "http:\\\\evil.example",
+    "//evil.example",
+    "-0",
+    "1e309",
+    "NaN",
+    "true",
+    "null",
+    "0" * 300,
+    "9999-12-31T23:59:59-23:59",
 ]
 BODIES = {
     "deep lists": b"[" * 60_000,
@@ -130,9 +155,22 @@ def test_any_body_is_answered(client: Any, body: bytes) -> None:
 
 _header_names = st.sampled_from(
     [
-        *("Authorization", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Accept"),
-        *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Host"),
-        *("Cookie", "Range", "Expect", "Origin", "Referer", "If-None-Match"),
+        "Authorization",
+        "Content-Type",
+        "Content-Encoding",
+        "Transfer-Encoding",
+        "Accept",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "Host",
+        "Cookie",
+        "Range",
+        "Expect",
+        "Origin",
+        "Referer",
+        "If-None-Match",
     ]
 )
 _header_text = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=60)

@@ -131,8 +131,13 @@ def out_of_connections(db: Database) -> Iterator[None]:
 
 FAULTS: dict[str, list[Fault]] = {
     "sqlite": [
-        *(corrupt, locked_by_sqlite, locked_by_relay, read_only_sqlite, full_sqlite),
-        *(empty_sqlite, out_of_connections),
+        corrupt,
+        locked_by_sqlite,
+        locked_by_relay,
+        read_only_sqlite,
+        full_sqlite,
+        empty_sqlite,
+        out_of_connections,
     ],
     "postgresql": [locked_postgresql, read_only_postgresql, empty_postgresql, out_of_connections],
 }

@@ -187,7 +187,10 @@ class Watch:
             kits = "another kit" if others == 1 else f"{others} other kits"
             reason += f" The same goes for {kits}, which the worklist names."
         told = alerts.case(
-            *(first.kind, first.key, first.subject, reason),
+            first.kind,
+            first.key,
+            first.subject,
+            reason,
             policy=self._config.policy,
             now=utc_now(),
             to=expected.to,

@@ -65,8 +65,21 @@ class Claim:
 
 
 _CARRIED = (
-    *("id", "tries", "event_id", "rule", "template", "subject", "round", "role"),
-    *("channel", "address", "family", "urgency", "is_fallback", "content", "identity"),
+    "id",
+    "tries",
+    "event_id",
+    "rule",
+    "template",
+    "subject",
+    "round",
+    "role",
+    "channel",
+    "address",
+    "family",
+    "urgency",
+    "is_fallback",
+    "content",
+    "identity",
 )
 
 

@@ -89,7 +89,11 @@ def items(db: Database, digest: str) -> list[Item]:
     table = notifications.c
     query = (
         sa.select(
-            *(table.id, table.event_id, table.subject, table.round, events.c.facts),
+            table.id,
+            table.event_id,
+            table.subject,
+            table.round,
+            events.c.facts,
             events.c.name.label("event_name"),
             events.c.data.label("event_data"),
             events.c.received_at.label("event_received_at"),

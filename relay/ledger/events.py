@@ -69,8 +69,14 @@ class Kit:
 
 
 _COLUMNS = (
-    *(events.c.id, events.c.name, events.c.data, events.c.received_at),
-    *(events.c.tries, events.c.subject, events.c.round, events.c.facts),
+    events.c.id,
+    events.c.name,
+    events.c.data,
+    events.c.received_at,
+    events.c.tries,
+    events.c.subject,
+    events.c.round,
+    events.c.facts,
 )
 
 
@@ -398,5 +404,7 @@ def _told(name: str) -> sa.Select[Any]:
     return sa.select(
         sa.literal(name).label("name"),
         sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("many"),
-        *(ends[0].label("first_at"), ends[1].label("last_at"), last.label("last_id")),
+        ends[0].label("first_at"),
+        ends[1].label("last_at"),
+        last.label("last_id"),
     )

@@ -175,7 +175,7 @@ def make_up(db: Database, incoming: Incoming, window: timedelta) -> str:
 
 def _came_to(expected: Expectation) -> sa.Select[Any]:
     return sa.select(
-        *(events.c.id, events.c.data, events.c.status, events.c.subject, events.c.round)
+        events.c.id, events.c.data, events.c.status, events.c.subject, events.c.round
     ).where(events.c.name == expected.after, events.c.status.in_((RECEIVED, PROCESSED)))
 
 

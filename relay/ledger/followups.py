@@ -48,8 +48,17 @@ class FollowUp:
 
 
 _CARRIED = (
-    *("id", "event_id", "rule", "subject", "round", "role", "channel", "family"),
-    *("is_fallback", "status", "reason"),
+    "id",
+    "event_id",
+    "rule",
+    "subject",
+    "round",
+    "role",
+    "channel",
+    "family",
+    "is_fallback",
+    "status",
+    "reason",
 )
 
 

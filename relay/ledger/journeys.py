@@ -282,9 +282,19 @@ def _past(resource: str) -> Any:
     of_it = (table.event_id == events.c.id, table.status.in_(ALIVE), table.digest.is_(None))
     return (
         sa.select(
-            *(events.c.id, events.c.name, events.c.round, events.c.received_at, events.c.status),
-            *(table.id.label("message"), table.status.label("message_status"), table.template),
-            *(table.rule, table.role, table.channel, table.subject, table.due_at),
+            events.c.id,
+            events.c.name,
+            events.c.round,
+            events.c.received_at,
+            events.c.status,
+            table.id.label("message"),
+            table.status.label("message_status"),
+            table.template,
+            table.rule,
+            table.role,
+            table.channel,
+            table.subject,
+            table.due_at,
             table.round.label("message_round"),
         )
         .join_from(events, notifications, sa.and_(*of_it), isouter=True)

@@ -31,8 +31,14 @@ Row = Mapping[str, Any]
 Progress = Callable[[str, int], None]  # is told a table, and how many rows of it were read
 # Ids and fingerprints that Relay and the providers make.
 _NOT_WORDS = {
-    *("id", "identity", "family", "digest", "provider_id"),
-    *("event_id", "notification_id", "attempt_id"),
+    "id",
+    "identity",
+    "family",
+    "digest",
+    "provider_id",
+    "event_id",
+    "notification_id",
+    "attempt_id",
 }
 _MARKS = " -().+/"  # what people put between a phone number's digits
 

@@ -167,8 +167,14 @@ LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
 _KEPT = ("id", "event_id", "family", "rule", "subject", "round", "status")
 _TOLD = (
-    *(*_KEPT, "event_name", "event_received_at"),
-    *("is_stopped", "was_taken", "may_have_arrived", "made_up_for", "is_digest"),
+    *_KEPT,
+    "event_name",
+    "event_received_at",
+    "is_stopped",
+    "was_taken",
+    "may_have_arrived",
+    "made_up_for",
+    "is_digest",
 )
 
 
@@ -238,9 +244,15 @@ def _telling() -> sa.Select[Any]:
     )
     return sa.select(
         *(table[name] for name in _KEPT),
-        *(table.role, table.channel, table.address, table.identity),
-        *(events.c.name.label("event_name"), events.c.received_at.label("event_received_at")),
-        *(events.c.status.label("event_status"), events.c.facts, events.c.data),
+        table.role,
+        table.channel,
+        table.address,
+        table.identity,
+        events.c.name.label("event_name"),
+        events.c.received_at.label("event_received_at"),
+        events.c.status.label("event_status"),
+        events.c.facts,
+        events.c.data,
         is_stopped.label("is_stopped"),
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),

@@ -166,13 +166,15 @@ events = sa.Table(
 )
 partial_index(
     "ix_events_due",
-    *(events.c.urgency.desc(), events.c.next_at),
+    events.c.urgency.desc(),
+    events.c.next_at,
     where=events.c.status == RECEIVED,
 )
 sa.Index("ix_events_subject", events.c.subject)
 partial_index(
     "ix_events_person",
-    *(events.c.person, events.c.received_at.desc()),
+    events.c.person,
+    events.c.received_at.desc(),
     where=events.c.person.is_not(None),
 )
 # May say whom it is about: fetched, or kept as the lab posted it. What retention looks through.
@@ -180,7 +182,8 @@ TELLING = sa.or_(events.c.facts.is_not(None), events.c.status.in_((UNROUTED, HEL
 partial_index("ix_events_purge", events.c.received_at, where=TELLING)
 partial_index(
     "ix_events_unrouted",
-    *(events.c.name, events.c.received_at),
+    events.c.name,
+    events.c.received_at,
     where=events.c.status == UNROUTED,
 )
 
@@ -270,7 +273,9 @@ partial_index(
 )
 partial_index(
     "ix_notifications_due",
-    *(notifications.c.channel, notifications.c.urgency.desc(), notifications.c.due_at),
+    notifications.c.channel,
+    notifications.c.urgency.desc(),
+    notifications.c.due_at,
     where=notifications.c.status.in_(WAITING),
 )
 partial_index(

@@ -41,8 +41,16 @@ _ROOTS = {**_SHAPES["told"], "items": "told*"}
 _NAMES = ("first_name", "last_name")
 _ONE = ("first", "last", "max", "min", "random")  # filters: a list → one of it
 _SAME = (  # filters: a list → it, or a part
-    *("batch", "list", "reject", "rejectattr", "reverse"),
-    *("select", "selectattr", "slice", "sort", "unique"),
+    "batch",
+    "list",
+    "reject",
+    "rejectattr",
+    "reverse",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "unique",
 )
 
 # Each way in which words may come out, by the details that are in them together.

@@ -47,8 +47,16 @@ def name(written: str) -> str:
 # What of a kit is nobody's own: a template may say it, or go by it.
 _OPEN = frozenset(
     (
-        *("status", "carrier", "shipping_status", "shipping_date", "results_ready"),
-        *("quantity", "created_at", "completed_at", "sample_received_at", "role"),
+        "status",
+        "carrier",
+        "shipping_status",
+        "shipping_date",
+        "results_ready",
+        "quantity",
+        "created_at",
+        "completed_at",
+        "sample_received_at",
+        "role",
     )
 )
 _NAMES = frozenset(("first_name", "last_name"))

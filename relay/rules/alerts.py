@@ -192,7 +192,10 @@ def ask_to_release(
     }
     cases = [
         case(
-            *(RELEASE, family, notice.subject, _release_reason(notice, policy)),
+            RELEASE,
+            family,
+            notice.subject,
+            _release_reason(notice, policy),
             policy=policy,
             now=now,
             event_id=event_id,

@@ -32,7 +32,9 @@ class Channel:
 CHANNELS: dict[str, Channel] = {
     "sms": Channel(phone, "phone_number", "text", {"text": "sms.txt"}, (120, 600)),
     "email": Channel(
-        *(email, "email", "email"),
+        email,
+        "email",
+        "email",
         {"subject": "subject.txt", "text": "email.txt", "html": "email.html"},
         (900,),
     ),

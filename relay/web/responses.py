@@ -20,7 +20,10 @@ _POLICY = "; ".join(
     (
         "default-src 'none'",
         *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src")),
-        *("frame-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
+        "frame-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
     )
 )
 GUARDS = {

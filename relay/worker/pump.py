@@ -163,7 +163,12 @@ class Pump:
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self.lanes = [
             Lane(
-                *(name, THREADS[name], claim, work, self.wake, TokenBucket(per_second)),
+                name,
+                THREADS[name],
+                claim,
+                work,
+                self.wake,
+                TokenBucket(per_second),
                 rest=fault_injection.hastened(POLL_SECONDS) if name in RARE else 0.0,
             )
             for name, (claim, work, per_second) in _lanes(jobs).items()

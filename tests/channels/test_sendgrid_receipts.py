@@ -101,8 +101,19 @@ def test_a_receipt_names_nobody(name: str) -> None:
 
 
 MALFORMED = (
-    *(None, 7, "delivered", [], [event()], {}, {"event": "delivered"}, event("open")),
-    *(event(None), event(7), event(["delivered"]), event("Delivered"), event("group_resubscribe")),
+    None,
+    7,
+    "delivered",
+    [],
+    [event()],
+    {},
+    {"event": "delivered"},
+    event("open"),
+    event(None),
+    event(7),
+    event(["delivered"]),
+    event("Delivered"),
+    event("group_resubscribe"),
     event(attempt=None, sg_message_id=None),
     event(attempt="\0", sg_message_id=".filter"),
     event(attempt=["att_1"], sg_message_id=7),

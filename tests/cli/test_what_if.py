@@ -91,13 +91,24 @@ def test_json_is_an_object_a_line(relay: Run, played: None, edited: Path) -> Non
     result = relay("what-if", "--config", str(edited), "--json")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(line["what"], line["rule"], line["channel"]) for line in lines] == [
-        *(("dropped", "kit-shipped", "email"), ("changed", "kit-shipped", "sms")),
-        *(("dropped", "kit-registered", "email"), ("added", "kit-taken", "email")),
+        ("dropped", "kit-shipped", "email"),
+        ("changed", "kit-shipped", "sms"),
+        ("dropped", "kit-registered", "email"),
+        ("added", "kit-taken", "email"),
         ("cannot-be-told", "ordered-results", ""),
     ]
     assert set(lines[0]) == {
-        *("at", "event_id", "event", "subject", "round", "rule", "to", "channel", "what"),
-        *("messages", "why"),
+        "at",
+        "event_id",
+        "event",
+        "subject",
+        "round",
+        "rule",
+        "to",
+        "channel",
+        "what",
+        "messages",
+        "why",
     }
     assert lines[0]["subject"] == ORDER
     recent = relay("what-if", "--config", str(edited), "--json", "--since", "12h")

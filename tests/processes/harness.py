@@ -137,7 +137,7 @@ class Processes:
     def tell(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> int:
         """Post a form as Twilio does; the answer's status."""
         return self._http.request_encode_body(
-            *("POST", self.url + path, fields, headers), encode_multipart=False
+            "POST", self.url + path, fields, headers, encode_multipart=False
         ).status
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:

@@ -28,8 +28,14 @@ PERSON = {
     "phone_number": "+447700900123",
 }
 CANARIES = (
-    *("Canarina", "Kanarek", "canary.bird", "7700900123", "7700 900123", "Canary Wharf"),
-    *("1987-06-05", "lab-desk@example.org"),
+    "Canarina",
+    "Kanarek",
+    "canary.bird",
+    "7700900123",
+    "7700 900123",
+    "Canary Wharf",
+    "1987-06-05",
+    "lab-desk@example.org",
 )
 SECRETS = (SECRET, "lab-token", "twilio-token", "SG.key", "c2VjcmV0", "wrong-canary-secret")
 BAD_BODIES = (
@@ -116,8 +122,11 @@ def test_no_canary_is_logged_or_queued(
     processes.environ |= {"LOG_LEVEL": "DEBUG", "GUNICORN_CMD_ARGS": "--access-logfile -"}
     said = f"The number {PERSON['phone_number']} of {PERSON['last_name']} is wrong."
     twilio.once(
-        *(Reply(400, {"code": 21211, "message": said, "status": 400}), Reply(500, {"m": said})),
-        *(Reply(hang_up=True), twilio_error(429, 20429), Reply(201, said.encode())),
+        Reply(400, {"code": 21211, "message": said, "status": 400}),
+        Reply(500, {"m": said}),
+        Reply(hang_up=True),
+        twilio_error(429, 20429),
+        Reply(201, said.encode()),
     )
     wrong = {"errors": [{"message": said, "field": PERSON["email"]}]}
     sendgrid.once(Reply(400, wrong), Reply(500, wrong), Reply(hang_up=True), Reply(202, b"{"))
@@ -163,10 +172,16 @@ def test_no_access_log_prints_the_path_secret(processes: Processes) -> None:
     processes.start("web")
     eventually(lambda: processes.ready("/healthz"))
     paths = [
-        *(f"/webhooks/lab/{SECRET}", f"/webhooks/lab/{SECRET}/", f"//webhooks/lab/{SECRET}"),
-        *(f"/webhooks/lab/{SECRET}?again={SECRET}", f"/webhooks/lab%2F{SECRET}"),
-        *(f"/%77ebhooks/lab/{SECRET}", f"/webhooks//lab/{SECRET}", f"/{SECRET}"),
-        *(f"/webhooks/lab/{SECRET.replace('-', '%2D')}", f"/x?{SECRET.replace('-', '%2D')}"),
+        f"/webhooks/lab/{SECRET}",
+        f"/webhooks/lab/{SECRET}/",
+        f"//webhooks/lab/{SECRET}",
+        f"/webhooks/lab/{SECRET}?again={SECRET}",
+        f"/webhooks/lab%2F{SECRET}",
+        f"/%77ebhooks/lab/{SECRET}",
+        f"/webhooks//lab/{SECRET}",
+        f"/{SECRET}",
+        f"/webhooks/lab/{SECRET.replace('-', '%2D')}",
+        f"/x?{SECRET.replace('-', '%2D')}",
     ]
     for path in paths:
         referer = f"https://lab.example/webhooks/lab/{SECRET}"

@@ -48,8 +48,15 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
         **{
             f"desk.{page}": [{}]
             for page in (
-                *("today", "journeys", "worklist", "quarantine", "unknown_events"),
-                *("rules", "suppressions", "system", "login"),
+                "today",
+                "journeys",
+                "worklist",
+                "quarantine",
+                "unknown_events",
+                "rules",
+                "suppressions",
+                "system",
+                "login",
             )
         },
         "desk.journey": [{"kit": kit.subject}],

@@ -139,7 +139,12 @@ def _notice(subject: str) -> Notice:
         "kit-delivered",
         "kit_delivered",
         subject,
-        *(0, "customer", "sms", "+447700900000", "created", ""),
+        0,
+        "customer",
+        "sms",
+        "+447700900000",
+        "created",
+        "",
         due_at=datetime.now(UTC) - timedelta(minutes=1),
         urgency=1,
     )

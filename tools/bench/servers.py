@@ -83,8 +83,18 @@ def postgresql() -> Iterator[str]:
         )
         server = subprocess.Popen(
             [
-                *(*as_user, binaries / "postgres", "-D", data, "-p", str(port), "-k", data),
-                *("-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=256MB"),
+                *as_user,
+                binaries / "postgres",
+                "-D",
+                data,
+                "-p",
+                str(port),
+                "-k",
+                data,
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "shared_buffers=256MB",
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -26,8 +26,20 @@ LEAST_SECONDS, KITS_A_SECOND = 25.0, 4.0
 SHOWN = 20
 CONFIG = Path(__file__).with_name("config.toml")
 HEADS = (
-    *("seed", "seconds", "faults", "posted", "answered 200", "owed", "overtaken", "held"),
-    *("accepted", "twice", "by rule", "lost", "unknown", "wrong"),
+    "seed",
+    "seconds",
+    "faults",
+    "posted",
+    "answered 200",
+    "owed",
+    "overtaken",
+    "held",
+    "accepted",
+    "twice",
+    "by rule",
+    "lost",
+    "unknown",
+    "wrong",
 )
 
 
@@ -98,10 +110,20 @@ def _play(stage: Stage, seed: int, kits: int, started: float) -> Result:
     verdict.wrong += [f"answered {n}" for n in lab.answers if n not in (0, 200, 503)]
     verdict.wrong += [f"a fault of Relay's: {line}" for line in _broke(output)]
     cells: list[object] = [
-        *(seed, round(time.monotonic() - started), len(faults.drawn), lab.answers.total()),
-        *(lab.answers[200], verdict.owed, verdict.overtaken, verdict.held, verdict.accepted),
-        *(len(verdict.twice), verdict.twice_allowed, len(verdict.lost)),
-        *(verdict.unknown, len(verdict.wrong)),
+        seed,
+        round(time.monotonic() - started),
+        len(faults.drawn),
+        lab.answers.total(),
+        lab.answers[200],
+        verdict.owed,
+        verdict.overtaken,
+        verdict.held,
+        verdict.accepted,
+        len(verdict.twice),
+        verdict.twice_allowed,
+        len(verdict.lost),
+        verdict.unknown,
+        len(verdict.wrong),
     ]
     problems = [
         f"{kind}: {what}"

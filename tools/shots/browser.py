@@ -13,12 +13,14 @@ CHROMIUM = Path("/usr/bin/chromium")
 SCHEMES = ("light", "dark")
 # It looks for nothing of its own on the network, and takes the scene's certificate.
 _OPTIONS = (
-    *("--disable-gpu", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *(
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--ignore-certificate-errors",
-    ),
+    "--disable-gpu",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--ignore-certificate-errors",
 )
 
 

@@ -127,7 +127,10 @@ def _by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
     stands = sa.case((sa.and_(table.status == "sent", is_kept), KEPT), else_=table.status)
     return (
         sa.select(
-            *(table.channel, stands.label("stands"), many, sa.func.count().filter(is_out)),
+            table.channel,
+            stands.label("stands"),
+            many,
+            sa.func.count().filter(is_out),
             sa.func.sum(sa.case((is_out, table.segments), else_=0)),
         )
         .group_by(table.channel, "stands")

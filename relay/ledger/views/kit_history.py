@@ -105,8 +105,13 @@ def histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> li
     order, registration = _kit()
     is_wanted = events.c.name.in_(wanted)  # to read JSON is half of the work
     shown = (
-        *(events.c.id, events.c.name, events.c.subject, events.c.round),
-        *(events.c.received_at, events.c.processed_at, events.c.facts.is_(None)),
+        events.c.id,
+        events.c.name,
+        events.c.subject,
+        events.c.round,
+        events.c.received_at,
+        events.c.processed_at,
+        events.c.facts.is_(None),
         *(sa.case((is_wanted, column)) for column in (events.c.data, events.c.facts)),
     )
     orders = [kit.order for kit in batch if kit.order]
@@ -168,9 +173,15 @@ def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequ
     table = notifications.c
     told_in_a_digest = sa.and_(table.digest.is_not(None), table.status == "cancelled")
     query = sa.select(
-        *(table.event_id, table.rule, table.role, table.channel, table.template),
+        table.event_id,
+        table.rule,
+        table.role,
+        table.channel,
+        table.template,
         sa.case((told_in_a_digest, "sent"), else_=table.status),
-        *(table.reason, table.due_at, table.is_fallback),
+        table.reason,
+        table.due_at,
+        table.is_fallback,
     ).where(
         table.event_id.in_(event_ids),
         table.template != "",  # not an alert

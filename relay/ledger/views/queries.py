@@ -17,8 +17,18 @@ from relay.privacy.names import full_name
 from relay.rules.model import WAITING
 
 _LISTED = (
-    *("id", "event_id", "rule", "subject", "channel", "status", "reason", "attempts"),
-    *("due_at", "created_at", "sent_at", "provider_id"),
+    "id",
+    "event_id",
+    "rule",
+    "subject",
+    "channel",
+    "status",
+    "reason",
+    "attempts",
+    "due_at",
+    "created_at",
+    "sent_at",
+    "provider_id",
 )
 
 
@@ -76,8 +86,13 @@ def latest(
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """The newest events and the newest notifications, for the desk."""
     newest_events = sa.select(
-        *(events.c.id, events.c.name, events.c.status, events.c.reason),
-        *(events.c.received_at, events.c.duplicates, events.c.subject),
+        events.c.id,
+        events.c.name,
+        events.c.status,
+        events.c.reason,
+        events.c.received_at,
+        events.c.duplicates,
+        events.c.subject,
     ).order_by(events.c.id.desc())
     newest = _listing().order_by(notifications.c.id.desc())
     with db.read() as connection:

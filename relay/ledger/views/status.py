@@ -182,7 +182,8 @@ def measure(db: Database) -> Measured:
             events=_counted(connection, events.c.name, events.c.status, *_recent_events()),
             messages=_counted(
                 connection,
-                *(notifications.c.channel, notifications.c.status),
+                notifications.c.channel,
+                notifications.c.status,
                 notifications.c.created_at > ago(HOUR),
             ),
             attempts=_counted(connection, attempts.c.channel, attempts.c.outcome, *_lately()),
@@ -232,8 +233,13 @@ def _tried() -> sa.Select[Any]:
     table = notifications.c
     return (
         sa.select(
-            *(attempts.c.channel, attempts.c.outcome, attempts.c.started_at),
-            *(attempts.c.finished_at, table.attempts, table.due_at, table.created_at),
+            attempts.c.channel,
+            attempts.c.outcome,
+            attempts.c.started_at,
+            attempts.c.finished_at,
+            table.attempts,
+            table.due_at,
+            table.created_at,
             events.c.received_at,
         )
         .join_from(attempts, notifications, table.id == attempts.c.notification_id)

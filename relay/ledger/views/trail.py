@@ -17,9 +17,25 @@ from relay.rules.model import ALERT_PREFIX
 
 Row = Mapping[str, Any]
 _MESSAGE = (
-    *("id", "event_id", "rule", "template", "role", "channel", "status", "reason", "is_fallback"),
-    *("due_at", "created_at", "sent_at", "delivered_at", "round", "address", "content"),
-    *("digest", "identity", "provider_id"),
+    "id",
+    "event_id",
+    "rule",
+    "template",
+    "role",
+    "channel",
+    "status",
+    "reason",
+    "is_fallback",
+    "due_at",
+    "created_at",
+    "sent_at",
+    "delivered_at",
+    "round",
+    "address",
+    "content",
+    "digest",
+    "identity",
+    "provider_id",
 )
 
 
@@ -143,8 +159,15 @@ def _digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row],
     names = {row["digest"] for row in messages if row["digest"]}
     query = (
         sa.select(
-            *(table.id, table.status, table.subject, table.event_id, table.digest, table.identity),
-            *(table.channel, table.due_at, table.provider_id),
+            table.id,
+            table.status,
+            table.subject,
+            table.event_id,
+            table.digest,
+            table.identity,
+            table.channel,
+            table.due_at,
+            table.provider_id,
             events.c.name,
         )
         .join(events, events.c.id == table.event_id)

@@ -101,7 +101,9 @@ def panels(days: Mapping[date, Sequence[Count]]) -> list[Panel]:
     top = _round(most)
     return [
         Panel(
-            *(channel, way.title, top),
+            channel,
+            way.title,
+            top,
             [_column(day, of, top) for day, of in by_channel[channel].items()],
         )
         for channel, way in CHANNELS.items()
