@@ -39,6 +39,9 @@ _NOT_WORDS = {
     "event_id",
     "notification_id",
     "attempt_id",
+    "digest_id",
+    "case_id",
+    "about",
 }
 _MARKS = " -().+/"  # what people put between a phone number's digits
 
@@ -126,7 +129,11 @@ _IDS = ("subject", "order_subject", "original_subject")
 # until it is done, and then blanks that itself: this erasure's row as well as another's.
 TABLES = tuple(
     sorted(
-        (table for table in metadata.sorted_tables if table is not erasures),
+        (
+            table
+            for table in metadata.sorted_tables
+            if table is not erasures and text_columns(table)
+        ),
         key=lambda one: (one is events, one is notifications),
     )
 )

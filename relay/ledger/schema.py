@@ -64,6 +64,44 @@ audit = sa.Table(
 sa.Index("ix_audit_action", audit.c.action, audit.c.at)
 sa.Index("ix_audit_target", audit.c.target, audit.c.at)
 
+# Sessions of the desk that were ended by logging out: a copy of the cookie opens nothing.
+ended_sessions = sa.Table(
+    "ended_sessions",
+    metadata,
+    text("id", 64, primary_key=True),
+    time("ended_at", nullable=False),
+)
+
+# Wrong passwords, by who tried: what locks the login for a while.
+login_failures = sa.Table(
+    "login_failures",
+    metadata,
+    text("id", 40, primary_key=True),
+    text("visitor", 64),
+    time("failed_at", nullable=False),
+)
+sa.Index("ix_login_failures_visitor", login_failures.c.visitor, login_failures.c.failed_at)
+
+# STOP and START as they came in: a text that is posted again is no news.
+inbound_texts = sa.Table(
+    "inbound_texts",
+    metadata,
+    text("id", 64, primary_key=True),  # the provider's
+    text("channel", 20),
+    text("word", 20),
+    time("received_at", nullable=False),
+)
+
+# Names of unknown events that somebody has looked at: the lab posts them, and nothing is sent.
+acknowledged_events = sa.Table(
+    "acknowledged_events",
+    metadata,
+    text("name", 100, primary_key=True),
+    text("actor", 100),
+    text("note", 500, server_default=""),
+    time("acknowledged_at", nullable=False),
+)
+
 heartbeats = sa.Table(
     "heartbeats",
     metadata,
@@ -126,7 +164,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0004"  # what this code works with; /readyz compares it with the database's
+REVISION = "0005"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -264,6 +302,18 @@ notifications = sa.Table(
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
     number("segments"),  # that an SMS takes: what is paid for
     text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
+    text("kind", 20, server_default="message"),  # message, digest, item of one, alert
+    text("digest_id", 40, nullable=True),  # of an item: the notification that tells it
+    sa.Column(
+        "is_kept", sa.Boolean, nullable=False, server_default=sa.false()
+    ),  # not sent: dry-run
+    text("stopped_by", 100, nullable=True),  # the person who decided that it must not go out
+    text("case_id", 40, nullable=True),  # of an alert: the case that it is about
+)
+partial_index(
+    "ix_notifications_item",
+    notifications.c.digest_id,
+    where=notifications.c.digest_id.is_not(None),
 )
 partial_index(
     "ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None)
@@ -313,6 +363,7 @@ attempts = sa.Table(
     text("code", 40, server_default=""),
     text("detail", 500, server_default=""),
     time("started_at", nullable=False),
+    time("begun_at"),  # when its words were kept: from then on the provider may have it
     time("finished_at"),
     time("look_at"),  # of an unknown one: when it is looked for at the provider
     number("looks"),
@@ -358,7 +409,8 @@ cases = sa.Table(
     "cases",
     metadata,
     text("id", 40, primary_key=True),
-    text("digest", 64, unique=True),  # of what it is about, so that it is opened once
+    text("digest", 64, unique=True),  # as the release before needs it: another once it is closed
+    text("about", 64, nullable=True),  # the digest of what it is about, open or closed
     text("kind", 20),
     text("subject", 255),
     sa.Column("event_id", sa.String(40), sa.ForeignKey("events.id"), nullable=False),
@@ -369,6 +421,8 @@ cases = sa.Table(
     text("closed_by", 100, nullable=True),
     text("note", 500, server_default=""),
 )
+# One open case about a thing. The release before leaves `about` empty: its `digest` is unique too.
+partial_index("ix_cases_about", cases.c.about, where=cases.c.closed_at.is_(None), unique=True)
 partial_index("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
 partial_index("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))
 sa.Index("ix_cases_event", cases.c.event_id)
