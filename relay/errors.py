@@ -74,7 +74,11 @@ class LabError(RelayError):
 
 
 class NotReady(LabError):
-    """Results that the lab still answers 204 for."""
+    """The lab's API contradicts an event: it may catch up. `facts` are what it says meanwhile."""
+
+    def __init__(self, reason: str, facts: object = None):
+        super().__init__(reason)
+        self.facts = facts
 
 
 class RenderError(RelayError):

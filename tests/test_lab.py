@@ -18,7 +18,8 @@ from tests.standins import LabStandIn, Reply
 ID = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 ALL = frozenset(RESOURCES)
 ORDER, REGISTRATION = "order.shipped", "test_registration.complete"
-RESULTS = "lab_results.complete"
+RESULTS, RETEST = "lab_results.complete", "test_registration.retest"
+NEW = "4f0c2a10-9d4b-4a53-9b57-9f6f0b7f3f55"
 
 
 def gather(
@@ -30,8 +31,11 @@ def gather(
 ) -> Facts:
     """An event's facts."""
     kind = EVENTS[event]
+    if kind.name == RETEST and not data:
+        data = {kind.id_field: ID, "retest_testregistration_id": NEW}
+        lab.resources.setdefault(f"/api/test_registration/{NEW}", {"id": NEW, "parent_id": ID})
     return LabClient(HttpClient(deadline=5), lab.url, lab.token).gather(
-        kind, data or {kind.id_field: ID}, wanted, known_order
+        kind, data or {kind.id_field: ID}, wanted, lambda _id: known_order
     )
 
 
@@ -50,10 +54,11 @@ def person(**fields: Any) -> dict[str, Any]:
         *(
             (name, wanted, ["test_registration", "patient"])
             for name in EVENTS
-            if name.startswith("test_registration.")
+            if name.startswith("test_registration.") and name != RETEST
             for wanted in (frozenset({"patient"}), ALL)
         ),
-        (RESULTS, frozenset({"patient"}), ["test_registration", "lab_results", "patient"]),
+        (RETEST, ALL, ["test_registration", "patient", "test_registration"]),
+        (RESULTS, frozenset({"patient"}), ["test_registration", "patient", "lab_results"]),
     ],
 )
 def test_an_event_asks_for_what_it_needs(
@@ -144,15 +149,15 @@ def test_the_customer_is_embedded_or_fetched(
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("value", ["null", "missing"])
 def test_any_field_may_be_empty(lab: LabStandIn, event: str, value: str) -> None:
-    """Every field of every resource may be null or missing: there still are facts."""
+    """Every field but the id that was asked for may be null or missing: there still are facts."""
     for kind in ("order", "test_registration", "patient", "customer"):
         example = samples.resources().get(kind, {"first_name": "Jane"})
         empty = dict.fromkeys(example) if value == "null" else {}
-        lab.resources[f"/api/{kind}/{ID}"] = empty
+        lab.resources[f"/api/{kind}/{ID}"] = {**empty, "id": ID}
     facts = gather(lab, event, ALL, known_order=ID)
     own = facts.order if EVENTS[event].resource == "order" else facts.registration
     assert own is not None
-    assert set(own.values()) == {None}
+    assert set(own.values()) == {None, ID}
     assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
 
@@ -161,7 +166,7 @@ def test_any_field_may_be_empty(lab: LabStandIn, event: str, value: str) -> None
 def test_any_field_may_be_of_another_shape(lab: LabStandIn, kind: str, value: Any) -> None:
     """A field of a shape that is not documented is nobody's crash, and no template's surprise."""
     example = samples.resources()[kind]
-    for field in SHAPES["order" if kind == "order" else "registration"]:
+    for field in SHAPES["order" if kind == "order" else "registration"].keys() - {"id"}:
         lab.resources[f"/api/{kind}/{ID}"] = {**example, "id": ID, field: value}
         facts = gather(lab, ORDER if kind == "order" else REGISTRATION, ALL)
         json.dumps(facts.to_json())

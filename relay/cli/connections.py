@@ -61,7 +61,7 @@ def _lab(settings: Settings) -> Iterator[Problem]:
     lab = LabClient(HttpClient(deadline=5), settings.lab_api_url, settings.lab_api_token)
     kind = EVENTS["order.shipped"]
     try:
-        lab.gather(kind, {kind.id_field: "relay-check"}, frozenset(), None)
+        lab.gather(kind, {kind.id_field: "relay-check"}, frozenset())
     except LabError as error:
         if not error.missing:  # an id that nobody has: 404 is the right answer
             yield Problem(str(error), "lab", key="LAB_API_TOKEN", warning=not error.refused)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from relay.config.loader import Config
-from relay.errors import LabError, RenderError
+from relay.errors import LabError, NotReady, RenderError
 from relay.jobs import outcomes
 from relay.jobs.context import ContextBuilder
 from relay.jobs.outcomes import NotSent, cancelled
+from relay.lab.facts import Facts
 from relay.ledger import digests, journeys, notifications
 from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
@@ -103,6 +104,10 @@ class Digests:
             try:
                 facts = self._contexts.facts(item.event_name, item.event_data)
                 item = replace(item, facts=facts)
+            except NotReady as error:
+                if isinstance(error.facts, Facts):
+                    item = replace(item, facts=error.facts)
+                log.warning("digest item contradicted", id=item.id, reason=str(error))
             except LabError as error:
                 log.warning("digest item not asked again", id=item.id, reason=str(error))
         known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
@@ -179,8 +184,16 @@ class Composer:
     def _single(self, claim: Claim, rule: Rule) -> Message:
         known: tuple[Step, ...] = ()
         if self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at):
-            claim = replace(claim, facts=self._contexts.facts(claim.event_name, claim.event_data))
             known = journeys.steps_of_kit(self._db, claim.event_name, claim.subject)
+            try:
+                facts = self._contexts.facts(claim.event_name, claim.event_data)
+            except NotReady as error:
+                # The rule may not want it any more by what the lab says; else the lab may catch up.
+                if isinstance(error.facts, Facts):
+                    context = self._contexts.of_message(replace(claim, facts=error.facts), known)
+                    self._require_wanted(rule, context)
+                raise
+            claim = replace(claim, facts=facts)
         context = self._contexts.of_message(claim, known)
         self._require_still_true(claim, rule, context)
         seen = {**context.names, "recipient": recipient(claim.role, claim.facts)}
@@ -190,8 +203,7 @@ class Composer:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
         if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
             raise NotSent(outcomes.cancelled("The rule writes to others, or another way, by now."))
-        if objection := planner.objection(rule, context, now := utc_now(), now):
-            raise NotSent(outcomes.cancelled(objection))
+        self._require_wanted(rule, context)
         if rule.digest:
             raise self._digests.join(claim, rule, context)
         notices = planner.notices(rule, (claim.channel,), context, self._config.policy, utc_now())
@@ -200,3 +212,10 @@ class Composer:
                 raise NotSent(Ending("rejected", "validation-failed", lost))
             notifications.add_notices(self._db, claim.event_id, notices)
             raise NotSent(outcomes.cancelled("The recipient has another address now."))
+
+    @staticmethod
+    def _require_wanted(rule: Rule, context: RuleContext) -> None:
+        """Ask a rule whether it still wants its message sent."""
+        now = utc_now()
+        if objection := planner.objection(rule, context, now, now):
+            raise NotSent(outcomes.cancelled(objection))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from relay.config.loader import Config
@@ -48,12 +49,8 @@ class ContextBuilder:
 
     def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
         """What the lab says now about an event's kit. Raises LabError."""
-        kind, wanted = EVENTS[name], self._wanted[name]
-        order_id = None
-        if kind.resource == "registration" and wanted & {"order", "customer"}:
-            known = journeys.resolve(self._db, kind.resource, str(data[kind.id_field]))
-            order_id = journeys.order_of(self._db, known) if known else None
-        return self._lab.gather(kind, data, wanted, order_id)
+        order_of = partial(journeys.order_of, self._db)
+        return self._lab.gather(EVENTS[name], data, self._wanted[name], order_of)
 
     def to_keep(self, name: str, facts: Facts) -> Facts:
         """What the ledger keeps of an event's facts: nothing sensitive that no rule reads."""

@@ -125,7 +125,7 @@ class Watch:
         elif first.resource == then.resource:
             yield written
         else:
-            order = self._lab.gather(first, written, frozenset(), None).order or {}
+            order = self._lab.gather(first, written, frozenset()).order or {}
             for one in order.get("test_registrations") or ():
                 if one.get("id"):
                     yield {then.id_field: one["id"]}
@@ -152,7 +152,7 @@ class Watch:
     def _facts(self, kind: Kind, data: Data) -> Facts | None:
         """What the lab says now; None where it has nothing. Raises LabError."""
         try:
-            return self._lab.gather(kind, data, frozenset(), None)
+            return self._lab.gather(kind, data, frozenset())
         except NotReady:
             return None
         except LabError as error:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from relay.errors import LabError, NotReady
 from relay.http_client import Answer, HttpClient, NoAnswer
-from relay.lab.events import RESULTS, Kind
+from relay.lab.events import ORDER, REGISTRATION, Kind, is_named
 from relay.lab.facts import Facts, resource
 
 _PATHS = {"order": "order", "registration": "test_registration"}
@@ -33,23 +33,54 @@ class LabClient:
             self._headers["Authorization"] = f"Bearer {token}"
 
     def gather(
-        self, kind: Kind, data: Mapping[str, Any], wanted: frozenset[str], order_id: str | None
+        self,
+        kind: Kind,
+        data: Mapping[str, Any],
+        wanted: frozenset[str],
+        order_of: Callable[[str], str | None] | None = None,
     ) -> Facts:
         """The facts of an event, and of what `wanted` names beyond its own resource.
 
-        `order_id` is the order a registration came with, when the ledger knows it. Raises LabError;
-        NotReady while results are announced but answer 204.
+        `order_of` gives the order that a registration, by its own id, came with, where the ledger
+        knows it. Raises LabError; NotReady while the API contradicts the event.
         """
         found, used = self._first(kind, data)
-        if kind.resource == "order":
-            return self._with_registration(found, wanted)
-        if kind.name == RESULTS and found.get("status") != "cancelled":
-            self._require_results(used)
-        wants_order = order_id and wanted & {"order", "customer"}
-        order = self._get_if_there("order", str(order_id)) if wants_order else None
+        if kind.resource == ORDER:
+            facts = self._with_registration(found, wanted)
+        else:
+            facts = self._with_order(found, used, wanted, order_of)
+        self._require(kind, data, used, facts)
+        return facts
+
+    def _require(self, kind: Kind, data: Mapping[str, Any], used: str, facts: Facts) -> None:
+        """What the row of an event demands. Raises NotReady while the API contradicts it."""
+        own = facts.order if kind.resource == ORDER else facts.registration
+        if not kind.contradiction or not own or own.get("status") == "cancelled":
+            return
+        answers: dict[str, Any] = {kind.resource: own}
+        if kind.asks == "results":
+            answers["results"] = self._results(used)
+        if kind.asks == "retest":
+            new = data.get("retest_testregistration_id")
+            answers["retest"] = self._get(kind.resource, new) if new else {}
+        if why := kind.contradiction(answers):
+            raise NotReady(why, facts)
+
+    def _with_order(
+        self,
+        registration: dict[str, Any],
+        used: str,
+        wanted: frozenset[str],
+        order_of: Callable[[str], str | None] | None,
+    ) -> Facts:
+        """A registration's facts; its order's too where that is known and a rule names it."""
+        order_id = None
+        if order_of and wanted & {"order", "customer"}:
+            order_id = order_of(str(registration.get("id") or used))
+        order = self._get_if_there("order", order_id) if order_id else None
         return Facts(
-            registration=found,
-            patient=self._patient(found),
+            registration=registration,
+            patient=self._patient(registration),
             order=order,
             customer=self._customer(order) if order else None,
         )
@@ -125,18 +156,33 @@ class LabClient:
             raise
 
     def _get(self, kind: str, id_: object) -> dict[str, Any]:
-        answer = self._ask(f"/api/{_PATHS.get(kind, kind)}/{_segment(id_)}")
-        try:
-            found = resource(json.loads(answer.body), kind)
-        except (ValueError, RecursionError) as error:
-            raise LabError("The lab's answer could not be read.") from error
+        """A resource. One that does not carry what was asked for is not believed."""
+        found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{_segment(id_)}"), kind)
         if found is None:
             raise LabError("The lab's answer was not what its documentation says.")
+        asked = str(id_)
+        is_it = (
+            is_named(found, asked)
+            if kind == REGISTRATION
+            else str(found["id"] or "").casefold() == asked.strip().casefold()
+        )
+        if not is_it:
+            raise LabError("The lab's API answered with another record than it was asked for.")
         return found
 
-    def _require_results(self, id_: str) -> None:
-        """Only whether they are there: their content is not read."""
-        self._ask(f"/api/test_registration/{_segment(id_)}/lab_results/")
+    def _results(self, id_: str) -> int:
+        """How many results there are; their content is not read."""
+        try:
+            found = self._json(f"/api/test_registration/{_segment(id_)}/lab_results/")
+        except NotReady:
+            return 0
+        return len(found) if isinstance(found, list | dict) else 0
+
+    def _json(self, path: str) -> Any:
+        try:
+            return json.loads(self._ask(path).body)
+        except (ValueError, RecursionError) as error:
+            raise LabError("The lab's answer could not be read.") from error
 
     def _ask(self, path: str) -> Answer:
         try:
@@ -146,7 +192,7 @@ class LabClient:
         if answer.status == 200:
             return answer
         if answer.status == 204:
-            raise NotReady("The lab has announced results that are not ready yet.")
+            raise NotReady("The lab's API has nothing there yet.")
         meanings = {
             401: "refuses our token",
             403: "refuses our token",

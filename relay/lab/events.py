@@ -80,6 +80,57 @@ class LabIdData(RegistrationData):
 
 
 ORDER, REGISTRATION = "order", "registration"
+TRF_PREFIX = "lml-"  # in small letters; the lab's own pages leave it out
+SHIPPING_STATUSES = (
+    "awaiting_shipping",
+    "manifested",
+    "manifest_failed",
+    "shipped",
+    "out_for_delivery",
+    "delivered",
+    "delivery_failed",
+    "returned",
+    "appointment",
+)
+
+# Why the lab's API contradicts an event; empty where it does not. Given are the event's own
+# resource as `order` or `registration`, and what its row asks for besides.
+Contradiction = Callable[[Mapping[str, Any]], str]
+
+
+def _shipping_must_be(*statuses: str) -> Contradiction:
+    """An order's status has to be one of these, empty, or a word that is not documented."""
+
+    def contradicted(answers: Mapping[str, Any]) -> str:
+        status = answers["order"].get("shipping_status")
+        if status in SHIPPING_STATUSES and status not in statuses:
+            return f'The lab\'s API says that the order is "{status}".'
+        return ""
+
+    return contradicted
+
+
+def _retest_must_name_its_parent(answers: Mapping[str, Any]) -> str:
+    """The new registration exists, and says which one it repeats."""
+    parent = str(answers["retest"].get("parent_id") or "")
+    if is_named(answers["registration"], parent):
+        return ""
+    return "The lab's API does not say that the new registration repeats this one."
+
+
+def _results_must_be_there(answers: Mapping[str, Any]) -> str:
+    """Only whether there are any: what they say is not looked at."""
+    return "" if answers["results"] else "The lab has announced results that are not ready yet."
+
+
+def is_named(registration: Mapping[str, Any], name: str) -> bool:
+    """Whether a registration goes by a name: its id, TRF code (also without prefix), foreign id."""
+    fields = ("id", "trf_code", "short_code", "foreign_id")
+    names = {str(registration[key]).casefold() for key in fields if registration.get(key)}
+    code = str(registration.get("trf_code") or "").casefold()
+    return bool(name) and name.strip().casefold() in names | {code.removeprefix(TRF_PREFIX)}
+
+
 # What an event's `data` has besides the id, or None where the lab's facts do not prove the event.
 Proof = Callable[[Facts], Mapping[str, Any] | None]
 
@@ -121,6 +172,10 @@ class Kind:
     # How `[expect.…]` knows from the API that the event has happened. None: it cannot be known, as
     # of a sample (the lab does not say when it came) or of a retest (nor what it repeats).
     proof: Proof | None = None
+    # A webhook is only a hint: what the API must not contradict before the event is announced, and
+    # what it is asked for that: "results", "retest".
+    contradiction: Contradiction | None = None
+    asks: str = ""
 
     @property
     def data_fields(self) -> tuple[str, ...]:
@@ -146,6 +201,7 @@ EVENTS: dict[str, Kind] = {
             stage="shipped",
             happens="an order is shipped",
             proof=_proven_by_shipping("shipped", "out_for_delivery"),
+            contradiction=_shipping_must_be("shipped", "out_for_delivery", "delivered"),
         ),
         _order(
             "order.delivered",
@@ -153,6 +209,7 @@ EVENTS: dict[str, Kind] = {
             happens="an order is delivered",
             urgency=1,
             proof=_proven_by_shipping("delivered"),
+            contradiction=_shipping_must_be("delivered"),
         ),
         _registration(
             "test_registration.complete",
@@ -174,6 +231,8 @@ EVENTS: dict[str, Kind] = {
             identity=("testregistration_id", "retest_testregistration_id"),
             happens="a new sample is needed",
             urgency=4,
+            asks="retest",
+            contradiction=_retest_must_name_its_parent,
         ),
         _registration(
             "test_registration.lml_lab_id_created",
@@ -188,6 +247,8 @@ EVENTS: dict[str, Kind] = {
             happens="results are ready",
             urgency=5,
             proof=_proven_by_results,
+            asks="results",
+            contradiction=_results_must_be_there,
         ),
     )
 }

@@ -40,6 +40,7 @@ SHAPES: dict[str, dict[str, str]] = {
             "date_of_birth",
             "patient_id",
             "trf_code",
+            "short_code",
             "status",
             "results_ready",
             "product_skus",

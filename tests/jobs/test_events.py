@@ -120,7 +120,7 @@ def test_two_names_at_once_are_one_message(clinic: Clinic) -> None:
     """The same, when both events are worked on at the same moment."""
     details = clinic.lab.resources[f"/api/test_registration/{KIT}"]
     for name in ("LML-1", "LML-2", "LML-3", "LML-4"):
-        clinic.lab.resources[f"/api/test_registration/{name}"] = details
+        clinic.lab.resources[f"/api/test_registration/{name}"] = {**details, "foreign_id": name}
         clinic.results(name)
     clinic.work()
     assert len(clinic.twilio.accepted) == 1
