@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from relay.config.loader import load
+from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.facts import Facts, record, resource
 from relay.rules.expressions import Condition, names
@@ -101,6 +103,43 @@ def test_a_rule_that_does_not_apply_says_why(
     found = planned(rule(to=to, **changes), of=of)
     assert found.notices == ()
     assert [(d.rule, d.reason) for d in found.decisions] == [("results", reason)]
+
+
+@pytest.mark.parametrize("to", ["patient", "desk"])
+def test_what_is_not_about_results_goes_by_its_own_condition(to: str) -> None:
+    """A cancelled test keeps results back, and nothing else: a rule may be about just that."""
+    name = "test_registration.complete"
+    made = plan(
+        context(facts(status="cancelled"), name),
+        [rule(event=name, to=to, when="registration.status == 'cancelled'")],
+        Policy(LONDON, ALWAYS, {"desk": Staff(sms=(MOBILE,))}),
+        frozenset(),
+        NOON,
+    )
+    assert outcome(made) == [("sms", MOBILE, "created")]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("success", ["results-ready"]),
+        ("closed", ["results-ready"]),
+        (None, ["results-ready"]),
+        ("fail", ["desk-results"]),
+        ("processing_error", ["desk-results"]),
+        ("partial_result", ["desk-results"]),
+        ("cancelled", []),
+    ],
+)
+def test_the_shipped_rules_know_what_the_labs_statuses_mean(
+    status: str | None, told: list[str]
+) -> None:
+    """The patient hears of results that can be read; staff of those that went wrong or are partial;
+    nobody of a cancelled test's."""
+    policy = Policy(LONDON, ALWAYS, {"lab-desk": Staff(email=(MAIL,))})
+    shipped = load(Settings()).rules
+    made = plan(context(facts(status=status)), shipped, policy, frozenset(), NOON)
+    assert list(dict.fromkeys(notice.rule for notice in made.notices)) == told
 
 
 @pytest.mark.parametrize(

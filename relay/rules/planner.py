@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.errors import RenderError
-from relay.lab.events import EVENTS, Kind
+from relay.lab.events import EVENTS, RESULTS, Kind
 from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
 from relay.rules import channels as rules_channels
@@ -86,7 +86,8 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
     """Why a rule does not apply; empty when it does. Raises RenderError when it cannot be told."""
     if not rule.enabled:
         return "The rule is switched off (enabled = false)."
-    if (context.facts.registration or {}).get("status") == "cancelled":
+    is_cancelled = (context.facts.registration or {}).get("status") == "cancelled"
+    if is_cancelled and context.kind.name == RESULTS:
         return "The test was cancelled."
     if late := overtaken(rule, context.step, context.known, due_at, now):
         return late
