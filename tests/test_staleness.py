@@ -114,3 +114,15 @@ def test_nothing_old_is_told_whatever_came(
         assert not found
     elif waits and not unless and any(one.name in later(told.name) for one in here):
         assert found
+
+
+@pytest.mark.parametrize("name", sorted(set(EVENTS) - {RETEST}))
+@pytest.mark.parametrize("ago", [timedelta(), DAY])
+def test_any_step_of_the_new_kit_overtakes_the_request_for_it(name: str, ago: timedelta) -> None:
+    """Who has the new kit on its way is not asked for a sample, in whatever order that is learned;
+    staff, who see to the retest, hear of it all the same."""
+    asked, new = step(RETEST, HOUR, 1), step(name, ago, 1)
+    assert f"{name} has come" in why(asked, new)
+    assert why(asked, new, to="desk") == ""
+    assert why(asked, step(name, ago, 0)) == ""
+    assert why(asked, new, even_if_late=True) == ""

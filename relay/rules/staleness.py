@@ -9,7 +9,8 @@ from functools import cache
 from typing import Protocol
 
 from relay import fault_injection
-from relay.lab.events import EVENTS, RESULTS, STAGES
+from relay.lab.events import EVENTS, RESULTS, RETEST, STAGES
+from relay.lab.facts import PERSONS
 
 NEWS_SECONDS = 60.0
 
@@ -35,6 +36,10 @@ class Waiting:
 
 class Lateness(Protocol):
     """What a rule says of being late."""
+
+    @property
+    def to(self) -> str:
+        """Who is told: a person of the kit, or a staff group."""
 
     @property
     def even_if_late(self) -> bool:
@@ -64,6 +69,11 @@ def overtaken(
         if other.name in rule.unless:
             return f"It is not needed any more: {other.name} has come."
         if rule.even_if_late:
+            continue
+        if step.name == RETEST and other.round == step.round and other.name != RETEST:
+            # Any step of the new kit: who has it need not be asked for it. Staff follow it up.
+            if rule.to in PERSONS and not rule.unless:
+                return f"The new kit is on its way already: {other.name} has come."
             continue
         if other.round > step.round:
             # Results that came after the retest are what the lab says of the rest: news.
