@@ -54,7 +54,16 @@ class EventProcessor:
         def decide(kit: Kit) -> Plan:
             context = self._contexts.of_event(event, facts, kit)
             known, policy = self._config.rules, self._config.policy
-            plan = planner.plan(context, known, policy, kit.told, utc_now(), kit.waiting, kit.gone)
+            plan = planner.plan(
+                context,
+                known,
+                policy,
+                kit.told,
+                utc_now(),
+                waiting=kit.waiting,
+                gone=kit.gone,
+                stopped=kit.stopped,
+            )
             return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
 
         kept = self._contexts.to_keep(event.name, facts)

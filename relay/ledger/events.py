@@ -28,6 +28,7 @@ from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, audit, events, new_id, quarantine
 from relay.privacy.names import search_key
+from relay.rules.kits import KitEvent
 from relay.rules.model import (
     HELD,
     PROCESSED,
@@ -66,6 +67,7 @@ class Kit:
     known: tuple[Step, ...] = ()
     waiting: Sequence[Waiting] = ()
     gone: frozenset[str] = frozenset()  # digests that take no more items
+    stopped: frozenset[tuple[str, str]] = frozenset()  # (rule, role) that a person has stopped
 
 
 _COLUMNS = (
@@ -137,8 +139,9 @@ def mark_processed(
     with db.write() as connection:
         fault_injection.crash_point("event.before-commit")
         place = journeys.place(connection, kind, event.data, facts)
-        past = journeys.kit_past(connection, kind, place)
-        kit = Kit(place, past.told, past.known, past.waiting)
+        this = KitEvent(event.name, place.subject, place.round, event.received_at)
+        past = journeys.kit_past(connection, kind, place, this)
+        kit = Kit(place, past.told, past.known, past.waiting, stopped=past.stopped)
         plan = decide(kit)
         done = connection.execute(
             _SETTLED,

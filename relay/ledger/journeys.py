@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind, about
+from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind
 from relay.lab.facts import Facts
+from relay.ledger import identities
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, aliases, events, journeys, notifications
+from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import ALIVE, PROCESSED, WAITING, AlreadyNotified
 from relay.rules.staleness import Step, Waiting
+
+LONGEST_NAME = 255  # of what the ledger keeps; a longer reference leads nowhere
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,25 @@ def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Fa
     return found
 
 
+def _fitting(name: object) -> str:
+    """A name as the ledger keeps it; empty where there is none, or one too long for it."""
+    text = str(name or "")
+    return text if len(text) <= LONGEST_NAME else ""
+
+
 def _learn_order(connection: Connection, written_id: str, order: Mapping[str, Any]) -> Place:
-    subject = str(order.get("id") or written_id)
-    parts = [part for part in order.get("test_registrations") or () if part.get("id")]
+    subject = _fitting(order.get("id")) or written_id
     kits = {subject: {"resource": ORDER, "order_subject": None}}
-    names = {(ORDER, name): subject for name in (written_id, subject)}
-    for part in parts:
-        registered = str(part["id"])
+    called = (written_id, subject, order.get("order_number"), order.get("tracking_number"))
+    names = {(ORDER, name): subject for name in map(_fitting, called) if name}
+    for part in order.get("test_registrations") or ():
+        registered = _fitting(part.get("id"))
+        if not registered:
+            continue
         known = kits.setdefault(registered, {"resource": REGISTRATION, "order_subject": None})
         known["order_subject"] = subject
-        for name in filter(None, (registered, part.get("trf_code"))):
-            names.setdefault((REGISTRATION, str(name)), registered)
+        for name in filter(None, (registered, _fitting(part.get("trf_code")))):
+            names.setdefault((REGISTRATION, name), registered)
     connection.execute(
         _adding_order(connection.dialect.name),
         [{"subject": kit, **known} for kit, known in sorted(kits.items())],
@@ -60,50 +72,83 @@ def _learn_order(connection: Connection, written_id: str, order: Mapping[str, An
 def _learn_registration(
     connection: Connection, written_id: str, registration: Mapping[str, Any]
 ) -> Place:
-    subject = str(registration.get("id") or written_id)
-    names = (written_id, registration.get("trf_code"), registration.get("foreign_id"))
+    subject = _fitting(registration.get("id")) or written_id
+    called = (subject, written_id, registration.get("trf_code"), registration.get("foreign_id"))
     row = _add(connection, subject)
-    _name(connection, {(REGISTRATION, str(name)): subject for name in (subject, *names) if name})
+    names = _name_registration(connection, subject, set(filter(None, map(_fitting, called))))
     parent = registration.get("parent_id")
-    others = _is_linked_by(connection, subject, names)
+    others = _is_linked_by(connection, names)
     if others and not row.original_subject:
         row = _adopt(connection, subject, names) or row
     if parent and parent != subject and not row.original_subject:
         row = _link_retest(connection, str(parent), subject)
     place = Place(row.original_subject or subject, row.round)
     if others:
-        _gather(connection, (subject, *names), place)
+        _gather(connection, names, place)
     return place
 
 
-def _is_linked_by(connection: Connection, subject: str, names: tuple[Any, ...]) -> bool:
+def _name_registration(connection: Connection, subject: str, called: set[str]) -> list[str]:
+    """Learn what a registration is called; the names that are its alone, its own id among them.
+
+    A name that another registration has too leads to neither. One that stood for itself, since the
+    registration's own id was not known yet, is the registration's from now on.
+    """
+    _name(connection, {(REGISTRATION, name): subject for name in called})
+    mine = sa.and_(aliases.c.resource == REGISTRATION, aliases.c.alias.in_(sorted(called)))
+    own = [subject]
+    for row in connection.execute(sa.select(aliases).where(mine).order_by(aliases.c.alias)).all():
+        this = sa.and_(aliases.c.resource == REGISTRATION, aliases.c.alias == row.alias)
+        if row.alias == row.subject != subject:
+            connection.execute(aliases.update().where(this).values(subject=subject))
+            _replace(connection, row.subject, subject)
+            own.append(row.alias)
+        elif row.subject != subject:
+            connection.execute(aliases.update().where(this).values(is_shared=True))
+        elif not row.is_shared and row.alias != subject:
+            own.append(row.alias)
+    return own
+
+
+def _replace(connection: Connection, former: str, subject: str) -> None:
+    """Let a registration's own id take the place of the name that it was known by."""
+    known = connection.execute(sa.select(journeys).where(journeys.c.subject == former)).first()
+    if known is not None and known.order_subject:
+        connection.execute(
+            journeys.update()
+            .where(journeys.c.subject == subject, journeys.c.order_subject.is_(None))
+            .values(order_subject=known.order_subject)
+        )
+    identities.move(connection, former, subject, 0)
+
+
+def _is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
     """Whether any of these names stands for a retest, or for what one repeats: few do."""
     table = journeys.c
-    written = [str(name) for name in (subject, *names) if name]
     query = sa.select(table.subject).where(
         table.original_subject.is_not(None),
-        sa.or_(table.subject.in_(written), table.original_subject.in_(written)),
+        sa.or_(table.subject.in_(names), table.original_subject.in_(names)),
     )
     return connection.execute(query.limit(1)).first() is not None
 
 
-def _gather(connection: Connection, names: tuple[Any, ...], place: Place) -> None:
+def _gather(connection: Connection, names: Sequence[str], place: Place) -> None:
     """Hand over retests of what has turned out to be a retest itself, or to have another name."""
+    former = [name for name in names if name != place.subject]
     connection.execute(
         journeys.update()
-        .where(
-            journeys.c.original_subject.in_([str(name) for name in names if name]),
-            journeys.c.original_subject != place.subject,
-        )
+        .where(journeys.c.original_subject.in_(former))
         .values(original_subject=place.subject, round=journeys.c.round + place.round)
     )
+    for name in former:
+        identities.move(connection, name, place.subject, place.round)
 
 
-def _adopt(connection: Connection, subject: str, names: tuple[Any, ...]) -> sa.Row[Any] | None:
+def _adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row[Any] | None:
     """Take over a retest that was linked under another of its names, before its UUID was known."""
     other = connection.execute(
         sa.select(journeys.c.original_subject, journeys.c.round).where(
-            journeys.c.subject.in_([str(name) for name in names if name]),
+            journeys.c.subject.in_(names),
             journeys.c.subject != subject,
             journeys.c.original_subject.is_not(None),
             journeys.c.original_subject != subject,
@@ -111,6 +156,7 @@ def _adopt(connection: Connection, subject: str, names: tuple[Any, ...]) -> sa.R
     ).first()
     if other is None:
         return None
+    identities.move(connection, subject, other.original_subject, other.round)
     return connection.execute(
         journeys.update()
         .where(journeys.c.subject == subject)
@@ -149,7 +195,7 @@ def order_of(db: Database, registration: str) -> str | None:
 
 def _resolve(connection: Connection, resource: str, written_id: str) -> str | None:
     query = sa.select(aliases.c.subject).where(
-        aliases.c.resource == resource, aliases.c.alias == written_id
+        aliases.c.resource == resource, aliases.c.alias == written_id, ~aliases.c.is_shared
     )
     return connection.execute(query).scalar_one_or_none()
 
@@ -223,39 +269,77 @@ def _naming(dialect: str) -> Any:
 
 @dataclass(frozen=True)
 class KitPast:
-    """What has come of a kit, and who was or will be told of it."""
+    """What has come of a kit, who was or will be told of it, and what was stopped."""
 
     known: tuple[Step, ...]
     waiting: tuple[Waiting, ...]
     told: AlreadyNotified
+    stopped: frozenset[tuple[str, str]]  # (rule, role) that a person has decided not to tell
 
 
 def steps_of_kit(db: Database, event_name: str, subject: str) -> tuple[Step, ...]:
     """What is known of a kit that an event is about."""
+    resource = EVENTS[event_name].resource
     with db.read() as connection:
-        return kit_past(connection, EVENTS[event_name], Place(subject, 0)).known
+        kits, _ = _kits(connection, resource, subject)
+    return kits.steps(resource, subject)
 
 
-def kit_past(connection: Connection, kind: Kind, place: Place) -> KitPast:
-    """All that the ledger has of a kit, its order and its registrations, by one question.
+def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) -> KitPast:
+    """All that the ledger has of a kit, its orders and the other kits that came with these.
 
-    Told is who heard, or will hear, about this very subject in this round.
+    `event` is the one whose plan is made: it counts already. Told is who heard, or will hear, about
+    this very subject in this round.
     """
-    known: dict[str, Step] = {}
+    kits, rows = _kits(connection, kind.resource, place.subject, event)
     waiting: list[Waiting] = []
     told: set[tuple[str, str, str]] = set()
-    for row in connection.execute(_past(kind.resource), {"kit": place.subject}):
-        step = Step(row.name, row.round, row.received_at)
-        if row.status == PROCESSED:
-            known[row.id] = step
-        if row.message is None:
-            continue
+    stopped: set[tuple[str, str]] = set()
+    for row in rows:
+        resource = EVENTS[row.name].resource
         if row.message_status in WAITING and row.template:  # an alert has none
-            its_step = replace(step, round=row.message_round)
-            waiting.append(Waiting(row.message, row.rule, row.due_at, its_step))
-        if (row.subject, row.message_round) == (place.subject, place.round):
+            step = Step(row.name, row.message_round, row.received_at)
+            known = kits.steps(resource, row.subject)
+            waiting.append(Waiting(row.message, row.rule, row.due_at, step, known))
+        if (resource, row.subject, row.message_round) != (
+            kind.resource,
+            place.subject,
+            place.round,
+        ):
+            continue
+        if row.message_status in ALIVE:
             told.add((row.rule, row.role, row.channel))
-    return KitPast(tuple(known.values()), tuple(waiting), frozenset(told))
+        if row.stopped_by:
+            stopped.add((row.rule, row.role))
+    known = kits.steps(kind.resource, place.subject)
+    return KitPast(known, tuple(waiting), frozenset(told), frozenset(stopped))
+
+
+def _kits(
+    connection: Connection, resource: str, subject: str, event: KitEvent | None = None
+) -> tuple[Kits, list[Any]]:
+    """A kit or an order with all that belongs to it, and the messages about these."""
+    links = connection.execute(_linked(resource), {"kit": subject}).all()
+    registrations = [
+        Registration(row.subject, row.original_subject or row.subject, row.round, row.order_subject)
+        for row in links
+    ]
+    orders = {one.order for one in registrations if one.order}
+    originals = {one.original for one in registrations}
+    (orders if resource == ORDER else originals).add(subject)
+    found: dict[str, KitEvent] = {}
+    messages = []
+    given = {"subjects": sorted(orders | originals)}
+    for row in connection.execute(_HAPPENED, given):
+        # By what it names: in the lab's own examples an order and a registration have the same id.
+        if row.about not in (orders if EVENTS[row.name].resource == ORDER else originals):
+            continue
+        if row.status == PROCESSED:
+            found[row.id] = KitEvent(row.name, row.about, row.round, row.received_at)
+        if row.message is not None:
+            messages.append(row)
+    events_ = [*found.values(), *([event] if event else ())]
+    return Kits(registrations, events_), messages
 
 
 def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> int:
@@ -276,53 +360,59 @@ _KIT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
 
 
 @cache
-def _past(resource: str) -> Any:
-    table = notifications.c
-    # A digest hangs on its first item's event, and is about others too.
-    of_it = (table.event_id == events.c.id, table.status.in_(ALIVE), table.digest.is_(None))
-    return (
-        sa.select(
-            events.c.id,
-            events.c.name,
-            events.c.round,
-            events.c.received_at,
-            events.c.status,
-            table.id.label("message"),
-            table.status.label("message_status"),
-            table.template,
-            table.rule,
-            table.role,
-            table.channel,
-            table.subject,
-            table.due_at,
-            table.round.label("message_round"),
-        )
-        .join_from(events, notifications, sa.and_(*of_it), isouter=True)
-        .where(
-            events.c.subject.in_(sa.union_all(*_kin(resource).values())),
-            _is_kin(resource, events.c.subject),
-        )
+def _linked(resource: str) -> Any:
+    """The registrations that belong to a kit or an order: its rounds, its orders, their kits."""
+    table, mine = journeys.c, journeys.alias().c
+    if resource == ORDER:
+        orders: Any = sa.select(_KIT)
+        own: Any = None
+    else:
+        rounds = sa.or_(mine.subject == _KIT, mine.original_subject == _KIT)
+        orders = sa.select(mine.order_subject).where(rounds, mine.order_subject.is_not(None))
+        own = sa.select(_KIT)
+    kin = journeys.alias().c
+    came_with = sa.select(sa.func.coalesce(kin.original_subject, kin.subject)).where(
+        kin.order_subject.in_(orders)
+    )
+    originals = sa.union(came_with, own) if own is not None else came_with
+    columns = (table.subject, table.original_subject, table.round, table.order_subject)
+    # Two questions, each by its index: with OR PostgreSQL reads the whole table.
+    return sa.union(
+        sa.select(*columns).where(table.subject.in_(originals), table.resource == REGISTRATION),
+        sa.select(*columns).where(table.original_subject.in_(originals)),
     )
 
 
-def _is_kin(resource: str, subject: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Whether `subject` is the kit's own, or its order's or its registrations'.
-
-    By what it names: in the lab's own examples an order and a registration have the same id.
-    """
-    return sa.or_(
-        *(
-            sa.and_(events.c.name.in_(about(there)), subject.in_(subjects))
-            for there, subjects in _kin(resource).items()
-        )
+_message = notifications.c
+_HAPPENED = (
+    sa.select(
+        events.c.id,
+        events.c.name,
+        events.c.subject.label("about"),
+        events.c.round,
+        events.c.received_at,
+        events.c.status,
+        _message.id.label("message"),
+        _message.status.label("message_status"),
+        _message.template,
+        _message.rule,
+        _message.role,
+        _message.channel,
+        _message.subject,
+        _message.due_at,
+        _message.stopped_by,
+        _message.round.label("message_round"),
     )
-
-
-def _kin(resource: str) -> dict[str, sa.Select[tuple[str]]]:
-    linked = journeys.c.order_subject, journeys.c.subject
-    there, here = linked if resource == REGISTRATION else linked[::-1]
-    other = ORDER if resource == REGISTRATION else REGISTRATION
-    return {
-        resource: sa.select(_KIT),
-        other: sa.select(there).where(here == _KIT, there.is_not(None)),
-    }
+    .join_from(
+        events,
+        notifications,
+        sa.and_(
+            _message.event_id == events.c.id,
+            sa.or_(_message.status.in_(ALIVE), _message.stopped_by.is_not(None)),
+            # A digest hangs on its first item's event, and is about others too.
+            _message.digest.is_(None),
+        ),
+        isouter=True,
+    )
+    .where(events.c.subject.in_(sa.bindparam("subjects", expanding=True)))
+)

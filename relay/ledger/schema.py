@@ -164,7 +164,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0005"  # what this code works with; /readyz compares it with the database's
+REVISION = "0006"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -198,7 +198,10 @@ events = sa.Table(
     number("urgency"),
     number("tries"),
     time("next_at"),
+    time("tried_at"),  # when the last try ended
     time("processed_at"),
+    time("posted_again_at"),  # the last of its duplicates
+    text("named", 200, nullable=True),  # the order or registration, as the lab wrote it
     text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
     folded("person", 200),  # whom it is about, as relay.people writes a name to be searched
 )
@@ -209,6 +212,7 @@ partial_index(
     where=events.c.status == RECEIVED,
 )
 sa.Index("ix_events_subject", events.c.subject)
+partial_index("ix_events_named", events.c.named, where=events.c.named.is_not(None))
 partial_index(
     "ix_events_person",
     events.c.person,
@@ -269,6 +273,8 @@ aliases = sa.Table(
     text("resource", 20, primary_key=True),
     text("alias", 255, primary_key=True),
     text("subject", 255),
+    # Of two registrations: it leads to neither, and is only searched by.
+    sa.Column("is_shared", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 notifications = sa.Table(

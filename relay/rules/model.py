@@ -40,7 +40,7 @@ class Notice:
     @property
     def family(self) -> str:
         """What one rule owes one role about one kit, whatever the channel."""
-        return _digest(self.rule, self.subject, self.round, self.role)
+        return obligation(self.rule, self.subject, self.round, self.role)
 
     @property
     def identity(self) -> str:
@@ -70,6 +70,11 @@ class Case:
     def digest(self) -> str:
         """Unique among open cases."""
         return case_digest(self.kind, self.key)
+
+
+def obligation(rule: str, subject: str, round_: int, role: str) -> str:
+    """Names what one rule owes one role about one kit and round."""
+    return _digest(rule, subject, round_, role)
 
 
 def identity(

@@ -17,6 +17,8 @@ from relay.rules.model import DIGEST_PREFIX, AlreadyNotified, Decision, Notice, 
 from relay.rules.schedule import ALWAYS
 from relay.rules.staleness import Step, Waiting, overtaken
 
+STOPPED = "A person decided that this message is not to be sent."
+
 
 @dataclass(frozen=True)
 class RuleContext:
@@ -42,44 +44,73 @@ def plan(
     now: datetime,
     waiting: Iterable[Waiting] = (),
     gone: frozenset[str] = frozenset(),
+    stopped: frozenset[tuple[str, str]] = frozenset(),
 ) -> Plan:
     """Who is told what about an event, and which messages that wait it makes old.
 
-    Pure: the same facts give the same plan. `gone` are digests that take no more items.
+    Pure: the same facts give the same plan. `gone` are digests that take no more items; `stopped`
+    has the (rule, role) of what a person has decided not to send about this kit and round.
     """
+    plans = [
+        Plan(decisions=(Decision(rule.name, STOPPED),))
+        if (rule.name, rule.to) in stopped
+        else _plan_rule(rule, context, policy, told, now, gone)
+        for rule in rules
+        if rule.event == context.kind.name
+    ]
+    return Plan(
+        notices=tuple(notice for one in plans for notice in one.notices),
+        decisions=tuple(decision for one in plans for decision in one.decisions),
+        cancelled=_overtaken(rules, context, now, waiting),
+    )
+
+
+def _plan_rule(
+    rule: Rule,
+    context: RuleContext,
+    policy: Policy,
+    told: AlreadyNotified,
+    now: datetime,
+    gone: frozenset[str],
+) -> Plan:
+    """The notices of one rule that is about the event, or why there are none."""
+    failed = ""
+    try:
+        due_at = due(rule, context, policy, now) + rule.hold
+        if reason := objection(rule, context, due_at, now):
+            return Plan(decisions=(Decision(rule.name, reason),))
+    except RenderError as error:
+        failed = str(error)
+    made = tuple(held(rule, policy, first_choice(rule, context, policy, now)))
+    if not made:
+        reason = f'"{rule.to}" has no address on its channels.'
+        return Plan(decisions=(Decision(rule.name, reason),))
     planned: list[Notice] = []
     decisions: list[Decision] = []
-    for rule in rules:
-        if rule.event != context.kind.name:
-            continue
-        failed = ""
-        try:
-            due_at = due(rule, context, policy, now) + rule.hold
-            if reason := objection(rule, context, due_at, now):
-                decisions.append(Decision(rule.name, reason))
-                continue
-        except RenderError as error:
-            failed = str(error)
-        made = tuple(held(rule, policy, first_choice(rule, context, policy, now)))
-        if not made:
-            decisions.append(Decision(rule.name, f'"{rule.to}" has no address on its channels.'))
-        for notice in made:
-            if (rule.name, notice.role, notice.channel) in told and rule.to in PERSONS:
-                decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
-            elif failed:
-                planned.append(replace(notice, status="technical-failure", reason=failed))
-            elif rule.digest and notice.address:
-                planned += in_digest(rule, notice, policy, gone)
-            else:
-                planned.append(notice)
+    for notice in made:
+        if (rule.name, notice.role, notice.channel) in told and rule.to in PERSONS:
+            decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
+        elif failed:
+            planned.append(replace(notice, status="technical-failure", reason=failed))
+        elif rule.digest and notice.address:
+            planned += in_digest(rule, notice, policy, gone)
+        else:
+            planned.append(notice)
+    return Plan(tuple(planned), tuple(decisions))
+
+
+def _overtaken(
+    rules: Sequence[Rule], context: RuleContext, now: datetime, waiting: Iterable[Waiting]
+) -> dict[str, str]:
+    """The ids of messages that wait and that the event makes old, and why."""
     by_name = {rule.name: rule for rule in rules}
-    cancelled = {
-        one.id: reason
-        for one in waiting
-        if (its_rule := by_name.get(one.rule))
-        and (reason := overtaken(its_rule, one.step, [context.step], one.due_at, now))
-    }
-    return Plan(tuple(planned), tuple(decisions), cancelled)
+    found = {}
+    for one in waiting:
+        rule = by_name.get(one.rule)
+        known = one.known or (context.step,)
+        if rule and (reason := overtaken(rule, one.step, known, one.due_at, now)):
+            found[one.id] = reason
+    return found
 
 
 def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime) -> str:

@@ -32,6 +32,7 @@ class Waiting:
     rule: str
     due_at: datetime
     step: Step
+    known: tuple[Step, ...] = ()  # what has come of the kit or order that it is about
 
 
 class Lateness(Protocol):

@@ -1,0 +1,178 @@
+"""Orders of several kits, retests of their own, names that are shared: the right person, once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from relay.ledger import replay
+from relay.ledger.schema import events
+from tests.jobs.conftest import DESK, KIT, PERSON, PHONE, RETEST, STAFF, Clinic
+from tests.rows import rows
+
+DAY = timedelta(days=1)
+RECEIVED, RETESTED = "test_registration.sample_received", "test_registration.retest"
+TWO, OTHER, NEW_ORDER = "order-of-two", "other-kit", "order-of-the-retest"
+OTHER_PHONE = "+447700900002"
+REMINDER = f"""
+[rules.reminder]
+event = "order.delivered"
+after = "10d"
+unless = ["{RECEIVED}", "lab_results.complete"]
+to = "customer"
+channels = ["sms"]
+template = "kit"
+"""
+RETEST_RULES = f"""
+[rules.retest]
+event = "{RETESTED}"
+to = "patient"
+channels = ["sms"]
+template = "results"
+[rules.desk-retest]
+event = "{RETESTED}"
+to = "desk"
+channels = ["email"]
+template = "results"
+"""
+CUSTOMER = """
+[rules.customer]
+event = "test_registration.complete"
+to = "customer"
+channels = ["sms"]
+template = "results"
+"""
+
+
+@pytest.fixture
+def two(clinic: Clinic) -> Clinic:
+    """A clinic with an order of two kits."""
+    clinic.lab.change(
+        "test_registration", OTHER, id=OTHER, **PERSON, mobile_phone_number=OTHER_PHONE
+    )
+    kits = [{"id": KIT, "trf_code": None}, {"id": OTHER, "trf_code": None}]
+    order(clinic, TWO, kits, PHONE)
+    return clinic
+
+
+def order(clinic: Clinic, id_: str, kits: list[dict[str, Any]], phone: str) -> None:
+    """The lab knows an order of these kits."""
+    customer = {**PERSON, "phone_number": phone}
+    clinic.lab.change(
+        "order", id_, customer=customer, test_registrations=kits, tracking_number="RM2"
+    )
+
+
+def received(clinic: Clinic, kit: str) -> str:
+    """The lab has a kit's sample."""
+    at = "2026-06-01T14:52:32+01:00"
+    return clinic.post(RECEIVED, testregistration_id=kit, sample_received_at=at)
+
+
+def texts(clinic: Clinic) -> list[str]:
+    """The rules whose texts have gone out, in order."""
+    return [row["rule"] for row in clinic.messages(channel="sms", status="sent")]
+
+
+def test_one_sample_of_two_calls_no_reminder_off(two: Clinic) -> None:
+    """The owner of the other kit is reminded: a step of an order has come when it has come for each
+    of its kits."""
+    two.configure(REMINDER)
+    two.post("order.delivered", order_id=TWO)
+    two.work()
+    received(two, KIT)
+    two.work()
+    assert two.statuses() == [("sms", "scheduled")]
+    two.work(11 * DAY)
+    assert texts(two) == ["reminder"]
+
+
+def test_both_samples_call_the_reminder_off(two: Clinic) -> None:
+    """When both samples are there, nobody is reminded, and the message says why."""
+    two.configure(REMINDER)
+    two.post("order.delivered", order_id=TWO)
+    two.work()
+    for kit in (OTHER, KIT):
+        received(two, kit)
+        two.work()
+    (row,) = two.messages()
+    assert (row["status"], RECEIVED in row["reason"]) == ("cancelled", True)
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_a_retests_own_order_calls_its_reminder_off(clinic: Clinic, is_late: bool) -> None:
+    """A retest's kit that is shipped as an order of its own is a kit like any other."""
+    clinic.configure(REMINDER)
+    clinic.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    order(clinic, NEW_ORDER, [{"id": RETEST, "trf_code": None}], PHONE)
+    clinic.work()
+    posts = [lambda: clinic.post("order.delivered", order_id=NEW_ORDER)]
+    posts.insert(0 if is_late else 1, lambda: received(clinic, RETEST))
+    for post in posts:
+        post()
+        clinic.work()
+    clinic.work(11 * DAY)
+    assert texts(clinic) == []
+
+
+def test_the_new_kit_on_its_way_overtakes_the_request_for_it(clinic: Clinic) -> None:
+    """A patient whose new kit is shipped already is not asked for a new sample, however late the
+    lab posts the retest; staff hear of it all the same."""
+    for name in ("subject.txt", "email.txt", "email.html"):
+        (clinic.settings.templates / "results" / name).write_text("A new sample.", "utf-8")
+    clinic.configure(RETEST_RULES, staff=STAFF)
+    order(clinic, NEW_ORDER, [{"id": RETEST, "trf_code": None}], PHONE)
+    clinic.post("test_registration.complete", testregistration_id=RETEST)
+    clinic.work()
+    clinic.post("order.shipped", order_id=NEW_ORDER)
+    clinic.work()
+    clinic.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    clinic.work()
+    assert texts(clinic) == []
+    assert [
+        mail.json["personalizations"][0]["to"][0]["email"] for mail in clinic.sendgrid.accepted
+    ] == [DESK]
+
+
+def test_what_was_told_of_a_retest_before_it_was_linked_stays_told(clinic: Clinic) -> None:
+    """Results of a retest, told before the lab said what it repeats, are not told again when the
+    link is learned: not by a replay, and not by another name."""
+    path = f"/api/test_registration/{RETEST}"
+    clinic.lab.resources[path]["parent_id"] = None
+    first = clinic.results(RETEST)
+    clinic.work()
+    assert len(clinic.twilio.accepted) == 1
+    clinic.lab.resources[path]["parent_id"] = KIT
+    clinic.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    clinic.work()
+    assert [(row["subject"], row["round"]) for row in clinic.messages()] == [(KIT, 1)]
+    assert replay.replay_event(clinic.db, first)
+    name = f"LML-{RETEST[:6]}"
+    clinic.lab.resources[f"/api/test_registration/{name}"] = clinic.lab.resources[path]
+    clinic.results(name)
+    clinic.work()
+    assert len(clinic.twilio.accepted) == 1
+    assert {row["subject"] for row in rows(clinic.db, events)} == {KIT}
+
+
+def test_a_name_that_two_kits_share_leads_to_neither(clinic: Clinic) -> None:
+    """Two registrations have one foreign id: each one's customer gets their own message, never the
+    other's, whatever name the lab posts."""
+    clinic.configure(CUSTOMER)
+    phones = {KIT: PHONE, OTHER: OTHER_PHONE}
+    for kit, phone in phones.items():
+        clinic.lab.change("test_registration", kit, id=kit, **PERSON, foreign_id="family")
+        order(clinic, f"order-of-{kit}", [{"id": kit, "trf_code": None}], phone)
+        clinic.post("order.shipped", order_id=f"order-of-{kit}")
+        clinic.work()
+    for kit in phones:
+        clinic.lab.resources["/api/test_registration/family"] = clinic.lab.resources[
+            f"/api/test_registration/{kit}"
+        ]
+        clinic.post("test_registration.complete", testregistration_id="family", url=kit)
+        clinic.work()
+    made = {row["subject"]: row["address"] for row in clinic.messages(rule="customer")}
+    assert set(made.items()) <= set(phones.items())
+    assert made
