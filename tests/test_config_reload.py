@@ -30,6 +30,12 @@ __all__ = ["desk", "inside"]  # fixtures
 NAME = 'name = "Example Clinic"'
 
 
+@pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files count as whole at once: the tests write them whole."""
+    monkeypatch.setattr("relay.config.reload.SETTLED_SECONDS", 0.0)
+
+
 @pytest.fixture
 def own(settings: Settings, tmp_path: Path) -> Settings:
     """Settings with a config.toml and templates that a test may edit."""
@@ -157,3 +163,25 @@ def test_before_the_first_event_it_is_only_logged(
     edit(own.config, NAME, 'nmae = "Other Clinic"')
     clock.tick()
     assert cases.open_cases(db) == []
+
+
+def test_half_a_file_is_never_a_configuration(
+    living: ConfigReloader, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is being written is waited for: it is taken once it has been the same for two
+    seconds, and what it was in between is nobody's mistake."""
+    monkeypatch.setattr("relay.config.reload.SETTLED_SECONDS", 2.0)
+    now = 1000.0
+    monkeypatch.setattr("relay.config.reload.time.monotonic", lambda: now)
+    whole = own.config.read_text("utf-8").replace(NAME, 'name = "Other Clinic"')
+    for half in (whole[: len(whole) // 2], whole[:-5], whole):
+        own.config.write_text(half, "utf-8")
+        for _ in range(2):
+            assert not living.look()
+            now += 0.9
+    assert living.wrong is None
+    assert living.is_settling
+    now += 1.0
+    assert living.look()
+    assert living.config.clinic.name == "Other Clinic"
+    assert not living.is_settling

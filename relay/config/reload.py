@@ -14,6 +14,7 @@ from relay.logs import get_logger
 log = get_logger("relay.config")
 
 LOOK_SECONDS = 5.0
+SETTLED_SECONDS = 2.0  # a file that is still being written is no configuration
 
 Stamps = tuple[tuple[str, int, int], ...]
 
@@ -26,6 +27,7 @@ class ConfigReloader:
         self._read = read
         self._lock = threading.Lock()
         self._stamps = stamps(config.settings)
+        self._seen, self._seen_at = self._stamps, 0.0  # the files at the last look, and since when
         self._next = time.monotonic() + LOOK_SECONDS
         self.wrong: ConfigError | None = None  # what is wrong with the files, while that is so
 
@@ -36,12 +38,23 @@ class ConfigReloader:
             self.look()
         return self._config
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether files have changed that are not taken yet, since they may be changing still."""
+        return self._seen != self._stamps
+
     def look(self) -> bool:
-        """Read the files if one of them has changed; whether there is another configuration now."""
+        """Read the files if one has changed and they have been the same for two seconds since;
+        whether there is another configuration now.
+        """
         with self._lock:
-            self._next = time.monotonic() + LOOK_SECONDS
+            at = time.monotonic()
             found = stamps(self._config.settings)
-            if found == self._stamps:
+            if found != self._seen:
+                self._seen, self._seen_at = found, at
+            is_settled = at - self._seen_at >= SETTLED_SECONDS
+            self._next = at + (LOOK_SECONDS if is_settled else SETTLED_SECONDS)
+            if found == self._stamps or not is_settled:
                 return False
             self._stamps = found
             try:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from relay import fault_injection, logs, queue
 from relay.config.check import load
 from relay.config.loader import Config
-from relay.config.reload import ConfigReloader
+from relay.config.reload import SETTLED_SECONDS, ConfigReloader
 from relay.config.settings import from_environment
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs.tasks import Jobs
@@ -31,6 +31,7 @@ from relay.worker.pump import THREADS, Pump
 log = logs.get_logger("relay.worker")
 
 SWEEP_SECONDS = 30.0
+SETTLING_LOOKS = 3
 CONFIG = "config.toml"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 PURGE_SECONDS = 3600.0
@@ -76,7 +77,13 @@ class Clock(threading.Thread):
 
     def _reload(self) -> None:
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""
-        if self._living.look():
+        has_changed = self._living.look()
+        for _ in range(SETTLING_LOOKS):  # an edit is in use within a minute, not a tick later
+            if has_changed or not self._living.is_settling:
+                break
+            self._stopping.wait(SETTLED_SECONDS)
+            has_changed = self._living.look()
+        if has_changed:
             self._jobs = renewed(self._jobs, self._living.config)
             self._jobs.channels.load()
             self._pump.adopt(self._jobs)
