@@ -91,10 +91,11 @@ def case_digest(kind: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a rule told nobody."""
+    """Why a rule told nobody. `is_told`: since somebody was told already, or is to be."""
 
     rule: str
     reason: str
+    is_told: bool = False
 
 
 @dataclass(frozen=True)

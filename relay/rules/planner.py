@@ -52,7 +52,7 @@ def plan(
     has the (rule, role) of what a person has decided not to send about this kit and round.
     """
     plans = [
-        Plan(decisions=(Decision(rule.name, STOPPED),))
+        Plan(decisions=(Decision(rule.name, STOPPED, is_told=True),))
         if (rule.name, rule.to) in stopped
         else _plan_rule(rule, context, policy, told, now, gone)
         for rule in rules
@@ -87,9 +87,12 @@ def _plan_rule(
         return Plan(decisions=(Decision(rule.name, reason),))
     planned: list[Notice] = []
     decisions: list[Decision] = []
+    in_its_stead = [name for name in rule.fallback if (rule.name, rule.to, name) in told]
     for notice in made:
-        if (rule.name, notice.role, notice.channel) in told and rule.to in PERSONS:
-            decisions.append(Decision(rule.name, f"Told already by {notice.channel}."))
+        told_by = notice.channel if (rule.name, rule.to, notice.channel) in told else ""
+        if rule.to in PERSONS and (told_by := told_by or "".join(in_its_stead[:1])):
+            reason = f"Told already by {told_by}."
+            decisions.append(Decision(rule.name, reason, is_told=True))
         elif failed:
             planned.append(replace(notice, status="technical-failure", reason=failed))
         elif rule.digest and notice.address:
