@@ -36,6 +36,9 @@ _AGAIN = {
     retries.MESSAGE: "It is sent again.",
     retries.EVENT: "Its event is processed again, by what the lab tells now.",
 }
+_TOO_LATE = "That cannot be done any more."
+_WAITS_NO_MORE = f"{_TOO_LATE} It waits no more. It closes by itself."
+_KNOWN_BY_NOW = f"{_TOO_LATE} It is known by now what became of it, or it is being found out."
 
 
 @blueprint.get("/worklist")
@@ -187,9 +190,6 @@ def _believe_unknown(connection: Connection, case: Case, note: str) -> str:
     return "It counts as sent."
 
 
-_TOO_LATE = "That cannot be done any more."
-_WAITS_NO_MORE = f"{_TOO_LATE} It waits no more. It closes by itself."
-_KNOWN_BY_NOW = f"{_TOO_LATE} It is known by now what became of it, or it is being found out."
 _DOING: dict[str, Callable[[Connection, Case, str], str]] = {
     CLOSE: _close,
     RESEND: _resend,
