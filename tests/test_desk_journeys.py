@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.ledger import attempts, pauses, receipts, retention, workers
+from relay.ledger import attempts, pauses, receipts, retention
 from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, audit, events, notifications
@@ -16,7 +16,7 @@ from relay.rules.alerts import ALERTS
 from relay.rules.model import ALERT_PREFIX, DRY_RUN
 from relay.rules.receipts import Receipt
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
-from tests.rows import change, claimed, notice, only, planned, rows, time_passes
+from tests.rows import beat, change, claimed, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -152,7 +152,7 @@ def test_a_message_that_waits_says_what_holds_it_up(
         return str(said)
 
     assert "It waits: no worker is alive." in told(text)
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     assert "It waits for a worker, which takes it next." in told(text)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")

@@ -117,7 +117,8 @@ def test_a_flood_from_everywhere_is_slowed(
     """Many addresses together meet a ceiling that no clinic's staff reach; it lasts a minute."""
     monkeypatch.setattr(logins, "FLOOD", 3)
     for number in range(3):
-        ledger_audit.write_audit(db, "nobody", logins.REFUSED, f"visitor-{number}")
+        with db.write() as connection:
+            ledger_audit.write_audit(connection, "nobody", logins.REFUSED, f"visitor-{number}")
     assert log_in(desk).status_code == 429
     time_passes(db, timedelta(seconds=61))
     assert log_in(desk, PASSWORD).status_code == 302

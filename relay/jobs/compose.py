@@ -47,7 +47,8 @@ class Digests:
             raise NotSent(cancelled("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
             raise NotSent(cancelled("The rule writes to others, or another way, by now."))
-        items = digests.items(self._db, claim.identity)
+        with self._db.read() as connection:
+            items = digests.items(connection, claim.identity)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule sends no digests any more.")
         if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
@@ -59,9 +60,10 @@ class Digests:
 
     def let_go(self, claim: Claim, reason: str) -> None:
         """Say of each item of a digest that is cancelled that it is not told."""
-        ids = [item.id for item in digests.items(self._db, claim.identity)]
         said = f"Its digest was cancelled: {reason}"
-        digests.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
+        with self._db.write() as connection:
+            ids = [item.id for item in digests.items(connection, claim.identity)]
+            digests.take_out(connection, claim.identity, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
@@ -69,7 +71,8 @@ class Digests:
         found = planner.notices(rule, (claim.channel,), context, policy, now)[0]
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
-        return NotSent(cancelled(digests.join(self._db, claim, pair)))
+        with self._db.write() as connection:
+            return NotSent(cancelled(digests.plan_and_join(connection, claim, pair)))
 
     def _still_true(
         self, claim: Claim, rule: Rule, items: Sequence[Item]
@@ -89,8 +92,9 @@ class Digests:
                 broken[item.id] = str(error)
         if out or broken:
             log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
-            digests.take_out(self._db, claim.identity, out)
-            digests.take_out(self._db, claim.identity, broken, status="technical-failure")
+            with self._db.write() as connection:
+                digests.take_out(connection, claim.identity, out)
+                digests.take_out(connection, claim.identity, broken, status="technical-failure")
         return told
 
     def _context(self, item: Item, ends: float) -> RuleContext:
@@ -105,7 +109,8 @@ class Digests:
                 item = replace(item, facts=facts)
             except LabError as error:
                 log.warning("digest item not asked again", id=item.id, reason=str(error))
-        known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
+        with self._db.read() as connection:
+            known = journeys.steps_of_kit(connection, item.event_name, item.subject)
         return self._contexts.of_message(item, known)
 
     def _tell_otherwise(self, claim: Claim, rule: Rule, items: Sequence[Item], reason: str) -> None:
@@ -116,7 +121,10 @@ class Digests:
             if item.event_name == rule.event
         }
         reasons = dict.fromkeys((item.id for item in items), reason)
-        digests.take_out(self._db, claim.identity, reasons, instead=instead)
+        with self._db.write() as connection:
+            if digests.take_out(connection, claim.identity, reasons):
+                for event_id, replan in sorted(instead.items()):
+                    digests.plan_and_add(connection, event_id, replan)
         raise NotSent(cancelled(reason))
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
@@ -180,7 +188,8 @@ class Composer:
         known: tuple[Step, ...] = ()
         if self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at):
             claim = replace(claim, facts=self._contexts.facts(claim.event_name, claim.event_data))
-            known = journeys.steps_of_kit(self._db, claim.event_name, claim.subject)
+            with self._db.read() as connection:
+                known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
         context = self._contexts.of_message(claim, known)
         self._require_still_true(claim, rule, context)
         seen = {**context.names, "recipient": recipient(claim.role, claim.facts)}
@@ -198,5 +207,6 @@ class Composer:
         if claim.address not in {notice.address for notice in notices}:
             if lost := " ".join(notice.reason for notice in notices):
                 raise NotSent(Ending("rejected", "validation-failed", lost))
-            notifications.add_notices(self._db, claim.event_id, notices)
+            with self._db.write() as connection:
+                notifications.insert_notices(connection, claim.event_id, notices)
             raise NotSent(outcomes.cancelled("The recipient has another address now."))

@@ -51,8 +51,9 @@ class ContextBuilder:
         kind, wanted = EVENTS[name], self._wanted[name]
         order_id = None
         if kind.resource == "registration" and wanted & {"order", "customer"}:
-            known = journeys.resolve(self._db, kind.resource, str(data[kind.id_field]))
-            order_id = journeys.order_of(self._db, known) if known else None
+            with self._db.read() as connection:
+                known = journeys.resolve(connection, kind.resource, str(data[kind.id_field]))
+                order_id = journeys.order_of(connection, known) if known else None
         return self._lab.gather(kind, data, wanted, order_id)
 
     def to_keep(self, name: str, facts: Facts) -> Facts:

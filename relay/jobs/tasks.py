@@ -75,7 +75,9 @@ class Jobs:
 
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""
-        lapsed, given_up = attempts.lapse(self.db), receipts.give_up(self.db)
+        lapsed = attempts.lapse(self.db)
+        with self.db.write() as connection:
+            given_up = receipts.give_up(connection)
         holds.close_released(self.db)
         daily_counts.keep(self.db, self.config.clinic.timezone, utc_now())
         if lapsed or given_up:

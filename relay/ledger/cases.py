@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.database import Database, now
+from relay.ledger.database import now
 from relay.ledger.notifications import insert_notices
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.rules.model import Case, case_digest
@@ -49,7 +49,7 @@ def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool
     return bool(_close(connection, cases.c.id == case_id, by, note))
 
 
-def close_settled_in(connection: Connection, kind: str, key: str, note: str) -> None:
+def close_settled(connection: Connection, kind: str, key: str, note: str) -> None:
     """Close what has settled by itself."""
     _close(connection, cases.c.digest == case_digest(kind, key), RELAY, note)
 
@@ -73,7 +73,7 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
     ).rowcount
 
 
-def open_cases(db: Database, kind: str = "", limit: int = 200) -> list[Mapping[str, Any]]:
+def open_cases(connection: Connection, kind: str = "", limit: int = 200) -> list[Mapping[str, Any]]:
     """The worklist, or one kind of case: what goes out by itself, then the oldest first. Each with
     its event's name.
     """
@@ -81,48 +81,32 @@ def open_cases(db: Database, kind: str = "", limit: int = 200) -> list[Mapping[s
     if kind:
         query = query.where(cases.c.kind == kind)
     query = query.order_by(cases.c.kind != URGENT, cases.c.opened_at, cases.c.id)
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+    return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
-def get_case(db: Database, case_id: str) -> dict[str, Any] | None:
+def get_case(connection: Connection, case_id: str) -> dict[str, Any] | None:
     """A case by its id, open or closed."""
-    with db.read() as connection:
-        row = connection.execute(_cases().where(cases.c.id == case_id)).mappings().first()
+    row = connection.execute(_cases().where(cases.c.id == case_id)).mappings().first()
     return dict(row) if row else None
 
 
-def count_open(db: Database) -> int:
+def count_open(connection: Connection) -> int:
     """How many cases are open."""
     query = sa.select(sa.func.count()).select_from(cases).where(cases.c.closed_at.is_(None))
-    with db.read() as connection:
-        return connection.execute(query).scalar_one()
+    return connection.execute(query).scalar_one()
 
 
-def open_kinds(db: Database) -> dict[str, int]:
+def open_kinds(connection: Connection) -> dict[str, int]:
     """How many cases of each kind are open."""
     query = sa.select(cases.c.kind, sa.func.count()).where(cases.c.closed_at.is_(None))
-    with db.read() as connection:
-        return {kind: many for kind, many in connection.execute(query.group_by(cases.c.kind))}
+    return {kind: many for kind, many in connection.execute(query.group_by(cases.c.kind))}
 
 
-def open_for_all(db: Database, case: Case) -> bool:
+def open_for_all(connection: Connection, case: Case) -> bool:
     """Open a case that is about no event; it is kept with the newest. False while there is none."""
-    with db.write() as connection:
-        return open_for_all_in(connection, case)
-
-
-def open_for_all_in(connection: Connection, case: Case) -> bool:
-    """The same, in the transaction of what it is about."""
     newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
     event_id = connection.execute(newest).scalar()
     return bool(event_id) and open_case(connection, replace(case, event_id=str(event_id)))
-
-
-def close_settled(db: Database, kind: str, key: str, note: str) -> None:
-    """Close what has settled by itself."""
-    with db.write() as connection:
-        close_settled_in(connection, kind, key, note)
 
 
 def _cases() -> sa.Select[Any]:
@@ -133,45 +117,39 @@ def _cases() -> sa.Select[Any]:
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case
 CLOSE, OPEN = "close", "open"
-Do = Callable[[Connection], str]  # what is done about a case, and what to tell of it
 CLOSED_ALREADY = "That case was closed already."
 _OPEN_ALREADY = "That case is open already."
 _NEWER = "The same is on the worklist already, in a newer case."
 
 
-def see_to(db: Database, case_id: str, act: Act, note: str, do: Do) -> str:
-    """Do something about a case, close it, and keep who did; what `do` says of it.
+def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
+    """Close a case, and keep who did, in the transaction of what was done about it.
 
-    Raises NotDone, and then nothing is changed.
+    Raises NotDone where somebody has closed it already: what was done must not be kept then.
     """
-    with db.write() as connection:
-        said = do(connection)
-        if not close_case(connection, case_id, act.actor, note):
-            raise NotDone(CLOSED_ALREADY)
-        keep(connection, act)
-        return said
+    if not close_case(connection, case_id, act.actor, note):
+        raise NotDone(CLOSED_ALREADY)
+    keep(connection, act)
 
 
-def closed_cases(db: Database, limit: int = 20) -> list[Mapping[str, Any]]:
+def closed_cases(connection: Connection, limit: int = 20) -> list[Mapping[str, Any]]:
     """The cases that were closed last, each with whether it `can_open` again."""
     last = _closed().order_by(cases.c.closed_at.desc()).limit(limit)
-    with db.read() as connection:
-        rows = [dict(row) for row in connection.execute(last).mappings()]
-        return [{**row, "can_open": bool(_original_digest(connection, row))} for row in rows]
+    rows = [dict(row) for row in connection.execute(last).mappings()]
+    return [{**row, "can_open": bool(_original_digest(connection, row))} for row in rows]
 
 
-def reopen(db: Database, case_id: str, act: Act) -> None:
+def reopen(connection: Connection, case_id: str, act: Act) -> None:
     """Put a case on the worklist again that somebody has just closed. Raises NotDone."""
-    with db.write() as connection:
-        row = connection.execute(_closed().where(cases.c.id == case_id)).mappings().first()
-        digest = _original_digest(connection, dict(row)) if row else ""
-        if not digest:
-            raise NotDone(_OPEN_ALREADY)
-        if connection.execute(sa.select(cases.c.id).where(cases.c.digest == digest)).first():
-            raise NotDone(_NEWER)
-        mine = cases.update().where(cases.c.id == case_id, cases.c.closed_at.is_not(None))
-        connection.execute(mine.values(closed_at=None, closed_by=None, digest=digest))
-        keep(connection, act)
+    row = connection.execute(_closed().where(cases.c.id == case_id)).mappings().first()
+    digest = _original_digest(connection, dict(row)) if row else ""
+    if not digest:
+        raise NotDone(_OPEN_ALREADY)
+    if connection.execute(sa.select(cases.c.id).where(cases.c.digest == digest)).first():
+        raise NotDone(_NEWER)
+    mine = cases.update().where(cases.c.id == case_id, cases.c.closed_at.is_not(None))
+    connection.execute(mine.values(closed_at=None, closed_by=None, digest=digest))
+    keep(connection, act)
 
 
 def _closed() -> sa.Select[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import close_settled_in, open_case
+from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database
 from relay.ledger.schema import cases, notifications
 from relay.rules.alerts import RELEASE
@@ -35,11 +35,10 @@ def ask(connection: Connection, asked: Sequence[Case]) -> None:
             open_case(connection, replace(case, notification_id=str(first)))
 
 
-def rule_of(db: Database, notification_id: str) -> str:
+def rule_of(connection: Connection, notification_id: str) -> str:
     """The rule of a message; empty where there is none."""
     query = sa.select(notifications.c.rule).where(notifications.c.id == notification_id)
-    with db.read() as connection:
-        return str(connection.execute(query).scalar() or "")
+    return str(connection.execute(query).scalar() or "")
 
 
 def release(connection: Connection, notification_id: str, due_at: datetime, by: str) -> bool:
@@ -71,7 +70,10 @@ def _change(connection: Connection, notification_id: str, **values: Any) -> bool
 
 
 def close_released(db: Database) -> int:
-    """Close the cases whose messages wait no more, each saying what became of them; how many."""
+    """Close the cases whose messages wait no more, each saying what became of them; how many.
+
+    It owns its transactions: it looks before it writes, so that an idle sweep locks nobody out.
+    """
     first, other = notifications.alias(), notifications.alias()
     waits = sa.exists().where(
         other.c.family == first.c.family, other.c.status.in_((*WAITING, "sending"))
@@ -87,7 +89,7 @@ def close_released(db: Database) -> int:
     with db.write() as connection:
         families = list(connection.execute(over).scalars())
         for family in families:
-            close_settled_in(connection, RELEASE, family, _note(connection, family))
+            close_settled(connection, RELEASE, family, _note(connection, family))
         return len(families)
 
 

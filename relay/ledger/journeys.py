@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind, about
 from relay.lab.facts import Facts
-from relay.ledger.database import Database, now
+from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, aliases, events, journeys, notifications
 from relay.rules.model import ALIVE, PROCESSED, WAITING, AlreadyNotified
 from relay.rules.staleness import Step, Waiting
@@ -121,33 +121,27 @@ def _adopt(connection: Connection, subject: str, names: tuple[Any, ...]) -> sa.R
 
 def _learn_retest(connection: Connection, original: str, retest_id: str) -> Place:
     """Link a retest, by whatever name the lab gave it, to its original; the round it opens."""
-    known = _resolve(connection, REGISTRATION, retest_id)
+    known = resolve(connection, REGISTRATION, retest_id)
     row = _link_retest(connection, original, known or retest_id)
     return Place(row.original_subject or original, row.round)
 
 
-def resolve(db: Database, resource: str, written_id: str) -> str | None:
-    """The subject that goes by this name, if it is known yet."""
-    with db.read() as connection:
-        return _resolve(connection, resource, written_id)
-
-
-def order_of(db: Database, registration: str) -> str | None:
+def order_of(connection: Connection, registration: str) -> str | None:
     """The order that a registration, or the original of a retest, came with."""
     table = journeys.c
     query = sa.select(table.order_subject, table.original_subject).where(
         table.subject == registration
     )
-    with db.read() as connection:
-        row = connection.execute(query).first()
+    row = connection.execute(query).first()
     if row is None:
         return None
     return row.order_subject or (
-        order_of(db, row.original_subject) if row.original_subject else None
+        order_of(connection, row.original_subject) if row.original_subject else None
     )
 
 
-def _resolve(connection: Connection, resource: str, written_id: str) -> str | None:
+def resolve(connection: Connection, resource: str, written_id: str) -> str | None:
+    """The subject that goes by this name, if it is known yet."""
     query = sa.select(aliases.c.subject).where(
         aliases.c.resource == resource, aliases.c.alias == written_id
     )
@@ -156,7 +150,7 @@ def _resolve(connection: Connection, resource: str, written_id: str) -> str | No
 
 def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
     """The retest's row. Its round is the next one, unless the link is known already."""
-    parent = _resolve(connection, REGISTRATION, parent) or parent
+    parent = resolve(connection, REGISTRATION, parent) or parent
     above = _add(connection, parent)
     original = above.original_subject or parent
     row = _add(connection, retest)
@@ -230,10 +224,9 @@ class KitPast:
     told: AlreadyNotified
 
 
-def steps_of_kit(db: Database, event_name: str, subject: str) -> tuple[Step, ...]:
+def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple[Step, ...]:
     """What is known of a kit that an event is about."""
-    with db.read() as connection:
-        return kit_past(connection, EVENTS[event_name], Place(subject, 0)).known
+    return kit_past(connection, EVENTS[event_name], Place(subject, 0)).known
 
 
 def kit_past(connection: Connection, kind: Kind, place: Place) -> KitPast:

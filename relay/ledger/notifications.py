@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.database import Database, UtcDateTime, now
+from relay.ledger.database import UtcDateTime, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications
 from relay.rules.model import ALIVE, FAILED, Notice
 
@@ -72,12 +72,6 @@ def insert_notices(connection: Connection, event_id: str, notices: Sequence[Noti
     # As parameters: SQLAlchemy compiles an INSERT with many VALUES anew each time, for 3 ms.
     told = connection.execute(_inserting(connection.dialect.name), rows)
     return [str(row.id) for row in told]
-
-
-def add_notices(db: Database, event_id: str, notices: Sequence[Notice]) -> list[str]:
-    """Rows for a rule's fallback; the ids of those that are new."""
-    with db.write() as connection:
-        return insert_notices(connection, event_id, notices)
 
 
 def is_alive(connection: Connection, family: str) -> bool:

@@ -11,30 +11,24 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.events import EVENTS
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.cases import close_settled_in
-from relay.ledger.database import Database, now
+from relay.ledger.cases import close_settled
+from relay.ledger.database import now
 from relay.ledger.notifications import is_digest, maybe_sent
 from relay.ledger.schema import attempts, events, notifications, receipts, suppressions
 from relay.rules.model import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING, identity
 from relay.rules.retries import EVENT, FailedMessage, decide
 
 
-def replay_event(db: Database, event_id: str) -> bool:
+def replay_event(connection: Connection, event_id: str) -> bool:
     """Process an event again, its failed messages with it. What was sent is not sent again."""
-    with db.write() as connection:
-        return replay_event_in(connection, event_id)
-
-
-def replay_event_in(connection: Connection, event_id: str) -> bool:
-    """The same, in a transaction that is open already."""
     done = process_again(connection, event_id)
     if done:
-        close_settled_in(connection, "held", event_id, "It was replayed.")
+        close_settled(connection, "held", event_id, "It was replayed.")
     return done
 
 
 def process_again(connection: Connection, event_id: str) -> bool:
-    """The same where somebody closes the event's case, if it has one."""
+    """As `replay_event`, but leave the event's case to the caller, who closes it."""
     row = connection.execute(
         sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
     ).first()
@@ -55,23 +49,21 @@ def process_again(connection: Connection, event_id: str) -> bool:
     return True
 
 
-def replay_events(db: Database, event_ids: Sequence[str], act: Act) -> int:
-    """The same with several, kept as one act; how many it was."""
-    with db.write() as connection:
-        done = sum(replay_event_in(connection, id_) for id_ in event_ids)
-        if done:
-            keep(connection, act, str(done))
-        return done
+def replay_events(connection: Connection, event_ids: Sequence[str], act: Act) -> int:
+    """Process several events again, kept as one act; how many it was."""
+    done = sum(replay_event(connection, id_) for id_ in event_ids)
+    if done:
+        keep(connection, act, str(done))
+    return done
 
 
-def replay_notification(db: Database, notification_id: str) -> bool:
+def replay_notification(connection: Connection, notification_id: str) -> bool:
     """Send a failed message again that somebody has named, unless it may have arrived.
 
     So also one that went out, where its provider has told that it did not arrive.
     """
-    with db.write() as connection:
-        named = notifications.c.id == notification_id
-        return bool(revive(connection, _failed(), ~may_have_arrived(), named))
+    named = notifications.c.id == notification_id
+    return bool(revive(connection, _failed(), ~may_have_arrived(), named))
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:
@@ -120,20 +112,18 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
     ).rowcount
 
 
-def ids_to_replay(db: Database, status: str) -> list[str]:
+def ids_to_replay(connection: Connection, status: str) -> list[str]:
     """Events that wait for a person: `unrouted` ones whose name is known by now, or `held` ones."""
     query = sa.select(events.c.id).where(events.c.status == status).order_by(events.c.id)
     if status == UNROUTED:
         query = query.where(events.c.name.in_(tuple(EVENTS)))
-    with db.read() as connection:
-        return list(connection.execute(query).scalars())
+    return list(connection.execute(query).scalars())
 
 
-def failed_ids(db: Database) -> list[str]:
+def failed_ids(connection: Connection) -> list[str]:
     """Messages that failed and surely did not go out."""
     query = sa.select(notifications.c.id).where(_unsent())
-    with db.read() as connection:
-        return list(connection.execute(query.order_by(notifications.c.id)).scalars())
+    return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
 def decide_unknown(connection: Connection, notification_id: str, *, send: bool) -> bool:
@@ -178,19 +168,13 @@ _TOLD = (
 )
 
 
-def failed_messages(db: Database, ids: Sequence[str]) -> dict[str, FailedMessage]:
-    """How messages stand, by their ids."""
-    with db.read() as connection:
-        return _failed_messages(connection, ids)
-
-
 def try_again(connection: Connection, notification_id: str, old: str) -> str:
     """Do what is right about a message; by what it was: retries.MESSAGE or EVENT. Raises NotDone.
 
     `old` says why it is no news any more, if it is none.
     """
     _lock(connection, notification_id)
-    it = _failed_messages(connection, [notification_id]).get(notification_id)
+    it = failed_messages(connection, [notification_id]).get(notification_id)
     if it is None:
         raise NotDone("It is not there any more.")
     by, why = decide(it, old)
@@ -218,7 +202,7 @@ def _plan_anew(connection: Connection, it: FailedMessage) -> None:
     What is cancelled and was not taken by a provider can be planned anew, also without an address.
     """
     table = notifications.c
-    replay_event_in(connection, it.event_id)
+    replay_event(connection, it.event_id)
     without = sa.and_(table.address == "", table.status == "validation-failed")
     connection.execute(
         notifications.update()
@@ -232,7 +216,8 @@ def _plan_anew(connection: Connection, it: FailedMessage) -> None:
     )
 
 
-def _failed_messages(connection: Connection, ids: Sequence[str]) -> dict[str, FailedMessage]:
+def failed_messages(connection: Connection, ids: Sequence[str]) -> dict[str, FailedMessage]:
+    """How messages stand, by their ids."""
     found = connection.execute(_telling().where(notifications.c.id.in_(ids)))
     return {row.id: _failed_message(row) for row in found}
 

@@ -64,7 +64,10 @@ def mark_for_deletion(
 
 
 def lease_texts(db: Database, limit: int) -> list[KeptText]:
-    """Up to `limit` that are due; they come again in an hour unless they are `gone`."""
+    """Up to `limit` that are due; they come again in an hour unless they are `mark_deleted`.
+
+    It owns its transaction: a lease holds once it is committed.
+    """
     is_due = (_table.erase_at <= now(), _table.provider_id.is_not(None))
     with db.write() as connection:
         leased = connection.execute(
@@ -76,11 +79,10 @@ def lease_texts(db: Database, limit: int) -> list[KeptText]:
         return [KeptText(*row) for row in leased]
 
 
-def mark_deleted(db: Database, provider_id: str) -> None:
+def mark_deleted(connection: Connection, provider_id: str) -> None:
     """The provider has it no more."""
     mine = attempts.update().where(_table.provider_id == provider_id)
-    with db.write() as connection:
-        connection.execute(mine.values(erase_at=None))
+    connection.execute(mine.values(erase_at=None))
 
 
 PURGED_AT_ONCE = 1000
@@ -93,8 +95,8 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     After so many seconds it ends, though there may be more.
 
     What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
-    By a few rows at a time, so that nobody waits for a lock of it. Texts are deleted at the
-    provider too, by `expiring`.
+    It owns its transactions, of a few rows each, so that nobody waits long for a lock of it. Texts
+    are deleted at the provider too: see `lease_texts`.
     """
     old, ends = ago(retention), time.monotonic() + seconds
     return sum(

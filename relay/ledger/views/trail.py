@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.events import ORDER, REGISTRATION
-from relay.ledger.database import Database
 from relay.ledger.schema import aliases, attempts, cases, events, journeys, notifications, receipts
 from relay.rules.alerts import OF_NO_KIT
 from relay.rules.model import ALERT_PREFIX
@@ -52,14 +51,13 @@ class Trail:
     cases: Sequence[Row]
 
 
-def find(db: Database, wanted: str) -> list[Trail]:
+def find(connection: Connection, wanted: str) -> list[Trail]:
     """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
     its names. Of a message only itself is told. None where nothing goes by it.
 
     Where nothing goes by it as it is written, it is looked for in other letters.
     """
-    with db.read() as connection:
-        return _find(connection, {wanted}) or _find(connection, spellings(wanted) - {wanted})
+    return _find(connection, {wanted}) or _find(connection, spellings(wanted) - {wanted})
 
 
 def spellings(wanted: str) -> set[str]:

@@ -48,12 +48,14 @@ def begin_session() -> None:
     id_, now, settings = "ses_" + secrets.token_hex(16), time.time(), services().settings
     session.update(id=id_, began=now, seen=now, key=_key(settings, settings.secret_key))
     login_user(Admin())
-    audit.write_audit(services().db, Admin.id, "login", id_)
+    with services().db.write() as connection:
+        audit.write_audit(connection, Admin.id, "login", id_)
 
 
 def end_session() -> None:
     """End it for good: a copy of its cookie opens nothing either."""
-    audit.write_audit(services().db, Admin.id, LOGOUT, session["id"])
+    with services().db.write() as connection:
+        audit.write_audit(connection, Admin.id, LOGOUT, session["id"])
     logout_user()
     session.clear()
 
@@ -84,7 +86,8 @@ def _is_open() -> bool:
     keys = (settings.secret_key, *settings.former_secret_key)
     if not any([hmac.compare_digest(session["key"], _key(settings, key)) for key in keys]):
         return False
-    return not audit.audited(services().db, LOGOUT, LONGEST + IDLE, session["id"])
+    with services().db.read() as connection:
+        return not audit.audited(connection, LOGOUT, LONGEST + IDLE, session["id"])
 
 
 def _key(settings: Settings, secret: str) -> str:
@@ -125,7 +128,7 @@ class LoginForm(FlaskForm):  # type: ignore[misc]
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> Any:
     """Ask for the password."""
-    form, db = LoginForm(), services().db
+    form = LoginForm()
     if not form.validate_on_submit():
         return render_template("login.html", form=form)
     visitor = this_visitor()
@@ -137,7 +140,8 @@ def login() -> Any:
     if _is_right(form.password.data, services().settings):
         begin_session()
         return redirect(_page(request.args.get("next", "")))
-    audit.write_audit(db, "nobody", REFUSED, visitor)
+    with services().db.write() as connection:
+        audit.write_audit(connection, "nobody", REFUSED, visitor)
     alert = "That is not the password. Try again."
     return render_template("login.html", form=form, alert=alert), 401
 
@@ -179,10 +183,10 @@ def _page(written: str) -> str:
 
 def _wait(visitor: str) -> timedelta | None:
     """How long a visitor has to wait before another password is looked at."""
-    db = services().db
-    if audit.audited(db, REFUSED, PAUSE, visitor) >= GUESSES:
-        return PAUSE
-    return EBB if audit.audited(db, REFUSED, EBB) >= FLOOD else None
+    with services().db.read() as connection:
+        if audit.audited(connection, REFUSED, PAUSE, visitor) >= GUESSES:
+            return PAUSE
+        return EBB if audit.audited(connection, REFUSED, EBB) >= FLOOD else None
 
 
 def _is_right(password: str, settings: Settings) -> bool:
