@@ -157,7 +157,7 @@ def held(db: Database) -> str:
     first, _ = planned(db, *both)
     event_id = only(db, notifications, id=first)["event_id"]
     with db.write() as connection:
-        about = Case("release", both[0].family, "o-1", "It is for the customer.", event_id)
+        about = Case("release", both[0].obligation, "o-1", "It is for the customer.", event_id)
         holds.ask(connection, [about])
     return str(cases.open_cases(db, "release")[-1]["id"])
 

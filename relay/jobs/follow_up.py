@@ -121,7 +121,7 @@ class FollowUps:
         broken = None
         if item.status == "technical-failure":
             broken = self._case("broken", item.id, item, item.reason)
-        return self._case("unreached", item.family, item, item.reason), broken
+        return self._case("unreached", item.obligation, item, item.reason), broken
 
     def _case(self, kind: str, key: str, about: Any, reason: str) -> Case:
         return alerts.case(

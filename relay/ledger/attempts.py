@@ -53,7 +53,7 @@ class Claim:
     role: str
     channel: str
     address: str
-    family: str
+    obligation: str
     urgency: int
     is_fallback: bool
     facts_at: datetime
@@ -75,7 +75,7 @@ _CARRIED = (
     "role",
     "channel",
     "address",
-    "family",
+    "obligation",
     "urgency",
     "is_fallback",
     "content",
@@ -157,7 +157,7 @@ _DUE = (
 )
 _CLAIMABLE: sa.Select[Any] = (
     sa.select(
-        *(_TABLE[name] for name in _CARRIED),
+        *(_TABLE[name].label(name) for name in _CARRIED),
         sa.exists()
         .where(suppressions.c.channel == _TABLE.channel, suppressions.c.address == _TABLE.address)
         .label("suppressed"),

@@ -185,7 +185,8 @@ def _closed() -> sa.Select[Any]:
     )
     joined = cases.join(events, events.c.id == cases.c.event_id)
     joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
-    columns = (last.label("action"), notifications.c.family, events.c.round)
+    owed = notifications.c.obligation.label("obligation")
+    columns = (last.label("action"), owed, events.c.round)
     query = sa.select(cases, events.c.name.label("event"), *columns).select_from(joined)
     return query.where(cases.c.closed_at.is_not(None))
 
@@ -203,7 +204,7 @@ def _original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
 
 def _keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None]:
     """What a case may be about: whatever opens one has chosen one of these."""
-    yield from (row["family"], row["notification_id"], row["event_id"], row["subject"])
+    yield from (row["obligation"], row["notification_id"], row["event_id"], row["subject"])
     if row["kind"] == "missing":
         names = connection.execute(sa.select(watches.c.name)).scalars()
         yield from (f"{name}:{row['subject']}:{row['round']}" for name in names)

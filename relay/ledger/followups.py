@@ -37,7 +37,7 @@ class FollowUp:
     round: int
     role: str
     channel: str
-    family: str
+    obligation: str
     is_fallback: bool
     is_digest: bool
     status: str
@@ -55,7 +55,7 @@ _CARRIED = (
     "round",
     "role",
     "channel",
-    "family",
+    "obligation",
     "is_fallback",
     "status",
     "reason",
@@ -97,7 +97,7 @@ def _carrying() -> sa.Select[Any]:
     )
     taken = sa.select(sa.func.count()).where(mine, attempts.c.outcome == "accepted")
     return sa.select(
-        *(table[name] for name in _CARRIED),
+        *(table[name].label(name) for name in _CARRIED),
         is_digest().label("is_digest"),
         code.label("code"),
         taken.scalar_subquery().label("taken"),
@@ -124,11 +124,11 @@ def finish_follow_up(
     with db.write() as connection:
         if not _done(connection, item.id):
             return ""
-        done = "waiting" if is_alive(connection, item.family) else ""
+        done = "waiting" if is_alive(connection, item.obligation) else ""
         if not done and fallback:
             insert_notices(connection, item.event_id, fallback)
             # Asked again whoever inserted them: another worker may have, at the same moment.
-            done = "fallback" if is_alive(connection, item.family) else ""
+            done = "fallback" if is_alive(connection, item.obligation) else ""
         if case := broken if done else unreached:
             open_case(connection, case)
         return done or ("case" if case else "")

@@ -65,7 +65,7 @@ def insert_notices(connection: Connection, event_id: str, notices: Sequence[Noti
             "id": new_id("msg"),
             "event_id": event_id,
             "identity": notice.identity,
-            "family": notice.family,
+            "obligation": notice.obligation,
         }
         for notice in notices
     ]
@@ -80,9 +80,9 @@ def add_notices(db: Database, event_id: str, notices: Sequence[Notice]) -> list[
         return insert_notices(connection, event_id, notices)
 
 
-def is_alive(connection: Connection, family: str) -> bool:
+def is_alive(connection: Connection, obligation: str) -> bool:
     """Whether any message that one rule owes one role about one kit may still reach them."""
     query = sa.select(notifications.c.id).where(
-        notifications.c.family == family, notifications.c.status.in_(ALIVE)
+        notifications.c.obligation == obligation, notifications.c.status.in_(ALIVE)
     )
     return connection.execute(query.limit(1)).first() is not None

@@ -88,7 +88,9 @@ def made_up_for() -> sa.ColumnElement[bool]:
     """Whether a fallback of a notification's rule has gone out, or is about to."""
     other = notifications.alias()
     return sa.exists().where(
-        other.c.family == notifications.c.family, other.c.is_fallback, other.c.status.in_(ALIVE)
+        other.c.obligation == notifications.c.obligation,
+        other.c.is_fallback,
+        other.c.status.in_(ALIVE),
     )
 
 
@@ -165,7 +167,7 @@ def decide_unknown(connection: Connection, notification_id: str, *, send: bool) 
 # Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
 LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
-_KEPT = ("id", "event_id", "family", "rule", "subject", "round", "status")
+_KEPT = ("id", "event_id", "obligation", "rule", "subject", "round", "status")
 _TOLD = (
     *_KEPT,
     "event_name",
@@ -222,7 +224,7 @@ def _plan_anew(connection: Connection, it: FailedMessage) -> None:
     without = sa.and_(table.address == "", table.status == "validation-failed")
     connection.execute(
         notifications.update()
-        .where(sa.or_(table.id == it.id, sa.and_(table.family == it.family, without)))
+        .where(sa.or_(table.id == it.id, sa.and_(table.obligation == it.obligation, without)))
         .values(
             status=sa.case((maybe_sent(), table.status), else_="cancelled"),
             reason=sa.func.substr(sa.func.rtrim(table.reason + " " + _SAID), 1, 500),
@@ -243,7 +245,7 @@ def _telling() -> sa.Select[Any]:
         suppressions.c.channel == table.channel, suppressions.c.address == table.address
     )
     return sa.select(
-        *(table[name] for name in _KEPT),
+        *(table[name].label(name) for name in _KEPT),
         table.role,
         table.channel,
         table.address,

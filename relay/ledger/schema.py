@@ -284,7 +284,7 @@ notifications = sa.Table(
     text("channel", 20),
     text("address", 255),
     text("identity", 64, unique=True),
-    text("family", 64),
+    text("family", 64, key="obligation"),  # what one rule owes one role about one kit and round
     text("status", 20),
     text("reason", 500, server_default=""),
     number("urgency"),
@@ -348,7 +348,7 @@ PERSONAL = sa.or_(notifications.c.address != "", notifications.c.content.is_not(
 partial_index("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
 sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
 sa.Index("ix_notifications_event", notifications.c.event_id)
-sa.Index("ix_notifications_family", notifications.c.family)
+sa.Index("ix_notifications_family", notifications.c.obligation)
 sa.Index("ix_notifications_subject", notifications.c.subject)
 sa.Index("ix_notifications_created", notifications.c.created_at)
 

@@ -186,21 +186,21 @@ def ask_to_release(
     """The plan with a case for each rule that holds its messages, whatever their channels."""
     holding = {rule.name for rule in rules if rule.hold}
     waiting = {
-        notice.family: notice
+        notice.obligation: notice
         for notice in plan.notices
         if notice.rule in holding and notice.status == "scheduled"
     }
     cases = [
         case(
             RELEASE,
-            family,
+            obligation,
             notice.subject,
             _release_reason(notice, policy),
             policy=policy,
             now=now,
             event_id=event_id,
         )
-        for family, notice in waiting.items()
+        for obligation, notice in waiting.items()
     ]
     return replace(plan, cases=(*plan.cases, *cases))
 

@@ -38,7 +38,7 @@ class Notice:
     digest: str | None = None  # identity of the digest it is told in; a digest has its own
 
     @property
-    def family(self) -> str:
+    def obligation(self) -> str:
         """What one rule owes one role about one kit, whatever the channel."""
         return _digest(self.rule, self.subject, self.round, self.role)
 

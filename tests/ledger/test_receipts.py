@@ -348,7 +348,7 @@ def test_delivered_closes_the_case_and_cancels_the_fallback(db: Database) -> Non
     (item,) = followups.lease_follow_ups(db, 10)
     assert followups.finish_follow_up(db, item, [email], None, None) == "fallback"
     with db.write() as connection:
-        cases.open_case(connection, case(key=claim.family, event_id=claim.event_id))
+        cases.open_case(connection, case(key=claim.obligation, event_id=claim.event_id))
         cases.open_case(connection, case(key="another", event_id=claim.event_id))
     record(db, told("delivered", claim))
     (still_open,) = cases.open_cases(db)

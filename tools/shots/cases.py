@@ -58,7 +58,7 @@ def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
     told = (_notice(kit),) if status else ()
     facts = Facts(order={"id": kit}, customer={"first_name": name, "last_name": "Hart"})
     ids = ledger_events.mark_processed(db, event, facts, lambda _kit: Plan(told))
-    case = Case(kind, told[0].family if told else kit, kit, reason, event.id, (*ids, None)[0])
+    case = Case(kind, told[0].obligation if told else kit, kit, reason, event.id, (*ids, None)[0])
     with db.write() as connection:
         if kind == "release":
             holds.ask(connection, [case])
