@@ -18,9 +18,9 @@ from relay.ledger.database import Database
 from relay.ledger.digests import Item, Replan
 from relay.logs import get_logger
 from relay.messages.templates import Message, Templates, digest_names
-from relay.rules import alerts, planner
+from relay.rules import planner
 from relay.rules.expressions import recipient
-from relay.rules.model import Notice, Rule
+from relay.rules.model import ALERT, DIGEST, Notice, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step
@@ -47,7 +47,7 @@ class Digests:
             raise NotSent(cancelled("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
             raise NotSent(cancelled("The rule writes to others, or another way, by now."))
-        items = digests.items(self._db, claim.identity)
+        items = digests.items(self._db, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule sends no digests any more.")
         if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
@@ -59,9 +59,9 @@ class Digests:
 
     def let_go(self, claim: Claim, reason: str) -> None:
         """Say of each item of a digest that is cancelled that it is not told."""
-        ids = [item.id for item in digests.items(self._db, claim.identity)]
+        ids = [item.id for item in digests.items(self._db, claim.id)]
         said = f"Its digest was cancelled: {reason}"
-        digests.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
+        digests.take_out(self._db, claim.id, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
@@ -89,8 +89,8 @@ class Digests:
                 broken[item.id] = str(error)
         if out or broken:
             log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
-            digests.take_out(self._db, claim.identity, out)
-            digests.take_out(self._db, claim.identity, broken, status="technical-failure")
+            digests.take_out(self._db, claim.id, out)
+            digests.take_out(self._db, claim.id, broken, status="technical-failure")
         return told
 
     def _context(self, item: Item, ends: float) -> RuleContext:
@@ -116,7 +116,7 @@ class Digests:
             if item.event_name == rule.event
         }
         reasons = dict.fromkeys((item.id for item in items), reason)
-        digests.take_out(self._db, claim.identity, reasons, instead=instead)
+        digests.take_out(self._db, claim.id, reasons, instead=instead)
         raise NotSent(cancelled(reason))
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
@@ -156,14 +156,14 @@ class Composer:
         try:
             return self._message(claim)
         except NotSent as error:
-            if claim.is_digest and error.ending.status == "cancelled":
+            if claim.kind == DIGEST and error.ending.status == "cancelled":
                 self._digests.let_go(claim, error.ending.reason)
             raise
 
     def _message(self, claim: Claim) -> Message:
         if claim.suppressed:
             raise NotSent(outcomes.opted_out(claim.channel))
-        if alerts.is_alert(claim.rule):
+        if claim.kind == ALERT:
             return Message(claim.channel, claim.address, **(claim.content or {}))
         rule = self._config.rule(claim.rule)
         if rule is None:
@@ -172,7 +172,7 @@ class Composer:
         if opening > utc_now():
             wait = (opening - utc_now()).total_seconds()
             raise NotSent(outcomes.postponed(wait))
-        if claim.is_digest:
+        if claim.kind == DIGEST:
             return self._digests.message(claim, rule)
         return self._single(claim, rule)
 

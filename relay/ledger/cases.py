@@ -11,9 +11,9 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import Database, now
-from relay.ledger.notifications import insert_notices
+from relay.ledger.notifications import KIND, insert_notices
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
-from relay.rules.model import Case, case_digest
+from relay.rules.model import DIGEST, Case, case_digest
 
 RELAY = "relay"  # who closes what has settled by itself
 MARK = 20  # characters of a digest that a closed case keeps
@@ -38,7 +38,7 @@ def open_case(connection: Connection, case: Case) -> bool:
     if connection.execute(opened).first() is None:
         return False
     alerts = [replace(alert, key=id_) for alert in case.alerts]
-    insert_notices(connection, case.event_id, alerts)
+    insert_notices(connection, case.event_id, alerts, case_id=id_)
     return True
 
 
@@ -126,9 +126,11 @@ def close_settled(db: Database, kind: str, key: str, note: str) -> None:
 
 
 def _cases() -> sa.Select[Any]:
-    """Cases with the names of their events."""
+    """Cases with the names of their events, and whether they are about a digest."""
     joined = cases.join(events, events.c.id == cases.c.event_id)
-    return sa.select(cases, events.c.name.label("event")).select_from(joined)
+    joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
+    is_digest = (KIND == DIGEST).label("is_digest")
+    return sa.select(cases, events.c.name.label("event"), is_digest).select_from(joined)
 
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case

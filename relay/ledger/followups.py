@@ -14,7 +14,7 @@ from relay.lab.facts import Facts
 from relay.ledger.attempts import Ending, is_superseded, record_outcome
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
-from relay.ledger.notifications import insert_notices, is_alive, is_digest
+from relay.ledger.notifications import KIND, insert_notices, is_alive
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RECEIVED, Case, Notice
@@ -39,7 +39,7 @@ class FollowUp:
     channel: str
     obligation: str
     is_fallback: bool
-    is_digest: bool
+    kind: str  # message, digest, item, alert
     status: str
     reason: str
     taken: int  # attempts that the provider accepted
@@ -98,7 +98,7 @@ def _carrying() -> sa.Select[Any]:
     taken = sa.select(sa.func.count()).where(mine, attempts.c.outcome == "accepted")
     return sa.select(
         *(table[name].label(name) for name in _CARRIED),
-        is_digest().label("is_digest"),
+        KIND.label("kind"),
         code.label("code"),
         taken.scalar_subquery().label("taken"),
         sa.exists().where(mine, attempts.c.code == UNCONFIRMED).label("unconfirmed"),
@@ -184,6 +184,7 @@ class UnknownAttempt:
     channel: str
     address: str
     content: Mapping[str, str] | None
+    kind: str  # message, digest, alert
 
 
 _UNKNOWN_CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content")
@@ -206,6 +207,7 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
         query = (
             sa.select(
                 *(notifications.c[name] for name in _UNKNOWN_CARRIED),
+                KIND.label("kind"),
                 attempts.c.id.label("attempt_id"),
                 (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
                 attempts.c.started_at,

@@ -53,7 +53,13 @@ def release(connection: Connection, notification_id: str, due_at: datetime, by: 
 def stop(connection: Connection, notification_id: str, by: str, note: str) -> bool:
     """Cancel a message, and those that wait with it; False when none waits."""
     reason = f"Stopped by {by}. {note}".rstrip()
-    return _change(connection, notification_id, status="cancelled", reason=reason[:500])
+    return _change(
+        connection,
+        notification_id,
+        status="cancelled",
+        reason=reason[:500],
+        stopped_by=by[:100],
+    )
 
 
 def _change(connection: Connection, notification_id: str, **values: Any) -> bool:

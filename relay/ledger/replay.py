@@ -13,9 +13,9 @@ from relay.lab.events import EVENTS
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.cases import close_settled_in
 from relay.ledger.database import Database, now
-from relay.ledger.notifications import is_digest, maybe_sent
+from relay.ledger.notifications import KIND, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications, receipts, suppressions
-from relay.rules.model import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING, identity
+from relay.rules.model import ALIVE, DIGEST, FAILED, RECEIVED, UNROUTED, WAITING, identity
 from relay.rules.retries import EVENT, FailedMessage, decide
 
 
@@ -47,11 +47,12 @@ def process_again(connection: Connection, event_id: str) -> bool:
             status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
         )
     )
-    table = notifications.c
-    told_in = sa.select(table.digest).where(table.event_id == event_id, table.digest.is_not(None))
+    table, digest = notifications.c, notifications.alias()
+    told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
+    told_in = told_in.where(table.event_id == event_id)
     # One by one: with OR PostgreSQL reads the whole table.
     revive(connection, _unsent(), table.event_id == event_id)
-    revive(connection, _unsent(), table.identity.in_(list(connection.execute(told_in).scalars())))
+    revive(connection, _unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
     return True
 
 
@@ -118,6 +119,7 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
             due_at=sa.case((notifications.c.due_at > now(), notifications.c.due_at), else_=now()),
             tries=0,
             follow_up_at=None,
+            stopped_by=None,
         )
     ).rowcount
 
@@ -259,7 +261,7 @@ def _telling() -> sa.Select[Any]:
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),
         made_up_for().label("made_up_for"),
-        is_digest().label("is_digest"),
+        (KIND == DIGEST).label("is_digest"),
     ).join(events, events.c.id == table.event_id)
 
 

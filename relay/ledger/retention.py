@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger.cases import RELAY
 from relay.ledger.database import Database, ago, lease_due, now
+from relay.ledger.notifications import is_item_of, is_kept_attempt
 from relay.ledger.schema import (
     PERSONAL,
     TELLING,
@@ -24,15 +25,12 @@ from relay.ledger.schema import (
     notifications,
     quarantine,
 )
-from relay.rules.model import DRY_RUN, WAITING
+from relay.rules.model import WAITING
 
 AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
 _table = attempts.c
 # An attempt that a provider has, or may have.
-IS_GIVEN = sa.and_(
-    _table.outcome != "rejected",
-    sa.func.coalesce(_table.provider_id, "").not_like(f"{DRY_RUN}%"),
-)
+IS_GIVEN = sa.and_(_table.outcome != "rejected", ~is_kept_attempt())
 # Emails have no such request: SendGrid keeps them for days, and then nothing.
 _MAY_BE_THERE = sa.and_(_table.channel == "sms", IS_GIVEN)
 
@@ -154,7 +152,7 @@ def _about_before(old: now) -> sa.ColumnElement[bool]:
         ),
         sa.exists().where(  # to be told in a digest
             notifications.c.event_id == events.c.id,
-            digest.c.identity == notifications.c.digest,
+            is_item_of(digest),
             digest.c.status.in_(_ON_ITS_WAY),
         ),
     )

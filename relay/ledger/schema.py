@@ -301,7 +301,8 @@ notifications = sa.Table(
     text("provider_id", 100, nullable=True),
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
     number("segments"),  # that an SMS takes: what is paid for
-    text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
+    # Of an item the identity of its digest, of a digest its own: as the release before needs it.
+    text("digest", 64, nullable=True),
     text("kind", 20, server_default="message"),  # message, digest, item of one, alert
     text("digest_id", 40, nullable=True),  # of an item: the notification that tells it
     sa.Column(

@@ -14,7 +14,7 @@ from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import Notice, Plan
+from relay.rules.model import DIGEST, ITEM, Notice, Plan
 from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes
 
 HOUR = timedelta(hours=1)
@@ -26,10 +26,10 @@ def pair(subject: str, gone: frozenset[str] = frozenset()) -> tuple[Notice, Noti
     how = {"rule": "desk", "role": "desk", "channel": "email", "address": "a@example.org"}
     while True:
         made = notice(**how, subject=f"digest {due_at:%H}", status="scheduled", due_at=due_at)
-        digest = replace(made, digest=made.identity)
+        digest = replace(made, kind=DIGEST, digest=made.identity)
         if digest.identity not in gone:
             item = notice(**how, subject=subject, status="cancelled", reason="It is told …")
-            return replace(item, digest=digest.identity), digest
+            return replace(item, kind=ITEM, digest=digest.identity), digest
         due_at += HOUR
 
 
@@ -64,9 +64,9 @@ def test_what_comes_while_a_digest_is_claimed_goes_into_the_next(db: Database) -
     gather(db, first)
     claim = fall_due(db)
     gather(db, second)
-    assert [item.event_id for item in ledger_digests.items(db, claim.identity)] == [first.id]
+    assert [item.event_id for item in ledger_digests.items(db, claim.id)] == [first.id]
     (waiting,) = rows(db, notifications, status="scheduled")
-    assert [item.event_id for item in ledger_digests.items(db, waiting["identity"])] == [second.id]
+    assert [item.event_id for item in ledger_digests.items(db, waiting["id"])] == [second.id]
 
 
 def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
@@ -85,15 +85,13 @@ def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
             return
         while not seen:
             for claim in ledger_attempts.claim(db, "email", 10):
-                assert claim.identity not in seen
-                seen[claim.identity] = [
-                    i.event_id for i in ledger_digests.items(db, claim.identity)
-                ]
+                assert claim.id not in seen
+                seen[claim.id] = [i.event_id for i in ledger_digests.items(db, claim.id)]
 
     at_once(work, len(others) + 2)
-    (identity,) = seen
-    assert [item.event_id for item in ledger_digests.items(db, identity)] == seen[identity]
-    digests = {row["digest"] for row in rows(db, notifications)}
+    (id_,) = seen
+    assert [item.event_id for item in ledger_digests.items(db, id_)] == seen[id_]
+    digests = {row["id"] for row in rows(db, notifications, kind=DIGEST)}
     told = [item.event_id for one in digests for item in ledger_digests.items(db, one)]
     assert sorted(told) == sorted(row["id"] for row in rows(db, events))
 
@@ -106,10 +104,10 @@ def test_a_digest_that_may_have_gone_out_takes_no_more(db: Database) -> None:
     change(db, attempts, {}, outcome="unknown")
     change(db, notifications, {"id": claim.id}, status="created")
     gather(db, second)
-    (item,) = ledger_digests.items(db, claim.identity)
+    (item,) = ledger_digests.items(db, claim.id)
     assert item.event_id == first.id
-    ledger_digests.take_out(db, claim.identity, {item.id: "It is not true any more."})
-    assert only(db, notifications, id=item.id)["digest"] == claim.identity  # it may have been told
+    ledger_digests.take_out(db, claim.id, {item.id: "It is not true any more."})
+    assert only(db, notifications, id=item.id)["digest_id"] == claim.id  # it may have been told
 
 
 def test_what_a_digest_still_has_to_tell_is_kept(db: Database) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
 from relay.ledger.database import Database
+from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import events, journeys, notifications
 from relay.privacy.names import full_name
 from relay.rules.model import WAITING
@@ -94,7 +95,8 @@ def latest(
         events.c.duplicates,
         events.c.subject,
     ).order_by(events.c.id.desc())
-    newest = _listing().order_by(notifications.c.id.desc())
+    said = (KIND.label("kind"), IS_KEPT.label("is_kept"))
+    newest = _listing().add_columns(*said).order_by(notifications.c.id.desc())
     with db.read() as connection:
         return (
             [dict(row) for row in connection.execute(newest_events.limit(limit)).mappings()],
