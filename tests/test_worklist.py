@@ -24,7 +24,18 @@ from relay.rules.alerts import ALERTS, OF_NO_KIT, happened
 from relay.rules.model import Case, case_digest
 from tests.desk import press
 from tests.dump import dump
-from tests.rows import POLICY, case, change, leased, only, planned, rows, time_passes, unknown
+from tests.rows import (
+    POLICY,
+    as_the_release_before,
+    case,
+    change,
+    leased,
+    only,
+    planned,
+    rows,
+    time_passes,
+    unknown,
+)
 from tests.rows import notice as a_notice
 from tests.test_desk import desk, inside, token
 
@@ -261,7 +272,9 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     opened(db)
     (one,) = rows(db, stored)
     with db.write() as connection:
-        many = [{**one, "id": f"cas_{n:04}", "digest": f"d-{n}"} for n in range(209)]
+        many = [
+            {**one, "id": f"cas_{n:04}", "about": f"d-{n}", "digest": f"d-{n}"} for n in range(209)
+        ]
         connection.execute(stored.insert(), many)
     time_passes(db, timedelta(hours=1))
     release = held(db)
@@ -299,9 +312,12 @@ def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Data
     assert "open already" not in act(inside, case_id, act="close", note="No.")
 
 
+@pytest.mark.parametrize("is_old", [False, True])
 @pytest.mark.parametrize("kind", sorted({*ALERTS} - {"release", "limit"}))
-def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> None:
-    """Whatever it is about: it is not opened twice, and closes by itself as before."""
+def test_a_case_that_is_open_again_is_known_again(kind: str, is_old: bool, db: Database) -> None:
+    """Whatever it is about, and also where the release before has opened and closed it: it is not
+    opened twice, and closes by itself as before.
+    """
     (id_,) = planned(db, a_notice())
     message = only(db, notifications)
     watched = {"looked_to": now(), "next_at": now()}
@@ -316,8 +332,11 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> No
     (found,) = cases.open_cases(db)
     done = Act("admin", "case close", found["id"])
     cases.see_to(db, found["id"], done, "Rang.", lambda connection: "Closed.")
+    if is_old:
+        as_the_release_before(db, stored)
     cases.reopen(db, found["id"], Act("admin", "case open", found["id"]))
-    assert only(db, stored)["digest"] == case_digest(kind, key)
+    row = only(db, stored)
+    assert row["about"] == row["digest"] == case_digest(kind, key)
     with db.write() as connection:
         assert not cases.open_case(connection, about)
     cases.close_settled(db, kind, key, "It has settled.")
@@ -383,6 +402,8 @@ def test_what_is_about_no_kit_stands_in_no_journey(inside: Any, db: Database) ->
     (found,) = trail.find(db, event["id"])
     assert ([row["id"] for row in found.messages], found.cases) == ([mine], [])
     alert = only(db, notifications, rule="relay:paused")
+    about_it = cases.get_case(db, alert["case_id"])
+    assert (alert["kind"], about_it and about_it["kind"]) == ("alert", "paused")
     (found,) = trail.find(db, alert["id"])
     assert [row["id"] for row in found.messages] == [alert["id"]]
     page = inside.get(f"/journey?kit={event['id']}").text

@@ -16,8 +16,26 @@ from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notificat
 from relay.rules.model import DIGEST, Case, case_digest
 
 RELAY = "relay"  # who closes what has settled by itself
-MARK = 20  # characters of a digest that a closed case keeps
 URGENT = "release"  # goes out by itself unless somebody looks at it in time
+
+
+# What an open case is about, by its digest. `about` is unique among open cases, and stays when one
+# is closed. The release before (schema 0004) knows only `digest`, which is unique among all: it is
+# written for that release, and read with `about` here only. A release later a migration carries
+# over once more what 0005 did. Then ABOUT is `about`, and `digest`, `_guessed` and `_keys` go.
+ABOUT: sa.ColumnElement[str] = sa.func.coalesce(cases.c.about, cases.c.digest)
+_MARK = 20  # characters of `digest` that stay when a case is closed
+
+
+def is_about(digest: str) -> sa.ColumnElement[bool]:
+    """Whether a case is open, and about what a digest names."""
+    mine = sa.or_(cases.c.about == digest, cases.c.digest == digest)  # each has an index
+    return sa.and_(mine, cases.c.closed_at.is_(None))
+
+
+def was_about(about: str, digest: str) -> bool:
+    """Whether a case is or was about what a digest names, by its ABOUT."""
+    return about == digest or (about[_MARK : _MARK + 1] == ":" and about[:_MARK] == digest[:_MARK])
 
 
 def open_case(connection: Connection, case: Case) -> bool:
@@ -25,6 +43,7 @@ def open_case(connection: Connection, case: Case) -> bool:
     id_ = new_id("cas")
     insert = INSERTS[connection.dialect.name](cases).values(
         id=id_,
+        about=case.digest,
         digest=case.digest,
         kind=case.kind,
         subject=case.subject[:255],
@@ -51,7 +70,7 @@ def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool
 
 def close_settled_in(connection: Connection, kind: str, key: str, note: str) -> None:
     """Close what has settled by itself."""
-    _close(connection, cases.c.digest == case_digest(kind, key), RELAY, note)
+    _close(connection, is_about(case_digest(kind, key)), RELAY, note)
 
 
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
@@ -60,7 +79,7 @@ def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -
 
 
 def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note: str) -> int:
-    # Its digest is given up, so that the same may be opened again.
+    # Its `digest` is given up, so that the release before may open the same again.
     return connection.execute(
         cases.update()
         .where(which, cases.c.closed_at.is_(None))
@@ -68,7 +87,7 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
             closed_at=now(),
             closed_by=by[:100],
             note=note[:500],
-            digest=sa.func.substr(cases.c.digest, 1, MARK) + ":" + cases.c.id,
+            digest=sa.func.substr(cases.c.digest, 1, _MARK) + ":" + cases.c.id,
         )
     ).rowcount
 
@@ -169,10 +188,11 @@ def reopen(db: Database, case_id: str, act: Act) -> None:
         digest = _original_digest(connection, dict(row)) if row else ""
         if not digest:
             raise NotDone(_OPEN_ALREADY)
-        if connection.execute(sa.select(cases.c.id).where(cases.c.digest == digest)).first():
+        if connection.execute(sa.select(cases.c.id).where(is_about(digest))).first():
             raise NotDone(_NEWER)
         mine = cases.update().where(cases.c.id == case_id, cases.c.closed_at.is_not(None))
-        connection.execute(mine.values(closed_at=None, closed_by=None, digest=digest))
+        opened = {"closed_at": None, "closed_by": None, "about": digest, "digest": digest}
+        connection.execute(mine.values(opened))
         keep(connection, act)
 
 
@@ -194,14 +214,18 @@ def _closed() -> sa.Select[Any]:
 
 
 def _original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
-    """What names a case while it is open, found out again by its first characters; empty where it
-    was not just closed, or is about what has passed.
-    """
+    """What a closed case is about; empty where nobody closed it by hand, so that it is over."""
     if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE:
         return ""
+    return str(row["about"] or _guessed(connection, row))
+
+
+def _guessed(connection: Connection, row: Mapping[str, Any]) -> str:
+    """What a case is about that the release before has opened and closed: it has kept the first
+    characters only.
+    """
     digests = (case_digest(row["kind"], key) for key in _keys(connection, row) if key)
-    mark = row["digest"][:MARK]
-    return next((digest for digest in digests if digest.startswith(mark)), "")
+    return next((digest for digest in digests if was_about(row["digest"], digest)), "")
 
 
 def _keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
+from relay.ledger import logins
 from relay.ledger.cases import RELAY
 from relay.ledger.database import Database, ago, lease_due, now
 from relay.ledger.notifications import is_item_of, is_kept_attempt
@@ -21,7 +22,10 @@ from relay.ledger.schema import (
     TELLING,
     attempts,
     cases,
+    ended_sessions,
     events,
+    inbound_texts,
+    login_failures,
     notifications,
     quarantine,
 )
@@ -91,10 +95,13 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     After so many seconds it ends, though there may be more.
 
     What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
+    Texts that came in, ended sessions and wrong passwords go once nothing asks for them any more.
     By a few rows at a time, so that nobody waits for a lock of it. Texts are deleted at the
     provider too, by `expiring`.
     """
     old, ends = ago(retention), time.monotonic() + seconds
+    failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
+    over = ago(logins.LONGEST_SESSION + timedelta(days=1))
     return sum(
         _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
@@ -102,6 +109,9 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
             (events, _about_before(old), events.c.received_at, _NOTHING),
             (quarantine, quarantine.c.last_at < old, quarantine.c.last_at, None),
             (cases, _noted_before(old), cases.c.closed_at, {"note": ""}),
+            (inbound_texts, inbound_texts.c.received_at < old, inbound_texts.c.received_at, None),
+            (login_failures, failed < ago(logins.LONGEST_PAUSE), failed, None),
+            (ended_sessions, ended < over, ended, None),
         )
     )
 

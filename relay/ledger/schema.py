@@ -86,7 +86,7 @@ sa.Index("ix_login_failures_visitor", login_failures.c.visitor, login_failures.c
 inbound_texts = sa.Table(
     "inbound_texts",
     metadata,
-    text("id", 64, primary_key=True),  # the provider's
+    text("id", 64, primary_key=True),  # a fingerprint of the provider's
     text("channel", 20),
     text("word", 20),
     time("received_at", nullable=False),
