@@ -345,6 +345,18 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, is_old: bool, db: D
         cases.reopen(db, found["id"], Act("admin", "case open", found["id"]))
 
 
+def test_a_days_limit_stays_closed(db: Database) -> None:
+    """It is over at midnight: there is nothing to open again."""
+    planned(db, a_notice())
+    about = Case("limit", "2026-11-28", "sms", "Why.", only(db, events)["id"])
+    with db.write() as connection:
+        assert cases.open_case(connection, about)
+    (found,) = cases.open_cases(db)
+    done = Act("admin", "case close", found["id"])
+    cases.see_to(db, found["id"], done, "Seen.", lambda connection: "Closed.")
+    assert [row["can_open"] for row in cases.closed_cases(db)] == [False]
+
+
 def test_a_newer_case_about_the_same_stays_the_only_one(db: Database) -> None:
     """It has come again meanwhile: the old case is not opened beside it."""
     case_id = opened(db)

@@ -16,6 +16,7 @@ from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notificat
 from relay.rules.model import DIGEST, Case, case_digest
 
 RELAY = "relay"  # who closes what has settled by itself
+PASSES = "limit"  # is over at midnight: it is not opened again
 URGENT = "release"  # goes out by itself unless somebody looks at it in time
 
 
@@ -214,8 +215,8 @@ def _closed() -> sa.Select[Any]:
 
 
 def _original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
-    """What a closed case is about; empty where nobody closed it by hand, so that it is over."""
-    if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE:
+    """What a closed case is about; empty where it is over, and is not opened again."""
+    if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE or row["kind"] == PASSES:
         return ""
     return str(row["about"] or _guessed(connection, row))
 
