@@ -26,6 +26,7 @@ from tests.desk import press
 from tests.dump import dump
 from tests.rows import (
     POLICY,
+    as_the_release_before,
     case,
     change,
     leased,
@@ -171,7 +172,7 @@ def held(db: Database) -> str:
     first, _ = planned(db, *both)
     event_id = only(db, notifications, id=first)["event_id"]
     with db.write() as connection:
-        about = Case("release", both[0].family, "o-1", "It is for the customer.", event_id)
+        about = Case("release", both[0].obligation, "o-1", "It is for the customer.", event_id)
         holds.ask(connection, [about])
     return str(open_cases(db, "release")[-1]["id"])
 
@@ -276,7 +277,9 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     opened(db)
     (one,) = rows(db, stored)
     with db.write() as connection:
-        many = [{**one, "id": f"cas_{n:04}", "digest": f"d-{n}"} for n in range(209)]
+        many = [
+            {**one, "id": f"cas_{n:04}", "about": f"d-{n}", "digest": f"d-{n}"} for n in range(209)
+        ]
         connection.execute(stored.insert(), many)
     time_passes(db, timedelta(hours=1))
     release = held(db)
@@ -314,9 +317,12 @@ def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Data
     assert "open already" not in act(inside, case_id, act="close", note="No.")
 
 
+@pytest.mark.parametrize("is_old", [False, True])
 @pytest.mark.parametrize("kind", sorted({*ALERTS} - {"release", "limit"}))
-def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> None:
-    """Whatever it is about: it is not opened twice, and closes by itself as before."""
+def test_a_case_that_is_open_again_is_known_again(kind: str, is_old: bool, db: Database) -> None:
+    """Whatever it is about, and also where the release before has opened and closed it: it is not
+    opened twice, and closes by itself as before.
+    """
     (id_,) = planned(db, a_notice())
     message = only(db, notifications)
     watched = {"looked_to": now(), "next_at": now()}
@@ -332,9 +338,12 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> No
     done = Act("admin", "case close", found["id"])
     with db.write() as connection:
         cases.see_to(connection, found["id"], done, "Rang.")
+    if is_old:
+        as_the_release_before(db, stored)
     with db.write() as connection:
         cases.reopen(connection, found["id"], Act("admin", "case open", found["id"]))
-    assert only(db, stored)["digest"] == case_digest(kind, key)
+    row = only(db, stored)
+    assert row["about"] == row["digest"] == case_digest(kind, key)
     with db.write() as connection:
         assert not cases.open_case(connection, about)
     with db.write() as connection:
@@ -342,6 +351,19 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> No
     assert open_cases(db) == []
     with pytest.raises(ledger_audit.NotDone, match="open already"), db.write() as connection:
         cases.reopen(connection, found["id"], Act("admin", "case open", found["id"]))
+
+
+def test_a_days_limit_stays_closed(db: Database) -> None:
+    """It is over at midnight: there is nothing to open again."""
+    planned(db, a_notice())
+    about = Case("limit", "2026-11-28", "sms", "Why.", only(db, events)["id"])
+    with db.write() as connection:
+        assert cases.open_case(connection, about)
+    (found,) = open_cases(db)
+    with db.write() as connection:
+        cases.see_to(connection, found["id"], Act("admin", "case close", found["id"]), "Seen.")
+    with db.read() as connection:
+        assert [row["can_open"] for row in cases.closed_cases(connection)] == [False]
 
 
 def test_a_newer_case_about_the_same_stays_the_only_one(db: Database) -> None:
@@ -405,7 +427,9 @@ def test_what_is_about_no_kit_stands_in_no_journey(inside: Any, db: Database) ->
     assert ([row["id"] for row in found.messages], found.cases) == ([mine], [])
     alert = only(db, notifications, rule="relay:paused")
     with db.read() as connection:
+        about_it = cases.get_case(connection, alert["case_id"])
         (found,) = trail.find(connection, alert["id"])
+    assert (alert["kind"], about_it and about_it["kind"]) == ("alert", "paused")
     assert [row["id"] for row in found.messages] == [alert["id"]]
     page = inside.get(f"/journey?kit={event['id']}").text
     assert [kind for kind in OF_NO_KIT if ALERTS[kind].title in page] == []

@@ -18,9 +18,9 @@ from relay.ledger.database import Database
 from relay.ledger.digests import Item, Replan
 from relay.logs import get_logger
 from relay.messages.templates import Message, Templates, digest_names
-from relay.rules import alerts, planner
+from relay.rules import planner
 from relay.rules.expressions import recipient
-from relay.rules.model import Notice, Rule
+from relay.rules.model import ALERT, DIGEST, Notice, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step
@@ -48,7 +48,7 @@ class Digests:
         if claim.role != rule.to or claim.channel not in rule.channels:
             raise NotSent(cancelled("The rule writes to others, or another way, by now."))
         with self._db.read() as connection:
-            items = digests.items(connection, claim.identity)
+            items = digests.items(connection, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule sends no digests any more.")
         if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
@@ -62,8 +62,8 @@ class Digests:
         """Say of each item of a digest that is cancelled that it is not told."""
         said = f"Its digest was cancelled: {reason}"
         with self._db.write() as connection:
-            ids = [item.id for item in digests.items(connection, claim.identity)]
-            digests.take_out(connection, claim.identity, dict.fromkeys(ids, said))
+            ids = [item.id for item in digests.items(connection, claim.id)]
+            digests.take_out(connection, claim.id, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
@@ -93,8 +93,8 @@ class Digests:
         if out or broken:
             log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
             with self._db.write() as connection:
-                digests.take_out(connection, claim.identity, out)
-                digests.take_out(connection, claim.identity, broken, status="technical-failure")
+                digests.take_out(connection, claim.id, out)
+                digests.take_out(connection, claim.id, broken, status="technical-failure")
         return told
 
     def _context(self, item: Item, ends: float) -> RuleContext:
@@ -122,7 +122,7 @@ class Digests:
         }
         reasons = dict.fromkeys((item.id for item in items), reason)
         with self._db.write() as connection:
-            if digests.take_out(connection, claim.identity, reasons):
+            if digests.take_out(connection, claim.id, reasons):
                 for event_id, replan in sorted(instead.items()):
                     digests.plan_and_add(connection, event_id, replan)
         raise NotSent(cancelled(reason))
@@ -164,14 +164,14 @@ class Composer:
         try:
             return self._message(claim)
         except NotSent as error:
-            if claim.is_digest and error.ending.status == "cancelled":
+            if claim.kind == DIGEST and error.ending.status == "cancelled":
                 self._digests.let_go(claim, error.ending.reason)
             raise
 
     def _message(self, claim: Claim) -> Message:
         if claim.suppressed:
             raise NotSent(outcomes.opted_out(claim.channel))
-        if alerts.is_alert(claim.rule):
+        if claim.kind == ALERT:
             return Message(claim.channel, claim.address, **(claim.content or {}))
         rule = self._config.rule(claim.rule)
         if rule is None:
@@ -180,7 +180,7 @@ class Composer:
         if opening > utc_now():
             wait = (opening - utc_now()).total_seconds()
             raise NotSent(outcomes.postponed(wait))
-        if claim.is_digest:
+        if claim.kind == DIGEST:
             return self._digests.message(claim, rule)
         return self._single(claim, rule)
 

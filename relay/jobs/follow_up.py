@@ -16,7 +16,7 @@ from relay.ledger.followups import FollowUp, UnknownAttempt
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts, planner
-from relay.rules.model import Case, Notice, Rule
+from relay.rules.model import ALERT, DIGEST, Case, Notice, Rule
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
 
@@ -122,19 +122,19 @@ class FollowUps:
         """The rule's other ways. None where the message may have arrived and nobody told."""
         if rule is None or rule.to != item.role or item.is_fallback or item.unconfirmed:
             return ()
-        if item.is_digest:
+        if item.kind == DIGEST:
             return ()  # it was planned when the rule had none
         context = self._contexts.of_message(item)
         return planner.fallback(rule, context, self._config.policy, utc_now())
 
     def _cases(self, item: FollowUp) -> tuple[Case | None, Case | None]:
         """What staff are told when nobody was reached, and when somebody still may be."""
-        if alerts.is_alert(item.rule):
+        if item.kind == ALERT:
             return None, None  # staff who cannot be written to cannot be told so
         broken = None
         if item.status == "technical-failure":
             broken = self._case("broken", item.id, item, item.reason)
-        return self._case("unreached", item.family, item, item.reason), broken
+        return self._case("unreached", item.obligation, item, item.reason), broken
 
     def _case(self, kind: str, key: str, about: Any, reason: str) -> Case:
         return alerts.case(
@@ -146,4 +146,5 @@ class FollowUps:
             now=utc_now(),
             event_id=about.event_id,
             notification_id=about.id,
+            is_digest=about.kind == DIGEST,
         )

@@ -1,4 +1,7 @@
-"""The audit trail: what people do, written in the transaction of the act itself, or not at all."""
+"""The audit trail: what people do, written in the transaction of the act itself, or not at all.
+
+It is for people to read. What Relay itself goes by stands in tables of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import ago, now
-from relay.ledger.schema import audit, new_id
+from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions, new_id
 
 
 class NotDone(Exception):
@@ -56,11 +59,9 @@ def write_audit(
     )
 
 
-def audited(connection: Connection, action: str, interval: timedelta, target: str = "") -> int:
-    """How often that was done within the last `interval`: at all, or to one target."""
+def audited(connection: Connection, action: str, interval: timedelta) -> int:
+    """How often that was done within the last `interval`."""
     query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
-    if target:
-        query = query.where(audit.c.target == target)
     return int(connection.execute(query).scalar_one())
 
 
@@ -72,7 +73,31 @@ def audit_of(connection: Connection, target: str, limit: int = 20) -> list[Mappi
 
 def audit_before(connection: Connection, last: str, limit: int) -> list[Mapping[str, Any]]:
     """What was done, the newest first: of all, or of what stands behind the id `last`."""
-    # What begins otherwise is a mark of something that is done once: nobody's act.
+    # What begins otherwise is a mark that the release before leaves of a text: nobody's act.
     query = audit.select().where(audit.c.id < (last or _AFTER), audit.c.id < _AFTER)
     query = query.order_by(audit.c.id.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def carry_over(connection: Connection) -> None:
+    """Give the code's own tables what the release before (schema 0004) writes into the trail only,
+    as it does during a deploy. To be removed a release later.
+    """
+    acts = (
+        (ended_sessions, "logout", {"id": audit.c.target, "ended_at": sa.func.max(audit.c.at)}),
+        (
+            acknowledged_events,
+            "acknowledge event",
+            {
+                "name": audit.c.target,
+                "actor": sa.func.max(audit.c.actor),
+                "note": sa.func.max(audit.c.detail),
+                "acknowledged_at": sa.func.max(audit.c.at),
+            },
+        ),
+    )
+    for table, action, values in acts:
+        lately = (audit.c.action == action, audit.c.at > ago(timedelta(days=1)))
+        found = sa.select(*values.values()).where(*lately).group_by(audit.c.target)
+        insert = INSERTS[connection.dialect.name](table).from_select([*values], found)
+        connection.execute(insert.on_conflict_do_nothing())

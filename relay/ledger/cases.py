@@ -11,13 +11,32 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import now
-from relay.ledger.notifications import insert_notices
+from relay.ledger.notifications import KIND, insert_notices
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
-from relay.rules.model import Case, case_digest
+from relay.rules.model import DIGEST, Case, case_digest
 
 RELAY = "relay"  # who closes what has settled by itself
-MARK = 20  # characters of a digest that a closed case keeps
+PASSES = "limit"  # is over at midnight: it is not opened again
 URGENT = "release"  # goes out by itself unless somebody looks at it in time
+
+
+# What an open case is about, by its digest. `about` is unique among open cases, and stays when one
+# is closed. The release before (schema 0004) knows only `digest`, which is unique among all: it is
+# written for that release, and read with `about` here only. A release later a migration carries
+# over once more what 0005 did. Then ABOUT is `about`, and `digest`, `_guessed` and `_keys` go.
+ABOUT: sa.ColumnElement[str] = sa.func.coalesce(cases.c.about, cases.c.digest)
+_MARK = 20  # characters of `digest` that stay when a case is closed
+
+
+def is_about(digest: str) -> sa.ColumnElement[bool]:
+    """Whether a case is open, and about what a digest names."""
+    mine = sa.or_(cases.c.about == digest, cases.c.digest == digest)  # each has an index
+    return sa.and_(mine, cases.c.closed_at.is_(None))
+
+
+def was_about(about: str, digest: str) -> bool:
+    """Whether a case is or was about what a digest names, by its ABOUT."""
+    return about == digest or (about[_MARK : _MARK + 1] == ":" and about[:_MARK] == digest[:_MARK])
 
 
 def open_case(connection: Connection, case: Case) -> bool:
@@ -25,6 +44,7 @@ def open_case(connection: Connection, case: Case) -> bool:
     id_ = new_id("cas")
     insert = INSERTS[connection.dialect.name](cases).values(
         id=id_,
+        about=case.digest,
         digest=case.digest,
         kind=case.kind,
         subject=case.subject[:255],
@@ -38,7 +58,7 @@ def open_case(connection: Connection, case: Case) -> bool:
     if connection.execute(opened).first() is None:
         return False
     alerts = [replace(alert, key=id_) for alert in case.alerts]
-    insert_notices(connection, case.event_id, alerts)
+    insert_notices(connection, case.event_id, alerts, case_id=id_)
     return True
 
 
@@ -51,7 +71,7 @@ def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool
 
 def close_settled(connection: Connection, kind: str, key: str, note: str) -> None:
     """Close what has settled by itself."""
-    _close(connection, cases.c.digest == case_digest(kind, key), RELAY, note)
+    _close(connection, is_about(case_digest(kind, key)), RELAY, note)
 
 
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
@@ -60,7 +80,7 @@ def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -
 
 
 def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note: str) -> int:
-    # Its digest is given up, so that the same may be opened again.
+    # Its `digest` is given up, so that the release before may open the same again.
     return connection.execute(
         cases.update()
         .where(which, cases.c.closed_at.is_(None))
@@ -68,7 +88,7 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
             closed_at=now(),
             closed_by=by[:100],
             note=note[:500],
-            digest=sa.func.substr(cases.c.digest, 1, MARK) + ":" + cases.c.id,
+            digest=sa.func.substr(cases.c.digest, 1, _MARK) + ":" + cases.c.id,
         )
     ).rowcount
 
@@ -110,9 +130,11 @@ def open_for_all(connection: Connection, case: Case) -> bool:
 
 
 def _cases() -> sa.Select[Any]:
-    """Cases with the names of their events."""
+    """Cases with the names of their events, and whether they are about a digest."""
     joined = cases.join(events, events.c.id == cases.c.event_id)
-    return sa.select(cases, events.c.name.label("event")).select_from(joined)
+    joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
+    is_digest = (KIND == DIGEST).label("is_digest")
+    return sa.select(cases, events.c.name.label("event"), is_digest).select_from(joined)
 
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case
@@ -145,10 +167,11 @@ def reopen(connection: Connection, case_id: str, act: Act) -> None:
     digest = _original_digest(connection, dict(row)) if row else ""
     if not digest:
         raise NotDone(_OPEN_ALREADY)
-    if connection.execute(sa.select(cases.c.id).where(cases.c.digest == digest)).first():
+    if connection.execute(sa.select(cases.c.id).where(is_about(digest))).first():
         raise NotDone(_NEWER)
     mine = cases.update().where(cases.c.id == case_id, cases.c.closed_at.is_not(None))
-    connection.execute(mine.values(closed_at=None, closed_by=None, digest=digest))
+    opened = {"closed_at": None, "closed_by": None, "about": digest, "digest": digest}
+    connection.execute(mine.values(opened))
     keep(connection, act)
 
 
@@ -163,25 +186,30 @@ def _closed() -> sa.Select[Any]:
     )
     joined = cases.join(events, events.c.id == cases.c.event_id)
     joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
-    columns = (last.label("action"), notifications.c.family, events.c.round)
+    owed = notifications.c.obligation.label("obligation")
+    columns = (last.label("action"), owed, events.c.round)
     query = sa.select(cases, events.c.name.label("event"), *columns).select_from(joined)
     return query.where(cases.c.closed_at.is_not(None))
 
 
 def _original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
-    """What names a case while it is open, found out again by its first characters; empty where it
-    was not just closed, or is about what has passed.
-    """
-    if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE:
+    """What a closed case is about; empty where it is over, and is not opened again."""
+    if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE or row["kind"] == PASSES:
         return ""
+    return str(row["about"] or _guessed(connection, row))
+
+
+def _guessed(connection: Connection, row: Mapping[str, Any]) -> str:
+    """What a case is about that the release before has opened and closed: it has kept the first
+    characters only.
+    """
     digests = (case_digest(row["kind"], key) for key in _keys(connection, row) if key)
-    mark = row["digest"][:MARK]
-    return next((digest for digest in digests if digest.startswith(mark)), "")
+    return next((digest for digest in digests if was_about(row["digest"], digest)), "")
 
 
 def _keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None]:
     """What a case may be about: whatever opens one has chosen one of these."""
-    yield from (row["family"], row["notification_id"], row["event_id"], row["subject"])
+    yield from (row["obligation"], row["notification_id"], row["event_id"], row["subject"])
     if row["kind"] == "missing":
         names = connection.execute(sa.select(watches.c.name)).scalars()
         yield from (f"{name}:{row['subject']}:{row['round']}" for name in names)

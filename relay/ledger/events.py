@@ -26,7 +26,7 @@ from relay.ledger import digests, holds, journeys
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
-from relay.ledger.schema import INSERTS, audit, events, new_id, quarantine
+from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
 from relay.privacy.names import search_key
 from relay.rules.model import (
     HELD,
@@ -325,7 +325,7 @@ def keep_refused(connection: Connection, body: bytes, refused: Refused) -> str:
     return str(connection.execute(statement).scalar_one())
 
 
-ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it; the name is its target
+ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it
 MANY = 1000  # past which they are not counted
 _NAMES = 100  # past which names are not counted
 _UNKNOWN = events.c.status == UNROUTED
@@ -350,8 +350,8 @@ def unrouted(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]
 
 
 def acknowledged(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """Those that were acknowledged last: the audit trail's lines."""
-    query = audit.select().where(audit.c.action == ACKNOWLEDGED).order_by(audit.c.at.desc())
+    """Those that were acknowledged last, each with by whom, when, and the note."""
+    query = acknowledged_events.select().order_by(acknowledged_events.c.acknowledged_at.desc())
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
@@ -360,6 +360,10 @@ def acknowledge(connection: Connection, name: str, by: str, note: str) -> bool:
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
     is_known = connection.execute(query.where(~_seen(events.c.name))).first() is not None
     if is_known:
+        insert = INSERTS[connection.dialect.name](acknowledged_events).values(
+            name=name, actor=by[:100], note=note[:500], acknowledged_at=now()
+        )
+        connection.execute(insert.on_conflict_do_nothing())
         ledger_audit.write_audit(connection, by, ACKNOWLEDGED, name, note)
     return is_known
 
@@ -385,7 +389,7 @@ def _is_new(names: sa.CTE) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether somebody has acknowledged a name."""
-    return sa.exists().where(audit.c.action == ACKNOWLEDGED, audit.c.target == name)
+    return sa.exists().where(acknowledged_events.c.name == name)
 
 
 def _told(name: str) -> sa.Select[Any]:

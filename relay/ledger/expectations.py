@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, Incoming
-from relay.ledger.cases import close_settled, open_case
+from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
 from relay.ledger.events import record
 from relay.ledger.schema import INSERTS, cases, events, first_id, journeys, watches
@@ -109,7 +109,7 @@ def behind(db: Database, expected: Expectation, since: datetime, until: datetime
             told = _told(connection, [kit.event_id for kit in unmet])
         for kit in unmet:
             digest = case_digest(KIND, kit.key(expected))
-            if (kit.event_id, digest[:20]) not in told:
+            if not any(was_about(about, digest) for about in told.get(kit.event_id, ())):
                 yield kit
         if len({kit.event_id for kit in found}) < BATCH:
             return
@@ -121,12 +121,15 @@ def _found(connection: sa.Connection, expected: Expectation, chosen: sa.Select[A
     return sorted((Kit(**row._mapping) for row in kits), key=lambda kit: kit.event_id)
 
 
-def _told(connection: sa.Connection, event_ids: Sequence[str]) -> set[tuple[str, str]]:
+def _told(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[str]]:
     """What staff were told of these events, also where the case is closed by now."""
-    query = sa.select(cases.c.event_id, cases.c.digest).where(
+    query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.event_id.in_(event_ids)
     )
-    return {(row.event_id, row.digest[:20]) for row in connection.execute(query)}
+    told: dict[str, list[str]] = {}
+    for row in connection.execute(query):
+        told.setdefault(row.event_id, []).append(row.about)
+    return told
 
 
 def close_fulfilled(db: Database, expected: Expectation) -> int:
@@ -134,7 +137,7 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
 
     It owns its transactions: the search may be long, and must not hold up those who write.
     """
-    query = sa.select(cases.c.event_id, cases.c.digest).where(
+    query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.closed_at.is_(None)
     )
     with db.read() as connection:
@@ -143,7 +146,7 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
             return 0
         chosen = _came_to(expected).where(events.c.id.in_({row.event_id for row in told}))
         found = _found(connection, expected, chosen)
-    digests = {row.digest for row in told}
+    digests = {row.about for row in told}
     come = {kit.key(expected) for kit in found if kit.met}
     closing = [key for key in sorted(come) if case_digest(KIND, key) in digests]
     with db.write() as connection:

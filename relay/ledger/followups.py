@@ -15,7 +15,7 @@ from relay.lab.facts import Facts
 from relay.ledger.attempts import Ending, is_superseded, record_outcome
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
-from relay.ledger.notifications import insert_notices, is_alive, is_digest
+from relay.ledger.notifications import KIND, insert_notices, is_alive
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RECEIVED, Case, Notice
@@ -38,9 +38,9 @@ class FollowUp:
     round: int
     role: str
     channel: str
-    family: str
+    obligation: str
     is_fallback: bool
-    is_digest: bool
+    kind: str  # message, digest, item, alert
     status: str
     reason: str
     taken: int  # attempts that the provider accepted
@@ -56,7 +56,7 @@ _CARRIED = (
     "round",
     "role",
     "channel",
-    "family",
+    "obligation",
     "is_fallback",
     "status",
     "reason",
@@ -101,8 +101,8 @@ def _carrying() -> sa.Select[Any]:
     )
     taken = sa.select(sa.func.count()).where(mine, attempts.c.outcome == "accepted")
     return sa.select(
-        *(table[name] for name in _CARRIED),
-        is_digest().label("is_digest"),
+        *(table[name].label(name) for name in _CARRIED),
+        KIND.label("kind"),
         code.label("code"),
         taken.scalar_subquery().label("taken"),
         sa.exists().where(mine, attempts.c.code == UNCONFIRMED).label("unconfirmed"),
@@ -127,11 +127,11 @@ def finish_follow_up(
     """
     if not _done(connection, item.id):
         return ""
-    done = "waiting" if is_alive(connection, item.family) else ""
+    done = "waiting" if is_alive(connection, item.obligation) else ""
     if not done and fallback:
         insert_notices(connection, item.event_id, fallback)
         # Asked again whoever inserted them: another worker may have, at the same moment.
-        done = "fallback" if is_alive(connection, item.family) else ""
+        done = "fallback" if is_alive(connection, item.obligation) else ""
     if case := broken if done else unreached:
         open_case(connection, case)
     return done or ("case" if case else "")
@@ -185,6 +185,7 @@ class UnknownAttempt:
     channel: str
     address: str
     content: Mapping[str, str] | None
+    kind: str  # message, digest, alert
 
 
 _UNKNOWN_CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content")
@@ -210,6 +211,7 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
         query = (
             sa.select(
                 *(notifications.c[name] for name in _UNKNOWN_CARRIED),
+                KIND.label("kind"),
                 attempts.c.id.label("attempt_id"),
                 (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
                 attempts.c.started_at,

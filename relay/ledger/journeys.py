@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind, about
 from relay.lab.facts import Facts
 from relay.ledger.database import now
+from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, events, journeys, notifications
-from relay.rules.model import ALIVE, PROCESSED, WAITING, AlreadyNotified
+from relay.rules.model import ALERT, ALIVE, MESSAGE, PROCESSED, WAITING, AlreadyNotified
 from relay.rules.staleness import Step, Waiting
 
 
@@ -243,7 +244,7 @@ def kit_past(connection: Connection, kind: Kind, place: Place) -> KitPast:
             known[row.id] = step
         if row.message is None:
             continue
-        if row.message_status in WAITING and row.template:  # an alert has none
+        if row.message_status in WAITING and row.message_kind != ALERT:
             its_step = replace(step, round=row.message_round)
             waiting.append(Waiting(row.message, row.rule, row.due_at, its_step))
         if (row.subject, row.message_round) == (place.subject, place.round):
@@ -272,7 +273,8 @@ _KIT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
 def _past(resource: str) -> Any:
     table = notifications.c
     # A digest hangs on its first item's event, and is about others too.
-    of_it = (table.event_id == events.c.id, table.status.in_(ALIVE), table.digest.is_(None))
+    is_its_own = KIND.in_((MESSAGE, ALERT))
+    of_it = (table.event_id == events.c.id, table.status.in_(ALIVE), is_its_own)
     return (
         sa.select(
             events.c.id,
@@ -282,7 +284,7 @@ def _past(resource: str) -> Any:
             events.c.status,
             table.id.label("message"),
             table.status.label("message_status"),
-            table.template,
+            KIND.label("message_kind"),
             table.rule,
             table.role,
             table.channel,

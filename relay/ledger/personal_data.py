@@ -118,7 +118,7 @@ def _found(
         bare.contains(hint) if hint.isdigit() else small.contains(hint, autoescape=True)
         for hint in hints
     )
-    return sa.select(*(turn.c[column.name] for column in table.c)).where(sa.or_(*hits))
+    return sa.select(*(turn.c[column.key] for column in table.c)).where(sa.or_(*hits))
 
 
 REASON = "The person's data was erased."

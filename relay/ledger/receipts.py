@@ -80,8 +80,9 @@ def _attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
 
 
 def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
-    query = notifications.select().where(notifications.c.id == notification_id).with_for_update()
-    return connection.execute(query).one()
+    owed = notifications.c.obligation.label("obligation")
+    query = sa.select(notifications, owed).where(notifications.c.id == notification_id)
+    return connection.execute(query.with_for_update()).one()
 
 
 def _keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
@@ -134,10 +135,10 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
         reason = "It is not needed: the first message arrived after all."
         connection.execute(
             notifications.update()
-            .where(table.family == row.family, table.is_fallback, table.status.in_(WAITING))
+            .where(table.obligation == row.obligation, table.is_fallback, table.status.in_(WAITING))
             .values(status="cancelled", reason=reason)
         )
-    close_settled(connection, "unreached", row.family, ARRIVED)
+    close_settled(connection, "unreached", row.obligation, ARRIVED)
 
 
 def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> None:

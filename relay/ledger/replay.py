@@ -13,9 +13,9 @@ from relay.lab.events import EVENTS
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
-from relay.ledger.notifications import is_digest, maybe_sent
+from relay.ledger.notifications import KIND, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications, receipts, suppressions
-from relay.rules.model import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING, identity
+from relay.rules.model import ALIVE, DIGEST, FAILED, RECEIVED, UNROUTED, WAITING, identity
 from relay.rules.retries import EVENT, FailedMessage, decide
 
 
@@ -41,11 +41,12 @@ def process_again(connection: Connection, event_id: str) -> bool:
             status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
         )
     )
-    table = notifications.c
-    told_in = sa.select(table.digest).where(table.event_id == event_id, table.digest.is_not(None))
+    table, digest = notifications.c, notifications.alias()
+    told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
+    told_in = told_in.where(table.event_id == event_id)
     # One by one: with OR PostgreSQL reads the whole table.
     revive(connection, _unsent(), table.event_id == event_id)
-    revive(connection, _unsent(), table.identity.in_(list(connection.execute(told_in).scalars())))
+    revive(connection, _unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
     return True
 
 
@@ -80,7 +81,9 @@ def made_up_for() -> sa.ColumnElement[bool]:
     """Whether a fallback of a notification's rule has gone out, or is about to."""
     other = notifications.alias()
     return sa.exists().where(
-        other.c.family == notifications.c.family, other.c.is_fallback, other.c.status.in_(ALIVE)
+        other.c.obligation == notifications.c.obligation,
+        other.c.is_fallback,
+        other.c.status.in_(ALIVE),
     )
 
 
@@ -108,6 +111,7 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
             due_at=sa.case((notifications.c.due_at > now(), notifications.c.due_at), else_=now()),
             tries=0,
             follow_up_at=None,
+            stopped_by=None,
         )
     ).rowcount
 
@@ -155,7 +159,7 @@ def decide_unknown(connection: Connection, notification_id: str, *, send: bool) 
 # Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
 LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
-_KEPT = ("id", "event_id", "family", "rule", "subject", "round", "status")
+_KEPT = ("id", "event_id", "obligation", "rule", "subject", "round", "status")
 _TOLD = (
     *_KEPT,
     "event_name",
@@ -206,7 +210,7 @@ def _plan_anew(connection: Connection, it: FailedMessage) -> None:
     without = sa.and_(table.address == "", table.status == "validation-failed")
     connection.execute(
         notifications.update()
-        .where(sa.or_(table.id == it.id, sa.and_(table.family == it.family, without)))
+        .where(sa.or_(table.id == it.id, sa.and_(table.obligation == it.obligation, without)))
         .values(
             status=sa.case((maybe_sent(), table.status), else_="cancelled"),
             reason=sa.func.substr(sa.func.rtrim(table.reason + " " + _SAID), 1, 500),
@@ -228,7 +232,7 @@ def _telling() -> sa.Select[Any]:
         suppressions.c.channel == table.channel, suppressions.c.address == table.address
     )
     return sa.select(
-        *(table[name] for name in _KEPT),
+        *(table[name].label(name) for name in _KEPT),
         table.role,
         table.channel,
         table.address,
@@ -242,7 +246,7 @@ def _telling() -> sa.Select[Any]:
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),
         made_up_for().label("made_up_for"),
-        is_digest().label("is_digest"),
+        (KIND == DIGEST).label("is_digest"),
     ).join(events, events.c.id == table.event_id)
 
 

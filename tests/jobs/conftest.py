@@ -17,7 +17,7 @@ from relay.ledger import events, receipts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
-from relay.rules.model import ALERT_PREFIX
+from relay.rules.model import ALERT
 from relay.rules.receipts import Receipt
 from tests.conftest import drain
 from tests.rows import MONTH, incoming, only, open_cases, rows, time_passes
@@ -129,9 +129,9 @@ class Clinic:
     def told(self) -> list[tuple[str, str, str]]:
         """Kind, address and status of what staff were written, in order."""
         return [
-            (row["rule"].removeprefix(ALERT_PREFIX), row["address"], row["status"])
+            (row["rule"].removeprefix("relay:"), row["address"], row["status"])
             for row in self.messages()
-            if row["rule"].startswith(ALERT_PREFIX)
+            if row["kind"] == ALERT
         ]
 
     def worklist(self) -> list[str]:

@@ -170,7 +170,7 @@ def test_two_failures_at_once_are_one_fallback_and_no_case(db: Database) -> None
             attempts.finish(db, claimed(db, subject=subject, address=address), ending)
         items = followups.lease_follow_ups(db, 10)
         email = notice(subject=subject, channel="email", address=EMAIL, is_fallback=True)
-        alarm = case("unreached", items[0].family, items[0].event_id)
+        alarm = case("unreached", items[0].obligation, items[0].event_id)
 
         def see_to(which: int, items: Any = items, email: Any = email, alarm: Any = alarm) -> str:
             with db.write() as connection:

@@ -97,14 +97,16 @@ def test_without_an_address_nobody_is_asked(clinic: Clinic) -> None:
 
 
 def test_a_replay_does_not_pass_by_the_clinician(held: Clinic) -> None:
-    """Stopped and replayed it is held anew, and asked about anew."""
+    """Stopped it says by whom; replayed it is held anew, and asked about anew."""
     (message,) = held.messages(rule="results")
     with held.db.write() as connection:
         assert holds.stop(connection, message["id"], "admin", "")
+    assert held.messages(stopped_by="admin") == held.messages(rule="results")
     held.work()
     assert replay_event(held.db, message["event_id"])
     held.work(DAY)
     assert (held.worklist(), held.twilio.accepted) == (["release"], [])
+    assert held.messages(stopped_by="admin") == []
     assert len(rows(held.db, stored)) == 2
 
 

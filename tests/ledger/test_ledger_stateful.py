@@ -34,8 +34,7 @@ from relay.ledger.events import Kit
 from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
 from relay.rules import planner
-from relay.rules.alerts import is_alert
-from relay.rules.model import ALIVE, FAILED, Plan, Rule, case_digest
+from relay.rules.model import ALERT, ALIVE, FAILED, Plan, Rule, case_digest
 from relay.rules.receipts import Receipt
 from tests.rows import (
     MONTH,
@@ -249,7 +248,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         if claim.suppressed:
             self.heard.append((claim, outcomes.opted_out(claim.channel)))
-        elif finds == "unwanted" and not is_alert(claim.rule):
+        elif finds == "unwanted" and claim.kind != ALERT:
             self.heard.append((claim, outcomes.cancelled("It is not wanted any more.")))
         elif finds == "broken":
             self.heard.append((claim, Ending("rejected", "technical-failure", "No such name.")))
@@ -445,7 +444,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if row["follow_up_at"] or row["id"] in self.let_be or _is_seen_to(row)
         }
         for row in there:
-            if row["family"] not in seen_to and not is_alert(row["rule"]):
+            if row["family"] not in seen_to and row["kind"] != ALERT:
                 assert case_digest("unreached", row["family"]) in digests, row
 
 

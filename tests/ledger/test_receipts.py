@@ -359,7 +359,7 @@ def test_delivered_closes_the_case_and_cancels_the_fallback(db: Database) -> Non
     with db.write() as connection:
         assert followups.finish_follow_up(connection, item, [email], None, None) == "fallback"
     with db.write() as connection:
-        cases.open_case(connection, case(key=claim.family, event_id=claim.event_id))
+        cases.open_case(connection, case(key=claim.obligation, event_id=claim.event_id))
         cases.open_case(connection, case(key="another", event_id=claim.event_id))
     record(db, told("delivered", claim))
     (still_open,) = open_cases(db)

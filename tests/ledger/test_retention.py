@@ -12,9 +12,18 @@ import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases, migrate, retention, schema, workers
+from relay.ledger import cases, logins, migrate, retention, schema, suppressions, workers
 from relay.ledger.database import Database
-from relay.ledger.schema import audit, events, heartbeats, notifications, quarantine
+from relay.ledger.schema import (
+    audit,
+    ended_sessions,
+    events,
+    heartbeats,
+    inbound_texts,
+    login_failures,
+    notifications,
+    quarantine,
+)
 from relay.rules.model import STATUSES
 from tests.rows import (
     beat,
@@ -139,6 +148,27 @@ def test_what_staff_wrote_goes_too(db: Database) -> None:
     retention.purge(db, RETENTION)
     notes = {row["closed_by"]: row["note"] for row in rows(db, schema.cases)}
     assert notes == {"admin": "", cases.RELAY: "Rang Mrs Smith."}
+
+
+def test_what_nothing_asks_for_any_more_is_deleted(db: Database) -> None:
+    """Texts after `retention`, wrong passwords after a day, and ended sessions once no cookie of
+    theirs can be good; not before.
+    """
+    visits = (inbound_texts, login_failures, ended_sessions)
+    with db.write() as connection:
+        suppressions.opt_out(connection, "sms", "+447700900001", "SM1")
+        logins.add_failure(connection, "a visitor")
+        logins.end_session(connection, "ses_1")
+    left = [1, 1, 1]
+    ages = (timedelta(hours=23), timedelta(hours=25), timedelta(hours=37), 2 * RETENTION)
+    for age, gone in zip(ages, (None, 1, 2, 0), strict=True):
+        with db.write() as connection:
+            for table, moment in zip(visits, ("received_at", "failed_at", "ended_at"), strict=True):
+                connection.execute(table.update().values({moment: datetime.now(UTC) - age}))
+        retention.purge(db, RETENTION)
+        if gone is not None:
+            left[gone] = 0
+        assert [len(rows(db, table)) for table in visits] == left
 
 
 def five_in_twos(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,8 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
     """Where the rule says so a person decides: it stays unknown, on the worklist, staff told."""
     unknown(db)
     look = looked(db)
-    alert = notice(rule="relay:unknown", template="", channel="email", address="desk@example.org")
+    desk = {"channel": "email", "address": "desk@example.org", "kind": "alert"}
+    alert = notice(rule="relay:unknown", template="", **desk)
     held = case("unknown", look.id, look.event_id, alert)
     with db.write() as connection:
         assert followups.give_up_unknown(connection, look, "It waits for a person.", held)

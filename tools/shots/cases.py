@@ -61,7 +61,7 @@ def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
         ids = ledger_events.plan_and_mark_processed(
             connection, event, facts, lambda _kit: Plan(told)
         )
-    case = Case(kind, told[0].family if told else kit, kit, reason, event.id, (*ids, None)[0])
+    case = Case(kind, told[0].obligation if told else kit, kit, reason, event.id, (*ids, None)[0])
     with db.write() as connection:
         if kind == "release":
             holds.ask(connection, [case])

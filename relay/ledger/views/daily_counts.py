@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database
+from relay.ledger.notifications import IS_KEPT
 from relay.ledger.schema import INSERTS, attempts, days, events, first_id, notifications
 from relay.rules.channels import CHANNEL_NAMES
-from relay.rules.model import DRY_RUN, FAILED
+from relay.rules.model import FAILED
 
 DAYS = 30  # that are kept in sight
 # A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.
@@ -122,9 +123,8 @@ def _tried(day: Day) -> Iterator[sa.Select[Any]]:
 def _by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
     """What makes a `Count`, by channel and status."""
     table = notifications.c
-    is_kept = sa.func.coalesce(table.provider_id, "").startswith(DRY_RUN)
-    is_out = sa.and_(table.sent_at.is_not(None), ~is_kept)
-    stands = sa.case((sa.and_(table.status == "sent", is_kept), KEPT), else_=table.status)
+    is_out = sa.and_(table.sent_at.is_not(None), ~IS_KEPT)
+    stands = sa.case((sa.and_(table.status == "sent", IS_KEPT), KEPT), else_=table.status)
     return (
         sa.select(
             table.channel,

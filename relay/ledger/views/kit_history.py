@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS, ORDER, about
 from relay.lab.facts import Facts
+from relay.ledger.notifications import KIND
 from relay.ledger.schema import events, first_id, journeys, notifications
-from relay.rules.model import PROCESSED
+from relay.rules.model import ITEM, MESSAGE, PROCESSED
 from relay.rules.staleness import Step
 
 AT_ONCE = 1000  # events in memory at a time
@@ -170,7 +171,7 @@ def _events() -> sa.FromClause:
 def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Row]]:
     """The events' notifications that rules made. A digest is not one; what it tells is, as sent."""
     table = notifications.c
-    told_in_a_digest = sa.and_(table.digest.is_not(None), table.status == "cancelled")
+    told_in_a_digest = sa.and_(KIND == ITEM, table.status == "cancelled")
     query = sa.select(
         table.event_id,
         table.rule,
@@ -183,8 +184,7 @@ def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequ
         table.is_fallback,
     ).where(
         table.event_id.in_(event_ids),
-        table.template != "",  # not an alert
-        sa.or_(table.digest.is_(None), table.digest != table.identity),
+        KIND.in_((MESSAGE, ITEM)),
     )
     made: dict[str, list[Row]] = defaultdict(list)
     for event_id, *fields in connection.execute(query):

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
+from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import events, journeys, notifications
 from relay.privacy.names import full_name
 from relay.rules.model import WAITING
@@ -91,7 +92,8 @@ def latest(
         events.c.duplicates,
         events.c.subject,
     ).order_by(events.c.id.desc())
-    newest = _listing().order_by(notifications.c.id.desc())
+    said = (KIND.label("kind"), IS_KEPT.label("is_kept"))
+    newest = _listing().add_columns(*said).order_by(notifications.c.id.desc())
     return (
         [dict(row) for row in connection.execute(newest_events.limit(limit)).mappings()],
         [dict(row) for row in connection.execute(newest.limit(limit)).mappings()],

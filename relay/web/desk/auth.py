@@ -25,12 +25,12 @@ from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
 from relay.config.settings import Settings
-from relay.ledger import audit
+from relay.ledger import audit, logins
 from relay.privacy.masks import mark
 from relay.web.context import services
 from relay.web.desk.layout import blueprint
 
-IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
+IDLE, LONGEST = timedelta(hours=1), logins.LONGEST_SESSION
 LOGOUT = "logout"
 AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
 _NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
@@ -55,6 +55,7 @@ def begin_session() -> None:
 def end_session() -> None:
     """End it for good: a copy of its cookie opens nothing either."""
     with services().db.write() as connection:
+        logins.end_session(connection, session["id"])
         audit.write_audit(connection, Admin.id, LOGOUT, session["id"])
     logout_user()
     session.clear()
@@ -87,7 +88,7 @@ def _is_open() -> bool:
     if not any([hmac.compare_digest(session["key"], _key(settings, key)) for key in keys]):
         return False
     with services().db.read() as connection:
-        return not audit.audited(connection, LOGOUT, LONGEST + IDLE, session["id"])
+        return not logins.has_ended(connection, session["id"])
 
 
 def _key(settings: Settings, secret: str) -> str:
@@ -141,6 +142,7 @@ def login() -> Any:
         begin_session()
         return redirect(_page(request.args.get("next", "")))
     with services().db.write() as connection:
+        logins.add_failure(connection, visitor)
         audit.write_audit(connection, "nobody", REFUSED, visitor)
     alert = "That is not the password. Try again."
     return render_template("login.html", form=form, alert=alert), 401
@@ -184,9 +186,9 @@ def _page(written: str) -> str:
 def _wait(visitor: str) -> timedelta | None:
     """How long a visitor has to wait before another password is looked at."""
     with services().db.read() as connection:
-        if audit.audited(connection, REFUSED, PAUSE, visitor) >= GUESSES:
+        if logins.count_failures(connection, PAUSE, visitor) >= GUESSES:
             return PAUSE
-        return EBB if audit.audited(connection, REFUSED, EBB) >= FLOOD else None
+        return EBB if logins.count_failures(connection, EBB) >= FLOOD else None
 
 
 def _is_right(password: str, settings: Settings) -> bool:

@@ -167,7 +167,7 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
     return {
         **row,
         "kind": _KINDS.get(row["channel"], row["channel"]),
-        "title": named(row["rule"]),
+        "title": named(row),
         "is_kept": is_kept(row),
         "lines": _plain(said),
         "address": address if revealed else masks.address(address),

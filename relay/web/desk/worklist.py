@@ -116,7 +116,7 @@ def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, 
         yield {
             **case,
             "words": said,
-            "happened": happened(case["kind"], case["subject"]),
+            "happened": happened(case["kind"], case["subject"], is_digest=case["is_digest"]),
             "acts": acts,
             "why_not": why_not,
             "is_about_a_kit": said.is_about_a_kit,
