@@ -24,6 +24,7 @@ posted = [client.post("/webhooks/lab", json=body).json["status"] for body in bod
 pump = Pump(Jobs(load(settings), db))
 pump.drain()
 pump.stop()
-rows = [(row["channel"], row["status"]) for row in queries.messages(db)]
+with db.read() as connection:
+    rows = [(row["channel"], row["status"]) for row in queries.messages(connection)]
 keys = config_schema()["properties"]["rules"]["additionalProperties"]["properties"]
 print("\n" + json.dumps({"posted": posted, "rows": rows, "key": keys["tracked_only"]}))

@@ -28,7 +28,8 @@ def kit(
     )
     customer = {"first_name": first, "last_name": last}
     facts = Facts(order={"id": order}, customer=customer)
-    events.mark_processed(db, event, facts, lambda _kit: Plan(told))
+    with db.write() as connection:
+        events.plan_and_mark_processed(connection, event, facts, lambda _kit: Plan(told))
     ids = [str(only(db, notifications, identity=one.identity)["id"]) for one in told]
     for id_ in ids:
         content = {"text": WORDS, "subject": f"For {first}"}

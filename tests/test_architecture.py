@@ -131,3 +131,24 @@ def test_what_is_long_has_an_answer() -> None:
 def test_no_module_is_named_for_nothing() -> None:
     """A name says what lives there."""
     assert not {module.rpartition(".")[2] for module in MODULES} & NAMED_FOR_NOTHING
+
+
+def test_who_owns_a_transaction_says_so() -> None:
+    """A function of the ledger takes a Connection: its caller opens the unit of work. One that
+    takes the Database owns its transactions, and its docstring says why; none has both forms.
+    """
+    silent = []
+    for module, path in MODULES.items():
+        functions = {
+            node.name: node
+            for node in ast.parse(path.read_text("utf-8")).body
+            if isinstance(node, ast.FunctionDef) and module.startswith("relay.ledger.")
+        }
+        for called, node in functions.items():
+            takes = {ast.unparse(one.annotation) for one in node.args.args if one.annotation}
+            said = " ".join((ast.get_docstring(node) or "").split())
+            if "Database" in takes and not called.startswith("_") and "It owns its" not in said:
+                silent.append(f"{module}.{called}")
+            if f"{called}_in" in functions:
+                silent.append(f"{module}.{called}_in")
+    assert silent == []

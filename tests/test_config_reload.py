@@ -16,13 +16,13 @@ from relay.config.loader import Config
 from relay.config.reload import ConfigReloader
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
-from relay.ledger import cases, events
+from relay.ledger import events
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
 from relay.worker.process import Clock
 from relay.worker.pump import Pump
 from tests.conftest import ROOT
-from tests.rows import MONTH, incoming, rows
+from tests.rows import MONTH, incoming, open_cases, rows
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -143,17 +143,17 @@ def test_a_worker_goes_by_it(clock: Clock, own: Settings) -> None:
 
 def test_staff_are_told_of_a_broken_edit_once(clock: Clock, own: Settings, db: Database) -> None:
     """It is on the worklist and written to staff, with the line; put right, it is closed."""
-    events.record(db, incoming(), MONTH)
+    events.record_webhook(db, incoming(), MONTH)
     edit(own.config, NAME, 'nmae = "Other Clinic"')
     clock.tick()
     clock.tick()
-    (case,) = cases.open_cases(db)
+    (case,) = open_cases(db)
     line = own.config.read_text("utf-8").splitlines().index('nmae = "Other Clinic"') + 1
     assert (case["kind"], str(line) in case["reason"]) == ("config", True)
     assert [row["rule"] for row in rows(db, notifications)] == ["relay:config"]
     edit(own.config, "nmae =", "name =")
     clock.tick()
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
 
 
 def test_before_the_first_event_it_is_only_logged(
@@ -162,7 +162,7 @@ def test_before_the_first_event_it_is_only_logged(
     """A ledger without any event has nothing to keep a case with: nothing breaks."""
     edit(own.config, NAME, 'nmae = "Other Clinic"')
     clock.tick()
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
 
 
 def test_half_a_file_is_never_a_configuration(

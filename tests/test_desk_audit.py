@@ -26,7 +26,8 @@ def test_it_tells_who_did_what_the_newest_first(
     kit(db)
     press(inside, "/journey", kit="o-1")
     press(inside, "/suppressions", address=PHONE, act="add", note="<b>Asked.")
-    ledger_audit.write_audit(db, "cli", "something new", "", "3 of 3")
+    with db.write() as connection:
+        ledger_audit.write_audit(connection, "cli", "something new", "", "3 of 3")
     monkeypatch.setattr(system, "AT_ONCE", 2)
     pages = [inside.get("/audit").text]
     while older := re.search(r'href="(/audit\?before=[^"]+)" rel="next"', pages[-1]):
@@ -43,7 +44,8 @@ def test_it_tells_who_did_what_the_newest_first(
 def test_marks_of_texts_are_nobodys_acts(inside: Any, db: Database) -> None:
     """However many people have sent STOP, the trail has what staff did."""
     for number in range(60):
-        suppressions.opt_out(db, "sms", PHONE, f"SM{number}")
+        with db.write() as connection:
+            suppressions.opt_out(connection, "sms", PHONE, f"SM{number}")
     page = inside.get("/audit").text
     assert "Logged in" in page
     assert "STOP" not in page

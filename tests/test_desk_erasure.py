@@ -10,13 +10,13 @@ import pytest
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.ledger import erasures as ledger_erasures
-from relay.ledger import suppressions, workers
+from relay.ledger import suppressions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, erasures, notifications
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, handed_over, kit, press
 from tests.dump import dump, found
-from tests.rows import change, only, rows
+from tests.rows import beat, change, only, rows
 from tests.standins import ProviderStandIn, twilio_error
 from tests.test_desk import desk, inside
 
@@ -81,9 +81,10 @@ def test_how_far_it_is_can_be_followed(inside: Any, db: Database) -> None:
     assert "No worker is alive" in page
     assert f'data-again="{path}?again=1"' in page
     assert f'http-equiv="refresh" content="10;url={path}?again=1"' in page
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     (asked,) = ledger_erasures.lease(db, 1)
-    ledger_erasures.note(db, asked, searched="events", rows_read=120_000)
+    with db.write() as connection:
+        ledger_erasures.note(connection, asked, searched="events", rows_read=120_000)
     page = inside.get(path).text
     assert "No worker is alive" not in page
     assert "events</span> 120,000 rows" in page
@@ -143,10 +144,12 @@ def test_what_a_provider_keeps_is_told(
 def test_only_who_wishes_is_suppressed(inside: Any, db: Database) -> None:
     """Erased is not suppressed, which keeps the address, unless that is ticked."""
     erase(inside)
-    assert suppressions.suppressed(db, PHONE) == []
+    with db.read() as connection:
+        assert suppressions.suppressed(connection, PHONE) == []
     for said in ("are stopped.", "were stopped already."):
         assert f"Texts to this address {said}" in inside.get(erase(inside, stop="1")).text
-    (row,) = suppressions.suppressed(db, PHONE)
+    with db.read() as connection:
+        (row,) = suppressions.suppressed(connection, PHONE)
     assert (row["actor"], row["note"]) == ("admin", WHY)
     (kept,) = rows(db, audit, action="suppress")
     assert (kept["actor"], kept["detail"]) == ("admin", WHY)

@@ -8,15 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.ledger import attempts, pauses, receipts, retention, workers
+from relay.ledger import attempts, pauses, receipts, retention
 from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, audit, events, notifications
-from relay.rules.alerts import ALERTS
-from relay.rules.model import ALERT_PREFIX, DRY_RUN
+from relay.rules.alerts import ALERTS, rule_name
 from relay.rules.receipts import Receipt
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
-from tests.rows import change, claimed, notice, only, planned, rows, time_passes
+from tests.rows import beat, change, claimed, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -152,7 +151,7 @@ def test_a_message_that_waits_says_what_holds_it_up(
         return str(said)
 
     assert "It waits: no worker is alive." in told(text)
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     assert "It waits for a worker, which takes it next." in told(text)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")
@@ -172,7 +171,7 @@ def test_what_never_left_is_not_told_as_sent(inside: Any, db: Database) -> None:
     here, and its mark is not that of what was sent.
     """
     claim = claimed(db, address=PHONE)
-    kept = Ending("accepted", "sent", provider_id=f"{DRY_RUN}{claim.attempt_id}")
+    kept = Ending("accepted", "sent", provider_id=f"dry-run-{claim.attempt_id}", is_kept=True)
     attempts.finish(db, claim, kept)
     page = search(inside, claim.id)
     assert "It was made and kept here; it was not sent to anybody." in page
@@ -186,12 +185,14 @@ def test_an_alert_has_its_title(inside: Any, db: Database) -> None:
     is called one.
     """
     alert, fallback = planned(
-        db, notice(rule=f"{ALERT_PREFIX}unreached"), notice(subject="o-2", is_fallback=True)
+        db,
+        notice(rule=rule_name("unreached"), kind="alert"),
+        notice(subject="o-2", is_fallback=True),
     )
     page = search(inside, alert)
     for where in (page, inside.get("/").text):
         assert ALERTS["unreached"].title in where
-        assert f"{ALERT_PREFIX}unreached" not in where
+        assert rule_name("unreached") not in where
     assert "kit-shipped, as its fallback" in search(inside, fallback)
 
 

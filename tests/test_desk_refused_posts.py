@@ -28,7 +28,8 @@ def refused(inside: Any, db: Database, body: bytes = BAD) -> str:
     """A post that the lab was told was wrong; its id."""
     answer = inside.post(f"/webhooks/lab/{SECRET}", data=body)
     assert answer.status_code in (400, 422)
-    return ledger_quarantine.ids(db)[-1]
+    with db.read() as connection:
+        return ledger_quarantine.ids(connection)[-1]
 
 
 def see_to(inside: Any, post: str, **form: str) -> str:
@@ -95,13 +96,14 @@ def test_tried_again_it_is_taken_or_says_what_is_wrong_still(inside: Any, db: Da
     row = only(db, events)
     assert (row["status"], row["duplicates"]) == ("received", 0)
     assert acts(db) == [("post again", post, row["id"])]
-    assert ledger_quarantine.count(db) == 0
+    with db.read() as connection:
+        assert ledger_quarantine.count(connection) == 0
 
 
 def test_what_came_rightly_since_is_not_told_twice(inside: Any, db: Database) -> None:
     """The lab has posted the same event meanwhile: there is one event, and the page says so."""
     post = refused(inside, db)
-    first = ledger_events.record(db, incoming(order_id="o-1"), MONTH)
+    first = ledger_events.record_webhook(db, incoming(order_id="o-1"), MONTH)
     change(db, quarantine, {}, body=GOOD)
     assert "has posted the same event rightly" in see_to(inside, post, act="again")
     assert only(db, events)["id"] == first.id
@@ -111,11 +113,13 @@ def test_put_aside_it_needs_nobody_any_more(inside: Any, db: Database) -> None:
     """With a note, once; posted again it stays aside; who did it and why stays on the page."""
     post = refused(inside, db)
     assert "Write a note first" in see_to(inside, post, act="aside", note=" ")
-    assert ledger_quarantine.ids(db) == [post]
+    with db.read() as connection:
+        assert ledger_quarantine.ids(connection) == [post]
     assert "Put aside." in see_to(inside, post, act="aside", note=WHY)
     assert "seen to that post already" in see_to(inside, post, act="aside", note="Again.")
     assert inside.post(f"/webhooks/lab/{SECRET}", data=BAD).status_code == 422
-    assert (ledger_quarantine.ids(db), ledger_quarantine.count(db)) == ([], 0)
+    with db.read() as connection:
+        assert (ledger_quarantine.ids(connection), ledger_quarantine.count(connection)) == ([], 0)
     page = inside.get("/worklist/refused").text
     assert "No refused post needs a person now." in page
     assert f": {WHY}" in page.partition("Put aside by admin")[2]
@@ -147,11 +151,13 @@ def test_all_that_was_seen_is_put_aside_at_once(inside: Any, db: Database) -> No
     refused(inside, db, b"1")
     form = {"until": until, "note": WHY}
     assert press(inside, "/worklist/refused", **form | {"note": " "}).status_code == 302
-    assert ledger_quarantine.count(db) == 3
+    with db.read() as connection:
+        assert ledger_quarantine.count(connection) == 3
     for told in ("2 put aside", "seen to that post already"):
         press(inside, "/worklist/refused", **form)
         assert told in inside.get("/worklist/refused").text
-    assert ledger_quarantine.ids(db) == posts[:1]
+    with db.read() as connection:
+        assert ledger_quarantine.ids(connection) == posts[:1]
     assert acts(db) == [("posts aside", "", "2")]
 
 
@@ -173,9 +179,11 @@ def test_what_cannot_be_done_is_not_found(
 ) -> None:
     """An unknown post, an act that there is not, or an event that Relay cannot process."""
     post = refused(inside, db)
-    ledger_events.record(db, incoming("kit.lost", kit_id="7"), MONTH)
+    ledger_events.record_webhook(db, incoming("kit.lost", kit_id="7"), MONTH)
     assert press(inside, path.replace("mine", post), **form).status_code == 404
-    assert (ledger_quarantine.count(db), ledger_events.count_unrouted(db)) == (1, 1)
+    with db.read() as connection:
+        assert ledger_quarantine.count(connection) == 1
+        assert ledger_events.count_unrouted(connection) == 1
 
 
 def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
@@ -184,11 +192,12 @@ def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
     """By its name: how often, since when, what it means. Acknowledged it is quiet for good."""
     assert "No unknown event needs a person now." in inside.get("/worklist/unknown").text
     for name, kit in (("kit.lost", "7"), ("kit.lost", "8"), ("a<b>", "7")):
-        last = ledger_events.record(db, incoming(name, kit_id=kit), MONTH)
+        last = ledger_events.record_webhook(db, incoming(name, kit_id=kit), MONTH)
     page = inside.get("/worklist/unknown").text
     for told in ("2 times, first on <time", "a&lt;b&gt;", f"/journey?kit={last.id}", "Once, on <"):
         assert told in page
-    assert (page.count("<article"), ledger_events.count_unrouted(db)) == (2, 2)
+    with db.read() as connection:
+        assert (page.count("<article"), ledger_events.count_unrouted(connection)) == (2, 2)
     assert "2</strong> <span>kinds of events have come that" in inside.get("/").text
     monkeypatch.setattr(ledger_events, "MANY", 1)
     assert "More than 1 times" in inside.get("/worklist/unknown").text
@@ -196,9 +205,10 @@ def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
     for note, told in ((" ", "Write a note first"), (WHY, "Acknowledged."), (WHY, "already")):
         press(inside, "/worklist/unknown", **form, note=note)
         assert told in inside.get("/worklist/unknown").text
-    ledger_events.record(db, incoming("kit.lost", kit_id="9"), MONTH)
+    ledger_events.record_webhook(db, incoming("kit.lost", kit_id="9"), MONTH)
     page = inside.get("/worklist/unknown").text
-    assert (page.count("<article"), ledger_events.count_unrouted(db)) == (1, 1)
+    with db.read() as connection:
+        assert (page.count("<article"), ledger_events.count_unrouted(connection)) == (1, 1)
     assert f": {WHY}" in page.partition("<code>kit.lost</code>, by admin")[2]
     assert acts(db) == [(ledger_events.ACKNOWLEDGED, "kit.lost", WHY)]
 

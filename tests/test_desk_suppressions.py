@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, suppressions
 from tests.desk import EMAIL, PHONE, press
-from tests.rows import only, rows
+from tests.rows import only, rows, suppress
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -28,8 +27,8 @@ def acts(db: Database) -> list[tuple[str, str, str]]:
 def test_the_latest_are_listed_masked(inside: Any, db: Database) -> None:
     """Each with its source and time; nobody can copy the list of addresses."""
     assert "Nobody is suppressed." in inside.get("/suppressions").text
-    ledger_suppressions.suppress(db, "sms", PHONE, "STOP")
-    ledger_suppressions.suppress(db, "email", EMAIL, "SendGrid: bounce")
+    suppress(db, "sms", PHONE, "STOP")
+    suppress(db, "email", EMAIL, "SendGrid: bounce")
     page = inside.get("/suppressions").text
     for shown in ("+44•••••••001", "j•••@example.org", "STOP", "SendGrid: bounce", "<time"):
         assert shown in page
@@ -66,7 +65,7 @@ def test_an_opt_out_stays_its_persons(inside: Any, db: Database) -> None:
     """Staff who stop what the person has stopped do not take the place of the STOP; lifting it
     says that the provider keeps a list of its own.
     """
-    ledger_suppressions.suppress(db, "sms", PHONE, "STOP")
+    suppress(db, "sms", PHONE, "STOP")
     press(inside, "/suppressions", address=PHONE, act="add", note=WHY)
     assert only(db, suppressions)["source"] == "STOP"
     assert "Twilio keeps a list of its own" in press(inside, "/suppressions", address=PHONE).text
@@ -74,7 +73,7 @@ def test_an_opt_out_stays_its_persons(inside: Any, db: Database) -> None:
 
 def test_a_reason_is_asked_for(inside: Any, db: Database) -> None:
     """Without one nothing is done."""
-    ledger_suppressions.suppress(db, "sms", "+447700900002", "STOP")
+    suppress(db, "sms", "+447700900002", "STOP")
     for act, number in (("add", PHONE), ("lift", "+447700900002")):
         answer = press(inside, "/suppressions", address=number, act=act, note="  ")
         assert answer.status_code == 400

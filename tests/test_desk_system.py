@@ -10,12 +10,23 @@ import sqlalchemy as sa
 
 from relay.errors import Refused
 from relay.ledger import events as ledger_events
-from relay.ledger import pauses, suppressions, workers
+from relay.ledger import pauses, workers
 from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, events
 from relay.ledger.schema import notifications as messages
 from tests.desk import EMAIL, PHONE, kit, press, search
-from tests.rows import MONTH, change, incoming, leased, of_revision, only, rows
+from tests.rows import (
+    MONTH,
+    beat,
+    change,
+    incoming,
+    keep_refused,
+    leased,
+    of_revision,
+    only,
+    rows,
+    suppress,
+)
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -40,9 +51,10 @@ def test_it_tells_in_words_what_is_down(inside: Any, db: Database) -> None:
     page = inside.get("/system").text
     assert "Something does not work." in page
     assert "No worker has been seen for 90 seconds." in page
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     assert "No sweep is known." in inside.get("/system").text
-    workers.swept(db, "worker-1")
+    with db.write() as connection:
+        workers.swept(connection, "worker-1")
     page = inside.get("/system").text
     assert "All that Relay needs is there." in page
     assert "The last sweep was at <time" in page
@@ -75,7 +87,7 @@ def test_it_names_providers_and_versions(inside: Any, db: Database) -> None:
 
 def test_a_newer_ledger_is_told_and_not_called_down(inside: Any, db: Database) -> None:
     """After a release was rolled back the page says which tables there are, and that they do."""
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     with of_revision(db, "9999"):
         page = inside.get("/system").text
     assert "All that Relay needs is there." in page
@@ -88,7 +100,7 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
     if db.is_sqlite:
         pytest.skip("its plans are others")
     kit(db)
-    suppressions.suppress(db, "sms", PHONE, "STOP")
+    suppress(db, "sms", PHONE, "STOP")
     engine, asked = inside.application.extensions["relay"].db.engine, {}
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -101,8 +113,8 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
     press(inside, "/suppressions", address=PHONE, act="lift", note="Asked.")
     press(inside, "/erasure", address=PHONE, act="ask")
     erased = press(inside, "/erasure", address=PHONE, act="erase", note="Asked.").location
-    ledger_events.record(db, incoming("kit.lost", kit_id="7"), MONTH)
-    post = ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    ledger_events.record_webhook(db, incoming("kit.lost", kit_id="7"), MONTH)
+    post = keep_refused(db, b"{", Refused(400, "Not JSON."))
     press(inside, f"/worklist/refused/{post}", act="again")
     press(inside, f"/worklist/refused/{post}", act="aside", note="A test.")
     press(inside, "/worklist/unknown", act="acknowledge", name="kit.lost", note="A test.")

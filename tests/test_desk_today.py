@@ -15,7 +15,7 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
-from relay.ledger import attempts, cases, pauses, workers
+from relay.ledger import attempts, cases, pauses
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
@@ -24,12 +24,12 @@ from relay.ledger.views import daily_counts
 from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
 from relay.rules.alerts import ALERTS
-from relay.rules.model import DRY_RUN, STATUSES
+from relay.rules.model import STATUSES
 from relay.web.desk import attention as desk_needs
 from relay.web.desk import auth, chart
 from tests.conftest import ROOT
 from tests.desk import kit, leaks
-from tests.rows import case, change, claimed, leased, notice, only, planned, rows, time_passes
+from tests.rows import beat, case, change, claimed, leased, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside, is_out, log_in
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -51,7 +51,8 @@ def gone(db: Database, provider_id: str, subject: str, **fields: Any) -> str:
     """The id of a text of two segments that was tried just now, and taken."""
     claim = claimed(db, subject=subject, **fields)
     attempts.begin(db, claim, {"text": "x" * 161, "subject": "", "html": ""})
-    attempts.finish(db, claim, Ending("accepted", "sent", provider_id=provider_id))
+    kept = provider_id.startswith("dry-run")
+    attempts.finish(db, claim, Ending("accepted", "sent", provider_id=provider_id, is_kept=kept))
     return claim.id
 
 
@@ -89,7 +90,7 @@ def test_what_was_kept_here_is_not_told_as_sent(inside: Any, db: Database) -> No
     """In dry-run nothing goes out and nothing is paid for: the figures, the chart and the list say
     how much was kept here only.
     """
-    gone(db, f"{DRY_RUN}1", "o-1")
+    gone(db, "dry-run-1", "o-1")
     gone(db, "SM1", "o-2")
     page = inside.get("/").text
     assert figures(page)["Messages out"] == "1"
@@ -112,7 +113,7 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
     kit(db)
     event = only(db, events)["id"]
     assert "No worker is alive" in inside.get("/").text
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     assert "Nothing needs a person now." in inside.get("/").text
     with db.write() as connection:
         for key in ("k-1", "k-2"):
@@ -152,13 +153,16 @@ def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:
     """
     for number in range(2):
         event = leased(db, order_id=f"o-{number}")
-        ledger_events.put_back(db, event.id, 60.0, "The lab's API did not answer (503).")
+        with db.write() as connection:
+            ledger_events.put_back(
+                connection, event.id, 60.0, "The lab's API did not answer (503)."
+            )
     planned(db, notice(subject="o-7"))
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     pages = ("/", "/system")
     assert all("since" not in inside.get(path).text for path in pages)
     time_passes(db, timedelta(hours=18))
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     leased(db, order_id="o-9")
     since = (datetime.now(UTC) - timedelta(hours=18)).astimezone(LONDON)
     for path in pages:
@@ -240,9 +244,15 @@ def test_past_days_are_counted_once_an_hour_and_then_daily(db: Database) -> None
     change(db, notifications, {"id": text}, status="delivered", sent_at=later)
     assert daily_counts.keep(db, LONDON, later) == 5
     [day] = [one for one in daily_counts.last_days(LONDON, NOW) if one.day == date(2026, 11, 16)]
-    assert daily_counts.kept(db, [day])[day.day].messages == [Count("sms", "scheduled", 1, 0, 0)]
+    with db.read() as connection:
+        assert daily_counts.kept(connection, [day])[day.day].messages == [
+            Count("sms", "scheduled", 1, 0, 0)
+        ]
     assert daily_counts.keep(db, LONDON, NOW + timedelta(days=1, minutes=1)) == whole - 1
-    assert daily_counts.kept(db, [day])[day.day].messages == [Count("sms", "delivered", 1, 1, 2)]
+    with db.read() as connection:
+        assert daily_counts.kept(connection, [day])[day.day].messages == [
+            Count("sms", "delivered", 1, 1, 2)
+        ]
     assert len(rows(db, days)) == daily_counts.DAYS + 1
 
 
@@ -254,15 +264,18 @@ def test_a_busy_day_is_not_counted_at_each_look(
     day, now = now_(db), datetime.now(UTC)
     daily_counts.keep(db, LONDON, now)
     change(db, notifications, {"id": text}, status="delivered")
-    shown = {one.status for one in daily_counts.today(db, day, now).messages}
+    with db.read() as connection:
+        shown = {one.status for one in daily_counts.today(connection, day, now).messages}
     assert shown == {"delivered", "sent"}
     monkeypatch.setattr(daily_counts, "BUSY", 1)
-    assert {one.status for one in daily_counts.today(db, day, now).messages} == {"sent"}
+    with db.read() as connection:
+        assert {one.status for one in daily_counts.today(connection, day, now).messages} == {"sent"}
     late = now + daily_counts.JUST_NOW + timedelta(seconds=1)
-    assert {one.status for one in daily_counts.today(db, day, late).messages} == {
-        "delivered",
-        "sent",
-    }
+    with db.read() as connection:
+        assert {one.status for one in daily_counts.today(connection, day, late).messages} == {
+            "delivered",
+            "sent",
+        }
 
 
 def test_the_sweep_counts(

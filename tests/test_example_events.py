@@ -19,9 +19,9 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger.database import Database
-from relay.ledger.views import queries
 from relay.messages.templates import PARTS
 from tests.conftest import drain
+from tests.rows import messages
 
 EXPECTED = Path(__file__).with_name("expected")
 
@@ -51,7 +51,7 @@ def test_example_gives_its_messages(
 def _files(db: Database) -> dict[str, str]:
     """Every message as files: to whom it went, and each part of its words."""
     files = {"recipients.txt": ""}
-    for row in sorted(queries.messages(db), key=lambda row: (row["rule"], row["channel"])):
+    for row in sorted(messages(db), key=lambda row: (row["rule"], row["channel"])):
         name = f"{row['rule']}.{row['channel']}"
         files["recipients.txt"] += f"{name}: {row['to']} {row['address']} {row['status']}\n"
         for part, file in PARTS[row["channel"]].items():

@@ -18,13 +18,13 @@ from relay.dev import redis_server as dev_redis_server
 from relay.ledger import workers
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import heartbeats
-from tests.rows import of_revision
+from tests.rows import beat, of_revision
 
 
 @pytest.fixture
 def ready_settings(settings: Settings, db: Database) -> Settings:
     """Settings of development without a queue, under which everything is there, a worker too."""
-    workers.beat(db, "worker-1")
+    beat(db, "worker-1")
     return settings
 
 
@@ -133,14 +133,16 @@ def test_names_workers_when_none_is_there(
         with db.write() as connection:
             connection.execute(heartbeats.update().values(seen_at=ago(timedelta(seconds=100))))
     else:
-        workers.stop_beating(db, "worker-1")
+        with db.write() as connection:
+            workers.stop_beating(connection, "worker-1")
     shows_down(ask(ready_settings), "workers")
 
 
 def test_one_worker_of_two_is_enough(ask: Any, ready_settings: Settings, db: Database) -> None:
     """A worker that is replaced is missed by nobody."""
-    workers.beat(db, "worker-2")
-    workers.stop_beating(db, "worker-1")
+    beat(db, "worker-2")
+    with db.write() as connection:
+        workers.stop_beating(connection, "worker-1")
     assert ask(ready_settings).status_code == 200
 
 

@@ -16,8 +16,8 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger.database import Database
-from relay.ledger.views import queries
 from tests.conftest import drain
+from tests.rows import messages
 
 Start = Callable[[], logging.Logger]
 Lines = Callable[[], list[dict[str, Any]]]
@@ -198,7 +198,7 @@ def test_whole_way_at_debug_names_nobody(
         client.post("/webhooks/lab/s3cret", data=json.dumps(body))
         client.post(f"/webhooks/lab/wrong-{PATIENT}", data=json.dumps(body))
     drain(make_jobs(settings))
-    rows = queries.messages(db)
+    rows = messages(db)
     told = json.dumps(found := lines(), ensure_ascii=False)
     assert len(rows) > 2
     assert {row["id"] for row in rows} <= {line.get("id") for line in found}

@@ -22,7 +22,7 @@ from relay.ledger.database import Database
 from relay.web.metrics import METRICS
 from tests.conftest import ROOT
 from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic, clinic
-from tests.rows import MONTH, incoming, time_passes
+from tests.rows import MONTH, incoming, keep_refused, time_passes
 from tests.standins import twilio_error
 
 __all__ = ["clinic"]  # a fixture
@@ -53,9 +53,11 @@ def test_what_has_happened_is_told(
     clinic.twilio.always(twilio_error(401, 20003))
     clinic.results()
     clinic.work()
-    events.record(db, incoming("kit.lost", kit_id="7"), MONTH)
-    ids = [events.keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"{", b"[")]
-    assert quarantine.put_aside(db, ids[0], Act("admin", "post aside"), "The lab tests.")
+    events.record_webhook(db, incoming("kit.lost", kit_id="7"), MONTH)
+    ids = [keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"{", b"[")]
+    act = Act("admin", "post aside")
+    with db.write() as connection:
+        assert quarantine.put_aside(connection, ids[0], act, "The lab tests.")
     client = make_client(clinic.settings)
     told = scrape(client)
     assert told["relay_up", ()] == 1

@@ -20,12 +20,12 @@ from werkzeug.test import Client
 from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.events import EVENTS
-from relay.ledger import workers
 from relay.ledger.database import Database
 from relay.web.openapi import description
 from tests.channels.test_sendgrid_receipts import public
 from tests.conftest import ROOT, SECRET
 from tests.knocking import TOKEN, WEBHOOK, Known
+from tests.rows import beat
 from tests.test_webhooks import BAD_DATA
 
 Make = Callable[[Settings], Any]
@@ -194,7 +194,7 @@ def test_each_described_answer_is_given(by: Settings, make_client: Make, app: An
     assert set(KNOCKS) == described
     for (path, status), (who, body) in KNOCKS.items():
         if who == "well":
-            workers.beat(db, "worker")
+            beat(db, "worker")
         method = next(m for p, m in ROUTES if p == path)
         kind = FORM if "twilio" in path else "application/json"
         to = path.replace("{secret}", "/" if who == "lost" else "wrong")

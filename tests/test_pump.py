@@ -15,10 +15,10 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.ledger import erasures
 from relay.ledger.database import Database
-from relay.ledger.views import queries
 from relay.worker import pump as pump_module
 from relay.worker.pump import THREADS, Pump, TokenBucket
 from tests.processes.harness import eventually, order
+from tests.rows import messages
 from tests.standins import ProviderStandIn, Reply
 
 Post = Callable[[int], None]
@@ -101,9 +101,7 @@ def test_a_rate_is_kept_and_everything_goes_out(
     pump = Pump(jobs)
     pump.drain()
     pump.stop()
-    assert [row["status"] for row in queries.messages(db) if row["channel"] == "sms"] == [
-        "sent"
-    ] * 10
+    assert [row["status"] for row in messages(db) if row["channel"] == "sms"] == ["sent"] * 10
     assert max(claims) <= 2
     assert sum(claims) == 10
 
@@ -139,7 +137,7 @@ def test_a_rate_that_refills_while_the_other_lanes_are_looked_at_is_not_taken_fo
     )
     pump.drain()
     pump.stop()
-    assert {row["status"] for row in queries.messages(db)} == {"sent"}
+    assert {row["status"] for row in messages(db)} == {"sent"}
 
 
 def test_a_lost_wake_up_costs_one_look(
@@ -163,7 +161,7 @@ def test_a_stopped_pump_claims_no_more_and_ends_what_it_has(
     eventually(lambda: len(twilio.accepted) == THREADS["sms"])
     threading.Timer(0.2, silence.set).start()
     assert pump.stop() == 0
-    statuses = [row["status"] for row in queries.messages(db) if row["channel"] == "sms"]
+    statuses = [row["status"] for row in messages(db) if row["channel"] == "sms"]
     assert sorted(statuses) == ["created"] * 6 + ["sent"] * THREADS["sms"]
 
 

@@ -292,7 +292,7 @@ def test_another_kit_or_round_is_another_notice(change: dict[str, Any]) -> None:
         for how in ({}, change)
     )
     assert first.identity != second.identity
-    assert first.family != second.family
+    assert first.obligation != second.obligation
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_condition_that_breaks_is_told_singly() -> None:
 def test_family_is_what_a_rule_owes_one_role_whatever_the_channel() -> None:
     """A fallback belongs to the notice that it stands in for."""
     found = planned(rule(fallback=("email",)), of=facts(None, MAIL))
-    assert len({notice.family for notice in found.notices}) == 1
+    assert len({notice.obligation for notice in found.notices}) == 1
     assert len({notice.identity for notice in found.notices}) == 2
 
 

@@ -24,7 +24,19 @@ from relay.rules.alerts import ALERTS, OF_NO_KIT, happened
 from relay.rules.model import Case, case_digest
 from tests.desk import press
 from tests.dump import dump
-from tests.rows import POLICY, case, change, leased, only, planned, rows, time_passes, unknown
+from tests.rows import (
+    POLICY,
+    as_the_release_before,
+    case,
+    change,
+    leased,
+    only,
+    open_cases,
+    planned,
+    rows,
+    time_passes,
+    unknown,
+)
 from tests.rows import notice as a_notice
 from tests.test_desk import desk, inside, token
 
@@ -38,7 +50,7 @@ def opened(db: Database, kind: str = "unreached", **fields: Any) -> str:
     event_id = only(db, notifications, id=id_)["event_id"]
     with db.write() as connection:
         cases.open_case(connection, Case(kind, id_, "o-1", "Nobody was reached.", event_id, id_))
-    return str(cases.open_cases(db)[-1]["id"])
+    return str(open_cases(db)[-1]["id"])
 
 
 def act(inside: Any, case_id: str, **form: str) -> str:
@@ -85,8 +97,9 @@ def test_a_closed_case_is_gone_and_its_note_is_kept(inside: Any, db: Database) -
     case_id = opened(db)
     page = act(inside, case_id, act="close", note="Called her on Monday.")
     assert "Closed." in page
-    assert cases.open_cases(db) == []
-    found = cases.get_case(db, case_id)
+    assert open_cases(db) == []
+    with db.read() as connection:
+        found = cases.get_case(connection, case_id)
     assert found
     assert (found["closed_by"], found["note"]) == ("admin", "Called her on Monday.")
     assert ("case close", case_id) in {(row["action"], row["target"]) for row in rows(db, audit)}
@@ -106,17 +119,19 @@ def test_a_failed_message_is_sent_again(inside: Any, db: Database) -> None:
     case_id = opened(db, "broken")
     assert "It is sent again." in act(inside, case_id, act="resend")
     assert only(db, notifications)["status"] == "created"
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
 
 
 def test_a_held_event_is_processed_again(inside: Any, db: Database) -> None:
     """An event that was held is received anew."""
     event = leased(db)
-    ledger_events.hold(db, event.id, "The lab refuses.", case("held", event.id, event.id))
-    (found,) = cases.open_cases(db)
+    held = case("held", event.id, event.id)
+    with db.write() as connection:
+        ledger_events.hold(connection, event.id, "The lab refuses.", held)
+    (found,) = open_cases(db)
     act(inside, found["id"], act="replay")
     assert only(db, events)["status"] == "received"
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
 
 
 @pytest.mark.parametrize(("choice", "status"), [("send", "created"), ("believe", "sent")])
@@ -129,10 +144,10 @@ def test_a_person_decides_what_nobody_knows(
         connection.exec_driver_sql("UPDATE attempts SET look_at = NULL")
         about = Case("unknown", claim.id, "o-1", "Nobody knows.", claim.event_id, claim.id)
         cases.open_case(connection, about)
-    (found,) = cases.open_cases(db)
+    (found,) = open_cases(db)
     act(inside, found["id"], act=choice)
     assert only(db, notifications)["status"] == status
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
 
 
 def test_what_is_looked_for_still_is_not_decided(inside: Any, db: Database) -> None:
@@ -141,7 +156,7 @@ def test_what_is_looked_for_still_is_not_decided(inside: Any, db: Database) -> N
     with db.write() as connection:
         about = Case("unknown", claim.id, "o-1", "Nobody knows.", claim.event_id, claim.id)
         cases.open_case(connection, about)
-    (found,) = cases.open_cases(db)
+    (found,) = open_cases(db)
     assert "cannot be done" in act(inside, found["id"], act="send")
     assert only(db, notifications)["status"] == "unknown"
 
@@ -157,9 +172,9 @@ def held(db: Database) -> str:
     first, _ = planned(db, *both)
     event_id = only(db, notifications, id=first)["event_id"]
     with db.write() as connection:
-        about = Case("release", both[0].family, "o-1", "It is for the customer.", event_id)
+        about = Case("release", both[0].obligation, "o-1", "It is for the customer.", event_id)
         holds.ask(connection, [about])
-    return str(cases.open_cases(db, "release")[-1]["id"])
+    return str(open_cases(db, "release")[-1]["id"])
 
 
 def test_what_is_held_is_released(inside: Any, db: Database) -> None:
@@ -171,7 +186,8 @@ def test_what_is_held_is_released(inside: Any, db: Database) -> None:
     assert len(attempts.claim(db, "sms", 9) + attempts.claim(db, "email", 9)) == 2
     assert "closed already" in act(inside, case_id, act="stop")
     assert {row["status"] for row in rows(db, notifications)} == {"sending"}
-    found = cases.get_case(db, case_id)
+    with db.read() as connection:
+        found = cases.get_case(connection, case_id)
     assert found
     assert (found["closed_by"], found["note"]) == ("admin", "Spoke to Dr. Jones.")
     assert "case release" in {row["action"] for row in rows(db, audit)}
@@ -200,7 +216,7 @@ def test_what_is_held_is_stopped(inside: Any, db: Database) -> None:
     assert "is not sent" in act(inside, case_id, act="stop", note="I call her myself.")
     told = {(row["status"], row["reason"]) for row in rows(db, notifications)}
     assert told == {("cancelled", "Stopped by admin. I call her myself.")}
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
 
 
 def test_what_is_held_is_released_or_stopped_and_not_just_closed(inside: Any, db: Database) -> None:
@@ -226,7 +242,7 @@ def test_what_cannot_be_done_is_not_found(
     csrf = token(inside.get("/worklist").text)
     answer = inside.post(f"/worklist/{case_id or mine}", data={"csrf_token": csrf, "act": act})
     assert answer.status_code == 404
-    assert len(cases.open_cases(db)) == 1
+    assert len(open_cases(db)) == 1
 
 
 def test_nothing_is_done_without_login_or_token(desk: Any, db: Database) -> None:
@@ -234,7 +250,7 @@ def test_nothing_is_done_without_login_or_token(desk: Any, db: Database) -> None
     case_id = opened(db)
     assert desk.get("/worklist").status_code == 302
     assert desk.post(f"/worklist/{case_id}", data={"act": "close"}).status_code in (302, 400)
-    assert len(cases.open_cases(db)) == 1
+    assert len(open_cases(db)) == 1
 
 
 def test_the_oldest_is_first(inside: Any, db: Database) -> None:
@@ -250,7 +266,7 @@ def test_a_case_is_closed_with_a_note(inside: Any, db: Database) -> None:
     """What was done instead is worth knowing: without a note the case stays, and the page asks."""
     case_id = opened(db)
     assert "Write a note first" in act(inside, case_id, act="close", note=" ")
-    assert [row["id"] for row in cases.open_cases(db)] == [case_id]
+    assert [row["id"] for row in open_cases(db)] == [case_id]
     assert "Closed." in act(inside, case_id, act="close", note="Rang her.")
 
 
@@ -261,7 +277,9 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     opened(db)
     (one,) = rows(db, stored)
     with db.write() as connection:
-        many = [{**one, "id": f"cas_{n:04}", "digest": f"d-{n}"} for n in range(209)]
+        many = [
+            {**one, "id": f"cas_{n:04}", "about": f"d-{n}", "digest": f"d-{n}"} for n in range(209)
+        ]
         connection.execute(stored.insert(), many)
     time_passes(db, timedelta(hours=1))
     release = held(db)
@@ -291,7 +309,7 @@ def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Data
     for told in ("Closed a case: admin", "Rang &lt;her&gt;.", 'value="open"'):
         assert told in page
     assert "on the worklist again" in act(inside, case_id, act="open")
-    assert [row["id"] for row in cases.open_cases(db)] == [case_id]
+    assert [row["id"] for row in open_cases(db)] == [case_id]
     assert only(db, audit, action="case open")["target"] == case_id
     assert "open already" in act(inside, case_id, act="open")
     act(inside, case_id, act="resend")
@@ -299,9 +317,12 @@ def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Data
     assert "open already" not in act(inside, case_id, act="close", note="No.")
 
 
+@pytest.mark.parametrize("is_old", [False, True])
 @pytest.mark.parametrize("kind", sorted({*ALERTS} - {"release", "limit"}))
-def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> None:
-    """Whatever it is about: it is not opened twice, and closes by itself as before."""
+def test_a_case_that_is_open_again_is_known_again(kind: str, is_old: bool, db: Database) -> None:
+    """Whatever it is about, and also where the release before has opened and closed it: it is not
+    opened twice, and closes by itself as before.
+    """
     (id_,) = planned(db, a_notice())
     message = only(db, notifications)
     watched = {"looked_to": now(), "next_at": now()}
@@ -313,31 +334,51 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, db: Database) -> No
     about = Case(kind, key, subject, "Why.", message["event_id"], id_)
     with db.write() as connection:
         assert cases.open_case(connection, about)
-    (found,) = cases.open_cases(db)
+    (found,) = open_cases(db)
     done = Act("admin", "case close", found["id"])
-    cases.see_to(db, found["id"], done, "Rang.", lambda connection: "Closed.")
-    cases.reopen(db, found["id"], Act("admin", "case open", found["id"]))
-    assert only(db, stored)["digest"] == case_digest(kind, key)
+    with db.write() as connection:
+        cases.see_to(connection, found["id"], done, "Rang.")
+    if is_old:
+        as_the_release_before(db, stored)
+    with db.write() as connection:
+        cases.reopen(connection, found["id"], Act("admin", "case open", found["id"]))
+    row = only(db, stored)
+    assert row["about"] == row["digest"] == case_digest(kind, key)
     with db.write() as connection:
         assert not cases.open_case(connection, about)
-    cases.close_settled(db, kind, key, "It has settled.")
-    assert cases.open_cases(db) == []
-    with pytest.raises(ledger_audit.NotDone, match="open already"):
-        cases.reopen(db, found["id"], Act("admin", "case open", found["id"]))
+    with db.write() as connection:
+        cases.close_settled(connection, kind, key, "It has settled.")
+    assert open_cases(db) == []
+    with pytest.raises(ledger_audit.NotDone, match="open already"), db.write() as connection:
+        cases.reopen(connection, found["id"], Act("admin", "case open", found["id"]))
+
+
+def test_a_days_limit_stays_closed(db: Database) -> None:
+    """It is over at midnight: there is nothing to open again."""
+    planned(db, a_notice())
+    about = Case("limit", "2026-11-28", "sms", "Why.", only(db, events)["id"])
+    with db.write() as connection:
+        assert cases.open_case(connection, about)
+    (found,) = open_cases(db)
+    with db.write() as connection:
+        cases.see_to(connection, found["id"], Act("admin", "case close", found["id"]), "Seen.")
+    with db.read() as connection:
+        assert [row["can_open"] for row in cases.closed_cases(connection)] == [False]
 
 
 def test_a_newer_case_about_the_same_stays_the_only_one(db: Database) -> None:
     """It has come again meanwhile: the old case is not opened beside it."""
     case_id = opened(db)
     done = Act("admin", "case close", case_id)
-    cases.see_to(db, case_id, done, "Rang.", lambda connection: "Closed.")
+    with db.write() as connection:
+        cases.see_to(connection, case_id, done, "Rang.")
     message = only(db, notifications)
     with db.write() as connection:
         cases.open_case(
             connection, Case("unreached", message["id"], "o-1", "Again.", message["event_id"])
         )
-    with pytest.raises(ledger_audit.NotDone, match="newer case"):
-        cases.reopen(db, case_id, Act("admin", "case open", case_id))
+    with pytest.raises(ledger_audit.NotDone, match="newer case"), db.write() as connection:
+        cases.reopen(connection, case_id, Act("admin", "case open", case_id))
 
 
 def test_an_act_and_its_line_are_kept_together_or_not_at_all(
@@ -361,7 +402,7 @@ def test_an_act_and_its_line_are_kept_together_or_not_at_all(
     ]
     whole = dump(db)
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_audit, "write_audit_in", gone)
+        patch.setattr(ledger_audit, "write_audit", gone)
         for path, form in acts:
             answer = press(inside, path, **form)
             assert answer.status_code == 503
@@ -379,11 +420,16 @@ def test_what_is_about_no_kit_stands_in_no_journey(inside: Any, db: Database) ->
     event = only(db, events)
     for kind in sorted(OF_NO_KIT):
         about = alerts.case(kind, "k", "sms", "Why.", policy=POLICY, now=datetime.now(UTC))
-        assert cases.open_for_all(db, about)
-    (found,) = trail.find(db, event["id"])
+        with db.write() as connection:
+            assert cases.open_for_all(connection, about)
+    with db.read() as connection:
+        (found,) = trail.find(connection, event["id"])
     assert ([row["id"] for row in found.messages], found.cases) == ([mine], [])
     alert = only(db, notifications, rule="relay:paused")
-    (found,) = trail.find(db, alert["id"])
+    with db.read() as connection:
+        about_it = cases.get_case(connection, alert["case_id"])
+        (found,) = trail.find(connection, alert["id"])
+    assert (alert["kind"], about_it and about_it["kind"]) == ("alert", "paused")
     assert [row["id"] for row in found.messages] == [alert["id"]]
     page = inside.get(f"/journey?kit={event['id']}").text
     assert [kind for kind in OF_NO_KIT if ALERTS[kind].title in page] == []

@@ -29,6 +29,7 @@ class Outcome:
     operator: bool = False
     suppress: str = ""  # why the address gets nothing more this way
     retry_after: float | None = None  # seconds
+    is_kept: bool = False  # accepted by dry-run delivery: it is kept here and went to nobody
 
 
 @dataclass(frozen=True)

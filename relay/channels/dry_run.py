@@ -6,7 +6,6 @@ from datetime import datetime
 
 from relay.channels.base import Found, Outcome
 from relay.messages.templates import Message
-from relay.rules.model import DRY_RUN
 
 
 class DryRun:
@@ -14,7 +13,7 @@ class DryRun:
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Accept a message without sending it."""
-        return Outcome("accepted", provider_id=f"{DRY_RUN}{attempt_id}")
+        return Outcome("accepted", provider_id=f"dry-run-{attempt_id}", is_kept=True)
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
         """Nothing was sent, so nothing can be found."""

@@ -41,7 +41,8 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
     """What an edit does to the events since then, and how many events there were."""
     question = _Question(edited, current, since)
     compared = question.asked()
-    kits = kit_history.kits(db, since)
+    with db.read() as connection:
+        kits = kit_history.kits(connection, since)
     events = sum(kit.events for kit in kits)
     batches = list(kit_history.batches(kits))
     bar = click.progressbar(
@@ -71,7 +72,9 @@ def _parts(
 
 def _part(db: Database, question: _Question, batch: Sequence[Kit]) -> Part:
     part = question.asked()
-    for history in kit_history.histories(db, batch, part.events):
+    with db.read() as connection:
+        histories = kit_history.histories(connection, batch, part.events)
+    for history in histories:
         part.take(history)
     return part.lines, part.counts
 

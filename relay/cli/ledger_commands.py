@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +53,8 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
         remedy = did_you_mean(status, STATUSES)
         context.stop(Problem("there is no such status.", key=status, remedy=remedy))
     found = context.settings()
-    with context.ledger(found) as db:
-        for row in notifications_where(db, Filter(status, event, since)):
+    with context.ledger(found) as db, db.read() as connection:
+        for row in notifications_where(connection, Filter(status, event, since)):
             click.echo(json.dumps(_plain(row)) if as_json else _line(row))
 
 
@@ -89,12 +89,17 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     found = context.settings()
     with context.ledger(found) as db:
         wanted = list(ids)
-        wanted += ledger_replay.ids_to_replay(db, UNROUTED) if unrouted else []
-        wanted += quarantine.ids(db) if quarantined else []
-        if failed:
-            wanted += ledger_replay.ids_to_replay(db, HELD) + ledger_replay.failed_ids(db)
+        with db.read() as connection:
+            if unrouted:
+                wanted += ledger_replay.ids_to_replay(connection, UNROUTED)
+            if quarantined:
+                wanted += quarantine.ids(connection)
+            if failed:
+                wanted += ledger_replay.ids_to_replay(connection, HELD)
+                wanted += ledger_replay.failed_ids(connection)
         done = _replay_all(db, found, wanted)
-        audit.write_audit(db, "cli", "replay", "", f"{done} of {len(wanted)}")
+        with db.write() as connection:
+            audit.write_audit(connection, "cli", "replay", "", f"{done} of {len(wanted)}")
     _wake(found)
     click.secho(
         f"{done} of {len(wanted)} will be processed again.", fg="green" if done else "yellow"
@@ -104,43 +109,52 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
 
 
 def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
-    from relay.ledger import replay as ledger_replay
-
-    kinds: dict[str, Callable[[str], str]] = {
-        "evt": lambda id_: (
-            "" if ledger_replay.replay_event(db, id_) else "it is not known, or waiting."
-        ),
-        "msg": lambda id_: (
-            ""
-            if ledger_replay.replay_notification(db, id_)
-            else "it did not fail, or may have gone out."
-        ),
-        "qrt": lambda id_: _release(db, found, id_),
-    }
+    """Process each again in a transaction of its own; how many that was. Say why others are not."""
     done = 0
     with click.progressbar(wanted, label="Replaying", hidden=len(wanted) < 20) as bar:
         for id_ in bar:
-            again = kinds.get(id_.partition("_")[0])
-            why = again(id_) if again else "ids begin with evt_, msg_ or qrt_."
+            why = _replay(db, found, id_)
             done += not why
             if why:
                 context.show(Problem(why, key=id_, warning=True))
     return done
 
 
+def _replay(db: Database, found: Settings, id_: str) -> str:
+    """Process one again; why not, where it cannot be."""
+    from relay.ledger import replay as ledger_replay
+
+    kind = id_.partition("_")[0]
+    if kind == "evt":
+        with db.write() as connection:
+            done = ledger_replay.replay_event(connection, id_)
+        return "" if done else "it is not known, or waiting."
+    if kind == "msg":
+        with db.write() as connection:
+            done = ledger_replay.replay_notification(connection, id_)
+        return "" if done else "it did not fail, or may have gone out."
+    if kind == "qrt":
+        return _release(db, found, id_)
+    return "ids begin with evt_, msg_ or qrt_."
+
+
 def _release(db: Database, found: Settings, quarantine_id: str) -> str:
+    """Record a refused body as the event that it can be read as now; why not, where it cannot."""
     from relay.config.loader import load
     from relay.lab import events
     from relay.ledger import quarantine
 
-    body = quarantine.body(db, quarantine_id)
+    with db.read() as connection:
+        body = quarantine.body(connection, quarantine_id)
     if body is None:
         return "it is not in quarantine."
     try:
         incoming = events.parse(body)
     except Refused as refused:
         return f"it is still refused: {refused} {refused.fields or ''}".rstrip()
-    quarantine.release(db, quarantine_id, incoming, load(found).delivery.dedupe_window)
+    window = load(found).delivery.dedupe_window
+    with db.write() as connection:
+        quarantine.release(connection, quarantine_id, incoming, window)
     return ""
 
 
@@ -178,7 +192,8 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     with context.ledger(found) as db:
         if as_sent:
             config = config.as_sent()
-            pauses.resume_all(db)
+            with db.write() as connection:
+                pauses.resume_all(connection)
         jobs = Jobs(config, db)
         pump = Pump(jobs)
         counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
@@ -196,7 +211,8 @@ def purge(as_json: bool) -> None:
     config = context.load(found)
     with context.ledger(found) as db:
         counts = {"purged": retention.purge(db, config.delivery.retention)}
-        audit.write_audit(db, "cli", "purge", "", str(counts["purged"]))
+        with db.write() as connection:
+            audit.write_audit(connection, "cli", "purge", "", str(counts["purged"]))
     click.echo(json.dumps(counts) if as_json else _told(counts))
 
 
@@ -232,10 +248,10 @@ def explain_(id_: str) -> None:
     found = context.settings()
     config = context.load(found)
     zone = config.clinic.timezone
-    with context.ledger(found) as db:
-        standing = status.blockers(db, zone, config.delivery.daily_sms_limit)
-        told = [explain(one, zone, standing) for one in trail.find(db, id_)]
-        if not told and (row := quarantine.get(db, id_)):
+    with context.ledger(found) as db, db.read() as connection:
+        standing = status.blockers(connection, zone, config.delivery.daily_sms_limit)
+        told = [explain(one, zone, standing) for one in trail.find(connection, id_)]
+        if not told and (row := quarantine.get(connection, id_)):
             told.append(explain_refused(row, zone))
     if not told:
         remedy = "`flask relay list` shows the ids of messages and their events."

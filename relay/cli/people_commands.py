@@ -38,7 +38,9 @@ def suppress(address: str | None) -> None:
     found = context.settings()
     act = Act("cli", "suppress", masks.target(found.secret_key, channel, written))
     with context.ledger(found) as db:
-        if not suppressions.suppress(db, channel, written, suppressions.STAFF, act):
+        with db.write() as connection:
+            added = suppressions.suppress(connection, channel, written, suppressions.STAFF, act)
+        if not added:
             click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
             return
     click.secho(f"{KINDS[channel]} are stopped.", fg="green")
@@ -60,7 +62,8 @@ def unsuppress(address: str | None) -> None:
     act = Act("cli", "unsuppress", masks.target(found.secret_key, channel, written))
     with context.ledger(found) as db:
         before = _since(db, channel, written)
-        source = suppressions.unsuppress(db, channel, written, act=act)
+        with db.write() as connection:
+            source = suppressions.unsuppress(connection, channel, written, act=act)
         if not source:
             click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
             return
@@ -89,7 +92,9 @@ def _since(db: Database, channel: str, address: str) -> str:
     """By whom an address was suppressed, and since when."""
     from relay.ledger import suppressions
 
-    for row in suppressions.suppressed(db, address):
+    with db.read() as connection:
+        found = suppressions.suppressed(connection, address)
+    for row in found:
         if row["channel"] == channel:
             when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M")
             return f" by {row['source']} since {when}"
@@ -134,7 +139,9 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
             channels = Channels(found, {}, config.delivery.allow)
             erase.forget(db, channels, config.policy, asked, shown)
             shown.end()
-        _tell(erasures.find(db, id_) or {})
+        with db.read() as connection:
+            done = erasures.find(connection, id_)
+        _tell(done or {})
 
 
 def _tell(done: Mapping[str, Any]) -> None:

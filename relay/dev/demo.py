@@ -202,8 +202,9 @@ def _show(db: Database) -> int:
     shown: set[str] = set()
     ends = time.monotonic() + SHOWN_SECONDS
     while time.monotonic() < ends:
-        busy = queries.unfinished(db)
-        for row in queries.messages(db, limit=1000):
+        with db.read() as connection:
+            busy, found = queries.unfinished(connection), queries.messages(connection, limit=1000)
+        for row in found:
             if row["id"] not in shown and row["status"] not in ("created", "sending"):
                 shown.add(row["id"])
                 _print(row)

@@ -19,9 +19,9 @@ from relay.ledger.database import Database
 from relay.ledger.digests import Item, Replan
 from relay.logs import get_logger
 from relay.messages.templates import Message, Templates, digest_names
-from relay.rules import alerts, planner
+from relay.rules import planner
 from relay.rules.expressions import recipient
-from relay.rules.model import Notice, Rule
+from relay.rules.model import ALERT, DIGEST, Notice, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step
@@ -48,7 +48,8 @@ class Digests:
             raise NotSent(cancelled("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
             raise NotSent(cancelled("The rule writes to others, or another way, by now."))
-        items = digests.items(self._db, claim.identity)
+        with self._db.read() as connection:
+            items = digests.items(connection, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule sends no digests any more.")
         if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
@@ -60,9 +61,10 @@ class Digests:
 
     def let_go(self, claim: Claim, reason: str) -> None:
         """Say of each item of a digest that is cancelled that it is not told."""
-        ids = [item.id for item in digests.items(self._db, claim.identity)]
         said = f"Its digest was cancelled: {reason}"
-        digests.take_out(self._db, claim.identity, dict.fromkeys(ids, said))
+        with self._db.write() as connection:
+            ids = [item.id for item in digests.items(connection, claim.id)]
+            digests.take_out(connection, claim.id, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
@@ -70,7 +72,8 @@ class Digests:
         found = planner.notices(rule, (claim.channel,), context, policy, now)[0]
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
-        return NotSent(cancelled(digests.join(self._db, claim, pair)))
+        with self._db.write() as connection:
+            return NotSent(cancelled(digests.plan_and_join(connection, claim, pair)))
 
     def _still_true(
         self, claim: Claim, rule: Rule, items: Sequence[Item]
@@ -90,8 +93,9 @@ class Digests:
                 broken[item.id] = str(error)
         if out or broken:
             log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
-            digests.take_out(self._db, claim.identity, out)
-            digests.take_out(self._db, claim.identity, broken, status="technical-failure")
+            with self._db.write() as connection:
+                digests.take_out(connection, claim.id, out)
+                digests.take_out(connection, claim.id, broken, status="technical-failure")
         return told
 
     def _context(self, item: Item, ends: float) -> RuleContext:
@@ -110,7 +114,8 @@ class Digests:
                 log.warning("digest item contradicted", id=item.id, reason=str(error))
             except LabError as error:
                 log.warning("digest item not asked again", id=item.id, reason=str(error))
-        known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
+        with self._db.read() as connection:
+            known = journeys.steps_of_kit(connection, item.event_name, item.subject)
         return self._contexts.of_message(item, known)
 
     def _tell_otherwise(self, claim: Claim, rule: Rule, items: Sequence[Item], reason: str) -> None:
@@ -121,7 +126,10 @@ class Digests:
             if item.event_name == rule.event
         }
         reasons = dict.fromkeys((item.id for item in items), reason)
-        digests.take_out(self._db, claim.identity, reasons, instead=instead)
+        with self._db.write() as connection:
+            if digests.take_out(connection, claim.id, reasons):
+                for event_id, replan in sorted(instead.items()):
+                    digests.plan_and_add(connection, event_id, replan)
         raise NotSent(cancelled(reason))
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
@@ -161,14 +169,14 @@ class Composer:
         try:
             return self._message(claim)
         except NotSent as error:
-            if claim.is_digest and error.ending.status == "cancelled":
+            if claim.kind == DIGEST and error.ending.status == "cancelled":
                 self._digests.let_go(claim, error.ending.reason)
             raise
 
     def _message(self, claim: Claim) -> Message:
         if claim.suppressed:
             raise NotSent(outcomes.opted_out(claim.channel))
-        if alerts.is_alert(claim.rule):
+        if claim.kind == ALERT:
             return Message(claim.channel, claim.address, **(claim.content or {}))
         rule = self._config.rule(claim.rule)
         if rule is None:
@@ -177,14 +185,15 @@ class Composer:
         if opening > utc_now():
             wait = (opening - utc_now()).total_seconds()
             raise NotSent(outcomes.postponed(wait))
-        if claim.is_digest:
+        if claim.kind == DIGEST:
             return self._digests.message(claim, rule)
         return self._single(claim, rule)
 
     def _single(self, claim: Claim, rule: Rule) -> Message:
         known: tuple[Step, ...] = ()
         if self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at):
-            known = journeys.steps_of_kit(self._db, claim.event_name, claim.subject)
+            with self._db.read() as connection:
+                known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
             try:
                 facts = self._contexts.facts(claim.event_name, claim.event_data)
             except NotReady as error:
@@ -210,7 +219,8 @@ class Composer:
         if claim.address not in {notice.address for notice in notices}:
             if lost := " ".join(notice.reason for notice in notices):
                 raise NotSent(Ending("rejected", "validation-failed", lost))
-            notifications.add_notices(self._db, claim.event_id, notices)
+            with self._db.write() as connection:
+                notifications.insert_notices(connection, claim.event_id, notices)
             raise NotSent(outcomes.cancelled("The recipient has another address now."))
 
     @staticmethod

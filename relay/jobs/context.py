@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from relay.config.loader import Config
@@ -49,8 +48,11 @@ class ContextBuilder:
 
     def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
         """What the lab says now about an event's kit. Raises LabError."""
-        order_of = partial(journeys.order_of, self._db)
-        return self._lab.gather(EVENTS[name], data, self._wanted[name], order_of)
+        return self._lab.gather(EVENTS[name], data, self._wanted[name], self._order_of)
+
+    def _order_of(self, registration: str) -> str | None:
+        with self._db.read() as connection:
+            return journeys.order_of(connection, registration)
 
     def to_keep(self, name: str, facts: Facts) -> Facts:
         """What the ledger keeps of an event's facts: nothing sensitive that no rule reads."""

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from relay.channels import Channels
 from relay.ledger import erasures, personal_data, retention
 from relay.ledger.database import Database
 from relay.ledger.erasures import Asked
-from relay.ledger.personal_data import Change, Handed, Keep, Progress
+from relay.ledger.personal_data import Change, Handed, Progress
 from relay.logs import get_logger
 from relay.privacy import person as privacy_person
 from relay.privacy.person import Person
@@ -109,23 +108,22 @@ def forget(
     """
     so_far = SoFar.of(asked)
     noted = _Noted(db, asked, progress)
-
-    def keep(connection: Any) -> None:
-        erasures.note_in(connection, asked, known=so_far.to_json())
-
     try:
         so_far.person = personal_data.learn(db, so_far.person, noted)
         if "@" in asked.address and channels.reaches("email"):
             so_far.handed.emails.add(asked.address)  # what was blanked it may have still
-        erasures.note(db, asked, known=so_far.to_json())
-        done = _forget(db, channels, so_far, noted, keep)
+        with db.write() as connection:
+            erasures.note(connection, asked, known=so_far.to_json())
+        done = _forget(db, channels, asked, so_far, noted)
     except erasures.Lapsed:
         log.warning("erasure goes on elsewhere", id=asked.id)
         return
     outcome = {"counts": done.counts, "left": done.left, "refused": done.refused}
     note = "" if so_far.person.is_in(asked.note) else asked.note
     said = ". ".join(filter(None, (told(done.counts), note)))
-    erasures.finish(db, asked, outcome, said, _case(asked, done, policy))
+    case = _case(asked, done, policy)
+    with db.write() as connection:
+        erasures.finish(connection, asked, outcome, said, case)
 
 
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
@@ -141,7 +139,7 @@ class _Noted:
     """Tells the ledger how far a search is, every few seconds, which keeps the lease."""
 
     def __init__(self, db: Database, asked: Asked, shown: Progress):
-        self._note, self._shown = partial(erasures.note, db, asked), shown
+        self._db, self._asked, self._shown = db, asked, shown
         self._table, self._rows, self._next = "", 0, 0.0
 
     def __call__(self, table: str, rows: int) -> None:
@@ -150,19 +148,22 @@ class _Noted:
         self._table = table
         self._shown(table, rows)
         if time.monotonic() >= self._next:
-            self._note(searched=table, rows_read=self._rows)
+            with self._db.write() as connection:
+                erasures.note(connection, self._asked, searched=table, rows_read=self._rows)
             self._next = time.monotonic() + NOTE_SECONDS
 
 
 def _forget(
-    db: Database, channels: Channels, so_far: SoFar, progress: Progress, keep: Keep
+    db: Database, channels: Channels, asked: Asked, so_far: SoFar, progress: Progress
 ) -> Erased:
     person, counts, handed = so_far.person, so_far.counts, so_far.handed
     for _ in range(ROUNDS):
         before = counts.total()
         for made in personal_data.changes(db, person, progress):
             counts.update(_words(made))
-            personal_data.apply(db, made, handed, keep)
+            with db.write() as connection:
+                personal_data.apply(connection, made, handed)
+                erasures.note(connection, asked, known=so_far.to_json())
         if counts.total() == before:
             break
     left: Counter[str] = Counter()
@@ -188,7 +189,8 @@ def expire(db: Database, channels: Channels, text: retention.KeptText) -> None:
 def _delete(db: Database, channels: Channels, sid: str) -> list[str]:
     refused = channels.erase("sms", NOBODY, frozenset((sid,)))
     if not refused:
-        retention.mark_deleted(db, sid)
+        with db.write() as connection:
+            retention.mark_deleted(connection, sid)
     return refused
 
 

@@ -16,7 +16,7 @@ from relay.ledger.followups import FollowUp, UnknownAttempt
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts, planner
-from relay.rules.model import Case, Notice, Rule
+from relay.rules.model import ALERT, DIGEST, Case, Notice, Rule
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
 
@@ -48,16 +48,23 @@ class FollowUps:
     def look(self, look: UnknownAttempt) -> None:
         """Find out whether an attempt went out; when that cannot be, do as the rule says."""
         message = Message(look.channel, look.address, **(look.content or {"text": ""}))
-        found = self._channels.find(message, look.started_at, followups.taken_ids(self._db, look))
+        with self._db.read() as connection:
+            taken = followups.taken_ids(connection, look)
+        found = self._channels.find(message, look.started_at, taken)
         fault_injection.crash_point("lookup.before-commit")
         if found.failed:
-            followups.look_later(self._db, look, ASK_AGAIN_SECONDS, counts=False)
+            with self._db.write() as connection:
+                followups.look_later(connection, look, ASK_AGAIN_SECONDS, counts=False)
             log.warning("message not looked for", id=look.id, reason=found.failed)
         elif found.provider_id:
             awaits = self._channels.awaits_receipt(message)
-            if not followups.adopt(self._db, look, found.provider_id, awaits_receipt=awaits):
-                followups.look_later(self._db, look, 0.0, counts=False)
-            elif found.receipt:
+            with self._db.write() as connection:
+                is_ours = followups.adopt(
+                    connection, look, found.provider_id, awaits_receipt=awaits
+                )
+                if not is_ours:
+                    followups.look_later(connection, look, 0.0, counts=False)
+            if is_ours and found.receipt:
                 told = replace(found.receipt, attempt_id=look.attempt_id)
                 receipts.record(self._db, look.channel, [told])
             log.info("message found", id=look.id, attempt=look.attempt_id)
@@ -67,25 +74,29 @@ class FollowUps:
     def _not_found(self, look: UnknownAttempt) -> None:
         delays = LOOKS[look.channel]
         if look.looks < len(delays):
-            followups.look_later(self._db, look, delays[look.looks] - delays[look.looks - 1])
+            wait = delays[look.looks] - delays[look.looks - 1]
+            with self._db.write() as connection:
+                followups.look_later(connection, look, wait)
             return
         rule = self._config.rule(look.rule)
         if rule is None or rule.on_unknown == "resend":
-            followups.give_up_unknown(
-                self._db, look, "It was not found at the provider: sent again.", None
-            )
+            reason = "It was not found at the provider: sent again."
+            with self._db.write() as connection:
+                followups.give_up_unknown(connection, look, reason, None)
             log.warning("message not found, sent again", id=look.id, attempt=look.attempt_id)
             return
         reason = "It was not found at the provider. It waits for a person, as its rule says."
         case = self._case("unknown", look.id, look, reason)
-        followups.give_up_unknown(self._db, look, reason, case)
+        with self._db.write() as connection:
+            followups.give_up_unknown(connection, look, reason, case)
         log.warning("message not found, held", id=look.id, attempt=look.attempt_id)
 
     def follow_up(self, item: FollowUp) -> None:
         """See to a message that failed."""
         fault_injection.crash_point("followup.before-commit")
         if item.status == "temporary-failure" and item.code in ONCE_MORE and item.taken == 1:
-            followups.try_again(self._db, item, ONCE_MORE_SECONDS)
+            with self._db.write() as connection:
+                followups.try_again(connection, item, ONCE_MORE_SECONDS)
             done = "again"
         else:
             done = self._make_up_for(item)
@@ -95,33 +106,35 @@ class FollowUps:
         """Try the rule's other ways, or tell a person; neither where it is no news any more."""
         rule = self._config.rule(item.rule)
         if rule and (why := self._why_old(rule, item)):
-            return followups.let_be(self._db, item, why)
-        return followups.finish_follow_up(
-            self._db, item, self._fallback(rule, item), *self._cases(item)
-        )
+            with self._db.write() as connection:
+                return followups.let_be(connection, item, why)
+        fallback, (unreached, broken) = self._fallback(rule, item), self._cases(item)
+        with self._db.write() as connection:
+            return followups.finish_follow_up(connection, item, fallback, unreached, broken)
 
     def _why_old(self, rule: Rule, item: FollowUp) -> str:
         step = Step(item.event_name, item.round, item.event_received_at)
-        known = journeys.steps_of_kit(self._db, item.event_name, item.subject)
+        with self._db.read() as connection:
+            known = journeys.steps_of_kit(connection, item.event_name, item.subject)
         return overtaken(rule, step, known, utc_now(), utc_now())
 
     def _fallback(self, rule: Rule | None, item: FollowUp) -> tuple[Notice, ...]:
         """The rule's other ways. None where the message may have arrived and nobody told."""
         if rule is None or rule.to != item.role or item.is_fallback or item.unconfirmed:
             return ()
-        if item.is_digest:
+        if item.kind == DIGEST:
             return ()  # it was planned when the rule had none
         context = self._contexts.of_message(item)
         return planner.fallback(rule, context, self._config.policy, utc_now())
 
     def _cases(self, item: FollowUp) -> tuple[Case | None, Case | None]:
         """What staff are told when nobody was reached, and when somebody still may be."""
-        if alerts.is_alert(item.rule):
+        if item.kind == ALERT:
             return None, None  # staff who cannot be written to cannot be told so
         broken = None
         if item.status == "technical-failure":
             broken = self._case("broken", item.id, item, item.reason)
-        return self._case("unreached", item.family, item, item.reason), broken
+        return self._case("unreached", item.obligation, item, item.reason), broken
 
     def _case(self, kind: str, key: str, about: Any, reason: str) -> Case:
         return alerts.case(
@@ -133,4 +146,5 @@ class FollowUps:
             now=utc_now(),
             event_id=about.event_id,
             notification_id=about.id,
+            is_digest=about.kind == DIGEST,
         )

@@ -79,6 +79,7 @@ def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause |
         provider_id=outcome.provider_id,
         code=outcome.code,
         awaits_receipt=accepted and awaits_receipt,
+        is_kept=outcome.is_kept,
         pause=pause,
         answered=accepted,
     )

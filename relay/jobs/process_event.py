@@ -67,7 +67,8 @@ class EventProcessor:
             return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
 
         kept = self._contexts.to_keep(event.name, facts)
-        made = events.mark_processed(self._db, event, kept, decide)
+        with self._db.write() as connection:
+            made = events.plan_and_mark_processed(connection, event, kept, decide)
         fault_injection.crash_point("event.after-commit")
         return len(made)
 
@@ -77,7 +78,8 @@ class EventProcessor:
             self._hold(event, f"{error} It was tried {event.tries} times.")
             return
         delay = outcomes.delay(outcomes.EVENT_DELAYS, event.tries, error.retry_after)
-        events.put_back(self._db, event.id, delay, str(error))
+        with self._db.write() as connection:
+            events.put_back(connection, event.id, delay, str(error))
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
 
     def _hold(self, event: Event, reason: str) -> None:
@@ -85,5 +87,6 @@ class EventProcessor:
         subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
         policy, id_ = self._config.policy, event.id
         case = alerts.case("held", id_, subject, reason, policy=policy, now=utc_now(), event_id=id_)
-        events.hold(self._db, event.id, reason, case)
+        with self._db.write() as connection:
+            events.hold(connection, event.id, reason, case)
         log.error("event held", id=event.id, reason=reason)

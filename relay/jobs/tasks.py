@@ -17,7 +17,7 @@ from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.process_event import EventProcessor
 from relay.lab.client import LabClient
-from relay.ledger import attempts, events, holds, receipts, retention
+from relay.ledger import attempts, audit, events, holds, receipts, retention
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event
@@ -75,8 +75,12 @@ class Jobs:
 
     def sweep(self) -> int:
         """Settle what a lost worker had claimed; how much that was."""
-        lapsed, given_up = attempts.lapse(self.db), receipts.give_up(self.db)
+        lapsed = attempts.lapse(self.db)
+        with self.db.write() as connection:
+            given_up = receipts.give_up(connection)
         holds.close_released(self.db)
+        with self.db.write() as connection:
+            audit.carry_over(connection)
         daily_counts.keep(self.db, self.config.clinic.timezone, utc_now())
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)

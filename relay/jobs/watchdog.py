@@ -87,7 +87,8 @@ class Watch:
             elif why:
                 missing.append(self._case(expected, kit, why))
         self._tell(expected, missing)
-        expectations.looked(self._db, expected.name, reached)
+        with self._db.write() as connection:
+            expectations.looked(connection, expected.name, reached)
 
     def _why_missing(self, expected: Expectation, kit: Kit) -> str | None:
         """Why a kit has not come on; empty where it has, None where it is not known yet.
@@ -147,7 +148,8 @@ class Watch:
         """Whether the lab has posted it, though it is not processed: it waits, or is held."""
         if not set(kind.identity) <= data.keys():
             return False
-        return expectations.is_recorded(self._db, events.identity(kind.name, kind, data))
+        with self._db.read() as connection:
+            return expectations.is_recorded(connection, events.identity(kind.name, kind, data))
 
     def _facts(self, kind: Kind, data: Data) -> Facts | None:
         """What the lab says now; None where it has nothing. Raises LabError."""
@@ -167,7 +169,8 @@ class Watch:
             incoming = events.parse(body.encode())
         except Refused:  # an id that no webhook may have
             return False
-        id_ = expectations.make_up(self._db, incoming, self._config.delivery.dedupe_window)
+        with self._db.write() as connection:
+            id_ = expectations.make_up(connection, incoming, self._config.delivery.dedupe_window)
         log.warning("event made up for", id=id_, event_name=event)
         return True
 
@@ -195,5 +198,6 @@ class Watch:
             now=utc_now(),
             to=expected.to,
         )
-        expectations.tell(self._db, missing, told.alerts)
+        with self._db.write() as connection:
+            expectations.tell(connection, missing, told.alerts)
         log.warning("steps missing", watch=expected.name, kits=len(missing))

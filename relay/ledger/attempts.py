@@ -20,15 +20,15 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.facts import Facts
 from relay.ledger import pauses
-from relay.ledger.cases import close_settled_in, open_case
+from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, now
-from relay.ledger.notifications import is_digest
+from relay.ledger.notifications import BEGUN, KIND
 from relay.ledger.pauses import Pause
 from relay.ledger.schema import attempts, cases, events, notifications, suppressions
-from relay.ledger.suppressions import suppress_in
+from relay.ledger.suppressions import suppress
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.model import FAILED, WAITING, Case
+from relay.rules.model import ALERT, FAILED, WAITING, Case
 
 LEASE_SECONDS = 60  # longer than any send may take
 _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
@@ -53,14 +53,14 @@ class Claim:
     role: str
     channel: str
     address: str
-    family: str
+    obligation: str
     urgency: int
     is_fallback: bool
     facts_at: datetime
     suppressed: bool
     content: Mapping[str, str] | None  # an alert's words, which are ready
     identity: str
-    is_digest: bool
+    kind: str  # message, digest, alert
     is_probe: bool = False  # its channel is paused: this one finds out whether it works again
 
 
@@ -75,7 +75,7 @@ _CARRIED = (
     "role",
     "channel",
     "address",
-    "family",
+    "obligation",
     "urgency",
     "is_fallback",
     "content",
@@ -93,7 +93,10 @@ class Cap:
 
 
 def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
-    """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt."""
+    """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt.
+
+    It owns its transaction: a claim must be committed before anything is sent.
+    """
     with db.write() as connection:
         left = _left(connection, channel, cap) if cap else limit
         found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
@@ -157,11 +160,11 @@ _DUE = (
 )
 _CLAIMABLE: sa.Select[Any] = (
     sa.select(
-        *(_TABLE[name] for name in _CARRIED),
+        *(_TABLE[name].label(name) for name in _CARRIED),
         sa.exists()
         .where(suppressions.c.channel == _TABLE.channel, suppressions.c.address == _TABLE.address)
         .label("suppressed"),
-        is_digest().label("is_digest"),
+        KIND.label("kind"),
         events.c.name.label("event_name"),
         events.c.data.label("event_data"),
         events.c.received_at.label("event_received_at"),
@@ -181,7 +184,7 @@ _MARKING = (
         attempts=_TABLE.attempts + 1,
         tries=_TABLE.tries + 1,
         # What `begin` has not kept was not sent. An alert's words are nowhere else.
-        content=sa.case((_TABLE.template == "", _TABLE.content), else_=sa.null()),
+        content=sa.case((KIND == ALERT, _TABLE.content), else_=sa.null()),
     )
 )
 _TRYING = attempts.insert().values(outcome="started", started_at=now())
@@ -211,6 +214,7 @@ class Ending:
     is_a_try: bool = True  # False for what only waits
     suppress: str = ""  # why the address gets nothing more this way
     awaits_receipt: bool = False
+    is_kept: bool = False  # accepted by dry-run delivery, and sent to nobody
     pause: Pause | None = None  # what this tells of the whole channel
     reached_nobody: bool = False  # cancelled, but the person still has to be told another way
     answered: bool = False  # the provider has judged this very message, so the channel works
@@ -220,7 +224,8 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     """Keep what is about to be sent, and take the lease anew; False when the claim has lapsed.
 
     The last thing before a send: whoever looks for this attempt knows its words, and a worker that
-    was frozen for longer than its lease sends nothing.
+    was frozen for longer than its lease sends nothing. It owns its transaction: one prepared
+    statement, on the hottest path there is.
     """
     text = content["text"] if claim.channel == "sms" else ""
     given = {
@@ -230,16 +235,17 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
         "segments": sms_segments.size(text).segments,
         "lease": fault_injection.hastened(LEASE_SECONDS),
     }
-    return bool(db.run(db.prepared(_beginning), given))
+    if not db.is_sqlite:
+        return bool(db.run(db.prepared(_beginning), given))
+    with db.write() as connection:  # SQLite cannot change two tables by one statement
+        is_mine = connection.execute(_KEEPING_WORDS, given).first() is not None
+        return is_mine and bool(connection.execute(_BEGUN, given).rowcount)
 
 
-def _beginning(dialect: str) -> Any:
+def _keeping_words(words: Any) -> Any:
     mine = sa.exists().where(
         attempts.c.id == sa.bindparam("attempt"), attempts.c.outcome == "started"
     )
-    words: Any = sa.bindparam("words", type_=sa.Text)
-    if dialect == "postgresql":
-        words = sa.cast(words, sa.JSON)
     return (
         notifications.update()
         .where(
@@ -256,8 +262,24 @@ def _beginning(dialect: str) -> Any:
     )
 
 
+# The attempt is marked after its notification: that is locked first, as everywhere.
+_THIS_ATTEMPT = sa.and_(attempts.c.id == sa.bindparam("attempt"), attempts.c.outcome == "started")
+_KEEPING_WORDS = _keeping_words(sa.bindparam("words", type_=sa.Text))
+_BEGUN = attempts.update().where(_THIS_ATTEMPT).values(begun_at=now())
+
+
+def _beginning(dialect: str) -> Any:
+    words = sa.cast(sa.bindparam("words", type_=sa.Text), sa.JSON)
+    kept = _keeping_words(words).cte("kept")
+    is_mine = attempts.c.notification_id.in_(sa.select(kept.c.id))
+    return _BEGUN.where(is_mine).returning(attempts.c.id)
+
+
 def finish(db: Database, claim: Claim, ending: Ending) -> bool:
-    """Commit how an attempt ended. False when somebody else has settled it meanwhile."""
+    """Commit how an attempt ended. False when somebody else has settled it meanwhile.
+
+    It owns its transaction, as `claim` and `begin` do: the caller tries until it is committed.
+    """
     with db.write() as connection:
         unsettled = ("started", "unknown")
         settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
@@ -297,14 +319,14 @@ def record_outcome(
     if settled is None:
         return False
     if is_accepted and settled.looks:  # a person may have been asked by now
-        close_settled_in(connection, "unknown", notification_id, "It has gone out.")
+        close_settled(connection, "unknown", notification_id, "It has gone out.")
     values, moments = _values(ending)
     this = {} if is_accepted else {"this": attempt_id}
     connection.execute(_following(is_accepted, moments), {"its": notification_id, **this, **values})
     if ending.suppress:  # also where the notification does not follow: it is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()
-        suppress_in(connection, row.channel, row.address, ending.suppress)
+        suppress(connection, row.channel, row.address, ending.suppress)
     return True
 
 
@@ -328,7 +350,7 @@ def _values(ending: Ending) -> tuple[dict[str, Any], frozenset[str]]:
     if not ending.is_a_try:
         moments.add("tries")
     if ending.outcome == "accepted":
-        values["provider_id"] = ending.provider_id
+        values |= {"provider_id": ending.provider_id, "is_kept": ending.is_kept}
         moments.add("sent_at")
     if ending.awaits_receipt:
         values["receipt_in"] = fault_injection.hastened(RECEIPT_SECONDS)
@@ -405,13 +427,14 @@ NOT_BEGUN = Ending(
 def lapse(db: Database) -> int:
     """Settle what a worker that has gone had claimed: it may have been sent. How many there were.
 
-    A claim without content never came as far as `begin`, so it was surely not sent.
+    A claim that never came as far as `begin` was surely not sent. It owns its transactions: it
+    looks before it writes, so that an idle sweep locks nobody out.
     """
     query = (
         sa.select(
             notifications.c.id,
             attempts.c.id.label("attempt_id"),
-            notifications.c.content.is_not(None).label("begun"),
+            BEGUN.label("begun"),
         )
         .join(attempts, attempts.c.notification_id == notifications.c.id)
         .where(

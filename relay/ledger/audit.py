@@ -1,4 +1,7 @@
-"""The audit trail: what people do, written in the transaction of the act itself, or not at all."""
+"""The audit trail: what people do, written in the transaction of the act itself, or not at all.
+
+It is for people to read. What Relay itself goes by stands in tables of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.database import Database, ago, now
-from relay.ledger.schema import audit, new_id
+from relay.ledger.database import ago, now
+from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions, new_id
 
 
 class NotDone(Exception):
@@ -32,22 +35,18 @@ def keep(connection: Connection, act: Act | None, detail: str = "") -> None:
     """Keep an act in the transaction of what was done; none where the caller keeps its own."""
     if act:
         told = replace(act, detail=detail) if detail else act
-        write_audit_in(connection, told.actor, told.action, told.target, told.detail)
+        write_audit(connection, told.actor, told.action, told.target, told.detail)
 
 
 _AFTER = "aud_g"  # sorts behind every id that `new_id` gives the audit trail
 
 
-def write_audit(db: Database, actor: str, action: str, target: str, detail: str = "") -> None:
-    """Keep who did what. Addresses and names do not belong here: ids only."""
-    with db.write() as connection:
-        write_audit_in(connection, actor, action, target, detail)
-
-
-def write_audit_in(
-    connection: Connection, actor: str, action: str, target: str, detail: str
+def write_audit(
+    connection: Connection, actor: str, action: str, target: str, detail: str = ""
 ) -> None:
-    """The same, in the transaction of what was done."""
+    """Keep who did what, in the transaction of what was done. Addresses and names do not belong
+    here: ids only.
+    """
     connection.execute(
         audit.insert().values(
             id=new_id("aud"),
@@ -60,26 +59,45 @@ def write_audit_in(
     )
 
 
-def audited(db: Database, action: str, interval: timedelta, target: str = "") -> int:
-    """How often that was done within the last `interval`: at all, or to one target."""
+def audited(connection: Connection, action: str, interval: timedelta) -> int:
+    """How often that was done within the last `interval`."""
     query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
-    if target:
-        query = query.where(audit.c.target == target)
-    with db.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    return int(connection.execute(query).scalar_one())
 
 
-def audit_of(db: Database, target: str, limit: int = 20) -> list[Mapping[str, Any]]:
+def audit_of(connection: Connection, target: str, limit: int = 20) -> list[Mapping[str, Any]]:
     """What was done to one target, the newest first."""
     query = audit.select().where(audit.c.target == target).order_by(audit.c.at.desc())
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+    return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
-def audit_before(db: Database, last: str, limit: int) -> list[Mapping[str, Any]]:
+def audit_before(connection: Connection, last: str, limit: int) -> list[Mapping[str, Any]]:
     """What was done, the newest first: of all, or of what stands behind the id `last`."""
-    # What begins otherwise is a mark of something that is done once: nobody's act.
+    # What begins otherwise is a mark that the release before leaves of a text: nobody's act.
     query = audit.select().where(audit.c.id < (last or _AFTER), audit.c.id < _AFTER)
     query = query.order_by(audit.c.id.desc()).limit(limit)
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def carry_over(connection: Connection) -> None:
+    """Give the code's own tables what the release before (schema 0004) writes into the trail only,
+    as it does during a deploy. To be removed a release later.
+    """
+    acts = (
+        (ended_sessions, "logout", {"id": audit.c.target, "ended_at": sa.func.max(audit.c.at)}),
+        (
+            acknowledged_events,
+            "acknowledge event",
+            {
+                "name": audit.c.target,
+                "actor": sa.func.max(audit.c.actor),
+                "note": sa.func.max(audit.c.detail),
+                "acknowledged_at": sa.func.max(audit.c.at),
+            },
+        ),
+    )
+    for table, action, values in acts:
+        lately = (audit.c.action == action, audit.c.at > ago(timedelta(days=1)))
+        found = sa.select(*values.values()).where(*lately).group_by(audit.c.target)
+        insert = INSERTS[connection.dialect.name](table).from_select([*values], found)
+        connection.execute(insert.on_conflict_do_nothing())

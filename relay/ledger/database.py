@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.group_commit import GroupCommit
+
+Connection = sa.Connection  # one unit of work: what the ledger's functions take
 
 
 class Prepared:

@@ -1,7 +1,7 @@
 """Digests: one message about many events. Each item is a row of its own that ends at once.
 
-An item's `digest` is the identity of the message that tells it. A digest takes items while it
-waits, and none once a worker has claimed it, since its words may be written by then.
+An item has its digest's id. A digest takes items while it waits, and none once a worker has claimed
+it, since its words may be written by then.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
 from relay.ledger.attempts import Claim, Ending, record_outcome
-from relay.ledger.database import Database, now
-from relay.ledger.notifications import insert_notices, maybe_sent
+from relay.ledger.database import now
+from relay.ledger.notifications import KIND, insert_notices, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import FAILED, WAITING, Notice
+from relay.rules.model import FAILED, ITEM, MESSAGE, WAITING, Notice
 
 Replan = Callable[[frozenset[str]], Sequence[Notice]]
 
@@ -39,10 +39,12 @@ class Item:
     round: int
 
 
-def add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
+def plan_and_add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
     """Rows for an event's notices, the items in digests that still take them; the new ones' ids.
 
-    `replan` gives the notices without the digests that it is told have gone.
+    It calls back into planning: `replan` gives the notices without the digests that it is told have
+    gone, again until all of them take items. That is inside the caller's write transaction, which
+    keeps those digests locked: so `replan` must be pure and quick, and use no connection.
     """
     gone: frozenset[str] = frozenset()
     while True:
@@ -58,11 +60,11 @@ def add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
 
 def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
     """Which items are in a digest already: an event that is replayed is not told again."""
-    wanted = [one.identity for one in notices if one.digest and not one.is_digest]
+    wanted = [one.identity for one in notices if one.kind == ITEM]
     if not wanted:
         return set()
     table = notifications.c
-    query = sa.select(table.identity).where(table.identity.in_(wanted), table.digest.is_not(None))
+    query = sa.select(table.identity).where(table.identity.in_(wanted), KIND == ITEM)
     return set(connection.execute(query).scalars())
 
 
@@ -84,9 +86,9 @@ def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) ->
     return frozenset(row.identity for row in connection.execute(query) if not row.takes)
 
 
-def items(db: Database, digest: str) -> list[Item]:
+def items(connection: Connection, digest_id: str) -> list[Item]:
     """What a digest has to tell, in the order in which it came."""
-    table = notifications.c
+    table, digest = notifications.c, notifications.alias()
     query = (
         sa.select(
             table.id,
@@ -100,65 +102,72 @@ def items(db: Database, digest: str) -> list[Item]:
             events.c.processed_at.label("facts_at"),
         )
         .join(events, events.c.id == table.event_id)
-        .where(table.digest == digest, table.identity != digest)
+        .join(digest, is_item_of(digest))
+        .where(digest.c.id == digest_id)
         .order_by(events.c.received_at, events.c.id)  # two may come in the same millisecond
     )
-    with db.read() as connection:
-        return [
-            Item(**{**row._mapping, "facts": Facts.from_json(row.facts)})
-            for row in connection.execute(query)
-        ]
+    return [
+        Item(**{**row._mapping, "facts": Facts.from_json(row.facts)})
+        for row in connection.execute(query)
+    ]
 
 
 def take_out(
-    db: Database,
-    digest: str,
+    connection: Connection,
+    digest_id: str,
     reasons: Mapping[str, str],
     *,
     status: str = "cancelled",
-    instead: Mapping[str, Replan] | None = None,
-) -> None:
+) -> bool:
     """Take items, by id, out of a digest that does not tell them, each for its reason.
 
-    One that was, or may have been, told in an earlier attempt stays in it: it is not told again.
-    `instead` has by event what is planned in their place.
+    False, and they stay, where it was, or may have been, sent in an earlier attempt: they must not
+    be told again.
     """
-    table, told = notifications.c, notifications.alias()
+    table, digest = notifications.c, notifications.alias()
     was_told = sa.exists().where(
-        told.c.identity == digest,
-        attempts.c.notification_id == told.c.id,
+        attempts.c.notification_id == digest_id,
         attempts.c.outcome.in_(("accepted", "unknown")),
     )
-    with db.write() as connection:
-        if connection.execute(sa.select(was_told)).scalar():
-            return
-        for id_, reason in sorted(reasons.items()):
-            connection.execute(
-                notifications.update()
-                .where(table.id == id_, table.digest == digest)
-                .values(
-                    status=status,
-                    reason=reason[:500],
-                    digest=None,
-                    follow_up_at=now() if status in FAILED else None,
-                )
+    is_in_it = sa.exists().where(digest.c.id == digest_id, is_item_of(digest))
+    if connection.execute(sa.select(was_told)).scalar():
+        return False
+    for id_, reason in sorted(reasons.items()):
+        connection.execute(
+            notifications.update()
+            .where(table.id == id_, is_in_it)
+            .values(
+                kind=MESSAGE,
+                status=status,
+                reason=reason[:500],
+                digest=None,
+                digest_id=None,
+                follow_up_at=now() if status in FAILED else None,
             )
-        for event_id, replan in sorted((instead or {}).items()):
-            add(connection, event_id, replan)
+        )
+    return True
 
 
-def join(db: Database, claim: Claim, pair: Callable[[frozenset[str]], Sequence[Notice]]) -> str:
+def plan_and_join(
+    connection: Connection, claim: Claim, pair: Callable[[frozenset[str]], Sequence[Notice]]
+) -> str:
     """Put a claimed message into a digest, since its rule has digests by now; what it is told.
 
-    `pair` gives the item that it becomes and its digest, as `replan` does.
+    It calls back into planning: `pair` gives the item that the message becomes and its digest,
+    again until a digest takes it. That is inside the caller's write transaction, which keeps that
+    digest locked: so `pair` must be pure and quick, and use no connection.
     """
-    with db.write() as connection:
-        gone: frozenset[str] = frozenset()
-        while closed := _closed(connection, claim.event_id, pair(gone)[1:]):
-            gone |= closed
-        item = pair(gone)[0]
-        ending = Ending("rejected", "cancelled", item.reason)
-        if record_outcome(connection, claim.id, claim.attempt_id, ending, ("started",)):
-            mine = notifications.c.id == claim.id
-            connection.execute(notifications.update().where(mine).values(digest=item.digest))
-        return item.reason
+    gone: frozenset[str] = frozenset()
+    while closed := _closed(connection, claim.event_id, pair(gone)[1:]):
+        gone |= closed
+    item = pair(gone)[0]
+    ending = Ending("rejected", "cancelled", item.reason)
+    if record_outcome(connection, claim.id, claim.attempt_id, ending, ("started",)):
+        table, digest = notifications.c, notifications.alias()
+        told_in = sa.select(digest.c.id).where(digest.c.identity == item.digest)
+        connection.execute(
+            notifications.update()
+            .where(table.id == claim.id)
+            .values(kind=ITEM, digest=item.digest, digest_id=told_in.scalar_subquery())
+        )
+    return item.reason

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger.audit import Act, write_audit_in
-from relay.ledger.cases import open_for_all_in
+from relay.ledger.audit import Act, write_audit
+from relay.ledger.cases import open_for_all
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.schema import INSERTS, erasures, new_id
-from relay.ledger.suppressions import STAFF, suppress_in
+from relay.ledger.suppressions import STAFF, suppress
 from relay.rules.model import Case
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
@@ -67,7 +67,8 @@ def ask(
     """Have somebody erased. One that is asked for already and not done is not asked twice. With
     `stop` the address gets nothing more either.
 
-    `target` is what the audit trail calls the address. The note must not have it.
+    `target` is what the audit trail calls the address. The note must not have it. It owns its
+    transactions: where an erasure that was in the way has just ended, it tries in another one.
     """
     values = {"channel": channel, "address": address, "target": target, "actor": actor}
     values |= {"id": new_id("era"), "note": note, "state": WAITING}
@@ -79,15 +80,18 @@ def ask(
     while True:  # once more where the one that was in the way has just been done
         with db.write() as connection:
             if stop:
-                stopped |= suppress_in(connection, channel, address, STAFF, stopping, note)
+                stopped |= suppress(connection, channel, address, STAFF, stopping, note)
             if made := connection.execute(insert).scalar():
-                write_audit_in(connection, actor, "forget asked", target, note)
+                write_audit(connection, actor, "forget asked", target, note)
             if found := made or connection.execute(open_).scalar():
                 return Asking(str(found), stopped)
 
 
 def lease(db: Database, limit: int) -> list[Asked]:
-    """Up to `limit` that are due; nobody else gets them for a while."""
+    """Up to `limit` that are due; nobody else gets them for a while.
+
+    It owns its transaction: a lease holds once it is committed.
+    """
     table = erasures.c
     is_due = (table.address != "", table.next_at <= now())
     with db.write() as connection:
@@ -97,7 +101,10 @@ def lease(db: Database, limit: int) -> list[Asked]:
 
 
 def take(db: Database, id_: str) -> Asked | None:
-    """Lease this one, whoever has it; None when it is done."""
+    """Lease this one, even if another worker has it; None when it is done.
+
+    It owns its transaction: a lease holds once it is committed.
+    """
     mine = erasures.update().where(erasures.c.id == id_, erasures.c.address != "")
     with db.write() as connection:
         row = connection.execute(_leased(mine)).first()
@@ -109,14 +116,8 @@ def _leased(these: sa.Update) -> Any:
     return these.values(values).returning(*_CARRIED)
 
 
-def note(db: Database, asked: Asked, **values: Any) -> None:
+def note(connection: Connection, asked: Asked, **values: Any) -> None:
     """Keep how far it is, which renews the lease. Raises Lapsed."""
-    with db.write() as connection:
-        note_in(connection, asked, **values)
-
-
-def note_in(connection: Connection, asked: Asked, **values: Any) -> None:
-    """The same, in the transaction of what is done. Raises Lapsed."""
     table = erasures.c
     mine = erasures.update().where(
         table.id == asked.id, table.tries == asked.tries, table.address != ""
@@ -126,7 +127,7 @@ def note_in(connection: Connection, asked: Asked, **values: Any) -> None:
 
 
 def finish(
-    db: Database, asked: Asked, outcome: Mapping[str, Any], said: str, case: Case | None
+    connection: Connection, asked: Asked, outcome: Mapping[str, Any], said: str, case: Case | None
 ) -> None:
     """Keep what came of it, in the audit trail too, and nothing of whom it was about. A case
     tells somebody of what is left.
@@ -136,25 +137,22 @@ def finish(
     table = erasures.c
     open_ = erasures.update().where(table.id == asked.id, table.address != "")
     done = open_.values(**_NOBODY, state=DONE, done_at=now(), outcome=outcome, searched="")
-    with db.write() as connection:
-        if connection.execute(done).rowcount:
-            write_audit_in(connection, asked.actor, "forget", asked.target, said)
-            if case:
-                open_for_all_in(connection, case)
+    if connection.execute(done).rowcount:
+        write_audit(connection, asked.actor, "forget", asked.target, said)
+        if case:
+            open_for_all(connection, case)
 
 
-def find(db: Database, id_: str) -> Mapping[str, Any] | None:
+def find(connection: Connection, id_: str) -> Mapping[str, Any] | None:
     """One as a page tells it, without whom it is about."""
-    with db.read() as connection:
-        row = connection.execute(_told().where(erasures.c.id == id_)).mappings().first()
+    row = connection.execute(_told().where(erasures.c.id == id_)).mappings().first()
     return dict(row) if row else None
 
 
-def latest(db: Database, limit: int = 10) -> list[Mapping[str, Any]]:
+def latest(connection: Connection, limit: int = 10) -> list[Mapping[str, Any]]:
     """The last ones that were asked for, the newest first."""
     query = _told().order_by(erasures.c.id.desc()).limit(limit)
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _told() -> sa.Select[Any]:

@@ -26,7 +26,7 @@ from relay.ledger import digests, holds, journeys
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
-from relay.ledger.schema import INSERTS, audit, events, new_id, quarantine
+from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
 from relay.rules.model import (
@@ -87,32 +87,32 @@ def _event(row: Any) -> Event:
 
 
 def lease_events(db: Database, limit: int) -> list[Event]:
-    """Up to `limit` events that are due, the urgent first; nobody else gets them for a while."""
+    """Up to `limit` events that are due, the urgent first; nobody else gets them for a while.
+
+    It owns its transaction: a lease holds once it is committed.
+    """
     with db.write() as connection:
         given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
         leased = [_event(row) for row in connection.execute(_LEASING, given)]
     return [replace(event, tries=event.tries + 1) for event in leased]
 
 
-def get_event(db: Database, event_id: str) -> Event | None:
+def get_event(connection: Connection, event_id: str) -> Event | None:
     """An event by its id."""
-    with db.read() as connection:
-        row = connection.execute(sa.select(*_COLUMNS).where(events.c.id == event_id)).first()
+    row = connection.execute(sa.select(*_COLUMNS).where(events.c.id == event_id)).first()
     return _event(row) if row else None
 
 
-def put_back(db: Database, event_id: str, delay: float, reason: str) -> None:
+def put_back(connection: Connection, event_id: str, delay: float, reason: str) -> None:
     """Try an event again in `delay` seconds."""
-    with db.write() as connection:
-        _change(connection, event_id, next_at=now(delay), reason=reason[:500])
+    _change(connection, event_id, next_at=now(delay), reason=reason[:500])
 
 
-def hold(db: Database, event_id: str, reason: str, case: Case | None = None) -> None:
+def hold(connection: Connection, event_id: str, reason: str, case: Case | None = None) -> None:
     """Stop trying: a person has to look at it, and is told so."""
-    with db.write() as connection:
-        values = {"status": HELD, "reason": reason[:500], "processed_at": now()}
-        if _change(connection, event_id, **values) and case:
-            open_case(connection, case)
+    values = {"status": HELD, "reason": reason[:500], "processed_at": now()}
+    if _change(connection, event_id, **values) and case:
+        open_case(connection, case)
 
 
 def _change(connection: Connection, event_id: str, **values: Any) -> bool:
@@ -124,46 +124,47 @@ def _change(connection: Connection, event_id: str, **values: Any) -> bool:
     return bool(done.rowcount)
 
 
-def mark_processed(
-    db: Database,
+def plan_and_mark_processed(
+    connection: Connection,
     event: Event,
     facts: Facts,
     decide: Callable[[Kit], Plan],
 ) -> list[str]:
-    """Commit what an event leads to, with what its facts tell of its kit, in one transaction.
+    """Keep what an event leads to, with what its facts tell of its kit; the new notifications' ids.
 
-    `decide` is asked for the plan, given all that is known of the kit; again where a digest has
-    gone meanwhile. The ids of the new notifications.
+    It calls back into planning: `decide` gets all that is known of the kit and gives the plan, once
+    more where a digest has gone meanwhile. That is inside the caller's write transaction, since
+    nobody else may plan for the kit between the question and the answer. So `decide` must be pure
+    and quick: no network, no file, no connection of its own.
     """
     kind = EVENTS[event.name]
-    with db.write() as connection:
-        fault_injection.crash_point("event.before-commit")
-        place = journeys.place(connection, kind, event.data, facts)
-        this = KitEvent(event.name, place.subject, place.round, event.received_at)
-        past = journeys.kit_past(connection, kind, place, this)
-        kit = Kit(place, past.told, past.known, past.waiting, stopped=past.stopped)
-        plan = decide(kit)
-        done = connection.execute(
-            _SETTLED,
-            {
-                "event": event.id,
-                "kit": place.subject,
-                "in_round": place.round,
-                "seen": facts.to_json(),
-                "who": search_key(facts),
-                "decided": [asdict(decision) for decision in plan.decisions],
-            },
-        )
-        if not done.rowcount:
-            return []
-        journeys.cancel_overtaken(connection, plan.cancelled)
+    fault_injection.crash_point("event.before-commit")
+    place = journeys.place(connection, kind, event.data, facts)
+    this = KitEvent(event.name, place.subject, place.round, event.received_at)
+    past = journeys.kit_past(connection, kind, place, this)
+    kit = Kit(place, past.told, past.known, past.waiting, stopped=past.stopped)
+    plan = decide(kit)
+    done = connection.execute(
+        _SETTLED,
+        {
+            "event": event.id,
+            "kit": place.subject,
+            "in_round": place.round,
+            "seen": facts.to_json(),
+            "who": search_key(facts),
+            "decided": [asdict(decision) for decision in plan.decisions],
+        },
+    )
+    if not done.rowcount:
+        return []
+    journeys.cancel_overtaken(connection, plan.cancelled)
 
-        def replan(gone: frozenset[str]) -> Sequence[Notice]:
-            return decide(replace(kit, gone=gone)).notices if gone else plan.notices
+    def replan(gone: frozenset[str]) -> Sequence[Notice]:
+        return decide(replace(kit, gone=gone)).notices if gone else plan.notices
 
-        made = digests.add(connection, event.id, replan)
-        holds.ask(connection, plan.cases)
-        return made
+    made = digests.plan_and_add(connection, event.id, replan)
+    holds.ask(connection, plan.cases)
+    return made
 
 
 # Statements are built once: that costs more than running them.
@@ -250,8 +251,11 @@ def _parameters(rows: Sequence[Mapping[str, Any]], since: float) -> dict[str, An
     return {**numbered, "since": since}
 
 
-def record(db: Database, incoming: Incoming, window: timedelta) -> Recorded:
-    """Commit an event, or count it on the first of its kind within `window`."""
+def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recorded:
+    """Commit a webhook's event, or count it on the first of its kind within `window`.
+
+    It owns its transaction, which several threads' webhooks share: a commit each would be slower.
+    """
     together = db.together(_record, key=lambda given: given[0]["identity"], most=AT_ONCE)
     while True:
         row = _row(incoming)
@@ -278,8 +282,8 @@ def _record(
     return [told[row["identity"]] for row, _ in given]
 
 
-def record_in(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:
-    """`record` inside a transaction that is open already."""
+def record(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:
+    """Record an event, or count it on the first of its kind within `window`."""
     statement = _recording(connection.dialect.name, 1)
     while True:
         row = _row(incoming)
@@ -306,73 +310,71 @@ def _retire(connection: Connection, event_id: str, identity: str) -> None:
     )
 
 
-def keep_refused(db: Database, body: bytes, refused: Refused) -> str:
+def keep_refused(connection: Connection, body: bytes, refused: Refused) -> str:
     """Put a refused body into quarantine, once; its id."""
-    with db.write() as connection:
-        insert = INSERTS[connection.dialect.name](quarantine).values(
-            id=new_id("qrt"),
-            digest=hashlib.sha256(body).hexdigest(),
-            body=body,
-            error=refused.error[:500],
-            fields=refused.fields,
-            first_at=now(),
-            last_at=now(),
-        )
-        statement = insert.on_conflict_do_update(
-            index_elements=[quarantine.c.digest],
-            set_={"posts": quarantine.c.posts + 1, "last_at": now()},
-        ).returning(quarantine.c.id)
-        return str(connection.execute(statement).scalar_one())
+    insert = INSERTS[connection.dialect.name](quarantine).values(
+        id=new_id("qrt"),
+        digest=hashlib.sha256(body).hexdigest(),
+        body=body,
+        error=refused.error[:500],
+        fields=refused.fields,
+        first_at=now(),
+        last_at=now(),
+    )
+    statement = insert.on_conflict_do_update(
+        index_elements=[quarantine.c.digest],
+        set_={"posts": quarantine.c.posts + 1, "last_at": now()},
+    ).returning(quarantine.c.id)
+    return str(connection.execute(statement).scalar_one())
 
 
-ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it; the name is its target
+ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it
 MANY = 1000  # past which they are not counted
 _NAMES = 100  # past which names are not counted
 _UNKNOWN = events.c.status == UNROUTED
 
 
-def count_unrouted(db: Database) -> int:
+def count_unrouted(connection: Connection) -> int:
     """How many names nobody has acknowledged."""
     new = sa.select(sa.literal(1)).where(*_is_new(names := _names())).select_from(names)
     query = sa.select(sa.func.count()).select_from(new.limit(_NAMES).subquery())
-    with db.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    return int(connection.execute(query).scalar_one())
 
 
-def unrouted(db: Database, limit: int = 50) -> list[Mapping[str, Any]]:
+def unrouted(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
     """Names that nobody has acknowledged, each with how often it came, since when and until when.
 
     `many` stops at one more than MANY.
     """
     names = _names()
     query = sa.select(names.c.name).where(*_is_new(names)).order_by(names.c.name).limit(limit)
-    with db.read() as connection:
-        found = list(connection.execute(query).scalars())
-        return [dict(connection.execute(_told(name)).mappings().one()) for name in found]
+    found = list(connection.execute(query).scalars())
+    return [dict(connection.execute(_told(name)).mappings().one()) for name in found]
 
 
-def acknowledged(db: Database, limit: int = 50) -> list[Mapping[str, Any]]:
-    """Those that were acknowledged last: the audit trail's lines."""
-    query = audit.select().where(audit.c.action == ACKNOWLEDGED).order_by(audit.c.at.desc())
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+def acknowledged(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
+    """Those that were acknowledged last, each with by whom, when, and the note."""
+    query = acknowledged_events.select().order_by(acknowledged_events.c.acknowledged_at.desc())
+    return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
-def acknowledge(db: Database, name: str, by: str, note: str) -> bool:
+def acknowledge(connection: Connection, name: str, by: str, note: str) -> bool:
     """Take a name off the worklist; False when none such waits for it."""
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
-    with db.write() as connection:
-        is_known = connection.execute(query.where(~_seen(events.c.name))).first() is not None
-        if is_known:
-            ledger_audit.write_audit_in(connection, by, ACKNOWLEDGED, name, note)
-        return is_known
+    is_known = connection.execute(query.where(~_seen(events.c.name))).first() is not None
+    if is_known:
+        insert = INSERTS[connection.dialect.name](acknowledged_events).values(
+            name=name, actor=by[:100], note=note[:500], acknowledged_at=now()
+        )
+        connection.execute(insert.on_conflict_do_nothing())
+        ledger_audit.write_audit(connection, by, ACKNOWLEDGED, name, note)
+    return is_known
 
 
-def unrouted_ids(db: Database, name: str, limit: int) -> list[str]:
+def unrouted_ids(connection: Connection, name: str, limit: int) -> list[str]:
     """The oldest events of a name."""
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
-    with db.read() as connection:
-        return list(connection.execute(query.order_by(events.c.received_at).limit(limit)).scalars())
+    return list(connection.execute(query.order_by(events.c.received_at).limit(limit)).scalars())
 
 
 def _names() -> sa.CTE:
@@ -390,7 +392,7 @@ def _is_new(names: sa.CTE) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether somebody has acknowledged a name."""
-    return sa.exists().where(audit.c.action == ACKNOWLEDGED, audit.c.target == name)
+    return sa.exists().where(acknowledged_events.c.name == name)
 
 
 def _told(name: str) -> sa.Select[Any]:

@@ -12,12 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, Incoming
-from relay.ledger.cases import close_settled_in, open_case
+from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
-from relay.ledger.events import record_in
+from relay.ledger.events import record
 from relay.ledger.schema import INSERTS, cases, events, first_id, journeys, watches
 from relay.rules.model import PROCESSED, RECEIVED, Case, Expectation, Notice, case_digest
 from relay.rules.staleness import later
@@ -53,7 +54,8 @@ class Kit:
 def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str, datetime]:
     """Up to `limit` watches that are due, and how far each has looked; nobody else gets them.
 
-    A new one has looked to where it `begins`.
+    A new one has looked to where it `begins`. It owns its transactions: it looks before it writes,
+    and a lease holds once it is committed.
     """
     query = sa.select(watches.c.name, (watches.c.next_at <= now()).label("due")).where(
         watches.c.name.in_(begins)
@@ -78,20 +80,20 @@ def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str,
         return {row.name: row.looked_to for row in leased}
 
 
-def looked(db: Database, name: str, to: datetime) -> None:
+def looked(connection: Connection, name: str, to: datetime) -> None:
     """Begin there the next time."""
-    with db.write() as connection:
-        connection.execute(
-            watches.update()
-            .where(watches.c.name == name, watches.c.looked_to < to)
-            .values(looked_to=to)
-        )
+    connection.execute(
+        watches.update()
+        .where(watches.c.name == name, watches.c.looked_to < to)
+        .values(looked_to=to)
+    )
 
 
 def behind(db: Database, expected: Expectation, since: datetime, until: datetime) -> Iterator[Kit]:
     """The kits that came to the step in a time and have not come on; none that staff were told of.
 
-    An event that is not processed yet is among them: its kit is not known.
+    An event that is not processed yet is among them: its kit is not known. It owns its reads, one
+    for each batch: the caller asks the lab about these kits, and must hold no connection meanwhile.
     """
     low, high = first_id("evt", since), first_id("evt", until)
     while True:
@@ -107,7 +109,7 @@ def behind(db: Database, expected: Expectation, since: datetime, until: datetime
             told = _told(connection, [kit.event_id for kit in unmet])
         for kit in unmet:
             digest = case_digest(KIND, kit.key(expected))
-            if (kit.event_id, digest[:20]) not in told:
+            if not any(was_about(about, digest) for about in told.get(kit.event_id, ())):
                 yield kit
         if len({kit.event_id for kit in found}) < BATCH:
             return
@@ -119,17 +121,23 @@ def _found(connection: sa.Connection, expected: Expectation, chosen: sa.Select[A
     return sorted((Kit(**row._mapping) for row in kits), key=lambda kit: kit.event_id)
 
 
-def _told(connection: sa.Connection, event_ids: Sequence[str]) -> set[tuple[str, str]]:
+def _told(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[str]]:
     """What staff were told of these events, also where the case is closed by now."""
-    query = sa.select(cases.c.event_id, cases.c.digest).where(
+    query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.event_id.in_(event_ids)
     )
-    return {(row.event_id, row.digest[:20]) for row in connection.execute(query)}
+    told: dict[str, list[str]] = {}
+    for row in connection.execute(query):
+        told.setdefault(row.event_id, []).append(row.about)
+    return told
 
 
 def close_fulfilled(db: Database, expected: Expectation) -> int:
-    """Close the cases of kits that have come on since; how many."""
-    query = sa.select(cases.c.event_id, cases.c.digest).where(
+    """Close the cases of kits that have come on since; how many.
+
+    It owns its transactions: the search may be long, and must not hold up those who write.
+    """
+    query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.closed_at.is_(None)
     )
     with db.read() as connection:
@@ -138,39 +146,36 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
             return 0
         chosen = _came_to(expected).where(events.c.id.in_({row.event_id for row in told}))
         found = _found(connection, expected, chosen)
-    digests = {row.digest for row in told}
+    digests = {row.about for row in told}
     come = {kit.key(expected) for kit in found if kit.met}
     closing = [key for key in sorted(come) if case_digest(KIND, key) in digests]
     with db.write() as connection:
         for key in closing:
-            close_settled_in(connection, KIND, key, f"{expected.event} has come.")
+            close_settled(connection, KIND, key, f"{expected.event} has come.")
     return len(closing)
 
 
-def tell(db: Database, about: Sequence[Case], alerts: tuple[Notice, ...]) -> int:
+def tell(connection: Connection, about: Sequence[Case], alerts: tuple[Notice, ...]) -> int:
     """Put kits on the worklist, with one alert for all of them; how many were not there yet."""
     opened = 0
-    with db.write() as connection:
-        for case in about:
-            opened += open_case(connection, replace(case, alerts=() if opened else alerts))
+    for case in about:
+        opened += open_case(connection, replace(case, alerts=() if opened else alerts))
     return opened
 
 
-def is_recorded(db: Database, identity: str) -> bool:
+def is_recorded(connection: Connection, identity: str) -> bool:
     """Whether the lab has posted an event, though it may not be processed."""
     query = sa.select(events.c.id).where(events.c.identity == identity)
-    with db.read() as connection:
-        return connection.execute(query).first() is not None
+    return connection.execute(query).first() is not None
 
 
-def make_up(db: Database, incoming: Incoming, window: timedelta) -> str:
+def make_up(connection: Connection, incoming: Incoming, window: timedelta) -> str:
     """Record an event that the lab has not posted; its id. The lab's own is a duplicate then."""
-    with db.write() as connection:
-        recorded = record_in(connection, incoming, window)
-        if recorded.status != "duplicate":
-            mine = events.update().where(events.c.id == recorded.id)
-            connection.execute(mine.values(source=SOURCE))
-        return recorded.id
+    recorded = record(connection, incoming, window)
+    if recorded.status != "duplicate":
+        mine = events.update().where(events.c.id == recorded.id)
+        connection.execute(mine.values(source=SOURCE))
+    return recorded.id
 
 
 def _came_to(expected: Expectation) -> sa.Select[Any]:

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.facts import Facts
 from relay.ledger.attempts import Ending, is_superseded, record_outcome
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
-from relay.ledger.notifications import insert_notices, is_alive, is_digest
+from relay.ledger.notifications import KIND, insert_notices, is_alive
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RECEIVED, Case, Notice
@@ -37,9 +38,9 @@ class FollowUp:
     round: int
     role: str
     channel: str
-    family: str
+    obligation: str
     is_fallback: bool
-    is_digest: bool
+    kind: str  # message, digest, item, alert
     status: str
     reason: str
     taken: int  # attempts that the provider accepted
@@ -55,7 +56,7 @@ _CARRIED = (
     "round",
     "role",
     "channel",
-    "family",
+    "obligation",
     "is_fallback",
     "status",
     "reason",
@@ -63,7 +64,10 @@ _CARRIED = (
 
 
 def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
-    """Up to `limit` that are due; nobody else gets them for a while."""
+    """Up to `limit` that are due; nobody else gets them for a while.
+
+    It owns its transaction: a lease holds once it is committed.
+    """
     table = notifications.c
     # While its event is processed again it is not known yet who is told.
     is_open = sa.exists().where(events.c.id == table.event_id, events.c.status == RECEIVED)
@@ -97,8 +101,8 @@ def _carrying() -> sa.Select[Any]:
     )
     taken = sa.select(sa.func.count()).where(mine, attempts.c.outcome == "accepted")
     return sa.select(
-        *(table[name] for name in _CARRIED),
-        is_digest().label("is_digest"),
+        *(table[name].label(name) for name in _CARRIED),
+        KIND.label("kind"),
         code.label("code"),
         taken.scalar_subquery().label("taken"),
         sa.exists().where(mine, attempts.c.code == UNCONFIRMED).label("unconfirmed"),
@@ -110,7 +114,7 @@ def _carrying() -> sa.Select[Any]:
 
 
 def finish_follow_up(
-    db: Database,
+    connection: Connection,
     item: FollowUp,
     fallback: Sequence[Notice],
     unreached: Case | None,
@@ -121,40 +125,37 @@ def finish_follow_up(
     While another message of the same rule may still reach the person, a person of the clinic is
     told only of what is `broken`; else that somebody is `unreached`.
     """
-    with db.write() as connection:
-        if not _done(connection, item.id):
-            return ""
-        done = "waiting" if is_alive(connection, item.family) else ""
-        if not done and fallback:
-            insert_notices(connection, item.event_id, fallback)
-            # Asked again whoever inserted them: another worker may have, at the same moment.
-            done = "fallback" if is_alive(connection, item.family) else ""
-        if case := broken if done else unreached:
-            open_case(connection, case)
-        return done or ("case" if case else "")
+    if not _done(connection, item.id):
+        return ""
+    done = "waiting" if is_alive(connection, item.obligation) else ""
+    if not done and fallback:
+        insert_notices(connection, item.event_id, fallback)
+        # Asked again whoever inserted them: another worker may have, at the same moment.
+        done = "fallback" if is_alive(connection, item.obligation) else ""
+    if case := broken if done else unreached:
+        open_case(connection, case)
+    return done or ("case" if case else "")
 
 
-def let_be(db: Database, item: FollowUp, why: str) -> str:
-    """Do nothing more about a failed message, and say so; what was done, as `settle` tells it."""
-    with db.write() as connection:
-        if _done(connection, item.id):
-            connection.execute(
-                notifications.update()
-                .where(notifications.c.id == item.id)
-                .values(reason=f"{item.reason} {why}"[:500])
-            )
+def let_be(connection: Connection, item: FollowUp, why: str) -> str:
+    """Do nothing more about a failed message, and say so; an empty word, as for nothing done."""
+    if _done(connection, item.id):
+        connection.execute(
+            notifications.update()
+            .where(notifications.c.id == item.id)
+            .values(reason=f"{item.reason} {why}"[:500])
+        )
     return ""
 
 
-def try_again(db: Database, item: FollowUp, seconds: float) -> None:
+def try_again(connection: Connection, item: FollowUp, seconds: float) -> None:
     """Send it once more, later."""
-    with db.write() as connection:
-        if _done(connection, item.id):
-            connection.execute(
-                notifications.update()
-                .where(notifications.c.id == item.id, notifications.c.status == item.status)
-                .values(status="created", due_at=now(fault_injection.hastened(seconds)))
-            )
+    if _done(connection, item.id):
+        connection.execute(
+            notifications.update()
+            .where(notifications.c.id == item.id, notifications.c.status == item.status)
+            .values(status="created", due_at=now(fault_injection.hastened(seconds)))
+        )
 
 
 def _done(connection: sa.Connection, notification_id: str) -> bool:
@@ -184,13 +185,17 @@ class UnknownAttempt:
     channel: str
     address: str
     content: Mapping[str, str] | None
+    kind: str  # message, digest, alert
 
 
 _UNKNOWN_CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content")
 
 
 def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
-    """Up to `limit` attempts that are due to be looked for; nobody else gets them for a while."""
+    """Up to `limit` attempts that are due to be looked for; nobody else gets them for a while.
+
+    It owns its transaction: a lease holds once it is committed.
+    """
     table = attempts.c
     is_unknown = table.outcome == "unknown"
     first = lease_due(table.id, [table.look_at <= now(), is_unknown], [table.look_at], limit)
@@ -206,6 +211,7 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
         query = (
             sa.select(
                 *(notifications.c[name] for name in _UNKNOWN_CARRIED),
+                KIND.label("kind"),
                 attempts.c.id.label("attempt_id"),
                 (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
                 attempts.c.started_at,
@@ -216,7 +222,7 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
         return [UnknownAttempt(**row._mapping) for row in connection.execute(query)]
 
 
-def taken_ids(db: Database, look: UnknownAttempt) -> frozenset[str]:
+def taken_ids(connection: Connection, look: UnknownAttempt) -> frozenset[str]:
     """The provider's ids of other messages to the same address: they are not the one."""
     query = (
         sa.select(attempts.c.provider_id)
@@ -227,39 +233,42 @@ def taken_ids(db: Database, look: UnknownAttempt) -> frozenset[str]:
             attempts.c.provider_id.is_not(None),
         )
     )
-    with db.read() as connection:
-        return frozenset(connection.execute(query).scalars())
+    return frozenset(connection.execute(query).scalars())
 
 
-def adopt(db: Database, look: UnknownAttempt, provider_id: str, *, awaits_receipt: bool) -> bool:
+def adopt(
+    connection: Connection, look: UnknownAttempt, provider_id: str, *, awaits_receipt: bool
+) -> bool:
     """It had gone out. False when it is settled by now, or the id is another attempt's."""
     ending = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=awaits_receipt)
     mine = sa.select(attempts.c.id).where(attempts.c.provider_id == provider_id)
-    with db.write() as connection:
-        # One look at an address at a time: two of the same words must not adopt the same message.
-        lock = sa.select(notifications.c.id).where(
-            notifications.c.channel == look.channel, notifications.c.address == look.address
-        )
-        connection.execute(lock.order_by(notifications.c.id).with_for_update())
-        if connection.execute(mine).first():
-            return False
-        return record_outcome(connection, look.id, look.attempt_id, ending, ("unknown",))
+    # One look at an address at a time: two of the same words must not adopt the same message.
+    lock = sa.select(notifications.c.id).where(
+        notifications.c.channel == look.channel, notifications.c.address == look.address
+    )
+    connection.execute(lock.order_by(notifications.c.id).with_for_update())
+    if connection.execute(mine).first():
+        return False
+    return record_outcome(connection, look.id, look.attempt_id, ending, ("unknown",))
 
 
-def look_later(db: Database, look: UnknownAttempt, seconds: float, *, counts: bool = True) -> None:
+def look_later(
+    connection: Connection, look: UnknownAttempt, seconds: float, *, counts: bool = True
+) -> None:
     """Look again in `seconds`. One that `counts` not could not ask the provider."""
     values: dict[str, Any] = {"look_at": now(fault_injection.hastened(seconds))}
     if counts:
         values["looks"] = attempts.c.looks + 1
-    with db.write() as connection:
-        connection.execute(
-            attempts.update()
-            .where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
-            .values(**values)
-        )
+    connection.execute(
+        attempts.update()
+        .where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
+        .values(**values)
+    )
 
 
-def give_up_unknown(db: Database, look: UnknownAttempt, reason: str, case: Case | None) -> bool:
+def give_up_unknown(
+    connection: Connection, look: UnknownAttempt, reason: str, case: Case | None
+) -> bool:
     """It was not found: send it again, or with a `case` leave it to a person. False when settled.
 
     The attempt stays unknown, so that a receipt that comes late can still adopt it.
@@ -268,22 +277,21 @@ def give_up_unknown(db: Database, look: UnknownAttempt, reason: str, case: Case 
     if not case:
         values |= {"status": "created", "due_at": now()}
     unsettled = sa.exists().where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
-    with db.write() as connection:
-        done = connection.execute(
-            notifications.update()
-            .where(
-                notifications.c.id == look.id,
-                notifications.c.status == "unknown",
-                unsettled,
-                ~is_superseded(look.attempt_id),
-            )
-            .values(**values)
+    done = connection.execute(
+        notifications.update()
+        .where(
+            notifications.c.id == look.id,
+            notifications.c.status == "unknown",
+            unsettled,
+            ~is_superseded(look.attempt_id),
         )
-        connection.execute(
-            attempts.update()
-            .where(attempts.c.id == look.attempt_id)
-            .values(look_at=None, looks=look.looks)
-        )
-        if done.rowcount and case:
-            open_case(connection, case)
-        return bool(done.rowcount)
+        .values(**values)
+    )
+    connection.execute(
+        attempts.update()
+        .where(attempts.c.id == look.attempt_id)
+        .values(look_at=None, looks=look.looks)
+    )
+    if done.rowcount and case:
+        open_case(connection, case)
+    return bool(done.rowcount)

@@ -1,7 +1,7 @@
 """Messages that are held for a person's word: asked about, released, stopped.
 
 A case is about all that one rule owes one person about a kit: it carries the first of these
-messages, and the others are of the same family.
+messages, and the others are of the same obligation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import close_settled_in, open_case
+from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database
 from relay.ledger.schema import cases, notifications
 from relay.rules.alerts import RELEASE
@@ -28,18 +28,17 @@ def ask(connection: Connection, asked: Sequence[Case]) -> None:
     for case in asked:
         waits = (
             sa.select(notifications.c.id)
-            .where(notifications.c.family == case.key, notifications.c.status.in_(WAITING))
+            .where(notifications.c.obligation == case.key, notifications.c.status.in_(WAITING))
             .order_by(notifications.c.id)
         )
         if first := connection.execute(waits.limit(1)).scalar():
             open_case(connection, replace(case, notification_id=str(first)))
 
 
-def rule_of(db: Database, notification_id: str) -> str:
+def rule_of(connection: Connection, notification_id: str) -> str:
     """The rule of a message; empty where there is none."""
     query = sa.select(notifications.c.rule).where(notifications.c.id == notification_id)
-    with db.read() as connection:
-        return str(connection.execute(query).scalar() or "")
+    return str(connection.execute(query).scalar() or "")
 
 
 def release(connection: Connection, notification_id: str, due_at: datetime, by: str) -> bool:
@@ -53,15 +52,21 @@ def release(connection: Connection, notification_id: str, due_at: datetime, by: 
 def stop(connection: Connection, notification_id: str, by: str, note: str) -> bool:
     """Cancel a message, and those that wait with it; False when none waits."""
     reason = f"Stopped by {by}. {note}".rstrip()
-    return _change(connection, notification_id, status="cancelled", reason=reason[:500])
+    return _change(
+        connection,
+        notification_id,
+        status="cancelled",
+        reason=reason[:500],
+        stopped_by=by[:100],
+    )
 
 
 def _change(connection: Connection, notification_id: str, **values: Any) -> bool:
     mine = notifications.alias()
-    family = sa.select(mine.c.family).where(mine.c.id == notification_id).scalar_subquery()
+    obligation = sa.select(mine.c.obligation).where(mine.c.id == notification_id).scalar_subquery()
     waiting = (
         sa.select(notifications.c.id)
-        .where(notifications.c.family == family, notifications.c.status.in_(WAITING))
+        .where(notifications.c.obligation == obligation, notifications.c.status.in_(WAITING))
         .order_by(notifications.c.id)
         .with_for_update()
     )
@@ -71,13 +76,16 @@ def _change(connection: Connection, notification_id: str, **values: Any) -> bool
 
 
 def close_released(db: Database) -> int:
-    """Close the cases whose messages wait no more, each saying what became of them; how many."""
+    """Close the cases whose messages wait no more, each saying what became of them; how many.
+
+    It owns its transactions: it looks before it writes, so that an idle sweep locks nobody out.
+    """
     first, other = notifications.alias(), notifications.alias()
     waits = sa.exists().where(
-        other.c.family == first.c.family, other.c.status.in_((*WAITING, "sending"))
+        other.c.obligation == first.c.obligation, other.c.status.in_((*WAITING, "sending"))
     )
     over = (
-        sa.select(first.c.family)
+        sa.select(first.c.obligation)
         .join(cases, cases.c.notification_id == first.c.id)
         .where(cases.c.kind == RELEASE, cases.c.closed_at.is_(None), ~waits)
     )
@@ -85,15 +93,15 @@ def close_released(db: Database) -> int:
         if connection.execute(over).first() is None:
             return 0
     with db.write() as connection:
-        families = list(connection.execute(over).scalars())
-        for family in families:
-            close_settled_in(connection, RELEASE, family, _note(connection, family))
-        return len(families)
+        obligations = list(connection.execute(over).scalars())
+        for obligation in obligations:
+            close_settled(connection, RELEASE, obligation, _note(connection, obligation))
+        return len(obligations)
 
 
-def _note(connection: Connection, family: str) -> str:
+def _note(connection: Connection, obligation: str) -> str:
     query = sa.select(notifications.c.status, notifications.c.reason).where(
-        notifications.c.family == family
+        notifications.c.obligation == obligation
     )
     ended = list(connection.execute(query.order_by(notifications.c.id)))
     if any(row.status in _WENT for row in ended):

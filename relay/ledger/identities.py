@@ -15,8 +15,9 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import REGISTRATION, about
 from relay.lab.facts import PERSONS
+from relay.ledger.notifications import KIND
 from relay.ledger.schema import cases, events, notifications
-from relay.rules.model import ALIVE, WAITING, case_digest, identity, obligation
+from relay.rules.model import ALIVE, ITEM, MESSAGE, WAITING, case_digest, identity, obligation
 
 _TWICE = "The same is told already: the lab has linked this test to another."
 _KEYED = ("release", "unreached")  # kinds of case that are about an obligation
@@ -35,7 +36,12 @@ def move(connection: Connection, former: str, subject: str, rounds: int) -> None
     )
     table = notifications.c
     of_it = sa.and_(table.event_id.in_(ids), table.subject == former)
-    moved = connection.execute(sa.select(notifications).where(of_it).with_for_update()).all()
+    wanted = (
+        *(table[name] for name in ("id", "rule", "round", "role", "channel", "address", "status")),
+        table.obligation.label("obligation"),
+        KIND.label("kind"),
+    )
+    moved = connection.execute(sa.select(*wanted).where(of_it).with_for_update()).all()
     touched: set[str] = set()
     for row in moved:
         touched.add(_move_message(connection, row, subject, row.round + rounds))
@@ -47,10 +53,10 @@ def _move_message(connection: Connection, row: sa.Row[Any], subject: str, round_
     """Give a message its new identity; the obligation that it now belongs to."""
     values: dict[str, Any] = {"subject": subject, "round": round_}
     new = obligation(row.rule, subject, round_, row.role)
-    # An alert's identity is its case's. Of a message whose address is blank it cannot be known.
-    if row.template:
-        values["family"] = new
-        _move_cases(connection, row.family, new)
+    # An alert's or a digest's identity is no kit's. Of a blank address it cannot be known.
+    if row.kind in (MESSAGE, ITEM):
+        values["obligation"] = new
+        _move_cases(connection, row.obligation, new)
         if row.address or row.status == "validation-failed":
             name = identity(row.rule, subject, round_, row.role, row.channel, row.address)
             is_taken = sa.select(notifications.c.id).where(notifications.c.identity == name)
@@ -77,7 +83,7 @@ def _tell_once(connection: Connection, owed: str) -> None:
     table = notifications.c
     query = (
         sa.select(table.id, table.role, table.channel, table.address, table.status)
-        .where(table.family == owed, table.status.in_(ALIVE))
+        .where(table.obligation == owed, table.status.in_(ALIVE))
         .order_by(table.status.in_(WAITING), table.id)
         .with_for_update()
     )

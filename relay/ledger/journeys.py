@@ -13,10 +13,11 @@ from sqlalchemy.engine import Connection
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind
 from relay.lab.facts import Facts
 from relay.ledger import identities
-from relay.ledger.database import Database, now
+from relay.ledger.database import now
+from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, events, journeys, notifications
 from relay.rules.kits import KitEvent, Kits, Registration
-from relay.rules.model import ALIVE, PROCESSED, WAITING, AlreadyNotified
+from relay.rules.model import ALERT, ALIVE, MESSAGE, PROCESSED, WAITING, AlreadyNotified
 from relay.rules.staleness import Step, Waiting
 
 LONGEST_NAME = 255  # of what the ledger keeps; a longer reference leads nowhere
@@ -167,33 +168,27 @@ def _adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row
 
 def _learn_retest(connection: Connection, original: str, retest_id: str) -> Place:
     """Link a retest, by whatever name the lab gave it, to its original; the round it opens."""
-    known = _resolve(connection, REGISTRATION, retest_id)
+    known = resolve(connection, REGISTRATION, retest_id)
     row = _link_retest(connection, original, known or retest_id)
     return Place(row.original_subject or original, row.round)
 
 
-def resolve(db: Database, resource: str, written_id: str) -> str | None:
-    """The subject that goes by this name, if it is known yet."""
-    with db.read() as connection:
-        return _resolve(connection, resource, written_id)
-
-
-def order_of(db: Database, registration: str) -> str | None:
+def order_of(connection: Connection, registration: str) -> str | None:
     """The order that a registration, or the original of a retest, came with."""
     table = journeys.c
     query = sa.select(table.order_subject, table.original_subject).where(
         table.subject == registration
     )
-    with db.read() as connection:
-        row = connection.execute(query).first()
+    row = connection.execute(query).first()
     if row is None:
         return None
     return row.order_subject or (
-        order_of(db, row.original_subject) if row.original_subject else None
+        order_of(connection, row.original_subject) if row.original_subject else None
     )
 
 
-def _resolve(connection: Connection, resource: str, written_id: str) -> str | None:
+def resolve(connection: Connection, resource: str, written_id: str) -> str | None:
+    """The subject that goes by this name, if it is known yet."""
     query = sa.select(aliases.c.subject).where(
         aliases.c.resource == resource, aliases.c.alias == written_id, ~aliases.c.is_shared
     )
@@ -202,7 +197,7 @@ def _resolve(connection: Connection, resource: str, written_id: str) -> str | No
 
 def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
     """The retest's row. Its round is the next one, unless the link is known already."""
-    parent = _resolve(connection, REGISTRATION, parent) or parent
+    parent = resolve(connection, REGISTRATION, parent) or parent
     above = _add(connection, parent)
     original = above.original_subject or parent
     row = _add(connection, retest)
@@ -277,11 +272,10 @@ class KitPast:
     stopped: frozenset[tuple[str, str]]  # (rule, role) that a person has decided not to tell
 
 
-def steps_of_kit(db: Database, event_name: str, subject: str) -> tuple[Step, ...]:
+def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple[Step, ...]:
     """What is known of a kit that an event is about."""
     resource = EVENTS[event_name].resource
-    with db.read() as connection:
-        kits, _ = _kits(connection, resource, subject)
+    kits, _ = _kits(connection, resource, subject)
     return kits.steps(resource, subject)
 
 
@@ -297,7 +291,7 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
     stopped: set[tuple[str, str]] = set()
     for row in rows:
         resource = EVENTS[row.name].resource
-        if row.message_status in WAITING and row.template:  # an alert has none
+        if row.message_status in WAITING and row.message_kind != ALERT:
             step = Step(row.name, row.message_round, row.received_at)
             known = kits.steps(resource, row.subject)
             waiting.append(Waiting(row.message, row.rule, row.due_at, step, known))
@@ -394,7 +388,7 @@ _HAPPENED = (
         events.c.status,
         _message.id.label("message"),
         _message.status.label("message_status"),
-        _message.template,
+        KIND.label("message_kind"),
         _message.rule,
         _message.role,
         _message.channel,
@@ -410,7 +404,7 @@ _HAPPENED = (
             _message.event_id == events.c.id,
             sa.or_(_message.status.in_(ALIVE), _message.stopped_by.is_not(None)),
             # A digest hangs on its first item's event, and is about others too.
-            _message.digest.is_(None),
+            KIND.in_((MESSAGE, ALERT)),
         ),
         isouter=True,
     )

@@ -18,7 +18,8 @@ def upgrade(db: Database, revision: str = "head") -> str:
     """Bring the ledger to this code's schema, or to an older one; which revision it has then.
 
     Safe to run twice, and from two places at once. A ledger that a later version has migrated is
-    left as it is: a platform runs the release command on a rollback too.
+    left as it is: a platform runs the release command on a rollback too. It owns its transaction,
+    in which it may wait for locks for longer than others do.
     """
     from alembic import command
     from alembic.config import Config
@@ -40,7 +41,10 @@ def upgrade(db: Database, revision: str = "head") -> str:
 
 
 def revision(db: Database) -> str | None:
-    """The schema's revision in the database; None when it was never migrated."""
+    """The schema's revision in the database; None when it was never migrated.
+
+    It owns its read: that the table is missing would end the caller's transaction.
+    """
     try:
         with db.engine.connect() as connection:
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
@@ -52,7 +56,8 @@ def revision(db: Database) -> str | None:
 
 def is_migrated(db: Database) -> bool:
     """Whether the database is as this code needs it, or as a later version does: old and new run
-    side by side while a release goes out, and migrations only add.
+    side by side while a release goes out, and migrations only add. It owns its read, as `revision`
+    does.
     """
     found = revision(db)
     return found == REVISION or is_newer(found)

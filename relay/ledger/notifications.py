@@ -9,9 +9,38 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.database import Database, UtcDateTime, now
+from relay.ledger.database import UtcDateTime, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications
-from relay.rules.model import ALIVE, FAILED, Notice
+from relay.rules.model import ALERT, ALERT_PREFIX, ALIVE, DIGEST, FAILED, ITEM, MESSAGE, Notice
+
+# The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
+# are by default, and moves items in and out of digests by `digest` alone. Both write during a
+# deploy, and rows that wait may be its. So these columns are read here only, with the older ones.
+# A release later a migration carries over once more what 0005 did. Then `KIND` is `kind`, an item's
+# digest is its `digest_id`, `IS_KEPT` is `is_kept`, `BEGUN` is `begun_at`, and `digest` goes.
+_row = notifications.c
+KIND: sa.ColumnElement[str] = sa.case(
+    (sa.or_(_row.kind == ALERT, _row.rule.startswith(ALERT_PREFIX)), ALERT),
+    (sa.or_(_row.kind == DIGEST, _row.digest == _row.identity), DIGEST),
+    (_row.digest.is_not(None), ITEM),
+    else_=MESSAGE,
+)
+_KEPT_ID = "dry-run-"
+IS_KEPT = sa.or_(_row.is_kept, sa.func.coalesce(_row.provider_id, "").startswith(_KEPT_ID))
+# Whether an attempt came as far as its words being kept, so that the provider may have it.
+BEGUN = sa.or_(attempts.c.begun_at.is_not(None), _row.content.is_not(None))
+
+
+def is_item_of(digest: Any) -> sa.ColumnElement[bool]:
+    """Whether a notification is an item of a digest, an alias of the same table."""
+    return sa.and_(_row.digest == digest.c.identity, _row.id != digest.c.id)
+
+
+def is_kept_attempt() -> sa.ColumnElement[bool]:
+    """Whether an attempt went to no provider: its message was kept here, by the attempt's id."""
+    return sa.exists().where(
+        _row.id == attempts.c.notification_id, _row.provider_id == attempts.c.provider_id, IS_KEPT
+    )
 
 
 def maybe_sent() -> sa.ColumnElement[bool]:
@@ -25,11 +54,6 @@ def maybe_sent() -> sa.ColumnElement[bool]:
     )
 
 
-def is_digest() -> sa.ColumnElement[bool]:
-    """Whether a notification is a digest itself, not one of its items."""
-    return sa.func.coalesce(notifications.c.digest == notifications.c.identity, sa.false())
-
-
 @cache
 def _inserting(dialect: str) -> Any:
     """The statement that adds notifications: built once, since that costs more than running it."""
@@ -37,22 +61,31 @@ def _inserting(dialect: str) -> Any:
     # What goes at once is due by the database's clock: ours may be fast, and it would wait for it.
     at_once = sa.bindparam("at_once", type_=sa.Boolean)
     due = sa.bindparam("due", type_=UtcDateTime())
+    digest = notifications.alias()
+    told_in = sa.select(digest.c.id).where(digest.c.identity == sa.bindparam("told_in"))
     insert = INSERTS[dialect](notifications).values(
+        digest_id=told_in.scalar_subquery(),
         created_at=now(),
         due_at=sa.case((sa.and_(at_once, due > now()), now()), else_=due),
         follow_up_at=sa.case((failed, now()), else_=sa.null()),
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
-    is_free = notifications.c.digest.is_(None)  # what is in a digest is told there
+    what = ("kind", "digest", "digest_id", "stopped_by")
+    is_free = sa.and_(KIND != DIGEST, KIND != ITEM)  # what is in a digest is told there
     return insert.on_conflict_do_update(
         index_elements=[notifications.c.identity],
-        set_={name: insert.excluded[name] for name in (*again, "address", "digest")},
+        set_={name: insert.excluded[name] for name in (*again, *what, "address")},
         where=sa.and_(notifications.c.status == "cancelled", is_free, ~maybe_sent()),
     ).returning(notifications.c.id)
 
 
-def insert_notices(connection: Connection, event_id: str, notices: Sequence[Notice]) -> list[str]:
-    """Rows for notices; the ids of those that are new, or were cancelled and are wanted again."""
+def insert_notices(
+    connection: Connection, event_id: str, notices: Sequence[Notice], case_id: str | None = None
+) -> list[str]:
+    """Rows for notices; the ids of those that are new, or were cancelled and are wanted again.
+
+    Alerts have the case that they are about.
+    """
     if not notices:
         return []
     rows = [
@@ -65,7 +98,9 @@ def insert_notices(connection: Connection, event_id: str, notices: Sequence[Noti
             "id": new_id("msg"),
             "event_id": event_id,
             "identity": notice.identity,
-            "family": notice.family,
+            "obligation": notice.obligation,
+            "told_in": notice.digest if notice.kind == ITEM else None,
+            "case_id": case_id,
         }
         for notice in notices
     ]
@@ -74,15 +109,9 @@ def insert_notices(connection: Connection, event_id: str, notices: Sequence[Noti
     return [str(row.id) for row in told]
 
 
-def add_notices(db: Database, event_id: str, notices: Sequence[Notice]) -> list[str]:
-    """Rows for a rule's fallback; the ids of those that are new."""
-    with db.write() as connection:
-        return insert_notices(connection, event_id, notices)
-
-
-def is_alive(connection: Connection, family: str) -> bool:
+def is_alive(connection: Connection, obligation: str) -> bool:
     """Whether any message that one rule owes one role about one kit may still reach them."""
     query = sa.select(notifications.c.id).where(
-        notifications.c.family == family, notifications.c.status.in_(ALIVE)
+        notifications.c.obligation == obligation, notifications.c.status.in_(ALIVE)
     )
     return connection.execute(query.limit(1)).first() is not None

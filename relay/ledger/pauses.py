@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger.cases import close_settled_in, open_case
-from relay.ledger.database import Database, now
+from relay.ledger.cases import close_settled, open_case
+from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, pauses
 from relay.rules.model import Case
 
@@ -56,14 +56,13 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
 def resume(connection: Connection, channel: str) -> None:
     """The provider takes messages again."""
     connection.execute(pauses.delete().where(pauses.c.channel == channel))
-    close_settled_in(connection, "paused", channel, "A probe went through: sending goes on.")
+    close_settled(connection, "paused", channel, "A probe went through: sending goes on.")
 
 
-def resume_all(db: Database) -> None:
+def resume_all(connection: Connection) -> None:
     """Forget every pause: whether a provider takes messages is found out anew."""
-    with db.write() as connection:
-        for channel in list(connection.execute(sa.select(pauses.c.channel)).scalars()):
-            resume(connection, channel)
+    for channel in list(connection.execute(sa.select(pauses.c.channel)).scalars()):
+        resume(connection, channel)
 
 
 def turn(connection: Connection, channel: str) -> int | None:
@@ -92,7 +91,6 @@ _PAUSED = sa.select(
 ).where(pauses.c.channel == sa.bindparam("by"))
 
 
-def paused(db: Database) -> list[Mapping[str, Any]]:
+def paused(connection: Connection) -> list[Mapping[str, Any]]:
     """The channels that are paused, with cause and since when."""
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(pauses.select()).mappings()]
+    return [dict(row) for row in connection.execute(pauses.select()).mappings()]

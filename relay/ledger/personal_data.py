@@ -55,7 +55,10 @@ def text_columns(table: sa.Table) -> list[sa.Column[Any]]:
 def suspects(
     db: Database, table: sa.Table, hints: Iterable[str], progress: Progress
 ) -> Iterator[Sequence[Row]]:
-    """The rows in which one of the hints stands, some at a time; of bytes all rows."""
+    """The rows in which one of the hints stands, some at a time; of bytes all rows.
+
+    It owns its reads, one for each turn: the caller writes between two turns.
+    """
     whole = any(isinstance(column.type, sa.LargeBinary) for column in table.c)
     wanted = tuple(hints)
     after: tuple[Any, ...] | None = None
@@ -115,7 +118,7 @@ def _found(
         bare.contains(hint) if hint.isdigit() else small.contains(hint, autoescape=True)
         for hint in hints
     )
-    return sa.select(*(turn.c[column.name] for column in table.c)).where(sa.or_(*hits))
+    return sa.select(*(turn.c[column.key] for column in table.c)).where(sa.or_(*hits))
 
 
 REASON = "The person's data was erased."
@@ -137,7 +140,6 @@ TABLES = tuple(
         key=lambda one: (one is events, one is notifications),
     )
 )
-Keep = Callable[[Connection], None]  # is called in each transaction that erases something
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,10 @@ class Handed:
 
 
 def learn(db: Database, person: Person, progress: Progress) -> Person:
-    """The person with the names and other addresses that the ledger has of them."""
+    """The person with the names and other addresses that the ledger has of them.
+
+    It owns its reads, one for each turn of its search: see `suspects`.
+    """
     while True:
         known = person
         for found in suspects(db, events, known.hints(), progress):
@@ -194,7 +199,10 @@ def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Pe
 
 
 def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[Change]]:
-    """All that has to change for nothing of the person to be left, some rows at a time."""
+    """All that has to change for nothing of the person to be left, some rows at a time.
+
+    It owns its reads, one for each turn: the caller makes the changes between two turns.
+    """
     tokens: dict[str, str] = {}
     for table in TABLES:
         for found in suspects(db, table, person.hints(), progress):
@@ -204,29 +212,27 @@ def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[C
                 yield wanted
 
 
-def apply(db: Database, made: Sequence[Change], handed: Handed, keep: Keep) -> None:
-    """Make changes in one transaction, which ends with `keep`; what providers have of it is added
-    to `handed`.
+def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> None:
+    """Make changes; what providers have of it is added to `handed`, which the caller keeps in the
+    same transaction.
     """
-    with db.write() as connection:
-        theirs = [change.row for change in made if change.is_theirs]
-        # Before their attempts, as everywhere: see relay.ledger.delivery.
-        messages = [change.row["id"] for change in made if change.table is notifications]
-        mine = sa.select(notifications.c.id).where(notifications.c.id.in_(messages))
-        connection.execute(mine.order_by(notifications.c.id).with_for_update(key_share=True))
-        ids = [row["id"] for row in theirs]
-        handed.texts |= {*retention.mark_for_deletion(connection, ids, retention.AGAIN_SECONDS)}
-        emailed = _emailed(connection, ids)
-        handed.emails |= {row["address"] for row in theirs if row["id"] in emailed}
-        for change in made:
-            keys = {column.name: change.row[column.name] for column in change.table.primary_key}
-            if change.values is None:
-                connection.execute(change.table.delete().filter_by(**keys))
-            else:
-                statement = change.table.update().filter_by(**keys)
-                connection.execute(statement.values(**change.values))
-        close_cases_of(connection, ids, REASON)
-        keep(connection)
+    theirs = [change.row for change in made if change.is_theirs]
+    # Before their attempts, as everywhere: see relay.ledger.attempts.
+    messages = [change.row["id"] for change in made if change.table is notifications]
+    mine = sa.select(notifications.c.id).where(notifications.c.id.in_(messages))
+    connection.execute(mine.order_by(notifications.c.id).with_for_update(key_share=True))
+    ids = [row["id"] for row in theirs]
+    handed.texts |= {*retention.mark_for_deletion(connection, ids, retention.AGAIN_SECONDS)}
+    emailed = _emailed(connection, ids)
+    handed.emails |= {row["address"] for row in theirs if row["id"] in emailed}
+    for change in made:
+        keys = {column.name: change.row[column.name] for column in change.table.primary_key}
+        if change.values is None:
+            connection.execute(change.table.delete().filter_by(**keys))
+        else:
+            statement = change.table.update().filter_by(**keys)
+            connection.execute(statement.values(**change.values))
+    close_cases_of(connection, ids, REASON)
 
 
 def _emailed(connection: Connection, ids: list[str]) -> set[str]:

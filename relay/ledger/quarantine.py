@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import Incoming
 from relay.ledger.audit import Act, keep
-from relay.ledger.database import Database, now
-from relay.ledger.events import Recorded, record_in
+from relay.ledger.database import now
+from relay.ledger.events import Recorded, record
 from relay.ledger.schema import IN_QUARANTINE, quarantine
 
 Row = Mapping[str, Any]
@@ -20,56 +20,50 @@ Row = Mapping[str, Any]
 _SHOWN = [column for column in quarantine.c if column.name != "body"]
 
 
-def ids(db: Database) -> list[str]:
+def ids(connection: Connection) -> list[str]:
     """Those that nobody has seen to, oldest first."""
     query = sa.select(quarantine.c.id).where(IN_QUARANTINE).order_by(quarantine.c.id)
-    with db.read() as connection:
-        return list(connection.execute(query).scalars())
+    return list(connection.execute(query).scalars())
 
 
-def count(db: Database) -> int:
+def count(connection: Connection) -> int:
     """How many nobody has seen to."""
     query = sa.select(sa.func.count()).select_from(quarantine).where(IN_QUARANTINE)
-    with db.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    return int(connection.execute(query).scalar_one())
 
 
-def latest(db: Database, limit: int = 50) -> list[Row]:
+def latest(connection: Connection, limit: int = 50) -> list[Row]:
     """Those that nobody has seen to, what was posted last first."""
     query = sa.select(*_SHOWN).where(IN_QUARANTINE).order_by(quarantine.c.last_at.desc())
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+    return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
-def aside(db: Database, limit: int = 20) -> list[Row]:
+def aside(connection: Connection, limit: int = 20) -> list[Row]:
     """Those that were put aside last."""
     is_aside = (quarantine.c.closed_at.is_not(None), quarantine.c.event_id.is_(None))
     query = sa.select(*_SHOWN).where(*is_aside)
     query = query.order_by(quarantine.c.closed_at.desc()).limit(limit)
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def get(db: Database, quarantine_id: str) -> Row | None:
+def get(connection: Connection, quarantine_id: str) -> Row | None:
     """One by its id, without the body."""
-    with db.read() as connection:
-        row = connection.execute(sa.select(*_SHOWN).where(quarantine.c.id == quarantine_id))
-        found = row.mappings().first()
+    row = connection.execute(sa.select(*_SHOWN).where(quarantine.c.id == quarantine_id))
+    found = row.mappings().first()
     return dict(found) if found else None
 
 
-def body(db: Database, quarantine_id: str) -> bytes | None:
+def body(connection: Connection, quarantine_id: str) -> bytes | None:
     """What was posted, while it has not become an event."""
     query = sa.select(quarantine.c.body).where(
         quarantine.c.id == quarantine_id, quarantine.c.event_id.is_(None)
     )
-    with db.read() as connection:
-        found = connection.execute(query).scalar()
+    found = connection.execute(query).scalar()
     return None if found is None else bytes(found)
 
 
 def release(
-    db: Database,
+    connection: Connection,
     quarantine_id: str,
     incoming: Incoming,
     window: timedelta,
@@ -77,35 +71,32 @@ def release(
 ) -> Recorded:
     """Record a body as the event that it can be read as now. Done twice, it is one event."""
     mine = quarantine.c.id == quarantine_id
-    with db.write() as connection:
-        query = sa.select(quarantine.c.event_id).where(mine).with_for_update()
-        if became := connection.execute(query).scalar():
-            return Recorded(became, "duplicate")
-        recorded = record_in(connection, incoming, window)
-        connection.execute(quarantine.update().where(mine).values(event_id=recorded.id))
-        keep(connection, act, recorded.id)
-        return recorded
+    query = sa.select(quarantine.c.event_id).where(mine).with_for_update()
+    if became := connection.execute(query).scalar():
+        return Recorded(became, "duplicate")
+    recorded = record(connection, incoming, window)
+    connection.execute(quarantine.update().where(mine).values(event_id=recorded.id))
+    keep(connection, act, recorded.id)
+    return recorded
 
 
-def put_aside(db: Database, quarantine_id: str, act: Act, note: str) -> bool:
+def put_aside(connection: Connection, quarantine_id: str, act: Act, note: str) -> bool:
     """Take it off the worklist for good; False when somebody has seen to it already.
 
     Its body stays until retention deletes it, and `replay` with its id still tries it.
     """
-    with db.write() as connection:
-        done = _put_aside(connection, quarantine.c.id == quarantine_id, act, note)
-        if done:
-            keep(connection, act)
-        return bool(done)
+    done = _put_aside(connection, quarantine.c.id == quarantine_id, act, note)
+    if done:
+        keep(connection, act)
+    return bool(done)
 
 
-def put_all_aside(db: Database, until: datetime, act: Act, note: str) -> int:
+def put_all_aside(connection: Connection, until: datetime, act: Act, note: str) -> int:
     """The same with each that has not been posted after `until`; how many there were."""
-    with db.write() as connection:
-        done = _put_aside(connection, quarantine.c.last_at <= until, act, note)
-        if done:
-            keep(connection, act, str(done))
-        return done
+    done = _put_aside(connection, quarantine.c.last_at <= until, act, note)
+    if done:
+        keep(connection, act, str(done))
+    return done
 
 
 def _put_aside(connection: Connection, which: sa.ColumnElement[bool], act: Act, note: str) -> int:
@@ -114,13 +105,12 @@ def _put_aside(connection: Connection, which: sa.ColumnElement[bool], act: Act, 
     return int(done.rowcount)
 
 
-def take_back(db: Database, quarantine_id: str, act: Act) -> bool:
+def take_back(connection: Connection, quarantine_id: str, act: Act) -> bool:
     """Put what was put aside on the worklist again; False when it is there, or was taken since."""
     table = quarantine.c
     mine = (table.id == quarantine_id, table.closed_at.is_not(None), table.event_id.is_(None))
     values = {"closed_at": None, "closed_by": None, "note": ""}
-    with db.write() as connection:
-        done = connection.execute(quarantine.update().where(*mine).values(values)).rowcount
-        if done:
-            keep(connection, act)
-        return bool(done)
+    done = connection.execute(quarantine.update().where(*mine).values(values)).rowcount
+    if done:
+        keep(connection, act)
+    return bool(done)

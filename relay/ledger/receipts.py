@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.attempts import Ending, record_outcome
-from relay.ledger.cases import close_settled_in
+from relay.ledger.cases import close_settled
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
-from relay.ledger.suppressions import suppress_in
+from relay.ledger.suppressions import suppress
 from relay.rules.model import FAILED, WAITING
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
 
@@ -34,28 +34,34 @@ class Heard(NamedTuple):
 def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
     """Keep receipts and let their notifications follow; those that were news to us.
 
-    One that names no attempt of ours is passed over: another system may use the same account.
+    One that names no attempt of ours is passed over: another system may use the same account. It
+    owns its transactions, one for each receipt: a batch is about many messages in any order, and
+    two batches that locked them all could deadlock.
     """
-    return [heard for receipt in told if (heard := _record(db, channel, receipt))]
+    news = []
+    for receipt in told:
+        with db.write() as connection:
+            if heard := _record(connection, channel, receipt):
+                news.append(heard)
+    return news
 
 
-def _record(db: Database, channel: str, receipt: Receipt) -> Heard | None:
-    with db.write() as connection:
-        found = _attempt(connection, channel, receipt)
-        if found is None:
-            return None
-        row = _locked(connection, found.notification_id)
-        if not _keep(connection, found.id, receipt):
-            return None
-        if receipt.suppress and row.address:
-            suppress_in(connection, channel, row.address, receipt.suppress)
-        accepted = Ending(
-            "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
-        )
-        if record_outcome(connection, row.id, found.id, accepted, ("started", "unknown")):
-            row = _locked(connection, row.id)
-        _follow(connection, row)
-        return Heard(row.event_id, row.id, found.id, receipt.state)
+def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | None:
+    found = _attempt(connection, channel, receipt)
+    if found is None:
+        return None
+    row = _locked(connection, found.notification_id)
+    if not _keep(connection, found.id, receipt):
+        return None
+    if receipt.suppress and row.address:
+        suppress(connection, channel, row.address, receipt.suppress)
+    accepted = Ending(
+        "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
+    )
+    if record_outcome(connection, row.id, found.id, accepted, ("started", "unknown")):
+        row = _locked(connection, row.id)
+    _follow(connection, row)
+    return Heard(row.event_id, row.id, found.id, receipt.state)
 
 
 def _attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
@@ -74,8 +80,9 @@ def _attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
 
 
 def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
-    query = notifications.select().where(notifications.c.id == notification_id).with_for_update()
-    return connection.execute(query).one()
+    owed = notifications.c.obligation.label("obligation")
+    query = sa.select(notifications, owed).where(notifications.c.id == notification_id)
+    return connection.execute(query.with_for_update()).one()
 
 
 def _keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
@@ -128,10 +135,10 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
         reason = "It is not needed: the first message arrived after all."
         connection.execute(
             notifications.update()
-            .where(table.family == row.family, table.is_fallback, table.status.in_(WAITING))
+            .where(table.obligation == row.obligation, table.is_fallback, table.status.in_(WAITING))
             .values(status="cancelled", reason=reason)
         )
-    close_settled_in(connection, "unreached", row.family, ARRIVED)
+    close_settled(connection, "unreached", row.obligation, ARRIVED)
 
 
 def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> None:
@@ -148,22 +155,21 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
     )
 
 
-def give_up(db: Database) -> int:
+def give_up(connection: Connection) -> int:
     """End what nobody told of in time. A late `delivered` still counts. How many there were."""
     overdue = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
     reason = "Nobody told within 72 hours that it arrived."
-    with db.write() as connection:
-        ended = connection.execute(
-            notifications.update()
-            .where(overdue)
-            .values(status="temporary-failure", reason=reason, receipt_by=None, follow_up_at=now())
-            .returning(notifications.c.id)
-        ).scalars()
-        ids = list(ended)
-        if ids:
-            connection.execute(
-                attempts.update()
-                .where(attempts.c.notification_id.in_(ids), attempts.c.outcome == "accepted")
-                .values(code=UNCONFIRMED)
-            )
-        return len(ids)
+    ended = connection.execute(
+        notifications.update()
+        .where(overdue)
+        .values(status="temporary-failure", reason=reason, receipt_by=None, follow_up_at=now())
+        .returning(notifications.c.id)
+    ).scalars()
+    ids = list(ended)
+    if ids:
+        connection.execute(
+            attempts.update()
+            .where(attempts.c.notification_id.in_(ids), attempts.c.outcome == "accepted")
+            .values(code=UNCONFIRMED)
+        )
+    return len(ids)

@@ -11,30 +11,24 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.events import EVENTS
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.cases import close_settled_in
-from relay.ledger.database import Database, now
-from relay.ledger.notifications import is_digest, maybe_sent
+from relay.ledger.cases import close_settled
+from relay.ledger.database import now
+from relay.ledger.notifications import KIND, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications, receipts, suppressions
-from relay.rules.model import ALIVE, FAILED, RECEIVED, UNROUTED, WAITING, identity
+from relay.rules.model import ALIVE, DIGEST, FAILED, RECEIVED, UNROUTED, WAITING, identity
 from relay.rules.retries import EVENT, FailedMessage, decide
 
 
-def replay_event(db: Database, event_id: str) -> bool:
+def replay_event(connection: Connection, event_id: str) -> bool:
     """Process an event again, its failed messages with it. What was sent is not sent again."""
-    with db.write() as connection:
-        return replay_event_in(connection, event_id)
-
-
-def replay_event_in(connection: Connection, event_id: str) -> bool:
-    """The same, in a transaction that is open already."""
     done = process_again(connection, event_id)
     if done:
-        close_settled_in(connection, "held", event_id, "It was replayed.")
+        close_settled(connection, "held", event_id, "It was replayed.")
     return done
 
 
 def process_again(connection: Connection, event_id: str) -> bool:
-    """The same where somebody closes the event's case, if it has one."""
+    """As `replay_event`, but leave the event's case to the caller, who closes it."""
     row = connection.execute(
         sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
     ).first()
@@ -47,31 +41,30 @@ def process_again(connection: Connection, event_id: str) -> bool:
             status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
         )
     )
-    table = notifications.c
-    told_in = sa.select(table.digest).where(table.event_id == event_id, table.digest.is_not(None))
+    table, digest = notifications.c, notifications.alias()
+    told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
+    told_in = told_in.where(table.event_id == event_id)
     # One by one: with OR PostgreSQL reads the whole table.
     revive(connection, _unsent(), table.event_id == event_id)
-    revive(connection, _unsent(), table.identity.in_(list(connection.execute(told_in).scalars())))
+    revive(connection, _unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
     return True
 
 
-def replay_events(db: Database, event_ids: Sequence[str], act: Act) -> int:
-    """The same with several, kept as one act; how many it was."""
-    with db.write() as connection:
-        done = sum(replay_event_in(connection, id_) for id_ in event_ids)
-        if done:
-            keep(connection, act, str(done))
-        return done
+def replay_events(connection: Connection, event_ids: Sequence[str], act: Act) -> int:
+    """Process several events again, kept as one act; how many it was."""
+    done = sum(replay_event(connection, id_) for id_ in event_ids)
+    if done:
+        keep(connection, act, str(done))
+    return done
 
 
-def replay_notification(db: Database, notification_id: str) -> bool:
+def replay_notification(connection: Connection, notification_id: str) -> bool:
     """Send a failed message again that somebody has named, unless it may have arrived.
 
     So also one that went out, where its provider has told that it did not arrive.
     """
-    with db.write() as connection:
-        named = notifications.c.id == notification_id
-        return bool(revive(connection, _failed(), ~may_have_arrived(), named))
+    named = notifications.c.id == notification_id
+    return bool(revive(connection, _failed(), ~may_have_arrived(), named))
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:
@@ -88,7 +81,9 @@ def made_up_for() -> sa.ColumnElement[bool]:
     """Whether a fallback of a notification's rule has gone out, or is about to."""
     other = notifications.alias()
     return sa.exists().where(
-        other.c.family == notifications.c.family, other.c.is_fallback, other.c.status.in_(ALIVE)
+        other.c.obligation == notifications.c.obligation,
+        other.c.is_fallback,
+        other.c.status.in_(ALIVE),
     )
 
 
@@ -116,24 +111,23 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
             due_at=sa.case((notifications.c.due_at > now(), notifications.c.due_at), else_=now()),
             tries=0,
             follow_up_at=None,
+            stopped_by=None,
         )
     ).rowcount
 
 
-def ids_to_replay(db: Database, status: str) -> list[str]:
+def ids_to_replay(connection: Connection, status: str) -> list[str]:
     """Events that wait for a person: `unrouted` ones whose name is known by now, or `held` ones."""
     query = sa.select(events.c.id).where(events.c.status == status).order_by(events.c.id)
     if status == UNROUTED:
         query = query.where(events.c.name.in_(tuple(EVENTS)))
-    with db.read() as connection:
-        return list(connection.execute(query).scalars())
+    return list(connection.execute(query).scalars())
 
 
-def failed_ids(db: Database) -> list[str]:
+def failed_ids(connection: Connection) -> list[str]:
     """Messages that failed and surely did not go out."""
     query = sa.select(notifications.c.id).where(_unsent())
-    with db.read() as connection:
-        return list(connection.execute(query.order_by(notifications.c.id)).scalars())
+    return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
 def decide_unknown(connection: Connection, notification_id: str, *, send: bool) -> bool:
@@ -165,7 +159,7 @@ def decide_unknown(connection: Connection, notification_id: str, *, send: bool) 
 # Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
 LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
-_KEPT = ("id", "event_id", "family", "rule", "subject", "round", "status")
+_KEPT = ("id", "event_id", "obligation", "rule", "subject", "round", "status")
 _TOLD = (
     *_KEPT,
     "event_name",
@@ -178,19 +172,13 @@ _TOLD = (
 )
 
 
-def failed_messages(db: Database, ids: Sequence[str]) -> dict[str, FailedMessage]:
-    """How messages stand, by their ids."""
-    with db.read() as connection:
-        return _failed_messages(connection, ids)
-
-
 def try_again(connection: Connection, notification_id: str, old: str) -> str:
     """Do what is right about a message; by what it was: retries.MESSAGE or EVENT. Raises NotDone.
 
     `old` says why it is no news any more, if it is none.
     """
     _lock(connection, notification_id)
-    it = _failed_messages(connection, [notification_id]).get(notification_id)
+    it = failed_messages(connection, [notification_id]).get(notification_id)
     if it is None:
         raise NotDone("It is not there any more.")
     by, why = decide(it, old)
@@ -218,11 +206,11 @@ def _plan_anew(connection: Connection, it: FailedMessage) -> None:
     What is cancelled and was not taken by a provider can be planned anew, also without an address.
     """
     table = notifications.c
-    replay_event_in(connection, it.event_id)
+    replay_event(connection, it.event_id)
     without = sa.and_(table.address == "", table.status == "validation-failed")
     connection.execute(
         notifications.update()
-        .where(sa.or_(table.id == it.id, sa.and_(table.family == it.family, without)))
+        .where(sa.or_(table.id == it.id, sa.and_(table.obligation == it.obligation, without)))
         .values(
             status=sa.case((maybe_sent(), table.status), else_="cancelled"),
             reason=sa.func.substr(sa.func.rtrim(table.reason + " " + _SAID), 1, 500),
@@ -232,7 +220,8 @@ def _plan_anew(connection: Connection, it: FailedMessage) -> None:
     )
 
 
-def _failed_messages(connection: Connection, ids: Sequence[str]) -> dict[str, FailedMessage]:
+def failed_messages(connection: Connection, ids: Sequence[str]) -> dict[str, FailedMessage]:
+    """How messages stand, by their ids."""
     found = connection.execute(_telling().where(notifications.c.id.in_(ids)))
     return {row.id: _failed_message(row) for row in found}
 
@@ -243,7 +232,7 @@ def _telling() -> sa.Select[Any]:
         suppressions.c.channel == table.channel, suppressions.c.address == table.address
     )
     return sa.select(
-        *(table[name] for name in _KEPT),
+        *(table[name].label(name) for name in _KEPT),
         table.role,
         table.channel,
         table.address,
@@ -257,7 +246,7 @@ def _telling() -> sa.Select[Any]:
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),
         made_up_for().label("made_up_for"),
-        is_digest().label("is_digest"),
+        (KIND == DIGEST).label("is_digest"),
     ).join(events, events.c.id == table.event_id)
 
 

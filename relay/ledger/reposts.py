@@ -12,9 +12,10 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
+from relay.ledger.notifications import KIND
 from relay.ledger.replay import process_again
 from relay.ledger.schema import events, notifications
-from relay.rules.model import ALIVE, HELD, PROCESSED, RECEIVED
+from relay.rules.model import ALIVE, HELD, MESSAGE, PROCESSED, RECEIVED
 
 AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us ask it all the time
 
@@ -64,8 +65,7 @@ def _reached_nobody(connection: Connection, event_id: str) -> bool:
     lost = sa.select(notifications.c.id).where(
         notifications.c.event_id == event_id,
         notifications.c.stopped_by.is_(None),
-        notifications.c.digest.is_(None),
-        notifications.c.template != "",
+        KIND == MESSAGE,
         ~owed,
     )
     return connection.execute(lost.limit(1)).first() is not None

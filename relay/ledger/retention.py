@@ -13,26 +13,28 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
+from relay.ledger import logins
 from relay.ledger.cases import RELAY
 from relay.ledger.database import Database, ago, lease_due, now
+from relay.ledger.notifications import is_item_of, is_kept_attempt
 from relay.ledger.schema import (
     PERSONAL,
     TELLING,
     attempts,
     cases,
+    ended_sessions,
     events,
+    inbound_texts,
+    login_failures,
     notifications,
     quarantine,
 )
-from relay.rules.model import DRY_RUN, WAITING
+from relay.rules.model import WAITING
 
 AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
 _table = attempts.c
 # An attempt that a provider has, or may have.
-IS_GIVEN = sa.and_(
-    _table.outcome != "rejected",
-    sa.func.coalesce(_table.provider_id, "").not_like(f"{DRY_RUN}%"),
-)
+IS_GIVEN = sa.and_(_table.outcome != "rejected", ~is_kept_attempt())
 # Emails have no such request: SendGrid keeps them for days, and then nothing.
 _MAY_BE_THERE = sa.and_(_table.channel == "sms", IS_GIVEN)
 
@@ -64,7 +66,10 @@ def mark_for_deletion(
 
 
 def lease_texts(db: Database, limit: int) -> list[KeptText]:
-    """Up to `limit` that are due; they come again in an hour unless they are `gone`."""
+    """Up to `limit` that are due; they come again in an hour unless they are `mark_deleted`.
+
+    It owns its transaction: a lease holds once it is committed.
+    """
     is_due = (_table.erase_at <= now(), _table.provider_id.is_not(None))
     with db.write() as connection:
         leased = connection.execute(
@@ -76,11 +81,10 @@ def lease_texts(db: Database, limit: int) -> list[KeptText]:
         return [KeptText(*row) for row in leased]
 
 
-def mark_deleted(db: Database, provider_id: str) -> None:
+def mark_deleted(connection: Connection, provider_id: str) -> None:
     """The provider has it no more."""
     mine = attempts.update().where(_table.provider_id == provider_id)
-    with db.write() as connection:
-        connection.execute(mine.values(erase_at=None))
+    connection.execute(mine.values(erase_at=None))
 
 
 PURGED_AT_ONCE = 1000
@@ -93,10 +97,13 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     After so many seconds it ends, though there may be more.
 
     What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
-    By a few rows at a time, so that nobody waits for a lock of it. Texts are deleted at the
-    provider too, by `expiring`.
+    Texts that came in, ended sessions and wrong passwords go once nothing asks for them any more.
+    It owns its transactions, of a few rows each, so that nobody waits long for a lock of it. Texts
+    are deleted at the provider too: see `lease_texts`.
     """
     old, ends = ago(retention), time.monotonic() + seconds
+    failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
+    over = ago(logins.LONGEST_SESSION + timedelta(days=1))
     return sum(
         _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
@@ -104,6 +111,9 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
             (events, _about_before(old), events.c.received_at, _NOTHING),
             (quarantine, quarantine.c.last_at < old, quarantine.c.last_at, None),
             (cases, _noted_before(old), cases.c.closed_at, {"note": ""}),
+            (inbound_texts, inbound_texts.c.received_at < old, inbound_texts.c.received_at, None),
+            (login_failures, failed < ago(logins.LONGEST_PAUSE), failed, None),
+            (ended_sessions, ended < over, ended, None),
         )
     )
 
@@ -154,7 +164,7 @@ def _about_before(old: now) -> sa.ColumnElement[bool]:
         ),
         sa.exists().where(  # to be told in a digest
             notifications.c.event_id == events.c.id,
-            digest.c.identity == notifications.c.digest,
+            is_item_of(digest),
             digest.c.status.in_(_ON_ITS_WAY),
         ),
     )

@@ -86,7 +86,7 @@ sa.Index("ix_login_failures_visitor", login_failures.c.visitor, login_failures.c
 inbound_texts = sa.Table(
     "inbound_texts",
     metadata,
-    text("id", 64, primary_key=True),  # the provider's
+    text("id", 64, primary_key=True),  # a fingerprint of the provider's
     text("channel", 20),
     text("word", 20),
     time("received_at", nullable=False),
@@ -290,7 +290,7 @@ notifications = sa.Table(
     text("channel", 20),
     text("address", 255),
     text("identity", 64, unique=True),
-    text("family", 64),
+    text("family", 64, key="obligation"),  # what one rule owes one role about one kit and round
     text("status", 20),
     text("reason", 500, server_default=""),
     number("urgency"),
@@ -307,7 +307,8 @@ notifications = sa.Table(
     text("provider_id", 100, nullable=True),
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
     number("segments"),  # that an SMS takes: what is paid for
-    text("digest", 64, nullable=True),  # identity of the digest it is told in; a digest has its own
+    # Of an item the identity of its digest, of a digest its own: as the release before needs it.
+    text("digest", 64, nullable=True),
     text("kind", 20, server_default="message"),  # message, digest, item of one, alert
     text("digest_id", 40, nullable=True),  # of an item: the notification that tells it
     sa.Column(
@@ -354,7 +355,7 @@ PERSONAL = sa.or_(notifications.c.address != "", notifications.c.content.is_not(
 partial_index("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
 sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
 sa.Index("ix_notifications_event", notifications.c.event_id)
-sa.Index("ix_notifications_family", notifications.c.family)
+sa.Index("ix_notifications_family", notifications.c.obligation)
 sa.Index("ix_notifications_subject", notifications.c.subject)
 sa.Index("ix_notifications_created", notifications.c.created_at)
 

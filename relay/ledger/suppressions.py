@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, keep
-from relay.ledger.database import Database, now
-from relay.ledger.schema import INSERTS, audit, suppressions
+from relay.ledger.database import now
+from relay.ledger.schema import INSERTS, audit, inbound_texts, suppressions
 from relay.rules.channels import CHANNEL_NAMES
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.
@@ -20,16 +20,6 @@ STAFF = "staff"
 
 
 def suppress(
-    db: Database, channel: str, address: str, source: str, act: Act | None = None, note: str = ""
-) -> bool:
-    """Send nothing more to an address; False when that was so already. `act` and `note` are
-    staff's: they are in the audit trail then.
-    """
-    with db.write() as connection:
-        return suppress_in(connection, channel, address, source, act, note)
-
-
-def suppress_in(
     connection: Connection,
     channel: str,
     address: str,
@@ -37,7 +27,10 @@ def suppress_in(
     act: Act | None = None,
     note: str = "",
 ) -> bool:
-    """`suppress` inside a transaction that is open already. The first source is kept."""
+    """Send nothing more to an address; False when that was so already, and its source stays.
+
+    `act` and `note` are staff's: they are in the audit trail then.
+    """
     insert = INSERTS[connection.dialect.name](suppressions).values(
         channel=channel,
         address=address,
@@ -53,45 +46,52 @@ def suppress_in(
     return True
 
 
-def opt_out(db: Database, channel: str, address: str, text_id: str) -> bool:
+def opt_out(connection: Connection, channel: str, address: str, text_id: str) -> bool:
     """A person's own STOP. A text that comes again stops nobody who has said START since; one
     without an id may be a new one.
     """
-    with db.write() as connection:
-        if text_id and not _is_first(connection, STOP, channel, text_id):
-            return False
-        return suppress_in(connection, channel, address, STOP)
+    if text_id and not _is_first(connection, STOP, channel, text_id):
+        return False
+    return suppress(connection, channel, address, STOP)
 
 
-def opt_in(db: Database, channel: str, address: str, text_id: str) -> bool:
+def opt_in(connection: Connection, channel: str, address: str, text_id: str) -> bool:
     """Take back a person's own STOP. A text that comes again takes back no STOP that came later."""
-    with db.write() as connection:
-        if not _is_first(connection, "START", channel, text_id):
-            return False
-        return bool(_lift(connection, channel, address, STOP))
+    if not _is_first(connection, "START", channel, text_id):
+        return False
+    return bool(_lift(connection, channel, address, STOP))
 
 
 def _is_first(connection: Connection, word: str, channel: str, text_id: str) -> bool:
-    """Whether a text has not been here before: each leaves a mark."""
-    once = INSERTS[connection.dialect.name](audit).values(
-        id=f"txt_{hashlib.sha256(text_id.encode()).hexdigest()[:36]}",
-        at=now(),
-        actor="a person",
-        action=word,
-        target=channel,
+    """Whether a text has not been here before: each is kept, by a fingerprint of its id."""
+    id_ = f"txt_{hashlib.sha256(text_id.encode()).hexdigest()[:36]}"
+    insert = INSERTS[connection.dialect.name](inbound_texts).values(
+        id=id_, channel=channel, word=word, received_at=now()
     )
-    added = once.on_conflict_do_nothing().returning(audit.c.id)
+    added = insert.on_conflict_do_nothing().returning(inbound_texts.c.id)
+    is_first = connection.execute(added).first() is not None
+    is_first_before = _is_first_before(connection, id_, word, channel)
+    return is_first and is_first_before
+
+
+def _is_first_before(connection: Connection, id_: str, word: str, channel: str) -> bool:
+    """The same for the release before, which looks for its mark in the audit trail. To be removed
+    a release later.
+    """
+    mark = INSERTS[connection.dialect.name](audit).values(
+        id=id_, at=now(), actor="a person", action=word, target=channel
+    )
+    added = mark.on_conflict_do_nothing().returning(audit.c.id)
     return connection.execute(added).first() is not None
 
 
 def unsuppress(
-    db: Database, channel: str, address: str, *, source: str = "", act: Act | None = None
+    connection: Connection, channel: str, address: str, *, source: str = "", act: Act | None = None
 ) -> str:
     """Let an address get messages again, where it was suppressed by `source`; why it was not."""
-    with db.write() as connection:
-        if was := _lift(connection, channel, address, source):
-            keep(connection, act)
-        return was
+    if was := _lift(connection, channel, address, source):
+        keep(connection, act)
+    return was
 
 
 def _lift(connection: Connection, channel: str, address: str, source: str) -> str:
@@ -102,16 +102,14 @@ def _lift(connection: Connection, channel: str, address: str, source: str) -> st
     return str(connection.execute(statement).scalar_one_or_none() or "")
 
 
-def suppressed(db: Database, address: str) -> list[Mapping[str, Any]]:
+def suppressed(connection: Connection, address: str) -> list[Mapping[str, Any]]:
     """The channels that an address is suppressed on, with source and time."""
     mine = (suppressions.c.channel.in_(CHANNEL_NAMES), suppressions.c.address == address)
     query = sa.select(suppressions).where(*mine)  # along its primary key
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def latest(db: Database, limit: int = 50) -> list[Mapping[str, Any]]:
+def latest(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
     """Who was suppressed last, the newest first."""
     query = sa.select(suppressions).order_by(suppressions.c.created_at.desc()).limit(limit)
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from markupsafe import escape
 
-from relay.rules.model import ALERT_PREFIX, DIGEST_PREFIX, Case, Notice, Plan, Policy, Rule
+from relay.rules.model import ALERT, ALERT_PREFIX, Case, Notice, Plan, Policy, Rule
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,20 @@ def words(kind: str) -> Words:
     return ALERTS.get(kind, OTHER)
 
 
-def happened(kind: str, subject: str) -> str:
+def happened(kind: str, subject: str, *, is_digest: bool = False) -> str:
     """What has happened, about a kit or all those of a digest."""
-    about = f"the kits of {subject}" if subject.startswith(DIGEST_PREFIX) else f"kit {subject}"
+    about = f"the kits of {subject}" if is_digest else f"kit {subject}"
     return words(kind).happened.format(subject=subject, about=about)
 
 
-def is_alert(rule: str) -> bool:
-    """Whether a notification is one of ours to staff, not a rule's."""
-    return rule.startswith(ALERT_PREFIX)
+def rule_name(kind: str) -> str:
+    """What stands for a rule's name in an alert about a kind of case."""
+    return ALERT_PREFIX + kind
+
+
+def title(rule: str) -> str:
+    """The subject line of an alert, by its rule's name."""
+    return words(rule.removeprefix(ALERT_PREFIX)).title
 
 
 def case(
@@ -132,17 +137,21 @@ def case(
     event_id: str = "",
     notification_id: str | None = None,
     to: str = "",
+    is_digest: bool = False,
 ) -> Case:
-    """A case with what staff are written, by email where it can be: `to`, or who alerts go to."""
+    """A case with what staff are written, by email where it can be: `to`, or who alerts go to.
+
+    `is_digest` says that it is about a message that tells of many kits.
+    """
     to = to or policy.alerts
     group = policy.staff.get(to)
-    content = _content(kind, subject, reason, policy.desk)
+    content = _content(kind, happened(kind, subject, is_digest=is_digest), reason, policy.desk)
     ways = [way for way in ("email", "sms") if group and group.on(way)]
     if kind == "paused" and len(ways) > 1 and subject in ways:
         ways.remove(subject)  # it would wait for what it tells of
     notices = tuple(
         Notice(
-            rule=ALERT_PREFIX + kind,
+            rule=rule_name(kind),
             template="",
             subject=subject,
             round=0,
@@ -154,6 +163,7 @@ def case(
             due_at=now,
             urgency=9,
             content=content[way],
+            kind=ALERT,
         )
         for way in ways[:1]
         for address in (group.on(way) if group else ())
@@ -161,10 +171,10 @@ def case(
     return Case(kind, key, subject, reason, event_id, notification_id, notices)
 
 
-def _content(kind: str, subject: str, reason: str, desk: str) -> Mapping[str, Mapping[str, str]]:
+def _content(kind: str, what: str, reason: str, desk: str) -> Mapping[str, Mapping[str, str]]:
     words = ALERTS[kind]
     where = f"The worklist: {desk}" if desk else ""
-    said = [happened(kind, subject), reason, words.to_do, where]
+    said = [what, reason, words.to_do, where]
     paragraphs = [text for text in said if text]
     html = "\n".join(f"<p>{escape(text)}</p>" for text in paragraphs)
     return {
@@ -186,21 +196,21 @@ def ask_to_release(
     """The plan with a case for each rule that holds its messages, whatever their channels."""
     holding = {rule.name for rule in rules if rule.hold}
     waiting = {
-        notice.family: notice
+        notice.obligation: notice
         for notice in plan.notices
         if notice.rule in holding and notice.status == "scheduled"
     }
     cases = [
         case(
             RELEASE,
-            family,
+            obligation,
             notice.subject,
             _release_reason(notice, policy),
             policy=policy,
             now=now,
             event_id=event_id,
         )
-        for family, notice in waiting.items()
+        for obligation, notice in waiting.items()
     ]
     return replace(plan, cases=(*plan.cases, *cases))
 

@@ -13,8 +13,9 @@ from relay.rules.expressions import Condition
 from relay.rules.schedule import Digest, Window
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
-DIGEST_PREFIX = "digest "  # begins a digest's subject: it is about many kits
-DRY_RUN = "dry-run-"  # begins the provider's id of what was kept here and sent to nobody
+# What a notification is: a rule's message, a digest of many, an item that a digest tells, or a
+# message to staff about a case.
+MESSAGE, DIGEST, ITEM, ALERT = "message", "digest", "item", "alert"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Notice:
     is_fallback: bool = False
     content: Mapping[str, str] | None = None  # words that are ready already: an alert's
     key: str = ""  # what sets apart what is told again: an alert's case, a digest's time
+    kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT
     digest: str | None = None  # identity of the digest it is told in; a digest has its own
 
     @property
-    def family(self) -> str:
+    def obligation(self) -> str:
         """What one rule owes one role about one kit, whatever the channel."""
         return obligation(self.rule, self.subject, self.round, self.role)
 
@@ -50,8 +52,8 @@ class Notice:
 
     @property
     def is_digest(self) -> bool:
-        """Whether it is a digest itself; what else has one is an item of it."""
-        return self.digest is not None and self.digest == self.identity
+        """Whether it tells of many events."""
+        return self.kind == DIGEST
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
 from relay.rules import channels as rules_channels
 from relay.rules.expressions import recipient
-from relay.rules.model import DIGEST_PREFIX, AlreadyNotified, Decision, Notice, Plan, Policy, Rule
+from relay.rules.model import DIGEST, ITEM, AlreadyNotified, Decision, Notice, Plan, Policy, Rule
 from relay.rules.schedule import ALWAYS
 from relay.rules.staleness import Step, Waiting, overtaken
 
@@ -193,14 +193,16 @@ def in_digest(
         digest = _digest(rule, item, policy)
     at = item.due_at.astimezone(policy.zone)
     reason = f"It is told in the digest of {at:%a %d %b, %H:%M}."
-    return replace(item, status="cancelled", reason=reason, digest=digest.identity), digest
+    told = replace(item, kind=ITEM, status="cancelled", reason=reason, digest=digest.identity)
+    return told, digest
 
 
 def _digest(rule: Rule, item: Notice, policy: Policy) -> Notice:
     """The digest to an item's address that is due when the item is."""
     made = replace(
         item,
-        subject=f"{DIGEST_PREFIX}{rule.name} {item.due_at.astimezone(policy.zone):%Y-%m-%d %H:%M}",
+        kind=DIGEST,
+        subject=f"digest {rule.name} {item.due_at.astimezone(policy.zone):%Y-%m-%d %H:%M}",
         round=0,
         status="scheduled",
         key=item.due_at.astimezone(UTC).isoformat(),

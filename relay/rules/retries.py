@@ -27,7 +27,7 @@ class FailedMessage:
 
     id: str
     event_id: str
-    family: str
+    obligation: str
     rule: str
     subject: str
     round: int

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
-from relay.rules.alerts import is_alert, words
+from relay.rules.alerts import title, words
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT_PREFIX, DRY_RUN, RECEIVED, WAITING
+from relay.rules.model import ALERT, RECEIVED, WAITING
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
@@ -117,21 +117,21 @@ def tell_decisions(trail: Trail) -> Iterator[Line]:
         yield 1, "No rule is about this event."
 
 
-def named(rule: str) -> str:
-    """A rule's name; what staff are told, where it is an alert of ours."""
-    return words(rule.removeprefix(ALERT_PREFIX)).title if is_alert(rule) else rule
+def named(row: Row) -> str:
+    """The name of a message's rule; what staff are told, where it is an alert of ours."""
+    return title(row["rule"]) if row["kind"] == ALERT else str(row["rule"])
 
 
 def is_kept(row: Row) -> bool:
     """Whether a message went to nobody, though it counts as sent: delivery was dry-run."""
-    return row["status"] == "sent" and (row["provider_id"] or "").startswith(DRY_RUN)
+    return row["status"] == "sent" and bool(row["is_kept"])
 
 
 def tell_message(row: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
     """Who is told, by which rule and way; each attempt; how it stands."""
     kind = _KINDS.get(row["channel"], row["channel"])
-    if is_alert(row["rule"]):
-        yield 1, f'Staff are told "{named(row["rule"])}": {kind} to {row["role"]} ({row["id"]}).'
+    if row["kind"] == ALERT:
+        yield 1, f'Staff are told "{named(row)}": {kind} to {row["role"]} ({row["id"]}).'
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
@@ -172,7 +172,7 @@ def _causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
 
 def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
     id_ = attempt["provider_id"] or ""
-    done = _KEPT_ATTEMPT if id_.startswith(DRY_RUN) else _ATTEMPTS[attempt["outcome"]]
+    done = _KEPT_ATTEMPT if attempt["is_kept"] else _ATTEMPTS[attempt["outcome"]]
     detail = f": {attempt['detail']}" if attempt["detail"] else "."
     yield 2, f"{at(attempt['started_at'])}: an attempt {done}{id_ and f' as {id_}'}{detail}"
     if attempt["look_at"]:

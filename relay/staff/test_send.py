@@ -69,7 +69,8 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
         raise NotTried(f"the rule does not send {channel}.", rule.name)
     made = message(config, rule, channel, address=judged.address, mark=MARK)
     providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
-    audit.write_audit(db, actor, SEND_TEST, rule.name, channel)
+    with db.write() as connection:  # before it is sent: nobody sends unnoticed
+        audit.write_audit(connection, actor, SEND_TEST, rule.name, channel)
     outcome = providers.send(made, uuid.uuid4().hex)
     if outcome.result != "accepted":
         raise NotTried(outcome.reason, channel)

@@ -47,9 +47,11 @@ def twilio_inbound() -> Response:
     number = addresses.phone(request.form.get("From")).address
     text_id = request.form.get("MessageSid", "")
     if number and word == "stop":
-        suppressions.opt_out(db, "sms", number, text_id)
+        with db.write() as connection:
+            suppressions.opt_out(connection, "sms", number, text_id)
     if number and word == "start":
-        suppressions.opt_in(db, "sms", number, text_id)
+        with db.write() as connection:
+            suppressions.opt_in(connection, "sms", number, text_id)
     log.info("text came in", word=word or "other", known=bool(number))
     return Response("<Response/>", content_type="text/xml")
 

@@ -49,13 +49,14 @@ def _told(name: str, check: Callable[[], str]) -> dict[str, str]:
 
 def _ledger() -> dict[str, str]:
     """The ledger, and what only it can tell: asked once, since each wait costs seconds."""
+    db = services().db
     try:
-        migrated = migrate.is_migrated(services().db)
-        workers = ledger_workers.workers_alive(services().db) if migrated else 0
+        if not migrate.is_migrated(db):
+            return {"migrations": "Run `flask relay upgrade`."}
+        with db.read() as connection:
+            workers = ledger_workers.workers_alive(connection)
     except LedgerUnavailable:
         return dict.fromkeys(("ledger", "migrations", "workers"), "The database is out of reach.")
-    if not migrated:
-        return {"migrations": "Run `flask relay upgrade`."}
     return {} if workers else {"workers": "No worker has been seen for 90 seconds."}
 
 

@@ -72,9 +72,10 @@ def _text(samples: Iterator[Sample]) -> bytes:
 
 
 def _samples() -> Iterator[Sample]:
-    app = services()
     try:
-        measured, workers = views_status.measure(app.db), ledger_workers.workers_alive(app.db)
+        with services().db.read() as connection:
+            measured = views_status.measure(connection)
+            workers = ledger_workers.workers_alive(connection)
     except LedgerUnavailable:
         yield "relay_up", {}, 0
     else:

@@ -37,12 +37,13 @@ def lab(secret: str | None = None) -> Response:
     try:
         incoming = events.parse(body)
     except Refused as refused:
-        kept = ledger_events.keep_refused(app.db, body, refused)
+        with app.db.write() as connection:
+            kept = ledger_events.keep_refused(connection, body, refused)
         log.warning(
             "webhook refused", id=kept, status=refused.status, fields=sorted(refused.fields)
         )
         raise
-    recorded = ledger_events.record(app.db, incoming, app.config.delivery.dedupe_window)
+    recorded = ledger_events.record_webhook(app.db, incoming, app.config.delivery.dedupe_window)
     log.info("webhook " + recorded.status, id=recorded.id, correlation_id=recorded.id)
     if recorded.status == "accepted":
         fault_injection.crash_point("intake.before-wake")

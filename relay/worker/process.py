@@ -65,10 +65,14 @@ class Clock(threading.Thread):
     def tick(self) -> None:
         """All that is due every half a minute. Raises LedgerUnavailable."""
         self._reload()
-        workers.beat(self._jobs.db, self._worker)
-        self._pump.share(workers.workers_alive(self._jobs.db))
+        db = self._jobs.db
+        with db.write() as connection:
+            workers.beat(connection, self._worker)
+            alive = workers.workers_alive(connection)
+        self._pump.share(alive)
         self._jobs.sweep()
-        workers.swept(self._jobs.db, self._worker)
+        with db.write() as connection:
+            workers.swept(connection, self._worker)
         if time.monotonic() >= self._next_purge:
             started = time.monotonic()
             self._jobs.purge(PURGE_TURN)
@@ -95,16 +99,19 @@ class Clock(threading.Thread):
             reason = f"There are mistakes at line {lines}." if lines else "There are mistakes."
             policy, now = self._living.config.policy, datetime.now(UTC)
             about = alerts.case("config", CONFIG, CONFIG, reason, policy=policy, now=now)
-            cases.open_for_all(db, about)
+            with db.write() as connection:
+                cases.open_for_all(connection, about)
         else:
-            cases.close_settled(db, "config", CONFIG, "It was put right.")
+            with db.write() as connection:
+                cases.close_settled(connection, "config", CONFIG, "It was put right.")
         self._told = wrong
 
     def stop(self) -> None:
         """Tick no more, and say that this worker has gone."""
         self._stopping.set()
         try:
-            workers.stop_beating(self._jobs.db, self._worker)
+            with self._jobs.db.write() as connection:
+                workers.stop_beating(connection, self._worker)
         except LedgerUnavailable:
             log.warning("could not sign off")
 

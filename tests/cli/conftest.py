@@ -16,9 +16,9 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger.database import Database
-from relay.ledger.views import queries
 from tests.cli.contract import VARIABLES
 from tests.conftest import ROOT, SECRET, drain
+from tests.rows import messages
 from tests.standins import LabStandIn, ProviderStandIn
 
 Run = Callable[..., Result]
@@ -95,4 +95,4 @@ def work(make_jobs: Callable[[Settings], Jobs], settings: Settings) -> Callable[
 @pytest.fixture
 def rows(db: Database) -> Rows:
     """The ledger's notifications as they are now."""
-    return lambda: list(queries.messages(db))
+    return lambda: list(messages(db))

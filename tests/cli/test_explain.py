@@ -18,7 +18,7 @@ from relay.rules.model import FAILED, STATUSES, Case
 from relay.rules.receipts import Receipt
 from relay.staff.explain import _STANDS
 from tests.cli.conftest import Run
-from tests.rows import change, claimed, close_case, only, rows
+from tests.rows import change, claimed, close_case, only, open_cases, rows
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_receipts_and_cases_are_told(relay: Run, shipped: str, db: Database) -> 
     assert "It cannot arrive (permanent-failure). Not in use." in told
     assert "on the worklist: Somebody could not be reached. Nobody was reached." in told
     assert "It is still open." in told
-    close_case(db, cases.open_cases(db)[0]["id"], "admin", "Called her.")
+    close_case(db, open_cases(db)[0]["id"], "admin", "Called her.")
     assert "closed by admin. Called her." in explained(relay, shipped)
 
 

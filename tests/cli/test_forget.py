@@ -56,7 +56,8 @@ def test_stopped_midway_a_worker_finishes_it(
     with monkeypatch.context() as patch:
         patch.setattr(Channels, "erase", power_cut)
         assert relay("forget", PHONE, "--yes").exit_code == 1
-    ledger_audit.write_audit(db, "admin", "note", "", "Jane Smith rang.")
+    with db.write() as connection:
+        ledger_audit.write_audit(connection, "admin", "note", "", "Jane Smith rang.")
     assert len(found(dump(db, but=frozenset({"erasures"})), *SECRETS)) == 1  # the note
     ledger.time_passes(db, timedelta(seconds=erasures.LEASE_SECONDS + 1))
     drain(make_jobs(settings))
@@ -88,9 +89,11 @@ def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Dat
     """`--suppress` keeps the address for that alone; without it nothing of it is kept."""
     relay("forget", PHONE, "--yes")
     assert ledger.rows(db, audit)[-1]["detail"] == "nothing"
-    assert suppressions.suppressed(db, PHONE) == []
+    with db.read() as connection:
+        assert suppressions.suppressed(connection, PHONE) == []
     assert "are stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
-    assert suppressions.suppressed(db, PHONE)[0]["source"] == "staff"
+    with db.read() as connection:
+        assert suppressions.suppressed(connection, PHONE)[0]["source"] == "staff"
     assert "were stopped already" in relay("forget", PHONE, "--yes", "--suppress").stdout
     (kept,) = ledger.rows(db, audit, action="suppress")
     assert (kept["actor"], kept["target"][:3]) == ("cli", "sms")

@@ -82,7 +82,7 @@ def test_what_is_not_yet_is_null(relay: Run, post: Callable[..., str], db: Datab
             notifications.insert().values(
                 **{"id": "msg_1", "event_id": id_, "rule": "r", "template": "t", "subject": "s"},
                 **{"role": "customer", "channel": "sms", "address": "", "identity": "i"},
-                **{"family": "f", "status": "validation-failed", "reason": "No number."},
+                **{"obligation": "f", "status": "validation-failed", "reason": "No number."},
                 **{"due_at": datetime.now(UTC), "created_at": datetime.now(UTC)},
             )
         )

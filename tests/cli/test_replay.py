@@ -101,7 +101,8 @@ def test_a_held_event(
 ) -> None:
     """`--failed` takes held events too: they had failed at the lab's API for days."""
     id_ = post("order.shipped")
-    ledger_events.hold(db, id_, "The lab's API did not answer.")
+    with db.write() as connection:
+        ledger_events.hold(connection, id_, "The lab's API did not answer.")
     assert relay("replay", "--failed").exit_code == 0
     work()
     assert status(db, id_) == "processed"
@@ -157,8 +158,10 @@ def test_quarantine_that_can_be_taken_now(
 def test_what_was_put_aside_is_left_alone(relay: Run, client: Any, db: Database) -> None:
     """`--quarantined` passes over it and `explain` says who did it; its own id still tries it."""
     client.post("/webhooks/lab", data='{"event": "order.shipped", "data": {}}')
-    [id_] = quarantine.ids(db)
-    assert quarantine.put_aside(db, id_, Act("admin", "post aside"), "The lab tests.")
+    with db.read() as connection:
+        [id_] = quarantine.ids(connection)
+    with db.write() as connection:
+        assert quarantine.put_aside(connection, id_, Act("admin", "post aside"), "The lab tests.")
     assert relay("replay", "--quarantined").stdout == "0 of 0 will be processed again.\n"
     assert "put aside by admin. The lab tests." in relay("explain", id_).stdout
     assert "still refused" in relay("replay", id_).stderr

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, suppressions
 from relay.privacy import masks
 from tests import rows as ledger
 from tests.cli.conftest import Rows, Run
 from tests.dump import found
+from tests.rows import suppress
 from tests.standins import LabStandIn
 
 PHONE, EMAIL = "+447700900001", "jane@example.org"
@@ -58,7 +58,7 @@ def test_an_address_is_stopped_and_let_go(relay: Run, db: Database, written: str
 @pytest.mark.parametrize("source", ["STOP", "staff", "STOP (Twilio 21610)"])
 def test_what_was_stopped_already_stays_as_it_was(relay: Run, db: Database, source: str) -> None:
     """It is said by whom, and since when; that is not overwritten, and no second audit row."""
-    ledger_suppressions.suppress(db, "sms", PHONE, source)
+    suppress(db, "sms", PHONE, source)
     since = ledger.only(db, suppressions)["created_at"].astimezone().strftime("%Y-%m-%d %H:%M")
     result = relay("suppress", PHONE)
     assert (result.exit_code, result.stdout) == (
@@ -71,7 +71,7 @@ def test_what_was_stopped_already_stays_as_it_was(relay: Run, db: Database, sour
 
 def test_what_was_not_stopped_cannot_be_let_go(relay: Run, db: Database) -> None:
     """Nothing is done, and that is said; another's stop stays."""
-    ledger_suppressions.suppress(db, "email", EMAIL, "bounce")
+    suppress(db, "email", EMAIL, "bounce")
     result = relay("unsuppress", PHONE)
     assert (result.exit_code, result.stdout) == (0, "Texts to this number were not stopped.\n")
     assert stopped(db) == [("email", EMAIL, "bounce")]
@@ -91,7 +91,7 @@ def test_a_provider_has_a_list_of_its_own(
     relay: Run, db: Database, channel: str, address: str, source: str, warning: str
 ) -> None:
     """Whom the provider stops as well it goes on stopping, and what lifts that is said."""
-    ledger_suppressions.suppress(db, channel, address, source)
+    suppress(db, channel, address, source)
     result = relay("unsuppress", address)
     assert f"stopped by {source} since" in result.stdout
     assert warning in result.stderr

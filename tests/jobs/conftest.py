@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from relay.config.loader import load
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
-from relay.ledger import cases, events, receipts
+from relay.ledger import events, receipts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
-from relay.rules.model import ALERT_PREFIX
+from relay.rules.model import ALERT
 from relay.rules.receipts import Receipt
 from tests.conftest import drain
-from tests.rows import MONTH, incoming, only, rows, time_passes
+from tests.rows import MONTH, incoming, only, open_cases, rows, time_passes
 from tests.standins import LabStandIn, ProviderStandIn
 
 ORDER = "0d5e1f7c-8f5b-4d0c-9d53-0f6a8f1c2a10"
@@ -88,7 +88,7 @@ class Clinic:
             if path not in self.lab.resources:
                 parent = data["testregistration_id"]
                 self.lab.change("test_registration", new, foreign_id=new, parent_id=parent)
-        return events.record(self.db, incoming(name, **data), MONTH).id
+        return events.record_webhook(self.db, incoming(name, **data), MONTH).id
 
     def results(self, id_: str = KIT) -> str:
         """A kit's results are complete; the event's id."""
@@ -134,14 +134,14 @@ class Clinic:
     def told(self) -> list[tuple[str, str, str]]:
         """Kind, address and status of what staff were written, in order."""
         return [
-            (row["rule"].removeprefix(ALERT_PREFIX), row["address"], row["status"])
+            (row["rule"].removeprefix("relay:"), row["address"], row["status"])
             for row in self.messages()
-            if row["rule"].startswith(ALERT_PREFIX)
+            if row["kind"] == ALERT
         ]
 
     def worklist(self) -> list[str]:
         """The kinds of the open cases, the oldest first."""
-        return [row["kind"] for row in cases.open_cases(self.db)]
+        return [row["kind"] for row in open_cases(self.db)]
 
     def attempt_of(self, **where: Any) -> str:
         """The id of the latest attempt of the one message that is asked for."""

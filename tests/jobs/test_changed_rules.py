@@ -6,10 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import replay
 from relay.ledger.schema import events
 from tests.jobs.conftest import RULES, Clinic
-from tests.rows import only
+from tests.rows import only, replay_event
 from tests.standins import Reply, twilio_error
 
 MINUTE = timedelta(minutes=1)
@@ -40,7 +39,7 @@ def test_a_rule_switched_off_by_mistake_can_be_made_good(waiting: Clinic) -> Non
     assert waiting.statuses() == [("sms", "cancelled")]
     waiting.configure()
     for _ in range(2):
-        replay.replay_event(waiting.db, waiting.messages()[0]["event_id"])
+        replay_event(waiting.db, waiting.messages()[0]["event_id"])
         waiting.work(MINUTE)
     assert waiting.statuses() == [("sms", "sent")]
     assert len(waiting.twilio.accepted) == 1

@@ -8,10 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.ledger import replay
 from relay.ledger.schema import events
 from tests.jobs.conftest import KIT, STAFF, Clinic
-from tests.rows import rows
+from tests.rows import replay_event, rows
 from tests.standins import Reply
 
 NIGHT = timedelta(hours=14)  # longer than from an event to the digest's time
@@ -69,7 +68,7 @@ def digest(clinic: Clinic) -> dict[str, Any]:
 def replay_all(clinic: Clinic) -> None:
     """Every event is processed again."""
     for event in {row["event_id"] for row in clinic.messages()}:
-        replay.replay_event(clinic.db, event)
+        replay_event(clinic.db, event)
     clinic.work()
 
 
@@ -226,6 +225,6 @@ def test_a_digest_that_fails_is_put_to_a_person(desk: Clinic) -> None:
     assert (digest(desk)["status"], desk.worklist()) == ("permanent-failure", ["unreached"])
     (alert,) = desk.messages(rule="relay:unreached")
     assert f"the kits of digest desk {SOON:%Y-%m-%d %H:%M}" in alert["content"]["text"]
-    replay.replay_event(desk.db, item(desk, "o-1")["event_id"])
+    replay_event(desk.db, item(desk, "o-1")["event_id"])
     desk.work()
     assert told(desk) == [("desk", "[o-0][o-1]")]

@@ -13,14 +13,13 @@ from relay.config.settings import Settings
 from relay.jobs import erase
 from relay.jobs.tasks import Jobs
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases
 from relay.ledger import erasures as ledger_erasures
 from relay.ledger.database import Database, now
 from relay.ledger.schema import attempts, audit, erasures, notifications
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, kit
 from tests.dump import dump, found
-from tests.rows import POLICY, at_once, only, rows, time_passes
+from tests.rows import POLICY, at_once, only, open_cases, rows, time_passes
 from tests.standins import ProviderStandIn
 
 LEASE = timedelta(seconds=ledger_erasures.LEASE_SECONDS + 1)
@@ -63,7 +62,8 @@ def test_a_worker_that_dies_in_the_midst_loses_nothing(
     with pytest.raises(KeyboardInterrupt):
         erase.forget(db, Dying(live, {}, frozenset()), POLICY, asked)
     assert found(dump(db, but=frozenset({"erasures"})), *SECRETS) == []
-    ledger_audit.write_audit(db, "admin", "note", "", "Jane Smith rang.")
+    with db.write() as connection:
+        ledger_audit.write_audit(connection, "admin", "note", "", "Jane Smith rang.")
     assert ledger_erasures.lease(db, 1) == []
     time_passes(db, LEASE)
     drain(make_jobs(live))
@@ -135,9 +135,10 @@ def test_what_is_left_is_somebodys_to_see_to(db: Database) -> None:
         ask(db)
         (asked,) = ledger_erasures.lease(db, 1)
         erase.forget(db, channels, POLICY, asked)
-    (case,) = cases.open_cases(db)
+    (case,) = open_cases(db)
     assert case["kind"] == ledger_erasures.KIND
-    assert ledger_erasures.find(db, case["subject"])
+    with db.read() as connection:
+        assert ledger_erasures.find(connection, case["subject"])
     assert KEPT in case["reason"]
     written = only(db, notifications, rule="relay:erasure")
     assert (written["address"], written["status"]) == ("desk@example.org", "created")

@@ -11,7 +11,7 @@ from relay.ledger import replay
 from relay.ledger.database import now
 from relay.ledger.schema import events, notifications
 from tests.jobs.conftest import KIT, ORDER, RETEST, Clinic
-from tests.rows import change, only, rows
+from tests.rows import change, only, replay_event, rows
 from tests.standins import Reply
 
 RESULTS = f"/api/test_registration/{KIT}/lab_results"
@@ -70,8 +70,9 @@ def test_a_held_event_is_processed_once_it_is_replayed(clinic: Clinic) -> None:
     change(clinic.db, events, {}, tries=len(outcomes.EVENT_DELAYS))
     clinic.work()
     clinic.lab.answers.clear()
-    (held,) = replay.ids_to_replay(clinic.db, "held")
-    assert replay.replay_event(clinic.db, held)
+    with clinic.db.read() as connection:
+        (held,) = replay.ids_to_replay(connection, "held")
+    assert replay_event(clinic.db, held)
     clinic.work()
     assert clinic.statuses() == [("sms", "sent")]
 
@@ -92,7 +93,7 @@ def test_results_of_a_cancelled_test_are_never_announced(clinic: Clinic) -> None
     clinic.lab.change("test_registration", KIT, status="cancelled")
     event_id = clinic.results()
     clinic.work()
-    replay.replay_event(clinic.db, event_id)
+    replay_event(clinic.db, event_id)
     clinic.work(DAY)
     assert clinic.messages() == []
     row = only(clinic.db, events)
@@ -175,8 +176,9 @@ def test_a_replayed_event_with_bad_data_is_held(clinic: Clinic) -> None:
     """What came before its schema existed and does not fit it waits for a person."""
     clinic.post("order.returned", order_id=ORDER)
     change(clinic.db, events, {}, name="lab_results.complete")
-    (id_,) = replay.ids_to_replay(clinic.db, "unrouted")
-    assert replay.replay_event(clinic.db, id_)
+    with clinic.db.read() as connection:
+        (id_,) = replay.ids_to_replay(connection, "unrouted")
+    assert replay_event(clinic.db, id_)
     clinic.work()
     row = only(clinic.db, events)
     assert row["status"] == "held"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import attempts, cases, followups, receipts, replay
+from relay.ledger import attempts, cases, followups, receipts
 from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
@@ -26,7 +26,19 @@ from tests.jobs.conftest import (
     Clinic,
     suppress,
 )
-from tests.rows import at_once, case, claimed, close_case, notice, only, rows, time_passes
+from tests.rows import (
+    at_once,
+    case,
+    claimed,
+    close_case,
+    notice,
+    only,
+    open_cases,
+    replay_event,
+    replay_notification,
+    rows,
+    time_passes,
+)
 from tests.standins import Reply, twilio_error
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -107,7 +119,7 @@ def test_what_failed_for_good_goes_another_way_once(
     event_id = clinic.post()
     fail(clinic)
     assert clinic.statuses() == [("email", "sent"), ("sms", status)]
-    replay.replay_event(clinic.db, event_id)
+    replay_event(clinic.db, event_id)
     clinic.work()
     clinic.work(DAY)
     (mail,) = clinic.sendgrid.accepted
@@ -158,16 +170,17 @@ def test_two_failures_at_once_are_one_fallback_and_no_case(db: Database) -> None
             attempts.finish(db, claimed(db, subject=subject, address=address), ending)
         items = followups.lease_follow_ups(db, 10)
         email = notice(subject=subject, channel="email", address=EMAIL, is_fallback=True)
-        alarm = case("unreached", items[0].family, items[0].event_id)
+        alarm = case("unreached", items[0].obligation, items[0].event_id)
 
         def see_to(which: int, items: Any = items, email: Any = email, alarm: Any = alarm) -> str:
-            return followups.finish_follow_up(db, items[which], [email], alarm, None)
+            with db.write() as connection:
+                return followups.finish_follow_up(connection, items[which], [email], alarm, None)
 
         done = at_once(see_to, 2)
         assert "fallback" in done
         assert set(done) <= {"fallback", "waiting"}
         assert len(rows(db, notifications, subject=subject, channel="email")) == 1
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
 
 
 @pytest.mark.parametrize(
@@ -256,7 +269,7 @@ def test_a_case_stays_until_somebody_closes_it(clinic: Clinic) -> None:
     unreached(clinic)
     for _ in range(3):
         clinic.work(DAY)
-    (open_,) = cases.open_cases(clinic.db)
+    (open_,) = open_cases(clinic.db)
     assert open_["reason"] == "The Twilio account may not text this country."
     assert close_case(clinic.db, open_["id"], "anna", "I rang her.")
     assert not close_case(clinic.db, open_["id"], "ben", "So did I.")
@@ -273,9 +286,9 @@ def test_it_is_told_again_when_it_happens_again(clinic: Clinic) -> None:
     (row,) = clinic.messages(rule="results")
     for closes, told in ((False, 1), (True, 2)):
         if closes:
-            close_case(clinic.db, cases.open_cases(clinic.db)[0]["id"], "anna")
+            close_case(clinic.db, open_cases(clinic.db)[0]["id"], "anna")
         clinic.twilio.once(NO_REGION)
-        assert replay.replay_notification(clinic.db, row["id"])
+        assert replay_notification(clinic.db, row["id"])
         clinic.work(MINUTE)
         assert (clinic.worklist(), len(clinic.told())) == (["unreached"], told)
     assert len(clinic.sendgrid.accepted) == 2
@@ -285,7 +298,7 @@ def test_what_arrives_after_all_closes_the_case(clinic: Clinic) -> None:
     """Sent again by a person, and delivered: nobody has to ring any more."""
     clinic.configure(staff=STAFF)
     unreached(clinic)
-    replay.replay_notification(clinic.db, clinic.messages(rule="results")[0]["id"])
+    replay_notification(clinic.db, clinic.messages(rule="results")[0]["id"])
     clinic.work()
     assert clinic.worklist() == ["unreached"]
     clinic.tell("delivered", rule="results")
@@ -313,7 +326,7 @@ def test_a_message_that_cannot_be_written_at_all_reaches_nobody(clinic: Clinic) 
     clinic.work()
     clinic.work(DAY)
     assert sorted(clinic.told()) == [("broken", DESK, "sent"), ("unreached", DESK, "sent")]
-    assert all("tracking_number" in row["reason"] for row in cases.open_cases(clinic.db))
+    assert all("tracking_number" in row["reason"] for row in open_cases(clinic.db))
 
 
 @pytest.mark.parametrize("fails", ["refused", "bounced"])

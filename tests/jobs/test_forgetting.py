@@ -17,7 +17,7 @@ from relay.errors import Refused
 from relay.jobs import erase as jobs_erase
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import audit, cases, erasures, replay, suppressions
+from relay.ledger import audit, cases, erasures, suppressions
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
@@ -35,10 +35,14 @@ from tests.rows import (
     change,
     close_case,
     incoming,
+    keep_refused,
     leased,
     notice,
     only,
+    open_cases,
+    replay_event,
     rows,
+    suppress,
     time_passes,
 )
 from tests.standins import Reply, twilio_error
@@ -133,7 +137,8 @@ def erase(db: Database, channels: Channels, address: str) -> Mapping[str, Any]:
     asked = erasures.take(db, id_)
     assert asked
     jobs_erase.forget(db, channels, POLICY, asked)
-    found_ = erasures.find(db, id_)
+    with db.read() as connection:
+        found_ = erasures.find(connection, id_)
     assert found_
     return dict(found_["outcome"])
 
@@ -150,15 +155,16 @@ def scatter(db: Database) -> None:
         b'{"tel": "+44 7700 900123"}',
         b"\xff canary.bird@example.com",
     ):
-        ledger_events.keep_refused(db, body, Refused(400, "Not JSON."))
-    ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
-    ledger_events.record(db, incoming("Canarina.Kanarek", tel="07700-900123"), MONTH)
+        keep_refused(db, body, Refused(400, "Not JSON."))
+    keep_refused(db, b"{", Refused(400, "Not JSON."))
+    ledger_events.record_webhook(db, incoming("Canarina.Kanarek", tel="07700-900123"), MONTH)
     event_id = rows(db, events)[0]["id"]
     with db.write() as connection:
         cases.open_case(connection, case("held", "k-9", event_id))
-    opened = next(row for row in cases.open_cases(db) if row["kind"] == "held")
+    opened = next(row for row in open_cases(db) if row["kind"] == "held")
     close_case(db, opened["id"], "admin", "Rang Ms Kanarek, Canarina, on 07700 900123.")
-    audit.write_audit(db, "admin", "note", EMAIL, f"wrote to {EMAIL}")
+    with db.write() as connection:
+        audit.write_audit(connection, "admin", "note", EMAIL, f"wrote to {EMAIL}")
     change(db, notifications, {"id": rows(db, notifications)[0]["id"]}, reason=f"To {EMAIL}.")
     change(db, attempts, {}, detail=f"{PHONE} is wrong.")
     change(db, journeys, {"subject": "kit-tom"}, original_subject=EMAIL)
@@ -202,18 +208,19 @@ def test_counts_and_reasons_stay(town: Clinic) -> None:
     forget(town)
     assert [(row["id"], row["rule"], row["attempts"]) for row in town.messages()] == before
     for row in rows(town.db, events):
-        replay.replay_event(town.db, row["id"])
+        replay_event(town.db, row["id"])
     town.work()
     assert len(town.twilio.accepted) == sent
 
 
 def test_an_opt_out_outlives_its_person(town: Clinic) -> None:
     """Its address is the one thing that stays, or she would be texted again."""
-    suppressions.suppress(town.db, "sms", PHONE, "STOP")
+    suppress(town.db, "sms", PHONE, "STOP")
     done = forget(town)
     assert (done["left"], done["refused"]) == ({}, [])
     assert found(dump(town.db, but=frozenset({"suppressions"})), *CANARIES) == []
-    assert suppressions.suppressed(town.db, PHONE)[0]["source"] == "STOP"
+    with town.db.read() as connection:
+        assert suppressions.suppressed(connection, PHONE)[0]["source"] == "STOP"
 
 
 def claimed(town: Clinic) -> Claim:
@@ -377,7 +384,10 @@ def _write(db: Database, number: int, who: str, tested: str, standing: str) -> N
         judged = addresses.phone(person.get("phone_number"))
         notices.append(notice(subject=f"o-{number}", role=role, address=judged.address))
     event = leased(db, order_id=f"o-{number}")
-    ids = ledger_events.mark_processed(db, event, facts, lambda _kit: Plan(tuple(notices)))
+    with db.write() as connection:
+        ids = ledger_events.plan_and_mark_processed(
+            connection, event, facts, lambda _kit: Plan(tuple(notices))
+        )
     for id_ in ids:
         row = only(db, notifications, id=id_)
         words = {"text": f"Hello {row['address']}"} if standing != "created" else None

@@ -9,7 +9,7 @@ import pytest
 from relay.ledger import cases, replay
 from relay.ledger.schema import events
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, STAFF, Clinic
-from tests.rows import change, only, rows
+from tests.rows import change, only, replay_event, rows
 from tests.standins import Reply
 
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -66,7 +66,7 @@ def test_a_replay_closes_the_case_and_processes_it(clinic: Clinic) -> None:
     """Once the lab is back a person replays it: the message goes, nobody is told a second time."""
     event_id = held(clinic)
     clinic.lab.answers.clear()
-    assert replay.replay_event(clinic.db, event_id)
+    assert replay_event(clinic.db, event_id)
     closed = only(clinic.db, cases.cases)
     assert (closed["closed_by"], closed["note"]) == ("relay", "It was replayed.")
     clinic.work()
@@ -79,7 +79,7 @@ def test_a_replay_closes_the_case_and_processes_it(clinic: Clinic) -> None:
 def test_a_replay_that_fails_again_is_told_again(clinic: Clinic) -> None:
     """It is tried as long as the first time, and is then a case of its own."""
     event_id = held(clinic)
-    assert replay.replay_event(clinic.db, event_id)
+    assert replay_event(clinic.db, event_id)
     clinic.work()
     clinic.work(10 * SECOND)
     assert (clinic.worklist(), len(clinic.told())) == ([], 1)
@@ -93,8 +93,9 @@ def test_data_that_cannot_be_taken_are_told_at_once(clinic: Clinic) -> None:
     clinic.configure(staff=STAFF)
     clinic.post("order.returned", order_id=KIT)
     change(clinic.db, events, {}, name="lab_results.complete")
-    (id_,) = replay.ids_to_replay(clinic.db, "unrouted")
-    replay.replay_event(clinic.db, id_)
+    with clinic.db.read() as connection:
+        (id_,) = replay.ids_to_replay(connection, "unrouted")
+    replay_event(clinic.db, id_)
     clinic.work()
     assert (clinic.worklist(), clinic.told()) == (["held"], [("held", DESK, "sent")])
     assert clinic.lab.requests == []
@@ -107,5 +108,5 @@ def test_two_held_events_are_two_cases(clinic: Clinic) -> None:
     for after in (timedelta(), 10 * SECOND, 30 * SECOND):
         clinic.work(after)
     assert (clinic.worklist(), len(clinic.told())) == (["held", "held"], 2)
-    replay.replay_event(clinic.db, first)
+    replay_event(clinic.db, first)
     assert clinic.worklist() == ["held"]

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import cases, holds, replay
+from relay.ledger import holds
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import notifications
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, RETEST, RULES, STAFF, Clinic
-from tests.rows import change, only, rows
+from tests.rows import change, only, open_cases, replay_event, replay_notification, rows
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HELD = RULES.replace("[rules.results]", '[rules.results]\nhold = "48h"\nfallback = ["email"]')
@@ -97,14 +97,16 @@ def test_without_an_address_nobody_is_asked(clinic: Clinic) -> None:
 
 
 def test_a_replay_does_not_pass_by_the_clinician(held: Clinic) -> None:
-    """Stopped and replayed it is held anew, and asked about anew."""
+    """Stopped it says by whom; replayed it is held anew, and asked about anew."""
     (message,) = held.messages(rule="results")
     with held.db.write() as connection:
         assert holds.stop(connection, message["id"], "admin", "")
+    assert held.messages(stopped_by="admin") == held.messages(rule="results")
     held.work()
-    assert replay.replay_event(held.db, message["event_id"])
+    assert replay_event(held.db, message["event_id"])
     held.work(DAY)
     assert (held.worklist(), held.twilio.accepted) == (["release"], [])
+    assert held.messages(stopped_by="admin") == []
     assert len(rows(held.db, stored)) == 2
 
 
@@ -112,7 +114,7 @@ def test_what_failed_while_it_was_held_keeps_its_time(held: Clinic) -> None:
     """Sent again after it could not be planned, it still waits as long as it was to."""
     change(held.db, notifications, {"rule": "results"}, status="technical-failure")
     (message,) = held.messages(rule="results")
-    assert replay.replay_notification(held.db, message["id"])
+    assert replay_notification(held.db, message["id"])
     held.work(47 * HOUR)
     assert held.twilio.accepted == []
     held.work(HOUR)
@@ -127,4 +129,4 @@ def test_without_a_group_there_is_still_the_case(clinic: Clinic) -> None:
     assert (clinic.worklist(), clinic.told()) == (["release"], [])
     clinic.work(2 * DAY)
     clinic.work()
-    assert (len(clinic.twilio.accepted), cases.open_cases(clinic.db)) == (1, [])
+    assert (len(clinic.twilio.accepted), open_cases(clinic.db)) == (1, [])

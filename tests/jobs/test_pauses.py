@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,17 @@ from relay.ledger.database import Database
 from relay.ledger.pauses import AWAY, BUSY, PROBES, Pause
 from relay.ledger.schema import attempts, pauses
 from tests.jobs.conftest import DESK, HEAD, RULES, STAFF, Clinic, suppress
-from tests.rows import at_once, claimed, close_case, notice, only, planned, rows, time_passes
+from tests.rows import (
+    at_once,
+    claimed,
+    close_case,
+    notice,
+    only,
+    open_cases,
+    planned,
+    rows,
+    time_passes,
+)
 from tests.standins import ProviderStandIn, Reply, Request, twilio_error
 
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -35,6 +46,12 @@ REFUSAL = Ending(
     "rejected", "created", WHY, retry_in=0.0, is_a_try=False, pause=REFUSED, answered=True
 )
 ACCEPTED = Ending("accepted", "sent", provider_id="SM1", answered=True)
+
+
+def paused(db: Database) -> list[Mapping[str, Any]]:
+    """The channels that are paused."""
+    with db.read() as connection:
+        return ledger_pauses.paused(connection)
 
 
 def pause(db: Database, why: Pause = REFUSED) -> None:
@@ -138,7 +155,7 @@ def test_it_goes_on_by_itself(clinic: Clinic) -> None:
     clinic.work(6 * MINUTE)
     assert texted(clinic) == ["sent"] * 4
     assert len(clinic.twilio.accepted) == 4
-    assert (ledger_pauses.paused(clinic.db), clinic.worklist(), len(clinic.told())) == ([], [], 1)
+    assert (paused(clinic.db), clinic.worklist(), len(clinic.told())) == ([], [], 1)
     closed = only(clinic.db, cases.cases)
     assert (closed["closed_by"], closed["note"]) == (
         "relay",
@@ -266,7 +283,7 @@ def test_a_message_that_left_before_the_pause_does_not_end_it(db: Database) -> N
     claim = claimed(db)
     pause(db)
     assert ledger_attempts.finish(db, claim, ACCEPTED)
-    assert len(ledger_pauses.paused(db)) == 1
+    assert len(paused(db)) == 1
 
 
 def test_a_refusal_of_the_message_itself_opens_the_channel(clinic: Clinic) -> None:
@@ -276,7 +293,7 @@ def test_a_refusal_of_the_message_itself_opens_the_channel(clinic: Clinic) -> No
     clinic.work()
     clinic.results()
     clinic.work(PROBE)
-    assert ledger_pauses.paused(clinic.db) == []
+    assert paused(clinic.db) == []
     assert len(clinic.twilio.accepted) == 1
 
 
@@ -324,7 +341,7 @@ def test_a_busy_provider_that_names_no_time_delays_its_message_only(clinic: Clin
     clinic.orders(2)
     clinic.work()
     assert len(clinic.twilio.accepted) == 2
-    assert ledger_pauses.paused(clinic.db) == []
+    assert paused(clinic.db) == []
 
 
 def test_five_in_a_row_without_an_answer_pause_the_channel(clinic: Clinic) -> None:
@@ -350,7 +367,7 @@ def test_an_answer_in_between_keeps_the_channel_open(clinic: Clinic) -> None:
     clinic.orders(9)
     assert in_turn(clinic) == 9
     assert sorted(texted(clinic)) == ["sent"] + ["unknown"] * 8
-    assert ledger_pauses.paused(clinic.db) == []
+    assert paused(clinic.db) == []
 
 
 def test_a_provider_that_cannot_be_reached_is_away_too(clinic: Clinic) -> None:
@@ -390,7 +407,7 @@ def test_the_days_limit_is_told_once_a_day(clinic: Clinic) -> None:
     (mail,) = clinic.sendgrid.accepted
     assert mail.json["subject"] == "Today's limit on texts is reached"
     assert "daily_sms_limit is 2." in mail.json["content"][0]["value"]
-    assert close_case(clinic.db, cases.open_cases(clinic.db)[0]["id"], "anna")
+    assert close_case(clinic.db, open_cases(clinic.db)[0]["id"], "anna")
     clinic.work()
     assert (clinic.worklist(), len(clinic.told())) == ([], 1)
     clinic.work(DAY)

@@ -9,11 +9,10 @@ import pytest
 
 from relay.jobs import outcomes as jobs_outcomes
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import replay
 from relay.ledger.attempts import Ending
 from relay.ledger.schema import attempts, notifications, suppressions
 from tests.jobs.conftest import EMAIL, PHONE, Clinic, suppress
-from tests.rows import change, only, rows
+from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -88,7 +87,7 @@ def test_a_permanent_refusal_is_answered_by_the_fallback_once(clinic: Clinic) ->
     assert clinic.statuses() == [("email", "sent"), ("sms", "permanent-failure")]
     (row,) = clinic.messages(channel="sms")
     assert row["reason"] == "The phone number is not a mobile."
-    replay.replay_event(clinic.db, event_id)
+    replay_event(clinic.db, event_id)
     clinic.work(DAY)
     assert len(clinic.sendgrid.accepted) == 1
     mail = clinic.sendgrid.accepted[0].json
@@ -163,8 +162,8 @@ def test_an_unknown_outcome_is_never_sent_again_blindly(clinic: Clinic, reply: R
     clinic.work()
     (row,) = clinic.messages()
     assert row["status"] == "unknown"
-    replay.replay_event(clinic.db, event_id)
-    replay.replay_notification(clinic.db, row["id"])
+    replay_event(clinic.db, event_id)
+    replay_notification(clinic.db, row["id"])
     clinic.work(timedelta(minutes=1))
     assert len(clinic.twilio.requests) == 1
     assert clinic.sendgrid.requests == []
@@ -216,11 +215,11 @@ def test_a_failed_message_is_replayed(clinic: Clinic) -> None:
     clinic.work()
     (row,) = clinic.messages()
     assert row["status"] == "permanent-failure"
-    assert replay.replay_notification(clinic.db, row["id"])
+    assert replay_notification(clinic.db, row["id"])
     clinic.work()
     assert clinic.statuses() == [("sms", "sent")]
-    assert not replay.replay_notification(clinic.db, row["id"])
-    replay.replay_event(clinic.db, row["event_id"])
+    assert not replay_notification(clinic.db, row["id"])
+    replay_event(clinic.db, row["event_id"])
     clinic.work()
     assert len(clinic.twilio.accepted) == 1
 

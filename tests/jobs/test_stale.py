@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import replay
 from tests.jobs.conftest import EMAIL, KIT, ORDER, PERSON, PHONE, RULES, Clinic
+from tests.rows import replay_event
 from tests.standins import Reply, twilio_error
 
 HOUR = timedelta(hours=1)
@@ -117,7 +117,7 @@ def test_a_changed_address_is_used_once(waiting: Clinic) -> None:
     waiting.lab.change("order", ORDER, customer={**PERSON, "phone_number": OTHER})
     waiting.work(HOUR)
     for event_id in {row["event_id"] for row in waiting.messages()}:
-        replay.replay_event(waiting.db, event_id)
+        replay_event(waiting.db, event_id)
     waiting.work(HOUR)
     assert len(waiting.twilio.accepted) == 2
     assert len(waiting.messages()) == 3

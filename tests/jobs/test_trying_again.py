@@ -13,11 +13,11 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs.erase import forget
-from relay.ledger import cases, erasures, replay, suppressions
+from relay.ledger import erasures, replay, suppressions
 from relay.ledger.schema import audit, notifications
 from relay.rules import retries
 from tests.jobs.conftest import KIT, PERSON, PHONE, RULES, STAFF, Clinic
-from tests.rows import only, rows
+from tests.rows import only, open_cases, replay_event, replay_notification, rows, suppress
 from tests.standins import twilio_error
 from tests.test_desk import log_in, token
 
@@ -50,7 +50,7 @@ def press(clinic: Clinic, inside: Any) -> Press:
 
     def pressing(case_id: str = "", **form: str) -> str:
         page = inside.get("/worklist").text
-        case_id = case_id or str(cases.open_cases(clinic.db)[0]["id"])
+        case_id = case_id or str(open_cases(clinic.db)[0]["id"])
         form = {"csrf_token": token(page), "act": "resend", **form}
         page = inside.post(f"/worklist/{case_id}", data=form, follow_redirects=True).text
         return " ".join(re.findall(r'role="status"[^>]*>\s*(.*?)\s*<', page))
@@ -67,13 +67,13 @@ def unreached(clinic: Clinic) -> None:
         clinic.results(cause)
     refusals = {PHONES["refused"]: NO_MOBILE, PHONES["stop"]: OPTED_OUT}
     clinic.twilio.answers.append(lambda request: refusals.get(request.form.get("To", "")))
-    suppressions.suppress(clinic.db, "sms", PHONES["opted-out"], suppressions.STOP)
+    suppress(clinic.db, "sms", PHONES["opted-out"], suppressions.STOP)
     clinic.work()
     clinic.tell("permanent-failure", "30005", subject="undelivered", rule="results")
     for cause in ("off-twice", "off-then-out"):
         clinic.tell("temporary-failure", "30003", subject=cause, rule="results")
     clinic.work()
-    suppressions.suppress(clinic.db, "sms", PHONES["off-then-out"], suppressions.STOP)
+    suppress(clinic.db, "sms", PHONES["off-then-out"], suppressions.STOP)
     clinic.work(HOUR)
     clinic.tell("temporary-failure", "30003", subject="off-twice", rule="results")
     clinic.work()
@@ -82,7 +82,7 @@ def unreached(clinic: Clinic) -> None:
 
 def waiting(clinic: Clinic) -> dict[str, str]:
     """The open cases, by their kits."""
-    return {row["subject"]: row["id"] for row in cases.open_cases(clinic.db)}
+    return {row["subject"]: row["id"] for row in open_cases(clinic.db)}
 
 
 def texted(clinic: Clinic) -> Counter[str]:
@@ -96,7 +96,8 @@ def test_once_the_cause_is_gone_they_are_told(results: Clinic, press: Press) -> 
     before, mine = texted(results), waiting(results)
     results.lab.change("test_registration", "no-number", mobile_phone_number=PHONES["no-number"])
     for cause in ("opted-out", "off-then-out", "stop"):
-        suppressions.unsuppress(results.db, "sms", PHONES[cause])
+        with results.db.write() as connection:
+            suppressions.unsuppress(connection, "sms", PHONES[cause])
     results.twilio.answers.clear()
     said = {cause: press(mine[cause]) for cause in CAUSES}
     by_event = {cause for cause, words in said.items() if "processed again" in words}
@@ -174,7 +175,8 @@ def test_what_is_blank_is_not_tried_again(results: Clinic) -> None:
     forget(results.db, jobs.channels, jobs.config.policy, taken)
 
     def whys() -> set[str]:
-        found = replay.failed_messages(results.db, [*wanted.values()])
+        with results.db.read() as connection:
+            found = replay.failed_messages(connection, [*wanted.values()])
         return {retries.decide(one).why for one in found.values()}
 
     assert len(whys()) == 1
@@ -204,12 +206,13 @@ def test_only_a_person_who_names_it_sends_what_went_out_before(results: Clinic) 
     event_id = results.results()
     undelivered(results)
     (row,) = results.messages(rule="results")
-    assert replay.failed_ids(results.db) == []
-    assert replay.replay_event(results.db, event_id)
+    with results.db.read() as connection:
+        assert replay.failed_ids(connection) == []
+    assert replay_event(results.db, event_id)
     results.work()
     assert len(results.twilio.accepted) == 1
-    assert replay.replay_notification(results.db, row["id"])
-    assert not replay.replay_notification(results.db, row["id"])
+    assert replay_notification(results.db, row["id"])
+    assert not replay_notification(results.db, row["id"])
     results.work()
     assert len(results.twilio.accepted) == 2
 
@@ -224,10 +227,11 @@ def test_others_of_the_event_are_not_told_twice(clinic: Clinic, press: Press, in
         staff=STAFF,
     )
     inside.application.extensions["relay"].living.look()
-    suppressions.suppress(clinic.db, "sms", PHONE, suppressions.STOP)
+    suppress(clinic.db, "sms", PHONE, suppressions.STOP)
     clinic.post()
     clinic.work()
-    suppressions.unsuppress(clinic.db, "sms", PHONE)
+    with clinic.db.write() as connection:
+        suppressions.unsuppress(connection, "sms", PHONE)
     press()
     clinic.work()
     assert only(clinic.db, notifications, rule="kit-text")["status"] == "sent"

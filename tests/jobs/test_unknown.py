@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import receipts, replay
+from relay.ledger import receipts
 from relay.ledger.attempts import Ending
 from relay.ledger.schema import attempts, notifications
 from relay.rules.receipts import Receipt
 from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RETEST, RULES, STAFF, Clinic, suppress
-from tests.rows import change, only, rows
+from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error, twilio_list
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -353,8 +353,8 @@ def test_replay_does_not_send_what_is_unknown(clinic: Clinic) -> None:
     clinic.twilio.lost.append(Reply(hang_up=True))
     event_id = clinic.post()
     clinic.work()
-    replay.replay_event(clinic.db, event_id)
-    replay.replay_notification(clinic.db, only(clinic.db, notifications)["id"])
+    replay_event(clinic.db, event_id)
+    replay_notification(clinic.db, only(clinic.db, notifications)["id"])
     clinic.work(MINUTE)
     assert clinic.statuses() == [("sms", "unknown")]
     clinic.work(2 * MINUTE)

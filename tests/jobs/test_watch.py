@@ -12,7 +12,6 @@ import pytest
 
 from relay.jobs import watchdog
 from relay.jobs.watchdog import Watch
-from relay.ledger import cases
 from relay.ledger import events as ledger_events
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import events
@@ -20,7 +19,7 @@ from relay.ledger.views import trail
 from relay.ledger.views.status import Blockers
 from relay.staff.explain import explain
 from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
-from tests.rows import MONTH, at_once, close_case, incoming, only, rows, time_passes
+from tests.rows import MONTH, at_once, close_case, incoming, only, open_cases, rows, time_passes
 from tests.standins import Reply
 
 NOTHING = Blockers(datetime.now(UTC), 1, {}, {})  # that holds messages up
@@ -99,11 +98,14 @@ def test_what_was_only_not_told_is_made_up_for(watched: Clinic, past: Past) -> N
     made_up = only(watched.db, events, name=RESULTS)
     assert (made_up["source"], made_up["status"]) == ("watch", "processed")
     assert [row["status"] for row in watched.messages()] == ["sent"]
-    late = ledger_events.record(watched.db, incoming(RESULTS, testregistration_id=KIT), MONTH)
+    late = ledger_events.record_webhook(
+        watched.db, incoming(RESULTS, testregistration_id=KIT), MONTH
+    )
     assert (late.status, late.id) == ("duplicate", made_up["id"])
     watched.work(DAY)
     assert (len(watched.twilio.accepted), watched.worklist()) == (1, [])
-    (told,) = trail.find(watched.db, made_up["id"])
+    with watched.db.read() as connection:
+        (told,) = trail.find(connection, made_up["id"])
     lines = [line for _, line in explain(told, ZoneInfo("UTC"), NOTHING)]
     assert "Relay asked the lab, which had not posted lab_results.complete" in lines[0]
 
@@ -114,7 +116,7 @@ def test_what_the_lab_does_not_have_is_told_once(watched: Clinic, past: Past) ->
     watched.work()
     assert watched.worklist() == ["missing"]
     assert watched.told() == [("missing", "nurses@example.org", "sent")]
-    (case,) = cases.open_cases(watched.db)
+    (case,) = open_cases(watched.db)
     assert (case["subject"], case["event_id"]) == (KIT, event_id)
     assert case["reason"].endswith(
         ", and no lab_results.complete since. The lab's API does not show it either."
@@ -123,7 +125,8 @@ def test_what_the_lab_does_not_have_is_told_once(watched: Clinic, past: Past) ->
     for _ in range(2):
         watched.work(HOUR)
     assert (watched.worklist(), len(watched.told())) == ([], 1)
-    (told,) = trail.find(watched.db, event_id)
+    with watched.db.read() as connection:
+        (told,) = trail.find(connection, event_id)
     assert "A step of a kit has not come" in str(list(explain(told, ZoneInfo("UTC"), NOTHING)))
 
 
@@ -167,7 +170,9 @@ def test_what_is_not_missing(how: str, watched: Clinic, past: Past) -> None:
     elif how == "cancelled":
         watched.lab.change("test_registration", KIT, status="cancelled")
     elif how == "held":
-        ledger_events.hold(watched.db, watched.results(), "The lab has none.")
+        id_ = watched.results()
+        with watched.db.write() as connection:
+            ledger_events.hold(connection, id_, "The lab has none.")
     drain_events(watched)  # before the watch looks
     watched.work()
     assert watched.worklist() == []
@@ -209,7 +214,7 @@ def test_a_lab_that_never_answers_is_told(watched: Clinic, past: Past) -> None:
     past(10 * DAY + 2 * HOUR)
     watched.lab.resources[f"/api/test_registration/{KIT}"] = Reply(500)
     watched.work()
-    (case,) = cases.open_cases(watched.db)
+    (case,) = open_cases(watched.db)
     assert case["reason"].endswith("The lab's API did not give what was asked (500).")
 
 
@@ -241,7 +246,7 @@ def test_each_kit_of_an_order_is_watched(known: bool, clinic: Clinic, past: Past
     clinic.work()
     made_up = only(clinic.db, events, source="watch")
     assert (made_up["name"], made_up["subject"]) == (REGISTERED, KIT)
-    (case,) = cases.open_cases(clinic.db)
+    (case,) = open_cases(clinic.db)
     assert case["subject"] == (RETEST if known else ORDER)
 
 

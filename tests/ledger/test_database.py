@@ -86,13 +86,13 @@ def test_a_transaction_is_all_or_nothing(db: Database) -> None:
 
     def fail_half_way() -> None:
         with db.write() as connection:
-            ledger_events.record_in(connection, incoming(), MONTH)
+            ledger_events.record(connection, incoming(), MONTH)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail_half_way()
     assert rows(db, events) == []
-    assert ledger_events.record(db, incoming(), MONTH).status == "accepted"
+    assert ledger_events.record_webhook(db, incoming(), MONTH).status == "accepted"
 
 
 def test_a_refused_statement_names_nobody(db: Database) -> None:
@@ -124,20 +124,20 @@ def test_missing_tables_are_unavailable(tmp_path: Path) -> None:
     """A ledger that was not migrated is LedgerUnavailable: the web answers 503."""
     empty = Database(f"sqlite:///{tmp_path}/new.db")
     with pytest.raises(LedgerUnavailable):
-        ledger_events.record(empty, incoming(), MONTH)
+        ledger_events.record_webhook(empty, incoming(), MONTH)
     empty.close()
 
 
 def test_a_lock_held_elsewhere_is_unavailable(ledger_url: str, db: Database) -> None:
     """A writer that finds the ledger locked gives up after its patience."""
     impatient = Database(ledger_url, patience=0.2)
-    ledger_events.record(db, incoming(), MONTH)
+    ledger_events.record_webhook(db, incoming(), MONTH)
     with db.write() as connection:
         if not db.is_sqlite:
             connection.exec_driver_sql("LOCK TABLE events IN EXCLUSIVE MODE")
         with pytest.raises(LedgerUnavailable):
-            ledger_events.record(impatient, incoming(), MONTH)
-    assert ledger_events.record(impatient, incoming(), MONTH).status == "duplicate"
+            ledger_events.record_webhook(impatient, incoming(), MONTH)
+    assert ledger_events.record_webhook(impatient, incoming(), MONTH).status == "duplicate"
     impatient.close()
 
 
@@ -148,7 +148,7 @@ def test_a_lock_in_the_same_process_is_unavailable(db: Database) -> None:
 
     def write() -> None:
         try:
-            ledger_events.record(patient, incoming(), MONTH)
+            ledger_events.record_webhook(patient, incoming(), MONTH)
         except LedgerUnavailable as error:
             errors.append(error)
 

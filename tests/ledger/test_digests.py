@@ -14,7 +14,7 @@ from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import Notice, Plan
+from relay.rules.model import DIGEST, ITEM, Notice, Plan
 from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes
 
 HOUR = timedelta(hours=1)
@@ -26,10 +26,10 @@ def pair(subject: str, gone: frozenset[str] = frozenset()) -> tuple[Notice, Noti
     how = {"rule": "desk", "role": "desk", "channel": "email", "address": "a@example.org"}
     while True:
         made = notice(**how, subject=f"digest {due_at:%H}", status="scheduled", due_at=due_at)
-        digest = replace(made, digest=made.identity)
+        digest = replace(made, kind=DIGEST, digest=made.identity)
         if digest.identity not in gone:
             item = notice(**how, subject=subject, status="cancelled", reason="It is told …")
-            return replace(item, digest=digest.identity), digest
+            return replace(item, kind=ITEM, digest=digest.identity), digest
         due_at += HOUR
 
 
@@ -39,15 +39,16 @@ def gather(db: Database, event: Event) -> list[str]:
     def decide(kit: Kit) -> Plan:
         return Plan(pair(kit.place.subject, kit.gone))
 
-    return ledger_events.mark_processed(
-        db, event, Facts(order={"id": event.data["order_id"]}), decide
-    )
+    with db.write() as connection:
+        return ledger_events.plan_and_mark_processed(
+            connection, event, Facts(order={"id": event.data["order_id"]}), decide
+        )
 
 
 def come(db: Database, count: int) -> list[Event]:
     """So many events about orders, leased."""
     for number in range(count):
-        ledger_events.record(db, incoming(order_id=f"o-{number}"), MONTH)
+        ledger_events.record_webhook(db, incoming(order_id=f"o-{number}"), MONTH)
     return ledger_events.lease_events(db, count)
 
 
@@ -58,15 +59,21 @@ def fall_due(db: Database) -> Claim:
     return claim
 
 
+def told_by(db: Database, digest: str) -> list[str]:
+    """The events that a digest tells of."""
+    with db.read() as connection:
+        return [item.event_id for item in ledger_digests.items(connection, digest)]
+
+
 def test_what_comes_while_a_digest_is_claimed_goes_into_the_next(db: Database) -> None:
     """The digest was claimed after the plan and before its commit: the item is not lost in it."""
     first, second = come(db, 2)
     gather(db, first)
     claim = fall_due(db)
     gather(db, second)
-    assert [item.event_id for item in ledger_digests.items(db, claim.identity)] == [first.id]
+    assert told_by(db, claim.id) == [first.id]
     (waiting,) = rows(db, notifications, status="scheduled")
-    assert [item.event_id for item in ledger_digests.items(db, waiting["identity"])] == [second.id]
+    assert told_by(db, waiting["id"]) == [second.id]
 
 
 def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
@@ -85,16 +92,14 @@ def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
             return
         while not seen:
             for claim in ledger_attempts.claim(db, "email", 10):
-                assert claim.identity not in seen
-                seen[claim.identity] = [
-                    i.event_id for i in ledger_digests.items(db, claim.identity)
-                ]
+                assert claim.id not in seen
+                seen[claim.id] = told_by(db, claim.id)
 
     at_once(work, len(others) + 2)
-    (identity,) = seen
-    assert [item.event_id for item in ledger_digests.items(db, identity)] == seen[identity]
-    digests = {row["digest"] for row in rows(db, notifications)}
-    told = [item.event_id for one in digests for item in ledger_digests.items(db, one)]
+    (id_,) = seen
+    assert told_by(db, id_) == seen[id_]
+    digests = {row["id"] for row in rows(db, notifications, kind=DIGEST)}
+    told = [event_id for one in digests for event_id in told_by(db, one)]
     assert sorted(told) == sorted(row["id"] for row in rows(db, events))
 
 
@@ -106,10 +111,12 @@ def test_a_digest_that_may_have_gone_out_takes_no_more(db: Database) -> None:
     change(db, attempts, {}, outcome="unknown")
     change(db, notifications, {"id": claim.id}, status="created")
     gather(db, second)
-    (item,) = ledger_digests.items(db, claim.identity)
+    with db.read() as connection:
+        (item,) = ledger_digests.items(connection, claim.id)
     assert item.event_id == first.id
-    ledger_digests.take_out(db, claim.identity, {item.id: "It is not true any more."})
-    assert only(db, notifications, id=item.id)["digest"] == claim.identity  # it may have been told
+    with db.write() as connection:
+        ledger_digests.take_out(connection, claim.id, {item.id: "It is not true any more."})
+    assert only(db, notifications, id=item.id)["digest_id"] == claim.id  # it may have been told
 
 
 def test_what_a_digest_still_has_to_tell_is_kept(db: Database) -> None:

@@ -27,6 +27,8 @@ from tests.rows import (
     notice,
     only,
     planned,
+    replay_event,
+    replay_notification,
     rows,
     settled,
     time_passes,
@@ -46,10 +48,12 @@ def test_a_leased_event_is_nobody_elses(db: Database) -> None:
 
 def test_the_urgent_event_is_leased_first(db: Database) -> None:
     """In a backlog results come before retests, and those before what else there is."""
-    ledger_events.record(db, incoming(order_id="o-1"), MONTH)
+    ledger_events.record_webhook(db, incoming(order_id="o-1"), MONTH)
     data = {"testregistration_id": "r-1", "retest_testregistration_id": "r-2"}
-    ledger_events.record(db, incoming("test_registration.retest", **data), MONTH)
-    ledger_events.record(db, incoming("lab_results.complete", testregistration_id="r-1"), MONTH)
+    ledger_events.record_webhook(db, incoming("test_registration.retest", **data), MONTH)
+    ledger_events.record_webhook(
+        db, incoming("lab_results.complete", testregistration_id="r-1"), MONTH
+    )
     names = [event.name for _ in range(3) for event in ledger_events.lease_events(db, 1)]
     assert names == ["lab_results.complete", "test_registration.retest", "order.shipped"]
 
@@ -57,7 +61,7 @@ def test_the_urgent_event_is_leased_first(db: Database) -> None:
 def test_workers_lease_each_event_once(db: Database) -> None:
     """Ten workers that lease at once share the events out; none gets another's."""
     for number in range(20):
-        ledger_events.record(db, incoming(order_id=f"o-{number}"), MONTH)
+        ledger_events.record_webhook(db, incoming(order_id=f"o-{number}"), MONTH)
     batches = at_once(lambda _: ledger_events.lease_events(db, 2))
     ids = [event.id for batch in batches for event in batch]
     ids += [event.id for event in ledger_events.lease_events(db, 20)]
@@ -66,14 +70,15 @@ def test_workers_lease_each_event_once(db: Database) -> None:
 
 def test_an_unrouted_event_is_not_leased(db: Database) -> None:
     """What nobody can route waits for a person."""
-    ledger_events.record(db, incoming("order.returned", order_id="o-1"), MONTH)
+    ledger_events.record_webhook(db, incoming("order.returned", order_id="o-1"), MONTH)
     assert ledger_events.lease_events(db, 10) == []
 
 
 def test_an_event_that_is_put_back_waits(db: Database) -> None:
     """An event that failed is still received, says why, and is due after the delay."""
     event = leased(db)
-    ledger_events.put_back(db, event.id, 300, "The lab's API did not answer.")
+    with db.write() as connection:
+        ledger_events.put_back(connection, event.id, 300, "The lab's API did not answer.")
     row = only(db, events)
     assert (row["status"], row["reason"]) == ("received", "The lab's API did not answer.")
     time_passes(db, timedelta(seconds=290))
@@ -85,14 +90,16 @@ def test_an_event_that_is_put_back_waits(db: Database) -> None:
 def test_a_held_event_waits_for_a_person(db: Database) -> None:
     """A held event says why, is not tried any more, and is listed for replay."""
     event = leased(db)
-    ledger_events.hold(db, event.id, "Tried for three days.")
+    with db.write() as connection:
+        ledger_events.hold(connection, event.id, "Tried for three days.")
     time_passes(db, MONTH)
     assert ledger_events.lease_events(db, 10) == []
     assert (only(db, events)["status"], only(db, events)["reason"]) == (
         "held",
         "Tried for three days.",
     )
-    assert replay.ids_to_replay(db, "held") == [event.id]
+    with db.read() as connection:
+        assert replay.ids_to_replay(connection, "held") == [event.id]
 
 
 @pytest.mark.parametrize("verb", ["put_back", "hold"])
@@ -101,9 +108,11 @@ def test_a_processed_event_stays_processed(db: Database, verb: str) -> None:
     event = leased(db)
     settled(db, event)
     if verb == "put_back":
-        ledger_events.put_back(db, event.id, 0, "late")
+        with db.write() as connection:
+            ledger_events.put_back(connection, event.id, 0, "late")
     else:
-        ledger_events.hold(db, event.id, "late")
+        with db.write() as connection:
+            ledger_events.hold(connection, event.id, "late")
     assert (only(db, events)["status"], only(db, events)["reason"]) == ("processed", "")
 
 
@@ -111,7 +120,8 @@ def test_a_plan_is_saved_with_its_event(db: Database) -> None:
     """The event, its facts, its decisions and its messages are committed together."""
     event = leased(db)
     plan = Plan((notice(),), (Decision("kit-email", "Its condition is not met: false"),))
-    (made,) = ledger_events.mark_processed(db, event, FACTS, lambda _kit: plan)
+    with db.write() as connection:
+        (made,) = ledger_events.plan_and_mark_processed(connection, event, FACTS, lambda _kit: plan)
     row, message = only(db, events), only(db, notifications)
     assert (row["status"], row["subject"], row["round"]) == ("processed", "o-1", 0)
     assert row["facts"] == {"order": {"id": "o-1"}}
@@ -157,7 +167,9 @@ def test_told_is_what_is_on_its_way_or_arrived(db: Database, status: str) -> Non
         told.append(kit.told)
         return Plan()
 
-    ledger_events.mark_processed(db, leased(db, order_id="o-1-by-another-name"), FACTS, decide)
+    event = leased(db, order_id="o-1-by-another-name")
+    with db.write() as connection:
+        ledger_events.plan_and_mark_processed(connection, event, FACTS, decide)
     assert told == [expected]
 
 
@@ -166,9 +178,10 @@ def test_a_replay_revives_only_what_failed(db: Database, status: str) -> None:
     """Replay sends again what ended in failure and nothing else."""
     (id_,) = planned(db, notice())
     change(db, notifications, {}, status=status, due_at=datetime.now(UTC) - timedelta(days=1))
-    assert replay.replay_notification(db, id_) is (status in FAILED)
+    assert replay_notification(db, id_) is (status in FAILED)
     assert only(db, notifications)["status"] == ("created" if status in FAILED else status)
-    assert replay.failed_ids(db) == []
+    with db.read() as connection:
+        assert replay.failed_ids(connection) == []
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "unknown", "rejected", None])
@@ -178,8 +191,8 @@ def test_a_replay_never_revives_what_may_have_been_sent(db: Database, outcome: s
     if outcome:
         attempts.finish(db, claim, Ending(outcome, "permanent-failure"))
     change(db, notifications, {}, status="permanent-failure")
-    assert replay.replay_event(db, claim.event_id)
-    assert replay.replay_notification(db, claim.id) is False
+    assert replay_event(db, claim.event_id)
+    assert replay_notification(db, claim.id) is False
     revived = only(db, notifications)["status"] == "created"
     assert revived is (outcome == "rejected")
     assert len(attempts.claim(db, "sms", 10)) == revived
@@ -188,8 +201,9 @@ def test_a_replay_never_revives_what_may_have_been_sent(db: Database, outcome: s
 def test_a_message_without_an_address_is_not_revived(db: Database) -> None:
     """There is nobody to send it to: its event has to be processed again."""
     (id_,) = planned(db, notice(address="", status="validation-failed"))
-    assert replay.failed_ids(db) == []
-    assert replay.replay_notification(db, id_) is False
+    with db.read() as connection:
+        assert replay.failed_ids(connection) == []
+    assert replay_notification(db, id_) is False
 
 
 @pytest.mark.parametrize("status", ["processed", "held"])
@@ -197,7 +211,7 @@ def test_an_event_is_replayed(db: Database, status: str) -> None:
     """A processed or held event is due again, as if it had never been tried."""
     event = leased(db)
     change(db, events, {}, status=status, reason="The lab's API did not answer.", tries=16)
-    assert replay.replay_event(db, event.id)
+    assert replay_event(db, event.id)
     (again,) = ledger_events.lease_events(db, 10)
     assert (again.id, again.tries, only(db, events)["reason"]) == (event.id, 1, "")
 
@@ -205,20 +219,22 @@ def test_an_event_is_replayed(db: Database, status: str) -> None:
 def test_what_is_waiting_or_unknown_is_not_replayed(db: Database) -> None:
     """A replay of what is in work, cannot be routed or is not there says that it did nothing."""
     event = leased(db)
-    unrouted = ledger_events.record(db, incoming("order.returned", order_id="o-1"), MONTH)
-    assert not replay.replay_event(db, event.id)
-    assert not replay.replay_event(db, unrouted.id)
-    assert not replay.replay_event(db, "evt_none")
-    assert not replay.replay_notification(db, "msg_none")
-    assert replay.ids_to_replay(db, "unrouted") == []
+    unrouted = ledger_events.record_webhook(db, incoming("order.returned", order_id="o-1"), MONTH)
+    assert not replay_event(db, event.id)
+    assert not replay_event(db, unrouted.id)
+    assert not replay_event(db, "evt_none")
+    assert not replay_notification(db, "msg_none")
+    with db.read() as connection:
+        assert replay.ids_to_replay(connection, "unrouted") == []
 
 
 def test_an_unrouted_event_is_replayed_once_its_name_is_known(db: Database) -> None:
     """An event that came before its schema existed is routed afterwards, as urgent as its kind."""
-    ledger_events.record(db, incoming("order.returned", testregistration_id="r-1"), MONTH)
+    ledger_events.record_webhook(db, incoming("order.returned", testregistration_id="r-1"), MONTH)
     change(db, events, {}, name="lab_results.complete")
-    (id_,) = replay.ids_to_replay(db, "unrouted")
-    assert replay.replay_event(db, id_)
+    with db.read() as connection:
+        (id_,) = replay.ids_to_replay(connection, "unrouted")
+    assert replay_event(db, id_)
     assert only(db, events)["urgency"] == EVENTS["lab_results.complete"].urgency
     assert [event.id for event in ledger_events.lease_events(db, 10)] == [id_]
 
@@ -226,5 +242,6 @@ def test_an_unrouted_event_is_replayed_once_its_name_is_known(db: Database) -> N
 def test_an_event_is_found_by_its_id(db: Database) -> None:
     """An event is read as its worker sees it, without the try under way; an unknown id is None."""
     event = leased(db)
-    assert ledger_events.get_event(db, event.id) == replace(event, tries=0)
-    assert ledger_events.get_event(db, "evt_none") is None
+    with db.read() as connection:
+        assert ledger_events.get_event(connection, event.id) == replace(event, tries=0)
+        assert ledger_events.get_event(connection, "evt_none") is None

@@ -25,6 +25,7 @@ def test_what_is_begun_while_the_sweep_looks_is_not_sent_again(
 
     @contextmanager
     def slowly() -> Iterator[Any]:
+        monkeypatch.setattr(db, "write", write)  # on SQLite `begin` opens a transaction too
         begun.append(ledger_attempts.begin(db, claim, {"text": "Your kit …"}))
         with write() as connection:
             yield connection

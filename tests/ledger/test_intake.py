@@ -12,14 +12,14 @@ from relay.ledger import events as ledger_events
 from relay.ledger import quarantine as ledger_quarantine
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine
-from tests.rows import MONTH, at_once, incoming, only, rows, time_passes
+from tests.rows import MONTH, at_once, incoming, keep_refused, only, rows, time_passes
 
 UNKNOWN = incoming("order.returned", order_id="o-1")
 
 
 def test_a_new_event_is_stored_as_received(db: Database) -> None:
     """A known event is stored whole, due at once, under the id that is answered."""
-    recorded = ledger_events.record(
+    recorded = ledger_events.record_webhook(
         db, incoming(order_id="o-1", url="https://lab/api/order/o-1"), MONTH
     )
     row = only(db, events)
@@ -40,9 +40,9 @@ def test_a_new_event_is_stored_as_received(db: Database) -> None:
 )
 def test_the_same_event_is_counted_on_the_first(db: Database, again: Incoming) -> None:
     """The lab's retries of an event are counted on its first row, whose id they are told."""
-    first = ledger_events.record(db, incoming(order_id="o-1"), MONTH)
+    first = ledger_events.record_webhook(db, incoming(order_id="o-1"), MONTH)
     for _ in range(2):
-        assert ledger_events.record(db, again, MONTH) == ledger_events.Recorded(
+        assert ledger_events.record_webhook(db, again, MONTH) == ledger_events.Recorded(
             first.id, "duplicate"
         )
     assert only(db, events)["duplicates"] == 2
@@ -58,35 +58,37 @@ def test_the_same_event_is_counted_on_the_first(db: Database, again: Incoming) -
 )
 def test_another_event_has_a_row_of_its_own(db: Database, other: Incoming) -> None:
     """Events that differ in name or identifying fields are never taken for one another."""
-    ledger_events.record(db, incoming(order_id="o-1"), MONTH)
-    assert ledger_events.record(db, other, MONTH).status in ("accepted", "unrouted")
+    ledger_events.record_webhook(db, incoming(order_id="o-1"), MONTH)
+    assert ledger_events.record_webhook(db, other, MONTH).status in ("accepted", "unrouted")
     assert [row["duplicates"] for row in rows(db, events)] == [0, 0]
 
 
 def test_an_unknown_event_is_stored_as_unrouted(db: Database) -> None:
     """An event whose name nobody knows yet is kept, once, so that it can be replayed."""
-    first = ledger_events.record(db, UNKNOWN, MONTH)
+    first = ledger_events.record_webhook(db, UNKNOWN, MONTH)
     assert first.status == "unrouted"
     assert only(db, events)["status"] == "unrouted"
-    assert ledger_events.record(db, UNKNOWN, MONTH) == ledger_events.Recorded(first.id, "duplicate")
+    assert ledger_events.record_webhook(db, UNKNOWN, MONTH) == ledger_events.Recorded(
+        first.id, "duplicate"
+    )
 
 
 def test_within_the_window_it_is_still_the_same_event(db: Database) -> None:
     """`dedupe_window` lasts its whole length, from the first post."""
-    first = ledger_events.record(db, incoming(), MONTH)
+    first = ledger_events.record_webhook(db, incoming(), MONTH)
     time_passes(db, MONTH - timedelta(minutes=1))
-    assert ledger_events.record(db, incoming(), MONTH).id == first.id
+    assert ledger_events.record_webhook(db, incoming(), MONTH).id == first.id
     assert only(db, events)["duplicates"] == 1
 
 
 def test_after_the_window_it_is_a_new_event(db: Database) -> None:
     """Past `dedupe_window` the same body is a new event, and later posts count on the new one."""
-    first = ledger_events.record(db, incoming(), MONTH)
+    first = ledger_events.record_webhook(db, incoming(), MONTH)
     time_passes(db, MONTH + timedelta(minutes=1))
-    second = ledger_events.record(db, incoming(), MONTH)
+    second = ledger_events.record_webhook(db, incoming(), MONTH)
     assert second.status == "accepted"
     assert second.id != first.id
-    assert ledger_events.record(db, incoming(), MONTH) == ledger_events.Recorded(
+    assert ledger_events.record_webhook(db, incoming(), MONTH) == ledger_events.Recorded(
         second.id, "duplicate"
     )
     assert {row["id"]: row["duplicates"] for row in rows(db, events)} == {first.id: 0, second.id: 1}
@@ -95,7 +97,7 @@ def test_after_the_window_it_is_a_new_event(db: Database) -> None:
 def test_the_window_can_end_again_and_again(db: Database) -> None:
     """A repeat after each window is a new event each time."""
     for _ in range(3):
-        assert ledger_events.record(db, incoming(), MONTH).status == "accepted"
+        assert ledger_events.record_webhook(db, incoming(), MONTH).status == "accepted"
         time_passes(db, 2 * MONTH)
     assert len(rows(db, events)) == 3
 
@@ -104,9 +106,9 @@ def test_the_window_can_end_again_and_again(db: Database) -> None:
 def test_ten_posts_at_once_give_one_row(db: Database, is_old: bool) -> None:
     """Ten identical posts at once are one event and nine duplicates of it (fault 11)."""
     if is_old:
-        ledger_events.record(db, incoming(), MONTH)
+        ledger_events.record_webhook(db, incoming(), MONTH)
         time_passes(db, 2 * MONTH)
-    told = at_once(lambda _: ledger_events.record(db, incoming(), MONTH))
+    told = at_once(lambda _: ledger_events.record_webhook(db, incoming(), MONTH))
     assert sorted(one.status for one in told) == ["accepted", *["duplicate"] * 9]
     assert len({one.id for one in told}) == 1
     assert only(db, events, id=told[0].id)["duplicates"] == 9
@@ -116,7 +118,7 @@ def test_ten_posts_at_once_give_one_row(db: Database, is_old: bool) -> None:
 def test_a_refused_body_is_kept_once(db: Database) -> None:
     """A refused body is kept byte by byte, once, with its reasons and how often it came."""
     refused = Refused(422, "The data cannot be taken.", {"data.order_id": ["It is blank."]})
-    kept = {ledger_events.keep_refused(db, b'{"\xff\x00', refused) for _ in range(3)}
+    kept = {keep_refused(db, b'{"\xff\x00', refused) for _ in range(3)}
     row = only(db, quarantine)
     assert kept == {row["id"]}
     assert (bytes(row["body"]), row["posts"]) == (b'{"\xff\x00', 3)
@@ -126,39 +128,40 @@ def test_a_refused_body_is_kept_once(db: Database) -> None:
 
 def test_another_refused_body_has_a_row_of_its_own(db: Database) -> None:
     """Distinct bodies are kept apart, also the empty one, oldest first."""
-    ids = [
-        ledger_events.keep_refused(db, body, Refused(400, "Not JSON."))
-        for body in (b"", b"{", b"[")
-    ]
-    assert ledger_quarantine.ids(db) == sorted(set(ids))
+    ids = [keep_refused(db, body, Refused(400, "Not JSON.")) for body in (b"", b"{", b"[")]
+    with db.read() as connection:
+        assert ledger_quarantine.ids(connection) == sorted(set(ids))
     assert len(set(ids)) == 3
 
 
 def test_ten_refused_posts_at_once_are_kept_once(db: Database) -> None:
     """Identical refused bodies at once are one row that counts all of them."""
-    kept = at_once(lambda _: ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON.")))
+    kept = at_once(lambda _: keep_refused(db, b"{", Refused(400, "Not JSON.")))
     assert len(set(kept)) == 1
     assert only(db, quarantine)["posts"] == 10
 
 
 def test_a_released_body_becomes_an_event(db: Database) -> None:
     """A body that can be read by now is recorded as its event and leaves quarantine."""
-    kept = ledger_events.keep_refused(db, b"{...}", Refused(422, "It could not be read."))
-    recorded = ledger_quarantine.release(db, kept, incoming(), MONTH)
+    kept = keep_refused(db, b"{...}", Refused(422, "It could not be read."))
+    with db.write() as connection:
+        recorded = ledger_quarantine.release(connection, kept, incoming(), MONTH)
     assert recorded.status == "accepted"
     assert only(db, events)["id"] == recorded.id == only(db, quarantine)["event_id"]
-    assert ledger_quarantine.ids(db) == []
-    again = ledger_quarantine.release(db, kept, incoming(), MONTH)
+    with db.read() as connection:
+        assert ledger_quarantine.ids(connection) == []
+    with db.write() as connection:
+        again = ledger_quarantine.release(connection, kept, incoming(), MONTH)
     assert again == ledger_events.Recorded(recorded.id, "duplicate")
     assert only(db, events)["duplicates"] == 0
 
 
 def test_a_released_body_that_came_otherwise_is_a_duplicate(db: Database) -> None:
     """Releasing what the lab has posted rightly since makes no second event."""
-    kept = ledger_events.keep_refused(db, b"{...}", Refused(422, "It could not be read."))
-    first = ledger_events.record(db, incoming(), MONTH)
-    assert ledger_quarantine.release(db, kept, incoming(), MONTH) == ledger_events.Recorded(
-        first.id, "duplicate"
-    )
+    kept = keep_refused(db, b"{...}", Refused(422, "It could not be read."))
+    first = ledger_events.record_webhook(db, incoming(), MONTH)
+    with db.write() as connection:
+        released = ledger_quarantine.release(connection, kept, incoming(), MONTH)
+    assert released == ledger_events.Recorded(first.id, "duplicate")
     assert only(db, quarantine)["event_id"] == first.id
     assert len(rows(db, events)) == 1

@@ -54,15 +54,18 @@ def test_three_names_are_one_subject(db: Database, order: tuple[str, ...]) -> No
     """UUID, TRF code and foreign id name one subject, whichever of them comes first."""
     assert {learn(db, name, **ORIGINAL) for name in order} == {Place(UUID, 0)}
     for name in (UUID, TRF, FOREIGN):
-        assert journeys.resolve(db, REGISTRATION, name) == UUID
+        with db.read() as connection:
+            assert journeys.resolve(connection, REGISTRATION, name) == UUID
 
 
 def test_names_are_known_before_an_event_uses_them(db: Database) -> None:
     """Once fetched, a registration is found under every name that the lab's API gave it."""
-    assert journeys.resolve(db, REGISTRATION, TRF) is None
+    with db.read() as connection:
+        assert journeys.resolve(connection, REGISTRATION, TRF) is None
     learn(db, UUID, **ORIGINAL)
-    assert journeys.resolve(db, REGISTRATION, TRF) == UUID
-    assert journeys.resolve(db, ORDER, TRF) is None
+    with db.read() as connection:
+        assert journeys.resolve(connection, REGISTRATION, TRF) == UUID
+        assert journeys.resolve(connection, ORDER, TRF) is None
 
 
 def test_a_registration_without_an_id_goes_by_what_the_event_calls_it(db: Database) -> None:
@@ -83,17 +86,20 @@ def test_an_order_leads_to_its_registrations(db: Database, registration_first: b
     order = {"id": "o-uuid", "test_registrations": [{"id": UUID, "trf_code": TRF}, {"id": None}]}
     if registration_first:
         learn(db, UUID, **ORIGINAL)
-        assert journeys.order_of(db, UUID) is None
+        with db.read() as connection:
+            assert journeys.order_of(connection, UUID) is None
     assert learn_order(db, "o-1", order) == Place("o-uuid", 0)
     learn(db, UUID, **ORIGINAL)
-    assert journeys.order_of(db, UUID) == "o-uuid"
-    assert journeys.resolve(db, ORDER, "o-1") == "o-uuid"
-    assert journeys.resolve(db, REGISTRATION, TRF) == UUID
+    with db.read() as connection:
+        assert journeys.order_of(connection, UUID) == "o-uuid"
+        assert journeys.resolve(connection, ORDER, "o-1") == "o-uuid"
+        assert journeys.resolve(connection, REGISTRATION, TRF) == UUID
 
 
 def test_an_unknown_registration_has_no_order(db: Database) -> None:
     """Nothing is made up about a registration that nobody has spoken of."""
-    assert journeys.order_of(db, UUID) is None
+    with db.read() as connection:
+        assert journeys.order_of(connection, UUID) is None
 
 
 @pytest.mark.parametrize("event_first", [True, False])
@@ -174,7 +180,8 @@ def test_a_retest_comes_with_its_originals_order(db: Database) -> None:
     """A retest has no order of its own: its original's is meant."""
     learn_order(db, "o-1", {"id": "o-1", "test_registrations": [{"id": UUID}]})
     learn_retest_of(db, ORIGINAL, RETEST)
-    assert journeys.order_of(db, RETEST) == "o-1"
+    with db.read() as connection:
+        assert journeys.order_of(connection, RETEST) == "o-1"
 
 
 def test_registrations_that_name_each_other_end_somewhere(db: Database) -> None:
@@ -182,12 +189,14 @@ def test_registrations_that_name_each_other_end_somewhere(db: Database) -> None:
     assert learn(db, SECOND, id=SECOND, parent_id=SECOND) == Place(SECOND, 0)
     assert learn(db, RETEST, id=RETEST, parent_id=UUID) == Place(UUID, 1)
     assert learn(db, UUID, id=UUID, parent_id=RETEST) == Place(UUID, 0)
-    assert journeys.order_of(db, UUID) is None
-    assert journeys.order_of(db, RETEST) is None
+    with db.read() as connection:
+        assert journeys.order_of(connection, UUID) is None
+        assert journeys.order_of(connection, RETEST) is None
 
 
 def test_a_retest_that_is_the_original_by_another_name_opens_no_round(db: Database) -> None:
     """An event that calls one registration its own retest, by two names, changes nothing."""
     learn(db, UUID, **ORIGINAL)
     assert learn_retest_of(db, ORIGINAL, TRF) == Place(UUID, 0)
-    assert journeys.order_of(db, UUID) is None
+    with db.read() as connection:
+        assert journeys.order_of(connection, UUID) is None

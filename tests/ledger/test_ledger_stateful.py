@@ -34,10 +34,18 @@ from relay.ledger.events import Kit
 from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
 from relay.rules import planner
-from relay.rules.alerts import is_alert
-from relay.rules.model import ALIVE, FAILED, Plan, Rule, case_digest
+from relay.rules.model import ALERT, ALIVE, FAILED, Plan, Rule, case_digest
 from relay.rules.receipts import Receipt
-from tests.rows import MONTH, POLICY, incoming, rows, time_passes
+from tests.rows import (
+    MONTH,
+    POLICY,
+    incoming,
+    replay_event,
+    replay_notification,
+    rows,
+    suppress,
+    time_passes,
+)
 
 KITS, CHANNELS = ("1", "2", "3"), ("sms", "email")
 SHIPPED, DELIVERED = "order.shipped", "order.delivered"
@@ -190,7 +198,7 @@ class LedgerMachine(RuleBasedStateMachine):
             data = {"testregistration_id": f"r-{kit}"}
         if name == RETEST:
             data["retest_testregistration_id"] = f"t-{kit}"
-        ledger_events.record(self.db, incoming(name, **data), MONTH)
+        ledger_events.record_webhook(self.db, incoming(name, **data), MONTH)
         self.process()
 
     def process(self) -> None:
@@ -203,7 +211,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 every = list(RULES.values())
                 return planner.plan(context, every, POLICY, kit.told, _now(), kit.waiting)
 
-            ledger_events.mark_processed(self.db, event, facts, decide)
+            with self.db.write() as connection:
+                ledger_events.plan_and_mark_processed(connection, event, facts, decide)
 
     def facts(self, kind: str, kit: str) -> Facts:
         """What the lab says of a kit now."""
@@ -239,7 +248,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         if claim.suppressed:
             self.heard.append((claim, outcomes.opted_out(claim.channel)))
-        elif finds == "unwanted" and not is_alert(claim.rule):
+        elif finds == "unwanted" and claim.kind != ALERT:
             self.heard.append((claim, outcomes.cancelled("It is not wanted any more.")))
         elif finds == "broken":
             self.heard.append((claim, Ending("rejected", "technical-failure", "No such name.")))
@@ -322,7 +331,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """What lost workers had claimed lapses; what nobody told of is given up."""
         ledger_attempts.lapse(self.db)
         self.promises_are_kept()
-        receipts.give_up(self.db)
+        with self.db.write() as connection:
+            receipts.give_up(connection)
 
     def look(self) -> None:
         """What is unknown is looked for."""
@@ -365,10 +375,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def stop(self, whom: tuple[str, str], stops: bool) -> None:
         """Somebody wants nothing more this way, or wants it again."""
         if stops:
-            suppressions.suppress(self.db, *whom, suppressions.STOP)
+            suppress(self.db, *whom, suppressions.STOP)
             self.suppressed.add(whom)
         else:
-            suppressions.unsuppress(self.db, *whom)
+            with self.db.write() as connection:
+                suppressions.unsuppress(connection, *whom)
             self.suppressed.discard(whom)
 
     # The staff
@@ -378,13 +389,14 @@ class LedgerMachine(RuleBasedStateMachine):
         """Somebody has a failed message or an event done again, or decides about an unknown one."""
         if what == "event":
             there = sorted(rows(self.db, events), key=lambda row: row["identity"])
-            replay.replay_event(self.db, _pick(there, which)["id"])
+            replay_event(self.db, _pick(there, which)["id"])
             self.process()
             return
         there = sorted(rows(self.db, notifications), key=_name)
-        failed = replay.failed_ids(self.db)
+        with self.db.read() as connection:
+            failed = replay.failed_ids(connection)
         if what == "message" and (row := _pick([r for r in there if r["id"] in failed], which)):
-            assert replay.replay_notification(self.db, row["id"])
+            assert replay_notification(self.db, row["id"])
         elif row := _pick([r for r in there if r["status"] == "unknown"], which):
             with self.db.write() as connection:
                 replay.decide_unknown(connection, row["id"], send=what == "resend")
@@ -432,7 +444,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if row["follow_up_at"] or row["id"] in self.let_be or _is_seen_to(row)
         }
         for row in there:
-            if row["family"] not in seen_to and not is_alert(row["rule"]):
+            if row["family"] not in seen_to and row["kind"] != ALERT:
                 assert case_digest("unreached", row["family"]) in digests, row
 
 

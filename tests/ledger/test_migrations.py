@@ -73,7 +73,7 @@ def _scripts() -> ScriptDirectory:
 
 def test_upgrading_twice_is_harmless(db: Database) -> None:
     """A release that runs again, or on a ledger in use, changes nothing and loses nothing."""
-    recorded = ledger_events.record(db, incoming(), MONTH)
+    recorded = ledger_events.record_webhook(db, incoming(), MONTH)
     migrate.upgrade(db)
     migrate.upgrade(db)
     assert migrate.is_migrated(db)

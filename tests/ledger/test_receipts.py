@@ -27,6 +27,7 @@ from tests.rows import (
     looked,
     notice,
     only,
+    open_cases,
     planned,
     resent,
     rows,
@@ -181,7 +182,8 @@ def test_a_message_that_a_receipt_adopted_is_given_up_too(db: Database) -> None:
     claim = begun(db)
     record(db, told("sent", claim))
     time_passes(db, THREE_DAYS)
-    assert receipts.give_up(db) == 1
+    with db.write() as connection:
+        assert receipts.give_up(connection) == 1
     assert outcome(db, claim)["status"] == "temporary-failure"
 
 
@@ -284,7 +286,8 @@ def test_a_failure_is_followed_up_once(db: Database, word: str) -> None:
     record(db, told(word, claim))
     (item,) = followups.lease_follow_ups(db, 10)
     assert (item.id, item.status, item.code) == (claim.id, STATES[word], word[-5:])
-    followups.finish_follow_up(db, item, (), None, None)
+    with db.write() as connection:
+        followups.finish_follow_up(connection, item, (), None, None)
     record(db, told(word, claim, moment="later"), told("failed 30007", claim))
     assert followups.lease_follow_ups(db, 10) == []
 
@@ -294,7 +297,8 @@ def test_a_failure_ends_the_waiting_for_a_receipt(db: Database) -> None:
     claim = accepted(db)
     record(db, told("undelivered 30005", claim))
     time_passes(db, THREE_DAYS)
-    assert receipts.give_up(db) == 0
+    with db.write() as connection:
+        assert receipts.give_up(connection) == 0
     assert only(db, notifications)["reason"] == "Twilio says 30005."
 
 
@@ -302,10 +306,13 @@ def test_without_a_receipt_it_is_given_up(db: Database) -> None:
     """72 hours without a receipt make it a temporary-failure that is followed up; not before."""
     claim = accepted(db)
     time_passes(db, timedelta(hours=71, minutes=59))
-    assert receipts.give_up(db) == 0
+    with db.write() as connection:
+        assert receipts.give_up(connection) == 0
     time_passes(db, timedelta(minutes=2))
-    assert receipts.give_up(db) == 1
-    assert receipts.give_up(db) == 0
+    with db.write() as connection:
+        assert receipts.give_up(connection) == 1
+    with db.write() as connection:
+        assert receipts.give_up(connection) == 0
     row = only(db, notifications)
     assert row["status"] == "temporary-failure"
     assert row["reason"] == "Nobody told within 72 hours that it arrived."
@@ -317,7 +324,8 @@ def test_a_delivered_that_comes_after_that_still_counts(db: Database) -> None:
     """What was given up after 72 hours and has arrived after all is delivered (fault 38)."""
     claim = accepted(db)
     time_passes(db, THREE_DAYS)
-    receipts.give_up(db)
+    with db.write() as connection:
+        receipts.give_up(connection)
     record(db, told("delivered", claim))
     row = only(db, notifications)
     assert (row["status"], row["reason"], row["follow_up_at"]) == ("delivered", "", None)
@@ -329,14 +337,16 @@ def test_only_an_end_is_a_receipt_in_that_sense(db: Database, word: str) -> None
     claim = accepted(db)
     record(db, told(word, claim))
     time_passes(db, THREE_DAYS)
-    assert receipts.give_up(db) == 1
+    with db.write() as connection:
+        assert receipts.give_up(connection) == 1
 
 
 def test_where_no_receipt_is_expected_none_is_missed(db: Database) -> None:
     """Where the provider cannot tell us anything, `sent` is the end."""
     ledger_attempts.finish(db, begun(db), Ending("accepted", "sent", provider_id="SM1"))
     time_passes(db, timedelta(days=30))
-    assert receipts.give_up(db) == 0
+    with db.write() as connection:
+        assert receipts.give_up(connection) == 0
     assert only(db, notifications)["status"] == "sent"
 
 
@@ -346,12 +356,13 @@ def test_delivered_closes_the_case_and_cancels_the_fallback(db: Database) -> Non
     record(db, told("undelivered 30003", claim))
     email = notice(channel="email", address="jane@example.org", is_fallback=True)
     (item,) = followups.lease_follow_ups(db, 10)
-    assert followups.finish_follow_up(db, item, [email], None, None) == "fallback"
     with db.write() as connection:
-        cases.open_case(connection, case(key=claim.family, event_id=claim.event_id))
+        assert followups.finish_follow_up(connection, item, [email], None, None) == "fallback"
+    with db.write() as connection:
+        cases.open_case(connection, case(key=claim.obligation, event_id=claim.event_id))
         cases.open_case(connection, case(key="another", event_id=claim.event_id))
     record(db, told("delivered", claim))
-    (still_open,) = cases.open_cases(db)
+    (still_open,) = open_cases(db)
     (closed,) = [row for row in rows(db, cases.cases) if row["closed_at"]]
     assert (closed["closed_by"], closed["note"]) == ("relay", "It arrived after all.")
     assert still_open["id"] != closed["id"]
@@ -389,8 +400,10 @@ def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
     assert row["source"] == "provider, 30005"
     planned(db, notice(subject="o-2"))
     assert [one.suppressed for one in ledger_attempts.claim(db, "sms", 10)] == [True]
-    assert ledger_suppressions.unsuppress(db, "sms", claim.address, source="STOP") == ""
-    assert ledger_suppressions.unsuppress(db, "sms", claim.address) == "provider, 30005"
+    with db.write() as connection:
+        assert ledger_suppressions.unsuppress(connection, "sms", claim.address, source="STOP") == ""
+    with db.write() as connection:
+        assert ledger_suppressions.unsuppress(connection, "sms", claim.address) == "provider, 30005"
 
 
 def test_an_address_that_was_blanked_is_not_suppressed(db: Database) -> None:
@@ -454,10 +467,12 @@ def test_a_receipt_closes_the_case_of_a_message_that_was_held(db: Database) -> N
     claim = unknown(db)
     look = looked(db)
     doubt = case("unknown", claim.id, claim.event_id)
-    assert followups.give_up_unknown(db, look, "It waits for a person, as its rule says.", doubt)
-    assert len(cases.open_cases(db)) == 1
+    reason = "It waits for a person, as its rule says."
+    with db.write() as connection:
+        assert followups.give_up_unknown(connection, look, reason, doubt)
+    assert len(open_cases(db)) == 1
     record(db, told("sent", claim))
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
     assert only(db, notifications)["status"] == "sent"
 
 
@@ -489,8 +504,11 @@ def test_a_fallback_is_not_made_after_it_has_arrived(db: Database) -> None:
     (item,) = followups.lease_follow_ups(db, 10)
     record(db, told("delivered", claim))
     email = notice(channel="email", address="jane@example.org", is_fallback=True)
-    assert followups.finish_follow_up(db, item, [email], case(event_id=claim.event_id), None) == ""
-    followups.try_again(db, item, 1800)
+    with db.write() as connection:
+        unreached = case(event_id=claim.event_id)
+        assert followups.finish_follow_up(connection, item, [email], unreached, None) == ""
+    with db.write() as connection:
+        followups.try_again(connection, item, 1800)
     assert only(db, notifications)["status"] == "delivered"
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
     assert ledger_attempts.claim(db, "email", 10) == []

@@ -12,18 +12,29 @@ import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases, migrate, retention, schema, workers
-from relay.ledger import events as ledger_events
+from relay.ledger import cases, logins, migrate, retention, schema, suppressions, workers
 from relay.ledger.database import Database
-from relay.ledger.schema import audit, events, heartbeats, notifications, quarantine
+from relay.ledger.schema import (
+    audit,
+    ended_sessions,
+    events,
+    heartbeats,
+    inbound_texts,
+    login_failures,
+    notifications,
+    quarantine,
+)
 from relay.rules.model import STATUSES
 from tests.rows import (
+    beat,
     case,
     change,
     close_case,
+    keep_refused,
     notice,
     of_revision,
     only,
+    open_cases,
     planned,
     rows,
     time_passes,
@@ -43,27 +54,31 @@ def ended(db: Database, status: str) -> None:
 def test_a_beating_worker_is_alive(db: Database) -> None:
     """Each worker counts once, however often it beats, until it is not seen for a while."""
     for name in ("one", "two", "one"):
-        workers.beat(db, name)
-    assert workers.workers_alive(db) == 2
+        beat(db, name)
+    with db.read() as connection:
+        assert workers.workers_alive(connection) == 2
     time_passes(db, workers.WORKER_GONE_AFTER + timedelta(seconds=1))
-    assert workers.workers_alive(db) == 0
-    workers.beat(db, "one")
-    assert workers.workers_alive(db) == 1
+    with db.read() as connection:
+        assert workers.workers_alive(connection) == 0
+    beat(db, "one")
+    with db.read() as connection:
+        assert workers.workers_alive(connection) == 1
 
 
 def test_a_worker_that_stops_by_itself_is_gone_at_once(db: Database) -> None:
     """A worker that signs off is not counted any more; the others are."""
-    workers.beat(db, "one")
-    workers.beat(db, "two")
-    workers.stop_beating(db, "one")
+    beat(db, "one")
+    beat(db, "two")
+    with db.write() as connection:
+        workers.stop_beating(connection, "one")
     assert [row["name"] for row in rows(db, heartbeats)] == ["two"]
 
 
 def test_heartbeats_do_not_pile_up(db: Database) -> None:
     """Workers that were killed leave no rows for ever: the next beat clears old ones away."""
-    workers.beat(db, "killed")
+    beat(db, "killed")
     time_passes(db, timedelta(days=2))
-    workers.beat(db, "new")
+    beat(db, "new")
     assert [row["name"] for row in rows(db, heartbeats)] == ["new"]
 
 
@@ -103,7 +118,7 @@ def test_what_went_out_late_is_kept_as_long(db: Database) -> None:
 def test_what_is_younger_than_retention_is_kept(db: Database) -> None:
     """`retention` lasts its whole length."""
     ended(db, "sent")
-    ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    keep_refused(db, b"{", Refused(400, "Not JSON."))
     time_passes(db, RETENTION - timedelta(minutes=1))
     assert retention.purge(db, RETENTION) == 0
     assert only(db, notifications)["address"] == "+447700900001"
@@ -111,9 +126,9 @@ def test_what_is_younger_than_retention_is_kept(db: Database) -> None:
 
 def test_quarantine_is_emptied_after_retention(db: Database) -> None:
     """Refused bodies may hold anything: they go when nobody has posted them for that long."""
-    ledger_events.keep_refused(db, b"{", Refused(400, "Not JSON."))
+    keep_refused(db, b"{", Refused(400, "Not JSON."))
     time_passes(db, RETENTION)
-    ledger_events.keep_refused(db, b"[", Refused(400, "Not JSON."))
+    keep_refused(db, b"[", Refused(400, "Not JSON."))
     time_passes(db, timedelta(minutes=1))
     assert retention.purge(db, RETENTION) == 1
     assert bytes(only(db, quarantine)["body"]) == b"["
@@ -126,13 +141,34 @@ def test_what_staff_wrote_goes_too(db: Database) -> None:
     for key, by in (("k-1", "admin"), ("k-2", cases.RELAY)):
         with db.write() as connection:
             cases.open_case(connection, case("held", key, event_id))
-        (opened,) = cases.open_cases(db)
+        (opened,) = open_cases(db)
         assert close_case(db, opened["id"], by, "Rang Mrs Smith.")
     time_passes(db, RETENTION + timedelta(minutes=1))
     change(db, notifications, {}, status="sent")
     retention.purge(db, RETENTION)
     notes = {row["closed_by"]: row["note"] for row in rows(db, schema.cases)}
     assert notes == {"admin": "", cases.RELAY: "Rang Mrs Smith."}
+
+
+def test_what_nothing_asks_for_any_more_is_deleted(db: Database) -> None:
+    """Texts after `retention`, wrong passwords after a day, and ended sessions once no cookie of
+    theirs can be good; not before.
+    """
+    visits = (inbound_texts, login_failures, ended_sessions)
+    with db.write() as connection:
+        suppressions.opt_out(connection, "sms", "+447700900001", "SM1")
+        logins.add_failure(connection, "a visitor")
+        logins.end_session(connection, "ses_1")
+    left = [1, 1, 1]
+    ages = (timedelta(hours=23), timedelta(hours=25), timedelta(hours=37), 2 * RETENTION)
+    for age, gone in zip(ages, (None, 1, 2, 0), strict=True):
+        with db.write() as connection:
+            for table, moment in zip(visits, ("received_at", "failed_at", "ended_at"), strict=True):
+                connection.execute(table.update().values({moment: datetime.now(UTC) - age}))
+        retention.purge(db, RETENTION)
+        if gone is not None:
+            left[gone] = 0
+        assert [len(rows(db, table)) for table in visits] == left
 
 
 def five_in_twos(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +223,8 @@ def test_a_purge_looks_only_at_what_it_has_to_blank(db: Database) -> None:
 
 def test_the_audit_trail_says_who_did_what(db: Database) -> None:
     """Each deed of a person is kept with its time, cut to what a row can hold."""
-    ledger_audit.write_audit(db, "cli", "replay", "m" * 300, "d" * 600)
+    with db.write() as connection:
+        ledger_audit.write_audit(connection, "cli", "replay", "m" * 300, "d" * 600)
     row = only(db, audit)
     assert (row["actor"], row["action"]) == ("cli", "replay")
     assert (len(row["target"]), len(row["detail"])) == (255, 500)

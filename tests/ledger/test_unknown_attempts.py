@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import cases, followups, receipts
+from relay.ledger import followups, receipts
 from relay.ledger.attempts import LOOKS, Claim, Ending
 from relay.ledger.database import Database
 from relay.ledger.followups import UnknownAttempt
@@ -22,6 +22,7 @@ from tests.rows import (
     looked,
     notice,
     only,
+    open_cases,
     resent,
     rows,
     time_passes,
@@ -36,7 +37,8 @@ MAIL = {"channel": "email", "address": "jane@example.org"}
 
 def adopt(db: Database, look: UnknownAttempt, provider_id: str = "SM1") -> bool:
     """It was found at the provider."""
-    return followups.adopt(db, look, provider_id, awaits_receipt=True)
+    with db.write() as connection:
+        return followups.adopt(connection, look, provider_id, awaits_receipt=True)
 
 
 def rejected(db: Database, claim: Claim, status: str = "created") -> bool:
@@ -117,12 +119,14 @@ def test_looks_are_counted_when_the_provider_has_told(db: Database) -> None:
     """The second look comes after the first one's delay; one that failed is made anew."""
     unknown(db)
     first = looked(db)
-    followups.look_later(db, first, 120, counts=False)
+    with db.write() as connection:
+        followups.look_later(connection, first, 120, counts=False)
     time_passes(db, MINUTE)
     assert followups.lease_unknown(db, 10) == []
     again = looked(db, 60)
     assert again.looks == 1
-    followups.look_later(db, again, LOOKS["sms"][1] - LOOKS["sms"][0])
+    with db.write() as connection:
+        followups.look_later(connection, again, LOOKS["sms"][1] - LOOKS["sms"][0])
     time_passes(db, 7 * MINUTE)
     assert followups.lease_unknown(db, 10) == []
     assert looked(db, 60).looks == 2
@@ -137,7 +141,9 @@ def test_the_ids_of_other_messages_are_taken(db: Database) -> None:
         ending = Ending("accepted", "sent", provider_id=f"SM{number}")
         ledger_attempts.finish(db, claim, ending)
     unknown(db, subject="another")
-    assert followups.taken_ids(db, looked(db)) == {"SM0"}
+    look = looked(db)
+    with db.read() as connection:
+        assert followups.taken_ids(connection, look) == {"SM0"}
 
 
 def test_what_is_found_is_adopted(db: Database) -> None:
@@ -188,11 +194,13 @@ def test_what_was_settled_meanwhile_is_left_alone(db: Database, settled_by: str)
         receipts.record(db, "sms", [told])
     before = only(db, notifications)
     assert not adopt(db, look)
-    followups.look_later(db, look, 0.0)
-    assert not followups.give_up_unknown(db, look, REASON, None)
-    assert not followups.give_up_unknown(db, look, REASON, case("unknown", look.id, look.event_id))
+    with db.write() as connection:
+        followups.look_later(connection, look, 0.0)
+    for asked in (None, case("unknown", look.id, look.event_id)):
+        with db.write() as connection:
+            assert not followups.give_up_unknown(connection, look, REASON, asked)
     assert only(db, notifications) == before
-    assert cases.open_cases(db) == []
+    assert open_cases(db) == []
     assert followups.lease_unknown(db, 10) == []
 
 
@@ -211,7 +219,12 @@ def test_what_is_given_up_at_once_is_sent_once_more(db: Database) -> None:
     unknown(db)
     first = looked(db)
     second = looked(db, followups.UNKNOWN_LEASE_SECONDS)
-    told = at_once(lambda n: followups.give_up_unknown(db, (first, second)[n], REASON, None), 2)
+
+    def give_up(number: int) -> bool:
+        with db.write() as connection:
+            return followups.give_up_unknown(connection, (first, second)[number], REASON, None)
+
+    told = at_once(give_up, 2)
     assert sorted(told) == [False, True]
     assert len(ledger_attempts.claim(db, "sms", 10)) == 1
 
@@ -220,12 +233,14 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
     """Where the rule says so a person decides: it stays unknown, on the worklist, staff told."""
     unknown(db)
     look = looked(db)
-    alert = notice(rule="relay:unknown", template="", channel="email", address="desk@example.org")
+    desk = {"channel": "email", "address": "desk@example.org", "kind": "alert"}
+    alert = notice(rule="relay:unknown", template="", **desk)
     held = case("unknown", look.id, look.event_id, alert)
-    assert followups.give_up_unknown(db, look, "It waits for a person.", held)
+    with db.write() as connection:
+        assert followups.give_up_unknown(connection, look, "It waits for a person.", held)
     row = only(db, notifications, id=look.id)
     assert (row["status"], row["reason"]) == ("unknown", "It waits for a person.")
-    assert [one["digest"] for one in cases.open_cases(db)] == [case_digest("unknown", look.id)]
+    assert [one["digest"] for one in open_cases(db)] == [case_digest("unknown", look.id)]
     assert [one.address for one in ledger_attempts.claim(db, "email", 10)] == ["desk@example.org"]
     time_passes(db, timedelta(days=1))
     assert followups.lease_unknown(db, 10) == []
@@ -253,7 +268,8 @@ def test_a_late_answer_of_the_first_attempt_sends_nothing_blindly(db: Database) 
     time_passes(db, 3 * MINUTE)
     looks = {look.attempt_id: look for look in followups.lease_unknown(db, 10)}
     assert second.attempt_id in looks
-    assert not followups.give_up_unknown(db, looks[first.attempt_id], REASON, None)
+    with db.write() as connection:
+        assert not followups.give_up_unknown(connection, looks[first.attempt_id], REASON, None)
     assert rejected(db, first)
     assert only(db, notifications)["status"] == "unknown"
     assert ledger_attempts.claim(db, "sms", 10) == []

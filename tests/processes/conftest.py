@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from relay.ledger.database import Database
-from relay.ledger.views import queries
 from tests.conftest import ROOT, SECRET
 from tests.processes.harness import Processes, RedisServer, eventually
+from tests.rows import messages
 from tests.standins import LabStandIn, ProviderStandIn
 
 Statuses = Callable[[], list[str]]
@@ -68,6 +68,4 @@ def running(processes: Processes) -> Processes:
 @pytest.fixture
 def texts(db: Database) -> Statuses:
     """The status of every SMS in the ledger, sorted."""
-    return lambda: sorted(
-        r["status"] for r in queries.messages(db, limit=1000) if r["channel"] == "sms"
-    )
+    return lambda: sorted(r["status"] for r in messages(db, limit=1000) if r["channel"] == "sms")

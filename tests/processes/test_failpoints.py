@@ -13,10 +13,9 @@ from relay.fault_injection import CRASH_POINTS
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import events
-from relay.ledger.views import queries
 from tests.conftest import DATABASES
 from tests.processes.harness import Processes, eventually
-from tests.rows import rows
+from tests.rows import messages, rows, unfinished
 from tests.standins import ProviderStandIn, Reply, twilio_error
 
 pytestmark = [
@@ -67,9 +66,9 @@ def test_a_crash_costs_no_message_and_sends_none_twice(
     processes.start("web" if in_web else "worker")
     if in_web:  # no 200: the lab posts again
         eventually(lambda: taken(processes, body))
-    eventually(lambda: [row["status"] for row in queries.messages(db)][-1:] == ["sent"], 60)
+    eventually(lambda: [row["status"] for row in messages(db)][-1:] == ["sent"], 60)
     assert [event["status"] for event in rows(db, events)] == ["processed"]
-    assert queries.unfinished(db) == 0
+    assert unfinished(db) == 0
     assert len(twilio.accepted) + len(sendgrid.accepted) == 1
 
 

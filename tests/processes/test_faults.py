@@ -17,10 +17,9 @@ from twilio.request_validator import RequestValidator
 from relay.lab import samples
 from relay.ledger.database import Database
 from relay.ledger.schema import heartbeats
-from relay.ledger.views import queries
 from tests.conftest import DATABASES, ROOT
 from tests.processes.harness import Processes, RedisServer, eventually, order
-from tests.rows import rows
+from tests.rows import messages, rows, unfinished
 from tests.standins import ProviderStandIn, twilio_error
 from tests.test_http_client_tls import tls
 from tests.test_queue_tls import self_signed
@@ -209,9 +208,9 @@ def test_workers_whose_clocks_differ(
     eventually(lambda: len(rows(db, heartbeats)) == 2)
     for _ in range(20):
         assert processes.post(order()).status == 200
-    eventually(lambda: len(queries.messages(db, limit=100)) == 40)
-    eventually(lambda: queries.unfinished(db) == 0)
-    assert {row["status"] for row in queries.messages(db, limit=100)} == {"sent"}
+    eventually(lambda: len(messages(db, limit=100)) == 40)
+    eventually(lambda: unfinished(db) == 0)
+    assert {row["status"] for row in messages(db, limit=100)} == {"sent"}
     assert len(twilio.accepted) == 20
 
 
@@ -230,8 +229,8 @@ def test_a_template_that_breaks(
     eventually(processes.ready)
     for _ in range(3):
         assert processes.post(order()).status == 200
-    eventually(lambda: len(sendgrid.accepted) >= 3 and queries.unfinished(db) == 0)
-    told = [(row["channel"], row["status"]) for row in queries.messages(db, limit=100)]
+    eventually(lambda: len(sendgrid.accepted) >= 3 and unfinished(db) == 0)
+    told = [(row["channel"], row["status"]) for row in messages(db, limit=100)]
     assert told.count(("sms", "technical-failure")) == 3
     assert told.count(("email", "sent")) >= 3
     assert twilio.accepted == []
@@ -260,7 +259,7 @@ def test_no_receipt_in_72_hours(
     assert processes.post(order()).status == 200
 
     def text() -> str:
-        found = [row for row in queries.messages(db) if row["channel"] == "sms"]
+        found = [row for row in messages(db) if row["channel"] == "sms"]
         return str(found[-1]["status"]) if found else ""
 
     eventually(lambda: text() == "temporary-failure", 60)

@@ -12,9 +12,9 @@ import pytest
 from redis import Redis, RedisError
 
 from relay.ledger.database import Database
-from relay.ledger.views import queries
 from tests.conftest import DATABASES, SECRET
 from tests.processes.harness import Processes, RedisServer, eventually, order
+from tests.rows import messages, unfinished
 from tests.standins import LabStandIn, ProviderStandIn, Reply, twilio_error
 
 pytestmark = [
@@ -145,7 +145,7 @@ def test_no_canary_is_logged_or_queued(
     assert processes.post({"event": "Canarina.Kanarek", "data": PERSON}).status == 200
     unknown = processes.post(order(), "/webhooks/lab/wrong-canary-secret", Authorization="")
     assert unknown.status == 401
-    eventually(lambda: len(queries.messages(db)) == 14 and "event put back" in processes.output())
+    eventually(lambda: len(messages(db)) == 14 and "event put back" in processes.output())
     eventually(lambda: {"sent", "unknown", "permanent-failure"} == statuses(db))
     eventually(lambda: any("rq:queue:relay" in command for command in watched.said))
     assert found(processes.output()) == []
@@ -162,7 +162,7 @@ def test_no_canary_is_logged_or_queued(
 
 def statuses(db: Database) -> set[str]:
     """The statuses that notifications have now."""
-    return {row["status"] for row in queries.messages(db)}
+    return {row["status"] for row in messages(db)}
 
 
 def test_no_access_log_prints_the_path_secret(processes: Processes) -> None:
@@ -199,7 +199,7 @@ def access_lines(processes: Processes) -> list[dict[str, Any]]:
 def test_json_logs(running: Processes, db: Database) -> None:
     """In a pipe every line that web and worker print is a JSON object with a level and a time."""
     assert running.post(order()).status == 200
-    eventually(lambda: queries.messages(db) and not queries.unfinished(db))
+    eventually(lambda: messages(db) and not unfinished(db))
     running.close()
     lines = [json.loads(line) for line in running.output().splitlines()]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)

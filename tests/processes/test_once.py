@@ -15,6 +15,7 @@ from relay.queue import PENDING, PENDING_SECONDS
 from tests.conftest import DATABASES
 from tests.processes.conftest import Statuses
 from tests.processes.harness import Processes, RedisServer, eventually, order
+from tests.rows import messages, unfinished
 from tests.standins import ProviderStandIn
 
 pytestmark = [
@@ -40,8 +41,9 @@ def test_ten_identical_posts_at_once(
     words = sorted(told["status"] for _, told in answers)
     assert words == ["accepted"] + ["duplicate"] * 9
     assert len({told["id"] for _, told in answers}) == 1
-    eventually(lambda: queries.messages(db) and not queries.unfinished(db))
-    events, _ = queries.latest(db)
+    eventually(lambda: messages(db) and not unfinished(db))
+    with db.read() as connection:
+        events, _ = queries.latest(connection)
     assert [(event["id"], event["duplicates"]) for event in events] == [(answers[0][1]["id"], 9)]
     assert (len(twilio.accepted), len(sendgrid.accepted)) == (1, 1)
     assert (len(twilio.requests), len(sendgrid.requests)) == (1, 1)

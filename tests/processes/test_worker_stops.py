@@ -12,10 +12,10 @@ import pytest
 
 from relay.ledger.database import Database, now
 from relay.ledger.schema import attempts, notifications
-from relay.ledger.views import queries
 from tests.conftest import DATABASES
 from tests.processes.conftest import Statuses
 from tests.processes.harness import Processes, eventually, order
+from tests.rows import messages, unfinished
 from tests.standins import ProviderStandIn, Reply, Request
 
 pytestmark = [
@@ -92,7 +92,7 @@ def test_a_killed_workers_message_is_never_sent_twice(
     worker = processes.start("worker")
     eventually(processes.ready)
     assert processes.post(order()).status == 200
-    eventually(lambda: twilio.accepted and sendgrid.accepted and queries.unfinished(db) == 1)
+    eventually(lambda: twilio.accepted and sendgrid.accepted and unfinished(db) == 1)
     worker.kill()
     worker.wait()
     gate.set()
@@ -127,7 +127,7 @@ def test_thirty_sends_in_flight_at_a_kill(
     for _ in range(kits):
         assert processes.post(order()).status == 200
     eventually(lambda: len(twilio.accepted) >= 15 and len(sendgrid.accepted) >= 15)
-    eventually(lambda: len(queries.messages(db, limit=1000)) == 2 * kits)
+    eventually(lambda: len(messages(db, limit=1000)) == 2 * kits)
     worker.kill()
     worker.wait()
     opened.set()
@@ -143,8 +143,8 @@ def test_thirty_sends_in_flight_at_a_kill(
         killed = sum(row.content is not None for row in left)
     assert killed >= 30
     processes.start("worker")
-    eventually(lambda: queries.unfinished(db) == 0)
-    told = Counter(row["status"] for row in queries.messages(db, limit=1000))
+    eventually(lambda: unfinished(db) == 0)
+    told = Counter(row["status"] for row in messages(db, limit=1000))
     assert told == {"sent": 2 * kits - killed, "unknown": killed}
     assert len(twilio.accepted) <= kits
     assert len(sendgrid.accepted) <= kits

@@ -34,7 +34,8 @@ def send(event_id: str) -> None:
     """Process one event and deliver what it leads to."""
     assert _jobs
     _jobs.db.engine.dispose(close=False)  # the parent's connections are not ours after the fork
-    event = events.get_event(_jobs.db, event_id)
+    with _jobs.db.read() as connection:
+        event = events.get_event(connection, event_id)
     assert event
     _jobs.process(event)
     for claim in _jobs.claim("sms", 10):

@@ -169,7 +169,7 @@ def _fill(db: Database, count: int) -> list[str]:
     with db.write() as connection:
         for body in bodies(count):
             incoming = events.parse(body)
-            made.append(ledger_events.record_in(connection, incoming, timedelta(days=30)).id)
+            made.append(ledger_events.record(connection, incoming, timedelta(days=30)).id)
     return made
 
 

@@ -96,7 +96,7 @@ def _ms(work: Callable[[], object], times: int) -> float:
 
 def _accept(db: Database) -> Callable[[], object]:
     made: Iterator[bytes] = bodies(100_000)
-    return lambda: ledger_events.record(db, events.parse(next(made)), timedelta(days=30))
+    return lambda: ledger_events.record_webhook(db, events.parse(next(made)), timedelta(days=30))
 
 
 def _claim(db: Database) -> Callable[[], object]:
@@ -111,9 +111,10 @@ def _message(db: Database) -> Callable[[], object]:
         id_ = str(uuid.uuid4())
         event = _leased(db, id_)
         facts = Facts(order={"id": id_})
-        ledger_events.mark_processed(
-            db, event, facts, lambda kit: Plan((_notice(kit.place.subject),))
-        )
+        with db.write() as connection:
+            ledger_events.plan_and_mark_processed(
+                connection, event, facts, lambda kit: Plan((_notice(kit.place.subject),))
+            )
         (claim,) = attempts.claim(db, "sms", 1)
         attempts.begin(db, claim, {"text": "Your kit is on its way."})
         ending = Ending("accepted", "sent", provider_id=f"SM{id_}", awaits_receipt=True)
@@ -127,7 +128,7 @@ def _message(db: Database) -> Callable[[], object]:
 
 def _leased(db: Database, id_: str) -> ledger_events.Event:
     body = json.dumps({"event": "order.delivered", "data": {"order_id": id_}}).encode()
-    ledger_events.record(db, events.parse(body), timedelta(days=30))
+    ledger_events.record_webhook(db, events.parse(body), timedelta(days=30))
     while True:  # the accepted ones of the measurement before are leased along the way
         for event in ledger_events.lease_events(db, 1):
             if event.data["order_id"] == id_:
@@ -153,7 +154,8 @@ def _notice(subject: str) -> Notice:
 def _sweep(db: Database) -> None:
     """What the clock asks of the ledger each minute, and a worker in between."""
     attempts.lapse(db)
-    receipts.give_up(db)
+    with db.write() as connection:
+        receipts.give_up(connection)
     followups.lease_unknown(db, 8)
     followups.lease_follow_ups(db, 8)
 

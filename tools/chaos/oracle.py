@@ -117,7 +117,7 @@ class Oracle:
     ) -> None:
         later = STEPS[STEPS.index(rule["event"]) + 1 :]
         may_be_late = not rule.get("even_if_late") and any(step in steps for step in later)
-        family: list[Row] = []
+        obligation: list[Row] = []
         for channel in rule["channels"]:
             where = f"kit {kit.number}, {name}, {channel}"
             found = rows.get((name, channel, kit.address(rule["to"], channel)), [])
@@ -134,23 +134,25 @@ class Oracle:
                     self.verdict.overtaken += 1
                     if not may_be_late:
                         self.verdict.lost.append(f"{where}: {row['id']} cancelled as overtaken")
-            family += found
+            obligation += found
         for channel in rule.get("fallback", ()):
             made = rows.get((name, channel, kit.address(rule["to"], channel)), [])
-            if made and not all(self._may_fail(row) for row in family):
-                ids = [row["id"] for row in (*family, *made)]
+            if made and not all(self._may_fail(row) for row in obligation):
+                ids = [row["id"] for row in (*obligation, *made)]
                 self.verdict.wrong.append(f"kit {kit.number}, {name}: a fallback for nothing {ids}")
-            family += made
-        self._judge_family(f"kit {kit.number}, {name}", rule, family)
+            obligation += made
+        self._judge_obligation(f"kit {kit.number}, {name}", rule, obligation)
 
-    def _judge_family(self, where: str, rule: Row, family: list[Row]) -> None:
+    def _judge_obligation(self, where: str, rule: Row, obligation: list[Row]) -> None:
         """Where nobody was reached the fallback was tried, and a person knows."""
-        if not family or any(self._is_alive(row) or self._is_overtaken(row) for row in family):
+        if not obligation or any(
+            self._is_alive(row) or self._is_overtaken(row) for row in obligation
+        ):
             return
-        if rule.get("fallback") and not any(row["is_fallback"] for row in family):
+        if rule.get("fallback") and not any(row["is_fallback"] for row in obligation):
             self.verdict.lost.append(f"{where}: failed, and no fallback was tried")
-        if not any(self._has_case("unreached", notification_id=row["id"]) for row in family):
-            ids = [(row["id"], row["status"], row["reason"]) for row in family]
+        if not any(self._has_case("unreached", notification_id=row["id"]) for row in obligation):
+            ids = [(row["id"], row["status"], row["reason"]) for row in obligation]
             self.verdict.lost.append(f"{where}: reached nobody, and nobody is told: {ids}")
 
     def _judge_message(self, row: Row) -> None:

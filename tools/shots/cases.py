@@ -53,12 +53,15 @@ def post_all(app: Flask, secret: str) -> None:
 def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
     kit = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
     body = {"event": "order.shipped", "data": {"order_id": kit}}
-    ledger_events.record(db, events.parse(json.dumps(body).encode()), timedelta(days=30))
+    ledger_events.record_webhook(db, events.parse(json.dumps(body).encode()), timedelta(days=30))
     [event] = ledger_events.lease_events(db, 1)
     told = (_notice(kit),) if status else ()
     facts = Facts(order={"id": kit}, customer={"first_name": name, "last_name": "Hart"})
-    ids = ledger_events.mark_processed(db, event, facts, lambda _kit: Plan(told))
-    case = Case(kind, told[0].family if told else kit, kit, reason, event.id, (*ids, None)[0])
+    with db.write() as connection:
+        ids = ledger_events.plan_and_mark_processed(
+            connection, event, facts, lambda _kit: Plan(told)
+        )
+    case = Case(kind, told[0].obligation if told else kit, kit, reason, event.id, (*ids, None)[0])
     with db.write() as connection:
         if kind == "release":
             holds.ask(connection, [case])

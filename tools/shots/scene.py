@@ -106,11 +106,12 @@ def _fill(app: Flask, db: Database, settings: Settings) -> None:
     pump.drain()
     pump.stop()
     _deliver(db)
-    workers.beat(db, "worker-1")
-    workers.swept(db, "worker-1")
-    suppressions.suppress(db, "sms", "+447700900123", suppressions.STOP)
-    audit.write_audit(db, "admin", "reveal", KIT, "5 messages and the names")
-    audit.write_audit(db, "cli", "replay", "", "3 of 3")
+    with db.write() as connection:
+        workers.beat(connection, "worker-1")
+        workers.swept(connection, "worker-1")
+        suppressions.suppress(connection, "sms", "+447700900123", suppressions.STOP)
+        audit.write_audit(connection, "admin", "reveal", KIT, "5 messages and the names")
+        audit.write_audit(connection, "cli", "replay", "", "3 of 3")
     cases.open_all(db)
     _erase(db)
     with db.write() as connection:
@@ -141,7 +142,8 @@ def _erase(db: Database) -> None:
     for number in ("+447700900124", "+447700900125"):
         ledger_erasures.ask(db, "sms", number, target="", actor="admin", note="Asked in writing.")
     one, other = ledger_erasures.lease(db, 2)
-    ledger_erasures.note(db, one, searched="notifications", rows_read=1_240_000)
+    with db.write() as connection:
+        ledger_erasures.note(connection, one, searched="notifications", rows_read=1_240_000)
     kept = "Twilio did not delete SM0123456789abcdef (20009)."
     outcome = {
         "counts": {"events": 3, "messages": 6, "messages that wait": 1},
@@ -149,7 +151,10 @@ def _erase(db: Database) -> None:
         "refused": [kept],
     }
     case = Case(ledger_erasures.KIND, "", ERASED, kept)
-    ledger_erasures.finish(db, other, outcome, "3 events, 6 messages, 1 message that waits.", case)
+    with db.write() as connection:
+        ledger_erasures.finish(
+            connection, other, outcome, "3 events, 6 messages, 1 message that waits.", case
+        )
     with db.write() as connection:
         for asked, id_ in ((one, ERASING), (other, ERASED)):
             mine = erasures.update().where(erasures.c.id == asked.id)

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database
+from relay.ledger.notifications import IS_KEPT
 from relay.ledger.schema import INSERTS, attempts, days, events, first_id, notifications
 from relay.rules.channels import CHANNEL_NAMES
-from relay.rules.model import DRY_RUN, FAILED
+from relay.rules.model import FAILED
 
 DAYS = 30  # that are kept in sight
 # A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.
@@ -68,20 +70,20 @@ def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
         yield Day(day, begins.astimezone(UTC), ends.astimezone(UTC))
 
 
-def today(db: Database, day: Day, now: datetime) -> Tally:
+def today(connection: Connection, day: Day, now: datetime) -> Tally:
     """A day as it goes on."""
-    row = kept(db, [day]).get(day.day)
+    row = kept(connection, [day]).get(day.day)
     many = max(_many(row.messages), _many(row.tried)) if row else 0
     if row and many > BUSY and row.counted_at > now - JUST_NOW:
         return row
-    return count(db, day, now)
+    return count(connection, day, now)
 
 
 def _many(counts: Sequence[Count]) -> int:
     return sum(one.messages for one in counts)
 
 
-def count(db: Database, day: Day, now: datetime) -> Tally:
+def count(connection: Connection, day: Day, now: datetime) -> Tally:
     """A day as it is now."""
     told = _by_status(sa.func.count()).where(*_within(notifications.c.created_at, day))
     came = (
@@ -93,12 +95,11 @@ def count(db: Database, day: Day, now: datetime) -> Tally:
         )
         .group_by(events.c.status)
     )
-    with db.read() as connection:
-        messages = [Count(*row) for row in connection.execute(told)]
-        coming = {name: many for name, many in connection.execute(came)}
-        queries = _tried(day) if now < day.ends else ()
-        tried = [Count(*row) for query in queries for row in connection.execute(query)]
-        return Tally(coming, messages, now, tried)
+    messages = [Count(*row) for row in connection.execute(told)]
+    coming = {name: many for name, many in connection.execute(came)}
+    queries = _tried(day) if now < day.ends else ()
+    tried = [Count(*row) for query in queries for row in connection.execute(query)]
+    return Tally(coming, messages, now, tried)
 
 
 def _tried(day: Day) -> Iterator[sa.Select[Any]]:
@@ -122,9 +123,8 @@ def _tried(day: Day) -> Iterator[sa.Select[Any]]:
 def _by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
     """What makes a `Count`, by channel and status."""
     table = notifications.c
-    is_kept = sa.func.coalesce(table.provider_id, "").startswith(DRY_RUN)
-    is_out = sa.and_(table.sent_at.is_not(None), ~is_kept)
-    stands = sa.case((sa.and_(table.status == "sent", is_kept), KEPT), else_=table.status)
+    is_out = sa.and_(table.sent_at.is_not(None), ~IS_KEPT)
+    stands = sa.case((sa.and_(table.status == "sent", IS_KEPT), KEPT), else_=table.status)
     return (
         sa.select(
             table.channel,
@@ -139,21 +139,24 @@ def _by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
 
 
 def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
-    """Count the days whose row is missing or out of date; how many that was."""
+    """Count the days whose row is missing or out of date; how many that was.
+
+    It owns its transactions: counting may take seconds, which must not hold up those who write.
+    """
     wanted = [*last_days(zone, now)]
     with db.read() as connection:
         asked = sa.select(days.c.day, days.c.counted_at).where(_among(wanted))
         known = {row.day: row.counted_at for row in connection.execute(asked)}
-    rows = [
-        {
-            "day": day.day.isoformat(),
-            "counts": [found.events, found.messages, found.tried],
-            "counted_at": now,
-        }
-        for day in wanted
-        if _is_stale(day, known.get(day.day.isoformat()), now)
-        for found in [count(db, day, now)]
-    ]
+        rows = [
+            {
+                "day": day.day.isoformat(),
+                "counts": [found.events, found.messages, found.tried],
+                "counted_at": now,
+            }
+            for day in wanted
+            if _is_stale(day, known.get(day.day.isoformat()), now)
+            for found in [count(connection, day, now)]
+        ]
     if rows:
         with db.write() as connection:
             insert = INSERTS[connection.dialect.name](days)
@@ -172,13 +175,12 @@ def _is_stale(day: Day, counted_at: datetime | None, now: datetime) -> bool:
     return counted_at < now - (HOUR if now < day.ends + LIVELY else _ONE_DAY)
 
 
-def kept(db: Database, wanted: Iterable[Day]) -> Mapping[date, Tally]:
+def kept(connection: Connection, wanted: Iterable[Day]) -> Mapping[date, Tally]:
     """These days, of those that have been counted."""
-    with db.read() as connection:
-        return {
-            date.fromisoformat(row.day): _tally(row.counts, row.counted_at)
-            for row in connection.execute(sa.select(days).where(_among([*wanted])))
-        }
+    return {
+        date.fromisoformat(row.day): _tally(row.counts, row.counted_at)
+        for row in connection.execute(sa.select(days).where(_among([*wanted])))
+    }
 
 
 def _tally(counts: list[Any], counted_at: datetime) -> Tally:

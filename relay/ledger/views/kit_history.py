@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS, ORDER, about
 from relay.lab.facts import Facts
-from relay.ledger.database import Database
+from relay.ledger.notifications import KIND
 from relay.ledger.schema import events, first_id, journeys, notifications
-from relay.rules.model import PROCESSED
+from relay.rules.model import ITEM, MESSAGE, PROCESSED
 from relay.rules.staleness import Step
 
 AT_ONCE = 1000  # events in memory at a time
@@ -71,7 +71,7 @@ class Kit:
     events: int
 
 
-def kits(db: Database, since: datetime) -> list[Kit]:
+def kits(connection: Connection, since: datetime) -> list[Kit]:
     """The kits that had events since then."""
     order, registration = _kit()
     first = first_id("evt", since - SLACK)
@@ -82,8 +82,7 @@ def kits(db: Database, since: datetime) -> list[Kit]:
         .group_by("kit_order", "kit_registration")
         .order_by(sa.func.min(events.c.id))
     )
-    with db.read() as connection:
-        return [Kit(*row) for row in connection.execute(query)]
+    return [Kit(*row) for row in connection.execute(query)]
 
 
 def batches(found: Sequence[Kit]) -> Iterator[list[Kit]]:
@@ -100,7 +99,9 @@ def batches(found: Sequence[Kit]) -> Iterator[list[Kit]]:
         yield batch
 
 
-def histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> list[History]:
+def histories(
+    connection: Connection, batch: Sequence[Kit], wanted: Collection[str]
+) -> list[History]:
     """All that has happened to these kits; the details of the `wanted` events only."""
     order, registration = _kit()
     is_wanted = events.c.name.in_(wanted)  # to read JSON is half of the work
@@ -116,21 +117,20 @@ def histories(db: Database, batch: Sequence[Kit], wanted: Collection[str]) -> li
     )
     orders = [kit.order for kit in batch if kit.order]
     subjects = [*orders, *(kit.registration for kit in batch if kit.registration)]
-    with db.read() as connection:
-        linked = sa.select(journeys.c.subject).where(journeys.c.order_subject.in_(orders))
-        subjects += connection.execute(linked).scalars()
-        query = (
-            sa.select(order, registration, *shown)
-            .select_from(_events())
-            .where(
-                events.c.subject.in_(subjects),
-                events.c.status == PROCESSED,
-                events.c.name.in_(tuple(EVENTS)),
-            )
-            .order_by(events.c.processed_at, events.c.id)
+    linked = sa.select(journeys.c.subject).where(journeys.c.order_subject.in_(orders))
+    subjects += connection.execute(linked).scalars()
+    query = (
+        sa.select(order, registration, *shown)
+        .select_from(_events())
+        .where(
+            events.c.subject.in_(subjects),
+            events.c.status == PROCESSED,
+            events.c.name.in_(tuple(EVENTS)),
         )
-        found = connection.execute(query).all()
-        rows = _rows(connection, [row.id for row in found])
+        .order_by(events.c.processed_at, events.c.id)
+    )
+    found = connection.execute(query).all()
+    rows = _rows(connection, [row.id for row in found])
     made: dict[tuple[Any, Any], list[PastEvent]] = {
         (kit.order, kit.registration): [] for kit in batch
     }
@@ -171,7 +171,7 @@ def _events() -> sa.FromClause:
 def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Row]]:
     """The events' notifications that rules made. A digest is not one; what it tells is, as sent."""
     table = notifications.c
-    told_in_a_digest = sa.and_(table.digest.is_not(None), table.status == "cancelled")
+    told_in_a_digest = sa.and_(KIND == ITEM, table.status == "cancelled")
     query = sa.select(
         table.event_id,
         table.rule,
@@ -184,8 +184,7 @@ def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequ
         table.is_fallback,
     ).where(
         table.event_id.in_(event_ids),
-        table.template != "",  # not an alert
-        sa.or_(table.digest.is_(None), table.digest != table.identity),
+        KIND.in_((MESSAGE, ITEM)),
     )
     made: dict[str, list[Row]] = defaultdict(list)
     for event_id, *fields in connection.execute(query):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
-from relay.ledger.database import Database
+from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import events, journeys, notifications
 from relay.privacy.names import full_name
 from relay.rules.model import WAITING
@@ -42,7 +42,7 @@ class Filter:
     event_id: str | None = None
 
 
-def notifications_where(db: Database, wanted: Filter) -> Iterator[Mapping[str, Any]]:
+def notifications_where(connection: Connection, wanted: Filter) -> Iterator[Mapping[str, Any]]:
     """Notifications with their event's name, oldest first; no addresses and no words."""
     query = _listing().order_by(notifications.c.created_at, notifications.c.id)
     for column, value in (
@@ -54,10 +54,9 @@ def notifications_where(db: Database, wanted: Filter) -> Iterator[Mapping[str, A
             query = query.where(column == value)
     if wanted.since is not None:
         query = query.where(notifications.c.created_at >= wanted.since)
-    with db.read() as connection:
-        rows = connection.execution_options(yield_per=1000).execute(query)
-        for row in rows.mappings():
-            yield dict(row)
+    rows = connection.execution_options(yield_per=1000).execute(query)
+    for row in rows.mappings():
+        yield dict(row)
 
 
 def _listing() -> sa.Select[Any]:
@@ -68,7 +67,7 @@ def _listing() -> sa.Select[Any]:
     ).join(events, events.c.id == notifications.c.event_id)
 
 
-def messages(db: Database, after: str = "", limit: int = 100) -> list[Mapping[str, Any]]:
+def messages(connection: Connection, after: str = "", limit: int = 100) -> list[Mapping[str, Any]]:
     """Notifications that have ended one way or another, with words and addresses, by id."""
     query = (
         _listing()
@@ -77,12 +76,11 @@ def messages(db: Database, after: str = "", limit: int = 100) -> list[Mapping[st
         .order_by(notifications.c.id)
         .limit(limit)
     )
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def latest(
-    db: Database, limit: int = 50
+    connection: Connection, limit: int = 50
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """The newest events and the newest notifications, for the desk."""
     newest_events = sa.select(
@@ -94,39 +92,35 @@ def latest(
         events.c.duplicates,
         events.c.subject,
     ).order_by(events.c.id.desc())
-    newest = _listing().order_by(notifications.c.id.desc())
-    with db.read() as connection:
-        return (
-            [dict(row) for row in connection.execute(newest_events.limit(limit)).mappings()],
-            [dict(row) for row in connection.execute(newest.limit(limit)).mappings()],
-        )
+    said = (KIND.label("kind"), IS_KEPT.label("is_kept"))
+    newest = _listing().add_columns(*said).order_by(notifications.c.id.desc())
+    return (
+        [dict(row) for row in connection.execute(newest_events.limit(limit)).mappings()],
+        [dict(row) for row in connection.execute(newest.limit(limit)).mappings()],
+    )
 
 
 def latest_of(
-    db: Database, event: str, limit: int = 2000
+    connection: Connection, event: str, limit: int = 2000
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """Data and facts of the newest event of a name, if it is among the last `limit` of all."""
     newest = sa.select(events.c.id, events.c.name).order_by(events.c.id.desc()).limit(limit)
     last = newest.subquery()
     id_ = sa.select(sa.func.max(last.c.id)).where(last.c.name == event).scalar_subquery()
     query = sa.select(events.c.data, events.c.facts)
-    with db.read() as connection:
-        row = connection.execute(query.where(events.c.id == id_)).first()
+    row = connection.execute(query.where(events.c.id == id_)).first()
     return (row.data, row.facts) if row and row.facts else None
 
 
-def unfinished(db: Database) -> int:
+def unfinished(connection: Connection) -> int:
     """Events not processed yet and messages that are due and not sent yet."""
-    with db.read() as connection:
-        return sum(
-            connection.execute(query).scalar_one()
-            for query in (
-                sa.select(sa.func.count()).where(events.c.status == "received"),
-                sa.select(sa.func.count()).where(
-                    notifications.c.status.in_(("created", "sending"))
-                ),
-            )
+    return sum(
+        connection.execute(query).scalar_one()
+        for query in (
+            sa.select(sa.func.count()).where(events.c.status == "received"),
+            sa.select(sa.func.count()).where(notifications.c.status.in_(("created", "sending"))),
         )
+    )
 
 
 MOST = 200  # rows that are looked at: a page is no list of everybody
@@ -144,7 +138,7 @@ class Found:
     person: str
 
 
-def find_by_name(db: Database, readings: Sequence[str]) -> tuple[list[Found], bool]:
+def find_by_name(connection: Connection, readings: Sequence[str]) -> tuple[list[Found], bool]:
     """Kits of people whose search key begins in one of these ways, by name; whether there may be
     more.
     """
@@ -157,10 +151,10 @@ def find_by_name(db: Database, readings: Sequence[str]) -> tuple[list[Found], bo
         for reading in readings
         for begins in _begins(reading)
     ]
-    return _found(db, *queries)
+    return _found(connection, *queries)
 
 
-def find_by_address(db: Database, channel: str, address: str) -> tuple[list[Found], bool]:
+def find_by_address(connection: Connection, channel: str, address: str) -> tuple[list[Found], bool]:
     """Kits about which an address was written to, the newest first; whether there may be more."""
     table = notifications.c
     query = (
@@ -169,10 +163,10 @@ def find_by_address(db: Database, channel: str, address: str) -> tuple[list[Foun
         .where(*_to(channel, address))
         .order_by(table.created_at.desc())
     )
-    return _found(db, query)
+    return _found(connection, query)
 
 
-def count_by_address(db: Database, channel: str, address: str) -> dict[str, int]:
+def count_by_address(connection: Connection, channel: str, address: str) -> dict[str, int]:
     """How much an address alone tells of: the messages to it, and what those are about."""
     table = notifications.c
     query = sa.select(
@@ -181,8 +175,7 @@ def count_by_address(db: Database, channel: str, address: str) -> dict[str, int]
         sa.func.count(table.event_id.distinct()).label("events"),
         sa.func.count(table.subject.distinct()).label("kits"),
     ).where(*_to(channel, address))
-    with db.read() as connection:
-        counts = connection.execute(query).mappings().one()
+    counts = connection.execute(query).mappings().one()
     return {words: number for words, number in counts.items() if number}
 
 
@@ -204,12 +197,11 @@ def _begins(reading: str) -> list[sa.ColumnElement[bool]]:
     return [person == reading, sa.and_(person >= f"{reading} ", person < f"{reading} {_LAST}")]
 
 
-def _found(db: Database, *queries: sa.Select[Any]) -> tuple[list[Found], bool]:
-    with db.read() as connection:
-        rows: list[sa.Row[Any]] = []
-        for query in queries:
-            rows += connection.execute(query.limit(MOST - len(rows)))
-        kit = _kits(connection, {row.subject for row in rows if row.subject})
+def _found(connection: Connection, *queries: sa.Select[Any]) -> tuple[list[Found], bool]:
+    rows: list[sa.Row[Any]] = []
+    for query in queries:
+        rows += connection.execute(query.limit(MOST - len(rows)))
+    kit = _kits(connection, {row.subject for row in rows if row.subject})
     found: dict[str, Found] = {}
     for row in rows:
         person = full_name(Facts.from_json(row.facts))

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from relay.ledger import pauses as ledger_pauses
 from relay.ledger import workers as ledger_workers
 from relay.ledger.attempts import spent
-from relay.ledger.database import Database, ago, now
+from relay.ledger.database import ago, now
 from relay.ledger.schema import (
     IN_QUARANTINE,
     attempts,
@@ -55,24 +55,24 @@ class Blockers:
     spent: Mapping[str, int]  # the limits of the day that are reached, by channel
 
 
-def blockers(db: Database, zone: ZoneInfo, most_texts: int) -> Blockers:
+def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blockers:
     """What holds messages up now. The day and its limit on texts are the clinic's."""
     at = datetime.now(UTC)
     began = midnight(at, zone)
     return Blockers(
         at,
-        ledger_workers.workers_alive(db),
-        {row["channel"]: row for row in ledger_pauses.paused(db)},
-        {"sms": most_texts} if sent_since(db, "sms", began) >= most_texts else {},
+        ledger_workers.workers_alive(connection),
+        {row["channel"]: row for row in ledger_pauses.paused(connection)},
+        {"sms": most_texts} if spent(connection, "sms", began) >= most_texts else {},
     )
 
 
-def late_events(db: Database) -> list[Late]:
+def late_events(connection: Connection) -> list[Late]:
     """Events that came long ago and are not processed yet, by why they were put back."""
     table = events.c
     oldest = sa.func.min(table.received_at)
     return _late(
-        db,
+        connection,
         sa.select(table.reason, sa.func.count(), oldest)
         .where(table.status == RECEIVED, table.received_at < ago(LATE))
         .group_by(table.reason)
@@ -81,11 +81,11 @@ def late_events(db: Database) -> list[Late]:
     )
 
 
-def late_messages(db: Database) -> list[Late]:
+def late_messages(connection: Connection) -> list[Late]:
     """Messages that should have gone out long ago, by channel."""
     table = notifications.c
     return _late(
-        db,
+        connection,
         sa.select(table.channel, sa.func.count(), sa.func.min(table.due_at))
         .where(table.status.in_(WAITING), table.due_at < ago(LATE))
         .group_by(table.channel)
@@ -93,23 +93,21 @@ def late_messages(db: Database) -> list[Late]:
     )
 
 
-def _late(db: Database, query: sa.Select[Any]) -> list[Late]:
-    with db.read() as connection:
-        return [Late(*row) for row in connection.execute(query)]
+def _late(connection: Connection, query: sa.Select[Any]) -> list[Late]:
+    return [Late(*row) for row in connection.execute(query)]
 
 
-def waiting(db: Database) -> dict[str, int]:
+def waiting(connection: Connection) -> dict[str, int]:
     """Messages that are still to go out, due or for later, by channel."""
     table, found = notifications.c, dict[str, int]()
-    with db.read() as connection:
-        for which in (table.status.in_(WAITING), table.status == "sending"):
-            query = sa.select(table.channel, sa.func.count()).where(which).group_by(table.channel)
-            for channel, many in connection.execute(query):
-                found[channel] = found.get(channel, 0) + many
+    for which in (table.status.in_(WAITING), table.status == "sending"):
+        query = sa.select(table.channel, sa.func.count()).where(which).group_by(table.channel)
+        for channel, many in connection.execute(query):
+            found[channel] = found.get(channel, 0) + many
     return found
 
 
-def queue(db: Database) -> Mapping[str, Any]:
+def queue(connection: Connection) -> Mapping[str, Any]:
     """What waits: events, messages that are due, messages for later, and what is being sent."""
     table = notifications.c
     is_due = table.due_at <= now()
@@ -122,31 +120,23 @@ def queue(db: Database) -> Mapping[str, Any]:
         sa.func.count().filter(~is_due).label("later"),
     ).where(table.status.in_(WAITING))
     flying = sa.select(sa.func.count().label("sending")).where(table.status == "sending")
-    with db.read() as connection:
-        found = [connection.execute(query).mappings().one() for query in (coming, going, flying)]
+    found = [connection.execute(query).mappings().one() for query in (coming, going, flying)]
     return {name: value for row in found for name, value in row.items()}
 
 
-def workers(db: Database) -> list[Mapping[str, Any]]:
+def workers(connection: Connection) -> list[Mapping[str, Any]]:
     """The workers of the last day, the last seen first."""
     alive = (heartbeats.c.seen_at >= ago(WORKER_GONE_AFTER)).label("alive")
     query = sa.select(heartbeats, alive).order_by(heartbeats.c.seen_at.desc())
-    with db.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def sent_since(db: Database, channel: str, since: datetime) -> int:
-    """How many of a day's limit are used up."""
-    with db.read() as connection:
-        return spent(connection, channel, since)
-
-
-def server(db: Database) -> str:
+def server(connection: Connection) -> str:
     """The database and its version."""
-    ask = "SELECT sqlite_version()" if db.is_sqlite else "SHOW server_version"
-    with db.read() as connection:
-        version = connection.execute(sa.text(ask)).scalar_one()
-    return f"{'SQLite' if db.is_sqlite else 'PostgreSQL'} {version}"
+    is_sqlite = connection.dialect.name == "sqlite"
+    ask = "SELECT sqlite_version()" if is_sqlite else "SHOW server_version"
+    version = connection.execute(sa.text(ask)).scalar_one()
+    return f"{'SQLite' if is_sqlite else 'PostgreSQL'} {version}"
 
 
 HOUR = timedelta(hours=1)
@@ -173,35 +163,34 @@ class Measured:
     cases: int  # open now
 
 
-def measure(db: Database) -> Measured:
+def measure(connection: Connection) -> Measured:
     """Read it all, over one connection. Raises LedgerUnavailable."""
-    with db.read() as connection:
-        tried = connection.execute(_tried()).all()
-        due = connection.execute(_due()).all()
-        return Measured(
-            events=_counted(connection, events.c.name, events.c.status, *_recent_events()),
-            messages=_counted(
-                connection,
-                notifications.c.channel,
-                notifications.c.status,
-                notifications.c.created_at > ago(HOUR),
-            ),
-            attempts=_counted(connection, attempts.c.channel, attempts.c.outcome, *_lately()),
-            took=_took(tried),
-            reached=[
-                (row.finished_at - row.received_at).total_seconds()
-                for row in tried
-                if row.outcome == "accepted" and row.finished_at
-                if row.attempts == 1 and row.due_at - row.created_at < AT_ONCE
-            ],
-            segments=int(connection.execute(_segments()).scalar_one()),
-            quarantined=_many(connection, quarantine, *_refused_lately()),
-            waiting={row.channel: row.many for row in due},
-            oldest=max([0.0, *((row.clock - row.oldest).total_seconds() for row in due)]),
-            events_waiting=_many(connection, events, events.c.status == RECEIVED),
-            paused=frozenset(connection.execute(sa.select(pauses.c.channel)).scalars()),
-            cases=_many(connection, cases, cases.c.closed_at.is_(None)),
-        )
+    tried = connection.execute(_tried()).all()
+    due = connection.execute(_due()).all()
+    return Measured(
+        events=_counted(connection, events.c.name, events.c.status, *_recent_events()),
+        messages=_counted(
+            connection,
+            notifications.c.channel,
+            notifications.c.status,
+            notifications.c.created_at > ago(HOUR),
+        ),
+        attempts=_counted(connection, attempts.c.channel, attempts.c.outcome, *_lately()),
+        took=_took(tried),
+        reached=[
+            (row.finished_at - row.received_at).total_seconds()
+            for row in tried
+            if row.outcome == "accepted" and row.finished_at
+            if row.attempts == 1 and row.due_at - row.created_at < AT_ONCE
+        ],
+        segments=int(connection.execute(_segments()).scalar_one()),
+        quarantined=_many(connection, quarantine, *_refused_lately()),
+        waiting={row.channel: row.many for row in due},
+        oldest=max([0.0, *((row.clock - row.oldest).total_seconds() for row in due)]),
+        events_waiting=_many(connection, events, events.c.status == RECEIVED),
+        paused=frozenset(connection.execute(sa.select(pauses.c.channel)).scalars()),
+        cases=_many(connection, cases, cases.c.closed_at.is_(None)),
+    )
 
 
 def _recent_events() -> tuple[sa.ColumnElement[bool], ...]:

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.events import ORDER, REGISTRATION
-from relay.ledger.database import Database
+from relay.ledger.notifications import IS_KEPT, KIND, is_item_of, is_kept_attempt
 from relay.ledger.schema import aliases, attempts, cases, events, journeys, notifications, receipts
-from relay.rules.alerts import OF_NO_KIT
-from relay.rules.model import ALERT_PREFIX
+from relay.rules.alerts import OF_NO_KIT, rule_name
+from relay.rules.model import DIGEST, ITEM
 
 Row = Mapping[str, Any]
 _MESSAGE = (
@@ -33,9 +33,6 @@ _MESSAGE = (
     "round",
     "address",
     "content",
-    "digest",
-    "identity",
-    "provider_id",
 )
 
 
@@ -52,14 +49,13 @@ class Trail:
     cases: Sequence[Row]
 
 
-def find(db: Database, wanted: str) -> list[Trail]:
+def find(connection: Connection, wanted: str) -> list[Trail]:
     """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
     its names. Of a message only itself is told. None where nothing goes by it.
 
     Where nothing goes by it as it is written, it is looked for in other letters.
     """
-    with db.read() as connection:
-        return _find(connection, {wanted}) or _find(connection, spellings(wanted) - {wanted})
+    return _find(connection, {wanted}) or _find(connection, spellings(wanted) - {wanted})
 
 
 def spellings(wanted: str) -> set[str]:
@@ -114,13 +110,14 @@ def _trails(connection: Connection, ids: Sequence[str], message: str) -> list[Tr
     """Each event's, in the order of the ids: five questions, however many there are."""
     shown = [column for column in events.c if column.name not in ("identity", "person")]
     found = _rows(connection, sa.select(*shown).where(events.c.id.in_(ids)))
-    told = sa.select(*(notifications.c[name] for name in _MESSAGE)).where(
+    what = (KIND.label("kind"), IS_KEPT.label("is_kept"))
+    told = sa.select(*(notifications.c[name] for name in _MESSAGE), *what).where(
         notifications.c.event_id.in_(ids)
     )
     if message:
         told = told.where(notifications.c.id == message)
     else:
-        told = told.where(notifications.c.rule.not_in([ALERT_PREFIX + kind for kind in OF_NO_KIT]))
+        told = told.where(notifications.c.rule.not_in([*map(rule_name, OF_NO_KIT)]))
     messages = _rows(connection, told.order_by(notifications.c.id))
     tried = _attempts(connection, [row["id"] for row in messages])
     gathered = _digests(connection, messages)
@@ -134,7 +131,8 @@ def _trails(connection: Connection, ids: Sequence[str], message: str) -> list[Tr
 
 def _attempts(connection: Connection, messages: Sequence[str]) -> dict[str, list[Row]]:
     """The attempts of messages, each with its receipts, by message."""
-    query = attempts.select().where(attempts.c.notification_id.in_(messages))
+    is_kept = is_kept_attempt().label("is_kept")
+    query = sa.select(attempts, is_kept).where(attempts.c.notification_id.in_(messages))
     rows = _rows(connection, query.order_by(attempts.c.started_at))
     told = receipts.select().where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
     heard = _rows(connection, told.order_by(receipts.c.received_at, receipts.c.id))
@@ -155,32 +153,42 @@ def _by(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
 
 def _digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
     """What a digest among messages tells, and which digest tells an item."""
+    table, digest = notifications.c, notifications.alias()
+    ids = [row["id"] for row in messages if row["kind"] in (DIGEST, ITEM)]
+    pairs = sa.select(table.id.label("item"), digest.c.id.label("digest"))
+    pairs = pairs.select_from(notifications).join(digest, is_item_of(digest))
+    # One by one: with OR PostgreSQL reads the whole table.
+    told_in = dict(_pairs(connection, pairs.where(table.id.in_(ids)))) if ids else {}
+    told = _pairs(connection, pairs.where(digest.c.id.in_(ids))) if ids else []
+    found = _kin(connection, {*told_in.values(), *(item for item, _ in told)})
+    items: dict[str, list[Row]] = {}
+    for item, its_digest in sorted(told):
+        items.setdefault(its_digest, []).append(found[item])
+    return lambda row: {
+        "items": items.get(row["id"], ()),
+        "told_in": found.get(told_in.get(row["id"], "")),
+    }
+
+
+def _pairs(connection: Connection, query: sa.Select[Any]) -> list[tuple[str, str]]:
+    return [(row.item, row.digest) for row in connection.execute(query)]
+
+
+def _kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
+    """Items and digests as far as others tell of them, by id."""
     table = notifications.c
-    names = {row["digest"] for row in messages if row["digest"]}
     query = (
         sa.select(
             table.id,
             table.status,
             table.subject,
             table.event_id,
-            table.digest,
-            table.identity,
             table.channel,
             table.due_at,
-            table.provider_id,
+            IS_KEPT.label("is_kept"),
             events.c.name,
         )
         .join(events, events.c.id == table.event_id)
-        .where(table.digest.in_(names))
-        .order_by(table.id)
+        .where(table.id.in_(ids))
     )
-    found = _by(_rows(connection, query), "digest") if names else {}
-
-    def of(row: Row) -> Row:
-        digest, kin = row["digest"], found.get(row["digest"], [])
-        if digest == row["identity"]:
-            return {"items": [one for one in kin if one["identity"] != digest], "told_in": None}
-        told_in = next((one for one in kin if one["identity"] == digest), None)
-        return {"items": (), "told_in": told_in}
-
-    return of
+    return {row["id"]: row for row in _rows(connection, query)} if ids else {}

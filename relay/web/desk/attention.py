@@ -9,10 +9,10 @@ from typing import NamedTuple
 from flask import url_for
 
 from relay.ledger import cases, pauses, workers
+from relay.ledger.database import Connection
 from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
 from relay.web.context import services
-from relay.web.desk.layout import waiting
 
 # The kinds of case, as they are counted: one, several.
 KINDS = {
@@ -44,35 +44,35 @@ class Need(NamedTuple):
     to: str
 
 
-def needs() -> Iterator[Need]:
-    """All of it, what holds up everybody first."""
-    found = cases.open_kinds(services().db)
-    yield from held_up(found)
+def needs(connection: Connection, waiting: Mapping[str, int]) -> Iterator[Need]:
+    """All of it, what holds up everybody first. `waiting` is how much is on the worklist."""
+    found = cases.open_kinds(connection)
+    yield from held_up(connection, found)
     for kind, words in KINDS.items():
         if many := found.get(kind, 0):
             yield Need(many, words[many > 1], url_for("desk.worklist", kind=kind), "Worklist")
-    if many := waiting()["refused"]:
+    if many := waiting["refused"]:
         yield Need(many, REFUSED[many > 1], url_for("desk.quarantine"), "Refused posts")
-    if many := waiting()["unknown"]:
+    if many := waiting["unknown"]:
         yield Need(many, UNKNOWN[many > 1], url_for("desk.unknown_events"), "Unknown events")
 
 
-def held_up(kinds: Mapping[str, int]) -> Iterator[Need]:
+def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
     """What keeps Relay as a whole from telling people. `kinds` are those of the open cases."""
-    db, system = services().db, (url_for("desk.system"), "System")
+    system = (url_for("desk.system"), "System")
     # config.toml we know; templates the worker tries
     if services().living.wrong or "config" in kinds:
         said = "config.toml or a template is wrong. Relay goes on by the last good one."
         yield Need(None, said, url_for("desk.rules"), "Rules")
-    for row in pauses.paused(db):
+    for row in pauses.paused(connection):
         yield Need(None, f"{CHANNELS[row['channel']].title} are paused: {row['reason']}", *system)
-    if not workers.workers_alive(db):
+    if not workers.workers_alive(connection):
         yield Need(None, "No worker is alive: nothing goes out.", *system)
-    for one in status.late_events(db):
+    for one in status.late_events(connection):
         words = "event from the lab waits" if one.many == 1 else "events from the lab wait"
         said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
         yield Need(one.many, said, *system)
-    for one in status.late_messages(db):
+    for one in status.late_messages(connection):
         word = CHANNELS[one.named].word
         words = f"{word} is" if one.many == 1 else f"{word}s are"
         yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)

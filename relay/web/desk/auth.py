@@ -25,12 +25,12 @@ from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
 from relay.config.settings import Settings
-from relay.ledger import audit
+from relay.ledger import audit, logins
 from relay.privacy.masks import mark
 from relay.web.context import services
 from relay.web.desk.layout import blueprint
 
-IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
+IDLE, LONGEST = timedelta(hours=1), logins.LONGEST_SESSION
 LOGOUT = "logout"
 AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
 _NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
@@ -48,12 +48,15 @@ def begin_session() -> None:
     id_, now, settings = "ses_" + secrets.token_hex(16), time.time(), services().settings
     session.update(id=id_, began=now, seen=now, key=_key(settings, settings.secret_key))
     login_user(Admin())
-    audit.write_audit(services().db, Admin.id, "login", id_)
+    with services().db.write() as connection:
+        audit.write_audit(connection, Admin.id, "login", id_)
 
 
 def end_session() -> None:
     """End it for good: a copy of its cookie opens nothing either."""
-    audit.write_audit(services().db, Admin.id, LOGOUT, session["id"])
+    with services().db.write() as connection:
+        logins.end_session(connection, session["id"])
+        audit.write_audit(connection, Admin.id, LOGOUT, session["id"])
     logout_user()
     session.clear()
 
@@ -84,7 +87,8 @@ def _is_open() -> bool:
     keys = (settings.secret_key, *settings.former_secret_key)
     if not any([hmac.compare_digest(session["key"], _key(settings, key)) for key in keys]):
         return False
-    return not audit.audited(services().db, LOGOUT, LONGEST + IDLE, session["id"])
+    with services().db.read() as connection:
+        return not logins.has_ended(connection, session["id"])
 
 
 def _key(settings: Settings, secret: str) -> str:
@@ -125,7 +129,7 @@ class LoginForm(FlaskForm):  # type: ignore[misc]
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> Any:
     """Ask for the password."""
-    form, db = LoginForm(), services().db
+    form = LoginForm()
     if not form.validate_on_submit():
         return render_template("login.html", form=form)
     visitor = this_visitor()
@@ -137,7 +141,9 @@ def login() -> Any:
     if _is_right(form.password.data, services().settings):
         begin_session()
         return redirect(_page(request.args.get("next", "")))
-    audit.write_audit(db, "nobody", REFUSED, visitor)
+    with services().db.write() as connection:
+        logins.add_failure(connection, visitor)
+        audit.write_audit(connection, "nobody", REFUSED, visitor)
     alert = "That is not the password. Try again."
     return render_template("login.html", form=form, alert=alert), 401
 
@@ -179,10 +185,10 @@ def _page(written: str) -> str:
 
 def _wait(visitor: str) -> timedelta | None:
     """How long a visitor has to wait before another password is looked at."""
-    db = services().db
-    if audit.audited(db, REFUSED, PAUSE, visitor) >= GUESSES:
-        return PAUSE
-    return EBB if audit.audited(db, REFUSED, EBB) >= FLOOD else None
+    with services().db.read() as connection:
+        if logins.count_failures(connection, PAUSE, visitor) >= GUESSES:
+            return PAUSE
+        return EBB if logins.count_failures(connection, EBB) >= FLOOD else None
 
 
 def _is_right(password: str, settings: Settings) -> bool:

@@ -13,6 +13,7 @@ from flask_login import login_required
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
+from relay.ledger.database import Connection
 from relay.ledger.views import queries, status, trail
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
@@ -55,30 +56,36 @@ def search() -> Any:
     wanted = wanted.replace("\0", "")
     if not wanted:
         return redirect(url_for("desk.journeys"))
-    if known := trail.find(services().db, wanted):
-        return redirect(url_for("desk.journey", kit=_kit(known)))
     channel = "email" if "@" in wanted else "sms" if _PHONE.fullmatch(wanted) else ""
-    found, more, reason = _by_address(channel, wanted) if channel else _by_name(wanted)
+    with services().db.read() as connection:
+        if known := trail.find(connection, wanted):
+            return redirect(url_for("desk.journey", kit=_kit(known)))
+        if channel:
+            found, more, reason = _by_address(connection, channel, wanted)
+        else:
+            found, more, reason = _by_name(connection, wanted)
     shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
     return page(
         "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(channel)
     )
 
 
-def _by_name(wanted: str) -> tuple[list[queries.Found], bool, str]:
+def _by_name(connection: Connection, wanted: str) -> tuple[list[queries.Found], bool, str]:
     readings = privacy_names.readings(wanted)
-    found, more = queries.find_by_name(services().db, readings) if readings else ([], False)
+    found, more = queries.find_by_name(connection, readings) if readings else ([], False)
     return found, more, ""
 
 
-def _by_address(channel: str, wanted: str) -> tuple[list[queries.Found], bool, str]:
+def _by_address(
+    connection: Connection, channel: str, wanted: str
+) -> tuple[list[queries.Found], bool, str]:
     """Kits by an address; whether there may be more; why there can be none. What is written like
     one may have been meant as an id.
     """
     judged = channels.CHECKS[channel](wanted)
     if judged.reason:
         return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
-    found, more = queries.find_by_address(services().db, channel, judged.address)
+    found, more = queries.find_by_address(connection, channel, judged.address)
     return found, more, ""
 
 
@@ -115,11 +122,12 @@ def _is_personal(row: Row) -> bool:
 
 def _trails(written: str) -> Sequence[Trail]:
     """All of the kit that goes by an id, be it an event's or a message's."""
-    db, wanted = services().db, written.replace("\0", "")[:_LONGEST]
-    found = trail.find(db, wanted)
-    if not found:
-        abort(404)
-    return trail.find(db, _kit(found)) or found
+    wanted = written.replace("\0", "")[:_LONGEST]
+    with services().db.read() as connection:
+        found = trail.find(connection, wanted)
+        if not found:
+            abort(404)
+        return trail.find(connection, _kit(found)) or found
 
 
 def _kit(found: Sequence[Trail]) -> str:
@@ -128,12 +136,13 @@ def _kit(found: Sequence[Trail]) -> str:
 
 
 def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
-    at = clock(services().config.clinic.timezone)
+    config = services().config
+    zone, most_texts = config.clinic.timezone, config.delivery.daily_sms_limit
+    at = clock(zone)
     whole = [privacy_names.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
-    standing = status.blockers(
-        services().db, services().config.clinic.timezone, services().config.delivery.daily_sms_limit
-    )
+    with services().db.read() as connection:
+        standing = status.blockers(connection, zone, most_texts)
     steps = [_shown(one, at, standing, shown) for one in found]
     return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
 
@@ -158,7 +167,7 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
     return {
         **row,
         "kind": _KINDS.get(row["channel"], row["channel"]),
-        "title": named(row["rule"]),
+        "title": named(row),
         "is_kept": is_kept(row),
         "lines": _plain(said),
         "address": address if revealed else masks.address(address),

@@ -97,7 +97,8 @@ def _unavailable(error: LedgerUnavailable) -> Any:
 def waiting() -> dict[str, int]:
     """How much there is of each part of the worklist: counted once for a page."""
     if "waiting" not in g:
-        g.waiting = {part: count(services().db) for part, count in _WORKLIST.items()}
+        with services().db.read() as connection:
+            g.waiting = {part: count(connection) for part, count in _WORKLIST.items()}
     found: dict[str, int] = g.waiting
     return found
 
@@ -114,7 +115,9 @@ def my_act(action: str, target: str = "", detail: str = "") -> Act:
 
 def note_act(act: str, target: str, detail: str = "") -> None:
     """Keep in the audit trail what whoever is logged in does, where that changes nothing else."""
-    audit.write_audit(services().db, actor(), act, target, detail)
+    by = actor()
+    with services().db.write() as connection:
+        audit.write_audit(connection, by, act, target, detail)
 
 
 def written_note() -> str:

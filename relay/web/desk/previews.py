@@ -55,7 +55,9 @@ def send_test() -> Any:
     chosen, to = _rule(request.form), request.form.get("address", "").strip()[:320]
     if not to:
         return _preview(chosen, to, "Write a UK mobile number or an email address."), 400
-    if audit.audited(services().db, test_send.SEND_TEST, _HOUR) >= _TESTS:
+    with services().db.read() as connection:
+        sent = audit.audited(connection, test_send.SEND_TEST, _HOUR)
+    if sent >= _TESTS:
         return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
     try:
         tried = test_send.send(services().config, services().db, actor(), chosen, to)
@@ -124,7 +126,10 @@ def _wanted() -> str:
 
 def _real(chosen: Rule) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """Data and facts of the latest event that the rule is about, where these are wanted."""
-    return queries.latest_of(services().db, chosen.event) if _wanted() == REAL else None
+    if _wanted() != REAL:
+        return None
+    with services().db.read() as connection:
+        return queries.latest_of(connection, chosen.event)
 
 
 def _shown(

@@ -40,8 +40,9 @@ def see_to_post(post_id: str) -> Any:
     """Show what was posted, try it again, put it aside or take that back. Pressed twice it is done
     once.
     """
-    db, act = services().db, request.form.get("act")
-    row = ledger_quarantine.get(db, post_id)
+    act = request.form.get("act")
+    with services().db.read() as connection:
+        row = ledger_quarantine.get(connection, post_id)
     if row is None or act not in (REVEAL, AGAIN, ASIDE, BACK):
         abort(404)
     if act == BACK:
@@ -72,26 +73,24 @@ def see_to_posts() -> Any:
 
 
 def _posts(revealed: str = "", body: str = "") -> str:
-    db = services().db
-    return page(
-        "quarantine.html",
-        posts=ledger_quarantine.latest(db),
-        aside=ledger_quarantine.aside(db),
-        revealed=revealed,
-        body=body,
-    )
+    with services().db.read() as connection:
+        posts, aside = ledger_quarantine.latest(connection), ledger_quarantine.aside(connection)
+    return page("quarantine.html", posts=posts, aside=aside, revealed=revealed, body=body)
 
 
 def _reveal(post_id: str) -> str:
     """The same page with one body to be read. Opened again it is hidden again."""
-    body = ledger_quarantine.body(services().db, post_id) or b""
+    with services().db.read() as connection:
+        body = ledger_quarantine.body(connection, post_id) or b""
     note_act(REVEAL, post_id, "a refused post")
     flash("Shown, and noted in the audit trail. Open the page again to hide it.")
     return _posts(post_id, legible(body))
 
 
 def _try_again(post_id: str) -> str:
-    app, body = services(), ledger_quarantine.body(services().db, post_id)
+    app = services()
+    with app.db.read() as connection:
+        body = ledger_quarantine.body(connection, post_id)
     if body is None:
         return _SETTLED
     try:
@@ -99,7 +98,8 @@ def _try_again(post_id: str) -> str:
     except Refused as refused:
         return f"It is refused still: {refused} {' '.join(sorted(refused.fields))}".rstrip()
     window, act = app.config.delivery.dedupe_window, my_act("post again", post_id)
-    taken = ledger_quarantine.release(app.db, post_id, incoming, window, act)
+    with app.db.write() as connection:
+        taken = ledger_quarantine.release(connection, post_id, incoming, window, act)
     app.waker.wake()
     return _TAKEN[taken.status]
 
@@ -108,22 +108,26 @@ def _put_aside(post_id: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not ledger_quarantine.put_aside(services().db, post_id, my_act("post aside", post_id), note):
-        return _SETTLED
-    return "Put aside. Its note is kept with it."
+    act = my_act("post aside", post_id)
+    with services().db.write() as connection:
+        done = ledger_quarantine.put_aside(connection, post_id, act, note)
+    return "Put aside. Its note is kept with it." if done else _SETTLED
 
 
 def _put_all_aside(until: datetime, note: str) -> str:
-    done = ledger_quarantine.put_all_aside(services().db, until, my_act("posts aside"), note)
+    act = my_act("posts aside")
+    with services().db.write() as connection:
+        done = ledger_quarantine.put_all_aside(connection, until, act, note)
     if not done:
         return _SETTLED
     return f"{done:,} put aside. The note is kept with each."
 
 
 def _take_back(post_id: str) -> str:
-    if not ledger_quarantine.take_back(services().db, post_id, my_act("post back", post_id)):
-        return "It is not put aside any more."
-    return "It is on the worklist again."
+    act = my_act("post back", post_id)
+    with services().db.write() as connection:
+        done = ledger_quarantine.take_back(connection, post_id, act)
+    return "It is on the worklist again." if done else "It is not put aside any more."
 
 
 def legible(body: bytes) -> str:

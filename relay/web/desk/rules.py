@@ -90,11 +90,14 @@ def compare(db: Database, edited: Config, current: Config, now: datetime) -> Tri
     if not compared.is_edit:
         return Tried(0, 0, {}, (), 0, again, is_edit=False)
     try:
-        kits = kit_history.kits(db, since)
+        with db.read() as connection:
+            kits = kit_history.kits(connection, since)
         for batch in kit_history.batches(kits[::-1]):
             if time.monotonic() > ends:
                 break
-            for history in kit_history.histories(db, batch, compared.events):
+            with db.read() as connection:
+                histories = kit_history.histories(connection, batch, compared.events)
+            for history in histories:
                 compared.take(history)
             looked += sum(kit.events for kit in batch)
     except LedgerUnavailable:

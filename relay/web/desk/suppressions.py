@@ -42,13 +42,14 @@ NO_REASON = "Say why: it is kept with who did it and when."
 @login_required  # type: ignore[untyped-decorator]
 def suppressions() -> str:
     """The latest, addresses masked."""
+    with services().db.read() as connection:
+        stopped = ledger_suppressions.latest(connection)
+        asked = erasures.latest(connection)
     latest = [
         {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
-        for row in ledger_suppressions.latest(services().db)
+        for row in stopped
     ]
-    return page(
-        "suppressions.html", latest=latest, erasures=[*map(_told, erasures.latest(services().db))]
-    )
+    return page("suppressions.html", latest=latest, erasures=[*map(_told, asked)])
 
 
 def _told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,17 +91,17 @@ def posted() -> tuple[str, str, Any]:
 
 
 def _one(channel: str, address: str, wrong: str) -> str:
-    db = services().db
-    found = [
-        row for row in ledger_suppressions.suppressed(db, address) if row["channel"] == channel
-    ]
+    with services().db.read() as connection:
+        stopped = ledger_suppressions.suppressed(connection, address)
+        past = audit.audit_of(connection, target(channel, address))
+    found = [row for row in stopped if row["channel"] == channel]
     return page(
         "suppression.html",
         written=address,
         wrong=wrong,
         kind=KINDS[channel],
         found=found[0] if found else None,
-        past=audit.audit_of(db, target(channel, address)),
+        past=past,
         acts=ACTS,
         list_=LISTS[channel] if found and found[0]["source"] != ledger_suppressions.STAFF else "",
     )
@@ -108,9 +109,10 @@ def _one(channel: str, address: str, wrong: str) -> str:
 
 def _add(channel: str, address: str, note: str) -> str:
     act = my_act("suppress", target(channel, address))
-    added = ledger_suppressions.suppress(
-        services().db, channel, address, ledger_suppressions.STAFF, act, note
-    )
+    with services().db.write() as connection:
+        added = ledger_suppressions.suppress(
+            connection, channel, address, ledger_suppressions.STAFF, act, note
+        )
     return stopped_words(channel, added=added)
 
 
@@ -121,7 +123,9 @@ def stopped_words(channel: str, *, added: bool) -> str:
 
 def _lift(channel: str, address: str, note: str) -> str:
     act = my_act("unsuppress", target(channel, address), note)
-    if not ledger_suppressions.unsuppress(services().db, channel, address, act=act):
+    with services().db.write() as connection:
+        lifted = ledger_suppressions.unsuppress(connection, channel, address, act=act)
+    if not lifted:
         return f"{KINDS[channel]} to this address are not stopped."
     return f"{KINDS[channel]} to this address go out again."
 
@@ -155,20 +159,23 @@ def erasure() -> Any:
 @login_required  # type: ignore[untyped-decorator]
 def erased(id_: str) -> str:
     """How an erasure stands, and at last what came of it."""
-    found = erasures.find(services().db, id_) or abort(404)
+    with services().db.read() as connection:
+        found = erasures.find(connection, id_) or abort(404)
+        alive = workers.workers_alive(connection)
     is_done = found["state"] == erasures.DONE
     return page(
         "erased.html",
         it=found,
         is_done=is_done,
         counts=erase.phrases(found["outcome"]["counts"]) if is_done else [],
-        alive=is_done or workers.workers_alive(services().db),
+        alive=is_done or alive,
         again="" if is_done else f"{url_for('desk.erased', id_=id_)}?{auth.AGAIN}=1",
     )
 
 
 def _shown(channel: str, address: str, wrong: str) -> str:
-    counts = queries.count_by_address(services().db, channel, address)
+    with services().db.read() as connection:
+        counts = queries.count_by_address(connection, channel, address)
     return page(
         "erasure.html",
         written=address,

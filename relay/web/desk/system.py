@@ -14,6 +14,8 @@ from relay import __version__
 from relay.ledger import audit as ledger_audit
 from relay.ledger import cases, migrate
 from relay.ledger import pauses as ledger_pauses
+from relay.ledger.attempts import spent
+from relay.ledger.database import Connection
 from relay.ledger.schema import REVISION
 from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
@@ -49,31 +51,34 @@ def system() -> str:
         {"name": name, "said": down.get(part, works), "works": part not in down}
         for part, (name, works) in PARTS.items()
     ]
-    workers = status.workers(app.db)
+    with app.db.read() as connection:
+        workers, queue = status.workers(connection), status.queue(connection)
+        held = [*held_up(connection, cases.open_kinds(connection))]
+        providers, database = _providers(connection), status.server(connection)
     return page(
         "system.html",
         parts=parts,
-        held_up=[*held_up(cases.open_kinds(app.db))],
-        queue=status.queue(app.db),
+        held_up=held,
+        queue=queue,
         workers=workers,
         swept=max((row["swept_at"] for row in workers if row["swept_at"]), default=None),
         delivery=(app.settings.delivery, MODES[app.settings.delivery]),
-        providers=_providers(),
-        versions=_versions(),
+        providers=providers,
+        versions=_versions(database),
     )
 
 
-def _providers() -> list[Mapping[str, Any]]:
+def _providers(connection: Connection) -> list[Mapping[str, Any]]:
     app = services()
     settings, delivery = app.settings, app.config.delivery
-    pauses = {row["channel"]: row for row in ledger_pauses.paused(app.db)}
+    pauses = {row["channel"]: row for row in ledger_pauses.paused(connection)}
     return [
         {
             **{"kind": CHANNELS[channel].title, "name": name, "pause": pauses.get(channel)},
             "ready": settings.accounts[channel],
             "rate": delivery.rates[channel],
             "receipts": settings.receipts[channel],
-            "today": status.sent_since(app.db, channel, _midnight()),
+            "today": spent(connection, channel, _midnight()),
             "limit": delivery.daily_sms_limit if channel == "sms" else None,
         }
         for channel, name in PROVIDERS.items()
@@ -84,13 +89,13 @@ def _midnight() -> datetime:
     return midnight(datetime.now(UTC), services().config.clinic.timezone)
 
 
-def _versions() -> Mapping[str, str]:
-    db = services().db
+def _versions(database: str) -> Mapping[str, str]:
+    revision = migrate.revision(services().db) or "none"
     return {
         "Relay": __version__,
         "Python": platform.python_version(),
-        "Database": status.server(db),
-        "Schema": f"{migrate.revision(db) or 'none'} (this version works with {REVISION})",
+        "Database": database,
+        "Schema": f"{revision} (this version works with {REVISION})",
     }
 
 
@@ -130,6 +135,7 @@ ACTS = {
 def audit() -> str:
     """What was done last, or what was done before the line that is named."""
     before = request.args.get("before", "").replace("\0", "")[:40]
-    rows = ledger_audit.audit_before(services().db, before, AT_ONCE + 1)
+    with services().db.read() as connection:
+        rows = ledger_audit.audit_before(connection, before, AT_ONCE + 1)
     older = rows[AT_ONCE - 1]["id"] if len(rows) > AT_ONCE else ""
     return page("audit.html", rows=rows[:AT_ONCE], older=older, before=before, acts=ACTS)

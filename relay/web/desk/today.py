@@ -16,7 +16,7 @@ from relay.web.context import services
 from relay.web.desk import auth, chart
 from relay.web.desk.attention import needs
 from relay.web.desk.chart import Totals
-from relay.web.desk.layout import blueprint, page
+from relay.web.desk.layout import blueprint, page, waiting
 
 LATEST = 25
 # The figures that are told by channel, of the messages that were tried today.
@@ -33,17 +33,22 @@ def today() -> str:
     """All of it at a glance."""
     app, now = services(), datetime.now(UTC)
     *past, day = daily_counts.last_days(app.config.clinic.timezone, now)
-    kept, tally = daily_counts.kept(app.db, past), daily_counts.today(app.db, day, now)
+    on_worklist = waiting()
+    with app.db.read() as connection:
+        kept = daily_counts.kept(connection, past)
+        tally = daily_counts.today(connection, day, now)
+        events, messages = queries.latest(connection, LATEST)
+        waits = status.waiting(connection)
+        needed = [*needs(connection, on_worklist)]
     month = {one.day: kept[one.day].messages if one.day in kept else [] for one in past}
     panels = chart.panels({**month, day.day: tally.messages})
-    events, messages = queries.latest(app.db, LATEST)
     return page(
         "today.html",
-        needs=[*needs()],
+        needs=needed,
         came=tally.events,
         tried=chart.totals(tally.tried),
         figures=_by_channel(tally.tried),
-        waits=status.waiting(app.db),
+        waits=waits,
         panels=panels,
         rows=[*zip(*(panel.columns for panel in panels), strict=True)][::-1],
         chart=chart,

@@ -20,10 +20,12 @@ ACKNOWLEDGE, PROCESS = "acknowledge", "process"
 @login_required  # type: ignore[untyped-decorator]
 def unknown_events() -> str:
     """Each name once: how often it came, and since when."""
+    with services().db.read() as connection:
+        names, acknowledged = events.unrouted(connection), events.acknowledged(connection)
     return page(
         "unknown_events.html",
-        names=events.unrouted(services().db),
-        acknowledged=events.acknowledged(services().db),
+        names=names,
+        acknowledged=acknowledged,
         known=EVENTS,
         many=events.MANY,
     )
@@ -50,15 +52,19 @@ def _acknowledge(name: str) -> str:
     note = written_note()
     if not note:
         return NO_NOTE
-    if not events.acknowledge(services().db, name, actor(), note):
+    by = actor()
+    with services().db.write() as connection:
+        done = events.acknowledge(connection, name, by, note)
+    if not done:
         return "That was acknowledged or processed already."
     return "Acknowledged. Events of that name are kept, and not shown here any more."
 
 
 def _process(name: str) -> str:
-    app = services()
-    ids, act = events.unrouted_ids(app.db, name, AT_ONCE), my_act("process events", name)
-    done = replay.replay_events(app.db, ids, act)
+    app, act = services(), my_act("process events", name)
+    with app.db.write() as connection:
+        ids = events.unrouted_ids(connection, name, AT_ONCE)
+        done = replay.replay_events(connection, ids, act)
     if not done:
         return "Those have been processed already."
     app.waker.wake()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
@@ -12,12 +11,12 @@ from flask_login import login_required
 
 from relay.ledger import cases, holds, journeys, replay
 from relay.ledger.audit import NotDone
-from relay.ledger.cases import Do
+from relay.ledger.database import Connection
 from relay.rules import planner, retries
 from relay.rules.alerts import ALERTS, happened, words
 from relay.rules.retries import FailedMessage
 from relay.rules.staleness import Step, overtaken
-from relay.web.context import Services, services
+from relay.web.context import services
 from relay.web.desk.layout import NO_NOTE, actor, blueprint, my_act, page, written_note
 from relay.web.desk.system import ACTS as SAID
 
@@ -37,20 +36,25 @@ _AGAIN = {
     retries.MESSAGE: "It is sent again.",
     retries.EVENT: "Its event is processed again, by what the lab tells now.",
 }
+_TOO_LATE = "That cannot be done any more."
+_WAITS_NO_MORE = f"{_TOO_LATE} It waits no more. It closes by itself."
+_KNOWN_BY_NOW = f"{_TOO_LATE} It is known by now what became of it, or it is being found out."
 
 
 @blueprint.get("/worklist")
 @login_required  # type: ignore[untyped-decorator]
 def worklist() -> str:
     """The open cases, of all kinds or of one, and those that were closed last."""
-    db, kind = services().db, request.args.get("kind", "")
+    kind = request.args.get("kind", "")
     if kind and kind not in ALERTS:
         abort(404)
-    found, kinds = cases.open_cases(db, kind, AT_ONCE), cases.open_kinds(db)
+    with services().db.read() as connection:
+        shown = [*_shown(connection, cases.open_cases(connection, kind, AT_ONCE))]
+        kinds, closed = cases.open_kinds(connection), cases.closed_cases(connection)
     return page(
         "worklist.html",
-        cases=[*_shown(found)],
-        closed=cases.closed_cases(db),
+        cases=shown,
+        closed=closed,
         kind=kind,
         kinds={name: many for name, many in kinds.items() if name in ALERTS},
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
@@ -65,49 +69,54 @@ def see_to(case_id: str) -> Any:
     """Do what was chosen about a case and close it, or open it again. Pressed twice it is done
     once.
     """
-    app = services()
-    case, act = cases.get_case(app.db, case_id), request.form.get("act", CLOSE)
+    act = request.form.get("act", CLOSE)
+    with services().db.read() as connection:
+        case = cases.get_case(connection, case_id)
     if case is None or act not in (*_acts(case["kind"]), OPEN):
         abort(404)
     try:
-        flash(_open_again(app, case) if act == OPEN else _see_to(app, case, act))
+        flash(_open_again(case) if act == OPEN else _see_to(case, act))
     except NotDone as error:
         flash(str(error))
     return redirect(url_for("desk.worklist", kind=request.args.get("kind") or None))
 
 
-def _see_to(app: Services, case: Case, act: str) -> str:
-    """What is told of an act. Raises NotDone."""
-    note = written_note()
+def _see_to(case: Case, act: str) -> str:
+    """Do what was chosen about a case and close it; what to say of it. Raises NotDone."""
+    app, note = services(), written_note()
     if case["closed_at"] is not None:
         return cases.CLOSED_ALREADY
     if act == CLOSE and not note:
         return NO_NOTE
-    do = _DOING[act](app, case, note)
-    said = cases.see_to(app.db, case["id"], my_act(cases.CASE_ACT + act, case["id"]), note, do)
+    mine = my_act(cases.CASE_ACT + act, case["id"])
+    with app.db.write() as connection:
+        said = _DOING[act](connection, case, note)
+        cases.see_to(connection, case["id"], mine, note)
     app.waker.wake()
     return said
 
 
-def _open_again(app: Services, case: Case) -> str:
-    cases.reopen(app.db, case["id"], my_act(cases.CASE_ACT + OPEN, case["id"]))
+def _open_again(case: Case) -> str:
+    mine = my_act(cases.CASE_ACT + OPEN, case["id"])
+    with services().db.write() as connection:
+        cases.reopen(connection, case["id"], mine)
     return "It is on the worklist again."
 
 
-def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
+def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, Any]]:
     """Cases as the page shows them: without a button of which it is known that it does nothing."""
     failed = [case["notification_id"] for case in found if RESEND in ACTS.get(case["kind"], {})]
-    standings = replay.failed_messages(services().db, [*filter(None, failed)])
+    standings = replay.failed_messages(connection, [*filter(None, failed)])
     for case in found:
         acts, why_not, said = _acts(case["kind"]), "", words(case["kind"])
         if RESEND in acts and (it := standings.get(case["notification_id"])):
-            why_not = retries.decide(it, _why_old(services(), it)).why
+            why_not = retries.decide(it, _why_old(connection, it)).why
         if why_not:
             del acts[RESEND]
         yield {
             **case,
             "words": said,
-            "happened": happened(case["kind"], case["subject"]),
+            "happened": happened(case["kind"], case["subject"], is_digest=case["is_digest"]),
             "acts": acts,
             "why_not": why_not,
             "is_about_a_kit": said.is_about_a_kit,
@@ -118,84 +127,75 @@ def _acts(kind: str) -> dict[str, str]:
     return {**ACTS.get(kind, {}), **({} if kind in STAYS else {CLOSE: "Close"})}
 
 
-def _why_old(app: Services, it: FailedMessage) -> str:
+def _why_old(connection: Connection, it: FailedMessage) -> str:
     """Why a message would not be written any more, as far as that is known without the lab."""
-    rule, moment = app.config.rule(it.rule), datetime.now(UTC)
+    rule, moment = services().config.rule(it.rule), datetime.now(UTC)
     if rule is None:
         return "Its rule is no longer in config.toml."
     if not rule.enabled:
         return "Its rule is switched off (enabled = false)."
-    known = journeys.steps_of_kit(app.db, it.event_name, it.subject)
+    known = journeys.steps_of_kit(connection, it.event_name, it.subject)
     return overtaken(
         rule, Step(it.event_name, it.round, it.event_received_at), known, moment, moment
     )
 
 
-def _resend(app: Services, case: Case, note: str) -> Do:
+# The acts: each in the transaction that closes its case. They say what was done, or raise NotDone.
+
+
+def _close(connection: Connection, case: Case, note: str) -> str:
+    return "Closed."
+
+
+def _resend(connection: Connection, case: Case, note: str) -> str:
     id_ = str(case["notification_id"])
-    it = replay.failed_messages(app.db, [id_]).get(id_)
-    old = _why_old(app, it) if it else ""
-    return lambda connection: _AGAIN[replay.try_again(connection, id_, old)]
+    it = replay.failed_messages(connection, [id_]).get(id_)
+    old = _why_old(connection, it) if it else ""
+    return _AGAIN[replay.try_again(connection, id_, old)]
 
 
-def _release(app: Services, case: Case, note: str) -> Do:
+def _release(connection: Connection, case: Case, note: str) -> str:
     """Let it go now, or when the window of its rule opens."""
-    policy, moment, id_ = app.config.policy, datetime.now(UTC), case["notification_id"]
-    rule = app.config.rule(holds.rule_of(app.db, id_))
-    due_at, by = planner.opening(rule, policy, moment) if rule else moment, actor()
-    return _told(
-        lambda connection: holds.release(connection, id_, due_at, by),
-        "It goes out, at once or when the send window opens.",
-        "It waits no more. It closes by itself.",
-    )
+    config, moment, id_ = services().config, datetime.now(UTC), case["notification_id"]
+    rule = config.rule(holds.rule_of(connection, id_))
+    due_at = planner.opening(rule, config.policy, moment) if rule else moment
+    if not holds.release(connection, id_, due_at, actor()):
+        raise NotDone(_WAITS_NO_MORE)
+    return "It goes out, at once or when the send window opens."
 
 
-def _stop(app: Services, case: Case, note: str) -> Do:
-    id_, by = case["notification_id"], actor()
-    return _told(
-        lambda connection: holds.stop(connection, id_, by, note),
-        "Stopped: what had not gone out yet is not sent.",
-        "It waits no more. It closes by itself.",
-    )
+def _stop(connection: Connection, case: Case, note: str) -> str:
+    if not holds.stop(connection, case["notification_id"], actor(), note):
+        raise NotDone(_WAITS_NO_MORE)
+    return "Stopped: what had not gone out yet is not sent."
 
 
-def _replay(app: Services, case: Case, note: str) -> Do:
-    return _told(
-        lambda connection: replay.process_again(connection, case["event_id"]),
-        "It is processed again.",
-        "It is being processed already.",
-    )
+def _replay(connection: Connection, case: Case, note: str) -> str:
+    if not replay.process_again(connection, case["event_id"]):
+        raise NotDone(f"{_TOO_LATE} It is being processed already.")
+    return "It is processed again."
 
 
-def _decide(*, send: bool, said: str) -> Callable[[Services, Case, str], Do]:
-    """A person's word on a message of which nobody knows whether it went out."""
-    otherwise = "It is known by now what became of it, or it is being found out."
-
-    def do(app: Services, case: Case, note: str) -> Do:
-        id_ = case["notification_id"]
-        decide = partial(replay.decide_unknown, notification_id=id_, send=send)
-        return _told(decide, said, otherwise)
-
-    return do
+def _send_unknown(connection: Connection, case: Case, note: str) -> str:
+    """Nobody knows whether it went out: a person has it sent once more."""
+    if not replay.decide_unknown(connection, case["notification_id"], send=True):
+        raise NotDone(_KNOWN_BY_NOW)
+    return "It is sent again."
 
 
-def _told(do: Callable[[Any], bool], said: str, otherwise: str) -> Do:
-    """What is told of an act that can be too late."""
-
-    def done(connection: Any) -> str:
-        if not do(connection):
-            raise NotDone(f"That cannot be done any more. {otherwise}")
-        return said
-
-    return done
+def _believe_unknown(connection: Connection, case: Case, note: str) -> str:
+    """Nobody knows whether it went out: a person says that it did."""
+    if not replay.decide_unknown(connection, case["notification_id"], send=False):
+        raise NotDone(_KNOWN_BY_NOW)
+    return "It counts as sent."
 
 
-_DOING: dict[str, Callable[[Services, Case, str], Do]] = {
-    CLOSE: lambda app, case, note: lambda connection: "Closed.",
+_DOING: dict[str, Callable[[Connection, Case, str], str]] = {
+    CLOSE: _close,
     RESEND: _resend,
     "replay": _replay,
-    "send": _decide(send=True, said="It is sent again."),
-    "believe": _decide(send=False, said="It counts as sent."),
+    "send": _send_unknown,
+    "believe": _believe_unknown,
     "release": _release,
     "stop": _stop,
 }
