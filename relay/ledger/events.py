@@ -22,8 +22,8 @@ from relay.errors import Refused
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, holds, journeys
-from relay.ledger.cases import open_case
+from relay.ledger import digests, holds, journeys, reposts
+from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
@@ -34,6 +34,7 @@ from relay.rules.model import (
     PROCESSED,
     RECEIVED,
     UNROUTED,
+    WAITING,
     AlreadyNotified,
     Case,
     Notice,
@@ -119,7 +120,7 @@ def _change(connection: Connection, event_id: str, **values: Any) -> bool:
     done = connection.execute(
         events.update()
         .where(events.c.id == event_id, events.c.status == RECEIVED)
-        .values(**values, tries=events.c.tries + 1)
+        .values(**values, tries=events.c.tries + 1, tried_at=now())
     )
     return bool(done.rowcount)
 
@@ -163,6 +164,8 @@ def plan_and_mark_processed(
         return decide(replace(kit, gone=gone)).notices if gone else plan.notices
 
     made = digests.plan_and_add(connection, event.id, replan)
+    for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
+        close_settled(connection, "unreached", owed, "A message is on its way after all.")
     holds.ask(connection, plan.cases)
     return made
 
@@ -193,6 +196,7 @@ _SETTLED = (
         decisions=sa.bindparam("decided"),
         reason="",
         processed_at=now(),
+        tried_at=now(),
         tries=events.c.tries + 1,
     )
 )
@@ -232,7 +236,7 @@ def _values(dialect: str, number: int) -> dict[str, Any]:
     }
 
 
-_GIVEN = ("id", "name", "identity", "data", "status", "urgency")
+_GIVEN = ("id", "name", "identity", "data", "status", "urgency", "named")
 
 
 def _row(incoming: Incoming) -> dict[str, Any]:
@@ -243,6 +247,7 @@ def _row(incoming: Incoming) -> dict[str, Any]:
         "data": json.dumps(incoming.data),
         "status": RECEIVED if incoming.kind else UNROUTED,
         "urgency": incoming.kind.urgency if incoming.kind else 0,
+        "named": str(incoming.data[incoming.kind.id_field]) if incoming.kind else None,
     }
 
 
@@ -261,6 +266,9 @@ def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recor
         row = _row(incoming)
         id_, recent = together.run((row, -window.total_seconds()))
         if found := _recorded(row, id_, recent):
+            if found.status == "duplicate":
+                with db.write() as connection:
+                    reposts.take_up(connection, found.id)
             return found
         with db.write() as connection:
             _retire(connection, id_, incoming.identity)
@@ -290,6 +298,8 @@ def record(connection: Connection, incoming: Incoming, window: timedelta) -> Rec
         given = _parameters([row], -window.total_seconds())
         _, id_, recent = connection.execute(statement, given).one()
         if found := _recorded(row, id_, recent):
+            if found.status == "duplicate":
+                reposts.take_up(connection, found.id)
             return found
         _retire(connection, id_, incoming.identity)
 

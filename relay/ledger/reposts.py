@@ -49,9 +49,9 @@ def take_up(connection: Connection, event_id: str) -> bool:
 
 
 def _is_silent(decisions: list[dict[str, str]] | None) -> bool:
-    """Whether some rule told nobody of an event, for another reason than that it had been told."""
+    """Whether some rule told nobody of an event, and may do so by what the lab says now."""
     return any(
-        not (one.get("is_told") or one["reason"].startswith("Told already"))  # as 0005 wrote it
+        not (one.get("is_final") or one["reason"].startswith("Told already"))  # as 0005 wrote it
         for one in decisions or ()
     )
 

@@ -93,11 +93,11 @@ def case_digest(kind: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a rule told nobody. `is_told`: since somebody was told already, or is to be."""
+    """Why a rule told nobody. `is_final`: whatever the lab says next changes nothing about it."""
 
     rule: str
     reason: str
-    is_told: bool = False
+    is_final: bool = False
 
 
 @dataclass(frozen=True)

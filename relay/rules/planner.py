@@ -52,7 +52,7 @@ def plan(
     has the (rule, role) of what a person has decided not to send about this kit and round.
     """
     plans = [
-        Plan(decisions=(Decision(rule.name, STOPPED, is_told=True),))
+        Plan(decisions=(Decision(rule.name, STOPPED, is_final=True),))
         if (rule.name, rule.to) in stopped
         else _plan_rule(rule, context, policy, told, now, gone)
         for rule in rules
@@ -78,7 +78,9 @@ def _plan_rule(
     try:
         due_at = due(rule, context, policy, now) + rule.hold
         if reason := objection(rule, context, due_at, now):
-            return Plan(decisions=(Decision(rule.name, reason),))
+            is_late = bool(overtaken(rule, context.step, context.known, due_at, now))
+            is_final = is_late or not rule.enabled
+            return Plan(decisions=(Decision(rule.name, reason, is_final),))
     except RenderError as error:
         failed = str(error)
     made = tuple(held(rule, policy, first_choice(rule, context, policy, now)))
@@ -92,7 +94,7 @@ def _plan_rule(
         told_by = notice.channel if (rule.name, rule.to, notice.channel) in told else ""
         if rule.to in PERSONS and (told_by := told_by or "".join(in_its_stead[:1])):
             reason = f"Told already by {told_by}."
-            decisions.append(Decision(rule.name, reason, is_told=True))
+            decisions.append(Decision(rule.name, reason, is_final=True))
         elif failed:
             planned.append(replace(notice, status="technical-failure", reason=failed))
         elif rule.digest and notice.address:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import replay
 from relay.ledger.schema import events
 from tests.jobs.conftest import DESK, KIT, PERSON, PHONE, RETEST, STAFF, Clinic
-from tests.rows import rows
+from tests.rows import replay_event, rows
 
 DAY = timedelta(days=1)
 RECEIVED, RETESTED = "test_registration.sample_received", "test_registration.retest"
@@ -148,7 +147,7 @@ def test_what_was_told_of_a_retest_before_it_was_linked_stays_told(clinic: Clini
     clinic.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
     clinic.work()
     assert [(row["subject"], row["round"]) for row in clinic.messages()] == [(KIT, 1)]
-    assert replay.replay_event(clinic.db, first)
+    assert replay_event(clinic.db, first)
     name = f"LML-{RETEST[:6]}"
     clinic.lab.resources[f"/api/test_registration/{name}"] = clinic.lab.resources[path]
     clinic.results(name)

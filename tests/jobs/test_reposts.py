@@ -1,0 +1,123 @@
+"""A post that comes again: told once it can be told, and never twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from relay.ledger.schema import events
+from tests.jobs.conftest import KIT, PHONE, STAFF, Clinic
+from tests.rows import change, only
+from tests.standins import Reply
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+RESULTS = f"/api/test_registration/{KIT}/lab_results"
+SUCCESS = """
+[rules.results]
+event = "lab_results.complete"
+to = "patient"
+channels = ["sms"]
+template = "results"
+when = "registration.status == 'success'"
+"""
+
+
+def status(clinic: Clinic, value: str) -> None:
+    """The registration's status at the lab."""
+    clinic.lab.change("test_registration", KIT, status=value)
+
+
+def test_results_that_are_held_are_told_when_the_lab_posts_again(clinic: Clinic) -> None:
+    """Held after days of 204, the results are told once they are there and posted again; the answer
+    has the first id, and the case closes by itself, or was closed by staff before."""
+    clinic.configure(staff=STAFF)
+    clinic.lab.resources[RESULTS] = Reply(204)
+    first = clinic.results()
+    clinic.work()
+    clinic.work(4 * DAY)
+    change(clinic.db, events, {}, tries=30)
+    clinic.work(DAY)
+    assert (only(clinic.db, events)["status"], clinic.worklist()) == ("held", ["held"])
+    del clinic.lab.resources[RESULTS]
+    assert clinic.results() == first
+    assert clinic.worklist() == []
+    clinic.work()
+    assert clinic.statuses() == [("email", "sent"), ("sms", "sent")]
+
+
+def test_results_that_were_partial_are_told_when_they_are_complete(clinic: Clinic) -> None:
+    """A rule that told nobody is asked again by what the lab says now, and only once tells it."""
+    clinic.configure(SUCCESS)
+    status(clinic, "partial_result")
+    clinic.results()
+    clinic.work()
+    assert clinic.statuses() == []
+    status(clinic, "success")
+    for _ in range(3):
+        clinic.results()
+        clinic.work()
+    assert clinic.statuses() == [("sms", "sent")]
+
+
+def test_one_rule_that_told_keeps_no_other_from_telling(clinic: Clinic) -> None:
+    """Staff's message about partial results does not keep the patient from hearing of success."""
+    staff = SUCCESS.replace("rules.results", "rules.desk").replace('"patient"', '"desk"')
+    staff = staff.replace('["sms"]', '["sms"]').replace("== 'success'", "== 'partial_result'")
+    clinic.configure(SUCCESS + staff, staff='[staff.desk]\nsms = ["+447700900100"]\n')
+    status(clinic, "partial_result")
+    clinic.results()
+    clinic.work()
+    assert [row["rule"] for row in clinic.messages(status="sent")] == ["desk"]
+    status(clinic, "success")
+    clinic.results()
+    clinic.work()
+    clinic.results()
+    clinic.work()
+    assert sorted(row["rule"] for row in clinic.messages(status="sent")) == ["desk", "results"]
+
+
+def test_a_corrected_number_is_told_when_the_lab_posts_again(clinic: Clinic) -> None:
+    """A landline reaches nobody; corrected at the lab and posted again, the person is told, and the
+    case about them closes."""
+    clinic.configure(SUCCESS, staff=STAFF)
+    status(clinic, "success")
+    clinic.lab.change("test_registration", KIT, mobile_phone_number="020 7946 0018")
+    clinic.results()
+    clinic.work()
+    assert clinic.worklist() == ["unreached"]
+    clinic.lab.change("test_registration", KIT, mobile_phone_number=PHONE)
+    clinic.results()
+    clinic.work()
+    sent = clinic.messages(rule="results", status="sent")
+    assert [row["address"] for row in sent] == [PHONE]
+    assert clinic.worklist() == []
+
+
+@pytest.mark.parametrize(("ago", "asked"), [(timedelta(seconds=30), 1), (2 * MINUTE, 2)])
+def test_an_event_that_waits_is_tried_at_once(clinic: Clinic, ago: timedelta, asked: int) -> None:
+    """In its back-off it is tried when the lab posts it anew, but at most once a minute."""
+    clinic.lab.once(Reply(503, headers={"Retry-After": "43200"}))
+    clinic.results()
+    clinic.work()
+    clinic.work(ago)
+    clinic.results()
+    clinic.work()
+    registration = f"/api/test_registration/{KIT}"
+    assert clinic.lab.paths.count(registration) == asked
+
+
+def test_what_was_told_is_counted_and_no_more(clinic: Clinic) -> None:
+    """A post that comes again after everybody was told asks the lab nothing and tells nobody."""
+    clinic.configure(SUCCESS)
+    status(clinic, "success")
+    clinic.results()
+    clinic.work()
+    asked = len(clinic.lab.requests)
+    for _ in range(3):
+        clinic.results()
+    clinic.work()
+    row = only(clinic.db, events)
+    assert (row["status"], row["duplicates"], len(clinic.lab.requests)) == ("processed", 3, asked)
+    assert row["posted_again_at"] is not None
+    assert len(clinic.twilio.accepted) == 1
