@@ -70,8 +70,9 @@ def _inserting(dialect: str) -> Any:
         follow_up_at=sa.case((failed, now()), else_=sa.null()),
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
-    what = ("kind", "digest", "digest_id", "stopped_by")
-    is_free = sa.and_(KIND != DIGEST, KIND != ITEM)  # what is in a digest is told there
+    what = ("kind", "digest", "digest_id")
+    # What is in a digest is told there; what a person has stopped, no plan brings back.
+    is_free = sa.and_(KIND != DIGEST, KIND != ITEM, notifications.c.stopped_by.is_(None))
     return insert.on_conflict_do_update(
         index_elements=[notifications.c.identity],
         set_={name: insert.excluded[name] for name in (*again, *what, "address")},

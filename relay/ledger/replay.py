@@ -59,12 +59,18 @@ def replay_events(connection: Connection, event_ids: Sequence[str], act: Act) ->
 
 
 def replay_notification(connection: Connection, notification_id: str) -> bool:
-    """Send a failed message again that somebody has named, unless it may have arrived.
-
-    So also one that went out, where its provider has told that it did not arrive.
+    """Send a message again that somebody has named: one that failed and cannot have arrived, or one
+    that a person has stopped; False for any other.
     """
-    named = notifications.c.id == notification_id
-    return bool(revive(connection, _failed(), ~may_have_arrived(), named))
+    table = notifications.c
+    named = table.id == notification_id
+    stopped = sa.and_(named, table.stopped_by.is_not(None), table.status == "cancelled")
+    # A person's word against a person's: it goes now, and is not held for another one.
+    connection.execute(notifications.update().where(stopped).values(due_at=now()))
+    return bool(
+        revive(connection, stopped, table.address != "")
+        or revive(connection, _failed(), ~may_have_arrived(), named)
+    )
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:

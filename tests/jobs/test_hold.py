@@ -10,7 +10,7 @@ from relay.ledger import holds
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import notifications
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, RETEST, RULES, STAFF, Clinic
-from tests.rows import change, only, open_cases, replay_event, replay_notification, rows
+from tests.rows import change, only, open_cases, replay_event, replay_notification
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HELD = RULES.replace("[rules.results]", '[rules.results]\nhold = "48h"\nfallback = ["email"]')
@@ -97,7 +97,8 @@ def test_without_an_address_nobody_is_asked(clinic: Clinic) -> None:
 
 
 def test_a_replay_does_not_pass_by_the_clinician(held: Clinic) -> None:
-    """Stopped it says by whom; replayed it is held anew, and asked about anew."""
+    """Stopped it says by whom, and stays so: no replay of its event and no other name of its kit
+    brings it back; only who names that very message does."""
     (message,) = held.messages(rule="results")
     with held.db.write() as connection:
         assert holds.stop(connection, message["id"], "admin", "")
@@ -105,9 +106,18 @@ def test_a_replay_does_not_pass_by_the_clinician(held: Clinic) -> None:
     held.work()
     assert replay_event(held.db, message["event_id"])
     held.work(DAY)
-    assert (held.worklist(), held.twilio.accepted) == (["release"], [])
-    assert held.messages(stopped_by="admin") == []
-    assert len(rows(held.db, stored)) == 2
+    name = f"LML-{KIT[:6]}"
+    held.lab.resources[f"/api/test_registration/{name}"] = held.lab.resources[
+        f"/api/test_registration/{KIT}"
+    ]
+    held.results(name)
+    held.results()
+    held.work(3 * DAY)
+    assert (held.worklist(), held.twilio.accepted) == ([], [])
+    assert [row["stopped_by"] for row in held.messages(rule="results")] == ["admin"]
+    assert replay_notification(held.db, message["id"])
+    held.work()
+    assert len(held.twilio.accepted) == 1
 
 
 def test_what_failed_while_it_was_held_keeps_its_time(held: Clinic) -> None:

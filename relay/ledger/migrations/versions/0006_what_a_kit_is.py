@@ -30,6 +30,10 @@ def upgrade() -> None:
         sa.Column("is_shared", sa.Boolean(), nullable=False, server_default=sa.false()),
     )
     _name_what_waits()
+    op.execute(
+        "UPDATE notifications SET stopped_by = 'a person' "
+        "WHERE status = 'cancelled' AND reason LIKE 'Stopped by %'"
+    )
     _move_retests()
 
 
