@@ -59,6 +59,12 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edited file counts as whole at once: tests write files whole."""
+    monkeypatch.setattr("relay.config.reload.SETTLED_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
 def own_logs() -> Iterator[None]:
     """No test writes to the stream of one before it, which is closed by then."""
     yield

@@ -30,12 +30,6 @@ __all__ = ["desk", "inside"]  # fixtures
 NAME = 'name = "Example Clinic"'
 
 
-@pytest.fixture(autouse=True)
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files count as whole at once: the tests write them whole."""
-    monkeypatch.setattr("relay.config.reload.SETTLED_SECONDS", 0.0)
-
-
 @pytest.fixture
 def own(settings: Settings, tmp_path: Path) -> Settings:
     """Settings with a config.toml and templates that a test may edit."""

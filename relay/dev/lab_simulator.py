@@ -100,9 +100,7 @@ def registration(id_: str) -> dict[str, Any]:
 
 def order(id_: str) -> dict[str, Any]:
     """An order of one kit, which is not the registration that the lab's examples call by its id."""
-    own = _SAME.get(
-        id_, id_
-    )  # an order has no other name: it answers by the one that it is asked by
+    own = id_  # an order has no other name
     kit = canonical(f"kit of {own}")
     customer = person(own)
     details = ("id", "first_name", "last_name", "email", "phone_number")

@@ -99,7 +99,7 @@ def test_results_of_a_cancelled_test_are_never_announced(clinic: Clinic) -> None
     row = only(clinic.db, events)
     assert (row["status"], row["decisions"]) == (
         "processed",
-        [{"rule": "results", "reason": "The test was cancelled."}],
+        [{"rule": "results", "reason": "The test was cancelled.", "is_final": False}],
     )
 
 

@@ -125,7 +125,9 @@ def test_a_plan_is_saved_with_its_event(db: Database) -> None:
     row, message = only(db, events), only(db, notifications)
     assert (row["status"], row["subject"], row["round"]) == ("processed", "o-1", 0)
     assert row["facts"] == {"order": {"id": "o-1"}}
-    assert row["decisions"] == [{"rule": "kit-email", "reason": "Its condition is not met: false"}]
+    assert row["decisions"] == [
+        {"rule": "kit-email", "reason": "Its condition is not met: false", "is_final": False}
+    ]
     assert (message["id"], message["event_id"], message["status"]) == (made, event.id, "created")
     assert message["identity"] == notice().identity
 
