@@ -37,7 +37,7 @@ def open_case(connection: Connection, case: Case) -> bool:
     opened = insert.on_conflict_do_nothing().returning(cases.c.id)
     if connection.execute(opened).first() is None:
         return False
-    alerts = [replace(alert, key=id_) for alert in case.alerts]
+    alerts = [replace(alert, key=id_, case_id=id_) for alert in case.alerts]
     insert_notices(connection, case.event_id, alerts)
     return True
 
@@ -152,9 +152,13 @@ def see_to(db: Database, case_id: str, act: Act, note: str, do: Do) -> str:
         return said
 
 
-def closed_cases(db: Database, limit: int = 20) -> list[Mapping[str, Any]]:
-    """The cases that were closed last, each with whether it `can_open` again."""
+def closed_cases(db: Database, limit: int = 20, case_id: str = "") -> list[Mapping[str, Any]]:
+    """The cases that were closed last, or the one with this id; each with whether it `can_open`
+    again.
+    """
     last = _closed().order_by(cases.c.closed_at.desc()).limit(limit)
+    if case_id:
+        last = last.where(cases.c.id == case_id)
     with db.read() as connection:
         rows = [dict(row) for row in connection.execute(last).mappings()]
         return [{**row, "can_open": bool(_original_digest(connection, row))} for row in rows]

@@ -104,7 +104,7 @@ def test_what_was_only_not_told_is_made_up_for(watched: Clinic, past: Past) -> N
     watched.work(DAY)
     assert (len(watched.twilio.accepted), watched.worklist()) == (1, [])
     (told,) = trail.find(watched.db, made_up["id"])
-    lines = [line for _, line in explain(told, ZoneInfo("UTC"), NOTHING)]
+    lines = [line for _, line in explain(told, ZoneInfo("UTC"), NOTHING, str)]
     assert "Relay asked the lab, which had not posted lab_results.complete" in lines[0]
 
 
@@ -124,7 +124,7 @@ def test_what_the_lab_does_not_have_is_told_once(watched: Clinic, past: Past) ->
         watched.work(HOUR)
     assert (watched.worklist(), len(watched.told())) == ([], 1)
     (told,) = trail.find(watched.db, event_id)
-    assert "A step of a kit has not come" in str(list(explain(told, ZoneInfo("UTC"), NOTHING)))
+    assert "on the worklist: missing" in str(list(explain(told, ZoneInfo("UTC"), NOTHING, str)))
 
 
 def test_the_case_closes_when_the_step_comes(watched: Clinic, past: Past) -> None:

@@ -13,12 +13,13 @@ from flask_login import login_required
 from relay.ledger import cases, holds, journeys, replay
 from relay.ledger.audit import NotDone
 from relay.ledger.cases import Do
+from relay.messages.alerts import Subject
 from relay.rules import planner, retries
-from relay.rules.alerts import ALERTS, happened, words
+from relay.rules.alerts import KINDS, is_about_a_kit
 from relay.rules.retries import FailedMessage
 from relay.rules.staleness import Step, overtaken
 from relay.web.context import Services, services
-from relay.web.desk.layout import NO_NOTE, actor, blueprint, my_act, page, written_note
+from relay.web.desk.layout import NO_NOTE, actor, alert_words, blueprint, my_act, page, written_note
 from relay.web.desk.system import ACTS as SAID
 
 AT_ONCE = 25
@@ -44,7 +45,7 @@ _AGAIN = {
 def worklist() -> str:
     """The open cases, of all kinds or of one, and those that were closed last."""
     db, kind = services().db, request.args.get("kind", "")
-    if kind and kind not in ALERTS:
+    if kind and kind not in KINDS:
         abort(404)
     found, kinds = cases.open_cases(db, kind, AT_ONCE), cases.open_kinds(db)
     return page(
@@ -52,9 +53,28 @@ def worklist() -> str:
         cases=[*_shown(found)],
         closed=cases.closed_cases(db),
         kind=kind,
-        kinds={name: many for name, many in kinds.items() if name in ALERTS},
+        kinds={name: kinds.get(name, 0) for name in KINDS if name in kinds or name == kind},
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
-        words=ALERTS,
+        title=alert_words().title,
+        said=SAID,
+    )
+
+
+@blueprint.get("/case/<case_id>")
+@login_required  # type: ignore[untyped-decorator]
+def one_case(case_id: str) -> str:
+    """One case, open or closed: where an alert's link leads."""
+    db = services().db
+    case = cases.get_case(db, case_id)
+    if case is None:
+        abort(404)
+    is_open = case["closed_at"] is None
+    return page(
+        "worklist.html",
+        only=case,
+        cases=[*_shown([case])] if is_open else [],
+        closed=[] if is_open else cases.closed_cases(db, case_id=case_id),
+        title=alert_words().title,
         said=SAID,
     )
 
@@ -99,18 +119,18 @@ def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
     failed = [case["notification_id"] for case in found if RESEND in ACTS.get(case["kind"], {})]
     standings = replay.failed_messages(services().db, [*filter(None, failed)])
     for case in found:
-        acts, why_not, said = _acts(case["kind"]), "", words(case["kind"])
+        acts, why_not = _acts(case["kind"]), ""
+        subject = Subject(case["id"], case["kind"], case["subject"], case["reason"])
         if RESEND in acts and (it := standings.get(case["notification_id"])):
             why_not = retries.decide(it, _why_old(services(), it)).why
         if why_not:
             del acts[RESEND]
         yield {
             **case,
-            "words": said,
-            "happened": happened(case["kind"], case["subject"]),
+            "words": alert_words().words(subject),
             "acts": acts,
             "why_not": why_not,
-            "is_about_a_kit": said.is_about_a_kit,
+            "is_about_a_kit": is_about_a_kit(case["kind"]),
         }
 
 
