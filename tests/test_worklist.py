@@ -23,7 +23,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.schema import audit, events, notifications, quarantine, watches
 from relay.ledger.schema import cases as stored
 from relay.ledger.views import trail
-from relay.messages.alerts import AlertTemplates, Subject
+from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.alerts import KINDS, OF_NO_KIT
@@ -69,7 +69,7 @@ def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Databa
     """Each case has its title, what has happened and why; every page counts them."""
     opened(db, kind)
     page = inside.get("/worklist").text
-    words = WORDS.words(Subject("", kind, "o-1", ""))
+    words = WORDS.words(CaseNames("", kind, "o-1", ""))
     for told in (words.title, words.happened, words.to_do, "Nobody was reached."):
         assert str(escape(told)) in page
     assert "07700" not in page

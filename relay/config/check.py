@@ -20,7 +20,7 @@ from relay.lab import samples
 from relay.lab.facts import Facts
 from relay.messages import alerts as alert_templates
 from relay.messages import disclosure, sms_segments
-from relay.messages.alerts import AlertTemplates, Subject
+from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts
 from relay.rules.expressions import names, recipient
@@ -195,8 +195,8 @@ def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
     link = alerts.link(config.policy, EXAMPLE_CASE) or alerts.WORKLIST
     most = config.delivery.max_sms_segments
     for kind in alerts.KINDS:
-        full = Subject(EXAMPLE_CASE, kind, EXAMPLE_KIT, "Its reason.", others=2, link=link)
-        least = Subject(EXAMPLE_CASE, kind, f"{DIGEST_PREFIX}x", "")
+        full = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "Its reason.", others=2, link=link)
+        least = CaseNames(EXAMPLE_CASE, kind, f"{DIGEST_PREFIX}x", "")
         for channel in alerts.WAYS:
             try:
                 message = made.message(full, channel, "", "staff")

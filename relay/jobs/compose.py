@@ -17,7 +17,7 @@ from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
 from relay.ledger.digests import Item, Replan
 from relay.logs import get_logger
-from relay.messages.alerts import AlertTemplates, Subject
+from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
 from relay.rules.expressions import recipient
@@ -187,7 +187,7 @@ class Composer:
         link = alerts.link(self._config.policy, found["id"])
         is_open = found["closed_at"] is None
         others = cases.open_kinds(self._db).get(kind, 0) - is_open
-        about = Subject(found["id"], kind, subject, reason, others, link)
+        about = CaseNames(found["id"], kind, subject, reason, others, link)
         try:
             return self._alerts.message(about, claim.channel, claim.address, claim.role)
         except RenderError as error:

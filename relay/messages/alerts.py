@@ -35,7 +35,7 @@ _MESSAGES_SEE: Names = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class CaseNames:
     """A case, as its words may name it.
 
     `others` is how many more of its kind are open, `link` its address on the desk (may be empty).
@@ -75,7 +75,7 @@ class AlertTemplates:
             log.error("alert template broken", kind=kind, reason=str(error))
             return alerts.plain_title(kind)
 
-    def words(self, case: Subject) -> Words:
+    def words(self, case: CaseNames) -> Words:
         """What the desk says of a case. Plain sentences where its words cannot be read."""
         title = self.title(case.kind)
         if case.kind not in alerts.KINDS:  # its version was taken back
@@ -88,7 +88,7 @@ class AlertTemplates:
             to_do = "Run `flask relay check` to see what is wrong with the words of this case."
             return Words(title, f"It is about {case.subject}.", to_do)
 
-    def message(self, case: Subject, channel: str, address: str, role: str) -> Message:
+    def message(self, case: CaseNames, channel: str, address: str, role: str) -> Message:
         """An alert to one address of the staff group `role`. Raises RenderError."""
         said = {**_fields(case), **vars(self._words(case))}
         names = {
@@ -106,7 +106,7 @@ class AlertTemplates:
             unknown = partial(unknown_names, names=_MESSAGES_SEE)
             yield from self._templates.file_faults(file, unknown)
 
-    def _words(self, case: Subject) -> Words:
+    def _words(self, case: CaseNames) -> Words:
         names = {"clinic": self._clinic, "case": Record("case", _fields(case))}
         file, block = words_file(case.kind), self._templates.block
         return Words(
@@ -134,7 +134,7 @@ def words_file(kind: str) -> str:
     return f"{FOLDER}/words/{kind}.txt"
 
 
-def _fields(case: Subject) -> dict[str, object]:
+def _fields(case: CaseNames) -> dict[str, object]:
     """What templates see of a case. What is empty stops a message when it is printed bare."""
     return {
         **vars(case),

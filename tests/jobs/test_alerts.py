@@ -21,7 +21,7 @@ from relay.lab import samples
 from relay.ledger import cases
 from relay.ledger.schema import notifications
 from relay.messages import sms_segments
-from relay.messages.alerts import AlertTemplates, Subject
+from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates
 from relay.rules import alerts
 from relay.rules.alerts import KINDS, WAYS
@@ -82,7 +82,7 @@ def flat(text: str) -> str:
 def written(kind: str, channel: str, link: str = LINK) -> Message:
     """An alert about a case as Relay opens it; of late kits there are two more."""
     subject, reason = OPENED[kind]
-    case = Subject(CASE_ID, kind, subject, reason, 2 if kind == "missing" else 0, link)
+    case = CaseNames(CASE_ID, kind, subject, reason, 2 if kind == "missing" else 0, link)
     return WORDS.message(case, channel, "", "lab-desk")
 
 
@@ -105,7 +105,7 @@ def open_case(clinic: Clinic, kind: str = "held") -> dict[str, Any]:
 
 
 def sent(clinic: Clinic) -> tuple[str, str, str]:
-    """Subject, text and HTML of the one email that went to staff."""
+    """CaseNames, text and HTML of the one email that went to staff."""
     jobs = clinic.jobs
     for claim in jobs.claim("email", 10):
         jobs.deliver(claim)
@@ -146,7 +146,7 @@ def test_each_alert_says_exactly_this(kind: str) -> None:
 def test_both_halves_of_an_email_say_the_same(kind: str) -> None:
     """HTML and text have the same words and the same link, and nothing else to press."""
     email = written(kind, "email")
-    page, words = Page(email.html), WORDS.words(Subject(CASE_ID, kind, *OPENED[kind]))
+    page, words = Page(email.html), WORDS.words(CaseNames(CASE_ID, kind, *OPENED[kind]))
     for said in (words.title, words.to_do, OPENED[kind][1], LINK):
         assert said in flat(email.text)
         assert said in flat(page.text)
@@ -173,7 +173,7 @@ def test_without_an_address_of_the_desk_there_is_no_link() -> None:
 def test_a_hostile_id_stays_an_id() -> None:
     """Whatever the lab calls a kit, no markup and no template comes of it."""
     id_ = "<b>{{ 7*7 }}</b>"
-    made = WORDS.message(Subject(CASE_ID, "held", id_, "<i>"), "email", "", "lab-desk")
+    made = WORDS.message(CaseNames(CASE_ID, "held", id_, "<i>"), "email", "", "lab-desk")
     assert f"kit {id_}" in made.text
     assert f"kit {id_}" in Page(made.html).text
     assert "<b>" not in made.html

@@ -13,7 +13,7 @@ from flask_login import login_required
 from relay.ledger import cases, holds, journeys, replay
 from relay.ledger.audit import NotDone
 from relay.ledger.cases import Do
-from relay.messages.alerts import Subject
+from relay.messages.alerts import CaseNames
 from relay.rules import planner, retries
 from relay.rules.alerts import KINDS, is_about_a_kit
 from relay.rules.retries import FailedMessage
@@ -120,7 +120,7 @@ def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
     standings = replay.failed_messages(services().db, [*filter(None, failed)])
     for case in found:
         acts, why_not = _acts(case["kind"]), ""
-        subject = Subject(case["id"], case["kind"], case["subject"], case["reason"])
+        subject = CaseNames(case["id"], case["kind"], case["subject"], case["reason"])
         if RESEND in acts and (it := standings.get(case["notification_id"])):
             why_not = retries.decide(it, _why_old(services(), it)).why
         if why_not:
