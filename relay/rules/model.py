@@ -34,7 +34,7 @@ class Notice:
     due_at: datetime
     urgency: int
     is_fallback: bool = False
-    content: Mapping[str, str] | None = None  # words that are ready already: an alert's
+    content: Mapping[str, str] | None = None  # an alert's plain words, in case its template fails
     key: str = ""  # what sets apart what is told again: an alert's case, a digest's time
     kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT
     digest: str | None = None  # identity of the digest it is told in; a digest has its own
@@ -60,7 +60,7 @@ class Notice:
 class Case:
     """What a person has to see to, and what staff are written about it."""
 
-    kind: str  # a key of relay.alerts.ALERTS
+    kind: str  # one of relay.rules.alerts.KINDS
     key: str  # what it is about: while a case of this kind and key is open there is no second
     subject: str
     reason: str
