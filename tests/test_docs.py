@@ -43,6 +43,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not heading or heading in _anchors(file), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_named_path_is_there(page: Path) -> None:
+    """A file or folder of the project that a page names exists, but for what it says to add."""
+    if page.name in ("CHANGELOG.md", "extending.md"):
+        return
+    for path in re.findall(r"`((?:relay|tests|tools|ops|docs)/[\w./-]*)`", page.read_text("utf-8")):
+        assert (ROOT / path).exists(), path
+
+
 def _anchors(page: Path) -> set[str]:
     """What GitHub calls a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
