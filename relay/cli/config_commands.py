@@ -21,7 +21,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="A file other than config.toml.")
+@click.option("--config", type=click.Path(path_type=Path), help="Another file than config.toml.")
 @click.option("--offline", is_flag=True, help="Leave connections out.")
 def check(config: Path | None, offline: bool) -> None:
     """Check config, templates, environment and connections.
@@ -76,9 +76,7 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
 
 @click.command("send-test")
 @click.argument("rule")
-@click.option(
-    "--to", help="A UK mobile number or an email address. Without it, asked for or read from stdin."
-)
+@click.option("--to", help="A UK mobile number or an email address; else asked for or on stdin.")
 def send_test(rule: str, to: str | None) -> None:
     """Send one real message of a RULE, with example data and marked as a test."""
     from relay.staff import test_send

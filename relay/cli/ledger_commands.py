@@ -169,8 +169,8 @@ def _wake(found: Settings) -> None:
 def sweep(as_json: bool, as_sent: bool) -> None:
     """Do the clock's work once: due rows, lapsed claims, retention.
 
-    This process sends what is due; it needs no worker. After a restore, messages that are due may
-    have gone out already: `--as-sent` marks them as sent, whatever their send window.
+    This process sends what is due; no worker is needed for it. After a restore it has gone out
+    already: `--as-sent` marks it so, whatever its send window.
     """
     from relay.jobs.tasks import Jobs
     from relay.ledger import pauses
@@ -225,7 +225,7 @@ def upgrade() -> None:
 @click.command("explain")
 @click.argument("id_", metavar="ID")
 def explain_(id_: str) -> None:
-    """Say step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
+    """Tell step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
     from relay.ledger import quarantine

@@ -31,7 +31,7 @@ LISTS = {
 def suppress(address: str | None) -> None:
     """Send nothing more to ADDRESS: a UK mobile number or an email address.
 
-    Without ADDRESS, or with "-", it is asked for on a terminal or read from stdin.
+    Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -50,9 +50,9 @@ def suppress(address: str | None) -> None:
 @click.command()
 @click.argument("address", required=False)
 def unsuppress(address: str | None) -> None:
-    """Let ADDRESS get messages again, no matter who stopped them.
+    """Let ADDRESS get messages again, whoever had stopped them.
 
-    Without ADDRESS, or with "-", it is asked for on a terminal or read from stdin.
+    Left out, or "-", it is asked for on a terminal, else read from stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -106,7 +106,7 @@ def _since(db: Database, channel: str, address: str) -> str:
 def forget(address: str | None, yes: bool, suppress: bool) -> None:
     """Erase the person behind ADDRESS everywhere: a UK mobile number or an email address.
 
-    Without ADDRESS, or with "-", it is asked for on a terminal or read from stdin.
+    Left out, or "-", the address is asked for on a terminal, else read from stdin.
 
     Messages that wait are cancelled. Afterwards every table is searched for what was erased; where
     anything is left, or a provider did not erase its part, the command ends with 1. Once it has

@@ -16,8 +16,8 @@ from relay.errors import Problem
 @click.option("--url", help="Where to post.  [default: this machine's web process, PORT or 8000]")
 @click.option("--new-kit", is_flag=True, help="New ids, so that nothing is a duplicate.")
 @click.option("--times", default=1, show_default=True, help="How often each event is posted.")
-@click.option("--shuffle", is_flag=True, help="In random order.")
-@click.option("--seed", type=int, help="Repeat a random order.")
+@click.option("--shuffle", is_flag=True, help="In any order.")
+@click.option("--seed", type=int, help="The same order again.")
 @click.option(
     "--speed",
     default=3600.0,

@@ -136,10 +136,10 @@ TABLES: tuple[tuple[str, Schema, str], ...] = (
     (
         "rules.NAME",
         RuleSchema(),
-        "Who is told what when an event comes. Keep a rule's name when you change the rule: "
-        "by it Relay knows whom it has told.",
+        "Who is told what when an event comes. By its name Relay knows whom a rule has told: "
+        "keep it when you change the rule.",
     ),
-    ("expect.NAME", ExpectSchema(), "A step of a kit that staff hear of if it does not come."),
+    ("expect.NAME", ExpectSchema(), "A step of a kit that staff hear of when it does not come."),
 )
 _HEAD = """# config.toml
 
@@ -177,7 +177,7 @@ def _table(name: str, schema: Schema, about: str) -> str:
 
 
 def _line(table: str, key: str, field: fields.Field[Any]) -> str:
-    default = "required" if field.required else _code(_default(table, key, field)) or "none"
+    default = "must be there" if field.required else _code(_default(table, key, field)) or "none"
     cells = (f"`{key}`", str(field.metadata["description"]), _write(field), default)
     return "| " + " | ".join([*cells, _code(_example(field))]) + " |"
 
@@ -243,7 +243,7 @@ def _number(kind: str) -> Callable[[Any], str]:
 _WRITES: tuple[tuple[type[Any], Callable[[Any], str]], ...] = (
     (OneOf, _one_of),
     (Parsed, lambda field: _PARSED.get(field.parse, "a text")),
-    (fields.List, lambda field: f"a list, each item {_write(field.inner)}"),
+    (fields.List, lambda field: f"a list, of each {_write(field.inner)}"),
     (fields.Dict, lambda field: "a table"),
     (fields.Boolean, lambda field: "true or false"),
     (fields.Integer, _number("whole number")),

@@ -65,29 +65,20 @@ class ClinicSchema(Schema):
 class DeliverySchema(Schema):
     """[delivery]: how messages go out, and for how long they are kept."""
 
-    sms_from = Parsed(
-        sms_sender,
-        metadata=told(
-            "What phones show as the sender: up to 11 characters, one of them a letter, or a "
-            "number. TWILIO_MESSAGING_SERVICE_SID and TWILIO_FROM win over it.",
-            "EXCLINIC",
-        ),
-    )
+    sms_from = Parsed(sms_sender, metadata=told("What phones show as the sender.", "EXCLINIC"))
     email_from = Parsed(
         email_sender, metadata=told("The sender of emails.", "Example Clinic <results@example.org>")
     )
     send_window = Parsed(
         Window.parse,
         load_default=lambda: Window.parse("08:00-20:00"),
-        metadata=told(
-            "When messages may go out. Others wait until it next opens.", "Mon-Fri 08:00-20:00"
-        ),
+        metadata=told('When messages may go out, or "always".', "Mon-Fri 08:00-20:00"),
     )
     bank_holidays = fields.List(
         Dated(bank_holiday),
         load_default=list,
         metadata=told(
-            'Days on which messages wait, unless their window is "always".', ["2026-12-25"]
+            "Days on which messages wait, unless their window is always.", ["2026-12-25"]
         ),
     )
     max_sms_segments = fields.Integer(
@@ -100,56 +91,39 @@ class DeliverySchema(Schema):
         strict=True,
         validate=validate.Range(1, error="write a whole number from 1 up."),
         load_default=2000,
-        metadata=told(
-            "How many texts may go out in a day. More wait until midnight, then for their window."
-        ),
+        metadata=told("Past it texts wait until the next day."),
     )
     sms_per_second = fields.Float(
-        validate=_rate,
-        metadata=told("The most texts that may go out a second, over all workers.", 10),
+        validate=_rate, metadata=told("The most that Twilio allows a second.", 10)
     )
     email_per_second = fields.Float(
-        validate=_rate,
-        metadata=told("The most emails that may go out a second, over all workers.", 10),
+        validate=_rate, metadata=told("The most that SendGrid allows a second.", 10)
     )
     alerts = fields.String(
         load_default="",
-        metadata=told(
-            "The staff group that hears when something needs a person, by email if it has an "
-            "address. If it is not set, the first group.",
-            "lab-desk",
-        ),
+        metadata=told("The staff group that hears when something needs a person.", "lab-desk"),
     )
     lab_patience = Parsed(
         lasting,
         load_default=lambda: timedelta(days=3),
-        metadata=told(
-            "How long Relay asks the lab for what an event needs, results that are not ready "
-            "included. Then the event is held.",
-            "3d",
-        ),
+        metadata=told("How long the lab is asked for what an event needs.", "3d"),
     )
     retention = Parsed(
         lasting,
         load_default=lambda: timedelta(days=90),
         metadata=told(
-            "How long contact details and words are kept. Then Relay blanks them, and deletes "
-            "texts at Twilio.",
-            "90d",
+            "Then contact details and words are blanked, and texts deleted at Twilio.", "90d"
         ),
     )
     dedupe_window = Parsed(
         lasting,
         load_default=lambda: timedelta(days=30),
-        metadata=told("A repeat of an event within this time counts as a duplicate.", "30d"),
+        metadata=told("The same event within it is the same event.", "30d"),
     )
     allow = fields.List(
         Parsed(any_address),
         load_default=list,
-        metadata=told(
-            "The only addresses that get anything while RELAY_DELIVERY=allow-list.",
-            ["you@example.org"],
-        ),
+        metadata=told("Who gets anything while RELAY_DELIVERY=allow-list.", ["you@example.org"]),
     )
 
     @post_load
@@ -238,9 +212,9 @@ class RuleSchema(Schema):
     channels = _channels(
         required=True,
         validate=validate.Length(min=1, error="name one or more."),
-        metadata=told("Every channel to use."),
+        metadata=told("Each of these is used."),
     )
-    fallback = _channels(metadata=told("Used only if none of `channels` could reach the person."))
+    fallback = _channels(metadata=told("Used only if no channel above could reach the person."))
     template = fields.String(
         required=True,
         validate=validate.Regexp(
@@ -251,18 +225,15 @@ class RuleSchema(Schema):
     when = fields.String(
         metadata=told("A condition: the rule applies if it is true.", "registration.status != 'x'")
     )
-    after = Parsed(
-        duration,
-        metadata=told("How long after its event the message goes out, if it is still true.", "10d"),
-    )
+    after = Parsed(duration, metadata=told("How long after its event the message goes out.", "10d"))
     hold = Parsed(
         lasting,
-        metadata=told("How long the message waits for staff to release or stop it.", "48h"),
+        metadata=told("It waits so long for staff to release or stop it, who are told.", "48h"),
     )
     unless = fields.List(
         OneOf(EVENTS),
         validate=validate.Length(min=1, error="name one or more."),
-        metadata=told("Events after which the message is no longer needed."),
+        metadata=told("Events after which the message is not needed."),
     )
     send_window = Parsed(
         Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
@@ -270,29 +241,23 @@ class RuleSchema(Schema):
     even_if_late = fields.Boolean(
         truthy={True},
         falsy={False},
-        metadata=told("true sends the message although a later step of the kit is known."),
+        metadata=told("true tells it although a later step of the kit is known already."),
     )
     on_unknown = OneOf(
         ON_UNKNOWN,
-        metadata=told(
-            "What to do when we cannot tell whether the provider accepted the message: send it "
-            "again, or leave it to a person."
-        ),
+        metadata=told("What becomes of a message that may have gone out and cannot be found."),
     )
     discreet = fields.Boolean(
         truthy={True},
         falsy={False},
-        metadata=told(
-            "false lets an SMS or a subject line show what is tested, how it went, a birthday or "
-            "a full name."
-        ),
+        metadata=told("false lets an SMS or a subject show a test, a birthday or a full name."),
     )
     enabled = fields.Boolean(
         truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
     )
     digest = Parsed(
         Digest.parse,
-        metadata=told("Staff only: one message with everything gathered by then.", "daily 08:00"),
+        metadata=told("Staff only: one message with all that has gathered by then.", "daily 08:00"),
     )
 
     @validates_schema(skip_on_field_errors=False)
@@ -351,16 +316,18 @@ class ExpectSchema(Schema):
     """An [expect.…] table."""
 
     after = OneOf(
-        EVENTS, required=True, metadata=told("The step that a kit has reached.", "order.delivered")
+        EVENTS, required=True, metadata=told("The step that a kit has come to.", "order.delivered")
     )
     event = OneOf(
         EVENTS,
         required=True,
-        metadata=told("The step that should follow.", "lab_results.complete"),
+        metadata=told("The step that is to come behind it.", "lab_results.complete"),
     )
-    within = Parsed(grace, required=True, metadata=told("How long that may take.", "10d"))
+    within = Parsed(
+        grace, required=True, metadata=told("How long after it the step may take.", "10d")
+    )
     to = fields.String(
-        required=True, metadata=told("The staff group that hears if it has not come.", "lab-desk")
+        required=True, metadata=told("The staff group that hears when it has not come.", "lab-desk")
     )
 
     @validates_schema
