@@ -14,8 +14,8 @@ import redis
 from relay import queue
 from relay.config.settings import Settings
 from relay.dev import redis_server
+from tests.test_http_client_tls import tls
 from tests.test_queue import until
-from tests.test_wire_tls import tls
 
 __all__ = ["tls"]  # a fixture
 

@@ -1,7 +1,4 @@
-"""Commands about what is in the ledger.
-
-`flask relay explain`: why an event, a kit or a message did or did not reach somebody.
-"""
+"""Commands about the ledger: list, explain, replay, sweep, purge, upgrade."""
 
 from __future__ import annotations
 

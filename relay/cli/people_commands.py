@@ -1,7 +1,4 @@
-"""Who gets nothing more: `suppress` and `unsuppress`.
-
-`flask relay forget`: one person is erased, and that is proved.
-"""
+"""Commands about one person: suppress, unsuppress, forget."""
 
 from __future__ import annotations
 

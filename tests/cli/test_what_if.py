@@ -146,8 +146,8 @@ def test_an_edit_that_is_wrong_is_told_as_check_tells_it(relay: Run, edited: Pat
 
 IN_PROCESSES = """
 import sys
-from relay.cli import comparing, relay_group
-comparing.WORTH_IT = 1
+from relay.cli import comparison, relay_group
+comparison.WORTH_IT = 1
 relay_group(sys.argv[1:])
 """
 

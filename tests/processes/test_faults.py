@@ -22,8 +22,8 @@ from tests.conftest import DATABASES, ROOT
 from tests.processes.harness import Processes, RedisServer, eventually, order
 from tests.rows import rows
 from tests.standins import ProviderStandIn, twilio_error
+from tests.test_http_client_tls import tls
 from tests.test_queue_tls import self_signed
-from tests.test_wire_tls import tls
 
 __all__ = ["self_signed", "tls"]  # fixtures
 
