@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos shots lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos shots figures lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -64,6 +64,9 @@ chaos: $(STAMP) ## kill, freeze and starve all of it at random (PostgreSQL's bin
 shots: $(STAMP) ## pictures of the desk for the docs (needs Debian's chromium)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
 	@LOG_LEVEL=ERROR exec $(BIN)/python -m tools.shots
+
+figures: $(STAMP) ## figures of the code: modules, import chains, what one event enters
+	@exec $(BIN)/python -m tools.figures
 
 lock: $(STAMP) ## pin the newest versions that requirements*.in allow
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.txt requirements.in

@@ -40,6 +40,8 @@ hypothesis_settings.register_profile("relay", deadline=None)  # the machine may 
 hypothesis_settings.load_profile("relay")
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0", "gw1"… where tests run side by side
 DATABASES = ["sqlite", *(["postgresql"] if os.environ.get("TEST_DATABASE_URL") else [])]
+# For a test whose statements are run on each database by a neighbour of its: it needs only one.
+one_database = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])]
 
 

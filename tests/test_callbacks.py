@@ -33,7 +33,7 @@ from relay.web.callbacks import (
 from relay.web.forms import MOST_FIELDS
 from tests.channels.test_sendgrid_receipts import AT, event, public, sign
 from tests.channels.test_twilio_receipts import form
-from tests.conftest import drain
+from tests.conftest import drain, one_database
 from tests.processes.harness import order
 from tests.rows import change, claimed, only, rows, suppress
 
@@ -187,6 +187,7 @@ def test_a_callback_that_says_nothing_is_fine(client: Any, db: Database) -> None
 
 @pytest.mark.parametrize("path", [STATUS, INBOUND, MAIL])
 @pytest.mark.parametrize("signature", [None, "", "x", "é", "A" * 28])
+@one_database
 def test_unsigned_is_refused(client: Any, db: Database, path: str, signature: str | None) -> None:
     """Without the right signature it is 403, in JSON, and nothing is done."""
     attempt = sent(db)
@@ -213,6 +214,7 @@ def test_a_signature_is_of_one_call_only(client: Any, db: Database) -> None:
     assert rows(db, kept) == []
 
 
+@one_database
 def test_without_a_token_everything_is_refused(settings: Settings, make_client: Make) -> None:
     """Where Twilio and SendGrid are not configured nobody can sign, not with an empty token."""
     client = make_client(settings)
@@ -236,6 +238,7 @@ FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "relay.example"}
         ("", True, {}, HERE),
     ],
 )
+@one_database
 def test_the_address_that_was_signed_is_the_public_one(
     by: Settings,
     make_client: Make,
@@ -297,6 +300,7 @@ def test_a_stop_without_an_id_stops(client: Any, db: Database) -> None:
 
 
 @pytest.mark.parametrize("body", ["HELP", "Thank you!", "", "don't stop"])
+@one_database
 def test_other_texts_change_nothing(client: Any, db: Database, body: str) -> None:
     """HELP and what is no word of these are answered by silence."""
     assert call(client, INBOUND, text(body)).status_code == 200
@@ -304,6 +308,7 @@ def test_other_texts_change_nothing(client: Any, db: Database, body: str) -> Non
 
 
 @pytest.mark.parametrize("number", ["", "EXCLINIC", "+15005550006", "+442079460000"])
+@one_database
 def test_a_number_that_gets_no_texts_changes_nothing(
     client: Any, db: Database, number: str
 ) -> None:
@@ -375,6 +380,7 @@ def test_one_bad_event_keeps_nothing_from_the_others(client: Any, db: Database) 
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"7", b"null", b"[", b"[" * 100_000, b'{"a": 1}'])
+@one_database
 def test_a_signed_body_that_is_no_list_is_400(client: Any, body: bytes) -> None:
     """What SendGrid signed and nobody can read is refused, in JSON."""
     response = mail(client, body)
@@ -392,6 +398,7 @@ def test_a_batch_signed_over_other_bytes_is_refused(client: Any, db: Database) -
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("size", [100_000, LARGEST_BATCH])
+@one_database
 def test_a_batch_may_be_larger_than_a_webhook(client: Any, size: int, chunked: bool) -> None:
     """SendGrid's batches go up to 4 MiB, whole or in chunks."""
     assert large(client, size, chunked).status_code == 200
@@ -399,6 +406,7 @@ def test_a_batch_may_be_larger_than_a_webhook(client: Any, size: int, chunked: b
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("size", [LARGEST_BATCH + 1, LARGEST_BATCH + 2, 2 * LARGEST_BATCH])
+@one_database
 def test_a_batch_of_more_is_413(client: Any, size: int, chunked: bool) -> None:
     """A byte more is not read, signed or not."""
     response = large(client, size, chunked)
@@ -429,6 +437,7 @@ def large(client: Any, size: int, chunked: bool) -> Any:
     ],
     ids=["32 KiB", "a byte more", "64 KiB", "100 fields", "a field more"],
 )
+@one_database
 def test_a_form_is_taken_as_far_as_twilios_may_go(
     client: Any, fields: dict[str, str], code: int
 ) -> None:
@@ -439,6 +448,7 @@ def test_a_form_is_taken_as_far_as_twilios_may_go(
     assert code == 200 or response.json["error"]
 
 
+@one_database
 def test_a_form_in_many_parts_is_refused(client: Any) -> None:
     """The other kind of form, which Twilio does not send, has no more fields either."""
     parts = {f"f{number}": "1" for number in range(MOST_FIELDS + 1)}
@@ -447,6 +457,7 @@ def test_a_form_in_many_parts_is_refused(client: Any) -> None:
     assert response.status_code == 413
 
 
+@one_database
 def test_without_a_ledger_the_provider_tries_again(
     by: Settings, make_client: Make, tmp_path: Path
 ) -> None:
@@ -462,6 +473,7 @@ def test_without_a_ledger_the_provider_tries_again(
 
 
 @pytest.mark.parametrize("path", [STATUS, INBOUND, MAIL])
+@one_database
 def test_only_post_is_taken(client: Any, path: str) -> None:
     """Another method is 405, and a slash too many 404: no redirect repeats a signed call."""
     assert client.get(path).status_code == 405

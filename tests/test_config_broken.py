@@ -1,6 +1,6 @@
 """Every kind of mistake in config.toml and templates: its line, what is said, what would be right.
 
-docs/config-errors.md shows them; RELAY_UPDATE_EXPECTED=1 writes it.
+tests/expected/config-errors.md shows them; RELAY_UPDATE_EXPECTED=1 writes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from relay.messages.templates import Templates
 from tests.conftest import ROOT
 from tests.test_config import EXAMPLE, problems
 
-PAGE = ROOT / "docs" / "config-errors.md"
+PAGE = ROOT / "tests" / "expected" / "config-errors.md"
 HEAD = """# What a mistake in config.toml looks like
 
 `flask relay check` tells every mistake at once: the file, the line, the table and key, what is wrong and what would be right.
@@ -236,7 +236,7 @@ def test_what_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_them_all(tmp_path: Path) -> None:
-    """docs/config-errors.md has each kind of mistake with the very words that are said."""
+    """tests/expected/config-errors.md has each kind of mistake with the very words that are said."""
     for one in (*IN_CONFIG, *IN_TEMPLATES):
         if one not in ROWS:
             find = config_problem if one in IN_CONFIG else template_problem

@@ -13,6 +13,7 @@ from werkzeug.security import generate_password_hash
 from relay.config.settings import Settings
 from relay.ledger.database import Database
 from relay.ledger.schema import audit
+from tests.conftest import one_database
 from tests.test_webhooks import rows
 
 PASSWORD = "letmein"
@@ -80,6 +81,7 @@ def test_wrong_password_is_refused(password: str, desk: Any, db: Database) -> No
     assert (row.action, password in f"{row}") == ("login refused", False)
 
 
+@one_database
 def test_blank_password_is_refused(desk: Any) -> None:
     """No password is not a password."""
     log_in(desk, "")
@@ -96,6 +98,7 @@ def test_password_may_be_a_hash(make_client: Callable[[Settings], Any], settings
 
 @pytest.mark.parametrize("path", ["/login", "/logout"])
 @pytest.mark.parametrize("csrf", ["missing", "forged", "another session's"])
+@one_database
 def test_form_without_its_csrf_token_is_refused(path: str, csrf: str, inside: Any) -> None:
     """A form that another site made the browser send does nothing."""
     other = token(inside.application.test_client().get("/login").text)
@@ -122,6 +125,7 @@ def test_log_out_is_no_link(inside: Any) -> None:
     assert inside.get("/").status_code == 200
 
 
+@one_database
 def test_forged_session_is_no_session(desk: Any) -> None:
     """A cookie that we did not sign opens nothing."""
     desk.set_cookie("session", "eyJfdXNlcl9pZCI6ImFkbWluIn0.aAAAAA.forgedforgedforgedforged")
@@ -140,6 +144,7 @@ def test_password_is_not_guessed_by_force(desk: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/logout"])
+@one_database
 def test_desk_is_off_without_a_password(
     path: str, make_client: Callable[[Settings], Any], settings: Settings
 ) -> None:

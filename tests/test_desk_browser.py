@@ -273,10 +273,10 @@ PRESSED = (
     ("An event from the lab is held", "Process it again", "It is processed again."),
     ("A message may or may not have gone out", "Send it again", "It is sent again."),
     ("A message may or may not have gone out", "It did arrive", "It counts as sent."),
-    ("A message waits for your release", "Release now", "It goes out"),
-    ("A message waits for your release", "Do not send", "Stopped"),
-    ("A step of a kit has not come", "Close", "Closed."),
-    ("Not all of a person is erased", "Close", "Closed."),
+    ("A message is waiting for your release", "Release now", "It goes out"),
+    ("A message is waiting for your release", "Do not send", "Stopped"),
+    ("A kit's next step is overdue", "Close", "Closed."),
+    ("Some of a person's data could not be erased", "Close", "Closed."),
 )
 
 
@@ -284,7 +284,7 @@ def test_one_kind_of_case_is_seen_by_itself(page: Any, url: str) -> None:
     """The links over the cases lead to one kind, and back to all."""
     page.goto(f"{url}/worklist")
     kinds = page.get_by_label("Kinds of cases")
-    kinds.get_by_role("link", name="A message waits for your release").click()
+    kinds.get_by_role("link", name="A message is waiting for your release").click()
     assert page.locator("article.case").count() == 2
     judge(page)
     kinds.get_by_role("link", name="All", exact=True).click()

@@ -15,6 +15,7 @@ from relay.ledger import logins as ledger_logins
 from relay.ledger.database import Database
 from relay.ledger.schema import audit
 from relay.web.desk import auth as logins
+from tests.conftest import one_database
 from tests.rows import rows, time_passes
 from tests.test_desk import PASSWORD, desk, inside, is_out, log_in, token
 
@@ -79,6 +80,7 @@ def test_who_guesses_waits_alone(desk: Any, db: Database) -> None:
     assert log_in(desk.application.test_client()).status_code == 302
 
 
+@one_database
 def test_a_network_of_ipv6_is_one_visitor(desk: Any) -> None:
     """Whoever has a whole /64 has not as many guesses as it has addresses."""
     for number in range(10):
@@ -88,6 +90,7 @@ def test_a_network_of_ipv6_is_one_visitor(desk: Any) -> None:
 
 
 @pytest.mark.parametrize(("proxies", "behind"), [(1, ""), (2, ", 66.241.125.1")])
+@one_database
 def test_the_visitor_is_who_the_one_proxy_names(
     make_client: Callable[[Settings], Any], settings: Settings, proxies: int, behind: str
 ) -> None:
@@ -124,6 +127,7 @@ def test_a_flood_from_everywhere_is_slowed(
     assert log_in(desk, PASSWORD).status_code == 302
 
 
+@one_database
 def test_production_tells_browsers_to_stay_on_tls(
     make_client: Callable[[Settings], Any], settings: Settings
 ) -> None:

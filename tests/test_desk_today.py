@@ -23,7 +23,7 @@ from relay.ledger.schema import days, events, notifications, quarantine
 from relay.ledger.views import daily_counts
 from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
-from relay.rules.alerts import ALERTS
+from relay.rules.alerts import KINDS
 from relay.rules.model import STATUSES
 from relay.web.desk import attention as desk_needs
 from relay.web.desk import auth, chart
@@ -144,7 +144,7 @@ def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
 
 def test_every_kind_of_case_has_its_words() -> None:
     """What a case may be about can be told here."""
-    assert {*desk_needs.KINDS, *desk_needs.NOW} == set(ALERTS)
+    assert {*desk_needs.KINDS, *desk_needs.NOW} == set(KINDS)
 
 
 def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:

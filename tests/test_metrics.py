@@ -140,8 +140,8 @@ def test_a_web_that_is_gone_is_an_alert_whatever_its_job_is_called() -> None:
 def test_the_example_for_prometheus_reads_our_route(
     settings: Settings, make_client: Callable[[Settings], Any]
 ) -> None:
-    """docs/operating.md's scrape_config asks the path there is, and shows the token."""
-    text = (ROOT / "docs" / "operating.md").read_text("utf-8")
+    """docs/monitoring.md's scrape_config asks the path there is, and shows the token."""
+    text = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
     told = dict(re.findall(r"^ +(metrics_path|type|credentials): (\S+)$", text, re.MULTILINE))
     client = make_client(replace(settings, metrics_token=told["credentials"]))
     shown = f"{told['type']} {told['credentials']}"
@@ -149,8 +149,10 @@ def test_the_example_for_prometheus_reads_our_route(
 
 
 def test_every_metric_and_alert_is_explained() -> None:
-    """docs/operating.md has a line for each metric, and says what to do about each alert."""
-    text = (ROOT / "docs" / "operating.md").read_text("utf-8")
+    """docs/monitoring.md explains each metric, docs/runbook.md says what to do about each alert."""
+    metrics = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
+    runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
     alerts = re.findall(r"alert: (\w+)", (OPS / "alerts.yml").read_text("utf-8"))
     assert len(alerts) >= 8
-    assert [name for name in (*METRICS, *alerts) if f"`{name}`" not in text] == []
+    assert [name for name in METRICS if f"| `{name}` |" not in metrics] == []
+    assert [name for name in alerts if f"| `{name}` |" not in runbook] == []

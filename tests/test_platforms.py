@@ -96,13 +96,13 @@ def test_the_page_names_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["PUBLIC_URL", "METRICS_TOKEN", "WEBHOOK_SECRET", "SECRET_KEY"])
 def test_every_way_to_live_sets_what_is_missed_later(name: str) -> None:
-    """app.json, the README's steps and each platform's recipe leave neither receipts off nor
+    """app.json, the README and each platform's recipe leave neither receipts off nor
     /metrics open.
     """
     page = (ROOT / "docs" / "platforms.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")
     ways = dict(re.findall(r"^## (Heroku|Dokku|Render|Fly)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
-    ways["README"] = readme.partition("\n### Steps\n")[2].partition("\n### Changing")[0]
+    ways["README"] = readme.partition("\n## Deploy it\n")[2].partition("\n## ")[0]
     ways["app.json"] = " ".join(APP["env"])
     assert len(ways) == 6
     assert [way for way, told in ways.items() if name not in told] == []
@@ -117,7 +117,7 @@ def program(name: str) -> str:
 
 @pytest.fixture
 def backup(ledger_url: str, tmp_path: Path) -> Iterator[Callable[[], Restore]]:
-    """Backs the ledger up as docs/operating.md tells; restores it into another database."""
+    """Backs the ledger up as docs/runbook.md says; restores it into another database."""
     opened: list[Database] = []
     made = sa.make_url(ledger_url)
     other = made.set(database=f"{made.database}_restored")
@@ -179,7 +179,7 @@ def test_a_restored_ledger_goes_on_without_sending_twice(
     clinic: Clinic, backup: Callable[[], Restore]
 ) -> None:
     """What had gone out before the backup stays told. What waited then and went out since is
-    marked by `sweep --as-sent`, as docs/operating.md tells, also at night; what is new goes out,
+    marked by `sweep --as-sent`, as docs/runbook.md says, also at night; what is new goes out,
     once.
     """
     clinic.orders(3)

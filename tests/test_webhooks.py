@@ -18,6 +18,7 @@ from relay.config.settings import Settings
 from relay.lab import samples
 from relay.ledger.database import Database, ago
 from relay.ledger.schema import events, quarantine
+from tests.conftest import one_database
 
 LARGEST = 64 * 1024
 SHIPPED = json.dumps(samples.webhook("order.shipped")).encode()
@@ -177,6 +178,7 @@ def padded(size: int) -> bytes:
 @pytest.mark.parametrize(
     ("size", "status"), [(LARGEST, 200), (LARGEST + 1, 413), (LARGEST + 2, 413), (10**6, 413)]
 )
+@one_database
 def test_body_of_64_kib_is_taken_and_no_more(
     size: int, status: int, chunked: bool, client: Any, stored: Any, refused: Any
 ) -> None:
@@ -211,6 +213,7 @@ def test_body_of_64_kib_is_taken_and_no_more(
         "",
     ],
 )
+@one_database
 def test_json_is_json_whatever_its_content_type(content_type: str, client: Any) -> None:
     """A JSON body counts as JSON whatever the header says of it."""
     response = post(client, SHIPPED, content_type=content_type)
@@ -218,6 +221,7 @@ def test_json_is_json_whatever_its_content_type(content_type: str, client: Any) 
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/gzip"])
+@one_database
 def test_compressed_body_is_not_inflated(content_type: str, client: Any, refused: Any) -> None:
     """A gzip body is not JSON: 400, and kept as it came."""
     body = gzip.compress(SHIPPED, mtime=0)
@@ -227,6 +231,7 @@ def test_compressed_body_is_not_inflated(content_type: str, client: Any, refused
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+@one_database
 def test_only_post_is_taken(method: str, client: Any) -> None:
     """Another method is 405, in JSON, and says which are allowed."""
     response = client.open("/webhooks/lab", method=method)

@@ -13,8 +13,10 @@ import pytest
 from relay.config.settings import Settings
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine
+from tests.conftest import one_database
 from tests.test_webhooks import BAD_DATA, SHIPPED, rows
 
+pytestmark = one_database  # who is let in is settled before the ledger is asked
 SECRETS = ("old-secret", "new-secret", "a=b", "ends-in==", "p:w", "café", "it's/a b%41", "x//y?z#")
 
 

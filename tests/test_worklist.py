@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from markupsafe import escape
 
+from relay.config.settings import Settings
 from relay.errors import LedgerUnavailable
+from relay.lab.facts import Record
 from relay.ledger import attempts, cases, holds
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events as ledger_events
@@ -19,9 +23,12 @@ from relay.ledger.database import Database, now
 from relay.ledger.schema import audit, events, notifications, quarantine, watches
 from relay.ledger.schema import cases as stored
 from relay.ledger.views import trail
+from relay.messages.alerts import AlertTemplates, CaseNames
+from relay.messages.templates import Templates
 from relay.rules import alerts
-from relay.rules.alerts import ALERTS, OF_NO_KIT, happened
+from relay.rules.alerts import KINDS, OF_NO_KIT
 from relay.rules.model import Case, case_digest
+from tests.conftest import ROOT
 from tests.desk import press
 from tests.dump import dump
 from tests.rows import (
@@ -38,9 +45,10 @@ from tests.rows import (
     unknown,
 )
 from tests.rows import notice as a_notice
-from tests.test_desk import desk, inside, token
+from tests.test_desk import desk, inside, log_in, token
 
 __all__ = ["desk", "inside"]  # fixtures
+WORDS = AlertTemplates(Templates(ROOT / "templates"), Record("clinic", {}))
 
 
 def opened(db: Database, kind: str = "unreached", **fields: Any) -> str:
@@ -68,13 +76,13 @@ def test_an_empty_worklist_says_so(inside: Any) -> None:
     assert "Nothing needs a person now." in inside.get("/worklist").text
 
 
-@pytest.mark.parametrize("kind", ALERTS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Database) -> None:
     """Each case has its title, what has happened and why; every page counts them."""
     opened(db, kind)
     page = inside.get("/worklist").text
-    words = ALERTS[kind]
-    for told in (words.title, happened(kind, "o-1"), "Nobody was reached."):
+    words = WORDS.words(CaseNames("", kind, "o-1", ""))
+    for told in (words.title, words.happened, words.to_do, "Nobody was reached."):
         assert str(escape(told)) in page
     assert "07700" not in page
     assert "+447700" not in page
@@ -90,6 +98,44 @@ def test_a_case_of_a_newer_version_is_shown(inside: Any, db: Database) -> None:
     assert "does not know" in inside.get("/worklist").text
     assert inside.get(f"/journey?kit={only(db, events)['id']}").status_code == 200
     assert "Closed." in act(inside, case_id, act="close", note="Seen.")
+
+
+def test_a_case_has_a_page_of_its_own(inside: Any, db: Database) -> None:
+    """Where an alert's link leads: that case alone, with its buttons; closed, what was done."""
+    case_id, other = opened(db), opened(db, "broken", address="+447700900002")
+    page = inside.get(f"/case/{case_id}").text
+    assert page.count('<article class="case"') == 1
+    assert (case_id in page, other in page) == (True, False)
+    assert 'value="resend"' in page
+    act(inside, case_id, act="close", note="Called her.")
+    page = inside.get(f"/case/{case_id}").text
+    assert page.count('<article class="case"') == 0
+    for told in (WORDS.title("unreached"), "Called her.", 'value="open"'):
+        assert told in page
+    assert WORDS.title("broken") not in page
+    assert inside.get("/case/cas_none").status_code == 404
+
+
+def test_an_alerts_link_leads_there_after_the_login(desk: Any, db: Database) -> None:
+    """Whoever is not logged in is asked for the password first, and then sees the case."""
+    case_id = opened(db)
+    asked = desk.get(f"/case/{case_id}")
+    assert (asked.status_code, asked.location) == (302, f"/login?next=/case/{case_id}")
+    assert log_in(desk, next_=f"/case/{case_id}").location == f"/case/{case_id}"
+    assert case_id in desk.get(f"/case/{case_id}").text
+
+
+def test_a_case_is_shown_though_its_words_are_broken(
+    make_client: Callable[[Settings], Any], settings: Settings, db: Database, tmp_path: Path
+) -> None:
+    """A mistake in templates/alerts hides no case: it is shown in plain words, with its reason."""
+    inside = make_client(replace(settings, templates=tmp_path))
+    log_in(inside)
+    case_id = opened(db)
+    for path in ("/worklist", f"/case/{case_id}"):
+        page = inside.get(path).text
+        assert "Something needs a person (unreached)" in page
+        assert "Nobody was reached." in page
 
 
 def test_a_closed_case_is_gone_and_its_note_is_kept(inside: Any, db: Database) -> None:
@@ -318,7 +364,7 @@ def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Data
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-@pytest.mark.parametrize("kind", sorted({*ALERTS} - {"release", "limit"}))
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"release", "limit"}))
 def test_a_case_that_is_open_again_is_known_again(kind: str, is_old: bool, db: Database) -> None:
     """Whatever it is about, and also where the release before has opened and closed it: it is not
     opened twice, and closes by itself as before.
@@ -432,5 +478,5 @@ def test_what_is_about_no_kit_stands_in_no_journey(inside: Any, db: Database) ->
     assert (alert["kind"], about_it and about_it["kind"]) == ("alert", "paused")
     assert [row["id"] for row in found.messages] == [alert["id"]]
     page = inside.get(f"/journey?kit={event['id']}").text
-    assert [kind for kind in OF_NO_KIT if ALERTS[kind].title in page] == []
+    assert [kind for kind in OF_NO_KIT if str(escape(WORDS.title(kind))) in page] == []
     assert inside.get("/worklist").text.count('<article class="case"') == len(OF_NO_KIT)

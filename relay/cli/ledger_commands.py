@@ -243,14 +243,17 @@ def explain_(id_: str) -> None:
     """
     from relay.ledger import quarantine
     from relay.ledger.views import status, trail
+    from relay.messages.alerts import AlertTemplates
+    from relay.messages.templates import Templates
     from relay.staff.explain import explain, explain_refused
 
     found = context.settings()
     config = context.load(found)
     zone = config.clinic.timezone
+    title = AlertTemplates(Templates(found.templates), config.clinic.record()).title
     with context.ledger(found) as db, db.read() as connection:
         standing = status.blockers(connection, zone, config.delivery.daily_sms_limit)
-        told = [explain(one, zone, standing) for one in trail.find(connection, id_)]
+        told = [explain(one, zone, standing, title) for one in trail.find(connection, id_)]
         if not told and (row := quarantine.get(connection, id_)):
             told.append(explain_refused(row, zone))
     if not told:

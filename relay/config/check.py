@@ -18,17 +18,23 @@ from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem, RenderError, did_you_mean
 from relay.lab import samples
 from relay.lab.facts import Facts
+from relay.messages import alerts as alert_templates
 from relay.messages import disclosure, sms_segments
+from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
+from relay.rules import alerts
 from relay.rules.expressions import names, recipient
 from relay.rules.model import Rule
 
+EXAMPLE_CASE = "cas_019ac9f4e80e4a61b2c3d4e5f6a7"
+EXAMPLE_KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 SHORT = 16  # characters that a secret should have at least
 
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:
-    """What is wrong with the templates that the rules name; some of it only warnings."""
+    """What is wrong with the rules' templates and the alerts'; some of it only warnings."""
     problems = [problem for rule in config.rules for problem in _rule(config, loaded, rule)]
+    problems += _alerts(config, loaded)
     return list(dict.fromkeys(problems))  # one template may serve several rules
 
 
@@ -132,7 +138,8 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     channels = (*rule.channels, *rule.fallback)
     folder = loaded.folder / rule.template
     if not folder.is_dir():
-        known = [path.name for path in loaded.folder.glob("*") if path.is_dir()]
+        found = {path.name for path in loaded.folder.glob("*") if path.is_dir()}
+        known = found - {alert_templates.FOLDER}
         remedy = did_you_mean(rule.template, known)
         yield config.problem(("rules", rule.name, "template"), f"there is no {folder}.", remedy)
         return
@@ -171,6 +178,45 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
         yield _broken(loaded, error, remedy, warning=True)
 
 
+def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
+    """Each kind of alert on each channel, about a kit and a digest, with and without a link."""
+    folder = loaded.folder / alert_templates.FOLDER
+    if not folder.is_dir():
+        said = "there is no such folder: alerts to staff go out in Relay's own plain words."
+        remedy = "Copy it from Relay's templates/."
+        yield Problem(said, str(folder), remedy=remedy, warning=True)
+        return
+    made = AlertTemplates(loaded, config.clinic.record())
+    faults = list(made.faults())
+    for fault in faults:
+        yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
+    if faults:
+        return
+    link = alerts.link(config.policy, EXAMPLE_CASE) or alerts.WORKLIST
+    most = config.delivery.max_sms_segments
+    for kind in alerts.KINDS:
+        full = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "Its reason.", others=2, link=link)
+        least = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "", is_digest=True)
+        for channel in alerts.WAYS:
+            try:
+                message = made.message(full, channel, "", "staff")
+            except RenderError as error:
+                yield _broken(loaded, error, "It fails with every field filled in.")
+                continue
+            try:
+                made.message(least, channel, "", "staff")
+            except RenderError as error:
+                remedy = "It may be empty: write {{ name or 'something else' }}."
+                yield _broken(loaded, error, remedy)
+            if channel == "sms":
+                size = sms_segments.size(message.text)
+                file = alert_templates.words_file(kind)
+                yield from _culprits(loaded, file, size)
+                if size.segments > most:
+                    said = f"an alert with its title takes {size.segments} segments."
+                    yield _too_long(loaded, file, said, most)
+
+
 def _broken(
     loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False
 ) -> Problem:
@@ -183,10 +229,22 @@ def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     """What would make an SMS dearer than the admin may think."""
     try:
         seen = example_names(config, rule, samples.full(samples.LONG_NAME))
-        size = sms_segments.size(loaded.render(rule.template, "sms", "", seen).text)
+        made = loaded.render(rule.template, "sms", "", seen)
     except RenderError:
         return  # told already
-    file = f"{rule.template}/sms.txt"
+    most = config.delivery.max_sms_segments
+    size = sms_segments.size(made.text)
+    yield from _culprits(loaded, f"{rule.template}/sms.txt", size)
+    if size.segments > most:
+        message = (
+            f"it takes {size.segments} segments with a long name. Each is paid for, "
+            f"for every {rule.to} of {rule.name}."
+        )
+        yield _too_long(loaded, f"{rule.template}/sms.txt", message, most)
+
+
+def _culprits(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator[Problem]:
+    """The characters that make a text dear, each with its place."""
     for culprit in size.culprits:
         name, line = _written(loaded, file, culprit)
         message = (
@@ -195,13 +253,11 @@ def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
         )
         remedy = "Write a plain one." if line else "It comes from a value, not from the template."
         yield Problem(message, str(loaded.folder / name), line, remedy=remedy, warning=True)
-    if size.segments > config.delivery.max_sms_segments:
-        message = (
-            f"it takes {size.segments} segments with a long name. Each is paid for, "
-            f"for every {rule.to} of {rule.name}."
-        )
-        remedy = f"max_sms_segments is {config.delivery.max_sms_segments}: shorten it."
-        yield Problem(message, str(loaded.folder / file), remedy=remedy, warning=True)
+
+
+def _too_long(loaded: Templates, file: str, message: str, most: int) -> Problem:
+    remedy = f"max_sms_segments is {most}: shorten it."
+    return Problem(message, str(loaded.folder / file), remedy=remedy, warning=True)
 
 
 def _written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:

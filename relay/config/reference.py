@@ -143,11 +143,11 @@ TABLES: tuple[tuple[str, Schema, str], ...] = (
 )
 _HEAD = """# config.toml
 
-Every table and key, made from the schemas that load the file: do not edit this page, but run
+Every table and key. [Rules](rules.md) explains durations, windows, conditions and what else takes
+more than a line. Secrets and addresses are [in the environment](environment.md).
+
+This page is made from the schemas that load the file: do not edit it, but run
 `RELAY_UPDATE_EXPECTED=1 .venv/bin/pytest tests/test_config_reference.py`.
-An unknown table or key is an error at start; `flask relay check` names each mistake with its line.
-A duration is a whole number and `s`, `m`, `h` or `d`. Words of your own for templates go into
-`[clinic.extra]`. Secrets and addresses are [in the environment](../README.md#environment).
 """
 _PARSED: dict[Any, str] = {
     duration: "a duration",
@@ -225,7 +225,7 @@ def _write(field: fields.Field[Any]) -> str:
 
 def _one_of(field: Any) -> str:
     if set(field.known) == set(EVENTS):
-        return "[one of the lab's events](../README.md#events)"
+        return "[one of the lab's events](http.md#events)"
     return " or ".join(f'"{word}"' for word in field.known)
 
 

@@ -146,5 +146,4 @@ class FollowUps:
             now=utc_now(),
             event_id=about.event_id,
             notification_id=about.id,
-            is_digest=about.kind == DIGEST,
         )

@@ -184,16 +184,12 @@ class Watch:
         """A case for each kit, and one alert for all of a look."""
         if not missing:
             return
-        first, others = missing[0], len(missing) - 1
-        reason = first.reason
-        if others:
-            kits = "another kit" if others == 1 else f"{others} other kits"
-            reason += f" The same goes for {kits}, which the worklist names."
+        first = missing[0]
         told = alerts.case(
             first.kind,
             first.key,
             first.subject,
-            reason,
+            first.reason,
             policy=self._config.policy,
             now=utc_now(),
             to=expected.to,

@@ -58,7 +58,8 @@ class Claim:
     is_fallback: bool
     facts_at: datetime
     suppressed: bool
-    content: Mapping[str, str] | None  # an alert's words, which are ready
+    content: Mapping[str, str] | None  # an alert's plain words
+    case_id: str | None  # of an alert: the case that it is about
     identity: str
     kind: str  # message, digest, alert
     is_probe: bool = False  # its channel is paused: this one finds out whether it works again
@@ -79,6 +80,7 @@ _CARRIED = (
     "urgency",
     "is_fallback",
     "content",
+    "case_id",
     "identity",
 )
 
@@ -183,7 +185,7 @@ _MARKING = (
         lease_until=now(sa.bindparam("lease")),
         attempts=_TABLE.attempts + 1,
         tries=_TABLE.tries + 1,
-        # What `begin` has not kept was not sent. An alert's words are nowhere else.
+        # What `begin` has not kept was not sent. An alert keeps its plain words.
         content=sa.case((KIND == ALERT, _TABLE.content), else_=sa.null()),
     )
 )

@@ -154,9 +154,15 @@ def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
     keep(connection, act)
 
 
-def closed_cases(connection: Connection, limit: int = 20) -> list[Mapping[str, Any]]:
-    """The cases that were closed last, each with whether it `can_open` again."""
+def closed_cases(
+    connection: Connection, limit: int = 20, case_id: str = ""
+) -> list[Mapping[str, Any]]:
+    """The cases that were closed last, or the one with this id; each with whether it `can_open`
+    again.
+    """
     last = _closed().order_by(cases.c.closed_at.desc()).limit(limit)
+    if case_id:
+        last = last.where(cases.c.id == case_id)
     rows = [dict(row) for row in connection.execute(last).mappings()]
     return [{**row, "can_open": bool(_original_digest(connection, row))} for row in rows]
 

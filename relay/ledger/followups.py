@@ -185,7 +185,6 @@ class UnknownAttempt:
     channel: str
     address: str
     content: Mapping[str, str] | None
-    kind: str  # message, digest, alert
 
 
 _UNKNOWN_CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content")
@@ -211,7 +210,6 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
         query = (
             sa.select(
                 *(notifications.c[name] for name in _UNKNOWN_CARRIED),
-                KIND.label("kind"),
                 attempts.c.id.label("attempt_id"),
                 (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
                 attempts.c.started_at,

@@ -1,9 +1,9 @@
-"""What an SMS or a subject line must not show: phones lie on tables, and families share them.
+"""Finds what an SMS or a subject line could show: phones lie on tables, and families share them.
 
-Read from a template's syntax tree, not from a rendering, so that a branch which the lab's example
-does not take counts too. `Expressions` says what a value may hold, `Disclosure` follows the
-template around them. When in doubt, a value shows all that it holds. Methods have the names of
-Jinja's nodes. docs/disclosure.md explains it from the beginning.
+It follows a template's syntax tree, so that a branch which the lab's example does not take counts
+too. docs/disclosure.md explains the idea from the beginning, with an example. From top to bottom:
+`Value` is what a name stands for, `Expressions` reads what is in {{ }}, `Disclosure` follows the
+statements around it, `problems` reports. Methods have the names of Jinja's nodes.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ NOTHING: Wordings = frozenset({frozenset()})
 
 @dataclass(frozen=True)
 class Value:
-    """What a name stands for: what shows when it is printed, and its fields if it has some."""
+    """What a name stands for. `either` and `together` make one of several."""
 
-    said: Wordings = NOTHING
-    shapes: frozenset[str] = frozenset()
+    said: Wordings = NOTHING  # what shows when it is printed
+    shapes: frozenset[str] = frozenset()  # which resources it may be: they say which fields it has
 
     @classmethod
     def of(cls, shape: str) -> Value:
@@ -72,7 +72,7 @@ class Value:
 
     @property
     def held(self) -> Wordings:
-        """All that something may make of it. Printed, a resource itself shows nothing."""
+        """All that it could show in the hands of something unknown, its fields included."""
         return together([self.said, *(frozenset({_inside(shape)}) for shape in self.shapes)])
 
     def field(self, name: str) -> Value:
@@ -105,24 +105,45 @@ def _inside(shape: str) -> frozenset[str]:
 
 
 def together(parts: Iterable[Wordings]) -> Wordings:
-    """One after the other."""
+    """Several, one after the other: each way of the first with each way of the second."""
     return reduce(lambda a, b: frozenset(x | y for x in a for y in b), parts, NOTHING)
 
 
 def either(values: Sequence[Value]) -> Value:
-    """One of several."""
+    """One of several, not known which: the ways of all."""
     return Value(
         frozenset().union(*(value.said for value in values or [Value()])),
         frozenset().union(*(value.shapes for value in values)),
     )
 
 
+Scope = dict[str, Value]
+NAMESPACE = "namespace"
+_NEIGHBOURS = ("previtem", "nextitem")  # of `loop`
+_NEIGHBOUR = "loop.previtem"  # the name under which a scope has them: no variable has a dot
+
+
+def any_of(scopes: Sequence[Scope]) -> Scope:
+    """Names that may be what any of several scopes has them for."""
+    names = frozenset().union(*scopes)
+    return {name: either([scope[name] for scope in scopes if name in scope]) for name in names}
+
+
+def repeated(once: Wordings) -> Wordings:
+    """Not at all, once or several times, each time in another way."""
+    ways = NOTHING
+    while (more := ways | together([ways, once])) != ways:
+        ways = more
+    return ways
+
+
 class Expressions(NodeVisitor):
-    """What expressions stand for, by the names in scope."""
+    """Finds the value of an expression by the names in scope. An unknown kind holds all in it."""
 
     def __init__(self) -> None:
-        self.scope = {name: Value.of(shape) for name, shape in _ROOTS.items()}
-        self.kept: dict[str, Value] = {}  # what was put into a namespace(), in whatever scope
+        self.scope: Scope = {name: Value.of(shape) for name, shape in _ROOTS.items()}
+        self.modules: dict[str, Scope] = {}  # what imported files name
+        self.kept = Value()  # what was put into any namespace(), in whatever scope
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Value:
         """The value of an expression."""
@@ -138,7 +159,7 @@ class Expressions(NodeVisitor):
         return together(self.visit(child).held for child in node.iter_child_nodes())
 
     def hint(self, condition: nodes.Node) -> Wordings:
-        """What words tell that depend on a comparison: "if it is SKU 7" says what is tested."""
+        """What a reader can guess from words that depend on a comparison: "if it is SKU 7"."""
         compared = [condition, *condition.find_all(nodes.Compare)]
         details = {
             detail
@@ -151,14 +172,25 @@ class Expressions(NodeVisitor):
 
     def visit_Name(self, node: nodes.Name) -> Value:
         found = self.scope.get(node.name, Value())
-        return either([found, self.kept[node.name]]) if node.name in self.kept else found
+        if NAMESPACE in found.shapes:
+            return Value(together([found.said, self.kept.held]), found.shapes)
+        return found
 
     def visit_Getattr(self, node: nodes.Getattr) -> Value:
-        return self.visit(node.node).field(node.attr)
+        return self.field(node.node, node.attr)
+
+    def field(self, node: nodes.Expr, name: str) -> Value:
+        """What a dot and a name lead to."""
+        if isinstance(node, nodes.Name) and node.name in self.modules:
+            return self.modules[node.name].get(name, Value())
+        if isinstance(node, nodes.Name) and node.name == "loop":
+            return self.scope.get(_NEIGHBOUR, Value()) if name in _NEIGHBOURS else Value()
+        value = self.visit(node)
+        return self.kept if NAMESPACE in value.shapes else value.field(name)
 
     def visit_Getitem(self, node: nodes.Getitem) -> Value:
         if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-            return self.visit(node.node).field(node.arg.value)
+            return self.field(node.node, node.arg.value)
         if not isinstance(node.arg, nodes.Const | nodes.Slice):
             return Value(self.held(node))  # a field whose name is worked out at send
         return Value() if _is_initial(node) else self.visit(node.node).item()
@@ -190,15 +222,25 @@ class Expressions(NodeVisitor):
     def visit_Filter(self, node: nodes.Filter) -> Value:
         value = self.visit(node.node) if node.node else Value()
         attribute = next((k.value for k in node.kwargs if k.key == "attribute"), None)
+        given = [*node.args, *(one.value for one in node.kwargs)]
+        rest = together(self.visit(one).held for one in given)  # a separator, what fills a hole
         if isinstance(attribute, nodes.Const) and node.name in ("map", "join", "sum"):
-            return reduce(Value.field, str(attribute.value).split("."), value.item())
+            found = reduce(_step, str(attribute.value).split("."), value.item())
+            return Value(together([found.said, rest]), found.shapes)
         if node.name in ("length", "count"):
             return Value()
         if node.name in _ONE:
             return Value() if _is_initial(node) else value.item()
         if node.name in ("default", "d"):
-            return either([value, *map(self.visit, node.args)])
-        return value if node.name in _SAME else Value(self.held(node))
+            return either([value, *map(self.visit, given)])
+        if node.name in _SAME:
+            return Value(together([value.said, rest]), value.shapes)
+        return Value(self.held(node))
+
+
+def _step(value: Value, name: str) -> Value:
+    """One step of an attribute's path, as in `map(attribute="product.0.sku")`."""
+    return value.item() if name.isdigit() else value.field(name)
 
 
 def _is_initial(node: nodes.Getitem | nodes.Filter) -> bool:
@@ -212,6 +254,13 @@ Trees = Callable[[str], nodes.Template]
 Where = tuple[str, int]  # file and line
 
 
+@dataclass(frozen=True, eq=False)
+class _Macro:
+    file: str
+    node: nodes.Macro
+    scope: Scope  # where it is defined, which is what its body sees
+
+
 class Disclosure(Expressions):
     """What a file may show in each way that its branches may go, and where it first does."""
 
@@ -220,8 +269,8 @@ class Disclosure(Expressions):
         self._trees = trees
         self._file = file
         self._depth = 0
-        self._macros: dict[str, list[tuple[str, nodes.Macro]]] = {}
-        self._modules: set[str] = set()
+        self._macros: dict[str, list[_Macro]] = {}
+        self._top: Scope | None = None  # names of the file itself, while inside something of it
         self._blocks: dict[str, list[tuple[str, nodes.Block]]] = {}  # what overrides comes first
         self._inside: list[tuple[str, int]] = []  # blocks, and how far up super() has led
         self.places: dict[str, Where] = {}
@@ -236,21 +285,48 @@ class Disclosure(Expressions):
     def _said(self, body: Iterable[nodes.Node]) -> Wordings:
         return together(self.visit(node).said for node in body)
 
-    def visit_Getattr(self, node: nodes.Getattr) -> Value:
-        if isinstance(node.node, nodes.Name) and node.node.name in self._modules:
-            return self.scope.get(node.attr, Value())
-        return super().visit_Getattr(node)
+    def visit_Name(self, node: nodes.Name) -> Value:
+        """A macro that is named but not called may be called elsewhere, by another name."""
+        found = super().visit_Name(node)
+        call = nodes.Call(node, [], [], None, None)
+        return either([found, *(self._macro(one, call) for one in self._macros.get(node.name, ()))])
 
     def visit_Call(self, node: nodes.Call) -> Value:
         match node.node:
+            case nodes.Name(name="namespace"):
+                return self._namespace(node)
             case nodes.Name(name="super") if self._inside:
-                name, level = self._inside[-1]
-                return self._block(name, level + 1)
+                return self._super(1)
+            case nodes.Getattr(node=nodes.Name(name="super"), attr="super") if self._inside:
+                return self._super(2)
             case nodes.Getattr(node=nodes.Name(name="self"), attr=name):
                 return self._block(name, 0)
-            case nodes.Name(name=name) | nodes.Getattr(attr=name) if name in self._macros:
-                return either([self._macro(*one, node) for one in self._macros[name]])
+            case (
+                nodes.Name(name=name)
+                | nodes.Getattr(attr=name)
+                | nodes.Getitem(arg=nodes.Const(value=str() as name))
+            ) if name in self._macros:
+                return self._called(name, node)
         return Value(self.held(node))
+
+    def _called(self, name: str, call: nodes.Call) -> Value:
+        """What a macro says, or a method that has the name of one."""
+        said = [self._macro(one, call) for one in self._macros[name]]
+        owner = getattr(call.node, "node", None)  # of a dot
+        if owner is None or (isinstance(owner, nodes.Name) and owner.name in self.modules):
+            return either(said)
+        return either([*said, Value(self.held(call))])
+
+    def _namespace(self, call: nodes.Call) -> Value:
+        for one in call.kwargs:
+            self._keep(self.visit(one.value))
+        others = [one for one in (*call.args, call.dyn_args, call.dyn_kwargs) if one]
+        held = together(self.visit(one).held for one in others)
+        return Value(held, frozenset({NAMESPACE}))
+
+    def _super(self, levels: int) -> Value:
+        name, level = self._inside[-1]
+        return self._block(name, level + levels)
 
     def visit_Output(self, node: nodes.Output) -> Value:
         return Value(together(self._noted(self.visit(part).said, part) for part in node.nodes))
@@ -263,24 +339,32 @@ class Disclosure(Expressions):
     def visit_For(self, node: nodes.For) -> Value:
         once: Wordings = frozenset()
         with self._within():
-            self._bind(node.target, self.visit(node.iter).item())
+            item = self.visit(node.iter).item()
+            self.scope |= {"loop": Value(item.held), _NEIGHBOUR: item}
+            self._bind(node.target, item)
             hint = self._noted(self.hint(node.test), node) if node.test else NOTHING
             for _ in range(2):  # what the first round kept shows in the next
                 once |= self._said(node.body)
-        ways = NOTHING
-        while (more := ways | together([ways, once])) != ways:
-            ways = more
-        return Value(together([hint, ways | self._said(node.else_)]))
+        return Value(together([hint, repeated(once) | self._said(node.else_)]))
 
     def visit_With(self, node: nodes.With) -> Value:
+        given = [self.visit(value) for value in node.values]
         with self._within():
-            for target, given in zip(node.targets, node.values, strict=True):
-                self._bind(target, self.visit(given))
+            for target, value in zip(node.targets, given, strict=True):
+                self._bind(target, value)
             return Value(self._said(node.body))
 
     def visit_CallBlock(self, node: nodes.CallBlock) -> Value:
         said = self._noted(self.visit(node.call).said, node)
-        return Value(together([said, self._said(node.body)]))
+        once: Wordings = frozenset()
+        with self._within():
+            for _ in range(2):  # the macro may call it more than once
+                once |= self._said(node.body)
+        return Value(together([said, repeated(once)]))
+
+    def visit_FilterBlock(self, node: nodes.FilterBlock) -> Value:
+        given = self._noted(self.held(node.filter), node)
+        return Value(together([self._said(node.body), given]))
 
     def visit_Block(self, node: nodes.Block) -> Value:
         return self._block(node.name, 0)
@@ -296,22 +380,32 @@ class Disclosure(Expressions):
         return Value()
 
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> Value:
-        self._bind(node.target, Value(self._said(node.body)))
+        with self._within():
+            said = self._said(node.body)
+        held = self.held(node.filter) if node.filter else NOTHING
+        self._bind(node.target, Value(together([said, held])))
         return Value()
 
     def visit_Macro(self, node: nodes.Macro) -> Value:
-        self._macros.setdefault(node.name, []).append((self._file, node))
+        known = self._macros.setdefault(node.name, [])
+        known[:] = [one for one in known if one.node is not node]
+        known.append(_Macro(self._file, node, self.scope))
         return Value()
 
     def visit_Import(self, node: nodes.Import) -> Value:
-        self._modules.add(node.target)
-        return self._learn(node)
+        said, named = self._module(node)
+        self.modules[node.target] = named
+        # Printed, a module shows what its file does.
+        self.scope[node.target] = Value(said)
+        return Value()
 
     def visit_FromImport(self, node: nodes.FromImport) -> Value:
-        self._learn(node)
-        for name, alias in (named for named in node.names if isinstance(named, tuple)):
-            self._macros.setdefault(alias, []).extend(self._macros.get(name, ()))
-            self.scope[alias] = self.scope.get(name, Value())
+        _, named = self._module(node)
+        for one in node.names:
+            name, alias = one if isinstance(one, tuple) else (one, one)
+            if name != alias:
+                self._macros.setdefault(alias, []).extend(self._macros.get(name, ()))
+            self.scope[alias] = named.get(name, Value())
         return Value()
 
     def _noted(self, said: Wordings, node: nodes.Node) -> Wordings:
@@ -324,11 +418,15 @@ class Disclosure(Expressions):
         match target:
             case nodes.Name(name=name):
                 self.scope[name] = value
-            case nodes.NSRef(name=name):
-                self.kept[name] = Value(together([self.kept.get(name, Value()).said, value.said]))
+            case nodes.NSRef():
+                self._keep(value)
             case nodes.Tuple() | nodes.List():
                 for one in target.items:
                     self._bind(one, value.item())
+
+    def _keep(self, value: Value) -> None:
+        said = together([self.kept.said, value.said])
+        self.kept = Value(said, self.kept.shapes | value.shapes)
 
     def _branches(self, bodies: Iterable[Iterable[nodes.Node]]) -> Wordings:
         """One of several; a name set in one of them may be what any of them made it."""
@@ -338,8 +436,7 @@ class Disclosure(Expressions):
             self.scope = dict(before)
             said |= self._said(body)
             scopes.append(self.scope)
-        names = frozenset().union(*scopes)
-        self.scope = {n: either([scope[n] for scope in scopes if n in scope]) for n in names}
+        self.scope = any_of(scopes)
         return said
 
     def _block(self, name: str, level: int) -> Value:
@@ -349,26 +446,34 @@ class Disclosure(Expressions):
         file, block = chain[0]
         self._inside.append((name, level))
         with self._within(), self._at(file):
+            # Only a "scoped" block sees the names around it; another one sees the file's.
+            self.scope = any_of([self.scope, self._top or {}])
             said = self._said(block.body)
         self._inside.pop()
         return Value(said)
 
-    def _macro(self, file: str, macro: nodes.Macro, node: nodes.Call) -> Value:
+    def _macro(self, macro: _Macro, call: nodes.Call) -> Value:
         if self._depth > _DEEPEST:
             return Value()
-        names = [argument.name for argument in macro.args]
-        given = dict(zip(reversed(names), map(self.visit, reversed(macro.defaults)), strict=False))
-        given |= dict(zip(names, map(self.visit, node.args), strict=False))
-        given |= {one.key: self.visit(one.value) for one in node.kwargs}
-        rest = Value(self.held(node))
-        with self._within(), self._at(file):
-            self.scope |= {
-                "varargs": rest,
-                "kwargs": rest,
-                **dict.fromkeys(names, Value()),
-                **given,
-            }
-            return Value(self._said(macro.body))
+        names = [argument.name for argument in macro.node.args]
+        written = [*call.args, *call.kwargs, call.dyn_args, call.dyn_kwargs]
+        rest = Value(together(self.visit(one).held for one in written if one))
+        given = dict(zip(names, map(self.visit, call.args), strict=False))
+        given |= {one.key: self.visit(one.value) for one in call.kwargs}
+        if call.dyn_args or call.dyn_kwargs:
+            given = {**dict.fromkeys(names, rest), **given}
+        with self._within(), self._at(macro.file):
+            self.scope = any_of([self.scope, macro.scope])
+            self.scope |= {"varargs": rest, "kwargs": rest}
+            undefaulted = len(names) - len(macro.node.defaults)
+            for index, name in enumerate(names):  # a default may read the arguments before it
+                if name in given:
+                    self.scope[name] = given[name]
+                elif index >= undefaulted:
+                    self.scope[name] = self.visit(macro.node.defaults[index - undefaulted])
+                else:
+                    self.scope[name] = Value()
+            return Value(self._said(macro.node.body))
 
     def _included(self, file: str) -> Value:
         """Another file in this one's place, with blocks of its own."""
@@ -376,16 +481,19 @@ class Disclosure(Expressions):
             return Value()
         blocks, self._blocks = self._blocks, {}
         with self._within():
+            top, self._top = self._top, None
             said = self._template(file)
+            self._top = top
         self._blocks = blocks
         return Value(said)
 
-    def _learn(self, node: nodes.Import | nodes.FromImport) -> Value:
-        """What an imported file names is known from here on; it shows nothing itself."""
+    def _module(self, node: nodes.Import | nodes.FromImport) -> tuple[Wordings, Scope]:
+        """An imported file: what it shows if the module itself is printed, and its names."""
+        said, named = NOTHING, self.scope
         for file in _files(node) if self._depth <= _DEEPEST else ():
-            with self._at(file):
-                self._said(self._trees(file).body)
-        return Value()
+            with self._within(), self._at(file):
+                said, named = self._said(self._trees(file).body), self.scope
+        return said, named
 
     def _template(self, file: str) -> Wordings:
         """A file from its top. One that extends another shows that one, with blocks of its own."""
@@ -407,8 +515,10 @@ class Disclosure(Expressions):
     def _within(self) -> Iterator[None]:
         """Names that are set here are not seen outside."""
         before, self.scope = self.scope, dict(self.scope)
+        top = self._top
+        self._top = before if top is None else top
         yield
-        self.scope = before
+        self.scope, self._top = before, top
 
     @contextmanager
     def _at(self, file: str) -> Iterator[None]:

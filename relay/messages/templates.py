@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -133,17 +133,36 @@ class Templates:
                 raise RenderError(f"{file}: it came out empty.", file)
         return Message(channel, address, **parts)
 
+    def block(self, file: str, block: str, names: Mapping[str, Any]) -> str:
+        """One block of a file, on one line. Raises RenderError, also where the file has none."""
+        text = " ".join(self._rendered(file, names, block).split())
+        if not text:
+            raise RenderError(f"{file}: {{% block {block} %}} is missing or empty.", file)
+        return text
+
     def _part(self, file: str, names: Mapping[str, Any], mark: str) -> str:
-        try:
-            text = self._environment.get_template(file).render(names).strip()
-        except Exception as error:  # whatever a template may do with what the lab sent
-            # Of other errors only the kind: their text may quote a patient.
-            detail = error.message if isinstance(error, TemplateError) else type(error).__name__
-            raise RenderError(f"{file}: {detail}.", *self._place(file, error)) from error
+        text = self._rendered(file, names).strip()
         if file.endswith(".html"):
             text = text.replace("<body>", f"<body>{Markup.escape(mark)}", 1) if mark else text
             return str(_inliner().inline(text))
         return mark + text
+
+    def _rendered(self, file: str, names: Mapping[str, Any], block: str = "") -> str:
+        """A file's text, or only that of a block in it. Raises RenderError."""
+        try:
+            template = self._environment.get_template(file)
+            if not block:
+                return template.render(names)
+            if block not in template.blocks:
+                return ""
+            try:
+                return "".join(template.blocks[block](template.new_context(dict(names))))
+            except Exception:
+                self._environment.handle_exception()  # raises it again, with the template's lines
+        except Exception as error:  # whatever a template may do with what the lab sent
+            # Of other errors only the kind: their text may quote a patient.
+            detail = error.message if isinstance(error, TemplateError) else type(error).__name__
+            raise RenderError(f"{file}: {detail}.", *self._place(file, error)) from error
 
     def _place(self, file: str, error: Exception) -> tuple[str, int | None]:
         """The file and line that it broke at, by Jinja's traceback: it may be the layout's."""
@@ -162,37 +181,46 @@ class Templates:
         """The names that a template's files begin with: what has to be fetched for it."""
         wanted = digest_resources if is_digest else free_names
         found: set[str] = set()
-        for file in _files(template, channels):
+        for file in files(template, channels):
             for name in self.named(file):
                 found |= wanted(self.tree(name))
         return frozenset(found)
 
     def fields(self, template: str, channels: Sequence[str]) -> frozenset[str]:
         """The fields that a template's files read of anything."""
-        names = {name for file in _files(template, channels) for name in self.named(file)}
+        names = {name for file in files(template, channels) for name in self.named(file)}
         return frozenset().union(*(read_fields(self.tree(name)) for name in names))
 
     def faults(
         self, template: str, channels: Sequence[str], event: str, *, is_digest: bool = False
     ) -> Iterator[Fault]:
         """What is wrong with the files themselves: missing, not Jinja, unknown names."""
-        for file in _files(template, channels):
-            name = file
-            try:
-                for name in self.named(file):
-                    for line, message in (
-                        unknown_in_digest(self.tree(name), event)
-                        if is_digest
-                        else unknown_names(self.tree(name), vocabulary(event))
-                    ):
-                        yield Fault(name, line, message)
-            except TemplateNotFound as error:
-                yield Fault(str(error.name or file), None, "there is no such file.")
-            except TemplateSyntaxError as error:
-                yield Fault(error.name or file, error.lineno, syntax_error(error.message or ""))
-            except UnicodeDecodeError as error:
-                line = error.object[: error.start].count(b"\n") + 1
-                yield Fault(name, line, "it is not UTF-8 text.")
+        unknown = (
+            partial(unknown_in_digest, event=event)
+            if is_digest
+            else partial(unknown_names, names=vocabulary(event))
+        )
+        for file in files(template, channels):
+            yield from self.file_faults(file, unknown)
+
+    def file_faults(
+        self, file: str, unknown: Callable[[nodes.Template], Iterator[tuple[int, str]]]
+    ) -> Iterator[Fault]:
+        """What is wrong with a file and with those that it extends or imports. `unknown` finds the
+        names in one that there are not.
+        """
+        name = file
+        try:
+            for name in self.named(file):
+                for line, message in unknown(self.tree(name)):
+                    yield Fault(name, line, message)
+        except TemplateNotFound as error:
+            yield Fault(str(error.name or file), None, "there is no such file.")
+        except TemplateSyntaxError as error:
+            yield Fault(error.name or file, error.lineno, syntax_error(error.message or ""))
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            yield Fault(name, line, "it is not UTF-8 text.")
 
     def named(self, file: str) -> Iterator[str]:
         """A file, and those that it extends, includes or imports, each once."""
@@ -227,7 +255,8 @@ def _others(tree: nodes.Template) -> tuple[str | None, ...]:
     return tuple(find_referenced_templates(tree))
 
 
-def _files(template: str, channels: Sequence[str]) -> list[str]:
+def files(template: str, channels: Sequence[str]) -> list[str]:
+    """The files of a template's folder that make its messages."""
     return [f"{template}/{file}" for channel in channels for file in PARTS[channel].values()]
 
 

@@ -1,129 +1,81 @@
-"""What staff are told when something needs a person. Pure. No clinical detail, nobody's details.
+"""Alerts: who of the staff is written to when something needs a person. Pure.
 
-Messages that wait for a person's word: what staff are asked before they go out. Pure.
+What an alert says stands in templates/alerts (see relay.messages.alerts). Here are the kinds of
+case, and the plain sentence that goes out where a template is broken. Messages that wait for a
+person's word are here too: staff are asked before they go out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from markupsafe import escape
 
+from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT, ALERT_PREFIX, Case, Notice, Plan, Policy, Rule
 
-
-@dataclass(frozen=True)
-class Words:
-    """One kind of alert: its subject line, what has happened, and what to do."""
-
-    title: str
-    happened: str
-    to_do: str
-    is_about_a_kit: bool = True
-
-
-ALERTS: dict[str, Words] = {
-    "unreached": Words(
-        "Somebody could not be reached",
-        "A message about {about} reached nobody, whichever way it was tried.",
-        "Please get in touch with them another way, then close the case on the worklist.",
-    ),
-    "broken": Words(
-        "A message could not be written",
-        "A message about {about} could not be put together.",
-        "Please have its template or rule mended, then send it again from the worklist.",
-    ),
-    "held": Words(
-        "An event from the lab is held",
-        "An event about kit {subject} could not be processed, and is not tried any more.",
-        "Please ask the lab, then have it processed again from the worklist.",
-    ),
-    "paused": Words(
-        "Messages are waiting: a provider refuses our account",
-        "Nothing goes out by {subject} until it is put right. No message is lost.",
-        "Please look at the account and its keys. Sending goes on by itself when they work.",
-        is_about_a_kit=False,
-    ),
-    "limit": Words(
-        "Today's limit on texts is reached",
-        "More texts are due, and wait until tomorrow.",
-        "If they should go out today, raise daily_sms_limit in config.toml.",
-        is_about_a_kit=False,
-    ),
-    "config": Words(
-        "A change to config.toml or a template is wrong",
-        "Relay goes on by the last good one of {subject}.",
-        "Please run `flask relay check`, which tells each mistake with its line, and put it right. "
-        "It is read again by itself.",
-        is_about_a_kit=False,
-    ),
-    "release": Words(
-        "A message waits for your release",
-        "A message about kit {subject} is ready, and is held for you to look at it first.",
-        "Please release or stop it on the worklist.",
-    ),
-    "missing": Words(
-        "A step of a kit has not come",
-        "Kit {subject} has not come as far as it should have by now.",
-        "Please find out where it is, then close the case on the worklist. It closes by itself "
-        "when the step comes.",
-    ),
-    "erasure": Words(
-        "Not all of a person is erased",
-        "An erasure that was asked for has left something ({subject}).",
-        "Please erase at the provider what is named; a text is tried again by itself each hour. "
-        "Where rows are left, erase the person once more. Then close the case on the worklist.",
-        is_about_a_kit=False,
-    ),
-    "unknown": Words(
-        "A message may or may not have gone out",
-        "It could not be found out whether a message about {about} was sent.",
-        "Please ask the person or look at the provider, then decide on the worklist.",
-    ),
-}
-# They hang on some event, since every case does: it is not theirs.
-OF_NO_KIT = frozenset(kind for kind, words in ALERTS.items() if not words.is_about_a_kit)
-_HTML = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark"><title>{title}</title></head>
-<body style="margin:0;padding:24px;font:16px/1.5 system-ui,sans-serif">
-<div style="max-width:34em;margin:0 auto">
-<h1 style="font-size:20px;margin:0 0 16px">{title}</h1>
-{paragraphs}
-</div></body></html>
-"""
-
-
-# Of a newer version, which has opened a case before it was taken back.
-OTHER = Words(
-    "Something that this version of Relay does not know",
-    "A newer version has opened it, about {subject}.",
-    "Please look at it once that version is back, or close it.",
-    is_about_a_kit=False,
+# The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
+KINDS = (
+    "unreached",
+    "broken",
+    "held",
+    "paused",
+    "limit",
+    "config",
+    "release",
+    "missing",
+    "erasure",
+    "unknown",
 )
+# These are kept with some event, since every case is, but they are not about its kit.
+OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure"})
+WAYS = ("email", "sms")  # how staff are written to: the first that their group has an address for
+# The desk's pages of one case and of all that are open, below PUBLIC_URL.
+CASE, WORKLIST = "/case/", "/worklist"
 
 
-def words(kind: str) -> Words:
-    """What is said of a kind of case."""
-    return ALERTS.get(kind, OTHER)
+def is_about_a_kit(kind: str) -> bool:
+    """Whether a case has a kit's journey to show. One of a newer version may have none."""
+    return kind in KINDS and kind not in OF_NO_KIT
 
 
-def happened(kind: str, subject: str, *, is_digest: bool = False) -> str:
-    """What has happened, about a kit or all those of a digest."""
-    about = f"the kits of {subject}" if is_digest else f"kit {subject}"
-    return words(kind).happened.format(subject=subject, about=about)
+def about(subject: str, *, is_digest: bool = False) -> str:
+    """What a message was about, in words: one kit, or all those of a digest."""
+    return f"the kits of {subject}" if is_digest else f"kit {subject}"
+
+
+def link(policy: Policy, case_id: str = "") -> str:
+    """The address of a case on the desk, or of the worklist; empty where PUBLIC_URL is not set."""
+    page = CASE + case_id if case_id else WORKLIST
+    return policy.desk + page if policy.desk else ""
+
+
+def plain_title(kind: str) -> str:
+    """What a kind of case is called while its template cannot be read."""
+    return f"Something needs a person ({kind})"
+
+
+def plain_content(kind: str, subject: str, reason: str, where: str, channel: str) -> dict[str, str]:
+    """An alert without its template: what it is about, why, and where to look."""
+    title, see = plain_title(kind), where or "See the admin desk."
+    lines = [f"{title}. It is about {subject}.", reason, see]
+    paragraphs = [line for line in lines if line]
+    parts = {
+        "subject": title,
+        "text": "\n\n".join(paragraphs),
+        "html": "".join(f"<p>{escape(line)}</p>" for line in paragraphs),
+    }
+    wanted = CHANNELS[channel].parts
+    if "subject" not in wanted:  # a text: short, since it is paid for by its length
+        parts["text"] = f"Relay: {title}. {see}"
+    return {part: parts[part] for part in wanted}
 
 
 def rule_name(kind: str) -> str:
     """What stands for a rule's name in an alert about a kind of case."""
     return ALERT_PREFIX + kind
-
-
-def title(rule: str) -> str:
-    """The subject line of an alert, by its rule's name."""
-    return words(rule.removeprefix(ALERT_PREFIX)).title
 
 
 def case(
@@ -137,16 +89,11 @@ def case(
     event_id: str = "",
     notification_id: str | None = None,
     to: str = "",
-    is_digest: bool = False,
 ) -> Case:
-    """A case with what staff are written, by email where it can be: `to`, or who alerts go to.
-
-    `is_digest` says that it is about a message that tells of many kits.
-    """
+    """A case with what staff are written, by email where it can be: `to`, or who alerts go to."""
     to = to or policy.alerts
     group = policy.staff.get(to)
-    content = _content(kind, happened(kind, subject, is_digest=is_digest), reason, policy.desk)
-    ways = [way for way in ("email", "sms") if group and group.on(way)]
+    ways = [way for way in WAYS if group and group.on(way)]
     if kind == "paused" and len(ways) > 1 and subject in ways:
         ways.remove(subject)  # it would wait for what it tells of
     notices = tuple(
@@ -162,29 +109,14 @@ def case(
             reason="",
             due_at=now,
             urgency=9,
-            content=content[way],
+            # What an older worker sends, which knows nothing of the templates.
+            content=plain_content(kind, subject, reason, link(policy), way),
             kind=ALERT,
         )
         for way in ways[:1]
         for address in (group.on(way) if group else ())
     )
     return Case(kind, key, subject, reason, event_id, notification_id, notices)
-
-
-def _content(kind: str, what: str, reason: str, desk: str) -> Mapping[str, Mapping[str, str]]:
-    words = ALERTS[kind]
-    where = f"The worklist: {desk}" if desk else ""
-    said = [what, reason, words.to_do, where]
-    paragraphs = [text for text in said if text]
-    html = "\n".join(f"<p>{escape(text)}</p>" for text in paragraphs)
-    return {
-        "sms": {"text": f"Relay: {words.title}. See the admin desk."},
-        "email": {
-            "subject": words.title,
-            "text": "\n\n".join(paragraphs),
-            "html": _HTML.format(title=escape(words.title), paragraphs=html),
-        },
-    }
 
 
 RELEASE = "release"

@@ -34,7 +34,7 @@ class Notice:
     due_at: datetime
     urgency: int
     is_fallback: bool = False
-    content: Mapping[str, str] | None = None  # words that are ready already: an alert's
+    content: Mapping[str, str] | None = None  # an alert's plain words, in case its template fails
     key: str = ""  # what sets apart what is told again: an alert's case, a digest's time
     kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT
     digest: str | None = None  # identity of the digest it is told in; a digest has its own
@@ -60,7 +60,7 @@ class Notice:
 class Case:
     """What a person has to see to, and what staff are written about it."""
 
-    kind: str  # a key of relay.alerts.ALERTS
+    kind: str  # one of relay.rules.alerts.KINDS
     key: str  # what it is about: while a case of this kind and key is open there is no second
     subject: str
     reason: str
@@ -169,11 +169,33 @@ class Expectation:
 
 
 RECEIVED, PROCESSED, UNROUTED, HELD = "received", "processed", "unrouted", "held"
+# An event's statuses and what each means, as docs/statuses.md prints it.
+EVENT_STATUSES = {
+    RECEIVED: "Stored, and not processed yet. If Relay has to try again, its reason says why.",
+    PROCESSED: "Every rule has decided. Each message is a row of its own.",
+    UNROUTED: "Relay does not know an event of this name. It can be replayed once Relay does.",
+    HELD: "Relay has stopped trying, after `lab_patience`. Staff look, then replay it.",
+}
 # What is on its way or has reached somebody; the rest are ends that reached nobody.
 WAITING = ("created", "scheduled")
 ALIVE = (*WAITING, "sending", "sent", "delivered", "unknown")
 FAILED = ("permanent-failure", "temporary-failure", "technical-failure", "validation-failed")
-STATUSES = (*ALIVE, *FAILED, "cancelled")
+# A notification's statuses and what each means, as docs/statuses.md prints it.
+STATUSES = {
+    "created": "Due now, or waiting to be tried again.",
+    "scheduled": "Waiting for its time: a send window, `after`, `hold` or a digest.",
+    "sending": "A worker has claimed it.",
+    "sent": "The provider has accepted it. In dry-run the `provider_id` begins with `dry-run`.",
+    "delivered": "The provider says that it arrived.",
+    "unknown": "The provider may have accepted it. Relay is finding out.",
+    "permanent-failure": "It cannot arrive: the provider refused it, or says that it never will.",
+    "temporary-failure": "Relay gave up after about a day, or no receipt came within 72 hours. "
+    "A later `delivered` still counts.",
+    "technical-failure": "A fault on our side: a template, a condition or a bug.",
+    "validation-failed": "The person has no address that Relay can use.",
+    "cancelled": "No longer wanted: opted out, overtaken, its rule gone or not met, "
+    "or its address changed.",
+}
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
-from relay.rules.alerts import title, words
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, RECEIVED, WAITING
+from relay.rules.model import ALERT, ALERT_PREFIX, RECEIVED, WAITING
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
 Line = tuple[int, str]  # how far it is indented, and what it says
+Title = Callable[[str], str]  # what a kind of case is called
 _KINDS = {name: way.word for name, way in CHANNELS.items()}
 _ATTEMPTS = {
     "started": "is under way",
@@ -47,16 +47,16 @@ _KEPT_ATTEMPT = "went to no provider, and was kept here"
 _NO_WORKER = "no worker is alive"
 
 
-def explain(trail: Trail, zone: ZoneInfo, standing: Blockers) -> Iterator[Line]:
+def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> Iterator[Line]:
     """What is known of one event and its messages, step by step, and what holds them up now."""
 
     at = clock(zone)
     yield from tell_event(trail.event, at, standing)
     for row in trail.messages:
-        yield from tell_message(row, at, standing)
+        yield from tell_message(row, at, standing, title)
     yield from tell_decisions(trail)
     for case in trail.cases:
-        yield from tell_case(case, at)
+        yield from tell_case(case, at, title)
 
 
 def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
@@ -117,9 +117,10 @@ def tell_decisions(trail: Trail) -> Iterator[Line]:
         yield 1, "No rule is about this event."
 
 
-def named(row: Row) -> str:
+def named(row: Row, title: Title) -> str:
     """The name of a message's rule; what staff are told, where it is an alert of ours."""
-    return title(row["rule"]) if row["kind"] == ALERT else str(row["rule"])
+    rule = str(row["rule"])
+    return title(rule.removeprefix(ALERT_PREFIX)) if row["kind"] == ALERT else rule
 
 
 def is_kept(row: Row) -> bool:
@@ -127,11 +128,12 @@ def is_kept(row: Row) -> bool:
     return row["status"] == "sent" and bool(row["is_kept"])
 
 
-def tell_message(row: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
+def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Iterator[Line]:
     """Who is told, by which rule and way; each attempt; how it stands."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if row["kind"] == ALERT:
-        yield 1, f'Staff are told "{named(row)}": {kind} to {row["role"]} ({row["id"]}).'
+        said = named(row, title)
+        yield 1, f'Staff are told "{said}": {kind} to {row["role"]} ({row["id"]}).'
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
@@ -182,10 +184,10 @@ def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
         yield 3, f'{at(receipt["received_at"])}: the provider said "{receipt["word"]}".{why}'
 
 
-def tell_case(case: Row, at: Clock) -> Iterator[Line]:
+def tell_case(case: Row, at: Clock, title: Title) -> Iterator[Line]:
     """What a person has, or had, to see to."""
-    title = words(case["kind"]).title
-    yield 1, f"{at(case['opened_at'])}: on the worklist: {title}. {case['reason']}"
+    said = title(case["kind"])
+    yield 1, f"{at(case['opened_at'])}: on the worklist: {said}. {case['reason']}"
     if case["closed_at"]:
         note = f" {case['note']}" if case["note"] else ""
         yield 2, f"{at(case['closed_at'])}: closed by {case['closed_by']}.{note}"

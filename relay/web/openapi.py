@@ -41,18 +41,18 @@ def _words(*known: str) -> fields.String:
 
 
 class Taken(_Answer):
-    """The event is in the ledger. Posting it again is harmless."""
+    """The event is in the ledger. Posting it again does no harm."""
 
     status = _words("accepted", "duplicate", "unrouted")
     id = fields.String(
         required=True,
         validate=validate.Regexp(r"^evt_[0-9a-f]{28}$"),
-        metadata={"description": "Of the event; a duplicate is told the first one's."},
+        metadata={"description": "The event's id. For a duplicate, the first event's id."},
     )
 
 
 class Rejected(_Answer):
-    """The body cannot be taken; its bytes are kept for a person to look at."""
+    """The body is not valid. Its bytes are kept in quarantine for a person to look at."""
 
     status = _words("rejected")
     error = fields.String(required=True)
@@ -66,7 +66,7 @@ class Rejected(_Answer):
 
 
 class Failed(_Answer):
-    """What is wrong with a request, in words; nothing was stored."""
+    """The request failed, and `error` says why. Nothing was stored."""
 
     status = _words("error", "unavailable")
     error = fields.String(required=True)
@@ -122,21 +122,31 @@ def _json(description: str, schema: type[Schema], headers: Json | None = None) -
     return {**made, **({"headers": headers} if headers else {})}
 
 
-_UNSIGNED = _json("It is not signed, or not rightly.", Failed)
-_AWAY = _json(f"The ledger is away. Again in {RETRY_AFTER_SECONDS} s.", Failed, _RETRY)
+_UNSIGNED = _json("The signature is missing or wrong.", Failed)
+_AWAY = _json(f"The ledger is out of reach. Try again in {RETRY_AFTER_SECONDS} s.", Failed, _RETRY)
 
 
 def _too_large(largest: int, other: str = "") -> Json:
-    return _json(f"It is over {largest // 1024} KiB{other}. Nothing was stored.", Failed)
+    kib = largest // 1024
+    size = f"{kib} KiB" if kib < 1024 else f"{kib // 1024} MiB"
+    return _json(f"The body is over {size}{other}. Nothing was stored.", Failed)
 
 
 def _webhook(summary: str, **more: Any) -> Json:
     answers = {
-        "200": _json("It is stored: it need not be posted again.", Taken),
-        "400": _json("It is not JSON, or not an event.", Rejected),
-        "401": _json("No secret, or a wrong one. Nothing was stored.", Failed, _LOGIN),
+        "200": _json(
+            "Stored. `accepted`: a new event. `duplicate`: posted before, within `dedupe_window`. "
+            "`unrouted`: Relay does not know its name.",
+            Taken,
+        ),
+        "400": _json("Not JSON, or not an event. The body is in quarantine.", Rejected),
+        "401": _json("The secret is missing or wrong. Nothing was stored.", Failed, _LOGIN),
         "413": _too_large(LARGEST_BODY),
-        "422": _json("A known event whose data cannot be taken.", Rejected),
+        "422": _json(
+            "A known event whose `data` is not valid: `fields` names what is wrong. "
+            "The body is in quarantine.",
+            Rejected,
+        ),
         "503": _AWAY,
     }
     body = {"required": True, "content": {JSON: {"schema": {"$ref": _ref("Webhook")}}}}
@@ -149,7 +159,7 @@ def _callback(summary: str, takes: Json, headers: Mapping[str, str], **answers: 
         {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
         for name, said in headers.items()
     ]
-    made: Json = {"200": _json("It is taken.", Well), "403": _UNSIGNED, "503": _AWAY, **answers}
+    made: Json = {"200": _json("Taken.", Well), "403": _UNSIGNED, "503": _AWAY, **answers}
     body = {"requestBody": {"content": takes}, "parameters": known}
     return {"post": {"summary": summary, "security": [], **body, "responses": made}}
 
@@ -164,24 +174,28 @@ def _paths() -> dict[str, Json]:
         "description": "Which of our sends it is about.",
         "schema": {"type": "string"},
     }
-    status = _callback("What became of a text", {FORM: {"schema": TwilioStatus}}, twilio)
+    status = _callback("Twilio reports on a text", {FORM: {"schema": TwilioStatus}}, twilio)
     status["post"]["parameters"].append(attempt)
-    inbound = _callback("A text from a person", {FORM: {"schema": TwilioInbound}}, twilio)
-    said = {"description": "It is taken; Relay says nothing.", "content": {XML: {}}}
+    inbound = _callback("A person has sent a text", {FORM: {"schema": TwilioInbound}}, twilio)
+    said = {"description": "Taken. Relay does not reply to the person.", "content": {XML: {}}}
     inbound["post"]["responses"]["200"] = said
     for twilios in (status, inbound):
-        many = f", or has over {MOST_FIELDS} fields"
+        many = f", or has more than {MOST_FIELDS} fields"
         twilios["post"]["responses"]["413"] = _too_large(LARGEST_FORM, many)
     batch = {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}}
-    events = _callback("What became of emails", batch, sendgrid)
+    events = _callback("SendGrid reports on emails", batch, sendgrid)
     events["post"]["responses"] |= {
-        "400": _json("It is no list in JSON.", Failed),
+        "400": _json("Not a JSON list.", Failed),
         "413": _too_large(LARGEST_BATCH),
     }
-    in_path = _webhook("The same, with the secret in the path", parameters=[secret], security=[])
-    in_path["post"]["responses"]["404"] = _json("No secret begins with a slash.", Failed)
+    in_path = _webhook(
+        "The lab reports an event, with the secret in the path", parameters=[secret], security=[]
+    )
+    in_path["post"]["responses"]["404"] = _json(
+        "The secret in the path begins with a slash.", Failed
+    )
     return {
-        "/webhooks/lab": _webhook("The lab tells what has happened"),
+        "/webhooks/lab": _webhook("The lab reports an event"),
         "/webhooks/lab/{secret}": in_path,
         "/callbacks/twilio/status": status,
         "/callbacks/twilio/inbound": inbound,
@@ -193,17 +207,17 @@ def _paths() -> dict[str, Json]:
 def _asked() -> dict[str, Json]:
     """What the platform and the monitoring ask."""
     ready = {
-        "200": _json("All that Relay needs is there.", Ready),
-        "503": _json("Something is down.", Ready),
+        "200": _json("Everything that Relay needs is up.", Ready),
+        "503": _json("Something is down: `down` names it.", Ready),
     }
     metrics = {
-        "200": {"description": "Prometheus' format.", "content": {TEXT: {}}},
-        "401": _json("METRICS_TOKEN is set, and was not shown.", Failed, _LOGIN),
+        "200": {"description": "Prometheus' text format.", "content": {TEXT: {}}},
+        "401": _json("METRICS_TOKEN is set, and the request does not show it.", Failed, _LOGIN),
     }
     asked: dict[str, tuple[str, list[Json], Json]] = {
-        "/healthz": ("Whether the process serves", [], {"200": _json("It does.", Well)}),
-        "/readyz": ("Whether all that it needs is there", [], ready),
-        "/metrics": ("What Prometheus reads", [{"bearer": []}, {}], metrics),
+        "/healthz": ("Whether the process serves", [], {"200": _json("It serves.", Well)}),
+        "/readyz": ("Whether Relay has all that it needs", [], ready),
+        "/metrics": ("Metrics for Prometheus", [{"bearer": []}, {}], metrics),
     }
     return {
         path: {"get": {"summary": summary, "security": security, "responses": answers}}
@@ -230,7 +244,7 @@ def _describe_events(spec: APISpec) -> None:
         spec.components.schema(kind.name, {**body, "examples": [samples.webhook(kind.name)]})
     other = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
     unknown = _event({**other, "not": {"enum": list(EVENTS)}}, {"type": "object"})
-    said = "Any other event: stored, and `unrouted` until this or a later version knows it."
+    said = "Any other event: stored as `unrouted` until this or a later version knows it."
     spec.components.schema("unknown", {**unknown, "description": said})
     spec.components.schema("Webhook", {"anyOf": [{"$ref": _ref(n)} for n in (*EVENTS, "unknown")]})
 

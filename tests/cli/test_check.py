@@ -128,6 +128,64 @@ def test_a_missing_template_is_told(relay: Run, templates: Path) -> None:
     assert "retest/email.html" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "written", "told"),
+    [
+        (
+            "words/held.txt",
+            "{% block title %}A{% endblock %}\n{{ case.sujet }}",
+            "words/held.txt:2: ",
+        ),
+        ("words/held.txt", "{% block title %}A\n{% block to_do %}", "words/held.txt:"),
+        ("words/held.txt", "{% block title %}A{% endblock %}", "words/held.txt: "),
+        ("words/held.txt", "", "words/held.txt: "),
+        (
+            "words/held.txt",
+            "{% block title %}\n{{ case.subject }}{% endblock %}",
+            "words/held.txt:2: ",
+        ),
+        ("words/missing.txt", None, "words/missing.txt: there is no such file"),
+        ("sms.txt", "Relay:\n{{ patient.first_name }}", "sms.txt:2: "),
+        ("sms.txt", "{{ case.title }} {{ case.link }}", "sms.txt:1: "),
+        ("subject.txt", None, "subject.txt: there is no such file"),
+        ("email.txt", "{{ case.title }}\n{{ case.hapened }}", "email.txt:2: "),
+        ("email.html", "<p>\n{{ case.reason }}</p>", "email.html:2: "),
+    ],
+)
+def test_a_fault_of_an_alert_is_told_with_its_line(
+    relay: Run, templates: Path, file: str, written: str | None, told: str
+) -> None:
+    """Each kind of alert is tried on each channel: names that there are not, holes, missing files
+    and missing words are errors with file and line, before staff need them.
+    """
+    (templates / "alerts" / file).unlink()
+    if written is not None:
+        (templates / "alerts" / file).write_text(written, "utf-8")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 1
+    assert f"error: {templates}/alerts/{told}" in result.stderr
+
+
+def test_a_folder_without_alerts_is_a_warning(relay: Run, templates: Path) -> None:
+    """Templates of the release before still do: Relay starts, and says what is missing."""
+    shutil.rmtree(templates / "alerts")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 0
+    assert f"warning: {templates}/alerts: there is no such folder" in result.stderr
+
+
+def test_a_dear_alert_is_a_warning(relay: Run, templates: Path) -> None:
+    """An alert that is texted is judged like any other text."""
+    words = "{% block title %}“Hm” — eh{% endblock %}{% block happened %}A{% endblock %}"
+    words += "{% block to_do %}B{% endblock %}"
+    (templates / "alerts/words/held.txt").write_text(words, "utf-8")
+    (templates / "alerts/sms.txt").write_text("{{ case.title * 9 }}" + "x" * 200, "utf-8")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 0
+    assert f'warning: {templates}/alerts/words/held.txt:1: "—" (U+2014)' in result.stderr
+    assert "segments" in result.stderr
+
+
 def test_a_hole_is_a_warning(relay: Run, templates: Path) -> None:
     """A null printed bare is warned of by its variable; a warning alone leaves exit code 0."""
     (templates / "kit_shipped/sms.txt").write_text("Hello {{ customer.first_name }}", "utf-8")

@@ -1,4 +1,8 @@
-"""The commands, variables and keys are there, help is given, and the README tells of each."""
+"""The commands, variables and keys are there, help is given, and a page has each.
+
+That the pages of commands, variables and keys are complete: tests/test_docs_tables.py and
+tests/test_config_reference.py.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +11,15 @@ import re
 import pytest
 
 from relay.cli import relay_group
-from relay.config.schema import ClinicSchema, DeliverySchema, RuleSchema, StaffSchema
 from tests.cli import contract
 from tests.cli.conftest import Run
 from tests.conftest import ROOT
-
-README = ROOT / "README.md"
-needs_readme = pytest.mark.xfail(
-    not README.exists(), reason="README.md is not written", strict=False
-)
-KEYS = sorted(
-    {
-        key
-        for schema in (ClinicSchema(), DeliverySchema(), StaffSchema(), RuleSchema())
-        for key in schema.fields
-    }
-)
 
 
 def maybe(names: tuple[str, ...], not_built: tuple[str, ...]) -> list[object]:
     """The names, those that wait for code marked so: the day that it comes, the mark must go."""
     mark = pytest.mark.xfail(reason="not built yet", strict=True)
     return [pytest.param(n, marks=mark if n in not_built else ()) for n in names]
-
-
-def code() -> str:
-    """What the README shows as code: fenced blocks and spans."""
-    text = README.read_text("utf-8")
-    blocks = re.findall(r"^```.*?^```", text, re.MULTILINE | re.DOTALL)
-    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", text)])
-
-
-def says(name: str) -> bool:
-    """Whether the README's code has a name as a word of its own."""
-    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", code()) is not None
 
 
 @pytest.mark.parametrize("name", maybe(contract.COMMANDS, contract.NOT_BUILT_COMMANDS))
@@ -81,29 +60,6 @@ def test_a_misspelt_command_is_refused(relay: Run) -> None:
     assert relay("chek").exit_code == 2
 
 
-@needs_readme
-@pytest.mark.parametrize("name", sorted(relay_group.commands))
-def test_the_readme_names_each_command(name: str) -> None:
-    """Each command stands in the README as it is typed."""
-    assert says(name)
-
-
-@needs_readme
-@pytest.mark.parametrize(
-    "name", [n for n in contract.VARIABLES if n not in contract.NOT_BUILT_VARIABLES]
-)
-def test_the_readme_names_each_variable(name: str) -> None:
-    """Each environment variable that Relay reads stands in the README."""
-    assert says(name)
-
-
-@needs_readme
-@pytest.mark.parametrize("name", KEYS)
-def test_the_readme_names_each_config_key(name: str) -> None:
-    """Each key that config.toml may have stands in the README."""
-    assert says(name)
-
-
 @pytest.mark.parametrize("name", maybe(contract.VARIABLES, contract.NOT_BUILT_VARIABLES))
 def test_the_example_environment_names_each_variable(name: str) -> None:
     """`.env.example` lists each variable of the contract, and ours reads it."""
@@ -117,14 +73,12 @@ def test_the_example_environment_has_no_strangers() -> None:
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
-    """What the code reads from the environment is in `.env.example`, or told to developers."""
+    """What the code reads from the environment is on docs/environment.md."""
     sources = [*(ROOT / "relay").rglob("*.py"), ROOT / "gunicorn.conf.py", ROOT / "app.py"]
     text = "\n".join(path.read_text("utf-8") for path in sources)
     reads = r"(?:environ\.get\(|environ\[|read\(|choice\(|listed\(|_for_developers\(|getenv\()"
     named = set(re.findall(rf'{reads}\s*"([A-Z][A-Z_]+)"', text))
     assert {"REDIS_URL", "RELAY_HASTE", "WEB_CONCURRENCY"} <= named
-    told = "".join(
-        (ROOT / name).read_text("utf-8") for name in (".env.example", "docs/operating.md")
-    )
+    told = (ROOT / "docs" / "environment.md").read_text("utf-8")
     platforms = {"DYNO", "FLASK_RUN_FROM_CLI"}  # set by Heroku and by flask itself
     assert {n for n in named - platforms if not re.search(rf"\b{n}\b", told)} == set()

@@ -12,6 +12,7 @@ from relay.ledger.schema import audit, suppressions
 from relay.privacy import masks
 from tests import rows as ledger
 from tests.cli.conftest import Rows, Run
+from tests.conftest import one_database
 from tests.dump import found
 from tests.rows import suppress
 from tests.standins import LabStandIn
@@ -129,6 +130,7 @@ def test_the_audit_tells_what_was_done_and_not_to_whom(relay: Run, db: Database)
     ],
 )
 @pytest.mark.parametrize("command", ["suppress", "unsuppress"])
+@one_database
 def test_what_is_no_address_is_refused(
     relay: Run, db: Database, command: str, written: str, why: str, remedy: str
 ) -> None:
@@ -142,6 +144,7 @@ def test_what_is_no_address_is_refused(
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
 @pytest.mark.parametrize("typed", [EMAIL, f"{EMAIL}\n", f" {EMAIL}\r\nPS\n"])
+@one_database
 def test_an_address_may_come_in_on_stdin(
     relay: Run, db: Database, arguments: tuple[str, ...], typed: str
 ) -> None:
@@ -160,6 +163,7 @@ def test_an_address_may_come_in_on_stdin(
         (b"j\xe4ne@clinic.example", "not a valid address"),
     ],
 )
+@one_database
 def test_what_comes_in_is_judged_as_what_is_named(
     relay: Run, db: Database, typed: bytes, why: str
 ) -> None:

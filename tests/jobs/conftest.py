@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
 from relay.rules.model import ALERT
 from relay.rules.receipts import Receipt
-from tests.conftest import drain
+from tests.conftest import ROOT, drain
 from tests.rows import MONTH, incoming, only, open_cases, rows, time_passes
 from tests.standins import LabStandIn, ProviderStandIn
 
@@ -171,6 +172,7 @@ def clinic(
     tmp_path: Path,
 ) -> Clinic:
     """A clinic with a rule for a kit's customer and one for its patient's results."""
+    shutil.copytree(ROOT / "templates", tmp_path / "templates")
     for name, text in TEMPLATES.items():
         path = tmp_path / "templates" / name
         path.parent.mkdir(parents=True, exist_ok=True)

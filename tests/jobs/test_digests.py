@@ -10,6 +10,7 @@ import pytest
 
 from relay.ledger.schema import events
 from tests.jobs.conftest import KIT, STAFF, Clinic
+from tests.jobs.test_alerts import flat
 from tests.rows import replay_event, rows
 from tests.standins import Reply
 
@@ -224,7 +225,7 @@ def test_a_digest_that_fails_is_put_to_a_person(desk: Clinic) -> None:
     desk.work(NIGHT)
     assert (digest(desk)["status"], desk.worklist()) == ("permanent-failure", ["unreached"])
     (alert,) = desk.messages(rule="relay:unreached")
-    assert f"the kits of digest desk {SOON:%Y-%m-%d %H:%M}" in alert["content"]["text"]
+    assert f"the kits of digest desk {SOON:%Y-%m-%d %H:%M}" in flat(alert["content"]["text"])
     replay_event(desk.db, item(desk, "o-1")["event_id"])
     desk.work()
     assert told(desk) == [("desk", "[o-0][o-1]")]

@@ -15,7 +15,7 @@ from relay.lab.events import EVENTS, STAGES
 from tests.conftest import ROOT
 from tests.jobs.conftest import Clinic
 
-TABLE = ROOT / "docs" / "orders.md"
+TABLE = ROOT / "tests" / "expected" / "orders.md"
 HOUR = timedelta(hours=1)
 ORDERS = list(permutations(STAGES))
 NAMES = {kind.stage: kind.name for kind in EVENTS.values() if kind.stage}

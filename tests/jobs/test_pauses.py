@@ -405,7 +405,7 @@ def test_the_days_limit_is_told_once_a_day(clinic: Clinic) -> None:
     assert len(clinic.twilio.accepted) == 2
     assert (clinic.worklist(), clinic.told()) == (["limit"], [("limit", DESK, "sent")])
     (mail,) = clinic.sendgrid.accepted
-    assert mail.json["subject"] == "Today's limit on texts is reached"
+    assert mail.json["subject"] == "Today's limit on texts has been reached"
     assert "daily_sms_limit is 2." in mail.json["content"][0]["value"]
     assert close_case(clinic.db, open_cases(clinic.db)[0]["id"], "anna")
     clinic.work()

@@ -25,6 +25,7 @@ from relay.rules.model import Case
 from relay.rules.schedule import utc_now
 from relay.staff.explain import is_kept, named
 from tests.jobs.conftest import DESK, PHONE, STAFF, Clinic
+from tests.jobs.test_alerts import WORDS
 from tests.jobs.test_digests import DAYS, NIGHT, desk, item, replay_all, told
 from tests.rows import (
     MONTH,
@@ -104,7 +105,7 @@ def test_its_alert_goes_out_with_its_words(clinic: Clinic) -> None:
     as_the_release_before(clinic.db)
     with clinic.db.read() as connection:
         (row,) = (one for one in queries.latest(connection)[1] if one["id"] == id_)
-    assert named(row) == "Somebody could not be reached"
+    assert named(row, WORDS.title) == "Somebody could not be reached"
     clinic.work()
     assert only(clinic.db, notifications, id=id_)["status"] == "sent"
     assert clinic.told() == []  # it is told by `kind` here, which is as the release before left it

@@ -106,7 +106,7 @@ def test_what_was_only_not_told_is_made_up_for(watched: Clinic, past: Past) -> N
     assert (len(watched.twilio.accepted), watched.worklist()) == (1, [])
     with watched.db.read() as connection:
         (told,) = trail.find(connection, made_up["id"])
-    lines = [line for _, line in explain(told, ZoneInfo("UTC"), NOTHING)]
+    lines = [line for _, line in explain(told, ZoneInfo("UTC"), NOTHING, str)]
     assert "Relay asked the lab, which had not posted lab_results.complete" in lines[0]
 
 
@@ -127,7 +127,7 @@ def test_what_the_lab_does_not_have_is_told_once(watched: Clinic, past: Past) ->
     assert (watched.worklist(), len(watched.told())) == ([], 1)
     with watched.db.read() as connection:
         (told,) = trail.find(connection, event_id)
-    assert "A step of a kit has not come" in str(list(explain(told, ZoneInfo("UTC"), NOTHING)))
+    assert "on the worklist: missing" in str(list(explain(told, ZoneInfo("UTC"), NOTHING, str)))
 
 
 def test_the_case_closes_when_the_step_comes(watched: Clinic, past: Past) -> None:

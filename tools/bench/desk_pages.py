@@ -60,6 +60,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
             )
         },
         "desk.journey": [{"kit": kit.subject}],
+        "desk.one_case": [{"case_id": "cas_21"}],
         "desk.rule": rules,
         "desk.email": [given for given in rules if given["name"] in emailed],
         "desk.erased": [{"id_": "era_waiting"}, {"id_": "era_done"}],

@@ -32,7 +32,7 @@ from relay.staff.explain import (
     tell_message,
 )
 from relay.web.context import services
-from relay.web.desk.layout import blueprint, note_act, page
+from relay.web.desk.layout import alert_words, blueprint, note_act, page
 
 Row = Mapping[str, Any]
 _LONGEST = 255
@@ -155,10 +155,12 @@ def _shown(one: Trail, at: Clock, standing: Blockers, shown: frozenset[str]) -> 
         **_step(one.event["name"]),
         "lines": _plain([*said, *tell_decisions(one)]),
         "messages": [
-            _message(row, [*tell_message(row, at, standing)][1:], row["id"] in shown)
+            _message(
+                row, [*tell_message(row, at, standing, alert_words().title)][1:], row["id"] in shown
+            )
             for row in one.messages
         ],
-        "cases": [_plain(tell_case(case, at)) for case in one.cases],
+        "cases": [_plain(tell_case(case, at, alert_words().title)) for case in one.cases],
     }
 
 
@@ -167,7 +169,7 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
     return {
         **row,
         "kind": _KINDS.get(row["channel"], row["channel"]),
-        "title": named(row),
+        "title": named(row, alert_words().title),
         "is_kept": is_kept(row),
         "lines": _plain(said),
         "address": address if revealed else masks.address(address),

@@ -18,6 +18,8 @@ from relay.errors import LedgerUnavailable
 from relay.ledger import audit, cases, events, quarantine
 from relay.ledger.audit import Act
 from relay.logs import get_logger
+from relay.messages.alerts import AlertTemplates
+from relay.messages.templates import Templates
 from relay.web.context import services
 
 UNAVAILABLE = 503
@@ -100,6 +102,16 @@ def waiting() -> dict[str, int]:
         with services().db.read() as connection:
             g.waiting = {part: count(connection) for part, count in _WORKLIST.items()}
     found: dict[str, int] = g.waiting
+    return found
+
+
+def alert_words() -> AlertTemplates:
+    """What the clinic calls each kind of case: read once for a page."""
+    if "alert_words" not in g:
+        config = services().config
+        loaded = Templates(config.settings.templates)
+        g.alert_words = AlertTemplates(loaded, config.clinic.record())
+    found: AlertTemplates = g.alert_words
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from flask import url_for
 from flask_login import login_required
@@ -16,7 +17,7 @@ from relay.web.context import services
 from relay.web.desk import auth, chart
 from relay.web.desk.attention import needs
 from relay.web.desk.chart import Totals
-from relay.web.desk.layout import blueprint, page, waiting
+from relay.web.desk.layout import alert_words, blueprint, page, waiting
 
 LATEST = 25
 # The figures that are told by channel, of the messages that were tried today.
@@ -56,7 +57,7 @@ def today() -> str:
         outcomes=chart.shown(panels),
         events=events,
         messages=messages,
-        named=named,
+        named=partial(named, title=alert_words().title),
         is_kept=is_kept,
         delivery=app.settings.delivery,
         now=tally.counted_at,

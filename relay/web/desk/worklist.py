@@ -12,12 +12,13 @@ from flask_login import login_required
 from relay.ledger import cases, holds, journeys, replay
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
+from relay.messages.alerts import CaseNames
 from relay.rules import planner, retries
-from relay.rules.alerts import ALERTS, happened, words
+from relay.rules.alerts import KINDS, is_about_a_kit
 from relay.rules.retries import FailedMessage
 from relay.rules.staleness import Step, overtaken
 from relay.web.context import services
-from relay.web.desk.layout import NO_NOTE, actor, blueprint, my_act, page, written_note
+from relay.web.desk.layout import NO_NOTE, actor, alert_words, blueprint, my_act, page, written_note
 from relay.web.desk.system import ACTS as SAID
 
 AT_ONCE = 25
@@ -46,7 +47,7 @@ _KNOWN_BY_NOW = f"{_TOO_LATE} It is known by now what became of it, or it is bei
 def worklist() -> str:
     """The open cases, of all kinds or of one, and those that were closed last."""
     kind = request.args.get("kind", "")
-    if kind and kind not in ALERTS:
+    if kind and kind not in KINDS:
         abort(404)
     with services().db.read() as connection:
         shown = [*_shown(connection, cases.open_cases(connection, kind, AT_ONCE))]
@@ -56,9 +57,30 @@ def worklist() -> str:
         cases=shown,
         closed=closed,
         kind=kind,
-        kinds={name: many for name, many in kinds.items() if name in ALERTS},
+        kinds={name: kinds.get(name, 0) for name in KINDS if name in kinds or name == kind},
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
-        words=ALERTS,
+        title=alert_words().title,
+        said=SAID,
+    )
+
+
+@blueprint.get("/case/<case_id>")
+@login_required  # type: ignore[untyped-decorator]
+def one_case(case_id: str) -> str:
+    """One case, open or closed: where an alert's link leads."""
+    with services().db.read() as connection:
+        case = cases.get_case(connection, case_id)
+        if case is None:
+            abort(404)
+        is_open = case["closed_at"] is None
+        shown = [*_shown(connection, [case])] if is_open else []
+        closed = [] if is_open else cases.closed_cases(connection, case_id=case_id)
+    return page(
+        "worklist.html",
+        only=case,
+        cases=shown,
+        closed=closed,
+        title=alert_words().title,
         said=SAID,
     )
 
@@ -108,18 +130,24 @@ def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, 
     failed = [case["notification_id"] for case in found if RESEND in ACTS.get(case["kind"], {})]
     standings = replay.failed_messages(connection, [*filter(None, failed)])
     for case in found:
-        acts, why_not, said = _acts(case["kind"]), "", words(case["kind"])
+        acts, why_not = _acts(case["kind"]), ""
+        subject = CaseNames(
+            case["id"],
+            case["kind"],
+            case["subject"],
+            case["reason"],
+            is_digest=case["is_digest"],
+        )
         if RESEND in acts and (it := standings.get(case["notification_id"])):
             why_not = retries.decide(it, _why_old(connection, it)).why
         if why_not:
             del acts[RESEND]
         yield {
             **case,
-            "words": said,
-            "happened": happened(case["kind"], case["subject"], is_digest=case["is_digest"]),
+            "words": alert_words().words(subject),
             "acts": acts,
             "why_not": why_not,
-            "is_about_a_kit": said.is_about_a_kit,
+            "is_about_a_kit": is_about_a_kit(case["kind"]),
         }
 
 
