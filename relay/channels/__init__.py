@@ -85,9 +85,16 @@ class Channels:
         """Whether this message would leave the house."""
         return self._way(message) is not self._dry_run
 
-    def _way(self, message: Message) -> Provider:
+    def lacks_account(self, message: Message) -> bool:
+        """Whether a message is to leave, and its provider has no account to send it with."""
+        return self._is_to_leave(message) and self._channel(message.channel) is None
+
+    def _is_to_leave(self, message: Message) -> bool:
         listed = message.address in self._allowed
-        if self._is_dry or (self._settings.delivery == "allow-list" and not listed):
+        return not self._is_dry and (self._settings.delivery != "allow-list" or listed)
+
+    def _way(self, message: Message) -> Provider:
+        if not self._is_to_leave(message):
             return self._dry_run
         return self._channel(message.channel) or self._dry_run
 

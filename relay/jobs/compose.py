@@ -12,7 +12,7 @@ from relay.errors import LabError, NotReady, RenderError
 from relay.jobs import outcomes
 from relay.jobs.context import ContextBuilder
 from relay.jobs.outcomes import NotSent, cancelled
-from relay.lab.facts import Facts
+from relay.lab.facts import PERSONS, Facts
 from relay.ledger import cases, digests, journeys, notifications
 from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
@@ -22,7 +22,14 @@ from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
 from relay.rules.expressions import recipient
-from relay.rules.model import ALERT, DIGEST, Notice, Rule
+from relay.rules.model import (
+    ALERT,
+    DIGEST,
+    WAITS_FOR_ORDER,
+    WAITS_FOR_RULE,
+    Notice,
+    Rule,
+)
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step
@@ -180,9 +187,7 @@ class Composer:
             raise NotSent(outcomes.opted_out(claim.channel))
         if claim.kind == ALERT:
             return self._alert(claim)
-        rule = self._config.rule(claim.rule)
-        if rule is None:
-            raise NotSent(outcomes.cancelled("Its rule is no longer in config.toml."))
+        rule = self._rule(claim)
         opening = planner.opening(rule, self._config.policy, utc_now())
         if opening > utc_now():
             wait = (opening - utc_now()).total_seconds()
@@ -190,6 +195,19 @@ class Composer:
         if claim.kind == DIGEST:
             return self._digests.message(claim, rule)
         return self._single(claim, rule)
+
+    def _rule(self, claim: Claim) -> Rule:
+        """A message's rule as it is now. Raises NotSent while it is gone or writes to others."""
+        rule = self._config.rule(claim.rule)
+        if rule is not None and rule.to == claim.role:
+            return rule
+        if rule is None:
+            reason = f"Its rule, {claim.rule}, is no longer in config.toml."
+        else:
+            reason = f"Its rule, {claim.rule}, now writes to {rule.to}, not to {claim.role}."
+        policy, name = self._config.policy, claim.rule
+        case = alerts.case("rule", name, name, reason, policy=policy, now=utc_now())
+        raise NotSent(outcomes.kept_waiting(reason, WAITS_FOR_RULE, case))
 
     def _alert(self, claim: Claim) -> Message:
         """An alert by its template; in plain words where that is broken: it must go out."""
@@ -214,7 +232,8 @@ class Composer:
 
     def _single(self, claim: Claim, rule: Rule) -> Message:
         known: tuple[Step, ...] = ()
-        if self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at):
+        is_old = self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at)
+        if is_old or (rule.to in PERSONS and getattr(claim.facts, rule.to) is None):
             with self._db.read() as connection:
                 known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
             try:
@@ -229,22 +248,43 @@ class Composer:
         context = self._contexts.of_message(claim, known)
         self._require_still_true(claim, rule, context)
         seen = {**context.names, "recipient": recipient(claim.role, claim.facts)}
-        return self._templates.render(claim.template, claim.channel, claim.address, seen)
+        return self._templates.render(rule.template, claim.channel, claim.address, seen)
 
     def _require_still_true(self, claim: Claim, rule: Rule, context: RuleContext) -> None:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
-        if claim.role != rule.to or claim.channel not in (*rule.channels, *rule.fallback):
-            raise NotSent(outcomes.cancelled("The rule writes to others, or another way, by now."))
         self._require_wanted(rule, context)
+        if claim.channel not in (*rule.channels, *rule.fallback):
+            raise self._other_way(claim, rule, context)
         if rule.digest:
             raise self._digests.join(claim, rule, context)
-        notices = planner.notices(rule, (claim.channel,), context, self._config.policy, utc_now())
-        if claim.address not in {notice.address for notice in notices}:
-            if lost := " ".join(notice.reason for notice in notices):
-                raise NotSent(Ending("rejected", "validation-failed", lost))
-            with self._db.write() as connection:
-                notifications.insert_notices(connection, claim.event_id, notices)
-            raise NotSent(outcomes.cancelled("The recipient has another address now."))
+        notices = [
+            replace(notice, is_fallback=claim.is_fallback)
+            for notice in planner.notices(
+                rule, (claim.channel,), context, self._config.policy, utc_now()
+            )
+        ]
+        if claim.address and claim.address in {notice.address for notice in notices}:
+            return
+        if any(notice.waits_for for notice in notices):
+            raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
+        if lost := " ".join(notice.reason for notice in notices):
+            raise NotSent(Ending("rejected", "validation-failed", lost))
+        with self._db.write() as connection:
+            notifications.insert_notices(connection, claim.event_id, notices)
+        raise NotSent(outcomes.cancelled("The recipient has another address now."))
+
+    def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
+        """Plan a message anew on its rule's channels, since it no longer uses this one."""
+        policy = self._config.policy
+        made = planner.first_choice(rule, context, policy, utc_now())
+        with self._db.write() as connection:
+            alive = notifications.alive_channels(connection, claim.obligation, claim.id)
+            notices = [notice for notice in made if notice.channel not in alive]
+            if rule.digest:
+                pairs = (planner.in_digest(rule, one, policy, frozenset()) for one in notices)
+                notices = [one for pair in pairs for one in pair]
+            notifications.insert_notices(connection, claim.event_id, notices)
+        return NotSent(outcomes.cancelled(f"Its rule no longer uses {claim.channel}."))
 
     @staticmethod
     def _require_wanted(rule: Rule, context: RuleContext) -> None:

@@ -17,6 +17,9 @@ from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
 from relay.logs import get_logger
 from relay.messages.templates import Message
+from relay.rules import alerts
+from relay.rules.model import WAITS_FOR_ACCOUNT, Policy
+from relay.rules.schedule import utc_now
 
 log = get_logger("relay.jobs")
 
@@ -27,8 +30,14 @@ class Deliverer:
     """Sends claimed messages, each at most once."""
 
     def __init__(
-        self, db: Database, channels: Channels, composer: Composer, breaker: CircuitBreaker
+        self,
+        db: Database,
+        policy: Policy,
+        channels: Channels,
+        composer: Composer,
+        breaker: CircuitBreaker,
     ):
+        self._policy = policy
         self._db = db
         self._channels = channels
         self._composer = composer
@@ -74,10 +83,17 @@ class Deliverer:
     def _prepared(self, claim: Claim) -> Message:
         """A claim's words, kept in the ledger, if it is right to send them now. Raises NotSent."""
         message = self._composer.message(claim)
+        if self._channels.lacks_account(message):
+            raise NotSent(self._without_account(claim.channel))
         if not attempts.begin(self._db, claim, message.content):
             raise NotSent(outcomes.lapsed())
         fault_injection.crash_point("message.before-send")
         return message
+
+    def _without_account(self, channel: str) -> Ending:
+        reason = f"Delivery is live, and no account to send {channel} with is set."
+        case = alerts.case("account", channel, channel, reason, policy=self._policy, now=utc_now())
+        return outcomes.kept_waiting(reason, WAITS_FOR_ACCOUNT, case)
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
         try:

@@ -11,6 +11,7 @@ from relay import fault_injection
 from relay.channels import Outcome
 from relay.ledger.attempts import Claim, Ending
 from relay.ledger.pauses import Pause
+from relay.rules.model import Case
 
 # Seconds to wait after an event's first, second, … failure; the last again and again.
 EVENT_DELAYS = (5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, *[43200] * 5)
@@ -53,6 +54,19 @@ def postponed(seconds: float) -> Ending:
     """A message that waits for its window to open."""
     return Ending(
         "rejected", "scheduled", "It waits for its send window.", retry_in=seconds, is_a_try=False
+    )
+
+
+def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Ending:
+    """A message that waits until something is put right, and the case that says so."""
+    return Ending(
+        "rejected",
+        "scheduled",
+        reason,
+        retry_in=0.0,
+        is_a_try=False,
+        waits_for=waits_for,
+        case=case,
     )
 
 

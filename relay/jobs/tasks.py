@@ -17,14 +17,15 @@ from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.process_event import EventProcessor
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, holds, receipts, retention
+from relay.ledger import attempts, audit, events, holds, receipts, retention, waits
 from relay.ledger.attempts import Claim
-from relay.ledger.database import Database
+from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
 from relay.ledger.views import daily_counts
 from relay.logs import get_logger
 from relay.messages.templates import Templates
 from relay.rules import alerts
+from relay.rules.channels import CHANNELS
 from relay.rules.schedule import midnight, utc_now
 
 log = get_logger("relay.jobs")
@@ -45,7 +46,9 @@ class Jobs:
         contexts = ContextBuilder(config, db, self.lab, self.templates)
         composer = Composer(config, db, self.templates, contexts)
         self._events = EventProcessor(config, db, contexts)
-        self._messages = Deliverer(db, self.channels, composer, CircuitBreaker(config.policy))
+        self._messages = Deliverer(
+            db, config.policy, self.channels, composer, CircuitBreaker(config.policy)
+        )
         self.follow_ups = FollowUps(config, db, self.channels, contexts)
 
     def process(self, event: Event) -> None:
@@ -81,10 +84,19 @@ class Jobs:
         holds.close_released(self.db)
         with self.db.write() as connection:
             audit.carry_over(connection)
+            self._resume(connection)
         daily_counts.keep(self.db, self.config.clinic.timezone, utc_now())
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return lapsed + given_up
+
+    def _resume(self, connection: Connection) -> None:
+        """Let messages go on whose rule or account is there again, or whose order never came."""
+        waits.resume_rules(connection, {(rule.name, rule.to) for rule in self.config.rules})
+        for channel in CHANNELS:
+            if self.channels.reaches(channel):
+                waits.resume_channel(connection, channel)
+        waits.give_up_orders(connection)
 
     def purge(self, seconds: float = math.inf) -> int:
         """Blank what is older than `retention`, for so long; how many rows that was."""

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.facts import Facts
-from relay.ledger import pauses
+from relay.ledger import pauses, waits
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import BEGUN, KIND
@@ -155,7 +155,12 @@ _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
 _DUE = (
     sa.select(_TABLE.id, _TABLE.event_id)
-    .where(_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING), _TABLE.due_at <= now())
+    .where(
+        _TABLE.channel == _CHANNEL,
+        _TABLE.status.in_(WAITING),
+        _TABLE.due_at <= now(),
+        _TABLE.waits_for.is_(None),
+    )
     .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
     .limit(sa.bindparam("most", type_=sa.Integer))
     .with_for_update(skip_locked=True)
@@ -218,6 +223,8 @@ class Ending:
     awaits_receipt: bool = False
     is_kept: bool = False  # accepted by dry-run delivery, and sent to nobody
     pause: Pause | None = None  # what this tells of the whole channel
+    waits_for: str = ""  # with status "scheduled": what has to be put right first
+    case: Case | None = None  # and the case that says so
     reached_nobody: bool = False  # cancelled, but the person still has to be told another way
     answered: bool = False  # the provider has judged this very message, so the channel works
 
@@ -285,6 +292,10 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
     with db.write() as connection:
         unsettled = ("started", "unknown")
         settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
+        if settled and ending.waits_for:
+            waits.keep(connection, claim.id, ending.waits_for)
+            if ending.case:
+                open_case(connection, replace(ending.case, event_id=claim.event_id))
         if settled and ending.pause:
             pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
         elif claim.is_probe and ending.answered:  # also where a receipt was faster than we

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind
 from relay.lab.facts import Facts
-from relay.ledger import identities
+from relay.ledger import identities, waits
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, events, journeys, notifications
@@ -67,6 +67,11 @@ def _learn_order(connection: Connection, written_id: str, order: Mapping[str, An
         [{"subject": kit, **known} for kit, known in sorted(kits.items())],
     )
     _name(connection, names)
+    if registrations := [kit for kit in kits if kit != subject]:
+        table = journeys.c
+        originals = sa.select(sa.func.coalesce(table.original_subject, table.subject))
+        found = connection.execute(originals.where(table.subject.in_(registrations))).scalars()
+        waits.resume_kits(connection, list(found))
     return Place(subject, 0)
 
 

@@ -110,6 +110,16 @@ def insert_notices(
     return [str(row.id) for row in told]
 
 
+def alive_channels(connection: Connection, obligation: str, but: str) -> set[str]:
+    """The channels by which an obligation was met, or is to be, leaving out one message."""
+    query = sa.select(notifications.c.channel).where(
+        notifications.c.obligation == obligation,
+        notifications.c.status.in_(ALIVE),
+        notifications.c.id != but,
+    )
+    return set(connection.execute(query).scalars())
+
+
 def is_alive(connection: Connection, obligation: str) -> bool:
     """Whether any message that one rule owes one role about one kit may still reach them."""
     query = sa.select(notifications.c.id).where(

@@ -316,6 +316,12 @@ notifications = sa.Table(
     ),  # not sent: dry-run
     text("stopped_by", 100, nullable=True),  # the person who decided that it must not go out
     text("case_id", 40, nullable=True),  # of an alert: the case that it is about
+    text("waits_for", 20, nullable=True),  # rule, order, account: what has to be put right first
+)
+partial_index(
+    "ix_notifications_waits",
+    notifications.c.waits_for,
+    where=notifications.c.waits_for.is_not(None),
 )
 partial_index(
     "ix_notifications_item",
@@ -423,6 +429,7 @@ cases = sa.Table(
     sa.Column("event_id", sa.String(40), sa.ForeignKey("events.id"), nullable=False),
     text("notification_id", 40, nullable=True),
     text("reason", 500),
+    number("count", 1),  # how many messages or events it is about
     time("opened_at", nullable=False),
     time("closed_at"),
     text("closed_by", 100, nullable=True),

@@ -28,9 +28,11 @@ KINDS = (
     "missing",
     "erasure",
     "unknown",
+    "rule",
+    "account",
 )
 # These are kept with some event, since every case is, but they are not about its kit.
-OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure"})
+OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account"})
 WAYS = ("email", "sms")  # how staff are written to: the first that their group has an address for
 # The desk's pages of one case and of all that are open, below PUBLIC_URL.
 CASE, WORKLIST = "/case/", "/worklist"

@@ -18,6 +18,9 @@ ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config
 MESSAGE, DIGEST, ITEM, ALERT = "message", "digest", "item", "alert"
 
 
+WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
+
+
 @dataclass(frozen=True)
 class Notice:
     """One planned notification: a message to one address, or the reason why there is none."""
@@ -37,6 +40,7 @@ class Notice:
     content: Mapping[str, str] | None = None  # an alert's plain words, in case its template fails
     key: str = ""  # what sets apart what is told again: an alert's case, a digest's time
     kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT
+    waits_for: str | None = None  # what has to be put right before it goes out
     digest: str | None = None  # identity of the digest it is told in; a digest has its own
 
     @property

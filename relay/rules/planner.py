@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from relay.errors import RenderError
+from relay.fault_injection import hastened
 from relay.lab.events import EVENTS, RESULTS, Kind
 from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
 from relay.rules import channels as rules_channels
 from relay.rules.expressions import recipient
-from relay.rules.model import DIGEST, ITEM, AlreadyNotified, Decision, Notice, Plan, Policy, Rule
+from relay.rules.model import (
+    DIGEST,
+    ITEM,
+    WAITS_FOR_ORDER,
+    AlreadyNotified,
+    Decision,
+    Notice,
+    Plan,
+    Policy,
+    Rule,
+)
 from relay.rules.schedule import ALWAYS
 from relay.rules.staleness import Step, Waiting, overtaken
 
+ORDER_SECONDS = 3600.0  # that the lab has to say who ordered a kit
+CUSTOMER = "customer"
 STOPPED = "A person decided that this message is not to be sent."
 
 
@@ -215,26 +228,38 @@ def _digest(rule: Rule, item: Notice, policy: Policy) -> Notice:
 def notices(
     rule: Rule, channels: Sequence[str], context: RuleContext, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:
-    """A notice for each address of the recipient on these channels, due when the window is open."""
+    """A notice for each address of the recipient on these channels, due when the window is open.
+
+    While it is not known who ordered a kit, a message to its customer waits for that, for an hour.
+    """
     due_at = due(rule, context, policy, now)
-    waiting = "scheduled" if due_at > now else "created"
-    return tuple(
-        Notice(
-            rule=rule.name,
-            template=rule.template,
-            subject=context.subject,
-            round=context.step.round,
-            role=rule.to,
-            channel=channel,
-            address=judged.address,
-            status=waiting if judged.address else "validation-failed",
-            reason=judged.reason,
-            due_at=due_at,
-            urgency=context.kind.urgency,
-        )
-        for channel in channels
-        for judged in _judged(rule.to, channel, context.facts, policy)
-    )
+    until = context.step.received_at + timedelta(seconds=hastened(ORDER_SECONDS))
+    awaits_order = rule.to == CUSTOMER and context.facts.customer is None and now < until
+    made = []
+    for channel in channels:
+        for judged in _judged(rule.to, channel, context.facts, policy):
+            status, reason, waits_for = "validation-failed", judged.reason, None
+            if judged.address:
+                status = "scheduled" if due_at > now else "created"
+            elif awaits_order:
+                status, waits_for = "scheduled", WAITS_FOR_ORDER
+            made.append(
+                Notice(
+                    rule=rule.name,
+                    template=rule.template,
+                    subject=context.subject,
+                    round=context.step.round,
+                    role=rule.to,
+                    channel=channel,
+                    address=judged.address,
+                    status=status,
+                    reason=reason,
+                    due_at=max(due_at, until) if waits_for else due_at,
+                    urgency=context.kind.urgency,
+                    waits_for=waits_for,
+                )
+            )
+    return tuple(made)
 
 
 def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Address]:

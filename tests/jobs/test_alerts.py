@@ -51,6 +51,8 @@ OPENED = {
         "The lab's API does not show it either.",
     ),
     "erasure": ("era_019ac9f4e80e4a61b2c3d4e5f6a7", "2 rows of notifications still have it."),
+    "rule": ("kit-shipped", "Its rule, kit-shipped, is no longer in config.toml."),
+    "account": ("sms", "Delivery is live, and no account to send sms with is set."),
     "unknown": ("digest retests 2026-06-01 09:00", "Twilio did not answer."),
 }
 WORDS = AlertTemplates(Templates(ROOT / "templates"), CONFIG.clinic.record())

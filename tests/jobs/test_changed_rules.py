@@ -58,16 +58,25 @@ def test_a_number_that_changes_and_changes_back_is_told_once(waiting: Clinic) ->
     assert [request.form["To"] for request in waiting.twilio.accepted] == [phone]
 
 
-@pytest.mark.parametrize(
-    "new",
-    [RULES.replace('"customer"', '"patient"'), RULES.replace('["sms"]\nfall', '["email"]\nfall')],
-)
-def test_a_rule_that_writes_to_others_now_sends_nothing_old(waiting: Clinic, new: str) -> None:
-    """A message planned for one person is not sent when the rule speaks to another by now."""
-    waiting.configure(new.replace('fallback = ["email"]\n', ""))
+def test_a_rule_that_writes_to_others_now_sends_nothing_old(waiting: Clinic) -> None:
+    """A message planned for one person is not sent when the rule now writes to another: it waits,
+    and says so."""
+    waiting.configure(
+        RULES.replace('"customer"', '"patient"').replace('fallback = ["email"]\n', "")
+    )
     waiting.work(MINUTE)
-    assert waiting.statuses() == [("sms", "cancelled")]
-    assert "by now" in waiting.messages()[0]["reason"]
+    assert waiting.statuses() == [("sms", "scheduled")]
+    assert "now writes to patient, not to customer" in waiting.messages()[0]["reason"]
+    assert waiting.twilio.accepted == []
+
+
+def test_a_rule_that_uses_another_channel_now_is_followed(waiting: Clinic) -> None:
+    """The old way ends cancelled and says why; the message goes by the new one, once."""
+    new = RULES.replace('["sms"]\nfallback = ["email"]', '["email"]')
+    waiting.configure(new)
+    waiting.work(MINUTE)
+    assert waiting.statuses() == [("email", "sent"), ("sms", "cancelled")]
+    assert "no longer uses sms" in waiting.messages(channel="sms")[0]["reason"]
 
 
 def test_staff_who_left_get_nothing_more(clinic: Clinic) -> None:

@@ -93,13 +93,13 @@ def test_a_lab_that_is_away_is_waited_for(waiting: Clinic) -> None:
 
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_rule_that_was_removed_sends_nothing(waiting: Clinic, fresh: bool) -> None:
-    """What a rule had planned dies with it, and the ledger says why."""
+    """What a rule had planned waits for it, and the ledger says why: nobody has cancelled it."""
     waiting.configure("[rules.results" + RULES.partition("[rules.results")[2])
     waiting.work(timedelta(minutes=1) if fresh else HOUR)
     (row,) = waiting.messages(rule="kit")
     assert (row["status"], row["reason"]) == (
-        "cancelled",
-        "Its rule is no longer in config.toml.",
+        "scheduled",
+        "Its rule, kit, is no longer in config.toml.",
     )
     assert len(waiting.twilio.requests) == 1
 

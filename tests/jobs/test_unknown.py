@@ -363,14 +363,14 @@ def test_replay_does_not_send_what_is_unknown(clinic: Clinic) -> None:
 
 
 def test_a_rule_that_is_gone_sends_nothing_again(clinic: Clinic) -> None:
-    """What its rule does not stand for any more is not sent a second time."""
+    """What its rule no longer stands for is not sent a second time: it waits for the rule."""
     not_taken(clinic)
     clinic.post()
     clinic.work()
     clinic.work(3 * MINUTE)
     clinic.configure("[rules.results" + RULES.partition("[rules.results")[2])
     clinic.work(9 * MINUTE)
-    assert clinic.statuses() == [("sms", "cancelled")]
+    assert clinic.statuses() == [("sms", "scheduled")]
     assert clinic.twilio.accepted == []
 
 

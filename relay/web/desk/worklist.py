@@ -9,7 +9,7 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay.ledger import cases, holds, journeys, replay
+from relay.ledger import cases, holds, journeys, replay, waits
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
 from relay.messages.alerts import CaseNames
@@ -172,6 +172,9 @@ def _why_old(connection: Connection, it: FailedMessage) -> str:
 
 
 def _close(connection: Connection, case: Case, note: str) -> str:
+    if case["kind"] == "rule":
+        gone = waits.cancel(connection, case["subject"], f"Cancelled by {actor()}. {note}")
+        return f"Closed. {gone} waiting message{'s are' if gone != 1 else ' is'} cancelled."
     return "Closed."
 
 

@@ -1,5 +1,5 @@
 """What a post that comes again needs: when an event was tried last and posted again, and what the lab
-called its kit; names that two registrations share. What was told of a retest before it was linked to
+called its kit; what a message waits for; names that two registrations share. What was told of a retest before it was linked to
 its original becomes the original's, in its round.
 
 Only adds: code of 0005 works with it too, since both run side by side during a deploy.
@@ -28,6 +28,18 @@ def upgrade() -> None:
     op.add_column(
         "aliases",
         sa.Column("is_shared", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
+    op.add_column("notifications", sa.Column("waits_for", sa.String(20), nullable=True))
+    where = sa.text("waits_for IS NOT NULL")
+    op.create_index(
+        "ix_notifications_waits",
+        "notifications",
+        ["waits_for"],
+        postgresql_where=where,
+        sqlite_where=where,
+    )
+    op.add_column(
+        "cases", sa.Column("count", sa.Integer(), nullable=False, server_default="1")
     )
     _name_what_waits()
     op.execute(
@@ -103,6 +115,9 @@ def _digest(*parts: object) -> str:
 
 
 def downgrade() -> None:
+    op.drop_column("cases", "count")
+    op.drop_index("ix_notifications_waits", "notifications")
+    op.drop_column("notifications", "waits_for")
     op.drop_column("aliases", "is_shared")
     op.drop_index("ix_events_named", "events")
     for name in ("named", "posted_again_at", "tried_at"):

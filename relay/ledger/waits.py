@@ -1,0 +1,97 @@
+"""Messages that wait for something to be put right, not for a time: nobody claims them meanwhile.
+
+A rule that is gone from config.toml or writes to somebody else, a provider's account that is
+missing, an order that the lab has not linked yet. What they wait for is a state of theirs, so that
+it costs no tries, and nothing is cancelled that a person has not decided to cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.cases import close_settled
+from relay.ledger.database import now
+from relay.ledger.schema import cases, notifications
+from relay.rules.model import WAITING, WAITS_FOR_ACCOUNT, WAITS_FOR_ORDER, WAITS_FOR_RULE
+
+_table = notifications.c
+
+
+def keep(connection: Connection, notification_id: str, what: str) -> None:
+    """Let a message wait until `what` it waits for is put right."""
+    mine = sa.and_(_table.id == notification_id, _table.status.in_(WAITING))
+    connection.execute(notifications.update().where(mine).values(waits_for=what))
+
+
+def resume_rules(connection: Connection, rules: Collection[tuple[str, str]]) -> int:
+    """Let messages go on whose rule is there again, by (name, recipient); how many they were.
+
+    The cases of the others say how many wait.
+    """
+    waiting = sa.select(_table.rule, _table.role, sa.func.count().label("many"))
+    waiting = waiting.where(_waits(WAITS_FOR_RULE)).group_by(_table.rule, _table.role)
+    left: dict[str, int] = {}
+    resumed = 0
+    for row in connection.execute(waiting).all():
+        if (row.rule, row.role) in rules:
+            mine = sa.and_(_table.rule == row.rule, _table.role == row.role)
+            resumed += _resume(connection, WAITS_FOR_RULE, mine)
+        else:
+            left[row.rule] = left.get(row.rule, 0) + row.many
+    _recount(connection, left)
+    return resumed
+
+
+def _recount(connection: Connection, left: dict[str, int]) -> None:
+    """Each open case about a rule says how many messages wait; where none does, it is closed."""
+    about = sa.select(cases.c.id, cases.c.subject, cases.c.count.label("many"))
+    about = about.where(cases.c.kind == "rule", cases.c.closed_at.is_(None))
+    for case in connection.execute(about).all():
+        many = left.get(case.subject, 0)
+        if not many:
+            close_settled(connection, "rule", case.subject, "Its messages wait no more.")
+        elif many != case.many:
+            connection.execute(cases.update().where(cases.c.id == case.id).values(count=many))
+
+
+def cancel(connection: Connection, rule: str, reason: str) -> int:
+    """Cancel what waits for a rule, since a person has closed its case; how many that was."""
+    waits = sa.and_(_waits(WAITS_FOR_RULE), _table.rule == rule)
+    return connection.execute(
+        notifications.update()
+        .where(waits)
+        .values(status="cancelled", reason=reason[:500], waits_for=None)
+    ).rowcount
+
+
+def resume_channel(connection: Connection, channel: str) -> int:
+    """Let messages go on whose provider has an account now; how many they were."""
+    resumed = _resume(connection, WAITS_FOR_ACCOUNT, _table.channel == channel)
+    if resumed:
+        close_settled(connection, "account", channel, "The account is there now.")
+    return resumed
+
+
+def resume_kits(connection: Connection, subjects: Collection[str]) -> int:
+    """Let messages go on that waited to learn who ordered these kits; how many they were."""
+    return _resume(connection, WAITS_FOR_ORDER, _table.subject.in_(sorted(subjects)))
+
+
+def give_up_orders(connection: Connection) -> int:
+    """Let messages end whose time to learn who ordered a kit has passed; how many they were."""
+    return _resume(connection, WAITS_FOR_ORDER, _table.due_at <= now())
+
+
+def _waits(what: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_table.waits_for == what, _table.status.in_(WAITING))
+
+
+def _resume(connection: Connection, what: str, which: sa.ColumnElement[bool]) -> int:
+    return connection.execute(
+        notifications.update()
+        .where(_waits(what), which)
+        .values(waits_for=None, due_at=now(), reason="")
+    ).rowcount
