@@ -193,7 +193,7 @@ _SPENT = sa.select(sa.func.count()).where(
 
 
 # Seconds after which an unknown attempt is looked for, counted from its end.
-LOOKS = {name: way.looks for name, way in CHANNELS.items()}
+LOOKS = {name: row.looks for name, row in CHANNELS.items()}
 _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
@@ -222,7 +222,7 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     The last thing before a send: whoever looks for this attempt knows its words, and a worker that
     was frozen for longer than its lease sends nothing.
     """
-    text = content["text"] if claim.channel == "sms" else ""
+    text = content["text"] if CHANNELS[claim.channel].in_segments else ""
     given = {
         "notification": claim.id,
         "attempt": claim.attempt_id,
@@ -304,7 +304,7 @@ def record_outcome(
     if ending.suppress:  # also where the notification does not follow: it is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()
-        suppress_in(connection, row.channel, row.address, ending.suppress)
+        suppress_in(connection, (row.channel,), row.address, ending.suppress)
     return True
 
 

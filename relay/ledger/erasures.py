@@ -19,6 +19,7 @@ from relay.ledger.cases import open_for_all_in
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.schema import INSERTS, erasures, new_id
 from relay.ledger.suppressions import STAFF, suppress_in
+from relay.rules.channels import sharing
 from relay.rules.model import Case
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
@@ -79,7 +80,7 @@ def ask(
     while True:  # once more where the one that was in the way has just been done
         with db.write() as connection:
             if stop:
-                stopped |= suppress_in(connection, channel, address, STAFF, stopping, note)
+                stopped |= suppress_in(connection, sharing(channel), address, STAFF, stopping, note)
             if made := connection.execute(insert).scalar():
                 write_audit_in(connection, actor, "forget asked", target, note)
             if found := made or connection.execute(open_).scalar():

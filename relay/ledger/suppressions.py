@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from relay.ledger.audit import Act, keep
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, audit, suppressions
-from relay.rules.channels import CHANNEL_NAMES
+from relay.rules.channels import CHANNEL_NAMES, sharing
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.
 STOP = "STOP"
@@ -22,30 +22,38 @@ STAFF = "staff"
 def suppress(
     db: Database, channel: str, address: str, source: str, act: Act | None = None, note: str = ""
 ) -> bool:
-    """Send nothing more to an address; False when that was so already. `act` and `note` are
-    staff's: they are in the audit trail then.
+    """Send nothing more to an address, by this channel or another that writes to the same address;
+    False when that was so already. `act` and `note` are staff's: they are in the audit trail then.
     """
     with db.write() as connection:
-        return suppress_in(connection, channel, address, source, act, note)
+        return suppress_in(connection, sharing(channel), address, source, act, note)
 
 
 def suppress_in(
     connection: Connection,
-    channel: str,
+    channels: Sequence[str],
     address: str,
     source: str,
     act: Act | None = None,
     note: str = "",
 ) -> bool:
-    """`suppress` inside a transaction that is open already. The first source is kept."""
-    insert = INSERTS[connection.dialect.name](suppressions).values(
-        channel=channel,
-        address=address,
-        source=source[:100],
-        actor=act.actor[:100] if act else "",
-        note=note[:500],
-        created_at=now(),
-    )
+    """Send nothing more to an address by these channels. The first source is kept.
+
+    A provider's finding (a bounce) is about the channel that it was made on. A person's own STOP,
+    and a stop by staff, are about the address: they hold for each of `sharing(channel)`.
+    """
+    rows = [
+        {
+            "channel": channel,
+            "address": address,
+            "source": source[:100],
+            "actor": act.actor[:100] if act else "",
+            "note": note[:500],
+            "created_at": now(),
+        }
+        for channel in channels
+    ]
+    insert = INSERTS[connection.dialect.name](suppressions).values(rows)
     added = insert.on_conflict_do_nothing().returning(suppressions.c.address)
     if connection.execute(added).first() is None:
         return False
@@ -60,7 +68,7 @@ def opt_out(db: Database, channel: str, address: str, text_id: str) -> bool:
     with db.write() as connection:
         if text_id and not _is_first(connection, STOP, channel, text_id):
             return False
-        return suppress_in(connection, channel, address, STOP)
+        return suppress_in(connection, sharing(channel), address, STOP)
 
 
 def opt_in(db: Database, channel: str, address: str, text_id: str) -> bool:
@@ -95,11 +103,11 @@ def unsuppress(
 
 
 def _lift(connection: Connection, channel: str, address: str, source: str) -> str:
-    where = [suppressions.c.channel == channel, suppressions.c.address == address]
+    where = [suppressions.c.channel.in_(sharing(channel)), suppressions.c.address == address]
     if source:
         where.append(suppressions.c.source.startswith(source, autoescape=True))
     statement = suppressions.delete().where(*where).returning(suppressions.c.source)
-    return str(connection.execute(statement).scalar_one_or_none() or "")
+    return str(connection.execute(statement).scalars().first() or "")
 
 
 def suppressed(db: Database, address: str) -> list[Mapping[str, Any]]:

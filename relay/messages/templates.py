@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from relay.errors import RenderError, did_you_mean
 from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
-from relay.rules import channels as rules_channels
+from relay.rules.channels import CHANNELS
 from relay.rules.expressions import (
     Names,
     environment,
@@ -81,7 +81,7 @@ def _runs_over_items(node: nodes.Node | None) -> bool:
 
 
 # The files a channel needs, by the part of the message that each makes.
-PARTS = {name: way.parts for name, way in rules_channels.CHANNELS.items()}
+PARTS = {name: row.parts for name, row in CHANNELS.items()}
 
 
 @dataclass(frozen=True)

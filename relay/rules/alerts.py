@@ -11,6 +11,7 @@ from datetime import datetime
 
 from markupsafe import escape
 
+from relay.rules.channels import ALERT_CHANNELS, CHANNELS
 from relay.rules.model import ALERT_PREFIX, DIGEST_PREFIX, Case, Notice, Plan, Policy, Rule
 
 
@@ -136,8 +137,7 @@ def case(
     """A case with what staff are written, by email where it can be: `to`, or who alerts go to."""
     to = to or policy.alerts
     group = policy.staff.get(to)
-    content = _content(kind, subject, reason, policy.desk)
-    ways = [way for way in ("email", "sms") if group and group.on(way)]
+    ways = [way for way in ALERT_CHANNELS if group and group.on(way)]
     if kind == "paused" and len(ways) > 1 and subject in ways:
         ways.remove(subject)  # it would wait for what it tells of
     notices = tuple(
@@ -153,7 +153,7 @@ def case(
             reason="",
             due_at=now,
             urgency=9,
-            content=content[way],
+            content=_content(way, kind, subject, reason, policy.desk),
         )
         for way in ways[:1]
         for address in (group.on(way) if group else ())
@@ -161,19 +161,18 @@ def case(
     return Case(kind, key, subject, reason, event_id, notification_id, notices)
 
 
-def _content(kind: str, subject: str, reason: str, desk: str) -> Mapping[str, Mapping[str, str]]:
+def _content(way: str, kind: str, subject: str, reason: str, desk: str) -> Mapping[str, str]:
     words = ALERTS[kind]
     where = f"The worklist: {desk}" if desk else ""
     said = [happened(kind, subject), reason, words.to_do, where]
     paragraphs = [text for text in said if text]
     html = "\n".join(f"<p>{escape(text)}</p>" for text in paragraphs)
+    if CHANNELS[way].in_segments:
+        return {"text": f"Relay: {words.title}. See the admin desk."}
     return {
-        "sms": {"text": f"Relay: {words.title}. See the admin desk."},
-        "email": {
-            "subject": words.title,
-            "text": "\n\n".join(paragraphs),
-            "html": _HTML.format(title=escape(words.title), paragraphs=html),
-        },
+        "subject": words.title,
+        "text": "\n\n".join(paragraphs),
+        "html": _HTML.format(title=escape(words.title), paragraphs=html),
     }
 
 

@@ -4,7 +4,6 @@ until it is asked for, and who asks is on record.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,8 @@ from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.privacy import masks
 from relay.privacy import names as privacy_names
-from relay.rules import channels
+from relay.rules.addresses import AddressKind
+from relay.rules.channels import CHANNELS, channels_to, kind_of
 from relay.staff.explain import (
     Clock,
     Line,
@@ -35,9 +35,7 @@ from relay.web.desk.layout import blueprint, note_act, page
 
 Row = Mapping[str, Any]
 _LONGEST = 255
-_PHONE = re.compile(r"\+?[\d\s().-]{7,}")
-_AS = {"sms": "a phone number", "email": "an email address"}
-_KINDS = {name: way.word.capitalize() for name, way in channels.CHANNELS.items()}
+_KINDS = {name: row.word.capitalize() for name, row in CHANNELS.items()}
 
 
 @blueprint.get("/journeys")
@@ -57,11 +55,11 @@ def search() -> Any:
         return redirect(url_for("desk.journeys"))
     if known := trail.find(services().db, wanted):
         return redirect(url_for("desk.journey", kit=_kit(known)))
-    channel = "email" if "@" in wanted else "sms" if _PHONE.fullmatch(wanted) else ""
-    found, more, reason = _by_address(channel, wanted) if channel else _by_name(wanted)
+    kind = kind_of(wanted)
+    found, more, reason = _by_address(kind, wanted) if kind else _by_name(wanted)
     shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
     return page(
-        "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(channel)
+        "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(kind)
     )
 
 
@@ -71,14 +69,14 @@ def _by_name(wanted: str) -> tuple[list[queries.Found], bool, str]:
     return found, more, ""
 
 
-def _by_address(channel: str, wanted: str) -> tuple[list[queries.Found], bool, str]:
+def _by_address(kind: AddressKind, wanted: str) -> tuple[list[queries.Found], bool, str]:
     """Kits by an address; whether there may be more; why there can be none. What is written like
     one may have been meant as an id.
     """
-    judged = channels.CHECKS[channel](wanted)
+    judged = kind.judge(wanted)
     if judged.reason:
-        return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
-    found, more = queries.find_by_address(services().db, channel, judged.address)
+        return [], False, f"There is no such id; and as {kind.name}: {judged.reason}"
+    found, more = queries.find_by_address(services().db, channels_to(kind)[0], judged.address)
     return found, more, ""
 
 

@@ -18,18 +18,12 @@ from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.views import queries
 from relay.privacy import masks
 from relay.privacy.person import Person, key
-from relay.rules import channels
+from relay.rules.channels import CHANNELS, channel_of, sharing, stop_lists, words_of
 from relay.web.context import services
 from relay.web.desk import auth
 from relay.web.desk.layout import actor, blueprint, my_act, page, written_note
 from relay.web.desk.system import ACTS
 
-KINDS = {name: way.title for name, way in channels.CHANNELS.items()}
-# The providers keep lists of their own, which Relay does not touch.
-LISTS = {
-    "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",
-    "email": "SendGrid keeps a list of its own: take the address off its suppressions too.",
-}
 ERASURES = {
     erasures.WAITING: ("waits", "created"),
     erasures.RUNNING: ("under way", "sending"),
@@ -43,7 +37,7 @@ NO_REASON = "Say why: it is kept with who did it and when."
 def suppressions() -> str:
     """The latest, addresses masked."""
     latest = [
-        {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
+        {**row, "address": masks.address(row["address"]), "kind": CHANNELS[row["channel"]].title}
         for row in ledger_suppressions.latest(services().db)
     ]
     return page(
@@ -81,8 +75,8 @@ def suppression() -> Any:
 def posted() -> tuple[str, str, Any]:
     """The channel and the address that a form names, and the answer where it is none."""
     written = request.form.get("address", "").strip()[:320]
-    channel = channels.channel_of(written)
-    judged = channels.CHECKS[channel](written)
+    channel = channel_of(written)
+    judged = CHANNELS[channel].address.judge(written)
     if not judged.reason:
         return channel, judged.address, None
     wrong = judged.reason if written else "Write a UK mobile number or an email address."
@@ -92,17 +86,21 @@ def posted() -> tuple[str, str, Any]:
 def _one(channel: str, address: str, wrong: str) -> str:
     db = services().db
     found = [
-        row for row in ledger_suppressions.suppressed(db, address) if row["channel"] == channel
+        row
+        for row in ledger_suppressions.suppressed(db, address)
+        if row["channel"] in sharing(channel)
     ]
     return page(
         "suppression.html",
         written=address,
         wrong=wrong,
-        kind=KINDS[channel],
+        kind=words_of(channel),
         found=found[0] if found else None,
         past=audit.audit_of(db, target(channel, address)),
         acts=ACTS,
-        list_=LISTS[channel] if found and found[0]["source"] != ledger_suppressions.STAFF else "",
+        lists=stop_lists(
+            row["channel"] for row in found if row["source"] != ledger_suppressions.STAFF
+        ),
     )
 
 
@@ -116,14 +114,16 @@ def _add(channel: str, address: str, note: str) -> str:
 
 def stopped_words(channel: str, *, added: bool) -> str:
     """That an address was stopped, or had been."""
-    return f"{KINDS[channel]} to this address {'are stopped' if added else 'were stopped already'}."
+    return (
+        f"{words_of(channel)} to this address {'are stopped' if added else 'were stopped already'}."
+    )
 
 
 def _lift(channel: str, address: str, note: str) -> str:
     act = my_act("unsuppress", target(channel, address), note)
     if not ledger_suppressions.unsuppress(services().db, channel, address, act=act):
-        return f"{KINDS[channel]} to this address are not stopped."
-    return f"{KINDS[channel]} to this address go out again."
+        return f"{words_of(channel)} to this address are not stopped."
+    return f"{words_of(channel)} to this address go out again."
 
 
 _ACTS = {"add": _add, "lift": _lift}
