@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from twilio.request_validator import RequestValidator
 
+from relay.ledger import suppressions
 from relay.ledger.database import Database
 from relay.ledger.views import queries
 from tests.conftest import ROOT, SECRET
@@ -32,7 +33,7 @@ channels = ["whatsapp", "sms"]
 template = "by_both"
 when = "order.order_number == 'both'"
 """
-PHONE = "+447700900001"
+PHONE, EARLIER = "+447700900001", "+447700900002"
 PRODUCT = ("relay", "templates", "app.py", "gunicorn.conf.py", "config.toml")
 
 
@@ -139,10 +140,12 @@ def started(extended: Processes) -> Iterator[tuple[Processes, Database]]:
     db.close()
 
 
-def returned(product: Processes, lab: LabStandIn, id_: str, **order: Any) -> None:
+def returned(
+    product: Processes, lab: LabStandIn, id_: str, phone: str = PHONE, **order: Any
+) -> None:
     """An order comes back, and the lab posts it twice."""
     customer = {"id": "c", "first_name": None, "last_name": "Smith", "email": None}
-    customer["phone_number"] = PHONE
+    customer["phone_number"] = phone
     lab.change("order", id_, **{"id": id_, "tracking_number": None, **order}, customer=customer)
     body = {"event": "order.returned", "data": {"order_id": id_}}
     assert [product.post(body).json()["status"] for _ in "12"] == ["accepted", "duplicate"]
@@ -194,7 +197,7 @@ def test_a_second_phone_channel_shares_what_is_the_numbers(
     started: tuple[Processes, Database], lab: LabStandIn, twilio: ProviderStandIn
 ) -> None:
     """WhatsApp goes to the number that texts go to, its receipt comes by the same callback, and a
-    STOP on WhatsApp stops texts too."""
+    STOP on WhatsApp stops texts too, as a STOP from before there was WhatsApp stops WhatsApp."""
     product, db = started
     returned(product, lab, "o-1", order_number="both")
     eventually(lambda: sorted(statuses(db)) == [("sms", "sent"), ("whatsapp", "sent")])
@@ -206,6 +209,9 @@ def test_a_second_phone_channel_shares_what_is_the_numbers(
     stop = {"From": f"whatsapp:{PHONE}", "Body": "Stop", "MessageSid": "SM2"}
     call_back(product, "/callbacks/twilio/inbound", **stop)
     returned(product, lab, "o-2", order_number="both")
-    stopped = [("sms", "cancelled"), ("whatsapp", "cancelled")]
+    suppressions.suppress(db, "sms", EARLIER, suppressions.STOP)  # as the code without WhatsApp
+    returned(product, lab, "o-3", EARLIER, order_number="both")
+    stopped = [("sms", "cancelled"), ("sms", "cancelled")]
+    stopped += [("whatsapp", "cancelled"), ("whatsapp", "cancelled")]
     eventually(lambda: [one for one in sorted(statuses(db)) if one[1] == "cancelled"] == stopped)
     assert len(twilio.accepted) == 2

@@ -24,8 +24,8 @@ from relay.ledger.cases import close_settled_in, open_case
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import is_digest
 from relay.ledger.pauses import Pause
-from relay.ledger.schema import attempts, cases, events, notifications, suppressions
-from relay.ledger.suppressions import suppress_in
+from relay.ledger.schema import attempts, cases, events, notifications
+from relay.ledger.suppressions import is_stopped, suppress_in
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.model import FAILED, WAITING, Case
@@ -158,9 +158,7 @@ _DUE = (
 _CLAIMABLE: sa.Select[Any] = (
     sa.select(
         *(_TABLE[name] for name in _CARRIED),
-        sa.exists()
-        .where(suppressions.c.channel == _TABLE.channel, suppressions.c.address == _TABLE.address)
-        .label("suppressed"),
+        is_stopped(_TABLE.channel, _TABLE.address).label("suppressed"),
         is_digest().label("is_digest"),
         events.c.name.label("event_name"),
         events.c.data.label("event_data"),

@@ -19,6 +19,23 @@ STOP = "STOP"
 STAFF = "staff"
 
 
+def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
+    """Whether messages to an address are stopped on a channel.
+
+    A provider's finding (a bounce) holds for the channel that it was made on. A person's own STOP,
+    and a stop by staff, are about the address: they hold for every channel that writes to it, also
+    for one that was added since.
+    """
+    mine = suppressions.c.channel == channel
+    said = sa.or_(
+        suppressions.c.source.startswith(STOP, autoescape=True), suppressions.c.source == STAFF
+    )
+    for group in {sharing(name) for name in CHANNEL_NAMES}:
+        if len(group) > 1:
+            mine |= sa.and_(channel.in_(group), suppressions.c.channel.in_(group), said)
+    return sa.exists().where(mine, suppressions.c.address == address)
+
+
 def suppress(
     db: Database, channel: str, address: str, source: str, act: Act | None = None, note: str = ""
 ) -> bool:
@@ -37,11 +54,7 @@ def suppress_in(
     act: Act | None = None,
     note: str = "",
 ) -> bool:
-    """Send nothing more to an address by these channels. The first source is kept.
-
-    A provider's finding (a bounce) is about the channel that it was made on. A person's own STOP,
-    and a stop by staff, are about the address: they hold for each of `sharing(channel)`.
-    """
+    """Send nothing more to an address by these channels. The first source of each is kept."""
     rows = [
         {
             "channel": channel,

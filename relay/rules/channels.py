@@ -56,7 +56,12 @@ class Channel:
     @property
     def title(self) -> str:
         """The word for several messages, at the beginning of a sentence: Texts."""
-        return self.words.capitalize()
+        return _begun(self.words)
+
+    @property
+    def label(self) -> str:
+        """The word for one message, by itself: Text."""
+        return _begun(self.word)
 
     @property
     def one(self) -> str:
@@ -66,6 +71,11 @@ class Channel:
     def many(self, number: int) -> str:
         """So many messages: 1 text, 2 texts."""
         return f"{number:,} {self.word if number == 1 else self.words}"
+
+
+def _begun(words: str) -> str:
+    """Words at the beginning of a sentence. What is written large stays so: WhatsApp."""
+    return words[:1].upper() + words[1:]
 
 
 def sms_sender(text: str) -> str:
@@ -133,6 +143,7 @@ CHANNELS: dict[str, Channel] = {
         ),
         alert_rank=1,
     ),
+    # A new channel's row goes here. In the audit trail the first of an address kind stands for it.
 }
 CHANNEL_NAMES = tuple(CHANNELS)
 ALERT_CHANNELS = sorted(
@@ -193,4 +204,4 @@ def carried_with(channel: str) -> tuple[str, ...]:
 
 def words_of(channel: str) -> str:
     """What goes to a channel's addresses, by any channel, at the beginning of a sentence: Texts."""
-    return " and ".join(CHANNELS[name].words for name in sharing(channel)).capitalize()
+    return _begun(" and ".join(CHANNELS[name].words for name in sharing(channel)))

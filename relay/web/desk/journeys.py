@@ -35,7 +35,7 @@ from relay.web.desk.layout import blueprint, note_act, page
 
 Row = Mapping[str, Any]
 _LONGEST = 255
-_KINDS = {name: row.word.capitalize() for name, row in CHANNELS.items()}
+_KINDS = {name: row.label for name, row in CHANNELS.items()}
 
 
 @blueprint.get("/journeys")
