@@ -31,7 +31,9 @@ from relay.rules.schedule import ALWAYS
 
 MONTH = timedelta(days=30)
 # A clinic whose desk is told what needs a person.
-POLICY = Policy(ZoneInfo("Europe/London"), ALWAYS, {"desk": Staff(("desk@example.org",))}, "desk")
+POLICY = Policy(
+    ZoneInfo("Europe/London"), ALWAYS, {"desk": Staff({"email": ("desk@example.org",)})}, "desk"
+)
 T = TypeVar("T")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from relay.rules.channels import CHANNEL_NAMES
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for path in (ROOT / "relay").rglob("*.py") if "migrations" not in path.parts)
@@ -152,3 +155,31 @@ def test_who_owns_a_transaction_says_so() -> None:
             if f"{called}_in" in functions:
                 silent.append(f"{module}.{called}_in")
     assert silent == []
+
+
+# Where a channel's name may stand as a literal; all else goes by the rows of CHANNELS.
+CHANNEL_FILES = {
+    "relay/rules/channels.py": "the rows themselves",
+    "relay/channels/twilio.py": "the provider of one of them",
+    "relay/channels/sendgrid.py": "the provider of the other",
+    "relay/lab/facts.py": "a person's field of the lab's, which happens to have the same name",
+}
+
+
+def names_of_channels(path: Path) -> set[str]:
+    """The channels' names that stand in a file as literals: in Python, or in a page's tags."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        nodes = ast.walk(ast.parse(text))
+        found = {node.value for node in nodes if isinstance(node, ast.Constant)}
+        return {name for name in CHANNEL_NAMES if name in found}
+    tags = " ".join(re.findall(r"{[{%].*?[%}]}", text, re.DOTALL))
+    tags = tags.replace("desk.email", "")  # a page, whose address is /rule/email
+    return {name for name in CHANNEL_NAMES if re.search(rf"""["']{name}["']|\.{name}\b""", tags)}
+
+
+def test_a_channel_is_one_row() -> None:
+    """No module and no page asks whether a channel is `"sms"`: what sets it apart is in its row."""
+    files = [*SOURCES, *(ROOT / "relay" / "web").rglob("*.html")]
+    found = {str(path.relative_to(ROOT)) for path in files if names_of_channels(path)}
+    assert found == CHANNEL_FILES.keys()

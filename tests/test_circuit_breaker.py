@@ -25,7 +25,7 @@ NOT_THERE = Outcome("rejected", "Twilio cannot be reached (refused).")
 
 def brakes(email: tuple[str, ...] = (DESK,), sms: tuple[str, ...] = ()) -> CircuitBreaker:
     """The brakes of a clinic whose staff have these addresses."""
-    staff = {"desk": Staff(email, sms)}
+    staff = {"desk": Staff({"email": email, "sms": sms})}
     return CircuitBreaker(Policy(ZoneInfo("Europe/London"), ALWAYS, staff, alerts="desk"))
 
 

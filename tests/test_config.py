@@ -100,7 +100,9 @@ def test_the_contracts_example_loads(write: Write) -> None:
     assert (config.delivery.max_sms_segments, config.delivery.daily_sms_limit) == (2, 2000)
     assert config.delivery.retention == timedelta(days=90)
     assert config.delivery.dedupe_window == timedelta(days=30)
-    assert config.staff == {"lab-desk": Staff(("lab-desk@example.org",), ("+447700900100",))}
+    assert config.staff == {
+        "lab-desk": Staff({"sms": ("+447700900100",), "email": ("lab-desk@example.org",)})
+    }
     assert [rule.name for rule in config.rules] == ["kit-shipped", "results-ready", "desk-retests"]
     rule = config.rule("results-ready")
     assert rule is not None

@@ -19,7 +19,7 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger.database import Database
-from relay.messages.templates import PARTS
+from relay.rules.channels import CHANNELS
 from tests.conftest import drain
 from tests.rows import messages
 
@@ -54,7 +54,7 @@ def _files(db: Database) -> dict[str, str]:
     for row in sorted(messages(db), key=lambda row: (row["rule"], row["channel"])):
         name = f"{row['rule']}.{row['channel']}"
         files["recipients.txt"] += f"{name}: {row['to']} {row['address']} {row['status']}\n"
-        for part, file in PARTS[row["channel"]].items():
+        for part, file in CHANNELS[row["channel"]].parts.items():
             suffix = Path(file).suffix if part != "subject" else ".subject.txt"
             files[name + suffix] = row["content"][part]
     return files

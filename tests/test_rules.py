@@ -24,7 +24,7 @@ NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
 NIGHT = datetime(2026, 6, 1, 22, 0, tzinfo=UTC)  # 23:00 in London
 RESULTS = "lab_results.complete"
 WINDOW = Window.parse("08:00-20:00")
-DESK = Staff(email=("a@example.org", "b@example.org"), sms=("+447700900100",))
+DESK = Staff({"email": ("a@example.org", "b@example.org"), "sms": ("+447700900100",)})
 MOBILE, MAIL = "+447700900000", "jane@example.com"
 
 
@@ -202,7 +202,7 @@ def test_a_person_of_whom_nothing_is_known_has_no_address(missing: str, reason: 
 def test_each_address_of_a_staff_group_is_a_notice_of_its_own() -> None:
     """Every address of a group is told, on each channel, and each notice has its own identity."""
     found = planned(rule(to="desk", channels=("email", "sms")))
-    assert [notice.address for notice in found.notices] == [*DESK.email, *DESK.sms]
+    assert [notice.address for notice in found.notices] == [*DESK.on("email"), *DESK.on("sms")]
     assert {notice.role for notice in found.notices} == {"desk"}
     assert len({notice.identity for notice in found.notices}) == 3
 
@@ -217,7 +217,9 @@ def test_a_group_without_addresses_says_so() -> None:
 
 def test_an_address_that_a_group_names_twice_is_told_once() -> None:
     """The same address, however it is written, is one notice."""
-    staff = Staff(email=("a@example.org", "a@EXAMPLE.org"), sms=("07700900100", "+447700900100"))
+    staff = Staff(
+        {"email": ("a@example.org", "a@EXAMPLE.org"), "sms": ("07700900100", "+447700900100")}
+    )
     found = planned(rule(to="desk", channels=("email", "sms")), staff=staff)
     assert [notice.address for notice in found.notices] == ["a@example.org", "+447700900100"]
 
@@ -235,7 +237,7 @@ def test_a_new_address_of_a_group_is_told_though_others_were() -> None:
     found = planned(
         rule(to="desk", channels=("email",)), told=frozenset({("results", "desk", "email")})
     )
-    assert [notice.address for notice in found.notices] == list(DESK.email)
+    assert [notice.address for notice in found.notices] == list(DESK.on("email"))
 
 
 @pytest.mark.parametrize(

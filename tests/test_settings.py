@@ -38,7 +38,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.database_url == "sqlite:///instance/relay.db"
     assert (settings.config, settings.templates) == (Path("config.toml"), Path("templates"))
     assert settings.redis_tls_verify
-    assert not settings.twilio_ready
+    assert not settings.accounts["sms"]
     assert not settings.sendgrid_api_key
     assert not settings.desk_ready
     assert settings.log_level == "INFO"

@@ -1,4 +1,4 @@
-"""The providers: one file each, with the same verbs; PROVIDERS is the table of them.
+"""The providers: one file each, with the same verbs. relay/rules/channels.py is their table.
 
 It may know the configuration and the messages, not the ledger. Begin with `base`.
 """
@@ -14,15 +14,9 @@ from relay.channels.dry_run import AsSent, DryRun
 from relay.config.settings import AS_SENT, Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message
+from relay.rules.channels import CHANNELS
 
 Factory = Callable[[Settings, str, HttpClient], "Provider | None"]
-
-# Channel → the module whose `connect` makes it; imported when the first message is sent, since the
-# providers' SDKs are slow to load.
-PROVIDERS: dict[str, str] = {
-    "sms": "relay.channels.twilio",
-    "email": "relay.channels.sendgrid",
-}
 
 
 class Channels:
@@ -39,7 +33,7 @@ class Channels:
 
     def load(self) -> None:
         """Import the SDKs that will be needed, before the first message waits for them."""
-        for name in PROVIDERS:
+        for name in CHANNELS:
             if not self._is_dry:
                 self._channel(name)
 
@@ -100,9 +94,11 @@ class Channels:
 
     def _channel(self, name: str) -> Provider | None:
         if name not in self._made:
-            connect: Factory = import_module(PROVIDERS[name]).connect
+            # Imported when the first message is sent: the providers' SDKs are slow to load.
+            module = import_module(f"relay.channels.{CHANNELS[name].provider.module}")
+            connect: Factory = module.connect
             self._made[name] = connect(self._settings, self._senders.get(name, ""), self._wire)
         return self._made[name]
 
 
-__all__ = ["PROVIDERS", "Channels", "Outcome", "Provider"]
+__all__ = ["Channels", "Outcome", "Provider"]

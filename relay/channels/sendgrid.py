@@ -32,6 +32,7 @@ from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
 
+CHANNEL = "email"
 ACCEPTED = 202
 
 
@@ -144,7 +145,7 @@ def _fits(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
 
 def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | None:
     """The channel, or None where SendGrid is not configured."""
-    if not settings.sendgrid_api_key:
+    if not settings.accounts[CHANNEL]:
         return None
     host = {"host": settings.sendgrid_api_url} if settings.sendgrid_api_url else {}
     return SendGrid(SendGridAPIClient(settings.sendgrid_api_key, **host), wire, sender)

@@ -26,6 +26,7 @@ from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
 
+CHANNEL = "sms"
 # Error code → (what it is, in plain words). https://www.twilio.com/docs/api/errors
 PERMANENT = {
     21211: "The phone number is not one that Twilio knows.",
@@ -124,6 +125,13 @@ def opt(form: Mapping[str, str]) -> str:
     """What an inbound text asks for: `stop`, `start`, `help`, or nothing that we know."""
     written = form.get("OptOutType") or re.sub(r"^[\W_]+|[\W_]+$", "", form.get("Body", ""))
     return WORDS.get(written.upper(), "")
+
+
+def written_by(form: Mapping[str, str]) -> str:
+    """The number that an inbound message is from; other channels of Twilio's put their name before
+    it: whatsapp:+447700900001.
+    """
+    return form.get("From", "").rpartition(":")[2]
 
 
 def _reason(word: str, code: int) -> str:
@@ -328,19 +336,28 @@ def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: 
         return False
 
 
-def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
-    """The channel, or None where Twilio is not configured."""
-    if not settings.twilio_ready:
-        return None
-    client = Client(
+def client(settings: Settings, wire: HttpClient) -> Client:
+    """Twilio's own client, over the shared connections."""
+    made = Client(
         settings.twilio_account_sid,
         settings.twilio_auth_token,
         http_client=KeptConnections(wire),
     )
     if settings.twilio_api_url:
-        client.api.base_url = settings.twilio_api_url
-    callback = settings.public_url and settings.public_url + STATUS_PATH
+        made.api.base_url = settings.twilio_api_url
+    return made
+
+
+def callback(settings: Settings) -> str:
+    """The address for receipts that each message names; empty where nobody could reach it."""
+    return settings.public_url and settings.public_url + STATUS_PATH
+
+
+def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
+    """The channel, or None where Twilio is not configured."""
+    if not settings.accounts[CHANNEL]:
+        return None
     by = {"from_": settings.twilio_from or sender}
     if settings.twilio_messaging_service_sid:
         by = {"messaging_service_sid": settings.twilio_messaging_service_sid}
-    return Twilio(client, by, callback)
+    return Twilio(client(settings, wire), by, callback(settings))

@@ -132,8 +132,9 @@ def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Me
 
 def _size(message: Message) -> dict[str, Any]:
     from relay.messages import sms_segments
+    from relay.rules.channels import CHANNELS
 
-    if message.channel != "sms":
+    if not CHANNELS[message.channel].in_segments:
         return {}
     size = sms_segments.size(message.text)
     return {

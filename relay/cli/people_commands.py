@@ -15,13 +15,6 @@ from relay.errors import Problem
 if TYPE_CHECKING:
     from relay.ledger.database import Database
 
-KINDS = {"sms": "Texts to this number", "email": "Emails to this address"}
-# The providers keep lists of their own, which we do not touch: who keeps it, and what lifts it.
-LISTS = {
-    "sms": ("Twilio", "It texts a person who has sent STOP again only after their START."),
-    "email": ("SendGrid", "Take the address off its suppressions too, or it drops the next email."),
-}
-
 
 @click.command()
 @click.argument("address", required=False)
@@ -41,9 +34,9 @@ def suppress(address: str | None) -> None:
         with db.write() as connection:
             added = suppressions.suppress(connection, channel, written, suppressions.STAFF, act)
         if not added:
-            click.secho(f"{KINDS[channel]} were stopped already{_since(db, channel, written)}.")
+            click.secho(f"{_messages(channel)} were stopped already{_since(db, channel, written)}.")
             return
-    click.secho(f"{KINDS[channel]} are stopped.", fg="green")
+    click.secho(f"{_messages(channel)} are stopped.", fg="green")
 
 
 @click.command()
@@ -56,6 +49,7 @@ def unsuppress(address: str | None) -> None:
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
     from relay.privacy import masks
+    from relay.rules.channels import sharing, stop_lists
 
     channel, written = read(address)
     found = context.settings()
@@ -65,37 +59,47 @@ def unsuppress(address: str | None) -> None:
         with db.write() as connection:
             source = suppressions.unsuppress(connection, channel, written, act=act)
         if not source:
-            click.secho(f"{KINDS[channel]} were not stopped.", fg="yellow")
+            click.secho(f"{_messages(channel)} were not stopped.", fg="yellow")
             return
-    click.secho(f"{KINDS[channel]} go out again. They were stopped{before}.", fg="green")
-    if source != suppressions.STAFF:
-        provider, remedy = LISTS[channel]
-        context.show(Problem(f"{provider} keeps a list of its own.", remedy=remedy, warning=True))
+    click.secho(f"{_messages(channel)} go out again. They were stopped{before}.", fg="green")
+    for provider in stop_lists(sharing(channel)) if source != suppressions.STAFF else ():
+        said, remedy = f"{provider.name} keeps a list of its own.", provider.stops_remedy
+        context.show(Problem(said, remedy=remedy, warning=True))
 
 
 def read(address: str | None) -> tuple[str, str]:
     """The channel of an address, and the address as the ledger writes it."""
-    from relay.rules.channels import CHECKS, channel_of
+    from relay.rules.addresses import PHONE
+    from relay.rules.channels import CHANNELS, channel_of
 
     written = context.address(address)
     channel = channel_of(written)
-    judged = CHECKS[channel](written)
+    kind = CHANNELS[channel].address
+    judged = kind.judge(written)
     if judged.reason:
         remedy = "Write it as in jane@example.org."
-        if channel == "sms":
+        if kind == PHONE:
             remedy = "Write a UK mobile as in 07700 900123 or +447700900123, or an email address."
         context.stop(Problem(judged.reason, remedy=remedy))
     return channel, judged.address
 
 
+def _messages(channel: str) -> str:
+    """What goes to a channel's addresses: Texts to this number."""
+    from relay.rules.channels import CHANNELS, words_of
+
+    return f"{words_of(channel)} to this {CHANNELS[channel].address.noun}"
+
+
 def _since(db: Database, channel: str, address: str) -> str:
     """By whom an address was suppressed, and since when."""
     from relay.ledger import suppressions
+    from relay.rules.channels import sharing
 
     with db.read() as connection:
         found = suppressions.suppressed(connection, address)
     for row in found:
-        if row["channel"] == channel:
+        if row["channel"] in sharing(channel):
             when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M")
             return f" by {row['source']} since {when}"
     return ""
@@ -134,7 +138,9 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
         by = {"target": target, "actor": "cli", "note": ""}
         id_, stopped = erasures.ask(db, channel, written, **by, stop=suppress)
         if suppress:
-            click.echo(f"{KINDS[channel]} {'are stopped' if stopped else 'were stopped already'}.")
+            click.echo(
+                f"{_messages(channel)} {'are stopped' if stopped else 'were stopped already'}."
+            )
         if asked := erasures.take(db, id_):
             channels = Channels(found, {}, config.delivery.allow)
             erase.forget(db, channels, config.policy, asked, shown)

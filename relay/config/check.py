@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from relay.config.loader import Config
 from relay.config.loader import load as load_config
+from relay.config.schema import SENDER
 from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem, RenderError, did_you_mean
 from relay.lab import samples
@@ -23,6 +24,7 @@ from relay.messages import disclosure, sms_segments
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts
+from relay.rules.channels import ALERT_CHANNELS, CHANNELS
 from relay.rules.expressions import names, recipient
 from relay.rules.model import Rule
 
@@ -42,17 +44,16 @@ def senders(config: Config) -> Iterator[Problem]:
     """What keeps messages from going out, or from going where the admin thinks."""
     settings, delivery = config.settings, config.delivery
     used = {channel for rule in config.rules for channel in (*rule.channels, *rule.fallback)}
-    sms_from = settings.twilio_messaging_service_sid or settings.twilio_from or delivery.sms_from
-    for channel, sender, key in (
-        ("sms", sms_from, "sms_from"),
-        ("email", delivery.email_from, "email_from"),
-    ):
+    for channel, row in CHANNELS.items():
         if settings.delivery == "dry-run" or channel not in used:
             continue
         if not settings.accounts[channel]:
             message = f"{channel} goes nowhere: the provider's credentials are not set."
             yield Problem(message, "environment", warning=True)
-        elif not sender:
+        elif row.sender and not (
+            delivery.senders[channel] or any(map(settings.variable, row.sender.instead))
+        ):
+            key = SENDER.format(channel)
             yield config.problem(("delivery", key), f"{channel} has no sender.")
     if settings.delivery == "allow-list" and not delivery.allow:
         message = "RELAY_DELIVERY is allow-list and nobody is on it: nothing goes out."
@@ -88,19 +89,16 @@ def secrets(settings: Settings) -> Iterator[Problem]:
 def missed_later(settings: Settings) -> Iterator[Problem]:
     """What Relay works without, until the day that it is needed."""
     sends = settings.delivery != "dry-run"
-    untold = "nobody learns whether {} arrived"
-    lost = "; where its sending is unknown it cannot be looked up either"
-    for name, is_missed, why in (
-        ("PUBLIC_URL", sends and settings.accounts["sms"], untold.format("a text")),
-        (
-            "SENDGRID_WEBHOOK_PUBLIC_KEY",
-            sends and settings.accounts["email"],
-            untold.format("an email") + lost,
-        ),
-        ("METRICS_TOKEN", not settings.development, "anybody can read /metrics"),
-    ):
-        if is_missed and not getattr(settings, name.lower()):
+    for channel, row in CHANNELS.items():
+        name = row.provider.receipts
+        if sends and settings.accounts[channel] and name and not settings.receipts[channel]:
+            why = f"nobody learns whether {row.one} arrived"
+            if not row.provider.has_list:
+                why += "; where its sending is unknown it cannot be looked up either"
             yield Problem(f"is not set: {why}.", "environment", key=name, warning=True)
+    if not (settings.development or settings.metrics_token):
+        message = "is not set: anybody can read /metrics."
+        yield Problem(message, "environment", key="METRICS_TOKEN", warning=True)
     if urlsplit(settings.public_url).path:
         message = "has a path: receipts come only where a proxy takes it away again."
         yield Problem(message, "environment", key="PUBLIC_URL", warning=True)
@@ -158,8 +156,9 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
             break
     for channel in channels:
         yield from _renders(config, loaded, rule, channel)
-    if "sms" in channels:
-        yield from _sms(config, loaded, rule)
+    for channel in channels:
+        if CHANNELS[channel].in_segments:
+            yield from _segments(config, loaded, rule, channel)
     yield from disclosure.problems(loaded, rule)
 
 
@@ -197,7 +196,7 @@ def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
     for kind in alerts.KINDS:
         full = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "Its reason.", others=2, link=link)
         least = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "", is_digest=True)
-        for channel in alerts.WAYS:
+        for channel in ALERT_CHANNELS:
             try:
                 message = made.message(full, channel, "", "staff")
             except RenderError as error:
@@ -208,7 +207,7 @@ def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
             except RenderError as error:
                 remedy = "It may be empty: write {{ name or 'something else' }}."
                 yield _broken(loaded, error, remedy)
-            if channel == "sms":
+            if CHANNELS[channel].in_segments:
                 size = sms_segments.size(message.text)
                 file = alert_templates.words_file(kind)
                 yield from _culprits(loaded, file, size)
@@ -225,22 +224,22 @@ def _broken(
     return Problem(str(error), where, error.line, remedy=remedy, warning=warning)
 
 
-def _sms(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
+def _segments(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
     """What would make an SMS dearer than the admin may think."""
     try:
         seen = example_names(config, rule, samples.full(samples.LONG_NAME))
-        made = loaded.render(rule.template, "sms", "", seen)
+        size = sms_segments.size(loaded.render(rule.template, channel, "", seen).text)
     except RenderError:
         return  # told already
     most = config.delivery.max_sms_segments
-    size = sms_segments.size(made.text)
-    yield from _culprits(loaded, f"{rule.template}/sms.txt", size)
+    file = f"{rule.template}/{CHANNELS[channel].parts['text']}"
+    yield from _culprits(loaded, file, size)
     if size.segments > most:
         message = (
             f"it takes {size.segments} segments with a long name. Each is paid for, "
             f"for every {rule.to} of {rule.name}."
         )
-        yield _too_long(loaded, f"{rule.template}/sms.txt", message, most)
+        yield _too_long(loaded, file, message, most)
 
 
 def _culprits(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator[Problem]:

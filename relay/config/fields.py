@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
-from email.utils import parseaddr
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from marshmallow import ValidationError, fields
 
 from relay.errors import did_you_mean
-from relay.rules import addresses, channels
+from relay.rules.addresses import PHONE, AddressKind
+from relay.rules.channels import kind_of
 from relay.rules.schedule import duration
-
-_RIGHT = {
-    "email": 'Write one as in "desk@example.org".',
-    "sms": 'Write a UK mobile, as in "+447700900100".',
-}
 
 
 def told(description: str, *examples: Any) -> dict[str, Any]:
@@ -71,38 +66,20 @@ def zone(text: str) -> ZoneInfo:
         raise ValueError('there is no such time zone; write one as "Europe/London"') from error
 
 
-def sms_sender(text: str) -> str:
-    """A Twilio sender: https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id"""
-    named = re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}", text)
-    if named or re.fullmatch(r"\+\d{7,15}|\d{3,8}", text):
-        return text
-    raise ValueError("write up to 11 letters and digits with a letter among them, or a +44 number")
-
-
-def email_sender(text: str) -> str:
-    """An address with or without a display name."""
-    if "\n" in text or "\r" in text or addresses.email(parseaddr(text)[1]).reason:
-        raise ValueError('write it as "Example Clinic <results@example.org>"')
-    return text
-
-
-def judged(channel: str) -> Parsed:
-    """A staff address on a channel."""
-
-    def judge(text: str) -> str:
-        found = channels.CHECKS[channel](text)
-        if found.reason:
-            raise ValueError(f'"{text}": {found.reason} {_RIGHT[channel]}')
-        return found.address
-
-    return Parsed(judge)
+def judged(kind: AddressKind) -> Parsed:
+    """An address of a kind."""
+    return Parsed(partial(_usable, kind))
 
 
 def any_address(text: str) -> str:
-    """An address on whichever channel it belongs to."""
-    found = channels.CHECKS[channels.channel_of(text)](text)
+    """An address of whichever kind it looks like."""
+    return _usable(kind_of(text) or PHONE, text)
+
+
+def _usable(kind: AddressKind, text: str) -> str:
+    found = kind.judge(text)
     if found.reason:
-        raise ValueError(f'"{text}": {found.reason} {_RIGHT[channels.channel_of(text)]}')
+        raise ValueError(f'"{text}": {found.reason} {kind.remedy}')
     return found.address
 
 

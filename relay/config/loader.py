@@ -256,7 +256,7 @@ class _Loader:
             settings=settings,
             clinic=Clinic(**clinic),
             delivery=Delivery(**delivery),
-            staff={n: Staff(**{k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
+            staff={n: Staff({k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
             rules=tuple(Rule(name=name, **rule) for name, rule in rules.items()),
             lines=self.lines,
             expect=tuple(Expectation(name=name, **one) for name, one in expect.items()),

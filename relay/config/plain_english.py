@@ -102,7 +102,6 @@ def _constant(node: nodes.Node) -> str:
     return f"“{value}”" if isinstance(value, str) and value.strip() else ""
 
 
-_VERBS = {"sms": "text", "email": "email"}
 _FULL = {"Tue": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Sat": "Saturday"}
 _WEEK = tuple(_FULL.get(day, f"{day}day") for day in DAYS)
 _MIDNIGHT, _DAY = 24 * 60, timedelta(days=1)
@@ -195,7 +194,7 @@ def _who(to: str) -> str:
 
 
 def _tell(channels: Sequence[str]) -> str:
-    return _listed([_VERBS.get(channel, f"send by {channel} to") for channel in channels], "and")
+    return _listed([CHANNELS[channel].verb for channel in channels], "and")
 
 
 def _clock(minutes: int) -> str:
@@ -244,7 +243,8 @@ def _staff(config: Config) -> Iterator[str]:
 def _sending(config: Config) -> Iterator[str]:
     delivery = config.delivery
     for channel, sender in delivery.senders.items():
-        yield f"{CHANNELS[channel].title} come from {sender or 'nobody: no sender is set'}."
+        if CHANNELS[channel].sender:
+            yield f"{CHANNELS[channel].title} come from {sender or 'nobody: no sender is set'}."
     hours = window(delivery.send_window, config.policy)
     yield f"Unless a rule says otherwise, messages go out {hours}."
     if delivery.bank_holidays:
@@ -254,7 +254,7 @@ def _sending(config: Config) -> Iterator[str]:
     yield f"A text of more than {delivery.max_sms_segments} segments is warned of."
     for channel, rate in delivery.rates.items():
         if rate:
-            yield f"At most {rate:g} {CHANNELS[channel].word}s go out a second."
+            yield f"At most {rate:g} {CHANNELS[channel].words} go out a second."
     if delivery.allow:
         allowed = _masked(sorted(delivery.allow))
         yield f"While RELAY_DELIVERY is allow-list, only these get anything: {allowed}."

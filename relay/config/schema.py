@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,17 +15,14 @@ from relay.config.fields import (
     OneOf,
     Parsed,
     any_address,
-    email_sender,
     judged,
     lasting,
-    sms_sender,
     told,
     zone,
 )
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
-from relay.rules import channels as rules_channels
-from relay.rules.channels import CHANNEL_NAMES
+from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.expressions import Condition
 from relay.rules.schedule import Digest, Window, bank_holiday, duration
 
@@ -62,13 +59,34 @@ class ClinicSchema(Schema):
     )
 
 
-class DeliverySchema(Schema):
+SENDER, RATE = "{}_from", "{}_per_second"  # keys of [delivery], by a channel's name
+
+
+def _senders() -> dict[str, fields.Field[Any]]:
+    """`sms_from` and the like: who the messages of each channel are from."""
+    return {
+        SENDER.format(name): Parsed(
+            row.sender.parse, metadata=told(row.sender.meaning, row.sender.example)
+        )
+        for name, row in CHANNELS.items()
+        if row.sender
+    }
+
+
+def _rates() -> dict[str, fields.Field[Any]]:
+    """`sms_per_second` and the like: how fast each channel's provider may be asked."""
+    return {
+        RATE.format(name): fields.Float(
+            validate=_rate,
+            metadata=told(f"The most that {row.provider.name} allows a second.", 10),
+        )
+        for name, row in CHANNELS.items()
+    }
+
+
+class DeliverySchema(Schema.from_dict({**_senders(), **_rates()})):  # type: ignore[misc]
     """[delivery]: how messages go out, and for how long they are kept."""
 
-    sms_from = Parsed(sms_sender, metadata=told("What phones show as the sender.", "EXCLINIC"))
-    email_from = Parsed(
-        email_sender, metadata=told("The sender of emails.", "Example Clinic <results@example.org>")
-    )
     send_window = Parsed(
         Window.parse,
         load_default=lambda: Window.parse("08:00-20:00"),
@@ -92,12 +110,6 @@ class DeliverySchema(Schema):
         validate=validate.Range(1, error="write a whole number from 1 up."),
         load_default=2000,
         metadata=told("Past it texts wait until the next day."),
-    )
-    sms_per_second = fields.Float(
-        validate=_rate, metadata=told("The most that Twilio allows a second.", 10)
-    )
-    email_per_second = fields.Float(
-        validate=_rate, metadata=told("The most that SendGrid allows a second.", 10)
     )
     alerts = fields.String(
         load_default="",
@@ -128,20 +140,26 @@ class DeliverySchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {**data, **{key: frozenset(data[key]) for key in ("allow", "bank_holidays")}}
+        senders = {name: data.pop(SENDER.format(name), "") for name in CHANNELS}
+        rates = {name: data.pop(RATE.format(name), None) for name in CHANNELS}
+        sets = {key: frozenset(data[key]) for key in ("allow", "bank_holidays")}
+        return {**data, **sets, "senders": senders, "rates": rates}
 
 
-class StaffSchema(Schema):
+def _addresses() -> dict[str, fields.Field[Any]]:
+    """A group's addresses on each channel."""
+    return {
+        name: fields.List(
+            judged(row.address),
+            load_default=list,
+            metadata=told(f"{row.address.several}.", [row.address.example]),
+        )
+        for name, row in CHANNELS.items()
+    }
+
+
+class StaffSchema(Schema.from_dict(_addresses())):  # type: ignore[misc]
     """A [staff.…] table."""
-
-    email = fields.List(
-        judged("email"),
-        load_default=list,
-        metadata=told("Email addresses.", ["lab-desk@example.org"]),
-    )
-    sms = fields.List(
-        judged("sms"), load_default=list, metadata=told("UK mobile numbers.", ["+447700900100"])
-    )
 
 
 @dataclass(frozen=True)
@@ -173,20 +191,8 @@ class Delivery:
     allow: frozenset[str]
     bank_holidays: frozenset[date] = frozenset()
     alerts: str = ""
-    sms_from: str = ""
-    email_from: str = ""
-    sms_per_second: float | None = None
-    email_per_second: float | None = None
-
-    @property
-    def rates(self) -> dict[str, float | None]:
-        """The most that each provider wants a second, over all workers."""
-        return {way: getattr(self, f"{way}_per_second", None) for way in CHANNEL_NAMES}
-
-    @property
-    def senders(self) -> dict[str, str]:
-        """Each channel's sender."""
-        return {way: getattr(self, f"{way}_from", "") for way in CHANNEL_NAMES}
+    senders: Mapping[str, str] = field(default_factory=dict)  # by channel
+    rates: Mapping[str, float | None] = field(default_factory=dict)  # a second, over all workers
 
 
 # When it cannot be found out whether a message went out: send it again, or let a person decide.
@@ -194,7 +200,7 @@ ON_UNKNOWN = ("resend", "hold")
 
 
 def _channels(**kwargs: Any) -> fields.List[str]:
-    return fields.List(OneOf(rules_channels.CHANNEL_NAMES), **kwargs)
+    return fields.List(OneOf(CHANNEL_NAMES), **kwargs)
 
 
 class RuleSchema(Schema):

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from relay import logs
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.fault_injection import CRASH_POINTS
+from relay.rules.channels import CHANNELS, variables
 
 # As werkzeug makes them: method$salt$digest.
 _HASH = re.compile(
@@ -153,21 +154,27 @@ class Settings:
     former_twilio_auth_token: tuple[str, ...] = field(default=(), repr=False)
     former_sendgrid_webhook_public_key: tuple[str, ...] = ()
     former_secret_key: tuple[str, ...] = field(default=(), repr=False)
+    # Variables that a channel's row names and that are no field here.
+    more: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def variable(self, name: str) -> str:
+        """A variable that a channel's row names; empty where it is not set."""
+        return str(getattr(self, name.lower(), "")) or dict(self.more).get(name, "")
 
     @property
     def accounts(self) -> Mapping[str, bool]:
         """Whether each channel has what its provider asks for."""
-        return {"sms": self.twilio_ready, "email": bool(self.sendgrid_api_key)}
+        return {
+            name: all(map(self.variable, row.provider.account)) for name, row in CHANNELS.items()
+        }
 
     @property
     def receipts(self) -> Mapping[str, bool]:
         """Whether each channel's provider can tell us what arrived."""
-        return {"sms": bool(self.public_url), "email": bool(self.sendgrid_webhook_public_key)}
-
-    @property
-    def twilio_ready(self) -> bool:
-        """Whether SMS can go out."""
-        return bool(self.twilio_account_sid and self.twilio_auth_token)
+        return {
+            name: bool(row.provider.receipts and self.variable(row.provider.receipts))
+            for name, row in CHANNELS.items()
+        }
 
     @property
     def name(self) -> str:
@@ -178,6 +185,9 @@ class Settings:
     def desk_ready(self) -> bool:
         """Whether the admin desk is on."""
         return bool(self.admin_password or self.admin_password_hash)
+
+
+_FIELDS = frozenset(Settings.__dataclass_fields__)
 
 
 def from_environment(environ: Mapping[str, str], *, to_serve: bool = True) -> Settings:
@@ -234,6 +244,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
         crash_at=_crash_at(read, development, problems),
         haste=_haste(read, development, problems),
+        more=tuple((name, read(name)) for name in variables() if name.lower() not in _FIELDS),
     )
     if to_serve:
         problems += _missing(settings, environ)

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 
 from relay.lab import samples
+from relay.lab.facts import EMAIL, PHONE
 
 _FIRST = ("Jane", "Amir", "Chloe", "David", "Grace", "Oliver", "Priya", "Tom")
 _LAST = ("Smith", "Khan", "Evans", "Okafor", "Brown", "Patel", "Jones", "Wilson")
@@ -77,8 +78,8 @@ def person(id_: str) -> dict[str, Any]:
         "id": id_,
         "first_name": first,
         "last_name": last,
-        "email": f"{first}.{last}.{number % 1000}@example.com".lower(),
-        "phone_number": f"+447700900{number % 1000:03}",
+        EMAIL: f"{first}.{last}.{number % 1000}@example.com".lower(),
+        PHONE: f"+447700900{number % 1000:03}",
     }
 
 
@@ -94,7 +95,7 @@ def registration(id_: str) -> dict[str, Any]:
         "patient_id": patient["id"],
         "parent_id": _RETESTS.get(id_),
         "status": "success",
-        **{key: patient[key] for key in ("first_name", "last_name", "email")},
+        **{key: patient[key] for key in ("first_name", "last_name", EMAIL)},
     }
 
 
@@ -103,7 +104,7 @@ def order(id_: str) -> dict[str, Any]:
     own = id_  # an order has no other name
     kit = canonical(f"kit of {own}")
     customer = person(own)
-    details = ("id", "first_name", "last_name", "email", "phone_number")
+    details = ("id", "first_name", "last_name", EMAIL, PHONE)
     return {
         **samples.resources()["order"],
         "id": own,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 
-from relay.channels import PROVIDERS, Outcome
+from relay.channels import Outcome
 from relay.ledger.pauses import AWAY, BUSY, REFUSED, Pause
 from relay.rules import alerts
+from relay.rules.channels import CHANNELS
 from relay.rules.model import Policy
 
 IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
@@ -19,7 +20,7 @@ class CircuitBreaker:
     def __init__(self, policy: Policy):
         self._policy = policy
         self._lock = threading.Lock()
-        self._silent = dict.fromkeys(PROVIDERS, 0)
+        self._silent = dict.fromkeys(CHANNELS, 0)
 
     def after(self, channel: str, outcome: Outcome) -> Pause | None:
         """The pause that an outcome asks for."""

@@ -18,6 +18,7 @@ from relay.logs import get_logger
 from relay.privacy import person as privacy_person
 from relay.privacy.person import Person
 from relay.rules import alerts
+from relay.rules.channels import DELETED_BY_ADDRESS, DELETED_BY_ID, channel_of, sharing
 from relay.rules.model import Case, Policy
 
 log = get_logger("relay.erase")
@@ -110,7 +111,7 @@ def forget(
     noted = _Noted(db, asked, progress)
     try:
         so_far.person = personal_data.learn(db, so_far.person, noted)
-        if "@" in asked.address and channels.reaches("email"):
+        if any(map(channels.reaches, _deleted_by(asked.address))):
             so_far.handed.emails.add(asked.address)  # what was blanked it may have still
         with db.write() as connection:
             erasures.note(connection, asked, known=so_far.to_json())
@@ -169,28 +170,38 @@ def _forget(
     left: Counter[str] = Counter()
     for made in personal_data.changes(db, person, progress):
         left.update(change.table.name for change in made)
-    refused = [said for sid in sorted(handed.texts) for said in _delete(db, channels, sid)]
-    refused += channels.erase("email", frozenset(handed.emails), NOBODY)
+    with db.read() as connection:
+        kept = retention.kept_texts(connection, handed.texts)
+    refused = [said for text in kept for said in _delete(db, channels, text)]
+    for channel in DELETED_BY_ADDRESS:
+        theirs = frozenset(one for one in handed.emails if channel in _deleted_by(one))
+        refused += channels.erase(channel, theirs, NOBODY)
     log.info("person erased", left=left.total(), refused=len(refused), **_counted(counts))
     return Erased(counts, left, tuple(dict.fromkeys(refused)))
 
 
+def _deleted_by(address: str) -> list[str]:
+    """The channels whose providers delete all that an address has got."""
+    return [channel for channel in sharing(channel_of(address)) if channel in DELETED_BY_ADDRESS]
+
+
 def expiries(db: Database, channels: Channels, limit: int) -> list[retention.KeptText]:
     """Texts that nobody may need any more, where anybody can be asked to delete them."""
-    return retention.lease_texts(db, limit) if channels.reaches("sms") else []
+    reached = [channel for channel in DELETED_BY_ID if channels.reaches(channel)]
+    return retention.lease_texts(db, reached, limit) if reached else []
 
 
 def expire(db: Database, channels: Channels, text: retention.KeptText) -> None:
     """Have a text deleted that nobody may need any more; what fails is tried again."""
-    if refused := _delete(db, channels, text.provider_id):
+    if refused := _delete(db, channels, text):
         log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
 
 
-def _delete(db: Database, channels: Channels, sid: str) -> list[str]:
-    refused = channels.erase("sms", NOBODY, frozenset((sid,)))
+def _delete(db: Database, channels: Channels, text: retention.KeptText) -> list[str]:
+    refused = channels.erase(text.channel, NOBODY, frozenset((text.provider_id,)))
     if not refused:
         with db.write() as connection:
-            retention.mark_deleted(connection, sid)
+            retention.mark_deleted(connection, text.provider_id)
     return refused
 
 

@@ -65,15 +65,15 @@ class Jobs:
 
     def claim(self, channel: str, limit: int) -> list[Claim]:
         """Notifications of a channel that are due, within the day's limit."""
-        cap = self._today() if channel == "sms" else None
+        cap = self._today(channel) if CHANNELS[channel].in_segments else None
         return attempts.claim(self.db, channel, limit, cap)
 
-    def _today(self) -> attempts.Cap:
+    def _today(self, channel: str) -> attempts.Cap:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
         began = midnight(utc_now(), self.config.clinic.timezone)
         most, policy = self.config.delivery.daily_sms_limit, self.config.policy
         day, reason = began.date().isoformat(), f"daily_sms_limit is {most}."
-        case = alerts.case("limit", day, "sms", reason, policy=policy, now=utc_now())
+        case = alerts.case("limit", day, channel, reason, policy=policy, now=utc_now())
         return attempts.Cap(most, began, case)
 
     def sweep(self) -> int:

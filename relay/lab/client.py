@@ -15,11 +15,11 @@ from urllib.parse import quote, unquote, urlsplit
 from relay.errors import LabError, NotReady
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.lab.events import ORDER, REGISTRATION, Kind, is_named
-from relay.lab.facts import Facts, resource
+from relay.lab.facts import EMAIL, MOBILE, PHONE, Facts, resource
 
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
-_DETAILS = ("first_name", "last_name", "email", "phone_number")
+_DETAILS = ("first_name", "last_name", EMAIL, PHONE)
 
 
 class LabClient:
@@ -132,11 +132,9 @@ class LabClient:
 
     def _patient(self, registration: Mapping[str, Any]) -> dict[str, Any] | None:
         """Who takes the test: the registration's own details come before the patient's record."""
-        own = {key: registration.get(key) for key in ("first_name", "last_name", "email")}
-        phone = registration.get("mobile_phone_number")
-        person = resource(
-            {**own, "id": registration.get("patient_id"), "phone_number": phone}, "patient"
-        )
+        own = {key: registration.get(key) for key in ("first_name", "last_name", EMAIL)}
+        phone = registration.get(MOBILE)
+        person = resource({**own, "id": registration.get("patient_id"), PHONE: phone}, "patient")
         return self._filled("patient", person or {})
 
     def _filled(self, kind: str, person: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ LONGEST_TEXT = 1000
 _UNFIT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # names of some scripts, and many emoji, are spelt with them
 
+# By these names the lab has a person's addresses.
+EMAIL, PHONE, MOBILE = "email", "phone_number", "mobile_phone_number"
+
 # A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
 # them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
 SHAPES: dict[str, dict[str, str]] = {
@@ -35,8 +38,8 @@ SHAPES: dict[str, dict[str, str]] = {
             "id",
             "first_name",
             "last_name",
-            "email",
-            "mobile_phone_number",
+            EMAIL,
+            MOBILE,
             "date_of_birth",
             "patient_id",
             "trf_code",
@@ -53,12 +56,8 @@ SHAPES: dict[str, dict[str, str]] = {
         ),
         "",
     ),
-    "customer": dict.fromkeys(
-        ("id", "first_name", "last_name", "email", "phone_number", "foreign_id"), ""
-    ),
-    "patient": dict.fromkeys(
-        ("id", "first_name", "last_name", "email", "phone_number", "foreign_id"), ""
-    ),
+    "customer": dict.fromkeys(("id", "first_name", "last_name", EMAIL, PHONE, "foreign_id"), ""),
+    "patient": dict.fromkeys(("id", "first_name", "last_name", EMAIL, PHONE, "foreign_id"), ""),
     "item": dict.fromkeys(("product_id", "product_sku", "quantity"), ""),
     "ordered_registration": {"id": "", "trf_code": "", "product": "product*"},
     "product": {"id": "", "sku": ""},
@@ -72,7 +71,7 @@ SENSITIVE: dict[str, tuple[str, ...]] = {
 }
 RESOURCES = ("order", "registration", "customer", "patient")
 PERSONS = ("customer", "patient")
-RECIPIENT_FIELDS = ("role", "first_name", "last_name", "email", "phone_number")
+RECIPIENT_FIELDS = ("role", "first_name", "last_name", EMAIL, PHONE)
 
 
 class Null(ChainableUndefined):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.lab.events import EVENTS, RESULTS
-from relay.lab.facts import RESOURCES, SHAPES, Facts, resource
+from relay.lab.facts import EMAIL, PHONE, RESOURCES, SHAPES, Facts, resource
 
 _FOLDER = Path(__file__).with_name("examples")
 LONG_NAME = "Oluwadamilola-Christophina"
@@ -60,7 +60,7 @@ def full(first_name: str = "") -> Facts:
 
 def sparse(event: str) -> Facts:
     """The least that the lab may send: ids and one way to reach the person, all else empty."""
-    person = {"phone_number": "+447700900000", "email": "jane@example.com"}
+    person = {PHONE: "+447700900000", EMAIL: "jane@example.com"}
     if EVENTS[event].resource == "order":
         return Facts(order=resource({"id": "1"}, "order"), customer=resource(person, "customer"))
     status = "success" if event == RESULTS else None

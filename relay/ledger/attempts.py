@@ -24,8 +24,8 @@ from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import BEGUN, KIND
 from relay.ledger.pauses import Pause
-from relay.ledger.schema import attempts, cases, events, notifications, suppressions
-from relay.ledger.suppressions import suppress
+from relay.ledger.schema import attempts, cases, events, notifications
+from relay.ledger.suppressions import is_stopped, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT, FAILED, WAITING, Case
@@ -168,9 +168,7 @@ _DUE = (
 _CLAIMABLE: sa.Select[Any] = (
     sa.select(
         *(_TABLE[name].label(name) for name in _CARRIED),
-        sa.exists()
-        .where(suppressions.c.channel == _TABLE.channel, suppressions.c.address == _TABLE.address)
-        .label("suppressed"),
+        is_stopped(_TABLE.channel, _TABLE.address).label("suppressed"),
         KIND.label("kind"),
         events.c.name.label("event_name"),
         events.c.data.label("event_data"),
@@ -203,7 +201,7 @@ _SPENT = sa.select(sa.func.count()).where(
 
 
 # Seconds after which an unknown attempt is looked for, counted from its end.
-LOOKS = {name: way.looks for name, way in CHANNELS.items()}
+LOOKS = {name: row.looks for name, row in CHANNELS.items()}
 _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
@@ -236,7 +234,7 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     was frozen for longer than its lease sends nothing. It owns its transaction: one prepared
     statement, on the hottest path there is.
     """
-    text = content["text"] if claim.channel == "sms" else ""
+    text = content["text"] if CHANNELS[claim.channel].in_segments else ""
     given = {
         "notification": claim.id,
         "attempt": claim.attempt_id,
@@ -339,7 +337,7 @@ def record_outcome(
     if ending.suppress:  # also where the notification does not follow: it is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()
-        suppress(connection, row.channel, row.address, ending.suppress)
+        suppress_channel(connection, row.channel, row.address, ending.suppress)
     return True
 
 

@@ -24,6 +24,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import attempts, erasures, events, metadata, notifications
 from relay.privacy.names import search_key
 from relay.privacy.person import Person, key, records
+from relay.rules.channels import DELETED_BY_ADDRESS
 from relay.rules.model import WAITING
 
 AT_ONCE = 5000
@@ -236,9 +237,9 @@ def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> Non
 
 
 def _emailed(connection: Connection, ids: list[str]) -> set[str]:
-    """Those messages that a provider of emails has, or may have."""
+    """Those messages that a provider has, or may have, which deletes what an address has got."""
     table = attempts.c
-    emails = (table.notification_id.in_(ids), table.channel == "email")
+    emails = (table.notification_id.in_(ids), table.channel.in_(DELETED_BY_ADDRESS))
     query = sa.select(table.notification_id).where(*emails, retention.IS_GIVEN)
     return {*connection.execute(query).scalars()}
 

@@ -14,7 +14,8 @@ from relay.ledger.attempts import Ending, record_outcome
 from relay.ledger.cases import close_settled
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
-from relay.ledger.suppressions import suppress
+from relay.ledger.suppressions import suppress_channel
+from relay.rules.channels import carried_with
 from relay.rules.model import FAILED, WAITING
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
 
@@ -32,7 +33,8 @@ class Heard(NamedTuple):
 
 
 def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
-    """Keep receipts and let their notifications follow; those that were news to us.
+    """Keep receipts of a channel's provider and let their notifications follow; those that were
+    news to us.
 
     One that names no attempt of ours is passed over: another system may use the same account. It
     owns its transactions, one for each receipt: a batch is about many messages in any order, and
@@ -54,7 +56,7 @@ def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | N
     if not _keep(connection, found.id, receipt):
         return None
     if receipt.suppress and row.address:
-        suppress(connection, channel, row.address, receipt.suppress)
+        suppress_channel(connection, row.channel, row.address, receipt.suppress)
     accepted = Ending(
         "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
     )
@@ -74,7 +76,7 @@ def _attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
         )
     )
     query = sa.select(attempts.c.id, attempts.c.notification_id).where(
-        which, attempts.c.channel == channel
+        which, attempts.c.channel.in_(carried_with(channel))
     )
     return connection.execute(query).first()
 

@@ -14,7 +14,8 @@ from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND, is_item_of, maybe_sent
-from relay.ledger.schema import attempts, events, notifications, receipts, suppressions
+from relay.ledger.schema import attempts, events, notifications, receipts
+from relay.ledger.suppressions import is_stopped
 from relay.rules.model import ALIVE, DIGEST, FAILED, RECEIVED, UNROUTED, WAITING, identity
 from relay.rules.retries import EVENT, FailedMessage, decide
 
@@ -234,9 +235,6 @@ def failed_messages(connection: Connection, ids: Sequence[str]) -> dict[str, Fai
 
 def _telling() -> sa.Select[Any]:
     table = notifications.c
-    is_stopped = sa.exists().where(
-        suppressions.c.channel == table.channel, suppressions.c.address == table.address
-    )
     return sa.select(
         *(table[name].label(name) for name in _KEPT),
         table.role,
@@ -248,7 +246,7 @@ def _telling() -> sa.Select[Any]:
         events.c.status.label("event_status"),
         events.c.facts,
         events.c.data,
-        is_stopped.label("is_stopped"),
+        is_stopped(table.channel, table.address).label("is_stopped"),
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),
         made_up_for().label("made_up_for"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -29,21 +29,23 @@ from relay.ledger.schema import (
     notifications,
     quarantine,
 )
+from relay.rules.channels import DELETED_BY_ID
 from relay.rules.model import WAITING
 
 AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
 _table = attempts.c
 # An attempt that a provider has, or may have.
 IS_GIVEN = sa.and_(_table.outcome != "rejected", ~is_kept_attempt())
-# Emails have no such request: SendGrid keeps them for days, and then nothing.
-_MAY_BE_THERE = sa.and_(_table.channel == "sms", IS_GIVEN)
+# SendGrid has no such request for one email: it keeps them for days, and then nothing.
+_MAY_BE_THERE = sa.and_(_table.channel.in_(DELETED_BY_ID), IS_GIVEN)
 
 
 @dataclass(frozen=True)
 class KeptText:
-    """A text that this worker has leased: the attempt's id, and the provider's."""
+    """A message that its provider may still have: the attempt's id, and the provider's."""
 
     id: str
+    channel: str
     provider_id: str
 
 
@@ -65,20 +67,32 @@ def mark_for_deletion(
     return [str(id_) for id_ in known if id_]
 
 
-def lease_texts(db: Database, limit: int) -> list[KeptText]:
-    """Up to `limit` that are due; they come again in an hour unless they are `mark_deleted`.
+def lease_texts(db: Database, channels: Sequence[str], limit: int) -> list[KeptText]:
+    """Up to `limit` that are due on these channels; they come again in an hour unless they are
+    `mark_deleted`.
 
     It owns its transaction: a lease holds once it is committed.
     """
-    is_due = (_table.erase_at <= now(), _table.provider_id.is_not(None))
+    is_due = (
+        _table.erase_at <= now(),
+        _table.provider_id.is_not(None),
+        _table.channel.in_(channels),
+    )
     with db.write() as connection:
         leased = connection.execute(
             attempts.update()
             .where(_table.id.in_(lease_due(_table.id, is_due, [_table.erase_at], limit)), *is_due)
             .values(erase_at=now(fault_injection.hastened(AGAIN_SECONDS)))
-            .returning(_table.id, _table.provider_id)
+            .returning(_table.id, _table.channel, _table.provider_id)
         )
         return [KeptText(*row) for row in leased]
+
+
+def kept_texts(connection: Connection, provider_ids: Iterable[str]) -> list[KeptText]:
+    """The messages that have these ids at their providers."""
+    query = sa.select(_table.id, _table.channel, _table.provider_id)
+    query = query.where(_table.provider_id.in_(provider_ids)).order_by(_table.provider_id)
+    return [KeptText(*row) for row in connection.execute(query)]
 
 
 def mark_deleted(connection: Connection, provider_id: str) -> None:

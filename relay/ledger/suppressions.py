@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +12,28 @@ from sqlalchemy.engine import Connection
 from relay.ledger.audit import Act, keep
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, audit, inbound_texts, suppressions
-from relay.rules.channels import CHANNEL_NAMES
+from relay.rules.channels import CHANNEL_NAMES, sharing
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.
 STOP = "STOP"
 STAFF = "staff"
+
+
+def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
+    """Whether messages to an address are stopped on a channel.
+
+    A provider's finding (a bounce) holds for the channel that it was made on. A person's own STOP,
+    and a stop by staff, are about the address: they hold for every channel that writes to it, also
+    for one that was added since.
+    """
+    mine = suppressions.c.channel == channel
+    said = sa.or_(
+        suppressions.c.source.startswith(STOP, autoescape=True), suppressions.c.source == STAFF
+    )
+    for group in {sharing(name) for name in CHANNEL_NAMES}:
+        if len(group) > 1:
+            mine |= sa.and_(channel.in_(group), suppressions.c.channel.in_(group), said)
+    return sa.exists().where(mine, suppressions.c.address == address)
 
 
 def suppress(
@@ -27,18 +44,41 @@ def suppress(
     act: Act | None = None,
     note: str = "",
 ) -> bool:
-    """Send nothing more to an address; False when that was so already, and its source stays.
+    """Send nothing more to an address, by this channel or another that writes to the same address;
+    False when that was so already, and its source stays.
 
     `act` and `note` are staff's: they are in the audit trail then.
     """
-    insert = INSERTS[connection.dialect.name](suppressions).values(
-        channel=channel,
-        address=address,
-        source=source[:100],
-        actor=act.actor[:100] if act else "",
-        note=note[:500],
-        created_at=now(),
-    )
+    return _suppress(connection, sharing(channel), address, source, act, note)
+
+
+def suppress_channel(connection: Connection, channel: str, address: str, source: str) -> bool:
+    """Send nothing more to an address by this channel alone: what its provider has found out. False
+    when that was so already, and its source stays.
+    """
+    return _suppress(connection, (channel,), address, source)
+
+
+def _suppress(
+    connection: Connection,
+    channels: Sequence[str],
+    address: str,
+    source: str,
+    act: Act | None = None,
+    note: str = "",
+) -> bool:
+    rows = [
+        {
+            "channel": channel,
+            "address": address,
+            "source": source[:100],
+            "actor": act.actor[:100] if act else "",
+            "note": note[:500],
+            "created_at": now(),
+        }
+        for channel in channels
+    ]
+    insert = INSERTS[connection.dialect.name](suppressions).values(rows)
     added = insert.on_conflict_do_nothing().returning(suppressions.c.address)
     if connection.execute(added).first() is None:
         return False
@@ -95,11 +135,11 @@ def unsuppress(
 
 
 def _lift(connection: Connection, channel: str, address: str, source: str) -> str:
-    where = [suppressions.c.channel == channel, suppressions.c.address == address]
+    where = [suppressions.c.channel.in_(sharing(channel)), suppressions.c.address == address]
     if source:
         where.append(suppressions.c.source.startswith(source, autoescape=True))
     statement = suppressions.delete().where(*where).returning(suppressions.c.source)
-    return str(connection.execute(statement).scalar_one_or_none() or "")
+    return str(connection.execute(statement).scalars().first() or "")
 
 
 def suppressed(connection: Connection, address: str) -> list[Mapping[str, Any]]:

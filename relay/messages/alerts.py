@@ -17,6 +17,7 @@ from relay.lab.facts import RECIPIENT_FIELDS, SHAPES, Record
 from relay.logs import get_logger
 from relay.messages.templates import Fault, Message, Templates, files
 from relay.rules import alerts
+from relay.rules.channels import ALERT_CHANNELS
 from relay.rules.expressions import Names, unknown_names
 
 log = get_logger("relay.alerts")
@@ -103,7 +104,7 @@ class AlertTemplates:
         """What is wrong with the files: missing, not Jinja, unknown names."""
         for kind in alerts.KINDS:
             yield from self._templates.file_faults(words_file(kind), _unknown_in_words)
-        for file in files(FOLDER, alerts.WAYS):
+        for file in files(FOLDER, ALERT_CHANNELS):
             unknown = partial(unknown_names, names=_MESSAGES_SEE)
             yield from self._templates.file_faults(file, unknown)
 

@@ -21,6 +21,7 @@ from jinja2.visitor import NodeVisitor
 from relay.errors import Problem
 from relay.lab.facts import RESOURCES, SHAPES
 from relay.messages.templates import Templates
+from relay.rules.channels import CHANNELS
 from relay.rules.model import Rule
 
 FIRST, LAST, BIRTHDAY, TEST, RESULT = "first name", "last name", "birthday", "test", "result"
@@ -536,7 +537,6 @@ def _files(node: nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport
     return [part.value for part in found if isinstance(part, nodes.Const)]
 
 
-SHOWN = {"sms": "sms.txt", "email": "subject.txt"}  # what a locked screen shows of each channel
 _SECRETS = {
     TEST: "it may show what is tested.",
     RESULT: "it may show how a test went.",
@@ -557,8 +557,9 @@ def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
     remedy = (
         f"A locked screen shows it: take it out, or write discreet = false in [rules.{rule.name}]."
     )
-    for channel in (*rule.channels, *rule.fallback):
-        file = f"{rule.template}/{SHOWN[channel]}"
+    rows = [CHANNELS[channel] for channel in (*rule.channels, *rule.fallback)]
+    for part_file in (row.parts[part] for row in rows for part in row.shown):
+        file = f"{rule.template}/{part_file}"
         shown = Disclosure(loaded.tree, file)
         for detail, message in _told(shown.ways):
             name, line = shown.places[detail]

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from relay.errors import RenderError, did_you_mean
 from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
-from relay.rules import channels as rules_channels
+from relay.rules.channels import CHANNELS
 from relay.rules.expressions import (
     Names,
     environment,
@@ -80,10 +80,6 @@ def _runs_over_items(node: nodes.Node | None) -> bool:
     return isinstance(node, nodes.Name) and node.name == "items"
 
 
-# The files a channel needs, by the part of the message that each makes.
-PARTS = {name: way.parts for name, way in rules_channels.CHANNELS.items()}
-
-
 @dataclass(frozen=True)
 class Message:
     """What is sent to one address. Email has a subject and HTML besides its text."""
@@ -97,7 +93,7 @@ class Message:
     @property
     def content(self) -> dict[str, str]:
         """What the ledger keeps of it."""
-        return {part: getattr(self, part) for part in PARTS[self.channel]}
+        return {part: getattr(self, part) for part in CHANNELS[self.channel].parts}
 
 
 @dataclass(frozen=True)
@@ -123,13 +119,13 @@ class Templates:
         """The message. `mark` is put before its first words. Raises RenderError."""
         parts = {
             part: self._part(f"{template}/{file}", names, mark)
-            for part, file in PARTS[channel].items()
+            for part, file in CHANNELS[channel].parts.items()
         }
         if "subject" in parts:  # a header: no line breaks, whatever a name holds
             parts["subject"] = " ".join(parts["subject"].split())
         for part, text in parts.items():
             if not text:
-                file = f"{template}/{PARTS[channel][part]}"
+                file = f"{template}/{CHANNELS[channel].parts[part]}"
                 raise RenderError(f"{file}: it came out empty.", file)
         return Message(channel, address, **parts)
 
@@ -257,7 +253,9 @@ def _others(tree: nodes.Template) -> tuple[str | None, ...]:
 
 def files(template: str, channels: Sequence[str]) -> list[str]:
     """The files of a template's folder that make its messages."""
-    return [f"{template}/{file}" for channel in channels for file in PARTS[channel].values()]
+    return [
+        f"{template}/{file}" for channel in channels for file in CHANNELS[channel].parts.values()
+    ]
 
 
 @cache

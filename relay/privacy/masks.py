@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from relay.lab.facts import EMAIL, MOBILE, PHONE
+
 HIDDEN = "•"
 # An email address, or ten digits and more however they are parted; a date is no number.
 _WRITTEN = re.compile(
@@ -60,7 +62,7 @@ _OPEN = frozenset(
     )
 )
 _NAMES = frozenset(("first_name", "last_name"))
-_ADDRESSES = frozenset(("email", "phone_number", "mobile_phone_number"))
+_ADDRESSES = frozenset((EMAIL, PHONE, MOBILE))
 
 
 def fields(value: Any, key: str = "") -> Any:

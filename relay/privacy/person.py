@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
 
-from relay.lab.facts import PERSONS, Facts
+from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
 from relay.privacy.names import fold
 
-_WAYS = ("email", "phone_number", "mobile_phone_number")
+_WAYS = (EMAIL, PHONE, MOBILE)
 _NAMES = ("first_name", "last_name")
 _SHORTEST = 7  # digits of what may be a phone number
 _BETWEEN = r"[\s().\-/]{0,3}"  # what people write between digits

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from marshmallow import ValidationError, validate
+
+from relay.lab import facts
 
 HOME = "GB"
 HOME_CODE = 44
@@ -15,6 +18,7 @@ HOME_CODE = 44
 # https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
 _DRAMA = re.compile(r"\+447700900\d{3}")
 _LONGEST_EMAIL = 254
+_PHONE = re.compile(r"\+?[\d\s().-]{7,}")
 AT_HAND = 32  # judged a moment ago: each event and rule of a kit asks about the same few
 _check_email = validate.Email()
 
@@ -90,3 +94,39 @@ def _mailbox(text: str) -> Address:
         return Address(reason="The email address is not one that can be written to.")
     local, _, domain = text.rpartition("@")
     return Address(f"{local}@{domain.lower()}")
+
+
+@dataclass(frozen=True)
+class AddressKind:
+    """A kind of address, which several channels may write to: a phone number has texts and more."""
+
+    judge: Callable[[object], Address]
+    field: str  # of a person, where the lab has it
+    name: str  # with its article: a phone number
+    noun: str  # after "this", where the channel's word stands beside it: this number
+    several: str  # as config.toml lists them: UK mobile numbers
+    example: str
+    remedy: str  # how to write one, for a mistake in config.toml
+    is_written: Callable[[str], bool]  # whether a text looks like one
+
+
+PHONE = AddressKind(
+    judge=phone,
+    field=facts.PHONE,
+    name="a phone number",
+    noun="number",
+    several="UK mobile numbers",
+    example="+447700900100",
+    remedy='Write a UK mobile, as in "+447700900100".',
+    is_written=lambda text: bool(_PHONE.fullmatch(text)),
+)
+EMAIL = AddressKind(
+    judge=email,
+    field=facts.EMAIL,
+    name="an email address",
+    noun="address",
+    several="Email addresses",
+    example="lab-desk@example.org",
+    remedy='Write one as in "desk@example.org".',
+    is_written=lambda text: "@" in text,
+)

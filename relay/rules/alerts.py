@@ -13,7 +13,7 @@ from datetime import datetime
 
 from markupsafe import escape
 
-from relay.rules.channels import CHANNELS
+from relay.rules.channels import ALERT_CHANNELS, CHANNELS
 from relay.rules.model import ALERT, ALERT_PREFIX, Case, Notice, Plan, Policy, Rule
 
 # The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
@@ -33,7 +33,6 @@ KINDS = (
 )
 # These are kept with some event, since every case is, but they are not about its kit.
 OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account"})
-WAYS = ("email", "sms")  # how staff are written to: the first that their group has an address for
 # The desk's pages of one case and of all that are open, below PUBLIC_URL.
 CASE, WORKLIST = "/case/", "/worklist"
 
@@ -95,7 +94,7 @@ def case(
     """A case with what staff are written, by email where it can be: `to`, or who alerts go to."""
     to = to or policy.alerts
     group = policy.staff.get(to)
-    ways = [way for way in WAYS if group and group.on(way)]
+    ways = [way for way in ALERT_CHANNELS if group and group.on(way)]
     if kind == "paused" and len(ways) > 1 and subject in ways:
         ways.remove(subject)  # it would wait for what it tells of
     notices = tuple(

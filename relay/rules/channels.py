@@ -1,48 +1,207 @@
-"""The channels: one row each in CHANNELS. To add a channel, add its row and its provider's file."""
+"""The channels: a row each in CHANNELS. To add a channel, add its row and its provider's file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from email.utils import parseaddr
 
-from relay.rules.addresses import Address, email, phone
+from relay.rules import addresses
+from relay.rules.addresses import EMAIL, PHONE, AddressKind
+
+
+@dataclass(frozen=True)
+class Sender:
+    """The key of config.toml that says who a channel's messages are from: `sms_from`."""
+
+    parse: Callable[[str], str]  # raises ValueError, whose words an admin reads
+    meaning: str
+    example: str
+    instead: tuple[str, ...] = ()  # variables of the environment that win over the key
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The company that carries a channel's messages, as everybody but its own file knows it."""
+
+    name: str  # as people read it
+    module: str  # of relay.channels; its `connect` makes the provider
+    account: tuple[str, ...]  # variables of the environment without which nothing is sent
+    receipts: str = ""  # the variable without which nobody learns what arrived
+    has_list: bool = False  # of messages, in which one can be looked up
+    deletes: str = ""  # BY_ID or BY_ADDRESS, where it deletes anything when it is asked to
+    stops_remedy: str = ""  # where it keeps a list of its own of people who want nothing more
+
+
+BY_ID, BY_ADDRESS = "id", "address"
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel, as all but its provider's own module has to know it."""
+    """One way of writing to people."""
 
-    judge: Callable[[object], Address]
-    field: str  # of a person, where the lab has the address
-    word: str  # what one message is called
-    parts: Mapping[str, str]  # part of a message → the template's file that makes it
+    address: AddressKind
+    provider: Provider
+    word: str  # for one message
+    words: str  # for several
+    verb: str  # for writing to somebody: "text" the patient
+    parts: Mapping[str, str]  # part of a message (text, subject, html) → the template's file for it
+    shown: tuple[str, ...]  # the parts that a locked screen shows
     looks: tuple[float, ...]  # seconds after which an unknown message is looked for
+    sender: Sender | None = None
+    in_segments: bool = False  # billed so: they are counted, and daily_sms_limit holds
+    alert_rank: int = 0  # staff's alerts go by the lowest they have an address for; by 0, never
 
     @property
     def title(self) -> str:
-        """What several messages are called, at the beginning of a sentence: Texts."""
-        return f"{self.word.capitalize()}s"
+        """The word for several messages, at the beginning of a sentence: Texts."""
+        return _begun(self.words)
+
+    @property
+    def label(self) -> str:
+        """The word for one message, by itself: Text."""
+        return _begun(self.word)
+
+    @property
+    def one(self) -> str:
+        """The word for one message, with its article: a text."""
+        return f"{'an' if self.word[0] in 'aeiou' else 'a'} {self.word}"
 
     def many(self, number: int) -> str:
         """So many messages: 1 text, 2 texts."""
-        return f"{number:,} {self.word}{'s' if number != 1 else ''}"
+        return f"{number:,} {self.word if number == 1 else self.words}"
 
 
-# To add a channel, add its row, and its provider's module to CHANNELS of relay/channels.
+def _begun(words: str) -> str:
+    """Words at the beginning of a sentence. What is written large stays so: WhatsApp."""
+    return words[:1].upper() + words[1:]
+
+
+def sms_sender(text: str) -> str:
+    """A Twilio sender: https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id"""
+    named = re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}", text)
+    if named or re.fullmatch(r"\+\d{7,15}|\d{3,8}", text):
+        return text
+    raise ValueError("write up to 11 letters and digits with a letter among them, or a +44 number")
+
+
+def email_sender(text: str) -> str:
+    """An address with or without a display name."""
+    if "\n" in text or "\r" in text or addresses.email(parseaddr(text)[1]).reason:
+        raise ValueError('write it as "Example Clinic <results@example.org>"')
+    return text
+
+
 CHANNELS: dict[str, Channel] = {
-    "sms": Channel(phone, "phone_number", "text", {"text": "sms.txt"}, (120, 600)),
-    "email": Channel(
-        email,
-        "email",
-        "email",
-        {"subject": "subject.txt", "text": "email.txt", "html": "email.html"},
-        (900,),
+    "sms": Channel(
+        address=PHONE,
+        provider=Provider(
+            name="Twilio",
+            module="twilio",
+            account=("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+            receipts="PUBLIC_URL",
+            has_list=True,
+            deletes=BY_ID,
+            stops_remedy="It texts a person who has sent STOP again only after their START.",
+        ),
+        word="text",
+        words="texts",
+        verb="text",
+        parts={"text": "sms.txt"},
+        shown=("text",),
+        looks=(120, 600),
+        sender=Sender(
+            parse=sms_sender,
+            meaning="What phones show as the sender.",
+            example="EXCLINIC",
+            instead=("TWILIO_MESSAGING_SERVICE_SID", "TWILIO_FROM"),
+        ),
+        in_segments=True,
+        alert_rank=2,
     ),
+    "email": Channel(
+        address=EMAIL,
+        provider=Provider(
+            name="SendGrid",
+            module="sendgrid",
+            account=("SENDGRID_API_KEY",),
+            receipts="SENDGRID_WEBHOOK_PUBLIC_KEY",
+            deletes=BY_ADDRESS,
+            stops_remedy="Take the address off its suppressions too, or it drops the next email.",
+        ),
+        word="email",
+        words="emails",
+        verb="email",
+        parts={"subject": "subject.txt", "text": "email.txt", "html": "email.html"},
+        shown=("subject",),
+        looks=(900,),
+        sender=Sender(
+            parse=email_sender,
+            meaning="The sender of emails.",
+            example="Example Clinic <results@example.org>",
+        ),
+        alert_rank=1,
+    ),
+    # A new channel's row goes here. In the audit trail the first of an address kind stands for it.
 }
-CHECKS = {name: way.judge for name, way in CHANNELS.items()}
 CHANNEL_NAMES = tuple(CHANNELS)
+ALERT_CHANNELS = sorted(
+    (name for name, row in CHANNELS.items() if row.alert_rank),
+    key=lambda name: CHANNELS[name].alert_rank,
+)
+IN_SEGMENTS = tuple(name for name, row in CHANNELS.items() if row.in_segments)
+DELETED_BY_ID = tuple(name for name, row in CHANNELS.items() if row.provider.deletes == BY_ID)
+DELETED_BY_ADDRESS = tuple(
+    name for name, row in CHANNELS.items() if row.provider.deletes == BY_ADDRESS
+)
+
+
+def variables() -> tuple[str, ...]:
+    """The variables of the environment that the rows name, each once."""
+    found = dict[str, None]()
+    for row in CHANNELS.values():
+        found |= dict.fromkeys(row.provider.account)
+        found |= dict.fromkeys(row.sender.instead if row.sender else ())
+        found |= dict.fromkeys(filter(None, (row.provider.receipts,)))
+    return tuple(found)
+
+
+def kind_of(text: str) -> AddressKind | None:
+    """The kind of address that a text looks like, if any."""
+    kinds = dict.fromkeys(row.address for row in CHANNELS.values())
+    return next((kind for kind in kinds if kind.is_written(text)), None)
+
+
+def channels_to(kind: AddressKind) -> tuple[str, ...]:
+    """The channels that write to a kind of address."""
+    return tuple(name for name, row in CHANNELS.items() if row.address == kind)
 
 
 def channel_of(text: str) -> str:
-    """The channel that a written address belongs to."""
-    return "email" if "@" in text else "sms"
+    """The channel that stands for all that write to an address: the first of its kind's. What looks
+    like no address at all is judged as a phone number.
+    """
+    return channels_to(kind_of(text) or PHONE)[0]
+
+
+def stop_lists(channels: Iterable[str]) -> list[Provider]:
+    """The providers of channels that keep lists of their own, which Relay does not touch."""
+    found = dict.fromkeys(CHANNELS[name].provider for name in channels)
+    return [provider for provider in found if provider.stops_remedy]
+
+
+def sharing(channel: str) -> tuple[str, ...]:
+    """A channel and the others that write to the same addresses."""
+    return channels_to(CHANNELS[channel].address)
+
+
+def carried_with(channel: str) -> tuple[str, ...]:
+    """The channels of a channel's provider: its callbacks do not say which of them it was."""
+    mine = CHANNELS[channel].provider.name
+    return tuple(name for name, row in CHANNELS.items() if row.provider.name == mine)
+
+
+def words_of(channel: str) -> str:
+    """What goes to a channel's addresses, by any channel, at the beginning of a sentence: Texts."""
+    return _begun(" and ".join(CHANNELS[name].words for name in sharing(channel)))

@@ -150,15 +150,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Staff:
-    """A [staff.…] table: a group that rules can name, by channel."""
+    """A [staff.…] table: a group that rules can name, and its addresses by channel."""
 
-    email: tuple[str, ...] = ()
-    sms: tuple[str, ...] = ()
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def on(self, channel: str) -> tuple[str, ...]:
         """The group's addresses on a channel."""
-        found: tuple[str, ...] = getattr(self, channel, ())
-        return found
+        return self.addresses.get(channel, ())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from relay.fault_injection import hastened
 from relay.lab.events import EVENTS, RESULTS, Kind
 from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
-from relay.rules import channels as rules_channels
+from relay.rules.channels import CHANNELS
 from relay.rules.expressions import recipient
 from relay.rules.model import (
     DIGEST,
@@ -264,10 +264,11 @@ def notices(
 
 def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Address]:
     """The recipient's addresses, each of them once however often it was written down."""
+    kind = CHANNELS[channel].address
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
     elif person := getattr(facts, to):
-        written = (person.get(rules_channels.CHANNELS[channel].field),)
+        written = (person.get(kind.field),)
     else:
         return (addresses.Address(reason=f"It is not known yet who the {to} of this kit is."),)
-    return dict.fromkeys(map(rules_channels.CHECKS[channel], written))
+    return dict.fromkeys(map(kind.judge, written))

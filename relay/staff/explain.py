@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
 Line = tuple[int, str]  # how far it is indented, and what it says
 Title = Callable[[str], str]  # what a kind of case is called
-_KINDS = {name: way.word for name, way in CHANNELS.items()}
+_KINDS = {name: row.word for name, row in CHANNELS.items()}
 _ATTEMPTS = {
     "started": "is under way",
     "accepted": "was accepted by the provider",
@@ -166,7 +166,7 @@ def _causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
         yield _NO_WORKER
     if pause := standing.pauses.get(channel):
         why = pause["reason"].removesuffix(".")
-        yield f"{way.word}s are paused since {at(pause['since'])}, because {why}"
+        yield f"{way.words} are paused since {at(pause['since'])}, because {why}"
     if channel in standing.spent:
         most = standing.spent[channel]
         yield f"the day's limit of {way.many(most)} is reached, and more go out tomorrow"

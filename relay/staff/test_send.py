@@ -16,7 +16,7 @@ from relay.lab.facts import Facts
 from relay.ledger import audit
 from relay.ledger.database import Database
 from relay.messages.templates import Message, Templates
-from relay.rules import channels
+from relay.rules.channels import CHANNELS, channel_of, sharing
 from relay.rules.model import Rule
 
 MARK = "[TEST] "
@@ -61,12 +61,13 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
 
     Raises NotTried, RenderError, LedgerUnavailable.
     """
-    channel = channels.channel_of(to)
-    judged = channels.CHECKS[channel](to)
+    usual = channel_of(to)
+    judged = CHANNELS[usual].address.judge(to)
     if judged.reason:
         raise NotTried(judged.reason, "--to")
-    if channel not in (*rule.channels, *rule.fallback):
-        raise NotTried(f"the rule does not send {channel}.", rule.name)
+    channel = next((one for one in (*rule.channels, *rule.fallback) if one in sharing(usual)), "")
+    if not channel:
+        raise NotTried(f"the rule does not send {usual}.", rule.name)
     made = message(config, rule, channel, address=judged.address, mark=MARK)
     providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
     with db.write() as connection:  # before it is sent: nobody sends unnoticed

@@ -33,7 +33,7 @@ def twilio_status() -> Response:
     if not _from_twilio():
         return _refused()
     attempt_id = request.args.get("attempt", "")
-    return _recorded("sms", twilio.parse_receipts(request.form, attempt_id))
+    return _recorded(twilio.CHANNEL, twilio.parse_receipts(request.form, attempt_id))
 
 
 @blueprint.post("/twilio/inbound")
@@ -44,14 +44,14 @@ def twilio_inbound() -> Response:
     if not _from_twilio():
         return _refused()
     db, word = services().db, twilio.opt(request.form)
-    number = addresses.phone(request.form.get("From")).address
+    number = addresses.phone(twilio.written_by(request.form)).address
     text_id = request.form.get("MessageSid", "")
     if number and word == "stop":
         with db.write() as connection:
-            suppressions.opt_out(connection, "sms", number, text_id)
+            suppressions.opt_out(connection, twilio.CHANNEL, number, text_id)
     if number and word == "start":
         with db.write() as connection:
-            suppressions.opt_in(connection, "sms", number, text_id)
+            suppressions.opt_in(connection, twilio.CHANNEL, number, text_id)
     log.info("text came in", word=word or "other", known=bool(number))
     return Response("<Response/>", content_type="text/xml")
 
@@ -73,7 +73,7 @@ def sendgrid_events() -> Response:
         batch = None
     if not isinstance(batch, list):
         return answer(400, status="error", error="The body is not a list of events in JSON.")
-    return _recorded("email", sendgrid.parse_receipts(batch))
+    return _recorded(sendgrid.CHANNEL, sendgrid.parse_receipts(batch))
 
 
 def _from_twilio() -> bool:

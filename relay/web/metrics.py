@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from flask import Blueprint, Response, request
 
 from relay import queue
-from relay.channels import PROVIDERS
 from relay.errors import LedgerUnavailable
 from relay.lab.events import EVENTS
 from relay.ledger import workers as ledger_workers
 from relay.ledger.views import status as views_status
 from relay.ledger.views.status import Measured
+from relay.rules.channels import CHANNELS
 from relay.web import health
 from relay.web.context import services
 from relay.web.responses import answer
@@ -96,7 +96,7 @@ def _of_ledger(measured: Measured) -> Iterator[Sample]:
         yield "relay_messages", {"channel": channel, "status": status}, many
     for (channel, outcome), many in sorted(measured.attempts.items()):
         yield "relay_attempts", {"channel": channel, "outcome": outcome}, many
-    for channel in PROVIDERS:
+    for channel in CHANNELS:
         yield "relay_messages_waiting", {"channel": channel}, measured.waiting.get(channel, 0)
         yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
         yield from _quantiles(

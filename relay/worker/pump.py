@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any
 
 from relay import fault_injection
-from relay.channels import PROVIDERS
 from relay.errors import LedgerUnavailable
 from relay.jobs import erase
 from relay.jobs.tasks import Jobs
 from relay.jobs.watchdog import Watch
 from relay.ledger import erasures
 from relay.logs import about, get_logger
+from relay.rules.channels import CHANNELS
 
 
 class TokenBucket:
@@ -77,7 +77,7 @@ RARE = {
     "expiries": 2,
 }  # asked for every POLL_SECONDS, not in each round
 LONG = {"erasures"}  # may take minutes: what is under way at the end is left to its lease
-THREADS = {"events": 32, **dict.fromkeys(PROVIDERS, 24), **RARE}
+THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **RARE}
 
 
 @dataclass
@@ -137,7 +137,7 @@ def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None
     watch = Watch(jobs.config, jobs.db, jobs.lab)
     return {
         "events": (jobs.lease_events, jobs.process, None),
-        **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in PROVIDERS},
+        **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},
         "followups": (care.due_follow_ups, care.follow_up, None),
         "lookups": (care.due_looks, care.look, None),
         "watches": (watch.due, watch.look, None),

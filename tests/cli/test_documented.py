@@ -11,6 +11,7 @@ import re
 import pytest
 
 from relay.cli import relay_group
+from relay.rules.channels import variables
 from tests.cli import contract
 from tests.cli.conftest import Run
 from tests.conftest import ROOT
@@ -77,7 +78,7 @@ def test_every_variable_that_is_read_is_documented() -> None:
     sources = [*(ROOT / "relay").rglob("*.py"), ROOT / "gunicorn.conf.py", ROOT / "app.py"]
     text = "\n".join(path.read_text("utf-8") for path in sources)
     reads = r"(?:environ\.get\(|environ\[|read\(|choice\(|listed\(|_for_developers\(|getenv\()"
-    named = set(re.findall(rf'{reads}\s*"([A-Z][A-Z_]+)"', text))
+    named = {*re.findall(rf'{reads}\s*"([A-Z][A-Z_]+)"', text), *variables()}
     assert {"REDIS_URL", "RELAY_HASTE", "WEB_CONCURRENCY"} <= named
     told = (ROOT / "docs" / "environment.md").read_text("utf-8")
     platforms = {"DYNO", "FLASK_RUN_FROM_CLI"}  # set by Heroku and by flask itself

@@ -24,7 +24,8 @@ from relay.messages import sms_segments
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates
 from relay.rules import alerts
-from relay.rules.alerts import KINDS, WAYS
+from relay.rules.alerts import KINDS
+from relay.rules.channels import ALERT_CHANNELS
 from tests.conftest import ROOT
 from tests.jobs.conftest import DESK, KIT, STAFF, Clinic
 from tests.rows import change, close_case, only, open_cases
@@ -175,7 +176,7 @@ def test_a_text_is_one_segment_and_hides_nothing(kind: str) -> None:
 
 def test_without_an_address_of_the_desk_there_is_no_link() -> None:
     """Where PUBLIC_URL is not set the alert says where to look in words."""
-    for channel in WAYS:
+    for channel in ALERT_CHANNELS:
         made = written("held", channel, link="")
         assert "admin desk" in made.text
         assert "http" not in made.text
@@ -296,7 +297,7 @@ def test_every_kind_has_an_example_here() -> None:
 
 def test_nothing_of_a_person_can_be_named() -> None:
     """An alert's template knows the case and the clinic, and no patient."""
-    shown = json.dumps([written(kind, way).content for kind in KINDS for way in WAYS])
+    shown = json.dumps([written(kind, way).content for kind in KINDS for way in ALERT_CHANNELS])
     person = samples.full().customer or {}
     for field in ("first_name", "last_name", "email", "phone_number"):
         assert str(person[field]) not in shown

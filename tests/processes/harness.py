@@ -92,9 +92,9 @@ class RedisServer:
 
 
 class Processes:
-    """Web and workers as the Procfile starts them, on one environment."""
+    """Web and workers as the Procfile starts them, on one environment, from the code in `root`."""
 
-    def __init__(self, environ: Mapping[str, str], folder: Path):
+    def __init__(self, environ: Mapping[str, str], folder: Path, root: Path = ROOT):
         bin_ = str(Path(sys.executable).parent)
         self.port = free_port()
         self.environ = {
@@ -102,6 +102,7 @@ class Processes:
             **{"PORT": str(self.port), "WEB_CONCURRENCY": "2", **environ},
         }
         self._folder = folder
+        self.root = root
         self._all: list[subprocess.Popen[bytes]] = []
         self._http = urllib3.PoolManager(maxsize=16, retries=False)
         self.url = f"http://127.0.0.1:{self.port}"
@@ -112,7 +113,7 @@ class Processes:
         with path.open("wb") as output:
             process = subprocess.Popen(
                 shlex.split(PROCFILE[name]),
-                cwd=ROOT,
+                cwd=self.root,
                 env=self.environ,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -133,6 +134,10 @@ class Processes:
     def ask(self, path: str) -> Any:
         """What a GET answers, as JSON."""
         return self._http.request("GET", self.url + path, timeout=10).json()
+
+    def read(self, path: str) -> str:
+        """A GET's answer, as text."""
+        return self._http.request("GET", self.url + path, timeout=10).data.decode()
 
     def tell(self, path: str, fields: Mapping[str, str], headers: Mapping[str, str]) -> int:
         """Post a form as Twilio does; the answer's status."""

@@ -14,6 +14,7 @@ from relay.lab.facts import Facts
 from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import events, journeys, notifications
 from relay.privacy.names import full_name
+from relay.rules.channels import sharing
 from relay.rules.model import WAITING
 
 _LISTED = (
@@ -182,7 +183,7 @@ def count_by_address(connection: Connection, channel: str, address: str) -> dict
 def _to(channel: str, address: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Messages to an address. The lab writes the part before the @ most often in small letters."""
     table = notifications.c
-    return table.channel == channel, table.address.in_({address, address.lower()})
+    return table.channel.in_(sharing(channel)), table.address.in_({address, address.lower()})
 
 
 def _steps() -> sa.Select[Any]:

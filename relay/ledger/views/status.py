@@ -28,7 +28,7 @@ from relay.ledger.schema import (
     quarantine,
 )
 from relay.ledger.workers import WORKER_GONE_AFTER
-from relay.rules.channels import CHANNEL_NAMES
+from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
 from relay.rules.model import RECEIVED, WAITING
 from relay.rules.schedule import midnight
 
@@ -63,7 +63,7 @@ def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blocker
         at,
         ledger_workers.workers_alive(connection),
         {row["channel"]: row for row in ledger_pauses.paused(connection)},
-        {"sms": most_texts} if spent(connection, "sms", began) >= most_texts else {},
+        {name: most_texts for name in IN_SEGMENTS if spent(connection, name, began) >= most_texts},
     )
 
 
@@ -214,7 +214,7 @@ def _segments() -> sa.Select[Any]:
     return (
         sa.select(sa.func.coalesce(sa.func.sum(notifications.c.segments), 0))
         .join_from(attempts, notifications, notifications.c.id == attempts.c.notification_id)
-        .where(*_lately(), attempts.c.channel == "sms", attempts.c.outcome == "accepted")
+        .where(*_lately(), attempts.c.channel.in_(IN_SEGMENTS), attempts.c.outcome == "accepted")
     )
 
 

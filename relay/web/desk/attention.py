@@ -73,8 +73,8 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
         said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
         yield Need(one.many, said, *system)
     for one in status.late_messages(connection):
-        word = CHANNELS[one.named].word
-        words = f"{word} is" if one.many == 1 else f"{word}s are"
+        channel = CHANNELS[one.named]
+        words = f"{channel.word} is" if one.many == 1 else f"{channel.words} are"
         yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)
     for said in _no_account():
         yield Need(None, said, *system)

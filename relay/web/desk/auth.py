@@ -116,7 +116,7 @@ GUESSES, PAUSE = 10, timedelta(minutes=10)
 FLOOD, EBB = 300, timedelta(minutes=1)
 
 # What pages ask for in their links: of where one was going, no more is taken along.
-KNOWN = frozenset(("kit", "name", "data", "scheme", "before", "kind"))
+KNOWN = frozenset(("kit", "name", "data", "channel", "scheme", "before", "kind"))
 _UNDONE = "You had been logged out: what you pressed was not done."
 
 

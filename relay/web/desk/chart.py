@@ -59,6 +59,7 @@ class Panel:
 
     channel: str
     name: str
+    in_segments: bool
     top: int
     columns: Sequence[Column]
 
@@ -102,11 +103,12 @@ def panels(days: Mapping[date, Sequence[Count]]) -> list[Panel]:
     return [
         Panel(
             channel,
-            way.title,
+            row.title,
+            row.in_segments,
             top,
             [_column(day, of, top) for day, of in by_channel[channel].items()],
         )
-        for channel, way in CHANNELS.items()
+        for channel, row in CHANNELS.items()
     ]
 
 

@@ -4,7 +4,6 @@ until it is asked for, and who asks is on record.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,8 @@ from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.privacy import masks
 from relay.privacy import names as privacy_names
-from relay.rules import channels
+from relay.rules.addresses import AddressKind
+from relay.rules.channels import CHANNELS, channels_to, kind_of
 from relay.staff.explain import (
     Clock,
     Line,
@@ -36,9 +36,7 @@ from relay.web.desk.layout import alert_words, blueprint, note_act, page
 
 Row = Mapping[str, Any]
 _LONGEST = 255
-_PHONE = re.compile(r"\+?[\d\s().-]{7,}")
-_AS = {"sms": "a phone number", "email": "an email address"}
-_KINDS = {name: way.word.capitalize() for name, way in channels.CHANNELS.items()}
+_KINDS = {name: row.label for name, row in CHANNELS.items()}
 
 
 @blueprint.get("/journeys")
@@ -56,17 +54,17 @@ def search() -> Any:
     wanted = wanted.replace("\0", "")
     if not wanted:
         return redirect(url_for("desk.journeys"))
-    channel = "email" if "@" in wanted else "sms" if _PHONE.fullmatch(wanted) else ""
+    kind = kind_of(wanted)
     with services().db.read() as connection:
         if known := trail.find(connection, wanted):
             return redirect(url_for("desk.journey", kit=_kit(known)))
-        if channel:
-            found, more, reason = _by_address(connection, channel, wanted)
+        if kind:
+            found, more, reason = _by_address(connection, kind, wanted)
         else:
             found, more, reason = _by_name(connection, wanted)
     shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
     return page(
-        "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(channel)
+        "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(kind)
     )
 
 
@@ -77,15 +75,15 @@ def _by_name(connection: Connection, wanted: str) -> tuple[list[queries.Found], 
 
 
 def _by_address(
-    connection: Connection, channel: str, wanted: str
+    connection: Connection, kind: AddressKind, wanted: str
 ) -> tuple[list[queries.Found], bool, str]:
     """Kits by an address; whether there may be more; why there can be none. What is written like
     one may have been meant as an id.
     """
-    judged = channels.CHECKS[channel](wanted)
+    judged = kind.judge(wanted)
     if judged.reason:
-        return [], False, f"There is no such id; and as {_AS[channel]}: {judged.reason}"
-    found, more = queries.find_by_address(connection, channel, judged.address)
+        return [], False, f"There is no such id; and as {kind.name}: {judged.reason}"
+    found, more = queries.find_by_address(connection, channels_to(kind)[0], judged.address)
     return found, more, ""
 
 

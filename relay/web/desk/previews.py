@@ -20,6 +20,7 @@ from relay.ledger.views import queries
 from relay.messages import sms_segments
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
+from relay.rules.channels import CHANNELS, Channel
 from relay.rules.model import Rule
 from relay.staff import test_send
 from relay.web.context import services
@@ -29,6 +30,7 @@ SAMPLE, REAL = "sample", "real"
 SCHEMES = ("light", "dark")
 # A mail as it was made, and nothing that it might bring along: no script, no form, no picture.
 _POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+_MAIL = next(name for name, row in CHANNELS.items() if "html" in row.parts)
 _HOUR, _TESTS = timedelta(hours=1), 20  # that may be sent in it
 
 
@@ -39,6 +41,11 @@ class Shown(NamedTuple):
     message: Message | None
     size: sms_segments.Size | None = None
     wrong: str = ""
+
+    @property
+    def row(self) -> Channel:
+        """The channel's row."""
+        return CHANNELS[self.channel]
 
 
 @blueprint.get("/rule")
@@ -77,8 +84,10 @@ def send_test() -> Any:
 @login_required  # type: ignore[untyped-decorator]
 def email() -> Response:
     """The email's HTML on its own, for a frame: with a policy that lets it show its own look."""
-    scheme = request.args.get("scheme", SCHEMES[0])
-    shown = _shown(_rule(request.args), "email", _real(_rule(request.args)))
+    scheme, channel = request.args.get("scheme", SCHEMES[0]), request.args.get("channel", _MAIL)
+    if channel not in CHANNELS or "html" not in CHANNELS[channel].parts:
+        abort(404)
+    shown = _shown(_rule(request.args), channel, _real(_rule(request.args)))
     if shown.message is None or scheme not in SCHEMES:
         abort(404)
     response = Response(_in(scheme, shown.message.html), content_type="text/html; charset=utf-8")
@@ -95,7 +104,7 @@ def examples(config: Config, loaded: Templates, rule: Rule) -> Iterator[Shown]:
         except RenderError as error:
             yield Shown(channel, None, wrong=str(error))
         else:
-            yield Shown(channel, made, sms_segments.size(made.text) if channel == "sms" else None)
+            yield Shown(channel, made, _size(made))
 
 
 def _rule(given: Mapping[str, str]) -> Rule:
@@ -154,7 +163,12 @@ def _shown(
         return Shown(channel, None, wrong=str(error))
     except ValidationError:
         return Shown(channel, None, wrong="masked, the event's data are none that the lab sends.")
-    return Shown(channel, made, sms_segments.size(whole.text) if channel == "sms" else None)
+    return Shown(channel, made, _size(whole))
+
+
+def _size(made: Message) -> sms_segments.Size | None:
+    """How many segments it takes, where it is billed so."""
+    return sms_segments.size(made.text) if CHANNELS[made.channel].in_segments else None
 
 
 def _in(scheme: str, html: str) -> str:

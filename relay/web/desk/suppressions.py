@@ -18,18 +18,12 @@ from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.views import queries
 from relay.privacy import masks
 from relay.privacy.person import Person, key
-from relay.rules import channels
+from relay.rules.channels import CHANNELS, channel_of, sharing, stop_lists, words_of
 from relay.web.context import services
 from relay.web.desk import auth
 from relay.web.desk.layout import actor, blueprint, my_act, page, written_note
 from relay.web.desk.system import ACTS
 
-KINDS = {name: way.title for name, way in channels.CHANNELS.items()}
-# The providers keep lists of their own, which Relay does not touch.
-LISTS = {
-    "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",
-    "email": "SendGrid keeps a list of its own: take the address off its suppressions too.",
-}
 ERASURES = {
     erasures.WAITING: ("waits", "created"),
     erasures.RUNNING: ("under way", "sending"),
@@ -46,7 +40,7 @@ def suppressions() -> str:
         stopped = ledger_suppressions.latest(connection)
         asked = erasures.latest(connection)
     latest = [
-        {**row, "address": masks.address(row["address"]), "kind": KINDS[row["channel"]]}
+        {**row, "address": masks.address(row["address"]), "kind": CHANNELS[row["channel"]].title}
         for row in stopped
     ]
     return page("suppressions.html", latest=latest, erasures=[*map(_told, asked)])
@@ -82,8 +76,8 @@ def suppression() -> Any:
 def posted() -> tuple[str, str, Any]:
     """The channel and the address that a form names, and the answer where it is none."""
     written = request.form.get("address", "").strip()[:320]
-    channel = channels.channel_of(written)
-    judged = channels.CHECKS[channel](written)
+    channel = channel_of(written)
+    judged = CHANNELS[channel].address.judge(written)
     if not judged.reason:
         return channel, judged.address, None
     wrong = judged.reason if written else "Write a UK mobile number or an email address."
@@ -94,16 +88,18 @@ def _one(channel: str, address: str, wrong: str) -> str:
     with services().db.read() as connection:
         stopped = ledger_suppressions.suppressed(connection, address)
         past = audit.audit_of(connection, target(channel, address))
-    found = [row for row in stopped if row["channel"] == channel]
+    found = [row for row in stopped if row["channel"] in sharing(channel)]
     return page(
         "suppression.html",
         written=address,
         wrong=wrong,
-        kind=KINDS[channel],
+        kind=words_of(channel),
         found=found[0] if found else None,
         past=past,
         acts=ACTS,
-        list_=LISTS[channel] if found and found[0]["source"] != ledger_suppressions.STAFF else "",
+        lists=stop_lists(
+            row["channel"] for row in found if row["source"] != ledger_suppressions.STAFF
+        ),
     )
 
 
@@ -118,7 +114,9 @@ def _add(channel: str, address: str, note: str) -> str:
 
 def stopped_words(channel: str, *, added: bool) -> str:
     """That an address was stopped, or had been."""
-    return f"{KINDS[channel]} to this address {'are stopped' if added else 'were stopped already'}."
+    return (
+        f"{words_of(channel)} to this address {'are stopped' if added else 'were stopped already'}."
+    )
 
 
 def _lift(channel: str, address: str, note: str) -> str:
@@ -126,8 +124,8 @@ def _lift(channel: str, address: str, note: str) -> str:
     with services().db.write() as connection:
         lifted = ledger_suppressions.unsuppress(connection, channel, address, act=act)
     if not lifted:
-        return f"{KINDS[channel]} to this address are not stopped."
-    return f"{KINDS[channel]} to this address go out again."
+        return f"{words_of(channel)} to this address are not stopped."
+    return f"{words_of(channel)} to this address go out again."
 
 
 _ACTS = {"add": _add, "lift": _lift}

@@ -33,7 +33,6 @@ PARTS = {
     "workers": ("Workers", "At least one worker is alive."),
     "config": ("Configuration", "config.toml and the templates are right."),
 }
-PROVIDERS = {"sms": "Twilio", "email": "SendGrid"}
 MODES = {
     "dry-run": "Messages are kept here and not sent.",
     "allow-list": "Only addresses on the allow list get messages.",
@@ -74,14 +73,17 @@ def _providers(connection: Connection) -> list[Mapping[str, Any]]:
     pauses = {row["channel"]: row for row in ledger_pauses.paused(connection)}
     return [
         {
-            **{"kind": CHANNELS[channel].title, "name": name, "pause": pauses.get(channel)},
+            "kind": row.title,
+            "name": row.provider.name,
+            "pause": pauses.get(channel),
             "ready": settings.accounts[channel],
             "rate": delivery.rates[channel],
             "receipts": settings.receipts[channel],
+            "receipts_need": row.provider.receipts,
             "today": spent(connection, channel, _midnight()),
-            "limit": delivery.daily_sms_limit if channel == "sms" else None,
+            "limit": delivery.daily_sms_limit if row.in_segments else None,
         }
-        for channel, name in PROVIDERS.items()
+        for channel, row in CHANNELS.items()
     ]
 
 
