@@ -73,7 +73,7 @@ def test_nobody_else_is_found(inside: Any, db: Database) -> None:
 def test_a_number_that_cannot_be_texted_says_so(inside: Any) -> None:
     """Why there can be nothing by such a number is told, and that no id is written so either."""
     assert "a landline" in search(inside, "020 7946 0000")
-    said = "There is no such id; and as a phone number: The phone number is not a valid number."
+    said = "There is no such id; and as a phone number: The phone number is not valid."
     assert said in search(inside, "10023456")
 
 

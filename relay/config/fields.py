@@ -22,7 +22,7 @@ _RIGHT = {
 
 
 def told(description: str, *examples: Any) -> dict[str, Any]:
-    """What an editor says of a key while it is written: see relay/config/reference.py."""
+    """A key's meaning and examples, which relay/config/reference.py hands to editors and docs."""
     return {"description": description, "examples": list(examples)}
 
 
@@ -36,7 +36,7 @@ class OneOf(fields.String):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = str(super()._deserialize(value, *args, **kwargs))
         if text not in self.known:
-            raise ValidationError(f'there is no "{text}". {did_you_mean(text, self.known)}')
+            raise ValidationError(f'unknown value "{text}". {did_you_mean(text, self.known)}')
         return text
 
 
@@ -55,7 +55,7 @@ class Parsed(fields.String):
 
 
 class Dated(Parsed):
-    """A date: as a text that `parse` takes, or as TOML has dates."""
+    """A date: text that `parse` reads, or a TOML date."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, date) and not isinstance(value, datetime):
@@ -68,7 +68,7 @@ def zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError('there is no such time zone; write one as "Europe/London"') from error
+        raise ValueError('unknown time zone; write one as in "Europe/London"') from error
 
 
 def sms_sender(text: str) -> str:
@@ -76,7 +76,7 @@ def sms_sender(text: str) -> str:
     named = re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}", text)
     if named or re.fullmatch(r"\+\d{7,15}|\d{3,8}", text):
         return text
-    raise ValueError("write up to 11 letters and digits with a letter among them, or a +44 number")
+    raise ValueError("write up to 11 letters and digits, at least one a letter, or a +44 number")
 
 
 def email_sender(text: str) -> str:
@@ -107,8 +107,8 @@ def any_address(text: str) -> str:
 
 
 def lasting(text: str) -> timedelta:
-    """A duration above nothing."""
+    """A duration longer than zero."""
     found = duration(text)
     if not found:
-        raise ValueError('it must be more than nothing, as in "30d"')
+        raise ValueError('must be longer than zero, as in "30d"')
     return found

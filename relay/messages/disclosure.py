@@ -1,4 +1,4 @@
-"""What an SMS or a subject line must not show: phones lie on tables, and families share them.
+"""Finds what an SMS or a subject line must not show: others see a phone on a table.
 
 Read from a template's syntax tree, not from a rendering, so that a branch which the lab's example
 does not take counts too. `Expressions` says what a value may hold, `Disclosure` follows the
@@ -60,7 +60,7 @@ NOTHING: Wordings = frozenset({frozenset()})
 
 @dataclass(frozen=True)
 class Value:
-    """What a name stands for: what shows when it is printed, and its fields if it has some."""
+    """The value of a name: the details that show when it is printed, and its fields if any."""
 
     said: Wordings = NOTHING
     shapes: frozenset[str] = frozenset()
@@ -213,7 +213,7 @@ Where = tuple[str, int]  # file and line
 
 
 class Disclosure(Expressions):
-    """What a file may show in each way that its branches may go, and where it first does."""
+    """The details that a file may show on each path through its branches, and where first."""
 
     def __init__(self, trees: Trees, file: str):
         super().__init__()
@@ -441,11 +441,11 @@ _CLINICAL = re.compile(
 
 
 def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
-    """What a rule's SMS and subject may show, unless the rule says that they may."""
+    """Where a rule's SMS or subject line may show a secret, unless the rule allows it."""
     if not rule.discreet:
         return
     remedy = (
-        f"A locked screen shows it: take it out, or write discreet = false in [rules.{rule.name}]."
+        f"A locked screen shows it: remove it, or write discreet = false in [rules.{rule.name}]."
     )
     for channel in (*rule.channels, *rule.fallback):
         file = f"{rule.template}/{SHOWN[channel]}"

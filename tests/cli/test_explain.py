@@ -121,7 +121,7 @@ def test_a_digest_and_its_items_tell_of_each_other(
     work()
     (digest,) = rows(db, notifications, rule="desk-retests", status="scheduled")
     told = explained(relay, id_)
-    assert "It was cancelled. It is told in the digest of " in told
+    assert "It was cancelled. It is part of the digest of " in told
     assert f"That digest ({digest['id']}) has not gone out yet." in told
     subject = only(db, events)["subject"]
     told = explained(relay, digest["id"])

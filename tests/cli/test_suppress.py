@@ -120,7 +120,7 @@ def test_the_audit_tells_what_was_done_and_not_to_whom(relay: Run, db: Database)
     [
         ("", "no address is given.", "Name a UK mobile"),
         (" ", "no address is given.", "Name a UK mobile"),
-        ("jane", "not a valid number", "07700 900123"),
+        ("jane", "is not valid", "07700 900123"),
         ("020 7946 0000", "a landline", "07700 900123"),
         ("+1 500 555 0006", "a foreign one", "07700 900123"),
         ("jane@", "not a valid address", "jane@example.org"),

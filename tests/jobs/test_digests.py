@@ -80,7 +80,7 @@ def test_one_message_an_address_tells_all_of_it_once(desk: Clinic) -> None:
     desk.work()
     replay_all(desk)
     assert desk.statuses() == [("email", "cancelled")] * 6 + [("email", "scheduled")] * 2
-    said = f"It is told in the digest of {SOON:%a %d %b, %H:%M}."
+    said = f"It is part of the digest of {SOON:%a %d %b, %H:%M}."
     assert {row["reason"] for row in desk.messages(status="cancelled")} == {said}
     desk.work(NIGHT)
     assert told(desk) == [("desk", "[o-0][o-1][o-2]"), ("second", "[o-0][o-1][o-2]")]
@@ -201,7 +201,7 @@ def test_a_rule_that_begins_digests_gathers_what_waits(desk: Clinic) -> None:
     desk.work()
     desk.configure(DIGEST, staff=STAFF)
     desk.work(timedelta(minutes=1))
-    assert item(desk, "o-0")["reason"].startswith("It is told in the digest of ")
+    assert item(desk, "o-0")["reason"].startswith("It is part of the digest of ")
     desk.work(NIGHT)
     assert told(desk) == [("desk", "[o-0]")]
 

@@ -70,7 +70,7 @@ def test_a_retest_takes_it_off_the_worklist(held: Clinic) -> None:
     held.work()
     held.work()
     assert held.worklist() == []
-    assert only(held.db, stored)["note"] == "It was not sent. A retest has begun since."
+    assert only(held.db, stored)["note"] == "It was not sent. A retest has begun since then."
 
 
 def test_released_it_may_go_another_way_at_once(held: Clinic) -> None:

@@ -153,7 +153,7 @@ def test_what_cannot_be_tried_again_says_why(results: Clinic, press: Press, insi
     before, mine = texted(results), waiting(results)
     page = inside.get("/worklist").text
     assert (len(mine), 'value="resend"' in page) == (2, False)
-    for kit, why in (("untold", "It may have arrived"), (KIT, "A retest has begun since.")):
+    for kit, why in (("untold", "It may have arrived"), (KIT, "A retest has begun since then.")):
         assert why in page
         assert why in press(mine[kit])
     results.work(HOUR)
