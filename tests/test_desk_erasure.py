@@ -23,7 +23,7 @@ from tests.test_desk import desk, inside
 __all__ = ["desk", "inside"]  # fixtures
 
 WHY = "Asked in writing."
-PROOF = "Every table was searched again: nothing is left."
+PROOF = "Relay searched every table again: nothing is left."
 
 
 @pytest.fixture

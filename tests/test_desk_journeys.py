@@ -111,7 +111,7 @@ def test_names_are_forgotten_with_the_rest(inside: Any, db: Database) -> None:
     retention.purge(db, timedelta(days=90))
     assert only(db, events)["person"] is None
     assert "Nothing found" in search(inside, "smith")
-    assert "It was sent." in search(inside, "o-1")
+    assert "It was sent; there is no receipt yet." in search(inside, "o-1")
 
 
 def test_names_and_numbers_are_in_no_address(inside: Any, db: Database) -> None:
@@ -151,9 +151,9 @@ def test_a_message_that_waits_says_what_holds_it_up(
         [said] = re.findall(rf'id="{id_}".*?</article>', page, re.DOTALL)
         return str(said)
 
-    assert "It waits: no worker is alive." in told(text)
+    assert "It is waiting: no worker is alive." in told(text)
     workers.beat(db, "worker-1")
-    assert "It waits for a worker, which takes it next." in told(text)
+    assert "It is waiting for a worker, which takes it next." in told(text)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")
     inside.application.extensions["relay"].living.look()
@@ -175,7 +175,7 @@ def test_what_never_left_is_not_told_as_sent(inside: Any, db: Database) -> None:
     kept = Ending("accepted", "sent", provider_id=f"{DRY_RUN}{claim.attempt_id}")
     attempts.finish(db, claim, kept)
     page = search(inside, claim.id)
-    assert "It was made and kept here; it was not sent to anybody." in page
+    assert "It was made and kept here, not sent." in page
     assert "kept here, not sent</span>" in page
     assert "accepted by the provider" not in page
     assert "status sent" not in page

@@ -35,7 +35,7 @@ TOLD = {
     ),
     ("delivery", "retention"): (
         '"60d"',
-        "After 60 days Relay blanks contact details and message texts, and deletes texts at Twilio.",
+        "After 60 days Relay blanks contact details and message texts, also at Twilio.",
     ),
     ("delivery", "dedupe_window"): (
         '"7d"',

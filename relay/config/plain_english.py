@@ -268,7 +268,7 @@ def _keeping(delivery: Delivery) -> Iterator[str]:
         f"{duration(delivery.lab_patience)}, then alerts staff."
     )
     yield f"A repeat of an event within {duration(delivery.dedupe_window)} counts as a duplicate."
-    blanked = "Relay blanks contact details and message texts, and deletes texts at Twilio"
+    blanked = "Relay blanks contact details and message texts, also at Twilio"
     yield f"After {duration(delivery.retention)} {blanked}."
 
 

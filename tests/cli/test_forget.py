@@ -91,7 +91,7 @@ def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Dat
     assert suppressions.suppressed(db, PHONE) == []
     assert "are stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
     assert suppressions.suppressed(db, PHONE)[0]["source"] == "staff"
-    assert "were stopped already" in relay("forget", PHONE, "--yes", "--suppress").stdout
+    assert "were already stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
     (kept,) = ledger.rows(db, audit, action="suppress")
     assert (kept["actor"], kept["target"][:3]) == ("cli", "sms")
 
