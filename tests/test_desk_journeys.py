@@ -82,9 +82,9 @@ def test_an_address_that_was_not_written_to_says_so(inside: Any, db: Database) -
     kit(db)
     for written in ("other@example.org", "07700 900055"):
         page = search(inside, written)
-        assert "Only addresses that messages went to" in page
-        assert "Look at how it is written" not in page
-    assert "Look at how it is written" in search(inside, "Smyth")
+        assert "The search covers only addresses" in page
+        assert "Check the spelling" not in page
+    assert "Check the spelling" in search(inside, "Smyth")
 
 
 def test_an_id_as_it_is_written_comes_first(inside: Any, db: Database) -> None:
@@ -151,17 +151,17 @@ def test_a_message_that_waits_says_what_holds_it_up(
         [said] = re.findall(rf'id="{id_}".*?</article>', page, re.DOTALL)
         return str(said)
 
-    assert "It is waiting: no worker is alive." in told(text)
+    assert "It is waiting: no worker is running." in told(text)
     workers.beat(db, "worker-1")
     assert "It is waiting for a worker, which takes it next." in told(text)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")
     inside.application.extensions["relay"].living.look()
-    assert "It waits: the day's limit of 1 text is reached" in told(text)
+    assert "It is waiting: the day's limit of 1 text has been reached" in told(text)
     refused = pauses.Pause("refused", "Twilio refuses our account (401).")
     attempts.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))
-    paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.<"
-    assert re.search(f"It waits: {paused}", told(text))
+    paused = r"texts have been paused since [^;]+, because Twilio refuses our account \(401\)\.<"
+    assert re.search(f"It is waiting: {paused}", told(text))
     assert "It is due at" in told(later)
     assert "It has not gone out yet." in told(later)
     assert "paused" not in told(later)

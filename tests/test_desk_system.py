@@ -41,10 +41,10 @@ def test_it_tells_in_words_what_is_down(inside: Any, db: Database) -> None:
     assert "Something does not work." in page
     assert "No worker has been seen for 90 seconds." in page
     workers.beat(db, "worker-1")
-    assert "No sweep is known." in inside.get("/system").text
+    assert "No sweep has run yet." in inside.get("/system").text
     workers.swept(db, "worker-1")
     page = inside.get("/system").text
-    assert "All that Relay needs is there." in page
+    assert "Relay has everything it needs." in page
     assert "The last sweep was at <time" in page
     assert ">alive<" in page
 
@@ -78,7 +78,7 @@ def test_a_newer_ledger_is_told_and_not_called_down(inside: Any, db: Database) -
     workers.beat(db, "worker-1")
     with of_revision(db, "9999"):
         page = inside.get("/system").text
-    assert "All that Relay needs is there." in page
+    assert "Relay has everything it needs." in page
     assert f"9999 (this version works with {REVISION})" in page
 
 

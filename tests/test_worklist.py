@@ -104,7 +104,7 @@ def test_pressed_twice_it_is_done_once(inside: Any, db: Database) -> None:
 def test_a_failed_message_is_sent_again(inside: Any, db: Database) -> None:
     """What failed waits to be sent once more, and the case is closed."""
     case_id = opened(db, "broken")
-    assert "It is sent again." in act(inside, case_id, act="resend")
+    assert "Relay is sending it again." in act(inside, case_id, act="resend")
     assert only(db, notifications)["status"] == "created"
     assert cases.open_cases(db) == []
 
@@ -142,7 +142,7 @@ def test_what_is_looked_for_still_is_not_decided(inside: Any, db: Database) -> N
         about = Case("unknown", claim.id, "o-1", "Nobody knows.", claim.event_id, claim.id)
         cases.open_case(connection, about)
     (found,) = cases.open_cases(db)
-    assert "cannot be done" in act(inside, found["id"], act="send")
+    assert "too late for that" in act(inside, found["id"], act="send")
     assert only(db, notifications)["status"] == "unknown"
 
 
@@ -165,7 +165,7 @@ def held(db: Database) -> str:
 def test_what_is_held_is_released(inside: Any, db: Database) -> None:
     """Pressed, all that the case is about goes out as soon as its window is open; twice is once."""
     case_id = held(db)
-    assert "It goes out" in act(inside, case_id, act="release", note="Spoke to Dr. Jones.")
+    assert "it goes out" in act(inside, case_id, act="release", note="Spoke to Dr. Jones.")
     assert {row["status"] for row in rows(db, notifications)} == {"scheduled"}
     assert {row["reason"] for row in rows(db, notifications)} == {"Released by admin."}
     assert len(attempts.claim(db, "sms", 9) + attempts.claim(db, "email", 9)) == 2
@@ -197,7 +197,7 @@ def test_what_is_held_is_released_into_its_window(
 def test_what_is_held_is_stopped(inside: Any, db: Database) -> None:
     """Stopped, none of it is sent; who did it and why stands with each message."""
     case_id = held(db)
-    assert "is not sent" in act(inside, case_id, act="stop", note="I call her myself.")
+    assert "will not be sent" in act(inside, case_id, act="stop", note="I call her myself.")
     told = {(row["status"], row["reason"]) for row in rows(db, notifications)}
     assert told == {("cancelled", "Stopped by admin. I call her myself.")}
     assert cases.open_cases(db) == []
@@ -210,7 +210,7 @@ def test_what_is_held_is_released_or_stopped_and_not_just_closed(inside: Any, db
     answer = inside.post(f"/worklist/{case_id}", data={"csrf_token": csrf, "act": "close"})
     assert answer.status_code == 404
     change(db, notifications, {}, status="sent")
-    assert "It closes by itself." in act(inside, case_id, act="stop")
+    assert "closes by itself." in act(inside, case_id, act="stop")
     assert {row["status"] for row in rows(db, notifications)} == {"sent"}
 
 
@@ -267,7 +267,7 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     release = held(db)
     page = inside.get("/worklist").text
     assert page.index(release) < page.index("cas_0000")
-    assert "These are the oldest 25 of 211, what waits for your release before" in page
+    assert "These are the oldest 25 of 211, with messages waiting for your release first" in page
     assert "/worklist?kind=release" in page
     page = inside.get("/worklist?kind=release").text
     assert (release in page, page.count('<article class="case"')) == (True, 1)
@@ -278,7 +278,7 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
         f"/worklist/{release}?kind=release", data={"csrf_token": csrf, "act": "stop"}
     )
     assert answer.location == "/worklist?kind=release"
-    assert "No such case is open." in inside.get(answer.location).text
+    assert "No cases of this kind are open." in inside.get(answer.location).text
 
 
 def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Database) -> None:
@@ -290,7 +290,7 @@ def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Data
     page = inside.get("/worklist").text
     for told in ("Closed a case: admin", "Rang &lt;her&gt;.", 'value="open"'):
         assert told in page
-    assert "on the worklist again" in act(inside, case_id, act="open")
+    assert "back on the worklist" in act(inside, case_id, act="open")
     assert [row["id"] for row in cases.open_cases(db)] == [case_id]
     assert only(db, audit, action="case open")["target"] == case_id
     assert "open already" in act(inside, case_id, act="open")

@@ -44,7 +44,7 @@ _STANDS = {
 }
 _KEPT = "was made and kept here, not sent"
 _KEPT_ATTEMPT = "was kept here, not sent"
-_NO_WORKER = "no worker is alive"
+_NO_WORKER = "no worker is running"
 
 
 def explain(trail: Trail, zone: ZoneInfo, standing: Blockers) -> Iterator[Line]:

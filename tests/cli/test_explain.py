@@ -129,13 +129,13 @@ def test_a_digest_and_its_items_tell_of_each_other(
 
 
 def test_what_waits_says_what_holds_it_up(relay: Run, db: Database) -> None:
-    """A message that is due, while no worker is alive and the provider refuses: both are told."""
+    """A message that is due, while no worker is running and the provider refuses: both are told."""
     claim = claimed(db)
     refused = pauses.Pause("refused", "Twilio refuses our account (401).")
     put_back = Ending("rejected", "created", refused.reason, retry_in=-1.0, pause=refused)
     ledger_attempts.finish(db, claim, put_back)
     paused = r"texts have been paused since [^;]+, because Twilio refuses our account \(401\)\.\n"
-    assert re.search(f"It is waiting: no worker is alive; {paused}", explained(relay, claim.id))
+    assert re.search(f"It is waiting: no worker is running; {paused}", explained(relay, claim.id))
 
 
 def test_every_status_has_its_sentence() -> None:

@@ -33,7 +33,7 @@ _HOUR, _TESTS = timedelta(hours=1), 20  # that may be sent in it
 
 
 class Shown(NamedTuple):
-    """A message on a channel, or why it cannot be made."""
+    """A message on a channel, or why Relay cannot make it."""
 
     channel: str
     message: Message | None
@@ -56,7 +56,9 @@ def send_test() -> Any:
     if not to:
         return _preview(chosen, to, "Write a UK mobile number or an email address."), 400
     if audit.audited(services().db, test_send.SEND_TEST, _HOUR) >= _TESTS:
-        return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
+        return _preview(
+            chosen, to, f"{_TESTS} tests have gone out within an hour. Wait a while."
+        ), 429
     try:
         tried = test_send.send(services().config, services().db, actor(), chosen, to)
     except (test_send.NotTried, RenderError) as error:
@@ -64,9 +66,9 @@ def send_test() -> Any:
         return _preview(chosen, to, f"Not sent: {said[:1].lower()}{said[1:]}"), 400
     mode = services().settings.delivery
     flash(
-        "Sent, marked as a test. It is noted in the audit trail."
+        "Sent, marked as a test. The audit trail records it."
         if tried.is_live
-        else f"It was made, marked as a test, but not sent: delivery is {mode}."
+        else f"The test was made but not sent: delivery is {mode}."
     )
     return redirect(url_for("desk.rule", name=chosen.name))
 

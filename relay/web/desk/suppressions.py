@@ -27,15 +27,15 @@ from relay.web.desk.system import ACTS
 KINDS = {name: way.title for name, way in channels.CHANNELS.items()}
 # The providers keep lists of their own, which Relay does not touch.
 LISTS = {
-    "sms": "Twilio keeps a list of its own: after a STOP it texts this number only after a START.",
-    "email": "SendGrid keeps a list of its own: take the address off its suppressions too.",
+    "sms": "Twilio keeps its own list: after STOP it texts this number only once it sends START.",
+    "email": "SendGrid keeps its own list: remove the address from its suppressions too.",
 }
 ERASURES = {
-    erasures.WAITING: ("waits", "created"),
+    erasures.WAITING: ("waiting", "created"),
     erasures.RUNNING: ("under way", "sending"),
     erasures.DONE: ("erased", "delivered"),
 }
-NO_REASON = "Say why: it is kept with who did it and when."
+NO_REASON = "Give a reason. Relay keeps it, with who did this and when."
 
 
 @blueprint.get("/suppressions")
@@ -55,7 +55,7 @@ def _told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
     """One of the last erasures, with its state in a word and the look of that."""
     outcome = erasure["outcome"] or {}
     is_whole = not (outcome.get("left") or outcome.get("refused"))
-    stands, look = ERASURES[erasure["state"]] if is_whole else ("not all", "held")
+    stands, look = ERASURES[erasure["state"]] if is_whole else ("incomplete", "held")
     return {**erasure, "stands": stands, "look": look}
 
 
@@ -116,7 +116,7 @@ def _add(channel: str, address: str, note: str) -> str:
 
 def stopped_words(channel: str, *, added: bool) -> str:
     """That an address was stopped, or had been."""
-    return f"{KINDS[channel]} to this address {'are stopped' if added else 'were stopped already'}."
+    return f"{KINDS[channel]} to this address {'are stopped' if added else 'were already stopped'}."
 
 
 def _lift(channel: str, address: str, note: str) -> str:

@@ -51,8 +51,8 @@ def _acknowledge(name: str) -> str:
     if not note:
         return NO_NOTE
     if not events.acknowledge(services().db, name, actor(), note):
-        return "That was acknowledged or processed already."
-    return "Acknowledged. Events of that name are kept, and not shown here any more."
+        return "Somebody has already acknowledged or processed that."
+    return "Acknowledged. Relay keeps events of that name and no longer lists them here."
 
 
 def _process(name: str) -> str:
@@ -60,7 +60,7 @@ def _process(name: str) -> str:
     ids, act = events.unrouted_ids(app.db, name, AT_ONCE), my_act("process events", name)
     done = replay.replay_events(app.db, ids, act)
     if not done:
-        return "Those have been processed already."
+        return "Those have already been processed."
     app.waker.wake()
-    more = " There are more: press again." if done == AT_ONCE else ""
-    return f"{done} {'are' if done > 1 else 'is'} processed again.{more}"
+    more = " There are more: press the button again." if done == AT_ONCE else ""
+    return f"{done} {'are' if done > 1 else 'is'} being processed.{more}"

@@ -34,8 +34,8 @@ ACTS: dict[str, dict[str, str]] = {
 }
 Case = Mapping[str, Any]
 _AGAIN = {
-    retries.MESSAGE: "It is sent again.",
-    retries.EVENT: "Its event is processed again, by what the lab tells now.",
+    retries.MESSAGE: "Relay is sending it again.",
+    retries.EVENT: "Relay is processing its event again, with what the lab says now.",
 }
 
 
@@ -77,7 +77,7 @@ def see_to(case_id: str) -> Any:
 
 
 def _see_to(app: Services, case: Case, act: str) -> str:
-    """What is told of an act. Raises NotDone."""
+    """The message about an act. Raises NotDone."""
     note = written_note()
     if case["closed_at"] is not None:
         return cases.CLOSED_ALREADY
@@ -91,7 +91,7 @@ def _see_to(app: Services, case: Case, act: str) -> str:
 
 def _open_again(app: Services, case: Case) -> str:
     cases.reopen(app.db, case["id"], my_act(cases.CASE_ACT + OPEN, case["id"]))
-    return "It is on the worklist again."
+    return "It is back on the worklist."
 
 
 def _shown(found: Sequence[Case]) -> Iterator[dict[str, Any]]:
@@ -145,8 +145,8 @@ def _release(app: Services, case: Case, note: str) -> Do:
     due_at, by = planner.opening(rule, policy, moment) if rule else moment, actor()
     return _told(
         lambda connection: holds.release(connection, id_, due_at, by),
-        "It goes out, at once or when the send window opens.",
-        "It waits no more. It closes by itself.",
+        "Released: it goes out at once, or when the send window opens.",
+        "It is no longer waiting; the case closes by itself.",
     )
 
 
@@ -154,22 +154,22 @@ def _stop(app: Services, case: Case, note: str) -> Do:
     id_, by = case["notification_id"], actor()
     return _told(
         lambda connection: holds.stop(connection, id_, by, note),
-        "Stopped: what had not gone out yet is not sent.",
-        "It waits no more. It closes by itself.",
+        "Stopped: anything that had not gone out will not be sent.",
+        "It is no longer waiting; the case closes by itself.",
     )
 
 
 def _replay(app: Services, case: Case, note: str) -> Do:
     return _told(
         lambda connection: replay.process_again(connection, case["event_id"]),
-        "It is processed again.",
-        "It is being processed already.",
+        "Relay is processing it again.",
+        "It is already being processed.",
     )
 
 
 def _decide(*, send: bool, said: str) -> Callable[[Services, Case, str], Do]:
-    """A person's word on a message of which nobody knows whether it went out."""
-    otherwise = "It is known by now what became of it, or it is being found out."
+    """A person's decision about a message that may or may not have gone out."""
+    otherwise = "Relay has since found out what became of it, or is checking now."
 
     def do(app: Services, case: Case, note: str) -> Do:
         id_ = case["notification_id"]
@@ -180,11 +180,11 @@ def _decide(*, send: bool, said: str) -> Callable[[Services, Case, str], Do]:
 
 
 def _told(do: Callable[[Any], bool], said: str, otherwise: str) -> Do:
-    """What is told of an act that can be too late."""
+    """An act that can come too late, with its message either way."""
 
     def done(connection: Any) -> str:
         if not do(connection):
-            raise NotDone(f"That cannot be done any more. {otherwise}")
+            raise NotDone(f"It is too late for that. {otherwise}")
         return said
 
     return done
@@ -194,8 +194,8 @@ _DOING: dict[str, Callable[[Services, Case, str], Do]] = {
     CLOSE: lambda app, case, note: lambda connection: "Closed.",
     RESEND: _resend,
     "replay": _replay,
-    "send": _decide(send=True, said="It is sent again."),
-    "believe": _decide(send=False, said="It counts as sent."),
+    "send": _decide(send=True, said="Relay is sending it again."),
+    "believe": _decide(send=False, said="It now counts as sent."),
     "release": _release,
     "stop": _stop,
 }
