@@ -163,7 +163,7 @@ def resent(db: Database, **fields: Any) -> tuple[Claim, Claim]:
     """A notification's two attempts: one unknown and not found, and the one in flight."""
     first = unknown(db, **fields)
     assert followups.give_up_unknown(
-        db, looked(db), "It was not found at the provider: sent again.", None
+        db, looked(db), "The provider has no record of it, so Relay is sending it again.", None
     )
     (second,) = attempts.claim(db, "sms", 10)
     return first, second

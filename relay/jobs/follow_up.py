@@ -72,11 +72,14 @@ class FollowUps:
         rule = self._config.rule(look.rule)
         if rule is None or rule.on_unknown == "resend":
             followups.give_up_unknown(
-                self._db, look, "It was not found at the provider: sent again.", None
+                self._db,
+                look,
+                "The provider has no record of it, so Relay is sending it again.",
+                None,
             )
             log.warning("message not found, sent again", id=look.id, attempt=look.attempt_id)
             return
-        reason = "It was not found at the provider. It waits for a person, as its rule says."
+        reason = "The provider has no record of it. It waits for a person, as its rule says."
         case = self._case("unknown", look.id, look, reason)
         followups.give_up_unknown(self._db, look, reason, case)
         log.warning("message not found, held", id=look.id, attempt=look.attempt_id)

@@ -102,7 +102,7 @@ class Watch:
             raise
         except Exception as error:  # a fault of ours: it must not stop the watch for all others
             log.exception("watch broke", id=kit.event_id)
-            raise LabError("Relay failed while it looked for it.") from error
+            raise LabError("Relay failed while looking for it.") from error
         if found and all(found):
             return ""
         if not EVENTS[expected.event].proof:
@@ -185,7 +185,7 @@ class Watch:
         reason = first.reason
         if others:
             kits = "another kit" if others == 1 else f"{others} other kits"
-            reason += f" The same goes for {kits}, which the worklist names."
+            reason += f" The same is true of {kits}, listed on the worklist."
         told = alerts.case(
             first.kind,
             first.key,

@@ -56,7 +56,9 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
 def resume(connection: Connection, channel: str) -> None:
     """The provider takes messages again."""
     connection.execute(pauses.delete().where(pauses.c.channel == channel))
-    close_settled_in(connection, "paused", channel, "A probe went through: sending goes on.")
+    close_settled_in(
+        connection, "paused", channel, "A trial message went through, so sending has resumed."
+    )
 
 
 def resume_all(db: Database) -> None:

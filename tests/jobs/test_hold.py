@@ -48,7 +48,7 @@ def test_it_goes_out_by_itself_when_nobody_objects(held: Clinic) -> None:
     closed = only(held.db, stored)
     assert (closed["closed_by"], closed["note"]) == (
         "relay",
-        "It was sent, as nobody objected in time.",
+        "It went out, as nobody stopped it in time.",
     )
     assert len(held.told()) == 1
 
