@@ -1,4 +1,4 @@
-"""What rules work with: a rule, the notices that it plans, and the words for their state."""
+"""The values that rules work with: a rule, the notices that it plans, their statuses."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Notice:
 
     @property
     def obligation(self) -> str:
-        """What one rule owes one role about one kit, whatever the channel."""
+        """Names what one rule owes one role about one kit, on any channel."""
         return _digest(self.rule, self.subject, self.round, self.role)
 
     @property
     def identity(self) -> str:
-        """Unique in the ledger, so that nobody is told the same thing twice."""
+        """Unique in the ledger, so that nobody gets the same message twice."""
         parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
         return identity(*parts, self.key)
 
@@ -58,7 +58,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Case:
-    """What a person has to see to, and what staff are written about it."""
+    """Something that a person has to deal with, and the alerts that staff get about it."""
 
     kind: str  # one of relay.rules.alerts.KINDS
     key: str  # what it is about: while a case of this kind and key is open there is no second
@@ -77,7 +77,7 @@ class Case:
 def identity(
     rule: str, subject: str, round_: int, role: str, channel: str, address: str, key: str = ""
 ) -> str:
-    """Names a notification for ever, also when its address is blank by now."""
+    """Names a notification for ever, even after its address is blanked."""
     return _digest(rule, subject, round_, role, channel, address, *filter(None, (key,)))
 
 
@@ -88,7 +88,7 @@ def case_digest(kind: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a rule told nobody."""
+    """Why a rule sent nothing."""
 
     rule: str
     reason: str
@@ -118,7 +118,7 @@ def _digest(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """Who is told what, and how, when an event comes. `name` is its identity."""
+    """Who gets which message, and how, when an event comes. `name` is its identity."""
 
     name: str
     event: str
@@ -192,7 +192,7 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Policy:
-    """What every rule goes by: the clinic's clock and its staff."""
+    """The clinic-wide settings that every rule uses: time zone, window, staff."""
 
     zone: ZoneInfo
     send_window: Window

@@ -67,7 +67,7 @@ def test_a_rule_that_writes_to_others_now_sends_nothing_old(waiting: Clinic, new
     waiting.configure(new.replace('fallback = ["email"]\n', ""))
     waiting.work(MINUTE)
     assert waiting.statuses() == [("sms", "cancelled")]
-    assert "by now" in waiting.messages()[0]["reason"]
+    assert "now writes to others" in waiting.messages()[0]["reason"]
 
 
 def test_staff_who_left_get_nothing_more(clinic: Clinic) -> None:
