@@ -14,7 +14,7 @@ class RelayError(Exception):
 
 
 class Refused(RelayError):
-    """A webhook body that cannot be taken. `status` is the HTTP answer, `fields` the bad paths."""
+    """A webhook body that Relay refuses. `status` is the HTTP answer, `fields` the bad paths."""
 
     permanent = True
 
@@ -95,7 +95,9 @@ class RenderError(RelayError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A remedy for a word that is not known: the nearest one, or all there are."""
+    """A remedy for an unknown word: the nearest known one, else all of them."""
     options = sorted(known)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    return f'Did you mean "{near[0]}"?' if near else f"Known here: {', '.join(options)}."
+    if near:
+        return f'Did you mean "{near[0]}"?'
+    return f"Choose from: {', '.join(options)}." if options else ""

@@ -20,7 +20,7 @@ ACCOUNT = Outcome("rejected", "Twilio refuses our account (20003).", "20003", op
 TOO_MANY = Outcome("rejected", "Twilio is busy (20429).", "20429")
 SILENT = Outcome("unknown", "Twilio did not answer (timeout).")
 BROKEN = Outcome("unknown", "Twilio answered with 503.", "503")
-NOT_THERE = Outcome("rejected", "Twilio cannot be reached (refused).")
+NOT_THERE = Outcome("rejected", "Relay cannot reach Twilio (refused).")
 
 
 def brakes(email: tuple[str, ...] = (DESK,), sms: tuple[str, ...] = ()) -> CircuitBreaker:

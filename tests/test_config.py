@@ -127,10 +127,20 @@ def test_what_may_be_left_out_has_the_documented_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "written", "key", "said"),
     [
-        ("kit-shipped", '"every 4h"', "digest", "only staff get digests: a customer is told at"),
-        ("results-ready", '"every 4h"', "digest", "only staff get digests: a patient is told at"),
+        (
+            "kit-shipped",
+            '"every 4h"',
+            "digest",
+            "only staff get digests, and this rule writes to the customer",
+        ),
+        (
+            "results-ready",
+            '"every 4h"',
+            "digest",
+            "only staff get digests, and this rule writes to the patient",
+        ),
         ("desk-retests", '"hourly"', "digest", 'write it as in "daily 08:00", "every 4h"'),
-        ("desk-retests", '"every 4h"\nfallback = ["sms"]', "fallback", "a digest has none: name"),
+        ("desk-retests", '"every 4h"\nfallback = ["sms"]', "fallback", "a digest has no fallback"),
     ],
 )
 def test_a_digest_that_makes_no_sense_is_refused(
@@ -177,7 +187,7 @@ def test_allowed_addresses_are_written_in_one_way(write: Write) -> None:
     ("key", "value", "line", "said"),
     [
         ("after", "order.shiped", 37, 'Did you mean "order.shipped"?'),
-        ("event", "order.shipped", 38, "order.shipped does not come behind order.shipped."),
+        ("event", "order.shipped", 38, "order.shipped does not come after order.shipped."),
         ("event", "test_registration.complete", 38, ""),
         ("within", "30m", 39, 'an hour or more, as in "10d"'),
         ("to", "desk", 40, 'there is no staff group "desk". Did you mean "lab-desk"?'),

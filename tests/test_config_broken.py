@@ -54,34 +54,34 @@ KIT, READY, DESK = "rules.kit-shipped", "rules.results-ready", "rules.desk-retes
 # A row a mistake.
 # fmt: off
 SYNTAX = [
-    wrong("no quotes", '"90d"', "90d", 14, "", "more after the value", "Texts need quotes"),
-    wrong("a word without quotes", '"kit_shipped"', "kit", 25, "", "cannot be read", "quotes"),
-    wrong("quotes of a word processor", '"kit_shipped"', "“kit”", 25, "", "straight ones"),
-    wrong("no closing quote", '"90d"', '"90d', 14, "", "has no end", "quotes on both sides"),
-    wrong("a long text without an end", '"90d"', '"""', 41, "", "has no end", 'Close it with the """' ),
-    wrong("no closing bracket", '"email"]\ntemplate', '"email"\ntemplate', 25, "", "a list has no end", "ends with a bracket"),
-    wrong("a heading without an end", "[delivery]", "[delivery", 8, "", "a heading has no end", "[clinic]"),
-    wrong("no =", 'to = "customer"', 'to: "customer"', 23, "", "no = after the name", 'name = "text"' ),
-    wrong("a table twice", "[staff.lab-desk] ", "[delivery]", 17, "", "there already", "declare delivery twice", "one heading" ),
-    wrong("a key twice", 'portal = "https', 'name = "https', 5, "", "stands twice", "Keep one"),
+    wrong("no quotes", '"90d"', "90d", 14, "", "unexpected text after the value", "Text needs quotes"),
+    wrong("a word without quotes", '"kit_shipped"', "kit", 25, "", "unreadable value after =", "quotes"),
+    wrong("quotes of a word processor", '"kit_shipped"', "“kit”", 25, "", "straight quotes"),
+    wrong("no closing quote", '"90d"', '"90d', 14, "", "is not closed", "a quote at each end"),
+    wrong("a long text without an end", '"90d"', '"""', 41, "", "is not closed", 'Close it with the """' ),
+    wrong("no closing bracket", '"email"]\ntemplate', '"email"\ntemplate', 25, "", "this list is not closed", "End it with a bracket"),
+    wrong("a heading without an end", "[delivery]", "[delivery", 8, "", "this heading is not closed", "[clinic]"),
+    wrong("no =", 'to = "customer"', 'to: "customer"', 23, "", "no = after the key", 'name = "text"' ),
+    wrong("a table twice", "[staff.lab-desk] ", "[delivery]", 17, "", "appears twice", "declare delivery twice", "one heading" ),
+    wrong("a key twice", 'portal = "https', 'name = "https', 5, "", "set twice", "Remove one"),
 ]
 TABLES = [
     wrong("an unknown table", "[clinic] ", "[clinik] ", 2, "clinik", "no such table", 'mean "clinic"?' ),
     wrong("an unknown table", "[rules.kit", "[rule.kit", 21, "rule", "no such table", 'mean "rules"?' ),
     wrong("a value for a table", "[delivery]", "delivery = 1\n[clinic.extra]", 8, "clinic.delivery", "no such key"),
     wrong("an unknown key", "portal =", "portel =", 5, "clinic.portel", "no such key", 'mean "portal"?'),
-    wrong("an unknown key", "timezone", "1", 6, "clinic.1", "no such key", "Known here: extra, name" ),
+    wrong("an unknown key", "timezone", "1", 6, "clinic.1", "no such key", "Choose from: extra, name" ),
     wrong("an unknown key", "enabled", "enable", 34, f"{READY}.enable", "no such key", '"enabled"?' ),
-    wrong("an unknown key", "sms = [", "text = [", 19, "staff.lab-desk.text", "Known here: email, sms."),
+    wrong("an unknown key", "sms = [", "text = [", 19, "staff.lab-desk.text", "Choose from: email, sms."),
     wrong("a missing key", 'name = "Example Clinic"', "", 2, "clinic.name", "is missing", "Add it to [clinic]."),
     wrong("a missing key", 'event = "order.shipped"\n', "", 21, f"{KIT}.event", "is missing", "Add it to [rules.kit"),
-    wrong("an empty text", '"Example Clinic"\n', '""\n', 3, "clinic.name", "write something here."),
-    wrong("a reserved name", "[staff.lab-desk]", "[staff.patient]\n[staff.lab-desk]", 17, "staff.patient", "Take another."),
-    wrong("a reserved name", "[rules.kit-shipped]", '[rules."relay:x"]', 21, "rules.relay:x", "Take another."),
+    wrong("an empty text", '"Example Clinic"\n', '""\n', 3, "clinic.name", "must not be empty."),
+    wrong("a reserved name", "[staff.lab-desk]", "[staff.patient]\n[staff.lab-desk]", 17, "staff.patient", "means the person", "Choose another name."),
+    wrong("a reserved name", "[rules.kit-shipped]", '[rules."relay:x"]', 21, "rules.relay:x", "Relay's own alerts", "Choose another name."),
     wrong("extra is no table", "[delivery]", "extra = 1\n[delivery]", 8, "clinic.extra", "must be a table", "[clinic.extra]"),
 ]
 VALUES = [
-    wrong("a number for a text", '"30d"', "30", 15, "delivery.dedupe_window", "must be a text", "in quotes"),
+    wrong("a number for a text", '"30d"', "30", 15, "delivery.dedupe_window", "must be text", "in quotes"),
     wrong("a text for a number", "segments = 2", 'segments = "2"', 12, "delivery.max_sms_segments", "whole number", "without quotes"),
     wrong("a text for a list", '["sms", "email"]', '"sms"', 24, f"{KIT}.channels", "must be a list", 'as in ["text"]'),
     wrong("a text for true", "enabled = true", 'enabled = "yes"', 34, f"{READY}.enabled", "must be true or false", "without quotes"),
@@ -90,44 +90,44 @@ VALUES = [
     wrong("no rate", "max_sms_segments = 2", "sms_per_second = 0", 12, "delivery.sms_per_second", "above 0, as in 10"),
     wrong("a rate that is none", "max_sms_segments = 2", 'email_per_second = "x"', 12, "delivery.email_per_second", "must be a number"),
     wrong("a bad duration", '"90d"', '"90 days"', 14, "delivery.retention", "a whole number and", '"30d"'),
-    wrong("a duration of nothing", '"90d"', '"0d"', 14, "delivery.retention", "more than nothing", '"30d"'),
+    wrong("a duration of nothing", '"90d"', '"0d"', 14, "delivery.retention", "longer than zero", '"30d"'),
     wrong("a bad window", "08:00-20:00", "8 to 8", 11, "delivery.send_window", 'as in "08:00-20:00", or "always"'),
     wrong("a bad window", '"always"', '"24/7"', 40, f"{DESK}.send_window", 'or "always"', '"Mon-Fri 08:00-20:00"'),
-    wrong("a time that there is not", "08:00-20:00", "08:00-25:00", 11, "delivery.send_window", "no clock shows 25:00"),
+    wrong("a time that there is not", "08:00-20:00", "08:00-25:00", 11, "delivery.send_window", "there is no time 25:00"),
     wrong("a window without an end", "08:00-20:00", "08:00-08:00", 11, "delivery.send_window", 'write "always"'),
     wrong("a bad day of the week", "08:00-20:00", "Mo-Fr 08:00-20:00", 11, "delivery.send_window", 'no day "Mo"', "Mon, Tue, Wed"),
-    wrong("a bad bank holiday", "max_sms_segments = 2", 'bank_holidays = ["25.12.2026"]', 12, "delivery.bank_holidays", "no date", '"2026-12-25"'),
-    wrong("a bad time zone", "/London", "/Londn", 6, "clinic.timezone", "no such time zone", '"Europe/London"'),
+    wrong("a bad bank holiday", "max_sms_segments = 2", 'bank_holidays = ["25.12.2026"]', 12, "delivery.bank_holidays", "not a date", '"2026-12-25"'),
+    wrong("a bad time zone", "/London", "/Londn", 6, "clinic.timezone", "unknown time zone", '"Europe/London"'),
     wrong("a page without https", "https://portal", "http://portal", 5, "clinic.portal", "an https:// address."),
     wrong("too long a sender", '"EXCLINIC"', '"EXAMPLECLINIC"', 9, "delivery.sms_from", "up to 11 letters and digits"),
-    wrong("a sender without letters", '"EXCLINIC"', '"12345678901"', 9, "delivery.sms_from", "a letter among them"),
+    wrong("a sender without letters", '"EXCLINIC"', '"12345678901"', 9, "delivery.sms_from", "at least one a letter"),
     wrong("a sender that is no address", " <results@example.org>", "", 10, "delivery.email_from", '"Example Clinic <results@'),
-    wrong("a bad email address", "lab-desk@", "lab-desk ", 18, "staff.lab-desk.email", "not a valid address", '"desk@example.org"'),
+    wrong("a bad email address", "lab-desk@", "lab-desk ", 18, "staff.lab-desk.email", "The email address is not valid", '"desk@example.org"'),
     wrong("a landline", "+447700900100", "020 7946 0000", 19, "staff.lab-desk.sms", "a landline", "Write a UK mobile"),
     wrong("a bad allowed address", "max_sms_segments = 2", 'allow = ["nobody"]', 12, "delivery.allow", "Write"),
 ]
 RULES = [
-    wrong("an unknown event", "order.shipped", "order.shiped", 22, f"{KIT}.event", 'no "order.shiped"', '"order.shipped"?'),
-    wrong("an unknown person", '"customer"', '"custmer"', 23, f"{KIT}.to", 'no "custmer"', 'mean "customer"?'),
-    wrong("an unknown staff group", 'to = "lab-desk"', 'to = "desk"', 38, f"{DESK}.to", 'no "desk"', 'mean "lab-desk"?'),
+    wrong("an unknown event", "order.shipped", "order.shiped", 22, f"{KIT}.event", 'unknown value "order.shiped"', '"order.shipped"?'),
+    wrong("an unknown person", '"customer"', '"custmer"', 23, f"{KIT}.to", 'no recipient "custmer"', 'mean "customer"?'),
+    wrong("an unknown staff group", 'to = "lab-desk"', 'to = "desk"', 38, f"{DESK}.to", 'no recipient "desk"', 'mean "lab-desk"?'),
     wrong("an unknown group for alerts", "max_sms_segments = 2", 'alerts = "desk"', 12, "delivery.alerts", 'no staff group "desk"', '"lab-desk"?'),
     wrong("a group without addresses", "email = [", "email = [] #", 38, f"{DESK}.to", "no email addresses", "Add some to [staff.lab-desk]"),
-    wrong("an unknown channel", '["sms", "email"]', '["sms", "emial"]', 24, f"{KIT}.channels", 'no "emial"', '"email"?'),
-    wrong("no channel", '["sms", "email"]', "[]", 24, f"{KIT}.channels", "name one or more."),
-    wrong("a channel twice", '["email"]\ntemplate', '["sms"]\ntemplate', 31, f"{READY}.fallback", "already", "Take it out"),
+    wrong("an unknown channel", '["sms", "email"]', '["sms", "emial"]', 24, f"{KIT}.channels", 'unknown value "emial"', '"email"?'),
+    wrong("no channel", '["sms", "email"]', "[]", 24, f"{KIT}.channels", "list at least one."),
+    wrong("a channel twice", '["email"]\ntemplate', '["sms"]\ntemplate', 31, f"{READY}.fallback", "in channels too", "Remove it"),
     wrong("a folder elsewhere", '"kit_shipped"', '"../secrets"', 25, f"{KIT}.template", "a folder's name", '"kit_shipped"'),
-    wrong("a condition that is none", "!= 'c", "= 'c", 33, f"{READY}.when", "not an expression", "two equals signs"),
+    wrong("a condition that is none", "!= 'c", "= 'c", 33, f"{READY}.when", "not a valid condition", "two equals signs"),
     wrong("an unknown name in a condition", "registration.s", "registration.z", 33, f"{READY}.when", "unknown name", 'mean "status"?'),
-    wrong("an unknown root in a condition", "registration.s", "result.s", 33, f"{READY}.when", 'unknown name "result"', "Known here"),
-    wrong("unless of its own event", "enabled = true", 'unless = ["lab_results.complete"]', 34, f"{READY}.unless", "own event", "Take it out"),
+    wrong("an unknown root in a condition", "registration.s", "result.s", 33, f"{READY}.when", 'unknown name "result"', "Choose from"),
+    wrong("unless of its own event", "enabled = true", 'unless = ["lab_results.complete"]', 34, f"{READY}.unless", "own event", "Remove it"),
     wrong("an unknown event in unless", "enabled = true", 'unless = ["order.deliverd"]', 34, f"{READY}.unless", '"order.delivered"?'),
     wrong("a bad delay", "enabled = true", 'after = "a week"', 34, f"{READY}.after", "a whole number and", '"30d"'),
-    wrong("nothing to wait for", "enabled = true", 'hold = "0h"', 34, f"{READY}.hold", "more than nothing"),
-    wrong("hold and after", "enabled = true", 'hold = "1h"\nafter = "1d"', 34, f"{READY}.hold", "leave out after"),
+    wrong("nothing to wait for", "enabled = true", 'hold = "0h"', 34, f"{READY}.hold", "longer than zero"),
+    wrong("hold and after", "enabled = true", 'hold = "1h"\nafter = "1d"', 34, f"{READY}.hold", "Remove after"),
     wrong("hold of a message to staff", '"always"', '"always"\nhold = "2d"', 41, f"{DESK}.hold", "to the patient or the customer"),
     wrong("a digest for a patient", "enabled = true", 'digest = "daily 08:00"', 34, f"{READY}.digest", "only staff get digests"),
     wrong("a bad digest", '"always"', '"always"\ndigest = "hourly"', 41, f"{DESK}.digest", '"daily 08:00"', '"every 4h"'),
-    wrong("an unknown choice", "enabled = true", 'on_unknown = "wait"', 34, f"{READY}.on_unknown", 'no "wait"', "hold, resend"),
+    wrong("an unknown choice", "enabled = true", 'on_unknown = "wait"', 34, f"{READY}.on_unknown", 'unknown value "wait"', "hold, resend"),
 ]
 RESULTS_LATE = """[expect.results]
 after = "test_registration.sample_received"
@@ -148,10 +148,10 @@ IN_TEMPLATES = [
     Mistake("an unknown field in a template", "sms.txt", "{{ clinic.nam }}", 1, "", ('unknown name "clinic.nam"', 'mean "name"?')),
     Mistake("an unknown filter", "email.txt", "{{ clinic.name|uper }}", 1, "", ('unknown filter "uper"', '"upper"?')),
     Mistake("a template without an end", "sms.txt", "Hello\n{% if order %}x", 2, "", ("{% if %} has no {% endif %}",)),
-    Mistake("a bracket too few", "sms.txt", "Hello\n{{ clinic.name }", 2, "", ("unexpected '}'", "Names stand in {{ and }}")),
+    Mistake("a bracket too few", "sms.txt", "Hello\n{{ clinic.name }", 2, "", ("unexpected '}'", "names between {{ and }}")),
     Mistake("a missing file", "email.html", "", None, "", ("there is no such file.",)),
     Mistake("a secret in a text", "sms.txt", "{{ registration.product_skus or '' }} x", 1, "", ("what is tested", "discreet = false")),
-    Mistake("a full name in a subject", "subject.txt", "{{ customer.first_name or '' }}\n{{ customer.last_name or '-' }}", 2, "", ("a full name", "take it out")),
+    Mistake("a full name in a subject", "subject.txt", "{{ customer.first_name or '' }}\n{{ customer.last_name or '-' }}", 2, "", ("a full name", "remove it")),
 ]
 # fmt: on
 
@@ -222,7 +222,7 @@ def test_a_template_that_is_not_there_is_told_in_config(tmp_path: Path) -> None:
     (found,) = check.templates(load(Settings(config=path)), Templates(ROOT / "templates"))
     line = text.splitlines().index('template = "kit_shiped"') + 1
     assert (found.where, found.line, found.key) == (str(path), line, f"{KIT}.template")
-    assert found.message == f"there is no {ROOT / 'templates' / 'kit_shiped'}."
+    assert found.message == f"there is no folder {ROOT / 'templates' / 'kit_shiped'}."
     assert found.remedy == 'Did you mean "kit_shipped"?'
 
 
@@ -231,7 +231,7 @@ def test_what_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(EXAMPLE.replace("EXCLINIC", "Clínica").encode("latin-1"))
     assert problems(path) == [
-        Problem("it is not UTF-8 text.", str(path), 9, remedy="Save it as UTF-8.")
+        Problem("this is not UTF-8 text.", str(path), 9, remedy="Save the file as UTF-8.")
     ]
 
 

@@ -56,7 +56,10 @@ def test_a_file_that_cannot_be_read_is_told(path: Path, is_folder: bool) -> None
     if is_folder:
         path.mkdir()
     (problem,) = problems(path)
-    assert str(problem) == f"{path}: cannot be read. RELAY_CONFIG names another place."
+    assert (
+        str(problem)
+        == f"{path}: Relay cannot read this file. If it is somewhere else, set RELAY_CONFIG."
+    )
 
 
 @pytest.mark.parametrize(

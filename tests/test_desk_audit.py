@@ -34,11 +34,11 @@ def test_it_tells_who_did_what_the_newest_first(
         pages.append(inside.get(older[1]).text)
     assert [re.findall(r"<td>(\w[^<]*)</td><td>(?=<code>|</td>)", page) for page in pages] == [
         ["something new", "Stopped an address"],
-        ["Looked at what is masked", "Logged in"],
+        ["Looked at masked details", "Logged in"],
     ]
     assert "&lt;b&gt;Asked." in pages[0]
     assert [leaks(page) for page in pages] == [[], []]
-    assert "There is nothing older." in inside.get("/audit?before=a%00").text
+    assert "Nothing older." in inside.get("/audit?before=a%00").text
 
 
 def test_marks_of_texts_are_nobodys_acts(inside: Any, db: Database) -> None:

@@ -131,7 +131,7 @@ def test_a_click_on_its_text_does_not_stop_it(page: Any, url: str) -> None:
     assert page.evaluate("document.activeElement.id") == "main"
     page.evaluate("document.querySelector('h1').textContent = 'Old'; again()")
     page.get_by_role("heading", name="Today", exact=True).wait_for()
-    page.get_by_role("link", name="Look now").focus()
+    page.get_by_role("link", name="Refresh now").focus()
     page.evaluate("document.querySelector('h1').textContent = 'Old'")
     page.evaluate("again()")
     assert page.inner_text("h1") == "Old"
@@ -170,8 +170,8 @@ def test_an_erasure_is_asked_for_and_followed(page: Any, url: str) -> None:
     page.goto(f"{url}/suppressions")
     page.fill("#address", "07700 900126")
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Show what there is").click()
-    page.get_by_label("Send nothing more to this address either").check()
+    page.get_by_role("button", name="Show what Relay has").click()
+    page.get_by_label("Also stop sending to this address").check()
     page.fill("#note", "Asked in writing.")
     judge(page)
     page.keyboard.press("Enter")
@@ -186,9 +186,9 @@ def test_an_erasure_that_is_done_says_so_by_itself(page: Any, url: str) -> None:
     page.goto(f"{url}/erasure/{ERASING}")
     page.get_by_role("heading", name="Being erased").wait_for()
     page.evaluate(f"shown.dataset.again = '/erasure/{ERASED}?again=1'; look()")
-    page.get_by_role("heading", name="Not all is erased").wait_for()
-    assert page.title().startswith("Not all is erased")
-    assert "Not all" in page.locator(".sr[role=status]").inner_text()
+    page.get_by_role("heading", name="Not everything is erased").wait_for()
+    assert page.title().startswith("Not everything is erased")
+    assert "Not everything" in page.locator(".sr[role=status]").inner_text()
     assert page.evaluate("shown.dataset.again") == ""
     judge(page)
 
@@ -242,7 +242,7 @@ def test_a_person_is_found_and_read_by_the_keyboard_alone(url: str, started: Any
     assert "Hart" not in page.inner_text("main")
     tab_to(page, "Show names, addresses and messages")
     page.keyboard.press("Enter")
-    told(page, "Shown, and noted")
+    told(page, "Shown; the audit trail")
     assert "Hart" in page.inner_text("h1")
     tab_to(page, "Log out")
     page.keyboard.press("Enter")
@@ -261,19 +261,19 @@ def test_one_message_is_revealed(page: Any, url: str) -> None:
     before = show.count()
     assert before > 1
     show.first.click()
-    told(page, "Shown, and noted")
+    told(page, "Shown; the audit trail")
     assert (show.count(), page.locator(".words").count()) == (before - 1, 1)
     judge(page)
 
 
 # A case by its title, the button on it, and what is told then.
 PRESSED = (
-    ("Somebody could not be reached", "Try again", "It is sent again."),
+    ("Somebody could not be reached", "Try again", "Relay is sending it again."),
     ("A message could not be written", "Close", "Closed."),
-    ("An event from the lab is held", "Process it again", "It is processed again."),
-    ("A message may or may not have gone out", "Send it again", "It is sent again."),
-    ("A message may or may not have gone out", "It did arrive", "It counts as sent."),
-    ("A message is waiting for your release", "Release now", "It goes out"),
+    ("An event from the lab is held", "Process it again", "Relay is processing it again."),
+    ("A message may or may not have gone out", "Send it again", "Relay is sending it again."),
+    ("A message may or may not have gone out", "It did arrive", "It now counts as sent."),
+    ("A message is waiting for your release", "Release now", "it goes out"),
     ("A message is waiting for your release", "Do not send", "Stopped"),
     ("A kit's next step is overdue", "Close", "Closed."),
     ("Some of a person's data could not be erased", "Close", "Closed."),
@@ -310,9 +310,9 @@ def test_each_case_is_seen_to(page: Any, url: str) -> None:
         case.get_by_role("button", name=button, exact=True).click()
         told(page, said)
         assert cases.count() == len(PRESSED) - left
-    page.get_by_text("No case is open.").wait_for()
+    page.get_by_text("No cases are open.").wait_for()
     page.get_by_role("button", name="Open again").first.click()
-    told(page, "on the worklist again")
+    told(page, "back on the worklist")
     assert cases.count() == 1
     judge(page)
     cases.get_by_label("What you did").fill("Called on Monday.")
@@ -330,32 +330,32 @@ def test_what_the_lab_posted_is_seen_to(
     page.get_by_role("link", name="Refused posts").click()
     posts = page.locator("article:has([value=again])")
     post = posts.filter(has_text="data.order_id")
-    post.get_by_role("button", name="Show what was posted").click()
-    told(page, "Shown, and noted")
+    post.get_by_role("button", name="Show the post").click()
+    told(page, "Shown; the audit trail")
     assert "Jane Smith" in post.locator("pre").inner_text()
     judge(page)
     post.get_by_role("button", name="Try it again").click()
-    told(page, "It is refused still")
+    told(page, "Relay still refuses it")
     post.get_by_role("button", name="Put it aside").click()
     assert post.get_by_label("Why it can be put aside").evaluate("it => it.matches(':invalid')")
     post.get_by_label("Why it can be put aside").fill("The lab tests.")
     post.get_by_role("button", name="Put it aside").click()
     told(page, "Put aside.")
-    page.get_by_role("button", name="Take it back").click()
-    told(page, "on the worklist again")
+    page.get_by_role("button", name="Put it back on the worklist").click()
+    told(page, "back on the worklist")
     assert posts.count() == 2
     page.get_by_text("Put all 2 aside at once").click()
     page.get_by_label("Why they can be put aside").fill("The lab tests.")
     judge(page)
     page.get_by_role("button", name="Put all aside").click()
     told(page, "2 put aside.")
-    page.get_by_text("No refused post needs a person now.").wait_for()
-    page.get_by_role("button", name="Take it back").first.click()
-    told(page, "on the worklist again")
+    page.get_by_text("No refused posts need a person now.").wait_for()
+    page.get_by_role("button", name="Put it back on the worklist").first.click()
+    told(page, "back on the worklist")
     taken = parse(b'{"event": "order.shipped", "data": {"order_id": "o-1"}}')
     monkeypatch.setattr(events, "parse", lambda body: taken)
     page.get_by_role("button", name="Try it again").click()
-    told(page, "It is taken by now, and is processed.")
+    told(page, "Relay has now accepted it and will process it.")
 
 
 def test_an_unknown_event_is_acknowledged_or_processed(
@@ -365,7 +365,7 @@ def test_an_unknown_event_is_acknowledged_or_processed(
     page.goto(f"{url}/worklist")
     page.get_by_role("link", name="Unknown events").click()
     event = page.locator("article").filter(has_text="kit.recalled")
-    event.get_by_label("What is known of it").fill("Not for patients.")
+    event.get_by_label("What you know about it").fill("Not for patients.")
     event.get_by_role("button", name="Acknowledge").click()
     told(page, "Acknowledged.")
     assert (page.locator("article").count(), event.count()) == (1, 0)
@@ -373,8 +373,8 @@ def test_an_unknown_event_is_acknowledged_or_processed(
     monkeypatch.setitem(EVENTS, "order.returned", EVENTS["order.shipped"])
     page.reload()
     page.get_by_role("button", name="Process them").click()
-    told(page, "1 is processed again.")
-    page.get_by_text("No unknown event needs a person now.").wait_for()
+    told(page, "1 is being processed.")
+    page.get_by_text("No unknown events need a person now.").wait_for()
 
 
 def test_an_address_is_stopped_and_lifted(page: Any, url: str) -> None:
@@ -401,8 +401,8 @@ def test_a_rule_is_looked_at_and_tried(page: Any, url: str) -> None:
     told(page, "not sent: delivery is dry-run")
     page.goto(f"{url}/rules")
     assert page.input_value("#text") == ""
-    page.get_by_role("button", name="Load the file as it is").click()
-    told(page, "Loaded, and noted")
+    page.get_by_role("button", name="Load the current file").click()
+    told(page, "Loaded. The audit trail")
     text = page.input_value("#text")
     page.fill("#text", text.replace(RULE, f"{RULE}\nenabled = false"))
     page.get_by_role("button", name="Check it").click()
@@ -426,5 +426,5 @@ def test_what_was_done_is_in_the_audit_trail(
         page.get_by_role("link", name="The latest").wait_for()
         read += page.inner_text("main")
     assert "Logged in" in read
-    assert "Looked at what is masked" in read
+    assert "Looked at masked details" in read
     judge(page)

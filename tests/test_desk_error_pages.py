@@ -26,9 +26,9 @@ TODAY = '<a href="/">'
     [
         ("/worklists", "GET", 404, "There is no such page"),
         ("/worklists", "POST", 404, "There is no such page"),
-        ("/erasure", "GET", 405, "only what a button leads to"),
-        ("/worklist/cas_1", "GET", 405, "only what a button leads to"),
-        ("/worklist", "DELETE", 405, "only what a button leads to"),
+        ("/erasure", "GET", 405, "cannot be opened directly"),
+        ("/worklist/cas_1", "GET", 405, "cannot be opened directly"),
+        ("/worklist", "DELETE", 405, "cannot be opened directly"),
     ],
 )
 def test_a_browser_is_told_in_words(
@@ -78,11 +78,11 @@ def test_a_page_at_fault_says_so_and_is_reported(
     monkeypatch.setattr(audit, "audit_before", broken)
     page = inside.get("/audit", headers=BROWSER)
     assert (page.status_code, page.mimetype) == (500, "text/html")
-    assert "Relay is at fault" in page.text
+    assert "Something went wrong" in page.text
     assert TODAY in page.text
     assert "0900001" not in page.text
     answer = inside.get("/audit")
-    assert answer.json == {"status": "error", "error": "Relay failed. It has been logged."}
+    assert answer.json == {"status": "error", "error": "Relay failed. The fault has been logged."}
     assert reported == [fault, fault]
 
 

@@ -72,7 +72,7 @@ def test_nobody_else_is_found(inside: Any, db: Database) -> None:
 def test_a_number_that_cannot_be_texted_says_so(inside: Any) -> None:
     """Why there can be nothing by such a number is told, and that no id is written so either."""
     assert "a landline" in search(inside, "020 7946 0000")
-    said = "There is no such id; and as a phone number: The phone number is not a valid number."
+    said = "There is no such id; and as a phone number: The phone number is not valid."
     assert said in search(inside, "10023456")
 
 
@@ -81,9 +81,9 @@ def test_an_address_that_was_not_written_to_says_so(inside: Any, db: Database) -
     kit(db)
     for written in ("other@example.org", "07700 900055"):
         page = search(inside, written)
-        assert "Only addresses that messages went to" in page
-        assert "Look at how it is written" not in page
-    assert "Look at how it is written" in search(inside, "Smyth")
+        assert "The search covers only addresses" in page
+        assert "Check the spelling" not in page
+    assert "Check the spelling" in search(inside, "Smyth")
 
 
 def test_an_id_as_it_is_written_comes_first(inside: Any, db: Database) -> None:
@@ -110,7 +110,7 @@ def test_names_are_forgotten_with_the_rest(inside: Any, db: Database) -> None:
     retention.purge(db, timedelta(days=90))
     assert only(db, events)["person"] is None
     assert "Nothing found" in search(inside, "smith")
-    assert "It was sent." in search(inside, "o-1")
+    assert "It was sent; there is no receipt yet." in search(inside, "o-1")
 
 
 def test_names_and_numbers_are_in_no_address(inside: Any, db: Database) -> None:
@@ -150,17 +150,17 @@ def test_a_message_that_waits_says_what_holds_it_up(
         [said] = re.findall(rf'id="{id_}".*?</article>', page, re.DOTALL)
         return str(said)
 
-    assert "It waits: no worker is alive." in told(text)
+    assert "It is waiting: no worker is running." in told(text)
     beat(db, "worker-1")
-    assert "It waits for a worker, which takes it next." in told(text)
+    assert "It is waiting for a worker, which takes it next." in told(text)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")
     inside.application.extensions["relay"].living.look()
-    assert "It waits: the day's limit of 1 text is reached" in told(text)
+    assert "It is waiting: the day's limit of 1 text has been reached" in told(text)
     refused = pauses.Pause("refused", "Twilio refuses our account (401).")
     attempts.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))
-    paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.<"
-    assert re.search(f"It waits: {paused}", told(text))
+    paused = r"texts have been paused since [^;]+, because Twilio refuses our account \(401\)\.<"
+    assert re.search(f"It is waiting: {paused}", told(text))
     assert "It is due at" in told(later)
     assert "It has not gone out yet." in told(later)
     assert "paused" not in told(later)
@@ -174,7 +174,7 @@ def test_what_never_left_is_not_told_as_sent(inside: Any, db: Database) -> None:
     kept = Ending("accepted", "sent", provider_id=f"dry-run-{claim.attempt_id}", is_kept=True)
     attempts.finish(db, claim, kept)
     page = search(inside, claim.id)
-    assert "It was made and kept here; it was not sent to anybody." in page
+    assert "It was made and kept here, not sent." in page
     assert "kept here, not sent</span>" in page
     assert "accepted by the provider" not in page
     assert "status sent" not in page

@@ -20,7 +20,7 @@ from tests.test_desk_rules import ledger_url
 
 __all__ = ["desk", "inside", "ledger_url"]  # fixtures
 
-UNDONE = "You had been logged out: what you pressed was not done."
+UNDONE = "You had been logged out, so nothing was done. Log in and try again."
 
 
 def led(desk: Any, login: str) -> str:

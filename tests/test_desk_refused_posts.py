@@ -51,7 +51,7 @@ def test_a_refused_post_says_what_was_wrong_and_not_what_was_in_it(
     inside: Any, db: Database
 ) -> None:
     """When, how often, the error and the fields; nothing of the body; the worklist counts it."""
-    assert "No refused post needs a person now." in inside.get("/worklist/refused").text
+    assert "No refused posts need a person now." in inside.get("/worklist/refused").text
     post = refused(inside, db)
     refused(inside, db)
     page = inside.get("/worklist/refused").text
@@ -61,7 +61,7 @@ def test_a_refused_post_says_what_was_wrong_and_not_what_was_in_it(
     assert f"{row['last_at'].isoformat()}" in page
     assert "Jane" not in page
     assert '<span class="count">1' in page
-    assert "No case is open." in inside.get("/worklist").text
+    assert "No cases are open." in inside.get("/worklist").text
     assert f'id="{post}"' in page
 
 
@@ -87,12 +87,12 @@ def test_tried_again_it_is_taken_or_says_what_is_wrong_still(inside: Any, db: Da
     """What is wrong still stays as it is; what can be read by now is one event, pressed twice."""
     post = refused(inside, db)
     page = see_to(inside, post, act="again")
-    assert "It is refused still: The data of order.shipped cannot be taken. data.order_id" in page
+    assert "Relay still refuses it: The data of order.shipped is not valid. data.order_id" in page
     assert acts(db) == []
     change(db, quarantine, {}, body=GOOD)  # as if it could be read by now
-    assert "It is taken by now" in see_to(inside, post, act="again")
+    assert "Relay has now accepted it" in see_to(inside, post, act="again")
     for act in ("again", "aside", "reveal"):
-        assert "seen to that post already" in see_to(inside, post, act=act, note=WHY)
+        assert "already dealt with that post" in see_to(inside, post, act=act, note=WHY)
     row = only(db, events)
     assert (row["status"], row["duplicates"]) == ("received", 0)
     assert acts(db) == [("post again", post, row["id"])]
@@ -105,7 +105,7 @@ def test_what_came_rightly_since_is_not_told_twice(inside: Any, db: Database) ->
     post = refused(inside, db)
     first = ledger_events.record_webhook(db, incoming(order_id="o-1"), MONTH)
     change(db, quarantine, {}, body=GOOD)
-    assert "has posted the same event rightly" in see_to(inside, post, act="again")
+    assert "has since posted the same event correctly" in see_to(inside, post, act="again")
     assert only(db, events)["id"] == first.id
 
 
@@ -116,12 +116,12 @@ def test_put_aside_it_needs_nobody_any_more(inside: Any, db: Database) -> None:
     with db.read() as connection:
         assert ledger_quarantine.ids(connection) == [post]
     assert "Put aside." in see_to(inside, post, act="aside", note=WHY)
-    assert "seen to that post already" in see_to(inside, post, act="aside", note="Again.")
+    assert "already dealt with that post" in see_to(inside, post, act="aside", note="Again.")
     assert inside.post(f"/webhooks/lab/{SECRET}", data=BAD).status_code == 422
     with db.read() as connection:
         assert (ledger_quarantine.ids(connection), ledger_quarantine.count(connection)) == ([], 0)
     page = inside.get("/worklist/refused").text
-    assert "No refused post needs a person now." in page
+    assert "No refused posts need a person now." in page
     assert f": {WHY}" in page.partition("Put aside by admin")[2]
     row = only(db, quarantine)
     assert (row["posts"], row["closed_by"], row["note"]) == (2, "admin", WHY)
@@ -132,13 +132,13 @@ def test_put_aside_can_be_taken_back(inside: Any, db: Database) -> None:
     """It needs a person again, once; what has become an event does not."""
     post = refused(inside, db)
     see_to(inside, post, act="aside", note=WHY)
-    assert "on the worklist again" in see_to(inside, post, act="back")
-    assert "not put aside any more" in see_to(inside, post, act="back")
+    assert "back on the worklist" in see_to(inside, post, act="back")
+    assert "no longer put aside" in see_to(inside, post, act="back")
     row = only(db, quarantine)
     assert (row["closed_at"], row["closed_by"], row["note"]) == (None, None, "")
     change(db, quarantine, {}, body=GOOD)
     see_to(inside, post, act="again")
-    assert "not put aside any more" in see_to(inside, post, act="back")
+    assert "no longer put aside" in see_to(inside, post, act="back")
     assert [act for act, _, _ in acts(db)] == ["post aside", "post back", "post again"]
 
 
@@ -153,7 +153,7 @@ def test_all_that_was_seen_is_put_aside_at_once(inside: Any, db: Database) -> No
     assert press(inside, "/worklist/refused", **form | {"note": " "}).status_code == 302
     with db.read() as connection:
         assert ledger_quarantine.count(connection) == 3
-    for told in ("2 put aside", "seen to that post already"):
+    for told in ("2 put aside", "already dealt with that post"):
         press(inside, "/worklist/refused", **form)
         assert told in inside.get("/worklist/refused").text
     with db.read() as connection:
@@ -190,7 +190,7 @@ def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
     inside: Any, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its name: how often, since when, what it means. Acknowledged it is quiet for good."""
-    assert "No unknown event needs a person now." in inside.get("/worklist/unknown").text
+    assert "No unknown events need a person now." in inside.get("/worklist/unknown").text
     for name, kit in (("kit.lost", "7"), ("kit.lost", "8"), ("a<b>", "7")):
         last = ledger_events.record_webhook(db, incoming(name, kit_id=kit), MONTH)
     page = inside.get("/worklist/unknown").text
@@ -198,7 +198,7 @@ def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
         assert told in page
     with db.read() as connection:
         assert (page.count("<article"), ledger_events.count_unrouted(connection)) == (2, 2)
-    assert "2</strong> <span>kinds of events have come that" in inside.get("/").text
+    assert "2</strong> <span>kinds of event are unknown" in inside.get("/").text
     monkeypatch.setattr(ledger_events, "MANY", 1)
     assert "More than 1 times" in inside.get("/worklist/unknown").text
     form = {"act": "acknowledge", "name": "kit.lost"}
@@ -218,9 +218,9 @@ def test_once_relay_knows_them_they_are_processed(inside: Any, db: Database) -> 
     leased(db, order_id="o-1")
     leased(db, order_id="o-2")
     change(db, events, {}, status="unrouted")
-    assert "Relay knows this event by now." in inside.get("/worklist/unknown").text
+    assert "Relay now knows this event." in inside.get("/worklist/unknown").text
     form = {"act": "process", "name": "order.shipped"}
-    for told in ("2 are processed again.", "have been processed already"):
+    for told in ("2 are being processed.", "have already been processed"):
         press(inside, "/worklist/unknown", **form)
         assert told in inside.get("/worklist/unknown").text
     assert {row["status"] for row in rows(db, events)} == {"received"}

@@ -51,7 +51,7 @@ def test_each_rule_is_a_card_in_plain_english(inside: Any) -> None:
     assert 'href="/rule?name=kit-shipped"' in page
     others = "“cancelled”, “fail”, “processing_error” or “partial_result”"
     assert f"Only if the registration's status is not {others}." in said
-    assert "The files are wrong" not in said
+    assert "There are mistakes in the files" not in said
 
 
 def test_what_words_cannot_say_is_shown_as_code(inside: Any, config_file: Path) -> None:
@@ -153,10 +153,10 @@ def test_an_edit_is_played_to_the_last_days(
         r"(?s)(\[rules\.kit-shipped\].*?)channels = \[.*?\]", r'\1channels = ["sms"]', text
     )
     page = shown(press(inside, "/rules", text=edited).text)
-    assert "It was played to the 1 events of the last 7 days." in page
+    assert "Relay tried it on the 1 events of the last 7 days." in page
     assert re.search(r"dropped \d+ \w+ \d{4}, [\d:]+ : kit-shipped to customer by email\.", page)
     assert "No message would be" not in page
-    assert "No rule decides otherwise" in shown(press(inside, "/rules", text=text).text)
+    assert "Its rules do the same" in shown(press(inside, "/rules", text=text).text)
     monkeypatch.setattr(rules, "SECONDS", -1.0)
     page = shown(press(inside, "/rules", text=edited).text)
     assert "the latest 0 of 1 events" in page
@@ -185,7 +185,7 @@ def test_real_data_is_masked(inside: Any, db: Database) -> None:
     kit(db)
     change(db, events, {}, facts=samples.full("Zacharias").to_json())
     url = "/rule?name=kit-shipped&data=real"
-    assert "No such event has come lately" in inside.get(url.replace("shipped", "delivered")).text
+    assert "No such event has come recently" in inside.get(url.replace("shipped", "delivered")).text
     page = inside.get(url).text
     mail = inside.get("/rule/email?name=kit-shipped&data=real").text
     assert "No such event" not in page
@@ -193,7 +193,7 @@ def test_real_data_is_masked(inside: Any, db: Database) -> None:
     assert "Zacharias" not in page + mail
     assert "Z•••" in mail
     change(db, events, {}, facts=None)
-    assert "No such event has come lately" in inside.get(url).text
+    assert "No such event has come recently" in inside.get(url).text
 
 
 def test_masks_keep_a_kits_shape() -> None:
@@ -289,7 +289,7 @@ def test_a_template_that_fails_says_why(
     log_in(client)
     (folder / "kit_shipped" / "sms.txt").write_text("Hello {{ clinic.nam }}", "utf-8")
     page = shown(client.get("/rule?name=kit-shipped").text)
-    assert "It cannot be made: kit_shipped/sms.txt" in page
+    assert "Relay cannot make this message: kit_shipped/sms.txt" in page
     page = shown(client.get("/rules").text)
     assert "templates/kit_shipped/sms.txt, line 1" in page
     (folder / "kit_shipped" / "sms.txt").write_text("Hello\n{{ order.carrier }}", "utf-8")
@@ -298,5 +298,5 @@ def test_a_template_that_fails_says_why(
     assert "templates/kit_shipped/sms.txt, line 2" in shown(page)
     assert 'class="it"><b>2</b> {{ order.carrier }}' in page
     page += press(client, "/rules", text=text.replace('"kit_shipped"', '"kit_shiped"')).text
-    assert "there is no templates/kit_shiped." in shown(page)
+    assert "there is no folder templates/kit_shiped." in shown(page)
     assert str(tmp_path) not in page

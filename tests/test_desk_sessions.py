@@ -30,7 +30,7 @@ def test_an_idle_session_ends(inside: Any, monkeypatch: pytest.MonkeyPatch) -> N
         assert not is_out(inside)
     monkeypatch.setattr(logins.time, "time", lambda: start + 211 * 60)
     assert is_out(inside)
-    assert "You have been logged out" in inside.get("/login").text
+    assert "You were logged out" in inside.get("/login").text
 
 
 def test_no_session_lasts_for_ever(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:

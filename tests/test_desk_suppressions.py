@@ -55,7 +55,7 @@ def test_staff_stop_and_lift_an_address(inside: Any, db: Database) -> None:
 def test_pressed_twice_it_is_done_once(inside: Any, db: Database) -> None:
     """The second press says how it stands, and writes nothing."""
     form = {"address": PHONE, "note": WHY}
-    for act, told in (("add", "were stopped already"), ("lift", "are not stopped")):
+    for act, told in (("add", "were already stopped"), ("lift", "are not stopped")):
         press(inside, "/suppressions", act=act, **form)
         assert told in press(inside, "/suppressions", act=act, **form).text
     assert len(acts(db)) == 2
@@ -68,7 +68,7 @@ def test_an_opt_out_stays_its_persons(inside: Any, db: Database) -> None:
     suppress(db, "sms", PHONE, "STOP")
     press(inside, "/suppressions", address=PHONE, act="add", note=WHY)
     assert only(db, suppressions)["source"] == "STOP"
-    assert "Twilio keeps a list of its own" in press(inside, "/suppressions", address=PHONE).text
+    assert "Twilio keeps its own list" in press(inside, "/suppressions", address=PHONE).text
 
 
 def test_a_reason_is_asked_for(inside: Any, db: Database) -> None:
@@ -77,7 +77,7 @@ def test_a_reason_is_asked_for(inside: Any, db: Database) -> None:
     for act, number in (("add", PHONE), ("lift", "+447700900002")):
         answer = press(inside, "/suppressions", address=number, act=act, note="  ")
         assert answer.status_code == 400
-        assert "Say why" in answer.text
+        assert "Give a reason" in answer.text
     assert len(rows(db, suppressions)) == 1
 
 

@@ -52,11 +52,11 @@ def test_it_tells_in_words_what_is_down(inside: Any, db: Database) -> None:
     assert "Something does not work." in page
     assert "No worker has been seen for 90 seconds." in page
     beat(db, "worker-1")
-    assert "No sweep is known." in inside.get("/system").text
+    assert "No sweep has run yet." in inside.get("/system").text
     with db.write() as connection:
         workers.swept(connection, "worker-1")
     page = inside.get("/system").text
-    assert "All that Relay needs is there." in page
+    assert "Relay has everything it needs." in page
     assert "The last sweep was at <time" in page
     assert ">alive<" in page
 
@@ -90,7 +90,7 @@ def test_a_newer_ledger_is_told_and_not_called_down(inside: Any, db: Database) -
     beat(db, "worker-1")
     with of_revision(db, "9999"):
         page = inside.get("/system").text
-    assert "All that Relay needs is there." in page
+    assert "Relay has everything it needs." in page
     assert f"9999 (this version works with {REVISION})" in page
 
 

@@ -112,7 +112,7 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
     """Cases by kind, paused channels, a dead worker and quarantine, each with the way there."""
     kit(db)
     event = only(db, events)["id"]
-    assert "No worker is alive" in inside.get("/").text
+    assert "No worker is running" in inside.get("/").text
     beat(db, "worker-1")
     assert "Nothing needs a person now." in inside.get("/").text
     with db.write() as connection:
@@ -139,7 +139,9 @@ def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
     """A mistake in config.toml is told at once, and leads to the rules."""
     config_file.write_text(config_file.read_text("utf-8") + "\n[rules.x]\n", "utf-8")
     inside.application.extensions["relay"].living.look()
-    assert re.search(r'config\.toml or a template is wrong.*href="/rules"', inside.get("/").text)
+    assert re.search(
+        r'config\.toml or a template has a mistake.*href="/rules"', inside.get("/").text
+    )
 
 
 def test_every_kind_of_case_has_its_words() -> None:
@@ -168,13 +170,13 @@ def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:
     for path in pages:
         page = inside.get(path).text.replace("&#39;", "'")
         assert "all is well" not in page
-        assert "All that Relay needs is there." not in page
+        assert "Relay has everything it needs." not in page
         assert re.search(
-            f"2</strong> <span>events from the lab wait since {since:%-d %b, %H}:..: "
+            f"2</strong> <span>events from the lab have waited since {since:%-d %b, %H}:..: "
             r"The lab's API did not answer \(503\)\.<",
             page,
         )
-        assert re.search(f"1</strong> <span>text is overdue since {since:%-d %b, }", page)
+        assert re.search(f"1</strong> <span>text has been overdue since {since:%-d %b, }", page)
     seconds = int(views_status.LATE.total_seconds())
     rules = (ROOT / "ops" / "alerts.yml").read_text("utf-8")
     assert f"relay_oldest_unsent_seconds > {seconds}\n" in rules
@@ -189,7 +191,7 @@ def test_a_channel_without_an_account_needs_a_person(
         browser = make_client(by)
         log_in(browser)
         page = browser.get("/").text
-        assert ("Texts go to nobody: delivery is live" in page) is said
+        assert ("Texts are kept here, not sent: delivery is live" in page) is said
         assert "Emails go to nobody" not in page
 
 

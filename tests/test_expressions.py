@@ -52,7 +52,7 @@ UNKNOWN = [
     ("lab_results", 'unknown name "lab_results".'),
     ("registration.results", 'unknown name "registration.results". Did you mean "results_ready"?'),
     ("order._fields", 'unknown name "order._fields".'),
-    ("nothing_like_it", "Known here: clinic, customer, event, order, patient, recipient, regist"),
+    ("nothing_like_it", "Choose from: clinic, customer, event, order, patient, recipient, regist"),
 ]
 
 
@@ -138,7 +138,7 @@ def test_results_are_in_no_vocabulary() -> None:
 )
 def test_what_is_not_one_expression_is_refused(source: str) -> None:
     """`when` is one expression; anything else is refused at load."""
-    with pytest.raises(ValueError, match="not an expression"):
+    with pytest.raises(ValueError, match="not a valid condition"):
         Condition(source, SHIPPED)
 
 
@@ -242,7 +242,7 @@ def test_recipient_of_a_staff_group_has_no_persons_details() -> None:
     ("word", "remedy"),
     [
         ("custmer", 'Did you mean "customer"?'),
-        ("zzz", "Known here: customer, patient."),
+        ("zzz", "Choose from: customer, patient."),
     ],
 )
 def test_remedy_is_the_nearest_word_or_all(word: str, remedy: str) -> None:

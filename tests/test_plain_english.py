@@ -36,12 +36,15 @@ TOLD = {
         "Not if, by then, an order is delivered or results are ready.",
     ),
     "send_window": ('send_window = "always"', "the customer at once, at any hour."),
-    "even_if_late": ("even_if_late = true", "told even if a later step of the kit is known"),
-    "on_unknown": ('on_unknown = "hold"', "it is not sent again: a person decides."),
-    "discreet": ("discreet = false", "may show a test, a date of birth or a full name."),
+    "even_if_late": (
+        "even_if_late = true",
+        "Send it even if a later step of the kit has already come.",
+    ),
+    "on_unknown": ('on_unknown = "hold"', "a person decides whether to send it again."),
+    "discreet": ("discreet = false", "may name a test, a date of birth or a full name."),
     "digest": (
         'to = "lab-desk"\ndigest = "daily 08:00"',
-        "note it for the staff of lab-desk; every day at 08:00, text and email them one message",
+        "note it for the staff of lab-desk; every day at 08:00, text and email them all",
     ),
 }
 ELSEWHERE = {"template", "enabled"}  # beside the sentences: a link, and a word
@@ -179,7 +182,7 @@ def test_digest_times_in_words(digest: str, words: str) -> None:
     assert "note it 1 day later" in told
     assert "between" not in told
     own = said(f'to = "lab-desk"\ndigest = "{digest}"\nsend_window = "08:00-20:00"')
-    assert own.endswith("all that has gathered, between 08:00 and 20:00.")
+    assert own.endswith("all that has gathered, in one message, between 08:00 and 20:00.")
 
 
 def test_what_is_expected_in_words() -> None:
@@ -188,6 +191,6 @@ def test_what_is_expected_in_words() -> None:
         "order.shipped", "order.delivered", timedelta(days=21), "lab-desk"
     )
     assert told == (
-        "When an order is shipped, and it is not true 21 days later that an order is delivered, "
-        "the staff of lab-desk hear of it."
+        "When an order is shipped, Relay allows 21 days until an order is delivered. "
+        "After that it alerts the staff of lab-desk."
     )

@@ -12,27 +12,39 @@ from relay.config.settings import Settings
 PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n[delivery]\n[staff.desk]\n'
 # Table and key, what is written, and the sentence that tells it.
 TOLD = {
-    ("clinic", "name"): ('"Other"', "Messages speak for Other, 020 7946 0000."),
-    ("clinic", "phone"): ('"020 7946 0001"', "Messages speak for Clinic, 020 7946 0001."),
+    ("clinic", "name"): ('"Other"', "the clinic's name as Other and its phone as 020 7946 0000."),
+    ("clinic", "phone"): (
+        '"020 7946 0001"',
+        "the clinic's name as Clinic and its phone as 020 7946 0001.",
+    ),
     ("clinic", "portal"): ('"https://a.example"', "read their results at https://a.example."),
-    ("clinic", "timezone"): ('"Europe/Paris"', "Times are by the clock of Europe/Paris."),
-    ("clinic", "extra"): ('{ hours = "9 to 5" }', "Templates have words of your own: hours."),
+    ("clinic", "timezone"): ('"Europe/Paris"', "Times are in the time zone Europe/Paris."),
+    ("clinic", "extra"): ('{ hours = "9 to 5" }', "Templates can use your own values: hours."),
     ("delivery", "sms_from"): ('"CLINIC"', "Texts come from CLINIC."),
     ("delivery", "email_from"): ('"a@example.org"', "Emails come from a@example.org."),
     ("delivery", "send_window"): ('"always"', "messages go out at any hour."),
     ("delivery", "bank_holidays"): ("[2026-12-25]", "Bank holidays: 25 Dec 2026."),
-    ("delivery", "max_sms_segments"): ("3", "A text of more than 3 segments is warned of."),
-    ("delivery", "daily_sms_limit"): ("1500", "At most 1,500 texts go out a day"),
-    ("delivery", "sms_per_second"): ("10", "At most 10 texts go out a second."),
-    ("delivery", "email_per_second"): ("0.5", "At most 0.5 emails go out a second."),
-    ("delivery", "alerts"): ('"other"', "The staff of other hear when something needs a person."),
-    ("delivery", "lab_patience"): ('"5d"', "The lab is asked for 5 days"),
+    ("delivery", "max_sms_segments"): ("3", "`check` warns about texts of more than 3 segments."),
+    ("delivery", "daily_sms_limit"): ("1500", "At most 1,500 texts go out in a day"),
+    ("delivery", "sms_per_second"): ("10", "At most 10 texts go out in a second."),
+    ("delivery", "email_per_second"): ("0.5", "At most 0.5 emails go out in a second."),
+    ("delivery", "alerts"): ('"other"', "Relay alerts the staff of other."),
+    ("delivery", "lab_patience"): (
+        '"5d"',
+        "for what an event needs for 5 days, then alerts staff.",
+    ),
     ("delivery", "retention"): (
         '"60d"',
-        "After 60 days contact details and words are blanked, and texts deleted at Twilio.",
+        "After 60 days Relay blanks contact details and message texts, also at Twilio.",
     ),
-    ("delivery", "dedupe_window"): ('"7d"', "The same event within 7 days counts once."),
-    ("delivery", "allow"): ('["jane@example.org"]', "only these get anything: j•••@example.org."),
+    ("delivery", "dedupe_window"): (
+        '"7d"',
+        "A repeat of an event within 7 days counts as a duplicate.",
+    ),
+    ("delivery", "allow"): (
+        '["jane@example.org"]',
+        "only these addresses get messages: j•••@example.org.",
+    ),
     ("staff.desk", "email"): ('["kate@example.org"]', "The staff of desk: k•••@example.org."),
     ("staff.desk", "sms"): ('["07700 900001"]', "The staff of desk: +44•••••••001."),
 }
@@ -64,4 +76,4 @@ def test_no_key_is_forgotten() -> None:
 
 def test_a_clinic_without_staff_is_told() -> None:
     """Nobody hears of what needs a person: that is said."""
-    assert "There are no staff" in said(PLAIN.replace("[staff.desk]", ""))
+    assert "There are no staff groups" in said(PLAIN.replace("[staff.desk]", ""))

@@ -155,7 +155,7 @@ def test_a_condition_that_breaks_is_our_fault() -> None:
     found = planned(rule("broken", when="registration.trf_code < 3"), rule("good"))
     broken, good = found.notices
     assert broken.status == "technical-failure"
-    assert broken.reason == "`when` could not be decided: registration.trf_code < 3."
+    assert broken.reason == "Relay could not work out `when`: registration.trf_code < 3."
     assert (good.rule, good.status, good.reason) == ("good", "created", "")
 
 
@@ -187,7 +187,7 @@ def test_one_channel_that_reaches_is_enough() -> None:
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [
-        ("patient", "It is not known yet who the patient of this kit is."),
+        ("patient", "Relay does not know yet who the patient of this kit is."),
         ("registration", "The lab has no phone number for this person."),
     ],
 )
@@ -229,7 +229,9 @@ def test_who_was_told_is_not_told_again() -> None:
     told = frozenset({("results", "patient", "sms"), ("other", "patient", "email")})
     found = planned(rule(channels=("sms", "email")), told=told)
     assert outcome(found) == [("email", MAIL, "created")]
-    assert [(d.rule, d.reason) for d in found.decisions] == [("results", "Told already by sms.")]
+    assert [(d.rule, d.reason) for d in found.decisions] == [
+        ("results", "Already sent, or about to be, by sms.")
+    ]
 
 
 def test_a_new_address_of_a_group_is_told_though_others_were() -> None:
@@ -343,7 +345,7 @@ def test_a_digest_that_has_gone_takes_no_more() -> None:
     for at in ("Mon 01 Jun, 16:00", "Mon 01 Jun, 20:00", "Tue 02 Jun, 00:00"):
         found = plan(context(facts()), [desk], policy, frozenset(), NOON, gone=gone)
         item, told = found.notices
-        assert item.reason == f"It is told in the digest of {at}."
+        assert item.reason == f"It is part of the digest of {at}."
         gone |= {told.identity}
 
 

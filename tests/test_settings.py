@@ -194,17 +194,17 @@ def test_a_stand_in_on_this_machine_may_be_plain_http(name: str, url: str) -> No
     [
         ("RELAY_ENV", "produciton", 'Did you mean "production"?'),
         ("RELAY_DELIVERY", "dryrun", 'Did you mean "dry-run"?'),
-        ("REDIS_TLS_VERIFY", "no", "Known here: false, true."),
+        ("REDIS_TLS_VERIFY", "no", "Choose from: false, true."),
         ("LOG_LEVEL", "INFOS", 'Did you mean "INFO"?'),
-        ("TRUSTED_PROXIES", "0", "Known here: 1, 2, 3, 4, 5."),
-        ("TRUSTED_PROXIES", "six", "Known here: 1, 2, 3, 4, 5."),
+        ("TRUSTED_PROXIES", "0", "Choose from: 1, 2, 3, 4, 5."),
+        ("TRUSTED_PROXIES", "six", "Choose from: 1, 2, 3, 4, 5."),
     ],
 )
 def test_an_unknown_word_is_refused_with_the_nearest(name: str, value: str, remedy: str) -> None:
     """A misspelt choice stops the start: it never falls back to something else in silence."""
     with pytest.raises(ConfigError) as caught:
         from_environment({**LIVE, name: value})
-    assert str(caught.value) == f'environment: {name}: "{value}" is not known. {remedy}'
+    assert str(caught.value) == f'environment: {name}: unknown value "{value}". {remedy}'
 
 
 def test_a_developer_may_kill_and_hurry_relay() -> None:
@@ -218,7 +218,7 @@ def test_an_unknown_failpoint_is_refused_with_the_nearest() -> None:
     """A test that kills nothing because of a misspelt point would pass in silence."""
     with pytest.raises(ConfigError) as caught:
         from_environment({**DEVELOPMENT, "RELAY_CRASH_AT": "mesage.claimed"})
-    said = '"mesage.claimed" is not known. Did you mean "message.claimed"?'
+    said = 'unknown value "mesage.claimed". Did you mean "message.claimed"?'
     assert str(caught.value) == f"environment: RELAY_CRASH_AT: {said}"
 
 
@@ -227,7 +227,7 @@ def test_a_haste_is_a_number_from_one_up(written: str) -> None:
     """Time neither stands still nor goes slower than it does."""
     with pytest.raises(ConfigError) as caught:
         from_environment({**DEVELOPMENT, "RELAY_HASTE": written})
-    said = f'"{written}" is no haste. Write a number from 1 up.'
+    said = f'"{written}" is not a number of 1 or more. Write 1, or more to make time run faster.'
     assert str(caught.value) == f"environment: RELAY_HASTE: {said}"
 
 
@@ -239,7 +239,7 @@ def test_nobody_kills_or_hurries_a_clinics_relay(name: str, value: str) -> None:
     """Outside development both stop the start, whatever they say."""
     with pytest.raises(ConfigError) as caught:
         from_environment({**LIVE, name: value})
-    said = "is for development only. Take it away."
+    said = "is for development only. Unset it."
     assert str(caught.value) == f"environment: {name}: {said}"
 
 
@@ -275,16 +275,16 @@ def test_each_hash_that_werkzeug_makes_is_taken(method: str) -> None:
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("relay.example.org", '"relay.example.org" is not an address'),
-        ("//relay.example.org", "is not an address"),
-        ("https://", '"https://" is not an address'),
-        ("https://relay.example:port", "is not an address"),
-        ("https://relay .example", "is not an address"),
-        ("ftp://relay.example", "is not an address"),
-        ("https://…", '"https://…" is not an address'),  # as a recipe of ours has it
-        ("https://relay.example/x?y", '"https://relay.example/x?y" is not an address'),
-        ("https://relay.example/#x", "is not an address"),
-        ("https://u:hunter2@relay.example", "is not an address"),
+        ("relay.example.org", '"relay.example.org" is not a valid public address'),
+        ("//relay.example.org", "is not a valid public address"),
+        ("https://", '"https://" is not a valid public address'),
+        ("https://relay.example:port", "is not a valid public address"),
+        ("https://relay .example", "is not a valid public address"),
+        ("ftp://relay.example", "is not a valid public address"),
+        ("https://…", '"https://…" is not a valid public address'),  # as a recipe of ours has it
+        ("https://relay.example/x?y", '"https://relay.example/x?y" is not a valid public address'),
+        ("https://relay.example/#x", "is not a valid public address"),
+        ("https://u:hunter2@relay.example", "is not a valid public address"),
         ("http://relay.example", '"http://relay.example" is plain http'),
         ("http://127.0.0.1:8000", "is plain http"),
     ],

@@ -74,8 +74,8 @@ def test_unless_takes_the_place_of_the_steps() -> None:
 def test_a_retest_makes_the_round_before_old() -> None:
     """What waits of the old round, results too, is not told once there is a retest."""
     retest = step(RETEST, round_=1)
-    assert why(step(RESULTS, timedelta(seconds=1)), retest) == "A retest has begun since."
-    assert why(step(RECEIVED, HOUR), retest) == "A retest has begun since."
+    assert why(step(RESULTS, timedelta(seconds=1)), retest) == "A retest has begun since then."
+    assert why(step(RECEIVED, HOUR), retest) == "A retest has begun since then."
     assert why(step(RESULTS), step(RETEST, HOUR, 1)) == ""  # of the rest: the lab has confirmed it
 
 

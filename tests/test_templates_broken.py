@@ -106,7 +106,9 @@ def test_what_is_not_text_is_told(broken: Break) -> None:
     """A file in another encoding is refused by its name and line."""
     settings = broken()
     Path(kit_shipped(settings)).write_bytes("La\nClínica".encode("latin-1"))
-    assert problems(settings) == [Problem("it is not UTF-8 text.", kit_shipped(settings), 2)]
+    assert problems(settings) == [
+        Problem("this is not UTF-8 text. Save the file as UTF-8.", kit_shipped(settings), 2)
+    ]
 
 
 def test_every_broken_file_is_told_at_once(broken: Break) -> None:
@@ -132,7 +134,7 @@ def digest(tmp_path: Path) -> Callable[[str], Templates]:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("\n{{ registration.id }}", 2, '"registration". Known here: clinic, count, items, rec'),
+        ("\n{{ registration.id }}", 2, '"registration". Choose from: clinic, count, items, rec'),
         ("{{ count }}\n{{ recipient.rol }}", 2, '"recipient.rol". Did you mean "role"?'),
         ("{% for item in items %}\n{{ item.registratoin.id }}{% endfor %}", 2, '"registration"?'),
         ("{% for i in items[:9]|sort %}{{ i.registration.trf_cod }}{% endfor %}", 1, '"trf_code"?'),
@@ -195,7 +197,7 @@ def test_a_hole_is_an_error_at_load(broken: Break, text: str) -> None:
         start(settings)
     (problem,) = caught.value.problems
     assert "kit_shipped/sms.txt" in str(problem)
-    assert problem.remedy == "It fails with every field filled in."
+    assert problem.remedy == "It fails even with every field filled in."
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_a_dear_character_is_shown_where_it_stands(broken: Break) -> None:
     assert (quote.where, quote.line) == (kit_shipped(settings), 2)
     assert (dash.where, dash.line) == (str(greeting), 3)
     assert '"\u2019" (U+2019) is not in the SMS alphabet' in quote.message
-    assert "Write a plain one." in quote.remedy
+    assert "Use a plain character." in quote.remedy
 
 
 def test_a_dear_character_of_a_value_is_told_as_one(broken: Break) -> None:
@@ -269,8 +271,8 @@ def test_a_long_text_is_warned_of(broken: Break) -> None:
     settings = broken(sms_txt=WORDS + " word" * 80)
     (problem,) = problems(settings)
     assert problem.warning
-    assert "it takes 3 segments with a long name." in problem.message
-    assert "for every customer of kit-shipped" in problem.message
+    assert "takes 3 segments when the name is long." in problem.message
+    assert "for every customer that kit-shipped texts" in problem.message
     assert "max_sms_segments is 2" in problem.remedy
 
 

@@ -214,7 +214,7 @@ def test_blanked_events_cannot_be_told() -> None:
     """What retention has blanked is told apart; a rule that is gone would not have sent it."""
     event = past(RESULTS, row("results", "patient"), facts=None, data={})
     (line,) = compared(config(RESULT + LATE), config(RESULT), event)
-    assert (line.what, "blanked" in line.why) == ("cannot-be-told", True)
+    assert (line.what, "retention" in line.why) == ("cannot-be-told", True)
     assert told(compared(config(KIT), config(RESULT), event)) == [("dropped", "results", "sms")]
 
 
@@ -244,7 +244,10 @@ def test_a_message_that_waits_says_so_when_it_is_dropped() -> None:
     """It has not gone out yet, and will not."""
     waiting = row("kit", status="scheduled")
     (line,) = compared(config(RESULT), config(KIT), past(SHIPPED, waiting))
-    assert line.why == "There is no such rule. It still waits: it is cancelled when it is due."
+    assert (
+        line.why
+        == "There is no such rule. It is still waiting, and will be cancelled when it is due."
+    )
 
 
 def test_a_renamed_rule_is_noticed() -> None:

@@ -156,14 +156,14 @@ def test_pressed_twice_it_is_done_once(inside: Any, db: Database) -> None:
     case_id = opened(db)
     act(inside, case_id, act="resend")
     change(db, notifications, {}, status="sent")
-    assert "closed already" in act(inside, case_id, act="resend")
+    assert "already closed" in act(inside, case_id, act="resend")
     assert only(db, notifications)["status"] == "sent"
 
 
 def test_a_failed_message_is_sent_again(inside: Any, db: Database) -> None:
     """What failed waits to be sent once more, and the case is closed."""
     case_id = opened(db, "broken")
-    assert "It is sent again." in act(inside, case_id, act="resend")
+    assert "Relay is sending it again." in act(inside, case_id, act="resend")
     assert only(db, notifications)["status"] == "created"
     assert open_cases(db) == []
 
@@ -203,7 +203,7 @@ def test_what_is_looked_for_still_is_not_decided(inside: Any, db: Database) -> N
         about = Case("unknown", claim.id, "o-1", "Nobody knows.", claim.event_id, claim.id)
         cases.open_case(connection, about)
     (found,) = open_cases(db)
-    assert "cannot be done" in act(inside, found["id"], act="send")
+    assert "too late for that" in act(inside, found["id"], act="send")
     assert only(db, notifications)["status"] == "unknown"
 
 
@@ -226,11 +226,11 @@ def held(db: Database) -> str:
 def test_what_is_held_is_released(inside: Any, db: Database) -> None:
     """Pressed, all that the case is about goes out as soon as its window is open; twice is once."""
     case_id = held(db)
-    assert "It goes out" in act(inside, case_id, act="release", note="Spoke to Dr. Jones.")
+    assert "it goes out" in act(inside, case_id, act="release", note="Spoke to Dr. Jones.")
     assert {row["status"] for row in rows(db, notifications)} == {"scheduled"}
     assert {row["reason"] for row in rows(db, notifications)} == {"Released by admin."}
     assert len(attempts.claim(db, "sms", 9) + attempts.claim(db, "email", 9)) == 2
-    assert "closed already" in act(inside, case_id, act="stop")
+    assert "already closed" in act(inside, case_id, act="stop")
     assert {row["status"] for row in rows(db, notifications)} == {"sending"}
     with db.read() as connection:
         found = cases.get_case(connection, case_id)
@@ -259,7 +259,7 @@ def test_what_is_held_is_released_into_its_window(
 def test_what_is_held_is_stopped(inside: Any, db: Database) -> None:
     """Stopped, none of it is sent; who did it and why stands with each message."""
     case_id = held(db)
-    assert "is not sent" in act(inside, case_id, act="stop", note="I call her myself.")
+    assert "will not be sent" in act(inside, case_id, act="stop", note="I call her myself.")
     told = {(row["status"], row["reason"]) for row in rows(db, notifications)}
     assert told == {("cancelled", "Stopped by admin. I call her myself.")}
     assert open_cases(db) == []
@@ -272,7 +272,7 @@ def test_what_is_held_is_released_or_stopped_and_not_just_closed(inside: Any, db
     answer = inside.post(f"/worklist/{case_id}", data={"csrf_token": csrf, "act": "close"})
     assert answer.status_code == 404
     change(db, notifications, {}, status="sent")
-    assert "It closes by itself." in act(inside, case_id, act="stop")
+    assert "closes by itself." in act(inside, case_id, act="stop")
     assert {row["status"] for row in rows(db, notifications)} == {"sent"}
 
 
@@ -331,7 +331,7 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     release = held(db)
     page = inside.get("/worklist").text
     assert page.index(release) < page.index("cas_0000")
-    assert "These are the oldest 25 of 211, what waits for your release before" in page
+    assert "These are the oldest 25 of 211, with messages waiting for your release first" in page
     assert "/worklist?kind=release" in page
     page = inside.get("/worklist?kind=release").text
     assert (release in page, page.count('<article class="case"')) == (True, 1)
@@ -342,7 +342,7 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
         f"/worklist/{release}?kind=release", data={"csrf_token": csrf, "act": "stop"}
     )
     assert answer.location == "/worklist?kind=release"
-    assert "No such case is open." in inside.get(answer.location).text
+    assert "No cases of this kind are open." in inside.get(answer.location).text
 
 
 def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Database) -> None:
@@ -354,13 +354,13 @@ def test_a_case_that_was_closed_by_mistake_is_opened_again(inside: Any, db: Data
     page = inside.get("/worklist").text
     for told in ("Closed a case: admin", "Rang &lt;her&gt;.", 'value="open"'):
         assert told in page
-    assert "on the worklist again" in act(inside, case_id, act="open")
+    assert "back on the worklist" in act(inside, case_id, act="open")
     assert [row["id"] for row in open_cases(db)] == [case_id]
     assert only(db, audit, action="case open")["target"] == case_id
-    assert "open already" in act(inside, case_id, act="open")
+    assert "already open" in act(inside, case_id, act="open")
     act(inside, case_id, act="resend")
     assert 'value="open"' not in inside.get("/worklist").text
-    assert "open already" not in act(inside, case_id, act="close", note="No.")
+    assert "already open" not in act(inside, case_id, act="close", note="No.")
 
 
 @pytest.mark.parametrize("is_old", [False, True])
@@ -395,7 +395,7 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, is_old: bool, db: D
     with db.write() as connection:
         cases.close_settled(connection, kind, key, "It has settled.")
     assert open_cases(db) == []
-    with pytest.raises(ledger_audit.NotDone, match="open already"), db.write() as connection:
+    with pytest.raises(ledger_audit.NotDone, match="already open"), db.write() as connection:
         cases.reopen(connection, found["id"], Act("admin", "case open", found["id"]))
 
 

@@ -46,7 +46,7 @@ class Channels:
         try:
             return self._way(message).find(message, since, taken)
         except Exception as error:  # a provider's odd answer must not settle anything
-            return Found(failed=f"It could not be looked for ({type(error).__name__}).")
+            return Found(failed=f"Relay could not look for it ({type(error).__name__}).")
 
     def erase(
         self, name: str, addresses: frozenset[str], provider_ids: frozenset[str]

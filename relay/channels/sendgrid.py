@@ -66,7 +66,7 @@ class SendGrid:
             answer = self._post("mail/send", mail.get())
         except NoAnswer as error:
             if not error.sent:
-                return Outcome("rejected", f"SendGrid cannot be reached ({error}).")
+                return Outcome("rejected", f"Relay cannot reach SendGrid ({error}).")
             return Outcome("unknown", f"SendGrid did not answer ({error}).")
         if answer.status >= 300:
             return judge(answer.status, answer.headers)
@@ -89,7 +89,7 @@ class SendGrid:
         try:
             answer = self._post("recipients/erasejob", body)
         except NoAnswer as error:
-            return [f"SendGrid did not answer ({error}): it keeps the emails' data still."]
+            return [f"SendGrid did not answer ({error}): it still has the emails' data."]
         if answer.status >= 300:
             return [f"SendGrid refused to erase the emails' data ({answer.status})."]
         return []

@@ -29,7 +29,7 @@ from relay.messages.templates import Message
 CHANNEL = "sms"
 # Error code → (what it is, in plain words). https://www.twilio.com/docs/api/errors
 PERMANENT = {
-    21211: "The phone number is not one that Twilio knows.",
+    21211: "Twilio does not know this phone number.",
     21408: "The Twilio account may not text this country.",
     21610: "The person has opted out of texts (STOP).",
     21612: "This number cannot be reached from our sender.",
@@ -226,13 +226,13 @@ class Twilio:
             )
         except NoAnswer as error:
             if not error.sent:
-                return Outcome("rejected", f"Twilio cannot be reached ({error}).")
+                return Outcome("rejected", f"Relay cannot reach Twilio ({error}).")
             return Outcome("unknown", f"Twilio did not answer ({error}).")
         except TwilioRestException as error:
             code = error.code if isinstance(error.code, int) else None
             return judge(error.status, code, self._client.http_client.retry_after)
         except UNREADABLE:
-            return Outcome("unknown", "Twilio's answer could not be read.")
+            return Outcome("unknown", "Relay could not read Twilio's answer.")
         if not made.sid:
             return Outcome("unknown", "Twilio's answer names no message.")
         return Outcome("accepted", provider_id=made.sid)
@@ -247,9 +247,9 @@ class Twilio:
             ]
             nearest = min(made, key=lambda text: abs(_age(text, since)), default=None)
         except NoAnswer as error:
-            return Found(failed=f"Twilio could not be asked ({error}).")
+            return Found(failed=f"Relay could not ask Twilio ({error}).")
         except UNREADABLE as error:
-            return Found(failed=f"Twilio could not be asked ({_kind(error)}).")
+            return Found(failed=f"Relay could not ask Twilio ({_kind(error)}).")
         if nearest is None:
             return Found()
         code = nearest.error_code if isinstance(nearest.error_code, int) else 0
@@ -267,7 +267,7 @@ class Twilio:
         try:
             self._client.messages(sid).delete()
         except NoAnswer as error:
-            return f"Twilio did not answer ({error}): {sid} is there still."
+            return f"Twilio did not answer ({error}): it still has {sid}."
         except TwilioRestException as error:
             if error.status == 404:
                 return ""

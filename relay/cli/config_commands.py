@@ -21,8 +21,10 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Another file than config.toml.")
-@click.option("--offline", is_flag=True, help="Leave connections out.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Check this file instead of config.toml."
+)
+@click.option("--offline", is_flag=True, help="Skip the connections.")
 def check(config: Path | None, offline: bool) -> None:
     """Check config, templates, environment and connections.
 
@@ -58,10 +60,8 @@ def check(config: Path | None, offline: bool) -> None:
 
 @click.command()
 @click.argument("rule")
-@click.option(
-    "--event", type=_file, help="A webhook's JSON body in a file, to be used as the event."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@click.option("--event", type=_file, help="A file with a webhook's JSON body, to use as the event.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per message.")
 def preview(rule: str, event: Path | None, as_json: bool) -> None:
     """Show a RULE's SMS and email as they would be sent, with the lab's example data."""
     config = context.load(context.settings())
@@ -76,7 +76,9 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
 
 @click.command("send-test")
 @click.argument("rule")
-@click.option("--to", help="A UK mobile number or an email address; else asked for or on stdin.")
+@click.option(
+    "--to", help="A UK mobile number or an email address. Without it, Relay asks or reads stdin."
+)
 def send_test(rule: str, to: str | None) -> None:
     """Send one real message of a RULE, with example data and marked as a test."""
     from relay.staff import test_send
@@ -93,11 +95,11 @@ def send_test(rule: str, to: str | None) -> None:
         context.stop(Problem(str(error)))
     if not tried.is_live:
         click.secho(
-            f"Not sent: RELAY_DELIVERY is {found.delivery}. It would have been:", fg="yellow"
+            f"Not sent: RELAY_DELIVERY is {found.delivery}. This would have gone out:", fg="yellow"
         )
         _print(tried.message)
         return
-    click.secho(f"Sent. The provider calls it {tried.provider_id}.", fg="green")
+    click.secho(f"Sent. The provider's id for it is {tried.provider_id}.", fg="green")
 
 
 def _rule(config: Config, name: str) -> Rule:
@@ -120,7 +122,10 @@ def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Me
             incoming = events.parse(event.read_bytes())
             if incoming.name != rule.event:
                 context.stop(
-                    Problem(f"it is {incoming.name}, the rule is for {rule.event}.", str(event))
+                    Problem(
+                        f"this event is {incoming.name}, but the rule is for {rule.event}.",
+                        str(event),
+                    )
                 )
             data = incoming.data
         return test_send.message(config, rule, channel, data=data)

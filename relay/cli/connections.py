@@ -1,4 +1,4 @@
-"""Whether what the environment names can be reached, and is set up as Relay needs it."""
+"""Checks that Relay can reach the ledger, Redis and the lab, and that they are set up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relay.ledger.database import Database
 
 
 def check(settings: Settings) -> list[Problem]:
-    """What is wrong with the connections."""
+    """The problems with the connections."""
     return [*_ledger(settings), *_redis(settings), *_lab(settings)]
 
 
@@ -23,7 +23,7 @@ def _ledger(settings: Settings) -> Iterator[Problem]:
     db = Database(settings.database_url)
     try:
         if not migrate.is_migrated(db):
-            message = "the tables are not those of this version."
+            message = "the tables do not match this version."
             yield Problem(message, "ledger", remedy="Run `flask relay upgrade`.", warning=True)
     except LedgerUnavailable as error:
         yield Problem(f"{error}.", "ledger", key="DATABASE_URL")
@@ -41,10 +41,10 @@ def _redis(settings: Settings) -> Iterator[Problem]:
         policy = connection.info("memory").get("maxmemory_policy", "noeviction")
     except (RedisError, OSError, ValueError) as error:
         kind = type(error).__name__
-        yield Problem(f"Redis cannot be reached ({kind}).", "environment", key="REDIS_URL")
+        yield Problem(f"Relay cannot reach Redis ({kind}).", "environment", key="REDIS_URL")
         return
     if policy != "noeviction":
-        message = f"maxmemory-policy is {policy}: Redis may throw wake-ups away."
+        message = f"maxmemory-policy is {policy}: Redis may discard wake-ups."
         yield Problem(message, "redis", remedy='Set it to "noeviction".', warning=True)
 
 

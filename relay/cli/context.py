@@ -1,4 +1,4 @@
-"""What a command opens: settings, config, ledger. What is wrong is told in full, with exit 1."""
+"""Opens a command's settings, config and ledger. Prints every problem, and exits with 1."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judged(config: Path | None = None, *, to_serve: bool = True) -> tuple[Settin
 
 
 def load(found: Settings) -> Config:
-    """The config, its templates tried."""
+    """The config, with every template tried. Exits with 1 where there is an error."""
     from relay.config import check
 
     try:
@@ -50,7 +50,7 @@ def load(found: Settings) -> Config:
 
 @contextmanager
 def ledger(found: Settings) -> Iterator[Database]:
-    """The ledger; when it is out of reach the command ends and says so."""
+    """The ledger. Exits with 1 when Relay cannot reach it."""
     from relay.ledger.database import Database
 
     db = Database(found.database_url, patience=10)
@@ -64,9 +64,9 @@ def ledger(found: Settings) -> Iterator[Database]:
 
 
 def address(named: str | None) -> str:
-    """An address as it was named, or as it comes in: typed on a terminal, or stdin's first line.
+    """The address given, or else one typed on a terminal, or stdin's first line.
 
-    A platform writes what a command is started with into its log.
+    Platforms log a command's arguments, so an address is better not among them.
     """
     written = named
     if named in (None, "-"):
@@ -75,18 +75,18 @@ def address(named: str | None) -> str:
         else:
             written = sys.stdin.buffer.readline().decode("utf-8", "replace")
     if not (written and written.strip()):
-        stop(Problem("no address is given.", remedy="Name a UK mobile or an email address."))
+        stop(Problem("no address given.", remedy="Give a UK mobile number or an email address."))
     return written
 
 
 def show(problem: Problem) -> None:
-    """A problem, in colour on a terminal."""
+    """Print a problem, in colour on a terminal."""
     word, colour = ("warning", "yellow") if problem.warning else ("error", "red")
     click.echo(f"{click.style(word, fg=colour, bold=True)}: {problem}", err=True)
 
 
 def stop(*problems: Problem) -> NoReturn:
-    """Say what is wrong and end with 1."""
+    """Print the problems and exit with 1."""
     for problem in problems:
         show(problem)
     sys.exit(1)

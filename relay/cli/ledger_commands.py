@@ -23,7 +23,7 @@ class Since(click.ParamType[datetime]):
     name = "duration or date"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """The moment that is meant."""
+        """The moment, in UTC."""
         from relay.rules.schedule import duration
 
         if isinstance(value, datetime):
@@ -39,10 +39,10 @@ class Since(click.ParamType[datetime]):
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--status", help="Only these, as in sent or permanent-failure.")
-@click.option("--event", help="Only about this event, as in order.shipped.")
-@click.option("--since", type=Since(), help="Only newer ones: 2h, 30d or a date.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--status", help="Only this status, such as sent or permanent-failure.")
+@click.option("--event", help="Only about this event, such as order.shipped.")
+@click.option("--since", type=Since(), help="Only those since then: 2h, 30d or a date.")
 def list_(as_json: bool, status: str | None, event: str | None, since: datetime | None) -> None:
     """List notifications, a line each, oldest first. No names, no addresses."""
     from relay.errors import did_you_mean
@@ -72,11 +72,11 @@ def _line(row: Mapping[str, Any]) -> str:
 
 @click.command()
 @click.argument("ids", nargs=-1)
-@click.option("--unrouted", is_flag=True, help="Events whose name was not known when they came.")
-@click.option("--quarantined", is_flag=True, help="Bodies that were refused, and not put aside.")
-@click.option("--failed", is_flag=True, help="Messages that failed, and events that are held.")
+@click.option("--unrouted", is_flag=True, help="Events that Relay did not know when they came.")
+@click.option("--quarantined", is_flag=True, help="Refused bodies that nobody has put aside.")
+@click.option("--failed", is_flag=True, help="Failed messages and held events.")
 def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) -> None:
-    """Process events or messages again. What was sent is never sent again.
+    """Process events or messages again. Relay never sends a message twice.
 
     IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
     """
@@ -85,7 +85,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     from relay.rules.model import HELD, UNROUTED
 
     if not (ids or unrouted or quarantined or failed):
-        raise click.UsageError("Name ids, or one of --unrouted, --quarantined, --failed.")
+        raise click.UsageError("Give ids, or one of --unrouted, --quarantined, --failed.")
     found = context.settings()
     with context.ledger(found) as db:
         wanted = list(ids)
@@ -128,11 +128,11 @@ def _replay(db: Database, found: Settings, id_: str) -> str:
     if kind == "evt":
         with db.write() as connection:
             done = ledger_replay.replay_event(connection, id_)
-        return "" if done else "it is not known, or waiting."
+        return "" if done else "there is no such event, or it is already waiting."
     if kind == "msg":
         with db.write() as connection:
             done = ledger_replay.replay_notification(connection, id_)
-        return "" if done else "it did not fail, or may have gone out."
+        return "" if done else "this message did not fail, or may have gone out."
     if kind == "qrt":
         return _release(db, found, id_)
     return "ids begin with evt_, msg_ or qrt_."
@@ -151,7 +151,7 @@ def _release(db: Database, found: Settings, quarantine_id: str) -> str:
     try:
         incoming = events.parse(body)
     except Refused as refused:
-        return f"it is still refused: {refused} {refused.fields or ''}".rstrip()
+        return f"Relay still refuses it: {refused} {refused.fields or ''}".rstrip()
     window = load(found).delivery.dedupe_window
     with db.write() as connection:
         quarantine.release(connection, quarantine_id, incoming, window)
@@ -169,19 +169,25 @@ def _wake(found: Settings) -> None:
     try:
         queue.wake(queue.connect(found, timeout=1))
     except (RedisError, OSError):
-        context.show(Problem("workers will look by themselves.", "redis", warning=True))
+        context.show(
+            Problem(
+                "Relay cannot reach it. Workers will find the work by themselves, within seconds.",
+                "redis",
+                warning=True,
+            )
+        )
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @click.option(
-    "--as-sent", is_flag=True, help="Send nothing: what is due, at any hour, counts as sent."
+    "--as-sent", is_flag=True, help="Send nothing: mark all that is due as sent, whatever the hour."
 )
 def sweep(as_json: bool, as_sent: bool) -> None:
     """Do the clock's work once: due rows, lapsed claims, retention.
 
-    This process sends what is due; no worker is needed for it. After a restore it has gone out
-    already: `--as-sent` marks it so, whatever its send window.
+    This process sends what is due itself; it needs no worker. After a restore from a backup, what
+    is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
     """
     from relay.jobs.tasks import Jobs
     from relay.ledger import pauses
@@ -204,7 +210,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the count as JSON.")
 def purge(as_json: bool) -> None:
-    """Blank contact details and words that are older than `retention` in config.toml."""
+    """Blank contact details and message texts older than `retention` in config.toml."""
     from relay.ledger import audit, retention
 
     found = context.settings()
@@ -232,13 +238,13 @@ def upgrade() -> None:
         click.secho(f"The ledger is at revision {REVISION}.", fg="green")
         return
     newer = f"The ledger is newer ({found}) than this version knows ({REVISION})"
-    context.show(Problem(f"{newer}; it is left as it is.", warning=True))
+    context.show(Problem(f"{newer}; nothing was changed.", warning=True))
 
 
 @click.command("explain")
 @click.argument("id_", metavar="ID")
 def explain_(id_: str) -> None:
-    """Tell step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
+    """Show step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
     from relay.ledger import quarantine
@@ -258,7 +264,7 @@ def explain_(id_: str) -> None:
             told.append(explain_refused(row, zone))
     if not told:
         remedy = "`flask relay list` shows the ids of messages and their events."
-        context.stop(Problem("the ledger has nothing by that name.", key=id_, remedy=remedy))
+        context.stop(Problem("the ledger has no such id.", key=id_, remedy=remedy))
     for number, lines in enumerate(told):
         if number:
             click.echo()

@@ -1,4 +1,4 @@
-"""Commands about one person: suppress, unsuppress, forget."""
+"""Commands about people: `suppress` and `unsuppress` an address, `forget` a person."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def suppress(address: str | None) -> None:
     """Send nothing more to ADDRESS: a UK mobile number or an email address.
 
-    Left out, or "-", it is asked for on a terminal, else read from stdin.
+    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -34,7 +34,7 @@ def suppress(address: str | None) -> None:
         with db.write() as connection:
             added = suppressions.suppress(connection, channel, written, suppressions.STAFF, act)
         if not added:
-            click.secho(f"{_messages(channel)} were stopped already{_since(db, channel, written)}.")
+            click.secho(f"{_messages(channel)} were already stopped{_since(db, channel, written)}.")
             return
     click.secho(f"{_messages(channel)} are stopped.", fg="green")
 
@@ -42,9 +42,9 @@ def suppress(address: str | None) -> None:
 @click.command()
 @click.argument("address", required=False)
 def unsuppress(address: str | None) -> None:
-    """Let ADDRESS get messages again, whoever had stopped them.
+    """Let ADDRESS get messages again, no matter who stopped them.
 
-    Left out, or "-", it is asked for on a terminal, else read from stdin.
+    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -68,7 +68,7 @@ def unsuppress(address: str | None) -> None:
 
 
 def read(address: str | None) -> tuple[str, str]:
-    """The channel of an address, and the address as the ledger writes it."""
+    """An address's channel, and the address as the ledger writes it."""
     from relay.rules.addresses import PHONE
     from relay.rules.channels import CHANNELS, channel_of
 
@@ -107,16 +107,18 @@ def _since(db: Database, channel: str, address: str) -> str:
 
 @click.command()
 @click.argument("address", required=False)
-@click.option("--yes", is_flag=True, help="Do not ask. Only a terminal is asked.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask for confirmation (Relay asks only on a terminal)."
+)
 @click.option("--suppress", is_flag=True, help="Send nothing more to the address either.")
 def forget(address: str | None, yes: bool, suppress: bool) -> None:
     """Erase the person behind ADDRESS everywhere: a UK mobile number or an email address.
 
-    Left out, or "-", the address is asked for on a terminal, else read from stdin.
+    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
 
-    Messages that wait are cancelled. Afterwards every table is searched for what was erased; where
-    anything is left, or a provider did not erase its part, the command ends with 1. Once it has
-    begun, a worker finishes it even if the command does not.
+    Relay cancels waiting messages. Afterwards it searches every table for what it erased. If
+    anything is left, or a provider did not erase its part, the command exits with 1. Once begun, a
+    worker finishes the erasure even if the command does not.
     """
     from relay.channels import Channels
     from relay.jobs import erase
@@ -134,12 +136,12 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
         click.echo(f"To be erased: {erase.told(counts)}.")
         click.echo(f"{erase.STAYS}\n{erase.OUT_OF_REACH}")
         if not yes and sys.stdin.isatty():
-            click.confirm("Erase it? There is no way back.", abort=True)
+            click.confirm("Erase it? This cannot be undone.", abort=True)
         by = {"target": target, "actor": "cli", "note": ""}
         id_, stopped = erasures.ask(db, channel, written, **by, stop=suppress)
         if suppress:
             click.echo(
-                f"{_messages(channel)} {'are stopped' if stopped else 'were stopped already'}."
+                f"{_messages(channel)} {'are stopped' if stopped else 'were already stopped'}."
             )
         if asked := erasures.take(db, id_):
             channels = Channels(found, {}, config.delivery.allow)
@@ -157,7 +159,9 @@ def _tell(done: Mapping[str, Any]) -> None:
     outcome = done["outcome"]
     if outcome is None:
         context.stop(
-            Problem("another process erases the person.", remedy="Run the command again later.")
+            Problem(
+                "another process is erasing this person.", remedy="Run the command again later."
+            )
         )
     click.secho(f"Erased: {erase.told(outcome['counts'])}.", fg="green")
     for problem in outcome["refused"]:
@@ -167,7 +171,7 @@ def _tell(done: Mapping[str, Any]) -> None:
         context.show(Problem(f"{number} rows still have it.", key=table, remedy=remedy))
     if outcome["left"] or outcome["refused"]:
         raise SystemExit(1)
-    click.secho("Every table was searched again: nothing is left.", fg="green")
+    click.secho("Relay searched every table again: nothing is left.", fg="green")
 
 
 class Progress:

@@ -14,10 +14,10 @@ from relay.errors import Problem
 @click.command()
 @click.argument("events", nargs=-1)
 @click.option("--url", help="Where to post.  [default: this machine's web process, PORT or 8000]")
-@click.option("--new-kit", is_flag=True, help="New ids, so that nothing is a duplicate.")
-@click.option("--times", default=1, show_default=True, help="How often each event is posted.")
-@click.option("--shuffle", is_flag=True, help="In any order.")
-@click.option("--seed", type=int, help="The same order again.")
+@click.option("--new-kit", is_flag=True, help="Use new ids, so that no post is a duplicate.")
+@click.option("--times", default=1, show_default=True, help="How many times to post each event.")
+@click.option("--shuffle", is_flag=True, help="Post in random order.")
+@click.option("--seed", type=int, help="A number that repeats a random order.")
 @click.option(
     "--speed",
     default=3600.0,
@@ -35,7 +35,7 @@ def simulate(
 ) -> None:
     """Play the lab: post its example EVENTS (all seven, if none is named).
 
-    A post that is not answered 200 is tried again as the lab would, only faster.
+    A post that gets no 200 is posted again as the lab would, only faster.
     """
     from relay.dev import lab_player
     from relay.errors import did_you_mean
@@ -45,7 +45,7 @@ def simulate(
     for event in events:
         if event not in EVENTS:
             remedy = did_you_mean(event, EVENTS)
-            context.stop(Problem("the lab sends no such event.", key=event, remedy=remedy))
+            context.stop(Problem("there is no such event.", key=event, remedy=remedy))
     bodies = [body for body in samples.webhooks() if not events or body["event"] in events]
     script = lab_player.script(bodies, times=times, shuffle=shuffle, seed=seed, new_kit=new_kit)
     where = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/lab"
@@ -56,4 +56,6 @@ def simulate(
         click.echo(f"{mark}  {post.event:<38} {post.answer}")
         lost += post.given_up
     if lost:
-        context.stop(Problem(f"{lost} events were not taken, and the lab has given up on them."))
+        context.stop(
+            Problem(f"Relay did not accept {lost} events, and the lab has given up on them.")
+        )

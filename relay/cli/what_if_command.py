@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 _ONCE_IN_USE = """\
-Once this config is in use it sends nothing for past events, unless somebody replays one: it decides
-about events that come then. Messages that wait are asked again when they are due, and those that
-its rules do not want are cancelled."""
+Once this config is in use it sends nothing for past events unless somebody replays one: it applies
+to the events that come from then on. Relay checks waiting messages again when they are due, and
+cancels those that the new rules do not want."""
 _COLOURS = {"added": "green", "dropped": "red", "changed": "yellow"}
 
 
@@ -35,14 +35,16 @@ _COLOURS = {"added": "green", "dropped": "red", "changed": "yellow"}
     type=Since(),
     default="30d",
     show_default=True,
-    help="Past events from then on: 2h, 30d or a date.",
+    help="Past events since then: 2h, 30d or a date.",
 )
-@click.option("--details", is_flag=True, help=f"Every difference, not only {SHOWN} of them.")
-@click.option("--json", "as_json", is_flag=True, help="Every difference, one JSON object a line.")
+@click.option("--details", is_flag=True, help=f"List every difference, not only {SHOWN}.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print every difference, one JSON object per line."
+)
 def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None:
     """Show which messages an edited config would have added, dropped or changed for past events.
 
-    Nothing is sent, written, or fetched from the lab.
+    Sends nothing, writes nothing and asks the lab nothing.
     """
     from relay.cli.comparison import compare
     from relay.staff.what_if import renamed
@@ -63,7 +65,9 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
             click.echo(json.dumps(_plain(line)))
         return
     start = since.astimezone(edited.clinic.timezone)
-    click.echo(f"{events:,} events since {start:%d %b %Y %H:%M}, by {config} instead of what was:")
+    click.echo(
+        f"{events:,} events since {start:%d %b %Y %H:%M}, with {config} instead of what was:"
+    )
     for row in _table(compared):
         click.echo(row)
     _differences(compared, lines, details)
@@ -71,10 +75,10 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
 
 def _renaming(new: str, gone: str) -> Problem:
     return Problem(
-        f"rule {new} is new and {gone} is gone: people already told by {gone} would be told again"
-        f" by {new} for events that come after.",
+        f"rule {new} is new and {gone} is gone: people who already have {gone}'s message would get"
+        f" {new}'s too, for events still to come.",
         where="what-if",
-        remedy="If it is the same rule, keep its name: Relay remembers by it whom it has told.",
+        remedy="If it is the same rule, keep its name: Relay uses it to remember who has what.",
         warning=True,
     )
 
@@ -120,8 +124,8 @@ def _differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
         click.echo("No message would be added, dropped or changed.")
     if anyway := sum(counts[EITHER_WAY] for counts in compared.counts.values()):
         click.echo(
-            f"\n{anyway:,} differ either way: by config.toml as it is they would not be as they"
-            " were either (an opt-out, a replay, another config.toml then). --details has them."
+            f"\n{anyway:,} differ either way: config.toml as it is would not send them as they went"
+            " out either (an opt-out, a replay, a config.toml edited since). --details lists them."
         )
     click.echo(f"\n{_ONCE_IN_USE}")
 

@@ -1,6 +1,6 @@
-"""Tries everything before it is live: every template, with full and with sparse facts.
+"""Tries everything before it goes live: every template, with full and with sparse facts.
 
-A worker starts with config and templates both right, or not at all. The web process reads
+A worker starts only when config.toml and the templates are both right. The web process reads
 config.toml alone: with a broken template it still takes the lab's events.
 """
 
@@ -34,21 +34,21 @@ SHORT = 16  # characters that a secret should have at least
 
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:
-    """What is wrong with the rules' templates and the alerts'; some of it only warnings."""
+    """The problems of the rules' templates and the alerts'; some are only warnings."""
     problems = [problem for rule in config.rules for problem in _rule(config, loaded, rule)]
     problems += _alerts(config, loaded)
     return list(dict.fromkeys(problems))  # one template may serve several rules
 
 
 def senders(config: Config) -> Iterator[Problem]:
-    """What keeps messages from going out, or from going where the admin thinks."""
+    """Problems that stop messages from going out, or from going where the admin expects."""
     settings, delivery = config.settings, config.delivery
     used = {channel for rule in config.rules for channel in (*rule.channels, *rule.fallback)}
     for channel, row in CHANNELS.items():
         if settings.delivery == "dry-run" or channel not in used:
             continue
         if not settings.accounts[channel]:
-            message = f"{channel} goes nowhere: the provider's credentials are not set."
+            message = f"nothing goes out by {channel}: the provider's credentials are not set."
             yield Problem(message, "environment", warning=True)
         elif row.sender and not (
             delivery.senders[channel] or any(map(settings.variable, row.sender.instead))
@@ -56,60 +56,58 @@ def senders(config: Config) -> Iterator[Problem]:
             key = SENDER.format(channel)
             yield config.problem(("delivery", key), f"{channel} has no sender.")
     if settings.delivery == "allow-list" and not delivery.allow:
-        message = "RELAY_DELIVERY is allow-list and nobody is on it: nothing goes out."
+        message = "RELAY_DELIVERY is allow-list and the list is empty: nothing goes out."
         yield replace(config.problem(("delivery", "allow"), message), warning=True)
 
 
 def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
-    """A list that has run out: nobody notices until messages go out on the next holiday."""
+    """Warns when every date has passed: otherwise messages go out on the next holiday."""
     known = config.delivery.bank_holidays
     if known and max(known) < today:
         found = config.problem(
             ("delivery", "bank_holidays"),
-            f"they are all over: the last was {max(known)}.",
+            f"all of these dates have passed; the last was {max(known)}.",
             "Add the next ones (https://www.gov.uk/bank-holidays), or remove the key.",
         )
         yield replace(found, warning=True)
 
 
 def secrets(settings: Settings) -> Iterator[Problem]:
-    """Secrets that a stranger could guess: whoever knows one posts as the lab, or signs in."""
+    """Warns about secrets that a stranger could guess, and then post as the lab or sign in."""
     for name, values in (
         ("WEBHOOK_SECRET", settings.webhook_secrets),
         ("SECRET_KEY", (settings.secret_key, *settings.former_secret_key)),
         ("METRICS_TOKEN", (settings.metrics_token,)),
     ):
         if not settings.development and any(0 < len(value) < SHORT for value in values):
-            message = (
-                f"{name} is short: it can be guessed. `openssl rand -hex 24` makes a good one."
-            )
+            message = f"{name} is short enough to guess. `openssl rand -hex 24` makes a good one."
             yield Problem(message, "environment", warning=True)
 
 
 def missed_later(settings: Settings) -> Iterator[Problem]:
-    """What Relay works without, until the day that it is needed."""
+    """Warns about settings that Relay can start without and will need later."""
     sends = settings.delivery != "dry-run"
     for channel, row in CHANNELS.items():
         name = row.provider.receipts
         if sends and settings.accounts[channel] and name and not settings.receipts[channel]:
-            why = f"nobody learns whether {row.one} arrived"
+            why = f"Relay cannot learn whether {row.one} arrived"
             if not row.provider.has_list:
-                why += "; where its sending is unknown it cannot be looked up either"
+                why += ", or look up one that may not have gone out"
             yield Problem(f"is not set: {why}.", "environment", key=name, warning=True)
     if not (settings.development or settings.metrics_token):
         message = "is not set: anybody can read /metrics."
         yield Problem(message, "environment", key="METRICS_TOKEN", warning=True)
     if urlsplit(settings.public_url).path:
-        message = "has a path: receipts come only where a proxy takes it away again."
+        message = "has a path: receipts reach Relay only if a proxy removes the path."
         yield Problem(message, "environment", key="PUBLIC_URL", warning=True)
 
 
 def example_names(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a rule's template sees of its event's example, or of `data`, with these facts.
+    """The values that a rule's template sees: of the event's example, or `data`, and `facts`.
 
-    A digest sees the example thrice, `data` once.
+    A digest sees the example three times, or `data` once.
     """
     seen = _names(config, rule, facts, data)
     if rule.digest:
@@ -139,7 +137,9 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
         found = {path.name for path in loaded.folder.glob("*") if path.is_dir()}
         known = found - {alert_templates.FOLDER}
         remedy = did_you_mean(rule.template, known)
-        yield config.problem(("rules", rule.name, "template"), f"there is no {folder}.", remedy)
+        yield config.problem(
+            ("rules", rule.name, "template"), f"there is no folder {folder}.", remedy
+        )
         return
     is_digest = bool(rule.digest)
     faults = list(loaded.faults(rule.template, channels, rule.event, is_digest=is_digest))
@@ -166,14 +166,14 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
     try:
         example(config, loaded, rule, channel)
     except RenderError as error:
-        yield _broken(loaded, error, "It fails with every field filled in.")
+        yield _broken(loaded, error, "It fails even with every field filled in.")
         return
     try:
         sparse, least = samples.sparse(rule.event), samples.least(rule.event)
         seen = example_names(config, rule, sparse, least)
         loaded.render(rule.template, channel, "", seen)
     except RenderError as error:
-        remedy = "The lab may leave it empty: write {{ name or 'something else' }}."
+        remedy = "The lab may leave this empty: write {{ name or 'something else' }}."
         yield _broken(loaded, error, remedy, warning=True)
 
 
@@ -225,19 +225,19 @@ def _broken(
 
 
 def _segments(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
-    """What would make an SMS dearer than the admin may think."""
+    """Warns about an SMS that costs more than the admin may expect."""
     try:
         seen = example_names(config, rule, samples.full(samples.LONG_NAME))
         size = sms_segments.size(loaded.render(rule.template, channel, "", seen).text)
     except RenderError:
-        return  # told already
+        return  # reported already
     most = config.delivery.max_sms_segments
     file = f"{rule.template}/{CHANNELS[channel].parts['text']}"
     yield from _culprits(loaded, file, size)
     if size.segments > most:
         message = (
-            f"it takes {size.segments} segments with a long name. Each is paid for, "
-            f"for every {rule.to} of {rule.name}."
+            f"takes {size.segments} segments when the name is long. You pay for each, "
+            f"for every {rule.to} that {rule.name} texts."
         )
         yield _too_long(loaded, file, message, most)
 
@@ -248,14 +248,16 @@ def _culprits(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator
         name, line = _written(loaded, file, culprit)
         message = (
             f'"{culprit}" (U+{ord(culprit):04X}) is not in the SMS alphabet: '
-            "only 70 characters fit a segment."
+            "only 70 characters fit in a segment."
         )
-        remedy = "Write a plain one." if line else "It comes from a value, not from the template."
+        remedy = (
+            "Use a plain character." if line else "It comes from a value, not from the template."
+        )
         yield Problem(message, str(loaded.folder / name), line, remedy=remedy, warning=True)
 
 
 def _too_long(loaded: Templates, file: str, message: str, most: int) -> Problem:
-    remedy = f"max_sms_segments is {most}: shorten it."
+    remedy = f"Shorten it: max_sms_segments is {most}."
     return Problem(message, str(loaded.folder / file), remedy=remedy, warning=True)
 
 
@@ -269,7 +271,7 @@ def _written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
 
 
 def load(settings: Settings) -> Config:
-    """The configuration, its templates tried. Raises ConfigError with all that is wrong."""
+    """The configuration, with every template tried. Raises ConfigError with every error."""
     config = load_config(settings)
     if wrong := [problem for problem in problems(config) if not problem.warning]:
         raise ConfigError(wrong)
@@ -277,6 +279,6 @@ def load(settings: Settings) -> Config:
 
 
 def problems(config: Config) -> list[Problem]:
-    """What is wrong with a configuration and its templates together; some of it only warnings."""
+    """The problems of a configuration and its templates; some are only warnings."""
     loaded = Templates(config.settings.templates)
     return [*templates(config, loaded), *senders(config)]

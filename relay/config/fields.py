@@ -17,7 +17,7 @@ from relay.rules.schedule import duration
 
 
 def told(description: str, *examples: Any) -> dict[str, Any]:
-    """What an editor says of a key while it is written: see relay/config/reference.py."""
+    """A key's meaning and examples, which relay/config/reference.py hands to editors and docs."""
     return {"description": description, "examples": list(examples)}
 
 
@@ -31,7 +31,7 @@ class OneOf(fields.String):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
         text = str(super()._deserialize(value, *args, **kwargs))
         if text not in self.known:
-            raise ValidationError(f'there is no "{text}". {did_you_mean(text, self.known)}')
+            raise ValidationError(f'unknown value "{text}". {did_you_mean(text, self.known)}')
         return text
 
 
@@ -50,7 +50,7 @@ class Parsed(fields.String):
 
 
 class Dated(Parsed):
-    """A date: as a text that `parse` takes, or as TOML has dates."""
+    """A date: text that `parse` reads, or a TOML date."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, date) and not isinstance(value, datetime):
@@ -63,7 +63,7 @@ def zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError('there is no such time zone; write one as "Europe/London"') from error
+        raise ValueError('unknown time zone; write one as in "Europe/London"') from error
 
 
 def judged(kind: AddressKind) -> Parsed:
@@ -84,8 +84,8 @@ def _usable(kind: AddressKind, text: str) -> str:
 
 
 def lasting(text: str) -> timedelta:
-    """A duration above nothing."""
+    """A duration longer than zero."""
     found = duration(text)
     if not found:
-        raise ValueError('it must be more than nothing, as in "30d"')
+        raise ValueError('must be longer than zero, as in "30d"')
     return found

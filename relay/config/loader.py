@@ -79,7 +79,7 @@ def _parts(dotted: str) -> KeyPath:
 
 
 def _after(line: str, inside: str, depth: int) -> tuple[str, int]:
-    """What is still open at the end of a line."""
+    """The multi-line string and the brackets that are still open at the end of a line."""
     while True:
         if inside:
             end = _ENDS[inside].match(line)
@@ -99,25 +99,25 @@ def _brackets(code: str) -> int:
 
 
 PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
-    "Not a valid string.": ("it must be a text.", 'Write a text in quotes, as in "text".'),
-    "Not a valid list.": ("it must be a list.", 'Write a list of texts, as in ["text"].'),
-    "Not a valid integer.": ("it must be a whole number.", "Write it without quotes, as in 2."),
-    "Not a valid number.": ("it must be a number.", "Write it without quotes, as in 10."),
-    "Not a valid boolean.": ("it must be true or false.", "Write it without quotes."),
-    "Not a valid mapping type.": ("it must be a table.", "Write [clinic.extra] above its keys."),
+    "Not a valid string.": ("must be text.", 'Put it in quotes, as in "text".'),
+    "Not a valid list.": ("must be a list.", 'Put it in square brackets, as in ["text"].'),
+    "Not a valid integer.": ("must be a whole number.", "Write it without quotes, as in 2."),
+    "Not a valid number.": ("must be a number.", "Write it without quotes, as in 10."),
+    "Not a valid boolean.": ("must be true or false.", "Write it without quotes."),
+    "Not a valid mapping type.": ("must be a table.", "Write [clinic.extra] above its keys."),
 }
 _SYNTAX = {  # how tomllib's message begins → what it means, and what would be right
-    "Cannot declare": ("this table is there already", "Put all its keys under one heading."),
-    "Cannot overwrite": ("this name stands twice", "Keep one of the two lines."),
-    "Unclosed array": ("a list has no end", 'It ends with a bracket: channels = ["sms"].'),
-    "Expected ']'": ("a heading has no end", "It stands in brackets: [clinic]."),
-    "Expected '='": ("there is no = after the name", 'Write it as in name = "text".'),
-    "Expected newline": ("there is more after the value", 'Texts need quotes: "020 7946".'),
-    "Illegal character": ("a text has no end", "Texts need quotes on both sides, on one line."),
-    "Unterminated string": ("a text has no end", 'Close it with the """ that it began with.'),
+    "Cannot declare": ("this table appears twice", "Put all its keys under one heading."),
+    "Cannot overwrite": ("this key is set twice", "Remove one of the two lines."),
+    "Unclosed array": ("this list is not closed", 'End it with a bracket: channels = ["sms"].'),
+    "Expected ']'": ("this heading is not closed", "Put it in brackets: [clinic]."),
+    "Expected '='": ("there is no = after the key", 'Write it as in name = "text".'),
+    "Expected newline": ("unexpected text after the value", 'Text needs quotes: "020 7946".'),
+    "Illegal character": ("this text is not closed", "Put a quote at each end, on the same line."),
+    "Unterminated string": ("this text is not closed", 'Close it with the """ that it began with.'),
     "Invalid value": (
-        "what is after = cannot be read",
-        'Texts need quotes, straight ones: "text".',
+        "unreadable value after =",
+        'Text needs straight quotes: "text".',
     ),
 }
 
@@ -130,9 +130,9 @@ def toml_syntax_error(text: str, error: str) -> tuple[int, str, str]:
     line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
     meant, remedy = next(
         (words for start, words in _SYNTAX.items() if message.startswith(start)),
-        ("it cannot be read", "Texts need quotes, lists need brackets."),
+        ("Relay cannot read this line", "Put text in quotes and lists in brackets."),
     )
-    return line, f"this is not TOML: {meant} ({message}).", remedy
+    return line, f"not valid TOML: {meant} ({message}).", remedy
 
 
 _TABLES = ("clinic", "delivery", "staff", "rules", "expect")
@@ -152,7 +152,7 @@ class Config:
 
     @property
     def policy(self) -> Policy:
-        """What every rule goes by."""
+        """The clinic-wide settings that every rule uses."""
         return Policy(
             self.clinic.timezone,
             self.delivery.send_window,
@@ -167,7 +167,7 @@ class Config:
         return next((rule for rule in self.rules if rule.name == name), None)
 
     def as_sent(self) -> Config:
-        """The same where nothing leaves and nothing is put off: what is due counts as sent."""
+        """A copy that sends nothing and delays nothing: a message that is due counts as sent."""
         return replace(
             self,
             settings=replace(self.settings, delivery=AS_SENT),
@@ -191,7 +191,7 @@ def load(settings: Settings) -> Config:
 
 
 def parse(text: str, settings: Settings) -> Config:
-    """The configuration that a text is, as if it stood in the file. Raises ConfigError."""
+    """The configuration in a text, as if it were in config.toml. Raises ConfigError."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -205,13 +205,15 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        line, remedy = error.object[: error.start].count(b"\n") + 1, "Save it as UTF-8."
+        line, remedy = error.object[: error.start].count(b"\n") + 1, "Save the file as UTF-8."
         raise ConfigError(
-            [Problem("it is not UTF-8 text.", str(path), line, "", remedy)]
+            [Problem("this is not UTF-8 text.", str(path), line, "", remedy)]
         ) from error
     except OSError as error:
-        remedy = "RELAY_CONFIG names another place."
-        raise ConfigError([Problem("cannot be read.", str(path), remedy=remedy)]) from error
+        remedy = "If it is somewhere else, set RELAY_CONFIG."
+        raise ConfigError(
+            [Problem("Relay cannot read this file.", str(path), remedy=remedy)]
+        ) from error
 
 
 def _problem(
@@ -238,14 +240,18 @@ class _Loader:
         delivery = self._table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
         staff = dict(self._tables(StaffSchema(), document, "staff"))
         for name in set(staff) & set(PERSONS):
-            self._add(("staff", name), "rules write to a person by this name.", "Take another.")
+            message = f'in a rule, to = "{name}" means the person, not a group.'
+            self._add(("staff", name), message, "Choose another name.")
         if (alerts := delivery.get("alerts")) and alerts not in staff:
             remedy = did_you_mean(alerts, staff)
             self._add(("delivery", "alerts"), f'there is no staff group "{alerts}".', remedy)
         rules = dict(self._tables(RuleSchema(), document, "rules"))
         for name, rule in rules.items():
             if name.startswith(ALERT_PREFIX):
-                self._add(("rules", name), "Relay's own alerts have such names.", "Take another.")
+                message = (
+                    f'names that begin with "{ALERT_PREFIX}" are kept for Relay\'s own alerts.'
+                )
+                self._add(("rules", name), message, "Choose another name.")
             self._check_rule(name, rule, staff)
         expect = dict(self._tables(ExpectSchema(), document, "expect"))
         for name, one in expect.items():
@@ -263,7 +269,7 @@ class _Loader:
         )
 
     def _meant(self, document: dict[str, Any], name: str) -> dict[str, Any]:
-        """As if a misspelt table were spelt right: nothing is told for its sake."""
+        """Read a misspelt table as if it were spelt correctly: one slip gives one error."""
         for near in get_close_matches(name, _TABLES, n=1):
             document = {near: document[name], **document}
             moved = {(near, *path[1:]): n for path, n in self.lines.items() if path[0] == name}
@@ -275,7 +281,7 @@ class _Loader:
 
     def _table(self, schema: Schema, value: Any, at: KeyPath) -> dict[str, Any]:
         if not isinstance(value, dict):
-            self._add(at, "it must be a table.", f"Write [{'.'.join(at)}].")
+            self._add(at, "must be a table.", f"Write [{'.'.join(at)}].")
             return {}
         try:
             return dict(schema.load(value))
@@ -290,7 +296,7 @@ class _Loader:
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         group = document.get(name, {})
         if not isinstance(group, dict):
-            self._add((name,), "it must be made of tables.", f"Write [{name}.a-name].")
+            self._add((name,), "must contain tables.", f"Write [{name}.a-name].")
             return
         for key, value in group.items():
             yield key, self._table(schema, value, (name, key))
@@ -300,7 +306,7 @@ class _Loader:
         if message == "Unknown field.":
             self._add(at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields))
         elif message == "Missing data for required field.":
-            self._add(at + keys, "it is missing.", f"Add it to [{'.'.join(at)}].")
+            self._add(at + keys, "is missing.", f"Add it to [{'.'.join(at)}].")
         else:
             self._add(at + keys, *PLAIN_WORDS.get(message, (message,)))
 
@@ -310,9 +316,9 @@ class _Loader:
             return
         at = ("rules", name, "to")
         if to in self.broken:
-            return  # told already
+            return  # reported already
         if to not in staff:
-            self._add(at, f'there is no "{to}".', did_you_mean(to, (*PERSONS, *staff)))
+            self._add(at, f'there is no recipient "{to}".', did_you_mean(to, (*PERSONS, *staff)))
             return
         for channel in (*rule.get("channels", ()), *rule.get("fallback", ())):
             if not staff[to].get(channel):
@@ -321,7 +327,7 @@ class _Loader:
     def _check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
         at = ("expect", name, "to")
         if to is None or to in self.broken:
-            return  # told already
+            return  # reported already
         if to not in staff:
             self._add(at, f'there is no staff group "{to}".', did_you_mean(to, staff))
         elif not any(staff[to].values()):

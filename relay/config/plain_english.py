@@ -1,7 +1,7 @@
 """A configuration in plain English: rules, their conditions, and what the clinic says. Pure.
 
 A condition is put into words where it is plain: comparisons, joined by `and` or by `or`. Anything
-else is for whoever wrote it to read as it is written.
+else is shown as it is written.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ _MIDNIGHT, _DAY = 24 * 60, timedelta(days=1)
 
 
 def rule_sentences(rule: Rule, policy: Policy) -> list[str]:
-    """What a rule does. The first says who is told what and when, the others what is special."""
+    """A rule in sentences: first who gets what and when, then its conditions and exceptions."""
     first = _digest(rule, rule.digest, policy) if rule.digest else _message(rule, policy)
     return [first, *_conditions(rule)]
 
@@ -140,8 +140,8 @@ def window(open_: Window, policy: Policy) -> str:
 def expected(after: str, event: str, within: timedelta, to: str) -> str:
     """A step that is expected of a kit."""
     return (
-        f"When {happens(after)}, and it is not true {duration(within)} later that "
-        f"{happens(event)}, {_who(to)} hear of it."
+        f"When {happens(after)}, Relay allows {duration(within)} until {happens(event)}. "
+        f"After that it alerts {_who(to)}."
     )
 
 
@@ -162,7 +162,7 @@ def _digest(rule: Rule, digest: Digest, policy: Policy) -> str:
     hours = f", {window(rule.send_window, policy)}" if rule.send_window else ""
     return (
         f"When {happens(rule.event)}, note it{later} for {_who(rule.to)}; {_times(digest)}, "
-        f"{_tell(rule.channels)} them one message about all that has gathered{hours}."
+        f"{_tell(rule.channels)} them all that has gathered, in one message{hours}."
     )
 
 
@@ -182,11 +182,11 @@ def _conditions(rule: Rule) -> Iterator[str]:
     if rule.fallback:
         yield f"If that cannot reach them, {_tell(rule.fallback)} them instead."
     if rule.even_if_late:
-        yield "They are told even if a later step of the kit is known already."
+        yield "Send it even if a later step of the kit has already come."
     if rule.on_unknown == "hold":
-        yield "If nobody can tell whether it went out, it is not sent again: a person decides."
+        yield "If Relay cannot tell whether it went out, a person decides whether to send it again."
     if not rule.discreet:
-        yield "A text or a subject line may show a test, a date of birth or a full name."
+        yield "A text or a subject line may name a test, a date of birth or a full name."
 
 
 def _who(to: str) -> str:
@@ -224,10 +224,10 @@ def clinic_sentences(config: Config) -> list[str]:
 def _clinic(config: Config) -> Iterator[str]:
     clinic = config.clinic
     read = f" Patients read their results at {clinic.portal}." if clinic.portal else ""
-    yield f"Messages speak for {clinic.name}, {clinic.phone}.{read}"
-    yield f"Times are by the clock of {clinic.timezone}."
+    yield f"Messages give the clinic's name as {clinic.name} and its phone as {clinic.phone}.{read}"
+    yield f"Times are in the time zone {clinic.timezone}."
     if clinic.extra:
-        yield f"Templates have words of your own: {', '.join(clinic.extra)}."
+        yield f"Templates can use your own values: {', '.join(clinic.extra)}."
 
 
 def _staff(config: Config) -> Iterator[str]:
@@ -235,38 +235,40 @@ def _staff(config: Config) -> Iterator[str]:
         found = [address for channel in CHANNELS for address in group.on(channel)]
         yield f"The staff of {name}: {_masked(found) or 'nobody'}."
     if alerts := config.policy.alerts:
-        yield f"The staff of {alerts} hear when something needs a person."
+        yield f"When something needs a person, Relay alerts the staff of {alerts}."
     else:
-        yield "There are no staff: nobody is written to when something needs a person."
+        yield "There are no staff groups, so Relay alerts nobody when something needs a person."
 
 
 def _sending(config: Config) -> Iterator[str]:
     delivery = config.delivery
     for channel, sender in delivery.senders.items():
         if CHANNELS[channel].sender:
-            yield f"{CHANNELS[channel].title} come from {sender or 'nobody: no sender is set'}."
+            origin = f"come from {sender}" if sender else "have no sender yet"
+            yield f"{CHANNELS[channel].title} {origin}."
     hours = window(delivery.send_window, config.policy)
     yield f"Unless a rule says otherwise, messages go out {hours}."
     if delivery.bank_holidays:
         days = ", ".join(f"{day:%-d %b %Y}" for day in sorted(delivery.bank_holidays))
         yield f"Bank holidays: {days}."
-    yield f"At most {delivery.daily_sms_limit:,} texts go out a day; more wait for the next."
-    yield f"A text of more than {delivery.max_sms_segments} segments is warned of."
+    yield f"At most {delivery.daily_sms_limit:,} texts go out in a day; any more wait for the next."
+    segments = f"{delivery.max_sms_segments} segment{'s' * (delivery.max_sms_segments != 1)}"
+    yield f"`check` warns about texts of more than {segments}."
     for channel, rate in delivery.rates.items():
         if rate:
-            yield f"At most {rate:g} {CHANNELS[channel].words} go out a second."
+            yield f"At most {rate:g} {CHANNELS[channel].words} go out in a second."
     if delivery.allow:
         allowed = _masked(sorted(delivery.allow))
-        yield f"While RELAY_DELIVERY is allow-list, only these get anything: {allowed}."
+        yield f"While RELAY_DELIVERY is allow-list, only these addresses get messages: {allowed}."
 
 
 def _keeping(delivery: Delivery) -> Iterator[str]:
     yield (
-        f"The lab is asked for {duration(delivery.lab_patience)} for what an event needs; "
-        "then a person is told."
+        "Relay keeps asking the lab for what an event needs for "
+        f"{duration(delivery.lab_patience)}, then alerts staff."
     )
-    yield f"The same event within {duration(delivery.dedupe_window)} counts once."
-    blanked = "contact details and words are blanked, and texts deleted at Twilio"
+    yield f"A repeat of an event within {duration(delivery.dedupe_window)} counts as a duplicate."
+    blanked = "Relay blanks contact details and message texts, also at Twilio"
     yield f"After {duration(delivery.retention)} {blanked}."
 
 

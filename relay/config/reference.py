@@ -58,13 +58,13 @@ def config_schema() -> dict[str, Any]:
             },
             "rules": {
                 "type": "object",
-                "description": "Who is told what when an event comes.",
+                "description": "Who gets which message when an event comes.",
                 "propertyNames": {"not": {"pattern": f"^{ALERT_PREFIX}"}},
                 "additionalProperties": rule,
             },
             "expect": {
                 "type": "object",
-                "description": "Steps of a kit that staff hear of when they do not come.",
+                "description": "Steps of a kit, and the staff to alert when one is late.",
                 "additionalProperties": _table_schema(ExpectSchema()),
             },
         },
@@ -89,7 +89,7 @@ def _key(field: fields.Field[Any]) -> dict[str, Any]:
 
 
 def value_schema(field: fields.Field[Any]) -> dict[str, Any]:
-    """What may be written for a key."""
+    """The JSON Schema of the values that a key may have."""
     return next(make(field) for kind, make in _VALUES if isinstance(field, kind))
 
 
@@ -136,17 +136,21 @@ TABLES: tuple[tuple[str, Schema, str], ...] = (
     (
         "rules.NAME",
         RuleSchema(),
-        "Who is told what when an event comes. By its name Relay knows whom a rule has told: "
-        "keep it when you change the rule.",
+        "Who gets which message when an event comes. Relay uses the name to remember whom the rule "
+        "has written to: keep it when you change the rule.",
     ),
-    ("expect.NAME", ExpectSchema(), "A step of a kit that staff hear of when it does not come."),
+    (
+        "expect.NAME",
+        ExpectSchema(),
+        "A step of a kit, and the staff to alert when it is late.",
+    ),
 )
 _HEAD = """# config.toml
 
 Every table and key. [Rules](rules.md) explains durations, windows, conditions and what else takes
 more than a line. Secrets and addresses are [in the environment](environment.md).
 
-This page is made from the schemas that load the file: do not edit it, but run
+This page is made from the schemas that load the file: do not edit it; run
 `RELAY_UPDATE_EXPECTED=1 .venv/bin/pytest tests/test_config_reference.py`.
 """
 _PARSED: dict[Any, str] = {
@@ -177,7 +181,7 @@ def _table(name: str, schema: Schema, about: str) -> str:
 
 
 def _line(table: str, key: str, field: fields.Field[Any]) -> str:
-    default = "must be there" if field.required else _code(_default(table, key, field)) or "none"
+    default = "required" if field.required else _code(_default(table, key, field)) or "none"
     cells = (f"`{key}`", str(field.metadata["description"]), _write(field), default)
     return "| " + " | ".join([*cells, _code(_example(field))]) + " |"
 
@@ -204,10 +208,10 @@ def _toml(value: Any) -> Any:
 
 
 def _example(field: fields.Field[Any]) -> Any:
-    """What the schema tells, else the first that may be written."""
-    told = field.metadata.get("examples")
-    if told:
-        return told[0]
+    """The schema's first example, or else the first value that may be written."""
+    examples = field.metadata.get("examples")
+    if examples:
+        return examples[0]
     return next((make(field) for kind, make in _EXAMPLES if isinstance(field, kind)), None)
 
 
@@ -242,14 +246,14 @@ def _number(kind: str) -> Callable[[Any], str]:
 # The first that a field is an instance of: the narrower kinds come first.
 _WRITES: tuple[tuple[type[Any], Callable[[Any], str]], ...] = (
     (OneOf, _one_of),
-    (Parsed, lambda field: _PARSED.get(field.parse, "a text")),
-    (fields.List, lambda field: f"a list, of each {_write(field.inner)}"),
+    (Parsed, lambda field: _PARSED.get(field.parse, "text")),
+    (fields.List, lambda field: f"a list; each item is {_write(field.inner)}"),
     (fields.Dict, lambda field: "a table"),
     (fields.Boolean, lambda field: "true or false"),
     (fields.Integer, _number("whole number")),
     (fields.Float, _number("number")),
     (fields.URL, lambda field: "an https:// address"),
-    (fields.String, lambda field: "a text"),
+    (fields.String, lambda field: "text"),
 )
 _EXAMPLES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
     (OneOf, lambda field: field.known[0]),

@@ -1,4 +1,4 @@
-"""The configuration as the files have it by now; a broken edit leaves the last good one in use."""
+"""The configuration as the files have it now; a broken edit leaves the last good one in use."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def stamps(settings: Settings) -> Stamps:
     found = []
     for file in (settings.config, *sorted(settings.templates.rglob("*"))):
         try:
-            told = file.stat()
+            found_stat = file.stat()
         except OSError:  # gone this very moment
             continue
-        found.append((str(file), told.st_mtime_ns, told.st_size))
+        found.append((str(file), found_stat.st_mtime_ns, found_stat.st_size))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The tables of config.toml besides the rules: each one's schema, and the value it becomes."""
+"""The tables of config.toml: the schema of each, and the value it becomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.expressions import Condition
 from relay.rules.schedule import Digest, Window, bank_holiday, duration
 
-_word = validate.Length(min=1, error="write something here.")
+_word = validate.Length(min=1, error="must not be empty.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
 
 
@@ -34,10 +34,14 @@ class ClinicSchema(Schema):
     """[clinic]: what templates may say about the clinic."""
 
     name = fields.String(
-        required=True, validate=_word, metadata=told("What messages call you.", "Example Clinic")
+        required=True,
+        validate=_word,
+        metadata=told("Your clinic's name in messages.", "Example Clinic"),
     )
     phone = fields.String(
-        required=True, validate=_word, metadata=told("Whom to call.", "020 7946 0000")
+        required=True,
+        validate=_word,
+        metadata=told("The phone number in messages.", "020 7946 0000"),
     )
     portal = fields.URL(
         schemes={"https"},
@@ -47,13 +51,13 @@ class ClinicSchema(Schema):
     timezone = Parsed(
         zone,
         load_default=lambda: ZoneInfo("Europe/London"),
-        metadata=told("Yours and your patients' time zone.", "Europe/London"),
+        metadata=told("The time zone of your clinic and patients.", "Europe/London"),
     )
     extra = fields.Dict(
         keys=fields.String(),
         load_default=dict,
         metadata=told(
-            "Words of your own for templates: {{ clinic.extra.… }}.",
+            "Your own values for templates: {{ clinic.extra.… }}.",
             {"hours": "Mon to Fri, 9 to 5"},
         ),
     )
@@ -78,7 +82,7 @@ def _rates() -> dict[str, fields.Field[Any]]:
     return {
         RATE.format(name): fields.Float(
             validate=_rate,
-            metadata=told(f"The most that {row.provider.name} allows a second.", 10),
+            metadata=told(f"The most {row.words} to send in a second.", 10),
         )
         for name, row in CHANNELS.items()
     }
@@ -90,52 +94,55 @@ class DeliverySchema(Schema.from_dict({**_senders(), **_rates()})):  # type: ign
     send_window = Parsed(
         Window.parse,
         load_default=lambda: Window.parse("08:00-20:00"),
-        metadata=told('When messages may go out, or "always".', "Mon-Fri 08:00-20:00"),
+        metadata=told('The hours when messages may go out, or "always".', "Mon-Fri 08:00-20:00"),
     )
     bank_holidays = fields.List(
         Dated(bank_holiday),
         load_default=list,
         metadata=told(
-            "Days on which messages wait, unless their window is always.", ["2026-12-25"]
+            'Days on which messages wait, unless their window is "always".', ["2026-12-25"]
         ),
     )
     max_sms_segments = fields.Integer(
         strict=True,
         validate=validate.Range(1, 10, error="write a whole number from 1 to 10."),
         load_default=2,
-        metadata=told("`check` warns of a text that takes more."),
+        metadata=told("`check` warns about texts that take more segments."),
     )
     daily_sms_limit = fields.Integer(
         strict=True,
         validate=validate.Range(1, error="write a whole number from 1 up."),
         load_default=2000,
-        metadata=told("Past it texts wait until the next day."),
+        metadata=told("The most texts in a day; any more wait until the next day."),
     )
     alerts = fields.String(
         load_default="",
-        metadata=told("The staff group that hears when something needs a person.", "lab-desk"),
+        metadata=told("The staff group to alert when something needs a person.", "lab-desk"),
     )
     lab_patience = Parsed(
         lasting,
         load_default=lambda: timedelta(days=3),
-        metadata=told("How long the lab is asked for what an event needs.", "3d"),
+        metadata=told("How long to keep asking the lab for what an event needs.", "3d"),
     )
     retention = Parsed(
         lasting,
         load_default=lambda: timedelta(days=90),
         metadata=told(
-            "Then contact details and words are blanked, and texts deleted at Twilio.", "90d"
+            "How long to keep contact details and message texts, here and at Twilio.", "90d"
         ),
     )
     dedupe_window = Parsed(
         lasting,
         load_default=lambda: timedelta(days=30),
-        metadata=told("The same event within it is the same event.", "30d"),
+        metadata=told("A repeat of an event within this time counts as a duplicate.", "30d"),
     )
     allow = fields.List(
         Parsed(any_address),
         load_default=list,
-        metadata=told("Who gets anything while RELAY_DELIVERY=allow-list.", ["you@example.org"]),
+        metadata=told(
+            "The only addresses that get messages while RELAY_DELIVERY=allow-list.",
+            ["you@example.org"],
+        ),
     )
 
     @post_load
@@ -195,7 +202,7 @@ class Delivery:
     rates: Mapping[str, float | None] = field(default_factory=dict)  # a second, over all workers
 
 
-# When it cannot be found out whether a message went out: send it again, or let a person decide.
+# When Relay cannot find out whether a message went out: send it again, or let a person decide.
 ON_UNKNOWN = ("resend", "hold")
 
 
@@ -217,8 +224,8 @@ class RuleSchema(Schema):
     )
     channels = _channels(
         required=True,
-        validate=validate.Length(min=1, error="name one or more."),
-        metadata=told("Each of these is used."),
+        validate=validate.Length(min=1, error="list at least one."),
+        metadata=told("The message goes out on each of these."),
     )
     fallback = _channels(metadata=told("Used only if no channel above could reach the person."))
     template = fields.String(
@@ -226,20 +233,24 @@ class RuleSchema(Schema):
         validate=validate.Regexp(
             r"[A-Za-z0-9][\w-]*\Z", error='write a folder\'s name, as in "kit_shipped".'
         ),
-        metadata=told("The folder under templates/ with the words.", "results_ready"),
+        metadata=told("The folder under templates/ that holds the message.", "results_ready"),
     )
     when = fields.String(
-        metadata=told("A condition: the rule applies if it is true.", "registration.status != 'x'")
+        metadata=told(
+            "A condition: the rule applies only if it is true.", "registration.status != 'x'"
+        )
     )
-    after = Parsed(duration, metadata=told("How long after its event the message goes out.", "10d"))
+    after = Parsed(duration, metadata=told("How long to wait after the event.", "10d"))
     hold = Parsed(
         lasting,
-        metadata=told("It waits so long for staff to release or stop it, who are told.", "48h"),
+        metadata=told(
+            "How long staff, who are alerted, have to stop or release it. It then goes out.", "48h"
+        ),
     )
     unless = fields.List(
         OneOf(EVENTS),
-        validate=validate.Length(min=1, error="name one or more."),
-        metadata=told("Events after which the message is not needed."),
+        validate=validate.Length(min=1, error="list at least one."),
+        metadata=told("Events that cancel the message if one of them comes first."),
     )
     send_window = Parsed(
         Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
@@ -247,43 +258,51 @@ class RuleSchema(Schema):
     even_if_late = fields.Boolean(
         truthy={True},
         falsy={False},
-        metadata=told("true tells it although a later step of the kit is known already."),
+        metadata=told("true sends it even if a later step of the kit has already come."),
     )
     on_unknown = OneOf(
         ON_UNKNOWN,
-        metadata=told("What becomes of a message that may have gone out and cannot be found."),
+        metadata=told(
+            "What to do when Relay cannot tell whether the provider accepted the message."
+        ),
     )
     discreet = fields.Boolean(
         truthy={True},
         falsy={False},
-        metadata=told("false lets an SMS or a subject show a test, a birthday or a full name."),
+        metadata=told(
+            "false lets an SMS or a subject name a test, a date of birth or a full name."
+        ),
     )
     enabled = fields.Boolean(
         truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
     )
     digest = Parsed(
         Digest.parse,
-        metadata=told("Staff only: one message with all that has gathered by then.", "daily 08:00"),
+        metadata=told(
+            "Staff only: when to send all that has gathered, in one message.", "daily 08:00"
+        ),
     )
 
     @validates_schema(skip_on_field_errors=False)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
-        """Told together with what is wrong with single keys."""
+        """Check the keys against one another, even where one of them is wrong in itself."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
             raise ValidationError(
-                f'"{twice.pop()}" is in channels already. Take it out of one.', "fallback"
+                f'"{twice.pop()}" is in channels too. Remove it from one of them.', "fallback"
             )
         if data.get("event") in data.get("unless", ()):
-            message = "it is the rule's own event: nothing would be sent. Take it out."
+            message = "this is the rule's own event, so nothing would be sent. Remove it."
             raise ValidationError(message, "unless")
         if "digest" in data:
             self._check_digest(data)
         if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
             raise ValidationError(
-                "it is for messages to the patient or the customer. Take it out.", "hold"
+                "only messages to the patient or the customer can be held. Remove the key.", "hold"
             )
         if "hold" in data and "after" in data:
-            raise ValidationError("it counts from when its event comes: leave out after.", "hold")
+            raise ValidationError(
+                "a rule cannot have both: hold counts from the event. Remove after.", "hold"
+            )
         if "when" in data and "event" in data:
             try:
                 Condition(data["when"], data["event"])
@@ -292,10 +311,14 @@ class RuleSchema(Schema):
 
     def _check_digest(self, data: dict[str, Any]) -> None:
         if data.get("to") in PERSONS:
-            reason = f"only staff get digests: a {data['to']} is told at once. Remove the key."
+            reason = (
+                f"only staff get digests, and this rule writes to the {data['to']}. Remove the key."
+            )
             raise ValidationError(reason, "digest")
         if data.get("fallback"):
-            reason = "a digest has none: name each way in channels, and all of them are used."
+            reason = (
+                "a digest has no fallback. List every channel in channels: it goes out on each."
+            )
             raise ValidationError(reason, "fallback")
 
     @post_load
@@ -311,10 +334,10 @@ SHORTEST = timedelta(hours=1)
 
 
 def grace(text: str) -> timedelta:
-    """A time after which a step is missing; clocks may differ, and events take a while."""
+    """How long a step may take: an hour or more, since clocks differ and events take a while."""
     found = lasting(text)
     if found < SHORTEST:
-        raise ValueError('it must be an hour or more, as in "10d"')
+        raise ValueError('must be an hour or more, as in "10d"')
     return found
 
 
@@ -322,18 +345,16 @@ class ExpectSchema(Schema):
     """An [expect.…] table."""
 
     after = OneOf(
-        EVENTS, required=True, metadata=told("The step that a kit has come to.", "order.delivered")
+        EVENTS, required=True, metadata=told("The step that a kit has reached.", "order.delivered")
     )
     event = OneOf(
         EVENTS,
         required=True,
-        metadata=told("The step that is to come behind it.", "lab_results.complete"),
+        metadata=told("The step that should come next.", "lab_results.complete"),
     )
-    within = Parsed(
-        grace, required=True, metadata=told("How long after it the step may take.", "10d")
-    )
+    within = Parsed(grace, required=True, metadata=told("How long the next step may take.", "10d"))
     to = fields.String(
-        required=True, metadata=told("The staff group that hears when it has not come.", "lab-desk")
+        required=True, metadata=told("The staff group to alert when it has not come.", "lab-desk")
     )
 
     @validates_schema
@@ -343,4 +364,4 @@ class ExpectSchema(Schema):
         if first.stage and then.stage:
             backwards = STAGES.index(then.stage) <= STAGES.index(first.stage)
         if backwards or first == then:
-            raise ValidationError(f"{then.name} does not come behind {first.name}.", "event")
+            raise ValidationError(f"{then.name} does not come after {first.name}.", "event")

@@ -25,7 +25,7 @@ _HASH = re.compile(
 
 
 def wrong(name: str, message: str, remedy: str) -> Problem:
-    """A problem of a variable."""
+    """A problem with an environment variable."""
     return Problem(message, where="environment", key=name, remedy=remedy)
 
 
@@ -33,9 +33,11 @@ def http_url(name: str, value: str, problems: list[Problem]) -> str:
     """An address that tokens go to: over TLS, or to this machine itself (a stand-in)."""
     parts = _split(value)
     if value and not parts:
-        problems.append(wrong(name, "is not a URL of the form https://host.", ""))
+        problems.append(wrong(name, "is not a URL.", "Write it as in https://host."))
     elif parts and parts.scheme == "http" and not _loopback(parts.hostname or ""):
-        problems.append(wrong(name, "is plain http.", "Write https://: it carries a secret."))
+        problems.append(
+            wrong(name, "is plain http, and Relay sends a secret to it.", "Write https://.")
+        )
     return value.rstrip("/")
 
 
@@ -44,36 +46,36 @@ def public_url(value: str, development: bool, problems: list[Problem]) -> str:
     parts, name, remedy = _split(value), "PUBLIC_URL", "Write it as in https://your-host."
     shown = f'"{value}"' if "@" not in value else "it"
     if value and (not parts or "?" in value or "#" in value or not value.isascii()):
-        message = (
-            f"{shown} is not an address of this web process: Twilio refuses texts that name it."
-        )
+        message = f"{shown} is not a valid public address: Twilio refuses texts that name it."
         problems.append(wrong(name, message, remedy))
     elif parts and parts.scheme == "http" and not development:
-        message = f"{shown} is plain http: receipts name people's numbers."
+        message = f"{shown} is plain http, and receipts carry people's numbers."
         problems.append(wrong(name, message, remedy))
     return value.rstrip("/")
 
 
 def sentry_dsn(value: str) -> Iterator[Problem]:
-    """Where faults are reported."""
+    """The Sentry address that faults are reported to."""
     if value and not logs.is_dsn(value):
-        remedy = "Copy it from Sentry, Client Keys: it is of the form https://key@host/project."
-        yield wrong("SENTRY_DSN", "is not an address of Sentry's.", remedy)
+        remedy = "Copy it from Sentry, Client Keys: it looks like https://key@host/project."
+        yield wrong("SENTRY_DSN", "is not a Sentry DSN.", remedy)
 
 
 def webhook_keys(values: Sequence[str]) -> Iterator[Problem]:
-    """By what SendGrid's receipts are checked."""
+    """The keys that check the signatures of SendGrid's receipts."""
     if any(value and not _is_key(value) for value in values):
-        message = "is not the key of a signed event webhook: every receipt would be refused."
-        remedy = "Copy it from SendGrid, Mail Settings, Event Webhook: one line that begins MFkw."
+        message = "is not a signed event webhook's key: Relay would refuse every receipt."
+        remedy = (
+            "Copy it from SendGrid, Mail Settings, Event Webhook: one line that begins with MFkw."
+        )
         yield wrong("SENDGRID_WEBHOOK_PUBLIC_KEY", message, remedy)
 
 
 def password_hash(value: str) -> Iterator[Problem]:
-    """By what the desk knows its password."""
+    """The hash that the desk checks a password against."""
     if value and not _HASH.fullmatch(value):
-        message = "is not a whole hash: nobody could log in."
-        remedy = "It begins with scrypt: and has two $ in it. Set it in single quotes."
+        message = "is not a complete hash: nobody could log in."
+        remedy = "It begins with scrypt: and has two $ signs. Put it in single quotes."
         yield wrong("ADMIN_PASSWORD_HASH", message, remedy)
 
 
@@ -120,7 +122,7 @@ def _secret() -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says. Secrets stay out of its repr."""
+    """The settings in the environment. Secrets stay out of its repr."""
 
     database_url: str = field(default="sqlite:///instance/relay.db", repr=False)
     redis_url: str = _secret()
@@ -212,7 +214,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         value = read(name, default)
         value = value.upper() if known[0].isupper() else value.lower()
         if value not in known:
-            problems.append(wrong(name, f'"{value}" is not known.', did_you_mean(value, known)))
+            problems.append(wrong(name, f'unknown value "{value}".', did_you_mean(value, known)))
             return default
         return value
 
@@ -271,7 +273,7 @@ def _crash_at(read: Callable[[str], str], development: bool, problems: list[Prob
     name = _for_developers("RELAY_CRASH_AT", read, development, problems)
     if name and name not in CRASH_POINTS:
         remedy = did_you_mean(name, CRASH_POINTS)
-        problems.append(wrong("RELAY_CRASH_AT", f'"{name}" is not known.', remedy))
+        problems.append(wrong("RELAY_CRASH_AT", f'unknown value "{name}".', remedy))
         return ""
     return name
 
@@ -284,7 +286,13 @@ def _haste(read: Callable[[str], str], development: bool, problems: list[Problem
             return haste
     except ValueError:
         pass
-    problems.append(wrong("RELAY_HASTE", f'"{written}" is no haste.', "Write a number from 1 up."))
+    problems.append(
+        wrong(
+            "RELAY_HASTE",
+            f'"{written}" is not a number of 1 or more.',
+            "Write 1, or more to make time run faster.",
+        )
+    )
     return 1.0
 
 
@@ -293,7 +301,7 @@ def _for_developers(
 ) -> str:
     """A variable that no clinic may have set; empty where it is refused."""
     if (value := read(name)) and not development:
-        problems.append(wrong(name, "is for development only.", "Take it away."))
+        problems.append(wrong(name, "is for development only.", "Unset it."))
         return ""
     return value
 
@@ -310,23 +318,29 @@ def _ledger_url(written: str, problems: list[Problem]) -> str:
     url = database_url(written)
     if not url.startswith(_DATABASES):
         remedy = "Write postgres://…"
-        problems.append(wrong("DATABASE_URL", "is not of a database Relay can use.", remedy))
+        problems.append(wrong("DATABASE_URL", "is not a database that Relay can use.", remedy))
     return url
 
 
 def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     problems = []
     if settings.desk_ready and not settings.secret_key:
-        problems.append(wrong("SECRET_KEY", "is not set.", "The admin desk's sessions need it."))
+        problems.append(
+            wrong("SECRET_KEY", "is not set.", "The admin desk needs it for its sessions.")
+        )
     if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
-        remedy = "This platform's disk is emptied at each restart: attach PostgreSQL."
+        remedy = "This platform empties its disk at each restart: attach PostgreSQL."
         problems.append(wrong("DATABASE_URL", "is SQLite, or not set.", remedy))
     if settings.redis_url and not settings.redis_url.startswith(_REDIS):
         problems.append(wrong("REDIS_URL", "is not a Redis URL.", f"Write {_REDIS[0]}…"))
     if settings.development:
         return problems
     for name, value, remedy in (
-        ("WEBHOOK_SECRET", settings.webhook_secrets, "The lab shows it with each webhook."),
+        (
+            "WEBHOOK_SECRET",
+            settings.webhook_secrets,
+            "Set the secret that the lab sends with each webhook.",
+        ),
         ("REDIS_URL", settings.redis_url, "The queue needs it outside development."),
     ):
         if not value:

@@ -55,15 +55,15 @@ class Digests:
         if not rule.enabled:
             raise NotSent(cancelled("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
-            raise NotSent(cancelled("The rule writes to others, or another way, by now."))
+            raise NotSent(cancelled("The rule now writes to others or uses other channels."))
         with self._db.read() as connection:
             items = digests.items(connection, claim.id)
         if not rule.digest:
-            self._tell_otherwise(claim, rule, items, "Its rule sends no digests any more.")
+            self._tell_otherwise(claim, rule, items, "Its rule no longer sends digests.")
         if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
-            self._tell_otherwise(claim, rule, items, "The address is not in the group any more.")
+            self._tell_otherwise(claim, rule, items, "The address is no longer in the group.")
         if not (told := self._still_true(claim, rule, items)):
-            raise NotSent(cancelled("It has nothing to tell."))
+            raise NotSent(cancelled("The digest has no items left."))
         seen = digest_names(self._config.clinic.record(), recipient(rule.to, claim.facts), told)
         return self._templates.render(rule.template, claim.channel, claim.address, seen)
 
@@ -155,7 +155,7 @@ class Digests:
 def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
     """Why an item is not told any more. Raises RenderError."""
     if item.event_name != rule.event:
-        return "Its rule is about another event by now."
+        return "Its rule is now for another event."
     now = utc_now()
     return planner.objection(rule, context, now, now)
 
@@ -271,7 +271,7 @@ class Composer:
             raise NotSent(Ending("rejected", "validation-failed", lost))
         with self._db.write() as connection:
             notifications.insert_notices(connection, claim.event_id, notices)
-        raise NotSent(outcomes.cancelled("The recipient has another address now."))
+        raise NotSent(outcomes.cancelled("The recipient now has another address."))
 
     def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Plan a message anew on its rule's channels, since it no longer uses this one."""

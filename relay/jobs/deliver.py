@@ -66,7 +66,7 @@ class Deliverer:
         except RenderError as error:
             return Ending("rejected", "technical-failure", str(error))
         except LabError as error:
-            reason = f"{error} The facts have to be fetched again before this goes out."
+            reason = f"{error} Relay has to ask the lab again before this goes out."
             return outcomes.refused(
                 claim, Outcome("rejected", reason, retry_after=error.retry_after)
             )
@@ -74,7 +74,7 @@ class Deliverer:
             return outcomes.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
         except Exception:
             log.exception("message broke", id=claim.id)
-            return Ending("rejected", "technical-failure", "Relay failed before it was sent.")
+            return Ending("rejected", "technical-failure", "Relay failed before sending this.")
         outcome = self._send(message, claim)
         awaits = self._channels.awaits_receipt(message)
         pause = self._breaker.after(claim.channel, outcome)
@@ -100,7 +100,7 @@ class Deliverer:
             return self._channels.send(message, claim.attempt_id)
         except Exception:  # whatever it was, the provider may have the message
             log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
-            return Outcome("unknown", "Relay failed while this was being sent.")
+            return Outcome("unknown", "Relay failed while sending this.")
 
 
 def _patiently(commit: Callable[[], object]) -> None:

@@ -34,14 +34,14 @@ _ONE = {
     "messages that wait": "message that waits",
     "other rows": "other row",
 }
-# What is not erased, and what cannot be, in words for whoever erases.
+# What is not erased, and what cannot be, in words for the person who erases.
 STAYS = (
-    "Ids, times, counts and reasons stay, and an opt-out with its address: without it the person "
-    "would be written to again."
+    "Relay keeps ids, times, counts and reasons. It keeps an opt-out with its address too, or the "
+    "person would get messages again."
 )
 OUT_OF_REACH = (
-    "Backups of the ledger, logs and lists of the providers' own, and the lab have it still. What "
-    "the lab tells of the person from now on is told again; suppress the address to stop that."
+    "Backups of the ledger, the providers' own logs and lists, and the lab still have it. If the "
+    "lab reports on this person again, Relay writes to them again; suppress the address to stop it."
 )
 
 

@@ -80,12 +80,12 @@ class FollowUps:
             return
         rule = self._config.rule(look.rule)
         if rule is None or rule.on_unknown == "resend":
-            reason = "It was not found at the provider: sent again."
+            reason = "The provider has no record of it, so Relay is sending it again."
             with self._db.write() as connection:
                 followups.give_up_unknown(connection, look, reason, None)
             log.warning("message not found, sent again", id=look.id, attempt=look.attempt_id)
             return
-        reason = "It was not found at the provider. It waits for a person, as its rule says."
+        reason = "The provider has no record of it. It waits for a person, as its rule says."
         case = self._case("unknown", look.id, look, reason)
         with self._db.write() as connection:
             followups.give_up_unknown(connection, look, reason, case)

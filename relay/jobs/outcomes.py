@@ -53,7 +53,11 @@ def cancelled(reason: str) -> Ending:
 def postponed(seconds: float) -> Ending:
     """A message that waits for its window to open."""
     return Ending(
-        "rejected", "scheduled", "It waits for its send window.", retry_in=seconds, is_a_try=False
+        "rejected",
+        "scheduled",
+        "It is waiting for its send window.",
+        retry_in=seconds,
+        is_a_try=False,
     )
 
 
@@ -72,7 +76,7 @@ def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Endin
 
 def lapsed() -> Ending:
     """A message whose claim ran out before it was sent: it surely did not go out."""
-    return Ending("rejected", "created", "It took too long to prepare.", retry_in=0.0)
+    return Ending("rejected", "created", "Relay took too long to prepare it.", retry_in=0.0)
 
 
 def opted_out(channel: str) -> Ending:
@@ -119,7 +123,7 @@ def refused(claim: Claim, outcome: Outcome) -> Ending:
             is_a_try=False,
         )
     if claim.tries > len(SEND_DELAYS):
-        reason = f"{outcome.reason} It was tried {claim.tries} times."
+        reason = f"{outcome.reason} Relay tried {claim.tries} times."
         return Ending("rejected", "temporary-failure", reason, code=outcome.code)
     wait = delay(SEND_DELAYS, claim.tries, outcome.retry_after)
     return Ending("rejected", "created", outcome.reason, code=outcome.code, retry_in=wait)

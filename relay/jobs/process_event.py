@@ -32,7 +32,7 @@ class EventProcessor:
         fault_injection.crash_point("event.leased")
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
             # Kept before its name was known, and replayed since: no trying again mends it.
-            self._hold(event, f"Its data cannot be taken: {', '.join(bad)}.")
+            self._hold(event, f"Its data is not valid: {', '.join(bad)}.")
             return
         try:
             made = self._plan(event)
@@ -42,7 +42,7 @@ class EventProcessor:
             self._later(event, error)
         except Exception:  # a fault of ours: it must not come back every lease for ever
             log.exception("event broke", id=event.id)
-            self._later(event, LabError("Relay failed while it was processed."))
+            self._later(event, LabError("Relay failed while processing it."))
         else:
             log.info("event processed", id=event.id, event_name=event.name, messages=made)
 
@@ -75,7 +75,7 @@ class EventProcessor:
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""
         if outcomes.is_hopeless(event.tries, self._config.delivery.lab_patience):
-            self._hold(event, f"{error} It was tried {event.tries} times.")
+            self._hold(event, f"{error} Relay tried {event.tries} times.")
             return
         delay = outcomes.delay(outcomes.EVENT_DELAYS, event.tries, error.retry_after)
         with self._db.write() as connection:

@@ -103,7 +103,7 @@ class Watch:
             raise
         except Exception as error:  # a fault of ours: it must not stop the watch for all others
             log.exception("watch broke", id=kit.event_id)
-            raise LabError("Relay failed while it looked for it.") from error
+            raise LabError("Relay failed while looking for it.") from error
         if found and all(found):
             return ""
         if not EVENTS[expected.event].proof:

@@ -29,12 +29,12 @@ class OpaqueId(fields.String):
         if len(text) > LONGEST_ID:
             raise ValidationError(f"It is longer than {LONGEST_ID} characters.")
         if not text.isprintable() or set(text) & set("/\\?#") or text.strip() in (".", ".."):
-            raise ValidationError("It has characters that no id of the lab has.")
+            raise ValidationError("It has characters that the lab's ids never have.")
         return text.strip()
 
 
 class _Data(Schema):
-    """What every event's `data` may have. Keys that are not documented are kept as they are."""
+    """The keys that every event's `data` may have. Undocumented keys are kept as they are."""
 
     class Meta:
         unknown = INCLUDE
@@ -69,7 +69,7 @@ class RetestData(RegistrationData):
     def _differ(self, data: dict[str, Any], **_: Any) -> None:
         if data["testregistration_id"] == data["retest_testregistration_id"]:
             raise ValidationError(
-                "It is the id of the registration itself.", "retest_testregistration_id"
+                "It is the same as testregistration_id.", "retest_testregistration_id"
             )
 
 
@@ -131,7 +131,7 @@ def is_named(registration: Mapping[str, Any], name: str) -> bool:
     return bool(name) and name.strip().casefold() in names | {code.removeprefix(TRF_PREFIX)}
 
 
-# What an event's `data` has besides the id, or None where the lab's facts do not prove the event.
+# The rest of an event's `data`, after its id; None where the lab's facts do not prove the event.
 Proof = Callable[[Facts], Mapping[str, Any] | None]
 
 
@@ -266,7 +266,7 @@ RESULTS = "lab_results.complete"
 
 @dataclass(frozen=True)
 class Incoming:
-    """A webhook that can be taken. `kind` is None when the lab sent an event we do not know."""
+    """A webhook that Relay accepts. `kind` is None when the lab sent an event we do not know."""
 
     name: str
     data: Mapping[str, Any]
@@ -284,7 +284,7 @@ def parse(raw: bytes) -> Incoming:
     if not (isinstance(name, str) and name.strip() and name.isprintable()) or (
         len(name) > LONGEST_NAME
     ):
-        problems["event"] = [f"It must be a text of 1 to {LONGEST_NAME} characters."]
+        problems["event"] = [f"It must be text of 1 to {LONGEST_NAME} characters."]
     if not isinstance(data, dict):
         problems["data"] = ["It must be an object."]
     if not isinstance(name, str) or not isinstance(data, dict) or problems:
@@ -300,7 +300,7 @@ def _validated(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
         loaded = kind.schema.load(data)
     except ValidationError as error:
         fields_ = dict(_paths("data", error.messages))
-        raise Refused(422, f"The data of {kind.name} cannot be taken.", fields_) from error
+        raise Refused(422, f"The data of {kind.name} is not valid.", fields_) from error
     # Kept as the lab wrote it, ids trimmed: the ledger stores JSON, and dates stay texts in it.
     return {key: value if isinstance(value, str) else data[key] for key, value in loaded.items()}
 
@@ -313,13 +313,13 @@ def _paths(path: str, messages: Any) -> list[tuple[str, list[str]]]:
 
 
 def identity(name: str, kind: Kind | None, data: Mapping[str, Any]) -> str:
-    """What is the same for every post of the same event. Raises KeyError for data without ids."""
+    """A hex digest that every post of one event shares. Raises KeyError for data without ids."""
     keys = kind.identity if kind else sorted(set(data) - {"url"})
-    told = json.dumps([name, *([key, data[key]] for key in keys)], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    named = json.dumps([name, *([key, data[key]] for key in keys)], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def proof(event: str, facts: Facts) -> Mapping[str, Any] | None:
-    """What an event's `data` has besides the id; None where the lab's facts do not prove it."""
+    """The rest of an event's `data`, after its id; None where the lab's facts do not prove it."""
     kind = EVENTS.get(event)
     return kind.proof(facts) if kind and kind.proof else None

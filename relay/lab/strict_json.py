@@ -1,4 +1,4 @@
-"""JSON read once and strictly, as RFC 8259 and I-JSON (RFC 7493) would have it from a stranger."""
+"""Strict JSON, by RFC 8259 and I-JSON (RFC 7493), since the body comes from a stranger."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def _check(value: Any, depth: int) -> None:
 
 
 def loads(raw: bytes) -> Any:
-    """The value in `raw` (UTF-8, a byte-order mark is passed over). Raises Refused (400)."""
+    """The value in `raw` (UTF-8, with or without a byte-order mark). Raises Refused (400)."""
     try:
         value = _decoder.decode(raw.decode("utf-8-sig"))
         _check(value, DEEPEST)
     except UnicodeDecodeError as error:
         raise Refused(400, "The body is not UTF-8.") from error
     except UnicodeEncodeError as error:
-        raise Refused(400, "The body has half of a surrogate pair.") from error
+        raise Refused(400, "The body has half a surrogate pair.") from error
     except RecursionError as error:
         raise Refused(400, "The body is nested too deeply.") from error
     except ValueError as error:

@@ -425,12 +425,12 @@ def _following(is_accepted: bool, moments: frozenset[str]) -> Any:
 LAPSED = Ending(
     "unknown",
     "unknown",
-    "The worker stopped while this was being sent; it is not known whether it went out.",
+    "The worker stopped while sending this; it may or may not have gone out.",
 )
 NOT_BEGUN = Ending(
     "rejected",
     "created",
-    "The worker stopped before this was sent.",
+    "The worker stopped before sending this.",
     retry_in=0.0,
 )
 

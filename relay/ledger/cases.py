@@ -139,9 +139,9 @@ def _cases() -> sa.Select[Any]:
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case
 CLOSE, OPEN = "close", "open"
-CLOSED_ALREADY = "That case was closed already."
-_OPEN_ALREADY = "That case is open already."
-_NEWER = "The same is on the worklist already, in a newer case."
+CLOSED_ALREADY = "That case is already closed."
+_OPEN_ALREADY = "That case is already open."
+_NEWER = "A newer case about this is already on the worklist."
 
 
 def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:

@@ -105,5 +105,5 @@ def _note(connection: Connection, obligation: str) -> str:
     )
     ended = list(connection.execute(query.order_by(notifications.c.id)))
     if any(row.status in _WENT for row in ended):
-        return "It was sent, as nobody objected in time."
+        return "It went out, as nobody stopped it in time."
     return f"It was not sent. {' '.join(dict.fromkeys(row.reason for row in ended))}".rstrip()

@@ -56,7 +56,8 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
 def resume(connection: Connection, channel: str) -> None:
     """The provider takes messages again."""
     connection.execute(pauses.delete().where(pauses.c.channel == channel))
-    close_settled(connection, "paused", channel, "A probe went through: sending goes on.")
+    said = "A trial message went through, so sending has resumed."
+    close_settled(connection, "paused", channel, said)
 
 
 def resume_all(connection: Connection) -> None:

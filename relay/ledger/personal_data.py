@@ -123,7 +123,7 @@ def _found(
 
 
 REASON = "The person's data was erased."
-MAYBE = f"{REASON} This was on its way, and may have arrived."
+MAYBE = f"{REASON} This was already on its way, and may have arrived."
 _ON_ITS_WAY = ("sending", "unknown")
 _WORD = "Erased."
 # The one thing that stays: by it alone the person goes on getting nothing.

@@ -134,7 +134,7 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
         .values(**arrived, receipt_by=None, follow_up_at=None)
     )
     if not row.is_fallback:  # else those that wait are to others: staff, each with their own
-        reason = "It is not needed: the first message arrived after all."
+        reason = "It is no longer needed: the first message arrived after all."
         connection.execute(
             notifications.update()
             .where(table.obligation == row.obligation, table.is_fallback, table.status.in_(WAITING))
@@ -160,7 +160,7 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
 def give_up(connection: Connection) -> int:
     """End what nobody told of in time. A late `delivered` still counts. How many there were."""
     overdue = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
-    reason = "Nobody told within 72 hours that it arrived."
+    reason = "No receipt came within 72 hours."
     ended = connection.execute(
         notifications.update()
         .where(overdue)

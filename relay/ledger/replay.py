@@ -145,7 +145,7 @@ def decide_unknown(connection: Connection, notification_id: str, *, send: bool) 
     """
     if send:
         values: dict[str, Any] = {"status": WAITING[0], "due_at": now(), "tries": 0}
-        reason = "A person has it sent again."
+        reason = "A person chose to send it again."
     else:
         values, reason = {"status": "sent"}, "A person found that it went out."
     looked_for = sa.exists().where(
@@ -187,10 +187,10 @@ def try_again(connection: Connection, notification_id: str, old: str) -> str:
     _lock(connection, notification_id)
     it = failed_messages(connection, [notification_id]).get(notification_id)
     if it is None:
-        raise NotDone("It is not there any more.")
+        raise NotDone("It no longer exists.")
     by, why = decide(it, old)
     if not by:
-        raise NotDone(f"It cannot be tried again. {why}")
+        raise NotDone(f"You cannot try it again. {why}")
     if by == EVENT:
         _plan_anew(connection, it)
     else:

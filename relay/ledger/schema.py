@@ -100,6 +100,7 @@ acknowledged_events = sa.Table(
     text("actor", 100),
     text("note", 500, server_default=""),
     time("acknowledged_at", nullable=False),
+    sa.Index("ix_acknowledged_events_at", "acknowledged_at"),  # the desk shows the latest
 )
 
 heartbeats = sa.Table(

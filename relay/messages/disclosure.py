@@ -263,7 +263,7 @@ class _Macro:
 
 
 class Disclosure(Expressions):
-    """What a file may show in each way that its branches may go, and where it first does."""
+    """The details that a file may show on each path through its branches, and where first."""
 
     def __init__(self, trees: Trees, file: str):
         super().__init__()
@@ -551,11 +551,11 @@ _CLINICAL = re.compile(
 
 
 def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
-    """What a rule's SMS and subject may show, unless the rule says that they may."""
+    """Where a rule's SMS or subject line may show a secret, unless the rule allows it."""
     if not rule.discreet:
         return
     remedy = (
-        f"A locked screen shows it: take it out, or write discreet = false in [rules.{rule.name}]."
+        f"A locked screen shows it: remove it, or write discreet = false in [rules.{rule.name}]."
     )
     rows = [CHANNELS[channel] for channel in (*rule.channels, *rule.fallback)]
     for part_file in (row.parts[part] for row in rows for part in row.shown):

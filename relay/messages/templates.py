@@ -1,4 +1,4 @@
-"""Templates → messages. Compiled once; a hole is an error, never an empty space."""
+"""Templates → messages. Compiled once; a missing value is an error, never a blank."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def digest_names(
 
 
 def unknown_in_digest(tree: nodes.Template, event: str) -> Iterator[tuple[int, str]]:
-    """(line, what is wrong) for each name in a digest's template that there is not."""
+    """(line, message) for each unknown name in a digest's template."""
     yield from unknown_names(tree, _DIGEST_VOCABULARY)
     names = vocabulary(event)
     for loop in tree.find_all(nodes.For):
@@ -82,7 +82,7 @@ def _runs_over_items(node: nodes.Node | None) -> bool:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent to one address. Email has a subject and HTML besides its text."""
+    """A message to one address. Email also has a subject and HTML."""
 
     channel: str
     address: str
@@ -92,7 +92,7 @@ class Message:
 
     @property
     def content(self) -> dict[str, str]:
-        """What the ledger keeps of it."""
+        """The parts that the ledger keeps."""
         return {part: getattr(self, part) for part in CHANNELS[self.channel].parts}
 
 
@@ -126,7 +126,7 @@ class Templates:
         for part, text in parts.items():
             if not text:
                 file = f"{template}/{CHANNELS[channel].parts[part]}"
-                raise RenderError(f"{file}: it came out empty.", file)
+                raise RenderError(f"{file}: the message is empty.", file)
         return Message(channel, address, **parts)
 
     def block(self, file: str, block: str, names: Mapping[str, Any]) -> str:
@@ -174,7 +174,7 @@ class Templates:
     def roots(
         self, template: str, channels: Sequence[str], *, is_digest: bool = False
     ) -> frozenset[str]:
-        """The names that a template's files begin with: what has to be fetched for it."""
+        """The names that a template's files use, so that Relay fetches what they need."""
         wanted = digest_resources if is_digest else free_names
         found: set[str] = set()
         for file in files(template, channels):
@@ -190,7 +190,7 @@ class Templates:
     def faults(
         self, template: str, channels: Sequence[str], event: str, *, is_digest: bool = False
     ) -> Iterator[Fault]:
-        """What is wrong with the files themselves: missing, not Jinja, unknown names."""
+        """The faults of the files themselves: missing, not Jinja, unknown names."""
         unknown = (
             partial(unknown_in_digest, event=event)
             if is_digest
@@ -216,7 +216,7 @@ class Templates:
             yield Fault(error.name or file, error.lineno, syntax_error(error.message or ""))
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            yield Fault(name, line, "it is not UTF-8 text.")
+            yield Fault(name, line, "this is not UTF-8 text. Save the file as UTF-8.")
 
     def named(self, file: str) -> Iterator[str]:
         """A file, and those that it extends, includes or imports, each once."""
@@ -269,5 +269,7 @@ def _inliner() -> Any:
 def syntax_error(message: str) -> str:
     """Jinja's error, in a sentence."""
     if unclosed := re.search(r"needs to be closed is '(\w+)'", message):
-        return f"{{% {unclosed[1]} %}} has no {{% end{unclosed[1]} %}} behind it."
-    return f"{message.rstrip('.')}. Names stand in {{{{ and }}}}, commands in {{% and %}}."
+        return f"{{% {unclosed[1]} %}} has no {{% end{unclosed[1]} %}} after it."
+    return (
+        f"{message.rstrip('.')}. Write names between {{{{ and }}}}, commands between {{% and %}}."
+    )

@@ -1,4 +1,4 @@
-"""Whether a phone number or an email address can be written to, and how it is written."""
+"""Judges phone numbers and email addresses: the form to send to, or why Relay cannot."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Address:
 
 
 def phone(number: object) -> Address:
-    """A UK mobile number in E.164, or a plain reason."""
+    """A UK mobile number in E.164, or the reason why Relay cannot text it."""
     if not isinstance(number, str) or not number.strip():
         return Address(reason="The lab has no phone number for this person.")
     return _uk_mobile(number)
@@ -45,32 +45,32 @@ def _uk_mobile(number: str) -> Address:
     try:
         parsed = lib.parse(number, HOME)
     except lib.NumberParseException:
-        return Address(reason="The phone number is not a valid number.")
+        return Address(reason="The phone number is not valid.")
     written = lib.format_number(parsed, lib.PhoneNumberFormat.E164)
     refusal = _refusal(parsed, is_drama=bool(_DRAMA.fullmatch(written)))
     return Address(reason=refusal) if refusal else Address(written)
 
 
 def _refusal(parsed: Any, *, is_drama: bool) -> str:
-    """Why a number cannot be texted; empty when it can."""
+    """Why Relay cannot text a number; empty when it can."""
     import phonenumbers as lib
     from phonenumbers import PhoneNumberType as Type
 
     if parsed.country_code != HOME_CODE:
-        return "The phone number is a foreign one; text messages go to UK mobiles only."
+        return "The phone number is foreign; Relay texts UK mobiles only."
     if parsed.extension:
-        return "The phone number has an extension, which cannot be texted."
+        return "The phone number has an extension, so Relay cannot text it."
     if is_drama:
         return ""
     if not lib.is_valid_number(parsed):
-        return "The phone number is not a valid number."
+        return "The phone number is not valid."
     kind = lib.number_type(parsed)
     if kind in (Type.MOBILE, Type.FIXED_LINE_OR_MOBILE):
         return ""
     reasons = {
         Type.FIXED_LINE: "a landline, which cannot get text messages",
-        Type.PREMIUM_RATE: "a premium-rate one",
-        Type.TOLL_FREE: "a freephone one, which cannot get text messages",
+        Type.PREMIUM_RATE: "a premium-rate number",
+        Type.TOLL_FREE: "a freephone number, which cannot get text messages",
         Type.PERSONAL_NUMBER: "a personal (070) number, billed as premium rate",
         Type.PAGER: "a pager",
     }
@@ -78,7 +78,7 @@ def _refusal(parsed: Any, *, is_drama: bool) -> str:
 
 
 def email(address: object) -> Address:
-    """An email address with its domain in lower case, or a plain reason."""
+    """An email address, its domain in lower case, or the reason why Relay cannot write to it."""
     if not isinstance(address, str) or not address.strip():
         return Address(reason="The lab has no email address for this person.")
     return _mailbox(address.strip())
@@ -89,9 +89,11 @@ def _mailbox(text: str) -> Address:
     try:
         _check_email(text)
     except ValidationError:
-        return Address(reason="The email address is not a valid address.")
+        return Address(reason="The email address is not valid.")
     if len(text) > _LONGEST_EMAIL or not text.isascii():
-        return Address(reason="The email address is not one that can be written to.")
+        return Address(
+            reason="The email address is too long or has characters that Relay cannot use."
+        )
     local, _, domain = text.rpartition("@")
     return Address(f"{local}@{domain.lower()}")
 

@@ -83,7 +83,7 @@ def sms_sender(text: str) -> str:
     named = re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}", text)
     if named or re.fullmatch(r"\+\d{7,15}|\d{3,8}", text):
         return text
-    raise ValueError("write up to 11 letters and digits with a letter among them, or a +44 number")
+    raise ValueError("write up to 11 letters and digits, at least one a letter, or a +44 number")
 
 
 def email_sender(text: str) -> str:
@@ -103,7 +103,7 @@ CHANNELS: dict[str, Channel] = {
             receipts="PUBLIC_URL",
             has_list=True,
             deletes=BY_ID,
-            stops_remedy="It texts a person who has sent STOP again only after their START.",
+            stops_remedy="It texts a person who has sent STOP only once they send START.",
         ),
         word="text",
         words="texts",
@@ -113,7 +113,7 @@ CHANNELS: dict[str, Channel] = {
         looks=(120, 600),
         sender=Sender(
             parse=sms_sender,
-            meaning="What phones show as the sender.",
+            meaning="The sender that phones show.",
             example="EXCLINIC",
             instead=("TWILIO_MESSAGING_SERVICE_SID", "TWILIO_FROM"),
         ),
@@ -128,7 +128,9 @@ CHANNELS: dict[str, Channel] = {
             account=("SENDGRID_API_KEY",),
             receipts="SENDGRID_WEBHOOK_PUBLIC_KEY",
             deletes=BY_ADDRESS,
-            stops_remedy="Take the address off its suppressions too, or it drops the next email.",
+            stops_remedy=(
+                "Remove the address from its suppressions too, or it drops the next email."
+            ),
         ),
         word="email",
         words="emails",

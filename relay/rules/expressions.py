@@ -106,7 +106,7 @@ def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str
 
 
 def wrong_field(path: Sequence[Any], names: Names, under: str = "") -> str:
-    """What is wrong with the last step of a path; empty where it is known, or not ours to know."""
+    """The problem with the last step of a path; empty where it is known, or not ours to know."""
     *owner, field = path
     known = _fields(owner, names)
     if known is None or field in known:
@@ -172,8 +172,8 @@ class Condition:
             self._compiled = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
             tree = _ENVIRONMENT.parse("{{ (" + source + ") }}")
         except TemplateSyntaxError as error:
-            hint = "Write one as in \"order.carrier == 'royal_mail'\", with two equals signs."
-            raise ValueError(f"it is not an expression: {error.message}. {hint}") from error
+            hint = "Write it as in \"order.carrier == 'royal_mail'\", with two equals signs."
+            raise ValueError(f"not a valid condition: {error.message}. {hint}") from error
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
         self.roots = free_names(tree)
@@ -186,11 +186,11 @@ class Condition:
         return hash(self.source)
 
     def holds(self, names: Mapping[str, Any]) -> bool:
-        """Whether it is true of these facts. Raises RenderError when it cannot be told."""
+        """Whether it is true of these facts. Raises RenderError when Relay cannot work it out."""
         try:
             return bool(self._compiled(**names))
         except Exception as error:  # whatever an expression may do with what the lab sent
-            raise RenderError(f"`when` could not be decided: {self.source}.") from error
+            raise RenderError(f"Relay could not work out `when`: {self.source}.") from error
 
 
 def names(
@@ -213,7 +213,7 @@ def names(
 
 
 def recipient(role: str, facts: Facts) -> Record:
-    """Who is written to; of staff only the group's name is known."""
+    """The recipient as templates see it; of staff only the group's name."""
     person = (getattr(facts, role) if role in PERSONS else None) or {}
     fields = {key: person.get(key) for key in RECIPIENT_FIELDS}
     return Record("recipient", {**fields, "role": role})

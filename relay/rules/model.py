@@ -1,4 +1,4 @@
-"""What rules work with: a rule, the notices that it plans, and the words for their state."""
+"""The values that rules work with: a rule, the notices that it plans, their statuses."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Notice:
 
     @property
     def obligation(self) -> str:
-        """What one rule owes one role about one kit, whatever the channel."""
+        """Names what one rule owes one role about one kit, on any channel."""
         return obligation(self.rule, self.subject, self.round, self.role)
 
     @property
     def identity(self) -> str:
-        """Unique in the ledger, so that nobody is told the same thing twice."""
+        """Unique in the ledger, so that nobody gets the same message twice."""
         parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
         return identity(*parts, self.key)
 
@@ -62,7 +62,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Case:
-    """What a person has to see to, and what staff are written about it."""
+    """Something that a person has to deal with, and the alerts that staff get about it."""
 
     kind: str  # one of relay.rules.alerts.KINDS
     key: str  # what it is about: while a case of this kind and key is open there is no second
@@ -86,7 +86,7 @@ def obligation(rule: str, subject: str, round_: int, role: str) -> str:
 def identity(
     rule: str, subject: str, round_: int, role: str, channel: str, address: str, key: str = ""
 ) -> str:
-    """Names a notification for ever, also when its address is blank by now."""
+    """Names a notification for ever, even after its address is blanked."""
     return _digest(rule, subject, round_, role, channel, address, *filter(None, (key,)))
 
 
@@ -97,7 +97,7 @@ def case_digest(kind: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a rule told nobody. `is_final`: whatever the lab says next changes nothing about it."""
+    """Why a rule sent nothing. `is_final`: nothing that the lab says later can change it."""
 
     rule: str
     reason: str
@@ -128,7 +128,7 @@ def _digest(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """Who is told what, and how, when an event comes. `name` is its identity."""
+    """Who gets which message, and how, when an event comes. `name` is its identity."""
 
     name: str
     event: str
@@ -202,7 +202,7 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Policy:
-    """What every rule goes by: the clinic's clock and its staff."""
+    """The clinic-wide settings that every rule uses: time zone, window, staff."""
 
     zone: ZoneInfo
     send_window: Window

@@ -35,7 +35,7 @@ STOPPED = "A person decided that this message is not to be sent."
 
 @dataclass(frozen=True)
 class RuleContext:
-    """One event as rules see it: which kit, which round, the facts and their names."""
+    """One event as rules see it: its kit, its round, the facts and their names."""
 
     step: Step
     subject: str
@@ -59,7 +59,7 @@ def plan(
     gone: frozenset[str] = frozenset(),
     stopped: frozenset[tuple[str, str]] = frozenset(),
 ) -> Plan:
-    """Who is told what about an event, and which messages that wait it makes old.
+    """Decides who gets which message about an event, and which waiting ones are out of date.
 
     Pure: the same facts give the same plan. `gone` are digests that take no more items; `stopped`
     has the (rule, role) of what a person has decided not to send about this kit and round.
@@ -106,7 +106,7 @@ def _plan_rule(
     for notice in made:
         told_by = notice.channel if (rule.name, rule.to, notice.channel) in told else ""
         if rule.to in PERSONS and (told_by := told_by or "".join(in_its_stead[:1])):
-            reason = f"Told already by {told_by}."
+            reason = f"Already sent, or about to be, by {told_by}."
             decisions.append(Decision(rule.name, reason, is_final=True))
         elif failed:
             planned.append(replace(notice, status="technical-failure", reason=failed))
@@ -132,7 +132,7 @@ def _overtaken(
 
 
 def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime) -> str:
-    """Why a rule does not apply; empty when it does. Raises RenderError when it cannot be told."""
+    """Why a rule does not apply; empty when it does. Raises RenderError if that is unclear."""
     if not rule.enabled:
         return "The rule is switched off (enabled = false)."
     is_cancelled = (context.facts.registration or {}).get("status") == "cancelled"
@@ -158,10 +158,10 @@ def first_choice(
 
 
 def held(rule: Rule, policy: Policy, made: Iterable[Notice]) -> Iterable[Notice]:
-    """The notices as they wait for a person's word, where their rule holds them.
+    """The notices, each waiting for a person's decision where its rule has `hold`.
 
-    Only what an event leads to is held: what was let go may go another way, or to another address,
-    at once.
+    Only an event's own notices are held: once released, one may go by a fallback or to another
+    address at once.
     """
     for one in made:
         if rule.hold and one.status != "validation-failed":
@@ -187,7 +187,7 @@ def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
 
 
 def due(rule: Rule, context: RuleContext, policy: Policy, now: datetime) -> datetime:
-    """When a rule's message goes out: so long after its event, or now, in its window."""
+    """When a rule's message is due: `after` its event, or now, within its window."""
     return _next(rule, policy, max(now, context.step.received_at + rule.after))
 
 
@@ -201,13 +201,13 @@ def _next(rule: Rule, policy: Policy, moment: datetime) -> datetime:
 def in_digest(
     rule: Rule, item: Notice, policy: Policy, gone: frozenset[str]
 ) -> tuple[Notice, Notice]:
-    """A notice as an item that ends at once, and the digest that tells it: the first not `gone`."""
+    """A notice as an item that ends at once, and its digest: the first that is not in `gone`."""
     digest = _digest(rule, item, policy)
     while digest.identity in gone:
         item = replace(item, due_at=_next(rule, policy, item.due_at))
         digest = _digest(rule, item, policy)
     at = item.due_at.astimezone(policy.zone)
-    reason = f"It is told in the digest of {at:%a %d %b, %H:%M}."
+    reason = f"It is part of the digest of {at:%a %d %b, %H:%M}."
     told = replace(item, kind=ITEM, status="cancelled", reason=reason, digest=digest.identity)
     return told, digest
 
@@ -270,5 +270,5 @@ def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[add
     elif person := getattr(facts, to):
         written = (person.get(kind.field),)
     else:
-        return (addresses.Address(reason=f"It is not known yet who the {to} of this kit is."),)
+        return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
     return dict.fromkeys(map(kind.judge, written))

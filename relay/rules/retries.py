@@ -1,4 +1,4 @@
-"""What can be done about a message that has reached nobody, when a person asks for it. Pure."""
+"""Decides how to try a failed message again, when a person asks for it. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 MESSAGE, EVENT = "message", "event"
 _MEANWHILE = {
-    **dict.fromkeys(("created", "scheduled"), "It waits to be sent already."),
+    **dict.fromkeys(("created", "scheduled"), "It is already waiting to be sent."),
     "sending": "It is being sent.",
-    "sent": "It has gone out meanwhile.",
-    "delivered": "It has arrived meanwhile.",
-    "unknown": "It may have gone out: that is being found out.",
+    "sent": "It has gone out in the meantime.",
+    "delivered": "It has arrived in the meantime.",
+    "unknown": "It may have gone out: Relay is checking.",
 }
-_MADE_UP_FOR = "Another message of its rule has gone out, or is about to."
-_BLANK = "Relay does not have whom it was for any more: erased, or older than the retention time."
-_MAYBE = "It may have arrived: its provider has not said that it did not."
-_DIGEST = "It told of several kits: have the event of each processed again (flask relay replay)."
-_IN_WORK = "Its event is being processed already."
+_MADE_UP_FOR = "Another message from its rule has gone out instead, or is about to."
+_BLANK = "Relay no longer knows whom it was for: erased, or older than the retention time."
+_MAYBE = "It may have arrived: its provider has not reported a failure."
+_DIGEST = "It covered several kits: process each kit's event again (flask relay replay)."
+_IN_WORK = "Its event is already being processed."
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class RetryDecision(NamedTuple):
 
 
 def decide(it: FailedMessage, old: str = "") -> RetryDecision:
-    """What one more try is, where there may be one. `old` says why it is no news any more.
+    """How to try a message again, if at all. `old` is the reason why it is out of date, or empty.
 
     A message without an address of its own, or whose address was stopped, is planned anew from its
-    event: what the lab has by now decides. Any other goes once more by itself, which asks the lab
+    event, by what the lab says now. Any other goes once more by itself, which asks the lab
     too where its facts are old. What may have arrived is never sent again.
     """
     is_off = it.status == "cancelled"

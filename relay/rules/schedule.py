@@ -1,4 +1,4 @@
-"""Durations, send windows, digest times. Right across clock changes: asked in local wall time."""
+"""Durations, send windows and digest times, in local time: right across clock changes."""
 
 from __future__ import annotations
 
@@ -62,13 +62,11 @@ class Window:
             )
         opens, closes = _clock(found[2]), _clock(found[3])
         if opens == _MINUTES:
-            raise ValueError('a window cannot open at 24:00; write "00:00" and the day after')
+            raise ValueError('a window cannot open at 24:00; write "00:00" and the next day')
         if opens == closes:
-            raise ValueError(
-                'it opens and closes at the same time; write "always" if you mean that'
-            )
+            raise ValueError('it opens and closes at the same time; for all day, write "always"')
         if not found[1] and (opens, closes) == (0, _MINUTES):
-            raise ValueError('it never closes; write "always" if you mean that')
+            raise ValueError('it never closes; write "always" instead')
         days = _days(found[1]) if found[1] else EVERY_DAY
         return cls(opens, closes if closes > opens else closes + _MINUTES, days)
 
@@ -131,7 +129,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Digest:
-    """The times of day, by the local clock, at which what has gathered is told together."""
+    """The local times of day at which a digest goes out."""
 
     times: tuple[time, ...]  # in order
 
@@ -146,7 +144,7 @@ class Digest:
             return cls((time(hours, minutes),))
         step = duration(found[2] + found[3])
         if not timedelta() < step <= _DAY:
-            raise ValueError('it must be more than nothing and at most a day, as in "every 4h"')
+            raise ValueError('must be longer than zero and at most a day, as in "every 4h"')
         midnight = datetime.min
         return cls(tuple((midnight + n * step).time() for n in range(-(-_DAY // step))))
 
@@ -174,7 +172,7 @@ def _clock(text: str) -> int:
     """'08:30' → minutes from midnight; '24:00' is the end of the day."""
     hours, minutes = map(int, text.split(":"))
     if minutes > 59 or hours * 60 + minutes > _MINUTES:
-        raise ValueError(f"no clock shows {text}; it must be in 00:00 to 24:00")
+        raise ValueError(f"there is no time {text}; write one from 00:00 to 24:00")
     return hours * 60 + minutes
 
 
@@ -203,7 +201,7 @@ def bank_holiday(text: str) -> date:
             return date.fromisoformat(text)
     except ValueError:
         pass  # the 31st of June, say
-    raise ValueError(f'"{text}" is no date; write it as in "2026-12-25"')
+    raise ValueError(f'"{text}" is not a date; write one as in "2026-12-25"')
 
 
 ALWAYS = Window(0, 0)

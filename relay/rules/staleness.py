@@ -1,4 +1,4 @@
-"""What else has happened to a kit, and which messages that makes old. Pure."""
+"""Which messages are out of date, by what else has happened to the kit. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A message that waits to be sent, and the step that it tells."""
+    """A message that waits to be sent, and the step that it is about."""
 
     id: str
     rule: str
@@ -36,7 +36,7 @@ class Waiting:
 
 
 class Lateness(Protocol):
-    """What a rule says of being late."""
+    """The keys of a rule that decide about late messages."""
 
     @property
     def to(self) -> str:
@@ -44,17 +44,17 @@ class Lateness(Protocol):
 
     @property
     def even_if_late(self) -> bool:
-        """Whether it is told though a later step is known."""
+        """Whether to send it although a later step is known."""
 
     @property
     def unless(self) -> tuple[str, ...]:
-        """The events after which it is not to be told."""
+        """The events that make the message unnecessary."""
 
 
 def overtaken(
     rule: Lateness, step: Step, known: Iterable[Step], due_at: datetime, now: datetime
 ) -> str:
-    """Why a rule's message about a step is no news any more; empty when it is.
+    """Why a rule's message about a step is out of date; empty when it is still news.
 
     Steps that come at once, in their order, are all news: a message that is just going out is not
     old because of the next step of a minute's burst. What came out of order, has waited, or is to
@@ -68,7 +68,7 @@ def overtaken(
             continue
         came_first = other.received_at <= step.received_at
         if other.name in rule.unless:
-            return f"It is not needed any more: {other.name} has come."
+            return f"It is no longer needed: {other.name} has come."
         if rule.even_if_late:
             continue
         if step.name == RETEST and other.round == step.round and other.name != RETEST:
@@ -79,9 +79,9 @@ def overtaken(
         if other.round > step.round:
             # Results that came after the retest are what the lab says of the rest: news.
             if (not came_first) if step.name == RESULTS else (waits or came_first):
-                return "A retest has begun since."
+                return "A retest has begun since then."
         elif not rule.unless and (waits or came_first) and other.name in later(step.name):
-            return f"The kit is further on already: {other.name} has come."
+            return f"The kit has moved on: {other.name} has come."
     return ""
 
 

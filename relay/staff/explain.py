@@ -1,6 +1,6 @@
 """The ledger's record of an event, in plain sentences: why it did or did not reach somebody. Pure.
 
-No name, number, address or word of a message stands in them.
+They contain no name, number, address or word of a message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ATTEMPTS = {
     "started": "is under way",
     "accepted": "was accepted by the provider",
     "rejected": "was refused",
-    "unknown": "may or may not have arrived at the provider",
+    "unknown": "may or may not have reached the provider",
 }
 
 
@@ -33,22 +33,22 @@ _STANDS = {
     "created": "has not gone out yet",
     "scheduled": "has not gone out yet",
     "sending": "is being sent",
-    "sent": "was sent. Whether it has arrived is not known yet",
+    "sent": "was sent; there is no receipt yet",
     "delivered": "has arrived",
     "permanent-failure": "cannot arrive (permanent-failure)",
     "temporary-failure": "was given up (temporary-failure)",
-    "technical-failure": "failed by a fault on our side (technical-failure)",
+    "technical-failure": "failed through a fault on our side (technical-failure)",
     "validation-failed": "could not be sent: there is no usable address (validation-failed)",
     "cancelled": "was cancelled",
     "unknown": "may or may not have gone out",
 }
-_KEPT = "was made and kept here; it was not sent to anybody"
-_KEPT_ATTEMPT = "went to no provider, and was kept here"
-_NO_WORKER = "no worker is alive"
+_KEPT = "was made and kept here, not sent"
+_KEPT_ATTEMPT = "was not sent but kept here"
+_NO_WORKER = "no worker is running"
 
 
 def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> Iterator[Line]:
-    """What is known of one event and its messages, step by step, and what holds them up now."""
+    """One event and its messages, step by step, and what holds them up now."""
 
     at = clock(zone)
     yield from tell_event(trail.event, at, standing)
@@ -60,23 +60,23 @@ def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> I
 
 
 def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
-    """What is known of a body in quarantine."""
+    """The record of a body in quarantine."""
     yield 0, f"{clock(zone)(row['first_at'])}: a post was refused ({row['id']}). {row['error']}"
     for field, said in row["fields"].items():
         yield 1, f"{field}: {' '.join(said)}"
     if row["posts"] > 1:
         yield 1, f"It was posted {row['posts']} times."
     if event := row["event_id"]:
-        yield 1, f"It has become {event} since."
+        yield 1, f"It has since been accepted as {event}."
     elif row["closed_at"]:
         at = clock(zone)(row["closed_at"])
         yield 1, f"{at}: put aside by {row['closed_by']}. {row['note']}"
     else:
-        yield 1, "It is kept as it is."
+        yield 1, "Relay keeps it unchanged."
 
 
 def clock(zone: ZoneInfo) -> Clock:
-    """How times are written: the clinic's."""
+    """Writes times in the clinic's time zone."""
 
     def at(moment: datetime | None) -> str:
         return moment.astimezone(zone).strftime("%d %b %Y %H:%M:%S") if moment else "(never)"
@@ -85,12 +85,12 @@ def clock(zone: ZoneInfo) -> Clock:
 
 
 def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
-    """What came, and what became of it."""
+    """An event, and what Relay did with it."""
     again = event["duplicates"]
     if event["source"] == "lab":
         how = f"the lab posted {event['name']}"
     else:
-        how = f"Relay asked the lab, which had not posted {event['name']}, and made up for it"
+        how = f"the lab had not posted {event['name']}; Relay asked, and it had happened"
     yield 0, f"{at(event['received_at'])}: {how} ({event['id']})."
     if again:
         yield 1, f"It was posted again {again} time{'s' * (again > 1)}, which changed nothing."
@@ -99,41 +99,40 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         yield 1, f"It is about {event['subject']}{part}."
     tried = f" after {event['tries']} tries" if event["tries"] > 1 else ""
     said = {
-        "received": f"It is not processed yet. {event['reason']}",
+        "received": f"Relay has not processed it yet. {event['reason']}",
         "processed": f"It was processed at {at(event['processed_at'])}{tried}.",
-        "held": f"It is held since {at(event['processed_at'])}. {event['reason']}",
-        "unrouted": "Relay does not know this event. `replay` takes it once Relay does.",
+        "held": f"It has been held since {at(event['processed_at'])}. {event['reason']}",
+        "unrouted": "Relay does not know this event. `replay` processes it once Relay does.",
     }
     yield 1, said[event["status"]].strip()
     if event["status"] == RECEIVED and not standing.workers:
-        yield 1, f"It waits: {_NO_WORKER}."
+        yield 1, f"It is waiting: {_NO_WORKER}."
 
 
 def tell_decisions(trail: Trail) -> Iterator[Line]:
-    """Why rules told nobody."""
+    """Why each rule that sent nothing did so."""
     for decision in trail.event["decisions"] or ():
-        yield 1, f"Rule {decision['rule']} told nobody. {decision['reason']}"
+        yield 1, f"Rule {decision['rule']} sent nothing. {decision['reason']}"
     if trail.event["status"] == "processed" and not (trail.messages or trail.event["decisions"]):
-        yield 1, "No rule is about this event."
+        yield 1, "No rule is for this event."
 
 
 def named(row: Row, title: Title) -> str:
-    """The name of a message's rule; what staff are told, where it is an alert of ours."""
+    """The name of a message's rule, or the title of one of Relay's own alerts."""
     rule = str(row["rule"])
     return title(rule.removeprefix(ALERT_PREFIX)) if row["kind"] == ALERT else rule
 
 
 def is_kept(row: Row) -> bool:
-    """Whether a message went to nobody, though it counts as sent: delivery was dry-run."""
+    """Whether a message counts as sent and was only kept here: delivery was dry-run."""
     return row["status"] == "sent" and bool(row["is_kept"])
 
 
 def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Iterator[Line]:
-    """Who is told, by which rule and way; each attempt; how it stands."""
+    """A message: its recipient, rule and channel, each attempt, and its status."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if row["kind"] == ALERT:
-        said = named(row, title)
-        yield 1, f'Staff are told "{said}": {kind} to {row["role"]} ({row["id"]}).'
+        yield 1, f'Alert "{named(row, title)}": {kind} to {row["role"]} ({row["id"]}).'
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
@@ -141,7 +140,7 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
         tense = "is" if row["due_at"] > standing.at else "was"
         yield 2, f"It {tense} due at {at(row['due_at'])}."
     for item in row["items"]:
-        yield 2, f"It tells of {item['name']} about {item['subject']} ({item['event_id']})."
+        yield 2, f"It includes {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
         yield from _attempt(attempt, at)
     stands, why = f"It {_stands(row, at, standing)}.", row["reason"]
@@ -157,7 +156,7 @@ def _stands(row: Row, at: Clock, standing: Blockers) -> str:
     if row["status"] not in WAITING or row["due_at"] > standing.at:
         return _STANDS[row["status"]]
     causes = "; ".join(_causes(row["channel"], at, standing))
-    return f"waits: {causes}" if causes else "waits for a worker, which takes it next"
+    return f"is waiting: {causes}" if causes else "is waiting for a worker, which takes it next"
 
 
 def _causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
@@ -166,10 +165,10 @@ def _causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
         yield _NO_WORKER
     if pause := standing.pauses.get(channel):
         why = pause["reason"].removesuffix(".")
-        yield f"{way.words} are paused since {at(pause['since'])}, because {why}"
+        yield f"{way.words} have been paused since {at(pause['since'])}, because {why}"
     if channel in standing.spent:
         most = standing.spent[channel]
-        yield f"the day's limit of {way.many(most)} is reached, and more go out tomorrow"
+        yield f"the day's limit of {way.many(most)} has been reached; more go out tomorrow"
 
 
 def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
@@ -178,14 +177,14 @@ def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
     detail = f": {attempt['detail']}" if attempt["detail"] else "."
     yield 2, f"{at(attempt['started_at'])}: an attempt {done}{id_ and f' as {id_}'}{detail}"
     if attempt["look_at"]:
-        yield 3, f"It is looked for at the provider at {at(attempt['look_at'])}."
+        yield 3, f"Relay looks for it at the provider at {at(attempt['look_at'])}."
     for receipt in attempt["receipts"]:
         why = f" {receipt['reason']}" if receipt["reason"] else ""
         yield 3, f'{at(receipt["received_at"])}: the provider said "{receipt["word"]}".{why}'
 
 
 def tell_case(case: Row, at: Clock, title: Title) -> Iterator[Line]:
-    """What a person has, or had, to see to."""
+    """A case on the worklist, open or closed."""
     said = title(case["kind"])
     yield 1, f"{at(case['opened_at'])}: on the worklist: {said}. {case['reason']}"
     if case["closed_at"]:

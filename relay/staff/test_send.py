@@ -1,4 +1,4 @@
-"""A rule's message tried out, before anybody else gets one."""
+"""Sends a rule's message as a test, before anybody else gets one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEND_TEST = "send-test"  # what the audit trail calls it
 
 
 class NotTried(RelayError):
-    """Nothing was sent. `key` is what was wrong, where it was one thing."""
+    """Nothing was sent. `key` names the argument at fault, if it was one."""
 
     def __init__(self, reason: str, key: str = ""):
         super().__init__(reason)
@@ -33,7 +33,7 @@ class NotTried(RelayError):
 
 @dataclass(frozen=True)
 class Tried:
-    """What was sent, if it was: dry-run delivery keeps it here."""
+    """The message, and whether it was sent: dry-run delivery keeps it here."""
 
     message: Message
     is_live: bool

@@ -1,4 +1,4 @@
-"""What a changed config.toml would have sent for past events, against what was sent.
+"""Compares what an edited config.toml would have sent for past events with what was sent.
 
 A kit's past is rehearsed event by event with the changed rules (pure), then compared.
 """
@@ -22,12 +22,12 @@ from relay.rules.model import ALIVE, FAILED, WAITING, AlreadyNotified, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.staleness import Waiting
 
-BLANKED = "The ledger's details of this event were blanked by retention."
+BLANKED = "The ledger no longer has this event's details: they passed the retention time."
 
 
 @dataclass
 class Message:
-    """What would have gone out about an event one way, to so many addresses."""
+    """A message that would have gone out by one rule and channel, to so many addresses."""
 
     template: str
     due_at: datetime
@@ -36,7 +36,7 @@ class Message:
 
 @dataclass
 class Rehearsed:
-    """What would have come of a kit's events. Keys begin with an event's id."""
+    """The result of playing a kit's events. Keys begin with an event's id."""
 
     config: Config
     messages: dict[str, dict[MessageKey, Message]] = field(
@@ -67,7 +67,7 @@ class Rehearsed:
         if rule is None:
             return "There is no such rule."
         if rule.event != past.name:
-            return f"The rule is about {rule.event}."
+            return f"The rule is for {rule.event}."
         for key in ((past.id, name, channel), (past.id, name, "")):
             if key in self.silent:
                 return self.silent[key]
@@ -78,7 +78,7 @@ class Rehearsed:
         return "" if channel in rule.channels else f"The rule does not use {channel}."
 
     def is_unknown(self, past: PastEvent, rule: str) -> bool:
-        """Whether it cannot be told what a rule would have made of an event."""
+        """Whether Relay cannot work out what a rule would have done with an event."""
         return rule in self.unknown.get(past.id, ())
 
 
@@ -107,7 +107,7 @@ class Rehearsal:
                 self._new_needs[rule.event][rule.name] = needs
 
     def of(self, kit: History) -> Rehearsed:
-        """What would have come of a kit."""
+        """Plays one kit's events."""
         made = Rehearsed(self.config)
         for place, past in enumerate(kit if self._rules else ()):
             if past.received_at < self._since:
@@ -263,7 +263,7 @@ class Line(NamedTuple):
 
 
 class WhatIf:
-    """Takes one kit's past after another; `lines` and `counts` (by rule) are what came of it.
+    """Compares one kit after another; `lines` and `counts` (by rule) hold the result.
 
     Rules that the edit leaves alone are not played: they would do what they did. Those of the
     config that is in use are asked where something differs.
@@ -293,7 +293,7 @@ class WhatIf:
         return {rule.event for rule in _but(rules, self._same)}
 
     def take(self, kit: History) -> None:
-        """Compare what was sent about a kit with what would have been."""
+        """Compare the messages sent about a kit with those that would have been sent."""
         ours = self._edited.of(kit)
         theirs = cache(lambda name: self._current.get(name, self._gone).of(kit))
         for past in kit:
@@ -314,7 +314,7 @@ class WhatIf:
                     self._judge(past, way, rows, our, ours, theirs)
 
     def add(self, lines: Sequence[Line], counts: Mapping[str, Counter[str]]) -> None:
-        """Take over what came of other kits."""
+        """Add the result of other kits."""
         self.lines += lines
         for rule, count in counts.items():
             self.counts[rule] += count
@@ -336,15 +336,15 @@ class WhatIf:
         if our and rows:
             self._note_changes(past, way, changed, our, their, rows)
         elif our and their:
-            why = f"It was not sent then: {_ends(past, way)}"
+            why = f"It was not sent at the time: {_ends(past, way)}"
             self._note(past, way, EITHER_WAY if self.is_edit else ADDED, our.addresses, why)
         elif our:
-            why = f"By config.toml it is not sent: {other.why_not(past, way)}"
+            why = f"config.toml as it is would not send it: {other.why_not(past, way)}"
             self._note(past, way, ADDED, our.addresses, why)
         elif rows:
             why = ours.why_not(past, way)
             if any(row.status in WAITING for row in rows):
-                why = f"{why} It still waits: it is cancelled when it is due."
+                why = f"{why} It is still waiting, and will be cancelled when it is due."
             by_edit = their or other.is_unknown(past, way[0]) or not self.is_edit
             self._note(past, way, DROPPED if by_edit else EITHER_WAY, len(rows), why)
 
@@ -432,4 +432,4 @@ def _changed(our: Message, rows: Sequence[Row]) -> list[str]:
 def _ends(past: PastEvent, way: MessageKey) -> str:
     """What became of the messages that were not sent after all."""
     ends = {f"{row.status}. {row.reason}".strip() for row in past.rows if row.way == way}
-    return " ".join(sorted(ends)) or "no rule of then planned it."
+    return " ".join(sorted(ends)) or "no rule at the time planned it."

@@ -1,4 +1,4 @@
-"""What the providers call back: receipts, and people's STOP. Signed, or not listened to."""
+"""The providers' callbacks: receipts, and people's STOP. Unsigned ones are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAIL_TIMESTAMP = "X-Twilio-Email-Event-Webhook-Timestamp"
 
 @blueprint.post("/twilio/status")
 def twilio_status() -> Response:
-    """What became of a text."""
+    """A receipt for a text."""
     from relay.channels import twilio
 
     if not _from_twilio():
@@ -58,7 +58,7 @@ def twilio_inbound() -> Response:
 
 @blueprint.post("/sendgrid")
 def sendgrid_events() -> Response:
-    """What became of emails, a batch at a time."""
+    """A batch of receipts for emails."""
     from relay.channels import sendgrid
 
     shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")

@@ -1,4 +1,4 @@
-"""What a request may use: the running app's own config, ledger and waker."""
+"""The services that a request may use: the app's own config, ledger and waker."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Services:
 
     @property
     def config(self) -> Config:
-        """The configuration as it is by now."""
+        """The configuration as it is now."""
         return self.living.config
 
 
 def services() -> Services:
-    """Those of the app that serves this request."""
+    """The services of the app that serves this request."""
     found: Services = current_app.extensions["relay"]
     return found

@@ -1,4 +1,4 @@
-"""What the platform asks: does the process serve, and is everything it needs there?"""
+"""Answers the platform: does the process serve, and is everything it needs there?"""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def readyz() -> Response:
 
 
 def down() -> dict[str, str]:
-    """What is down, and why."""
+    """Each part that is down, and why."""
     return {**_ledger(), **_told("redis", _redis), **_told("config", _config)}
 
 
@@ -56,7 +56,9 @@ def _ledger() -> dict[str, str]:
         with db.read() as connection:
             workers = ledger_workers.workers_alive(connection)
     except LedgerUnavailable:
-        return dict.fromkeys(("ledger", "migrations", "workers"), "The database is out of reach.")
+        return dict.fromkeys(
+            ("ledger", "migrations", "workers"), "Relay cannot reach the database."
+        )
     return {} if workers else {"workers": "No worker has been seen for 90 seconds."}
 
 
@@ -70,18 +72,20 @@ def _redis() -> str:
         with queue.connect(settings, timeout=1) as connection:
             connection.set("relay:ready", "1", ex=60)  # a full Redis still answers a PING
     except (RedisError, OSError, ValueError) as error:
-        return f"Redis cannot be used ({type(error).__name__})."
+        return f"Relay cannot use Redis ({type(error).__name__})."
     return ""
 
 
 def _config() -> str:
     return (
-        "config.toml or a template is wrong: `flask relay check` tells where." if problems() else ""
+        "config.toml or a template has a mistake: run `flask relay check` to see where."
+        if problems()
+        else ""
     )
 
 
 def problems() -> Sequence[Problem]:
-    """What is wrong with config.toml and the templates as they are on the disk."""
+    """The problems of config.toml and the templates as they are on disk."""
     settings = services().settings
     return _judged(settings, stamps(settings))
 

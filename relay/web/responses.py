@@ -1,4 +1,4 @@
-"""What goes wrong, as HTTP: one place that maps exceptions to answers."""
+"""Maps every exception to its HTTP answer, in one place."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(LedgerUnavailable)
     def _unavailable(error: LedgerUnavailable) -> Response:
         log.error("ledger unavailable", reason=str(error))
-        response = answer(503, status="unavailable", error="The ledger is out of reach. Try again.")
+        response = answer(
+            503, status="unavailable", error="Relay cannot reach its database. Try again."
+        )
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
 
@@ -86,7 +88,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(Exception)
     def _broken(error: Exception) -> Response:
         log.error("request broke", exc_info=error)
-        return told(500, "Relay failed. It has been logged.")
+        return told(500, "Relay failed. The fault has been logged.")
 
 
 def _guard(app: Flask) -> None:

@@ -232,7 +232,7 @@ def test_trouble_settles_nothing(channel: Provider, twilio: ProviderStandIn, rep
     twilio.always(reply)
     looked = found(channel)
     assert looked.provider_id is None
-    assert looked.failed.startswith("Twilio could not be asked (")
+    assert looked.failed.startswith("Relay could not ask Twilio (")
     assert SMS.address not in looked.failed
 
 

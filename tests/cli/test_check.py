@@ -82,7 +82,7 @@ def test_what_is_no_toml_is_told_with_its_line(relay: Run, config_file: Path) ->
     place = wrong(config_file, 'retention = "90d"', "retention = 90d")
     result = relay("check", "--offline")
     assert result.exit_code == 1
-    assert f"error: {place}: this is not TOML" in result.stderr
+    assert f"error: {place}: not valid TOML" in result.stderr
 
 
 def test_another_file_can_be_named(relay: Run, config_file: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_missing_file_is_told(relay: Run, tmp_path: Path) -> None:
     """A path that leads nowhere is told by its name."""
     result = relay("check", "--offline", "--config", str(tmp_path / "nowhere.toml"))
     assert result.exit_code == 1
-    assert f"error: {tmp_path / 'nowhere.toml'}: cannot be read" in result.stderr
+    assert f"error: {tmp_path / 'nowhere.toml'}: Relay cannot read this file" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -216,9 +216,9 @@ def test_bank_holidays_that_are_over_are_a_warning(
     result = relay("check", "--offline")
     assert result.exit_code == 0
     line = f"{place.rpartition(':')[0]}:{int(place.rpartition(':')[2]) + 1}"
-    assert (f"warning: {line}: delivery.bank_holidays: they are all over" in result.stderr) == (
-        is_over
-    )
+    assert (
+        f"warning: {line}: delivery.bank_holidays: all of these dates have passed" in result.stderr
+    ) == (is_over)
 
 
 @pytest.mark.parametrize("name", ["WEBHOOK_SECRET", "METRICS_TOKEN", "SECRET_KEY"])
@@ -235,8 +235,8 @@ def test_a_secret_that_can_be_guessed_is_a_warning(relay: Run, name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("PUBLIC_URL", "https://relay.example", "nobody learns whether a text arrived"),
-        ("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY, "nobody learns whether an email arrived"),
+        ("PUBLIC_URL", "https://relay.example", "Relay cannot learn whether a text arrived"),
+        ("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY, "Relay cannot learn whether an email arrived"),
         ("METRICS_TOKEN", "x" * 24, "anybody can read /metrics"),
     ],
 )
@@ -277,8 +277,8 @@ def test_delivery_that_goes_nowhere_is_a_warning(relay: Run, mode: str) -> None:
     result = relay("check", "--offline", RELAY_DELIVERY=mode)
     assert result.exit_code == 0
     for channel in ("sms", "email"):
-        assert f"warning: environment: {channel} goes nowhere" in result.stderr
-    assert ("nobody is on it" in result.stderr) == (mode == "allow-list")
+        assert f"warning: environment: nothing goes out by {channel}" in result.stderr
+    assert ("the list is empty" in result.stderr) == (mode == "allow-list")
 
 
 def test_a_refused_lab_token_is_an_error(relay: Run) -> None:
@@ -300,7 +300,7 @@ def test_a_redis_that_refuses_is_an_error(relay: Run, tmp_path: Path) -> None:
     """A Redis out of reach is an error that names the variable and not the address."""
     result = relay("check", REDIS_URL=f"unix://{tmp_path}/none.sock")
     assert result.exit_code == 1
-    assert "REDIS_URL: Redis cannot be reached" in result.stderr
+    assert "REDIS_URL: Relay cannot reach Redis" in result.stderr
     assert str(tmp_path / "none.sock") not in result.stderr
 
 

@@ -47,8 +47,8 @@ def test_an_events_story_is_told(relay: Run, shipped: str, db: Database) -> None
         "It was processed at",
         "Rule kit-shipped: text to the customer (msg_",
         "Rule kit-shipped: email to the customer (msg_",
-        "an attempt went to no provider, and was kept here as dry-run",
-        "It was made and kept here; it was not sent to anybody.",
+        "an attempt was not sent but kept here as dry-run",
+        "It was made and kept here, not sent.",
     ):
         assert words in told
 
@@ -121,21 +121,21 @@ def test_a_digest_and_its_items_tell_of_each_other(
     work()
     (digest,) = rows(db, notifications, rule="desk-retests", status="scheduled")
     told = explained(relay, id_)
-    assert "It was cancelled. It is told in the digest of " in told
+    assert "It was cancelled. It is part of the digest of " in told
     assert f"That digest ({digest['id']}) has not gone out yet." in told
     subject = only(db, events)["subject"]
     told = explained(relay, digest["id"])
-    assert f"It tells of test_registration.retest about {subject} ({id_})." in told
+    assert f"It includes test_registration.retest about {subject} ({id_})." in told
 
 
 def test_what_waits_says_what_holds_it_up(relay: Run, db: Database) -> None:
-    """A message that is due, while no worker is alive and the provider refuses: both are told."""
+    """A message that is due, while no worker is running and the provider refuses: both are told."""
     claim = claimed(db)
     refused = pauses.Pause("refused", "Twilio refuses our account (401).")
     put_back = Ending("rejected", "created", refused.reason, retry_in=-1.0, pause=refused)
     ledger_attempts.finish(db, claim, put_back)
-    paused = r"texts are paused since [^;]+, because Twilio refuses our account \(401\)\.\n"
-    assert re.search(f"It waits: no worker is alive; {paused}", explained(relay, claim.id))
+    paused = r"texts have been paused since [^;]+, because Twilio refuses our account \(401\)\.\n"
+    assert re.search(f"It is waiting: no worker is running; {paused}", explained(relay, claim.id))
 
 
 def test_every_status_has_its_sentence() -> None:
@@ -153,14 +153,14 @@ def test_why_nobody_was_told(
     """Where a rule told nobody, its reason stands there."""
     id_ = post("test_registration.lml_lab_id_created")
     work()
-    assert "Rule desk-lab-id told nobody. The rule is switched off" in explained(relay, id_)
+    assert "Rule desk-lab-id sent nothing. The rule is switched off" in explained(relay, id_)
 
 
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        ("received", "It is not processed yet. The lab is busy."),
-        ("held", "It is held since"),
+        ("received", "Relay has not processed it yet. The lab is busy."),
+        ("held", "It has been held since"),
         ("unrouted", "Relay does not know this event."),
     ],
 )
@@ -185,4 +185,4 @@ def test_what_nobody_knows_is_an_error(relay: Run, db: Database) -> None:
     """An id that nothing goes by ends with 1, and says where ids are found."""
     result = relay("explain", "evt_nothing")
     assert result.exit_code == 1
-    assert "the ledger has nothing by that name" in result.stderr
+    assert "the ledger has no such id" in result.stderr

@@ -30,7 +30,7 @@ def test_a_person_is_erased_and_that_is_proved(relay: Run, db: Database) -> None
     result = relay("forget", "07700 900001", "--yes")
     assert result.exit_code == 0
     assert result.stdout.startswith("To be erased: 1 event, 2 messages, 1 message that waits.\n")
-    for said in ("counts and reasons stay", "Backups", "the lab", "nothing is left."):
+    for said in ("ids, times, counts and reasons", "Backups", "the lab", "nothing is left."):
         assert said in result.stdout
     assert found(result.stdout, "Jane", EMAIL, PHONE) == []
     assert found(dump(db), "Jane", "Smith", EMAIL, PHONE, WORDS) == []
@@ -94,7 +94,7 @@ def test_an_erased_person_is_stopped_too_where_that_is_asked(relay: Run, db: Dat
     assert "are stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
     with db.read() as connection:
         assert suppressions.suppressed(connection, PHONE)[0]["source"] == "staff"
-    assert "were stopped already" in relay("forget", PHONE, "--yes", "--suppress").stdout
+    assert "were already stopped" in relay("forget", PHONE, "--yes", "--suppress").stdout
     (kept,) = ledger.rows(db, audit, action="suppress")
     assert (kept["actor"], kept["target"][:3]) == ("cli", "sms")
 

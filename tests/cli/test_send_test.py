@@ -134,5 +134,5 @@ def test_without_any_address_nothing_is_sent(
     """Neither named nor on stdin: the command says what it wants and ends with 1."""
     result = relay("send-test", "kit-shipped", **live_environ)
     assert result.exit_code == 1
-    assert "no address is given" in result.stderr
+    assert "no address given" in result.stderr
     assert twilio.requests == []

@@ -117,7 +117,9 @@ def test_the_lab_gives_up_in_the_end(relay: Run, relay_standin: StandIn, url: st
     result = relay("simulate", "order.shipped", "--url", url, *FAST)
     assert result.exit_code == 1
     assert len(relay_standin.requests) == len(lab_player.RETRY_MINUTES) == 11
-    assert result.stderr == "error: 1 events were not taken, and the lab has given up on them.\n"
+    assert (
+        result.stderr == "error: Relay did not accept 1 events, and the lab has given up on them.\n"
+    )
 
 
 def test_nobody_there_is_told(relay: Run) -> None:
@@ -131,9 +133,7 @@ def test_an_unknown_event_is_refused(relay: Run, relay_standin: StandIn, url: st
     """An event that the lab never sends is an error that offers the nearest; nothing is posted."""
     result = relay("simulate", "order.shiped", "--url", url)
     assert result.exit_code == 1
-    assert 'order.shiped: the lab sends no such event. Did you mean "order.shipped"?' in (
-        result.stderr
-    )
+    assert 'order.shiped: there is no such event. Did you mean "order.shipped"?' in (result.stderr)
     assert relay_standin.requests == []
 
 

@@ -64,7 +64,7 @@ def test_what_was_stopped_already_stays_as_it_was(relay: Run, db: Database, sour
     result = relay("suppress", PHONE)
     assert (result.exit_code, result.stdout) == (
         0,
-        f"Texts to this number were stopped already by {source} since {since}.\n",
+        f"Texts to this number were already stopped by {source} since {since}.\n",
     )
     assert stopped(db) == [("sms", PHONE, source)]
     assert audited(db) == []
@@ -82,9 +82,9 @@ def test_what_was_not_stopped_cannot_be_let_go(relay: Run, db: Database) -> None
 @pytest.mark.parametrize(
     ("channel", "address", "source", "warning"),
     [
-        ("sms", PHONE, "STOP", "their START"),
+        ("sms", PHONE, "STOP", "they send START"),
         ("sms", PHONE, "staff", ""),
-        ("email", EMAIL, "bounce", "off its suppressions"),
+        ("email", EMAIL, "bounce", "from its suppressions"),
         ("email", EMAIL, "staff", ""),
     ],
 )
@@ -119,14 +119,14 @@ def test_the_audit_tells_what_was_done_and_not_to_whom(relay: Run, db: Database)
 @pytest.mark.parametrize(
     ("written", "why", "remedy"),
     [
-        ("", "no address is given.", "Name a UK mobile"),
-        (" ", "no address is given.", "Name a UK mobile"),
-        ("jane", "not a valid number", "07700 900123"),
+        ("", "no address given.", "Give a UK mobile"),
+        (" ", "no address given.", "Give a UK mobile"),
+        ("jane", "is not valid", "07700 900123"),
         ("020 7946 0000", "a landline", "07700 900123"),
-        ("+1 500 555 0006", "a foreign one", "07700 900123"),
-        ("jane@", "not a valid address", "jane@example.org"),
-        ("jane@example", "not a valid address", "jane@example.org"),
-        ("jäne@example.org", "not one that can be written to", "jane@example.org"),
+        ("+1 500 555 0006", "is foreign", "07700 900123"),
+        ("jane@", "is not valid", "jane@example.org"),
+        ("jane@example", "is not valid", "jane@example.org"),
+        ("jäne@example.org", "characters that Relay cannot use", "jane@example.org"),
     ],
 )
 @pytest.mark.parametrize("command", ["suppress", "unsuppress"])
@@ -158,9 +158,9 @@ def test_an_address_may_come_in_on_stdin(
 @pytest.mark.parametrize(
     ("typed", "why"),
     [
-        (b"", "no address is given."),
-        (b"\n", "no address is given."),
-        (b"j\xe4ne@clinic.example", "not a valid address"),
+        (b"", "no address given."),
+        (b"\n", "no address given."),
+        (b"j\xe4ne@clinic.example", "is not valid"),
     ],
 )
 @one_database

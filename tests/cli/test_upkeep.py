@@ -158,7 +158,7 @@ def test_a_release_that_is_rolled_back_goes_through(relay: Run, post: Post, db: 
     assert (checked.exit_code, checked.stderr) == (0, "")
     assert (upgraded.exit_code, upgraded.stdout) == (0, "")
     said = f"The ledger is newer (9999) than this version knows ({REVISION})"
-    assert f"warning: {said}; it is left as it is." in upgraded.stderr
+    assert f"warning: {said}; nothing was changed." in upgraded.stderr
     only(db, events)
 
 

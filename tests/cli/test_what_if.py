@@ -81,7 +81,9 @@ def test_an_edit_is_told_before_it_is_live(
     }
     assert "template kit_delivered instead of kit_shipped." in result.stdout
     assert "it sends nothing for past events" in result.stdout
-    assert "rule kit-taken is new and kit-registered is gone: people already told" in result.stderr
+    assert (
+        "rule kit-taken is new and kit-registered is gone: people who already have" in result.stderr
+    )
     assert rows(db, notifications) == before
     assert [row["address"] for row in before if row["address"] in result.stdout] == []
 

@@ -56,7 +56,7 @@ def test_it_dies_when_it_is_not_needed(reminded: Clinic, name: str, data: dict[s
     reminded.work(DAY)
     (row,) = reminded.messages(rule="reminder")
     assert row["status"] == "cancelled"
-    assert row["reason"] == f"It is not needed any more: {name} has come."
+    assert row["reason"] == f"It is no longer needed: {name} has come."
     reminded.work(10 * DAY)
     assert reminded.twilio.accepted == []
 

@@ -80,7 +80,7 @@ def test_one_message_an_address_tells_all_of_it_once(desk: Clinic) -> None:
     desk.work()
     replay_all(desk)
     assert desk.statuses() == [("email", "cancelled")] * 6 + [("email", "scheduled")] * 2
-    said = f"It is told in the digest of {SOON:%a %d %b, %H:%M}."
+    said = f"It is part of the digest of {SOON:%a %d %b, %H:%M}."
     assert {row["reason"] for row in desk.messages(status="cancelled")} == {said}
     desk.work(NIGHT)
     assert told(desk) == [("desk", "[o-0][o-1][o-2]"), ("second", "[o-0][o-1][o-2]")]
@@ -111,9 +111,7 @@ def test_what_is_not_true_any_more_is_left_out(desk: Clinic) -> None:
     assert told(desk) == [("desk", "[o-2]")]
     out = "It was left out of its digest. "
     assert item(desk, "o-0")["reason"].startswith(f"{out}Its condition is not met: ")
-    assert item(desk, "o-1")["reason"] == (
-        f"{out}The kit is further on already: order.delivered has come."
-    )
+    assert item(desk, "o-1")["reason"] == (f"{out}The kit has moved on: order.delivered has come.")
 
 
 def test_nothing_is_sent_when_nothing_is_left(desk: Clinic) -> None:
@@ -125,7 +123,7 @@ def test_nothing_is_sent_when_nothing_is_left(desk: Clinic) -> None:
     desk.work(NIGHT)
     assert (digest(desk)["status"], digest(desk)["reason"]) == (
         "cancelled",
-        "It has nothing to tell.",
+        "The digest has no items left.",
     )
     assert item(desk, KIT)["reason"] == "It was left out of its digest. The test was cancelled."
     assert (desk.sendgrid.accepted, desk.worklist()) == ([], [])
@@ -190,7 +188,7 @@ def test_a_rule_that_stops_digests_tells_each_by_itself(desk: Clinic) -> None:
     desk.configure(SINGLE, staff=STAFF)
     desk.work(NIGHT)
     assert told(desk) == [("desk", "Kit RM1"), ("desk", "Kit RM1")]
-    assert digest(desk)["reason"] == "Its rule sends no digests any more."
+    assert digest(desk)["reason"] == "Its rule no longer sends digests."
 
 
 def test_a_rule_that_begins_digests_gathers_what_waits(desk: Clinic) -> None:
@@ -201,7 +199,7 @@ def test_a_rule_that_begins_digests_gathers_what_waits(desk: Clinic) -> None:
     desk.work()
     desk.configure(DIGEST, staff=STAFF)
     desk.work(timedelta(minutes=1))
-    assert item(desk, "o-0")["reason"].startswith("It is told in the digest of ")
+    assert item(desk, "o-0")["reason"].startswith("It is part of the digest of ")
     desk.work(NIGHT)
     assert told(desk) == [("desk", "[o-0]")]
 

@@ -51,7 +51,7 @@ def test_a_lab_that_fails_is_asked_again_and_then_a_person(clinic: Clinic, statu
     clinic.work(DAY)
     row = only(clinic.db, events)
     assert row["status"] == "held"
-    assert row["reason"].endswith(f"It was tried {len(outcomes.EVENT_DELAYS) + 1} times.")
+    assert row["reason"].endswith(f"Relay tried {len(outcomes.EVENT_DELAYS) + 1} times.")
     clinic.work(DAY)
     assert clinic.messages() == []
 

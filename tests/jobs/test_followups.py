@@ -461,7 +461,7 @@ def test_a_rule_that_writes_to_others_by_now_tells_none_of_them(clinic: Clinic) 
 
 
 def test_news_that_are_overtaken_have_no_fallback(clinic: Clinic) -> None:
-    """Where the kit is further on already, an earlier step's failed message is let be."""
+    """Where the kit is has moved on, an earlier step's failed message is let be."""
     clinic.configure(staff=STAFF)
     clinic.post()
     clinic.work()
@@ -471,7 +471,7 @@ def test_news_that_are_overtaken_have_no_fallback(clinic: Clinic) -> None:
     clinic.work()
     assert clinic.sendgrid.accepted == []
     (row,) = clinic.messages(rule="kit")
-    assert row["reason"].endswith("The kit is further on already: order.delivered has come.")
+    assert row["reason"].endswith("The kit has moved on: order.delivered has come.")
     assert clinic.worklist() == []
     for state, code in (("sent", ""), ("permanent-failure", "30006")):  # told late, or again
         clinic.tell(state, code, rule="kit")

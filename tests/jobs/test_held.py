@@ -43,7 +43,7 @@ def test_an_event_is_tried_for_as_long_as_the_clinic_wants(clinic: Clinic, reply
     clinic.work(30 * SECOND)
     row = only(clinic.db, events)
     assert row["status"] == "held"
-    assert row["reason"].endswith("It was tried 3 times.")
+    assert row["reason"].endswith("Relay tried 3 times.")
     asked = len(clinic.lab.requests)
     clinic.work(DAY)
     assert len(clinic.lab.requests) == asked

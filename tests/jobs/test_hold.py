@@ -48,7 +48,7 @@ def test_it_goes_out_by_itself_when_nobody_objects(held: Clinic) -> None:
     closed = only(held.db, stored)
     assert (closed["closed_by"], closed["note"]) == (
         "relay",
-        "It was sent, as nobody objected in time.",
+        "It went out, as nobody stopped it in time.",
     )
     assert len(held.told()) == 1
 
@@ -70,7 +70,7 @@ def test_a_retest_takes_it_off_the_worklist(held: Clinic) -> None:
     held.work()
     held.work()
     assert held.worklist() == []
-    assert only(held.db, stored)["note"] == "It was not sent. A retest has begun since."
+    assert only(held.db, stored)["note"] == "It was not sent. A retest has begun since then."
 
 
 def test_released_it_may_go_another_way_at_once(held: Clinic) -> None:

@@ -159,7 +159,7 @@ def test_it_goes_on_by_itself(clinic: Clinic) -> None:
     closed = only(clinic.db, cases.cases)
     assert (closed["closed_by"], closed["note"]) == (
         "relay",
-        "A probe went through: sending goes on.",
+        "A trial message went through, so sending has resumed.",
     )
 
 
@@ -248,7 +248,7 @@ def test_a_probe_that_went_through_lets_the_rest_through(db: Database) -> None:
         Ending("unknown", "unknown", "Twilio did not answer."),
         Ending("rejected", "cancelled", "It is not wanted any more."),
         Ending("rejected", "technical-failure", "It could not be written."),
-        Ending("rejected", "created", "Twilio cannot be reached.", retry_in=5.0),
+        Ending("rejected", "created", "Relay cannot reach Twilio.", retry_in=5.0),
     ],
     ids=["unknown", "cancelled", "not written", "not reached"],
 )

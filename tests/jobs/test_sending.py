@@ -73,7 +73,7 @@ def test_a_message_is_given_up_in_the_end(clinic: Clinic) -> None:
     clinic.work(HOUR)
     (row,) = clinic.messages(channel="sms")
     assert row["status"] == "temporary-failure"
-    assert row["reason"].endswith(f"It was tried {len(jobs_outcomes.SEND_DELAYS) + 1} times.")
+    assert row["reason"].endswith(f"Relay tried {len(jobs_outcomes.SEND_DELAYS) + 1} times.")
     clinic.work(DAY)
     assert len(clinic.twilio.requests) == 2
     assert len(clinic.sendgrid.accepted) == 1

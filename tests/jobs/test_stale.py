@@ -85,7 +85,7 @@ def test_a_lab_that_is_away_is_waited_for(waiting: Clinic) -> None:
     waiting.work(HOUR)
     assert waiting.statuses() == [("sms", "created"), ("sms", "created")]
     assert waiting.twilio.requests == []
-    assert all("fetched again" in row["reason"] for row in waiting.messages())
+    assert all("ask the lab again" in row["reason"] for row in waiting.messages())
     waiting.lab.answers.clear()
     waiting.work(HOUR)
     assert waiting.statuses() == [("sms", "sent"), ("sms", "sent")]

@@ -103,7 +103,7 @@ def test_once_the_cause_is_gone_they_are_told(results: Clinic, press: Press) -> 
     by_event = {cause for cause, words in said.items() if "processed again" in words}
     assert by_event == {"no-number", "opted-out"}
     assert {cause for cause, words in said.items() if "sent again" in words} | by_event == {*CAUSES}
-    assert "closed already" in press(mine["undelivered"])
+    assert "already closed" in press(mine["undelivered"])
     results.work()
     results.work(HOUR)
     assert texted(results) - before == Counter(PHONES.values())
@@ -154,7 +154,7 @@ def test_what_cannot_be_tried_again_says_why(results: Clinic, press: Press, insi
     before, mine = texted(results), waiting(results)
     page = inside.get("/worklist").text
     assert (len(mine), 'value="resend"' in page) == (2, False)
-    for kit, why in (("untold", "It may have arrived"), (KIT, "A retest has begun since.")):
+    for kit, why in (("untold", "It may have arrived"), (KIT, "A retest has begun since then.")):
         assert why in page
         assert why in press(mine[kit])
     results.work(HOUR)

@@ -144,7 +144,7 @@ def test_a_rule_may_have_a_person_decide(clinic: Clinic) -> None:
     assert row["status"] == "unknown"
     assert (
         row["reason"]
-        == "It was not found at the provider. It waits for a person, as its rule says."
+        == "The provider has no record of it. It waits for a person, as its rule says."
     )
     assert clinic.twilio.accepted == []
 

@@ -107,7 +107,7 @@ def test_what_was_only_not_told_is_made_up_for(watched: Clinic, past: Past) -> N
     with watched.db.read() as connection:
         (told,) = trail.find(connection, made_up["id"])
     lines = [line for _, line in explain(told, ZoneInfo("UTC"), NOTHING, str)]
-    assert "Relay asked the lab, which had not posted lab_results.complete" in lines[0]
+    assert "the lab had not posted lab_results.complete; Relay asked" in lines[0]
 
 
 def test_what_the_lab_does_not_have_is_told_once(watched: Clinic, past: Past) -> None:
@@ -228,7 +228,7 @@ def test_one_email_tells_of_all_that_a_look_finds(watched: Clinic, past: Past) -
     assert len(watched.worklist()) == 3
     assert watched.told() == [("missing", "nurses@example.org", "sent")]
     (mail,) = watched.sendgrid.accepted
-    assert "The same goes for 2 other kits" in str(mail.json["content"])
+    assert "The same is true of 2 other kits" in str(mail.json["content"])
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -172,7 +172,7 @@ def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
     assert ledger_attempts.lapse(db) == 1
     row = only(db, notifications)
     assert (row["status"], only(db, attempts)["outcome"]) == ("unknown", "unknown")
-    assert row["reason"].endswith("it is not known whether it went out.")
+    assert row["reason"].endswith("it may or may not have gone out.")
     assert ledger_attempts.lapse(db) == 0
     assert ledger_attempts.claim(db, "sms", 10) == []
 

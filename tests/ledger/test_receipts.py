@@ -315,7 +315,7 @@ def test_without_a_receipt_it_is_given_up(db: Database) -> None:
         assert receipts.give_up(connection) == 0
     row = only(db, notifications)
     assert row["status"] == "temporary-failure"
-    assert row["reason"] == "Nobody told within 72 hours that it arrived."
+    assert row["reason"] == "No receipt came within 72 hours."
     (item,) = followups.lease_follow_ups(db, 10)
     assert (item.id, item.code) == (claim.id, UNCONFIRMED)
 

@@ -29,7 +29,7 @@ from tests.rows import (
     unknown,
 )
 
-REASON = "It was not found at the provider: sent again."
+REASON = "The provider has no record of it, so Relay is sending it again."
 MINUTE = timedelta(minutes=1)
 LEASE = timedelta(seconds=followups.UNKNOWN_LEASE_SECONDS + 1)
 MAIL = {"channel": "email", "address": "jane@example.org"}

@@ -1,4 +1,4 @@
-"""What needs a person, in a sentence each: what holds Relay up, and what is on the worklist."""
+"""The list of what needs a person, a sentence each: what holds Relay up, then the worklist."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ KINDS = {
     "unreached": ("person was not reached", "people were not reached"),
     "held": ("event from the lab is held", "events from the lab are held"),
     "release": ("message waits for your release", "messages wait for your release"),
-    "missing": ("kit has not come as far as it should", "kits have not come as far as they should"),
+    "missing": ("kit is late", "kits are late"),
     "unknown": ("message may or may not have gone out", "messages may or may not have gone out"),
-    "broken": ("message could not be written", "messages could not be written"),
-    "erasure": ("erasure has left something", "erasures have left something"),
-    "limit": ("day's limit on texts was reached", "days' limits on texts were reached"),
+    "broken": ("message could not be made", "messages could not be made"),
+    "erasure": ("erasure is incomplete", "erasures are incomplete"),
+    "limit": ("day reached its limit on texts", "days reached their limit on texts"),
 }
-# These are told by what is so now, not by their case.
+# These show by the present state, not by their case.
 NOW = ("paused", "config")
 REFUSED = ("post from the lab was refused", "posts from the lab were refused")
 UNKNOWN = (
-    "kind of event has come that Relay does not know",
-    "kinds of events have come that Relay does not know",
+    "kind of event is unknown to Relay",
+    "kinds of event are unknown to Relay",
 )
-NOT_TRIED = "Relay has not come to them."
+NOT_TRIED = "Relay has not got to them yet."
 
 
 class Need(NamedTuple):
-    """Something that needs a person: how many, what, and where it is seen to."""
+    """Something that needs a person: how many, what, and the page to deal with it."""
 
     many: int | None
     said: str
@@ -45,7 +45,9 @@ class Need(NamedTuple):
 
 
 def needs(connection: Connection, waiting: Mapping[str, int]) -> Iterator[Need]:
-    """All of it, what holds up everybody first. `waiting` is how much is on the worklist."""
+    """Everything that needs a person, first what holds up everybody. `waiting` is what is on the
+    worklist, counted.
+    """
     found = cases.open_kinds(connection)
     yield from held_up(connection, found)
     for kind, words in KINDS.items():
@@ -58,23 +60,26 @@ def needs(connection: Connection, waiting: Mapping[str, int]) -> Iterator[Need]:
 
 
 def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
-    """What keeps Relay as a whole from telling people. `kinds` are those of the open cases."""
+    """What stops Relay as a whole from sending. `kinds` are those of the open cases."""
     system = (url_for("desk.system"), "System")
     # config.toml we know; templates the worker tries
     if services().living.wrong or "config" in kinds:
-        said = "config.toml or a template is wrong. Relay goes on by the last good one."
+        said = (
+            "config.toml or a template has a mistake. Relay is still using the last good version."
+        )
         yield Need(None, said, url_for("desk.rules"), "Rules")
     for row in pauses.paused(connection):
         yield Need(None, f"{CHANNELS[row['channel']].title} are paused: {row['reason']}", *system)
     if not workers.workers_alive(connection):
-        yield Need(None, "No worker is alive: nothing goes out.", *system)
+        yield Need(None, "No worker is running: nothing goes out.", *system)
     for one in status.late_events(connection):
-        words = "event from the lab waits" if one.many == 1 else "events from the lab wait"
+        is_one = one.many == 1
+        words = f"event{'' if is_one else 's'} from the lab {'has' if is_one else 'have'} waited"
         said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
         yield Need(one.many, said, *system)
     for one in status.late_messages(connection):
         channel = CHANNELS[one.named]
-        words = f"{channel.word} is" if one.many == 1 else f"{channel.words} are"
+        words = f"{channel.word} has been" if one.many == 1 else f"{channel.words} have been"
         yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)
     for said in _no_account():
         yield Need(None, said, *system)
@@ -85,8 +90,8 @@ def _no_account() -> Iterator[str]:
     used = {way for rule in rules if rule.enabled for way in (*rule.channels, *rule.fallback)}
     for channel in sorted(used):
         if settings.delivery != "dry-run" and not settings.accounts[channel]:
-            nobody = f"{CHANNELS[channel].title} go to nobody: delivery is {settings.delivery}"
-            yield f"{nobody}, and no account for them is set. They are kept here."
+            why = f"delivery is {settings.delivery}, but no account is set up for them"
+            yield f"{CHANNELS[channel].title} are kept here, not sent: {why}."
 
 
 def _when(moment: datetime) -> str:

@@ -37,7 +37,7 @@ _NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
 
 
 class Admin(UserMixin):  # type: ignore[misc]
-    """The one account there is."""
+    """The desk's only account."""
 
     id = "admin"
 
@@ -62,15 +62,15 @@ def end_session() -> None:
 
 
 def admin(user_id: str) -> Admin | None:
-    """Who a session's cookie stands for, while it holds."""
+    """The admin that a session's cookie belongs to, while it is valid."""
     known = {"id", "began", "seen", "key"} <= session.keys()
     if user_id != Admin.id or not known or not _is_open():
         return None
     now = time.time()
     if now - session["began"] > LONGEST.total_seconds() or _idle(now):
         session.clear()
-        if request.method != "POST":  # what was pressed in vain is told by the login
-            flash("You have been logged out, since that was a while ago. Log in again.")
+        if request.method != "POST":  # the login says that a button did nothing
+            flash("You were logged out because you had been away for a while. Log in again.")
         return None
     if now - session["seen"] > _NOTED_SECONDS and AGAIN not in request.args:
         session["seen"] = now
@@ -97,7 +97,7 @@ def _key(settings: Settings, secret: str) -> str:
 
 
 def this_visitor() -> str:
-    """Names where a request comes from, without telling it: an address, or an IPv6 network."""
+    """A mark for where a request comes from, an address or an IPv6 network, that hides it."""
     written = request.remote_addr or ""
     try:
         address = ipaddress.ip_address(written)
@@ -117,7 +117,7 @@ FLOOD, EBB = 300, timedelta(minutes=1)
 
 # What pages ask for in their links: of where one was going, no more is taken along.
 KNOWN = frozenset(("kit", "name", "data", "channel", "scheme", "before", "kind"))
-_UNDONE = "You had been logged out: what you pressed was not done."
+_UNDONE = "You had been logged out, so nothing was done. Log in and try again."
 
 
 class LoginForm(FlaskForm):  # type: ignore[misc]
@@ -135,16 +135,16 @@ def login() -> Any:
     visitor = this_visitor()
     if wait := _wait(visitor):
         minutes = round(wait.total_seconds() / 60)
-        alert = f"There were too many wrong passwords. Wait {minutes} min, then try again."
-        told = {"Retry-After": str(int(wait.total_seconds()))}
-        return render_template("login.html", form=form, alert=alert), 429, told
+        alert = f"Too many wrong passwords. Wait {minutes} min, then try again."
+        headers = {"Retry-After": str(int(wait.total_seconds()))}
+        return render_template("login.html", form=form, alert=alert), 429, headers
     if _is_right(form.password.data, services().settings):
         begin_session()
         return redirect(_page(request.args.get("next", "")))
     with services().db.write() as connection:
         logins.add_failure(connection, visitor)
         audit.write_audit(connection, "nobody", REFUSED, visitor)
-    alert = "That is not the password. Try again."
+    alert = "Wrong password. Try again."
     return render_template("login.html", form=form, alert=alert), 401
 
 
@@ -157,7 +157,7 @@ def logout() -> Any:
 
 
 def ask() -> Any:
-    """The way to the login, for whoever is not logged in or not any more."""
+    """Sends somebody who is not logged in, or no longer, to the login."""
     if request.method != "POST":
         return redirect(url_for("desk.login", next=request.full_path.rstrip("?")))
     if request.endpoint == "desk.logout":

@@ -97,7 +97,7 @@ def journey() -> str:
 @blueprint.post("/journey")
 @login_required  # type: ignore[untyped-decorator]
 def reveal() -> str:
-    """The same with names, addresses and words to be read: of all to people, or of one message.
+    """The kit's page with names, addresses and texts shown: all to people, or one message.
 
     The page keeps nothing: opened again it is masked again.
     """
@@ -109,7 +109,7 @@ def reveal() -> str:
         abort(404)
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
     note_act("reveal", only or kit, about)
-    flash("Shown, and noted in the audit trail. Open the page again to hide it.")
+    flash("Shown; the audit trail records it. Reload the page to hide it.")
     return _timeline(found, frozenset(shown), names=not only)
 
 

@@ -31,19 +31,19 @@ _WORDS = {
     ),
     404: (
         "Not found",
-        "There is no such page, or what it was about is not there any more.",
+        "There is no such page, or its subject no longer exists.",
     ),
     405: (
-        "No page of its own",
-        "This address is only what a button leads to. Nothing was done.",
+        "Nothing to see here",
+        "This page cannot be opened directly. Nothing was changed.",
     ),
-    413: ("Too long", "That is too long. Nothing was done."),
+    413: ("Too long", "That is too long. Nothing was changed."),
     500: (
-        "Relay is at fault",
+        "Something went wrong",
         "Something in Relay broke. It has been logged. If you had pressed a button, look whether "
         "it was done before you press it again.",
     ),
-    UNAVAILABLE: ("Not now", "The ledger is out of reach. Try again in a minute."),
+    UNAVAILABLE: ("Try again soon", "Relay cannot reach its database. Try again in a minute."),
 }
 # To what was pressed: the ledger may have gone away just after it had taken it.
 _PRESSED = {
@@ -56,7 +56,7 @@ _PRESSED = {
 
 
 def error_page(code: int) -> str:
-    """What a status means, and the way to Today."""
+    """The page for an HTTP status, in words, with a link to Today."""
     words = {**_WORDS, **_PRESSED} if request.method == "POST" else _WORDS
     title, said = words.get(code, ("Not possible", "That is not possible."))
     # Not `render_template`: it would ask who is logged in.
@@ -66,7 +66,7 @@ def error_page(code: int) -> str:
 
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
-NO_NOTE = "Write a note first: it is kept with who did it and when."
+NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
 
 # What is on the worklist: its parts, and how much there is of each.
 _WORKLIST = {

@@ -35,7 +35,7 @@ _HOUR, _TESTS = timedelta(hours=1), 20  # that may be sent in it
 
 
 class Shown(NamedTuple):
-    """A message on a channel, or why it cannot be made."""
+    """A message on a channel, or why Relay cannot make it."""
 
     channel: str
     message: Message | None
@@ -65,7 +65,8 @@ def send_test() -> Any:
     with services().db.read() as connection:
         sent = audit.audited(connection, test_send.SEND_TEST, _HOUR)
     if sent >= _TESTS:
-        return _preview(chosen, to, f"{_TESTS} tests were sent within an hour. Wait a while."), 429
+        said = f"{_TESTS} tests have gone out within an hour. Wait a while."
+        return _preview(chosen, to, said), 429
     try:
         tried = test_send.send(services().config, services().db, actor(), chosen, to)
     except (test_send.NotTried, RenderError) as error:
@@ -73,9 +74,9 @@ def send_test() -> Any:
         return _preview(chosen, to, f"Not sent: {said[:1].lower()}{said[1:]}"), 400
     mode = services().settings.delivery
     flash(
-        "Sent, marked as a test. It is noted in the audit trail."
+        "Sent, marked as a test. The audit trail records it."
         if tried.is_live
-        else f"It was made, marked as a test, but not sent: delivery is {mode}."
+        else f"The test was made but not sent: delivery is {mode}."
     )
     return redirect(url_for("desk.rule", name=chosen.name))
 

@@ -20,11 +20,11 @@ from relay.web.desk.layout import NO_NOTE, blueprint, my_act, note_act, page, wr
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
 # What came of a try, by the word that the lab would have been answered with.
 _TAKEN = {
-    "accepted": "It is taken by now, and is processed.",
-    "duplicate": "The lab has posted the same event rightly. There is nothing more to do.",
-    "unrouted": "It is taken by now. Relay does not know this event: see the unknown events.",
+    "accepted": "Relay has now accepted it and will process it.",
+    "duplicate": "The lab has since posted the same event correctly. There is nothing more to do.",
+    "unrouted": "Relay has now accepted it, but does not know this event: see Unknown events.",
 }
-_SETTLED = "Somebody has seen to that post already."
+_SETTLED = "Somebody has already dealt with that post."
 
 
 @blueprint.get("/worklist/refused")
@@ -83,7 +83,7 @@ def _reveal(post_id: str) -> str:
     with services().db.read() as connection:
         body = ledger_quarantine.body(connection, post_id) or b""
     note_act(REVEAL, post_id, "a refused post")
-    flash("Shown, and noted in the audit trail. Open the page again to hide it.")
+    flash("Shown; the audit trail records it. Reload the page to hide it.")
     return _posts(post_id, legible(body))
 
 
@@ -96,7 +96,7 @@ def _try_again(post_id: str) -> str:
     try:
         incoming = events.parse(body)
     except Refused as refused:
-        return f"It is refused still: {refused} {' '.join(sorted(refused.fields))}".rstrip()
+        return f"Relay still refuses it: {refused} {' '.join(sorted(refused.fields))}".rstrip()
     window, act = app.config.delivery.dedupe_window, my_act("post again", post_id)
     with app.db.write() as connection:
         taken = ledger_quarantine.release(connection, post_id, incoming, window, act)
@@ -111,7 +111,7 @@ def _put_aside(post_id: str) -> str:
     act = my_act("post aside", post_id)
     with services().db.write() as connection:
         done = ledger_quarantine.put_aside(connection, post_id, act, note)
-    return "Put aside. Its note is kept with it." if done else _SETTLED
+    return "Put aside. Your note is kept with it." if done else _SETTLED
 
 
 def _put_all_aside(until: datetime, note: str) -> str:
@@ -120,14 +120,14 @@ def _put_all_aside(until: datetime, note: str) -> str:
         done = ledger_quarantine.put_all_aside(connection, until, act, note)
     if not done:
         return _SETTLED
-    return f"{done:,} put aside. The note is kept with each."
+    return f"{done:,} put aside. Your note is kept with each."
 
 
 def _take_back(post_id: str) -> str:
     act = my_act("post back", post_id)
     with services().db.write() as connection:
         done = ledger_quarantine.take_back(connection, post_id, act)
-    return "It is on the worklist again." if done else "It is not put aside any more."
+    return "It is back on the worklist." if done else "It is no longer put aside."
 
 
 def legible(body: bytes) -> str:

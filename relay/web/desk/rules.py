@@ -36,7 +36,7 @@ WHAT = {
     "added": "added",
     "dropped": "dropped",
     "changed": "changed",
-    "cannot-be-told": "cannot be told",
+    "cannot-be-told": "cannot tell",
 }
 
 

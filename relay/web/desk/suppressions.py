@@ -25,11 +25,11 @@ from relay.web.desk.layout import actor, blueprint, my_act, page, written_note
 from relay.web.desk.system import ACTS
 
 ERASURES = {
-    erasures.WAITING: ("waits", "created"),
+    erasures.WAITING: ("waiting", "created"),
     erasures.RUNNING: ("under way", "sending"),
     erasures.DONE: ("erased", "delivered"),
 }
-NO_REASON = "Say why: it is kept with who did it and when."
+NO_REASON = "Give a reason. Relay keeps it, with who did this and when."
 
 
 @blueprint.get("/suppressions")
@@ -50,7 +50,7 @@ def _told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
     """One of the last erasures, with its state in a word and the look of that."""
     outcome = erasure["outcome"] or {}
     is_whole = not (outcome.get("left") or outcome.get("refused"))
-    stands, look = ERASURES[erasure["state"]] if is_whole else ("not all", "held")
+    stands, look = ERASURES[erasure["state"]] if is_whole else ("incomplete", "held")
     return {**erasure, "stands": stands, "look": look}
 
 
@@ -115,7 +115,7 @@ def _add(channel: str, address: str, note: str) -> str:
 def stopped_words(channel: str, *, added: bool) -> str:
     """That an address was stopped, or had been."""
     return (
-        f"{words_of(channel)} to this address {'are stopped' if added else 'were stopped already'}."
+        f"{words_of(channel)} to this address {'are stopped' if added else 'were already stopped'}."
     )
 
 

@@ -27,11 +27,11 @@ from relay.web.desk.layout import blueprint, page
 
 # What /readyz asks, and what it means that it works.
 PARTS = {
-    "ledger": ("Ledger", "The database takes and gives what it is asked for."),
-    "migrations": ("Schema", "The database is as this version needs it."),
-    "redis": ("Redis", "Workers are woken at once."),
-    "workers": ("Workers", "At least one worker is alive."),
-    "config": ("Configuration", "config.toml and the templates are right."),
+    "ledger": ("Ledger", "The database can be read and written."),
+    "migrations": ("Schema", "The tables match this version of Relay."),
+    "redis": ("Redis", "Wake-ups reach workers at once."),
+    "workers": ("Workers", "At least one worker is running."),
+    "config": ("Configuration", "config.toml and the templates have no mistakes."),
 }
 MODES = {
     "dry-run": "Messages are kept here and not sent.",
@@ -43,7 +43,7 @@ MODES = {
 @blueprint.get("/system")
 @login_required  # type: ignore[untyped-decorator]
 def system() -> str:
-    """How Relay is."""
+    """The state of each part, of the queue, providers and workers."""
     app = services()
     down = health.down()
     parts = [
@@ -107,35 +107,35 @@ ACTS = {
     "login": "Logged in",
     "login refused": "Wrong password",
     "logout": "Logged out",
-    "reveal": "Looked at what is masked",
+    "reveal": "Looked at masked details",
     "send-test": "Sent a test",
     "suppress": "Stopped an address",
-    "unsuppress": "Lifted a stop",
-    "forget asked": "Asked to have a person erased",
-    "forget": "Had a person erased",
-    "replay": "Had it processed again",
-    "purge": "Blanked what is old",
+    "unsuppress": "Allowed an address again",
+    "forget asked": "Asked to erase a person",
+    "forget": "Erased a person",
+    "replay": "Processed something again",
+    "purge": "Blanked old details",
     "case close": "Closed a case",
-    "case open": "Opened a case again",
+    "case open": "Reopened a case",
     "case resend": "Sent a message again",
     "case send": "Sent a message again",
-    "case believe": "Said that a message did arrive",
-    "case replay": "Had an event processed again",
+    "case believe": "Marked a message as arrived",
+    "case replay": "Processed an event again",
     "case release": "Released a message",
     "case stop": "Stopped a message",
-    "post again": "Had a refused post tried again",
+    "post again": "Tried a refused post again",
     "post aside": "Put a refused post aside",
     "posts aside": "Put all refused posts aside",
-    "post back": "Took a refused post back",
+    "post back": "Put a refused post back",
     "acknowledge event": "Acknowledged an unknown event",
-    "process events": "Had unknown events processed",
+    "process events": "Processed unknown events",
 }
 
 
 @blueprint.get("/audit")
 @login_required  # type: ignore[untyped-decorator]
 def audit() -> str:
-    """What was done last, or what was done before the line that is named."""
+    """The latest lines of the audit trail, or those before a given one."""
     before = request.args.get("before", "").replace("\0", "")[:40]
     with services().db.read() as connection:
         rows = ledger_audit.audit_before(connection, before, AT_ONCE + 1)

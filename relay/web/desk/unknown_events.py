@@ -56,8 +56,8 @@ def _acknowledge(name: str) -> str:
     with services().db.write() as connection:
         done = events.acknowledge(connection, name, by, note)
     if not done:
-        return "That was acknowledged or processed already."
-    return "Acknowledged. Events of that name are kept, and not shown here any more."
+        return "Somebody has already acknowledged or processed that."
+    return "Acknowledged. Relay keeps events of that name and no longer lists them here."
 
 
 def _process(name: str) -> str:
@@ -66,7 +66,7 @@ def _process(name: str) -> str:
         ids = events.unrouted_ids(connection, name, AT_ONCE)
         done = replay.replay_events(connection, ids, act)
     if not done:
-        return "Those have been processed already."
+        return "Those have already been processed."
     app.waker.wake()
-    more = " There are more: press again." if done == AT_ONCE else ""
-    return f"{done} {'are' if done > 1 else 'is'} processed again.{more}"
+    more = " There are more: press the button again." if done == AT_ONCE else ""
+    return f"{done} {'are' if done > 1 else 'is'} being processed.{more}"

@@ -34,12 +34,12 @@ ACTS: dict[str, dict[str, str]] = {
 }
 Case = Mapping[str, Any]
 _AGAIN = {
-    retries.MESSAGE: "It is sent again.",
-    retries.EVENT: "Its event is processed again, by what the lab tells now.",
+    retries.MESSAGE: "Relay is sending it again.",
+    retries.EVENT: "Relay is processing its event again, with what the lab says now.",
 }
-_TOO_LATE = "That cannot be done any more."
-_WAITS_NO_MORE = f"{_TOO_LATE} It waits no more. It closes by itself."
-_KNOWN_BY_NOW = f"{_TOO_LATE} It is known by now what became of it, or it is being found out."
+_TOO_LATE = "It is too late for that."
+_WAITS_NO_MORE = f"{_TOO_LATE} It is no longer waiting; the case closes by itself."
+_KNOWN_BY_NOW = f"{_TOO_LATE} Relay has since found out what became of it, or is checking now."
 
 
 @blueprint.get("/worklist")
@@ -122,7 +122,7 @@ def _open_again(case: Case) -> str:
     mine = my_act(cases.CASE_ACT + OPEN, case["id"])
     with services().db.write() as connection:
         cases.reopen(connection, case["id"], mine)
-    return "It is on the worklist again."
+    return "It is back on the worklist."
 
 
 def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, Any]]:
@@ -192,33 +192,33 @@ def _release(connection: Connection, case: Case, note: str) -> str:
     due_at = planner.opening(rule, config.policy, moment) if rule else moment
     if not holds.release(connection, id_, due_at, actor()):
         raise NotDone(_WAITS_NO_MORE)
-    return "It goes out, at once or when the send window opens."
+    return "Released: it goes out at once, or when the send window opens."
 
 
 def _stop(connection: Connection, case: Case, note: str) -> str:
     if not holds.stop(connection, case["notification_id"], actor(), note):
         raise NotDone(_WAITS_NO_MORE)
-    return "Stopped: what had not gone out yet is not sent."
+    return "Stopped: anything that had not gone out will not be sent."
 
 
 def _replay(connection: Connection, case: Case, note: str) -> str:
     if not replay.process_again(connection, case["event_id"]):
-        raise NotDone(f"{_TOO_LATE} It is being processed already.")
-    return "It is processed again."
+        raise NotDone(f"{_TOO_LATE} It is already being processed.")
+    return "Relay is processing it again."
 
 
 def _send_unknown(connection: Connection, case: Case, note: str) -> str:
     """Nobody knows whether it went out: a person has it sent once more."""
     if not replay.decide_unknown(connection, case["notification_id"], send=True):
         raise NotDone(_KNOWN_BY_NOW)
-    return "It is sent again."
+    return "Relay is sending it again."
 
 
 def _believe_unknown(connection: Connection, case: Case, note: str) -> str:
     """Nobody knows whether it went out: a person says that it did."""
     if not replay.decide_unknown(connection, case["notification_id"], send=False):
         raise NotDone(_KNOWN_BY_NOW)
-    return "It counts as sent."
+    return "It now counts as sent."
 
 
 _DOING: dict[str, Callable[[Connection, Case, str], str]] = {

@@ -90,6 +90,7 @@ def _tables() -> None:
         _time("acknowledged_at"),
         sa.PrimaryKeyConstraint("name", name="pk_acknowledged_events"),
     )
+    op.create_index("ix_acknowledged_events_at", "acknowledged_events", ["acknowledged_at"])
 
 
 def _carry_over() -> None:
