@@ -19,14 +19,14 @@ from relay.lab.events import Incoming
 from relay.lab.facts import Facts
 from relay.ledger import attempts, cases, followups, replay, suppressions, workers
 from relay.ledger import events as ledger_events
-from relay.ledger.attempts import Claim, Ending
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event
 from relay.ledger.followups import UnknownAttempt
 from relay.ledger.schema import REVISION, metadata, notifications
 from relay.ledger.schema import events as stored
 from relay.ledger.views import queries
-from relay.rules.model import Case, Notice, Plan, Policy, Staff
+from relay.rules.model import Case, Ending, Notice, Plan, Policy, Staff
 from relay.rules.schedule import ALWAYS
 
 MONTH = timedelta(days=30)

@@ -18,11 +18,11 @@ from relay.jobs.outcomes import refused
 from relay.jobs.tasks import Jobs
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import suppressions as ledger_suppressions
-from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.queue import Waker
+from relay.rules.model import Ending
 from relay.web.callbacks import (
     LARGEST_BATCH,
     LARGEST_FORM,

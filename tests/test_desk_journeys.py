@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.ledger import attempts, pauses, receipts, retention
-from relay.ledger.attempts import Ending
+from relay.ledger import attempts, receipts, retention
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, audit, events, notifications
+from relay.rules import model
 from relay.rules.alerts import rule_name
+from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
 from tests.rows import beat, change, claimed, notice, only, planned, rows, time_passes
@@ -157,7 +158,7 @@ def test_a_message_that_waits_says_what_holds_it_up(
     config_file.write_text(limited, "utf-8")
     inside.application.extensions["relay"].living.look()
     assert "It is waiting: the day's limit of 1 text has been reached" in told(text)
-    refused = pauses.Pause("refused", "Twilio refuses our account (401).")
+    refused = model.Pause("refused", "Twilio refuses our account (401).")
     attempts.finish(db, claim, Ending("rejected", "created", refused.reason, pause=refused))
     paused = r"texts have been paused since [^;]+, because Twilio refuses our account \(401\)\.<"
     assert re.search(f"It is waiting: {paused}", told(text))

@@ -14,6 +14,7 @@ from relay.ledger import pauses, workers
 from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, events
 from relay.ledger.schema import notifications as messages
+from relay.rules import model
 from tests.desk import EMAIL, PHONE, kit, press, search
 from tests.rows import (
     MONTH,
@@ -76,7 +77,7 @@ def test_it_counts_what_waits(inside: Any, db: Database) -> None:
 def test_it_names_providers_and_versions(inside: Any, db: Database) -> None:
     """Why a channel is paused, how messages are delivered, and what all of it runs on."""
     kit(db)
-    why = pauses.Pause("refused", "Twilio refuses our account (401).")
+    why = model.Pause("refused", "Twilio refuses our account (401).")
     with db.write() as connection:
         pauses.pause(connection, "sms", only(db, events)["id"], why)
     page = inside.get("/system").text

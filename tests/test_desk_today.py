@@ -17,14 +17,14 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.ledger import attempts, cases, pauses
 from relay.ledger import events as ledger_events
-from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import days, events, notifications, quarantine
 from relay.ledger.views import daily_counts
 from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
+from relay.rules import model
 from relay.rules.alerts import KINDS
-from relay.rules.model import STATUSES
+from relay.rules.model import STATUSES, Ending
 from relay.web.desk import attention as desk_needs
 from relay.web.desk import auth, chart
 from tests.conftest import ROOT
@@ -118,7 +118,7 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
     with db.write() as connection:
         for key in ("k-1", "k-2"):
             cases.open_case(connection, case("unreached", key, event))
-        pauses.pause(connection, "sms", event, pauses.Pause("refused", "Twilio refuses us."))
+        pauses.pause(connection, "sms", event, model.Pause("refused", "Twilio refuses us."))
         moment = datetime.now(UTC)
         body = {"body": b"{", "error": "", "fields": {}, "first_at": moment, "last_at": moment}
         connection.execute(quarantine.insert().values(id="qrt_1", digest="1", **body))

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -90,3 +91,24 @@ def stop(*problems: Problem) -> NoReturn:
     for problem in problems:
         show(problem)
     sys.exit(1)
+
+
+class Since(click.ParamType[datetime]):
+    """A duration back from now ("2h", "30d"), or a date."""
+
+    name = "duration or date"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        """The moment, in UTC."""
+        from relay.rules.schedule import duration
+
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.now(UTC) - duration(value)
+        except ValueError:
+            pass
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except ValueError:
+            self.fail(f'"{value}": write a duration as in 2h or 30d, or a date as in 2026-11-24.')

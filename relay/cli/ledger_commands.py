@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from relay.cli import context
+from relay.cli.context import Since
 from relay.errors import Problem, Refused
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings
     from relay.ledger.database import Database
-
-
-class Since(click.ParamType[datetime]):
-    """A duration back from now ("2h", "30d"), or a date."""
-
-    name = "duration or date"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """The moment, in UTC."""
-        from relay.rules.schedule import duration
-
-        if isinstance(value, datetime):
-            return value
-        try:
-            return datetime.now(UTC) - duration(value)
-        except ValueError:
-            pass
-        try:
-            return datetime.fromisoformat(value).astimezone(UTC)
-        except ValueError:
-            self.fail(f'"{value}": write a duration as in 2h or 30d, or a date as in 2026-11-24.')
 
 
 @click.command("list")
@@ -248,7 +228,8 @@ def explain_(id_: str) -> None:
     (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
     """
     from relay.ledger import quarantine
-    from relay.ledger.views import status, trail
+    from relay.ledger.views import status as views_status
+    from relay.ledger.views import trail
     from relay.messages.alerts import AlertTemplates
     from relay.messages.templates import Templates
     from relay.staff.explain import explain, explain_refused
@@ -258,7 +239,7 @@ def explain_(id_: str) -> None:
     zone = config.clinic.timezone
     title = AlertTemplates(Templates(found.templates), config.clinic.record()).title
     with context.ledger(found) as db, db.read() as connection:
-        standing = status.blockers(connection, zone, config.delivery.daily_sms_limit)
+        standing = views_status.blockers(connection, zone, config.delivery.daily_sms_limit)
         told = [explain(one, zone, standing, title) for one in trail.find(connection, id_)]
         if not told and (row := quarantine.get(connection, id_)):
             told.append(explain_refused(row, zone))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli import context
-from relay.cli.ledger_commands import Since
+from relay.cli.context import Since
 from relay.errors import Problem
 
 if TYPE_CHECKING:

@@ -10,16 +10,7 @@ from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from relay.config.fields import (
-    Dated,
-    OneOf,
-    Parsed,
-    any_address,
-    judged,
-    lasting,
-    told,
-    zone,
-)
+from relay.config.fields import Dated, OneOf, Parsed, any_address, judged, lasting, told, zone
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS

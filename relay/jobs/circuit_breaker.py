@@ -6,10 +6,10 @@ import threading
 from datetime import UTC, datetime
 
 from relay.channels import Outcome
-from relay.ledger.pauses import AWAY, BUSY, REFUSED, Pause
+from relay.ledger.pauses import AWAY, BUSY, REFUSED
 from relay.rules import alerts
 from relay.rules.channels import CHANNELS
-from relay.rules.model import Policy
+from relay.rules.model import Pause, Policy
 
 IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.config.loader import Config
 from relay.errors import LabError, NotReady, RenderError
@@ -14,7 +14,6 @@ from relay.jobs.context import ContextBuilder
 from relay.jobs.outcomes import NotSent, cancelled
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import cases, digests, journeys, notifications
-from relay.ledger.attempts import Claim, Ending
 from relay.ledger.database import Database
 from relay.ledger.digests import Item, Replan
 from relay.logs import get_logger
@@ -22,17 +21,13 @@ from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
 from relay.rules.expressions import recipient
-from relay.rules.model import (
-    ALERT,
-    DIGEST,
-    WAITS_FOR_ORDER,
-    WAITS_FOR_RULE,
-    Notice,
-    Rule,
-)
+from relay.rules.model import ALERT, DIGEST, WAITS_FOR_ORDER, WAITS_FOR_RULE, Ending, Notice, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step
+
+if TYPE_CHECKING:
+    from relay.ledger.attempts import Claim
 
 log = get_logger("relay.digests")
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.config.loader import Config
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts
 from relay.ledger import journeys
-from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
-from relay.ledger.digests import Item
-from relay.ledger.events import Event, Kit
-from relay.ledger.followups import FollowUp
 from relay.messages.templates import Templates
 from relay.rules.expressions import names
 from relay.rules.planner import RuleContext
 from relay.rules.staleness import Step
+
+if TYPE_CHECKING:
+    from relay.ledger.attempts import Claim
+    from relay.ledger.digests import Item
+    from relay.ledger.events import Event, Kit
+    from relay.ledger.followups import FollowUp
 
 FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
 

@@ -13,12 +13,12 @@ from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
 from relay.jobs.outcomes import NotSent
 from relay.ledger import attempts
-from relay.ledger.attempts import Claim, Ending
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts
-from relay.rules.model import WAITS_FOR_ACCOUNT, Policy
+from relay.rules.model import WAITS_FOR_ACCOUNT, Ending, Policy
 from relay.rules.schedule import utc_now
 
 log = get_logger("relay.jobs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,9 +11,10 @@ from datetime import timedelta
 
 from relay import fault_injection
 from relay.channels import Outcome
-from relay.ledger.attempts import Claim, Ending
-from relay.ledger.pauses import Pause
-from relay.rules.model import Case
+from relay.rules.model import Case, Ending, Pause
+
+if TYPE_CHECKING:
+    from relay.ledger.attempts import Claim
 
 # Seconds to wait after an event's first, second, … failure; the last again and again.
 EVENT_DELAYS = (5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, *[43200] * 5)

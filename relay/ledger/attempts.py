@@ -23,12 +23,11 @@ from relay.ledger import pauses, waits
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import BEGUN, KIND
-from relay.ledger.pauses import Pause
 from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, FAILED, WAITING, Case
+from relay.rules.model import ALERT, FAILED, WAITING, Case, Ending
 
 LEASE_SECONDS = 60  # longer than any send may take
 _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
@@ -204,27 +203,6 @@ _SPENT = sa.select(sa.func.count()).where(
 LOOKS = {name: row.looks for name, row in CHANNELS.items()}
 _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended and what its notification becomes."""
-
-    outcome: str  # accepted, rejected, unknown
-    status: str
-    reason: str = ""
-    provider_id: str | None = None
-    code: str = ""
-    retry_in: float | None = None  # seconds; only with status "created" or "scheduled"
-    is_a_try: bool = True  # False for what only waits
-    suppress: str = ""  # why the address gets nothing more this way
-    awaits_receipt: bool = False
-    is_kept: bool = False  # accepted by dry-run delivery, and sent to nobody
-    pause: Pause | None = None  # what this tells of the whole channel
-    waits_for: str = ""  # with status "scheduled": what has to be put right first
-    case: Case | None = None  # and the case that says so
-    reached_nobody: bool = False  # cancelled, but the person still has to be told another way
-    answered: bool = False  # the provider has judged this very message, so the channel works
 
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
-from relay.ledger.attempts import Claim, Ending, record_outcome
+from relay.ledger.attempts import Claim, record_outcome
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND, insert_notices, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import FAILED, ITEM, MESSAGE, WAITING, Notice
+from relay.rules.model import FAILED, ITEM, MESSAGE, WAITING, Ending, Notice
 
 Replan = Callable[[frozenset[str]], Sequence[Notice]]
 

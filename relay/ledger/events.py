@@ -22,7 +22,7 @@ from relay.errors import Refused
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, holds, journeys, reposts
+from relay.ledger import digests, holds, journeys, replay
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
@@ -268,7 +268,7 @@ def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recor
         if found := _recorded(row, id_, recent):
             if found.status == "duplicate":
                 with db.write() as connection:
-                    reposts.take_up(connection, found.id)
+                    replay.take_up(connection, found.id)
             return found
         with db.write() as connection:
             _retire(connection, id_, incoming.identity)
@@ -299,7 +299,7 @@ def record(connection: Connection, incoming: Incoming, window: timedelta) -> Rec
         _, id_, recent = connection.execute(statement, given).one()
         if found := _recorded(row, id_, recent):
             if found.status == "duplicate":
-                reposts.take_up(connection, found.id)
+                replay.take_up(connection, found.id)
             return found
         _retire(connection, id_, incoming.identity)
 

@@ -12,13 +12,13 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.facts import Facts
-from relay.ledger.attempts import Ending, is_superseded, record_outcome
+from relay.ledger.attempts import is_superseded, record_outcome
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.notifications import KIND, insert_notices, is_alive
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import RECEIVED, Case, Notice
+from relay.rules.model import RECEIVED, Case, Ending, Notice
 
 LEASE_SECONDS = 60.0
 

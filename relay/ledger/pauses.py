@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,21 +13,11 @@ from relay import fault_injection
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, pauses
-from relay.rules.model import Case
+from relay.rules.model import Pause
 
 REFUSED, AWAY, BUSY = "refused", "away", "busy"
 # Seconds until the first, second, … probe; the last one again and again.
 PROBES = (30.0, 60.0, 120.0, 300.0)
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Why a channel is paused. `seconds` is how long the provider asked us to wait."""
-
-    cause: str
-    reason: str
-    seconds: float | None = None
-    case: Case | None = None  # where staff have to act
 
 
 def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> None:

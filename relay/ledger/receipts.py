@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.attempts import Ending, record_outcome
+from relay.ledger.attempts import record_outcome
 from relay.ledger.cases import close_settled
 from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
 from relay.ledger.suppressions import suppress_channel
 from relay.rules.channels import carried_with
-from relay.rules.model import FAILED, WAITING
+from relay.rules.model import FAILED, WAITING, Ending
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
 
 UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived

@@ -210,3 +210,34 @@ class Policy:
     alerts: str = ""  # the group that is told what needs a person
     desk: str = ""  # the admin desk's address
     bank_holidays: frozenset[date] = frozenset()  # on which no window opens
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended and what its notification becomes."""
+
+    outcome: str  # accepted, rejected, unknown
+    status: str
+    reason: str = ""
+    provider_id: str | None = None
+    code: str = ""
+    retry_in: float | None = None  # seconds; only with status "created" or "scheduled"
+    is_a_try: bool = True  # False for what only waits
+    suppress: str = ""  # why the address gets nothing more this way
+    awaits_receipt: bool = False
+    is_kept: bool = False  # accepted by dry-run delivery, and sent to nobody
+    pause: Pause | None = None  # what this tells of the whole channel
+    waits_for: str = ""  # with status "scheduled": what has to be put right first
+    case: Case | None = None  # and the case that says so
+    reached_nobody: bool = False  # cancelled, but the person still has to be told another way
+    answered: bool = False  # the provider has judged this very message, so the channel works
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Why a channel is paused. `seconds` is how long the provider asked us to wait."""
+
+    cause: str
+    reason: str
+    seconds: float | None = None
+    case: Case | None = None  # where staff have to act

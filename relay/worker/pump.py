@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay import fault_injection
 from relay.errors import LedgerUnavailable
 from relay.jobs import erase
-from relay.jobs.tasks import Jobs
 from relay.jobs.watchdog import Watch
 from relay.ledger import erasures
 from relay.logs import about, get_logger
 from relay.rules.channels import CHANNELS
+
+if TYPE_CHECKING:
+    from relay.jobs.tasks import Jobs
 
 
 class TokenBucket:

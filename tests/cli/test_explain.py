@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import cases, pauses, receipts
-from relay.ledger.attempts import Ending
+from relay.ledger import cases, receipts
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
-from relay.rules.model import FAILED, STATUSES, Case
+from relay.rules import model
+from relay.rules.model import FAILED, STATUSES, Case, Ending
 from relay.rules.receipts import Receipt
 from relay.staff.explain import _STANDS
 from tests.cli.conftest import Run
@@ -131,7 +131,7 @@ def test_a_digest_and_its_items_tell_of_each_other(
 def test_what_waits_says_what_holds_it_up(relay: Run, db: Database) -> None:
     """A message that is due, while no worker is running and the provider refuses: both are told."""
     claim = claimed(db)
-    refused = pauses.Pause("refused", "Twilio refuses our account (401).")
+    refused = model.Pause("refused", "Twilio refuses our account (401).")
     put_back = Ending("rejected", "created", refused.reason, retry_in=-1.0, pause=refused)
     ledger_attempts.finish(db, claim, put_back)
     paused = r"texts have been paused since [^;]+, because Twilio refuses our account \(401\)\.\n"

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from relay.config.settings import Settings
 from relay.ledger import migrate, pauses
 from relay.ledger.database import Database, now
-from relay.ledger.pauses import Pause
 from relay.ledger.schema import REVISION, audit, events, metadata, notifications
+from relay.rules.model import Pause
 from tests.cli.conftest import Rows, Run
 from tests.rows import of_revision, only
 from tests.standins import ProviderStandIn

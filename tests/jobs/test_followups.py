@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from relay.ledger import attempts, cases, followups, receipts
-from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
+from relay.rules.model import Ending
 from tests.jobs.conftest import (
     DESK,
     EMAIL,

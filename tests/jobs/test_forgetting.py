@@ -19,12 +19,12 @@ from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit, cases, erasures, suppressions
 from relay.ledger import events as ledger_events
-from relay.ledger.attempts import Claim, Ending
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, journeys, metadata, notifications, quarantine
 from relay.rules import addresses
 from relay.rules.channels import channel_of
-from relay.rules.model import Plan
+from relay.rules.model import Ending, Plan
 from tests.conftest import drain
 from tests.dump import dump, found
 from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic

@@ -14,10 +14,10 @@ from relay.jobs.circuit_breaker import IN_A_ROW
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import cases
 from relay.ledger import pauses as ledger_pauses
-from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.ledger.pauses import AWAY, BUSY, PROBES, Pause
+from relay.ledger.pauses import AWAY, BUSY, PROBES
 from relay.ledger.schema import attempts, pauses
+from relay.rules.model import Ending, Pause
 from tests.jobs.conftest import DESK, HEAD, RULES, STAFF, Clinic, suppress
 from tests.rows import (
     at_once,

@@ -17,11 +17,10 @@ from relay.ledger import cases as ledger_cases
 from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
 from relay.ledger import logins, retention, suppressions
-from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, audit, cases, inbound_texts, notifications
 from relay.ledger.views import daily_counts, kit_history, queries, trail
-from relay.rules.model import Case
+from relay.rules.model import Case, Ending
 from relay.rules.schedule import utc_now
 from relay.staff.explain import is_kept, named
 from tests.jobs.conftest import DESK, PHONE, STAFF, Clinic

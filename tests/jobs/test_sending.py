@@ -9,8 +9,8 @@ import pytest
 
 from relay.jobs import outcomes as jobs_outcomes
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger.attempts import Ending
 from relay.ledger.schema import attempts, notifications, suppressions
+from relay.rules.model import Ending
 from tests.jobs.conftest import EMAIL, PHONE, Clinic, suppress
 from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error

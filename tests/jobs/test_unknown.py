@@ -10,8 +10,8 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import receipts
-from relay.ledger.attempts import Ending
 from relay.ledger.schema import attempts, notifications
+from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
 from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RETEST, RULES, STAFF, Clinic, suppress
 from tests.rows import change, only, replay_event, replay_notification, rows

@@ -9,10 +9,10 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
-from relay.ledger.attempts import Cap, Ending
+from relay.ledger.attempts import Cap
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications, suppressions
-from relay.rules.model import ALIVE, STATUSES
+from relay.rules.model import ALIVE, STATUSES, Ending
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
 LEASE = timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1)

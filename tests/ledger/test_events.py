@@ -11,12 +11,11 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import Facts
 from relay.ledger import attempts, replay
 from relay.ledger import events as ledger_events
-from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
 from relay.ledger.events import Kit
 from relay.ledger.journeys import Place
 from relay.ledger.schema import events, notifications
-from relay.rules.model import ALIVE, FAILED, STATUSES, AlreadyNotified, Decision, Plan
+from relay.rules.model import ALIVE, FAILED, STATUSES, AlreadyNotified, Decision, Ending, Plan
 from tests.rows import (
     MONTH,
     at_once,

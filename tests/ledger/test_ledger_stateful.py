@@ -28,13 +28,13 @@ from relay.lab.facts import Facts, record, resource
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import events as ledger_events
 from relay.ledger import receipts, replay, suppressions
-from relay.ledger.attempts import Claim, Ending
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Kit
 from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
 from relay.rules import planner
-from relay.rules.model import ALERT, ALIVE, FAILED, Plan, Rule, case_digest
+from relay.rules.model import ALERT, ALIVE, FAILED, Ending, Plan, Rule, case_digest
 from relay.rules.receipts import Receipt
 from tests.rows import (
     MONTH,

@@ -13,11 +13,12 @@ import pytest
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import cases, followups, receipts
 from relay.ledger import suppressions as ledger_suppressions
-from relay.ledger.attempts import Claim, Ending
+from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
+from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
 from tests.rows import (
     at_once,

@@ -9,11 +9,11 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups, receipts
-from relay.ledger.attempts import LOOKS, Claim, Ending
+from relay.ledger.attempts import LOOKS, Claim
 from relay.ledger.database import Database
 from relay.ledger.followups import UnknownAttempt
 from relay.ledger.schema import attempts, notifications
-from relay.rules.model import case_digest
+from relay.rules.model import Ending, case_digest
 from relay.rules.receipts import Receipt
 from tests.rows import (
     at_once,

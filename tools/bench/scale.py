@@ -16,9 +16,8 @@ from relay.lab import events
 from relay.lab.facts import Facts
 from relay.ledger import attempts, followups, receipts, retention
 from relay.ledger import events as ledger_events
-from relay.ledger.attempts import Ending
 from relay.ledger.database import Database
-from relay.rules.model import Notice, Plan
+from relay.rules.model import Ending, Notice, Plan
 from relay.rules.receipts import Receipt
 from tools.bench.load import bodies
 from tools.bench.measure import Bench, Figures, fill_tables, fresh_ledger, say
