@@ -24,7 +24,8 @@ from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
 from relay.rules import model
 from relay.rules.alerts import KINDS
-from relay.rules.model import STATUSES, Ending
+from relay.rules.model import Ending
+from relay.rules.statuses import STATUSES
 from relay.web.desk import attention as desk_needs
 from relay.web.desk import auth, chart
 from tests.conftest import ROOT

@@ -16,7 +16,7 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES
 from relay.ledger.schema import metadata
 from relay.rules.alerts import KINDS
-from relay.rules.model import ALIVE, EVENT_STATUSES, FAILED, STATUSES
+from relay.rules.statuses import ALIVE, EVENT_STATUSES, FAILED, STATUSES
 from relay.web.metrics import METRICS
 from relay.web.openapi import description
 from tests.cli import contract

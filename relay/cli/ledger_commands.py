@@ -27,7 +27,7 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     """List notifications, a line each, oldest first. No names, no addresses."""
     from relay.errors import did_you_mean
     from relay.ledger.views.queries import Filter, notifications_where
-    from relay.rules.model import STATUSES
+    from relay.rules.statuses import STATUSES
 
     if status and status not in STATUSES:
         remedy = did_you_mean(status, STATUSES)
@@ -62,7 +62,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
     """
     from relay.ledger import audit, quarantine
     from relay.ledger import replay as ledger_replay
-    from relay.rules.model import HELD, UNROUTED
+    from relay.rules.statuses import HELD, UNROUTED
 
     if not (ids or unrouted or quarantined or failed):
         raise click.UsageError("Give ids, or one of --unrouted, --quarantined, --failed.")

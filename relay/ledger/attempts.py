@@ -27,7 +27,8 @@ from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, FAILED, WAITING, Case, Ending
+from relay.rules.model import ALERT, Case, Ending
+from relay.rules.statuses import FAILED, WAITING
 
 LEASE_SECONDS = 60  # longer than any send may take
 _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone

@@ -19,7 +19,8 @@ from relay.ledger.attempts import Claim, record_outcome
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND, insert_notices, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import FAILED, ITEM, MESSAGE, WAITING, Ending, Notice
+from relay.rules.model import ITEM, MESSAGE, Ending, Notice
+from relay.rules.statuses import FAILED, WAITING
 
 Replan = Callable[[frozenset[str]], Sequence[Notice]]
 

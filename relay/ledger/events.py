@@ -29,18 +29,9 @@ from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
-from relay.rules.model import (
-    HELD,
-    PROCESSED,
-    RECEIVED,
-    UNROUTED,
-    WAITING,
-    AlreadyNotified,
-    Case,
-    Notice,
-    Plan,
-)
+from relay.rules.model import AlreadyNotified, Case, Notice, Plan
 from relay.rules.staleness import Step, Waiting
+from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
 LEASE_SECONDS = 90.0
 

@@ -20,8 +20,9 @@ from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
 from relay.ledger.events import record
 from relay.ledger.schema import INSERTS, cases, events, first_id, journeys, watches
-from relay.rules.model import PROCESSED, RECEIVED, Case, Expectation, Notice, case_digest
+from relay.rules.model import Case, Expectation, Notice, case_digest
 from relay.rules.staleness import later
+from relay.rules.statuses import PROCESSED, RECEIVED
 
 KIND = "missing"
 SOURCE = "watch"  # of an event that a watch has recorded

@@ -16,9 +16,9 @@ from relay.ledger.attempts import is_superseded, record_outcome
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.notifications import KIND, insert_notices, is_alive
-from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import RECEIVED, Case, Ending, Notice
+from relay.rules.model import Case, Ending, Notice
+from relay.rules.statuses import RECEIVED, UNCONFIRMED
 
 LEASE_SECONDS = 60.0
 

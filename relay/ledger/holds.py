@@ -18,7 +18,8 @@ from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database
 from relay.ledger.schema import cases, notifications
 from relay.rules.alerts import RELEASE
-from relay.rules.model import WAITING, Case
+from relay.rules.model import Case
+from relay.rules.statuses import WAITING
 
 _WENT = ("sent", "delivered", "unknown")
 

@@ -26,17 +26,15 @@ from relay.ledger.schema import INSERTS, aliases, cases, events, journeys, notif
 from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import (
     ALERT,
-    ALIVE,
     ITEM,
     MESSAGE,
-    PROCESSED,
-    WAITING,
     AlreadyNotified,
     case_digest,
     identity,
     obligation,
 )
 from relay.rules.staleness import Step, Waiting
+from relay.rules.statuses import ALIVE, PROCESSED, WAITING
 
 _TWICE = "The same is told already: the lab has linked this test to another."
 _KEYED = ("release", "unreached")  # kinds of case that are about an obligation

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.database import UtcDateTime, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications
-from relay.rules.model import ALERT, ALERT_PREFIX, ALIVE, DIGEST, FAILED, ITEM, MESSAGE, Notice
+from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, Notice
+from relay.rules.statuses import ALIVE, FAILED
 
 # The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
 # are by default, and moves items in and out of digests by `digest` alone. Both write during a

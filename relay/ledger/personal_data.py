@@ -25,7 +25,7 @@ from relay.ledger.schema import attempts, erasures, events, metadata, notificati
 from relay.privacy.names import search_key
 from relay.privacy.person import Person, key, records
 from relay.rules.channels import DELETED_BY_ADDRESS
-from relay.rules.model import WAITING
+from relay.rules.statuses import WAITING
 
 AT_ONCE = 5000
 Row = Mapping[str, Any]

@@ -16,10 +16,10 @@ from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
 from relay.ledger.suppressions import suppress_channel
 from relay.rules.channels import carried_with
-from relay.rules.model import FAILED, WAITING, Ending
+from relay.rules.model import Ending
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
+from relay.rules.statuses import FAILED, UNCONFIRMED, WAITING
 
-UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
 ARRIVED = "It arrived after all."
 
 

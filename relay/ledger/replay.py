@@ -1,9 +1,6 @@
-"""Processing again what failed, was held or was not understood. What was sent is not sent again.
+"""Processing again what failed, was held, was not understood, or is posted again.
 
-A post that comes again: what it does besides being counted depends on what became of the first.
-
-The lab posts an event again when it has something new to say, or did not see our answer. Looking
-again is always safe: a plan tells nobody what they were told.
+Looking again is always safe: a plan sends nobody what was sent before.
 """
 
 from __future__ import annotations
@@ -22,19 +19,9 @@ from relay.ledger.database import now
 from relay.ledger.notifications import KIND, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.suppressions import is_stopped
-from relay.rules.model import (
-    ALIVE,
-    DIGEST,
-    FAILED,
-    HELD,
-    MESSAGE,
-    PROCESSED,
-    RECEIVED,
-    UNROUTED,
-    WAITING,
-    identity,
-)
+from relay.rules.model import DIGEST, MESSAGE, identity
 from relay.rules.retries import EVENT, FailedMessage, decide
+from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
 
 def replay_event(connection: Connection, event_id: str) -> bool:

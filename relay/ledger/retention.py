@@ -30,7 +30,7 @@ from relay.ledger.schema import (
     quarantine,
 )
 from relay.rules.channels import DELETED_BY_ID
-from relay.rules.model import WAITING
+from relay.rules.statuses import WAITING
 
 AGAIN_SECONDS = 3600.0  # after which one that was not deleted is asked for again
 _table = attempts.c

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.ledger.database import UtcDateTime
-from relay.rules.model import HELD, RECEIVED, UNROUTED, WAITING
+from relay.rules.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
 metadata = sa.MetaData(
     naming_convention={

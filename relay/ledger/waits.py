@@ -15,7 +15,8 @@ from sqlalchemy.engine import Connection
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
 from relay.ledger.schema import cases, notifications
-from relay.rules.model import WAITING, WAITS_FOR_ACCOUNT, WAITS_FOR_ORDER, WAITS_FOR_RULE
+from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_ORDER, WAITS_FOR_RULE
+from relay.rules.statuses import WAITING
 
 _table = notifications.c
 

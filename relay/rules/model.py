@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from relay.rules.expressions import Condition
 from relay.rules.schedule import Digest, Window
+
+if TYPE_CHECKING:
+    from relay.rules.expressions import Condition
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
 # What a notification is: a rule's message, a digest of many, an item that a digest tells, or a
@@ -168,36 +171,6 @@ class Expectation:
     event: str
     within: timedelta
     to: str
-
-
-RECEIVED, PROCESSED, UNROUTED, HELD = "received", "processed", "unrouted", "held"
-# An event's statuses and what each means, as docs/statuses.md prints it.
-EVENT_STATUSES = {
-    RECEIVED: "Stored, and not processed yet. If Relay has to try again, its reason says why.",
-    PROCESSED: "Every rule has decided. Each message is a row of its own.",
-    UNROUTED: "Relay does not know an event of this name. It can be replayed once Relay does.",
-    HELD: "Relay has stopped trying, after `lab_patience`. Staff look, then replay it.",
-}
-# What is on its way or has reached somebody; the rest are ends that reached nobody.
-WAITING = ("created", "scheduled")
-ALIVE = (*WAITING, "sending", "sent", "delivered", "unknown")
-FAILED = ("permanent-failure", "temporary-failure", "technical-failure", "validation-failed")
-# A notification's statuses and what each means, as docs/statuses.md prints it.
-STATUSES = {
-    "created": "Due now, or waiting to be tried again.",
-    "scheduled": "Waiting for its time: a send window, `after`, `hold` or a digest.",
-    "sending": "A worker has claimed it.",
-    "sent": "The provider has accepted it. In dry-run the `provider_id` begins with `dry-run`.",
-    "delivered": "The provider says that it arrived.",
-    "unknown": "The provider may have accepted it. Relay is finding out.",
-    "permanent-failure": "It cannot arrive: the provider refused it, or says that it never will.",
-    "temporary-failure": "Relay gave up after about a day, or no receipt came within 72 hours. "
-    "A later `delivered` still counts.",
-    "technical-failure": "A fault on our side: a template, a condition or a bug.",
-    "validation-failed": "The person has no address that Relay can use.",
-    "cancelled": "No longer wanted: opted out, overtaken, its rule gone or not met, "
-    "or its address changed.",
-}
 
 
 @dataclass(frozen=True)

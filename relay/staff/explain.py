@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, ALERT_PREFIX, RECEIVED, WAITING
+from relay.rules.model import ALERT, ALERT_PREFIX
+from relay.rules.statuses import RECEIVED, WAITING
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]

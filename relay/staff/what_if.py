@@ -18,9 +18,10 @@ from relay.lab.facts import PERSONS, RESOURCES, Facts
 from relay.ledger.views.kit_history import History, MessageKey, PastEvent, Row
 from relay.rules import planner
 from relay.rules.expressions import names
-from relay.rules.model import ALIVE, FAILED, WAITING, AlreadyNotified, Rule
+from relay.rules.model import AlreadyNotified, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.staleness import Waiting
+from relay.rules.statuses import ALIVE, FAILED, WAITING
 
 BLANKED = "The ledger no longer has this event's details: they passed the retention time."
 

@@ -14,8 +14,9 @@ from relay.ledger import cases, receipts
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
 from relay.rules import model
-from relay.rules.model import FAILED, STATUSES, Case, Ending
+from relay.rules.model import Case, Ending
 from relay.rules.receipts import Receipt
+from relay.rules.statuses import FAILED, STATUSES
 from relay.staff.explain import _STANDS
 from tests.cli.conftest import Run
 from tests.rows import change, claimed, close_case, only, open_cases, rows

@@ -12,7 +12,8 @@ from relay.ledger import followups
 from relay.ledger.attempts import Cap
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications, suppressions
-from relay.rules.model import ALIVE, STATUSES, Ending
+from relay.rules.model import Ending
+from relay.rules.statuses import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
 LEASE = timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1)

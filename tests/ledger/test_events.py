@@ -15,7 +15,8 @@ from relay.ledger.database import Database
 from relay.ledger.events import Kit
 from relay.ledger.journeys import Place
 from relay.ledger.schema import events, notifications
-from relay.rules.model import ALIVE, FAILED, STATUSES, AlreadyNotified, Decision, Ending, Plan
+from relay.rules.model import AlreadyNotified, Decision, Ending, Plan
+from relay.rules.statuses import ALIVE, FAILED, STATUSES
 from tests.rows import (
     MONTH,
     at_once,

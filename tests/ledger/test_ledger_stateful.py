@@ -34,8 +34,9 @@ from relay.ledger.events import Kit
 from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
 from relay.rules import planner
-from relay.rules.model import ALERT, ALIVE, FAILED, Ending, Plan, Rule, case_digest
+from relay.rules.model import ALERT, Ending, Plan, Rule, case_digest
 from relay.rules.receipts import Receipt
+from relay.rules.statuses import ALIVE, FAILED
 from tests.rows import (
     MONTH,
     POLICY,

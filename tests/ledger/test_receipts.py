@@ -15,11 +15,11 @@ from relay.ledger import cases, followups, receipts
 from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
-from relay.ledger.receipts import UNCONFIRMED
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
+from relay.rules.statuses import UNCONFIRMED
 from tests.rows import (
     at_once,
     case,

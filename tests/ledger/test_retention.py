@@ -24,7 +24,7 @@ from relay.ledger.schema import (
     notifications,
     quarantine,
 )
-from relay.rules.model import STATUSES
+from relay.rules.statuses import STATUSES
 from tests.rows import (
     beat,
     case,

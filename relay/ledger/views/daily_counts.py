@@ -20,7 +20,7 @@ from relay.ledger.database import Database
 from relay.ledger.notifications import IS_KEPT
 from relay.ledger.schema import INSERTS, attempts, days, events, first_id, notifications
 from relay.rules.channels import CHANNEL_NAMES
-from relay.rules.model import FAILED
+from relay.rules.statuses import FAILED
 
 DAYS = 30  # that are kept in sight
 # A day is counted anew every hour while receipts come, then daily: a text may wait for weeks.

@@ -15,8 +15,9 @@ from relay.lab.events import EVENTS, ORDER, about
 from relay.lab.facts import Facts
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import events, first_id, journeys, notifications
-from relay.rules.model import ITEM, MESSAGE, PROCESSED
+from relay.rules.model import ITEM, MESSAGE
 from relay.rules.staleness import Step
+from relay.rules.statuses import PROCESSED
 
 AT_ONCE = 1000  # events in memory at a time
 SLACK = timedelta(days=1)  # between an event's id, by a process's clock, and received_at

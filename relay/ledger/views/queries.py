@@ -15,7 +15,7 @@ from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import events, journeys, notifications
 from relay.privacy.names import full_name
 from relay.rules.channels import sharing
-from relay.rules.model import WAITING
+from relay.rules.statuses import WAITING
 
 _LISTED = (
     "id",

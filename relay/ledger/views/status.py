@@ -29,8 +29,8 @@ from relay.ledger.schema import (
 )
 from relay.ledger.workers import WORKER_GONE_AFTER
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
-from relay.rules.model import RECEIVED, WAITING
 from relay.rules.schedule import midnight
+from relay.rules.statuses import RECEIVED, WAITING
 
 LATE = timedelta(minutes=15)  # what has waited so long has not only to wait its turn
 _REASONS = 5  # of what waits: those that have held it up longest

@@ -8,7 +8,7 @@ from datetime import date
 
 from relay.ledger.views.daily_counts import KEPT, Count
 from relay.rules.channels import CHANNELS
-from relay.rules.model import FAILED
+from relay.rules.statuses import FAILED
 
 # What became of messages, as bars are piled up. What was cancelled was not to be told.
 OUTCOMES: dict[str, tuple[str, ...]] = {
