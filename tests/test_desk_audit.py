@@ -11,7 +11,7 @@ from relay.ledger import audit as ledger_audit
 from relay.ledger import events, suppressions
 from relay.ledger.database import Database
 from relay.staff import test_send
-from relay.web.desk import auth, system, worklist
+from relay.web.desk import auth, layout, system, worklist
 from tests.conftest import ROOT
 from tests.desk import PHONE, kit, leaks, press
 from tests.test_desk import desk, inside
@@ -62,4 +62,4 @@ def test_every_act_has_its_words() -> None:
     }
     named = {auth.LOGOUT, auth.REFUSED, test_send.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
     assert len(written) > 7
-    assert (written | acts | named) - set(system.ACTS) == set()
+    assert (written | acts | named) - set(layout.ACT_WORDS) == set()

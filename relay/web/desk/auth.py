@@ -28,11 +28,10 @@ from relay.config.settings import Settings
 from relay.ledger import audit, logins
 from relay.privacy.masks import mark
 from relay.web.context import services
-from relay.web.desk.layout import blueprint
+from relay.web.desk.layout import AGAIN, blueprint
 
 IDLE, LONGEST = timedelta(hours=1), logins.LONGEST_SESSION
 LOGOUT = "logout"
-AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
 _NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
 
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, current_app, g, render_template, request
+from flask import (
+    Blueprint,
+    current_app,
+    g,
+    render_template,
+    request,
+)
 from flask_login import current_user
 from flask_wtf import FlaskForm
 from markupsafe import Markup
@@ -157,3 +163,36 @@ def _when(moment: datetime) -> Markup:
     local = moment.astimezone(services().config.clinic.timezone)
     written = local.strftime("%-d %b %Y, %H:%M")
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), written)
+
+
+AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
+
+
+# What the trail's words mean. A word that is not here is told as it is.
+ACT_WORDS = {
+    "login": "Logged in",
+    "login refused": "Wrong password",
+    "logout": "Logged out",
+    "reveal": "Looked at masked details",
+    "send-test": "Sent a test",
+    "suppress": "Stopped an address",
+    "unsuppress": "Allowed an address again",
+    "forget asked": "Asked to erase a person",
+    "forget": "Erased a person",
+    "replay": "Processed something again",
+    "purge": "Blanked old details",
+    "case close": "Closed a case",
+    "case open": "Reopened a case",
+    "case resend": "Sent a message again",
+    "case send": "Sent a message again",
+    "case believe": "Marked a message as arrived",
+    "case replay": "Processed an event again",
+    "case release": "Released a message",
+    "case stop": "Stopped a message",
+    "post again": "Tried a refused post again",
+    "post aside": "Put a refused post aside",
+    "posts aside": "Put all refused posts aside",
+    "post back": "Put a refused post back",
+    "acknowledge event": "Acknowledged an unknown event",
+    "process events": "Processed unknown events",
+}

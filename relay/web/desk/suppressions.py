@@ -20,9 +20,8 @@ from relay.privacy import masks
 from relay.privacy.person import Person, key
 from relay.rules.channels import CHANNELS, channel_of, sharing, stop_lists, words_of
 from relay.web.context import services
-from relay.web.desk import auth
-from relay.web.desk.layout import actor, blueprint, my_act, page, written_note
-from relay.web.desk.system import ACTS
+from relay.web.desk import layout
+from relay.web.desk.layout import ACT_WORDS, actor, blueprint, my_act, page, written_note
 
 ERASURES = {
     erasures.WAITING: ("waiting", "created"),
@@ -96,7 +95,7 @@ def _one(channel: str, address: str, wrong: str) -> str:
         kind=words_of(channel),
         found=found[0] if found else None,
         past=past,
-        acts=ACTS,
+        acts=ACT_WORDS,
         lists=stop_lists(
             row["channel"] for row in found if row["source"] != ledger_suppressions.STAFF
         ),
@@ -167,7 +166,7 @@ def erased(id_: str) -> str:
         is_done=is_done,
         counts=erase.phrases(found["outcome"]["counts"]) if is_done else [],
         alive=is_done or alive,
-        again="" if is_done else f"{url_for('desk.erased', id_=id_)}?{auth.AGAIN}=1",
+        again="" if is_done else f"{url_for('desk.erased', id_=id_)}?{layout.AGAIN}=1",
     )
 
 

@@ -23,7 +23,7 @@ from relay.rules.schedule import midnight
 from relay.web import health
 from relay.web.context import services
 from relay.web.desk.attention import held_up
-from relay.web.desk.layout import blueprint, page
+from relay.web.desk.layout import ACT_WORDS, blueprint, page
 
 # What /readyz asks, and what it means that it works.
 PARTS = {
@@ -102,34 +102,6 @@ def _versions(database: str) -> Mapping[str, str]:
 
 
 AT_ONCE = 50
-# What the trail's words mean. A word that is not here is told as it is.
-ACTS = {
-    "login": "Logged in",
-    "login refused": "Wrong password",
-    "logout": "Logged out",
-    "reveal": "Looked at masked details",
-    "send-test": "Sent a test",
-    "suppress": "Stopped an address",
-    "unsuppress": "Allowed an address again",
-    "forget asked": "Asked to erase a person",
-    "forget": "Erased a person",
-    "replay": "Processed something again",
-    "purge": "Blanked old details",
-    "case close": "Closed a case",
-    "case open": "Reopened a case",
-    "case resend": "Sent a message again",
-    "case send": "Sent a message again",
-    "case believe": "Marked a message as arrived",
-    "case replay": "Processed an event again",
-    "case release": "Released a message",
-    "case stop": "Stopped a message",
-    "post again": "Tried a refused post again",
-    "post aside": "Put a refused post aside",
-    "posts aside": "Put all refused posts aside",
-    "post back": "Put a refused post back",
-    "acknowledge event": "Acknowledged an unknown event",
-    "process events": "Processed unknown events",
-}
 
 
 @blueprint.get("/audit")
@@ -140,4 +112,4 @@ def audit() -> str:
     with services().db.read() as connection:
         rows = ledger_audit.audit_before(connection, before, AT_ONCE + 1)
     older = rows[AT_ONCE - 1]["id"] if len(rows) > AT_ONCE else ""
-    return page("audit.html", rows=rows[:AT_ONCE], older=older, before=before, acts=ACTS)
+    return page("audit.html", rows=rows[:AT_ONCE], older=older, before=before, acts=ACT_WORDS)

@@ -14,7 +14,7 @@ from relay.ledger.views.daily_counts import Count
 from relay.rules.channels import CHANNELS
 from relay.staff.explain import is_kept, named
 from relay.web.context import services
-from relay.web.desk import auth, chart
+from relay.web.desk import chart, layout
 from relay.web.desk.attention import needs
 from relay.web.desk.chart import Totals
 from relay.web.desk.layout import alert_words, blueprint, page, waiting
@@ -61,7 +61,7 @@ def today() -> str:
         is_kept=is_kept,
         delivery=app.settings.delivery,
         now=tally.counted_at,
-        again=f"{url_for('desk.today')}?{auth.AGAIN}=1",
+        again=f"{url_for('desk.today')}?{layout.AGAIN}=1",
     )
 
 
