@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.group_commit import GroupCommit
+from relay.ledger.schema import UtcDateTime
 
 Connection = sa.Connection  # one unit of work: what the ledger's functions take
 
@@ -51,26 +52,6 @@ _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
 # A network that swallows everything is noticed: the server's own time limits cannot tell of it.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _KEEPALIVE |= {"tcp_user_timeout": 20_000}
-
-
-class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware time in UTC. SQLite has no time zones, so there they are taken off and put back."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """To UTC."""
-        if value is None:
-            return None
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """From UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - used as a SQL function

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.database import UtcDateTime, now
-from relay.ledger.schema import INSERTS, attempts, new_id, notifications
+from relay.ledger.database import now
+from relay.ledger.schema import INSERTS, UtcDateTime, attempts, new_id, notifications
 from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, Notice
 from relay.rules.statuses import ALIVE, FAILED
 
