@@ -88,7 +88,7 @@ class _Raw(io.RawIOBase):
         super().close()
 
 
-def _pools(deadline: float) -> dict[str, type[HTTPConnectionPool]]:
+def pools(deadline: float) -> dict[str, type[HTTPConnectionPool]]:
     """urllib3's pools, reading answers with one deadline for head and body together."""
 
     class Response(http.client.HTTPResponse):
@@ -120,9 +120,9 @@ class HttpClient:
             maxsize=connections,
             retries=False,
             timeout=urllib3.Timeout(connect=3.0, read=deadline),
-            ssl_context=_tls(),
+            ssl_context=tls(),
         )
-        self._pool.pool_classes_by_scheme = _pools(deadline)
+        self._pool.pool_classes_by_scheme = pools(deadline)
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
@@ -163,7 +163,7 @@ def _reason(error: Exception) -> str:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """The system's certificates, and certifi's where the system has none."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())

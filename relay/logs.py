@@ -59,7 +59,7 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
         _without_secrets,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[_plain_exception, *shared],
+        foreign_pre_chain=[plain_exception, *shared],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
     handler = logging.StreamHandler(stream)
@@ -99,7 +99,7 @@ def _json_line(_logger: Any, _method: str, event: Event) -> str:
     return _to_json(event)
 
 
-def _plain_exception(_logger: Any, _method: str, event: Event) -> Event:
+def plain_exception(_logger: Any, _method: str, event: Event) -> Event:
     """Another package's record: its exception is told as ours are, and nowhere else."""
     record = event.get("_record")
     if record is not None and record.exc_info:

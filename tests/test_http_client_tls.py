@@ -54,7 +54,7 @@ def test_tls_that_breaks_before_the_request_was_not_sent(
     got: list[bytes] = []
     if is_trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    http_client._tls.cache_clear()
+    http_client.tls.cache_clear()
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=_serve_tls, args=(listening, context, got))
     thread.start()
@@ -62,7 +62,7 @@ def test_tls_that_breaks_before_the_request_was_not_sent(
         HttpClient().send("GET", f"https://localhost:{listening.getsockname()[1]}/", {})
     thread.join(10)
     listening.close()
-    http_client._tls.cache_clear()
+    http_client.tls.cache_clear()
     assert caught.value.sent is is_trusted
     assert bool(got) is is_trusted
 

@@ -110,7 +110,7 @@ def judge(status: int, headers: Any) -> Outcome:
     if status in (401, 403, 404) or 300 <= status < 400:
         return Outcome("rejected", f"SendGrid refuses our account ({label}).", label, operator=True)
     if status == 429:
-        wait = _until_reset((headers or {}).get("X-RateLimit-Reset", ""))
+        wait = until_reset((headers or {}).get("X-RateLimit-Reset", ""))
         return Outcome("rejected", f"SendGrid is busy ({label}).", label, retry_after=wait)
     if 400 <= status < 500:
         return Outcome(
@@ -119,7 +119,7 @@ def judge(status: int, headers: Any) -> Outcome:
     return Outcome("unknown", f"SendGrid answered with {label}.", label)
 
 
-def _until_reset(value: str) -> float | None:
+def until_reset(value: str) -> float | None:
     """Seconds until the moment (Unix time) when the limit ends, an hour at most."""
     if not (value.isascii() and value.isdigit()):
         return None
@@ -204,10 +204,10 @@ def parse_receipts(events: Sequence[Any]) -> list[Receipt]:
 def _receipt(event: dict[str, Any]) -> Receipt | None:
     word = event.get("event")
     judge = EVENTS.get(word) if isinstance(word, str) else None
-    attempt_id = _matched(_ID, event.get("attempt"))
+    attempt_id = matched(_ID, event.get("attempt"))
     message_id = event.get("sg_message_id")
     provider_id = message_id.partition(".")[0] if isinstance(message_id, str) else ""
-    provider_id = _matched(_ID, provider_id)
+    provider_id = matched(_ID, provider_id)
     if judge is None or not (attempt_id or provider_id):
         return None
     state, reason, suppress = judge(event)
@@ -217,13 +217,13 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
         str(word),
         attempt_id=attempt_id,
         provider_id=provider_id,
-        code=_matched(_CODE, event.get("status")) if reason else "",
+        code=matched(_CODE, event.get("status")) if reason else "",
         reason=reason,
         suppress=suppress,
         moment=str(moment) if type(moment) is int and abs(moment) < 1 << 53 else "",
     )
 
 
-def _matched(pattern: re.Pattern[str], value: object) -> str:
+def matched(pattern: re.Pattern[str], value: object) -> str:
     """A text that has the shape it should have; else nothing."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""

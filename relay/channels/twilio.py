@@ -100,7 +100,7 @@ def parse_receipts(form: Mapping[str, str], attempt_id: str) -> list[Receipt]:
     if not word:
         return []
     by = _id(form.get("MessageSid") or form.get("SmsSid") or "")
-    return [receipt(word, _number(form.get("ErrorCode", "")), by, _id(attempt_id))]
+    return [receipt(word, number(form.get("ErrorCode", "")), by, _id(attempt_id))]
 
 
 def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Receipt:
@@ -145,7 +145,7 @@ def _reason(word: str, code: int) -> str:
     return f"Twilio {done} the text{label}."
 
 
-def _number(written: str) -> int:
+def number(written: str) -> int:
     """An error code; 0 for none."""
     return int(written) if written.isascii() and written.isdigit() and len(written) < 10 else 0
 
@@ -243,13 +243,13 @@ class Twilio:
             made = [
                 text
                 for text in self._listed(message.address, since)
-                if text.sid not in taken and _is(text, message) and _age(text, since) >= -SKEW
+                if text.sid not in taken and _is(text, message) and age(text, since) >= -SKEW
             ]
-            nearest = min(made, key=lambda text: abs(_age(text, since)), default=None)
+            nearest = min(made, key=lambda text: abs(age(text, since)), default=None)
         except NoAnswer as error:
             return Found(failed=f"Relay could not ask Twilio ({error}).")
         except UNREADABLE as error:
-            return Found(failed=f"Relay could not ask Twilio ({_kind(error)}).")
+            return Found(failed=f"Relay could not ask Twilio ({kind(error)}).")
         if nearest is None:
             return Found()
         code = nearest.error_code if isinstance(nearest.error_code, int) else 0
@@ -273,7 +273,7 @@ class Twilio:
                 return ""
             return f"Twilio did not delete {sid} ({error.code or error.status})."
         except UNREADABLE as error:
-            return f"Twilio did not delete {sid} ({_kind(error)})."
+            return f"Twilio did not delete {sid} ({kind(error)})."
         return ""
 
     def _listed(self, address: str, since: datetime) -> Iterator[Any]:
@@ -291,7 +291,7 @@ class Twilio:
 
 def _is(text: Any, message: Message) -> bool:
     """Whether a text of Twilio's list has a message's words. A trial account puts some before."""
-    sought, body = _folded(message.text), _folded(text.body or "")
+    sought, body = folded(message.text), folded(text.body or "")
     before = body.removesuffix(sought)
     return (
         bool(sought and text.sid)
@@ -302,12 +302,12 @@ def _is(text: Any, message: Message) -> bool:
     )
 
 
-def _age(text: Any, since: datetime) -> timedelta:
+def age(text: Any, since: datetime) -> timedelta:
     """How long after `since` a text of Twilio's list was made."""
     return (text.date_created or text.date_sent) - since  # type: ignore[no-any-return]
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """Letters and digits alone: white space may change, and smart encoding replaces quotes, dashes.
 
     https://www.twilio.com/docs/messaging/services/smart-encoding-char-list
@@ -315,7 +315,7 @@ def _folded(text: str) -> str:
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text))).lower()
 
 
-def _kind(error: Exception) -> str:
+def kind(error: Exception) -> str:
     """A page's HTTP status, else the kind of error. Its text may quote a number."""
     answer = error.args[-1] if error.args else None
     return str(answer.status_code) if isinstance(answer, Response) else type(error).__name__

@@ -48,7 +48,7 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
     bar = click.progressbar(
         length=events, label="Past events", file=sys.stderr, hidden=not sys.stderr.isatty()
     )
-    with bar, _uncollected():
+    with bar, uncollected():
         parts = _parts(db, question, batches, events)
         for batch, (lines, counts) in zip(batches, parts, strict=True):
             compared.add(lines, counts)
@@ -92,7 +92,7 @@ def _in_a_process(batch: Sequence[Kit]) -> Part:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """The garbage collector would take a tenth of the time, and find next to nothing."""
     gc.disable()
     try:

@@ -77,7 +77,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
             if failed:
                 wanted += ledger_replay.ids_to_replay(connection, HELD)
                 wanted += ledger_replay.failed_ids(connection)
-        done = _replay_all(db, found, wanted)
+        done = replay_all(db, found, wanted)
         with db.write() as connection:
             audit.write_audit(connection, "cli", "replay", "", f"{done} of {len(wanted)}")
     _wake(found)
@@ -88,7 +88,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
         raise SystemExit(1)
 
 
-def _replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
+def replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
     """Process each again in a transaction of its own; how many that was. Say why others are not."""
     done = 0
     with click.progressbar(wanted, label="Replaying", hidden=len(wanted) < 20) as bar:

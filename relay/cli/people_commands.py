@@ -34,9 +34,9 @@ def suppress(address: str | None) -> None:
         with db.write() as connection:
             added = suppressions.suppress(connection, channel, written, suppressions.STAFF, act)
         if not added:
-            click.secho(f"{_messages(channel)} were already stopped{_since(db, channel, written)}.")
+            click.secho(f"{messages(channel)} were already stopped{since(db, channel, written)}.")
             return
-    click.secho(f"{_messages(channel)} are stopped.", fg="green")
+    click.secho(f"{messages(channel)} are stopped.", fg="green")
 
 
 @click.command()
@@ -55,13 +55,13 @@ def unsuppress(address: str | None) -> None:
     found = context.settings()
     act = Act("cli", "unsuppress", masks.target(found.secret_key, channel, written))
     with context.ledger(found) as db:
-        before = _since(db, channel, written)
+        before = since(db, channel, written)
         with db.write() as connection:
             source = suppressions.unsuppress(connection, channel, written, act=act)
         if not source:
-            click.secho(f"{_messages(channel)} were not stopped.", fg="yellow")
+            click.secho(f"{messages(channel)} were not stopped.", fg="yellow")
             return
-    click.secho(f"{_messages(channel)} go out again. They were stopped{before}.", fg="green")
+    click.secho(f"{messages(channel)} go out again. They were stopped{before}.", fg="green")
     for provider in stop_lists(sharing(channel)) if source != suppressions.STAFF else ():
         said, remedy = f"{provider.name} keeps a list of its own.", provider.stops_remedy
         context.show(Problem(said, remedy=remedy, warning=True))
@@ -84,14 +84,14 @@ def read(address: str | None) -> tuple[str, str]:
     return channel, judged.address
 
 
-def _messages(channel: str) -> str:
+def messages(channel: str) -> str:
     """What goes to a channel's addresses: Texts to this number."""
     from relay.rules.channels import CHANNELS, words_of
 
     return f"{words_of(channel)} to this {CHANNELS[channel].address.noun}"
 
 
-def _since(db: Database, channel: str, address: str) -> str:
+def since(db: Database, channel: str, address: str) -> str:
     """By whom an address was suppressed, and since when."""
     from relay.ledger import suppressions
     from relay.rules.channels import sharing
@@ -141,7 +141,7 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
         id_, stopped = erasures.ask(db, channel, written, **by, stop=suppress)
         if suppress:
             click.echo(
-                f"{_messages(channel)} {'are stopped' if stopped else 'were already stopped'}."
+                f"{messages(channel)} {'are stopped' if stopped else 'were already stopped'}."
             )
         if asked := erasures.take(db, id_):
             channels = Channels(found, {}, config.delivery.allow)
@@ -149,10 +149,10 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
             shown.end()
         with db.read() as connection:
             done = erasures.find(connection, id_)
-        _tell(done or {})
+        tell(done or {})
 
 
-def _tell(done: Mapping[str, Any]) -> None:
+def tell(done: Mapping[str, Any]) -> None:
     """What came of it, in words; ends with 1 where it is not whole."""
     from relay.jobs import erase
 

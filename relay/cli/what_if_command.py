@@ -68,9 +68,9 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     click.echo(
         f"{events:,} events since {start:%d %b %Y %H:%M}, with {config} instead of what was:"
     )
-    for row in _table(compared):
+    for row in table(compared):
         click.echo(row)
-    _differences(compared, lines, details)
+    differences(compared, lines, details)
 
 
 def _renaming(new: str, gone: str) -> Problem:
@@ -90,7 +90,7 @@ def _plain(line: Line) -> dict[str, Any]:
     return {**plain, "at": line.at.isoformat()}
 
 
-def _table(compared: WhatIf) -> Iterator[str]:
+def table(compared: WhatIf) -> Iterator[str]:
     """The counts of each rule, in the file's order; then of rules that are gone."""
     from relay.staff.what_if import COUNTS
 
@@ -109,12 +109,12 @@ def _table(compared: WhatIf) -> Iterator[str]:
         yield click.style("  ".join(texts).rstrip(), bold=not number)
 
 
-def _differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
+def differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
     """A line each, and what the counts do not say."""
     from relay.staff.what_if import EITHER_WAY
 
     wanted = [line for line in lines if details or line.what != EITHER_WAY]
-    shown = wanted if details else _examples(wanted)
+    shown = wanted if details else examples(wanted)
     click.echo()
     for line in shown:
         click.echo(_line(compared, line))
@@ -130,7 +130,7 @@ def _differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
     click.echo(f"\n{_ONCE_IN_USE}")
 
 
-def _examples(lines: list[Line]) -> list[Line]:
+def examples(lines: list[Line]) -> list[Line]:
     """A few lines, the latest of each rule and kind of difference."""
     kinds: dict[tuple[str, str], list[Line]] = {}
     for line in lines:

@@ -166,7 +166,7 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
     try:
         example(config, loaded, rule, channel)
     except RenderError as error:
-        yield _broken(loaded, error, "It fails even with every field filled in.")
+        yield broken(loaded, error, "It fails even with every field filled in.")
         return
     try:
         sparse, least = samples.sparse(rule.event), samples.least(rule.event)
@@ -174,7 +174,7 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
         loaded.render(rule.template, channel, "", seen)
     except RenderError as error:
         remedy = "The lab may leave this empty: write {{ name or 'something else' }}."
-        yield _broken(loaded, error, remedy, warning=True)
+        yield broken(loaded, error, remedy, warning=True)
 
 
 def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
@@ -200,13 +200,13 @@ def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
             try:
                 message = made.message(full, channel, "", "staff")
             except RenderError as error:
-                yield _broken(loaded, error, "It fails with every field filled in.")
+                yield broken(loaded, error, "It fails with every field filled in.")
                 continue
             try:
                 made.message(least, channel, "", "staff")
             except RenderError as error:
                 remedy = "It may be empty: write {{ name or 'something else' }}."
-                yield _broken(loaded, error, remedy)
+                yield broken(loaded, error, remedy)
             if CHANNELS[channel].in_segments:
                 size = sms_segments.size(message.text)
                 file = alert_templates.words_file(kind)
@@ -216,9 +216,7 @@ def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
                     yield _too_long(loaded, file, said, most)
 
 
-def _broken(
-    loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False
-) -> Problem:
+def broken(loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False) -> Problem:
     """A template's mistake at its place."""
     where = str(loaded.folder / error.file)
     return Problem(str(error), where, error.line, remedy=remedy, warning=warning)
@@ -245,7 +243,7 @@ def _segments(config: Config, loaded: Templates, rule: Rule, channel: str) -> It
 def _culprits(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator[Problem]:
     """The characters that make a text dear, each with its place."""
     for culprit in size.culprits:
-        name, line = _written(loaded, file, culprit)
+        name, line = written(loaded, file, culprit)
         message = (
             f'"{culprit}" (U+{ord(culprit):04X}) is not in the SMS alphabet: '
             "only 70 characters fit in a segment."
@@ -261,7 +259,7 @@ def _too_long(loaded: Templates, file: str, message: str, most: int) -> Problem:
     return Problem(message, str(loaded.folder / file), remedy=remedy, warning=True)
 
 
-def _written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
+def written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
     """The file and line in which a character stands; no line where it is not of the template."""
     for name in loaded.named(file):
         for number, line in enumerate(loaded.source(name).split("\n"), 1):

@@ -56,7 +56,7 @@ def line_index(text: str) -> Mapping[KeyPath, int]:
                 lines.setdefault(table, number)
             elif key := _KEY.match(line):
                 lines.setdefault(table + _parts(key[1]), number)
-        inside, depth = _after(line, inside, depth)
+        inside, depth = after(line, inside, depth)
     around: dict[
         KeyPath, int
     ] = {}  # [rules.a-name] has [rules] in it, which may have no line itself
@@ -78,7 +78,7 @@ def _parts(dotted: str) -> KeyPath:
     return tuple(part.strip("\"'") for part in _KEY_PART.findall(dotted))
 
 
-def _after(line: str, inside: str, depth: int) -> tuple[str, int]:
+def after(line: str, inside: str, depth: int) -> tuple[str, int]:
     """The multi-line string and the brackets that are still open at the end of a line."""
     while True:
         if inside:

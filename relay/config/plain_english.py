@@ -45,22 +45,22 @@ def condition_in_words(source: str) -> str:
     [node] = output.nodes if isinstance(output, nodes.Output) else [output]
     for kind, joint in ((nodes.And, " and "), (nodes.Or, " or ")):
         if isinstance(node, kind):
-            said = [_compared(one) for one in _joined(node, kind)]
+            said = [compared(one) for one in joined(node, kind)]
             return joint.join(said) if all(said) else ""
-    return _compared(node)
+    return compared(node)
 
 
-def _joined(node: Any, kind: type[nodes.BinExpr]) -> list[nodes.Node]:
+def joined(node: Any, kind: type[nodes.BinExpr]) -> list[nodes.Node]:
     """The parts of a and b and c."""
     if not isinstance(node, kind):
         return [node]
-    return [*_joined(node.left, kind), *_joined(node.right, kind)]
+    return [*joined(node.left, kind), *joined(node.right, kind)]
 
 
-def _compared(node: nodes.Node, contrary: bool = False) -> str:
+def compared(node: nodes.Node, contrary: bool = False) -> str:
     """One comparison of a field with something that is written out."""
     if isinstance(node, nodes.Not):
-        return _compared(node.node, not contrary)
+        return compared(node.node, not contrary)
     if isinstance(node, nodes.Test) and node.name == "none":
         field = _field(node.node)
         return field and f"{field} {'is not' if contrary else 'is'} empty"
@@ -84,15 +84,15 @@ def _value(operand: nodes.Operand) -> str:
     if operand.op in ("in", "notin"):
         if not isinstance(value, nodes.List | nodes.Tuple) or not value.items:
             return ""
-        said = [_constant(one) for one in value.items]
+        said = [constant(one) for one in value.items]
         *others, last = said
         return (f"{', '.join(others)} or {last}" if others else last) if all(said) else ""
     if operand.op in _WHOLE and not isinstance(getattr(value, "value", ""), int | float):
         return ""
-    return _constant(value)
+    return constant(value)
 
 
-def _constant(node: nodes.Node) -> str:
+def constant(node: nodes.Node) -> str:
     """What is written out; empty where it is no such thing, or nothing that can be said."""
     value = node.value if isinstance(node, nodes.Const) else None
     if isinstance(value, bool):
@@ -178,7 +178,7 @@ def _conditions(rule: Rule) -> Iterator[str]:
         # As code, between backticks, where words would say it worse.
         yield f"Only if {condition_in_words(rule.when.source) or f'`{rule.when.source}`'}."
     if rule.unless:
-        yield f"Not if, by then, {_listed([happens(event) for event in rule.unless], 'or')}."
+        yield f"Not if, by then, {listed([happens(event) for event in rule.unless], 'or')}."
     if rule.fallback:
         yield f"If that cannot reach them, {_tell(rule.fallback)} them instead."
     if rule.even_if_late:
@@ -194,7 +194,7 @@ def _who(to: str) -> str:
 
 
 def _tell(channels: Sequence[str]) -> str:
-    return _listed([CHANNELS[channel].verb for channel in channels], "and")
+    return listed([CHANNELS[channel].verb for channel in channels], "and")
 
 
 def _clock(minutes: int) -> str:
@@ -207,10 +207,10 @@ def _days(days: frozenset[int]) -> str:
     starts = [day for day in sorted(days) if (day - 1) % 7 not in days]
     if len(starts) == 1 and len(days) > 2:
         return f"{_WEEK[starts[0]]} to {_WEEK[(starts[0] + len(days) - 1) % 7]}"
-    return _listed([_WEEK[day] for day in sorted(days)], "and")
+    return listed([_WEEK[day] for day in sorted(days)], "and")
 
 
-def _listed(words: Sequence[str], last: str) -> str:
+def listed(words: Sequence[str], last: str) -> str:
     """One, two and three."""
     *others, final = words
     return f"{', '.join(others)} {last} {final}" if others else final

@@ -181,19 +181,19 @@ def _table(name: str, schema: Schema, about: str) -> str:
 
 
 def _line(table: str, key: str, field: fields.Field[Any]) -> str:
-    default = "required" if field.required else _code(_default(table, key, field)) or "none"
+    default = "required" if field.required else code(_default(table, key, field)) or "none"
     cells = (f"`{key}`", str(field.metadata["description"]), _write(field), default)
-    return "| " + " | ".join([*cells, _code(_example(field))]) + " |"
+    return "| " + " | ".join([*cells, code(example(field))]) + " |"
 
 
 def _default(table: str, key: str, field: fields.Field[Any]) -> Any:
     made = field.load_default() if callable(field.load_default) else field.load_default
     if made is missing and table == "rules.NAME":
         made = _RULE[key]
-    return _toml(made)
+    return toml(made)
 
 
-def _toml(value: Any) -> Any:
+def toml(value: Any) -> Any:
     """A value as one writes it; None where nothing is there to write."""
     if isinstance(value, timedelta) and value:
         return next(
@@ -207,7 +207,7 @@ def _toml(value: Any) -> Any:
     return None if plain or not value or value is missing else str(value)
 
 
-def _example(field: fields.Field[Any]) -> Any:
+def example(field: fields.Field[Any]) -> Any:
     """The schema's first example, or else the first value that may be written."""
     examples = field.metadata.get("examples")
     if examples:
@@ -215,7 +215,7 @@ def _example(field: fields.Field[Any]) -> Any:
     return next((make(field) for kind, make in _EXAMPLES if isinstance(field, kind)), None)
 
 
-def _code(value: Any) -> str:
+def code(value: Any) -> str:
     """As TOML writes it."""
     if isinstance(value, Mapping):
         return f"`{{ {', '.join(f'{key} = {json.dumps(one)}' for key, one in value.items())} }}`"
@@ -257,7 +257,7 @@ _WRITES: tuple[tuple[type[Any], Callable[[Any], str]], ...] = (
 )
 _EXAMPLES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
     (OneOf, lambda field: field.known[0]),
-    (fields.List, lambda field: None if (one := _example(field.inner)) is None else [one]),
+    (fields.List, lambda field: None if (one := example(field.inner)) is None else [one]),
     (fields.Boolean, lambda field: True),
     (fields.Integer, lambda field: field.load_default),
 )

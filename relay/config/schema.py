@@ -144,7 +144,7 @@ class DeliverySchema(Schema.from_dict({**_senders(), **_rates()})):  # type: ign
         return {**data, **sets, "senders": senders, "rates": rates}
 
 
-def _addresses() -> dict[str, fields.Field[Any]]:
+def addresses() -> dict[str, fields.Field[Any]]:
     """A group's addresses on each channel."""
     return {
         name: fields.List(
@@ -156,7 +156,7 @@ def _addresses() -> dict[str, fields.Field[Any]]:
     }
 
 
-class StaffSchema(Schema.from_dict(_addresses())):  # type: ignore[misc]
+class StaffSchema(Schema.from_dict(addresses())):  # type: ignore[misc]
     """A [staff.…] table."""
 
 

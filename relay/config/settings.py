@@ -63,7 +63,7 @@ def sentry_dsn(value: str) -> Iterator[Problem]:
 
 def webhook_keys(values: Sequence[str]) -> Iterator[Problem]:
     """The keys that check the signatures of SendGrid's receipts."""
-    if any(value and not _is_key(value) for value in values):
+    if any(value and not is_key(value) for value in values):
         message = "is not a signed event webhook's key: Relay would refuse every receipt."
         remedy = (
             "Copy it from SendGrid, Mail Settings, Event Webhook: one line that begins with MFkw."
@@ -96,7 +96,7 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _is_key(written: str) -> bool:
+def is_key(written: str) -> bool:
     """Whether SendGrid's client can check signatures by it."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -240,7 +240,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         templates=Path(read("RELAY_TEMPLATES", "templates")),
         admin_password_hash=read("ADMIN_PASSWORD_HASH"),
         admin_password=read("ADMIN_PASSWORD", "development" if development else ""),
-        **_rotated(read, development),
+        **rotated(read, development),
         metrics_token=read("METRICS_TOKEN"),
         sentry_dsn=read("SENTRY_DSN"),
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
@@ -250,11 +250,11 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
     )
     if to_serve:
         problems += _missing(settings, environ)
-        problems += _odd(settings)
+        problems += odd(settings)
     return settings, problems
 
 
-def _rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
+def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
     """Secrets of which several may be set, comma-separated, so that a change leaves no gap: the
     first is the one that we show, each of them is taken."""
 
@@ -270,7 +270,7 @@ def _rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
 
 def _crash_at(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:
     """The failpoint at which a test wants this process killed."""
-    name = _for_developers("RELAY_CRASH_AT", read, development, problems)
+    name = for_developers("RELAY_CRASH_AT", read, development, problems)
     if name and name not in CRASH_POINTS:
         remedy = did_you_mean(name, CRASH_POINTS)
         problems.append(wrong("RELAY_CRASH_AT", f'unknown value "{name}".', remedy))
@@ -280,7 +280,7 @@ def _crash_at(read: Callable[[str], str], development: bool, problems: list[Prob
 
 def _haste(read: Callable[[str], str], development: bool, problems: list[Problem]) -> float:
     """How many times faster the ledger's time goes by in a test."""
-    written = _for_developers("RELAY_HASTE", read, development, problems) or "1"
+    written = for_developers("RELAY_HASTE", read, development, problems) or "1"
     try:
         if 1 <= (haste := float(written)) < math.inf:
             return haste
@@ -296,7 +296,7 @@ def _haste(read: Callable[[str], str], development: bool, problems: list[Problem
     return 1.0
 
 
-def _for_developers(
+def for_developers(
     name: str, read: Callable[[str], str], development: bool, problems: list[Problem]
 ) -> str:
     """A variable that no clinic may have set; empty where it is refused."""
@@ -348,7 +348,7 @@ def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
     return problems
 
 
-def _odd(settings: Settings) -> Iterator[Problem]:
+def odd(settings: Settings) -> Iterator[Problem]:
     """What is set, and is not what it should be: it would show only when it is needed."""
     yield from password_hash(settings.admin_password_hash)
     yield from sentry_dsn(settings.sentry_dsn)

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, _interrupt)
     try:
         with ExitStack() as stack:
-            (_demo if arguments == ["demo"] else _run)(stack)
+            (demo if arguments == ["demo"] else run)(stack)
     except KeyboardInterrupt:
         print("\nStopped.")
     except RelayError as error:
@@ -61,7 +61,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _demo(stack: ExitStack) -> None:
+def demo(stack: ExitStack) -> None:
     """The example events on embedded defaults, whatever the environment names: nothing is sent."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-")))
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_THE_DEMO)}
@@ -69,7 +69,7 @@ def _demo(stack: ExitStack) -> None:
         **kept,
         "RELAY_ENV": "development",
         "RELAY_DELIVERY": "dry-run",
-        "RELAY_CONFIG": str(_always_open(Path("config.toml"), folder / "config.toml")),
+        "RELAY_CONFIG": str(always_open(Path("config.toml"), folder / "config.toml")),
         "DATABASE_URL": f"sqlite:///{folder}/relay.db",
         "WEBHOOK_SECRET": "demo",
         "LOG_LEVEL": "WARNING",
@@ -81,26 +81,26 @@ def _demo(stack: ExitStack) -> None:
     print("The lab posts its example events. Delivery is dry-run: nothing leaves this machine.\n")
     for post in lab_player.play(samples.webhooks(), f"{url}/webhooks/lab", "demo"):
         print(f"  {post.event:<38} {post.status}  {post.answer}")
-    shown = _show(db)
+    shown = show(db)
     print(f"\n{shown} messages. (In the demo it is always time to send.)")
-    _stay(url, environ)
+    stay(url, environ)
 
 
-def _run(stack: ExitStack) -> None:
+def run(stack: ExitStack) -> None:
     """Web and worker on what the environment names; only what it leaves out is embedded."""
     environ = _start(stack, {**os.environ, "RELAY_ENV": os.environ.get("RELAY_ENV", "development")})
     print(f"The lab posts to http://127.0.0.1:{environ['PORT']}/webhooks/lab")
-    _stay(f"http://127.0.0.1:{environ['PORT']}", environ)
+    stay(f"http://127.0.0.1:{environ['PORT']}", environ)
 
 
 def _start(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, str]:
     """Start what is missing, then web and worker; the environment they run in."""
-    environ = {**environ, "PORT": environ.get("PORT") or str(_free_port())}
+    environ = {**environ, "PORT": environ.get("PORT") or str(free_port())}
     if environ["RELAY_ENV"] == "development":
         if not environ.get("REDIS_URL"):
             environ["REDIS_URL"] = stack.enter_context(redis_server.redis())
         if not environ.get("LAB_API_URL"):
-            environ |= {"LAB_API_URL": stack.enter_context(_lab()), "LAB_API_TOKEN": "simulator"}
+            environ |= {"LAB_API_URL": stack.enter_context(lab()), "LAB_API_TOKEN": "simulator"}
     db = Database(database_url(environ.get("DATABASE_URL", "")), patience=10)
     migrate.upgrade(db)
     db.close()
@@ -111,7 +111,7 @@ def _start(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, str]:
     return environ
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """8000 if it is free, else any that is."""
     for port in (8000, 0):
         with socket.socket() as probe:
@@ -124,7 +124,7 @@ def _free_port() -> int:
     raise AssertionError("port 0 is always free")
 
 
-def _always_open(source: Path, target: Path) -> Path:
+def always_open(source: Path, target: Path) -> Path:
     """A copy of config.toml in which it is always time to send: a demo at night shows all."""
     opened = re.sub(r'(?m)^(send_window\s*=\s*)"[^"]*"', r'\1"always"', source.read_text("utf-8"))
     target.write_text(opened, "utf-8")
@@ -132,7 +132,7 @@ def _always_open(source: Path, target: Path) -> Path:
 
 
 @contextmanager
-def _lab() -> Iterator[str]:
+def lab() -> Iterator[str]:
     """The lab's stand-in, in a thread; its URL."""
     from relay.dev.lab_simulator import create_simulator
 
@@ -197,7 +197,7 @@ def _stop_if_ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
             raise RelayError(f"{name} has ended with {process.returncode}.")
 
 
-def _show(db: Database) -> int:
+def show(db: Database) -> int:
     """Print each message once it has ended, until nothing is left to do; how many there were."""
     shown: set[str] = set()
     ends = time.monotonic() + SHOWN_SECONDS
@@ -223,7 +223,7 @@ def _print(row: Mapping[str, Any]) -> None:
     print(f"\n{content.get('text', '')}")
 
 
-def _stay(url: str, environ: Mapping[str, str]) -> None:
+def stay(url: str, environ: Mapping[str, str]) -> None:
     """Say where the desk is and wait for Ctrl-C."""
     is_set = environ.get("ADMIN_PASSWORD") or environ.get("ADMIN_PASSWORD_HASH")
     shown = "the one in the environment" if is_set else "development"

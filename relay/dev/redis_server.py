@@ -53,13 +53,13 @@ def redis() -> Iterator[str]:
 
 def _await(path: Path, process: subprocess.Popen[bytes]) -> None:
     ends = time.monotonic() + START_SECONDS
-    while not _answers(path):
+    while not answers(path):
         if process.poll() is not None or time.monotonic() > ends:
             raise ConfigError([Problem("the embedded Redis server did not start.")])
         time.sleep(0.01)
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
     """Whether the server listens: its socket's file is there a moment before."""
     with socket.socket(socket.AF_UNIX) as knock:
         try:

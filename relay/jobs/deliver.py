@@ -48,7 +48,7 @@ class Deliverer:
         fault_injection.crash_point("message.claimed")
         ending = self._attempt(claim)
         fault_injection.crash_point("message.after-send")
-        _patiently(lambda: attempts.finish(self._db, claim, ending))
+        patiently(lambda: attempts.finish(self._db, claim, ending))
         fault_injection.crash_point("message.after-commit")
         log.info(
             "message " + ending.status,
@@ -103,7 +103,7 @@ class Deliverer:
             return Outcome("unknown", "Relay failed while sending this.")
 
 
-def _patiently(commit: Callable[[], object]) -> None:
+def patiently(commit: Callable[[], object]) -> None:
     """Commit, though the ledger may be away for a while: what it would lose cannot be redone."""
     for delay in FINISH_DELAYS:
         try:

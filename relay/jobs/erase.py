@@ -111,7 +111,7 @@ def forget(
     noted = _Noted(db, asked, progress)
     try:
         so_far.person = personal_data.learn(db, so_far.person, noted)
-        if any(map(channels.reaches, _deleted_by(asked.address))):
+        if any(map(channels.reaches, deleted_by(asked.address))):
             so_far.handed.emails.add(asked.address)  # what was blanked it may have still
         with db.write() as connection:
             erasures.note(connection, asked, known=so_far.to_json())
@@ -174,13 +174,13 @@ def _forget(
         kept = retention.kept_texts(connection, handed.texts)
     refused = [said for text in kept for said in _delete(db, channels, text)]
     for channel in DELETED_BY_ADDRESS:
-        theirs = frozenset(one for one in handed.emails if channel in _deleted_by(one))
+        theirs = frozenset(one for one in handed.emails if channel in deleted_by(one))
         refused += channels.erase(channel, theirs, NOBODY)
     log.info("person erased", left=left.total(), refused=len(refused), **_counted(counts))
     return Erased(counts, left, tuple(dict.fromkeys(refused)))
 
 
-def _deleted_by(address: str) -> list[str]:
+def deleted_by(address: str) -> list[str]:
     """The channels whose providers delete all that an address has got."""
     return [channel for channel in sharing(channel_of(address)) if channel in DELETED_BY_ADDRESS]
 

@@ -155,7 +155,7 @@ class LabClient:
 
     def _get(self, kind: str, id_: object) -> dict[str, Any]:
         """A resource. One that does not carry what was asked for is not believed."""
-        found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{_segment(id_)}"), kind)
+        found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{segment(id_)}"), kind)
         if found is None:
             raise LabError("The lab's answer was not what its documentation says.")
         asked = str(id_)
@@ -171,7 +171,7 @@ class LabClient:
     def _results(self, id_: str) -> int:
         """How many results there are; their content is not read."""
         try:
-            found = self._json(f"/api/test_registration/{_segment(id_)}/lab_results/")
+            found = self._json(f"/api/test_registration/{segment(id_)}/lab_results/")
         except NotReady:
             return 0
         return len(found) if isinstance(found, list | dict) else 0
@@ -207,7 +207,7 @@ class LabClient:
         )
 
 
-def _segment(id_: object) -> str:
+def segment(id_: object) -> str:
     """An id as one segment of a path. Raises LabError for those that no encoding keeps there."""
     if id_ in (".", ".."):
         raise LabError("The lab's API cannot be asked for this id.", missing=True)

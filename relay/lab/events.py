@@ -98,7 +98,7 @@ SHIPPING_STATUSES = (
 Contradiction = Callable[[Mapping[str, Any]], str]
 
 
-def _shipping_must_be(*statuses: str) -> Contradiction:
+def shipping_must_be(*statuses: str) -> Contradiction:
     """An order's status has to be one of these, empty, or a word that is not documented."""
 
     def contradicted(answers: Mapping[str, Any]) -> str:
@@ -110,7 +110,7 @@ def _shipping_must_be(*statuses: str) -> Contradiction:
     return contradicted
 
 
-def _retest_must_name_its_parent(answers: Mapping[str, Any]) -> str:
+def retest_must_name_its_parent(answers: Mapping[str, Any]) -> str:
     """The new registration exists, and says which one it repeats."""
     parent = str(answers["retest"].get("parent_id") or "")
     if is_named(answers["registration"], parent):
@@ -118,7 +118,7 @@ def _retest_must_name_its_parent(answers: Mapping[str, Any]) -> str:
     return "The lab's API does not say that the new registration repeats this one."
 
 
-def _results_must_be_there(answers: Mapping[str, Any]) -> str:
+def results_must_be_there(answers: Mapping[str, Any]) -> str:
     """Only whether there are any: what they say is not looked at."""
     return "" if answers["results"] else "The lab has announced results that are not ready yet."
 
@@ -150,7 +150,7 @@ def _proven_by_lab_id(facts: Facts) -> Mapping[str, Any] | None:
     return {"lab_id": str(lab_id)} if lab_id else None
 
 
-def _proven_by_results(facts: Facts) -> Mapping[str, Any] | None:
+def proven_by_results(facts: Facts) -> Mapping[str, Any] | None:
     """Facts about results are only gathered once the lab has some, so the status settles it."""
     known = facts.registration or {}
     status, ready = known.get("status"), known.get("results_ready") is True
@@ -201,7 +201,7 @@ EVENTS: dict[str, Kind] = {
             stage="shipped",
             happens="an order is shipped",
             proof=_proven_by_shipping("shipped", "out_for_delivery"),
-            contradiction=_shipping_must_be("shipped", "out_for_delivery", "delivered"),
+            contradiction=shipping_must_be("shipped", "out_for_delivery", "delivered"),
         ),
         _order(
             "order.delivered",
@@ -209,7 +209,7 @@ EVENTS: dict[str, Kind] = {
             happens="an order is delivered",
             urgency=1,
             proof=_proven_by_shipping("delivered"),
-            contradiction=_shipping_must_be("delivered"),
+            contradiction=shipping_must_be("delivered"),
         ),
         _registration(
             "test_registration.complete",
@@ -232,7 +232,7 @@ EVENTS: dict[str, Kind] = {
             happens="a new sample is needed",
             urgency=4,
             asks="retest",
-            contradiction=_retest_must_name_its_parent,
+            contradiction=retest_must_name_its_parent,
         ),
         _registration(
             "test_registration.lml_lab_id_created",
@@ -246,9 +246,9 @@ EVENTS: dict[str, Kind] = {
             stage="results",
             happens="results are ready",
             urgency=5,
-            proof=_proven_by_results,
+            proof=proven_by_results,
             asks="results",
-            contradiction=_results_must_be_there,
+            contradiction=results_must_be_there,
         ),
     )
 }
@@ -299,16 +299,16 @@ def _validated(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
     try:
         loaded = kind.schema.load(data)
     except ValidationError as error:
-        fields_ = dict(_paths("data", error.messages))
+        fields_ = dict(paths("data", error.messages))
         raise Refused(422, f"The data of {kind.name} is not valid.", fields_) from error
     # Kept as the lab wrote it, ids trimmed: the ledger stores JSON, and dates stay texts in it.
     return {key: value if isinstance(value, str) else data[key] for key, value in loaded.items()}
 
 
-def _paths(path: str, messages: Any) -> list[tuple[str, list[str]]]:
+def paths(path: str, messages: Any) -> list[tuple[str, list[str]]]:
     """Nested marshmallow messages as (dotted path, messages)."""
     if isinstance(messages, dict):
-        return [row for key, inner in messages.items() for row in _paths(f"{path}.{key}", inner)]
+        return [row for key, inner in messages.items() for row in paths(f"{path}.{key}", inner)]
     return [(path, [str(message) for message in messages])]
 
 

@@ -139,32 +139,32 @@ def clean_text(value: str) -> str | None:
     return " ".join(kept.split())[:LONGEST_TEXT] or None
 
 
-def _rows(value: Any, shape: str) -> list[dict[str, Any]] | None:
+def rows(value: Any, shape: str) -> list[dict[str, Any]] | None:
     """The objects in a list, or None where the lab sent something else."""
     if not isinstance(value, list):
         return None
     return [made for row in value if (made := resource(row, shape))]
 
 
-def _clean(value: Any, shape: str) -> Any:
+def clean(value: Any, shape: str) -> Any:
     """A field's value, or None where the lab sent something of another shape."""
     if not shape:
-        return _plain(value)
+        return plain(value)
     if shape.endswith("*"):
-        return _rows(value, shape[:-1])
+        return rows(value, shape[:-1])
     if shape != "?":
         return resource(value, shape)
     if not isinstance(value, dict):
         return None
-    return {name: _plain(v) for key, v in value.items() if (name := clean_text(key))}
+    return {name: plain(v) for key, v in value.items() if (name := clean_text(key))}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Text, a number or a list of them; None for anything else."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, list):
-        return [item for item in map(_plain, value) if item is not None]
+        return [item for item in map(plain, value) if item is not None]
     if isinstance(value, float) and not math.isfinite(value):
         return None  # the lab's JSON may say NaN, a ledger's may not
     return value if isinstance(value, bool | int | float) else None
@@ -174,7 +174,7 @@ def resource(value: Any, shape: str) -> dict[str, Any] | None:
     """The documented fields of one of the lab's objects, each there and clean, or None."""
     if not isinstance(value, dict):
         return None
-    return {key: _clean(value.get(key), inner) for key, inner in SHAPES[shape].items()}
+    return {key: clean(value.get(key), inner) for key, inner in SHAPES[shape].items()}
 
 
 def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:

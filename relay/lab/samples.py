@@ -50,7 +50,7 @@ def full(first_name: str = "") -> Facts:
     known = {"registration": examples["test_registration"], **examples}
     known["customer"] = examples["order"]["customer"]
     made = {
-        name: resource({**_filler(name), **_without_nulls(known[name])}, name) for name in RESOURCES
+        name: resource({**filler(name), **_without_nulls(known[name])}, name) for name in RESOURCES
     }
     for person in (made["customer"], made["patient"], made["registration"]):
         if first_name and person:
@@ -72,7 +72,7 @@ def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _filler(shape: str) -> dict[str, Any]:
+def filler(shape: str) -> dict[str, Any]:
     """A value for every documented field, so that no `{% if %}` of a template goes untried."""
     values: dict[str, Any] = {key: "AB123" for key, inner in SHAPES[shape].items() if not inner}
     values |= {"carrier": "royal_mail", "tracking_number": "AB123456785GB"}

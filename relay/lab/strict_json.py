@@ -44,7 +44,7 @@ _decoder = json.JSONDecoder(
 )
 
 
-def _check(value: Any, depth: int) -> None:
+def check(value: Any, depth: int) -> None:
     """Refuse what the JSON grammar allows and a database or a provider does not."""
     if isinstance(value, str):
         if "\0" in value:
@@ -54,17 +54,17 @@ def _check(value: Any, depth: int) -> None:
         if depth == 0:
             _refuse("The body is nested too deeply.")
         if isinstance(value, dict):
-            _check(list(value), 1)
+            check(list(value), 1)
             value = list(value.values())
         for item in value:
-            _check(item, depth - 1)
+            check(item, depth - 1)
 
 
 def loads(raw: bytes) -> Any:
     """The value in `raw` (UTF-8, with or without a byte-order mark). Raises Refused (400)."""
     try:
         value = _decoder.decode(raw.decode("utf-8-sig"))
-        _check(value, DEEPEST)
+        check(value, DEEPEST)
     except UnicodeDecodeError as error:
         raise Refused(400, "The body is not UTF-8.") from error
     except UnicodeEncodeError as error:

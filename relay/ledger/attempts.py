@@ -102,7 +102,7 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
     with db.write() as connection:
         left = _left(connection, channel, cap) if cap else limit
         found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
-        if found and left <= 0 and cap and cap.case and not _is_told(connection, cap):
+        if found and left <= 0 and cap and cap.case and not is_told(connection, cap):
             open_case(connection, replace(cap.case, event_id=found[0].event_id))
         ids = [row.id for row in found[: max(0, left)]]
         turn = pauses.turn(connection, channel) if ids else None
@@ -128,7 +128,7 @@ def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
     return Claim(attempt_id=uuid.uuid4().hex, is_probe=is_probe, **values)
 
 
-def _is_told(connection: Connection, cap: Cap) -> bool:
+def is_told(connection: Connection, cap: Cap) -> bool:
     """Whether staff were told in this cap's time, though they may have closed the case since."""
     query = sa.select(cases.c.id).where(
         cases.c.kind == cap.case.kind if cap.case else sa.false(), cases.c.opened_at >= cap.since

@@ -160,17 +160,17 @@ def closed_cases(
     """The cases that were closed last, or the one with this id; each with whether it `can_open`
     again.
     """
-    last = _closed().order_by(cases.c.closed_at.desc()).limit(limit)
+    last = closed().order_by(cases.c.closed_at.desc()).limit(limit)
     if case_id:
         last = last.where(cases.c.id == case_id)
     rows = [dict(row) for row in connection.execute(last).mappings()]
-    return [{**row, "can_open": bool(_original_digest(connection, row))} for row in rows]
+    return [{**row, "can_open": bool(original_digest(connection, row))} for row in rows]
 
 
 def reopen(connection: Connection, case_id: str, act: Act) -> None:
     """Put a case on the worklist again that somebody has just closed. Raises NotDone."""
-    row = connection.execute(_closed().where(cases.c.id == case_id)).mappings().first()
-    digest = _original_digest(connection, dict(row)) if row else ""
+    row = connection.execute(closed().where(cases.c.id == case_id)).mappings().first()
+    digest = original_digest(connection, dict(row)) if row else ""
     if not digest:
         raise NotDone(_OPEN_ALREADY)
     if connection.execute(sa.select(cases.c.id).where(is_about(digest))).first():
@@ -181,7 +181,7 @@ def reopen(connection: Connection, case_id: str, act: Act) -> None:
     keep(connection, act)
 
 
-def _closed() -> sa.Select[Any]:
+def closed() -> sa.Select[Any]:
     """Closed cases, with what was done last about each, and whom its message was owed."""
     last = (
         sa.select(audit.c.action)
@@ -198,22 +198,22 @@ def _closed() -> sa.Select[Any]:
     return query.where(cases.c.closed_at.is_not(None))
 
 
-def _original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
+def original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
     """What a closed case is about; empty where it is over, and is not opened again."""
     if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE or row["kind"] == PASSES:
         return ""
-    return str(row["about"] or _guessed(connection, row))
+    return str(row["about"] or guessed(connection, row))
 
 
-def _guessed(connection: Connection, row: Mapping[str, Any]) -> str:
+def guessed(connection: Connection, row: Mapping[str, Any]) -> str:
     """What a case is about that the release before has opened and closed: it has kept the first
     characters only.
     """
-    digests = (case_digest(row["kind"], key) for key in _keys(connection, row) if key)
+    digests = (case_digest(row["kind"], key) for key in keys(connection, row) if key)
     return next((digest for digest in digests if was_about(row["digest"], digest)), "")
 
 
-def _keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None]:
+def keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None]:
     """What a case may be about: whatever opens one has chosen one of these."""
     yield from (row["obligation"], row["notification_id"], row["event_id"], row["subject"])
     if row["kind"] == "missing":

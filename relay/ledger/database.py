@@ -149,7 +149,7 @@ class Database:
             raise LedgerUnavailable("the ledger is locked")
         try:
             with self._lock_path.open("w") as file:
-                _lock_file(file, ends)
+                lock_file(file, ends)
                 yield
         except OSError as error:
             raise LedgerUnavailable("the ledger cannot be written") from error
@@ -208,7 +208,7 @@ class Database:
         return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
-def _lock_file(file: IO[str], ends: float) -> None:
+def lock_file(file: IO[str], ends: float) -> None:
     """Lock a file by a time of the monotonic clock: flock itself would wait for ever."""
     while True:
         try:

@@ -205,7 +205,7 @@ class Recorded:
 
 
 @cache
-def _recording(dialect: str, count: int) -> Any:
+def recording(dialect: str, count: int) -> Any:
     """The statement that takes events in. Their rows are the outbox too: workers look for them."""
     one: sa.ColumnElement[int] = sa.literal_column("1")
     none: sa.ColumnElement[int] = sa.literal_column("0")
@@ -256,13 +256,13 @@ def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recor
     while True:
         row = _row(incoming)
         id_, recent = together.run((row, -window.total_seconds()))
-        if found := _recorded(row, id_, recent):
+        if found := recorded(row, id_, recent):
             if found.status == "duplicate":
                 with db.write() as connection:
                     replay.take_up(connection, found.id)
             return found
         with db.write() as connection:
-            _retire(connection, id_, incoming.identity)
+            retire(connection, id_, incoming.identity)
 
 
 def _record(
@@ -272,7 +272,7 @@ def _record(
 
     Idempotent: it may be run again when its answer was lost.
     """
-    statement = db.prepared(_recording, len(given))
+    statement = db.prepared(recording, len(given))
     parameters = _parameters([row for row, _ in given], given[0][1])
     fault_injection.crash_point("intake.before-commit")
     rows = db.run(statement, parameters)
@@ -283,26 +283,26 @@ def _record(
 
 def record(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:
     """Record an event, or count it on the first of its kind within `window`."""
-    statement = _recording(connection.dialect.name, 1)
+    statement = recording(connection.dialect.name, 1)
     while True:
         row = _row(incoming)
         given = _parameters([row], -window.total_seconds())
         _, id_, recent = connection.execute(statement, given).one()
-        if found := _recorded(row, id_, recent):
+        if found := recorded(row, id_, recent):
             if found.status == "duplicate":
                 replay.take_up(connection, found.id)
             return found
-        _retire(connection, id_, incoming.identity)
+        retire(connection, id_, incoming.identity)
 
 
-def _recorded(row: Mapping[str, Any], id_: str, recent: int) -> Recorded | None:
+def recorded(row: Mapping[str, Any], id_: str, recent: int) -> Recorded | None:
     """What a row came to; None when it is older than the window and has to make room."""
     if id_ == row["id"]:
         return Recorded(id_, "unrouted" if row["status"] == UNROUTED else "accepted")
     return Recorded(id_, "duplicate") if recent else None
 
 
-def _retire(connection: Connection, event_id: str, identity: str) -> None:
+def retire(connection: Connection, event_id: str, identity: str) -> None:
     """Free the identity of an event that is older than the window."""
     connection.execute(
         events.update()
@@ -362,7 +362,7 @@ def acknowledged(connection: Connection, limit: int = 50) -> list[Mapping[str, A
 def acknowledge(connection: Connection, name: str, by: str, note: str) -> bool:
     """Take a name off the worklist; False when none such waits for it."""
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
-    is_known = connection.execute(query.where(~_seen(events.c.name))).first() is not None
+    is_known = connection.execute(query.where(~seen(events.c.name))).first() is not None
     if is_known:
         insert = INSERTS[connection.dialect.name](acknowledged_events).values(
             name=name, actor=by[:100], note=note[:500], acknowledged_at=now()
@@ -388,10 +388,10 @@ def _names() -> sa.CTE:
 
 
 def _is_new(names: sa.CTE) -> tuple[sa.ColumnElement[bool], ...]:
-    return names.c.name.is_not(None), ~_seen(names.c.name)
+    return names.c.name.is_not(None), ~seen(names.c.name)
 
 
-def _seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+def seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Whether somebody has acknowledged a name."""
     return sa.exists().where(acknowledged_events.c.name == name)
 

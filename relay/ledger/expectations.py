@@ -197,7 +197,7 @@ def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
         registration = table.subject
         subject = sa.func.coalesce(table.original_subject, table.subject, came.c.subject)
         round_ = sa.func.coalesce(table.round, came.c.round)
-    met = _has_come(expected, subject, round_)
+    met = has_come(expected, subject, round_)
     return sa.select(
         came.c.id.label("event_id"),
         came.c.data,
@@ -209,7 +209,7 @@ def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
     ).select_from(source)
 
 
-def _has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnElement[bool]:
+def has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnElement[bool]:
     """Whether the step, or one behind it, is known of a kit; or a retest, which begins anew."""
     come = events.alias("come")
     steps = come.c.name.in_((expected.event, *later(expected.event)))

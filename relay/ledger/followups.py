@@ -81,14 +81,14 @@ def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
         ).scalars()
         if not (ids := list(leased)):
             return []
-        query = _carrying().where(table.id.in_(ids))
+        query = carrying().where(table.id.in_(ids))
         return [
             FollowUp(**{**row._mapping, "facts": Facts.from_json(row.facts)})
             for row in connection.execute(query)
         ]
 
 
-def _carrying() -> sa.Select[Any]:
+def carrying() -> sa.Select[Any]:
     """Notifications with their events and what is known of their attempts."""
     table = notifications.c
     mine = attempts.c.notification_id == table.id

@@ -61,19 +61,19 @@ def move_identity(connection: Connection, former: str, subject: str, rounds: int
     moved = connection.execute(sa.select(*wanted).where(of_it).with_for_update()).all()
     touched: set[str] = set()
     for row in moved:
-        touched.add(_move_message(connection, row, subject, row.round + rounds))
+        touched.add(move_message(connection, row, subject, row.round + rounds))
     for one in sorted(touched):
-        _tell_once(connection, one)
+        tell_once(connection, one)
 
 
-def _move_message(connection: Connection, row: sa.Row[Any], subject: str, round_: int) -> str:
+def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_: int) -> str:
     """Give a message its new identity; the obligation that it now belongs to."""
     values: dict[str, Any] = {"subject": subject, "round": round_}
     new = obligation(row.rule, subject, round_, row.role)
     # An alert's or a digest's identity is no kit's. Of a blank address it cannot be known.
     if row.kind in (MESSAGE, ITEM):
         values["obligation"] = new
-        _move_cases(connection, row.obligation, new)
+        move_cases(connection, row.obligation, new)
         if row.address or row.status == "validation-failed":
             name = identity(row.rule, subject, round_, row.role, row.channel, row.address)
             is_taken = sa.select(notifications.c.id).where(notifications.c.identity == name)
@@ -83,7 +83,7 @@ def _move_message(connection: Connection, row: sa.Row[Any], subject: str, round_
     return new
 
 
-def _move_cases(connection: Connection, former: str, new: str) -> None:
+def move_cases(connection: Connection, former: str, new: str) -> None:
     """Cases about what was owed are about what is owed now, unless such a case is open already."""
     for kind in _KEYED:
         digest = case_digest(kind, new)
@@ -95,7 +95,7 @@ def _move_cases(connection: Connection, former: str, new: str) -> None:
         )
 
 
-def _tell_once(connection: Connection, owed: str) -> None:
+def tell_once(connection: Connection, owed: str) -> None:
     """Of messages that owe the same to the same person one goes out: what has gone comes first."""
     table = notifications.c
     query = (
@@ -135,28 +135,28 @@ def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Fa
     found = _learn_registration(connection, written, facts.registration or {})
     if kind.name == RETEST:
         retest = str(data["retest_testregistration_id"])
-        return _learn_retest(connection, found.subject, retest)
+        return learn_retest(connection, found.subject, retest)
     return found
 
 
-def _fitting(name: object) -> str:
+def fitting(name: object) -> str:
     """A name as the ledger keeps it; empty where there is none, or one too long for it."""
     text = str(name or "")
     return text if len(text) <= LONGEST_NAME else ""
 
 
 def _learn_order(connection: Connection, written_id: str, order: Mapping[str, Any]) -> Place:
-    subject = _fitting(order.get("id")) or written_id
+    subject = fitting(order.get("id")) or written_id
     kits = {subject: {"resource": ORDER, "order_subject": None}}
     called = (written_id, subject, order.get("order_number"), order.get("tracking_number"))
-    names = {(ORDER, name): subject for name in map(_fitting, called) if name}
+    names = {(ORDER, name): subject for name in map(fitting, called) if name}
     for part in order.get("test_registrations") or ():
-        registered = _fitting(part.get("id"))
+        registered = fitting(part.get("id"))
         if not registered:
             continue
         known = kits.setdefault(registered, {"resource": REGISTRATION, "order_subject": None})
         known["order_subject"] = subject
-        for name in filter(None, (registered, _fitting(part.get("trf_code")))):
+        for name in filter(None, (registered, fitting(part.get("trf_code")))):
             names.setdefault((REGISTRATION, name), registered)
     connection.execute(
         _adding_order(connection.dialect.name),
@@ -174,23 +174,23 @@ def _learn_order(connection: Connection, written_id: str, order: Mapping[str, An
 def _learn_registration(
     connection: Connection, written_id: str, registration: Mapping[str, Any]
 ) -> Place:
-    subject = _fitting(registration.get("id")) or written_id
+    subject = fitting(registration.get("id")) or written_id
     called = (subject, written_id, registration.get("trf_code"), registration.get("foreign_id"))
     row = _add(connection, subject)
-    names = _name_registration(connection, subject, set(filter(None, map(_fitting, called))))
+    names = name_registration(connection, subject, set(filter(None, map(fitting, called))))
     parent = registration.get("parent_id")
-    others = _is_linked_by(connection, names)
+    others = is_linked_by(connection, names)
     if others and not row.original_subject:
-        row = _adopt(connection, subject, names) or row
+        row = adopt(connection, subject, names) or row
     if parent and parent != subject and not row.original_subject:
-        row = _link_retest(connection, str(parent), subject)
+        row = link_retest(connection, str(parent), subject)
     place = Place(row.original_subject or subject, row.round)
     if others:
-        _gather(connection, names, place)
+        gather(connection, names, place)
     return place
 
 
-def _name_registration(connection: Connection, subject: str, called: set[str]) -> list[str]:
+def name_registration(connection: Connection, subject: str, called: set[str]) -> list[str]:
     """Learn what a registration is called; the names that are its alone, its own id among them.
 
     A name that another registration has too leads to neither. One that stood for itself, since the
@@ -203,7 +203,7 @@ def _name_registration(connection: Connection, subject: str, called: set[str]) -
         this = sa.and_(aliases.c.resource == REGISTRATION, aliases.c.alias == row.alias)
         if row.alias == row.subject != subject:
             connection.execute(aliases.update().where(this).values(subject=subject))
-            _replace(connection, row.subject, subject)
+            replace(connection, row.subject, subject)
             own.append(row.alias)
         elif row.subject != subject:
             connection.execute(aliases.update().where(this).values(is_shared=True))
@@ -212,7 +212,7 @@ def _name_registration(connection: Connection, subject: str, called: set[str]) -
     return own
 
 
-def _replace(connection: Connection, former: str, subject: str) -> None:
+def replace(connection: Connection, former: str, subject: str) -> None:
     """Let a registration's own id take the place of the name that it was known by."""
     known = connection.execute(sa.select(journeys).where(journeys.c.subject == former)).first()
     if known is not None and known.order_subject:
@@ -224,7 +224,7 @@ def _replace(connection: Connection, former: str, subject: str) -> None:
     move_identity(connection, former, subject, 0)
 
 
-def _is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
+def is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
     """Whether any of these names stands for a retest, or for what one repeats: few do."""
     table = journeys.c
     query = sa.select(table.subject).where(
@@ -234,7 +234,7 @@ def _is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
-def _gather(connection: Connection, names: Sequence[str], place: Place) -> None:
+def gather(connection: Connection, names: Sequence[str], place: Place) -> None:
     """Hand over retests of what has turned out to be a retest itself, or to have another name."""
     former = [name for name in names if name != place.subject]
     connection.execute(
@@ -246,7 +246,7 @@ def _gather(connection: Connection, names: Sequence[str], place: Place) -> None:
         move_identity(connection, name, place.subject, place.round)
 
 
-def _adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row[Any] | None:
+def adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row[Any] | None:
     """Take over a retest that was linked under another of its names, before its UUID was known."""
     other = connection.execute(
         sa.select(journeys.c.original_subject, journeys.c.round).where(
@@ -267,10 +267,10 @@ def _adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row
     ).one()
 
 
-def _learn_retest(connection: Connection, original: str, retest_id: str) -> Place:
+def learn_retest(connection: Connection, original: str, retest_id: str) -> Place:
     """Link a retest, by whatever name the lab gave it, to its original; the round it opens."""
     known = resolve(connection, REGISTRATION, retest_id)
-    row = _link_retest(connection, original, known or retest_id)
+    row = link_retest(connection, original, known or retest_id)
     return Place(row.original_subject or original, row.round)
 
 
@@ -296,7 +296,7 @@ def resolve(connection: Connection, resource: str, written_id: str) -> str | Non
     return connection.execute(query).scalar_one_or_none()
 
 
-def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
+def link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
     """The retest's row. Its round is the next one, unless the link is known already."""
     parent = resolve(connection, REGISTRATION, parent) or parent
     above = _add(connection, parent)
@@ -317,7 +317,7 @@ def _link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any
         .values(original_subject=original, round=connection.execute(highest).scalar_one() + 1)
         .returning(journeys)
     ).one()
-    _gather(connection, (retest,), Place(original, row.round))
+    gather(connection, (retest,), Place(original, row.round))
     return row
 
 
@@ -414,7 +414,7 @@ def _kits(
     connection: Connection, resource: str, subject: str, event: KitEvent | None = None
 ) -> tuple[Kits, list[Any]]:
     """A kit or an order with all that belongs to it, and the messages about these."""
-    links = connection.execute(_linked(resource), {"kit": subject}).all()
+    links = connection.execute(linked(resource), {"kit": subject}).all()
     registrations = [
         Registration(row.subject, row.original_subject or row.subject, row.round, row.order_subject)
         for row in links
@@ -455,7 +455,7 @@ _KIT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
 
 
 @cache
-def _linked(resource: str) -> Any:
+def linked(resource: str) -> Any:
     """The registrations that belong to a kit or an order: its rounds, its orders, their kits."""
     table, mine = journeys.c, journeys.alias().c
     if resource == ORDER:

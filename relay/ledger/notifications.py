@@ -56,7 +56,7 @@ def maybe_sent() -> sa.ColumnElement[bool]:
 
 
 @cache
-def _inserting(dialect: str) -> Any:
+def inserting(dialect: str) -> Any:
     """The statement that adds notifications: built once, since that costs more than running it."""
     failed = sa.bindparam("failed", type_=sa.Boolean)
     # What goes at once is due by the database's clock: ours may be fast, and it would wait for it.
@@ -107,7 +107,7 @@ def insert_notices(
         for notice in notices
     ]
     # As parameters: SQLAlchemy compiles an INSERT with many VALUES anew each time, for 3 ms.
-    told = connection.execute(_inserting(connection.dialect.name), rows)
+    told = connection.execute(inserting(connection.dialect.name), rows)
     return [str(row.id) for row in told]
 
 

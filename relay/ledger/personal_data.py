@@ -65,7 +65,7 @@ def suspects(
     after: tuple[Any, ...] | None = None
     while True:
         with db.read() as connection:
-            until = _bound(connection, table, after)
+            until = bound(connection, table, after)
             turn = table.select().where(*_range(table, after, until))
             query = turn if whole else _found(table, wanted, after, until)
             found = [dict(row) for row in connection.execute(query).mappings()]
@@ -77,7 +77,7 @@ def suspects(
         after = until
 
 
-def _bound(
+def bound(
     connection: Connection, table: sa.Table, after: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
     """The key at which a turn ends; None at the end of the table."""
@@ -177,12 +177,12 @@ def learn(db: Database, person: Person, progress: Progress) -> Person:
             for row in found:
                 person = person.learn(Facts.from_json(row["facts"]))
         for found in suspects(db, notifications, known.hints(), progress):
-            person = _learn_by_messages(db, person, found)
+            person = learn_by_messages(db, person, found)
         if person == known:
             return person
 
 
-def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Person:
+def learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Person:
     """What was sent to the address was for whom the lab named, and so was what went with it."""
     theirs = [
         row for row in found if row["role"] in PERSONS and key(row["address"]) == person.address
@@ -196,7 +196,7 @@ def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Pe
     with db.read() as connection:
         rows = list(connection.execute(query)) if meant else []
     person = person.also_at(row.address for row in rows if (row.event_id, row.role) in meant)
-    return person.known_as(*(_recipient(row, told) or {} for row in theirs))
+    return person.known_as(*(recipient(row, told) or {} for row in theirs))
 
 
 def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[Change]]:
@@ -256,10 +256,10 @@ def _change(
     person: Person, table: sa.Table, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
     if table is notifications:
-        return _message(person, row, told, tokens)
+        return message(person, row, told, tokens)
     values = _words(person, table, row, tokens)
     if table is events:
-        values |= _event(person, row)
+        values |= event(person, row)
     elif values and table.name in ("quarantine", "aliases"):
         return Change(table, row, None)
     return Change(table, row, values) if values else None
@@ -293,21 +293,21 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _recipient(row: Row, told: Mapping[str, Facts]) -> Row | None:
+def recipient(row: Row, told: Mapping[str, Facts]) -> Row | None:
     """What the lab told of whom a message is for; None of staff."""
     if row["role"] not in PERSONS:
         return None
     return getattr(told.get(row["event_id"], Facts()), row["role"]) or {}
 
 
-def _message(
+def message(
     person: Person, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
     """What becomes of a message: theirs is blanked, and stopped where it has not gone out. Of what
     others were told about them the words go.
     """
     values = _words(person, notifications, row, tokens)
-    theirs = person.goes_by(row["address"], _recipient(row, told))
+    theirs = person.goes_by(row["address"], recipient(row, told))
     about = records(told.get(row["event_id"], Facts()))
     if (
         row["content"]
@@ -329,7 +329,7 @@ def _message(
     return Change(notifications, row, values, theirs)
 
 
-def _event(person: Person, row: Row) -> dict[str, Any]:
+def event(person: Person, row: Row) -> dict[str, Any]:
     """What becomes of what an event tells of people. Documented ids of `data` stay."""
     values: dict[str, Any] = {}
     facts = Facts.from_json(row["facts"])

@@ -49,11 +49,11 @@ def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
 
 
 def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | None:
-    found = _attempt(connection, channel, receipt)
+    found = attempt(connection, channel, receipt)
     if found is None:
         return None
     row = _locked(connection, found.notification_id)
-    if not _keep(connection, found.id, receipt):
+    if not keep(connection, found.id, receipt):
         return None
     if receipt.suppress and row.address:
         suppress_channel(connection, row.channel, row.address, receipt.suppress)
@@ -62,11 +62,11 @@ def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | N
     )
     if record_outcome(connection, row.id, found.id, accepted, ("started", "unknown")):
         row = _locked(connection, row.id)
-    _follow(connection, row)
+    follow(connection, row)
     return Heard(row.event_id, row.id, found.id, receipt.state)
 
 
-def _attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
+def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
     """The attempt that a receipt is about: by its own id, else by the provider's."""
     which = (
         attempts.c.id == receipt.attempt_id
@@ -87,7 +87,7 @@ def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
     return connection.execute(query.with_for_update()).one()
 
 
-def _keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
+def keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
     """Add a receipt; False when it was told before."""
     parts = (attempt_id, receipt.word, receipt.code, receipt.moment)
     insert = INSERTS[connection.dialect.name](receipts).values(
@@ -104,7 +104,7 @@ def _keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
     return connection.execute(added).first() is not None
 
 
-def _follow(connection: Connection, row: sa.Row[Any]) -> None:
+def follow(connection: Connection, row: sa.Row[Any]) -> None:
     """Move a notification to what its receipts add up to; forward only."""
     tried = sa.select(attempts.c.id).where(attempts.c.notification_id == row.id)
     # One that was rejected has not gone out: what counts is how the one before it fared.

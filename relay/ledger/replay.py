@@ -50,8 +50,8 @@ def process_again(connection: Connection, event_id: str) -> bool:
     told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
     told_in = told_in.where(table.event_id == event_id)
     # One by one: with OR PostgreSQL reads the whole table.
-    revive(connection, _unsent(), table.event_id == event_id)
-    revive(connection, _unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
+    revive(connection, unsent(), table.event_id == event_id)
+    revive(connection, unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
     return True
 
 
@@ -74,7 +74,7 @@ def replay_notification(connection: Connection, notification_id: str) -> bool:
     connection.execute(notifications.update().where(stopped).values(due_at=now()))
     return bool(
         revive(connection, stopped, table.address != "")
-        or revive(connection, _failed(), ~may_have_arrived(), named)
+        or revive(connection, failed(), ~may_have_arrived(), named)
     )
 
 
@@ -98,16 +98,16 @@ def made_up_for() -> sa.ColumnElement[bool]:
     )
 
 
-def _failed() -> sa.ColumnElement[bool]:
+def failed() -> sa.ColumnElement[bool]:
     """Failed with an address, and not made up for by a fallback."""
     return sa.and_(
         notifications.c.status.in_(FAILED), notifications.c.address != "", ~made_up_for()
     )
 
 
-def _unsent() -> sa.ColumnElement[bool]:
+def unsent() -> sa.ColumnElement[bool]:
     """Failed and surely not sent: what goes again though nobody has named it."""
-    return sa.and_(_failed(), ~maybe_sent())
+    return sa.and_(failed(), ~maybe_sent())
 
 
 def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
@@ -137,7 +137,7 @@ def ids_to_replay(connection: Connection, status: str) -> list[str]:
 
 def failed_ids(connection: Connection) -> list[str]:
     """Messages that failed and surely did not go out."""
-    query = sa.select(notifications.c.id).where(_unsent())
+    query = sa.select(notifications.c.id).where(unsent())
     return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
@@ -188,7 +188,7 @@ def try_again(connection: Connection, notification_id: str, old: str) -> str:
 
     `old` says why it is no news any more, if it is none.
     """
-    _lock(connection, notification_id)
+    lock(connection, notification_id)
     it = failed_messages(connection, [notification_id]).get(notification_id)
     if it is None:
         raise NotDone("It no longer exists.")
@@ -196,13 +196,13 @@ def try_again(connection: Connection, notification_id: str, old: str) -> str:
     if not by:
         raise NotDone(f"You cannot try it again. {why}")
     if by == EVENT:
-        _plan_anew(connection, it)
+        plan_anew(connection, it)
     else:
         revive(connection, notifications.c.id == it.id)
     return by
 
 
-def _lock(connection: Connection, notification_id: str) -> None:
+def lock(connection: Connection, notification_id: str) -> None:
     """The event first, as where one is settled. No key is locked: that others may refer to both."""
     mine = sa.select(notifications.c.event_id).where(notifications.c.id == notification_id)
     event = sa.select(events.c.id).where(events.c.id == mine.scalar_subquery())
@@ -211,7 +211,7 @@ def _lock(connection: Connection, notification_id: str) -> None:
     connection.execute(message.with_for_update(key_share=True))
 
 
-def _plan_anew(connection: Connection, it: FailedMessage) -> None:
+def plan_anew(connection: Connection, it: FailedMessage) -> None:
     """Process its event again, and look afterwards whether that reaches anybody.
 
     What is cancelled and was not taken by a provider can be planned anew, also without an address.
@@ -262,12 +262,12 @@ def _failed_message(row: sa.Row[Any]) -> FailedMessage:
     return FailedMessage(
         **{name: row._mapping[name] for name in _TOLD},
         has_address=bool(row.address),
-        is_blank=_is_blank(row),
+        is_blank=is_blank(row),
         event_is_waiting=row.event_status == RECEIVED,
     )
 
 
-def _is_blank(row: sa.Row[Any]) -> bool:
+def is_blank(row: sa.Row[Any]) -> bool:
     """Whether it was for somebody of whom the ledger has nothing any more."""
     never_had_one = identity(row.rule, row.subject, row.round, row.role, row.channel, "")
     is_lost = not row.address and row.identity != never_had_one
@@ -302,11 +302,11 @@ def take_up(connection: Connection, event_id: str) -> bool:
     if row.status == HELD:
         close_settled(connection, "held", event_id, "The lab posted it again.")
         return process_again(connection, event_id)
-    has_more = _is_silent(row.decisions) or _reached_nobody(connection, event_id)
+    has_more = is_silent(row.decisions) or reached_nobody(connection, event_id)
     return row.status == PROCESSED and has_more and process_again(connection, event_id)
 
 
-def _is_silent(decisions: list[dict[str, str]] | None) -> bool:
+def is_silent(decisions: list[dict[str, str]] | None) -> bool:
     """Whether some rule told nobody of an event, and may do so by what the lab says now."""
     return any(
         not (one.get("is_final") or one["reason"].startswith("Told already"))  # as 0005 wrote it
@@ -314,7 +314,7 @@ def _is_silent(decisions: list[dict[str, str]] | None) -> bool:
     )
 
 
-def _reached_nobody(connection: Connection, event_id: str) -> bool:
+def reached_nobody(connection: Connection, event_id: str) -> bool:
     """Whether some rule's messages have all ended without reaching anybody."""
     other = notifications.alias()
     owed = sa.exists().where(

@@ -119,12 +119,12 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
     over = ago(logins.LONGEST_SESSION + timedelta(days=1))
     return sum(
-        _in_turns(db, table, where, moment, values, ends)
+        in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
-            (notifications, _told_before(old), notifications.c.created_at, _NOBODY),
-            (events, _about_before(old), events.c.received_at, _NOTHING),
+            (notifications, told_before(old), notifications.c.created_at, _NOBODY),
+            (events, about_before(old), events.c.received_at, _NOTHING),
             (quarantine, quarantine.c.last_at < old, quarantine.c.last_at, None),
-            (cases, _noted_before(old), cases.c.closed_at, {"note": ""}),
+            (cases, noted_before(old), cases.c.closed_at, {"note": ""}),
             (inbound_texts, inbound_texts.c.received_at < old, inbound_texts.c.received_at, None),
             (login_failures, failed < ago(logins.LONGEST_PAUSE), failed, None),
             (ended_sessions, ended < over, ended, None),
@@ -136,7 +136,7 @@ _NOBODY: Mapping[str, Any] = {"address": "", "content": None}
 _NOTHING: Mapping[str, Any] = {"facts": None, "data": {}, "person": None}
 
 
-def _in_turns(
+def in_turns(
     db: Database,
     table: sa.Table,
     where: sa.ColumnElement[bool],
@@ -162,14 +162,14 @@ def _in_turns(
             return done
 
 
-def _told_before(old: now) -> sa.ColumnElement[bool]:
+def told_before(old: now) -> sa.ColumnElement[bool]:
     """Messages that still say who was told, or what."""
     table = notifications.c
     is_over = (table.created_at < old, table.due_at < old)  # the first has the index
     return sa.and_(PERSONAL, *is_over, table.status.not_in(_ON_ITS_WAY))
 
 
-def _about_before(old: now) -> sa.ColumnElement[bool]:
+def about_before(old: now) -> sa.ColumnElement[bool]:
     """Events that still say whom they are about, and of which nobody waits to be told."""
     digest = notifications.alias()
     waiting = sa.or_(
@@ -191,6 +191,6 @@ def _about_before(old: now) -> sa.ColumnElement[bool]:
     )
 
 
-def _noted_before(old: now) -> sa.ColumnElement[bool]:
+def noted_before(old: now) -> sa.ColumnElement[bool]:
     """Cases with what staff wrote when they closed them."""
     return sa.and_(cases.c.closed_at < old, cases.c.note != "", cases.c.closed_by != RELAY)

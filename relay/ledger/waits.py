@@ -42,11 +42,11 @@ def resume_rules(connection: Connection, rules: Collection[tuple[str, str]]) -> 
             resumed += _resume(connection, WAITS_FOR_RULE, mine)
         else:
             left[row.rule] = left.get(row.rule, 0) + row.many
-    _recount(connection, left)
+    recount(connection, left)
     return resumed
 
 
-def _recount(connection: Connection, left: dict[str, int]) -> None:
+def recount(connection: Connection, left: dict[str, int]) -> None:
     """Each open case about a rule says how many messages wait; where none does, it is closed."""
     about = sa.select(cases.c.id, cases.c.subject, cases.c.count.label("many"))
     about = about.where(cases.c.kind == "rule", cases.c.closed_at.is_(None))

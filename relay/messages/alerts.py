@@ -92,7 +92,7 @@ class AlertTemplates:
 
     def message(self, case: CaseNames, channel: str, address: str, role: str) -> Message:
         """An alert to one address of the staff group `role`. Raises RenderError."""
-        said = {**_fields(case), **vars(self._words(case))}
+        said = {**fields(case), **vars(self._words(case))}
         names = {
             "clinic": self._clinic,
             "recipient": Record("recipient", {**dict.fromkeys(RECIPIENT_FIELDS), "role": role}),
@@ -109,7 +109,7 @@ class AlertTemplates:
             yield from self._templates.file_faults(file, unknown)
 
     def _words(self, case: CaseNames) -> Words:
-        names = {"clinic": self._clinic, "case": Record("case", _fields(case))}
+        names = {"clinic": self._clinic, "case": Record("case", fields(case))}
         file, block = words_file(case.kind), self._templates.block
         return Words(
             self._title(case.kind),
@@ -136,7 +136,7 @@ def words_file(kind: str) -> str:
     return f"{FOLDER}/words/{kind}.txt"
 
 
-def _fields(case: CaseNames) -> dict[str, object]:
+def fields(case: CaseNames) -> dict[str, object]:
     """What templates see of a case. What is empty stops a message when it is printed bare."""
     return {
         **vars(case),

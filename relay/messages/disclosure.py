@@ -74,7 +74,7 @@ class Value:
     @property
     def held(self) -> Wordings:
         """All that it could show in the hands of something unknown, its fields included."""
-        return together([self.said, *(frozenset({_inside(shape)}) for shape in self.shapes)])
+        return together([self.said, *(frozenset({inside(shape)}) for shape in self.shapes)])
 
     def field(self, name: str) -> Value:
         """What a dot and a name lead to. A text's methods give the text."""
@@ -94,14 +94,14 @@ def _field(shape: str, name: str) -> Value:
 
 
 @cache
-def _inside(shape: str) -> frozenset[str]:
+def inside(shape: str) -> frozenset[str]:
     """Every detail of a resource."""
     shape = shape.rstrip("*")
     fields = _SHAPES.get(shape, {})
     return frozenset(
         detail
         for name, inner in fields.items()
-        for detail in (_inside(inner) if inner else next(iter(_field(shape, name).said)))
+        for detail in (inside(inner) if inner else next(iter(_field(shape, name).said)))
     )
 
 
@@ -194,7 +194,7 @@ class Expressions(NodeVisitor):
             return self.field(node.node, node.arg.value)
         if not isinstance(node.arg, nodes.Const | nodes.Slice):
             return Value(self.held(node))  # a field whose name is worked out at send
-        return Value() if _is_initial(node) else self.visit(node.node).item()
+        return Value() if is_initial(node) else self.visit(node.node).item()
 
     def visit_Or(self, node: nodes.Or | nodes.And) -> Value:
         return either([self.visit(node.left), self.visit(node.right)])
@@ -226,12 +226,12 @@ class Expressions(NodeVisitor):
         given = [*node.args, *(one.value for one in node.kwargs)]
         rest = together(self.visit(one).held for one in given)  # a separator, what fills a hole
         if isinstance(attribute, nodes.Const) and node.name in ("map", "join", "sum"):
-            found = reduce(_step, str(attribute.value).split("."), value.item())
+            found = reduce(step, str(attribute.value).split("."), value.item())
             return Value(together([found.said, rest]), found.shapes)
         if node.name in ("length", "count"):
             return Value()
         if node.name in _ONE:
-            return Value() if _is_initial(node) else value.item()
+            return Value() if is_initial(node) else value.item()
         if node.name in ("default", "d"):
             return either([value, *map(self.visit, given)])
         if node.name in _SAME:
@@ -239,12 +239,12 @@ class Expressions(NodeVisitor):
         return Value(self.held(node))
 
 
-def _step(value: Value, name: str) -> Value:
+def step(value: Value, name: str) -> Value:
     """One step of an attribute's path, as in `map(attribute="product.0.sku")`."""
     return value.item() if name.isdigit() else value.field(name)
 
 
-def _is_initial(node: nodes.Getitem | nodes.Filter) -> bool:
+def is_initial(node: nodes.Getitem | nodes.Filter) -> bool:
     """Whether it is a letter of somebody's name, which shows no name."""
     is_letter = isinstance(node, nodes.Filter) or isinstance(node.arg, nodes.Const)
     return is_letter and isinstance(node.node, nodes.Getattr) and node.node.attr in _NAMES
@@ -371,10 +371,10 @@ class Disclosure(Expressions):
         return self._block(node.name, 0)
 
     def visit_Extends(self, node: nodes.Extends) -> Value:
-        return Value(together(map(self._template, _files(node))))
+        return Value(together(map(self._template, files(node))))
 
     def visit_Include(self, node: nodes.Include) -> Value:
-        return either([self._included(file) for file in _files(node)])
+        return either([self._included(file) for file in files(node)])
 
     def visit_Assign(self, node: nodes.Assign) -> Value:
         self._bind(node.target, self.visit(node.node))
@@ -491,7 +491,7 @@ class Disclosure(Expressions):
     def _module(self, node: nodes.Import | nodes.FromImport) -> tuple[Wordings, Scope]:
         """An imported file: what it shows if the module itself is printed, and its names."""
         said, named = NOTHING, self.scope
-        for file in _files(node) if self._depth <= _DEEPEST else ():
+        for file in files(node) if self._depth <= _DEEPEST else ():
             with self._within(), self._at(file):
                 said, named = self._said(self._trees(file).body), self.scope
         return said, named
@@ -530,7 +530,7 @@ class Disclosure(Expressions):
         self._file = before
 
 
-def _files(node: nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport) -> list[str]:
+def files(node: nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport) -> list[str]:
     """The files that it names; one whose name is worked out at send is not known."""
     named = node.template
     found = named.items if isinstance(named, nodes.Tuple | nodes.List) else [named]
@@ -561,16 +561,16 @@ def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
     for part_file in (row.parts[part] for row in rows for part in row.shown):
         file = f"{rule.template}/{part_file}"
         shown = Disclosure(loaded.tree, file)
-        for detail, message in _told(shown.ways):
+        for detail, message in told(shown.ways):
             name, line = shown.places[detail]
             yield Problem(message, str(loaded.folder / name), line, remedy=remedy)
         for name in loaded.named(file):
-            for word, line in _clinical(loaded.source(name)):
+            for word, line in clinical(loaded.source(name)):
                 where = str(loaded.folder / name)
                 yield Problem(f'it says "{word}".', where, line, remedy=remedy, warning=True)
 
 
-def _told(ways: Wordings) -> Iterator[tuple[str, str]]:
+def told(ways: Wordings) -> Iterator[tuple[str, str]]:
     """Each secret that words may show in one way or another, and what is said of it."""
     for detail, message in _SECRETS.items():
         if any(detail in way for way in ways):
@@ -579,7 +579,7 @@ def _told(ways: Wordings) -> Iterator[tuple[str, str]]:
         yield LAST, "it may show a full name: a first name and a last name together."
 
 
-def _clinical(source: str) -> Iterator[tuple[str, int]]:
+def clinical(source: str) -> Iterator[tuple[str, int]]:
     """Words that tell what is tested, and their lines. A short list can only be a hint."""
     for number, line in enumerate(source.splitlines(), 1):
         for found in _CLINICAL.finditer(line):

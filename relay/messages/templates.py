@@ -50,7 +50,7 @@ def unknown_in_digest(tree: nodes.Template, event: str) -> Iterator[tuple[int, s
     yield from unknown_names(tree, _DIGEST_VOCABULARY)
     names = vocabulary(event)
     for loop in tree.find_all(nodes.For):
-        if not (isinstance(loop.target, nodes.Name) and _runs_over_items(loop.iter)):
+        if not (isinstance(loop.target, nodes.Name) and runs_over_items(loop.iter)):
             continue
         for line, (root, *path) in paths(loop):
             if root == loop.target.name and (wrong := _wrong_item_name(root, path, names)):
@@ -69,7 +69,7 @@ def _wrong_item_name(item: str, path: Sequence[Any], names: Names) -> str:
     return "" if known else f'unknown name "{item}.{path[0]}". {did_you_mean(str(path[0]), names)}'
 
 
-def _runs_over_items(node: nodes.Node | None) -> bool:
+def runs_over_items(node: nodes.Node | None) -> bool:
     """Whether it is `items`, sorted, filtered or cut."""
     while isinstance(node, nodes.Filter | nodes.Getitem):
         if isinstance(node, nodes.Filter) and node.name not in _SAME:
@@ -140,7 +140,7 @@ class Templates:
         text = self._rendered(file, names).strip()
         if file.endswith(".html"):
             text = text.replace("<body>", f"<body>{Markup.escape(mark)}", 1) if mark else text
-            return str(_inliner().inline(text))
+            return str(inliner().inline(text))
         return mark + text
 
     def _rendered(self, file: str, names: Mapping[str, Any], block: str = "") -> str:
@@ -259,7 +259,7 @@ def files(template: str, channels: Sequence[str]) -> list[str]:
 
 
 @cache
-def _inliner() -> Any:
+def inliner() -> Any:
     """Mail programs drop <style>: styles go onto the elements, @media rules stay where they are."""
     import css_inline
 

@@ -138,7 +138,7 @@ class Person:
         for name in self.names:
             words = [_WORD.findall(part.casefold()) for part in name]
             found = [max(some, key=len) for some in words if some]
-            yield from found or _spellings(name[1] or name[0])
+            yield from found or spellings(name[1] or name[0])
 
 
 def records(facts: Facts) -> Iterator[Record]:
@@ -174,7 +174,7 @@ def _plain(text: str) -> str:
     return f"{text}\n{unquote_plus(text)}" if "%" in text or "+" in text else text
 
 
-def _spellings(name: str) -> Iterator[str]:
+def spellings(name: str) -> Iterator[str]:
     """A name as it is and in small letters, each also as JSON writes it in ASCII."""
     for text in filter(None, (name, name.casefold())):
         yield text

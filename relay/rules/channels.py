@@ -56,12 +56,12 @@ class Channel:
     @property
     def title(self) -> str:
         """The word for several messages, at the beginning of a sentence: Texts."""
-        return _begun(self.words)
+        return begun(self.words)
 
     @property
     def label(self) -> str:
         """The word for one message, by itself: Text."""
-        return _begun(self.word)
+        return begun(self.word)
 
     @property
     def one(self) -> str:
@@ -73,7 +73,7 @@ class Channel:
         return f"{number:,} {self.word if number == 1 else self.words}"
 
 
-def _begun(words: str) -> str:
+def begun(words: str) -> str:
     """Words at the beginning of a sentence. What is written large stays so: WhatsApp."""
     return words[:1].upper() + words[1:]
 
@@ -206,4 +206,4 @@ def carried_with(channel: str) -> tuple[str, ...]:
 
 def words_of(channel: str) -> str:
     """What goes to a channel's addresses, by any channel, at the beginning of a sentence: Texts."""
-    return _begun(" and ".join(CHANNELS[name].words for name in sharing(channel)))
+    return begun(" and ".join(CHANNELS[name].words for name in sharing(channel)))

@@ -91,7 +91,7 @@ def read_fields(tree: nodes.Node) -> frozenset[str]:
 
 def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str]]:
     """(line, what is wrong) for each name in a parsed template that is not in `names`."""
-    if wrong := list(_unknown_words(tree)):
+    if wrong := list(unknown_words(tree)):
         yield from wrong  # Jinja cannot tell the free names of such a template
         return
     free = free_names(tree)
@@ -115,7 +115,7 @@ def wrong_field(path: Sequence[Any], names: Names, under: str = "") -> str:
     return f'unknown name "{written}". {did_you_mean(str(field), known)}'
 
 
-def _unknown_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+def unknown_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     """Filters and tests that there are not: Jinja itself finds some of them only at send."""
     for node in tree.find_all((nodes.Filter, nodes.Test)):
         kind = "filter" if isinstance(node, nodes.Filter) else "test"

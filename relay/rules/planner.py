@@ -67,7 +67,7 @@ def plan(
     plans = [
         Plan(decisions=(Decision(rule.name, STOPPED, is_final=True),))
         if (rule.name, rule.to) in stopped
-        else _plan_rule(rule, context, policy, told, now, gone)
+        else plan_rule(rule, context, policy, told, now, gone)
         for rule in rules
         if rule.event == context.kind.name
     ]
@@ -78,7 +78,7 @@ def plan(
     )
 
 
-def _plan_rule(
+def plan_rule(
     rule: Rule,
     context: RuleContext,
     policy: Policy,

@@ -112,8 +112,8 @@ class Window:
     ) -> datetime | None:
         """When the window of a day opens, or opens again, later than `after`."""
         midnight = datetime.combine(day, time(), zone)
-        starts = _moments(midnight + self.opens * _MINUTE)
-        ends = _moments(midnight + self.closes * _MINUTE)
+        starts = moments(midnight + self.opens * _MINUTE)
+        ends = moments(midnight + self.closes * _MINUTE)
         first, last = min(starts), max(ends)
         length = (self.closes - self.opens) * _MINUTE
         if last - first == min(ends) - max(starts) == length:
@@ -163,7 +163,7 @@ class Digest:
         )
 
 
-def _moments(here: datetime) -> tuple[datetime, datetime]:
+def moments(here: datetime) -> tuple[datetime, datetime]:
     """A local time in UTC: both times that the clock shows it, or to both sides of a gap."""
     return here.replace(fold=0).astimezone(UTC), here.replace(fold=1).astimezone(UTC)
 

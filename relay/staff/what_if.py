@@ -126,7 +126,7 @@ class Rehearsal:
         self, past: PastEvent, earlier: History, own: Sequence[Rule], made: Rehearsed
     ) -> None:
         """Let an event be processed, when it was."""
-        kin = [one for one in earlier if _is_kin(one, past)]
+        kin = [one for one in earlier if is_kin(one, past)]
         waiting = list(_waiting(kin, made, past.processed_at))
         if not (own or waiting):
             return
@@ -202,7 +202,7 @@ class Rehearsal:
         return frozenset(told)
 
 
-def _is_kin(one: PastEvent, other: PastEvent) -> bool:
+def is_kin(one: PastEvent, other: PastEvent) -> bool:
     """Whether two events of a kit concern each other: two registrations of one order do not."""
     if one.subject == other.subject:
         return True
@@ -300,7 +300,7 @@ class WhatIf:
         for past in kit:
             if past.received_at < self.since:
                 continue
-            was = _sent(past)
+            was = sent(past)
             for name, why in ours.unknown.get(past.id, {}).items():
                 rule = self.edited.rule(name)
                 self._note(past, (name, rule.to if rule else "", ""), UNKNOWN, 1, why)
@@ -406,7 +406,7 @@ def _but(rules: Sequence[Rule], same: frozenset[str]) -> list[Rule]:
     return [rule for rule in rules if rule.name not in same]
 
 
-def _sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
+def sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
     """What really went out about an event, or waits to."""
     was: dict[MessageKey, list[Row]] = {}
     for row in past.rows:

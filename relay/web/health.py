@@ -40,14 +40,14 @@ def readyz() -> Response:
 
 def down() -> dict[str, str]:
     """Each part that is down, and why."""
-    return {**_ledger(), **_told("redis", _redis), **_told("config", _config)}
+    return {**ledger(), **_told("redis", _redis), **_told("config", _config)}
 
 
 def _told(name: str, check: Callable[[], str]) -> dict[str, str]:
     return {name: why} if (why := check()) else {}
 
 
-def _ledger() -> dict[str, str]:
+def ledger() -> dict[str, str]:
     """The ledger, and what only it can tell: asked once, since each wait costs seconds."""
     db = services().db
     try:
@@ -87,11 +87,11 @@ def _config() -> str:
 def problems() -> Sequence[Problem]:
     """The problems of config.toml and the templates as they are on disk."""
     settings = services().settings
-    return _judged(settings, stamps(settings))
+    return judged(settings, stamps(settings))
 
 
 @lru_cache(maxsize=2)
-def _judged(settings: Settings, _stamps: Stamps) -> Sequence[Problem]:
+def judged(settings: Settings, _stamps: Stamps) -> Sequence[Problem]:
     """Asked by anybody and often: the files are read again only when one of them has changed."""
     try:
         load(settings)

@@ -153,7 +153,7 @@ def _webhook(summary: str, **more: Any) -> Json:
     return {"post": {"summary": summary, "requestBody": body, "responses": answers, **more}}
 
 
-def _callback(summary: str, takes: Json, headers: Mapping[str, str], **answers: Any) -> Json:
+def callback(summary: str, takes: Json, headers: Mapping[str, str], **answers: Any) -> Json:
     """A provider's call: what it carries, by which headers it is known, and our answers to it."""
     known = [
         {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
@@ -174,16 +174,16 @@ def _paths() -> dict[str, Json]:
         "description": "Which of our sends it is about.",
         "schema": {"type": "string"},
     }
-    status = _callback("Twilio reports on a text", {FORM: {"schema": TwilioStatus}}, twilio)
+    status = callback("Twilio reports on a text", {FORM: {"schema": TwilioStatus}}, twilio)
     status["post"]["parameters"].append(attempt)
-    inbound = _callback("A person has sent a text", {FORM: {"schema": TwilioInbound}}, twilio)
+    inbound = callback("A person has sent a text", {FORM: {"schema": TwilioInbound}}, twilio)
     said = {"description": "Taken. Relay does not reply to the person.", "content": {XML: {}}}
     inbound["post"]["responses"]["200"] = said
     for twilios in (status, inbound):
         many = f", or has more than {MOST_FIELDS} fields"
         twilios["post"]["responses"]["413"] = _too_large(LARGEST_FORM, many)
     batch = {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}}
-    events = _callback("SendGrid reports on emails", batch, sendgrid)
+    events = callback("SendGrid reports on emails", batch, sendgrid)
     events["post"]["responses"] |= {
         "400": _json("Not a JSON list.", Failed),
         "413": _too_large(LARGEST_BATCH),
@@ -234,7 +234,7 @@ def _event(name: Json, data: Json, **more: Any) -> Json:
     return {"type": "object", "required": ["event", "data"], "properties": keys, **more}
 
 
-def _describe_events(spec: APISpec) -> None:
+def describe_events(spec: APISpec) -> None:
     """Each row of EVENTS, and what is stored though Relay does not know it."""
     for kind in EVENTS.values():
         named = type(kind.schema).__name__
@@ -275,7 +275,7 @@ def description() -> Json:
     )
     for scheme in ("basic", "bearer"):
         spec.components.security_scheme(scheme, {"type": "http", "scheme": scheme})
-    _describe_events(spec)
+    describe_events(spec)
     for path, operations in _paths().items():
         spec.path(path, operations=operations)
     return spec.to_dict()

@@ -57,10 +57,10 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     the desk has a `page` for it, a browser in words.
     """
 
-    _guard(app)
+    guard(app)
 
     def told(code: int, error: str) -> Response:
-        if page and _is_read_by_a_person():
+        if page and is_read_by_a_person():
             return make_response(page(code), code)
         return answer(code, status="error", error=error)
 
@@ -91,7 +91,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
         return told(500, "Relay failed. The fault has been logged.")
 
 
-def _guard(app: Flask) -> None:
+def guard(app: Flask) -> None:
     """Put its guards on every answer."""
 
     @app.after_request
@@ -104,7 +104,7 @@ def _guard(app: Flask) -> None:
         return response
 
 
-def _is_read_by_a_person() -> bool:
+def is_read_by_a_person() -> bool:
     """Whether a browser asks: it would rather have a page, where a program takes anything."""
     wanted = request.accept_mimetypes.best_match(("application/json", "text/html"))
     return wanted == "text/html" and request.path[1:].partition("/")[0] not in PROGRAMS

@@ -55,13 +55,13 @@ def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> 
     """Whether the request shows one of the secrets; every one is compared, in constant time."""
     if not secrets:
         return development  # outside development Relay does not start without one
-    given = _in_header()
+    given = in_header()
     if in_path is not None:  # some senders put a slash behind every URL
         given = in_path.removesuffix("/").encode("utf-8", "surrogateescape")
     return any([hmac.compare_digest(given, secret.encode()) for secret in secrets])
 
 
-def _in_header() -> bytes:
+def in_header() -> bytes:
     """A bearer token or Basic's password to the byte. Werkzeug's reader breaks on what is not ASCII
     and takes a token such as "a=b" for parameters."""
     scheme, _, shown = request.headers.get("Authorization", "").partition(" ")

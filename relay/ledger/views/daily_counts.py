@@ -85,7 +85,7 @@ def _many(counts: Sequence[Count]) -> int:
 
 def count(connection: Connection, day: Day, now: datetime) -> Tally:
     """A day as it is now."""
-    told = _by_status(sa.func.count()).where(*_within(notifications.c.created_at, day))
+    told = by_status(sa.func.count()).where(*_within(notifications.c.created_at, day))
     came = (
         sa.select(events.c.status, sa.func.count())
         .where(
@@ -107,20 +107,20 @@ def _tried(day: Day) -> Iterator[sa.Select[Any]]:
     in vain or not to be tried at all.
     """
     table, tries = notifications.c, attempts.c
-    yield _by_status(sa.func.count()).where(*_within(table.sent_at, day))
+    yield by_status(sa.func.count()).where(*_within(table.sent_at, day))
     failed = (table.status.in_(FAILED), table.sent_at.is_(None))
     in_vain = tries.outcome.in_(("rejected", "unknown"))  # few: a join of all would read them all
     yield (
-        _by_status(sa.func.count(table.id.distinct()))
+        by_status(sa.func.count(table.id.distinct()))
         .join_from(attempts, notifications, table.id == tries.notification_id)
         .where(tries.channel.in_(CHANNEL_NAMES), *_within(tries.started_at, day), in_vain, *failed)
     )
-    yield _by_status(sa.func.count()).where(
+    yield by_status(sa.func.count()).where(
         *_within(table.created_at, day), table.attempts == 0, *failed
     )
 
 
-def _by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
+def by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
     """What makes a `Count`, by channel and status."""
     table = notifications.c
     is_out = sa.and_(table.sent_at.is_not(None), ~IS_KEPT)
@@ -178,12 +178,12 @@ def _is_stale(day: Day, counted_at: datetime | None, now: datetime) -> bool:
 def kept(connection: Connection, wanted: Iterable[Day]) -> Mapping[date, Tally]:
     """These days, of those that have been counted."""
     return {
-        date.fromisoformat(row.day): _tally(row.counts, row.counted_at)
+        date.fromisoformat(row.day): tally(row.counts, row.counted_at)
         for row in connection.execute(sa.select(days).where(_among([*wanted])))
     }
 
 
-def _tally(counts: list[Any], counted_at: datetime) -> Tally:
+def tally(counts: list[Any], counted_at: datetime) -> Tally:
     """A tally that was kept, maybe by a version that counted less."""
     came, *told = counts
     messages, tried = ([Count(*one) for one in some] for some in (*told, [])[:2])

@@ -161,7 +161,7 @@ def find_by_address(connection: Connection, channel: str, address: str) -> tuple
     query = (
         _steps()
         .join(notifications, table.event_id == events.c.id)
-        .where(*_to(channel, address))
+        .where(*to(channel, address))
         .order_by(table.created_at.desc())
     )
     return _found(connection, query)
@@ -175,12 +175,12 @@ def count_by_address(connection: Connection, channel: str, address: str) -> dict
         sa.func.count().filter(table.status.in_(WAITING)).label("messages that wait"),
         sa.func.count(table.event_id.distinct()).label("events"),
         sa.func.count(table.subject.distinct()).label("kits"),
-    ).where(*_to(channel, address))
+    ).where(*to(channel, address))
     counts = connection.execute(query).mappings().one()
     return {words: number for words, number in counts.items() if number}
 
 
-def _to(channel: str, address: str) -> tuple[sa.ColumnElement[bool], ...]:
+def to(channel: str, address: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Messages to an address. The lab writes the part before the @ most often in small letters."""
     table = notifications.c
     return table.channel.in_(sharing(channel)), table.address.in_({address, address.lower()})
@@ -202,7 +202,7 @@ def _found(connection: Connection, *queries: sa.Select[Any]) -> tuple[list[Found
     rows: list[sa.Row[Any]] = []
     for query in queries:
         rows += connection.execute(query.limit(MOST - len(rows)))
-    kit = _kits(connection, {row.subject for row in rows if row.subject})
+    kit = kits(connection, {row.subject for row in rows if row.subject})
     found: dict[str, Found] = {}
     for row in rows:
         person = full_name(Facts.from_json(row.facts))
@@ -212,7 +212,7 @@ def _found(connection: Connection, *queries: sa.Select[Any]) -> tuple[list[Found
     return list(found.values()), len(rows) == MOST
 
 
-def _kits(connection: Connection, subjects: set[str]) -> dict[str, str]:
+def kits(connection: Connection, subjects: set[str]) -> dict[str, str]:
     """The order that each subject belongs to, so that one kit is told once."""
     table = journeys.c
     query = sa.select(table.subject, table.order_subject).where(table.subject.in_(subjects))

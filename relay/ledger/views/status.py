@@ -168,14 +168,14 @@ def measure(connection: Connection) -> Measured:
     tried = connection.execute(_tried()).all()
     due = connection.execute(_due()).all()
     return Measured(
-        events=_counted(connection, events.c.name, events.c.status, *_recent_events()),
+        events=_counted(connection, events.c.name, events.c.status, *recent_events()),
         messages=_counted(
             connection,
             notifications.c.channel,
             notifications.c.status,
             notifications.c.created_at > ago(HOUR),
         ),
-        attempts=_counted(connection, attempts.c.channel, attempts.c.outcome, *_lately()),
+        attempts=_counted(connection, attempts.c.channel, attempts.c.outcome, *lately()),
         took=_took(tried),
         reached=[
             (row.finished_at - row.received_at).total_seconds()
@@ -184,7 +184,7 @@ def measure(connection: Connection) -> Measured:
             if row.attempts == 1 and row.due_at - row.created_at < AT_ONCE
         ],
         segments=int(connection.execute(_segments()).scalar_one()),
-        quarantined=_many(connection, quarantine, *_refused_lately()),
+        quarantined=_many(connection, quarantine, *refused_lately()),
         waiting={row.channel: row.many for row in due},
         oldest=max([0.0, *((row.clock - row.oldest).total_seconds() for row in due)]),
         events_waiting=_many(connection, events, events.c.status == RECEIVED),
@@ -193,18 +193,18 @@ def measure(connection: Connection) -> Measured:
     )
 
 
-def _recent_events() -> tuple[sa.ColumnElement[bool], ...]:
+def recent_events() -> tuple[sa.ColumnElement[bool], ...]:
     """The last hour's events, by their ids: these sort by time, and have the index."""
     first = first_id("evt", datetime.now(UTC) - HOUR - CLOCKS_DIFFER)
     return events.c.id >= first, events.c.received_at > ago(HOUR)
 
 
-def _refused_lately() -> tuple[sa.ColumnElement[bool], ...]:
+def refused_lately() -> tuple[sa.ColumnElement[bool], ...]:
     """The last hour's refused posts, but for those that somebody has seen to."""
     return IN_QUARANTINE, quarantine.c.last_at > ago(HOUR)
 
 
-def _lately() -> tuple[sa.ColumnElement[bool], ...]:
+def lately() -> tuple[sa.ColumnElement[bool], ...]:
     """The last hour's attempts."""
     return attempts.c.channel.in_(CHANNEL_NAMES), attempts.c.started_at > ago(HOUR)
 
@@ -214,7 +214,7 @@ def _segments() -> sa.Select[Any]:
     return (
         sa.select(sa.func.coalesce(sa.func.sum(notifications.c.segments), 0))
         .join_from(attempts, notifications, notifications.c.id == attempts.c.notification_id)
-        .where(*_lately(), attempts.c.channel.in_(IN_SEGMENTS), attempts.c.outcome == "accepted")
+        .where(*lately(), attempts.c.channel.in_(IN_SEGMENTS), attempts.c.outcome == "accepted")
     )
 
 
@@ -233,7 +233,7 @@ def _tried() -> sa.Select[Any]:
         )
         .join_from(attempts, notifications, table.id == attempts.c.notification_id)
         .join(events, events.c.id == table.event_id)
-        .where(*_lately())
+        .where(*lately())
         .order_by(attempts.c.started_at.desc())
         .limit(MOST)
     )

@@ -68,16 +68,16 @@ def spellings(wanted: str) -> set[str]:
 
 
 def _find(connection: Connection, names: set[str]) -> list[Trail]:
-    message = _message_id(connection, names)
+    message = message_id(connection, names)
     if message:
         query = sa.select(notifications.c.event_id).where(notifications.c.id == message)
         ids = list(connection.execute(query).scalars())
     else:
         ids = _event_ids(connection, names)
-    return _trails(connection, ids, message) if ids else []
+    return trails(connection, ids, message) if ids else []
 
 
-def _message_id(connection: Connection, names: set[str]) -> str:
+def message_id(connection: Connection, names: set[str]) -> str:
     """The message that an id is about, if it is a message's or one of its attempts'."""
     by_attempt = sa.select(attempts.c.notification_id).where(
         sa.or_(attempts.c.id.in_(names), attempts.c.provider_id.in_(names))
@@ -106,7 +106,7 @@ def _event_ids(connection: Connection, names: set[str]) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def _trails(connection: Connection, ids: Sequence[str], message: str) -> list[Trail]:
+def trails(connection: Connection, ids: Sequence[str], message: str) -> list[Trail]:
     """Each event's, in the order of the ids: five questions, however many there are."""
     shown = [column for column in events.c if column.name not in ("identity", "person")]
     found = _rows(connection, sa.select(*shown).where(events.c.id.in_(ids)))
@@ -120,7 +120,7 @@ def _trails(connection: Connection, ids: Sequence[str], message: str) -> list[Tr
         told = told.where(notifications.c.rule.not_in([*map(rule_name, OF_NO_KIT)]))
     messages = _rows(connection, told.order_by(notifications.c.id))
     tried = _attempts(connection, [row["id"] for row in messages])
-    gathered = _digests(connection, messages)
+    gathered = digests(connection, messages)
     about = cases.select().where(cases.c.event_id.in_(ids), cases.c.kind.not_in(OF_NO_KIT))
     opened = _by(_rows(connection, about.order_by(cases.c.opened_at)), "event_id")
     more = [{**row, "attempts": tried.get(row["id"], []), **gathered(row)} for row in messages]
@@ -151,7 +151,7 @@ def _by(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
     return grouped
 
 
-def _digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
+def digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
     """What a digest among messages tells, and which digest tells an item."""
     table, digest = notifications.c, notifications.alias()
     ids = [row["id"] for row in messages if row["kind"] in (DIGEST, ITEM)]
@@ -160,7 +160,7 @@ def _digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row],
     # One by one: with OR PostgreSQL reads the whole table.
     told_in = dict(_pairs(connection, pairs.where(table.id.in_(ids)))) if ids else {}
     told = _pairs(connection, pairs.where(digest.c.id.in_(ids))) if ids else []
-    found = _kin(connection, {*told_in.values(), *(item for item, _ in told)})
+    found = kin(connection, {*told_in.values(), *(item for item, _ in told)})
     items: dict[str, list[Row]] = {}
     for item, its_digest in sorted(told):
         items.setdefault(its_digest, []).append(found[item])
@@ -174,7 +174,7 @@ def _pairs(connection: Connection, query: sa.Select[Any]) -> list[tuple[str, str
     return [(row.item, row.digest) for row in connection.execute(query)]
 
 
-def _kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
+def kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
     """Items and digests as far as others tell of them, by id."""
     table = notifications.c
     query = (

@@ -75,12 +75,12 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
     for one in status.late_events(connection):
         is_one = one.many == 1
         words = f"event{'' if is_one else 's'} from the lab {'has' if is_one else 'have'} waited"
-        said = f"{words} since {_when(one.since)}: {one.named or NOT_TRIED}"
+        said = f"{words} since {when(one.since)}: {one.named or NOT_TRIED}"
         yield Need(one.many, said, *system)
     for one in status.late_messages(connection):
         channel = CHANNELS[one.named]
         words = f"{channel.word} has been" if one.many == 1 else f"{channel.words} have been"
-        yield Need(one.many, f"{words} overdue since {_when(one.since)}", *system)
+        yield Need(one.many, f"{words} overdue since {when(one.since)}", *system)
     for said in _no_account():
         yield Need(None, said, *system)
 
@@ -94,6 +94,6 @@ def _no_account() -> Iterator[str]:
             yield f"{CHANNELS[channel].title} are kept here, not sent: {why}."
 
 
-def _when(moment: datetime) -> str:
+def when(moment: datetime) -> str:
     """A moment by the clinic's clock."""
     return moment.astimezone(services().config.clinic.timezone).strftime("%-d %b, %H:%M")

@@ -63,7 +63,7 @@ def end_session() -> None:
 def admin(user_id: str) -> Admin | None:
     """The admin that a session's cookie belongs to, while it is valid."""
     known = {"id", "began", "seen", "key"} <= session.keys()
-    if user_id != Admin.id or not known or not _is_open():
+    if user_id != Admin.id or not known or not is_open():
         return None
     now = time.time()
     if now - session["began"] > LONGEST.total_seconds() or _idle(now):
@@ -80,7 +80,7 @@ def _idle(now: float) -> bool:
     return bool(now - session["seen"] > IDLE.total_seconds())
 
 
-def _is_open() -> bool:
+def is_open() -> bool:
     """Whether it was opened by the password there is now, and not logged out of."""
     settings = services().settings
     keys = (settings.secret_key, *settings.former_secret_key)

@@ -59,10 +59,10 @@ def search() -> Any:
         if known := trail.find(connection, wanted):
             return redirect(url_for("desk.journey", kit=_kit(known)))
         if kind:
-            found, more, reason = _by_address(connection, kind, wanted)
+            found, more, reason = by_address(connection, kind, wanted)
         else:
             found, more, reason = _by_name(connection, wanted)
-    shown = [{**vars(one), "who": masks.name(one.person), **_step(one.event)} for one in found]
+    shown = [{**vars(one), "who": masks.name(one.person), **step(one.event)} for one in found]
     return page(
         "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(kind)
     )
@@ -74,7 +74,7 @@ def _by_name(connection: Connection, wanted: str) -> tuple[list[queries.Found], 
     return found, more, ""
 
 
-def _by_address(
+def by_address(
     connection: Connection, kind: AddressKind, wanted: str
 ) -> tuple[list[queries.Found], bool, str]:
     """Kits by an address; whether there may be more; why there can be none. What is written like
@@ -91,7 +91,7 @@ def _by_address(
 @login_required  # type: ignore[untyped-decorator]
 def journey() -> str:
     """One kit as a timeline, what is personal masked."""
-    return _timeline(_trails(request.args.get("kit", "")), frozenset())
+    return _timeline(trails(request.args.get("kit", "")), frozenset())
 
 
 @blueprint.post("/journey")
@@ -101,10 +101,10 @@ def reveal() -> str:
 
     The page keeps nothing: opened again it is masked again.
     """
-    found, only = _trails(request.form.get("kit", "")), request.form.get("message", "")
+    found, only = trails(request.form.get("kit", "")), request.form.get("message", "")
     kit = _kit(found)
     messages = [row for one in found for row in one.messages]
-    shown = {row["id"] for row in messages if (row["id"] == only if only else _is_personal(row))}
+    shown = {row["id"] for row in messages if (row["id"] == only if only else is_personal(row))}
     if only and not shown:
         abort(404)
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
@@ -113,12 +113,12 @@ def reveal() -> str:
     return _timeline(found, frozenset(shown), names=not only)
 
 
-def _is_personal(row: Row) -> bool:
+def is_personal(row: Row) -> bool:
     """Staff's may be about other kits too: those are revealed one by one."""
     return row["role"] in PERSONS
 
 
-def _trails(written: str) -> Sequence[Trail]:
+def trails(written: str) -> Sequence[Trail]:
     """All of the kit that goes by an id, be it an event's or a message's."""
     wanted = written.replace("\0", "")[:_LONGEST]
     with services().db.read() as connection:
@@ -150,15 +150,15 @@ def _shown(one: Trail, at: Clock, standing: Blockers, shown: frozenset[str]) -> 
     said = [*tell_event(one.event, at, standing)][1:]
     return {
         **one.event,
-        **_step(one.event["name"]),
-        "lines": _plain([*said, *tell_decisions(one)]),
+        **step(one.event["name"]),
+        "lines": plain([*said, *tell_decisions(one)]),
         "messages": [
             _message(
                 row, [*tell_message(row, at, standing, alert_words().title)][1:], row["id"] in shown
             )
             for row in one.messages
         ],
-        "cases": [_plain(tell_case(case, at, alert_words().title)) for case in one.cases],
+        "cases": [plain(tell_case(case, at, alert_words().title)) for case in one.cases],
     }
 
 
@@ -169,21 +169,21 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
         "kind": _KINDS.get(row["channel"], row["channel"]),
         "title": named(row, alert_words().title),
         "is_kept": is_kept(row),
-        "lines": _plain(said),
+        "lines": plain(said),
         "address": address if revealed else masks.address(address),
         "content": (row["content"] or {}) if revealed else None,
         "hides": bool(address or row["content"]) and not revealed,
     }
 
 
-def _step(event: str) -> dict[str, str]:
+def step(event: str) -> dict[str, str]:
     """The event's name in words."""
     kind = EVENTS.get(event)
     words = (kind.stage or kind.happens) if kind else event.rpartition(".")[2].replace("_", " ")
     return {"title": words[:1].upper() + words[1:]}
 
 
-def _plain(lines: Iterable[Line]) -> list[Line]:
+def plain(lines: Iterable[Line]) -> list[Line]:
     """Lines whose outermost is not indented."""
     found = list(lines)
     least = min((indent for indent, _ in found), default=0)

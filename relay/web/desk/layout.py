@@ -83,13 +83,13 @@ _WORKLIST = {
 
 
 @blueprint.before_request
-def _own_forms_only() -> None:
+def own_forms_only() -> None:
     """Each act comes from a page of ours."""
     current_app.extensions["csrf"].protect()
 
 
 @blueprint.errorhandler(HTTPException)
-def _refused(error: HTTPException) -> Any:
+def refused(error: HTTPException) -> Any:
     """A page in words, where a program gets JSON."""
     code = error.code or 500
     return error_page(code), code
@@ -153,12 +153,12 @@ def page(template: str, **context: Any) -> str:
         clinic=app.config.clinic,
         waiting=waiting(),
         form=form,
-        when=_when,
+        when=when,
         **context,
     )
 
 
-def _when(moment: datetime) -> Markup:
+def when(moment: datetime) -> Markup:
     """A moment by the clinic's clock."""
     local = moment.astimezone(services().config.clinic.timezone)
     written = local.strftime("%-d %b %Y, %H:%M")

@@ -50,7 +50,7 @@ def see_to_post(post_id: str) -> Any:
     elif row["event_id"] or row["closed_at"]:
         flash(_SETTLED)
     elif act == REVEAL:
-        return _reveal(post_id)
+        return reveal(post_id)
     else:
         flash(_try_again(post_id) if act == AGAIN else _put_aside(post_id))
     return redirect(url_for("desk.quarantine"))
@@ -78,7 +78,7 @@ def _posts(revealed: str = "", body: str = "") -> str:
     return page("quarantine.html", posts=posts, aside=aside, revealed=revealed, body=body)
 
 
-def _reveal(post_id: str) -> str:
+def reveal(post_id: str) -> str:
     """The same page with one body to be read. Opened again it is hidden again."""
     with services().db.read() as connection:
         body = ledger_quarantine.body(connection, post_id) or b""

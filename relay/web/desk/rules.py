@@ -150,8 +150,8 @@ def try_edit() -> Any:
         edited = parse(text, settings)
         wrong = check.problems(edited)
     except ConfigError as error:
-        return _rules(text=text, found=[*_mistakes(error.problems, text)])
-    found = [*_mistakes(wrong, text)]
+        return _rules(text=text, found=[*mistakes(error.problems, text)])
+    found = [*mistakes(wrong, text)]
     if any(not problem.warning for problem in wrong):
         return _rules(text=text, found=found)
     tried = compare(services().db, edited, services().config, datetime.now(UTC))
@@ -172,7 +172,7 @@ def _rules(*, text: str = "", **tried: Any) -> str:
         steps=steps,
         besides=plain_english.clinic_sentences(config),
         window=plain_english.window(policy.send_window, policy),
-        wrong=[*_mistakes(health.problems())],
+        wrong=[*mistakes(health.problems())],
         file=config.settings.config.name,
         text=text,
         days=DAYS,
@@ -181,13 +181,13 @@ def _rules(*, text: str = "", **tried: Any) -> str:
     )
 
 
-def _mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[Mistake]:
+def mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[Mistake]:
     """Problems as they are shown: staff's addresses may stand in the lines of config.toml."""
     own = services().settings.config
     for problem in problems:
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
-        file = own.name if is_config else _short(problem.where)
+        file = own.name if is_config else short(problem.where)
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
         folder = services().settings.templates  # where it is on the server is nobody's matter
         said = said.replace(str(folder), folder.name)
@@ -213,7 +213,7 @@ def _read(where: str) -> str:
         return ""
 
 
-def _short(where: str) -> str:
+def short(where: str) -> str:
     """A template's path as an admin knows it."""
     folder = services().settings.templates
     path = Path(where)

@@ -42,10 +42,10 @@ def suppressions() -> str:
         {**row, "address": masks.address(row["address"]), "kind": CHANNELS[row["channel"]].title}
         for row in stopped
     ]
-    return page("suppressions.html", latest=latest, erasures=[*map(_told, asked)])
+    return page("suppressions.html", latest=latest, erasures=[*map(told, asked)])
 
 
-def _told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
+def told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
     """One of the last erasures, with its state in a word and the look of that."""
     outcome = erasure["outcome"] or {}
     is_whole = not (outcome.get("left") or outcome.get("refused"))

@@ -48,7 +48,7 @@ def today() -> str:
         needs=needed,
         came=tally.events,
         tried=chart.totals(tally.tried),
-        figures=_by_channel(tally.tried),
+        figures=by_channel(tally.tried),
         waits=waits,
         panels=panels,
         rows=[*zip(*(panel.columns for panel in panels), strict=True)][::-1],
@@ -65,7 +65,7 @@ def today() -> str:
     )
 
 
-def _by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:
+def by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:
     """Each figure by channel."""
     told = {
         channel: chart.totals(one for one in tried if one.channel == channel)

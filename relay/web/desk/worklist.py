@@ -139,7 +139,7 @@ def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, 
             is_digest=case["is_digest"],
         )
         if RESEND in acts and (it := standings.get(case["notification_id"])):
-            why_not = retries.decide(it, _why_old(connection, it)).why
+            why_not = retries.decide(it, why_old(connection, it)).why
         if why_not:
             del acts[RESEND]
         yield {
@@ -155,7 +155,7 @@ def _acts(kind: str) -> dict[str, str]:
     return {**ACTS.get(kind, {}), **({} if kind in STAYS else {CLOSE: "Close"})}
 
 
-def _why_old(connection: Connection, it: FailedMessage) -> str:
+def why_old(connection: Connection, it: FailedMessage) -> str:
     """Why a message would not be written any more, as far as that is known without the lab."""
     rule, moment = services().config.rule(it.rule), datetime.now(UTC)
     if rule is None:
@@ -181,7 +181,7 @@ def _close(connection: Connection, case: Case, note: str) -> str:
 def _resend(connection: Connection, case: Case, note: str) -> str:
     id_ = str(case["notification_id"])
     it = replay.failed_messages(connection, [id_]).get(id_)
-    old = _why_old(connection, it) if it else ""
+    old = why_old(connection, it) if it else ""
     return _AGAIN[replay.try_again(connection, id_, old)]
 
 
@@ -207,14 +207,14 @@ def _replay(connection: Connection, case: Case, note: str) -> str:
     return "Relay is processing it again."
 
 
-def _send_unknown(connection: Connection, case: Case, note: str) -> str:
+def send_unknown(connection: Connection, case: Case, note: str) -> str:
     """Nobody knows whether it went out: a person has it sent once more."""
     if not replay.decide_unknown(connection, case["notification_id"], send=True):
         raise NotDone(_KNOWN_BY_NOW)
     return "Relay is sending it again."
 
 
-def _believe_unknown(connection: Connection, case: Case, note: str) -> str:
+def believe_unknown(connection: Connection, case: Case, note: str) -> str:
     """Nobody knows whether it went out: a person says that it did."""
     if not replay.decide_unknown(connection, case["notification_id"], send=False):
         raise NotDone(_KNOWN_BY_NOW)
@@ -225,8 +225,8 @@ _DOING: dict[str, Callable[[Connection, Case, str], str]] = {
     CLOSE: _close,
     RESEND: _resend,
     "replay": _replay,
-    "send": _send_unknown,
-    "believe": _believe_unknown,
+    "send": send_unknown,
+    "believe": believe_unknown,
     "release": _release,
     "stop": _stop,
 }
