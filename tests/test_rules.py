@@ -112,7 +112,7 @@ def test_what_is_not_about_results_goes_by_its_own_condition(to: str) -> None:
     made = plan(
         context(facts(status="cancelled"), name),
         [rule(event=name, to=to, when="registration.status == 'cancelled'")],
-        Policy(LONDON, ALWAYS, {"desk": Staff(sms=(MOBILE,))}),
+        Policy(LONDON, ALWAYS, {"desk": Staff({"sms": (MOBILE,)})}),
         frozenset(),
         NOON,
     )
@@ -136,7 +136,7 @@ def test_the_shipped_rules_know_what_the_labs_statuses_mean(
 ) -> None:
     """The patient hears of results that can be read; staff of those that went wrong or are partial;
     nobody of a cancelled test's."""
-    policy = Policy(LONDON, ALWAYS, {"lab-desk": Staff(email=(MAIL,))})
+    policy = Policy(LONDON, ALWAYS, {"lab-desk": Staff({"email": (MAIL,)})})
     shipped = load(Settings()).rules
     made = plan(context(facts(status=status)), shipped, policy, frozenset(), NOON)
     assert list(dict.fromkeys(notice.rule for notice in made.notices)) == told

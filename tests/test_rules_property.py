@@ -80,8 +80,16 @@ HISTORIES = st.frozensets(
 )
 STAFFS = st.builds(
     Staff,
-    email=st.lists(st.sampled_from(["a@example.org", "a@EXAMPLE.org", "b@example.org"])).map(tuple),
-    sms=st.lists(st.sampled_from(["07700900100", "+447700900100", "0800 123 4567"])).map(tuple),
+    st.fixed_dictionaries(
+        {
+            "email": st.lists(
+                st.sampled_from(["a@example.org", "a@EXAMPLE.org", "b@example.org"])
+            ).map(tuple),
+            "sms": st.lists(st.sampled_from(["07700900100", "+447700900100", "0800 123 4567"])).map(
+                tuple
+            ),
+        }
+    ),
 )
 POLICIES = st.builds(
     Policy,

@@ -459,17 +459,17 @@ class Disclosure(Expressions):
         names = [argument.name for argument in macro.node.args]
         written = [*call.args, *call.kwargs, call.dyn_args, call.dyn_kwargs]
         rest = Value(together(self.visit(one).held for one in written if one))
-        given = dict(zip(names, map(self.visit, call.args), strict=False))
-        given |= {one.key: self.visit(one.value) for one in call.kwargs}
+        passed = dict(zip(names, map(self.visit, call.args), strict=False))
+        passed |= {one.key: self.visit(one.value) for one in call.kwargs}
         if call.dyn_args or call.dyn_kwargs:
-            given = {**dict.fromkeys(names, rest), **given}
+            passed = {**dict.fromkeys(names, rest), **passed}
         with self._within(), self._at(macro.file):
             self.scope = any_of([self.scope, macro.scope])
             self.scope |= {"varargs": rest, "kwargs": rest}
             undefaulted = len(names) - len(macro.node.defaults)
             for index, name in enumerate(names):  # a default may read the arguments before it
-                if name in given:
-                    self.scope[name] = given[name]
+                if name in passed:
+                    self.scope[name] = passed[name]
                 elif index >= undefaulted:
                     self.scope[name] = self.visit(macro.node.defaults[index - undefaulted])
                 else:

@@ -100,9 +100,11 @@ def test_once_the_cause_is_gone_they_are_told(results: Clinic, press: Press) -> 
             suppressions.unsuppress(connection, "sms", PHONES[cause])
     results.twilio.answers.clear()
     said = {cause: press(mine[cause]) for cause in CAUSES}
-    by_event = {cause for cause, words in said.items() if "processed again" in words}
+    by_event = {cause for cause, words in said.items() if "processing its event again" in words}
     assert by_event == {"no-number", "opted-out"}
-    assert {cause for cause, words in said.items() if "sent again" in words} | by_event == {*CAUSES}
+    assert {cause for cause, words in said.items() if "sending it again" in words} | by_event == {
+        *CAUSES
+    }
     assert "already closed" in press(mine["undelivered"])
     results.work()
     results.work(HOUR)

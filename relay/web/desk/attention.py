@@ -23,6 +23,8 @@ KINDS = {
     "unknown": ("message may or may not have gone out", "messages may or may not have gone out"),
     "broken": ("message could not be made", "messages could not be made"),
     "erasure": ("erasure is incomplete", "erasures are incomplete"),
+    "rule": ("rule is missing, and messages wait for it", "rules are missing, and messages wait"),
+    "account": ("provider's account is missing", "providers' accounts are missing"),
     "limit": ("day reached its limit on texts", "days reached their limit on texts"),
 }
 # These show by the present state, not by their case.
