@@ -49,28 +49,30 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
         length=events, label="Past events", file=sys.stderr, hidden=not sys.stderr.isatty()
     )
     with bar, uncollected():
-        parts = _parts(db, question, batches, events)
+        parts = compare_batches(db, question, batches, events)
         for batch, (lines, counts) in zip(batches, parts, strict=True):
             compared.add(lines, counts)
             bar.update(sum(kit.events for kit in batch))
     return compared, events
 
 
-def _parts(
+def compare_batches(
     db: Database, question: _Question, batches: Sequence[list[Kit]], events: int
 ) -> Iterator[Part]:
+    """Yield each batch's comparison, in parallel processes when the events are many."""
     if events < WORTH_IT or "fork" not in multiprocessing.get_all_start_methods():
-        yield from map(partial(_part, db, question), batches)
+        yield from map(partial(compare_batch, db, question), batches)
         return
     db.close()  # a connection must not be shared with a forked process
     url = db.url.render_as_string(hide_password=False)
     cores = min(os.cpu_count() or 1, MOST_PROCESSES)
     context = multiprocessing.get_context("fork")  # configs cannot be pickled, only inherited
-    with ProcessPoolExecutor(cores, context, _begin, (url, question)) as pool:
-        yield from pool.map(_in_a_process, batches)
+    with ProcessPoolExecutor(cores, context, start_process, (url, question)) as pool:
+        yield from pool.map(compare_in_process, batches)
 
 
-def _part(db: Database, question: _Question, batch: Sequence[Kit]) -> Part:
+def compare_batch(db: Database, question: _Question, batch: Sequence[Kit]) -> Part:
+    """Replay a batch of kits under both configurations; return the lines and counts."""
     part = question.asked()
     with db.read() as connection:
         histories = kit_history.histories(connection, batch, part.events)
@@ -82,13 +84,15 @@ def _part(db: Database, question: _Question, batch: Sequence[Kit]) -> Part:
 _own: list[tuple[Database, _Question]] = []  # of a process that does parts
 
 
-def _begin(url: str, question: _Question) -> None:
+def start_process(url: str, question: _Question) -> None:
+    """Open a database connection for a worker process and keep the question with it."""
     _own[:] = [(Database(url, patience=10), question)]
 
 
-def _in_a_process(batch: Sequence[Kit]) -> Part:
+def compare_in_process(batch: Sequence[Kit]) -> Part:
+    """Compare a batch with the worker process's own database connection."""
     ((db, question),) = _own
-    return _part(db, question, batch)
+    return compare_batch(db, question, batch)
 
 
 @contextmanager

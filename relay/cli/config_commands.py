@@ -65,13 +65,13 @@ def check(config: Path | None, offline: bool) -> None:
 def preview(rule: str, event: Path | None, as_json: bool) -> None:
     """Show a RULE's SMS and email as they would be sent, with the lab's example data."""
     config = context.load(context.settings())
-    found = _rule(config, rule)
+    found = find_rule(config, rule)
     for channel in (*found.channels, *found.fallback):
-        message = _example(config, found, channel, event)
+        message = example_message(config, found, channel, event)
         if as_json:
-            click.echo(json.dumps({"channel": channel, **message.content, **_size(message)}))
+            click.echo(json.dumps({"channel": channel, **message.content, **sms_size(message)}))
         else:
-            _print(message)
+            print_message(message)
 
 
 @click.command("send-test")
@@ -85,7 +85,7 @@ def send_test(rule: str, to: str | None) -> None:
 
     found = context.settings()
     config = context.load(found)
-    chosen, address = _rule(config, rule), context.address(to)
+    chosen, address = find_rule(config, rule), context.address(to)
     try:
         with context.ledger(found) as db:
             tried = test_send.send(config, db, "cli", chosen, address)
@@ -97,12 +97,13 @@ def send_test(rule: str, to: str | None) -> None:
         click.secho(
             f"Not sent: RELAY_DELIVERY is {found.delivery}. This would have gone out:", fg="yellow"
         )
-        _print(tried.message)
+        print_message(tried.message)
         return
     click.secho(f"Sent. The provider's id for it is {tried.provider_id}.", fg="green")
 
 
-def _rule(config: Config, name: str) -> Rule:
+def find_rule(config: Config, name: str) -> Rule:
+    """Return the rule of that name, or stop the command and suggest a known one."""
     from relay.errors import did_you_mean
 
     rule = config.rule(name)
@@ -112,7 +113,8 @@ def _rule(config: Config, name: str) -> Rule:
     return rule
 
 
-def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
+def example_message(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
+    """Render a rule's message for the event in a file or a sample, or stop the command."""
     from relay.lab import events
     from relay.staff import test_send
 
@@ -135,7 +137,8 @@ def _example(config: Config, rule: Rule, channel: str, event: Path | None) -> Me
         context.stop(Problem(str(error)))
 
 
-def _size(message: Message) -> dict[str, Any]:
+def sms_size(message: Message) -> dict[str, Any]:
+    """Return segments, alphabet, units and price class of an SMS; {} for other channels."""
     from relay.messages import sms_segments
     from relay.rules.channels import CHANNELS
 
@@ -150,14 +153,15 @@ def _size(message: Message) -> dict[str, Any]:
     }
 
 
-def _print(message: Message) -> None:
+def print_message(message: Message) -> None:
+    """Print a message: channel, address, subject, text, and the size of an SMS or HTML."""
     click.secho(message.channel.upper(), bold=True)
     if message.address:
         click.echo(f"to: {message.address}")
     if message.subject:
         click.echo(f"subject: {message.subject}")
     click.echo(f"\n{message.text}\n")
-    if size := _size(message):
+    if size := sms_size(message):
         click.secho(
             f"{size['price_class']} ({size['alphabet']}, {size['units']} characters)\n", dim=True
         )

@@ -16,10 +16,11 @@ from relay.ledger.database import Database
 
 def check(settings: Settings) -> list[Problem]:
     """The problems with the connections."""
-    return [*_ledger(settings), *_redis(settings), *_lab(settings)]
+    return [*check_ledger(settings), *check_redis(settings), *check_lab(settings)]
 
 
-def _ledger(settings: Settings) -> Iterator[Problem]:
+def check_ledger(settings: Settings) -> Iterator[Problem]:
+    """Yield a problem if the ledger cannot be reached or its tables are out of date."""
     db = Database(settings.database_url)
     try:
         if not migrate.is_migrated(db):
@@ -31,7 +32,8 @@ def _ledger(settings: Settings) -> Iterator[Problem]:
         db.close()
 
 
-def _redis(settings: Settings) -> Iterator[Problem]:
+def check_redis(settings: Settings) -> Iterator[Problem]:
+    """Yield a problem if Redis cannot be reached or may discard wake-ups."""
     if not settings.redis_url:
         return
     from redis.exceptions import RedisError
@@ -48,7 +50,8 @@ def _redis(settings: Settings) -> Iterator[Problem]:
         yield Problem(message, "redis", remedy='Set it to "noeviction".', warning=True)
 
 
-def _lab(settings: Settings) -> Iterator[Problem]:
+def check_lab(settings: Settings) -> Iterator[Problem]:
+    """Yield a problem if the lab's API cannot be reached or refuses the token."""
     if not settings.lab_api_token:
         yield Problem(
             "is not set.",

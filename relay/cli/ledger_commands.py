@@ -35,14 +35,16 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
         for row in notifications_where(connection, Filter(status, event, since)):
-            click.echo(json.dumps(_plain(row)) if as_json else _line(row))
+            click.echo(json.dumps(as_json_values(row)) if as_json else notification_line(row))
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def as_json_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its times as ISO 8601 texts, ready for JSON."""
     return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def notification_line(row: Mapping[str, Any]) -> str:
+    """Return a notification as a line of text, its status green or red."""
     good = row["status"] in ("sent", "delivered", "created", "scheduled", "sending")
     status = click.style(f"{row['status']:<18}", fg="green" if good else "red")
     when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -80,7 +82,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
         done = replay_all(db, found, wanted)
         with db.write() as connection:
             audit.write_audit(connection, "cli", "replay", "", f"{done} of {len(wanted)}")
-    _wake(found)
+    wake_worker(found)
     click.secho(
         f"{done} of {len(wanted)} will be processed again.", fg="green" if done else "yellow"
     )
@@ -93,14 +95,14 @@ def replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
     done = 0
     with click.progressbar(wanted, label="Replaying", hidden=len(wanted) < 20) as bar:
         for id_ in bar:
-            why = _replay(db, found, id_)
+            why = replay_one(db, found, id_)
             done += not why
             if why:
                 context.show(Problem(why, key=id_, warning=True))
     return done
 
 
-def _replay(db: Database, found: Settings, id_: str) -> str:
+def replay_one(db: Database, found: Settings, id_: str) -> str:
     """Process one again; why not, where it cannot be."""
     from relay.ledger import replay as ledger_replay
 
@@ -114,11 +116,11 @@ def _replay(db: Database, found: Settings, id_: str) -> str:
             done = ledger_replay.replay_notification(connection, id_)
         return "" if done else "this message did not fail, or may have gone out."
     if kind == "qrt":
-        return _release(db, found, id_)
+        return release_body(db, found, id_)
     return "ids begin with evt_, msg_ or qrt_."
 
 
-def _release(db: Database, found: Settings, quarantine_id: str) -> str:
+def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
     """Record a refused body as the event that it can be read as now; why not, where it cannot."""
     from relay.config.loader import load
     from relay.lab import events
@@ -138,7 +140,7 @@ def _release(db: Database, found: Settings, quarantine_id: str) -> str:
     return ""
 
 
-def _wake(found: Settings) -> None:
+def wake_worker(found: Settings) -> None:
     """Wake a worker now; it would look by itself within seconds."""
     if not found.redis_url:
         return

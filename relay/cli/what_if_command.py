@@ -53,7 +53,7 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     edited = context.load(replace(found, config=config))
     current = context.load(found)
     for new, gone in renamed(edited, current):
-        context.show(_renaming(new, gone))
+        context.show(renaming_warning(new, gone))
     with context.ledger(found) as db:
         compared, events = compare(db, edited, current, since)
     lines = sorted(
@@ -62,7 +62,7 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     )
     if as_json:
         for line in lines:
-            click.echo(json.dumps(_plain(line)))
+            click.echo(json.dumps(line_record(line)))
         return
     start = since.astimezone(edited.clinic.timezone)
     click.echo(
@@ -73,7 +73,8 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     differences(compared, lines, details)
 
 
-def _renaming(new: str, gone: str) -> Problem:
+def renaming_warning(new: str, gone: str) -> Problem:
+    """Warn that a renamed rule would send again to people who already have its message."""
     return Problem(
         f"rule {new} is new and {gone} is gone: people who already have {gone}'s message would get"
         f" {new}'s too, for events still to come.",
@@ -83,7 +84,7 @@ def _renaming(new: str, gone: str) -> Problem:
     )
 
 
-def _plain(line: Line) -> dict[str, Any]:
+def line_record(line: Line) -> dict[str, Any]:
     """As `list --json` names things."""
     named = {"role": "to"}
     plain = {named.get(name, name): value for name, value in line._asdict().items()}
@@ -117,7 +118,7 @@ def differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
     shown = wanted if details else examples(wanted)
     click.echo()
     for line in shown:
-        click.echo(_line(compared, line))
+        click.echo(format_line(compared, line))
     if len(shown) < len(wanted):
         click.echo(f"… and {len(wanted) - len(shown):,} more: --details")
     if not wanted:
@@ -140,7 +141,8 @@ def examples(lines: list[Line]) -> list[Line]:
     return [line for line in lines if id(line) in chosen][-SHOWN:]
 
 
-def _line(compared: WhatIf, line: Line) -> str:
+def format_line(compared: WhatIf, line: Line) -> str:
+    """Return a difference as a line of text, in the clinic's time zone."""
     at = line.at.astimezone(compared.edited.clinic.timezone)
     what = click.style(f"{line.what.replace('-', ' '):<14}", fg=_COLOURS.get(line.what))
     who = f"{line.rule} → {line.role} {line.channel}".rstrip()

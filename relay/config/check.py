@@ -35,8 +35,8 @@ SHORT = 16  # characters that a secret should have at least
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:
     """The problems of the rules' templates and the alerts'; some are only warnings."""
-    problems = [problem for rule in config.rules for problem in _rule(config, loaded, rule)]
-    problems += _alerts(config, loaded)
+    problems = [problem for rule in config.rules for problem in check_rule(config, loaded, rule)]
+    problems += check_alerts(config, loaded)
     return list(dict.fromkeys(problems))  # one template may serve several rules
 
 
@@ -109,13 +109,13 @@ def example_names(
 
     A digest sees the example three times, or `data` once.
     """
-    seen = _names(config, rule, facts, data)
+    seen = names_for_event(config, rule, facts, data)
     if rule.digest:
         return digest_names(seen["clinic"], seen["recipient"], [seen] * (1 if data else 3))
     return seen
 
 
-def _names(
+def names_for_event(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The names of one event: what `when` sees, a message, and an item of a digest."""
@@ -130,7 +130,8 @@ def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Mess
     return loaded.render(rule.template, channel, "", seen)
 
 
-def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
+def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
+    """Yield the problems of one rule: its templates, their names and their rendering."""
     channels = (*rule.channels, *rule.fallback)
     folder = loaded.folder / rule.template
     if not folder.is_dir():
@@ -150,19 +151,22 @@ def _rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     for facts in (samples.full(), samples.sparse(rule.event)):
         try:
             if rule.when:
-                rule.when.holds(_names(config, rule, facts))
+                rule.when.holds(names_for_event(config, rule, facts))
         except RenderError as error:
             yield config.problem(("rules", rule.name, "when"), str(error))
             break
     for channel in channels:
-        yield from _renders(config, loaded, rule, channel)
+        yield from check_rendering(config, loaded, rule, channel)
     for channel in channels:
         if CHANNELS[channel].in_segments:
-            yield from _segments(config, loaded, rule, channel)
+            yield from check_segments(config, loaded, rule, channel)
     yield from disclosure.problems(loaded, rule)
 
 
-def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
+def check_rendering(
+    config: Config, loaded: Templates, rule: Rule, channel: str
+) -> Iterator[Problem]:
+    """Yield a problem if a template fails with every field filled in, or with few."""
     try:
         example(config, loaded, rule, channel)
     except RenderError as error:
@@ -177,7 +181,7 @@ def _renders(config: Config, loaded: Templates, rule: Rule, channel: str) -> Ite
         yield broken(loaded, error, remedy, warning=True)
 
 
-def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
+def check_alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
     """Each kind of alert on each channel, about a kit and a digest, with and without a link."""
     folder = loaded.folder / alert_templates.FOLDER
     if not folder.is_dir():
@@ -210,10 +214,10 @@ def _alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
             if CHANNELS[channel].in_segments:
                 size = sms_segments.size(message.text)
                 file = alert_templates.words_file(kind)
-                yield from _culprits(loaded, file, size)
+                yield from costly_characters(loaded, file, size)
                 if size.segments > most:
                     said = f"an alert with its title takes {size.segments} segments."
-                    yield _too_long(loaded, file, said, most)
+                    yield too_long_warning(loaded, file, said, most)
 
 
 def broken(loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False) -> Problem:
@@ -222,7 +226,9 @@ def broken(loaded: Templates, error: RenderError, remedy: str, *, warning: bool 
     return Problem(str(error), where, error.line, remedy=remedy, warning=warning)
 
 
-def _segments(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[Problem]:
+def check_segments(
+    config: Config, loaded: Templates, rule: Rule, channel: str
+) -> Iterator[Problem]:
     """Warns about an SMS that costs more than the admin may expect."""
     try:
         seen = example_names(config, rule, samples.full(samples.LONG_NAME))
@@ -231,16 +237,16 @@ def _segments(config: Config, loaded: Templates, rule: Rule, channel: str) -> It
         return  # reported already
     most = config.delivery.max_sms_segments
     file = f"{rule.template}/{CHANNELS[channel].parts['text']}"
-    yield from _culprits(loaded, file, size)
+    yield from costly_characters(loaded, file, size)
     if size.segments > most:
         message = (
             f"takes {size.segments} segments when the name is long. You pay for each, "
             f"for every {rule.to} that {rule.name} texts."
         )
-        yield _too_long(loaded, file, message, most)
+        yield too_long_warning(loaded, file, message, most)
 
 
-def _culprits(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator[Problem]:
+def costly_characters(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator[Problem]:
     """The characters that make a text dear, each with its place."""
     for culprit in size.culprits:
         name, line = written(loaded, file, culprit)
@@ -254,7 +260,8 @@ def _culprits(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator
         yield Problem(message, str(loaded.folder / name), line, remedy=remedy, warning=True)
 
 
-def _too_long(loaded: Templates, file: str, message: str, most: int) -> Problem:
+def too_long_warning(loaded: Templates, file: str, message: str, most: int) -> Problem:
+    """Return a warning that a template's text takes more than `most` SMS segments."""
     remedy = f"Shorten it: max_sms_segments is {most}."
     return Problem(message, str(loaded.folder / file), remedy=remedy, warning=True)
 

@@ -68,15 +68,16 @@ def zone(text: str) -> ZoneInfo:
 
 def judged(kind: AddressKind) -> Parsed:
     """An address of a kind."""
-    return Parsed(partial(_usable, kind))
+    return Parsed(partial(usable_address, kind))
 
 
 def any_address(text: str) -> str:
     """An address of whichever kind it looks like."""
-    return _usable(kind_of(text) or PHONE, text)
+    return usable_address(kind_of(text) or PHONE, text)
 
 
-def _usable(kind: AddressKind, text: str) -> str:
+def usable_address(kind: AddressKind, text: str) -> str:
+    """Return the address in its normal form, or raise ValueError with the remedy."""
     found = kind.judge(text)
     if found.reason:
         raise ValueError(f'"{text}": {found.reason} {kind.remedy}')

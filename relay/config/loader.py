@@ -52,10 +52,10 @@ def line_index(text: str) -> Mapping[KeyPath, int]:
     for number, line in enumerate(text.split("\n"), 1):
         if not inside and not depth:
             if header := _HEADER.match(line):
-                table = _parts(header[1])
+                table = split_key(header[1])
                 lines.setdefault(table, number)
             elif key := _KEY.match(line):
-                lines.setdefault(table + _parts(key[1]), number)
+                lines.setdefault(table + split_key(key[1]), number)
         inside, depth = after(line, inside, depth)
     around: dict[
         KeyPath, int
@@ -74,7 +74,8 @@ def nearest(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
     return None
 
 
-def _parts(dotted: str) -> KeyPath:
+def split_key(dotted: str) -> KeyPath:
+    """Split a dotted TOML key into its parts, without their quotes."""
     return tuple(part.strip("\"'") for part in _KEY_PART.findall(dotted))
 
 
@@ -87,14 +88,15 @@ def after(line: str, inside: str, depth: int) -> tuple[str, int]:
                 return inside, depth
             line = line[end.end() :]
         found = _STRINGS.search(line)
-        depth += _brackets(line[: found.start()] if found else line)
+        depth += count_open_brackets(line[: found.start()] if found else line)
         if not found:
             return "", depth
         line = line[found.end() :]
         inside = found[0] if found[0] in _ENDS else ""
 
 
-def _brackets(code: str) -> int:
+def count_open_brackets(code: str) -> int:
+    """Return how many more brackets and braces a piece of TOML opens than it closes."""
     return code.count("[") + code.count("{") - code.count("]") - code.count("}")
 
 
@@ -182,12 +184,12 @@ class Config:
 
     def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
         """Something wrong at a table or key of config.toml."""
-        return _problem(self.settings.config, self.lines, path, message, remedy)
+        return problem_at(self.settings.config, self.lines, path, message, remedy)
 
 
 def load(settings: Settings) -> Config:
     """The configuration. Raises ConfigError with every problem of the file."""
-    return parse(_read(settings.config), settings)
+    return parse(read_config(settings.config), settings)
 
 
 def parse(text: str, settings: Settings) -> Config:
@@ -201,7 +203,8 @@ def parse(text: str, settings: Settings) -> Config:
     return _Loader(settings.config, line_index(text)).config(document, settings)
 
 
-def _read(path: Path) -> str:
+def read_config(path: Path) -> str:
+    """Return the file's text, or raise `ConfigError` when it cannot be read as UTF-8."""
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -216,9 +219,10 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _problem(
+def problem_at(
     path: Path, lines: Mapping[KeyPath, int], at: KeyPath, message: str, remedy: str
 ) -> Problem:
+    """Return a problem with the line of the key it concerns, or of the nearest one."""
     return Problem(message, str(path), nearest(lines, at), ".".join(at), remedy)
 
 
@@ -277,7 +281,7 @@ class _Loader:
         return document
 
     def _add(self, at: KeyPath, message: str, remedy: str = "") -> None:
-        self.problems.append(_problem(self.path, self.lines, at, message, remedy))
+        self.problems.append(problem_at(self.path, self.lines, at, message, remedy))
 
     def _table(self, schema: Schema, value: Any, at: KeyPath) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -287,7 +291,7 @@ class _Loader:
             return dict(schema.load(value))
         except ValidationError as error:
             self.broken.add(at[-1])
-            for path, message in _flat(error.messages):
+            for path, message in flatten_messages(error.messages):
                 self._explain(schema, at, path, message)
             return dict(error.valid_data or {})
 
@@ -334,10 +338,11 @@ class _Loader:
             self._add(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
 
 
-def _flat(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:
+def flatten_messages(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:
+    """Yield each validation message with the path of the key that it is about."""
     if isinstance(messages, dict):
         for key, inner in messages.items():
-            yield from _flat(inner, (*path, str(key)))
+            yield from flatten_messages(inner, (*path, str(key)))
     else:
         for message in messages:
             yield path, str(message)

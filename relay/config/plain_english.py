@@ -62,23 +62,23 @@ def compared(node: nodes.Node, contrary: bool = False) -> str:
     if isinstance(node, nodes.Not):
         return compared(node.node, not contrary)
     if isinstance(node, nodes.Test) and node.name == "none":
-        field = _field(node.node)
+        field = field_in_words(node.node)
         return field and f"{field} {'is not' if contrary else 'is'} empty"
     if not isinstance(node, nodes.Compare) or len(node.ops) != 1:
         return ""
     [operand] = node.ops
-    field, value = _field(node.expr), _value(operand)
+    field, value = field_in_words(node.expr), value_in_words(operand)
     return f"{field} {_SAID[operand.op][contrary]} {value}" if field and value else ""
 
 
-def _field(node: nodes.Node) -> str:
+def field_in_words(node: nodes.Node) -> str:
     """The order's carrier."""
     if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
         return ""
     return f"the {node.node.name}'s {node.attr.replace('_', ' ')}"
 
 
-def _value(operand: nodes.Operand) -> str:
+def value_in_words(operand: nodes.Operand) -> str:
     """“a”, 3, true, or one of a list."""
     value = operand.expr
     if operand.op in ("in", "notin"):
@@ -109,8 +109,12 @@ _MIDNIGHT, _DAY = 24 * 60, timedelta(days=1)
 
 def rule_sentences(rule: Rule, policy: Policy) -> list[str]:
     """A rule in sentences: first who gets what and when, then its conditions and exceptions."""
-    first = _digest(rule, rule.digest, policy) if rule.digest else _message(rule, policy)
-    return [first, *_conditions(rule)]
+    first = (
+        digest_in_words(rule, rule.digest, policy)
+        if rule.digest
+        else message_in_words(rule, policy)
+    )
+    return [first, *conditions_in_words(rule)]
 
 
 def happens(event: str) -> str:
@@ -131,8 +135,8 @@ def window(open_: Window, policy: Policy) -> str:
     if open_ == ALWAYS:
         return "at any hour"
     over = " the next morning" if open_.closes > _MIDNIGHT else ""
-    hours = f"between {_clock(open_.opens)} and {_clock(open_.closes)}{over}"
-    days = "" if len(open_.days) == len(DAYS) else f"on {_days(open_.days)}, "
+    hours = f"between {clock_in_words(open_.opens)} and {clock_in_words(open_.closes)}{over}"
+    days = "" if len(open_.days) == len(DAYS) else f"on {days_in_words(open_.days)}, "
     free = ", but not on bank holidays" if policy.bank_holidays else ""
     return f"{days}{hours}{free}"
 
@@ -145,35 +149,40 @@ def expected(after: str, event: str, within: timedelta, to: str) -> str:
     )
 
 
-def _message(rule: Rule, policy: Policy) -> str:
+def message_in_words(rule: Rule, policy: Policy) -> str:
+    """Say when a rule sends, to whom, on which channels, and within which hours."""
     when = window(rule.send_window or policy.send_window, policy)
     told = f"{_tell(rule.channels)} {_who(rule.to)}"
-    return f"When {happens(rule.event)}, {told} {_delay(rule)}, {when}."
+    return f"When {happens(rule.event)}, {told} {delay_in_words(rule)}, {when}."
 
 
-def _delay(rule: Rule) -> str:
+def delay_in_words(rule: Rule) -> str:
+    """Say how long after its event a rule sends: at once, later, or once released."""
     if rule.hold:
         return f"once staff have released it, or {duration(rule.hold)} later if nobody stops it"
     return f"{duration(rule.after)} later" if rule.after else "at once"
 
 
-def _digest(rule: Rule, digest: Digest, policy: Policy) -> str:
+def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:
+    """Say when a rule gathers its news, for whom, and when the digest goes out."""
     later = f" {duration(rule.after)} later" if rule.after else ""
     hours = f", {window(rule.send_window, policy)}" if rule.send_window else ""
     return (
-        f"When {happens(rule.event)}, note it{later} for {_who(rule.to)}; {_times(digest)}, "
-        f"{_tell(rule.channels)} them all that has gathered, in one message{hours}."
+        f"When {happens(rule.event)}, note it{later} for {_who(rule.to)}; "
+        f"{times_in_words(digest)}, {_tell(rule.channels)} them all that has gathered, in one message{hours}."
     )
 
 
-def _times(digest: Digest) -> str:
+def times_in_words(digest: Digest) -> str:
+    """Say when a digest goes out: every day at a time, or every few hours."""
     if len(digest.times) == 1:
         return f"every day at {digest.times[0]:%H:%M}"
     step = duration(timedelta(hours=digest.times[1].hour, minutes=digest.times[1].minute))
     return f"every {step.removeprefix('1 ')} from midnight on"
 
 
-def _conditions(rule: Rule) -> Iterator[str]:
+def conditions_in_words(rule: Rule) -> Iterator[str]:
+    """Yield a sentence for each condition, exception and fallback of a rule."""
     if rule.when:
         # As code, between backticks, where words would say it worse.
         yield f"Only if {condition_in_words(rule.when.source) or f'`{rule.when.source}`'}."
@@ -197,12 +206,13 @@ def _tell(channels: Sequence[str]) -> str:
     return listed([CHANNELS[channel].verb for channel in channels], "and")
 
 
-def _clock(minutes: int) -> str:
+def clock_in_words(minutes: int) -> str:
+    """Write minutes from midnight as a time: “08:30”, or “midnight”."""
     hours, rest = divmod(minutes % _MIDNIGHT, 60)
     return f"{hours:02}:{rest:02}" if hours or rest else "midnight"
 
 
-def _days(days: frozenset[int]) -> str:
+def days_in_words(days: frozenset[int]) -> str:
     """Monday to Friday; Monday, Wednesday and Saturday."""
     starts = [day for day in sorted(days) if (day - 1) % 7 not in days]
     if len(starts) == 1 and len(days) > 2:
@@ -218,10 +228,16 @@ def listed(words: Sequence[str], last: str) -> str:
 
 def clinic_sentences(config: Config) -> list[str]:
     """Who the clinic is, who its staff are, how messages go out and what is kept for how long."""
-    return [*_clinic(config), *_staff(config), *_sending(config), *_keeping(config.delivery)]
+    return [
+        *describe_clinic(config),
+        *describe_staff(config),
+        *describe_sending(config),
+        *describe_keeping(config.delivery),
+    ]
 
 
-def _clinic(config: Config) -> Iterator[str]:
+def describe_clinic(config: Config) -> Iterator[str]:
+    """Yield sentences about the clinic: name, phone, portal, time zone, own values."""
     clinic = config.clinic
     read = f" Patients read their results at {clinic.portal}." if clinic.portal else ""
     yield f"Messages give the clinic's name as {clinic.name} and its phone as {clinic.phone}.{read}"
@@ -230,7 +246,8 @@ def _clinic(config: Config) -> Iterator[str]:
         yield f"Templates can use your own values: {', '.join(clinic.extra)}."
 
 
-def _staff(config: Config) -> Iterator[str]:
+def describe_staff(config: Config) -> Iterator[str]:
+    """Yield a sentence for each staff group, addresses masked, and say who gets alerts."""
     for name, group in config.staff.items():
         found = [address for channel in CHANNELS for address in group.on(channel)]
         yield f"The staff of {name}: {_masked(found) or 'nobody'}."
@@ -240,7 +257,8 @@ def _staff(config: Config) -> Iterator[str]:
         yield "There are no staff groups, so Relay alerts nobody when something needs a person."
 
 
-def _sending(config: Config) -> Iterator[str]:
+def describe_sending(config: Config) -> Iterator[str]:
+    """Yield sentences about senders, sending hours, bank holidays, limits and allow-list."""
     delivery = config.delivery
     for channel, sender in delivery.senders.items():
         if CHANNELS[channel].sender:
@@ -262,7 +280,8 @@ def _sending(config: Config) -> Iterator[str]:
         yield f"While RELAY_DELIVERY is allow-list, only these addresses get messages: {allowed}."
 
 
-def _keeping(delivery: Delivery) -> Iterator[str]:
+def describe_keeping(delivery: Delivery) -> Iterator[str]:
+    """Yield sentences about waiting for the lab, duplicates and how long data is kept."""
     yield (
         "Relay keeps asking the lab for what an event needs for "
         f"{duration(delivery.lab_patience)}, then alerts staff."

@@ -40,7 +40,7 @@ _PATTERNS: dict[Any, str] = {
 
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of config.toml."""
-    rule, staff = _table_schema(RuleSchema()), _table_schema(StaffSchema())
+    rule, staff = table_schema(RuleSchema()), table_schema(StaffSchema())
     return {
         "$schema": DIALECT,
         "title": "Relay's config.toml",
@@ -48,8 +48,8 @@ def config_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "required": ["clinic"],
         "properties": {
-            "clinic": _table_schema(ClinicSchema()),
-            "delivery": _table_schema(DeliverySchema()),
+            "clinic": table_schema(ClinicSchema()),
+            "delivery": table_schema(DeliverySchema()),
             "staff": {
                 "type": "object",
                 "description": "Groups that rules can name.",
@@ -65,24 +65,25 @@ def config_schema() -> dict[str, Any]:
             "expect": {
                 "type": "object",
                 "description": "Steps of a kit, and the staff to alert when one is late.",
-                "additionalProperties": _table_schema(ExpectSchema()),
+                "additionalProperties": table_schema(ExpectSchema()),
             },
         },
     }
 
 
-def _table_schema(schema: Schema) -> dict[str, Any]:
+def table_schema(schema: Schema) -> dict[str, Any]:
+    """Return the JSON Schema of a TOML table: its keys, and which are required."""
     required = [key for key, field in schema.fields.items() if field.required]
     return {
         "type": "object",
         "description": (schema.__doc__ or "").strip().partition("\n")[0],
         "additionalProperties": False,
-        "properties": {key: _key(field) for key, field in schema.fields.items()},
+        "properties": {key: key_schema(field) for key, field in schema.fields.items()},
         **({"required": required} if required else {}),
     }
 
 
-def _key(field: fields.Field[Any]) -> dict[str, Any]:
+def key_schema(field: fields.Field[Any]) -> dict[str, Any]:
     """A key: what may be written, and what it is for."""
     described = {key: value for key, value in field.metadata.items() if value}
     return {**described, **value_schema(field)}
@@ -93,18 +94,21 @@ def value_schema(field: fields.Field[Any]) -> dict[str, Any]:
     return next(make(field) for kind, make in _VALUES if isinstance(field, kind))
 
 
-def _parsed(field: Any) -> dict[str, Any]:
+def parsed_schema(field: Any) -> dict[str, Any]:
+    """Return the JSON Schema of a text that Relay parses, with its pattern if known."""
     pattern = _PATTERNS.get(field.parse)
     return {"type": "string", **({"pattern": pattern} if pattern else {})}
 
 
-def _list(field: Any) -> dict[str, Any]:
+def list_schema(field: Any) -> dict[str, Any]:
+    """Return the JSON Schema of a list: its items, and whether it may be empty."""
     is_filled = any(isinstance(rule, validate.Length) and rule.min for rule in field.validators)
     least = {"minItems": 1} if is_filled else {}
     return {"type": "array", "items": value_schema(field.inner), **least}
 
 
-def _range(field: fields.Field[Any]) -> dict[str, Any]:
+def range_limits(field: fields.Field[Any]) -> dict[str, Any]:
+    """Return a number's limits as JSON Schema keywords."""
     found: dict[str, Any] = {}
     for rule in field.validators:
         if isinstance(rule, validate.Range):
@@ -118,12 +122,12 @@ def _range(field: fields.Field[Any]) -> dict[str, Any]:
 # The first that a field is an instance of: the narrower kinds come first.
 _VALUES: tuple[tuple[type[Any], Callable[[Any], dict[str, Any]]], ...] = (
     (OneOf, lambda field: {"type": "string", "enum": list(field.known)}),
-    (Parsed, _parsed),
-    (fields.List, _list),
+    (Parsed, parsed_schema),
+    (fields.List, list_schema),
     (fields.Dict, lambda field: {"type": "object"}),
     (fields.Boolean, lambda field: {"type": "boolean"}),
-    (fields.Integer, lambda field: {"type": "integer", **_range(field)}),
-    (fields.Float, lambda field: {"type": "number", **_range(field)}),
+    (fields.Integer, lambda field: {"type": "integer", **range_limits(field)}),
+    (fields.Float, lambda field: {"type": "number", **range_limits(field)}),
     (fields.URL, lambda field: {"type": "string", "pattern": "^https://"}),
     (fields.String, lambda field: {"type": "string"}),
 )
@@ -169,24 +173,27 @@ _RULE = {one.name: one.default for one in dataclasses.fields(Rule)}
 
 def reference() -> str:
     """The page."""
-    return "\n".join([_HEAD, *(_table(*table) for table in TABLES)])
+    return "\n".join([_HEAD, *(table_markdown(*table) for table in TABLES)])
 
 
-def _table(name: str, schema: Schema, about: str) -> str:
+def table_markdown(name: str, schema: Schema, about: str) -> str:
+    """Return the reference section of a TOML table as Markdown, a row for each key."""
     head = "| Key | Meaning | Write | Default | Example |\n|---|---|---|---|---|"
-    lines = [_line(name, key, field) for key, field in schema.fields.items()]
+    lines = [key_row(name, key, field) for key, field in schema.fields.items()]
     return "\n".join(
         [f"## {name.partition('.')[0]}", "", f"`[{name}]`. {about}", "", head, *lines, ""]
     )
 
 
-def _line(table: str, key: str, field: fields.Field[Any]) -> str:
-    default = "required" if field.required else code(_default(table, key, field)) or "none"
-    cells = (f"`{key}`", str(field.metadata["description"]), _write(field), default)
+def key_row(table: str, key: str, field: fields.Field[Any]) -> str:
+    """Return a key's row in the Markdown reference: meaning, values, default, example."""
+    default = "required" if field.required else code(key_default(table, key, field)) or "none"
+    cells = (f"`{key}`", str(field.metadata["description"]), values_in_words(field), default)
     return "| " + " | ".join([*cells, code(example(field))]) + " |"
 
 
-def _default(table: str, key: str, field: fields.Field[Any]) -> Any:
+def key_default(table: str, key: str, field: fields.Field[Any]) -> Any:
+    """Return a key's default as TOML; a rule's keys take theirs from the rule defaults."""
     made = field.load_default() if callable(field.load_default) else field.load_default
     if made is missing and table == "rules.NAME":
         made = _RULE[key]
@@ -222,18 +229,21 @@ def code(value: Any) -> str:
     return "" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
-def _write(field: fields.Field[Any]) -> str:
+def values_in_words(field: fields.Field[Any]) -> str:
     """What may be written, in words."""
     return next(make(field) for kind, make in _WRITES if isinstance(field, kind))
 
 
-def _one_of(field: Any) -> str:
+def choices_in_words(field: Any) -> str:
+    """Say which words a key accepts; for events, link to their list."""
     if set(field.known) == set(EVENTS):
         return "[one of the lab's events](http.md#events)"
     return " or ".join(f'"{word}"' for word in field.known)
 
 
-def _number(kind: str) -> Callable[[Any], str]:
+def number_wording(kind: str) -> Callable[[Any], str]:
+    """Return a function that says which numbers a key accepts, limits included."""
+
     def write(field: Any) -> str:
         limits = value_schema(field)
         above, least, most = map(limits.get, ("exclusiveMinimum", "minimum", "maximum"))
@@ -245,13 +255,13 @@ def _number(kind: str) -> Callable[[Any], str]:
 
 # The first that a field is an instance of: the narrower kinds come first.
 _WRITES: tuple[tuple[type[Any], Callable[[Any], str]], ...] = (
-    (OneOf, _one_of),
+    (OneOf, choices_in_words),
     (Parsed, lambda field: _PARSED.get(field.parse, "text")),
-    (fields.List, lambda field: f"a list; each item is {_write(field.inner)}"),
+    (fields.List, lambda field: f"a list; each item is {values_in_words(field.inner)}"),
     (fields.Dict, lambda field: "a table"),
     (fields.Boolean, lambda field: "true or false"),
-    (fields.Integer, _number("whole number")),
-    (fields.Float, _number("number")),
+    (fields.Integer, number_wording("whole number")),
+    (fields.Float, number_wording("number")),
     (fields.URL, lambda field: "an https:// address"),
     (fields.String, lambda field: "text"),
 )

@@ -57,7 +57,7 @@ class ClinicSchema(Schema):
 SENDER, RATE = "{}_from", "{}_per_second"  # keys of [delivery], by a channel's name
 
 
-def _senders() -> dict[str, fields.Field[Any]]:
+def sender_fields() -> dict[str, fields.Field[Any]]:
     """`sms_from` and the like: who the messages of each channel are from."""
     return {
         SENDER.format(name): Parsed(
@@ -68,7 +68,7 @@ def _senders() -> dict[str, fields.Field[Any]]:
     }
 
 
-def _rates() -> dict[str, fields.Field[Any]]:
+def rate_fields() -> dict[str, fields.Field[Any]]:
     """`sms_per_second` and the like: how fast each channel's provider may be asked."""
     return {
         RATE.format(name): fields.Float(
@@ -79,7 +79,7 @@ def _rates() -> dict[str, fields.Field[Any]]:
     }
 
 
-class DeliverySchema(Schema.from_dict({**_senders(), **_rates()})):  # type: ignore[misc]
+class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  # type: ignore[misc]
     """[delivery]: how messages go out, and for how long they are kept."""
 
     send_window = Parsed(
@@ -197,7 +197,8 @@ class Delivery:
 ON_UNKNOWN = ("resend", "hold")
 
 
-def _channels(**kwargs: Any) -> fields.List[str]:
+def channel_list(**kwargs: Any) -> fields.List[str]:
+    """Return a schema field for a list of channel names."""
     return fields.List(OneOf(CHANNEL_NAMES), **kwargs)
 
 
@@ -213,12 +214,12 @@ class RuleSchema(Schema):
             '"customer" (who ordered), "patient" (who is tested), or a staff group.', "patient"
         ),
     )
-    channels = _channels(
+    channels = channel_list(
         required=True,
         validate=validate.Length(min=1, error="list at least one."),
         metadata=told("The message goes out on each of these."),
     )
-    fallback = _channels(metadata=told("Used only if no channel above could reach the person."))
+    fallback = channel_list(metadata=told("Used only if no channel above could reach the person."))
     template = fields.String(
         required=True,
         validate=validate.Regexp(

@@ -31,10 +31,10 @@ def wrong(name: str, message: str, remedy: str) -> Problem:
 
 def http_url(name: str, value: str, problems: list[Problem]) -> str:
     """An address that tokens go to: over TLS, or to this machine itself (a stand-in)."""
-    parts = _split(value)
+    parts = split_http_url(value)
     if value and not parts:
         problems.append(wrong(name, "is not a URL.", "Write it as in https://host."))
-    elif parts and parts.scheme == "http" and not _loopback(parts.hostname or ""):
+    elif parts and parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
         problems.append(
             wrong(name, "is plain http, and Relay sends a secret to it.", "Write https://.")
         )
@@ -43,7 +43,7 @@ def http_url(name: str, value: str, problems: list[Problem]) -> str:
 
 def public_url(value: str, development: bool, problems: list[Problem]) -> str:
     """Where providers reach us. A path may be a proxy's, which takes it away again."""
-    parts, name, remedy = _split(value), "PUBLIC_URL", "Write it as in https://your-host."
+    parts, name, remedy = split_http_url(value), "PUBLIC_URL", "Write it as in https://your-host."
     shown = f'"{value}"' if "@" not in value else "it"
     if value and (not parts or "?" in value or "#" in value or not value.isascii()):
         message = f"{shown} is not a valid public address: Twilio refuses texts that name it."
@@ -79,7 +79,7 @@ def password_hash(value: str) -> Iterator[Problem]:
         yield wrong("ADMIN_PASSWORD_HASH", message, remedy)
 
 
-def _split(value: str) -> SplitResult | None:
+def split_http_url(value: str) -> SplitResult | None:
     """The parts of an http address without a name and a password in it; None for anything else."""
     try:
         parts = urlsplit(value)
@@ -89,7 +89,8 @@ def _split(value: str) -> SplitResult | None:
     return parts if is_one and "@" not in parts.netloc and not re.search(r"\s", value) else None
 
 
-def _loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
+    """Whether a host is this machine: a loopback IP address or `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -116,7 +117,8 @@ MODES = ("dry-run", "allow-list", "live")
 AS_SENT = "as-sent"  # no mode of RELAY_DELIVERY: `sweep --as-sent` is the one that has it
 
 
-def _secret() -> str:
+def secret_field() -> str:
+    """Return a dataclass field for a secret: empty by default and hidden from the repr."""
     return field(default="", repr=False)
 
 
@@ -125,17 +127,17 @@ class Settings:
     """The settings in the environment. Secrets stay out of its repr."""
 
     database_url: str = field(default="sqlite:///instance/relay.db", repr=False)
-    redis_url: str = _secret()
+    redis_url: str = secret_field()
     redis_tls_verify: bool = True
     lab_api_url: str = LAB_API
-    lab_api_token: str = _secret()
+    lab_api_token: str = secret_field()
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
-    twilio_account_sid: str = _secret()
-    twilio_auth_token: str = _secret()
+    twilio_account_sid: str = secret_field()
+    twilio_auth_token: str = secret_field()
     twilio_messaging_service_sid: str = ""
     twilio_from: str = ""
     twilio_api_url: str = ""
-    sendgrid_api_key: str = _secret()
+    sendgrid_api_key: str = secret_field()
     sendgrid_webhook_public_key: str = ""
     sendgrid_api_url: str = ""
     public_url: str = ""
@@ -144,11 +146,11 @@ class Settings:
     delivery: str = "dry-run"
     config: Path = Path("config.toml")
     templates: Path = Path("templates")
-    admin_password_hash: str = _secret()
-    admin_password: str = _secret()
-    secret_key: str = _secret()
-    metrics_token: str = _secret()
-    sentry_dsn: str = _secret()
+    admin_password_hash: str = secret_field()
+    admin_password: str = secret_field()
+    secret_key: str = secret_field()
+    metrics_token: str = secret_field()
+    sentry_dsn: str = secret_field()
     log_level: str = "INFO"
     crash_at: str = ""
     haste: float = 1.0
@@ -221,7 +223,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
     development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
     urls = {name: http_url(name, read(name, default), problems) for name, default in _HTTP}
     settings = Settings(
-        database_url=_ledger_url(read("DATABASE_URL"), problems),
+        database_url=ledger_url(read("DATABASE_URL"), problems),
         redis_url=read("REDIS_URL"),
         redis_tls_verify=choice("REDIS_TLS_VERIFY", "true", ("true", "false")) == "true",
         lab_api_url=urls["LAB_API_URL"],
@@ -244,12 +246,12 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         metrics_token=read("METRICS_TOKEN"),
         sentry_dsn=read("SENTRY_DSN"),
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
-        crash_at=_crash_at(read, development, problems),
-        haste=_haste(read, development, problems),
+        crash_at=read_crash_point(read, development, problems),
+        haste=read_haste(read, development, problems),
         more=tuple((name, read(name)) for name in variables() if name.lower() not in _FIELDS),
     )
     if to_serve:
-        problems += _missing(settings, environ)
+        problems += missing_settings(settings, environ)
         problems += odd(settings)
     return settings, problems
 
@@ -268,7 +270,7 @@ def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
     return {**made, "secret_key": made["secret_key"] or ("development" if development else "")}
 
 
-def _crash_at(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:
+def read_crash_point(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:
     """The failpoint at which a test wants this process killed."""
     name = for_developers("RELAY_CRASH_AT", read, development, problems)
     if name and name not in CRASH_POINTS:
@@ -278,7 +280,7 @@ def _crash_at(read: Callable[[str], str], development: bool, problems: list[Prob
     return name
 
 
-def _haste(read: Callable[[str], str], development: bool, problems: list[Problem]) -> float:
+def read_haste(read: Callable[[str], str], development: bool, problems: list[Problem]) -> float:
     """How many times faster the ledger's time goes by in a test."""
     written = for_developers("RELAY_HASTE", read, development, problems) or "1"
     try:
@@ -314,7 +316,8 @@ def database_url(written: str) -> str:
     return written or Settings.database_url
 
 
-def _ledger_url(written: str, problems: list[Problem]) -> str:
+def ledger_url(written: str, problems: list[Problem]) -> str:
+    """Return the database URL, noting a problem if Relay cannot use that database."""
     url = database_url(written)
     if not url.startswith(_DATABASES):
         remedy = "Write postgres://…"
@@ -322,7 +325,8 @@ def _ledger_url(written: str, problems: list[Problem]) -> str:
     return url
 
 
-def _missing(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
+def missing_settings(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
+    """Return the problems of settings that are absent, or unfit for this environment."""
     problems = []
     if settings.desk_ready and not settings.secret_key:
         problems.append(

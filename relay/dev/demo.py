@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m relay.dev demo|run", file=sys.stderr)
         return 2
     for number in _STOPPING:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt_once)
     try:
         with ExitStack() as stack:
             (demo if arguments == ["demo"] else run)(stack)
@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def interrupt_once(_number: int, _frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt on the first stop signal, and ignore any later ones."""
     for number in _STOPPING:  # once is enough: a second Ctrl-C must not cut the stopping short
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -74,7 +75,7 @@ def demo(stack: ExitStack) -> None:
         "WEBHOOK_SECRET": "demo",
         "LOG_LEVEL": "WARNING",
     }
-    environ = _start(stack, environ)
+    environ = start_services(stack, environ)
     url = f"http://127.0.0.1:{environ['PORT']}"
     db = Database(environ["DATABASE_URL"])
     stack.callback(db.close)
@@ -88,12 +89,14 @@ def demo(stack: ExitStack) -> None:
 
 def run(stack: ExitStack) -> None:
     """Web and worker on what the environment names; only what it leaves out is embedded."""
-    environ = _start(stack, {**os.environ, "RELAY_ENV": os.environ.get("RELAY_ENV", "development")})
+    environ = start_services(
+        stack, {**os.environ, "RELAY_ENV": os.environ.get("RELAY_ENV", "development")}
+    )
     print(f"The lab posts to http://127.0.0.1:{environ['PORT']}/webhooks/lab")
     stay(f"http://127.0.0.1:{environ['PORT']}", environ)
 
 
-def _start(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, str]:
+def start_services(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, str]:
     """Start what is missing, then web and worker; the environment they run in."""
     environ = {**environ, "PORT": environ.get("PORT") or str(free_port())}
     if environ["RELAY_ENV"] == "development":
@@ -105,9 +108,10 @@ def _start(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, str]:
     migrate.upgrade(db)
     db.close()
     processes = {
-        name: stack.enter_context(_process(command, environ)) for name, command in PROCESSES.items()
+        name: stack.enter_context(child_process(command, environ))
+        for name, command in PROCESSES.items()
     }
-    _await_ready(f"http://127.0.0.1:{environ['PORT']}/readyz", processes)
+    await_ready(f"http://127.0.0.1:{environ['PORT']}/readyz", processes)
     return environ
 
 
@@ -160,7 +164,7 @@ def serving(app: Any, tls: Any = None) -> Iterator[str]:
 
 
 @contextmanager
-def _process(
+def child_process(
     command: tuple[str, ...], environ: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child in a session of its own: Ctrl-C reaches us alone, and we stop it in good order."""
@@ -176,10 +180,11 @@ def _process(
             process.wait()
 
 
-def _await_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def await_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Wait until the URL answers 200; raise RelayError if a process ends or time runs out."""
     wire, ends, last = HttpClient(connections=1, deadline=2), time.monotonic() + READY_SECONDS, ""
     while time.monotonic() < ends:
-        _stop_if_ended(processes)
+        fail_if_ended(processes)
         try:
             answer = wire.send("GET", url, {})
             if answer.status == 200:
@@ -191,7 +196,8 @@ def _await_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> 
     raise RelayError(f"Relay did not become ready: {last}")
 
 
-def _stop_if_ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def fail_if_ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Raise RelayError if any of the processes has ended."""
     for name, process in processes.items():
         if process.poll() is not None:
             raise RelayError(f"{name} has ended with {process.returncode}.")
@@ -207,14 +213,15 @@ def show(db: Database) -> int:
         for row in found:
             if row["id"] not in shown and row["status"] not in ("created", "sending"):
                 shown.add(row["id"])
-                _print(row)
+                print_notification(row)
         if not busy:
             break
         time.sleep(0.1)
     return len(shown)
 
 
-def _print(row: Mapping[str, Any]) -> None:
+def print_notification(row: Mapping[str, Any]) -> None:
+    """Print a notification: its rule, recipient, status and text."""
     print(f"\n{'-' * 72}\n{row['event']}, rule {row['rule']}: {row['channel']} to the {row['to']}")
     print(f"to: {row['address']}\nstatus: {row['status']} {row['reason']}".rstrip())
     content = row["content"] or {}

@@ -44,10 +44,10 @@ def script(
     made = [body for body in bodies for _ in range(times)]
     if shuffle:
         random.Random(seed).shuffle(made)  # noqa: S311 - an order, not a secret
-    return _renamed(made) if new_kit else made
+    return with_new_ids(made) if new_kit else made
 
 
-def _renamed(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_new_ids(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same story about another kit: each id becomes a new one everywhere."""
     text = json.dumps(bodies)
     old = {value for body in bodies for key, value in body["data"].items() if key.endswith("_id")}
@@ -68,15 +68,16 @@ def play(
     for body in bodies:
         for number, minutes in enumerate(RETRY_MINUTES, 1):
             time.sleep(minutes * 60 / speed)
-            post = _post(wire, url, headers, body, last=number == len(RETRY_MINUTES))
+            post = post_event(wire, url, headers, body, last=number == len(RETRY_MINUTES))
             yield post
             if post.taken:
                 break
 
 
-def _post(
+def post_event(
     wire: HttpClient, url: str, headers: dict[str, str], body: dict[str, Any], *, last: bool
 ) -> Post:
+    """Post an event to the webhook; return how it was answered, or that it was not."""
     try:
         answer = wire.send("POST", url, headers, json.dumps(body).encode())
     except NoAnswer as error:

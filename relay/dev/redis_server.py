@@ -44,14 +44,15 @@ def redis() -> Iterator[str]:
             start_new_session=True,  # Ctrl-C is for us: we stop it after those who use it
         )
         try:
-            _await(path, process)
+            await_redis(path, process)
             yield f"unix://{path}"
         finally:
             process.terminate()
             process.wait()
 
 
-def _await(path: Path, process: subprocess.Popen[bytes]) -> None:
+def await_redis(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until Redis answers on its socket; raise ConfigError if it does not start."""
     ends = time.monotonic() + START_SECONDS
     while not answers(path):
         if process.poll() is not None or time.monotonic() > ends:

@@ -135,17 +135,20 @@ def is_named(registration: Mapping[str, Any], name: str) -> bool:
 Proof = Callable[[Facts], Mapping[str, Any] | None]
 
 
-def _proven_by_shipping(*statuses: str) -> Proof:
+def proven_by_shipping(*statuses: str) -> Proof:
+    """Return a proof that holds while the order's shipping status is one of `statuses`."""
     return lambda facts: {} if (facts.order or {}).get("shipping_status") in statuses else None
 
 
-def _proven_by_registration(facts: Facts) -> Mapping[str, Any] | None:
+def proven_by_registration(facts: Facts) -> Mapping[str, Any] | None:
+    """Return {} once the registration is complete or has results; None before that."""
     known = facts.registration or {}
     is_past_it = known.get("status") in ("success", "partial_result")
     return {} if known.get("completed_at") or is_past_it else None
 
 
-def _proven_by_lab_id(facts: Facts) -> Mapping[str, Any] | None:
+def proven_by_lab_id(facts: Facts) -> Mapping[str, Any] | None:
+    """Return the registration's lab id as event data; None until the lab has given one."""
     lab_id = (facts.registration or {}).get("lab_id")
     return {"lab_id": str(lab_id)} if lab_id else None
 
@@ -200,7 +203,7 @@ EVENTS: dict[str, Kind] = {
             "order.shipped",
             stage="shipped",
             happens="an order is shipped",
-            proof=_proven_by_shipping("shipped", "out_for_delivery"),
+            proof=proven_by_shipping("shipped", "out_for_delivery"),
             contradiction=shipping_must_be("shipped", "out_for_delivery", "delivered"),
         ),
         _order(
@@ -208,7 +211,7 @@ EVENTS: dict[str, Kind] = {
             stage="delivered",
             happens="an order is delivered",
             urgency=1,
-            proof=_proven_by_shipping("delivered"),
+            proof=proven_by_shipping("delivered"),
             contradiction=shipping_must_be("delivered"),
         ),
         _registration(
@@ -216,7 +219,7 @@ EVENTS: dict[str, Kind] = {
             stage="registered",
             happens="a kit is registered",
             urgency=2,
-            proof=_proven_by_registration,
+            proof=proven_by_registration,
         ),
         _registration(
             "test_registration.sample_received",
@@ -239,7 +242,7 @@ EVENTS: dict[str, Kind] = {
             schema=LabIdData(),
             identity=("testregistration_id", "lab_id"),
             happens="the lab has given a sample its own number",
-            proof=_proven_by_lab_id,
+            proof=proven_by_lab_id,
         ),
         _registration(
             "lab_results.complete",
@@ -291,11 +294,12 @@ def parse(raw: bytes) -> Incoming:
         raise Refused(400, "The body is not an event.", problems)
     kind = EVENTS.get(name)
     if kind:
-        data = _validated(kind, data)
+        data = validate_data(kind, data)
     return Incoming(name, data, identity(name, kind, data), kind)
 
 
-def _validated(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
+def validate_data(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
+    """Check an event's data against its schema, or raise `Refused` with the faulty fields."""
     try:
         loaded = kind.schema.load(data)
     except ValidationError as error:

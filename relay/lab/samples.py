@@ -17,13 +17,14 @@ RECEIVED_AT = datetime(2026, 6, 1, 13, 52, 32, tzinfo=UTC)
 
 
 @cache
-def _read(name: str) -> Any:
+def read_sample(name: str) -> Any:
+    """Load a JSON file from the samples folder, once per process."""
     return json.loads((_FOLDER / name).read_text("utf-8"))
 
 
 def webhooks() -> list[dict[str, Any]]:
     """The example payloads, as the lab posts them."""
-    found: list[dict[str, Any]] = _read("webhooks.json")
+    found: list[dict[str, Any]] = read_sample("webhooks.json")
     return found
 
 
@@ -40,7 +41,7 @@ def least(event: str) -> dict[str, Any]:
 
 def resources() -> dict[str, Any]:
     """The example resources, by the lab's names."""
-    found: dict[str, Any] = _read("resources.json")
+    found: dict[str, Any] = read_sample("resources.json")
     return found
 
 

@@ -17,29 +17,32 @@ def _refuse(error: str) -> NoReturn:
     raise Refused(400, error)
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object from its pairs, refusing a key that appears twice."""
     unique = dict(pairs)
     if len(unique) != len(pairs):
         _refuse("The body has the same key twice in one object.")
     return unique
 
 
-def _integer(text: str) -> int:
+def bounded_integer(text: str) -> int:
+    """Read a JSON integer, refusing one that is too long or out of range."""
     if len(text) > LONGEST_NUMBER or abs(number := int(text)) > LARGEST:
         _refuse("The body has a number that is out of range.")
     return number
 
 
-def _float(text: str) -> float:
+def bounded_float(text: str) -> float:
+    """Read a JSON decimal number, refusing one that is too long or out of range."""
     if len(text) > LONGEST_NUMBER or math.isinf(number := float(text)):
         _refuse("The body has a number that is out of range.")
     return number
 
 
 _decoder = json.JSONDecoder(
-    object_pairs_hook=_pairs,
-    parse_int=_integer,
-    parse_float=_float,
+    object_pairs_hook=unique_pairs,
+    parse_int=bounded_integer,
+    parse_float=bounded_float,
     parse_constant=lambda name: _refuse(f"The body has {name}, which is not JSON."),
 )
 

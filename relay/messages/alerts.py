@@ -103,7 +103,7 @@ class AlertTemplates:
     def faults(self) -> Iterator[Fault]:
         """What is wrong with the files: missing, not Jinja, unknown names."""
         for kind in alerts.KINDS:
-            yield from self._templates.file_faults(words_file(kind), _unknown_in_words)
+            yield from self._templates.file_faults(words_file(kind), unknown_in_words)
         for file in files(FOLDER, ALERT_CHANNELS):
             unknown = partial(unknown_names, names=_MESSAGES_SEE)
             yield from self._templates.file_faults(file, unknown)
@@ -122,7 +122,8 @@ class AlertTemplates:
         return self._templates.block(words_file(kind), TITLE, {"clinic": self._clinic})
 
 
-def _unknown_in_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+def unknown_in_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    """Yield the line and fault of each name that an alert's words may not use."""
     yield from unknown_names(tree, _WORDS_SEE)
     for block in tree.find_all(nodes.Block):
         if block.name == TITLE:

@@ -78,14 +78,15 @@ class Value:
 
     def field(self, name: str) -> Value:
         """What a dot and a name lead to. A text's methods give the text."""
-        return either([Value(self.said), *(_field(shape, name) for shape in self.shapes)])
+        return either([Value(self.said), *(field_value(shape, name) for shape in self.shapes)])
 
     def item(self) -> Value:
         """One of a list."""
         return Value(self.said, frozenset(shape.removesuffix("*") for shape in self.shapes))
 
 
-def _field(shape: str, name: str) -> Value:
+def field_value(shape: str, name: str) -> Value:
+    """Return the value of a resource's field: another resource, a detail, or nothing."""
     inner = _SHAPES.get(shape, {"": ""} if shape != "?" else {name: ""}).get(name)
     detail = TEST if (shape, name) == ("product", "id") else _DETAILS.get(name)
     if inner:
@@ -101,7 +102,7 @@ def inside(shape: str) -> frozenset[str]:
     return frozenset(
         detail
         for name, inner in fields.items()
-        for detail in (inside(inner) if inner else next(iter(_field(shape, name).said)))
+        for detail in (inside(inner) if inner else next(iter(field_value(shape, name).said)))
     )
 
 

@@ -27,11 +27,14 @@ def size(text: str) -> Size:
     culprits = "".join(sorted(set(text) - BASIC - EXTENDED))
     if culprits:
         units = [1 + (ord(char) > 0xFFFF) for char in text]
-        return _size("UCS-2", units, 70, 67, culprits)
-    return _size("GSM-7", [1 + (char in EXTENDED) for char in text], 160, 153)
+        return count_segments("UCS-2", units, 70, 67, culprits)
+    return count_segments("GSM-7", [1 + (char in EXTENDED) for char in text], 160, 153)
 
 
-def _size(alphabet: str, units: list[int], single: int, part: int, culprits: str = "") -> Size:
+def count_segments(
+    alphabet: str, units: list[int], single: int, part: int, culprits: str = ""
+) -> Size:
+    """Return the size of an SMS in segments, given the units that each character takes."""
     total = sum(units)
     if total <= single:
         return Size(alphabet, total, 1 if total else 0, single, culprits)

@@ -53,7 +53,7 @@ def unknown_in_digest(tree: nodes.Template, event: str) -> Iterator[tuple[int, s
         if not (isinstance(loop.target, nodes.Name) and runs_over_items(loop.iter)):
             continue
         for line, (root, *path) in paths(loop):
-            if root == loop.target.name and (wrong := _wrong_item_name(root, path, names)):
+            if root == loop.target.name and (wrong := wrong_item_name(root, path, names)):
                 yield line, wrong
 
 
@@ -62,7 +62,8 @@ def digest_resources(tree: nodes.Template) -> frozenset[str]:
     return read_fields(tree) & set(RESOURCES)
 
 
-def _wrong_item_name(item: str, path: Sequence[Any], names: Names) -> str:
+def wrong_item_name(item: str, path: Sequence[Any], names: Names) -> str:
+    """Say why `item.path` is not a name that a digest's item has; empty when it is."""
     if path[1:]:
         return wrong_field(path, names, item)
     known = path[0] in names
@@ -223,14 +224,14 @@ class Templates:
         waiting, seen = [file], {file}
         while waiting:
             yield (name := waiting.pop(0))
-            others = _others(self.tree(name))
+            others = referenced_files(self.tree(name))
             fresh = [other for other in dict.fromkeys(others) if other and other not in seen]
             seen.update(fresh)
             waiting = fresh + waiting
 
     def tree(self, file: str) -> nodes.Template:
         """A file's syntax tree. Raises TemplateError, or UnicodeDecodeError."""
-        return _parsed(file, self.source(file))
+        return parse_template(file, self.source(file))
 
     def source(self, file: str) -> str:
         """A file's text."""
@@ -242,12 +243,14 @@ class Templates:
 
 
 @lru_cache(maxsize=256)
-def _parsed(file: str, text: str) -> nodes.Template:
+def parse_template(file: str, text: str) -> nodes.Template:
+    """Parse a template's text into its syntax tree, cached by file and text."""
     return environment().parse(text, file, file)
 
 
 @lru_cache(maxsize=256)
-def _others(tree: nodes.Template) -> tuple[str | None, ...]:
+def referenced_files(tree: nodes.Template) -> tuple[str | None, ...]:
+    """Return the files a template extends, includes or imports; None for a dynamic name."""
     return tuple(find_referenced_templates(tree))
 
 

@@ -17,12 +17,12 @@ _APOSTROPHES = "'`\u00b4\u02bc\u2018\u2019"
 
 def full_name(facts: Facts) -> str:
     """First name and surname of whom an event is about: the patient, or else the customer."""
-    return " ".join(_names(facts))
+    return " ".join(first_known_names(facts))
 
 
 def search_key(facts: Facts) -> str | None:
     """The same to be searched by: surname first, without accents, capitals and marks."""
-    return fold(" ".join(reversed(_names(facts))))[:LONGEST] or None
+    return fold(" ".join(reversed(first_known_names(facts))))[:LONGEST] or None
 
 
 def fold(text: str) -> str:
@@ -40,15 +40,17 @@ def readings(written: str) -> list[str]:
     return list(dict.fromkeys(" ".join(one) for one in turned))
 
 
-def _names(facts: Facts) -> tuple[str, ...]:
-    for person in _persons(facts):
+def first_known_names(facts: Facts) -> tuple[str, ...]:
+    """Return the first and last name of the first person in the facts who has either."""
+    for person in persons_in(facts):
         names = tuple(str(person.get(key) or "") for key in ("first_name", "last_name"))
         if any(names):
             return tuple(filter(None, names))
     return ()
 
 
-def _persons(facts: Facts) -> Iterator[Mapping[str, Any]]:
+def persons_in(facts: Facts) -> Iterator[Mapping[str, Any]]:
+    """Yield each person in the facts: registration, patient, customer, order's customer."""
     order = facts.order or {}
     for person in (facts.registration, facts.patient, facts.customer, order.get("customer")):
         if person:

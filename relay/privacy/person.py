@@ -53,7 +53,7 @@ class Person:
 
     def owns(self, record: Record) -> bool:
         """Whether what the lab told of somebody is about them."""
-        ways, name = set(_ways(record)), _name(record)
+        ways, name = set(address_keys(record)), name_of(record)
         if self.address in ways:
             return True
         if ways & self.others:
@@ -79,8 +79,8 @@ class Person:
 
     def known_as(self, *theirs: Record) -> Person:
         """The same person with what these records, which are about them, tell."""
-        names = {name for record in theirs if any(name := _name(record))}
-        ways = (way for record in theirs for way in _ways(record))
+        names = {name for record in theirs if any(name := name_of(record))}
+        ways = (way for record in theirs for way in address_keys(record))
         return replace(self.also_at(ways), names=self.names | names)
 
     def redacted(self, facts: Facts) -> Facts:
@@ -96,7 +96,7 @@ class Person:
 
     def _without(self, value: Any) -> Any:
         if isinstance(value, Mapping):
-            if _is_person(value):  # somebody else's is theirs, whatever they share
+            if describes_person(value):  # somebody else's is theirs, whatever they share
                 return {} if self.owns(value) else value
             return {name: self._without(inner) for name, inner in value.items()}
         if isinstance(value, list):
@@ -105,7 +105,7 @@ class Person:
 
     def is_in(self, text: str) -> bool:
         """Whether a text names them: by an address, or by first name and surname."""
-        plain = _plain(text)
+        plain = decode_text(text)
         if any(re.search(pattern, plain, re.IGNORECASE) for pattern in self._patterns()):
             return True
         words = f" {fold(plain)} "
@@ -115,7 +115,7 @@ class Person:
 
     def is_meant_in(self, text: str) -> bool:
         """Whether a text that is about them names them, be it by a part of their name."""
-        words = f" {fold(_plain(text))} "
+        words = f" {fold(decode_text(text))} "
         parts = {part for name in self.names for part in _folded(name) if part}
         return self.is_in(text) or any(f" {part} " in words for part in parts)
 
@@ -149,17 +149,20 @@ def records(facts: Facts) -> Iterator[Record]:
             yield record
 
 
-def _is_person(record: Record) -> bool:
+def describes_person(record: Record) -> bool:
+    """Whether a record has a field for a person's name, phone or email."""
     return not record.keys().isdisjoint((*_WAYS, *_NAMES))
 
 
-def _ways(record: Record) -> Iterator[str]:
+def address_keys(record: Record) -> Iterator[str]:
+    """Yield a record's phone numbers and email addresses, in comparable form."""
     for field in _WAYS:
         if written := key(str(record.get(field) or "")):
             yield written
 
 
-def _name(record: Record) -> Name:
+def name_of(record: Record) -> Name:
+    """Return a record's first and last name, trimmed; each is empty when unknown."""
     first, last = (str(record.get(field) or "").strip() for field in _NAMES)
     return first, last
 
@@ -168,7 +171,7 @@ def _folded(name: Name) -> Name:
     return fold(name[0]), fold(name[1])
 
 
-def _plain(text: str) -> str:
+def decode_text(text: str) -> str:
     """A text as it is read: not as JSON or a form's body writes it."""
     text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
     return f"{text}\n{unquote_plus(text)}" if "%" in text or "+" in text else text

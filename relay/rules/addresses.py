@@ -35,11 +35,12 @@ def phone(number: object) -> Address:
     """A UK mobile number in E.164, or the reason why Relay cannot text it."""
     if not isinstance(number, str) or not number.strip():
         return Address(reason="The lab has no phone number for this person.")
-    return _uk_mobile(number)
+    return parse_uk_mobile(number)
 
 
 @lru_cache(AT_HAND)
-def _uk_mobile(number: str) -> Address:
+def parse_uk_mobile(number: str) -> Address:
+    """Return the number as +44…, or the reason why Relay cannot text it."""
     import phonenumbers as lib  # its metadata takes 0.1 s to load
 
     try:
@@ -47,11 +48,11 @@ def _uk_mobile(number: str) -> Address:
     except lib.NumberParseException:
         return Address(reason="The phone number is not valid.")
     written = lib.format_number(parsed, lib.PhoneNumberFormat.E164)
-    refusal = _refusal(parsed, is_drama=bool(_DRAMA.fullmatch(written)))
+    refusal = number_refusal(parsed, is_drama=bool(_DRAMA.fullmatch(written)))
     return Address(reason=refusal) if refusal else Address(written)
 
 
-def _refusal(parsed: Any, *, is_drama: bool) -> str:
+def number_refusal(parsed: Any, *, is_drama: bool) -> str:
     """Why Relay cannot text a number; empty when it can."""
     import phonenumbers as lib
     from phonenumbers import PhoneNumberType as Type
@@ -81,11 +82,12 @@ def email(address: object) -> Address:
     """An email address, its domain in lower case, or the reason why Relay cannot write to it."""
     if not isinstance(address, str) or not address.strip():
         return Address(reason="The lab has no email address for this person.")
-    return _mailbox(address.strip())
+    return parse_mailbox(address.strip())
 
 
 @lru_cache(AT_HAND)
-def _mailbox(text: str) -> Address:
+def parse_mailbox(text: str) -> Address:
+    """Return the email address with its domain in lower case, or why it cannot be used."""
     try:
         _check_email(text)
     except ValidationError:

@@ -138,7 +138,7 @@ def ask_to_release(
             RELEASE,
             obligation,
             notice.subject,
-            _release_reason(notice, policy),
+            release_reason(notice, policy),
             policy=policy,
             now=now,
             event_id=event_id,
@@ -148,6 +148,7 @@ def ask_to_release(
     return replace(plan, cases=(*plan.cases, *cases))
 
 
-def _release_reason(notice: Notice, policy: Policy) -> str:
+def release_reason(notice: Notice, policy: Policy) -> str:
+    """Say who a held message is for and when it goes out if nobody stops it."""
     when = notice.due_at.astimezone(policy.zone).strftime("%A %d %B at %H:%M")
     return f"It is for the {notice.role}. If nobody stops it, it goes out on {when}."

@@ -108,7 +108,7 @@ def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str
 def wrong_field(path: Sequence[Any], names: Names, under: str = "") -> str:
     """The problem with the last step of a path; empty where it is known, or not ours to know."""
     *owner, field = path
-    known = _fields(owner, names)
+    known = fields_at(owner, names)
     if known is None or field in known:
         return ""
     written = ".".join(map(str, (*filter(None, (under,)), *path)))
@@ -127,24 +127,24 @@ def unknown_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
 def paths(tree: nodes.Node) -> Iterator[tuple[int, Path]]:
     """(line, steps) of every plain path that is read."""
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        if path := _path(node):
+        if path := node_path(node):
             yield node.lineno, path
 
 
-def _path(node: nodes.Node) -> Path:
+def node_path(node: nodes.Node) -> Path:
     """("order", "customer") of the node that reads it; empty when it is not a plain path."""
     if isinstance(node, nodes.Name):
         return (node.name,)
     if isinstance(node, nodes.Getattr):
-        base = _path(node.node)
+        base = node_path(node.node)
         return base and (*base, node.attr)
     if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
-        base = _path(node.node)
+        base = node_path(node.node)
         return base and (*base, node.arg.value)
     return ()
 
 
-def _fields(path: Sequence[Any], names: Names) -> Iterable[str] | None:
+def fields_at(path: Sequence[Any], names: Names) -> Iterable[str] | None:
     """The fields of what a path leads to; None when they are not ours to know."""
     root, *steps = path
     if not steps:

@@ -74,7 +74,7 @@ def plan(
     return Plan(
         notices=tuple(notice for one in plans for notice in one.notices),
         decisions=tuple(decision for one in plans for decision in one.decisions),
-        cancelled=_overtaken(rules, context, now, waiting),
+        cancelled=overtaken_messages(rules, context, now, waiting),
     )
 
 
@@ -117,7 +117,7 @@ def plan_rule(
     return Plan(tuple(planned), tuple(decisions))
 
 
-def _overtaken(
+def overtaken_messages(
     rules: Sequence[Rule], context: RuleContext, now: datetime, waiting: Iterable[Waiting]
 ) -> dict[str, str]:
     """The ids of messages that wait and that the event makes old, and why."""
@@ -188,10 +188,10 @@ def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:
 
 def due(rule: Rule, context: RuleContext, policy: Policy, now: datetime) -> datetime:
     """When a rule's message is due: `after` its event, or now, within its window."""
-    return _next(rule, policy, max(now, context.step.received_at + rule.after))
+    return next_due(rule, policy, max(now, context.step.received_at + rule.after))
 
 
-def _next(rule: Rule, policy: Policy, moment: datetime) -> datetime:
+def next_due(rule: Rule, policy: Policy, moment: datetime) -> datetime:
     """When the rule may tell what is ready at `moment`: in its window, or in its next digest."""
     if rule.digest:
         moment = rule.digest.next_at(moment, policy.zone)
@@ -202,17 +202,17 @@ def in_digest(
     rule: Rule, item: Notice, policy: Policy, gone: frozenset[str]
 ) -> tuple[Notice, Notice]:
     """A notice as an item that ends at once, and its digest: the first that is not in `gone`."""
-    digest = _digest(rule, item, policy)
+    digest = digest_for(rule, item, policy)
     while digest.identity in gone:
-        item = replace(item, due_at=_next(rule, policy, item.due_at))
-        digest = _digest(rule, item, policy)
+        item = replace(item, due_at=next_due(rule, policy, item.due_at))
+        digest = digest_for(rule, item, policy)
     at = item.due_at.astimezone(policy.zone)
     reason = f"It is part of the digest of {at:%a %d %b, %H:%M}."
     told = replace(item, kind=ITEM, status="cancelled", reason=reason, digest=digest.identity)
     return told, digest
 
 
-def _digest(rule: Rule, item: Notice, policy: Policy) -> Notice:
+def digest_for(rule: Rule, item: Notice, policy: Policy) -> Notice:
     """The digest to an item's address that is due when the item is."""
     made = replace(
         item,
@@ -237,7 +237,7 @@ def notices(
     awaits_order = rule.to == CUSTOMER and context.facts.customer is None and now < until
     made = []
     for channel in channels:
-        for judged in _judged(rule.to, channel, context.facts, policy):
+        for judged in recipient_addresses(rule.to, channel, context.facts, policy):
             status, reason, waits_for = "validation-failed", judged.reason, None
             if judged.address:
                 status = "scheduled" if due_at > now else "created"
@@ -262,7 +262,9 @@ def notices(
     return tuple(made)
 
 
-def _judged(to: str, channel: str, facts: Facts, policy: Policy) -> Iterable[addresses.Address]:
+def recipient_addresses(
+    to: str, channel: str, facts: Facts, policy: Policy
+) -> Iterable[addresses.Address]:
     """The recipient's addresses, each of them once however often it was written down."""
     kind = CHANNELS[channel].address
     if to not in PERSONS:

@@ -60,14 +60,14 @@ class Window:
                 'write two times as in "08:00-20:00", or "always". '
                 'Days go before them: "Mon-Fri 08:00-20:00"'
             )
-        opens, closes = _clock(found[2]), _clock(found[3])
+        opens, closes = parse_clock(found[2]), parse_clock(found[3])
         if opens == _MINUTES:
             raise ValueError('a window cannot open at 24:00; write "00:00" and the next day')
         if opens == closes:
             raise ValueError('it opens and closes at the same time; for all day, write "always"')
         if not found[1] and (opens, closes) == (0, _MINUTES):
             raise ValueError('it never closes; write "always" instead')
-        days = _days(found[1]) if found[1] else EVERY_DAY
+        days = parse_days(found[1]) if found[1] else EVERY_DAY
         return cls(opens, closes if closes > opens else closes + _MINUTES, days)
 
     def __str__(self) -> str:
@@ -140,7 +140,7 @@ class Digest:
         if not found:
             raise ValueError('write it as in "daily 08:00", "every 4h" or "every 90m"')
         if found[1]:
-            hours, minutes = divmod(_clock(found[1]) % _MINUTES, 60)
+            hours, minutes = divmod(parse_clock(found[1]) % _MINUTES, 60)
             return cls((time(hours, minutes),))
         step = duration(found[2] + found[3])
         if not timedelta() < step <= _DAY:
@@ -168,7 +168,7 @@ def moments(here: datetime) -> tuple[datetime, datetime]:
     return here.replace(fold=0).astimezone(UTC), here.replace(fold=1).astimezone(UTC)
 
 
-def _clock(text: str) -> int:
+def parse_clock(text: str) -> int:
     """'08:30' → minutes from midnight; '24:00' is the end of the day."""
     hours, minutes = map(int, text.split(":"))
     if minutes > 59 or hours * 60 + minutes > _MINUTES:
@@ -176,16 +176,17 @@ def _clock(text: str) -> int:
     return hours * 60 + minutes
 
 
-def _days(text: str) -> frozenset[int]:
+def parse_days(text: str) -> frozenset[int]:
     """'Mon-Fri' or 'Mon,Wed,Sat' → days of the week. 'Sat-Mon' goes over Sunday."""
     found: set[int] = set()
     for part in text.split(","):
-        ends = [_day(name.strip()) for name in part.split("-", 1)]
+        ends = [parse_day(name.strip()) for name in part.split("-", 1)]
         found |= {(ends[0] + n) % 7 for n in range((ends[-1] - ends[0]) % 7 + 1)}
     return frozenset(found)
 
 
-def _day(name: str) -> int:
+def parse_day(name: str) -> int:
+    """Turn 'Mon' into 0 and 'Sun' into 6; raise ValueError for an unknown day."""
     if name not in DAYS:
         known = ", ".join(DAYS)
         raise ValueError(

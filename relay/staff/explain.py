@@ -143,24 +143,25 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
     for item in row["items"]:
         yield 2, f"It includes {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
-        yield from _attempt(attempt, at)
-    stands, why = f"It {_stands(row, at, standing)}.", row["reason"]
+        yield from tell_attempt(attempt, at)
+    stands, why = f"It {message_state(row, at, standing)}.", row["reason"]
     yield 2, stands if why in stands else f"{stands} {why}"
     if digest := row["told_in"]:
-        yield 2, f"That digest ({digest['id']}) {_stands(digest, at, standing)}."
+        yield 2, f"That digest ({digest['id']}) {message_state(digest, at, standing)}."
 
 
-def _stands(row: Row, at: Clock, standing: Blockers) -> str:
+def message_state(row: Row, at: Clock, standing: Blockers) -> str:
     """How a message stands; of one that is due, what holds it up."""
     if is_kept(row):
         return _KEPT
     if row["status"] not in WAITING or row["due_at"] > standing.at:
         return _STANDS[row["status"]]
-    causes = "; ".join(_causes(row["channel"], at, standing))
+    causes = "; ".join(waiting_causes(row["channel"], at, standing))
     return f"is waiting: {causes}" if causes else "is waiting for a worker, which takes it next"
 
 
-def _causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
+def waiting_causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
+    """Yield each reason why a channel's due messages wait: no worker, a pause, a limit."""
     way = CHANNELS[channel]
     if not standing.workers:
         yield _NO_WORKER
@@ -172,7 +173,8 @@ def _causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
         yield f"the day's limit of {way.many(most)} has been reached; more go out tomorrow"
 
 
-def _attempt(attempt: Row, at: Clock) -> Iterator[Line]:
+def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
+    """Yield the lines about one attempt: its outcome, the next look-up and its receipts."""
     id_ = attempt["provider_id"] or ""
     done = _KEPT_ATTEMPT if attempt["is_kept"] else _ATTEMPTS[attempt["outcome"]]
     detail = f": {attempt['detail']}" if attempt["detail"] else "."

@@ -103,8 +103,10 @@ class Rehearsal:
         self._new_needs: dict[str, dict[str, frozenset[str]]] = {name: {} for name in EVENTS}
         for rule in self._rules:
             old = before.rule(rule.name)
-            asked_for = _needs(old) if old and old.enabled and old.event == rule.event else set()
-            if needs := _needs(rule) - asked_for:
+            asked_for = (
+                needed_resources(old) if old and old.enabled and old.event == rule.event else set()
+            )
+            if needs := needed_resources(rule) - asked_for:
                 self._new_needs[rule.event][rule.name] = needs
 
     def of(self, kit: History) -> Rehearsed:
@@ -127,7 +129,7 @@ class Rehearsal:
     ) -> None:
         """Let an event be processed, when it was."""
         kin = [one for one in earlier if is_kin(one, past)]
-        waiting = list(_waiting(kin, made, past.processed_at))
+        waiting = list(would_be_waiting(kin, made, past.processed_at))
         if not (own or waiting):
             return
         unknown = self._unknown(past) if own else {}
@@ -182,7 +184,9 @@ class Rehearsal:
         """
         if unknown:
             own = [
-                replace(rule, when=None) if _roots(rule) & unknown.get(rule.name, set()) else rule
+                replace(rule, when=None)
+                if condition_resources(rule) & unknown.get(rule.name, set())
+                else rule
                 for rule in own
             ]
         if others := waiting.difference(rule.name for rule in own):
@@ -209,7 +213,7 @@ def is_kin(one: PastEvent, other: PastEvent) -> bool:
     return EVENTS[one.name].resource != EVENTS[other.name].resource
 
 
-def _waiting(
+def would_be_waiting(
     kin: History, made: Rehearsed, now: datetime
 ) -> Iterator[tuple[Waiting, str, MessageKey]]:
     """The messages about these events that would have been waiting."""
@@ -225,16 +229,16 @@ def _not_known(lacking: frozenset[str]) -> str:
     return f"The ledger does not know the {' and the '.join(sorted(lacking))} of this event."
 
 
-def _roots(rule: Rule) -> frozenset[str]:
+def condition_resources(rule: Rule) -> frozenset[str]:
     """What of the lab's a rule's condition speaks of."""
     roots = rule.when.roots if rule.when else frozenset()
     who = {rule.to} if "recipient" in roots else set()
     return (roots | who) & frozenset(RESOURCES)
 
 
-def _needs(rule: Rule) -> frozenset[str]:
+def needed_resources(rule: Rule) -> frozenset[str]:
     """What of the lab's it takes to decide a rule."""
-    return _roots(rule) | ({rule.to} & set(PERSONS))
+    return condition_resources(rule) | ({rule.to} & set(PERSONS))
 
 
 ADDED, DROPPED, CHANGED, UNKNOWN = "added", "dropped", "changed", "cannot-be-told"
@@ -330,14 +334,14 @@ class WhatIf:
         theirs: Callable[[str], Rehearsed],
     ) -> None:
         """Compare what went out one way, if anything did, with what would have."""
-        if our and rows and not (changed := _changed(our, rows)):
+        if our and rows and not (changed := changed_parts(our, rows)):
             return
         other = theirs(way[0]) if self.is_edit else ours
         their = other.message(past, way, rows)
         if our and rows:
             self._note_changes(past, way, changed, our, their, rows)
         elif our and their:
-            why = f"It was not sent at the time: {_ends(past, way)}"
+            why = f"It was not sent at the time: {unsent_reasons(past, way)}"
             self._note(past, way, EITHER_WAY if self.is_edit else ADDED, our.addresses, why)
         elif our:
             why = f"config.toml as it is would not send it: {other.why_not(past, way)}"
@@ -361,7 +365,7 @@ class WhatIf:
         """Note how a message that was sent would have been another one."""
         if not self.is_edit:
             their = None
-        then = _as_sent(rows)
+        then = message_as_sent(rows)
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
         if by_edit:
             self._note(past, way, CHANGED, our.addresses, self._told(by_edit, our, then))
@@ -415,13 +419,14 @@ def sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
     return was
 
 
-def _as_sent(rows: Sequence[Row]) -> Message:
+def message_as_sent(rows: Sequence[Row]) -> Message:
+    """Build the message that the rows recorded: template, earliest due time, addresses."""
     return Message(rows[0].template, min(row.due_at for row in rows), len(rows))
 
 
-def _changed(our: Message, rows: Sequence[Row]) -> list[str]:
+def changed_parts(our: Message, rows: Sequence[Row]) -> list[str]:
     """What of a message is not as it was sent."""
-    then = _as_sent(rows)
+    then = message_as_sent(rows)
     differs = {
         "template": our.template != then.template,
         "addresses": our.addresses != then.addresses,
@@ -430,7 +435,7 @@ def _changed(our: Message, rows: Sequence[Row]) -> list[str]:
     return [name for name, differ in differs.items() if differ]
 
 
-def _ends(past: PastEvent, way: MessageKey) -> str:
+def unsent_reasons(past: PastEvent, way: MessageKey) -> str:
     """What became of the messages that were not sent after all."""
     ends = {f"{row.status}. {row.reason}".strip() for row in past.rows if row.way == way}
     return " ".join(sorted(ends)) or "no rule at the time planned it."
