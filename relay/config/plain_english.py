@@ -169,7 +169,8 @@ def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:
     hours = f", {window(rule.send_window, policy)}" if rule.send_window else ""
     return (
         f"When {happens(rule.event)}, note it{later} for {_who(rule.to)}; "
-        f"{times_in_words(digest)}, {_tell(rule.channels)} them all that has gathered, in one message{hours}."
+        f"{times_in_words(digest)}, {_tell(rule.channels)} them all that has gathered, "
+        f"in one message{hours}."
     )
 
 

@@ -96,7 +96,7 @@ class Jobs:
         for channel in CHANNELS:
             if self.channels.reaches(channel):
                 waits.resume_channel(connection, channel)
-        waits.give_up_orders(connection)
+        waits.resume_orders(connection)
 
     def purge(self, seconds: float = math.inf) -> int:
         """Blank what is older than `retention`, for so long; how many rows that was."""

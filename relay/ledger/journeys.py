@@ -19,7 +19,6 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind, about
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import waits
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, cases, events, journeys, notifications
@@ -163,11 +162,6 @@ def _learn_order(connection: Connection, written_id: str, order: Mapping[str, An
         [{"subject": kit, **known} for kit, known in sorted(kits.items())],
     )
     _name(connection, names)
-    if registrations := [kit for kit in kits if kit != subject]:
-        table = journeys.c
-        originals = sa.select(sa.func.coalesce(table.original_subject, table.subject))
-        found = connection.execute(originals.where(table.subject.in_(registrations))).scalars()
-        waits.resume_kits(connection, list(found))
     return Place(subject, 0)
 
 
@@ -196,20 +190,32 @@ def name_registration(connection: Connection, subject: str, called: set[str]) ->
     A name that another registration has too leads to neither. One that stood for itself, since the
     registration's own id was not known yet, is the registration's from now on.
     """
-    _name(connection, {(REGISTRATION, name): subject for name in called})
-    mine = sa.and_(aliases.c.resource == REGISTRATION, aliases.c.alias.in_(sorted(called)))
-    own = [subject]
-    for row in connection.execute(sa.select(aliases).where(mine).order_by(aliases.c.alias)).all():
+    known = connection.execute(_CALLED, {"names": sorted(called)}).all()
+    new = called - {row.alias for row in known}
+    if new:
+        _name(connection, {(REGISTRATION, name): subject for name in new})
+    own = [subject, *sorted(new - {subject})]
+    for row in known:
         this = sa.and_(aliases.c.resource == REGISTRATION, aliases.c.alias == row.alias)
         if row.alias == row.subject != subject:
             connection.execute(aliases.update().where(this).values(subject=subject))
             replace(connection, row.subject, subject)
             own.append(row.alias)
-        elif row.subject != subject:
+        elif row.subject != subject and not row.is_shared:
             connection.execute(aliases.update().where(this).values(is_shared=True))
-        elif not row.is_shared and row.alias != subject:
+        elif row.subject == subject != row.alias and not row.is_shared:
             own.append(row.alias)
     return own
+
+
+_CALLED = (
+    sa.select(aliases)
+    .where(
+        aliases.c.resource == REGISTRATION,
+        aliases.c.alias.in_(sa.bindparam("names", expanding=True)),
+    )
+    .order_by(aliases.c.alias)
+)
 
 
 def replace(connection: Connection, former: str, subject: str) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
-from relay.ledger.schema import cases, notifications
+from relay.ledger.schema import cases, journeys, notifications
 from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_ORDER, WAITS_FOR_RULE
 from relay.rules.statuses import WAITING
 
@@ -76,14 +76,13 @@ def resume_channel(connection: Connection, channel: str) -> int:
     return resumed
 
 
-def resume_kits(connection: Connection, subjects: Collection[str]) -> int:
-    """Let messages go on that waited to learn who ordered these kits; how many they were."""
-    return _resume(connection, WAITS_FOR_ORDER, _table.subject.in_(sorted(subjects)))
-
-
-def give_up_orders(connection: Connection) -> int:
-    """Let messages end whose time to learn who ordered a kit has passed; how many they were."""
-    return _resume(connection, WAITS_FOR_ORDER, _table.due_at <= now())
+def resume_orders(connection: Connection) -> int:
+    """Let messages go on whose kit's order is known now, or whose hour to learn it has passed."""
+    linked = sa.exists().where(
+        journeys.c.order_subject.is_not(None),
+        sa.or_(journeys.c.subject == _table.subject, journeys.c.original_subject == _table.subject),
+    )
+    return _resume(connection, WAITS_FOR_ORDER, sa.or_(_table.due_at <= now(), linked))
 
 
 def _waits(what: str) -> sa.ColumnElement[bool]:
