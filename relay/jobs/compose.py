@@ -262,7 +262,8 @@ class Composer:
             return
         if any(notice.waits_for for notice in notices):
             raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
-        if lost := " ".join(notice.reason for notice in notices):
+        lost = " ".join(notice.reason for notice in notices)
+        if lost:
             raise NotSent(Ending("rejected", "validation-failed", lost))
         with self._db.write() as connection:
             notifications.insert_notices(connection, claim.event_id, notices)
@@ -285,5 +286,6 @@ class Composer:
     def _require_wanted(rule: Rule, context: RuleContext) -> None:
         """Ask a rule whether it still wants its message sent."""
         now = utc_now()
-        if objection := planner.objection(rule, context, now, now):
+        objection = planner.objection(rule, context, now, now)
+        if objection:
             raise NotSent(outcomes.cancelled(objection))

@@ -177,12 +177,12 @@ def learn(db: Database, person: Person, progress: Progress) -> Person:
             for row in found:
                 person = person.learn(Facts.from_json(row["facts"]))
         for found in suspects(db, notifications, known.hints(), progress):
-            person = learn_by_messages(db, person, found)
+            person = _learn_by_messages(db, person, found)
         if person == known:
             return person
 
 
-def learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Person:
+def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Person:
     """What was sent to the address was for whom the lab named, and so was what went with it."""
     theirs = [
         row for row in found if row["role"] in PERSONS and key(row["address"]) == person.address

@@ -119,7 +119,7 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
     over = ago(logins.LONGEST_SESSION + timedelta(days=1))
     return sum(
-        in_turns(db, table, where, moment, values, ends)
+        _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
             (notifications, told_before(old), notifications.c.created_at, _NOBODY),
             (events, about_before(old), events.c.received_at, _NOTHING),
@@ -136,7 +136,7 @@ _NOBODY: Mapping[str, Any] = {"address": "", "content": None}
 _NOTHING: Mapping[str, Any] = {"facts": None, "data": {}, "person": None}
 
 
-def in_turns(
+def _in_turns(
     db: Database,
     table: sa.Table,
     where: sa.ColumnElement[bool],

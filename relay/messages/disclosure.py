@@ -315,7 +315,9 @@ class Disclosure(Expressions):
         """What a macro says, or a method that has the name of one."""
         said = [self._macro(one, call) for one in self._macros[name]]
         owner = getattr(call.node, "node", None)  # of a dot
-        if owner is None or (isinstance(owner, nodes.Name) and owner.name in self.modules):
+        if owner is None:  # a variable may have the name of a macro, and stand for another one
+            return either([*said, Value(self.scope.get(name, Value()).held)])
+        if isinstance(owner, nodes.Name) and owner.name in self.modules:
             return either(said)
         return either([*said, Value(self.held(call))])
 

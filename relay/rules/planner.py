@@ -90,7 +90,8 @@ def plan_rule(
     failed = ""
     try:
         due_at = due(rule, context, policy, now) + rule.hold
-        if reason := objection(rule, context, due_at, now):
+        reason = objection(rule, context, due_at, now)
+        if reason:
             is_late = bool(overtaken(rule, context.step, context.known, due_at, now))
             is_final = is_late or not rule.enabled
             return Plan(decisions=(Decision(rule.name, reason, is_final),))
@@ -104,8 +105,9 @@ def plan_rule(
     decisions: list[Decision] = []
     in_its_stead = [name for name in rule.fallback if (rule.name, rule.to, name) in told]
     for notice in made:
-        told_by = notice.channel if (rule.name, rule.to, notice.channel) in told else ""
-        if rule.to in PERSONS and (told_by := told_by or "".join(in_its_stead[:1])):
+        is_told = (rule.name, rule.to, notice.channel) in told
+        told_by = notice.channel if is_told else "".join(in_its_stead[:1])
+        if rule.to in PERSONS and told_by:
             reason = f"Already sent, or about to be, by {told_by}."
             decisions.append(Decision(rule.name, reason, is_final=True))
         elif failed:
@@ -126,7 +128,8 @@ def overtaken_messages(
     for one in waiting:
         rule = by_name.get(one.rule)
         known = one.known or (context.step,)
-        if rule and (reason := overtaken(rule, one.step, known, one.due_at, now)):
+        reason = overtaken(rule, one.step, known, one.due_at, now) if rule else ""
+        if reason:
             found[one.id] = reason
     return found
 
@@ -138,7 +141,8 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
     is_cancelled = (context.facts.registration or {}).get("status") == "cancelled"
     if is_cancelled and context.kind.name == RESULTS:
         return "The test was cancelled."
-    if late := overtaken(rule, context.step, context.known, due_at, now):
+    late = overtaken(rule, context.step, context.known, due_at, now)
+    if late:
         return late
     if rule.when:
         names = {**context.names, "recipient": recipient(rule.to, context.facts)}
