@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from relay import fault_injection
-from relay.jobs import outcomes
+from relay.jobs import backoff
 
 
 @pytest.fixture(autouse=True)
@@ -31,4 +31,4 @@ def test_haste_divides_every_wait() -> None:
 def test_the_delays_of_retries_are_hurried_too(asked: float | None, least: float) -> None:
     """Our own delays, and those that the other side asks for."""
     fault_injection.set_haste(10)
-    assert least / 10 <= outcomes.delay(outcomes.SEND_DELAYS, 1, asked) <= least * 1.2 / 10
+    assert least / 10 <= backoff.delay(backoff.SEND_DELAYS, 1, asked) <= least * 1.2 / 10

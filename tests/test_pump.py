@@ -16,7 +16,8 @@ from relay.jobs.tasks import Jobs
 from relay.ledger import erasures
 from relay.ledger.database import Database
 from relay.worker import pump as pump_module
-from relay.worker.pump import THREADS, Pump, TokenBucket
+from relay.worker.pump import THREADS, Pump
+from relay.worker.token_bucket import TokenBucket
 from tests.processes.harness import eventually, order
 from tests.rows import messages
 from tests.standins import ProviderStandIn, Reply

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.worker.pump import TokenBucket
+from relay.worker.token_bucket import TokenBucket
 
 
 class Clock:

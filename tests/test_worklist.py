@@ -15,7 +15,7 @@ from markupsafe import escape
 from relay.config.settings import Settings
 from relay.errors import LedgerUnavailable
 from relay.lab.facts import Record
-from relay.ledger import attempts, cases, holds
+from relay.ledger import attempts, cases, releases
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events as ledger_events
 from relay.ledger.audit import Act
@@ -219,7 +219,7 @@ def held(db: Database) -> str:
     event_id = only(db, notifications, id=first)["event_id"]
     with db.write() as connection:
         about = Case("release", both[0].obligation, "o-1", "It is for the customer.", event_id)
-        holds.ask(connection, [about])
+        releases.ask(connection, [about])
     return str(open_cases(db, "release")[-1]["id"])
 
 

@@ -1,4 +1,4 @@
-"""What is done about messages that did not simply go out: look for them, or make up for them."""
+"""Reconciles what did not simply go out: unknown attempts are looked for, failed ones fall back."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from relay import fault_injection
 from relay.config.loader import Config
 from relay.errors import LabError, LedgerUnavailable
-from relay.jobs import outcomes
+from relay.jobs import backoff
 from relay.jobs.context import ContextBuilder
 from relay.lab.events import EVENTS
 from relay.ledger import events
@@ -74,10 +74,10 @@ class EventProcessor:
 
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""
-        if outcomes.is_hopeless(event.tries, self._config.delivery.lab_patience):
+        if backoff.is_hopeless(event.tries, self._config.delivery.lab_patience):
             self._hold(event, f"{error} Relay tried {event.tries} times.")
             return
-        delay = outcomes.delay(outcomes.EVENT_DELAYS, event.tries, error.retry_after)
+        delay = backoff.delay(backoff.EVENT_DELAYS, event.tries, error.retry_after)
         with self._db.write() as connection:
             events.put_back(connection, event.id, delay, str(error))
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))

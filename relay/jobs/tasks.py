@@ -17,7 +17,7 @@ from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.process_event import EventProcessor
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, holds, receipts, retention, waits
+from relay.ledger import attempts, audit, events, receipts, releases, retention, waits
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
@@ -81,7 +81,7 @@ class Jobs:
         lapsed = attempts.lapse(self.db)
         with self.db.write() as connection:
             given_up = receipts.give_up(connection)
-        holds.close_released(self.db)
+        releases.close_released(self.db)
         with self.db.write() as connection:
             audit.carry_over(connection)
             self._resume(connection)

@@ -22,7 +22,7 @@ from relay.errors import Refused
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, holds, journeys, replay
+from relay.ledger import digests, journeys, releases, replay
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
@@ -157,7 +157,7 @@ def plan_and_mark_processed(
     made = digests.plan_and_add(connection, event.id, replan)
     for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
         close_settled(connection, "unreached", owed, "A message is on its way after all.")
-    holds.ask(connection, plan.cases)
+    releases.ask(connection, plan.cases)
     return made
 
 

@@ -1,4 +1,8 @@
-"""Posts that were refused: looked at, taken after all, or put aside. `intake` keeps them."""
+"""Posts that were refused at the door: looked at, taken after all, or put aside.
+
+`events.keep_refused` keeps them. An event that was taken and cannot be processed is `held` instead:
+see `relay.jobs.process_event`.
+"""
 
 from __future__ import annotations
 

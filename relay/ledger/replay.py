@@ -20,7 +20,7 @@ from relay.ledger.notifications import KIND, is_item_of, maybe_sent
 from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.suppressions import is_stopped
 from relay.rules.model import DIGEST, MESSAGE, identity
-from relay.rules.retries import EVENT, FailedMessage, decide
+from relay.rules.resend import EVENT, FailedMessage, decide
 from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
 
@@ -184,7 +184,7 @@ _TOLD = (
 
 
 def try_again(connection: Connection, notification_id: str, old: str) -> str:
-    """Do what is right about a message; by what it was: retries.MESSAGE or EVENT. Raises NotDone.
+    """Do what is right about a message; by what it was: resend.MESSAGE or EVENT. Raises NotDone.
 
     `old` says why it is no news any more, if it is none.
     """

@@ -1,4 +1,4 @@
-"""The values that rules work with: a rule, the notices that it plans, their statuses."""
+"""The values that rules work with: a rule, the notices that it plans, how an attempt ended."""
 
 from __future__ import annotations
 

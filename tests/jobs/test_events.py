@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.jobs import outcomes
+from relay.jobs import backoff
 from relay.ledger import replay
 from relay.ledger.database import now
 from relay.ledger.schema import events, notifications
@@ -47,11 +47,11 @@ def test_a_lab_that_fails_is_asked_again_and_then_a_person(clinic: Clinic, statu
         assert (row["status"], row["tries"], asked) == ("received", tries + 1, tries + 1)
         waits.append(row["next_at"] - row["received_at"] - sum(waits, timedelta()))
     assert timedelta() < waits[0] < waits[1] < waits[2] < waits[3]
-    change(clinic.db, events, {}, tries=len(outcomes.EVENT_DELAYS))
+    change(clinic.db, events, {}, tries=len(backoff.EVENT_DELAYS))
     clinic.work(DAY)
     row = only(clinic.db, events)
     assert row["status"] == "held"
-    assert row["reason"].endswith(f"Relay tried {len(outcomes.EVENT_DELAYS) + 1} times.")
+    assert row["reason"].endswith(f"Relay tried {len(backoff.EVENT_DELAYS) + 1} times.")
     clinic.work(DAY)
     assert clinic.messages() == []
 
@@ -59,7 +59,7 @@ def test_a_lab_that_fails_is_asked_again_and_then_a_person(clinic: Clinic, statu
 def test_all_delays_together_are_three_days() -> None:
     """An event is tried for up to three days, as the lab itself tries a webhook for some days."""
     assert (
-        timedelta(days=2.5) <= timedelta(seconds=sum(outcomes.EVENT_DELAYS)) <= timedelta(days=3.5)
+        timedelta(days=2.5) <= timedelta(seconds=sum(backoff.EVENT_DELAYS)) <= timedelta(days=3.5)
     )
 
 
@@ -67,7 +67,7 @@ def test_a_held_event_is_processed_once_it_is_replayed(clinic: Clinic) -> None:
     """When the lab is back, a person replays what is held and the message goes."""
     clinic.lab.always(Reply(500))
     clinic.results()
-    change(clinic.db, events, {}, tries=len(outcomes.EVENT_DELAYS))
+    change(clinic.db, events, {}, tries=len(backoff.EVENT_DELAYS))
     clinic.work()
     clinic.lab.answers.clear()
     with clinic.db.read() as connection:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import holds
+from relay.ledger import releases
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import notifications
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, RETEST, RULES, STAFF, Clinic
@@ -79,7 +79,7 @@ def test_released_it_may_go_another_way_at_once(held: Clinic) -> None:
     held.lab.change("test_registration", KIT, mobile_phone_number=number)
     (message,) = held.messages(rule="results")
     with held.db.write() as connection:
-        assert holds.release(connection, message["id"], message["created_at"], "admin")
+        assert releases.release(connection, message["id"], message["created_at"], "admin")
     held.work(HOUR)
     assert [sent.form["To"] for sent in held.twilio.accepted] == [number]
     held.tell("permanent-failure", "30005", rule="results", address=number)
@@ -101,7 +101,7 @@ def test_a_replay_does_not_pass_by_the_clinician(held: Clinic) -> None:
     brings it back; only who names that very message does."""
     (message,) = held.messages(rule="results")
     with held.db.write() as connection:
-        assert holds.stop(connection, message["id"], "admin", "")
+        assert releases.stop(connection, message["id"], "admin", "")
     assert held.messages(stopped_by="admin") == held.messages(rule="results")
     held.work()
     assert replay_event(held.db, message["event_id"])

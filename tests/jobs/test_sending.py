@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.jobs import outcomes as jobs_outcomes
+from relay.jobs import backoff
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import Ending
@@ -69,11 +69,11 @@ def test_a_message_is_given_up_in_the_end(clinic: Clinic) -> None:
     clinic.twilio.always(BUSY)
     clinic.post()
     clinic.work()
-    change(clinic.db, notifications, {}, tries=len(jobs_outcomes.SEND_DELAYS))
+    change(clinic.db, notifications, {}, tries=len(backoff.SEND_DELAYS))
     clinic.work(HOUR)
     (row,) = clinic.messages(channel="sms")
     assert row["status"] == "temporary-failure"
-    assert row["reason"].endswith(f"Relay tried {len(jobs_outcomes.SEND_DELAYS) + 1} times.")
+    assert row["reason"].endswith(f"Relay tried {len(backoff.SEND_DELAYS) + 1} times.")
     clinic.work(DAY)
     assert len(clinic.twilio.requests) == 2
     assert len(clinic.sendgrid.accepted) == 1
@@ -199,7 +199,7 @@ def test_a_refused_account_keeps_the_messages_however_long_it_takes(clinic: Clin
     clinic.twilio.always(twilio_error(401, 20003))
     clinic.post()
     clinic.work()
-    change(clinic.db, notifications, {}, tries=len(jobs_outcomes.SEND_DELAYS))
+    change(clinic.db, notifications, {}, tries=len(backoff.SEND_DELAYS))
     clinic.work(HOUR)
     assert clinic.statuses() == [("sms", "created")]
 

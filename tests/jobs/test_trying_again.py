@@ -15,7 +15,7 @@ from relay.config.settings import Settings
 from relay.jobs.erase import forget
 from relay.ledger import erasures, replay, suppressions
 from relay.ledger.schema import audit, notifications
-from relay.rules import retries
+from relay.rules import resend
 from tests.jobs.conftest import KIT, PERSON, PHONE, RULES, STAFF, Clinic
 from tests.rows import only, open_cases, replay_event, replay_notification, rows, suppress
 from tests.standins import twilio_error
@@ -179,7 +179,7 @@ def test_what_is_blank_is_not_tried_again(results: Clinic) -> None:
     def whys() -> set[str]:
         with results.db.read() as connection:
             found = replay.failed_messages(connection, [*wanted.values()])
-        return {retries.decide(one).why for one in found.values()}
+        return {resend.decide(one).why for one in found.values()}
 
     assert len(whys()) == 1
     assert "erased, or older than the retention time" in whys().pop()

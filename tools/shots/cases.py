@@ -10,7 +10,7 @@ from flask import Flask
 
 from relay.lab import events
 from relay.lab.facts import Facts
-from relay.ledger import cases, holds
+from relay.ledger import cases, releases
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
@@ -64,7 +64,7 @@ def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
     case = Case(kind, told[0].obligation if told else kit, kit, reason, event.id, (*ids, None)[0])
     with db.write() as connection:
         if kind == "release":
-            holds.ask(connection, [case])
+            releases.ask(connection, [case])
         else:
             cases.open_case(connection, case)
         if ids:

@@ -9,13 +9,13 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
-from relay.ledger import cases, holds, journeys, replay, waits
+from relay.ledger import cases, journeys, releases, replay, waits
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
 from relay.messages.alerts import CaseNames
-from relay.rules import planner, retries
+from relay.rules import planner, resend
 from relay.rules.alerts import KINDS, is_about_a_kit
-from relay.rules.retries import FailedMessage
+from relay.rules.resend import FailedMessage
 from relay.rules.staleness import Step, overtaken
 from relay.web.context import services
 from relay.web.desk.layout import ACT_WORDS as SAID
@@ -34,8 +34,8 @@ ACTS: dict[str, dict[str, str]] = {
 }
 Case = Mapping[str, Any]
 _AGAIN = {
-    retries.MESSAGE: "Relay is sending it again.",
-    retries.EVENT: "Relay is processing its event again, with what the lab says now.",
+    resend.MESSAGE: "Relay is sending it again.",
+    resend.EVENT: "Relay is processing its event again, with what the lab says now.",
 }
 _TOO_LATE = "It is too late for that."
 _WAITS_NO_MORE = f"{_TOO_LATE} It is no longer waiting; the case closes by itself."
@@ -139,7 +139,7 @@ def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, 
             is_digest=case["is_digest"],
         )
         if RESEND in acts and (it := standings.get(case["notification_id"])):
-            why_not = retries.decide(it, why_old(connection, it)).why
+            why_not = resend.decide(it, why_old(connection, it)).why
         if why_not:
             del acts[RESEND]
         yield {
@@ -188,15 +188,15 @@ def _resend(connection: Connection, case: Case, note: str) -> str:
 def _release(connection: Connection, case: Case, note: str) -> str:
     """Let it go now, or when the window of its rule opens."""
     config, moment, id_ = services().config, datetime.now(UTC), case["notification_id"]
-    rule = config.rule(holds.rule_of(connection, id_))
+    rule = config.rule(releases.rule_of(connection, id_))
     due_at = planner.opening(rule, config.policy, moment) if rule else moment
-    if not holds.release(connection, id_, due_at, actor()):
+    if not releases.release(connection, id_, due_at, actor()):
         raise NotDone(_WAITS_NO_MORE)
     return "Released: it goes out at once, or when the send window opens."
 
 
 def _stop(connection: Connection, case: Case, note: str) -> str:
-    if not holds.stop(connection, case["notification_id"], actor(), note):
+    if not releases.stop(connection, case["notification_id"], actor(), note):
         raise NotDone(_WAITS_NO_MORE)
     return "Stopped: anything that had not gone out will not be sent."
 

@@ -1,0 +1,47 @@
+"""A token bucket: how many sends a second a provider takes, shared by all workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class TokenBucket:
+    """At most `per_second` sends over all workers; None for no limit. Not for several threads."""
+
+    def __init__(self, per_second: float | None, clock: Callable[[], float] = time.monotonic):
+        self.limit = per_second
+        self._clock = clock
+        self._share = per_second or 0.0
+        self._tokens = 1.0
+        self._at = clock()
+
+    def share(self, workers: int) -> None:
+        """Say among how many workers the limit is shared."""
+        self._refill()
+        self._share = (self.limit or 0.0) / max(1, workers)
+
+    def allowed(self, wanted: int) -> int:
+        """How many of `wanted` may start now."""
+        if self.limit is None:
+            return wanted
+        self._refill()
+        return min(wanted, int(self._tokens))
+
+    def take(self, started: int) -> None:
+        """Count what was started."""
+        self._tokens -= started
+
+    def wait(self) -> float:
+        """Seconds until another may start."""
+        if self.limit is None:
+            return 0.0
+        self._refill()
+        return max(0.0, (1.0 - self._tokens) / self._share)
+
+    def _refill(self) -> None:
+        """A tenth of a second's worth is kept at most, so that no burst breaks the limit."""
+        now = self._clock()
+        most = max(1.0, self._share / 10)
+        self._tokens = min(most, self._tokens + (now - self._at) * self._share)
+        self._at = now
