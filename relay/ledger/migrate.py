@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
 from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, metadata
 
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
+_PATIENCE_SECONDS = 30  # a release waits so long for a moment in which nobody uses a table
 
 
 def upgrade(db: Database, revision: str = "head") -> str:
@@ -30,14 +33,43 @@ def upgrade(db: Database, revision: str = "head") -> str:
     with db.write() as connection:
         if not db.is_sqlite:
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            connection.execute(sa.text("SET LOCAL lock_timeout = '30s'"))
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         context = MigrationContext.configure(connection)
-        if not is_newer(context.get_current_revision()):
+        found = context.get_current_revision()
+        if not is_newer(found):
+            if found != REVISION and not db.is_sqlite:
+                _lock_tables(connection)
             config.attributes["connection"] = connection
             config.attributes["metadata"] = metadata
             command.upgrade(config, revision)
         return str(context.get_current_revision())
+
+
+def _lock_tables(connection: Connection) -> None:
+    """Take every table, or none and try again.
+
+    Who holds one and waits for another makes a deadlock with the workers of the version before,
+    and lets webhooks wait: https://www.postgresql.org/docs/current/explicit-locking.html
+    """
+    present = metadata.tables.keys() & set(sa.inspect(connection).get_table_names())
+    if not present:
+        return
+    connection.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+    lock = f"LOCK TABLE {', '.join(sorted(present))} IN ACCESS EXCLUSIVE MODE"
+    ends = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.text(lock))
+            return
+        except OperationalError as error:
+            if time.monotonic() > ends:
+                raise LedgerUnavailable(
+                    "its tables are in use without a pause, by a backup for example; "
+                    "run `flask relay upgrade` again when that has ended"
+                ) from error
+            time.sleep(0.05)
 
 
 def revision(db: Database) -> str | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,8 @@ import relay.ledger
 from relay.ledger import events as ledger_events
 from relay.ledger import migrate
 from relay.ledger.database import Database
-from relay.ledger.schema import REVISION, events, metadata
+from relay.ledger.schema import REVISION, attempts, cases, events, metadata, notifications
+from tests.processes.harness import eventually
 from tests.rows import MONTH, at_once, incoming, only
 
 
@@ -112,9 +116,49 @@ def _columns(db: Database) -> dict[str, dict[str, bool]]:
         }
 
 
-@pytest.mark.skipif(not os.environ.get("TEST_DATABASE_URL"), reason="needs PostgreSQL")
+on_postgresql = pytest.mark.skipif(
+    not os.environ.get("TEST_DATABASE_URL"), reason="needs PostgreSQL"
+)
+
+
+@on_postgresql
 def test_releases_at_once_upgrade_one_after_the_other(postgresql: str) -> None:
     """Two releases that migrate an empty PostgreSQL at the same moment both succeed."""
+    with _empty_ledgers(postgresql) as ledgers:
+        at_once(lambda n: migrate.upgrade(ledgers[n]), 2)
+        assert all(migrate.is_migrated(ledger) for ledger in ledgers)
+
+
+@on_postgresql
+def test_a_migration_never_holds_a_table_and_waits_for_another(postgresql: str) -> None:
+    """A worker of the version before that uses one table and then another goes on while a release
+    migrates both; the release waits until it has ended.
+    """
+    with _empty_ledgers(postgresql) as (releasing, working):
+        migrate.upgrade(releasing, "0004")
+        with ThreadPoolExecutor(1) as pool, working.engine.begin() as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM events")
+            release = pool.submit(migrate.upgrade, releasing)
+            with releasing.engine.connect() as watching:
+                eventually(lambda: _waits_for_a_table(watching))
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+            for table in (notifications, attempts, cases):
+                connection.execute(sa.select(table.c.id))
+            assert not release.done()
+            connection.commit()
+            assert release.result(30) == REVISION
+
+
+def _waits_for_a_table(connection: sa.Connection) -> bool:
+    found = connection.exec_driver_sql(
+        "SELECT count(*) FROM pg_locks WHERE relation = 'events'::regclass AND NOT granted"
+    )
+    return bool(found.scalar())
+
+
+@contextmanager
+def _empty_ledgers(postgresql: str) -> Iterator[list[Database]]:
+    """Two connection pools to one empty schema of their own."""
     schema = "relay_two_releases"
     admin = Database(postgresql, patience=30)
     with admin.write() as connection:
@@ -124,8 +168,7 @@ def test_releases_at_once_upgrade_one_after_the_other(postgresql: str) -> None:
     try:
         for ledger in ledgers:
             sa.event.listen(ledger.engine, "connect", _search_path(schema))
-        at_once(lambda n: migrate.upgrade(ledgers[n]), 2)
-        assert all(migrate.is_migrated(ledger) for ledger in ledgers)
+        yield ledgers
     finally:
         for ledger in ledgers:
             ledger.close()
