@@ -186,7 +186,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
         pump = Pump(jobs)
         counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
         pump.stop()
-    click.echo(json.dumps(counts) if as_json else _told(counts))
+    click.echo(json.dumps(counts) if as_json else counts_in_words(counts))
 
 
 @click.command()
@@ -201,10 +201,11 @@ def purge(as_json: bool) -> None:
         counts = {"purged": retention.purge(db, config.delivery.retention)}
         with db.write() as connection:
             audit.write_audit(connection, "cli", "purge", "", str(counts["purged"]))
-    click.echo(json.dumps(counts) if as_json else _told(counts))
+    click.echo(json.dumps(counts) if as_json else counts_in_words(counts))
 
 
-def _told(counts: Mapping[str, int]) -> str:
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """Counts on one line: processed 3, held 1."""
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 

@@ -276,7 +276,7 @@ class RuleSchema(Schema):
     )
 
     @validates_schema(skip_on_field_errors=False)
-    def _check(self, data: dict[str, Any], **_: Any) -> None:
+    def check_together(self, data: dict[str, Any], **_: Any) -> None:
         """Check the keys against one another, even where one of them is wrong in itself."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
             raise ValidationError(
@@ -286,7 +286,7 @@ class RuleSchema(Schema):
             message = "this is the rule's own event, so nothing would be sent. Remove it."
             raise ValidationError(message, "unless")
         if "digest" in data:
-            self._check_digest(data)
+            self.check_digest(data)
         if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
             raise ValidationError(
                 "only messages to the patient or the customer can be held. Remove the key.", "hold"
@@ -301,7 +301,8 @@ class RuleSchema(Schema):
             except ValueError as error:
                 raise ValidationError(str(error), "when") from error
 
-    def _check_digest(self, data: dict[str, Any]) -> None:
+    def check_digest(self, data: dict[str, Any]) -> None:
+        """Check the keys of a rule with a digest. Raises ValidationError."""
         if data.get("to") in PERSONS:
             reason = (
                 f"only staff get digests, and this rule writes to the {data['to']}. Remove the key."
@@ -350,7 +351,8 @@ class ExpectSchema(Schema):
     )
 
     @validates_schema
-    def _check(self, data: dict[str, Any], **_: Any) -> None:
+    def check_order(self, data: dict[str, Any], **_: Any) -> None:
+        """Check that the second step comes after the first. Raises ValidationError."""
         first, then = EVENTS[data["after"]], EVENTS[data["event"]]
         backwards = first.resource != ORDER and then.resource == ORDER
         if first.stage and then.stage:

@@ -72,7 +72,7 @@ class AlertTemplates:
         if kind not in alerts.KINDS:
             return "Something that this version of Relay does not know"
         try:
-            return self._title(kind)
+            return self.render_title(kind)
         except RenderError as error:
             log.error("alert template broken", kind=kind, reason=str(error))
             return alerts.plain_title(kind)
@@ -84,7 +84,7 @@ class AlertTemplates:
             happened = f"A newer version opened this case, about {case.subject}."
             return Words(title, happened, "Look at it once that version is back, or close it.")
         try:
-            return self._words(case)
+            return self.render_words(case)
         except RenderError as error:
             log.error("alert template broken", kind=case.kind, reason=str(error))
             to_do = "Run `flask relay check` to see what is wrong with the words of this case."
@@ -92,7 +92,7 @@ class AlertTemplates:
 
     def message(self, case: CaseNames, channel: str, address: str, role: str) -> Message:
         """An alert to one address of the staff group `role`. Raises RenderError."""
-        said = {**fields(case), **vars(self._words(case))}
+        said = {**fields(case), **vars(self.render_words(case))}
         names = {
             "clinic": self._clinic,
             "recipient": Record("recipient", {**dict.fromkeys(RECIPIENT_FIELDS), "role": role}),
@@ -108,16 +108,18 @@ class AlertTemplates:
             unknown = partial(unknown_names, names=_MESSAGES_SEE)
             yield from self._templates.file_faults(file, unknown)
 
-    def _words(self, case: CaseNames) -> Words:
+    def render_words(self, case: CaseNames) -> Words:
+        """The words of a case, from its templates. Raises RenderError."""
         names = {"clinic": self._clinic, "case": Record("case", fields(case))}
         file, block = words_file(case.kind), self._templates.block
         return Words(
-            self._title(case.kind),
+            self.render_title(case.kind),
             happened=block(file, HAPPENED, names),
             to_do=block(file, TO_DO, names),
         )
 
-    def _title(self, kind: str) -> str:
+    def render_title(self, kind: str) -> str:
+        """The title of a kind of case, from its template. Raises RenderError."""
         # Without a case: the desk shows it for all cases of the kind together.
         return self._templates.block(words_file(kind), TITLE, {"clinic": self._clinic})
 

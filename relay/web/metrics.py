@@ -55,10 +55,11 @@ def metrics() -> Response:
         response = answer(401, status="error", error="METRICS_TOKEN is missing or wrong.")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
-    return Response(_text(_samples()), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(exposition(collect()), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _text(samples: Iterator[Sample]) -> bytes:
+def exposition(samples: Iterator[Sample]) -> bytes:
+    """Samples in Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/"""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
@@ -71,7 +72,8 @@ def _text(samples: Iterator[Sample]) -> bytes:
     return generate_latest(registry)
 
 
-def _samples() -> Iterator[Sample]:
+def collect() -> Iterator[Sample]:
+    """Yield every sample. Without the ledger it is only those that do not need it."""
     try:
         with services().db.read() as connection:
             measured = views_status.measure(connection)
@@ -81,12 +83,13 @@ def _samples() -> Iterator[Sample]:
     else:
         yield "relay_up", {}, 1
         yield "relay_workers", {}, workers
-        yield from _of_ledger(measured)
-    yield "relay_queue_depth", {}, _queued()
+        yield from ledger_samples(measured)
+    yield "relay_queue_depth", {}, queue_depth()
     yield "relay_config_good", {}, not health.problems()
 
 
-def _of_ledger(measured: Measured) -> Iterator[Sample]:
+def ledger_samples(measured: Measured) -> Iterator[Sample]:
+    """Yield the samples of what the ledger has measured."""
     told: Counter[tuple[str, str]] = Counter()
     for (name, status), many in measured.events.items():
         told[name if name in EVENTS else "other", status] += many  # a label has few values
@@ -99,10 +102,10 @@ def _of_ledger(measured: Measured) -> Iterator[Sample]:
     for channel in CHANNELS:
         yield "relay_messages_waiting", {"channel": channel}, measured.waiting.get(channel, 0)
         yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
-        yield from _quantiles(
+        yield from quantile_samples(
             "relay_provider_seconds", measured.took.get(channel, ()), channel=channel
         )
-    yield from _quantiles("relay_webhook_to_provider_seconds", measured.reached)
+    yield from quantile_samples("relay_webhook_to_provider_seconds", measured.reached)
     yield "relay_sms_segments", {}, measured.segments
     yield "relay_oldest_unsent_seconds", {}, measured.oldest
     yield "relay_events_waiting", {}, measured.events_waiting
@@ -110,8 +113,8 @@ def _of_ledger(measured: Measured) -> Iterator[Sample]:
     yield "relay_quarantined", {}, measured.quarantined
 
 
-def _quantiles(name: str, seconds: Sequence[float], **labels: str) -> Iterator[Sample]:
-    """Nothing where nothing was measured: an average of nothing is no figure."""
+def quantile_samples(name: str, seconds: Sequence[float], **labels: str) -> Iterator[Sample]:
+    """Yield a sample for each of QUANTILES. Yields none where nothing was measured."""
     if not seconds:
         return
     many = seconds if len(seconds) > 1 else [*seconds, *seconds]
@@ -120,7 +123,8 @@ def _quantiles(name: str, seconds: Sequence[float], **labels: str) -> Iterator[S
         yield name, {**labels, "quantile": str(quantile)}, cuts[round(quantile * 100) - 1]
 
 
-def _queued() -> float:
+def queue_depth() -> float:
+    """Count the wake-ups in Redis. It is 0 without a Redis, and -1 where it does not answer."""
     settings = services().settings
     if not settings.redis_url:
         return 0

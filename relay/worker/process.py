@@ -64,7 +64,7 @@ class Clock(threading.Thread):
 
     def tick(self) -> None:
         """All that is due every half a minute. Raises LedgerUnavailable."""
-        self._reload()
+        self.reload_config()
         db = self._jobs.db
         with db.write() as connection:
             workers.beat(connection, self._worker)
@@ -79,7 +79,7 @@ class Clock(threading.Thread):
             if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
                 self._next_purge = started + PURGE_SECONDS
 
-    def _reload(self) -> None:
+    def reload_config(self) -> None:
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""
         has_changed = self._living.look()
         for _ in range(SETTLING_LOOKS):  # an edit is in use within a minute, not a tick later
