@@ -16,6 +16,7 @@ from relay.jobs.context import ContextBuilder
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.process_event import EventProcessor
+from relay.jobs.reconcile import Reconciler
 from relay.lab.client import LabClient
 from relay.ledger import attempts, audit, events, receipts, releases, retention, waits
 from relay.ledger.attempts import Claim
@@ -49,7 +50,8 @@ class Jobs:
         self._messages = Deliverer(
             db, config.policy, self.channels, composer, CircuitBreaker(config.policy)
         )
-        self.follow_ups = FollowUps(config, db, self.channels, contexts)
+        self.reconciler = Reconciler(config, db, self.channels)
+        self.follow_ups = FollowUps(config, db, contexts)
 
     def process(self, event: Event) -> None:
         """Process a leased event: see process_event."""

@@ -98,13 +98,13 @@ def lane_work(
     jobs: Jobs,
 ) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
     """The claim and the work of each lane, and its provider's limit of sends a second."""
-    care, rates = jobs.follow_ups, jobs.config.delivery.rates
+    rates = jobs.config.delivery.rates
     watch = Watch(jobs.config, jobs.db, jobs.lab)
     return {
         "events": (jobs.lease_events, jobs.process, None),
         **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},
-        "followups": (care.due_follow_ups, care.follow_up, None),
-        "lookups": (care.due_looks, care.look, None),
+        "followups": (jobs.follow_ups.due, jobs.follow_ups.follow_up, None),
+        "lookups": (jobs.reconciler.due, jobs.reconciler.reconcile, None),
         "watches": (watch.due, watch.look, None),
         "erasures": (
             partial(erasures.lease, jobs.db),

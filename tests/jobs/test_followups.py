@@ -137,7 +137,7 @@ def test_a_lost_worker_leaves_the_fallback_to_another(clinic: Clinic) -> None:
     jobs.process(event)
     (claim,) = jobs.claim("sms", 1)
     jobs.deliver(claim)
-    assert len(jobs.follow_ups.due_follow_ups(10)) == 1  # and the worker is gone
+    assert len(jobs.follow_ups.due(10)) == 1  # and the worker is gone
     clinic.work(timedelta(seconds=30))
     assert clinic.sendgrid.accepted == []
     clinic.work(MINUTE)
@@ -396,8 +396,8 @@ def test_it_is_not_told_another_way_though_a_second_try_was_refused(clinic: Clin
     for after in (3 * MINUTE, 9 * MINUTE):
         time_passes(clinic.db, after)
         jobs = clinic.jobs
-        for look in jobs.follow_ups.due_looks(10):
-            jobs.follow_ups._not_found(look)
+        for look in jobs.reconciler.due(10):
+            jobs.reconciler.act_on_not_found(look)
     (second,) = clinic.jobs.claim("sms", 1)
     clinic.tell_of(first, "sent")
     refusal = Ending("rejected", "permanent-failure", "No mobile.", code="21614")

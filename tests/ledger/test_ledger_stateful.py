@@ -23,6 +23,7 @@ from relay.channels.base import Found, Outcome
 from relay.jobs import outcomes
 from relay.jobs.context import ContextBuilder
 from relay.jobs.follow_up import ONCE_MORE, FollowUps
+from relay.jobs.reconcile import Reconciler
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
 from relay.ledger import attempts as ledger_attempts
@@ -165,7 +166,8 @@ class LedgerMachine(RuleBasedStateMachine):
         config: Any = SimpleNamespace(rule=RULES.get, rules=(), policy=POLICY, clinic=clinic)
         nothing: Any = None  # no lab is asked, and no template is rendered
         self.contexts = ContextBuilder(config, db, nothing, nothing)
-        self.care = FollowUps(config, db, cast(Any, self.providers), self.contexts)
+        self.care = FollowUps(config, db, self.contexts)
+        self.reconciler = Reconciler(config, db, cast(Any, self.providers))
         self.people: dict[str, tuple[str | None, str | None]] = {}
         self.suppressed: set[tuple[str, str]] = set()
         self.claimed: list[Claim] = []
@@ -337,12 +339,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def look(self) -> None:
         """What is unknown is looked for."""
-        for look in self.care.due_looks(10):
-            self.care.look(look)
+        for look in self.reconciler.due(10):
+            self.reconciler.reconcile(look)
 
     def follow_up(self) -> None:
         """What reached nobody is seen to."""
-        for item in self.care.due_follow_ups(10):
+        for item in self.care.due(10):
             self.care.follow_up(item)
 
     # The providers and the patients

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import cases, followups, receipts
+from relay.ledger import cases, followups, receipts, unknown_attempts
 from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -470,7 +470,7 @@ def test_a_receipt_closes_the_case_of_a_message_that_was_held(db: Database) -> N
     doubt = case("unknown", claim.id, claim.event_id)
     reason = "It waits for a person, as its rule says."
     with db.write() as connection:
-        assert followups.give_up_unknown(connection, look, reason, doubt)
+        assert unknown_attempts.give_up_unknown(connection, look, reason, doubt)
     assert len(open_cases(db)) == 1
     record(db, told("sent", claim))
     assert open_cases(db) == []
