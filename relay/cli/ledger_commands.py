@@ -193,7 +193,8 @@ def sweep(as_json: bool, as_sent: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the count as JSON.")
 def purge(as_json: bool) -> None:
     """Blank contact details and message texts older than `retention` in config.toml."""
-    from relay.ledger import audit, retention
+    from relay.ledger import audit
+    from relay.ledger.removal import retention
 
     found = context.settings()
     config = context.load(found)

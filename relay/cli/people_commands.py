@@ -122,7 +122,7 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     """
     from relay.channels import Channels
     from relay.jobs import erase
-    from relay.ledger import erasures
+    from relay.ledger.removal import erasures
     from relay.privacy import masks
 
     channel, written = read(address)

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.channels import Channels
-from relay.ledger import erasures, personal_data, retention
 from relay.ledger.database import Database
-from relay.ledger.erasures import Asked
-from relay.ledger.personal_data import Change, Handed, Progress
+from relay.ledger.removal import erasures, personal_data, retention
+from relay.ledger.removal.erasures import Asked
+from relay.ledger.removal.personal_data import Change, Handed, Progress
 from relay.logs import get_logger
 from relay.privacy import person as privacy_person
 from relay.privacy.person import Person

@@ -18,10 +18,11 @@ from relay.jobs.follow_up import FollowUps
 from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, receipts, releases, retention, waits
+from relay.ledger import attempts, audit, events, receipts, releases, waits
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
+from relay.ledger.removal import retention
 from relay.ledger.views import daily_counts
 from relay.logs import get_logger
 from relay.messages.templates import Templates

@@ -17,7 +17,7 @@ from relay import fault_injection
 from relay.errors import LedgerUnavailable
 from relay.jobs import erase
 from relay.jobs.watchdog import Watch
-from relay.ledger import erasures
+from relay.ledger.removal import erasures
 from relay.logs import about, get_logger
 from relay.rules.channels import CHANNELS
 from relay.worker.token_bucket import TokenBucket

@@ -16,8 +16,9 @@ from relay.ledger import audit as ledger_audit
 from relay.ledger import cases as ledger_cases
 from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
-from relay.ledger import logins, retention, suppressions
+from relay.ledger import logins, suppressions
 from relay.ledger.database import Database
+from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, audit, cases, inbound_texts, notifications
 from relay.ledger.views import daily_counts, kit_history, queries, trail
 from relay.rules.model import Case, Ending

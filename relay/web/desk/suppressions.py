@@ -13,8 +13,9 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay.jobs import erase
-from relay.ledger import audit, erasures, workers
+from relay.ledger import audit, workers
 from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger.removal import erasures
 from relay.ledger.views import queries
 from relay.privacy import masks
 from relay.privacy.person import Person, key

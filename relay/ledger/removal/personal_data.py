@@ -18,9 +18,9 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import retention
 from relay.ledger.cases import close_cases_of
 from relay.ledger.database import Database
+from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, erasures, events, metadata, notifications
 from relay.privacy.names import search_key
 from relay.privacy.person import Person, key, records
