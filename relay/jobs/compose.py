@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from relay.config.loader import Config
 from relay.errors import LabError, NotReady, RenderError
 from relay.jobs import outcomes
-from relay.jobs.context import ContextBuilder
 from relay.jobs.outcomes import NotSent, cancelled
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import cases, digests, journeys, notifications
 from relay.ledger.database import Database

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay import fault_injection
 from relay.config.loader import Config
-from relay.jobs.context import ContextBuilder
+from relay.jobs.rule_context import ContextBuilder
 from relay.ledger import followups, journeys
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp

@@ -6,7 +6,7 @@ from relay import fault_injection
 from relay.config.loader import Config
 from relay.errors import LabError, LedgerUnavailable
 from relay.jobs import backoff
-from relay.jobs.context import ContextBuilder
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.events import EVENTS
 from relay.ledger import events
 from relay.ledger.database import Database

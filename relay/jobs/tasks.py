@@ -12,11 +12,11 @@ from relay.config.loader import Config
 from relay.http_client import HttpClient
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
-from relay.jobs.context import ContextBuilder
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
 from relay.ledger import attempts, audit, events, receipts, releases, waits
 from relay.ledger.attempts import Claim

@@ -17,8 +17,8 @@ from relay.ledger.views import status as views_status
 from relay.ledger.views.status import Measured
 from relay.rules.channels import CHANNELS
 from relay.web import health
-from relay.web.context import services
 from relay.web.responses import answer
+from relay.web.services import services
 
 blueprint = Blueprint("metrics", __name__)
 

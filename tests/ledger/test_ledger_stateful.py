@@ -21,9 +21,9 @@ from hypothesis.stateful import (
 
 from relay.channels.base import Found, Outcome
 from relay.jobs import outcomes
-from relay.jobs.context import ContextBuilder
 from relay.jobs.follow_up import ONCE_MORE, FollowUps
 from relay.jobs.reconcile import Reconciler
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
 from relay.ledger import attempts as ledger_attempts

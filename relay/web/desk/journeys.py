@@ -31,8 +31,8 @@ from relay.staff.explain import (
     tell_event,
     tell_message,
 )
-from relay.web.context import services
 from relay.web.desk.layout import alert_words, blueprint, note_act, page
+from relay.web.services import services
 
 Row = Mapping[str, Any]
 _LONGEST = 255

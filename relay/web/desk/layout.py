@@ -26,7 +26,7 @@ from relay.ledger.audit import Act
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
-from relay.web.context import services
+from relay.web.services import services
 
 UNAVAILABLE = 503
 _WORDS = {

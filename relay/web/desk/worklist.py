@@ -17,9 +17,9 @@ from relay.rules import planner, resend
 from relay.rules.alerts import KINDS, is_about_a_kit
 from relay.rules.resend import FailedMessage
 from relay.rules.staleness import Step, overtaken
-from relay.web.context import services
 from relay.web.desk.layout import ACT_WORDS as SAID
 from relay.web.desk.layout import NO_NOTE, actor, alert_words, blueprint, my_act, page, written_note
+from relay.web.services import services
 
 AT_ONCE = 25
 CLOSE, OPEN, RESEND = cases.CLOSE, cases.OPEN, "resend"
