@@ -170,8 +170,10 @@ def is_recorded(connection: Connection, identity: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def make_up(connection: Connection, incoming: Incoming, window: timedelta) -> str:
-    """Record an event that the lab has not posted; its id. The lab's own is a duplicate then."""
+def backfill(connection: Connection, incoming: Incoming, window: timedelta) -> str:
+    """Record an event that the lab has not posted; its id. The lab's own, if it comes within
+    `window`, is a duplicate.
+    """
     recorded = record(connection, incoming, window)
     if recorded.status != "duplicate":
         mine = events.update().where(events.c.id == recorded.id)
