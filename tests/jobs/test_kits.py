@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from relay.lab.events import REGISTRATION
 from relay.ledger.schema import events
+from relay.ledger.views import kit_history
+from relay.rules.schedule import utc_now
 from tests.jobs.conftest import DESK, KIT, PERSON, PHONE, RETEST, STAFF, Clinic
 from tests.rows import replay_event, rows
 
@@ -133,6 +136,27 @@ def test_the_new_kit_on_its_way_overtakes_the_request_for_it(clinic: Clinic) -> 
     assert [
         mail.json["personalizations"][0]["to"][0]["email"] for mail in clinic.sendgrid.accepted
     ] == [DESK]
+
+
+def test_what_if_reads_a_retest_shipped_on_its_own_as_part_of_its_kit(clinic: Clinic) -> None:
+    """Its order's steps are in the history of the registration that it repeats, where the links are
+    known; the order of somebody else is a history of its own."""
+    clinic.configure(CUSTOMER)
+    order(clinic, NEW_ORDER, [{"id": RETEST, "trf_code": None}], PHONE)
+    clinic.post("order.shipped", order_id=NEW_ORDER)
+    clinic.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    clinic.post("order.shipped", order_id="order-of-another")
+    clinic.work()
+    with clinic.db.read() as connection:
+        kits = kit_history.kits(connection, utc_now() - DAY)
+        found = kit_history.histories(connection, kits, [])
+    shipped, retested = ("order.shipped", 0), (RETESTED, 1)
+    told = {frozenset((one.name, one.round) for one in history.events) for history in found}
+    assert told == {frozenset({shipped, retested}), frozenset({shipped})}
+    both = next(history for history in found if len(history.events) == 2)
+    assert ("order.shipped", 1) in {
+        (step.name, step.round) for step in both.kits_at(1).steps(REGISTRATION, KIT)
+    }
 
 
 def test_what_was_told_of_a_retest_before_it_was_linked_stays_told(clinic: Clinic) -> None:

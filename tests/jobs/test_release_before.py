@@ -71,12 +71,12 @@ def test_its_items_are_told_of_by_their_digest(desk: Clinic) -> None:
     with desk.db.read() as connection:
         (found,) = trail.find(connection, told_here["event_id"])
         kits = kit_history.kits(connection, datetime.now(UTC) - timedelta(days=3))
-        ((event,),) = kit_history.histories(connection, kits, ["order.shipped"])
+        (history,) = kit_history.histories(connection, kits, ["order.shipped"])
     by_id = {row["id"]: row for row in found.messages}
     (digest,) = (row for row in found.messages if row["id"] != told_here["id"])
     assert by_id[told_here["id"]]["told_in"]["id"] == digest["id"]
     assert [one["id"] for one in digest["items"]] == [told_here["id"]]
-    assert [row.status for row in event.rows] == ["sent"]
+    assert [row.status for event in history.events for row in event.rows] == ["sent"]
 
 
 def test_what_it_takes_out_of_a_digest_is_a_message(desk: Clinic) -> None:
