@@ -144,17 +144,29 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
         yield 2, f"It includes {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
         yield from tell_attempt(attempt, at)
-    stands, why = f"It {message_state(row, at, standing)}.", row["reason"]
-    yield 2, stands if why in stands else f"{stands} {why}"
+    why = "" if is_held_by_pause(row, standing) else row["reason"]
+    yield 2, f"It {message_state(row, at, standing)}. {why}".rstrip()
     if digest := row["told_in"]:
         yield 2, f"That digest ({digest['id']}) {message_state(digest, at, standing)}."
+
+
+def is_due(row: Row, standing: Blockers) -> bool:
+    """Whether a message waits though its time has come."""
+    return row["status"] in WAITING and row["due_at"] <= standing.at
+
+
+def is_held_by_pause(row: Row, standing: Blockers) -> bool:
+    """Whether a message was tried and waits for its channel: the pause says why, and so does the
+    line about the attempt.
+    """
+    return is_due(row, standing) and row["channel"] in standing.pauses and bool(row["attempts"])
 
 
 def message_state(row: Row, at: Clock, standing: Blockers) -> str:
     """How a message stands; of one that is due, what holds it up."""
     if is_kept(row):
         return _KEPT
-    if row["status"] not in WAITING or row["due_at"] > standing.at:
+    if not is_due(row, standing):
         return _STANDS[row["status"]]
     causes = "; ".join(waiting_causes(row["channel"], at, standing))
     return f"is waiting: {causes}" if causes else "is waiting for a worker, which takes it next"
