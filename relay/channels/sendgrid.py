@@ -46,7 +46,7 @@ class SendGrid:
         self._sender = parseaddr(sender)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand over one email."""
+        """Hand over one email, with the attempt's id in its `custom_args`."""
         name, address = self._sender
         mail = Mail(
             from_email=Email(address, name or None),
@@ -75,7 +75,7 @@ class SendGrid:
         return Outcome("accepted", provider_id=answer.headers.get("X-Message-Id"))
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Nothing: SendGrid has no list to look in. Its event webhook tells."""
+        """Find nothing: SendGrid has no list to look in. Its event webhook will say."""
         return Found()
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
@@ -105,7 +105,10 @@ class SendGrid:
 
 
 def judge(status: int, headers: Any) -> Outcome:
-    """What an error answer means."""
+    """The outcome that an error answer of SendGrid's stands for, by its HTTP status and headers.
+
+    https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/errors
+    """
     label = str(status)
     if status in (401, 403, 404) or 300 <= status < 400:
         return Outcome("rejected", f"SendGrid refuses our account ({label}).", label, operator=True)
@@ -120,14 +123,17 @@ def judge(status: int, headers: Any) -> Outcome:
 
 
 def until_reset(value: str) -> float | None:
-    """Seconds until the moment (Unix time) when the limit ends, an hour at most."""
+    """Seconds until `value`, the Unix time at which the rate limit ends; an hour at most.
+
+    https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits
+    """
     if not (value.isascii() and value.isdigit()):
         return None
     return min(LONGEST_WAIT, max(0.0, float(value) - time.time()))
 
 
 def is_signed(settings: Settings, body: bytes, signature: str, timestamp: str) -> bool:
-    """Whether a batch of events is SendGrid's, by any of the keys. What has the wrong shape is not.
+    """Whether one of our keys shows that a batch of events comes from SendGrid. False if malformed.
 
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features
     """
@@ -144,7 +150,7 @@ def _fits(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
 
 
 def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | None:
-    """The channel, or None where SendGrid is not configured."""
+    """The email channel; None where SendGrid is not configured."""
     if not settings.accounts[CHANNEL]:
         return None
     host = {"host": settings.sendgrid_api_url} if settings.sendgrid_api_url else {}
@@ -196,7 +202,10 @@ EVENTS: dict[str, Callable[[dict[str, Any]], Verdict]] = {
 
 
 def parse_receipts(events: Sequence[Any]) -> list[Receipt]:
-    """The receipts in a batch; what is malformed, or no news of a message, is passed over."""
+    """The receipts in a batch of events, leaving out the malformed and those that say nothing new.
+
+    https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
+    """
     receipts = (_receipt(event) for event in events if isinstance(event, dict))
     return [receipt for receipt in receipts if receipt]
 
@@ -225,5 +234,5 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
 
 
 def matched(pattern: re.Pattern[str], value: object) -> str:
-    """A text that has the shape it should have; else nothing."""
+    """The text, if it matches the pattern as a whole; else empty."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""

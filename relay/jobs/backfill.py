@@ -24,8 +24,10 @@ Data = Mapping[str, Any]
 
 
 class Backfill:
-    """Asks the lab about steps, and records those that have happened. A repeat within `window` of
-    its event counts as a duplicate, the lab's own too.
+    """Asks the lab about steps that no webhook has reported, and records those that have happened.
+
+    A repeat of such an event within `window` counts as a duplicate, also when it is the lab's own
+    post.
     """
 
     def __init__(self, db: Database, lab: LabClient, window: timedelta):
@@ -39,7 +41,9 @@ class Backfill:
         return bool(settled) and all(settled)
 
     def data_of(self, expected: Expectation, kit: Kit) -> Iterator[Data]:
-        """The `data` of each event that the lab would post: its ids as it wrote them before."""
+        """Yield the `data` of each event that the lab would post, with its ids as the lab wrote
+        them.
+        """
         first, then = EVENTS[expected.after], EVENTS[expected.event]
         written = {key: kit.data[key] for key in (first.id_field, "url") if kit.data.get(key)}
         if first.id_field not in written and not kit.round:  # blanked since

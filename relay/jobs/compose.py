@@ -1,4 +1,4 @@
-"""A claimed message's or digest's words, if it is still right to send: the rule is asked again."""
+"""Composes a claimed message or digest, after asking its rule whether it is still right to send."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ASK_SECONDS = 20.0  # for asking the lab about all items: the claim must not lap
 
 
 class Digests:
-    """Writes digests, and moves items where a changed rule wants them told another way."""
+    """Composes digests, and moves single messages into them where their rule has a digest now."""
 
     def __init__(
         self, config: Config, db: Database, templates: Templates, contexts: ContextBuilder
@@ -46,7 +46,7 @@ class Digests:
         self._contexts = contexts
 
     def message(self, claim: Claim, rule: Rule) -> Message:
-        """A claimed digest's words. Raises NotSent and RenderError."""
+        """A claimed digest as it goes out. Raises NotSent and RenderError."""
         if not rule.enabled:
             raise NotSent(cancelled("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
@@ -63,7 +63,7 @@ class Digests:
         return self._templates.render(rule.template, claim.channel, claim.address, seen)
 
     def let_go(self, claim: Claim, reason: str) -> None:
-        """Say of each item of a digest that is cancelled that it is not told."""
+        """Let each item of a digest that is cancelled say why it was not sent."""
         said = f"Its digest was cancelled: {reason}"
         with self._db.write() as connection:
             ids = [item.id for item in digests.items(connection, claim.id)]
@@ -156,7 +156,7 @@ def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
 
 
 class Composer:
-    """Writes a rule's messages, its digests and our alerts."""
+    """Composes a rule's messages, its digests and Relay's own alerts."""
 
     def __init__(
         self, config: Config, db: Database, templates: Templates, contexts: ContextBuilder
@@ -169,7 +169,7 @@ class Composer:
         self._alerts = AlertTemplates(templates, config.clinic.record())
 
     def message(self, claim: Claim) -> Message:
-        """The message. Raises NotSent, RenderError and LabError."""
+        """A claimed message as it goes out. Raises NotSent, RenderError and LabError."""
         try:
             return self._message(claim)
         except NotSent as error:

@@ -34,7 +34,7 @@ class FollowUps:
         return followups.lease_follow_ups(self._db, limit)
 
     def follow_up(self, item: FollowUp) -> None:
-        """See to a message that failed."""
+        """Follow up one failed message: send it once more, or reach the person otherwise."""
         fault_injection.crash_point("followup.before-commit")
         if item.status == "temporary-failure" and item.code in ONCE_MORE and item.taken == 1:
             with self._db.write() as connection:

@@ -1,4 +1,4 @@
-"""One event: its facts are fetched, and what the rules make of them is committed."""
+"""Processes one event: fetches its facts, and commits what the rules make of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class EventProcessor:
         self._contexts = contexts
 
     def process(self, event: Event) -> None:
-        """Fetch an event's facts and commit what the rules make of them."""
+        """Fetch an event's facts and commit what the rules make of them; or put it back, or hold
+        it.
+        """
         fault_injection.crash_point("event.leased")
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
             # Kept before its name was known, and replayed since: no trying again mends it.

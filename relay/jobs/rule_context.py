@@ -1,4 +1,4 @@
-"""What rules and templates are asked about: an event or a message, with the lab's facts."""
+"""Builds the context of rules and templates: an event or a message, with the lab's facts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FRESH = timedelta(minutes=15)  # facts older than this are fetched again before 
 
 
 class ContextBuilder:
-    """Fetches facts from the lab, and puts together what rules and templates see."""
+    """Fetches facts from the lab, and builds the contexts that rules and templates see."""
 
     def __init__(self, config: Config, db: Database, lab: LabClient, templates: Templates):
         self._db = db
@@ -43,13 +43,13 @@ class ContextBuilder:
         return RuleContext(step, kit.place.subject, facts, seen, kit.known)
 
     def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> RuleContext:
-        """The context of a notification, with the facts that it carries."""
+        """The context of a notification, with the facts that it carries and the steps `known`."""
         seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
         step = Step(row.event_name, row.round, row.event_received_at)
         return RuleContext(step, row.subject, row.facts, seen, known)
 
     def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
-        """What the lab says now about an event's kit. Raises LabError."""
+        """The lab's facts about an event's kit, as they are now. Raises LabError."""
         return self._lab.gather(EVENTS[name], data, self._wanted[name], self._order_of)
 
     def _order_of(self, registration: str) -> str | None:
@@ -57,7 +57,7 @@ class ContextBuilder:
             return journeys.order_of(connection, registration)
 
     def to_keep(self, name: str, facts: Facts) -> Facts:
-        """What the ledger keeps of an event's facts: nothing sensitive that no rule reads."""
+        """The facts that the ledger keeps: without what is sensitive and no rule reads."""
         return facts.without_unread(self._read[name])
 
     def are_old(self, name: str, facts: Facts, since: datetime) -> bool:

@@ -34,7 +34,7 @@ log = get_logger("relay.jobs")
 
 
 class Jobs:
-    """The work, with all it needs: config, ledger, lab, templates, channels."""
+    """All jobs of a worker, wired to one config, ledger, lab, set of templates and channels."""
 
     def __init__(self, config: Config, db: Database, connections: int = 32):
         settings = config.settings
@@ -55,15 +55,15 @@ class Jobs:
         self.follow_ups = FollowUps(config, db, contexts)
 
     def process(self, event: Event) -> None:
-        """Process a leased event: see process_event."""
+        """Process a leased event: see relay/jobs/process_event.py."""
         self._events.process(event)
 
     def deliver(self, claim: Claim) -> None:
-        """Deliver a claimed message: see deliver."""
+        """Deliver a claimed message: see relay/jobs/deliver.py."""
         self._messages.deliver(claim)
 
     def lease_events(self, limit: int) -> list[Event]:
-        """Events that are due."""
+        """Lease up to `limit` events that are due."""
         return events.lease_events(self.db, limit)
 
     def claim(self, channel: str, limit: int) -> list[Claim]:
@@ -80,7 +80,11 @@ class Jobs:
         return attempts.Cap(most, began, case)
 
     def sweep(self) -> int:
-        """Settle what a lost worker had claimed; how much that was."""
+        """Do the clock's work: lapsed claims, receipts that never came, waiting messages, the day's
+        counts.
+
+        The number of messages that it settled.
+        """
         lapsed = attempts.lapse(self.db)
         with self.db.write() as connection:
             given_up = receipts.give_up(connection)
@@ -102,5 +106,7 @@ class Jobs:
         waits.resume_orders(connection)
 
     def purge(self, seconds: float = math.inf) -> int:
-        """Blank what is older than `retention`, for so long; how many rows that was."""
+        """Blank what is older than `retention`, for so many seconds at most; how many rows that
+        was.
+        """
         return retention.purge(self.db, self.config.delivery.retention, seconds)

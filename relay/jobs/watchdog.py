@@ -1,4 +1,4 @@
-"""Watches for kits that have not come on, and tells staff. `backfill` asks the lab about each."""
+"""The watchdog: finds kits that have not come on, and alerts staff. `backfill` asks the lab."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ SILENT = 3  # so many kits in a row without an answer, and the lab is left alone
 
 @dataclass(frozen=True)
 class Look:
-    """One expectation whose turn it is."""
+    """A watch that is due, and the time up to which it has looked."""
 
     expected: Expectation
     since: datetime
 
     @property
     def id(self) -> str:
-        """What logs call it."""
+        """The watch's name, for the log."""
         return self.expected.name
 
 
 class Watch:
-    """Looks for kits that have not come on, a watch for each [expect.…] of config.toml."""
+    """Looks for kits that have not come on, by each [expect.…] of config.toml."""
 
     def __init__(self, config: Config, db: Database, lab: LabClient):
         self._config = config
@@ -48,7 +48,7 @@ class Watch:
         self._backfill = Backfill(db, lab, config.delivery.dedupe_window)
 
     def due(self, limit: int) -> list[Look]:
-        """Up to `limit` watches whose turn it is."""
+        """Lease up to `limit` watches that are due."""
         expected = self._config.expect
         if not expected:
             return []
@@ -61,7 +61,7 @@ class Watch:
         ]
 
     def look(self, look: Look) -> None:
-        """See to the kits whose time has run out since the last look."""
+        """Look at the kits whose time has run out since the last look."""
         expected = look.expected
         expectations.close_fulfilled(self._db, expected)
         until = reached = utc_now() - expected.within

@@ -36,7 +36,7 @@ _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
 
 @dataclass(frozen=True)
 class Claim:
-    """One notification that this worker alone may send, once."""
+    """A notification that this worker alone may send, once, with its event and its new attempt."""
 
     id: str
     attempt_id: str
@@ -144,7 +144,7 @@ def _left(connection: Connection, channel: str, cap: Cap) -> int:
 
 
 def spent(connection: Connection, channel: str, since: datetime) -> int:
-    """How many attempts of a channel count against its limit since a moment."""
+    """Count the attempts of a channel since a moment that count towards its daily limit."""
     return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
 
 
@@ -207,11 +207,12 @@ RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
-    """Keep what is about to be sent, and take the lease anew; False when the claim has lapsed.
+    """Keep the words that are about to be sent, and renew the lease; False when the claim has
+    lapsed.
 
-    The last thing before a send: whoever looks for this attempt knows its words, and a worker that
-    was frozen for longer than its lease sends nothing. It owns its transaction: one prepared
-    statement, on the hottest path there is.
+    It is the last thing before a send. Whoever looks for this attempt later knows its words, and a
+    worker that was frozen for longer than its lease sends nothing. It owns its transaction: one
+    prepared statement, on the hottest path there is.
     """
     text = content["text"] if CHANNELS[claim.channel].in_segments else ""
     given = {
@@ -262,9 +263,10 @@ def _beginning(dialect: str) -> Any:
 
 
 def finish(db: Database, claim: Claim, ending: Ending) -> bool:
-    """Commit how an attempt ended. False when somebody else has settled it meanwhile.
+    """Commit how an attempt ended; False when somebody else has settled it meanwhile.
 
-    It owns its transaction, as `claim` and `begin` do: the caller tries until it is committed.
+    It owns its transaction, as `claim` and `begin` do: the caller tries again until it is
+    committed.
     """
     with db.write() as connection:
         unsettled = ("started", "unknown")
@@ -287,9 +289,10 @@ def record_outcome(
     ending: Ending,
     unsettled: tuple[str, ...],
 ) -> bool:
-    """Mark an attempt and its notification, if the attempt is still in one of `unsettled`.
+    """Write an ending to an attempt whose outcome is one of `unsettled`, and to its notification.
 
-    The notification follows its latest attempt, and any that was accepted.
+    False when the attempt is settled already. The notification goes by its latest attempt, and by
+    any that was accepted.
     """
     is_unknown, is_accepted = ending.outcome == "unknown", ending.outcome == "accepted"
     looks = LOOKS.items() if is_unknown else ()
@@ -321,7 +324,7 @@ def record_outcome(
 
 
 def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:
-    """Whether a notification has been claimed again since an attempt of it."""
+    """A condition: the notification was claimed again after this attempt of it."""
     mine, later = attempts.alias(), attempts.alias()
     return sa.exists().where(
         mine.c.id == attempt_id,
@@ -415,10 +418,11 @@ NOT_BEGUN = Ending(
 
 
 def lapse(db: Database) -> int:
-    """Settle what a worker that has gone had claimed: it may have been sent. How many there were.
+    """Settle the claims of workers that have gone; how many there were.
 
-    A claim that never came as far as `begin` was surely not sent. It owns its transactions: it
-    looks before it writes, so that an idle sweep locks nobody out.
+    One that had not begun was surely not sent, and goes back to `created`; one that had is
+    `unknown`. It owns its transactions: it looks before it writes, so that an idle sweep locks
+    nobody out.
     """
     query = (
         sa.select(

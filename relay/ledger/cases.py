@@ -1,4 +1,4 @@
-"""The worklist: what a person has to see to, once each, until somebody closes it."""
+"""The worklist: each case is opened once, and stays until a person or Relay closes it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _MARK = 20  # characters of `digest` that stay when a case is closed
 
 
 def is_about(digest: str) -> sa.ColumnElement[bool]:
-    """Whether a case is open, and about what a digest names."""
+    """A condition: a case is open, and is about the thing that a digest stands for."""
     mine = sa.or_(cases.c.about == digest, cases.c.digest == digest)  # each has an index
     return sa.and_(mine, cases.c.closed_at.is_(None))
 
 
 def was_about(about: str, digest: str) -> bool:
-    """Whether a case is or was about what a digest names, by its ABOUT."""
+    """Whether a case, by its ABOUT, is or was about the thing that a digest stands for."""
     return about == digest or (about[_MARK : _MARK + 1] == ":" and about[:_MARK] == digest[:_MARK])
 
 
 def open_case(connection: Connection, case: Case) -> bool:
-    """Put a case on the worklist and write to staff, unless it is open already."""
+    """Open a case and plan its alerts; False, and nothing is planned, where it is open already."""
     id_ = new_id("cas")
     insert = INSERTS[connection.dialect.name](cases).values(
         id=id_,
@@ -63,19 +63,19 @@ def open_case(connection: Connection, case: Case) -> bool:
 
 
 def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
-    """Take a case off the worklist, in the transaction of what was done about it; False when it is
-    closed already, or not known.
+    """Close a case, in the transaction of what was done about it; False when it is closed already,
+    or not known.
     """
     return bool(_close(connection, cases.c.id == case_id, by, note))
 
 
 def close_settled(connection: Connection, kind: str, key: str, note: str) -> None:
-    """Close what has settled by itself."""
+    """Close the open case of this kind and key, if there is one: it has settled by itself."""
     _close(connection, is_about(case_digest(kind, key)), RELAY, note)
 
 
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
-    """Close what is open about messages of which nobody has to think any more."""
+    """Close the open cases about messages that need nobody any more."""
     _close(connection, cases.c.notification_id.in_(messages), RELAY, note)
 
 
@@ -145,9 +145,9 @@ _NEWER = "A newer case about this is already on the worklist."
 
 
 def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
-    """Close a case, and keep who did, in the transaction of what was done about it.
+    """Close a case and write the act to the audit trail, in the transaction of what was done.
 
-    Raises NotDone where somebody has closed it already: what was done must not be kept then.
+    Raises NotDone where somebody has closed it already, so that what was done is rolled back.
     """
     if not close_case(connection, case_id, act.actor, note):
         raise NotDone(CLOSED_ALREADY)
@@ -157,7 +157,7 @@ def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
 def closed_cases(
     connection: Connection, limit: int = 20, case_id: str = ""
 ) -> list[Mapping[str, Any]]:
-    """The cases that were closed last, or the one with this id; each with whether it `can_open`
+    """The cases that were closed last, or the one with this id. Each says whether it `can_open`
     again.
     """
     last = closed().order_by(cases.c.closed_at.desc()).limit(limit)
@@ -168,7 +168,7 @@ def closed_cases(
 
 
 def reopen(connection: Connection, case_id: str, act: Act) -> None:
-    """Put a case on the worklist again that somebody has just closed. Raises NotDone."""
+    """Open a case again that somebody has just closed. Raises NotDone where it cannot be."""
     row = connection.execute(closed().where(cases.c.id == case_id)).mappings().first()
     digest = original_digest(connection, dict(row)) if row else ""
     if not digest:
@@ -182,7 +182,7 @@ def reopen(connection: Connection, case_id: str, act: Act) -> None:
 
 
 def closed() -> sa.Select[Any]:
-    """Closed cases, with what was done last about each, and whom its message was owed."""
+    """A query for closed cases, each with the last act about it and its message's obligation."""
     last = (
         sa.select(audit.c.action)
         .where(audit.c.target == cases.c.id)
@@ -199,22 +199,22 @@ def closed() -> sa.Select[Any]:
 
 
 def original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
-    """What a closed case is about; empty where it is over, and is not opened again."""
+    """The digest of what a closed case is about; empty where it cannot be opened again."""
     if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE or row["kind"] == PASSES:
         return ""
     return str(row["about"] or guessed(connection, row))
 
 
 def guessed(connection: Connection, row: Mapping[str, Any]) -> str:
-    """What a case is about that the release before has opened and closed: it has kept the first
-    characters only.
+    """The digest of a case that the release before has opened and closed: that release keeps the
+    digest's first characters only.
     """
     digests = (case_digest(row["kind"], key) for key in keys(connection, row) if key)
     return next((digest for digest in digests if was_about(row["digest"], digest)), "")
 
 
 def keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None]:
-    """What a case may be about: whatever opens one has chosen one of these."""
+    """Yield each key that a case of this kind may have been opened with."""
     yield from (row["obligation"], row["notification_id"], row["event_id"], row["subject"])
     if row["kind"] == "missing":
         names = connection.execute(sa.select(watches.c.name)).scalars()

@@ -1,7 +1,7 @@
-"""Steps that are missing: how far each watch has looked, and which kits have not come on.
+"""The watches of [expect.…]: how far each has looked, and which kits have not come on.
 
-A watch goes along the events by their ids, which begin with the time they came: a range of the
-primary key, however many events there are.
+A watch goes along the events by their ids, which begin with the time at which they came: that is a
+range of the primary key, however many events there are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit that has come to a step, and whether the step behind it has come."""
+    """A kit that has come to the first step of an expectation, and whether the second has come."""
 
     event_id: str  # the event that it has come by
     data: Mapping[str, Any]
@@ -48,15 +48,15 @@ class Kit:
         return datetime.fromtimestamp(int(self.event_id[4:16], 16) / 1000, UTC)
 
     def key(self, expected: Expectation) -> str:
-        """Names its case."""
+        """The key of the case about this kit."""
         return f"{expected.name}:{self.subject}:{self.round}"
 
 
 def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str, datetime]:
-    """Up to `limit` watches that are due, and how far each has looked; nobody else gets them.
+    """Lease up to `limit` watches that are due: name → the time up to which it has looked.
 
-    A new one has looked to where it `begins`. It owns its transactions: it looks before it writes,
-    and a lease holds once it is committed.
+    `begins` has the time at which each begins when it is new. It owns its transactions: it looks
+    before it writes, and a lease holds once it is committed.
     """
     query = sa.select(watches.c.name, (watches.c.next_at <= now()).label("due")).where(
         watches.c.name.in_(begins)
@@ -82,7 +82,7 @@ def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str,
 
 
 def looked(connection: Connection, name: str, to: datetime) -> None:
-    """Begin there the next time."""
+    """Keep how far a watch has looked. It never goes back."""
     connection.execute(
         watches.update()
         .where(watches.c.name == name, watches.c.looked_to < to)
@@ -91,7 +91,8 @@ def looked(connection: Connection, name: str, to: datetime) -> None:
 
 
 def behind(db: Database, expected: Expectation, since: datetime, until: datetime) -> Iterator[Kit]:
-    """The kits that came to the step in a time and have not come on; none that staff were told of.
+    """Yield the kits that came to the first step between two times and have not come to the second,
+    leaving out those that have or had a case.
 
     An event that is not processed yet is among them: its kit is not known. It owns its reads, one
     for each batch: the caller asks the lab about these kits, and must hold no connection meanwhile.
@@ -134,7 +135,7 @@ def _told(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list
 
 
 def close_fulfilled(db: Database, expected: Expectation) -> int:
-    """Close the cases of kits that have come on since; how many.
+    """Close the cases of kits that have come on since; how many there were.
 
     It owns its transactions: the search may be long, and must not hold up those who write.
     """
@@ -157,7 +158,7 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
 
 
 def tell(connection: Connection, about: Sequence[Case], alerts: tuple[Notice, ...]) -> int:
-    """Put kits on the worklist, with one alert for all of them; how many were not there yet."""
+    """Open a case for each kit, with one alert for all of them; how many were not open yet."""
     opened = 0
     for case in about:
         opened += open_case(connection, replace(case, alerts=() if opened else alerts))
@@ -212,7 +213,9 @@ def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
 
 
 def has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnElement[bool]:
-    """Whether the step, or one behind it, is known of a kit; or a retest, which begins anew."""
+    """A condition: the second step of an expectation, or a later one, has come for a kit. A retest
+    that has begun counts too.
+    """
     come = events.alias("come")
     steps = come.c.name.in_((expected.event, *later(expected.event)))
     done = come.c.status == PROCESSED

@@ -63,7 +63,7 @@ _CARRIED = (
 
 
 def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
-    """Up to `limit` that are due; nobody else gets them for a while.
+    """Lease up to `limit` failed messages that are due; nobody else gets them for a while.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -88,7 +88,7 @@ def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
 
 
 def carrying() -> sa.Select[Any]:
-    """Notifications with their events and what is known of their attempts."""
+    """A query for notifications, each with its event and the facts of its attempts."""
     table = notifications.c
     mine = attempts.c.notification_id == table.id
     code = (
@@ -119,10 +119,12 @@ def finish_follow_up(
     unreached: Case | None,
     broken: Case | None,
 ) -> str:
-    """See to a failed message; what was done: `waiting`, `fallback`, `case`, or empty.
+    """End the follow-up of a failed message; what came of it: `waiting`, `fallback`, `case`, or
+    empty.
 
-    While another message of the same rule may still reach the person, a person of the clinic is
-    told only of what is `broken`; else that somebody is `unreached`.
+    The fallback's notices are inserted unless another message of the same rule may still reach the
+    person. In both cases only the `broken` case is opened, if there is one; otherwise the
+    `unreached` one.
     """
     if not _done(connection, item.id):
         return ""
@@ -137,7 +139,7 @@ def finish_follow_up(
 
 
 def let_be(connection: Connection, item: FollowUp, why: str) -> str:
-    """Do nothing more about a failed message, and say so; an empty word, as for nothing done."""
+    """End the follow-up of a failed message with nothing done, adding why to its reason; empty."""
     if _done(connection, item.id):
         connection.execute(
             notifications.update()
@@ -148,7 +150,7 @@ def let_be(connection: Connection, item: FollowUp, why: str) -> str:
 
 
 def try_again(connection: Connection, item: FollowUp, seconds: float) -> None:
-    """Send it once more, later."""
+    """End the follow-up of a failed message by sending it once more, in `seconds`."""
     if _done(connection, item.id):
         connection.execute(
             notifications.update()

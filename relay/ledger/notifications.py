@@ -33,19 +33,19 @@ BEGUN = sa.or_(attempts.c.begun_at.is_not(None), _row.content.is_not(None))
 
 
 def is_item_of(digest: Any) -> sa.ColumnElement[bool]:
-    """Whether a notification is an item of a digest, an alias of the same table."""
+    """A condition: a notification is an item of `digest`, which is an alias of the same table."""
     return sa.and_(_row.digest == digest.c.identity, _row.id != digest.c.id)
 
 
 def is_kept_attempt() -> sa.ColumnElement[bool]:
-    """Whether an attempt went to no provider: its message was kept here, by the attempt's id."""
+    """A condition: an attempt went to no provider, since its message was kept here."""
     return sa.exists().where(
         _row.id == attempts.c.notification_id, _row.provider_id == attempts.c.provider_id, IS_KEPT
     )
 
 
 def maybe_sent() -> sa.ColumnElement[bool]:
-    """Whether a provider has, or may have, taken a notification."""
+    """A condition: a provider has, or may have, taken a notification."""
     # By name, since SQLAlchemy does not correlate a subquery inside ON CONFLICT.
     notification_id: sa.ColumnElement[str] = sa.literal_column("notifications.id")
     return sa.exists().where(
@@ -57,7 +57,7 @@ def maybe_sent() -> sa.ColumnElement[bool]:
 
 @cache
 def inserting(dialect: str) -> Any:
-    """The statement that adds notifications: built once, since that costs more than running it."""
+    """The statement that inserts notifications, built once: that costs more than running it."""
     failed = sa.bindparam("failed", type_=sa.Boolean)
     # What goes at once is due by the database's clock: ours may be fast, and it would wait for it.
     at_once = sa.bindparam("at_once", type_=sa.Boolean)
@@ -84,9 +84,9 @@ def inserting(dialect: str) -> Any:
 def insert_notices(
     connection: Connection, event_id: str, notices: Sequence[Notice], case_id: str | None = None
 ) -> list[str]:
-    """Rows for notices; the ids of those that are new, or were cancelled and are wanted again.
+    """Insert notices; the ids of those that are new, or were cancelled and are wanted again.
 
-    Alerts have the case that they are about.
+    `case_id` is for alerts: the case that they are about.
     """
     if not notices:
         return []

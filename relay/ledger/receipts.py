@@ -1,4 +1,4 @@
-"""What providers tell after a send. A notification's state is what all its receipts add up to."""
+"""Receipts: providers' reports after a send. A message's status is what they add up to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ARRIVED = "It arrived after all."
 
 
 class Heard(NamedTuple):
-    """A receipt that was news: what it is about."""
+    """A receipt that was new, and the message that it is about."""
 
     event_id: str
     notification_id: str
@@ -33,8 +33,8 @@ class Heard(NamedTuple):
 
 
 def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
-    """Keep receipts of a channel's provider and let their notifications follow; those that were
-    news to us.
+    """Keep receipts of a channel's provider, and let their notifications follow; those that were
+    new.
 
     One that names no attempt of ours is passed over: another system may use the same account. It
     owns its transactions, one for each receipt: a batch is about many messages in any order, and
@@ -67,7 +67,7 @@ def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | N
 
 
 def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
-    """The attempt that a receipt is about: by its own id, else by the provider's."""
+    """The attempt that a receipt is about, found by its own id or else by the provider's."""
     which = (
         attempts.c.id == receipt.attempt_id
         if receipt.attempt_id
@@ -88,7 +88,7 @@ def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
 
 
 def keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
-    """Add a receipt; False when it was told before."""
+    """Insert a receipt; False when it is there already."""
     parts = (attempt_id, receipt.word, receipt.code, receipt.moment)
     insert = INSERTS[connection.dialect.name](receipts).values(
         id=new_id("rcp"),
@@ -105,7 +105,7 @@ def keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
 
 
 def follow(connection: Connection, row: sa.Row[Any]) -> None:
-    """Move a notification to what its receipts add up to; forward only."""
+    """Move a notification to the status that its receipts add up to. It moves forward only."""
     tried = sa.select(attempts.c.id).where(attempts.c.notification_id == row.id)
     # One that was rejected has not gone out: what counts is how the one before it fared.
     gone_out = tried.where(attempts.c.outcome != "rejected")
@@ -158,7 +158,9 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
 
 
 def give_up(connection: Connection) -> int:
-    """End what nobody told of in time. A late `delivered` still counts. How many there were."""
+    """End messages whose receipt has not come in time; how many there were. A late `delivered`
+    still counts.
+    """
     overdue = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
     reason = "No receipt came within 72 hours."
     ended = connection.execute(

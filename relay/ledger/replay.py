@@ -1,7 +1,4 @@
-"""Processing again what failed, was held, was not understood, or is posted again.
-
-Looking again is always safe: a plan sends nobody what was sent before.
-"""
+"""Processes again what failed, was held, was unknown, or was posted again."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROU
 
 
 def replay_event(connection: Connection, event_id: str) -> bool:
-    """Process an event again, its failed messages with it. What was sent is not sent again."""
+    """Process an event again, with its failed messages. What was sent is not sent again."""
     done = process_again(connection, event_id)
     if done:
         close_settled(connection, "held", event_id, "It was replayed.")
@@ -33,7 +30,7 @@ def replay_event(connection: Connection, event_id: str) -> bool:
 
 
 def process_again(connection: Connection, event_id: str) -> bool:
-    """As `replay_event`, but leave the event's case to the caller, who closes it."""
+    """Process an event again, and leave its case open: the caller closes it. See `replay_event`."""
     row = connection.execute(
         sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
     ).first()
@@ -56,7 +53,7 @@ def process_again(connection: Connection, event_id: str) -> bool:
 
 
 def replay_events(connection: Connection, event_ids: Sequence[str], act: Act) -> int:
-    """Process several events again, kept as one act; how many it was."""
+    """Process several events again, as one act in the audit trail; how many there were."""
     done = sum(replay_event(connection, id_) for id_ in event_ids)
     if done:
         keep(connection, act, str(done))
@@ -79,8 +76,8 @@ def replay_notification(connection: Connection, notification_id: str) -> bool:
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:
-    """Whether any attempt of a notification was, or may have been, taken, and nobody has told that
-    it failed afterwards.
+    """A condition: an attempt of a notification was, or may have been, taken by its provider, which
+    has not reported since that it failed.
     """
     told = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
     return sa.exists().where(
@@ -99,19 +96,19 @@ def made_up_for() -> sa.ColumnElement[bool]:
 
 
 def failed() -> sa.ColumnElement[bool]:
-    """Failed with an address, and not made up for by a fallback."""
+    """A condition: a notification has an address and failed, and no fallback takes its place."""
     return sa.and_(
         notifications.c.status.in_(FAILED), notifications.c.address != "", ~made_up_for()
     )
 
 
 def unsent() -> sa.ColumnElement[bool]:
-    """Failed and surely not sent: what goes again though nobody has named it."""
+    """A condition: a notification failed and was surely not sent, so it goes again unasked."""
     return sa.and_(failed(), ~maybe_sent())
 
 
 def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
-    """Let messages go once more; how many they were."""
+    """Let the messages that a condition matches go once more; how many there were."""
     return connection.execute(
         notifications.update()
         .where(*which)
@@ -128,7 +125,7 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
 
 
 def ids_to_replay(connection: Connection, status: str) -> list[str]:
-    """Events that wait for a person: `unrouted` ones whose name is known by now, or `held` ones."""
+    """The ids of `unrouted` events whose name Relay knows now, or of `held` events."""
     query = sa.select(events.c.id).where(events.c.status == status).order_by(events.c.id)
     if status == UNROUTED:
         query = query.where(events.c.name.in_(tuple(EVENTS)))
@@ -136,16 +133,15 @@ def ids_to_replay(connection: Connection, status: str) -> list[str]:
 
 
 def failed_ids(connection: Connection) -> list[str]:
-    """Messages that failed and surely did not go out."""
+    """The ids of messages that failed and were surely not sent."""
     query = sa.select(notifications.c.id).where(unsent())
     return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
 def decide_unknown(connection: Connection, notification_id: str, *, send: bool) -> bool:
-    """A person's word on a message of which nobody knows whether it went out.
+    """Settle an unknown message by a person's word; False when it is settled, or still looked for.
 
-    `send` sends it once more, otherwise it counts as sent. False when it is settled by now, or is
-    still being looked for.
+    With `send` it is sent once more; otherwise it counts as sent.
     """
     if send:
         values: dict[str, Any] = {"status": WAITING[0], "due_at": now(), "tries": 0}

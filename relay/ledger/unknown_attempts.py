@@ -22,7 +22,7 @@ LEASE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class UnknownAttempt:
-    """An unknown attempt that is due to be looked for, and what it carried."""
+    """An unknown attempt that is due to be looked for, with the words that it carried."""
 
     id: str  # the notification's
     attempt_id: str
@@ -40,9 +40,9 @@ _CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content"
 
 
 def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
-    """Up to `limit` attempts that are due to be looked for; nobody else gets them for a while.
+    """Lease up to `limit` unknown attempts that are due to be looked for.
 
-    It owns its transaction: a lease holds once it is committed.
+    Nobody else gets them for a while. It owns its transaction: a lease holds once it is committed.
     """
     table = attempts.c
     is_unknown = table.outcome == "unknown"
@@ -70,7 +70,7 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
 
 
 def taken_ids(connection: Connection, look: UnknownAttempt) -> frozenset[str]:
-    """The provider's ids of other messages to the same address: they are not the one."""
+    """The provider's ids of other messages to the same address, which cannot be this one."""
     query = (
         sa.select(attempts.c.provider_id)
         .join(notifications, notifications.c.id == attempts.c.notification_id)
@@ -86,7 +86,9 @@ def taken_ids(connection: Connection, look: UnknownAttempt) -> frozenset[str]:
 def adopt(
     connection: Connection, look: UnknownAttempt, provider_id: str, *, awaits_receipt: bool
 ) -> bool:
-    """It had gone out. False when it is settled by now, or the id is another attempt's."""
+    """Settle an unknown attempt as accepted, since the provider has it. False when it was settled
+    before, or the provider's id is another attempt's.
+    """
     ending = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=awaits_receipt)
     mine = sa.select(attempts.c.id).where(attempts.c.provider_id == provider_id)
     # One look at an address at a time: two of the same words must not adopt the same message.
@@ -102,7 +104,9 @@ def adopt(
 def look_later(
     connection: Connection, look: UnknownAttempt, seconds: float, *, counts: bool = True
 ) -> None:
-    """Look again in `seconds`. One that `counts` not could not ask the provider."""
+    """Look for an attempt again in `seconds`. A look `counts` unless the provider could not be
+    asked.
+    """
     values: dict[str, Any] = {"look_at": now(fault_injection.hastened(seconds))}
     if counts:
         values["looks"] = attempts.c.looks + 1
@@ -116,9 +120,10 @@ def look_later(
 def give_up_unknown(
     connection: Connection, look: UnknownAttempt, reason: str, case: Case | None
 ) -> bool:
-    """It was not found: send it again, or with a `case` leave it to a person. False when settled.
+    """Stop looking for an attempt: send the message again, or with a `case` leave it to a person.
 
-    The attempt stays unknown, so that a receipt that comes late can still adopt it.
+    False when it was settled before. The attempt stays unknown, so that a receipt that comes late
+    can still adopt it.
     """
     values: dict[str, Any] = {"reason": reason[:500]}
     if not case:

@@ -1,8 +1,8 @@
 """Messages that wait for something to be put right, not for a time: nobody claims them meanwhile.
 
 A rule that is gone from config.toml or writes to somebody else, a provider's account that is
-missing, an order that the lab has not linked yet. What they wait for is a state of theirs, so that
-it costs no tries, and nothing is cancelled that a person has not decided to cancel.
+missing, an order that the lab has not linked yet. `waits_for` says which. So waiting uses up no
+tries, and nothing is cancelled that a person has not decided to cancel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _table = notifications.c
 
 
 def keep(connection: Connection, notification_id: str, what: str) -> None:
-    """Let a message wait until `what` it waits for is put right."""
+    """Let a message wait for `what`: a rule, an account or an order."""
     mine = sa.and_(_table.id == notification_id, _table.status.in_(WAITING))
     connection.execute(notifications.update().where(mine).values(waits_for=what))
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
-from relay.privacy.names import fold
+from relay.privacy.names import fold, persons_in
 
 _WAYS = (EMAIL, PHONE, MOBILE)
 _NAMES = ("first_name", "last_name")
@@ -73,7 +73,7 @@ class Person:
 
     def learn(self, facts: Facts) -> Person:
         """The same person with what these facts tell of them."""
-        return self.known_as(*(record for record in records(facts) if self.owns(record)))
+        return self.known_as(*(record for record in persons_in(facts) if self.owns(record)))
 
     def known_as(self, *theirs: Record) -> Person:
         """The same person with what these records, which are about them, tell."""
@@ -139,14 +139,6 @@ class Person:
             words = [_WORD.findall(part.casefold()) for part in name]
             found = [max(some, key=len) for some in words if some]
             yield from found or spellings(name[1] or name[0])
-
-
-def records(facts: Facts) -> Iterator[Record]:
-    """All that the facts tell of somebody."""
-    order = facts.order or {}
-    for record in (facts.registration, facts.patient, facts.customer, order.get("customer")):
-        if record:
-            yield record
 
 
 def describes_person(record: Record) -> bool:

@@ -22,25 +22,29 @@ from relay.web.services import services
 
 blueprint = Blueprint("metrics", __name__)
 
-# Every metric there is: name → what it tells. Gauges all: they are read anew at each scrape, so
-# that restarts and any number of processes change nothing.
+# Every metric → its help text. All are gauges, read anew at each scrape, so that restarts and any
+# number of processes change nothing.
 METRICS: dict[str, str] = {
-    "relay_up": "1 when the ledger can be read.",
-    "relay_events": "Events of the last hour, by name and status.",
+    "relay_up": "1 while Relay can read the ledger, else 0.",
+    "relay_events": "Events received in the last hour, by name and status.",
     "relay_events_waiting": "Events that are not processed yet.",
     "relay_messages": "Messages planned in the last hour, by channel and status.",
     "relay_messages_waiting": "Messages that are due and not sent yet, by channel.",
-    "relay_oldest_unsent_seconds": "How long the message waiting longest has been due.",
-    "relay_attempts": "Sends of the last hour, by channel and outcome.",
-    "relay_provider_seconds": "A provider's answer in the last hour, by channel and quantile.",
-    "relay_webhook_to_provider_seconds": "From webhook to provider in the last hour, by quantile.",
-    "relay_sms_segments": "SMS segments taken by the provider in the last hour.",
-    "relay_channel_paused": "1 while a channel is paused.",
-    "relay_cases_open": "What waits for a person on the worklist.",
-    "relay_quarantined": "Bodies refused in the last hour that nobody has seen to.",
-    "relay_workers": "Workers that were seen lately.",
-    "relay_queue_depth": "Wake-ups in Redis that no worker has taken; -1 when it cannot be asked.",
-    "relay_config_good": "1 while config.toml and the templates are right.",
+    "relay_oldest_unsent_seconds": "Seconds since the oldest unsent message became due.",
+    "relay_attempts": "Attempts to send in the last hour, by channel and outcome.",
+    "relay_provider_seconds": (
+        "Seconds until the provider answered, in the last hour, by channel and quantile."
+    ),
+    "relay_webhook_to_provider_seconds": (
+        "Seconds from webhook to provider, in the last hour, by quantile."
+    ),
+    "relay_sms_segments": "SMS segments that the provider accepted in the last hour.",
+    "relay_channel_paused": "1 while the channel is paused, else 0, by channel.",
+    "relay_cases_open": "Open cases on the worklist.",
+    "relay_quarantined": "Posts refused in the last hour that nobody has seen to.",
+    "relay_workers": "Workers seen in the last 90 seconds.",
+    "relay_queue_depth": "Wake-ups waiting in Redis; -1 when Redis cannot be asked.",
+    "relay_config_good": "1 while config.toml and the templates have no errors, else 0.",
 }
 QUANTILES = (0.5, 0.95, 0.99)
 Sample = tuple[str, Mapping[str, str], float]

@@ -26,7 +26,7 @@ MessageKey = tuple[str, str, str]  # rule, role, channel
 
 
 class Row(NamedTuple):
-    """A notification of an event, as far as it is compared."""
+    """A notification of an event: the fields that `what-if` compares."""
 
     rule: str
     role: str
