@@ -328,7 +328,7 @@ def folded(text: str) -> str:
 
 
 def kind(error: Exception) -> str:
-    """An error without its text, which may quote a number: a page's HTTP status, or else its type."""
+    """A page's HTTP status, else the type of an error: never its text, which may quote a number."""
     answer = error.args[-1] if error.args else None
     return str(answer.status_code) if isinstance(answer, Response) else type(error).__name__
 

@@ -1,4 +1,7 @@
-"""`flask relay …`: what people do from a terminal. Heavy imports wait until they are used."""
+"""`flask relay …`: the commands. They may know everything; heavy imports wait until they are used.
+
+Begin with `context`, which opens a command's settings, config and ledger.
+"""
 
 from __future__ import annotations
 

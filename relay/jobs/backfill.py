@@ -84,7 +84,7 @@ class Backfill:
             return expectations.is_recorded(connection, events.identity(kind.name, kind, data))
 
     def facts(self, kind: Kind, data: Data) -> Facts | None:
-        """What the lab says now; None where it has nothing. Raises LabError."""
+        """The lab's facts as they are now; None where it has nothing. Raises LabError."""
         try:
             return self._lab.gather(kind, data, frozenset())
         except NotReady:

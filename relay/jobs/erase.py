@@ -128,7 +128,7 @@ def forget(
 
 
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
-    """What a person has still to see to, if there is anything."""
+    """A case about whatever an erasure has left; None where nothing is."""
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
     reason = " ".join([*left, *done.refused])
     now = datetime.now(UTC)

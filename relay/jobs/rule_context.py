@@ -66,7 +66,7 @@ class ContextBuilder:
 
 
 def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
-    """What the enabled rules for an event speak of: it has to be fetched."""
+    """The resources that the enabled rules for an event name: they have to be fetched."""
     named: set[str] = set()
     for rule in config.rules:
         if rule.event == event and rule.enabled:

@@ -124,7 +124,7 @@ def _found(connection: sa.Connection, expected: Expectation, chosen: sa.Select[A
 
 
 def _told(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[str]]:
-    """What staff were told of these events, also where the case is closed by now."""
+    """The ABOUT of each case about these events, open or closed, by event."""
     query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.event_id.in_(event_ids)
     )

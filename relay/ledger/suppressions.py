@@ -117,8 +117,8 @@ def _is_first(connection: Connection, word: str, channel: str, text_id: str) -> 
 
 
 def _is_first_before(connection: Connection, id_: str, word: str, channel: str) -> bool:
-    """The same for the release before, which looks for its mark in the audit trail. To be removed
-    a release later.
+    """Whether the release before has not seen this text: it looks for a mark in the audit trail. To
+    be removed a release later.
     """
     mark = INSERTS[connection.dialect.name](audit).values(
         id=id_, at=now(), actor="a person", action=word, target=channel

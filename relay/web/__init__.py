@@ -1,6 +1,6 @@
 """The web process: it takes the lab's webhooks, answers the platform, and shows the desk.
 
-It asks the ledger and the configuration, and sends nothing. Begin with `webhooks`, then `services`.
+It may know the jobs, `staff` and the queue. Begin with `webhooks`, then `services`.
 """
 
 from __future__ import annotations

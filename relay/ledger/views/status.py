@@ -210,7 +210,7 @@ def lately() -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _segments() -> sa.Select[Any]:
-    """What the texts took that went out: once for each attempt that a provider accepted."""
+    """A query for the segments of the texts that went out, each accepted attempt once."""
     return (
         sa.select(sa.func.coalesce(sa.func.sum(notifications.c.segments), 0))
         .join_from(attempts, notifications, notifications.c.id == attempts.c.notification_id)
@@ -261,7 +261,7 @@ def _counted(
 
 
 def _took(tried: Sequence[Any]) -> dict[str, list[float]]:
-    """How long each channel's provider took to answer."""
+    """The seconds that each channel's provider took to answer."""
     took: dict[str, list[float]] = defaultdict(list)
     for row in tried:
         if row.finished_at and row.outcome in ("accepted", "rejected"):
