@@ -168,8 +168,8 @@ def wake_worker(found: Settings) -> None:
 def sweep(as_json: bool, as_sent: bool) -> None:
     """Do the clock's work once: due rows, lapsed claims, retention.
 
-    This process sends what is due itself; it needs no worker. After a restore from a backup, what
-    is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
+    This process sends what is due itself; it needs no worker. After a restore from a backup,
+    whatever is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
     """
     from relay.jobs.tasks import Jobs
     from relay.ledger import pauses
@@ -192,7 +192,10 @@ def sweep(as_json: bool, as_sent: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the count as JSON.")
 def purge(as_json: bool) -> None:
-    """Blank contact details and message texts older than `retention` in config.toml."""
+    """Blank contact details and message texts that are too old.
+
+    They are too old after `retention` in config.toml.
+    """
     from relay.ledger import audit
     from relay.ledger.removal import retention
 
@@ -228,8 +231,10 @@ def upgrade() -> None:
 @click.command("explain")
 @click.argument("id_", metavar="ID")
 def explain_(id_: str) -> None:
-    """Show step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
-    (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
+    """Show step by step what became of an event, message or kit.
+
+    ID is an event (evt_…), a message (msg_…), a refused body (qrt_…), an attempt, or a kit's order,
+    registration, TRF code or your own reference.
     """
     from relay.ledger import quarantine
     from relay.ledger.views import status as views_status
