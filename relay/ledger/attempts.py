@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.facts import Facts
 from relay.ledger import pauses, waits
-from relay.ledger.cases import ABOUT, close_settled, open_case
+from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import BEGUN, KIND
 from relay.ledger.schema import attempts, cases, events, notifications
@@ -140,10 +140,8 @@ def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
 
 def is_told(connection: Connection, case: Case, since: datetime) -> bool:
     """Whether staff were told of a case since a moment, though they may have closed it by now."""
-    query = sa.select(cases.c.id).where(
-        cases.c.kind == case.kind, cases.c.opened_at >= since, case.digest == ABOUT
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    query = sa.select(ABOUT).where(cases.c.kind == case.kind, cases.c.opened_at >= since)
+    return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
 
 def daily_limit(connection: Connection, channel: str, cap: Cap) -> DailyLimit:
