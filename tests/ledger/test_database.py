@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from relay.errors import LedgerUnavailable
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database, ago, now
-from relay.ledger.schema import audit, events
+from relay.ledger.schema import audit, events, first_id, new_id
 from tests.rows import MONTH, incoming, only, rows
 
 SECRET = "+447700900123"
@@ -173,3 +173,12 @@ def test_a_lock_file_held_by_another_process_is_unavailable(tmp_path: Path) -> N
 def test_a_printed_address_has_no_password() -> None:
     """The ledger's address, when it is printed, hides its password."""
     assert "secret" not in str(Database("postgresql+psycopg://relay:secret@127.0.0.1:1/x").url)
+
+
+def test_ids_sort_in_the_order_in_which_they_were_made() -> None:
+    """Two posts in one millisecond are listed as they came, whatever is random in their ids."""
+    before = datetime.now(UTC)
+    made = [new_id("evt") for _ in range(1000)]
+    assert made == sorted(set(made))
+    assert {len(one) for one in made} == {len("evt_") + 28}
+    assert first_id("evt", before) <= made[0]
