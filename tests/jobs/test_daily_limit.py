@@ -34,9 +34,12 @@ DESK_PHONE = "+447700900100"
 TEXTED_STAFF = f'[staff.desk]\nsms = ["{DESK_PHONE}"]\n'
 
 
-def limit(clinic: Clinic, most: int, staff: str = STAFF) -> None:
-    """The clinic's limit on texts, from now on."""
-    head = f"{HEAD}daily_sms_limit = {most}\n"
+def limit(clinic: Clinic, most: int, staff: str = STAFF, hour: int = 12) -> None:
+    """The clinic's limit on texts, from now on; it is past an hour of its day there."""
+    ahead = (hour - datetime.now(UTC).hour) % 24
+    ahead = ahead if ahead <= 12 else ahead - 24
+    zone = f'timezone = "Etc/GMT{-ahead:+d}"'  # whose names have the sign the other way round
+    head = HEAD.replace("[delivery]", f"{zone}\n[delivery]\ndaily_sms_limit = {most}")
     clinic.configure(RULES + URGENT_TEXTS, head=head, staff=staff)
 
 
@@ -99,7 +102,7 @@ def test_staff_hear_of_each_limit_once_a_day(clinic: Clinic) -> None:
     clinic.results(KIT)
     clinic.results(OTHER_KIT)
     for _ in range(2):
-        clinic.work()
+        clinic.work(HOUR)
     (case,) = open_cases(clinic.db)
     assert case["reason"] == "daily_sms_limit is 5. Results and retests wait too."
     assert clinic.told() == [("limit", DESK, "sent")] * 2
@@ -190,11 +193,7 @@ def test_the_day_turns_at_midnight_where_the_clinic_is(clinic: Clinic) -> None:
     """It is between one and two in the morning there: texts of half an hour ago are today's, those
     of three hours ago are not, whatever day it is in UTC.
     """
-    ahead = (1 - datetime.now(UTC).hour) % 24
-    ahead = ahead if ahead <= 12 else ahead - 24
-    zone = f"Etc/GMT{-ahead:+d}"  # whose names have the sign the other way round
-    head = HEAD.replace("[delivery]", f'timezone = "{zone}"\n[delivery]\ndaily_sms_limit = 2')
-    clinic.configure(head=head)
+    limit(clinic, 2, hour=1)
     clinic.orders(4)
     clinic.work()
     clinic.work(HOUR / 2)
