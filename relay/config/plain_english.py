@@ -19,6 +19,7 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.privacy import masks
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
 from relay.rules.expressions import environment
 from relay.rules.model import Policy, Rule
 from relay.rules.schedule import ALWAYS, DAYS, Digest, Window
@@ -273,6 +274,8 @@ def describe_sending(config: Config) -> Iterator[str]:
         days = ", ".join(f"{day:%-d %b %Y}" for day in sorted(delivery.bank_holidays))
         yield f"Bank holidays: {days}."
     yield f"At most {delivery.daily_sms_limit:,} texts go out in a day; any more wait for the next."
+    if kept := DailyLimit(delivery.daily_sms_limit).kept:
+        yield f"Relay keeps the last {kept:,} of these for {URGENT_WORDS}."
     segments = f"{delivery.max_sms_segments} segment{'s' * (delivery.max_sms_segments != 1)}"
     yield f"`check` warns about texts of more than {segments}."
     for channel, rate in delivery.rates.items():

@@ -14,6 +14,7 @@ from relay.config.fields import Dated, OneOf, Parsed, any_address, judged, lasti
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
+from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import Condition
 from relay.rules.schedule import Digest, Window, bank_holiday, duration
 
@@ -104,7 +105,10 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
         strict=True,
         validate=validate.Range(1, error="write a whole number from 1 up."),
         load_default=2000,
-        metadata=told("The most texts in a day; any more wait until the next day."),
+        metadata=told(
+            "The most texts in a day; any more wait until the next day. "
+            f"A fifth of them is kept for {URGENT_WORDS}."
+        ),
     )
     alerts = fields.String(
         load_default="",

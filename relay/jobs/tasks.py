@@ -28,6 +28,8 @@ from relay.logs import get_logger
 from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import DailyLimit
+from relay.rules.model import Case
 from relay.rules.schedule import midnight, utc_now
 
 log = get_logger("relay.jobs")
@@ -75,8 +77,12 @@ class Jobs:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
         began = midnight(utc_now(), self.config.clinic.timezone)
         most, policy = self.config.delivery.daily_sms_limit, self.config.policy
-        day, reason = began.date().isoformat(), f"daily_sms_limit is {most}."
-        case = alerts.case("limit", day, channel, reason, policy=policy, now=utc_now())
+
+        def case(urgency: int) -> Case:
+            reason = DailyLimit(most).reason(urgency)
+            key = f"{began.date()} {reason}"  # a limit that was changed today is told again
+            return alerts.case("limit", key, channel, reason, policy=policy, now=utc_now())
+
         return attempts.Cap(most, began, case)
 
     def sweep(self) -> int:

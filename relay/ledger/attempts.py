@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -20,13 +20,14 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.facts import Facts
 from relay.ledger import pauses, waits
-from relay.ledger.cases import close_settled, open_case
+from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import BEGUN, KIND
 from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import DailyLimit
 from relay.rules.model import ALERT, Case, Ending
 from relay.rules.statuses import FAILED, WAITING
 
@@ -87,11 +88,14 @@ _CARRIED = (
 
 @dataclass(frozen=True)
 class Cap:
-    """A limit on cost: at most so many attempts of a channel since a moment, else a case."""
+    """A limit on cost: at most so many attempts of a channel since a moment.
+
+    `case` makes what staff are told when messages of an urgency wait for it.
+    """
 
     most: int
     since: datetime
-    case: Case | None = None
+    case: Callable[[int], Case] | None = None
 
 
 def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
@@ -100,11 +104,17 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
     It owns its transaction: a claim must be committed before anything is sent.
     """
     with db.write() as connection:
-        left = _left(connection, channel, cap) if cap else limit
+        day = daily_limit(connection, channel, cap) if cap else None
         found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
-        if found and left <= 0 and cap and cap.case and not is_told(connection, cap):
-            open_case(connection, replace(cap.case, event_id=found[0].event_id))
-        ids = [row.id for row in found[: max(0, left)]]
+        ids = [
+            row.id
+            for ahead, row in enumerate(found)
+            if day is None or day.lets_through(row.urgency, ahead)
+        ]
+        if found and not ids and cap and cap.case:
+            case = replace(cap.case(found[0].urgency), event_id=found[0].event_id)
+            if not is_told(connection, case, cap.since):
+                open_case(connection, case)
         turn = pauses.turn(connection, channel) if ids else None
         if turn is not None:
             ids = ids[:turn]
@@ -128,19 +138,17 @@ def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
     return Claim(attempt_id=uuid.uuid4().hex, is_probe=is_probe, **values)
 
 
-def is_told(connection: Connection, cap: Cap) -> bool:
-    """Whether staff were told in this cap's time, though they may have closed the case since."""
-    query = sa.select(cases.c.id).where(
-        cases.c.kind == cap.case.kind if cap.case else sa.false(), cases.c.opened_at >= cap.since
-    )
-    return connection.execute(query.limit(1)).first() is not None
+def is_told(connection: Connection, case: Case, since: datetime) -> bool:
+    """Whether staff were told of a case since a moment, though they may have closed it by now."""
+    query = sa.select(ABOUT).where(cases.c.kind == case.kind, cases.c.opened_at >= since)
+    return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
 
-def _left(connection: Connection, channel: str, cap: Cap) -> int:
-    """How many more attempts a cap lets through. Workers ask one after the other."""
+def daily_limit(connection: Connection, channel: str, cap: Cap) -> DailyLimit:
+    """A cap, with what counts against it so far. Workers ask one after the other."""
     if connection.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CAP_LOCK)))
-    return cap.most - spent(connection, channel, cap.since)
+    return DailyLimit(cap.most, spent(connection, channel, cap.since))
 
 
 def spent(connection: Connection, channel: str, since: datetime) -> int:
@@ -154,7 +162,7 @@ _TABLE = notifications.c
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
 _DUE = (
-    sa.select(_TABLE.id, _TABLE.event_id)
+    sa.select(_TABLE.id, _TABLE.event_id, _TABLE.urgency)
     .where(
         _TABLE.channel == _CHANNEL,
         _TABLE.status.in_(WAITING),

@@ -14,7 +14,7 @@ from datetime import datetime
 from markupsafe import escape
 
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
-from relay.rules.model import ALERT, ALERT_PREFIX, Case, Notice, Plan, Policy, Rule
+from relay.rules.model import ALERT, ALERT_PREFIX, ALERT_URGENCY, Case, Notice, Plan, Policy, Rule
 
 # The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
 KINDS = (
@@ -109,7 +109,7 @@ def case(
             status="created",
             reason="",
             due_at=now,
-            urgency=9,
+            urgency=ALERT_URGENCY,
             # What an older worker sends, which knows nothing of the templates.
             content=plain_content(kind, subject, reason, link(policy), way),
             kind=ALERT,

@@ -19,6 +19,7 @@ ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config
 # What a notification is: a rule's message, a digest of many, an item that a digest tells, or a
 # message to staff about a case.
 MESSAGE, DIGEST, ITEM, ALERT = "message", "digest", "item", "alert"
+ALERT_URGENCY = 9  # above that of any event's message
 
 
 WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"

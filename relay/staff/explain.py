@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import ALERT, ALERT_PREFIX
 from relay.rules.statuses import RECEIVED, WAITING
 
@@ -168,21 +169,24 @@ def message_state(row: Row, at: Clock, standing: Blockers) -> str:
         return _KEPT
     if not is_due(row, standing):
         return _STANDS[row["status"]]
-    causes = "; ".join(waiting_causes(row["channel"], at, standing))
+    causes = "; ".join(waiting_causes(row, at, standing))
     return f"is waiting: {causes}" if causes else "is waiting for a worker, which takes it next"
 
 
-def waiting_causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
-    """Yield each reason why a channel's due messages wait: no worker, a pause, a limit."""
+def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
+    """Yield each reason why a message that is due waits: no worker, a pause, a limit."""
+    channel, urgency = row["channel"], row["urgency"]
     way = CHANNELS[channel]
     if not standing.workers:
         yield _NO_WORKER
     if pause := standing.pauses.get(channel):
         why = pause["reason"].removesuffix(".")
         yield f"{way.words} have been paused since {at(pause['since'])}, because {why}"
-    if channel in standing.spent:
-        most = standing.spent[channel]
-        yield f"the day's limit of {way.many(most)} has been reached; more go out tomorrow"
+    day = standing.limits.get(channel)
+    if day and not day.lets_through(urgency):
+        is_used_up = day.spent >= day.most
+        but = "" if is_used_up else f", but for the {day.kept:,} kept for {URGENT_WORDS}"
+        yield f"the day's limit of {way.many(day.most)} has been reached{but}; more go out tomorrow"
 
 
 def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:

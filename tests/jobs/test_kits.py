@@ -11,7 +11,7 @@ from relay.lab.events import REGISTRATION
 from relay.ledger.schema import events
 from relay.ledger.views import kit_history
 from relay.rules.schedule import utc_now
-from tests.jobs.conftest import DESK, KIT, PERSON, PHONE, RETEST, STAFF, Clinic
+from tests.jobs.conftest import DESK, KIT, ORDER, PERSON, PHONE, RETEST, STAFF, Clinic
 from tests.rows import replay_event, rows
 
 DAY = timedelta(days=1)
@@ -101,6 +101,62 @@ def test_both_samples_call_the_reminder_off(two: Clinic) -> None:
         two.work()
     (row,) = two.messages()
     assert (row["status"], RECEIVED in row["reason"]) == ("cancelled", True)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_retest_makes_no_news_of_what_was_old(clinic: Clinic, sampled: bool) -> None:
+    """The first order's delivery, posted late, was old once its sample was there. It is old after a
+    retest too, when nothing of the new kit has come; also where only the retest tells of a sample.
+    The new kit's own delivery is news."""
+    clinic.configure(REMINDER.replace('after = "10d"', "").replace("unless", "#"))
+    order(clinic, ORDER, [{"id": KIT, "trf_code": None}], PHONE)
+    clinic.post()
+    clinic.work()
+    if sampled:
+        received(clinic, KIT)
+        clinic.work()
+    clinic.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    order(clinic, NEW_ORDER, [{"id": RETEST, "trf_code": None}], PHONE)
+    clinic.work()
+    for late in (ORDER, NEW_ORDER):
+        clinic.post("order.delivered", order_id=late)
+        clinic.work()
+    assert [row["subject"] for row in clinic.messages(status="sent")] == [NEW_ORDER]
+
+
+@pytest.mark.parametrize("other_is_registered", [True, False])
+def test_news_of_two_kits_is_old_once_both_are_further_on(
+    two: Clinic, other_is_registered: bool
+) -> None:
+    """One is tested again, the other registered: their delivery, posted late, is old. While nothing
+    has come of the other, it is news."""
+    two.configure(REMINDER.replace('after = "10d"', "").replace("unless", "#"))
+    two.post("order.shipped", order_id=TWO)
+    received(two, KIT)
+    two.work()
+    two.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    if other_is_registered:
+        two.post("test_registration.complete", testregistration_id=OTHER)
+    two.work()
+    two.post("order.delivered", order_id=TWO)
+    two.work()
+    assert texts(two) == ([] if other_is_registered else ["reminder"])
+
+
+def test_a_kit_that_is_tested_again_is_reminded_of_its_new_sample(two: Clinic) -> None:
+    """Its old sample and the other kit's call no reminder off; its new one does."""
+    two.configure(REMINDER)
+    two.post("order.delivered", order_id=TWO)
+    received(two, KIT)
+    two.work()
+    two.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    two.work()
+    received(two, OTHER)
+    two.work()
+    assert two.statuses() == [("sms", "scheduled")]
+    received(two, RETEST)
+    two.work()
+    assert two.statuses() == [("sms", "cancelled")]
 
 
 @pytest.mark.parametrize("is_late", [True, False])

@@ -29,6 +29,7 @@ from relay.ledger.schema import (
 )
 from relay.ledger.workers import WORKER_GONE_AFTER
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
+from relay.rules.daily_limit import DailyLimit
 from relay.rules.schedule import midnight
 from relay.rules.statuses import RECEIVED, WAITING
 
@@ -52,7 +53,7 @@ class Blockers:
     at: datetime
     workers: int
     pauses: Mapping[str, Mapping[str, Any]]  # of the channels that are paused
-    spent: Mapping[str, int]  # the limits of the day that are reached, by channel
+    limits: Mapping[str, DailyLimit]  # of the day, by channel
 
 
 def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blockers:
@@ -63,7 +64,7 @@ def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blocker
         at,
         ledger_workers.workers_alive(connection),
         {row["channel"]: row for row in ledger_pauses.paused(connection)},
-        {name: most_texts for name in IN_SEGMENTS if spent(connection, name, began) >= most_texts},
+        {name: DailyLimit(most_texts, spent(connection, name, began)) for name in IN_SEGMENTS},
     )
 
 
