@@ -40,7 +40,7 @@ class StoredReceipt:
     attempt_id: str
     code: str = ""
     reason: str = ""
-    happened_at: datetime | None = None
+    happened_at: datetime | None = field(default=None, compare=False)  # two alike say the same
 
 
 def verdict(told: Iterable[StoredReceipt], current: str) -> StoredReceipt | None:

@@ -256,6 +256,17 @@ def test_what_went_out_after_the_bounce_is_not_the_one(db: Database) -> None:
     assert [status(db, claim) for claim in (older, newer)] == ["permanent-failure", "delivered"]
 
 
+def test_of_two_tries_it_is_the_one_that_went_out(db: Database) -> None:
+    """Sent, then to be sent once more, which SendGrid refused: what came back is the first."""
+    first = sent(db)
+    change(db, notifications, {}, status="created")
+    (second,) = ledger_attempts.claim(db, "email", 10)
+    refused = Ending("rejected", "permanent-failure", "SendGrid refused the message (400).")
+    assert ledger_attempts.finish(db, second, refused)
+    assert hear(db, told("bounce", at(5), address=JANE)) == 1
+    assert only(db, kept)["attempt_id"] == first.attempt_id
+
+
 def test_the_same_bounce_is_not_one_of_the_next_message(db: Database) -> None:
     """Staff lift the stop and write again: the old bounce, told once more, undoes neither."""
     an_hour_ago(db, "o-1")
