@@ -89,7 +89,7 @@ def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
         query = query.join(notifications, sent.id == table.notification_id).where(
             sent.channel.in_(ours), sent.address == receipt.address, *lately
         )
-        if receipt.happened_at:  # one that was not out by then cannot be the one
+        if receipt.happened_at:  # rather one that was out by then than a newer one
             query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
         query = query.order_by(sent.sent_at.desc(), table.started_at.desc())
     else:
