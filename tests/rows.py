@@ -236,10 +236,11 @@ def looked(db: Database, after: float = 120.0) -> UnknownAttempt:
 def resent(db: Database, **fields: Any) -> tuple[Claim, Claim]:
     """A notification's two attempts: one unknown and not found, and the one in flight."""
     first = unknown(db, **fields)
-    look, reason = looked(db), "The provider has no record of it, so Relay is sending it again."
+    look = looked(db, attempts.LOOKS[first.channel][0])
+    reason = "The provider has no record of it, so Relay is sending it again."
     with db.write() as connection:
         assert unknown_attempts.give_up_unknown(connection, look, reason, None)
-    (second,) = attempts.claim(db, "sms", 10)
+    (second,) = attempts.claim(db, first.channel, 10)
     return first, second
 
 

@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parseaddr
 from typing import Any
 
@@ -31,6 +31,8 @@ from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
+from relay.rules import addresses
+from relay.rules.statuses import FAILED
 
 CHANNEL = "email"
 ACCEPTED = 202
@@ -169,6 +171,7 @@ DROPPED = (
 )
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _CODE = re.compile(r"\d\.\d{1,3}\.\d{1,3}")
+_FAR_OFF = 1 << 33  # in the year 2242
 
 # An event → (state, reason, why the address is suppressed).
 Verdict = tuple[str, str, str]
@@ -217,10 +220,14 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
     message_id = event.get("sg_message_id")
     provider_id = message_id.partition(".")[0] if isinstance(message_id, str) else ""
     provider_id = matched(_ID, provider_id)
-    if judge is None or not (attempt_id or provider_id):
+    if judge is None:
         return None
     state, reason, suppress = judge(event)
-    moment = event.get("timestamp")
+    address = ""
+    if not (attempt_id or provider_id) and state in FAILED:
+        address = addresses.email(event.get("email")).address  # all that a delayed bounce names
+    if not (attempt_id or provider_id or address):
+        return None
     return Receipt(
         state,
         str(word),
@@ -229,8 +236,16 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
         code=matched(_CODE, event.get("status")) if reason else "",
         reason=reason,
         suppress=suppress,
-        moment=str(moment) if type(moment) is int and abs(moment) < 1 << 53 else "",
+        happened_at=moment(event.get("timestamp")),
+        address=address,
     )
+
+
+def moment(timestamp: object) -> datetime | None:
+    """When something happened, as SendGrid writes it: in whole seconds of Unix time."""
+    if type(timestamp) is not int or not 0 < timestamp < _FAR_OFF:
+        return None
+    return datetime.fromtimestamp(timestamp, UTC)
 
 
 def matched(pattern: re.Pattern[str], value: object) -> str:

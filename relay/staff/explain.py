@@ -199,7 +199,7 @@ def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
         yield 3, f"Relay looks for it at the provider at {at(attempt['look_at'])}."
     for receipt in attempt["receipts"]:
         why = f" {receipt['reason']}" if receipt["reason"] else ""
-        yield 3, f'{at(receipt["received_at"])}: the provider said "{receipt["word"]}".{why}'
+        yield 3, f'{at(receipt["at"])}: the provider said "{receipt["word"]}".{why}'
 
 
 def tell_case(case: Row, at: Clock, title: Title) -> Iterator[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -42,6 +42,7 @@ from tests.rows import (
 from tests.standins import Reply, twilio_error
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+THEN = datetime(2026, 11, 26, 9, tzinfo=UTC)  # by a provider's clock
 NO_MOBILE, OPTED_OUT, NO_REGION = (twilio_error(400, code) for code in (21614, 21610, 21408))
 REFUSED = Reply(400, {"errors": [{"message": "No."}]})  # SendGrid's, for good
 BUSY = twilio_error(429, 20429)
@@ -483,9 +484,9 @@ def test_receipts_of_one_batch_are_seen_to_once(clinic: Clinic) -> None:
     clinic.post()
     clinic.work()
     told = receipts.Receipt("permanent-failure", "failed", clinic.attempt_of(), code="30005")
-    later = replace(told, moment="later")
+    later = replace(told, happened_at=THEN)
     receipts.record(clinic.db, "sms", [told, told, later])
     clinic.work()
-    receipts.record(clinic.db, "sms", [replace(told, moment="latest")])
+    receipts.record(clinic.db, "sms", [replace(told, happened_at=THEN + HOUR)])
     clinic.work()
     assert len(clinic.sendgrid.accepted) == 1

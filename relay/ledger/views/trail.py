@@ -135,8 +135,10 @@ def _attempts(connection: Connection, messages: Sequence[str]) -> dict[str, list
     is_kept = is_kept_attempt().label("is_kept")
     query = sa.select(attempts, is_kept).where(attempts.c.notification_id.in_(messages))
     rows = _rows(connection, query.order_by(attempts.c.started_at))
-    told = receipts.select().where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
-    heard = _rows(connection, told.order_by(receipts.c.received_at, receipts.c.id))
+    when = sa.func.coalesce(receipts.c.happened_at, receipts.c.received_at)
+    told = sa.select(receipts, when.label("at"))
+    told = told.where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
+    heard = _rows(connection, told.order_by("at", receipts.c.received_at, receipts.c.id))
     said = _by(heard, "attempt_id")
     return _by([{**row, "receipts": said.get(row["id"], [])} for row in rows], "notification_id")
 
