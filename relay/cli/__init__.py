@@ -8,7 +8,14 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from relay.cli import config_commands, ledger_commands, people_commands, simulate, what_if_command
+from relay.cli import (
+    case_commands,
+    config_commands,
+    ledger_commands,
+    people_commands,
+    simulate,
+    what_if_command,
+)
 
 relay_group = AppGroup(
     "relay",
@@ -22,6 +29,9 @@ COMMANDS: tuple[click.Command, ...] = (
     ledger_commands.explain_,
     what_if_command.what_if,
     ledger_commands.replay,
+    case_commands.resend,
+    case_commands.list_cases,
+    case_commands.act_on_case,
     people_commands.suppress,
     people_commands.unsuppress,
     people_commands.forget,

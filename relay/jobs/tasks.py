@@ -106,9 +106,7 @@ class Jobs:
     def _resume(self, connection: Connection) -> None:
         """Let messages go on whose rule or account is there again, or whose order never came."""
         waits.resume_rules(connection, {(rule.name, rule.to) for rule in self.config.rules})
-        for channel in CHANNELS:
-            if self.channels.reaches(channel):
-                waits.resume_channel(connection, channel)
+        waits.resume_channels(connection, [*filter(self.channels.reaches, CHANNELS)])
         waits.resume_orders(connection)
 
     def purge(self, seconds: float = math.inf) -> int:

@@ -62,7 +62,7 @@ class Claim:
     content: Mapping[str, str] | None  # an alert's plain words
     case_id: str | None  # of an alert: the case that it is about
     identity: str
-    kind: str  # message, digest, alert
+    kind: str  # message, digest, alert, resent
     is_probe: bool = False  # its channel is paused: this one finds out whether it works again
 
 
@@ -268,6 +268,15 @@ def _beginning(dialect: str) -> Any:
     kept = _keeping_words(words).cte("kept")
     is_mine = attempts.c.notification_id.in_(sa.select(kept.c.id))
     return _BEGUN.where(is_mine).returning(attempts.c.id)
+
+
+def redirect(connection: Connection, claim: Claim, address: str) -> bool:
+    """Give a claimed message the address that it goes to; False where that gets nothing more."""
+    table = notifications.c
+    mine = notifications.update().where(table.id == claim.id, table.status == "sending")
+    stops = sa.select(is_stopped(table.channel, table.address)).where(table.id == claim.id)
+    connection.execute(mine.values(address=address))
+    return not connection.execute(stops).scalar_one()
 
 
 def finish(db: Database, claim: Claim, ending: Ending) -> bool:

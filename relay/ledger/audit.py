@@ -16,6 +16,9 @@ from sqlalchemy.engine import Connection
 from relay.ledger.database import ago, now
 from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions, new_id
 
+NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
+RESEND = "resend"  # what the trail calls it when a person has a message sent again
+
 
 class NotDone(Exception):
     """A person asked for something that cannot be done. Its text says why; nothing is committed."""

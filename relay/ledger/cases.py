@@ -51,6 +51,7 @@ def open_case(connection: Connection, case: Case) -> bool:
         event_id=case.event_id,
         notification_id=case.notification_id,
         reason=case.reason[:500],
+        count=case.count,
         opened_at=now(),
     )
     # By RETURNING, here and elsewhere: an INSERT's rowcount is -1 on PostgreSQL.
@@ -93,11 +94,17 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
     ).rowcount
 
 
-def open_cases(connection: Connection, kind: str = "", limit: int = 200) -> list[Mapping[str, Any]]:
+def open_cases(
+    connection: Connection, kind: str = "", limit: int | None = 200, *, with_closed: bool = False
+) -> list[Mapping[str, Any]]:
     """The worklist, or one kind of case: what goes out by itself, then the oldest first. Each with
-    its event's name.
+    its event's name. `with_closed` adds those that are closed below, the latest first.
     """
-    query = _cases().where(cases.c.closed_at.is_(None))
+    query = _cases()
+    if with_closed:
+        query = query.order_by(cases.c.closed_at.is_not(None), cases.c.closed_at.desc())
+    else:
+        query = query.where(cases.c.closed_at.is_(None))
     if kind:
         query = query.where(cases.c.kind == kind)
     query = query.order_by(cases.c.kind != URGENT, cases.c.opened_at, cases.c.id)

@@ -16,7 +16,7 @@ from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.notifications import KIND, insert_notices, is_alive
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import Case, Notice
+from relay.rules.model import RESENT, Case, Notice
 from relay.rules.statuses import RECEIVED, UNCONFIRMED
 
 LEASE_SECONDS = 60.0
@@ -39,7 +39,7 @@ class FollowUp:
     channel: str
     obligation: str
     is_fallback: bool
-    kind: str  # message, digest, item, alert
+    kind: str  # message, digest, item, alert, resent
     status: str
     reason: str
     taken: int  # attempts that the provider accepted
@@ -128,11 +128,12 @@ def finish_follow_up(
     """
     if not _done(connection, item.id):
         return ""
-    done = "waiting" if is_alive(connection, item.obligation) else ""
+    since = item.id if item.kind == RESENT else ""
+    done = "waiting" if is_alive(connection, item.obligation, since) else ""
     if not done and fallback:
         insert_notices(connection, item.event_id, fallback)
         # Asked again whoever inserted them: another worker may have, at the same moment.
-        done = "fallback" if is_alive(connection, item.obligation) else ""
+        done = "fallback" if is_alive(connection, item.obligation, since) else ""
     if case := broken if done else unreached:
         open_case(connection, case)
     return done or ("case" if case else "")

@@ -25,6 +25,7 @@ from relay.rules.model import (
     ALERT,
     ITEM,
     MESSAGE,
+    RESENT,
     AlreadyNotified,
     case_digest,
     identity,
@@ -67,11 +68,12 @@ def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_:
     """Give a message its new identity; the obligation that it now belongs to."""
     values: dict[str, Any] = {"subject": subject, "round": round_}
     new = obligation(row.rule, subject, round_, row.role)
-    # An alert's or a digest's identity is no kit's. Of a blank address it cannot be known.
-    if row.kind in (MESSAGE, ITEM):
+    # An alert's or a digest's identity is no kit's, and a repeat's is of the message that it
+    # repeats. Of a blank address it cannot be known.
+    if row.kind in (MESSAGE, ITEM, RESENT):
         values["obligation"] = new
         move_cases(connection, row.obligation, new)
-        if row.address or row.status == "validation-failed":
+        if row.kind != RESENT and (row.address or row.status == "validation-failed"):
             name = identity(row.rule, subject, round_, row.role, row.channel, row.address)
             is_taken = sa.select(notifications.c.id).where(notifications.c.identity == name)
             taken = connection.execute(is_taken).first() is not None
@@ -93,18 +95,22 @@ def move_cases(connection: Connection, former: str, new: str) -> None:
 
 
 def tell_once(connection: Connection, owed: str) -> None:
-    """Of messages that owe the same to the same person one goes out: what has gone comes first."""
+    """Of messages that owe the same to the same person one goes out: what has gone comes first.
+
+    Besides it a repeat goes out, since a person has asked for it.
+    """
     table = notifications.c
+    is_repeat = (KIND == RESENT).label("is_repeat")
     query = (
-        sa.select(table.id, table.role, table.channel, table.address, table.status)
+        sa.select(table.id, table.role, table.channel, table.address, table.status, is_repeat)
         .where(table.obligation == owed, table.status.in_(ALIVE))
-        .order_by(table.status.in_(WAITING), table.id)
+        .order_by(table.status.in_(WAITING), KIND != RESENT, table.id)
         .with_for_update()
     )
     seen: set[Sequence[str]] = set()
     for row in connection.execute(query).all():
         to = (row.channel,) if row.role in PERSONS else (row.channel, row.address)
-        if to in seen and row.status in WAITING:
+        if to in seen and row.status in WAITING and not row.is_repeat:
             connection.execute(
                 notifications.update()
                 .where(table.id == row.id)
@@ -509,7 +515,7 @@ _HAPPENED = (
             _message.event_id == events.c.id,
             sa.or_(_message.status.in_(ALIVE), _message.stopped_by.is_not(None)),
             # A digest hangs on its first item's event, and is about others too.
-            KIND.in_((MESSAGE, ALERT)),
+            KIND.in_((MESSAGE, ALERT, RESENT)),
         ),
         isouter=True,
     )

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, UtcDateTime, attempts, new_id, notifications
-from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, Notice
-from relay.rules.statuses import ALIVE, FAILED
+from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, RESENT, Notice
+from relay.rules.statuses import ALIVE, FAILED, GONE
 
 # The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
 # are by default, and moves items in and out of digests by `digest` alone. Both write during a
@@ -24,6 +24,7 @@ KIND: sa.ColumnElement[str] = sa.case(
     (sa.or_(_row.kind == ALERT, _row.rule.startswith(ALERT_PREFIX)), ALERT),
     (sa.or_(_row.kind == DIGEST, _row.digest == _row.identity), DIGEST),
     (_row.digest.is_not(None), ITEM),
+    (_row.kind == RESENT, RESENT),
     else_=MESSAGE,
 )
 _KEPT_ID = "dry-run-"
@@ -121,9 +122,20 @@ def alive_channels(connection: Connection, obligation: str, but: str) -> set[str
     return set(connection.execute(query).scalars())
 
 
-def is_alive(connection: Connection, obligation: str) -> bool:
-    """Whether any message that one rule owes one role about one kit may still reach them."""
+def is_alive(connection: Connection, obligation: str, repeat: str = "") -> bool:
+    """Whether any message that one rule owes one role about one kit has reached them, or may.
+
+    Of a `repeat`, by its id, what had gone out before does not count: a person found that wanting.
+    """
     query = sa.select(notifications.c.id).where(
-        notifications.c.obligation == obligation, notifications.c.status.in_(ALIVE)
+        notifications.c.obligation == obligation, reaches(notifications, repeat)
     )
     return connection.execute(query.limit(1)).first() is not None
+
+
+def reaches(message: Any, since: Any) -> sa.ColumnElement[bool]:
+    """Whether a message, the table or an alias of it, is under way, or has gone out and is newer
+    than the id `since`.
+    """
+    is_new = sa.or_(message.c.id > since, message.c.status.not_in(GONE))
+    return sa.and_(message.c.status.in_(ALIVE), is_new)

@@ -32,8 +32,8 @@ def ask(connection: Connection, asked: Sequence[Case]) -> None:
             .where(notifications.c.obligation == case.key, notifications.c.status.in_(WAITING))
             .order_by(notifications.c.id)
         )
-        if first := connection.execute(waits.limit(1)).scalar():
-            open_case(connection, replace(case, notification_id=str(first)))
+        if held := list(connection.execute(waits).scalars()):
+            open_case(connection, replace(case, notification_id=held[0], count=len(held)))
 
 
 def rule_of(connection: Connection, notification_id: str) -> str:

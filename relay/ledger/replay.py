@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,13 +11,14 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
-from relay.ledger.notifications import KIND, is_item_of, maybe_sent
+from relay.ledger.notifications import KIND, insert_notices, is_item_of, maybe_sent, reaches
 from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.suppressions import is_stopped
-from relay.rules.model import DIGEST, MESSAGE, identity
+from relay.rules.model import MESSAGE, RESENT, RESENT_OF, Notice, identity
 from relay.rules.resend import EVENT, FailedMessage, decide
 from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
@@ -86,12 +88,35 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
 
 
 def made_up_for() -> sa.ColumnElement[bool]:
-    """Whether a fallback of a notification's rule has gone out, or is about to."""
-    other = notifications.alias()
-    return sa.exists().where(
-        other.c.obligation == notifications.c.obligation,
-        other.c.is_fallback,
-        other.c.status.in_(ALIVE),
+    """Whether a fallback of a notification's rule has gone out, or is about to; or a person had the
+    notification repeated. A fallback that went out before a repeat does not make up for that.
+    """
+    table, other, repeat = notifications.c, notifications.alias(), notifications.alias()
+    since = sa.case((KIND == RESENT, table.id), else_="")
+    by_fallback = sa.exists().where(
+        other.c.obligation == table.obligation, other.c.is_fallback, reaches(other, since)
+    )
+    by_repeat = sa.exists().where(
+        repeat.c.identity == RESENT_OF + table.id, repeat.c.status != "cancelled"
+    )
+    return sa.or_(by_fallback, by_repeat)
+
+
+def newer() -> sa.ScalarSelect[str]:
+    """The last message that came after a notification, from the same rule, about the same kit, to
+    the same person by the same channel; of staff, to the same address.
+    """
+    table, other = notifications.c, notifications.alias()
+    return (
+        sa.select(sa.func.max(other.c.id))
+        .where(
+            other.c.obligation == table.obligation,
+            other.c.channel == table.channel,
+            other.c.id > table.id,
+            other.c.status != "cancelled",
+            sa.or_(table.role.in_(PERSONS), other.c.address == table.address),
+        )
+        .scalar_subquery()
     )
 
 
@@ -166,16 +191,30 @@ def decide_unknown(connection: Connection, notification_id: str, *, send: bool) 
 # Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
 LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
-_KEPT = ("id", "event_id", "obligation", "rule", "subject", "round", "status")
+_KEPT = (
+    "id",
+    "event_id",
+    "obligation",
+    "rule",
+    "subject",
+    "round",
+    "role",
+    "channel",
+    "address",
+    "urgency",
+    "status",
+    "stopped_by",
+)
 _TOLD = (
     *_KEPT,
+    "kind",
     "event_name",
     "event_received_at",
     "is_stopped",
     "was_taken",
     "may_have_arrived",
     "made_up_for",
-    "is_digest",
+    "newer",
 )
 
 
@@ -237,9 +276,6 @@ def _telling() -> sa.Select[Any]:
     table = notifications.c
     return sa.select(
         *(table[name].label(name) for name in _KEPT),
-        table.role,
-        table.channel,
-        table.address,
         table.identity,
         events.c.name.label("event_name"),
         events.c.received_at.label("event_received_at"),
@@ -250,14 +286,14 @@ def _telling() -> sa.Select[Any]:
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),
         made_up_for().label("made_up_for"),
-        (KIND == DIGEST).label("is_digest"),
+        newer().label("newer"),
+        KIND.label("kind"),
     ).join(events, events.c.id == table.event_id)
 
 
 def _failed_message(row: sa.Row[Any]) -> FailedMessage:
     return FailedMessage(
         **{name: row._mapping[name] for name in _TOLD},
-        has_address=bool(row.address),
         is_blank=is_blank(row),
         event_is_waiting=row.event_status == RECEIVED,
     )
@@ -267,8 +303,35 @@ def is_blank(row: sa.Row[Any]) -> bool:
     """Whether it was for somebody of whom the ledger has nothing any more."""
     never_had_one = identity(row.rule, row.subject, row.round, row.role, row.channel, "")
     is_lost = not row.address and row.identity != never_had_one
+    if row.kind == RESENT and not row.was_taken:
+        is_lost = False  # its identity does not tell: the lab may have had no address for it
     is_erased = (row.facts or {}).get(row.role) == {}  # as relay.erasure leaves it
     return is_lost or is_erased or not row.data
+
+
+_REPEATED = "Another message repeats it."
+
+
+def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: Act) -> str:
+    """Add the message that repeats another, for which a person is to answer; its id.
+
+    A fallback that waits is not needed then, nor a person for the cases about it. Raises NotDone
+    where the message is repeated already, though another press was faster.
+    """
+    made = insert_notices(connection, it.event_id, [notice])
+    if not made:
+        raise NotDone("It was sent again already.")
+    table = notifications.c
+    waits = (table.obligation == it.obligation, table.is_fallback, table.status.in_(WAITING))
+    connection.execute(
+        notifications.update()
+        .where(*waits, table.id != made[0])
+        .values(status="cancelled", reason=_REPEATED)
+    )
+    for kind, key in (("unreached", it.obligation), ("broken", it.id)):
+        close_settled(connection, kind, key, _REPEATED)
+    keep(connection, replace(act, target=made[0]))
+    return made[0]
 
 
 AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us ask it all the time

@@ -26,7 +26,9 @@ FOLDER = "alerts"
 TITLE, HAPPENED, TO_DO = "title", "happened", "to_do"
 _WORDS_SEE: Names = {
     "clinic": frozenset(SHAPES["clinic"]),
-    "case": frozenset({"id", "kind", "subject", "about", "reason", "others", "link"}),
+    "case": frozenset(
+        {"id", "kind", "subject", "about", "reason", "others", "link", "count", "many"}
+    ),
 }
 _MESSAGES_SEE: Names = {
     "clinic": frozenset(SHAPES["clinic"]),
@@ -39,7 +41,8 @@ _MESSAGES_SEE: Names = {
 class CaseNames:
     """A case, as its words may name it.
 
-    `others` is how many more of its kind are open, `link` its address on the desk (may be empty).
+    `others` is how many more of its kind are open, `link` its address on the desk (may be empty),
+    `count` how many messages or events it is about.
     """
 
     id: str
@@ -48,6 +51,7 @@ class CaseNames:
     reason: str
     others: int = 0
     link: str = ""
+    count: int = 1
     is_digest: bool = False  # it is about a message that has many kits
 
 
@@ -146,4 +150,5 @@ def fields(case: CaseNames) -> dict[str, object]:
         "about": alerts.about(case.subject, is_digest=case.is_digest),
         "reason": case.reason or None,
         "link": case.link or None,
+        "many": alerts.counted(case.kind, case.count),
     }

@@ -33,6 +33,15 @@ KINDS = (
 )
 # These are kept with some event, since every case is, but they are not about its kit.
 OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account"})
+# What follows the number, of a case that is about more than one message or event.
+COUNTED = {
+    **dict.fromkeys(KINDS, "messages wait"),
+    "unreached": "messages have reached nobody",
+    "broken": "messages could not be written",
+    "held": "events are held",
+    "unknown": "messages may or may not have gone out",
+    "missing": "kits are late",
+}
 # The desk's pages of one case and of all that are open, below PUBLIC_URL.
 CASE, WORKLIST = "/case/", "/worklist"
 
@@ -40,6 +49,11 @@ CASE, WORKLIST = "/case/", "/worklist"
 def is_about_a_kit(kind: str) -> bool:
     """Whether a case has a kit's journey to show. One of a newer version may have none."""
     return kind in KINDS and kind not in OF_NO_KIT
+
+
+def counted(kind: str, count: int) -> str:
+    """How much a case is about, in words: 12 messages wait. Empty where it is about one."""
+    return f"{count:,} {COUNTED.get(kind, 'messages')}" if count > 1 else ""
 
 
 def about(subject: str, *, is_digest: bool = False) -> str:

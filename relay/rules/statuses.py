@@ -12,7 +12,8 @@ EVENT_STATUSES = {
 }
 # What is on its way or has reached somebody; the rest are ends that reached nobody.
 WAITING = ("created", "scheduled")
-ALIVE = (*WAITING, "sending", "sent", "delivered", "unknown")
+GONE = ("sent", "delivered")
+ALIVE = (*WAITING, "sending", *GONE, "unknown")
 FAILED = ("permanent-failure", "temporary-failure", "technical-failure", "validation-failed")
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
+from relay.rules.alerts import counted
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import ALERT, ALERT_PREFIX
@@ -138,6 +139,9 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
+    for act in row["asked"]:
+        said = f"{act['actor']} had {row['repeats']} sent again, by this message"
+        yield 2, f"{at(act['at'])}: {said}: {act['detail']}"
     if row["due_at"] > row["created_at"] or row["status"] in WAITING:
         tense = "is" if row["due_at"] > standing.at else "was"
         yield 2, f"It {tense} due at {at(row['due_at'])}."
@@ -149,6 +153,8 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
     yield 2, f"It {message_state(row, at, standing)}. {why}".rstrip()
     if digest := row["told_in"]:
         yield 2, f"That digest ({digest['id']}) {message_state(digest, at, standing)}."
+    if repeat := row["repeated"]:
+        yield 2, f"A person had it sent again, by another message ({repeat})."
 
 
 def is_due(row: Row, standing: Blockers) -> bool:
@@ -205,7 +211,9 @@ def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
 def tell_case(case: Row, at: Clock, title: Title) -> Iterator[Line]:
     """A case on the worklist, open or closed."""
     said = title(case["kind"])
-    yield 1, f"{at(case['opened_at'])}: on the worklist: {said}. {case['reason']}"
+    many = counted(case["kind"], case["count"])
+    about = f" ({many})" if many else ""
+    yield 1, f"{at(case['opened_at'])}: on the worklist: {said}{about}. {case['reason']}"
     if case["closed_at"]:
         note = f" {case['note']}" if case["note"] else ""
         yield 2, f"{at(case['closed_at'])}: closed by {case['closed_by']}.{note}"

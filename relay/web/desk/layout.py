@@ -72,7 +72,6 @@ def error_page(code: int) -> str:
 
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
-NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
 
 # What is on the worklist: its parts, and how much there is of each.
 _WORKLIST = {
@@ -180,6 +179,7 @@ ACT_WORDS = {
     "forget asked": "Asked to erase a person",
     "forget": "Erased a person",
     "replay": "Processed something again",
+    audit.RESEND: "Sent a message again",
     "purge": "Blanked old details",
     "case close": "Closed a case",
     "case open": "Reopened a case",
