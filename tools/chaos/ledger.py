@@ -28,6 +28,13 @@ def unsettled(url: str) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
+def held(url: str) -> list[str]:
+    """The events that wait for a person."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT id FROM events WHERE status = 'held'").fetchall()
+    return [str(row[0]) for row in rows]
+
+
 def read(url: str) -> dict[str, list[Row]]:
     """The ledger, whole."""
     with psycopg.connect(url, row_factory=dict_row) as connection:
