@@ -98,6 +98,7 @@ def _play(stage: Stage, seed: int, kits: int, started: float) -> Result:
     faults.stop()
     staff.stop()
     left = _settle(stage)
+    staff.close_rules()
     if held := _still_true(stage, lab):
         lab.post_again(held)
         left = _settle(stage)

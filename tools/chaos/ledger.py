@@ -11,7 +11,8 @@ from psycopg.rows import dict_row
 Row = Mapping[str, Any]
 _UNSETTLED = {
     "events received": "events WHERE status = 'received'",
-    "messages waiting": "notifications WHERE status IN ('created', 'scheduled', 'sending')",
+    "messages waiting": "notifications WHERE status IN ('created', 'scheduled', 'sending')"
+    " AND waits_for IS DISTINCT FROM 'rule'",
     "looks due": "attempts WHERE look_at IS NOT NULL",
     "follow-ups due": "notifications WHERE follow_up_at IS NOT NULL",
 }

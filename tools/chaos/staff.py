@@ -67,10 +67,15 @@ class Staff(threading.Thread):
                     self.broken.append(f"staff: {type(error).__name__}: {error}")
 
     def stop(self) -> None:
-        """Go home."""
+        """Look no more."""
         self._stopping.set()
         self.join()
-        self._db.close()
+
+    def close_rules(self) -> None:
+        """Say of what still waits for a rule by its other name that it is not to be sent."""
+        with self._db.write() as connection:
+            for case in cases.open_cases(connection, "rule"):
+                self.done.append(self._act(connection, case, cases.CLOSE))
 
     def _see_to(self, connection: Connection) -> Done | None:
         """Deal with one case that nobody has looked at yet."""
