@@ -172,7 +172,7 @@ class LabClient:
         return found
 
     def _results(self, id_: str) -> int:
-        """How many results there are; their content is not read. None of an id that is not known."""
+        """How many results there are, none of an unknown id; their content is not read."""
         try:
             found = self._json(f"/api/test_registration/{segment(id_)}/lab_results/")
         except LabError as error:
