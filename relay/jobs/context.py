@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from relay.config.loader import Config
 from relay.lab.client import LabClient
-from relay.lab.events import EVENTS
+from relay.lab.events import EVENTS, REGISTRATION, is_named
 from relay.lab.facts import Facts
 from relay.ledger import journeys
 from relay.ledger.database import Database
@@ -48,9 +48,16 @@ class ContextBuilder:
         step = Step(row.event_name, row.round, row.event_received_at)
         return RuleContext(step, row.subject, row.facts, seen, known)
 
-    def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
-        """What the lab says now about an event's kit. Raises LabError."""
-        return self._lab.gather(EVENTS[name], data, self._wanted[name], self._order_of)
+    def facts(self, name: str, data: Mapping[str, Any], known: Facts) -> Facts:
+        """What the lab says now about an event's kit. Raises LabError.
+
+        Once it was `known` which kit an event is about, the lab is asked for that: its name may be
+        another's by now.
+        """
+        kind = EVENTS[name]
+        if kind.resource == REGISTRATION and (id_ := own_id(known, str(data[kind.id_field]))):
+            data = {**data, kind.id_field: id_}
+        return self._lab.gather(kind, data, self._wanted[name], self._order_of)
 
     def _order_of(self, registration: str) -> str | None:
         with self._db.read() as connection:
@@ -63,6 +70,12 @@ class ContextBuilder:
     def are_old(self, name: str, facts: Facts, since: datetime) -> bool:
         """Whether the lab has to be asked again before a message goes by these facts."""
         return datetime.now(UTC) - since > FRESH or facts.lacks(self._read[name])
+
+
+def own_id(known: Facts, name: str) -> str:
+    """The id of a registration that went by a name when its facts were kept; empty where none."""
+    registration = known.registration or {}
+    return str(registration.get("id") or "") if is_named(registration, name) else ""
 
 
 def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
