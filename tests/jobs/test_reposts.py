@@ -103,8 +103,7 @@ def test_an_event_that_waits_is_tried_at_once(clinic: Clinic, ago: timedelta, as
     clinic.work(ago)
     clinic.results()
     clinic.work()
-    registration = f"/api/test_registration/{KIT}"
-    assert clinic.lab.paths.count(registration) == asked
+    assert clinic.lab.paths.count(f"{RESULTS}/") == asked
 
 
 def test_what_was_told_is_counted_and_no_more(clinic: Clinic) -> None:
