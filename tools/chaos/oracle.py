@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tools.chaos import words
-from tools.chaos.edits import MOVED_RULE
+from tools.chaos.edits import MOVED_RULE, RENAMED_RULE
 from tools.chaos.kits import (
     CUSTOMER,
     PATIENT,
@@ -250,7 +250,10 @@ class Oracle:
             return
         if any(row["reason"].startswith((NOT_NEEDED, *UNMET)) for row in rows):
             return  # for which there are checks of their own
-        is_tried = any(row["is_fallback"] or row["reason"].startswith(MOVED) for row in rows)
+        # Of a rule that is gone just then nobody knows the fallback; a person knows of the rest.
+        is_tried = rule["event"] == self._rules[RENAMED_RULE]["event"] or any(
+            row["is_fallback"] or row["reason"].startswith(MOVED) for row in rows
+        )
         if rule.get("fallback") and not is_tried:
             self.verdict.lost.append(f"{where}: failed, and no fallback was tried")
         if not any(self._has_case("unreached", notification_id=row["id"]) for row in rows):
