@@ -120,3 +120,19 @@ def test_what_was_told_is_counted_and_no_more(clinic: Clinic) -> None:
     assert (row["status"], row["duplicates"], len(clinic.lab.requests)) == ("processed", 3, asked)
     assert row["posted_again_at"] is not None
     assert len(clinic.twilio.accepted) == 1
+
+
+def test_a_case_stays_while_nobody_is_reached(clinic: Clinic) -> None:
+    """A text that has failed for good is not sent again by a post that comes again, so the case
+    about whom it did not reach stays: nobody is forgotten."""
+    clinic.configure(SUCCESS, staff=STAFF)
+    status(clinic, "success")
+    clinic.results()
+    clinic.work()
+    clinic.tell("permanent-failure", "30006", rule="results")
+    clinic.work()
+    assert clinic.worklist() == ["unreached"]
+    clinic.results()
+    clinic.work()
+    assert [row["status"] for row in clinic.messages(rule="results")] == ["permanent-failure"]
+    assert clinic.worklist() == ["unreached"]
