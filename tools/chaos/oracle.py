@@ -39,6 +39,7 @@ OVERTAKEN = ("The kit has moved on", "A retest has begun", "The new kit is on it
 OPTED_OUT, NOT_NEEDED = "The person has opted out", "It is no longer needed"
 MOVED, ELSEWHERE = "Its rule no longer uses", "The recipient now has another address"
 STOPPED, CANCELLED = f"Stopped by {NAME}", f"Cancelled by {NAME}"
+PLANNED_ANEW = "Its event was processed again."
 ONCE_IS_ENOUGH, UNMET = "The same is told already", ("Its condition is not met", "The test was")
 FAILURES = ("permanent-failure", "temporary-failure", "validation-failed")
 BAD_NEWS = {"undelivered", "failed", "bounce", "dropped"}
@@ -235,12 +236,14 @@ class Oracle:
 
     def _judge_fallback(self, where: str, rows: list[Row]) -> None:
         """A fallback is for those whom nothing else can have reached."""
-        made = [row for row in rows if row["is_fallback"]]
-        first = [row for row in rows if not row["is_fallback"]]
-        is_moved = any(row["reason"].startswith(MOVED) for row in rows)
-        if made and not is_moved and not all(self._may_fail(row) for row in first):
-            ids = [row["id"] for row in rows]
-            self.verdict.wrong.append(f"{where}: a fallback for nothing {ids}")
+        if any(row["reason"].startswith(MOVED) for row in rows):
+            return
+        for made in rows:
+            if made["is_fallback"] and made["address"]:
+                first = [row for row in rows if row["created_at"] <= made["created_at"]]
+                if not all(row["is_fallback"] or self._may_fail(row) for row in first):
+                    ids = [row["id"] for row in rows]
+                    self.verdict.wrong.append(f"{where}: a fallback for nothing {ids}")
 
     def _judge_obligation(self, where: str, rule: Row, rows: list[Row]) -> None:
         """Where nobody was reached the fallback was tried, and a person knows."""
@@ -406,15 +409,16 @@ class Oracle:
             row = self._messages.get(done.message)
             if done.act != "stop" or row is None:
                 continue
-            place = (row["rule"], row["subject"], row["round"])
             for other in self._messages.values():
-                if (other["rule"], other["subject"], other["round"]) != place:
+                if self._owes(other) != self._owes(row):
                     continue
                 let_go = [act.at for act in self._done if act.message == other["id"]]
                 for one in self._accepted[other["id"]]:
                     is_late = one["at"] > done.at + STOP_SLACK
                     if is_late and not any(done.at < at <= one["at"] + 1.0 for at in let_go):
-                        self.verdict.wrong.append(f"{other['id']} ({place[0]}): sent after a stop")
+                        self.verdict.wrong.append(
+                            f"{other['id']} ({row['rule']}): sent after a stop"
+                        )
 
     def _judge_cases(self) -> None:
         for case in self._cases:
@@ -478,7 +482,17 @@ class Oracle:
             UNMET: lambda: self._has(row, lambda part: len(part.statuses) > 1 or part.retest),
             ELSEWHERE: lambda: not row["address"],  # it was not known yet
         }
+        if reason.endswith(PLANNED_ANEW):
+            owed = self._owes(row)
+            return any(
+                one.act == "resend" and self._owes(self._messages.get(one.message)) == owed
+                for one in self._done
+            )
         return any(reason.startswith(begin) and holds() for begin, holds in allowed.items())
+
+    @staticmethod
+    def _owes(row: Row | None) -> tuple[str, str, int] | None:
+        return (row["rule"], row["subject"], row["round"]) if row else None
 
     def _has(self, row: Row, what: Callable[[Any], object]) -> bool:
         post = self._lab.taken.get(row["event_id"])
