@@ -447,7 +447,7 @@ class Oracle:
     @staticmethod
     def _is_overtaken(row: Row) -> bool:
         is_off = row["status"] in ("cancelled", *FAILURES)
-        return is_off and any(why in str(row["reason"]) for why in OVERTAKEN)
+        return is_off and any(why in str(row["reason"]) for why in (*OVERTAKEN, NOT_NEEDED))
 
     @staticmethod
     def _is_stopped(row: Row) -> bool:
