@@ -21,7 +21,7 @@ from relay.ledger.schema import events, notifications
 NAME = "chaos-staff"
 # What somebody does about a case of a kind, and how likely; nothing at all where it is no more.
 HABITS: dict[str, dict[str, float]] = {
-    "release": {"release": 0.3, "stop": 0.3},
+    "release": {"release": 0.3, "stop": 0.4},
     "held": {"replay": 0.4, "close": 0.1},
     "unreached": {"resend": 0.3, "close": 0.2},
     "unknown": {"send": 0.3, "believe": 0.3},
@@ -55,7 +55,7 @@ class Staff(threading.Thread):
 
     def run(self) -> None:
         """Look, act, look again. What cannot be done, since the ledger is away, is left."""
-        while not self._stopping.wait(self._random.uniform(0.3, 1.0)):
+        while not self._stopping.wait(self._random.uniform(0.1, 0.5)):
             for act in (self._see_to, self._replay, self._let_go):
                 try:
                     with self._db.write() as connection:
