@@ -119,7 +119,7 @@ class Digests:
         is_old = self._contexts.are_old(item.event_name, item.facts, item.facts_at)
         if is_old and time.monotonic() < ends:
             try:
-                facts = self._contexts.facts(item.event_name, item.event_data)
+                facts = self._contexts.facts(item.event_name, item.event_data, item.facts)
                 item = replace(item, facts=facts)
             except NotReady as error:
                 if isinstance(error.facts, Facts):
@@ -246,7 +246,7 @@ class Composer:
             with self._db.read() as connection:
                 known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
             try:
-                facts = self._contexts.facts(claim.event_name, claim.event_data)
+                facts = self._contexts.facts(claim.event_name, claim.event_data, claim.facts)
             except NotReady as error:
                 # The rule may not want it any more by what the lab says; else the lab may catch up.
                 if isinstance(error.facts, Facts):

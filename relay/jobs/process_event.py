@@ -50,7 +50,7 @@ class EventProcessor:
 
     def _plan(self, event: Event) -> int:
         """Plan an event's messages; how many are new. Raises LabError."""
-        facts = self._contexts.facts(event.name, event.data)
+        facts = self._contexts.facts(event.name, event.data, event.facts)
         fault_injection.crash_point("event.fetched")
 
         def decide(kit: Kit) -> Plan:

@@ -14,6 +14,7 @@ from relay.ledger.database import now
 from relay.ledger.notifications import KIND, insert_notices
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.rules.model import DIGEST, Case, case_digest
+from relay.rules.statuses import ALIVE
 
 RELAY = "relay"  # who closes what has settled by itself
 PASSES = "limit"  # is over at midnight: it is not opened again
@@ -73,6 +74,17 @@ def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool
 def close_settled(connection: Connection, kind: str, key: str, note: str) -> None:
     """Close the open case of this kind and key, if there is one: it has settled by itself."""
     _close(connection, is_about(case_digest(kind, key)), RELAY, note)
+
+
+def close_reached(connection: Connection, obligation: str) -> None:
+    """Close the case that says that somebody is unreached, if a message may reach them now: what
+    is planned again may be there already, and have failed.
+    """
+    alive = sa.exists().where(
+        notifications.c.obligation == obligation, notifications.c.status.in_(ALIVE)
+    )
+    about = is_about(case_digest("unreached", obligation))
+    _close(connection, sa.and_(about, alive), RELAY, "A message is on its way after all.")
 
 
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:

@@ -23,7 +23,7 @@ from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import digests, journeys, releases, replay
-from relay.ledger.cases import close_settled, open_case
+from relay.ledger.cases import close_reached, open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
@@ -157,7 +157,7 @@ def plan_and_mark_processed(
 
     made = digests.plan_and_add(connection, event.id, replan)
     for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
-        close_settled(connection, "unreached", owed, "A message is on its way after all.")
+        close_reached(connection, owed)
     releases.ask(connection, plan.cases)
     return made
 

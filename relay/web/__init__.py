@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
     app.extensions["relay"] = Services(
         settings,
-        ConfigReloader(load_config(settings), load_config),
+        ConfigReloader(settings, load_config),
         Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
         Waker(settings),
     )

@@ -168,7 +168,8 @@ def main() -> int:
         logs.report_to_sentry(settings.sentry_dsn, settings.name)
         fault_injection.arm_crash_point(settings.crash_at)
         fault_injection.set_haste(settings.haste)
-        jobs = make_jobs(load(settings))
+        living = ConfigReloader(settings, load)
+        jobs = make_jobs(living.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -177,7 +178,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     jobs.channels.load()
     pump = Pump(jobs)
-    clock = Clock(jobs, pump, ConfigReloader(jobs.config, load))
+    clock = Clock(jobs, pump, living)
     pump.start()
     clock.start()
     log.info("worker started", delivery=settings.delivery, threads=sum(THREADS.values()))

@@ -46,6 +46,14 @@ to = "customer"
 channels = ["sms"]
 template = "results"
 """
+MUCH_LATER = f"""
+[rules.later]
+event = "{RECEIVED}"
+after = "10d"
+to = "patient"
+channels = ["sms"]
+template = "results"
+"""
 
 
 @pytest.fixture
@@ -255,3 +263,26 @@ def test_a_name_that_two_kits_share_leads_to_neither(clinic: Clinic) -> None:
     made = {row["subject"]: row["address"] for row in clinic.messages(rule="customer")}
     assert set(made.items()) <= set(phones.items())
     assert made
+
+
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_a_name_that_goes_to_another_kit_takes_no_message_with_it(
+    clinic: Clinic, is_replayed: bool
+) -> None:
+    """The clinic's reference of a kit is another kit's by the time that its message goes out, or
+    its event is replayed: whom it was about hears of it, and the other hears nothing."""
+    clinic.configure(MUCH_LATER)
+    kits = {KIT: PHONE, OTHER: OTHER_PHONE}
+    for kit, phone in kits.items():
+        clinic.lab.change("test_registration", kit, id=kit, **PERSON, mobile_phone_number=phone)
+    for owner, passes in ((KIT, timedelta()), (OTHER, 11 * DAY)):
+        clinic.lab.change("test_registration", owner, foreign_id="ref")
+        clinic.lab.resources["/api/test_registration/ref"] = clinic.lab.resources[
+            f"/api/test_registration/{owner}"
+        ]
+        if owner == KIT:
+            first = received(clinic, "ref")
+        elif is_replayed:
+            assert replay_event(clinic.db, first)
+        clinic.work(passes)
+    assert [sent.form["To"] for sent in clinic.twilio.accepted] == [PHONE]
