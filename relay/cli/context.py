@@ -1,4 +1,6 @@
-"""Opens a command's settings, config and ledger. Prints every problem, and exits with 1."""
+"""Opens a command's settings, config and ledger, and wakes a worker. Prints every problem, and
+exits with 1.
+"""
 
 from __future__ import annotations
 
@@ -112,3 +114,23 @@ class Since(click.ParamType[datetime]):
             return datetime.fromisoformat(value).astimezone(UTC)
         except ValueError:
             self.fail(f'"{value}": write a duration as in 2h or 30d, or a date as in 2026-11-24.')
+
+
+def wake_worker(found: Settings) -> None:
+    """Wake a worker now; it would look by itself within seconds."""
+    if not found.redis_url:
+        return
+    from redis.exceptions import RedisError
+
+    from relay import queue
+
+    try:
+        queue.wake(queue.connect(found, timeout=1))
+    except (RedisError, OSError):
+        show(
+            Problem(
+                "Relay cannot reach it. Workers will find the work by themselves, within seconds.",
+                "redis",
+                warning=True,
+            )
+        )
