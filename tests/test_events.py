@@ -57,7 +57,7 @@ def test_takes_the_labs_example(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "field"), REQUIRED)
-@pytest.mark.parametrize("value", ["(missing)", None, 7, True, "", [], {}, [ID], {"id": ID}])
+@pytest.mark.parametrize("value", ["(missing)", None, 7.5, True, "", [], {}, [ID], {"id": ID}])
 def test_bad_field_is_named_by_its_path(name: str, field: str, value: Any) -> None:
     """A required field that is missing or of another type is 422, named by its path."""
     data = {**EXAMPLES[name], field: value}

@@ -246,21 +246,21 @@ def test_a_hole_at_send_names_the_field_and_no_person(broken: Break) -> None:
 
 def test_a_dear_character_is_shown_where_it_stands(broken: Break) -> None:
     """The character that makes every text cost more is named, with its code, file and line."""
-    settings = broken(sms_txt="Your kit is on its way.\nIt\u2019s yours.{% include 'greet.txt' %}")
+    settings = broken(sms_txt="Your kit is on its way.\nIt\u0142s yours.{% include 'greet.txt' %}")
     greeting = settings.templates / "greet.txt"
-    greeting.write_text("\n\nBye \u2013 {{ clinic.name }}", "utf-8")
+    greeting.write_text("\n\nBye \u0141 {{ clinic.name }}", "utf-8")
     dash, quote = sorted(problems(settings), key=lambda problem: problem.message)
     assert quote.warning
     assert dash.warning
     assert (quote.where, quote.line) == (kit_shipped(settings), 2)
     assert (dash.where, dash.line) == (str(greeting), 3)
-    assert '"\u2019" (U+2019) is not in the SMS alphabet' in quote.message
+    assert '"\u0142" (U+0142) is not in the SMS alphabet' in quote.message
     assert "Use a plain character." in quote.remedy
 
 
 def test_a_dear_character_of_a_value_is_told_as_one(broken: Break) -> None:
     """A character that the template does not have is not looked for in it."""
-    settings = broken(sms_txt="{{ clinic.name }}: '{{ '\\u2019' }}'")
+    settings = broken(sms_txt="{{ clinic.name }}: '{{ '\\u0142' }}'")
     (problem,) = problems(settings)
     assert (problem.where, problem.line) == (kit_shipped(settings), None)
     assert "It comes from a value" in problem.remedy

@@ -233,6 +233,14 @@ class Facts:
         """What the ledger keeps."""
         return {name: value for name in RESOURCES if (value := getattr(self, name)) is not None}
 
+    def no_names(self) -> Iterator[str]:
+        """What of the names is no name, in sentences without it: people are greeted without it."""
+        persons = {name: getattr(self, name) or {} for name in RESOURCES if name != "order"}
+        for name, person in persons.items():
+            for key in NAMES:
+                if why := (written := person.get(key)) and plain_text.why_no_name(str(written)):
+                    yield f"The {name}'s {key.replace('_', ' ')} {why}, so messages leave it out."
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Facts:
         """The facts as the ledger kept them."""

@@ -36,6 +36,12 @@ def is_unseen(char: str) -> bool:
     return unicodedata.category(char) in _UNSEEN or char in _BLANK
 
 
+def unseen(text: str) -> set[int]:
+    """The places of a text's characters that nobody sees."""
+    idle = {at for found in _IDLE.finditer(text) for at in range(*found.span())}
+    return idle | {at for at, char in enumerate(text) if is_unseen(char)}
+
+
 def seen(text: str) -> str:
     """A text without the characters that nobody sees, its letters composed (NFC)."""
     if text.isascii() and text.isprintable():

@@ -62,16 +62,17 @@ def ask(
     target: str,
     actor: str,
     note: str,
+    known: Mapping[str, Any] | None = None,
     stop: bool = False,
 ) -> Asking:
     """Have somebody erased. One that is asked for already and not done is not asked twice. With
-    `stop` the address gets nothing more either.
+    `stop` the address gets nothing more either. `known` has what an id or a name led to.
 
     `target` is what the audit trail calls the address. The note must not have it. It owns its
     transactions: where an erasure that was in the way has just ended, it tries in another one.
     """
     values = {"channel": channel, "address": address, "target": target, "actor": actor}
-    values |= {"id": new_id("era"), "note": note, "state": WAITING}
+    values |= {"id": new_id("era"), "note": note, "state": WAITING, "known": known}
     insert = INSERTS[db.engine.dialect.name](erasures).on_conflict_do_nothing()
     insert = insert.values(values | {"asked_at": now(), "next_at": now()}).returning(erasures.c.id)
     open_ = sa.select(erasures.c.id).where(erasures.c.address == address)

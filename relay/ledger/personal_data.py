@@ -22,8 +22,8 @@ from relay.ledger import retention
 from relay.ledger.cases import close_cases_of
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, erasures, events, metadata, notifications
-from relay.privacy.names import search_key
-from relay.privacy.person import Person, key, records
+from relay.privacy.names import persons_in, search_key
+from relay.privacy.person import Person, key
 from relay.rules.channels import DELETED_BY_ADDRESS
 from relay.rules.statuses import WAITING
 
@@ -308,7 +308,7 @@ def message(
     """
     values = _words(person, notifications, row, tokens)
     theirs = person.goes_by(row["address"], recipient(row, told))
-    about = records(told.get(row["event_id"], Facts()))
+    about = persons_in(told.get(row["event_id"], Facts()))
     if (
         row["content"]
         and any(map(person.owns, about))

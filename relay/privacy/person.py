@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
 
+from relay.lab import plain_text
 from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
-from relay.privacy.names import fold
+from relay.privacy.names import fold, persons_in
 
 _WAYS = (EMAIL, PHONE, MOBILE)
 _NAMES = ("first_name", "last_name")
@@ -28,10 +29,28 @@ Name = tuple[str, str]
 def key(address: str) -> str:
     """An address however it is written: a phone number's own digits, an email in small letters."""
     if "@" in address:
-        return address.strip().casefold()
+        return plain_text.mailbox(address).casefold()
     digits = re.sub(r"\D", "", address)
-    own = re.sub(r"^(?:(?:00)?44)?0?", "", digits)
+    own = re.sub(r"^(?:00)?(?:44)?0?", "", digits)
     return own if len(own) >= _SHORTEST else ""
+
+
+def without_address(asked: str) -> str:
+    """What stands for an address where somebody is asked for by an id or a name: it is none, and is
+    nowhere in the ledger.
+    """
+    return f"{asked}@"
+
+
+def is_address(asked: str) -> bool:
+    """Whether what was asked for is an address."""
+    return not asked.endswith("@")
+
+
+def email_spellings(way: str) -> Iterator[str]:
+    """An email address as it is sent and as people write it: nils@bücher.example."""
+    local, at, domain = way.rpartition("@")
+    yield from (f"{local}{at}{spelt}" for spelt in plain_text.domain_spellings(domain))
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,21 @@ class Person:
         keys = {way for address in addresses if (way := key(address))}
         return replace(self, others=self.others | (keys - {self.address}))
 
+    def is_called(self, readings: Iterable[str]) -> bool:
+        """Whether their name, surname first or last, is one of these, folded."""
+        written = {fold(" ".join(turned)) for name in self.names for turned in (name, name[::-1])}
+        return not written.isdisjoint(readings)
+
+    def is_same_as(self, other: Person) -> bool:
+        """Whether two are one by all that is known: they share an address and no other name, or a
+        whole name and not two addresses.
+        """
+        if self.others & other.others:
+            names = other.names or {("", "")}
+            return not self.names or any(map(self._may_be, names))
+        has_two = bool(self.others and other.others)
+        return not has_two and any(map(self._is_named, other.names))
+
     def _is_named(self, name: Name) -> bool:
         return all(name) and _folded(name) in {_folded(one) for one in self.names}
 
@@ -75,7 +109,7 @@ class Person:
 
     def learn(self, facts: Facts) -> Person:
         """The same person with what these facts tell of them."""
-        return self.known_as(*(record for record in records(facts) if self.owns(record)))
+        return self.known_as(*(record for record in persons_in(facts) if self.owns(record)))
 
     def known_as(self, *theirs: Record) -> Person:
         """The same person with what these records, which are about them, tell."""
@@ -122,10 +156,11 @@ class Person:
     def _patterns(self) -> Iterator[str]:
         for way in (self.address, *self.others):
             if "@" in way:
-                yield rf"(?<![\w.+-]){re.escape(way)}(?!\.?[\w-])"
+                for written in email_spellings(way):
+                    yield rf"(?<![\w.+-]){re.escape(written)}(?!\.?[\w-])"
             else:
                 digits = _BETWEEN.join(way)
-                yield rf"(?<!\d)(?:(?:00)?44{_BETWEEN})?0?{_BETWEEN}{digits}(?!\d)"
+                yield rf"(?<!\d)(?:00{_BETWEEN})?(?:44{_BETWEEN})?0?{_BETWEEN}{digits}(?!\d)"
 
     def hints(self) -> Iterator[str]:
         """Texts of which one is in whatever is theirs, in small letters: to search with.
@@ -133,20 +168,36 @@ class Person:
         Of a phone number it is the digits alone, and of a name the part that every way of writing
         it down keeps.
         """
-        yield self.address
-        yield from self.others
+        for way in (self.address, *self.others):
+            for written in email_spellings(way) if "@" in way else (way,):
+                yield from spellings(written)
         for name in self.names:
             words = [_WORD.findall(part.casefold()) for part in name]
             found = [max(some, key=len) for some in words if some]
             yield from found or spellings(name[1] or name[0])
 
 
-def records(facts: Facts) -> Iterator[Record]:
-    """All that the facts tell of somebody."""
-    order = facts.order or {}
-    for record in (facts.registration, facts.patient, facts.customer, order.get("customer")):
-        if record:
-            yield record
+def people(told: Iterable[Facts], asked: str) -> list[Person]:
+    """Those whom events are about, each once. `asked` stands for the address of each."""
+    found: list[Person] = []
+    for facts in told:
+        by_name: dict[Name, Person] = {}
+        for record in persons_in(facts):
+            known = by_name.get(name := _folded(name_of(record)), Person(asked))
+            by_name[name] = known.known_as(record)
+        for one in by_name.values():
+            found = _with(found, one) if one.names or one.others else found
+    return found
+
+
+def _with(found: Iterable[Person], one: Person) -> list[Person]:
+    others = []
+    for other in found:
+        if other.is_same_as(one):
+            one = replace(one, others=one.others | other.others, names=one.names | other.names)
+        else:
+            others.append(other)
+    return [*others, one]
 
 
 def describes_person(record: Record) -> bool:

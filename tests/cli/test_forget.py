@@ -109,4 +109,3 @@ def test_what_is_left_at_a_provider_ends_with_1(
     assert result.exit_code == 1
     assert "Twilio did not delete SM1 (20009)." in result.stderr
     assert "nothing is left" not in result.stdout
-    assert relay("forget", "020 7946 0000").exit_code == 1

@@ -143,16 +143,25 @@ def find_by_name(connection: Connection, readings: Sequence[str]) -> tuple[list[
     """Kits of people whose search key begins in one of these ways, by name; whether there may be
     more.
     """
+    return _found(connection, *_named(readings))
+
+
+def facts_by_name(connection: Connection, readings: Sequence[str]) -> list[Facts]:
+    """What the lab told of the people whose search key begins in one of these ways."""
+    rows = [row for query in _named(readings) for row in connection.execute(query.limit(MOST))]
+    return [Facts.from_json(row.facts) for row in rows]
+
+
+def _named(readings: Sequence[str]) -> list[sa.Select[Any]]:
     table = events.c
     # Each range by itself, in the order of its index: of a common name only so many are read.
-    queries = [
+    return [
         _steps()
         .where(table.subject.is_not(None), begins)
         .order_by(table.person, table.received_at.desc())
         for reading in readings
         for begins in _begins(reading)
     ]
-    return _found(connection, *queries)
 
 
 def find_by_address(connection: Connection, channel: str, address: str) -> tuple[list[Found], bool]:
@@ -161,7 +170,7 @@ def find_by_address(connection: Connection, channel: str, address: str) -> tuple
     query = (
         _steps()
         .join(notifications, table.event_id == events.c.id)
-        .where(*to(channel, address))
+        .where(to(channel, address))
         .order_by(table.created_at.desc())
     )
     return _found(connection, query)
@@ -175,21 +184,19 @@ def count_by_address(connection: Connection, channel: str, address: str) -> dict
         sa.func.count().filter(table.status.in_(WAITING)).label("messages that wait"),
         sa.func.count(table.event_id.distinct()).label("events"),
         sa.func.count(table.subject.distinct()).label("kits"),
-    ).where(*to(channel, address))
+    ).where(to(channel, address))
     counts = connection.execute(query).mappings().one()
     return {words: number for words, number in counts.items() if number}
 
 
-def to(channel: str, address: str) -> tuple[sa.ColumnElement[bool], ...]:
+def to(channel: str, address: str) -> sa.ColumnElement[bool]:
     """Messages to an address, in whatever letters it is written: most are in small ones."""
     table, wanted = notifications.c, address.lower()
     has_capitals = table.address != small(table.address)
     # Each by an index of its own: with OR neither database uses both.
-    found = sa.union_all(
-        sa.select(table.id).where(table.channel.in_(sharing(channel)), table.address == wanted),
-        sa.select(table.id).where(small(table.address) == wanted, has_capitals),
-    )
-    return table.channel.in_(sharing(channel)), table.id.in_(found)
+    mine = sa.select(table.id).where(table.channel.in_(sharing(channel)))
+    written = (table.address == wanted, sa.and_(small(table.address) == wanted, has_capitals))
+    return table.id.in_(sa.union_all(*map(mine.where, written)))
 
 
 def _steps() -> sa.Select[Any]:
