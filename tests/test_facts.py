@@ -192,3 +192,24 @@ def test_unknown_field_is_not_an_empty_one() -> None:
     """A name that the lab does not document is an error even where an empty one would do."""
     with pytest.raises(UndefinedError, match="tracking_nmber"):
         render("{{ order.tracking_nmber or 'x' }}{{ order.tracking_nmber }}", order=ORDER)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kept"),
+    [
+        ("phone_number", 7700900123, "7700900123"),
+        ("phone_number", 7700900123.0, "7700900123"),
+        ("id", 10045, "10045"),
+        ("foreign_id", "10045\n", "10045"),
+        ("first_name", True, True),
+    ],
+)
+def test_a_number_is_kept_as_its_digits(field: str, value: Any, kept: Any) -> None:
+    """The lab's PHP writes ids and phone numbers as numbers: a condition sees one form."""
+    assert (resource({field: value}, "customer") or {})[field] == kept
+
+
+def test_a_quantity_stays_a_number() -> None:
+    """What is counted is compared as a number."""
+    made = resource({"items": [{"quantity": 2, "product_id": 7}]}, "order") or {}
+    assert (made["items"][0]["quantity"], made["items"][0]["product_id"]) == (2, "7")

@@ -17,10 +17,10 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs"})  # control and format characters, half s
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 # Some scripts spell names with joiners, and emoji have both; beside plain letters they do nothing.
 _JOINERS, _SELECTORS = "\u200c\u200d", "\ufe0e\ufe0f"
-_IDLE = re.compile(rf"(?<![^\x00-\x7f])[{_JOINERS}{_SELECTORS}]+|[{_JOINERS}]+(?![^\x00-\x7f])")
+_IDLE = re.compile(rf"(?<![^\x00-\x7f\s])[{_JOINERS}{_SELECTORS}]+|[{_JOINERS}]+(?![^\x00-\x7f\s])")
 # What Windows calls ’ is a control character where a program took it for Latin-1, as browsers know:
 # https://encoding.spec.whatwg.org/#windows-1252
-_WINDOWS = {n: said for n in range(128, 160) if (said := bytes((n,)).decode("cp1252", "ignore"))}
+WINDOWS = {n: said for n in range(128, 160) if (said := bytes((n,)).decode("cp1252", "ignore"))}
 _EXACT, _LARGEST = 2**53, 10**40  # a larger float is no exact whole number; nor an id any larger
 
 _NO_NAME = frozenset(("null", "none", "undefined", "nan", "tbc", "tba", "unknown", "not set"))
@@ -46,7 +46,7 @@ def seen(text: str) -> str:
     """A text without the characters that nobody sees, its letters composed (NFC)."""
     if text.isascii() and text.isprintable():
         return text
-    composed = unicodedata.normalize("NFC", text.translate(_WINDOWS))
+    composed = unicodedata.normalize("NFC", text.translate(WINDOWS))
     kept = "".join(char for char in composed if not is_unseen(char))
     return unicodedata.normalize("NFC", _IDLE.sub("", kept))
 

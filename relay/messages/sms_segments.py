@@ -32,8 +32,8 @@ def plain(text: str) -> str:
     """A text as it is sent by SMS: what is typographic as its plain twin, and nothing that nobody
     sees. Letters stay as they are.
     """
-    lines = (plain_text.seen(line) for line in text.splitlines())
-    return _BLANKS.sub(" ", "\n".join(lines).translate(TWINS)).strip()
+    lines = (plain_text.seen(line).translate(TWINS) for line in text.splitlines())
+    return _BLANKS.sub(" ", "\n".join(map(plain_text.seen, lines))).strip()
 
 
 def hidden(text: str) -> Iterator[tuple[int, int, str]]:

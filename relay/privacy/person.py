@@ -177,12 +177,14 @@ class Person:
             yield from found or spellings(name[1] or name[0])
 
 
-def people(told: Iterable[Facts], asked: str) -> list[Person]:
-    """Those whom events are about, each once. `asked` stands for the address of each."""
+def people(told: Iterable[Iterable[Record]], asked: str) -> list[Person]:
+    """Those whom events are about, each once, by what each event has of people. `asked` stands for
+    everybody's address.
+    """
     found: list[Person] = []
-    for facts in told:
+    for records in told:
         by_name: dict[Name, Person] = {}
-        for record in persons_in(facts):
+        for record in records:
             known = by_name.get(name := _folded(name_of(record)), Person(asked))
             by_name[name] = known.known_as(record)
         for one in by_name.values():

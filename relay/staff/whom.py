@@ -6,7 +6,7 @@ foreign number, somebody who has no address at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from relay.errors import RelayError
@@ -14,10 +14,10 @@ from relay.lab import plain_text
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger.database import Connection
 from relay.ledger.views import queries, trail
-from relay.privacy.names import readings
-from relay.privacy.person import Person, key, people, without_address
+from relay.privacy.names import persons_in, readings
+from relay.privacy.person import Person, Record, key, people, without_address
 from relay.rules.addresses import EMAIL, PHONE
-from relay.rules.channels import channels_to, kind_of
+from relay.rules.channels import CHANNELS, channels_to, kind_of
 
 LONGEST = 200  # of what is asked for: the ledger keeps 255 characters
 
@@ -41,26 +41,38 @@ class Meant:
 
 def whom(connection: Connection, written: str) -> Meant:
     """The one person that a text leads to. Raises NobodyMeant."""
-    asked = plain_text.plain(written, LONGEST).replace("\0", "")
+    asked = plain_text.plain(written, LONGEST)
     kind = kind_of(asked)
     found = [] if kind == EMAIL else trail.find(connection, asked)
     if found:
-        told = [about(one, asked) for one in found]
+        event = found[0].event
+        roles = {row["role"] for one in found for row in one.messages if row["id"] == asked}
+        kit = trail.find(connection, str(event["subject"] or event["id"])) or found
+        told = [about(one, roles & {*PERSONS}) for one in kit]
         return only(people(told, without_address(asked)), "That is about several people.")
     for each in (kind, PHONE):
         if each and key(address := each.known(asked)):
             return Meant(address, channels_to(each)[0], Person(key(address)))
     ways = readings(asked)
-    named = people(queries.facts_by_name(connection, ways), without_address(asked))
+    kits = trail.trails(connection, queries.events_by_name(connection, ways), "")
+    named = people((about(one, set()) for one in kits), without_address(asked))
     called = [one for one in named if one.is_called(ways)]
     return only(called, "Several people have that name.")
 
 
-def about(one: trail.Trail, asked: str) -> Facts:
-    """What the lab told of an event's people; where a message was asked for, of whom it is to."""
+def about(one: trail.Trail, roles: set[str]) -> Iterator[Record]:
+    """What the ledger has of an event's people, and where they were written to; where a message was
+    asked for, only of whom it is to.
+    """
     facts = Facts.from_json(one.event["facts"])
-    roles = {row["role"] for row in one.messages if row["id"] == asked} & {*PERSONS}
-    return Facts(**{role: getattr(facts, role) for role in roles}) if roles else facts
+    if not roles:
+        yield from persons_in(facts)
+    for role in roles or PERSONS:
+        person = getattr(facts, role) or {}
+        yield person
+        for row in one.messages:
+            if row["role"] == role:
+                yield {**person, CHANNELS[row["channel"]].address.field: row["address"]}
 
 
 def only(found: Sequence[Person], several: str) -> Meant:

@@ -146,10 +146,10 @@ def find_by_name(connection: Connection, readings: Sequence[str]) -> tuple[list[
     return _found(connection, *_named(readings))
 
 
-def facts_by_name(connection: Connection, readings: Sequence[str]) -> list[Facts]:
-    """What the lab told of the people whose search key begins in one of these ways."""
-    rows = [row for query in _named(readings) for row in connection.execute(query.limit(MOST))]
-    return [Facts.from_json(row.facts) for row in rows]
+def events_by_name(connection: Connection, readings: Sequence[str]) -> list[str]:
+    """The ids of events about people whose search key begins in one of these ways."""
+    ids = (query.with_only_columns(events.c.id).limit(MOST) for query in _named(readings))
+    return [*dict.fromkeys(id_ for query in ids for id_ in connection.execute(query).scalars())]
 
 
 def _named(readings: Sequence[str]) -> list[sa.Select[Any]]:
