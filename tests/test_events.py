@@ -213,7 +213,7 @@ def test_body_that_is_no_object_is_refused(raw: bytes) -> None:
 # An id as the lab may write it, and the id that it is. A report is one line.
 IDS: dict[Any, str] = {
     10045: "10045",
-    10045.0: "10045",
+    10046.0: "10046",
     0: "0",
     "10045": "10045",
     "10045\n": "10045",

@@ -1,4 +1,4 @@
-"""Names and texts as the world writes them: what is left out, what is greeted, what a text costs."""
+"""Names and texts as the world writes them: what is left out, who is greeted, what is sent."""
 
 from __future__ import annotations
 
@@ -64,9 +64,11 @@ SENT = {
     "ﬁt": "ﬁt",
     "👩\u200d👧 ❤\ufe0f": "👩\u200d👧 ❤\ufe0f",
     "€5 {a} [b]": "€5 {a} [b]",
-    "«a» ‹b› 5′ 6″ • c": "\"a\" <b> 5' 6\" - c",
+    "«a» ‹b› 5′ 6″ • c": '"a" <b> 5\' 6" - c',
 }
-ODD = st.text(st.sampled_from("aeJ é\u0301\u200b\u200d\ufe0f\u00a0\u202e\n\x92\u212a\u115f😀李’…\ud800.-/@0"))
+ODD = st.text(
+    st.sampled_from("aeJ é\u0301\u200b\u200d\ufe0f\u00a0\u202e\n\x92\u212a\u115f😀李’…\ud800.-/@0")
+)
 ANY = st.one_of(ODD, st.text())
 
 
@@ -115,9 +117,7 @@ def test_made_plain_twice_a_text_is_the_same(text: str) -> None:
 @given(text=ANY, value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), ANY))
 def test_no_judge_of_names_raises(text: str, value: Any) -> None:
     """Names, keys and masks are made of anything, and made of themselves stay as they are."""
-    assert plain_text.written(plain_text.written(value)) == plain_text.written(value) or (
-        value != value  # noqa: PLR0124: not a number
-    )
+    assert str(plain_text.written(plain_text.written(value))) == str(plain_text.written(value))
     assert isinstance(plain_text.why_no_name(text), str)
     assert names.fold(names.fold(text)) == names.fold(text)
     assert key(key(text)) == key(text) or "@" not in text

@@ -337,7 +337,9 @@ def test_a_hidden_character_in_an_alert_is_named(broken: Break) -> None:
     """Alerts' words are looked at too, and the files that they share."""
     settings = broken()
     path = settings.templates / "alerts/words/held.txt"
-    path.write_text(path.read_text("utf-8").replace("block title %}", "block title %}\u200b"), "utf-8")
+    path.write_text(
+        path.read_text("utf-8").replace("block title %}", "block title %}\u200b"), "utf-8"
+    )
     (problem,) = problems(settings)
     assert problem.where == str(path)
     assert "U+200B" in problem.message

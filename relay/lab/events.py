@@ -289,9 +289,7 @@ def parse(raw: bytes) -> Incoming:
     problems: dict[str, list[str]] = {}
     name, data = body.get("event"), body.get("data")
     name = plain_text.trimmed(name) if isinstance(name, str) else name
-    if not (isinstance(name, str) and name and name.isprintable()) or (
-        len(name) > LONGEST_NAME
-    ):
+    if not (isinstance(name, str) and name and name.isprintable()) or (len(name) > LONGEST_NAME):
         problems["event"] = [f"It must be text of 1 to {LONGEST_NAME} characters."]
     if not isinstance(data, dict):
         problems["data"] = ["It must be an object."]

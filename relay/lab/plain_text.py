@@ -66,8 +66,9 @@ def written(value: object) -> object:
     """A whole number as its digits, which PHP sends for an id or a phone number; else the value."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         value = int(value)
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if is_whole and abs(value) < _LARGEST else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return str(value) if abs(value) < _LARGEST else value
 
 
 def mailbox(text: str) -> str:

@@ -71,8 +71,8 @@ def ask(
     `target` is what the audit trail calls the address. The note must not have it. It owns its
     transactions: where an erasure that was in the way has just ended, it tries in another one.
     """
-    values = {"channel": channel, "address": address, "target": target, "actor": actor}
-    values |= {"id": new_id("era"), "note": note, "state": WAITING, "known": known}
+    values: dict[str, Any] = {"channel": channel, "address": address, "target": target}
+    values |= {"id": new_id("era"), "actor": actor, "note": note, "state": WAITING, "known": known}
     insert = INSERTS[db.engine.dialect.name](erasures).on_conflict_do_nothing()
     insert = insert.values(values | {"asked_at": now(), "next_at": now()}).returning(erasures.c.id)
     open_ = sa.select(erasures.c.id).where(erasures.c.address == address)

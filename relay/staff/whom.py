@@ -23,7 +23,7 @@ LONGEST = 200  # of what is asked for: the ledger keeps 255 characters
 
 
 class NobodyMeant(RelayError):
-    """Nobody goes by what was written, or several people do; `remedy` says what to write instead."""
+    """Nobody goes by what was written, or several people do; `remedy` says what to write."""
 
     def __init__(self, reason: str, remedy: str):
         super().__init__(reason)
@@ -32,7 +32,7 @@ class NobodyMeant(RelayError):
 
 @dataclass(frozen=True)
 class Meant:
-    """Who is meant. `channel` stands for an address, and is empty where an id or a name was given."""
+    """Who is meant. `channel` stands for an address; it is empty of an id or a name."""
 
     address: str
     channel: str

@@ -194,7 +194,7 @@ def test_what_nobody_knows_is_an_error(relay: Run, db: Database) -> None:
 def test_a_name_that_is_none_is_noted(
     relay: Run, post: Callable[..., str], work: Callable[..., int], lab: LabStandIn, db: Database
 ) -> None:
-    """Staff see that somebody was greeted neutrally, and why; not the words, which may be a lure."""
+    """Staff see that somebody was greeted neutrally, and why; not the words that lure."""
     lure = "Claim at bit.ly/x9"
     customer = {"first_name": lure, "email": "jane@example.org", "phone_number": "07700900001"}
     order = samples.webhook("order.shipped")["data"]["order_id"]

@@ -1,4 +1,4 @@
-"""An email address is one address in whatever letters it is written, and is sent as it is written."""
+"""An email address is one address in whatever letters, and is sent as it is written."""
 
 from __future__ import annotations
 

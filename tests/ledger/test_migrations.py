@@ -23,7 +23,6 @@ from relay.ledger.schema import REVISION, attempts, cases, events, metadata, not
 from tests.processes.harness import eventually
 from tests.rows import MONTH, at_once, incoming, only
 
-
 # SQLite does not say what such an index is of; PostgreSQL does.
 of_expressions = pytest.mark.filterwarnings(
     "ignore:Skipped unsupported reflection of expression",
