@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("address", required=False)
 def suppress(address: str | None) -> None:
-    """Send nothing more to ADDRESS: a UK mobile number or an email address.
+    """Send nothing more to an address.
 
-    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
+    ADDRESS is a UK mobile number or an email address. Leave it out, or write "-": Relay then asks
+    for it on a terminal, or else reads stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -42,9 +43,10 @@ def suppress(address: str | None) -> None:
 @click.command()
 @click.argument("address", required=False)
 def unsuppress(address: str | None) -> None:
-    """Let ADDRESS get messages again, no matter who stopped them.
+    """Let an address get messages again, no matter who stopped them.
 
-    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
+    ADDRESS is a UK mobile number or an email address. Leave it out, or write "-": Relay then asks
+    for it on a terminal, or else reads stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -117,15 +119,16 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
     An address may be any phone number or email address, also one that Relay does not write to. An
     id may be an order's, a kit's, an event's or a message's. A name is a first name and a surname.
 
-    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
+    ADDRESS is their UK mobile number or email address. Leave it out, or write "-": Relay then asks
+    for it on a terminal, or else reads stdin.
 
     Relay cancels waiting messages. Afterwards it searches every table for what it erased. If
-    anything is left, or a provider did not erase its part, the command exits with 1. Once begun, a
-    worker finishes the erasure even if the command does not.
+    anything is left, or a provider did not erase its part, the command exits with 1. Once the
+    erasure has begun, a worker finishes it even if the command does not.
     """
     from relay.channels import Channels
     from relay.jobs import erase
-    from relay.ledger import erasures
+    from relay.ledger.removal import erasures
     from relay.privacy import masks
     from relay.staff.whom import NobodyMeant, whom
 

@@ -35,7 +35,7 @@ _LISTED = (
 
 @dataclass(frozen=True)
 class Filter:
-    """Which notifications are asked for. Empty means all."""
+    """The notifications to list. An empty field does not narrow the list."""
 
     status: str | None = None
     event: str | None = None
@@ -114,7 +114,7 @@ def latest_of(
 
 
 def unfinished(connection: Connection) -> int:
-    """Events not processed yet and messages that are due and not sent yet."""
+    """Count the events that are not processed yet and the messages that are due and not sent."""
     return sum(
         connection.execute(query).scalar_one()
         for query in (
@@ -140,19 +140,20 @@ class Found:
 
 
 def find_by_name(connection: Connection, readings: Sequence[str]) -> tuple[list[Found], bool]:
-    """Kits of people whose search key begins in one of these ways, by name; whether there may be
-    more.
+    """Kits of people whose search key begins in one of these ways, by name; and whether there may
+    be more.
     """
-    return _found(connection, *_named(readings))
+    return _found(connection, *named_queries(readings))
 
 
 def events_by_name(connection: Connection, readings: Sequence[str]) -> list[str]:
     """The ids of events about people whose search key begins in one of these ways."""
-    ids = (query.with_only_columns(events.c.id).limit(MOST) for query in _named(readings))
+    ids = (query.with_only_columns(events.c.id).limit(MOST) for query in named_queries(readings))
     return [*dict.fromkeys(id_ for query in ids for id_ in connection.execute(query).scalars())]
 
 
-def _named(readings: Sequence[str]) -> list[sa.Select[Any]]:
+def named_queries(readings: Sequence[str]) -> list[sa.Select[Any]]:
+    """A query for each way in which a search key may begin, the newest event of a name first."""
     table = events.c
     # Each range by itself, in the order of its index: of a common name only so many are read.
     return [
@@ -165,7 +166,7 @@ def _named(readings: Sequence[str]) -> list[sa.Select[Any]]:
 
 
 def find_by_address(connection: Connection, channel: str, address: str) -> tuple[list[Found], bool]:
-    """Kits about which an address was written to, the newest first; whether there may be more."""
+    """Kits with a message to an address, the newest first; and whether there may be more."""
     table = notifications.c
     query = (
         _steps()
@@ -177,7 +178,7 @@ def find_by_address(connection: Connection, channel: str, address: str) -> tuple
 
 
 def count_by_address(connection: Connection, channel: str, address: str) -> dict[str, int]:
-    """How much an address alone tells of: the messages to it, and what those are about."""
+    """Count the messages to an address, and the kits, orders and events that they are about."""
     table = notifications.c
     query = sa.select(
         sa.func.count().label("messages"),
@@ -190,7 +191,7 @@ def count_by_address(connection: Connection, channel: str, address: str) -> dict
 
 
 def to(channel: str, address: str) -> sa.ColumnElement[bool]:
-    """Messages to an address, in whatever letters it is written: most are in small ones."""
+    """Condition: a message went to an address, in whatever letters. Most are in small ones."""
     table, wanted = notifications.c, address.lower()
     has_capitals = table.address != small(table.address)
     # Each by an index of its own: with OR neither database uses both.
@@ -226,7 +227,7 @@ def _found(connection: Connection, *queries: sa.Select[Any]) -> tuple[list[Found
 
 
 def kits(connection: Connection, subjects: set[str]) -> dict[str, str]:
-    """The order that each subject belongs to, so that one kit is told once."""
+    """The order that each subject belongs to, so that a kit is listed once."""
     table = journeys.c
     query = sa.select(table.subject, table.order_subject).where(table.subject.in_(subjects))
     return {row.subject: row.order_subject or row.subject for row in connection.execute(query)}

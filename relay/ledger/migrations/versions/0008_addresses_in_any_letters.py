@@ -1,13 +1,13 @@
 """Addresses are compared in small letters, and kept as they are written: two indexes find them so.
 
-Only adds: code of 0006 works with it too, since both run side by side during a deploy.
+Only adds: code of 0007 works with it too, since both run side by side during a deploy.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
