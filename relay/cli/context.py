@@ -66,7 +66,7 @@ def ledger(found: Settings) -> Iterator[Database]:
         db.close()
 
 
-def address(named: str | None) -> str:
+def address(named: str | None, what: str = "UK mobile number or email address") -> str:
     """The address given, or else one typed on a terminal, or stdin's first line.
 
     Platforms log a command's arguments, so an address is better not among them.
@@ -74,11 +74,11 @@ def address(named: str | None) -> str:
     written = named
     if named in (None, "-"):
         if sys.stdin.isatty():
-            written = str(click.prompt("UK mobile number or email address", err=True))
+            written = str(click.prompt(what, err=True))
         else:
             written = sys.stdin.buffer.readline().decode("utf-8", "replace")
     if not (written and written.strip()):
-        stop(Problem("no address given.", remedy="Give a UK mobile number or an email address."))
+        stop(Problem("no address given.", remedy=f"Give a {what}."))
     return written
 
 

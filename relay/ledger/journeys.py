@@ -20,6 +20,7 @@ from relay.lab.facts import PERSONS, Facts
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, cases, events, journeys, notifications
+from relay.rules.addresses import same
 from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import (
     ALERT,
@@ -109,7 +110,7 @@ def tell_once(connection: Connection, owed: str) -> None:
     )
     seen: set[Sequence[str]] = set()
     for row in connection.execute(query).all():
-        to = (row.channel,) if row.role in PERSONS else (row.channel, row.address)
+        to = (row.channel,) if row.role in PERSONS else (row.channel, same(row.address))
         if to in seen and row.status in WAITING and not row.is_repeat:
             connection.execute(
                 notifications.update()

@@ -269,7 +269,9 @@ def notices(
 def recipient_addresses(
     to: str, channel: str, facts: Facts, policy: Policy
 ) -> Iterable[addresses.Address]:
-    """The recipient's addresses, each of them once however often it was written down."""
+    """The recipient's addresses, each of them once however often and in whatever letters it was
+    written down.
+    """
     kind = CHANNELS[channel].address
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
@@ -277,4 +279,7 @@ def recipient_addresses(
         written = (person.get(kind.field),)
     else:
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
-    return dict.fromkeys(map(kind.judge, written))
+    found: dict[str, addresses.Address] = {}
+    for judged in map(kind.judge, written):
+        found.setdefault(addresses.same(judged.address) or judged.reason, judged)
+    return found.values()

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from relay.lab.facts import Facts
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.alerts import counted
@@ -108,6 +109,8 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         "unrouted": "Relay does not know this event. `replay` processes it once Relay does.",
     }
     yield 1, said[event["status"]].strip()
+    for note in Facts.from_json(event["facts"]).no_names():
+        yield 1, note
     if event["status"] == RECEIVED and not standing.workers:
         yield 1, f"It is waiting: {_NO_WORKER}."
 
