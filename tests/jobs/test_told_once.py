@@ -1,0 +1,92 @@
+"""What the stateful machine (tests/stateful) found: told twice, too late, though denied, or never.
+Each by the fewest steps.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from relay.ledger.schema import attempts, notifications
+from relay.rules.statuses import UNCONFIRMED
+from tests.jobs.conftest import KIT, ORDER, STAFF, Clinic
+from tests.rows import change, replay_event
+from tests.standins import Reply
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+RESULTS = f"/api/test_registration/{KIT}/lab_results"
+RULES = """
+[rules.results]
+event = "lab_results.complete"
+to = "patient"
+channels = ["sms"]
+fallback = ["email"]
+template = "results"
+"""
+STEPS = """
+[rules.kit]
+event = "order.shipped"
+to = "customer"
+channels = ["sms"]
+template = "kit"
+"""
+
+RETESTS = """
+[rules.retest]
+event = "test_registration.retest"
+to = "patient"
+channels = ["sms"]
+template = "results"
+"""
+
+
+@pytest.fixture
+def told(clinic: Clinic) -> Clinic:
+    """A clinic that has told of results by text, and could by email."""
+    for name in ("subject.txt", "email.txt", "email.html"):
+        (clinic.settings.templates / "results" / name).write_text("Ready", "utf-8")
+    clinic.configure(RULES, staff=STAFF)
+    clinic.results()
+    clinic.work()
+    assert clinic.statuses() == [("sms", "sent")]
+    return clinic
+
+
+def test_a_number_that_is_wrong_by_now_brings_no_fallback(told: Clinic) -> None:
+    """Whoever was told by text is not told again by email because the number is none any more."""
+    told.lab.change("test_registration", KIT, mobile_phone_number="020 7946 0018")
+    assert replay_event(told.db, told.messages()[0]["event_id"])
+    told.work()
+    assert told.statuses() == [("sms", "sent")]
+
+
+def test_a_channel_in_anothers_place_tells_nobody_again(told: Clinic) -> None:
+    """A rule that writes emails now does not write one about what it has told by text."""
+    told.configure(RULES.replace('["sms"]', '["email"]').replace('fallback = ["email"]\n', ""))
+    assert replay_event(told.db, told.messages()[0]["event_id"])
+    told.work()
+    assert told.statuses() == [("sms", "sent")]
+
+
+def test_what_nobody_has_confirmed_is_not_told_again(told: Clinic) -> None:
+    """A text without a receipt may have arrived: a post that comes again tells by no other way."""
+    change(told.db, notifications, {}, status="temporary-failure")
+    change(told.db, attempts, {}, code=UNCONFIRMED)
+    told.lab.change("test_registration", KIT, mobile_phone_number="020 7946 0018")
+    told.results()
+    told.work()
+    assert told.statuses() == [("sms", "temporary-failure")]
+
+
+def test_a_step_has_come_though_it_is_looked_at_again(clinic: Clinic) -> None:
+    """While a later step is looked at again, and the lab is away, what it made old stays so."""
+    clinic.configure(STEPS)
+    delivered = clinic.post("order.delivered", order_id=ORDER)
+    clinic.work()
+    assert replay_event(clinic.db, delivered)
+    clinic.lab.once(Reply(503))
+    clinic.work()
+    clinic.post()
+    clinic.work()
+    assert clinic.twilio.accepted == []
