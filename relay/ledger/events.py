@@ -26,6 +26,7 @@ from relay.ledger import digests, journeys, releases, replay
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
+from relay.ledger.notifications import is_alive
 from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
@@ -102,8 +103,7 @@ def put_back(connection: Connection, event_id: str, delay: float, reason: str) -
 
 def hold(connection: Connection, event_id: str, reason: str, case: Case | None = None) -> None:
     """Stop trying: a person has to look at it, and is told so."""
-    values = {"status": HELD, "reason": reason[:500], "processed_at": now()}
-    if _change(connection, event_id, **values) and case:
+    if _change(connection, event_id, status=HELD, reason=reason[:500]) and case:
         open_case(connection, case)
 
 
@@ -156,7 +156,9 @@ def plan_and_mark_processed(
 
     made = digests.plan_and_add(connection, event.id, replan)
     for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
-        close_settled(connection, "unreached", owed, "A message is on its way after all.")
+        # What has failed for good stays so, though it is planned again to the same address.
+        if len(made) == len(plan.notices) or is_alive(connection, owed):
+            close_settled(connection, "unreached", owed, "A message is on its way after all.")
     releases.ask(connection, plan.cases)
     return made
 

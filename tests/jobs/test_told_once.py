@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger.schema import attempts, notifications
+from relay.ledger.schema import attempts, events, notifications
 from relay.rules.statuses import UNCONFIRMED
 from tests.jobs.conftest import KIT, ORDER, STAFF, Clinic
-from tests.rows import change, replay_event
+from tests.rows import change, only, replay_event
 from tests.standins import Reply
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -77,6 +77,35 @@ def test_what_nobody_has_confirmed_is_not_told_again(told: Clinic) -> None:
     told.results()
     told.work()
     assert told.statuses() == [("sms", "temporary-failure")]
+
+
+def test_a_case_stays_while_nothing_is_on_its_way(told: Clinic) -> None:
+    """A text that failed for good is planned again to the same number, which sends nothing: the
+    case about it stays open."""
+    told.configure(RULES.replace('fallback = ["email"]\n', ""), staff=STAFF)
+    told.tell("permanent-failure", "30005", rule="results")
+    told.work()
+    assert told.worklist() == ["unreached"]
+    told.results()
+    told.work()
+    assert told.worklist() == ["unreached"]
+    assert len(told.twilio.accepted) == 1
+
+
+def test_old_facts_are_no_newer_for_being_held(clinic: Clinic) -> None:
+    """A message that is held for staff goes by the lab's answer of that moment, though its event
+    was looked at again meanwhile, and held."""
+    clinic.configure(RULES.replace('fallback = ["email"]', 'hold = "48h"'), staff=STAFF)
+    event = clinic.results()
+    clinic.work()
+    clinic.lab.resources[RESULTS] = Reply(204)
+    clinic.work(49 * HOUR - 5 * MINUTE)
+    assert replay_event(clinic.db, event)
+    change(clinic.db, events, {}, tries=30)
+    clinic.work()
+    assert only(clinic.db, events)["status"] == "held"
+    clinic.work(10 * MINUTE)
+    assert clinic.twilio.accepted == []
 
 
 def test_a_step_has_come_though_it_is_looked_at_again(clinic: Clinic) -> None:
