@@ -10,7 +10,7 @@ import pytest
 
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.statuses import UNCONFIRMED
-from tests.jobs.conftest import KIT, ORDER, STAFF, Clinic
+from tests.jobs.conftest import KIT, ORDER, RETEST, STAFF, Clinic
 from tests.rows import change, only, replay_event
 from tests.standins import Reply
 
@@ -106,6 +106,20 @@ def test_old_facts_are_no_newer_for_being_held(clinic: Clinic) -> None:
     assert only(clinic.db, events)["status"] == "held"
     clinic.work(10 * MINUTE)
     assert clinic.twilio.accepted == []
+
+
+def test_a_cancelled_tests_retest_has_to_be_there_too(clinic: Clinic) -> None:
+    """A retest of a cancelled registration is announced when the lab's API says what it repeats."""
+    clinic.configure(RETESTS)
+    clinic.lab.change("test_registration", KIT, status="cancelled")
+    clinic.lab.change("test_registration", RETEST, parent_id=None)
+    data = {"testregistration_id": KIT, "retest_testregistration_id": RETEST}
+    clinic.post("test_registration.retest", **data)
+    clinic.work()
+    assert clinic.statuses() == []
+    clinic.lab.change("test_registration", RETEST, parent_id=KIT)
+    clinic.work(MINUTE)
+    assert clinic.statuses() == [("sms", "sent")]
 
 
 def test_a_step_has_come_though_it_is_looked_at_again(clinic: Clinic) -> None:
