@@ -24,7 +24,7 @@ from relay.rules.expressions import recipient
 from relay.rules.model import ALERT, DIGEST, WAITS_FOR_ORDER, WAITS_FOR_RULE, Ending, Notice, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
-from relay.rules.staleness import Step
+from relay.rules.staleness import Step, is_news
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim
@@ -228,9 +228,11 @@ class Composer:
     def _single(self, claim: Claim, rule: Rule) -> Message:
         known: tuple[Step, ...] = ()
         is_old = self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at)
-        if is_old or (rule.to in PERSONS and getattr(claim.facts, rule.to) is None):
+        is_unsure = is_old or (rule.to in PERSONS and getattr(claim.facts, rule.to) is None)
+        if is_unsure or not is_news(claim.event_received_at, utc_now()):
             with self._db.read() as connection:
                 known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
+        if is_unsure:
             try:
                 facts = self._contexts.facts(claim.event_name, claim.event_data)
             except NotReady as error:

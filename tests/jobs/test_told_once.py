@@ -12,7 +12,7 @@ from relay.ledger.schema import attempts, events, notifications
 from relay.rules.statuses import UNCONFIRMED
 from tests.jobs.conftest import KIT, ORDER, RETEST, STAFF, Clinic
 from tests.rows import change, only, replay_event
-from tests.standins import Reply
+from tests.standins import Reply, twilio_error
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 RESULTS = f"/api/test_registration/{KIT}/lab_results"
@@ -120,6 +120,23 @@ def test_a_cancelled_tests_retest_has_to_be_there_too(clinic: Clinic) -> None:
     clinic.lab.change("test_registration", RETEST, parent_id=KIT)
     clinic.work(MINUTE)
     assert clinic.statuses() == [("sms", "sent")]
+
+
+def test_a_message_that_has_waited_for_minutes_asks_what_has_come(clinic: Clinic) -> None:
+    """A text that Twilio was too busy for does not go out once the next step has been known for
+    more than a minute, though its facts are not a quarter of an hour old."""
+    clinic.configure(STEPS)
+    clinic.twilio.once(twilio_error(429, 20429, **{"Retry-After": "240"}))
+    clinic.post()
+    jobs, claim = clinic.claimed()
+    clinic.post("order.delivered", order_id=claim.event_data["order_id"])
+    (event,) = jobs.lease_events(1)
+    jobs.process(event)
+    jobs.deliver(claim)
+    clinic.work(5 * MINUTE)
+    assert clinic.twilio.accepted == []
+    (row,) = clinic.messages()
+    assert (row["status"], "order.delivered has come" in row["reason"]) == ("cancelled", True)
 
 
 def test_a_step_has_come_though_it_is_looked_at_again(clinic: Clinic) -> None:
