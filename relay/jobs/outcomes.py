@@ -52,8 +52,13 @@ def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Endin
 
 
 def lapsed() -> Ending:
-    """A message whose claim ran out before it was sent: it surely did not go out."""
-    return Ending("rejected", "created", "Relay took too long to prepare it.", retry_in=0.0)
+    """A message that may not be sent by this claim any more: it surely did not go out."""
+    return Ending(
+        "rejected",
+        "created",
+        "Relay was too slow to send it, or its address was stopped meanwhile.",
+        retry_in=0.0,
+    )
 
 
 def opted_out(channel: str) -> Ending:

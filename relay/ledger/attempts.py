@@ -207,7 +207,8 @@ RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
-    """Keep what is about to be sent, and take the lease anew; False when the claim has lapsed.
+    """Keep what is about to be sent, and take the lease anew; False when the claim has lapsed, or
+    its address gets nothing more by now.
 
     The last thing before a send: whoever looks for this attempt knows its words, and a worker that
     was frozen for longer than its lease sends nothing. It owns its transaction: one prepared
@@ -238,6 +239,7 @@ def _keeping_words(words: Any) -> Any:
             notifications.c.id == sa.bindparam("notification"),
             notifications.c.status == "sending",
             mine,
+            ~is_stopped(notifications.c.channel, notifications.c.address),
         )
         .values(
             lease_until=now(sa.bindparam("lease")),

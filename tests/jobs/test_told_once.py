@@ -10,7 +10,7 @@ import pytest
 
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.statuses import UNCONFIRMED
-from tests.jobs.conftest import KIT, ORDER, RETEST, STAFF, Clinic
+from tests.jobs.conftest import KIT, ORDER, RETEST, STAFF, Clinic, suppress
 from tests.rows import change, only, replay_event
 from tests.standins import Reply, twilio_error
 
@@ -137,6 +137,17 @@ def test_a_message_that_has_waited_for_minutes_asks_what_has_come(clinic: Clinic
     assert clinic.twilio.accepted == []
     (row,) = clinic.messages()
     assert (row["status"], "order.delivered has come" in row["reason"]) == ("cancelled", True)
+
+
+def test_a_stop_counts_until_the_last_moment(clinic: Clinic) -> None:
+    """A message that is claimed and not handed over yet is not sent to who has said STOP since."""
+    clinic.post()
+    jobs, claim = clinic.claimed()
+    suppress(clinic.db, "sms", claim.address)
+    jobs.deliver(claim)
+    clinic.work()
+    assert clinic.twilio.accepted == []
+    assert clinic.messages(channel="sms")[0]["status"] == "cancelled"
 
 
 def test_a_step_has_come_though_it_is_looked_at_again(clinic: Clinic) -> None:
