@@ -49,8 +49,9 @@ def process_again(connection: Connection, event_id: str) -> bool:
     table, digest = notifications.c, notifications.alias()
     told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
     told_in = told_in.where(table.event_id == event_id)
-    # One by one: with OR PostgreSQL reads the whole table.
-    revive(connection, unsent(), table.event_id == event_id)
+    # One by one: with OR PostgreSQL reads the whole table. A fallback only where nothing else goes.
+    revive(connection, unsent(), table.event_id == event_id, ~table.is_fallback)
+    revive(connection, unsent(), table.event_id == event_id, table.is_fallback)
     revive(connection, unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
     return True
 
@@ -89,17 +90,20 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
 
 
 def made_up_for() -> sa.ColumnElement[bool]:
-    """Whether a fallback of a notification's rule has gone out, or is about to."""
+    """Whether a fallback of a notification's rule has gone out, or is about to; of a fallback,
+    whether anything else has.
+    """
     other = notifications.alias()
     return sa.exists().where(
         other.c.obligation == notifications.c.obligation,
-        other.c.is_fallback,
+        other.c.id != notifications.c.id,
+        sa.or_(other.c.is_fallback, notifications.c.is_fallback),
         other.c.status.in_(ALIVE),
     )
 
 
 def failed() -> sa.ColumnElement[bool]:
-    """Failed with an address, and not made up for by a fallback."""
+    """Failed with an address, and not made up for by another way."""
     return sa.and_(
         notifications.c.status.in_(FAILED), notifications.c.address != "", ~made_up_for()
     )

@@ -11,7 +11,7 @@ import pytest
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.statuses import UNCONFIRMED
 from tests.jobs.conftest import KIT, ORDER, RETEST, STAFF, Clinic, suppress
-from tests.rows import change, only, replay_event
+from tests.rows import change, only, replay_event, replay_notification
 from tests.standins import Reply, twilio_error
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -161,3 +161,17 @@ def test_a_step_has_come_though_it_is_looked_at_again(clinic: Clinic) -> None:
     clinic.post()
     clinic.work()
     assert clinic.twilio.accepted == []
+
+
+def test_a_way_and_its_fallback_are_not_sent_again_together(clinic: Clinic) -> None:
+    """Where a text was refused, and the email in its stead too, a replay sends one of them."""
+    clinic.twilio.once(twilio_error(400, 21614))
+    clinic.sendgrid.once(Reply(400, b"", {}))
+    event = clinic.post()
+    clinic.work()
+    assert clinic.statuses() == [("email", "permanent-failure"), ("sms", "permanent-failure")]
+    assert replay_event(clinic.db, event)
+    clinic.work()
+    assert clinic.statuses() == [("email", "permanent-failure"), ("sms", "sent")]
+    for row in clinic.messages(channel="email"):
+        assert not replay_notification(clinic.db, row["id"])
