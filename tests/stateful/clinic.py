@@ -28,13 +28,14 @@ from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.tasks import Jobs
 from relay.ledger import cases, receipts, replay, suppressions
 from relay.ledger.attempts import Claim
+from relay.ledger.audit import NotDone
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
 from relay.ledger.views import queries
 from relay.rules.channels import CHANNELS
 from relay.rules.statuses import WAITING
+from relay.staff import case_acts, send_again
 from relay.web import create_app
-from relay.web.desk import worklist
 from tests.conftest import ROOT, SECRET
 from tests.rows import suppress, time_passes
 from tests.stateful.world import (
@@ -401,10 +402,10 @@ class Relay:
                     jobs.deliver(claim)
             if not is_idle:
                 continue
-            for look in sorted(jobs.follow_ups.due_looks(10), key=_name):
+            for look in sorted(jobs.reconciler.due(10), key=_name):
                 is_idle = False
-                jobs.follow_ups.look(look)
-            for item in sorted(jobs.follow_ups.due_follow_ups(10), key=_name):
+                jobs.reconciler.reconcile(look)
+            for item in sorted(jobs.follow_ups.due(10), key=_name):
                 is_idle = False
                 jobs.follow_ups.follow_up(item)
 
@@ -456,7 +457,7 @@ class Relay:
 
     def acts(self, case: Mapping[str, Any]) -> list[str]:
         """The buttons of a case."""
-        return sorted(worklist._acts(case["kind"]))
+        return sorted(case_acts.acts_of(case["kind"]))
 
     def waits(self, message: str) -> bool:
         """Whether a message waits."""
@@ -473,6 +474,16 @@ class Relay:
             answer = self.desk.post(f"/worklist/{case_id}", data={"act": act, "note": "Seen to."})
         assert answer.status_code == 302, answer.text
         assert "/login" not in answer.headers["Location"]
+
+    def send_again(self, message: str) -> bool:
+        """`flask relay resend MESSAGE`; whether that can be."""
+        try:
+            with self.db.write() as connection:
+                config = self.jobs.config
+                send_again.send_again(connection, config, message, by="desk", note="Wrong number.")
+        except NotDone:
+            return False
+        return True
 
     def replay(self, id_: str) -> bool:
         """`flask relay replay ID`."""

@@ -16,13 +16,14 @@ from relay.channels import Channels
 from relay.errors import LabError
 from relay.jobs import outcomes
 from relay.jobs.compose import Composer
-from relay.jobs.context import ContextBuilder
 from relay.jobs.outcomes import NotSent
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, REGISTRATION
 from relay.lab.facts import resource
 from relay.ledger import attempts, journeys, releases, replay
 from relay.ledger import events as ledger_events
+from relay.ledger.cases import close_settled
 from relay.ledger.schema import aliases, events, notifications, suppressions
 from relay.rules import planner
 from relay.rules.kits import Kits
@@ -254,9 +255,9 @@ def a_cancelled_tests_retest_is_believed(patch: Patch) -> None:
     """Of a cancelled registration the API is asked nothing more."""
     require = LabClient._require
 
-    def required(self: LabClient, kind: Any, data: Any, used: str, facts: Any) -> None:
+    def required(self: LabClient, kind: Any, data: Any, facts: Any, results: int) -> None:
         if (facts.registration or {}).get("status") != "cancelled":
-            require(self, kind, data, used, facts)
+            require(self, kind, data, facts, results)
 
     patch.setattr(LabClient, "_require", required)
 
@@ -285,7 +286,11 @@ def a_minutes_wait_is_no_wait(patch: Patch) -> None:
 
 def a_plan_closes_the_case(patch: Patch) -> None:
     """A message that is planned again to where it failed for good counts as on its way."""
-    patch.setattr(ledger_events, "is_alive", lambda *_: True)
+
+    def close(connection: Any, owed: str) -> None:
+        close_settled(connection, "unreached", owed, "A message is on its way after all.")
+
+    patch.setattr(ledger_events, "close_reached", close)
 
 
 FAULTS: Mapping[str, Fault] = {

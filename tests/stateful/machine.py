@@ -228,13 +228,13 @@ class RelayMachine(RuleBasedStateMachine):
         self.works(works)
 
     def tell(self, sent: Sent, word: str) -> None:
-        """A receipt comes. A text that has arrived stays so."""
+        """A receipt comes. A text that has arrived stays so; an email may bounce later."""
         code = {"failed": 30005, "undelivered": 30003}.get(word, 0)
         if sent.channel == "email":
             word = "bounce" if code else "delivered"
         if word == "delivered":
             sent.delivered, sent.failed = True, False
-        elif not sent.delivered:
+        elif sent.channel == "email" or not sent.delivered:
             sent.failed = True
         if word == "bounce":
             self.oracle.suppressed.add((sent.channel, sent.address))
@@ -294,6 +294,16 @@ class RelayMachine(RuleBasedStateMachine):
             self.relay.replay(_pick(self.oracle.posts, which).id)
         else:
             self.relay.replay_failed()
+        self.works(works)
+
+    @precondition(lambda self: self.oracle.told)
+    @rule(which=ANY, works=ANY)
+    def staff_send_again(self, which: int, works: int) -> None:
+        """`flask relay resend`, of something that has gone out: to whatever number there is now."""
+        listed = [row for row in self.relay.shown().messages if self.owed(row["id"])]
+        message = _pick(listed, which)["id"]
+        if self.relay.send_again(message):
+            self.oracle.again[self.owed(message)] += 1
         self.works(works)
 
     # The admin

@@ -301,25 +301,24 @@ class Oracle:
 
     def _is_past(self, rule: RuleText, it: About) -> bool:
         """Whether anything has been posted that may make it no news any more."""
+        if it.order and not rule.unless and any(kit.retests for kit in it.kits):
+            return True
+        return any(self._makes_old(post, rule, it) for post in self.posts)
+
+    def _makes_old(self, post: Post, rule: RuleText, it: About) -> bool:
+        tests = {kit.original for kit in it.kits}
+        is_its_orders = it.order is not None and post.about.order is it.order
+        is_its = is_its_orders or any(kit.original in tests for kit in post.about.kits)
+        if rule.unless:
+            return is_its and post.event in rule.unless and self._has_come(post.event, it)
+        if it.new and it.new in post.about.kits and post.event != RETEST:
+            return True
+        if it.kit and any(is_kin(kit, it.kit) for kit in (*post.about.kits, post.about.new)):
+            return True
+        if is_its and RETEST in (rule.event, post.event):
+            return True
         later = STEPS[STEPS.index(rule.event) + 1 :] if rule.event in STEPS else ()
-        for post in self.posts:
-            is_its = any(
-                kit.original is mine.original for mine in it.kits for kit in post.about.kits
-            ) or (post.about.order and post.about.order is it.order)
-            if rule.unless:
-                if is_its and post.event in rule.unless and self._has_come(post.event, it):
-                    return True
-            elif is_its and RETEST in (rule.event, post.event):
-                return True
-            elif is_its and post.event in later and self._has_come(post.event, it):
-                return True
-            if it.new and it.new in post.about.kits and post.event != RETEST:
-                return True
-            if it.kit and any(is_kin(kit, it.kit) for kit in (*post.about.kits, post.about.new)):
-                return True
-            if it.order and any(kit.retests for kit in it.kits):
-                return True
-        return False
+        return is_its and post.event in later and self._has_come(post.event, it)
 
     def _has_come(self, event: str, it: About) -> bool:
         """Whether a step was posted for an order, or for each kit of it."""

@@ -22,7 +22,7 @@ from tests.stateful.machine import RelayMachine
 
 MINUTES = float(os.environ.get("RELAY_STATEFUL_MINUTES", "2"))
 PROFILE = settings(
-    max_examples=10,
+    max_examples=6,
     stateful_step_count=25,
     derandomize=True,
     deadline=None,
