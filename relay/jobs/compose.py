@@ -35,7 +35,7 @@ from relay.rules.model import (
 )
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
-from relay.rules.staleness import Step
+from relay.rules.staleness import Step, is_news
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim
@@ -244,9 +244,11 @@ class Composer:
         known: tuple[Step, ...] = ()
         is_old = self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at)
         is_unknown = rule.to in PERSONS and getattr(claim.facts, rule.to) is None
-        if is_old or is_unknown or claim.kind == RESENT:
+        is_unsure = is_old or is_unknown or claim.kind == RESENT
+        if is_unsure or not is_news(claim.event_received_at, utc_now()):
             with self._db.read() as connection:
                 known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
+        if is_unsure:
             try:
                 facts = self._contexts.facts(claim.event_name, claim.event_data, claim.facts)
             except NotReady as error:

@@ -102,10 +102,11 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         part = f", in retest round {event['round']}" if event["round"] else ""
         yield 1, f"It is about {event['subject']}{part}."
     tried = f" after {event['tries']} tries" if event["tries"] > 1 else ""
+    held_at = event["tried_at"] or event["processed_at"]  # the release before wrote the second
     said = {
         "received": f"Relay has not processed it yet. {event['reason']}",
         "processed": f"It was processed at {at(event['processed_at'])}{tried}.",
-        "held": f"It has been held since {at(event['processed_at'])}. {event['reason']}",
+        "held": f"It has been held since {at(held_at)}. {event['reason']}",
         "unrouted": "Relay does not know this event. `replay` processes it once Relay does.",
     }
     yield 1, said[event["status"]].strip()
