@@ -302,6 +302,7 @@ aliases = sa.Table(
     text("subject", 255),
     # Of two registrations: it leads to neither, and is only searched by.
     sa.Column("is_shared", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("ix_aliases_subject", "subject"),
 )
 
 notifications = sa.Table(

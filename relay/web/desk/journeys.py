@@ -122,15 +122,13 @@ def trails(written: str) -> Sequence[Trail]:
     """All of the kit that goes by an id, be it an event's or a message's."""
     wanted = written.replace("\0", "")[:_LONGEST]
     with services().db.read() as connection:
-        found = trail.find(connection, wanted)
-        if not found:
-            abort(404)
-        return trail.find(connection, _kit(found)) or found
+        return trail.find_kit(connection, wanted) or abort(404)
 
 
 def _kit(found: Sequence[Trail]) -> str:
     """The subject of what was found; the event's id, while its kit is not known."""
-    return str(found[0].event["subject"] or found[0].event["id"])
+    subjects = filter(None, (one.event["subject"] for one in found))
+    return str(next(subjects, found[0].event["id"]))
 
 
 def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
