@@ -22,50 +22,50 @@ $(STAMP): requirements.txt requirements-dev.txt
 demo: $(STAMP) ## play the lab's example events and show every message; nothing is sent
 	@exec $(BIN)/python -m relay.dev demo
 
-run: $(STAMP) ## web, worker and what else is missing, on whatever the environment names
+run: $(STAMP) ## start web and worker on whatever the environment names, and stand-ins for the rest
 	@exec $(BIN)/python -m relay.dev run
 
-test: $(STAMP) ## the suite; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
+test: $(STAMP) ## run the tests; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
 	@exec $(BIN)/python -m pytest -n auto --dist loadgroup -m "not long"
 
-test-long: $(STAMP) ## the tests that take minutes: a crash at each point, all 120 orders, a fuzz of every route
+test-long: $(STAMP) ## run the tests that take minutes: a crash at each point, all 120 orders, a long fuzz
 	@exec $(BIN)/python -m pytest -n auto -m long
 
-lint: $(STAMP) ## style and types
+lint: $(STAMP) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-audit: $(STAMP) ## known faults of what Relay runs on (needs a network that reaches PyPI's advisories)
+audit: $(STAMP) ## check the pinned packages against known advisories (needs the network)
 	@exec $(BIN)/uvx --quiet pip-audit --strict --disable-pip --no-deps -r requirements.txt
 
-bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's binaries; about 10 minutes)
+bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's programs; about 10 minutes)
 	@exec $(BIN)/python -m tools.bench --keep tools/bench/results
 
-bench-scale: $(STAMP) ## what 5,000,000 events cost (about 10 minutes, 6 GB of disk)
+bench-scale: $(STAMP) ## measure on 5,000,000 events (about 10 minutes, 6 GB of disk)
 	@exec $(BIN)/python -m tools.bench scale --keep tools/bench/results
 
-bench-desk: $(STAMP) ## each page of the desk at 1,000,000 events and 2,000,000 messages (about 10 minutes)
+bench-desk: $(STAMP) ## measure the desk's pages on 1,000,000 events and 2,000,000 messages (about 10 minutes)
 	@exec $(BIN)/python -m tools.bench desk --keep tools/bench/results
 
 MINUTES ?= 60
-soak: $(STAMP) ## a steady load for MINUTES: memory and connections have to stay flat
+soak: $(STAMP) ## run a steady load for MINUTES: memory and connections have to stay flat
 	@exec $(BIN)/python -m tools.bench soak --minutes $(MINUTES) --keep tools/bench/results
 
 OLD ?= HEAD~1
-side-by-side: $(STAMP) ## a deploy from the commit OLD to this code, both at work meanwhile
+side-by-side: $(STAMP) ## play a deploy from the commit OLD to this code, both at work
 	@exec $(BIN)/python -m tools.chaos.side_by_side $(OLD)
 
 SEEDS ?= 1 2 3 4 5
 KITS ?= 1000
-chaos: $(STAMP) ## kill, freeze and starve all of it at random (PostgreSQL's binaries; about 30 minutes)
+chaos: $(STAMP) ## kill, freeze and starve all of it at random (needs PostgreSQL's programs; about 30 minutes)
 	@exec $(BIN)/python -m tools.chaos --kits $(KITS) $(SEEDS:%=--seed %)
 
-shots: $(STAMP) ## pictures of the desk for the docs (needs Debian's chromium)
+shots: $(STAMP) ## take the desk's pictures for the docs (needs Debian's chromium)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
 	@LOG_LEVEL=ERROR exec $(BIN)/python -m tools.shots
 
-figures: $(STAMP) ## figures of the code: modules, import chains, what one event enters
+figures: $(STAMP) ## print figures of the code: modules, import chains, what one event enters
 	@exec $(BIN)/python -m tools.figures
 
 lock: $(STAMP) ## pin the newest versions that requirements*.in allow
@@ -73,5 +73,5 @@ lock: $(STAMP) ## pin the newest versions that requirements*.in allow
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements-browser.txt requirements-browser.in
 
-clean: ## remove what the others made
+clean: ## remove what the other targets made
 	rm -rf $(VENV) instance .pytest_cache .mypy_cache .ruff_cache .hypothesis

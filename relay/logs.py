@@ -16,7 +16,6 @@ import sys
 import traceback
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
@@ -49,14 +48,14 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every logger of this process to one stream (stdout) in one form."""
     stream = stream or sys.stdout
     human = stream.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if human else _json_line
+    renderer: Any = structlog.dev.ConsoleRenderer() if human else json_line
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _where_it_broke,
-        _without_secrets,
+        name_exception,
+        drop_secrets,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[plain_exception, *shared],
@@ -91,11 +90,13 @@ def without_secrets(text: str) -> str:
     return _PATH_SECRET.sub(r"\1[secret]", text) if _PATH in text else text
 
 
-def _without_secrets(_logger: Any, _method: str, event: Event) -> Event:
+def drop_secrets(_logger: Any, _method: str, event: Event) -> Event:
+    """Take the path secret out of each value of a line."""
     return {k: without_secrets(v) if isinstance(v, str) else v for k, v in event.items()}
 
 
-def _json_line(_logger: Any, _method: str, event: Event) -> str:
+def json_line(_logger: Any, _method: str, event: Event) -> str:
+    """A line as JSON."""
     return _to_json(event)
 
 
@@ -117,21 +118,19 @@ def report_errors_to(report: Callable[[BaseException], object]) -> None:
     _report = report
 
 
-def _where_it_broke(_logger: Any, _method: str, event: Event) -> Event:
+def name_exception(_logger: Any, _method: str, event: Event) -> Event:
+    """Log of an exception its kind and place, and report it where that is set up."""
     found = event.pop("exc_info", None)
     if found is True:
         found = sys.exc_info()
     error = found[1] if isinstance(found, tuple) else found
     if isinstance(error, BaseException):
         event["error"] = type(error).__name__
-        event["at"] = _frames(error.__traceback__)
+        frames = traceback.extract_tb(error.__traceback__)[-8:]
+        event["at"] = [f"{one.filename}:{one.lineno} {one.name}" for one in frames]
         if _report:
             _report(error)
     return event
-
-
-def _frames(trace: TracebackType | None) -> list[str]:
-    return [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(trace)[-8:]]
 
 
 SENTRY_KEPT = (

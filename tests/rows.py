@@ -17,14 +17,14 @@ from relay.errors import Refused
 from relay.lab import events
 from relay.lab.events import Incoming
 from relay.lab.facts import Facts
-from relay.ledger import attempts, cases, followups, replay, suppressions, workers
+from relay.ledger import attempts, cases, replay, suppressions, unknown_attempts, workers
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event
-from relay.ledger.followups import UnknownAttempt
 from relay.ledger.schema import REVISION, metadata, notifications
 from relay.ledger.schema import events as stored
+from relay.ledger.unknown_attempts import UnknownAttempt
 from relay.ledger.views import queries
 from relay.rules.model import Case, Ending, Notice, Plan, Policy, Staff
 from relay.rules.schedule import ALWAYS
@@ -229,17 +229,18 @@ def unknown(db: Database, **fields: Any) -> Claim:
 def looked(db: Database, after: float = 120.0) -> UnknownAttempt:
     """The unknown attempt that this worker looks for once `after` seconds have gone by."""
     time_passes(db, timedelta(seconds=after + 1))
-    (look,) = followups.lease_unknown(db, 10)
+    (look,) = unknown_attempts.lease_unknown(db, 10)
     return look
 
 
 def resent(db: Database, **fields: Any) -> tuple[Claim, Claim]:
     """A notification's two attempts: one unknown and not found, and the one in flight."""
     first = unknown(db, **fields)
-    look, reason = looked(db), "The provider has no record of it, so Relay is sending it again."
+    look = looked(db, attempts.LOOKS[first.channel][0])
+    reason = "The provider has no record of it, so Relay is sending it again."
     with db.write() as connection:
-        assert followups.give_up_unknown(connection, look, reason, None)
-    (second,) = attempts.claim(db, "sms", 10)
+        assert unknown_attempts.give_up_unknown(connection, look, reason, None)
+    (second,) = attempts.claim(db, first.channel, 10)
     return first, second
 
 

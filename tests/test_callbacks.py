@@ -368,6 +368,53 @@ def test_a_bounce_ends_it_and_stops_the_address(client: Any, db: Database) -> No
     assert (row["channel"], row["address"], row["source"]) == ("email", EMAIL, "bounce")
 
 
+def delayed(**fields: Any) -> dict[str, Any]:
+    """A bounce that a mail server sends back hours later: it names an address and no message."""
+    unnamed = {"attempt": None, "sg_message_id": ""}
+    return event("bounce", **{"type": "bounce", "email": EMAIL, **unnamed, **fields})
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["as it happened", "the bounce first"])
+@pytest.mark.parametrize("named", [True, False], ids=["with an id", "without an id"])
+def test_an_email_that_bounces_after_it_was_delivered_has_failed(
+    client: Any, db: Database, wakes: list[int], order: int, named: bool
+) -> None:
+    """The mail server took it and sent it back later: it has failed, a worker is woken to see to
+    it, and the address gets nothing more. Told once more it is no news.
+    """
+    attempt = sent(db, "email", EMAIL)
+    arrived = event("delivered", attempt=attempt, timestamp=AT)
+    bounced = delayed(timestamp=AT + 60, attempt=attempt if named else None)
+    for _ in range(2):
+        batch = [arrived, bounced][::order]
+        assert mail(client, json.dumps(batch).encode()).status_code == 200
+    row = only(db, notifications)
+    assert (row["status"], bool(row["follow_up_at"])) == ("permanent-failure", True)
+    assert only(db, suppressions)["address"] == EMAIL
+    assert (len(rows(db, kept)), len(wakes)) == (2, 1)
+
+
+def test_a_bounce_before_it_was_delivered_undoes_nothing(client: Any, db: Database) -> None:
+    """It was delivered since, by SendGrid's own clock, whichever is posted last."""
+    attempt = sent(db, "email", EMAIL)
+    mail(client, json.dumps([event("delivered", attempt=attempt, timestamp=AT)]).encode())
+    for moment in (AT - 60, AT):
+        late = event("bounce", attempt=attempt, type="blocked", timestamp=moment)
+        assert mail(client, json.dumps([late]).encode()).status_code == 200
+    assert status(db) == "delivered"
+
+
+def test_a_bounce_without_an_id_stops_an_address_that_nothing_was_sent_to(
+    client: Any, db: Database, wakes: list[int]
+) -> None:
+    """Another system has, or Relay more than 7 days ago: the mailbox is gone all the same."""
+    sent(db, "email", "ann@example.org")
+    assert mail(client, json.dumps([delayed()]).encode()).status_code == 200
+    row = only(db, suppressions)
+    assert (row["channel"], row["address"], row["source"]) == ("email", EMAIL, "bounce")
+    assert (status(db), rows(db, kept), wakes) == ("sent", [], [])
+
+
 def test_one_bad_event_keeps_nothing_from_the_others(client: Any, db: Database) -> None:
     """What is malformed or not ours is passed over; the rest of the batch is taken."""
     attempt = sent(db, "email", EMAIL)
@@ -491,7 +538,7 @@ def test_logs_name_nobody(
     call(client, path, form("delivered"))
     call(client, INBOUND, text("STOP"))
     call(client, INBOUND, text("My name is Canarina", "+447700900123"))
-    mail(client, json.dumps([event(reason="canary")]).encode())
+    mail(client, json.dumps([event(reason="canary"), delayed(reason="canary")]).encode())
     is_refused(client.post(path, data=form()))
     log = "".join(capsys.readouterr())
     assert "callback refused" in log

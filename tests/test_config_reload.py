@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,7 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.fixture
 def living(own: Settings) -> ConfigReloader:
     """What a worker holds."""
-    return ConfigReloader(check.load(own), check.load)
+    return ConfigReloader(own, check.load)
 
 
 def names(living: ConfigReloader) -> str:
@@ -68,13 +69,13 @@ def test_nothing_is_read_while_nothing_changes(own: Settings) -> None:
         asked.append(settings)
         return check.load(settings)
 
-    living = ConfigReloader(check.load(own), read)
+    living = ConfigReloader(own, read)
     assert not living.look()
-    assert asked == []
+    assert len(asked) == 1
     edit(own.config, NAME, 'name = "Other Clinic"')
     assert living.look()
     assert not living.look()
-    assert len(asked) == 1
+    assert len(asked) == 2
 
 
 def test_an_edit_is_taken(living: ConfigReloader, own: Settings) -> None:
@@ -122,7 +123,7 @@ def test_the_web_process_goes_by_it(
 def clock(own: Settings, make_jobs: Callable[[Settings], Jobs]) -> Clock:
     """A worker's clock, which a test makes tick."""
     jobs = make_jobs(own)
-    return Clock(jobs, Pump(jobs), ConfigReloader(check.load(own), check.load))
+    return Clock(jobs, Pump(jobs), ConfigReloader(own, check.load))
 
 
 def test_a_worker_goes_by_it(clock: Clock, own: Settings) -> None:
@@ -179,3 +180,39 @@ def test_half_a_file_is_never_a_configuration(
     assert living.look()
     assert living.config.clinic.name == "Other Clinic"
     assert not living.is_settling
+
+
+def test_a_process_that_starts_waits_for_half_a_file(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a file can be read too, and says nothing of the rules in its other half: a worker that
+    starts while it is written waits until it is whole."""
+    monkeypatch.setattr("relay.config.reload.SETTLED_SECONDS", 2.0)
+    whole = own.config.read_text("utf-8")
+    own.config.write_text(whole[: whole.index("[rules.results-ready]")], "utf-8")
+    rest = iter([whole])
+
+    def passes(seconds: float) -> None:
+        """While it waits, the other half is written, and then nothing changes for a while."""
+        text = next(rest, "")
+        if text:
+            own.config.write_text(text, "utf-8")
+        for file in (own.config, *own.templates.rglob("*")):
+            os.utime(file, (time.time() - 5, time.time() - 5))
+
+    monkeypatch.setattr("relay.config.reload.time.sleep", passes)
+    assert ConfigReloader(own, check.load).config.rule("results-ready")
+
+
+def test_a_change_while_it_is_read_is_seen(own: Settings) -> None:
+    """What changes while a process starts, after it was read, is taken at the next look."""
+
+    def read(settings: Settings) -> Config:
+        config = check.load(settings)
+        if NAME in own.config.read_text("utf-8"):
+            edit(own.config, NAME, 'name = "Other Clinic"')
+        return config
+
+    living = ConfigReloader(own, read)
+    assert living.config.clinic.name == "Example Clinic"
+    assert names(living) == "Other Clinic"

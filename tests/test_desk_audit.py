@@ -10,8 +10,8 @@ import pytest
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events, suppressions
 from relay.ledger.database import Database
-from relay.staff import test_send
-from relay.web.desk import auth, layout, system, worklist
+from relay.staff import case_acts, test_send
+from relay.web.desk import auth, layout, system
 from tests.conftest import ROOT
 from tests.desk import PHONE, kit, leaks, press
 from tests.test_desk import desk, inside
@@ -56,10 +56,7 @@ def test_every_act_has_its_words() -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "relay").rglob("*.py"))
     by = r'(?:write_audit(?:_in)?\(\s*[^,]+, [^,]+, |(?:note|my)_act\()"([^"]+)"'
     written = set(re.findall(by, source))
-    acts = {f"case {act}" for kind in worklist.ACTS.values() for act in kind} | {
-        "case close",
-        "case open",
-    }
+    acts = {f"case {act}" for act in case_acts.DOING} | {"case open", ledger_audit.RESEND}
     named = {auth.LOGOUT, auth.REFUSED, test_send.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
     assert len(written) > 7
     assert (written | acts | named) - set(layout.ACT_WORDS) == set()

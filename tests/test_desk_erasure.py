@@ -9,9 +9,9 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
-from relay.ledger import erasures as ledger_erasures
 from relay.ledger import suppressions
 from relay.ledger.database import Database
+from relay.ledger.removal import erasures as ledger_erasures
 from relay.ledger.schema import audit, erasures, notifications
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, handed_over, kit, press

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.ledger import attempts, receipts, retention
+from relay.ledger import attempts, receipts
 from relay.ledger.database import Database
+from relay.ledger.removal import retention
 from relay.ledger.schema import aliases, audit, events, notifications
 from relay.rules import model
 from relay.rules.alerts import rule_name

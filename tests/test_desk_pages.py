@@ -124,7 +124,10 @@ def test_empty_desk_says_so(inside: Any) -> None:
 
 def test_the_bench_asks_for_every_page_and_every_act(desk: Any) -> None:
     """A page or an act that is new is timed on a full ledger too."""
-    config, kit = desk.application.extensions["relay"].config, desk_pages.Kit(1, "o-1", "evt_1")
+    config, kit = (
+        desk.application.extensions["relay"].config,
+        desk_pages.Kit(1, "o-1", "evt_1", "msg_1"),
+    )
     acts = desk_pages.acts(kit, config, datetime.now(UTC))
     tables: dict[str, Any] = {
         "GET": [desk_pages.gets(kit, config)],

@@ -13,7 +13,7 @@ from relay.lab import samples
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.lab.facts import RESOURCES, SHAPES, Facts
-from tests.standins import LabStandIn, Reply
+from tests.standins import LabStandIn, Reply, Request
 
 ID = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 ALL = frozenset(RESOURCES)
@@ -58,7 +58,7 @@ def person(**fields: Any) -> dict[str, Any]:
             for wanted in (frozenset({"patient"}), ALL)
         ),
         (RETEST, ALL, ["test_registration", "patient", "test_registration"]),
-        (RESULTS, frozenset({"patient"}), ["test_registration", "patient", "lab_results"]),
+        (RESULTS, frozenset({"patient"}), ["lab_results", "test_registration", "patient"]),
     ],
 )
 def test_an_event_asks_for_what_it_needs(
@@ -200,6 +200,27 @@ def test_a_cancelled_test_is_not_asked_for_results(lab: LabStandIn) -> None:
     lab.change("test_registration", ID, status="cancelled")
     lab.resources[f"/api/test_registration/{ID}/lab_results"] = Reply(204)
     assert (gather(lab, RESULTS).registration or {})["status"] == "cancelled"
+
+
+def test_a_status_is_no_older_than_the_results(lab: LabStandIn) -> None:
+    """Results come with the status "fail" while Relay asks for both: it never takes them together
+    with the status that the test had before."""
+    path = f"/api/test_registration/{ID}"
+    lab.change("test_registration", ID, status="awaiting_patient")
+    lab.resources[f"{path}/lab_results"] = Reply(204)
+
+    def between(request: Request) -> None:
+        """After the first question, whatever it was about, the lab is done with the test."""
+        if len(lab.requests) == 2:
+            lab.change("test_registration", ID, status="fail")
+            lab.resources[f"{path}/lab_results"] = Reply(200, [{"id": "1"}])
+
+    lab.answers.append(between)
+    try:
+        seen = (gather(lab, RESULTS).registration or {})["status"]
+    except NotReady:
+        seen = "fail"  # it is asked again
+    assert seen == "fail"
 
 
 def test_results_are_not_kept(lab: LabStandIn) -> None:

@@ -25,7 +25,11 @@ TOLD = {
     ("delivery", "send_window"): ('"always"', "messages go out at any hour."),
     ("delivery", "bank_holidays"): ("[2026-12-25]", "Bank holidays: 25 Dec 2026."),
     ("delivery", "max_sms_segments"): ("3", "`check` warns about texts of more than 3 segments."),
-    ("delivery", "daily_sms_limit"): ("1500", "At most 1,500 texts go out in a day"),
+    ("delivery", "daily_sms_limit"): (
+        "1500",
+        "At most 1,500 texts go out in a day; any more wait for the next. "
+        "Relay keeps the last 300 of these for results, retests and alerts.",
+    ),
     ("delivery", "sms_per_second"): ("10", "At most 10 texts go out in a second."),
     ("delivery", "email_per_second"): ("0.5", "At most 0.5 emails go out in a second."),
     ("delivery", "alerts"): ('"other"', "Relay alerts the staff of other."),

@@ -13,8 +13,8 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
-from relay.ledger import erasures
 from relay.ledger.database import Database
+from relay.ledger.removal import erasures
 from relay.worker import pump as pump_module
 from relay.worker.pump import THREADS, Pump
 from relay.worker.token_bucket import TokenBucket

@@ -10,7 +10,8 @@ import pytest
 from relay.config.loader import Config, parse
 from relay.config.settings import Settings
 from relay.lab.facts import Facts, resource
-from relay.ledger.views.kit_history import PastEvent, Row
+from relay.ledger.views.kit_history import History, PastEvent, Row
+from relay.rules.kits import Registration
 from relay.rules.staleness import Step
 from relay.staff.what_if import SENT, WOULD, Line, WhatIf, renamed
 
@@ -86,12 +87,19 @@ def past(
     return PastEvent(step=Step(name, usual["round"], usual["received_at"]), **usual)
 
 
+def history(*events: PastEvent) -> History:
+    """Order o-1 of one registration, r-1, whose retest r-2 was shipped as order o-2."""
+    first, again = Registration("r-1", "r-1", 0, "o-1"), Registration("r-2", "r-1", 1, "o-2")
+    return History(events, (first, again))
+
+
 def compared(
-    edited: Config, current: Config, *kit: PastEvent, since: datetime = NOON - HOUR
+    edited: Config, current: Config, *kit: PastEvent | History, since: datetime = NOON - HOUR
 ) -> list[Line]:
     """The differences over one kit's past."""
     found = WhatIf(edited, current, since)
-    found.take(kit)
+    (past,) = kit if isinstance(kit[0], History) else (history(*kit),)
+    found.take(past)
     return found.lines
 
 
@@ -103,7 +111,7 @@ def told(lines: list[Line]) -> list[tuple[str, str, str]]:
 def test_the_same_config_makes_no_difference() -> None:
     """What was sent and would be again is counted, and is no difference."""
     found = WhatIf(config(KIT, RESULT), config(KIT), NOON - HOUR)
-    found.take([past(SHIPPED, row("kit"))])
+    found.take(history(past(SHIPPED, row("kit"))))
     assert found.lines == []
     assert (found.counts["kit"][WOULD], found.counts["kit"][SENT]) == (1, 1)
 
@@ -182,13 +190,32 @@ def test_a_retest_has_a_round_of_its_own() -> None:
 
 
 def test_siblings_of_an_order_do_not_concern_each_other() -> None:
-    """One registration's results do not make the other's registration old; the order's steps do."""
+    """One registration's results make neither the other's registration old nor the order's own
+    step: that has been overtaken once the results of each have come.
+    """
+    two = tuple(Registration(id_, id_, 0, "o-1") for id_ in ("r-1", "r-3"))
     rule = RESULT.replace(RESULTS, COMPLETE)
-    other = past(RESULTS, after=-DAY / 2, subject="r-2")
-    lines = compared(config(rule), config(KIT), other, past(COMPLETE), since=NOON - DAY)
+    other = past(RESULTS, after=-DAY / 2, subject="r-3")
+    since = NOON - DAY
+    lines = compared(config(rule), config(KIT), History((other, past(COMPLETE)), two), since=since)
     assert told(lines) == [("added", "results", "sms")]
-    lines = compared(config(KIT), config(RESULT), other, past(), since=NOON - DAY)
-    assert lines == []
+    lines = compared(config(KIT), config(RESULT), History((other, past()), two), since=since)
+    assert told(lines) == [("added", "kit", "sms")]
+    both = (other, past(RESULTS, after=-DAY / 3), past())
+    assert compared(config(KIT), config(RESULT), History(both, two), since=since) == []
+
+
+def test_a_retest_that_is_shipped_as_an_order_of_its_own_is_on_its_way() -> None:
+    """The step of the retest's order counts for the kit in its round, as it does at work: who has
+    the new kit would not have been asked for it.
+    """
+    asks = RESULT.replace(RESULTS, RETEST) + 'after = "2d"\n'
+    ids = {"testregistration_id": "r-1", "retest_testregistration_id": "r-2"}
+    retest = past(RETEST, round=1, data=ids)
+    lines = compared(config(asks), config(KIT), retest)
+    assert told(lines) == [("added", "results", "sms")]
+    shipped = past(SHIPPED, after=DAY, subject="o-2")
+    assert compared(config(asks), config(RESULT), retest, shipped) == []
 
 
 def test_what_the_ledger_does_not_know_cannot_be_told() -> None:
@@ -263,6 +290,6 @@ def test_what_a_digest_tells_is_counted_and_not_the_digest() -> None:
     digest = config(desk + 'digest = "daily 08:00"\n')
     kit = past(SHIPPED, *(row("kit", "desk", "email") for _ in range(2)))
     found = WhatIf(digest, config(desk), NOON - HOUR)
-    found.take([kit])
+    found.take(history(kit))
     assert (found.counts["kit"][WOULD], found.counts["kit"][SENT]) == (2, 2)
     assert told(found.lines) == [("changed", "kit", "email")]

@@ -92,6 +92,22 @@ def test_every_kind_of_case_is_shown_in_words(kind: str, inside: Any, db: Databa
     assert inside.get(f"/journey?kit={only(db, events)['id']}").status_code == 200
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "of-tomorrow"])
+def test_a_case_says_how_much_it_is_about(kind: str, inside: Any, db: Database) -> None:
+    """One fault is one case: how many messages or events it holds up stands on the page, and in its
+    kit's journey. Of one message no number is written.
+    """
+    case_id = opened(db, kind)
+    words = f"12 {alerts.COUNTED.get(kind, 'messages')}"
+    for count, is_told in ((1, False), (12, True)):
+        change(db, stored, {"id": case_id}, count=count)
+        for path in ("/worklist", f"/case/{case_id}"):
+            assert (words in inside.get(path).text) == is_told
+        if kind not in OF_NO_KIT:
+            page = inside.get(f"/journey?kit={only(db, events)['id']}").text
+            assert (words in page) == is_told
+
+
 def test_a_case_of_a_newer_version_is_shown(inside: Any, db: Database) -> None:
     """A release that was taken back has left it: it can be read and closed."""
     case_id = opened(db, "of-tomorrow")

@@ -20,7 +20,7 @@ Factory = Callable[[Settings, str, HttpClient], "Provider | None"]
 
 
 class Channels:
-    """Every channel, and which of them a message may really take (RELAY_DELIVERY)."""
+    """All channels, and what RELAY_DELIVERY lets through to their providers."""
 
     def __init__(self, settings: Settings, senders: Mapping[str, str], allowed: frozenset[str]):
         self._settings = settings
@@ -38,11 +38,15 @@ class Channels:
                 self._channel(name)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Send a message, or keep it where delivery is dry-run."""
+        """Hand a message to its provider; keep it here where RELAY_DELIVERY does not let it
+        through.
+        """
         return self._way(message).send(message, attempt_id)
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Look for a message where it would have gone. Ids in `taken` are other messages'."""
+        """Look for a message at its provider, sent at `since` or after. `taken` has the ids of
+        other messages.
+        """
         try:
             return self._way(message).find(message, since, taken)
         except Exception as error:  # a provider's odd answer must not settle anything
@@ -51,7 +55,7 @@ class Channels:
     def erase(
         self, name: str, addresses: frozenset[str], provider_ids: frozenset[str]
     ) -> list[str]:
-        """Have a channel's provider delete what it keeps of somebody; what it did not."""
+        """Have a provider delete what it keeps of a person; a sentence for each refusal."""
         if not (addresses or provider_ids):
             return []
         channel = self._provider(name)
@@ -65,22 +69,22 @@ class Channels:
             return [f"What the {name} provider has was not erased ({type(error).__name__})."]
 
     def reaches(self, name: str) -> bool:
-        """Whether a channel's provider is asked for anything at all."""
+        """Whether a provider has an account and RELAY_DELIVERY lets anything through to it."""
         return self._provider(name) is not None
 
     def _provider(self, name: str) -> Provider | None:
         return None if self._is_dry else self._channel(name)
 
     def awaits_receipt(self, message: Message) -> bool:
-        """Whether the provider will tell us that this message arrived."""
+        """Whether the provider will report whether this message has arrived."""
         return self.is_live(message) and self._settings.receipts.get(message.channel, False)
 
     def is_live(self, message: Message) -> bool:
-        """Whether this message would leave the house."""
+        """Whether RELAY_DELIVERY lets this message through to its provider."""
         return self._way(message) is not self._dry_run
 
     def lacks_account(self, message: Message) -> bool:
-        """Whether a message is to leave, and its provider has no account to send it with."""
+        """Whether a message is to go out, and its provider has no account configured."""
         return self._is_to_leave(message) and self._channel(message.channel) is None
 
     def _is_to_leave(self, message: Message) -> bool:

@@ -1,4 +1,4 @@
-"""The verbs that every provider has, and how a send can turn out, in the same words for all."""
+"""The verbs that every provider has, and the outcomes of a send, in the same words for all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LONGEST_WAIT = 3600.0  # seconds: a provider that asks for more is tried again a
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a provider took a message.
+    """The outcome of a send.
 
-    `accepted`: it has it. `rejected`: it surely has it not; `permanent` says that trying again
-    cannot help, `operator` that the fault is in our account and not in this message. `unknown`: it
-    may have it, so it must not be sent again before it was looked for.
+    `accepted`: the provider has the message. `rejected`: it surely does not; `permanent` says that
+    trying again cannot help, `operator` that the fault is in our account and not in this message.
+    `unknown`: it may have it, so it must not be sent again before Relay has looked for it.
     """
 
     result: str
@@ -34,9 +34,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Found:
-    """What came of looking for a message at its provider. `provider_id` when it was there.
+    """The result of looking for a message. It has a `provider_id` when the provider has the
+    message.
 
-    `failed` says that the provider could not be asked: nothing is known then.
+    `failed` says why the provider could not be asked: nothing is known then.
     """
 
     provider_id: str | None = None
@@ -45,7 +46,7 @@ class Found:
 
 
 class Provider(Protocol):
-    """A provider. Its verbs do not raise for what the provider or the network does."""
+    """A provider. Its verbs do not raise for anything that the provider or the network does."""
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one message, naming the attempt so that it can be found again."""
@@ -57,7 +58,7 @@ class Provider(Protocol):
         """
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Have the provider delete what it keeps of somebody; what it did not, in sentences."""
+        """Have the provider delete what it keeps of a person; a sentence for each refusal."""
 
 
 __all__ = ["Found", "Outcome", "Provider", "Receipt"]

@@ -1,4 +1,4 @@
-"""The channels that send nothing: what would have gone out is kept, or has gone out already."""
+"""Providers that send nothing: for dry runs, and for a ledger restored from a backup."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from relay.messages.templates import Message
 
 
 class DryRun:
-    """Accepts everything."""
+    """Accepts every message and keeps it here."""
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Accept a message without sending it."""
         return Outcome("accepted", provider_id=f"dry-run-{attempt_id}", is_kept=True)
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Nothing was sent, so nothing can be found."""
+        """Find nothing, since nothing was sent."""
         return Found()
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Nobody else has anything."""
+        """Refuse nothing: no provider has anything."""
         return []
 
 
 class AsSent(DryRun):
-    """Of a ledger that was restored: what is due went out before that."""
+    """Counts every message as sent: it went out before the ledger was restored from a backup."""
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Count a message as sent."""

@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parseaddr
 from typing import Any
 
@@ -31,6 +31,8 @@ from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
+from relay.rules import addresses
+from relay.rules.statuses import FAILED
 
 CHANNEL = "email"
 ACCEPTED = 202
@@ -46,7 +48,7 @@ class SendGrid:
         self._sender = parseaddr(sender)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand over one email."""
+        """Hand over one email, with the attempt's id in its `custom_args`."""
         name, address = self._sender
         mail = Mail(
             from_email=Email(address, name or None),
@@ -75,7 +77,7 @@ class SendGrid:
         return Outcome("accepted", provider_id=answer.headers.get("X-Message-Id"))
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Nothing: SendGrid has no list to look in. Its event webhook tells."""
+        """Find nothing: SendGrid has no list to look in. Its event webhook will say."""
         return Found()
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
@@ -105,7 +107,10 @@ class SendGrid:
 
 
 def judge(status: int, headers: Any) -> Outcome:
-    """What an error answer means."""
+    """The outcome that an error answer of SendGrid's stands for, by its HTTP status and headers.
+
+    https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/errors
+    """
     label = str(status)
     if status in (401, 403, 404) or 300 <= status < 400:
         return Outcome("rejected", f"SendGrid refuses our account ({label}).", label, operator=True)
@@ -120,14 +125,17 @@ def judge(status: int, headers: Any) -> Outcome:
 
 
 def until_reset(value: str) -> float | None:
-    """Seconds until the moment (Unix time) when the limit ends, an hour at most."""
+    """Seconds until `value`, the Unix time at which the rate limit ends; an hour at most.
+
+    https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits
+    """
     if not (value.isascii() and value.isdigit()):
         return None
     return min(LONGEST_WAIT, max(0.0, float(value) - time.time()))
 
 
 def is_signed(settings: Settings, body: bytes, signature: str, timestamp: str) -> bool:
-    """Whether a batch of events is SendGrid's, by any of the keys. What has the wrong shape is not.
+    """Whether one of our keys shows that a batch of events comes from SendGrid. False if malformed.
 
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features
     """
@@ -144,7 +152,7 @@ def _fits(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
 
 
 def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | None:
-    """The channel, or None where SendGrid is not configured."""
+    """The email channel; None where SendGrid is not configured."""
     if not settings.accounts[CHANNEL]:
         return None
     host = {"host": settings.sendgrid_api_url} if settings.sendgrid_api_url else {}
@@ -163,6 +171,7 @@ DROPPED = (
 )
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _CODE = re.compile(r"\d\.\d{1,3}\.\d{1,3}")
+_FAR_OFF = 1 << 33  # in the year 2242
 
 # An event → (state, reason, why the address is suppressed).
 Verdict = tuple[str, str, str]
@@ -196,7 +205,10 @@ EVENTS: dict[str, Callable[[dict[str, Any]], Verdict]] = {
 
 
 def parse_receipts(events: Sequence[Any]) -> list[Receipt]:
-    """The receipts in a batch; what is malformed, or no news of a message, is passed over."""
+    """The receipts in a batch of events, leaving out the malformed and those that say nothing new.
+
+    https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
+    """
     receipts = (_receipt(event) for event in events if isinstance(event, dict))
     return [receipt for receipt in receipts if receipt]
 
@@ -208,10 +220,14 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
     message_id = event.get("sg_message_id")
     provider_id = message_id.partition(".")[0] if isinstance(message_id, str) else ""
     provider_id = matched(_ID, provider_id)
-    if judge is None or not (attempt_id or provider_id):
+    if judge is None:
         return None
     state, reason, suppress = judge(event)
-    moment = event.get("timestamp")
+    address = ""
+    if not (attempt_id or provider_id) and state in FAILED:
+        address = addresses.email(event.get("email")).address  # all that a delayed bounce names
+    if not (attempt_id or provider_id or address):
+        return None
     return Receipt(
         state,
         str(word),
@@ -220,10 +236,18 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
         code=matched(_CODE, event.get("status")) if reason else "",
         reason=reason,
         suppress=suppress,
-        moment=str(moment) if type(moment) is int and abs(moment) < 1 << 53 else "",
+        happened_at=moment(event.get("timestamp")),
+        address=address,
     )
 
 
+def moment(timestamp: object) -> datetime | None:
+    """When something happened, as SendGrid writes it: in whole seconds of Unix time."""
+    if type(timestamp) is not int or not 0 < timestamp < _FAR_OFF:
+        return None
+    return datetime.fromtimestamp(timestamp, UTC)
+
+
 def matched(pattern: re.Pattern[str], value: object) -> str:
-    """A text that has the shape it should have; else nothing."""
+    """The text, if it matches the pattern as a whole; else empty."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""

@@ -47,7 +47,10 @@ TRANSIENT = {20429, 21611, 30001, 30036}
 
 
 def judge(status: int, code: int | None, wait: float | None = None) -> Outcome:
-    """What an error answer means."""
+    """The outcome that an error answer of Twilio's stands for: HTTP status, code, seconds to wait.
+
+    https://www.twilio.com/docs/api/errors
+    """
     known = PERMANENT.get(code or 0)
     if known:
         suppress = STOPPED if code == OPTED_OUT else ""
@@ -104,7 +107,7 @@ def parse_receipts(form: Mapping[str, str], attempt_id: str) -> list[Receipt]:
 
 
 def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Receipt:
-    """What a text's status, with its error's code or 0, tells of it."""
+    """The receipt for a text's status; `error` is Twilio's code, or 0 for none."""
     state, code, reason = STATES.get(word, ""), "", ""
     if state == "temporary-failure":
         code = str(error or "")
@@ -122,14 +125,17 @@ def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Re
 
 
 def opt(form: Mapping[str, str]) -> str:
-    """What an inbound text asks for: `stop`, `start`, `help`, or nothing that we know."""
+    """The keyword of an inbound text: `stop`, `start`, `help`, or empty for any other words.
+
+    https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+    """
     written = form.get("OptOutType") or re.sub(r"^[\W_]+|[\W_]+$", "", form.get("Body", ""))
     return WORDS.get(written.upper(), "")
 
 
 def written_by(form: Mapping[str, str]) -> str:
-    """The number that an inbound message is from; other channels of Twilio's put their name before
-    it: whatsapp:+447700900001.
+    """The number that an inbound message is from. Twilio's other channels write their name before
+    it, as in whatsapp:+447700900001.
     """
     return form.get("From", "").rpartition(":")[2]
 
@@ -146,7 +152,7 @@ def _reason(word: str, code: int) -> str:
 
 
 def number(written: str) -> int:
-    """An error code; 0 for none."""
+    """A provider's error code as a number; 0 for none."""
     return int(written) if written.isascii() and written.isdigit() and len(written) < 10 else 0
 
 
@@ -175,7 +181,7 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds that this thread's last answer asked to wait: no exception has headers."""
+        """The seconds that this thread's last answer asks to wait: no exception has its headers."""
         wait: float | None = getattr(self._asked, "wait", None)
         return wait
 
@@ -214,7 +220,10 @@ class Twilio:
         self._callback = callback
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand over one SMS."""
+        """Hand over one text, with the attempt's id in its status callback.
+
+        https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
+        """
         told = {"status_callback": f"{self._callback}?attempt={attempt_id}"}
         try:
             made = self._client.messages.create(
@@ -238,7 +247,10 @@ class Twilio:
         return Outcome("accepted", provider_id=made.sid)
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Look for a text in Twilio's list. One that failed there was accepted, so it is found."""
+        """Look for a text in Twilio's list. One that failed there was accepted, so it is found.
+
+        https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources
+        """
         try:
             made = [
                 text
@@ -257,7 +269,7 @@ class Twilio:
         return Found(nearest.sid, receipt=told if told.state not in ("", "sent") else None)
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Delete the texts themselves, number and words. One that is gone already is no fault.
+        """Delete the texts themselves, number and words. One that is gone already is no failure.
 
         https://www.twilio.com/docs/messaging/api/message-resource#delete-a-message-resource
         """
@@ -308,7 +320,7 @@ def age(text: Any, since: datetime) -> timedelta:
 
 
 def folded(text: str) -> str:
-    """Letters and digits alone: white space may change, and smart encoding replaces quotes, dashes.
+    """The letters and digits of a text, to compare by: Twilio may change spaces, quotes and dashes.
 
     https://www.twilio.com/docs/messaging/services/smart-encoding-char-list
     """
@@ -316,7 +328,7 @@ def folded(text: str) -> str:
 
 
 def kind(error: Exception) -> str:
-    """A page's HTTP status, else the kind of error. Its text may quote a number."""
+    """A page's HTTP status, else the type of an error: never its text, which may quote a number."""
     answer = error.args[-1] if error.args else None
     return str(answer.status_code) if isinstance(answer, Response) else type(error).__name__
 
@@ -337,7 +349,7 @@ def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: 
 
 
 def client(settings: Settings, wire: HttpClient) -> Client:
-    """Twilio's own client, over the shared connections."""
+    """Twilio's own client, over our shared connections."""
     made = Client(
         settings.twilio_account_sid,
         settings.twilio_auth_token,
@@ -349,12 +361,12 @@ def client(settings: Settings, wire: HttpClient) -> Client:
 
 
 def callback(settings: Settings) -> str:
-    """The address for receipts that each message names; empty where nobody could reach it."""
+    """The URL for receipts that each message names; empty where Twilio could not reach it."""
     return settings.public_url and settings.public_url + STATUS_PATH
 
 
 def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
-    """The channel, or None where Twilio is not configured."""
+    """The SMS channel; None where Twilio is not configured."""
     if not settings.accounts[CHANNEL]:
         return None
     by = {"from_": settings.twilio_from or sender}

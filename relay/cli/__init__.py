@@ -1,11 +1,21 @@
-"""`flask relay …`: what people do from a terminal. Heavy imports wait until they are used."""
+"""`flask relay …`: the commands. They may know everything; heavy imports wait until they are used.
+
+Begin with `context`, which opens a command's settings, config and ledger.
+"""
 
 from __future__ import annotations
 
 import click
 from flask.cli import AppGroup
 
-from relay.cli import config_commands, ledger_commands, people_commands, simulate, what_if_command
+from relay.cli import (
+    case_commands,
+    config_commands,
+    ledger_commands,
+    people_commands,
+    simulate,
+    what_if_command,
+)
 
 relay_group = AppGroup(
     "relay",
@@ -19,6 +29,9 @@ COMMANDS: tuple[click.Command, ...] = (
     ledger_commands.explain_,
     what_if_command.what_if,
     ledger_commands.replay,
+    case_commands.resend,
+    case_commands.list_cases,
+    case_commands.act_on_case,
     people_commands.suppress,
     people_commands.unsuppress,
     people_commands.forget,

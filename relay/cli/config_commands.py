@@ -63,7 +63,10 @@ def check(config: Path | None, offline: bool) -> None:
 @click.option("--event", type=_file, help="A file with a webhook's JSON body, to use as the event.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per message.")
 def preview(rule: str, event: Path | None, as_json: bool) -> None:
-    """Show a RULE's SMS and email as they would be sent, with the lab's example data."""
+    """Show the SMS and email of a RULE as they would be sent.
+
+    They have the lab's example data, or that of `--event`.
+    """
     config = context.load(context.settings())
     found = find_rule(config, rule)
     for channel in (*found.channels, *found.fallback):
@@ -80,7 +83,10 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
     "--to", help="A UK mobile number or an email address. Without it, Relay asks or reads stdin."
 )
 def send_test(rule: str, to: str | None) -> None:
-    """Send one real message of a RULE, with example data and marked as a test."""
+    """Send one real message of a RULE, marked as a test.
+
+    It has the lab's example data.
+    """
     from relay.staff import test_send
 
     found = context.settings()

@@ -168,8 +168,8 @@ def wake_worker(found: Settings) -> None:
 def sweep(as_json: bool, as_sent: bool) -> None:
     """Do the clock's work once: due rows, lapsed claims, retention.
 
-    This process sends what is due itself; it needs no worker. After a restore from a backup, what
-    is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
+    This process sends what is due itself; it needs no worker. After a restore from a backup,
+    whatever is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
     """
     from relay.jobs.tasks import Jobs
     from relay.ledger import pauses
@@ -186,14 +186,18 @@ def sweep(as_json: bool, as_sent: bool) -> None:
         pump = Pump(jobs)
         counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
         pump.stop()
-    click.echo(json.dumps(counts) if as_json else _told(counts))
+    click.echo(json.dumps(counts) if as_json else counts_in_words(counts))
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the count as JSON.")
 def purge(as_json: bool) -> None:
-    """Blank contact details and message texts older than `retention` in config.toml."""
-    from relay.ledger import audit, retention
+    """Blank contact details and message texts that are too old.
+
+    They are too old after `retention` in config.toml.
+    """
+    from relay.ledger import audit
+    from relay.ledger.removal import retention
 
     found = context.settings()
     config = context.load(found)
@@ -201,10 +205,11 @@ def purge(as_json: bool) -> None:
         counts = {"purged": retention.purge(db, config.delivery.retention)}
         with db.write() as connection:
             audit.write_audit(connection, "cli", "purge", "", str(counts["purged"]))
-    click.echo(json.dumps(counts) if as_json else _told(counts))
+    click.echo(json.dumps(counts) if as_json else counts_in_words(counts))
 
 
-def _told(counts: Mapping[str, int]) -> str:
+def counts_in_words(counts: Mapping[str, int]) -> str:
+    """Counts on one line: processed 3, held 1."""
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
@@ -226,8 +231,10 @@ def upgrade() -> None:
 @click.command("explain")
 @click.argument("id_", metavar="ID")
 def explain_(id_: str) -> None:
-    """Show step by step what became of ID: an event (evt_…), a message (msg_…), a refused body
-    (qrt_…), an attempt, or a kit by its order, registration, TRF code or your own reference.
+    """Show step by step what became of an event, message or kit.
+
+    ID is an event (evt_…), a message (msg_…), a refused body (qrt_…), an attempt, or a kit's order,
+    registration, TRF code or your own reference.
     """
     from relay.ledger import quarantine
     from relay.ledger.views import status as views_status

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("address", required=False)
 def suppress(address: str | None) -> None:
-    """Send nothing more to ADDRESS: a UK mobile number or an email address.
+    """Send nothing more to an address.
 
-    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
+    ADDRESS is a UK mobile number or an email address. Leave it out, or write "-": Relay then asks
+    for it on a terminal, or else reads stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -42,9 +43,10 @@ def suppress(address: str | None) -> None:
 @click.command()
 @click.argument("address", required=False)
 def unsuppress(address: str | None) -> None:
-    """Let ADDRESS get messages again, no matter who stopped them.
+    """Let an address get messages again, no matter who stopped them.
 
-    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
+    ADDRESS is a UK mobile number or an email address. Leave it out, or write "-": Relay then asks
+    for it on a terminal, or else reads stdin.
     """
     from relay.ledger import suppressions
     from relay.ledger.audit import Act
@@ -112,17 +114,18 @@ def since(db: Database, channel: str, address: str) -> str:
 )
 @click.option("--suppress", is_flag=True, help="Send nothing more to the address either.")
 def forget(address: str | None, yes: bool, suppress: bool) -> None:
-    """Erase the person behind ADDRESS everywhere: a UK mobile number or an email address.
+    """Erase a person everywhere, by their address.
 
-    Leave it out, or write "-": Relay then asks for it on a terminal, or else reads stdin.
+    ADDRESS is their UK mobile number or email address. Leave it out, or write "-": Relay then asks
+    for it on a terminal, or else reads stdin.
 
     Relay cancels waiting messages. Afterwards it searches every table for what it erased. If
-    anything is left, or a provider did not erase its part, the command exits with 1. Once begun, a
-    worker finishes the erasure even if the command does not.
+    anything is left, or a provider did not erase its part, the command exits with 1. Once the
+    erasure has begun, a worker finishes it even if the command does not.
     """
     from relay.channels import Channels
     from relay.jobs import erase
-    from relay.ledger import erasures
+    from relay.ledger.removal import erasures
     from relay.privacy import masks
 
     channel, written = read(address)

@@ -33,9 +33,10 @@ def simulate(
     seed: int | None,
     speed: float,
 ) -> None:
-    """Play the lab: post its example EVENTS (all seven, if none is named).
+    """Post the lab's example events, as the lab would.
 
-    A post that gets no 200 is posted again as the lab would, only faster.
+    EVENTS are the names of some; without any, all seven are posted. A post that gets no 200 is
+    repeated as the lab would, only faster.
     """
     from relay.dev import lab_player
     from relay.errors import did_you_mean

@@ -42,9 +42,10 @@ _COLOURS = {"added": "green", "dropped": "red", "changed": "yellow"}
     "--json", "as_json", is_flag=True, help="Print every difference, one JSON object per line."
 )
 def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None:
-    """Show which messages an edited config would have added, dropped or changed for past events.
+    """Compare what an edited config would send with what was sent.
 
-    Sends nothing, writes nothing and asks the lab nothing.
+    Shows which messages about past events it would have added, dropped or changed. Sends nothing,
+    writes nothing and asks the lab nothing.
     """
     from relay.cli.comparison import compare
     from relay.staff.what_if import renamed

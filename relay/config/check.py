@@ -198,7 +198,7 @@ def check_alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
     link = alerts.link(config.policy, EXAMPLE_CASE) or alerts.WORKLIST
     most = config.delivery.max_sms_segments
     for kind in alerts.KINDS:
-        full = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "Its reason.", others=2, link=link)
+        full = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "Its reason.", 2, link, count=12)
         least = CaseNames(EXAMPLE_CASE, kind, EXAMPLE_KIT, "", is_digest=True)
         for channel in ALERT_CHANNELS:
             try:

@@ -238,28 +238,28 @@ class _Loader:
     def config(self, document: dict[str, Any], settings: Settings) -> Config:
         """The config. Raises ConfigError with all that is wrong."""
         for name in set(document) - set(_TABLES):
-            self._add((name,), "there is no such table.", did_you_mean(name, _TABLES))
-            document = self._meant(document, name)
-        clinic = self._table(ClinicSchema(), document.get("clinic", {}), ("clinic",))
-        delivery = self._table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
-        staff = dict(self._tables(StaffSchema(), document, "staff"))
+            self.add_problem((name,), "there is no such table.", did_you_mean(name, _TABLES))
+            document = self.correct_table(document, name)
+        clinic = self.load_table(ClinicSchema(), document.get("clinic", {}), ("clinic",))
+        delivery = self.load_table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
+        staff = dict(self.load_group(StaffSchema(), document, "staff"))
         for name in set(staff) & set(PERSONS):
             message = f'in a rule, to = "{name}" means the person, not a group.'
-            self._add(("staff", name), message, "Choose another name.")
+            self.add_problem(("staff", name), message, "Choose another name.")
         if (alerts := delivery.get("alerts")) and alerts not in staff:
             remedy = did_you_mean(alerts, staff)
-            self._add(("delivery", "alerts"), f'there is no staff group "{alerts}".', remedy)
-        rules = dict(self._tables(RuleSchema(), document, "rules"))
+            self.add_problem(("delivery", "alerts"), f'there is no staff group "{alerts}".', remedy)
+        rules = dict(self.load_group(RuleSchema(), document, "rules"))
         for name, rule in rules.items():
             if name.startswith(ALERT_PREFIX):
                 message = (
                     f'names that begin with "{ALERT_PREFIX}" are kept for Relay\'s own alerts.'
                 )
-                self._add(("rules", name), message, "Choose another name.")
-            self._check_rule(name, rule, staff)
-        expect = dict(self._tables(ExpectSchema(), document, "expect"))
+                self.add_problem(("rules", name), message, "Choose another name.")
+            self.check_recipient(name, rule, staff)
+        expect = dict(self.load_group(ExpectSchema(), document, "expect"))
         for name, one in expect.items():
-            self._check_expectation(name, one.get("to"), staff)
+            self.check_expectation(name, one.get("to"), staff)
         if self.problems:
             raise ConfigError(sorted(self.problems, key=lambda problem: problem.line or 0))
         return Config(
@@ -272,7 +272,7 @@ class _Loader:
             expect=tuple(Expectation(name=name, **one) for name, one in expect.items()),
         )
 
-    def _meant(self, document: dict[str, Any], name: str) -> dict[str, Any]:
+    def correct_table(self, document: dict[str, Any], name: str) -> dict[str, Any]:
         """Read a misspelt table as if it were spelt correctly: one slip gives one error."""
         for near in get_close_matches(name, _TABLES, n=1):
             document = {near: document[name], **document}
@@ -280,41 +280,48 @@ class _Loader:
             self.lines = {**moved, **self.lines}
         return document
 
-    def _add(self, at: KeyPath, message: str, remedy: str = "") -> None:
+    def add_problem(self, at: KeyPath, message: str, remedy: str = "") -> None:
+        """Note a problem, to be reported with all others."""
         self.problems.append(problem_at(self.path, self.lines, at, message, remedy))
 
-    def _table(self, schema: Schema, value: Any, at: KeyPath) -> dict[str, Any]:
+    def load_table(self, schema: Schema, value: Any, at: KeyPath) -> dict[str, Any]:
+        """The values of one table that are valid. Notes a problem for each that is not."""
         if not isinstance(value, dict):
-            self._add(at, "must be a table.", f"Write [{'.'.join(at)}].")
+            self.add_problem(at, "must be a table.", f"Write [{'.'.join(at)}].")
             return {}
         try:
             return dict(schema.load(value))
         except ValidationError as error:
             self.broken.add(at[-1])
             for path, message in flatten_messages(error.messages):
-                self._explain(schema, at, path, message)
+                self.add_invalid(schema, at, path, message)
             return dict(error.valid_data or {})
 
-    def _tables(
+    def load_group(
         self, schema: Schema, document: dict[str, Any], name: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each table of a group, as [staff.…] is one, with its name."""
         group = document.get(name, {})
         if not isinstance(group, dict):
-            self._add((name,), "must contain tables.", f"Write [{name}.a-name].")
+            self.add_problem((name,), "must contain tables.", f"Write [{name}.a-name].")
             return
         for key, value in group.items():
-            yield key, self._table(schema, value, (name, key))
+            yield key, self.load_table(schema, value, (name, key))
 
-    def _explain(self, schema: Schema, at: KeyPath, path: KeyPath, message: str) -> None:
+    def add_invalid(self, schema: Schema, at: KeyPath, path: KeyPath, message: str) -> None:
+        """Note marshmallow's message about a key, in an admin's words."""
         keys = path[:1]  # what comes after it is a place in a list
         if message == "Unknown field.":
-            self._add(at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields))
+            self.add_problem(
+                at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields)
+            )
         elif message == "Missing data for required field.":
-            self._add(at + keys, "is missing.", f"Add it to [{'.'.join(at)}].")
+            self.add_problem(at + keys, "is missing.", f"Add it to [{'.'.join(at)}].")
         else:
-            self._add(at + keys, *PLAIN_WORDS.get(message, (message,)))
+            self.add_problem(at + keys, *PLAIN_WORDS.get(message, (message,)))
 
-    def _check_rule(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
+    def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
+        """Note a problem where a rule writes to nobody, or on a channel that they do not have."""
         to = rule.get("to")
         if to is None or to in PERSONS:
             return
@@ -322,20 +329,25 @@ class _Loader:
         if to in self.broken:
             return  # reported already
         if to not in staff:
-            self._add(at, f'there is no recipient "{to}".', did_you_mean(to, (*PERSONS, *staff)))
+            self.add_problem(
+                at, f'there is no recipient "{to}".', did_you_mean(to, (*PERSONS, *staff))
+            )
             return
         for channel in (*rule.get("channels", ()), *rule.get("fallback", ())):
             if not staff[to].get(channel):
-                self._add(at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}].")
+                self.add_problem(
+                    at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}]."
+                )
 
-    def _check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
+    def check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
+        """Note a problem where an [expect.…] would alert nobody."""
         at = ("expect", name, "to")
         if to is None or to in self.broken:
             return  # reported already
         if to not in staff:
-            self._add(at, f'there is no staff group "{to}".', did_you_mean(to, staff))
+            self.add_problem(at, f'there is no staff group "{to}".', did_you_mean(to, staff))
         elif not any(staff[to].values()):
-            self._add(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
+            self.add_problem(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
 
 
 def flatten_messages(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:

@@ -19,6 +19,7 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.privacy import masks
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
 from relay.rules.expressions import environment
 from relay.rules.model import Policy, Rule
 from relay.rules.schedule import ALWAYS, DAYS, Digest, Window
@@ -145,14 +146,14 @@ def expected(after: str, event: str, within: timedelta, to: str) -> str:
     """A step that is expected of a kit."""
     return (
         f"When {happens(after)}, Relay allows {duration(within)} until {happens(event)}. "
-        f"After that it alerts {_who(to)}."
+        f"After that it alerts {recipient_in_words(to)}."
     )
 
 
 def message_in_words(rule: Rule, policy: Policy) -> str:
     """Say when a rule sends, to whom, on which channels, and within which hours."""
     when = window(rule.send_window or policy.send_window, policy)
-    told = f"{_tell(rule.channels)} {_who(rule.to)}"
+    told = f"{verbs_in_words(rule.channels)} {recipient_in_words(rule.to)}"
     return f"When {happens(rule.event)}, {told} {delay_in_words(rule)}, {when}."
 
 
@@ -168,8 +169,8 @@ def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:
     later = f" {duration(rule.after)} later" if rule.after else ""
     hours = f", {window(rule.send_window, policy)}" if rule.send_window else ""
     return (
-        f"When {happens(rule.event)}, note it{later} for {_who(rule.to)}; "
-        f"{times_in_words(digest)}, {_tell(rule.channels)} them all that has gathered, "
+        f"When {happens(rule.event)}, note it{later} for {recipient_in_words(rule.to)}; "
+        f"{times_in_words(digest)}, {verbs_in_words(rule.channels)} them all that has gathered, "
         f"in one message{hours}."
     )
 
@@ -190,7 +191,7 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
     if rule.unless:
         yield f"Not if, by then, {listed([happens(event) for event in rule.unless], 'or')}."
     if rule.fallback:
-        yield f"If that cannot reach them, {_tell(rule.fallback)} them instead."
+        yield f"If that cannot reach them, {verbs_in_words(rule.fallback)} them instead."
     if rule.even_if_late:
         yield "Send it even if a later step of the kit has already come."
     if rule.on_unknown == "hold":
@@ -199,11 +200,13 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
         yield "A text or a subject line may name a test, a date of birth or a full name."
 
 
-def _who(to: str) -> str:
+def recipient_in_words(to: str) -> str:
+    """The patient; or the staff of a group."""
     return f"the {to}" if to in PERSONS else f"the staff of {to}"
 
 
-def _tell(channels: Sequence[str]) -> str:
+def verbs_in_words(channels: Sequence[str]) -> str:
+    """Text and email."""
     return listed([CHANNELS[channel].verb for channel in channels], "and")
 
 
@@ -251,7 +254,7 @@ def describe_staff(config: Config) -> Iterator[str]:
     """Yield a sentence for each staff group, addresses masked, and say who gets alerts."""
     for name, group in config.staff.items():
         found = [address for channel in CHANNELS for address in group.on(channel)]
-        yield f"The staff of {name}: {_masked(found) or 'nobody'}."
+        yield f"The staff of {name}: {masked_addresses(found) or 'nobody'}."
     if alerts := config.policy.alerts:
         yield f"When something needs a person, Relay alerts the staff of {alerts}."
     else:
@@ -271,13 +274,15 @@ def describe_sending(config: Config) -> Iterator[str]:
         days = ", ".join(f"{day:%-d %b %Y}" for day in sorted(delivery.bank_holidays))
         yield f"Bank holidays: {days}."
     yield f"At most {delivery.daily_sms_limit:,} texts go out in a day; any more wait for the next."
+    if kept := DailyLimit(delivery.daily_sms_limit).kept:
+        yield f"Relay keeps the last {kept:,} of these for {URGENT_WORDS}."
     segments = f"{delivery.max_sms_segments} segment{'s' * (delivery.max_sms_segments != 1)}"
     yield f"`check` warns about texts of more than {segments}."
     for channel, rate in delivery.rates.items():
         if rate:
             yield f"At most {rate:g} {CHANNELS[channel].words} go out in a second."
     if delivery.allow:
-        allowed = _masked(sorted(delivery.allow))
+        allowed = masked_addresses(sorted(delivery.allow))
         yield f"While RELAY_DELIVERY is allow-list, only these addresses get messages: {allowed}."
 
 
@@ -292,5 +297,6 @@ def describe_keeping(delivery: Delivery) -> Iterator[str]:
     yield f"After {duration(delivery.retention)} {blanked}."
 
 
-def _masked(found: Iterable[str]) -> str:
+def masked_addresses(found: Iterable[str]) -> str:
+    """Addresses that can be recognised but not read, with commas between them."""
     return ", ".join(map(masks.address, found))

@@ -15,6 +15,7 @@ log = get_logger("relay.config")
 
 LOOK_SECONDS = 5.0
 SETTLED_SECONDS = 2.0  # a file that is still being written is no configuration
+START_SECONDS = 10.0  # that a start waits at most for files that are being written
 
 Stamps = tuple[tuple[str, int, int], ...]
 
@@ -22,11 +23,11 @@ Stamps = tuple[tuple[str, int, int], ...]
 class ConfigReloader:
     """Holds a configuration, and reads it again when config.toml or a template has changed."""
 
-    def __init__(self, config: Config, read: Callable[[Settings], Config]):
-        self._config = config
+    def __init__(self, settings: Settings, read: Callable[[Settings], Config]):
         self._read = read
         self._lock = threading.Lock()
-        self._stamps = stamps(config.settings)
+        self._stamps = await_settled(settings)  # before they are read: what changes then is seen
+        self._config = read(settings)
         self._seen, self._seen_at = self._stamps, 0.0  # the files at the last look, and since when
         self._next = time.monotonic() + LOOK_SECONDS
         self.wrong: ConfigError | None = None  # what is wrong with the files, while that is so
@@ -67,6 +68,21 @@ class ConfigReloader:
             self.wrong = None
             log.info("config reloaded")
             return True
+
+
+def await_settled(settings: Settings) -> Stamps:
+    """Wait until no file has changed for two seconds: a process may start while one is written.
+
+    Not for ever, since a clock may be wrong, and a start must not fail by it.
+    """
+    ends = time.monotonic() + START_SECONDS
+    while True:
+        found = stamps(settings)
+        ages = (time.time() - written / 1e9 for _, written, _ in found)
+        is_settled = not any(0.0 <= age < SETTLED_SECONDS for age in ages)
+        if is_settled or time.monotonic() > ends:
+            return found
+        time.sleep(0.1)
 
 
 def stamps(settings: Settings) -> Stamps:

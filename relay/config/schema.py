@@ -14,6 +14,7 @@ from relay.config.fields import Dated, OneOf, Parsed, any_address, judged, lasti
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
+from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import Condition
 from relay.rules.schedule import Digest, Window, bank_holiday, duration
 
@@ -104,7 +105,10 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
         strict=True,
         validate=validate.Range(1, error="write a whole number from 1 up."),
         load_default=2000,
-        metadata=told("The most texts in a day; any more wait until the next day."),
+        metadata=told(
+            "The most texts in a day; any more wait until the next day. "
+            f"A fifth of them is kept for {URGENT_WORDS}."
+        ),
     )
     alerts = fields.String(
         load_default="",
@@ -276,7 +280,7 @@ class RuleSchema(Schema):
     )
 
     @validates_schema(skip_on_field_errors=False)
-    def _check(self, data: dict[str, Any], **_: Any) -> None:
+    def check_together(self, data: dict[str, Any], **_: Any) -> None:
         """Check the keys against one another, even where one of them is wrong in itself."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
             raise ValidationError(
@@ -286,7 +290,7 @@ class RuleSchema(Schema):
             message = "this is the rule's own event, so nothing would be sent. Remove it."
             raise ValidationError(message, "unless")
         if "digest" in data:
-            self._check_digest(data)
+            self.check_digest(data)
         if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
             raise ValidationError(
                 "only messages to the patient or the customer can be held. Remove the key.", "hold"
@@ -301,7 +305,8 @@ class RuleSchema(Schema):
             except ValueError as error:
                 raise ValidationError(str(error), "when") from error
 
-    def _check_digest(self, data: dict[str, Any]) -> None:
+    def check_digest(self, data: dict[str, Any]) -> None:
+        """Check the keys of a rule with a digest. Raises ValidationError."""
         if data.get("to") in PERSONS:
             reason = (
                 f"only staff get digests, and this rule writes to the {data['to']}. Remove the key."
@@ -350,7 +355,8 @@ class ExpectSchema(Schema):
     )
 
     @validates_schema
-    def _check(self, data: dict[str, Any], **_: Any) -> None:
+    def check_order(self, data: dict[str, Any], **_: Any) -> None:
+        """Check that the second step comes after the first. Raises ValidationError."""
         first, then = EVENTS[data["after"]], EVENTS[data["event"]]
         backwards = first.resource != ORDER and then.resource == ORDER
         if first.stage and then.stage:

@@ -28,33 +28,39 @@ def create_simulator(token: str = "", not_ready: int = 0) -> Flask:
     asked: dict[str, int] = {}
 
     @app.before_request
-    def _authorised() -> Response | tuple[Response, int] | None:
+    def refuse_strangers() -> Response | tuple[Response, int] | None:
+        """Answer 401 to a request without the token."""
         shown = request.headers.get("Authorization", "").encode()
         if token and not hmac.compare_digest(shown, f"Bearer {token}".encode()):
             return jsonify(message="Token is not valid."), 401
         return None
 
     @app.get("/api/test_registration/<id_>", strict_slashes=False)
-    def _registration(id_: str) -> Response:
+    def get_registration(id_: str) -> Response:
+        """A registration, by any of its names."""
         return jsonify(registration(id_))
 
     @app.get("/api/test_registration/<id_>/lab_results/")
-    def _results(id_: str) -> Any:
+    def get_results(id_: str) -> Any:
+        """The results of a registration; 204 while they are not ready."""
         asked[id_] = asked.get(id_, 0) + 1
         if asked[id_] <= not_ready:
             return "", 204
         return jsonify(samples.resources()["lab_results"])
 
     @app.get("/api/order/<id_>", strict_slashes=False)
-    def _order(id_: str) -> Response:
+    def get_order(id_: str) -> Response:
+        """An order."""
         return jsonify(order(id_))
 
     @app.get("/api/patient/<id_>", strict_slashes=False)
-    def _patient(id_: str) -> Response:
+    def get_patient(id_: str) -> Response:
+        """A patient."""
         return jsonify(person(id_))
 
     @app.get("/api/customer/<id_>", strict_slashes=False)
-    def _customer(id_: str) -> Response:
+    def get_customer(id_: str) -> Response:
+        """A customer."""
         return jsonify(person(id_))
 
     return app

@@ -1,5 +1,5 @@
-"""What the worker does with a row that it has claimed: process, deliver, follow up.
+"""The work on rows that a worker has claimed: process, deliver, reconcile, follow up, erase.
 
-It may know everything below it but no Flask and no RQ. Begin with `tasks`, then `process_event` and
-`deliver`.
+It may know the ledger and the providers, but no Flask and no RQ. Begin with `tasks`, then
+`process_event` and `deliver`.
 """

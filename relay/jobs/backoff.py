@@ -16,9 +16,10 @@ LONGEST_ASKED = 12 * 3600  # seconds: nobody else decides that a message is neve
 
 
 def delay(delays: Sequence[float], tries: int, asked: float | None) -> float:
-    """Seconds until the next try: a growing delay, or longer where the other side asks for it.
+    """Seconds until the next try, after `tries`: from a growing list, or `asked` where the other
+    side asks for longer.
 
-    Up to a fifth more, so that many that failed together do not come back together.
+    Up to a fifth is added at random, so that many that failed together do not come back together.
     """
     usual = delays[min(tries, len(delays)) - 1]
     seconds = max(usual, min(asked or 0.0, LONGEST_ASKED))
@@ -26,7 +27,7 @@ def delay(delays: Sequence[float], tries: int, asked: float | None) -> float:
 
 
 def is_hopeless(tries: int, patience: timedelta) -> bool:
-    """Whether an event that has failed `tries` times was tried for as long as the clinic wants."""
+    """Whether an event that has failed `tries` times has been tried for the whole of `patience`."""
     last = EVENT_DELAYS[-1]
     waited = sum(EVENT_DELAYS[:tries]) + last * max(0, tries - len(EVENT_DELAYS))
     return waited > patience.total_seconds()

@@ -1,4 +1,4 @@
-"""When a channel has to be paused: its provider refuses us, asked us to wait, or is away."""
+"""The circuit breaker: pauses a channel whose provider refuses us, is busy, or is away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
 
 
 class CircuitBreaker:
-    """Judges each outcome; counts those in a row that had no answer. One for a process."""
+    """Judges each outcome, and counts those in a row without an answer. A process has one."""
 
     def __init__(self, policy: Policy):
         self._policy = policy
@@ -23,7 +23,7 @@ class CircuitBreaker:
         self._silent = dict.fromkeys(CHANNELS, 0)
 
     def after(self, channel: str, outcome: Outcome) -> Pause | None:
-        """The pause that an outcome asks for."""
+        """The pause that an outcome calls for; None where sending may go on."""
         away = self._is_away(channel, outcome)
         if outcome.operator:
             now = datetime.now(UTC)

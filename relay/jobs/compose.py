@@ -1,4 +1,4 @@
-"""A claimed message's or digest's words, if it is still right to send: the rule is asked again."""
+"""Composes a claimed message or digest, after asking its rule whether it is still right to send."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING, Any
 from relay.config.loader import Config
 from relay.errors import LabError, NotReady, RenderError
 from relay.jobs import outcomes
-from relay.jobs.context import ContextBuilder
 from relay.jobs.outcomes import NotSent, cancelled
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import cases, digests, journeys, notifications
+from relay.ledger import attempts, cases, digests, journeys, notifications
 from relay.ledger.database import Database
 from relay.ledger.digests import Item, Replan
+from relay.ledger.removal.personal_data import REASON as ERASED
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
 from relay.rules.expressions import recipient
-from relay.rules.model import ALERT, DIGEST, WAITS_FOR_ORDER, WAITS_FOR_RULE, Ending, Notice, Rule
+from relay.rules.model import (
+    ALERT,
+    DIGEST,
+    RESENT,
+    WAITS_FOR_ORDER,
+    WAITS_FOR_RULE,
+    Ending,
+    Notice,
+    Rule,
+)
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step
@@ -35,7 +45,7 @@ ASK_SECONDS = 20.0  # for asking the lab about all items: the claim must not lap
 
 
 class Digests:
-    """Writes digests, and moves items where a changed rule wants them told another way."""
+    """Composes digests, and moves single messages into them where their rule has a digest now."""
 
     def __init__(
         self, config: Config, db: Database, templates: Templates, contexts: ContextBuilder
@@ -46,7 +56,7 @@ class Digests:
         self._contexts = contexts
 
     def message(self, claim: Claim, rule: Rule) -> Message:
-        """A claimed digest's words. Raises NotSent and RenderError."""
+        """A claimed digest as it goes out. Raises NotSent and RenderError."""
         if not rule.enabled:
             raise NotSent(cancelled("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
@@ -63,7 +73,7 @@ class Digests:
         return self._templates.render(rule.template, claim.channel, claim.address, seen)
 
     def let_go(self, claim: Claim, reason: str) -> None:
-        """Say of each item of a digest that is cancelled that it is not told."""
+        """Let each item of a digest that is cancelled say why it was not sent."""
         said = f"Its digest was cancelled: {reason}"
         with self._db.write() as connection:
             ids = [item.id for item in digests.items(connection, claim.id)]
@@ -109,7 +119,7 @@ class Digests:
         is_old = self._contexts.are_old(item.event_name, item.facts, item.facts_at)
         if is_old and time.monotonic() < ends:
             try:
-                facts = self._contexts.facts(item.event_name, item.event_data)
+                facts = self._contexts.facts(item.event_name, item.event_data, item.facts)
                 item = replace(item, facts=facts)
             except NotReady as error:
                 if isinstance(error.facts, Facts):
@@ -156,7 +166,7 @@ def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
 
 
 class Composer:
-    """Writes a rule's messages, its digests and our alerts."""
+    """Composes a rule's messages, its digests and Relay's own alerts."""
 
     def __init__(
         self, config: Config, db: Database, templates: Templates, contexts: ContextBuilder
@@ -169,7 +179,7 @@ class Composer:
         self._alerts = AlertTemplates(templates, config.clinic.record())
 
     def message(self, claim: Claim) -> Message:
-        """The message. Raises NotSent, RenderError and LabError."""
+        """A claimed message as it goes out. Raises NotSent, RenderError and LabError."""
         try:
             return self._message(claim)
         except NotSent as error:
@@ -178,7 +188,7 @@ class Composer:
             raise
 
     def _message(self, claim: Claim) -> Message:
-        if claim.suppressed:
+        if claim.suppressed and claim.kind != RESENT:  # whose address may be another by now
             raise NotSent(outcomes.opted_out(claim.channel))
         if claim.kind == ALERT:
             return self._alert(claim)
@@ -215,8 +225,9 @@ class Composer:
         link = alerts.link(self._config.policy, found["id"])
         is_open = found["closed_at"] is None
         others = open_kinds.get(kind, 0) - is_open
+        count, is_digest = found["count"], found["is_digest"]
         about = CaseNames(
-            found["id"], kind, subject, reason, others, link, is_digest=found["is_digest"]
+            found["id"], kind, subject, reason, others, link, count, is_digest=is_digest
         )
         try:
             return self._alerts.message(about, claim.channel, claim.address, claim.role)
@@ -226,13 +237,16 @@ class Composer:
             return Message(claim.channel, claim.address, **plain)
 
     def _single(self, claim: Claim, rule: Rule) -> Message:
+        if claim.kind == RESENT and getattr(claim.facts, claim.role, None) == {}:
+            raise NotSent(cancelled(ERASED))
         known: tuple[Step, ...] = ()
         is_old = self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at)
-        if is_old or (rule.to in PERSONS and getattr(claim.facts, rule.to) is None):
+        is_unknown = rule.to in PERSONS and getattr(claim.facts, rule.to) is None
+        if is_old or is_unknown or claim.kind == RESENT:
             with self._db.read() as connection:
                 known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
             try:
-                facts = self._contexts.facts(claim.event_name, claim.event_data)
+                facts = self._contexts.facts(claim.event_name, claim.event_data, claim.facts)
             except NotReady as error:
                 # The rule may not want it any more by what the lab says; else the lab may catch up.
                 if isinstance(error.facts, Facts):
@@ -241,11 +255,11 @@ class Composer:
                 raise
             claim = replace(claim, facts=facts)
         context = self._contexts.of_message(claim, known)
-        self._require_still_true(claim, rule, context)
+        claim = self._require_still_true(claim, rule, context)
         seen = {**context.names, "recipient": recipient(claim.role, claim.facts)}
         return self._templates.render(rule.template, claim.channel, claim.address, seen)
 
-    def _require_still_true(self, claim: Claim, rule: Rule, context: RuleContext) -> None:
+    def _require_still_true(self, claim: Claim, rule: Rule, context: RuleContext) -> Claim:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
         self._require_wanted(rule, context)
         if claim.channel not in (*rule.channels, *rule.fallback):
@@ -258,8 +272,11 @@ class Composer:
                 rule, (claim.channel,), context, self._config.policy, utc_now()
             )
         ]
-        if claim.address and claim.address in {notice.address for notice in notices}:
-            return
+        current = [notice.address for notice in notices if notice.address]
+        if claim.kind == RESENT and current:
+            return self._redirected(claim, current)
+        if claim.address in current:
+            return claim
         if any(notice.waits_for for notice in notices):
             raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
         lost = " ".join(notice.reason for notice in notices)
@@ -268,6 +285,17 @@ class Composer:
         with self._db.write() as connection:
             notifications.insert_notices(connection, claim.event_id, notices)
         raise NotSent(outcomes.cancelled("The recipient now has another address."))
+
+    def _redirected(self, claim: Claim, current: Sequence[str]) -> Claim:
+        """A repeat, to the address that its recipient has now. Raises NotSent where that is
+        stopped.
+        """
+        address = claim.address if claim.address in current else current[0]
+        with self._db.write() as connection:
+            may_go = attempts.redirect(connection, claim, address)
+        if not may_go:
+            raise NotSent(outcomes.opted_out(claim.channel))
+        return replace(claim, address=address)
 
     def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Plan a message anew on its rule's channels, since it no longer uses this one."""

@@ -1,4 +1,4 @@
-"""One message: composed, handed to its channel, and what came of it committed."""
+"""Delivers one message: composes it, hands it to its channel, and commits the outcome."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Deliverer:
         self._breaker = breaker
 
     def deliver(self, claim: Claim) -> None:
-        """Render a claimed message, hand it to its channel, and commit what came of it."""
+        """Compose a claimed message, hand it to its channel, and commit the outcome."""
         fault_injection.crash_point("message.claimed")
         ending = self._attempt(claim)
         fault_injection.crash_point("message.after-send")
@@ -104,7 +104,9 @@ class Deliverer:
 
 
 def patiently(commit: Callable[[], object]) -> None:
-    """Commit, though the ledger may be away for a while: what it would lose cannot be redone."""
+    """Commit, and try again while the ledger is away: an outcome that is lost cannot be found out
+    anew.
+    """
     for delay in FINISH_DELAYS:
         try:
             commit()

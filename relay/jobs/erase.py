@@ -1,4 +1,4 @@
-"""Erases one person: in the ledger, and at the providers; then looks whether anything is left."""
+"""Erases one person, in the ledger and at the providers, and then checks that nothing is left."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.channels import Channels
-from relay.ledger import erasures, personal_data, retention
 from relay.ledger.database import Database
-from relay.ledger.erasures import Asked
-from relay.ledger.personal_data import Change, Handed, Progress
+from relay.ledger.removal import erasures, personal_data, retention
+from relay.ledger.removal.erasures import Asked
+from relay.ledger.removal.personal_data import Change, Handed, Progress
 from relay.logs import get_logger
 from relay.privacy import person as privacy_person
 from relay.privacy.person import Person
@@ -47,8 +47,8 @@ OUT_OF_REACH = (
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure came to: what was changed, what is left all the same, by table, and what the
-    providers have not erased.
+    """The result of an erasure: rows changed, rows left all the same, and what the providers have
+    not erased (sentences).
     """
 
     counts: Mapping[str, int]
@@ -61,7 +61,7 @@ _NOTHING: Mapping[str, Any] = {"others": (), "names": (), "counts": {}, "texts":
 
 @dataclass
 class SoFar:
-    """How far an erasure is: all that cannot be found out anew once it has begun."""
+    """How far an erasure has come: whatever cannot be found out anew once it has begun."""
 
     person: Person
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class SoFar:
 
     @classmethod
     def of(cls, asked: Asked) -> SoFar:
-        """What the worker before had found out and done, if there was one."""
+        """The state that the worker before has left, or the state at the start."""
         known = {**_NOTHING, **(asked.known or {})}
         names = frozenset((first, last) for first, last in known["names"])
         person = Person(privacy_person.key(asked.address), frozenset(known["others"]), names)
@@ -77,7 +77,7 @@ class SoFar:
         return cls(person, Counter(known["counts"]), handed)
 
     def to_json(self) -> dict[str, Any]:
-        """As `of` reads it."""
+        """The state as JSON, for the ledger. `of` reads it."""
         return {
             "others": sorted(self.person.others),
             "names": sorted(self.person.names),
@@ -92,7 +92,7 @@ def _nowhere(*_: Any) -> None:
 
 
 def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[str, int]:
-    """How much the ledger has of whoever goes by an address."""
+    """Count the rows that have something of whoever has this address, by kind. Changes nothing."""
     person = personal_data.learn(db, Person(privacy_person.key(address)), progress)
     counts: Counter[str] = Counter()
     for made in personal_data.changes(db, person, progress):
@@ -103,7 +103,7 @@ def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[s
 def forget(
     db: Database, channels: Channels, policy: Policy, asked: Asked, progress: Progress = _nowhere
 ) -> None:
-    """Erase whom somebody asked for, or go on with it, and keep in the ledger what came of it.
+    """Erase a person, or go on with it, and keep the outcome in the ledger.
 
     Safe to do twice: the second time finds nothing.
     """
@@ -128,7 +128,7 @@ def forget(
 
 
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
-    """What a person has still to see to, if there is anything."""
+    """A case about whatever an erasure has left; None where nothing is."""
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
     reason = " ".join([*left, *done.refused])
     now = datetime.now(UTC)
@@ -181,18 +181,18 @@ def _forget(
 
 
 def deleted_by(address: str) -> list[str]:
-    """The channels whose providers delete all that an address has got."""
+    """The channels whose providers can delete everything that was sent to an address."""
     return [channel for channel in sharing(channel_of(address)) if channel in DELETED_BY_ADDRESS]
 
 
 def expiries(db: Database, channels: Channels, limit: int) -> list[retention.KeptText]:
-    """Texts that nobody may need any more, where anybody can be asked to delete them."""
+    """Lease up to `limit` texts that have outlived retention, where their provider can be asked."""
     reached = [channel for channel in DELETED_BY_ID if channels.reaches(channel)]
     return retention.lease_texts(db, reached, limit) if reached else []
 
 
 def expire(db: Database, channels: Channels, text: retention.KeptText) -> None:
-    """Have a text deleted that nobody may need any more; what fails is tried again."""
+    """Have the provider delete a text that has outlived retention; a failure is tried again."""
     if refused := _delete(db, channels, text):
         log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
 
@@ -214,12 +214,12 @@ def _words(made: Iterable[Change]) -> Iterator[str]:
 
 
 def told(counts: Mapping[str, int]) -> str:
-    """How much it is, in a phrase without anything personal."""
+    """Counts of rows in a phrase without anything personal: 1 event, 2 messages; or nothing."""
     return ", ".join(phrases(counts)) or "nothing"
 
 
 def phrases(counts: Mapping[str, int]) -> list[str]:
-    """The same, a phrase for each kind: "1 event", "2 messages"."""
+    """Counts of rows, a phrase for each kind: "1 event", "2 messages"."""
     return [
         f"{number} {_ONE[words] if number == 1 else words}"
         for words, number in sorted(counts.items())

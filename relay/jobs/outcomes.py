@@ -1,4 +1,4 @@
-"""What a notification becomes by how its attempt went. Pure: no I/O."""
+"""Outcomes: the ending that a message gets by how its attempt went. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NotSent(Exception):
-    """A message that must not go out, or not now; with what it becomes."""
+    """A message must not go out, or not now. `ending` is what becomes of it."""
 
     def __init__(self, ending: Ending):
         super().__init__(ending.reason)
@@ -23,12 +23,12 @@ class NotSent(Exception):
 
 
 def cancelled(reason: str) -> Ending:
-    """A message that is not wanted any more."""
+    """The ending of a message that is no longer wanted."""
     return Ending("rejected", "cancelled", reason)
 
 
 def postponed(seconds: float) -> Ending:
-    """A message that waits for its window to open."""
+    """The ending of a message that waits for its send window, which opens in `seconds`."""
     return Ending(
         "rejected",
         "scheduled",
@@ -39,7 +39,7 @@ def postponed(seconds: float) -> Ending:
 
 
 def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Ending:
-    """A message that waits until something is put right, and the case that says so."""
+    """The ending of a message that waits for something to be put right, and the case about it."""
     return Ending(
         "rejected",
         "scheduled",
@@ -52,18 +52,18 @@ def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Endin
 
 
 def lapsed() -> Ending:
-    """A message whose claim ran out before it was sent: it surely did not go out."""
+    """The ending of a message whose claim ran out before it began: it surely did not go out."""
     return Ending("rejected", "created", "Relay took too long to prepare it.", retry_in=0.0)
 
 
 def opted_out(channel: str) -> Ending:
-    """A message to somebody who wants none this way; the rule's fallback may reach them."""
+    """The ending of a message to somebody who has opted out; the rule's fallback may reach them."""
     reason = f"The person has opted out of {channel}."
     return Ending("rejected", "cancelled", reason, reached_nobody=True)
 
 
 def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:
-    """What a notification becomes by what its channel said; with what that tells of the channel."""
+    """The ending of a message that was handed over, by the provider's answer."""
     if outcome.result == "rejected":
         return replace(refused(claim, outcome), pause=pause, answered=bool(outcome.code))
     accepted = outcome.result == "accepted"
@@ -81,7 +81,7 @@ def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause |
 
 
 def refused(claim: Claim, outcome: Outcome) -> Ending:
-    """A message that surely did not go out: its end, or another try later."""
+    """The ending of a message that surely did not go out: a failure, or another try later."""
     if outcome.permanent:
         return Ending(
             "rejected",

@@ -1,4 +1,4 @@
-"""One event: its facts are fetched, and what the rules make of them is committed."""
+"""Processes one event: fetches its facts, and commits what the rules make of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from relay import fault_injection
 from relay.config.loader import Config
 from relay.errors import LabError, LedgerUnavailable
 from relay.jobs import backoff
-from relay.jobs.context import ContextBuilder
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.events import EVENTS
 from relay.ledger import events
 from relay.ledger.database import Database
@@ -28,7 +28,9 @@ class EventProcessor:
         self._contexts = contexts
 
     def process(self, event: Event) -> None:
-        """Fetch an event's facts and commit what the rules make of them."""
+        """Fetch an event's facts and commit what the rules make of them; or put it back, or hold
+        it.
+        """
         fault_injection.crash_point("event.leased")
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
             # Kept before its name was known, and replayed since: no trying again mends it.
@@ -48,7 +50,7 @@ class EventProcessor:
 
     def _plan(self, event: Event) -> int:
         """Plan an event's messages; how many are new. Raises LabError."""
-        facts = self._contexts.facts(event.name, event.data)
+        facts = self._contexts.facts(event.name, event.data, event.facts)
         fault_injection.crash_point("event.fetched")
 
         def decide(kit: Kit) -> Plan:

@@ -12,27 +12,31 @@ from relay.config.loader import Config
 from relay.http_client import HttpClient
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
-from relay.jobs.context import ContextBuilder
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.process_event import EventProcessor
+from relay.jobs.reconcile import Reconciler
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, receipts, releases, retention, waits
+from relay.ledger import attempts, audit, events, receipts, releases, waits
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
+from relay.ledger.removal import retention
 from relay.ledger.views import daily_counts
 from relay.logs import get_logger
 from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import DailyLimit
+from relay.rules.model import Case
 from relay.rules.schedule import midnight, utc_now
 
 log = get_logger("relay.jobs")
 
 
 class Jobs:
-    """The work, with all it needs: config, ledger, lab, templates, channels."""
+    """All jobs of a worker, wired to one config, ledger, lab, set of templates and channels."""
 
     def __init__(self, config: Config, db: Database, connections: int = 32):
         settings = config.settings
@@ -49,18 +53,19 @@ class Jobs:
         self._messages = Deliverer(
             db, config.policy, self.channels, composer, CircuitBreaker(config.policy)
         )
-        self.follow_ups = FollowUps(config, db, self.channels, contexts)
+        self.reconciler = Reconciler(config, db, self.channels)
+        self.follow_ups = FollowUps(config, db, contexts)
 
     def process(self, event: Event) -> None:
-        """Process a leased event: see process_event."""
+        """Process a leased event: see relay/jobs/process_event.py."""
         self._events.process(event)
 
     def deliver(self, claim: Claim) -> None:
-        """Deliver a claimed message: see deliver."""
+        """Deliver a claimed message: see relay/jobs/deliver.py."""
         self._messages.deliver(claim)
 
     def lease_events(self, limit: int) -> list[Event]:
-        """Events that are due."""
+        """Lease up to `limit` events that are due."""
         return events.lease_events(self.db, limit)
 
     def claim(self, channel: str, limit: int) -> list[Claim]:
@@ -72,12 +77,20 @@ class Jobs:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
         began = midnight(utc_now(), self.config.clinic.timezone)
         most, policy = self.config.delivery.daily_sms_limit, self.config.policy
-        day, reason = began.date().isoformat(), f"daily_sms_limit is {most}."
-        case = alerts.case("limit", day, channel, reason, policy=policy, now=utc_now())
+
+        def case(urgency: int) -> Case:
+            reason = DailyLimit(most).reason(urgency)
+            key = f"{began.date()} {reason}"  # a limit that was changed today is told again
+            return alerts.case("limit", key, channel, reason, policy=policy, now=utc_now())
+
         return attempts.Cap(most, began, case)
 
     def sweep(self) -> int:
-        """Settle what a lost worker had claimed; how much that was."""
+        """Do the clock's work: lapsed claims, receipts that never came, waiting messages, the day's
+        counts.
+
+        The number of messages that it settled.
+        """
         lapsed = attempts.lapse(self.db)
         with self.db.write() as connection:
             given_up = receipts.give_up(connection)
@@ -93,11 +106,11 @@ class Jobs:
     def _resume(self, connection: Connection) -> None:
         """Let messages go on whose rule or account is there again, or whose order never came."""
         waits.resume_rules(connection, {(rule.name, rule.to) for rule in self.config.rules})
-        for channel in CHANNELS:
-            if self.channels.reaches(channel):
-                waits.resume_channel(connection, channel)
+        waits.resume_channels(connection, [*filter(self.channels.reaches, CHANNELS)])
         waits.resume_orders(connection)
 
     def purge(self, seconds: float = math.inf) -> int:
-        """Blank what is older than `retention`, for so long; how many rows that was."""
+        """Blank what is older than `retention`, for so many seconds at most; how many rows that
+        was.
+        """
         return retention.purge(self.db, self.config.delivery.retention, seconds)

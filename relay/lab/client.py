@@ -44,22 +44,25 @@ class LabClient:
         `order_of` gives the order that a registration, by its own id, came with, where the ledger
         knows it. Raises LabError; NotReady while the API contradicts the event.
         """
+        own, asks_results = str(data[kind.id_field]), kind.asks == "results"
+        # Before the registration: a status that is read first may be older than the results are.
+        results = self._results(own) if asks_results else 0
         found, used = self._first(kind, data)
+        if asks_results and used != own:
+            results = self._results(used)
         if kind.resource == ORDER:
             facts = self._with_registration(found, wanted)
         else:
             facts = self._with_order(found, used, wanted, order_of)
-        self._require(kind, data, used, facts)
+        self._require(kind, data, facts, results)
         return facts
 
-    def _require(self, kind: Kind, data: Mapping[str, Any], used: str, facts: Facts) -> None:
+    def _require(self, kind: Kind, data: Mapping[str, Any], facts: Facts, results: int) -> None:
         """What the row of an event demands. Raises NotReady while the API contradicts it."""
         own = facts.order if kind.resource == ORDER else facts.registration
         if not kind.contradiction or not own or own.get("status") == "cancelled":
             return
-        answers: dict[str, Any] = {kind.resource: own}
-        if kind.asks == "results":
-            answers["results"] = self._results(used)
+        answers: dict[str, Any] = {kind.resource: own, "results": results}
         if kind.asks == "retest":
             new = data.get("retest_testregistration_id")
             answers["retest"] = self._get(kind.resource, new) if new else {}
@@ -169,11 +172,13 @@ class LabClient:
         return found
 
     def _results(self, id_: str) -> int:
-        """How many results there are; their content is not read."""
+        """How many results there are, none of an unknown id; their content is not read."""
         try:
             found = self._json(f"/api/test_registration/{segment(id_)}/lab_results/")
-        except NotReady:
-            return 0
+        except LabError as error:
+            if error.missing or isinstance(error, NotReady):
+                return 0
+            raise
         return len(found) if isinstance(found, list | dict) else 0
 
     def _json(self, path: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -20,13 +20,14 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.facts import Facts
 from relay.ledger import pauses, waits
-from relay.ledger.cases import close_settled, open_case
+from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import BEGUN, KIND
 from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import DailyLimit
 from relay.rules.model import ALERT, Case, Ending
 from relay.rules.statuses import FAILED, WAITING
 
@@ -36,7 +37,7 @@ _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
 
 @dataclass(frozen=True)
 class Claim:
-    """One notification that this worker alone may send, once."""
+    """A notification that this worker alone may send, once, with its event and its new attempt."""
 
     id: str
     attempt_id: str
@@ -61,7 +62,7 @@ class Claim:
     content: Mapping[str, str] | None  # an alert's plain words
     case_id: str | None  # of an alert: the case that it is about
     identity: str
-    kind: str  # message, digest, alert
+    kind: str  # message, digest, alert, resent
     is_probe: bool = False  # its channel is paused: this one finds out whether it works again
 
 
@@ -87,11 +88,14 @@ _CARRIED = (
 
 @dataclass(frozen=True)
 class Cap:
-    """A limit on cost: at most so many attempts of a channel since a moment, else a case."""
+    """A limit on cost: at most so many attempts of a channel since a moment.
+
+    `case` makes what staff are told when messages of an urgency wait for it.
+    """
 
     most: int
     since: datetime
-    case: Case | None = None
+    case: Callable[[int], Case] | None = None
 
 
 def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
@@ -100,11 +104,17 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
     It owns its transaction: a claim must be committed before anything is sent.
     """
     with db.write() as connection:
-        left = _left(connection, channel, cap) if cap else limit
+        day = daily_limit(connection, channel, cap) if cap else None
         found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
-        if found and left <= 0 and cap and cap.case and not is_told(connection, cap):
-            open_case(connection, replace(cap.case, event_id=found[0].event_id))
-        ids = [row.id for row in found[: max(0, left)]]
+        ids = [
+            row.id
+            for ahead, row in enumerate(found)
+            if day is None or day.lets_through(row.urgency, ahead)
+        ]
+        if found and not ids and cap and cap.case:
+            case = replace(cap.case(found[0].urgency), event_id=found[0].event_id)
+            if not is_told(connection, case, cap.since):
+                open_case(connection, case)
         turn = pauses.turn(connection, channel) if ids else None
         if turn is not None:
             ids = ids[:turn]
@@ -128,23 +138,21 @@ def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
     return Claim(attempt_id=uuid.uuid4().hex, is_probe=is_probe, **values)
 
 
-def is_told(connection: Connection, cap: Cap) -> bool:
-    """Whether staff were told in this cap's time, though they may have closed the case since."""
-    query = sa.select(cases.c.id).where(
-        cases.c.kind == cap.case.kind if cap.case else sa.false(), cases.c.opened_at >= cap.since
-    )
-    return connection.execute(query.limit(1)).first() is not None
+def is_told(connection: Connection, case: Case, since: datetime) -> bool:
+    """Whether staff were told of a case since a moment, though they may have closed it by now."""
+    query = sa.select(ABOUT).where(cases.c.kind == case.kind, cases.c.opened_at >= since)
+    return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
 
-def _left(connection: Connection, channel: str, cap: Cap) -> int:
-    """How many more attempts a cap lets through. Workers ask one after the other."""
+def daily_limit(connection: Connection, channel: str, cap: Cap) -> DailyLimit:
+    """A cap, with what counts against it so far. Workers ask one after the other."""
     if connection.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CAP_LOCK)))
-    return cap.most - spent(connection, channel, cap.since)
+    return DailyLimit(cap.most, spent(connection, channel, cap.since))
 
 
 def spent(connection: Connection, channel: str, since: datetime) -> int:
-    """How many attempts of a channel count against its limit since a moment."""
+    """Count the attempts of a channel since a moment that count towards its daily limit."""
     return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
 
 
@@ -154,7 +162,7 @@ _TABLE = notifications.c
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
 _DUE = (
-    sa.select(_TABLE.id, _TABLE.event_id)
+    sa.select(_TABLE.id, _TABLE.event_id, _TABLE.urgency)
     .where(
         _TABLE.channel == _CHANNEL,
         _TABLE.status.in_(WAITING),
@@ -207,11 +215,12 @@ RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
-    """Keep what is about to be sent, and take the lease anew; False when the claim has lapsed.
+    """Keep the words that are about to be sent, and renew the lease; False when the claim has
+    lapsed.
 
-    The last thing before a send: whoever looks for this attempt knows its words, and a worker that
-    was frozen for longer than its lease sends nothing. It owns its transaction: one prepared
-    statement, on the hottest path there is.
+    It is the last thing before a send. Whoever looks for this attempt later knows its words, and a
+    worker that was frozen for longer than its lease sends nothing. It owns its transaction: one
+    prepared statement, on the hottest path there is.
     """
     text = content["text"] if CHANNELS[claim.channel].in_segments else ""
     given = {
@@ -261,10 +270,20 @@ def _beginning(dialect: str) -> Any:
     return _BEGUN.where(is_mine).returning(attempts.c.id)
 
 
-def finish(db: Database, claim: Claim, ending: Ending) -> bool:
-    """Commit how an attempt ended. False when somebody else has settled it meanwhile.
+def redirect(connection: Connection, claim: Claim, address: str) -> bool:
+    """Give a claimed message the address that it goes to; False where that gets nothing more."""
+    table = notifications.c
+    mine = notifications.update().where(table.id == claim.id, table.status == "sending")
+    stops = sa.select(is_stopped(table.channel, table.address)).where(table.id == claim.id)
+    connection.execute(mine.values(address=address))
+    return not connection.execute(stops).scalar_one()
 
-    It owns its transaction, as `claim` and `begin` do: the caller tries until it is committed.
+
+def finish(db: Database, claim: Claim, ending: Ending) -> bool:
+    """Commit how an attempt ended; False when somebody else has settled it meanwhile.
+
+    It owns its transaction, as `claim` and `begin` do: the caller tries again until it is
+    committed.
     """
     with db.write() as connection:
         unsettled = ("started", "unknown")
@@ -287,9 +306,10 @@ def record_outcome(
     ending: Ending,
     unsettled: tuple[str, ...],
 ) -> bool:
-    """Mark an attempt and its notification, if the attempt is still in one of `unsettled`.
+    """Write an ending to an attempt whose outcome is one of `unsettled`, and to its notification.
 
-    The notification follows its latest attempt, and any that was accepted.
+    False when the attempt is settled already. The notification goes by its latest attempt, and by
+    any that was accepted.
     """
     is_unknown, is_accepted = ending.outcome == "unknown", ending.outcome == "accepted"
     looks = LOOKS.items() if is_unknown else ()
@@ -321,7 +341,7 @@ def record_outcome(
 
 
 def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:
-    """Whether a notification has been claimed again since an attempt of it."""
+    """A condition: the notification was claimed again after this attempt of it."""
     mine, later = attempts.alias(), attempts.alias()
     return sa.exists().where(
         mine.c.id == attempt_id,
@@ -415,10 +435,11 @@ NOT_BEGUN = Ending(
 
 
 def lapse(db: Database) -> int:
-    """Settle what a worker that has gone had claimed: it may have been sent. How many there were.
+    """Settle the claims of workers that have gone; how many there were.
 
-    A claim that never came as far as `begin` was surely not sent. It owns its transactions: it
-    looks before it writes, so that an idle sweep locks nobody out.
+    One that had not begun was surely not sent, and goes back to `created`; one that had is
+    `unknown`. It owns its transactions: it looks before it writes, so that an idle sweep locks
+    nobody out.
     """
     query = (
         sa.select(

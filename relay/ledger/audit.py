@@ -16,14 +16,17 @@ from sqlalchemy.engine import Connection
 from relay.ledger.database import ago, now
 from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions, new_id
 
+NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
+RESEND = "resend"  # what the trail calls it when a person has a message sent again
+
 
 class NotDone(Exception):
-    """It cannot be done, and why: nothing of it is kept."""
+    """A person asked for something that cannot be done. Its text says why; nothing is committed."""
 
 
 @dataclass(frozen=True)
 class Act:
-    """What the audit trail keeps. Addresses and names do not belong here: ids only."""
+    """Who did what to which target. Addresses and names do not belong here: ids only."""
 
     actor: str
     action: str
@@ -32,7 +35,9 @@ class Act:
 
 
 def keep(connection: Connection, act: Act | None, detail: str = "") -> None:
-    """Keep an act in the transaction of what was done; none where the caller keeps its own."""
+    """Write an act to the audit trail, in the transaction of what was done, with another `detail`
+    where one is given. Does nothing for None: the caller then writes its own.
+    """
     if act:
         told = replace(act, detail=detail) if detail else act
         write_audit(connection, told.actor, told.action, told.target, told.detail)
@@ -44,8 +49,9 @@ _AFTER = "aud_g"  # sorts behind every id that `new_id` gives the audit trail
 def write_audit(
     connection: Connection, actor: str, action: str, target: str, detail: str = ""
 ) -> None:
-    """Keep who did what, in the transaction of what was done. Addresses and names do not belong
-    here: ids only.
+    """Write who did what to the audit trail, in the transaction of what was done.
+
+    Addresses and names do not belong here: ids only.
     """
     connection.execute(
         audit.insert().values(
@@ -60,19 +66,19 @@ def write_audit(
 
 
 def audited(connection: Connection, action: str, interval: timedelta) -> int:
-    """How often that was done within the last `interval`."""
+    """Count how often an action was done within the last `interval`."""
     query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
     return int(connection.execute(query).scalar_one())
 
 
 def audit_of(connection: Connection, target: str, limit: int = 20) -> list[Mapping[str, Any]]:
-    """What was done to one target, the newest first."""
+    """The newest rows of the audit trail about one target."""
     query = audit.select().where(audit.c.target == target).order_by(audit.c.at.desc())
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def audit_before(connection: Connection, last: str, limit: int) -> list[Mapping[str, Any]]:
-    """What was done, the newest first: of all, or of what stands behind the id `last`."""
+    """The newest rows of the audit trail, or those before the id `last`."""
     # What begins otherwise is a mark that the release before leaves of a text: nobody's act.
     query = audit.select().where(audit.c.id < (last or _AFTER), audit.c.id < _AFTER)
     query = query.order_by(audit.c.id.desc()).limit(limit)
@@ -80,8 +86,9 @@ def audit_before(connection: Connection, last: str, limit: int) -> list[Mapping[
 
 
 def carry_over(connection: Connection) -> None:
-    """Give the code's own tables what the release before (schema 0004) writes into the trail only,
-    as it does during a deploy. To be removed a release later.
+    """Copy to tables of their own what the release before this one writes to the audit trail only.
+
+    It does so during a deploy (schema 0004). To be removed a release later.
     """
     acts = (
         (ended_sessions, "logout", {"id": audit.c.target, "ended_at": sa.func.max(audit.c.at)}),

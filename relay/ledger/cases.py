@@ -1,4 +1,4 @@
-"""The worklist: what a person has to see to, once each, until somebody closes it."""
+"""The worklist: each case is opened once, and stays until a person or Relay closes it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from relay.ledger.database import now
 from relay.ledger.notifications import KIND, insert_notices
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.rules.model import DIGEST, Case, case_digest
+from relay.rules.statuses import ALIVE
 
 RELAY = "relay"  # who closes what has settled by itself
 PASSES = "limit"  # is over at midnight: it is not opened again
@@ -29,18 +30,18 @@ _MARK = 20  # characters of `digest` that stay when a case is closed
 
 
 def is_about(digest: str) -> sa.ColumnElement[bool]:
-    """Whether a case is open, and about what a digest names."""
+    """A condition: a case is open, and is about the thing that a digest stands for."""
     mine = sa.or_(cases.c.about == digest, cases.c.digest == digest)  # each has an index
     return sa.and_(mine, cases.c.closed_at.is_(None))
 
 
 def was_about(about: str, digest: str) -> bool:
-    """Whether a case is or was about what a digest names, by its ABOUT."""
+    """Whether a case, by its ABOUT, is or was about the thing that a digest stands for."""
     return about == digest or (about[_MARK : _MARK + 1] == ":" and about[:_MARK] == digest[:_MARK])
 
 
 def open_case(connection: Connection, case: Case) -> bool:
-    """Put a case on the worklist and write to staff, unless it is open already."""
+    """Open a case and plan its alerts; False, and nothing is planned, where it is open already."""
     id_ = new_id("cas")
     insert = INSERTS[connection.dialect.name](cases).values(
         id=id_,
@@ -51,6 +52,7 @@ def open_case(connection: Connection, case: Case) -> bool:
         event_id=case.event_id,
         notification_id=case.notification_id,
         reason=case.reason[:500],
+        count=case.count,
         opened_at=now(),
     )
     # By RETURNING, here and elsewhere: an INSERT's rowcount is -1 on PostgreSQL.
@@ -63,19 +65,30 @@ def open_case(connection: Connection, case: Case) -> bool:
 
 
 def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
-    """Take a case off the worklist, in the transaction of what was done about it; False when it is
-    closed already, or not known.
+    """Close a case, in the transaction of what was done about it; False when it is closed already,
+    or not known.
     """
     return bool(_close(connection, cases.c.id == case_id, by, note))
 
 
 def close_settled(connection: Connection, kind: str, key: str, note: str) -> None:
-    """Close what has settled by itself."""
+    """Close the open case of this kind and key, if there is one: it has settled by itself."""
     _close(connection, is_about(case_digest(kind, key)), RELAY, note)
 
 
+def close_reached(connection: Connection, obligation: str) -> None:
+    """Close the case that says that somebody is unreached, if a message may reach them now: what
+    is planned again may be there already, and have failed.
+    """
+    alive = sa.exists().where(
+        notifications.c.obligation == obligation, notifications.c.status.in_(ALIVE)
+    )
+    about = is_about(case_digest("unreached", obligation))
+    _close(connection, sa.and_(about, alive), RELAY, "A message is on its way after all.")
+
+
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
-    """Close what is open about messages of which nobody has to think any more."""
+    """Close the open cases about messages that need nobody any more."""
     _close(connection, cases.c.notification_id.in_(messages), RELAY, note)
 
 
@@ -93,11 +106,17 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
     ).rowcount
 
 
-def open_cases(connection: Connection, kind: str = "", limit: int = 200) -> list[Mapping[str, Any]]:
+def open_cases(
+    connection: Connection, kind: str = "", limit: int | None = 200, *, with_closed: bool = False
+) -> list[Mapping[str, Any]]:
     """The worklist, or one kind of case: what goes out by itself, then the oldest first. Each with
-    its event's name.
+    its event's name. `with_closed` adds those that are closed below, the latest first.
     """
-    query = _cases().where(cases.c.closed_at.is_(None))
+    query = _cases()
+    if with_closed:
+        query = query.order_by(cases.c.closed_at.is_not(None), cases.c.closed_at.desc())
+    else:
+        query = query.where(cases.c.closed_at.is_(None))
     if kind:
         query = query.where(cases.c.kind == kind)
     query = query.order_by(cases.c.kind != URGENT, cases.c.opened_at, cases.c.id)
@@ -145,9 +164,9 @@ _NEWER = "A newer case about this is already on the worklist."
 
 
 def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
-    """Close a case, and keep who did, in the transaction of what was done about it.
+    """Close a case and write the act to the audit trail, in the transaction of what was done.
 
-    Raises NotDone where somebody has closed it already: what was done must not be kept then.
+    Raises NotDone where somebody has closed it already, so that what was done is rolled back.
     """
     if not close_case(connection, case_id, act.actor, note):
         raise NotDone(CLOSED_ALREADY)
@@ -157,7 +176,7 @@ def see_to(connection: Connection, case_id: str, act: Act, note: str) -> None:
 def closed_cases(
     connection: Connection, limit: int = 20, case_id: str = ""
 ) -> list[Mapping[str, Any]]:
-    """The cases that were closed last, or the one with this id; each with whether it `can_open`
+    """The cases that were closed last, or the one with this id. Each says whether it `can_open`
     again.
     """
     last = closed().order_by(cases.c.closed_at.desc()).limit(limit)
@@ -168,7 +187,7 @@ def closed_cases(
 
 
 def reopen(connection: Connection, case_id: str, act: Act) -> None:
-    """Put a case on the worklist again that somebody has just closed. Raises NotDone."""
+    """Open a case again that somebody has just closed. Raises NotDone where it cannot be."""
     row = connection.execute(closed().where(cases.c.id == case_id)).mappings().first()
     digest = original_digest(connection, dict(row)) if row else ""
     if not digest:
@@ -182,7 +201,7 @@ def reopen(connection: Connection, case_id: str, act: Act) -> None:
 
 
 def closed() -> sa.Select[Any]:
-    """Closed cases, with what was done last about each, and whom its message was owed."""
+    """A query for closed cases, each with the last act about it and its message's obligation."""
     last = (
         sa.select(audit.c.action)
         .where(audit.c.target == cases.c.id)
@@ -199,22 +218,22 @@ def closed() -> sa.Select[Any]:
 
 
 def original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
-    """What a closed case is about; empty where it is over, and is not opened again."""
+    """The digest of what a closed case is about; empty where it cannot be opened again."""
     if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE or row["kind"] == PASSES:
         return ""
     return str(row["about"] or guessed(connection, row))
 
 
 def guessed(connection: Connection, row: Mapping[str, Any]) -> str:
-    """What a case is about that the release before has opened and closed: it has kept the first
-    characters only.
+    """The digest of a case that the release before has opened and closed: that release keeps the
+    digest's first characters only.
     """
     digests = (case_digest(row["kind"], key) for key in keys(connection, row) if key)
     return next((digest for digest in digests if was_about(row["digest"], digest)), "")
 
 
 def keys(connection: Connection, row: Mapping[str, Any]) -> Iterator[str | None]:
-    """What a case may be about: whatever opens one has chosen one of these."""
+    """Yield each key that a case of this kind may have been opened with."""
     yield from (row["obligation"], row["notification_id"], row["event_id"], row["subject"])
     if row["kind"] == "missing":
         names = connection.execute(sa.select(watches.c.name)).scalars()

@@ -36,7 +36,7 @@ class Prepared:
         self._options = {} if self._order else {"prepare": True}
 
     def execute(self, connection: Any, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run it; its rows."""
+        """Run the statement on a connection; its rows."""
         given: Any = {**self._fixed, **parameters}
         if self._order is not None:
             given = [given[name] for name in self._order]
@@ -55,7 +55,7 @@ _KEEPALIVE |= {"tcp_user_timeout": 20_000}
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - used as a SQL function
-    """The database's clock, `seconds` from now: processes' clocks may be askew."""
+    """SQL for the database's clock, `seconds` later: the clocks of processes may differ."""
 
     type = UtcDateTime()
     inherit_cache = True
@@ -79,7 +79,7 @@ def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
 
 
 class Database:
-    """The ledger's connections. `patience` is in seconds: how long a caller may wait for a lock."""
+    """The connections to the ledger. `patience` is how many seconds a caller waits for a lock."""
 
     def __init__(self, url: str, *, patience: float = 2.0, connections: int = 8):
         self.url = make_url(url)
@@ -157,17 +157,17 @@ class Database:
             self._lock.release()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         if self._kept:
             self._kept.close()
             self._kept = None
         self.engine.dispose()
 
     def run(self, statement: Prepared, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a prepared statement in a transaction of its own; its rows.
+        """Run a prepared statement in a transaction of its own; its rows. Raises LedgerUnavailable.
 
-        On a connection kept for it, in autocommit: a third of the cost of `write`. It is tried once
-        more when the connection was lost, so it must be idempotent. Raises LedgerUnavailable.
+        It has a connection in autocommit to itself, which costs a third of `write`. It is tried
+        once more when the connection was lost, so the statement must be idempotent.
         """
         errors = self.engine.dialect.loaded_dbapi.Error
         for last in (False, True):
@@ -189,7 +189,7 @@ class Database:
         raise AssertionError("the second try returns or raises")
 
     def together(self, work: Callable[[Database, Sequence[Any]], Sequence[Any]], **how: Any) -> Any:
-        """What gathers several threads' calls of `work` into one: one of it for this database."""
+        """The GroupCommit of this database for `work`. There is one, made at the first call."""
         if work not in self._together:
             with self._keeping:
                 gathered = GroupCommit(partial(work, self), patience=2 * self._patience, **how)
@@ -197,7 +197,9 @@ class Database:
         return self._together[work]
 
     def prepared(self, build: Callable[..., sa.Executable], *arguments: Any) -> Prepared:
-        """What `build` makes for this database's dialect and `arguments`, compiled once."""
+        """The statement that `build` makes for this database's dialect and `arguments`, compiled
+        once.
+        """
         key = (build, *arguments)
         if key not in self._prepared:
             dialect = self.engine.dialect
@@ -209,7 +211,9 @@ class Database:
 
 
 def lock_file(file: IO[str], ends: float) -> None:
-    """Lock a file by a time of the monotonic clock: flock itself would wait for ever."""
+    """Lock a file, waiting until `ends` on the monotonic clock at most: flock itself would wait for
+    ever.
+    """
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,7 +242,7 @@ def _named_errors() -> Iterator[None]:
 
 
 def ago(interval: timedelta) -> now:
-    """The database's clock, `interval` before now."""
+    """SQL for the database's clock, `interval` earlier."""
     return now(-interval.total_seconds())
 
 
@@ -248,7 +252,9 @@ def lease_due(
     order: Sequence[sa.ColumnElement[Any]],
     limit: Any,
 ) -> sa.Select[Any]:
-    """The ids of up to `limit` such rows that no other worker is taking, in that order."""
+    """A query for up to `limit` ids of rows that are due, in this order, leaving out those that
+    another worker is taking.
+    """
     rows = (
         sa.select(id_)
         .where(*is_due)

@@ -27,7 +27,7 @@ Replan = Callable[[frozenset[str]], Sequence[Notice]]
 
 @dataclass(frozen=True)
 class Item:
-    """One event that a digest tells, as it was planned."""
+    """An event that a digest reports on: the item's row, as it was planned."""
 
     id: str
     event_id: str
@@ -41,11 +41,12 @@ class Item:
 
 
 def plan_and_add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
-    """Rows for an event's notices, the items in digests that still take them; the new ones' ids.
+    """Insert the notices that `replan` gives for an event; the ids of the new rows.
 
-    It calls back into planning: `replan` gives the notices without the digests that it is told have
-    gone, again until all of them take items. That is inside the caller's write transaction, which
-    keeps those digests locked: so `replan` must be pure and quick, and use no connection.
+    It calls back into planning. An item needs a digest that still takes items: `replan` gets the
+    digests that do not, and is asked again until every item has one. That is inside the caller's
+    write transaction, which keeps the digests locked, so `replan` must be pure and quick, and use
+    no connection.
     """
     gone: frozenset[str] = frozenset()
     while True:
@@ -88,7 +89,7 @@ def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) ->
 
 
 def items(connection: Connection, digest_id: str) -> list[Item]:
-    """What a digest has to tell, in the order in which it came."""
+    """The items of a digest, in the order in which they came."""
     table, digest = notifications.c, notifications.alias()
     query = (
         sa.select(
@@ -120,10 +121,11 @@ def take_out(
     *,
     status: str = "cancelled",
 ) -> bool:
-    """Take items, by id, out of a digest that does not tell them, each for its reason.
+    """Take items out of a digest that does not report on them: `reasons` has each item's id and
+    why.
 
-    False, and they stay, where it was, or may have been, sent in an earlier attempt: they must not
-    be told again.
+    False, and they stay, where the digest was or may have been sent by an earlier attempt: the
+    people have those items then.
     """
     table, digest = notifications.c, notifications.alias()
     was_told = sa.exists().where(
@@ -152,11 +154,13 @@ def take_out(
 def plan_and_join(
     connection: Connection, claim: Claim, pair: Callable[[frozenset[str]], Sequence[Notice]]
 ) -> str:
-    """Put a claimed message into a digest, since its rule has digests by now; what it is told.
+    """Turn a claimed message into an item, since its rule has a digest now; the reason that it ends
+    with.
 
-    It calls back into planning: `pair` gives the item that the message becomes and its digest,
-    again until a digest takes it. That is inside the caller's write transaction, which keeps that
-    digest locked: so `pair` must be pure and quick, and use no connection.
+    It calls back into planning: `pair` gets the digests that take no more items, and gives the item
+    and its digest. It is asked again until a digest takes the item. That is inside the caller's
+    write transaction, which keeps that digest locked, so `pair` must be pure and quick, and use no
+    connection.
     """
     gone: frozenset[str] = frozenset()
     while closed := _closed(connection, claim.event_id, pair(gone)[1:]):

@@ -23,7 +23,7 @@ from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import digests, journeys, releases, replay
-from relay.ledger.cases import close_settled, open_case
+from relay.ledger.cases import close_reached, open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
@@ -38,7 +38,7 @@ LEASE_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class Event:
-    """An event's row, as jobs read it."""
+    """A row of `events`, as jobs read it."""
 
     id: str
     name: str
@@ -52,7 +52,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Kit:
-    """What the ledger knows of the kit that an event is about."""
+    """The kit of an event, as far as the ledger knows it."""
 
     place: Place
     told: AlreadyNotified
@@ -79,7 +79,7 @@ def _event(row: Any) -> Event:
 
 
 def lease_events(db: Database, limit: int) -> list[Event]:
-    """Up to `limit` events that are due, the urgent first; nobody else gets them for a while.
+    """Lease up to `limit` events that are due, the urgent first; nobody else gets them for a while.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -96,12 +96,12 @@ def get_event(connection: Connection, event_id: str) -> Event | None:
 
 
 def put_back(connection: Connection, event_id: str, delay: float, reason: str) -> None:
-    """Try an event again in `delay` seconds."""
+    """Let an event be tried again in `delay` seconds, and keep the reason."""
     _change(connection, event_id, next_at=now(delay), reason=reason[:500])
 
 
 def hold(connection: Connection, event_id: str, reason: str, case: Case | None = None) -> None:
-    """Stop trying: a person has to look at it, and is told so."""
+    """Stop trying an event until a person has looked at it; `case` asks for that."""
     values = {"status": HELD, "reason": reason[:500], "processed_at": now()}
     if _change(connection, event_id, **values) and case:
         open_case(connection, case)
@@ -122,12 +122,13 @@ def plan_and_mark_processed(
     facts: Facts,
     decide: Callable[[Kit], Plan],
 ) -> list[str]:
-    """Keep what an event leads to, with what its facts tell of its kit; the new notifications' ids.
+    """Insert the messages that an event leads to, link its kit, and mark it processed; the ids of
+    the new messages.
 
-    It calls back into planning: `decide` gets all that is known of the kit and gives the plan, once
-    more where a digest has gone meanwhile. That is inside the caller's write transaction, since
-    nobody else may plan for the kit between the question and the answer. So `decide` must be pure
-    and quick: no network, no file, no connection of its own.
+    It calls back into planning: `decide` gets the kit and gives the plan, and is asked again where
+    a digest has gone meanwhile. That is inside the caller's write transaction, since nobody else
+    may plan for the kit between the question and the answer. So `decide` must be pure and quick: no
+    network, no file, no connection of its own.
     """
     kind = EVENTS[event.name]
     fault_injection.crash_point("event.before-commit")
@@ -156,7 +157,7 @@ def plan_and_mark_processed(
 
     made = digests.plan_and_add(connection, event.id, replan)
     for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
-        close_settled(connection, "unreached", owed, "A message is on its way after all.")
+        close_reached(connection, owed)
     releases.ask(connection, plan.cases)
     return made
 
@@ -198,7 +199,7 @@ AT_ONCE = 8  # events in one statement
 
 @dataclass(frozen=True)
 class Recorded:
-    """The event's row. `status` is the word that the lab is answered with."""
+    """An event in the ledger: its id, and the `status` with which the lab is answered."""
 
     id: str
     status: str  # accepted, duplicate, unrouted
@@ -206,7 +207,9 @@ class Recorded:
 
 @cache
 def recording(dialect: str, count: int) -> Any:
-    """The statement that takes events in. Their rows are the outbox too: workers look for them."""
+    """The statement that inserts `count` events. Their rows are the outbox too: workers look for
+    them.
+    """
     one: sa.ColumnElement[int] = sa.literal_column("1")
     none: sa.ColumnElement[int] = sa.literal_column("0")
     recent = sa.case((events.c.received_at > now(sa.bindparam("since")), one), else_=none)
@@ -296,14 +299,14 @@ def record(connection: Connection, incoming: Incoming, window: timedelta) -> Rec
 
 
 def recorded(row: Mapping[str, Any], id_: str, recent: int) -> Recorded | None:
-    """What a row came to; None when it is older than the window and has to make room."""
+    """The answer for a row that was inserted or counted; None when it has to make room first."""
     if id_ == row["id"]:
         return Recorded(id_, "unrouted" if row["status"] == UNROUTED else "accepted")
     return Recorded(id_, "duplicate") if recent else None
 
 
 def retire(connection: Connection, event_id: str, identity: str) -> None:
-    """Free the identity of an event that is older than the window."""
+    """Free the identity of an event older than the window: a repeat of it is a new event."""
     connection.execute(
         events.update()
         .where(events.c.id == event_id)
@@ -312,7 +315,7 @@ def retire(connection: Connection, event_id: str, identity: str) -> None:
 
 
 def keep_refused(connection: Connection, body: bytes, refused: Refused) -> str:
-    """Put a refused body into quarantine, once; its id."""
+    """Put a refused body into quarantine, once however often it is posted; its id."""
     insert = INSERTS[connection.dialect.name](quarantine).values(
         id=new_id("qrt"),
         digest=hashlib.sha256(body).hexdigest(),
@@ -336,16 +339,15 @@ _UNKNOWN = events.c.status == UNROUTED
 
 
 def count_unrouted(connection: Connection) -> int:
-    """How many names nobody has acknowledged."""
+    """Count the unknown event names that nobody has acknowledged."""
     new = sa.select(sa.literal(1)).where(*_is_new(names := _names())).select_from(names)
     query = sa.select(sa.func.count()).select_from(new.limit(_NAMES).subquery())
     return int(connection.execute(query).scalar_one())
 
 
 def unrouted(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """Names that nobody has acknowledged, each with how often it came, since when and until when.
-
-    `many` stops at one more than MANY.
+    """The unknown event names that nobody has acknowledged, each with its first and last time and
+    how often it came. `many` counts no further than one above MANY.
     """
     names = _names()
     query = sa.select(names.c.name).where(*_is_new(names)).order_by(names.c.name).limit(limit)
@@ -354,13 +356,13 @@ def unrouted(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]
 
 
 def acknowledged(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """Those that were acknowledged last, each with by whom, when, and the note."""
+    """The event names that were acknowledged last, each with by whom, when and the note."""
     query = acknowledged_events.select().order_by(acknowledged_events.c.acknowledged_at.desc())
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def acknowledge(connection: Connection, name: str, by: str, note: str) -> bool:
-    """Take a name off the worklist; False when none such waits for it."""
+    """Take an unknown event name off the worklist; False when no such name is on it."""
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
     is_known = connection.execute(query.where(~seen(events.c.name))).first() is not None
     if is_known:
@@ -373,7 +375,7 @@ def acknowledge(connection: Connection, name: str, by: str, note: str) -> bool:
 
 
 def unrouted_ids(connection: Connection, name: str, limit: int) -> list[str]:
-    """The oldest events of a name."""
+    """The ids of the oldest events of an unknown name."""
     query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
     return list(connection.execute(query.order_by(events.c.received_at).limit(limit)).scalars())
 
@@ -392,7 +394,7 @@ def _is_new(names: sa.CTE) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Whether somebody has acknowledged a name."""
+    """A condition: somebody has acknowledged this event name."""
     return sa.exists().where(acknowledged_events.c.name == name)
 
 

@@ -1,7 +1,7 @@
-"""Steps that are missing: how far each watch has looked, and which kits have not come on.
+"""The watches of [expect.…]: how far each has looked, and which kits have not come on.
 
-A watch goes along the events by their ids, which begin with the time they came: a range of the
-primary key, however many events there are.
+A watch goes along the events by their ids, which begin with the time at which they came: that is a
+range of the primary key, however many events there are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.lab.events import EVENTS, ORDER, REGISTRATION, Incoming
+from relay.lab.events import EVENTS, REGISTRATION, Incoming, about
 from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
 from relay.ledger.events import record
@@ -32,7 +32,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit that has come to a step, and whether the step behind it has come."""
+    """A kit that has come to the first step of an expectation, and whether the second has come."""
 
     event_id: str  # the event that it has come by
     data: Mapping[str, Any]
@@ -40,6 +40,8 @@ class Kit:
     subject: str
     round: int
     registration: str | None  # of an order: one of its registrations, where it is known
+    own: str | None  # its registration's own id, which a retest has besides `subject`
+    order: str | None
     met: bool
 
     @property
@@ -48,15 +50,22 @@ class Kit:
         return datetime.fromtimestamp(int(self.event_id[4:16], 16) / 1000, UTC)
 
     def key(self, expected: Expectation) -> str:
-        """Names its case."""
-        return f"{expected.name}:{self.subject}:{self.round}"
+        """The key of the case about this kit."""
+        return self.keys(expected)[0]
+
+    def keys(self, expected: Expectation) -> list[str]:
+        """What names its case, also one that was opened before the lab had linked the kit: about
+        the registration alone, or about the whole order.
+        """
+        known = ((self.subject, self.round), (self.own, 0), (self.order, 0))
+        return [f"{expected.name}:{subject}:{round_}" for subject, round_ in known if subject]
 
 
 def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str, datetime]:
-    """Up to `limit` watches that are due, and how far each has looked; nobody else gets them.
+    """Lease up to `limit` watches that are due: name → the time up to which it has looked.
 
-    A new one has looked to where it `begins`. It owns its transactions: it looks before it writes,
-    and a lease holds once it is committed.
+    `begins` has the time at which each begins when it is new. It owns its transactions: it looks
+    before it writes, and a lease holds once it is committed.
     """
     query = sa.select(watches.c.name, (watches.c.next_at <= now()).label("due")).where(
         watches.c.name.in_(begins)
@@ -82,7 +91,7 @@ def lease(db: Database, begins: Mapping[str, datetime], limit: int) -> dict[str,
 
 
 def looked(connection: Connection, name: str, to: datetime) -> None:
-    """Begin there the next time."""
+    """Keep how far a watch has looked. It never goes back."""
     connection.execute(
         watches.update()
         .where(watches.c.name == name, watches.c.looked_to < to)
@@ -91,7 +100,8 @@ def looked(connection: Connection, name: str, to: datetime) -> None:
 
 
 def behind(db: Database, expected: Expectation, since: datetime, until: datetime) -> Iterator[Kit]:
-    """The kits that came to the step in a time and have not come on; none that staff were told of.
+    """Yield the kits that came to the first step between two times and have not come to the second,
+    leaving out those that have or had a case.
 
     An event that is not processed yet is among them: its kit is not known. It owns its reads, one
     for each batch: the caller asks the lab about these kits, and must hold no connection meanwhile.
@@ -109,8 +119,9 @@ def behind(db: Database, expected: Expectation, since: datetime, until: datetime
             unmet = [kit for kit in found if not kit.met]
             told = _told(connection, [kit.event_id for kit in unmet])
         for kit in unmet:
-            digest = case_digest(KIND, kit.key(expected))
-            if not any(was_about(about, digest) for about in told.get(kit.event_id, ())):
+            digests = [case_digest(KIND, key) for key in kit.keys(expected)]
+            abouts = told.get(kit.event_id, ())
+            if not any(was_about(about, digest) for about in abouts for digest in digests):
                 yield kit
         if len({kit.event_id for kit in found}) < BATCH:
             return
@@ -123,7 +134,7 @@ def _found(connection: sa.Connection, expected: Expectation, chosen: sa.Select[A
 
 
 def _told(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[str]]:
-    """What staff were told of these events, also where the case is closed by now."""
+    """The ABOUT of each case about these events, open or closed, by event."""
     query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.event_id.in_(event_ids)
     )
@@ -134,7 +145,7 @@ def _told(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list
 
 
 def close_fulfilled(db: Database, expected: Expectation) -> int:
-    """Close the cases of kits that have come on since; how many.
+    """Close the cases of kits that have come on since; how many there were.
 
     It owns its transactions: the search may be long, and must not hold up those who write.
     """
@@ -148,8 +159,12 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
         chosen = _came_to(expected).where(events.c.id.in_({row.event_id for row in told}))
         found = _found(connection, expected, chosen)
     digests = {row.about for row in told}
-    come = {kit.key(expected) for kit in found if kit.met}
-    closing = [key for key in sorted(come) if case_digest(KIND, key) in digests]
+    are_met: dict[str, list[bool]] = {}
+    for kit in found:
+        for key in kit.keys(expected):
+            are_met.setdefault(key, []).append(kit.met)
+    come = sorted(key for key, met in are_met.items() if all(met))
+    closing = [key for key in come if case_digest(KIND, key) in digests]
     with db.write() as connection:
         for key in closing:
             close_settled(connection, KIND, key, f"{expected.event} has come.")
@@ -157,7 +172,7 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
 
 
 def tell(connection: Connection, about: Sequence[Case], alerts: tuple[Notice, ...]) -> int:
-    """Put kits on the worklist, with one alert for all of them; how many were not there yet."""
+    """Open a case for each kit, with one alert for all of them; how many were not open yet."""
     opened = 0
     for case in about:
         opened += open_case(connection, replace(case, alerts=() if opened else alerts))
@@ -170,8 +185,10 @@ def is_recorded(connection: Connection, identity: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def make_up(connection: Connection, incoming: Incoming, window: timedelta) -> str:
-    """Record an event that the lab has not posted; its id. The lab's own is a duplicate then."""
+def backfill(connection: Connection, incoming: Incoming, window: timedelta) -> str:
+    """Record an event that the lab has not posted; its id. The lab's own, if it comes within
+    `window`, is a duplicate.
+    """
     recorded = record(connection, incoming, window)
     if recorded.status != "duplicate":
         mine = events.update().where(events.c.id == recorded.id)
@@ -188,16 +205,24 @@ def _came_to(expected: Expectation) -> sa.Select[Any]:
 def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
     """The kits of some events. An order that waits for its registrations is one kit for each."""
     came: Any = chosen.subquery("came")
-    source, subject, round_ = came, came.c.subject, came.c.round
+    subject, round_ = came.c.subject, came.c.round
     registration: Any = sa.null()
+    own: Any = sa.null()
+    order: Any = sa.null()
+    table = journeys.c
     first, then = EVENTS[expected.after], EVENTS[expected.event]
-    if (first.resource, then.resource) == (ORDER, REGISTRATION):
-        table = journeys.c
+    if first.resource == REGISTRATION:
+        this_round = sa.and_(table.original_subject == subject, table.round == round_)
+        source, own = came.outerjoin(journeys, this_round), table.subject
+        met = kit_has_come(expected, subject, round_)
+    elif then.resource == REGISTRATION:
         source = came.outerjoin(journeys, table.order_subject == came.c.subject)
-        registration = table.subject
+        registration, own, order = table.subject, table.subject, came.c.subject
         subject = sa.func.coalesce(table.original_subject, table.subject, came.c.subject)
         round_ = sa.func.coalesce(table.round, came.c.round)
-    met = has_come(expected, subject, round_)
+        met = sa.and_(registration.is_not(None), kit_has_come(expected, subject, round_))
+    else:
+        source, met = came, order_has_come(expected, subject)
     return sa.select(
         came.c.id.label("event_id"),
         came.c.data,
@@ -205,21 +230,33 @@ def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
         sa.func.coalesce(subject, "").label("subject"),
         round_.label("round"),
         registration.label("registration"),
+        own.label("own"),
+        order.label("order"),
         met.label("met"),
     ).select_from(source)
 
 
-def has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnElement[bool]:
-    """Whether the step, or one behind it, is known of a kit; or a retest, which begins anew."""
+def kit_has_come(expected: Expectation, subject: Any, round_: Any) -> sa.ColumnElement[bool]:
+    """A condition: the second step of an expectation, or a later one, has come for a kit. A retest
+    that has begun counts too.
+    """
     come = events.alias("come")
     steps = come.c.name.in_((expected.event, *later(expected.event)))
-    done = come.c.status == PROCESSED
-    if EVENTS[expected.event].resource == REGISTRATION:
-        so_far = sa.or_(sa.and_(steps, come.c.round >= round_), come.c.round > round_)
-        return sa.exists().where(come.c.subject == subject, done, so_far)
-    kits = journeys.alias("kits")
-    its_own = sa.func.coalesce(kits.c.original_subject, kits.c.subject)
-    return sa.or_(
-        sa.exists().where(come.c.subject == subject, done, steps),
-        sa.exists().where(kits.c.order_subject == subject, come.c.subject == its_own, done, steps),
+    of_it = sa.and_(
+        come.c.subject == subject,
+        come.c.name.in_(about(REGISTRATION)),
+        come.c.status == PROCESSED,
     )
+    so_far = sa.or_(sa.and_(steps, come.c.round >= round_), come.c.round > round_)
+    return sa.exists().where(of_it, so_far)
+
+
+def order_has_come(expected: Expectation, subject: Any) -> sa.ColumnElement[bool]:
+    """Whether an order's step is known of it, or one behind it of each of its kits."""
+    come, kits = events.alias("come"), journeys.alias("kits")
+    own = sa.and_(come.c.subject == subject, come.c.name == expected.event)
+    of_it = kits.c.order_subject == subject
+    its_own = sa.func.coalesce(kits.c.original_subject, kits.c.subject)
+    further = kit_has_come(expected, its_own, kits.c.round)
+    each = sa.and_(sa.exists().where(of_it), ~sa.exists().where(of_it, ~further))
+    return sa.or_(sa.exists().where(own, come.c.status == PROCESSED), each)

@@ -1,4 +1,4 @@
-"""What several threads write at the same moment goes into one statement and one commit."""
+"""Group commit: several threads' writes of the same moment go into one statement and one commit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class GroupCommit(Generic[Given, Got]):
         self._is_led = False
 
     def run(self, given: Given) -> Got:
-        """What came of `given`. Raises LedgerUnavailable, also after a wait of `patience` s."""
+        """The result of `given`. Raises LedgerUnavailable, also after `patience` seconds."""
         job = _Job[Given, Got](given)
         with self._lock:
             self._waiting.append(job)

@@ -1,10 +1,8 @@
 """Which order, registrations and retests are one kit, as the lab's API links them; its steps.
 
-What was told about a kit stays told when the lab links the kit to another: its identity moves.
-
-A registration turns out to repeat another, or to have been known by another name. In the
-transaction that learns it, its events and messages become those of (original, round), so that no
-replay and no other name tells the same a second time.
+Nobody is sent the same twice because the lab links a kit to another: a registration turns out to
+repeat another, or to have been known by another name. In the transaction that learns it, its events
+and messages become those of (original, round), so no replay and no other name sends them again.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ from relay.rules.model import (
     ALERT,
     ITEM,
     MESSAGE,
+    RESENT,
     AlreadyNotified,
     case_digest,
     identity,
@@ -40,7 +39,7 @@ _KEYED = ("release", "unreached")  # kinds of case that are about an obligation
 
 
 def move_identity(connection: Connection, former: str, subject: str, rounds: int) -> None:
-    """Make what was told under a registration's former subject that of `subject`, `rounds` on."""
+    """Give the events and messages of a former subject to `subject`, so many `rounds` later."""
     mine = sa.and_(events.c.subject == former, events.c.name.in_(about(REGISTRATION)))
     ids = list(connection.execute(sa.select(events.c.id).where(mine)).scalars())
     if former == subject or not ids:
@@ -69,11 +68,12 @@ def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_:
     """Give a message its new identity; the obligation that it now belongs to."""
     values: dict[str, Any] = {"subject": subject, "round": round_}
     new = obligation(row.rule, subject, round_, row.role)
-    # An alert's or a digest's identity is no kit's. Of a blank address it cannot be known.
-    if row.kind in (MESSAGE, ITEM):
+    # An alert's or a digest's identity is no kit's, and a repeat's is of the message that it
+    # repeats. Of a blank address it cannot be known.
+    if row.kind in (MESSAGE, ITEM, RESENT):
         values["obligation"] = new
         move_cases(connection, row.obligation, new)
-        if row.address or row.status == "validation-failed":
+        if row.kind != RESENT and (row.address or row.status == "validation-failed"):
             name = identity(row.rule, subject, round_, row.role, row.channel, row.address)
             is_taken = sa.select(notifications.c.id).where(notifications.c.identity == name)
             taken = connection.execute(is_taken).first() is not None
@@ -83,7 +83,7 @@ def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_:
 
 
 def move_cases(connection: Connection, former: str, new: str) -> None:
-    """Cases about what was owed are about what is owed now, unless such a case is open already."""
+    """Let cases about the former obligation be about the new one, unless it has a case already."""
     for kind in _KEYED:
         digest = case_digest(kind, new)
         there = sa.exists().where(cases.alias().c.digest == digest)
@@ -95,18 +95,22 @@ def move_cases(connection: Connection, former: str, new: str) -> None:
 
 
 def tell_once(connection: Connection, owed: str) -> None:
-    """Of messages that owe the same to the same person one goes out: what has gone comes first."""
+    """Of messages that owe the same to the same person one goes out: what has gone comes first.
+
+    Besides it a repeat goes out, since a person has asked for it.
+    """
     table = notifications.c
+    is_repeat = (KIND == RESENT).label("is_repeat")
     query = (
-        sa.select(table.id, table.role, table.channel, table.address, table.status)
+        sa.select(table.id, table.role, table.channel, table.address, table.status, is_repeat)
         .where(table.obligation == owed, table.status.in_(ALIVE))
-        .order_by(table.status.in_(WAITING), table.id)
+        .order_by(table.status.in_(WAITING), KIND != RESENT, table.id)
         .with_for_update()
     )
     seen: set[Sequence[str]] = set()
     for row in connection.execute(query).all():
         to = (row.channel,) if row.role in PERSONS else (row.channel, row.address)
-        if to in seen and row.status in WAITING:
+        if to in seen and row.status in WAITING and not row.is_repeat:
             connection.execute(
                 notifications.update()
                 .where(table.id == row.id)
@@ -120,14 +124,14 @@ LONGEST_NAME = 255  # of what the ledger keeps; a longer reference leads nowhere
 
 @dataclass(frozen=True)
 class Place:
-    """Where an event belongs: the kit it is told about, and the round of testing."""
+    """Where an event belongs: the kit (its subject) and the round of testing."""
 
     subject: str
     round: int
 
 
 def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Facts) -> Place:
-    """Link what an event and its fetched `facts` tell; where the event belongs."""
+    """Keep the links that an event and its fetched `facts` have; where the event belongs."""
     written = str(data[kind.id_field])
     if kind.resource == ORDER:
         return _learn_order(connection, written, facts.order or {})
@@ -139,7 +143,7 @@ def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Fa
 
 
 def fitting(name: object) -> str:
-    """A name as the ledger keeps it; empty where there is none, or one too long for it."""
+    """A name as the ledger can keep it; empty where there is none, or one that is too long."""
     text = str(name or "")
     return text if len(text) <= LONGEST_NAME else ""
 
@@ -185,10 +189,10 @@ def _learn_registration(
 
 
 def name_registration(connection: Connection, subject: str, called: set[str]) -> list[str]:
-    """Learn what a registration is called; the names that are its alone, its own id among them.
+    """Keep the names of a registration; those that are its alone, its own id among them.
 
-    A name that another registration has too leads to neither. One that stood for itself, since the
-    registration's own id was not known yet, is the registration's from now on.
+    A name that another registration has too leads to neither. A name that stood for itself, since
+    the registration's own id was not known yet, becomes the registration's.
     """
     known = connection.execute(_CALLED, {"names": sorted(called)}).all()
     new = called - {row.alias for row in known}
@@ -219,7 +223,7 @@ _CALLED = (
 
 
 def replace(connection: Connection, former: str, subject: str) -> None:
-    """Let a registration's own id take the place of the name that it was known by."""
+    """Let a registration's own id take the place of another name that it was known by."""
     known = connection.execute(sa.select(journeys).where(journeys.c.subject == former)).first()
     if known is not None and known.order_subject:
         connection.execute(
@@ -231,7 +235,7 @@ def replace(connection: Connection, former: str, subject: str) -> None:
 
 
 def is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
-    """Whether any of these names stands for a retest, or for what one repeats: few do."""
+    """Whether any of these names is that of a retest, or of a registration that has one."""
     table = journeys.c
     query = sa.select(table.subject).where(
         table.original_subject.is_not(None),
@@ -241,7 +245,7 @@ def is_linked_by(connection: Connection, names: Sequence[str]) -> bool:
 
 
 def gather(connection: Connection, names: Sequence[str], place: Place) -> None:
-    """Hand over retests of what has turned out to be a retest itself, or to have another name."""
+    """Give a registration's retests and messages to `place`, where it turns out to belong."""
     former = [name for name in names if name != place.subject]
     connection.execute(
         journeys.update()
@@ -253,7 +257,7 @@ def gather(connection: Connection, names: Sequence[str], place: Place) -> None:
 
 
 def adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row[Any] | None:
-    """Take over a retest that was linked under another of its names, before its UUID was known."""
+    """Take over the link of a retest that was known by another name; None where none was."""
     other = connection.execute(
         sa.select(journeys.c.original_subject, journeys.c.round).where(
             journeys.c.subject.in_(names),
@@ -274,14 +278,14 @@ def adopt(connection: Connection, subject: str, names: Sequence[str]) -> sa.Row[
 
 
 def learn_retest(connection: Connection, original: str, retest_id: str) -> Place:
-    """Link a retest, by whatever name the lab gave it, to its original; the round it opens."""
+    """Link a retest, by whatever name the lab gave it, to its original; the round that it opens."""
     known = resolve(connection, REGISTRATION, retest_id)
     row = link_retest(connection, original, known or retest_id)
     return Place(row.original_subject or original, row.round)
 
 
 def order_of(connection: Connection, registration: str) -> str | None:
-    """The order that a registration, or the original of a retest, came with."""
+    """The id of the order that a registration came with, or else the one of its original."""
     table = journeys.c
     query = sa.select(table.order_subject, table.original_subject).where(
         table.subject == registration
@@ -295,7 +299,7 @@ def order_of(connection: Connection, registration: str) -> str | None:
 
 
 def resolve(connection: Connection, resource: str, written_id: str) -> str | None:
-    """The subject that goes by this name, if it is known yet."""
+    """The subject that goes by this name; None while it is not known, or if it is shared."""
     query = sa.select(aliases.c.subject).where(
         aliases.c.resource == resource, aliases.c.alias == written_id, ~aliases.c.is_shared
     )
@@ -303,7 +307,7 @@ def resolve(connection: Connection, resource: str, written_id: str) -> str | Non
 
 
 def link_retest(connection: Connection, parent: str, retest: str) -> sa.Row[Any]:
-    """The retest's row. Its round is the next one, unless the link is known already."""
+    """Link a retest to its parent's original, as the next round, unless it is linked; its row."""
     parent = resolve(connection, REGISTRATION, parent) or parent
     above = _add(connection, parent)
     original = above.original_subject or parent
@@ -371,7 +375,7 @@ def _naming(dialect: str) -> Any:
 
 @dataclass(frozen=True)
 class KitPast:
-    """What has come of a kit, who was or will be told of it, and what was stopped."""
+    """The past of a kit: its steps, its waiting messages, who was notified, what was stopped."""
 
     known: tuple[Step, ...]
     waiting: tuple[Waiting, ...]
@@ -380,17 +384,17 @@ class KitPast:
 
 
 def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple[Step, ...]:
-    """What is known of a kit that an event is about."""
+    """The steps that count for the kit or order that an event is about."""
     resource = EVENTS[event_name].resource
     kits, _ = _kits(connection, resource, subject)
     return kits.steps(resource, subject)
 
 
 def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) -> KitPast:
-    """All that the ledger has of a kit, its orders and the other kits that came with these.
+    """The past of a kit, of its orders and of the other kits that came with these.
 
-    `event` is the one whose plan is made: it counts already. Told is who heard, or will hear, about
-    this very subject in this round.
+    `event` is the one that is being planned: it counts already. `told` has who got, or will get, a
+    message about this very subject in this round.
     """
     kits, rows = _kits(connection, kind.resource, place.subject, event)
     waiting: list[Waiting] = []
@@ -444,7 +448,7 @@ def _kits(
 
 
 def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> int:
-    """Cancel messages that still wait, each for its reason; how many did."""
+    """Cancel the messages of these ids that still wait, each for its reason; how many did."""
     return sum(
         connection.execute(
             notifications.update()
@@ -462,7 +466,7 @@ _KIT: sa.BindParameter[str] = sa.bindparam("kit", type_=sa.String)
 
 @cache
 def linked(resource: str) -> Any:
-    """The registrations that belong to a kit or an order: its rounds, its orders, their kits."""
+    """A query for the registrations of a kit or an order: its rounds, its orders, their kits."""
     table, mine = journeys.c, journeys.alias().c
     if resource == ORDER:
         orders: Any = sa.select(_KIT)
@@ -511,7 +515,7 @@ _HAPPENED = (
             _message.event_id == events.c.id,
             sa.or_(_message.status.in_(ALIVE), _message.stopped_by.is_not(None)),
             # A digest hangs on its first item's event, and is about others too.
-            KIND.in_((MESSAGE, ALERT)),
+            KIND.in_((MESSAGE, ALERT, RESENT)),
         ),
         isouter=True,
     )

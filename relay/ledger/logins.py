@@ -1,4 +1,4 @@
-"""The desk's logins: sessions that have ended, and wrong passwords by who tried."""
+"""Logins to the desk: sessions that have ended, and wrong passwords."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def has_ended(connection: Connection, session_id: str) -> bool:
 
 
 def add_failure(connection: Connection, visitor: str) -> None:
-    """Count a wrong password against a visitor, who is a mark and not an address."""
+    """Count a wrong password of a visitor, who is named by a mark and not by an address."""
     row = {"id": new_id("lgf"), "visitor": visitor, "failed_at": now()}
     connection.execute(login_failures.insert().values(row))
 
 
 def count_failures(connection: Connection, interval: timedelta, visitor: str = "") -> int:
-    """How many wrong passwords there were within the last `interval`: one visitor's, or all."""
+    """Count the wrong passwords within the last `interval`: a visitor's, or everybody's."""
     table = login_failures.c
     query = sa.select(sa.func.count()).where(table.failed_at > ago(interval))
     if visitor:

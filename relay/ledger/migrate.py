@@ -1,4 +1,4 @@
-"""Alembic, called from `flask relay upgrade`."""
+"""Runs the migrations (Alembic), for `flask relay upgrade`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _PATIENCE_SECONDS = 30  # a release waits so long for a moment in which nobody u
 
 
 def upgrade(db: Database, revision: str = "head") -> str:
-    """Bring the ledger to this code's schema, or to an older one; which revision it has then.
+    """Migrate the ledger to this code's schema, or back to an older `revision`; the revision that
+    it has then.
 
     Safe to run twice, and from two places at once. A ledger that a later version has migrated is
-    left as it is: a platform runs the release command on a rollback too. It owns its transaction,
-    in which it may wait for locks for longer than others do.
+    left alone: a platform runs the release command on a rollback too. It owns its transaction, in
+    which it may wait for locks for longer than others do.
     """
     from alembic import command
     from alembic.config import Config
@@ -87,14 +88,13 @@ def revision(db: Database) -> str | None:
 
 
 def is_migrated(db: Database) -> bool:
-    """Whether the database is as this code needs it, or as a later version does: old and new run
-    side by side while a release goes out, and migrations only add. It owns its read, as `revision`
-    does.
+    """Whether the database has this code's schema, or a later one: migrations only add, so that old
+    and new code run side by side during a release. It owns its read, as `revision` does.
     """
     found = revision(db)
     return found == REVISION or is_newer(found)
 
 
 def is_newer(found: str | None) -> bool:
-    """Whether a revision is of a later version than this code's."""
+    """Whether a revision is later than this code's."""
     return bool(found) and str(found).isdecimal() and int(str(found)) > int(REVISION)

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, UtcDateTime, attempts, new_id, notifications
-from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, Notice
-from relay.rules.statuses import ALIVE, FAILED
+from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, RESENT, Notice
+from relay.rules.statuses import ALIVE, FAILED, GONE
 
 # The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
 # are by default, and moves items in and out of digests by `digest` alone. Both write during a
@@ -24,6 +24,7 @@ KIND: sa.ColumnElement[str] = sa.case(
     (sa.or_(_row.kind == ALERT, _row.rule.startswith(ALERT_PREFIX)), ALERT),
     (sa.or_(_row.kind == DIGEST, _row.digest == _row.identity), DIGEST),
     (_row.digest.is_not(None), ITEM),
+    (_row.kind == RESENT, RESENT),
     else_=MESSAGE,
 )
 _KEPT_ID = "dry-run-"
@@ -33,19 +34,19 @@ BEGUN = sa.or_(attempts.c.begun_at.is_not(None), _row.content.is_not(None))
 
 
 def is_item_of(digest: Any) -> sa.ColumnElement[bool]:
-    """Whether a notification is an item of a digest, an alias of the same table."""
+    """A condition: a notification is an item of `digest`, which is an alias of the same table."""
     return sa.and_(_row.digest == digest.c.identity, _row.id != digest.c.id)
 
 
 def is_kept_attempt() -> sa.ColumnElement[bool]:
-    """Whether an attempt went to no provider: its message was kept here, by the attempt's id."""
+    """A condition: an attempt went to no provider, since its message was kept here."""
     return sa.exists().where(
         _row.id == attempts.c.notification_id, _row.provider_id == attempts.c.provider_id, IS_KEPT
     )
 
 
 def maybe_sent() -> sa.ColumnElement[bool]:
-    """Whether a provider has, or may have, taken a notification."""
+    """A condition: a provider has, or may have, taken a notification."""
     # By name, since SQLAlchemy does not correlate a subquery inside ON CONFLICT.
     notification_id: sa.ColumnElement[str] = sa.literal_column("notifications.id")
     return sa.exists().where(
@@ -57,7 +58,7 @@ def maybe_sent() -> sa.ColumnElement[bool]:
 
 @cache
 def inserting(dialect: str) -> Any:
-    """The statement that adds notifications: built once, since that costs more than running it."""
+    """The statement that inserts notifications, built once: that costs more than running it."""
     failed = sa.bindparam("failed", type_=sa.Boolean)
     # What goes at once is due by the database's clock: ours may be fast, and it would wait for it.
     at_once = sa.bindparam("at_once", type_=sa.Boolean)
@@ -84,9 +85,9 @@ def inserting(dialect: str) -> Any:
 def insert_notices(
     connection: Connection, event_id: str, notices: Sequence[Notice], case_id: str | None = None
 ) -> list[str]:
-    """Rows for notices; the ids of those that are new, or were cancelled and are wanted again.
+    """Insert notices; the ids of those that are new, or were cancelled and are wanted again.
 
-    Alerts have the case that they are about.
+    `case_id` is for alerts: the case that they are about.
     """
     if not notices:
         return []
@@ -121,9 +122,20 @@ def alive_channels(connection: Connection, obligation: str, but: str) -> set[str
     return set(connection.execute(query).scalars())
 
 
-def is_alive(connection: Connection, obligation: str) -> bool:
-    """Whether any message that one rule owes one role about one kit may still reach them."""
+def is_alive(connection: Connection, obligation: str, repeat: str = "") -> bool:
+    """Whether any message that one rule owes one role about one kit has reached them, or may.
+
+    Of a `repeat`, by its id, what had gone out before does not count: a person found that wanting.
+    """
     query = sa.select(notifications.c.id).where(
-        notifications.c.obligation == obligation, notifications.c.status.in_(ALIVE)
+        notifications.c.obligation == obligation, reaches(notifications, repeat)
     )
     return connection.execute(query.limit(1)).first() is not None
+
+
+def reaches(message: Any, since: Any) -> sa.ColumnElement[bool]:
+    """Whether a message, the table or an alias of it, is under way, or has gone out and is newer
+    than the id `since`.
+    """
+    is_new = sa.or_(message.c.id > since, message.c.status.not_in(GONE))
+    return sa.and_(message.c.status.in_(ALIVE), is_new)

@@ -1,4 +1,4 @@
-"""A channel that is paused: its messages wait, and one at a time is let through as a probe."""
+"""Paused channels: their messages wait, and one at a time goes out as a probe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBES = (30.0, 60.0, 120.0, 300.0)
 
 
 def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> None:
-    """Pause a channel; one that is paused already waits as long as the longer of both."""
+    """Pause a channel. One that is paused already goes on waiting if its own time is longer."""
     wait = PROBES[0] if why.seconds is None else why.seconds
     insert = INSERTS[connection.dialect.name](pauses).values(
         channel=channel,
@@ -44,20 +44,22 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
 
 
 def resume(connection: Connection, channel: str) -> None:
-    """The provider takes messages again."""
+    """End the pause of a channel and close its case: its provider takes messages again."""
     connection.execute(pauses.delete().where(pauses.c.channel == channel))
     said = "A trial message went through, so sending has resumed."
     close_settled(connection, "paused", channel, said)
 
 
 def resume_all(connection: Connection) -> None:
-    """Forget every pause: whether a provider takes messages is found out anew."""
+    """End every pause, to find out anew whether each provider takes messages."""
     for channel in list(connection.execute(sa.select(pauses.c.channel)).scalars()):
         resume(connection, channel)
 
 
 def turn(connection: Connection, channel: str) -> int | None:
-    """How many messages a channel may send now: None for as many as there are, else 0 or 1."""
+    """How many messages a channel may send now: None for no limit, 0 while it is paused, 1 for a
+    probe.
+    """
     found = connection.execute(_PAUSED, {"by": channel}).first()
     if found is None:
         return None

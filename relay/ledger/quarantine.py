@@ -1,8 +1,4 @@
-"""Posts that were refused at the door: looked at, taken after all, or put aside.
-
-`events.keep_refused` keeps them. An event that was taken and cannot be processed is `held` instead:
-see `relay.jobs.process_event`.
-"""
+"""Refused posts: looked at, accepted after all, or put aside."""
 
 from __future__ import annotations
 
@@ -25,25 +21,25 @@ _SHOWN = [column for column in quarantine.c if column.name != "body"]
 
 
 def ids(connection: Connection) -> list[str]:
-    """Those that nobody has seen to, oldest first."""
+    """The ids of refused posts that nobody has seen to, the oldest first."""
     query = sa.select(quarantine.c.id).where(IN_QUARANTINE).order_by(quarantine.c.id)
     return list(connection.execute(query).scalars())
 
 
 def count(connection: Connection) -> int:
-    """How many nobody has seen to."""
+    """Count the refused posts that nobody has seen to."""
     query = sa.select(sa.func.count()).select_from(quarantine).where(IN_QUARANTINE)
     return int(connection.execute(query).scalar_one())
 
 
 def latest(connection: Connection, limit: int = 50) -> list[Row]:
-    """Those that nobody has seen to, what was posted last first."""
+    """The refused posts that nobody has seen to, the last posted first."""
     query = sa.select(*_SHOWN).where(IN_QUARANTINE).order_by(quarantine.c.last_at.desc())
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def aside(connection: Connection, limit: int = 20) -> list[Row]:
-    """Those that were put aside last."""
+    """The refused posts that were put aside last."""
     is_aside = (quarantine.c.closed_at.is_not(None), quarantine.c.event_id.is_(None))
     query = sa.select(*_SHOWN).where(*is_aside)
     query = query.order_by(quarantine.c.closed_at.desc()).limit(limit)
@@ -51,14 +47,14 @@ def aside(connection: Connection, limit: int = 20) -> list[Row]:
 
 
 def get(connection: Connection, quarantine_id: str) -> Row | None:
-    """One by its id, without the body."""
+    """A refused post by its id, without its body; None where there is none."""
     row = connection.execute(sa.select(*_SHOWN).where(quarantine.c.id == quarantine_id))
     found = row.mappings().first()
     return dict(found) if found else None
 
 
 def body(connection: Connection, quarantine_id: str) -> bytes | None:
-    """What was posted, while it has not become an event."""
+    """The body of a refused post; None once it has become an event."""
     query = sa.select(quarantine.c.body).where(
         quarantine.c.id == quarantine_id, quarantine.c.event_id.is_(None)
     )
@@ -73,7 +69,7 @@ def release(
     window: timedelta,
     act: Act | None = None,
 ) -> Recorded:
-    """Record a body as the event that it can be read as now. Done twice, it is one event."""
+    """Record the event that a refused body can be read as now. Doing it twice makes one event."""
     mine = quarantine.c.id == quarantine_id
     query = sa.select(quarantine.c.event_id).where(mine).with_for_update()
     if became := connection.execute(query).scalar():
@@ -85,7 +81,7 @@ def release(
 
 
 def put_aside(connection: Connection, quarantine_id: str, act: Act, note: str) -> bool:
-    """Take it off the worklist for good; False when somebody has seen to it already.
+    """Take a refused post off the worklist for good; False when somebody has seen to it already.
 
     Its body stays until retention deletes it, and `replay` with its id still tries it.
     """
@@ -96,7 +92,7 @@ def put_aside(connection: Connection, quarantine_id: str, act: Act, note: str) -
 
 
 def put_all_aside(connection: Connection, until: datetime, act: Act, note: str) -> int:
-    """The same with each that has not been posted after `until`; how many there were."""
+    """Take off the worklist every refused post that was last posted by `until`; how many."""
     done = _put_aside(connection, quarantine.c.last_at <= until, act, note)
     if done:
         keep(connection, act, str(done))
@@ -110,7 +106,7 @@ def _put_aside(connection: Connection, which: sa.ColumnElement[bool], act: Act, 
 
 
 def take_back(connection: Connection, quarantine_id: str, act: Act) -> bool:
-    """Put what was put aside on the worklist again; False when it is there, or was taken since."""
+    """Put a refused post back on the worklist; False unless it was put aside and is still kept."""
     table = quarantine.c
     mine = (table.id == quarantine_id, table.closed_at.is_not(None), table.event_id.is_(None))
     values = {"closed_at": None, "closed_by": None, "note": ""}

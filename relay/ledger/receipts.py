@@ -1,18 +1,21 @@
-"""What providers tell after a send. A notification's state is what all its receipts add up to."""
+"""Receipts: providers' reports after a send. A message's status is what they add up to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.attempts import record_outcome
+from relay import fault_injection
+from relay.ledger.attempts import RECEIPT_SECONDS, record_outcome
 from relay.ledger.cases import close_settled
-from relay.ledger.database import Database, now
+from relay.ledger.database import Database, ago, now
+from relay.ledger.notifications import IS_KEPT
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
 from relay.ledger.suppressions import suppress_channel
 from relay.rules.channels import carried_with
@@ -21,10 +24,12 @@ from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
 from relay.rules.statuses import FAILED, UNCONFIRMED, WAITING
 
 ARRIVED = "It arrived after all."
+LATELY = timedelta(days=7)  # how far back a bounce that names no message may reach
+SKEW = timedelta(seconds=60)  # the provider's clock and ours
 
 
 class Heard(NamedTuple):
-    """A receipt that was news: what it is about."""
+    """A receipt that was new, and the message that it is about."""
 
     event_id: str
     notification_id: str
@@ -33,12 +38,13 @@ class Heard(NamedTuple):
 
 
 def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
-    """Keep receipts of a channel's provider and let their notifications follow; those that were
-    news to us.
+    """Keep receipts of a channel's provider, and let their notifications follow; those that were
+    new.
 
-    One that names no attempt of ours is passed over: another system may use the same account. It
-    owns its transactions, one for each receipt: a batch is about many messages in any order, and
-    two batches that locked them all could deadlock.
+    One that names no attempt of ours is passed over: another system may use the same account. A
+    bounce that names only an address suppresses that, whoever wrote to it. It owns its
+    transactions, one for each receipt: a batch is about many messages in any order, and two batches
+    that locked them all could deadlock.
     """
     news = []
     for receipt in told:
@@ -51,6 +57,8 @@ def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
 def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | None:
     found = attempt(connection, channel, receipt)
     if found is None:
+        if receipt.suppress and receipt.address:
+            suppress_channel(connection, channel, receipt.address, receipt.suppress)
         return None
     row = _locked(connection, found.notification_id)
     if not keep(connection, found.id, receipt):
@@ -67,18 +75,26 @@ def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | N
 
 
 def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
-    """The attempt that a receipt is about: by its own id, else by the provider's."""
-    which = (
-        attempts.c.id == receipt.attempt_id
-        if receipt.attempt_id
-        else sa.and_(
-            attempts.c.provider_id == receipt.provider_id, sa.literal(bool(receipt.provider_id))
+    """The attempt that a receipt is about: by its own id, else by the provider's, else the last one
+    to its address.
+    """
+    table, sent, ours = attempts.c, notifications.c, carried_with(channel)
+    query = sa.select(table.id, table.notification_id).where(table.channel.in_(ours))
+    if receipt.attempt_id:
+        query = query.where(table.id == receipt.attempt_id)
+    elif receipt.provider_id:
+        query = query.where(table.provider_id == receipt.provider_id)
+    elif receipt.address:
+        lately = (sent.sent_at >= ago(LATELY), table.outcome == "accepted", ~IS_KEPT)
+        query = query.join(notifications, sent.id == table.notification_id).where(
+            sent.channel.in_(ours), sent.address == receipt.address, *lately
         )
-    )
-    query = sa.select(attempts.c.id, attempts.c.notification_id).where(
-        which, attempts.c.channel.in_(carried_with(channel))
-    )
-    return connection.execute(query).first()
+        if receipt.happened_at:  # rather one that was out by then than a newer one
+            query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
+        query = query.order_by(sent.sent_at.desc(), table.started_at.desc())
+    else:
+        return None
+    return connection.execute(query.limit(1)).first()
 
 
 def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
@@ -88,8 +104,9 @@ def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
 
 
 def keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
-    """Add a receipt; False when it was told before."""
-    parts = (attempt_id, receipt.word, receipt.code, receipt.moment)
+    """Insert a receipt; False when it is there already."""
+    at = receipt.happened_at
+    parts = (attempt_id, receipt.word, receipt.code, str(int(at.timestamp())) if at else "")
     insert = INSERTS[connection.dialect.name](receipts).values(
         id=new_id("rcp"),
         digest=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
@@ -99,28 +116,38 @@ def keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
         code=receipt.code[:40],
         reason=receipt.reason[:500],
         received_at=now(),
+        happened_at=at,
     )
     added = insert.on_conflict_do_nothing().returning(receipts.c.id)
     return connection.execute(added).first() is not None
 
 
+# Of what was delivered the release before has kept only when it heard of it.
+HAPPENED_AT = sa.func.coalesce(
+    receipts.c.happened_at, sa.case((receipts.c.state == "delivered", receipts.c.received_at))
+)
+
+
 def follow(connection: Connection, row: sa.Row[Any]) -> None:
-    """Move a notification to what its receipts add up to; forward only."""
+    """Move a notification to the status that its receipts add up to: forward only, unless what was
+    delivered has bounced since.
+    """
     tried = sa.select(attempts.c.id).where(attempts.c.notification_id == row.id)
     # One that was rejected has not gone out: what counts is how the one before it fared.
     gone_out = tried.where(attempts.c.outcome != "rejected")
     latest = connection.execute(gone_out.order_by(attempts.c.started_at.desc()).limit(1)).scalar()
-    query = sa.select(*(receipts.c[name] for name in ("state", "attempt_id", "code", "reason")))
+    told = (receipts.c[name] for name in ("state", "attempt_id", "code", "reason"))
+    query = sa.select(*told, HAPPENED_AT.label("happened_at"))
     found = connection.execute(
         query.where(receipts.c.attempt_id.in_(tried), receipts.c.state.in_(STATES))
     )
     best = verdict((StoredReceipt(**one._mapping) for one in found), latest or "")
-    if best is None:
-        return
-    if best.state == "delivered":
+    if best and best.state == "delivered":
         _delivered(connection, row)
-    elif best.state in FAILED and row.status in STATES:
+    elif best and best.state in FAILED and row.status in STATES:
         _failed(connection, row, best)
+    elif row.status == "delivered":
+        _awaited_again(connection, row)
 
 
 def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
@@ -143,10 +170,18 @@ def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
     close_settled(connection, "unreached", row.obligation, ARRIVED)
 
 
+def _awaited_again(connection: Connection, row: sa.Row[Any]) -> None:
+    """The attempt that was delivered has bounced since; a later one has not been told of yet."""
+    wait = now(fault_injection.hastened(RECEIPT_SECONDS))
+    undone = {"status": "sent", "delivered_at": None, "receipt_by": wait}
+    connection.execute(notifications.update().where(notifications.c.id == row.id).values(**undone))
+
+
 def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> None:
-    if STATES.index(row.status) > STATES.index(best.state):
+    is_undone = row.status == "delivered"
+    if not is_undone and STATES.index(row.status) > STATES.index(best.state):
         return
-    values: dict[str, Any] = {"status": best.state, "receipt_by": None}
+    values: dict[str, Any] = {"status": best.state, "receipt_by": None, "delivered_at": None}
     if row.status not in FAILED or row.follow_up_at:  # else it says what was done about it
         values["reason"] = best.reason
     if row.status not in FAILED and row.address:  # else whoever it was for is erased
@@ -158,7 +193,9 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
 
 
 def give_up(connection: Connection) -> int:
-    """End what nobody told of in time. A late `delivered` still counts. How many there were."""
+    """End messages whose receipt has not come in time; how many there were. A late `delivered`
+    still counts.
+    """
     overdue = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
     reason = "No receipt came within 72 hours."
     ended = connection.execute(

@@ -1,4 +1,4 @@
-"""Messages that are held for a person's word: asked about, released, stopped.
+"""Held messages: a person is asked, and releases or stops them.
 
 A case is about all that one rule owes one person about a kit: it carries the first of these
 messages, and the others are of the same obligation.
@@ -25,19 +25,19 @@ _WENT = ("sent", "delivered", "unknown")
 
 
 def ask(connection: Connection, asked: Sequence[Case]) -> None:
-    """Open the cases of messages that wait; where none does, nobody has to be asked."""
+    """Open the case of each obligation that has a message waiting."""
     for case in asked:
         waits = (
             sa.select(notifications.c.id)
             .where(notifications.c.obligation == case.key, notifications.c.status.in_(WAITING))
             .order_by(notifications.c.id)
         )
-        if first := connection.execute(waits.limit(1)).scalar():
-            open_case(connection, replace(case, notification_id=str(first)))
+        if held := list(connection.execute(waits).scalars()):
+            open_case(connection, replace(case, notification_id=held[0], count=len(held)))
 
 
 def rule_of(connection: Connection, notification_id: str) -> str:
-    """The rule of a message; empty where there is none."""
+    """A message's rule; empty where there is no such message."""
     query = sa.select(notifications.c.rule).where(notifications.c.id == notification_id)
     return str(connection.execute(query).scalar() or "")
 
@@ -77,7 +77,7 @@ def _change(connection: Connection, notification_id: str, **values: Any) -> bool
 
 
 def close_released(db: Database) -> int:
-    """Close the cases whose messages wait no more, each saying what became of them; how many.
+    """Close the cases whose messages no longer wait, each with what became of them; how many.
 
     It owns its transactions: it looks before it writes, so that an idle sweep locks nobody out.
     """

@@ -1,11 +1,9 @@
-"""Processing again what failed, was held, was not understood, or is posted again.
-
-Looking again is always safe: a plan sends nobody what was sent before.
-"""
+"""Processes again what failed, was held, was unknown, or was posted again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,19 +11,20 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.events import EVENTS
+from relay.lab.facts import PERSONS
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
-from relay.ledger.notifications import KIND, is_item_of, maybe_sent
+from relay.ledger.notifications import KIND, insert_notices, is_item_of, maybe_sent, reaches
 from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.suppressions import is_stopped
-from relay.rules.model import DIGEST, MESSAGE, identity
+from relay.rules.model import MESSAGE, RESENT, RESENT_OF, Notice, identity
 from relay.rules.resend import EVENT, FailedMessage, decide
 from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
 
 def replay_event(connection: Connection, event_id: str) -> bool:
-    """Process an event again, its failed messages with it. What was sent is not sent again."""
+    """Process an event again, with its failed messages. What was sent is not sent again."""
     done = process_again(connection, event_id)
     if done:
         close_settled(connection, "held", event_id, "It was replayed.")
@@ -33,7 +32,7 @@ def replay_event(connection: Connection, event_id: str) -> bool:
 
 
 def process_again(connection: Connection, event_id: str) -> bool:
-    """As `replay_event`, but leave the event's case to the caller, who closes it."""
+    """Process an event again, and leave its case open: the caller closes it. See `replay_event`."""
     row = connection.execute(
         sa.select(events.c.name, events.c.status).where(events.c.id == event_id)
     ).first()
@@ -56,7 +55,7 @@ def process_again(connection: Connection, event_id: str) -> bool:
 
 
 def replay_events(connection: Connection, event_ids: Sequence[str], act: Act) -> int:
-    """Process several events again, kept as one act; how many it was."""
+    """Process several events again, as one act in the audit trail; how many there were."""
     done = sum(replay_event(connection, id_) for id_ in event_ids)
     if done:
         keep(connection, act, str(done))
@@ -79,8 +78,8 @@ def replay_notification(connection: Connection, notification_id: str) -> bool:
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:
-    """Whether any attempt of a notification was, or may have been, taken, and nobody has told that
-    it failed afterwards.
+    """A condition: an attempt of a notification was, or may have been, taken by its provider, which
+    has not reported since that it failed.
     """
     told = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
     return sa.exists().where(
@@ -89,29 +88,52 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
 
 
 def made_up_for() -> sa.ColumnElement[bool]:
-    """Whether a fallback of a notification's rule has gone out, or is about to."""
-    other = notifications.alias()
-    return sa.exists().where(
-        other.c.obligation == notifications.c.obligation,
-        other.c.is_fallback,
-        other.c.status.in_(ALIVE),
+    """Whether a fallback of a notification's rule has gone out, or is about to; or a person had the
+    notification repeated. A fallback that went out before a repeat does not make up for that.
+    """
+    table, other, repeat = notifications.c, notifications.alias(), notifications.alias()
+    since = sa.case((KIND == RESENT, table.id), else_="")
+    by_fallback = sa.exists().where(
+        other.c.obligation == table.obligation, other.c.is_fallback, reaches(other, since)
+    )
+    by_repeat = sa.exists().where(
+        repeat.c.identity == RESENT_OF + table.id, repeat.c.status != "cancelled"
+    )
+    return sa.or_(by_fallback, by_repeat)
+
+
+def newer() -> sa.ScalarSelect[str]:
+    """The last message that came after a notification, from the same rule, about the same kit, to
+    the same person by the same channel; of staff, to the same address.
+    """
+    table, other = notifications.c, notifications.alias()
+    return (
+        sa.select(sa.func.max(other.c.id))
+        .where(
+            other.c.obligation == table.obligation,
+            other.c.channel == table.channel,
+            other.c.id > table.id,
+            other.c.status != "cancelled",
+            sa.or_(table.role.in_(PERSONS), other.c.address == table.address),
+        )
+        .scalar_subquery()
     )
 
 
 def failed() -> sa.ColumnElement[bool]:
-    """Failed with an address, and not made up for by a fallback."""
+    """A condition: a notification has an address and failed, and no fallback takes its place."""
     return sa.and_(
         notifications.c.status.in_(FAILED), notifications.c.address != "", ~made_up_for()
     )
 
 
 def unsent() -> sa.ColumnElement[bool]:
-    """Failed and surely not sent: what goes again though nobody has named it."""
+    """A condition: a notification failed and was surely not sent, so it goes again unasked."""
     return sa.and_(failed(), ~maybe_sent())
 
 
 def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
-    """Let messages go once more; how many they were."""
+    """Let the messages that a condition matches go once more; how many there were."""
     return connection.execute(
         notifications.update()
         .where(*which)
@@ -128,7 +150,7 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
 
 
 def ids_to_replay(connection: Connection, status: str) -> list[str]:
-    """Events that wait for a person: `unrouted` ones whose name is known by now, or `held` ones."""
+    """The ids of `unrouted` events whose name Relay knows now, or of `held` events."""
     query = sa.select(events.c.id).where(events.c.status == status).order_by(events.c.id)
     if status == UNROUTED:
         query = query.where(events.c.name.in_(tuple(EVENTS)))
@@ -136,16 +158,15 @@ def ids_to_replay(connection: Connection, status: str) -> list[str]:
 
 
 def failed_ids(connection: Connection) -> list[str]:
-    """Messages that failed and surely did not go out."""
+    """The ids of messages that failed and were surely not sent."""
     query = sa.select(notifications.c.id).where(unsent())
     return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
 def decide_unknown(connection: Connection, notification_id: str, *, send: bool) -> bool:
-    """A person's word on a message of which nobody knows whether it went out.
+    """Settle an unknown message by a person's word; False when it is settled, or still looked for.
 
-    `send` sends it once more, otherwise it counts as sent. False when it is settled by now, or is
-    still being looked for.
+    With `send` it is sent once more; otherwise it counts as sent.
     """
     if send:
         values: dict[str, Any] = {"status": WAITING[0], "due_at": now(), "tries": 0}
@@ -170,16 +191,30 @@ def decide_unknown(connection: Connection, notification_id: str, *, send: bool) 
 # Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
 LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
-_KEPT = ("id", "event_id", "obligation", "rule", "subject", "round", "status")
+_KEPT = (
+    "id",
+    "event_id",
+    "obligation",
+    "rule",
+    "subject",
+    "round",
+    "role",
+    "channel",
+    "address",
+    "urgency",
+    "status",
+    "stopped_by",
+)
 _TOLD = (
     *_KEPT,
+    "kind",
     "event_name",
     "event_received_at",
     "is_stopped",
     "was_taken",
     "may_have_arrived",
     "made_up_for",
-    "is_digest",
+    "newer",
 )
 
 
@@ -241,9 +276,6 @@ def _telling() -> sa.Select[Any]:
     table = notifications.c
     return sa.select(
         *(table[name].label(name) for name in _KEPT),
-        table.role,
-        table.channel,
-        table.address,
         table.identity,
         events.c.name.label("event_name"),
         events.c.received_at.label("event_received_at"),
@@ -254,14 +286,14 @@ def _telling() -> sa.Select[Any]:
         maybe_sent().label("was_taken"),
         may_have_arrived().label("may_have_arrived"),
         made_up_for().label("made_up_for"),
-        (KIND == DIGEST).label("is_digest"),
+        newer().label("newer"),
+        KIND.label("kind"),
     ).join(events, events.c.id == table.event_id)
 
 
 def _failed_message(row: sa.Row[Any]) -> FailedMessage:
     return FailedMessage(
         **{name: row._mapping[name] for name in _TOLD},
-        has_address=bool(row.address),
         is_blank=is_blank(row),
         event_is_waiting=row.event_status == RECEIVED,
     )
@@ -271,8 +303,35 @@ def is_blank(row: sa.Row[Any]) -> bool:
     """Whether it was for somebody of whom the ledger has nothing any more."""
     never_had_one = identity(row.rule, row.subject, row.round, row.role, row.channel, "")
     is_lost = not row.address and row.identity != never_had_one
+    if row.kind == RESENT and not row.was_taken:
+        is_lost = False  # its identity does not tell: the lab may have had no address for it
     is_erased = (row.facts or {}).get(row.role) == {}  # as relay.erasure leaves it
     return is_lost or is_erased or not row.data
+
+
+_REPEATED = "Another message repeats it."
+
+
+def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: Act) -> str:
+    """Add the message that repeats another, for which a person is to answer; its id.
+
+    A fallback that waits is not needed then, nor a person for the cases about it. Raises NotDone
+    where the message is repeated already, though another press was faster.
+    """
+    made = insert_notices(connection, it.event_id, [notice])
+    if not made:
+        raise NotDone("It was sent again already.")
+    table = notifications.c
+    waits = (table.obligation == it.obligation, table.is_fallback, table.status.in_(WAITING))
+    connection.execute(
+        notifications.update()
+        .where(*waits, table.id != made[0])
+        .values(status="cancelled", reason=_REPEATED)
+    )
+    for kind, key in (("unreached", it.obligation), ("broken", it.id)):
+        close_settled(connection, kind, key, _REPEATED)
+    keep(connection, replace(act, target=made[0]))
+    return made[0]
 
 
 AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us ask it all the time

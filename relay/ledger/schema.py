@@ -185,7 +185,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0006"  # what this code works with; /readyz compares it with the database's
+REVISION = "0007"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -442,6 +442,7 @@ receipts = sa.Table(
     text("code", 40, server_default=""),
     text("reason", 500, server_default=""),
     time("received_at", nullable=False),
+    time("happened_at"),  # by the provider's clock, where it tells
 )
 sa.Index("ix_receipts_attempt", receipts.c.attempt_id)
 

@@ -1,4 +1,4 @@
-"""Who wants, or gets, nothing more on a channel: opt-outs, bounces, and what staff decided."""
+"""Suppressions: addresses that get nothing more on a channel (opt-outs, bounces, staff)."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def suppress(
     act: Act | None = None,
     note: str = "",
 ) -> bool:
-    """Send nothing more to an address, by this channel or another that writes to the same address;
-    False when that was so already, and its source stays.
+    """Suppress an address, on this channel and on others that write to the same address.
 
-    `act` and `note` are staff's: they are in the audit trail then.
+    False when it was suppressed already: its source stays. `act` and `note` are for staff's own:
+    they go into the audit trail.
     """
     return _suppress(connection, sharing(channel), address, source, act, note)
 
 
 def suppress_channel(connection: Connection, channel: str, address: str, source: str) -> bool:
-    """Send nothing more to an address by this channel alone: what its provider has found out. False
-    when that was so already, and its source stays.
+    """Suppress an address on this channel alone, since its provider refuses it. False when it was
+    suppressed already: its source stays.
     """
     return _suppress(connection, (channel,), address, source)
 
@@ -87,8 +87,10 @@ def _suppress(
 
 
 def opt_out(connection: Connection, channel: str, address: str, text_id: str) -> bool:
-    """A person's own STOP. A text that comes again stops nobody who has said START since; one
-    without an id may be a new one.
+    """Keep a person's own STOP; False where it changed nothing.
+
+    A text that comes again (the same `text_id`) stops nobody who has said START since; one without
+    an id may be a new one.
     """
     if text_id and not _is_first(connection, STOP, channel, text_id):
         return False
@@ -96,7 +98,7 @@ def opt_out(connection: Connection, channel: str, address: str, text_id: str) ->
 
 
 def opt_in(connection: Connection, channel: str, address: str, text_id: str) -> bool:
-    """Take back a person's own STOP. A text that comes again takes back no STOP that came later."""
+    """Lift a person's own STOP; False where there was none. A repeated text lifts no later STOP."""
     if not _is_first(connection, "START", channel, text_id):
         return False
     return bool(_lift(connection, channel, address, STOP))
@@ -115,8 +117,8 @@ def _is_first(connection: Connection, word: str, channel: str, text_id: str) -> 
 
 
 def _is_first_before(connection: Connection, id_: str, word: str, channel: str) -> bool:
-    """The same for the release before, which looks for its mark in the audit trail. To be removed
-    a release later.
+    """Whether the release before has not seen this text: it looks for a mark in the audit trail. To
+    be removed a release later.
     """
     mark = INSERTS[connection.dialect.name](audit).values(
         id=id_, at=now(), actor="a person", action=word, target=channel
@@ -128,7 +130,9 @@ def _is_first_before(connection: Connection, id_: str, word: str, channel: str) 
 def unsuppress(
     connection: Connection, channel: str, address: str, *, source: str = "", act: Act | None = None
 ) -> str:
-    """Let an address get messages again, where it was suppressed by `source`; why it was not."""
+    """Lift the suppression of an address, if its source begins with `source`; that source, or
+    empty.
+    """
     if was := _lift(connection, channel, address, source):
         keep(connection, act)
     return was
@@ -143,13 +147,13 @@ def _lift(connection: Connection, channel: str, address: str, source: str) -> st
 
 
 def suppressed(connection: Connection, address: str) -> list[Mapping[str, Any]]:
-    """The channels that an address is suppressed on, with source and time."""
+    """The channels on which an address is suppressed, each with its source and time."""
     mine = (suppressions.c.channel.in_(CHANNEL_NAMES), suppressions.c.address == address)
     query = sa.select(suppressions).where(*mine)  # along its primary key
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def latest(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """Who was suppressed last, the newest first."""
+    """The suppressions that were made last, the newest first."""
     query = sa.select(suppressions).order_by(suppressions.c.created_at.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]

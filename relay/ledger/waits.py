@@ -1,13 +1,13 @@
 """Messages that wait for something to be put right, not for a time: nobody claims them meanwhile.
 
 A rule that is gone from config.toml or writes to somebody else, a provider's account that is
-missing, an order that the lab has not linked yet. What they wait for is a state of theirs, so that
-it costs no tries, and nothing is cancelled that a person has not decided to cancel.
+missing, an order that the lab has not linked yet. `waits_for` says which. So waiting uses up no
+tries, and nothing is cancelled that a person has not decided to cancel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -22,7 +22,7 @@ _table = notifications.c
 
 
 def keep(connection: Connection, notification_id: str, what: str) -> None:
-    """Let a message wait until `what` it waits for is put right."""
+    """Let a message wait for `what`: a rule, an account or an order."""
     mine = sa.and_(_table.id == notification_id, _table.status.in_(WAITING))
     connection.execute(notifications.update().where(mine).values(waits_for=what))
 
@@ -42,18 +42,21 @@ def resume_rules(connection: Connection, rules: Collection[tuple[str, str]]) -> 
             resumed += _resume(connection, WAITS_FOR_RULE, mine)
         else:
             left[row.rule] = left.get(row.rule, 0) + row.many
-    recount(connection, left)
+    recount(connection, "rule", left)
     return resumed
 
 
-def recount(connection: Connection, left: dict[str, int]) -> None:
-    """Each open case about a rule says how many messages wait; where none does, it is closed."""
+def recount(connection: Connection, kind: str, left: Mapping[str, int]) -> None:
+    """Each open case about what messages wait for says how many do; where none does, it is closed.
+
+    `left` has how many wait, by the case's subject.
+    """
     about = sa.select(cases.c.id, cases.c.subject, cases.c.count.label("many"))
-    about = about.where(cases.c.kind == "rule", cases.c.closed_at.is_(None))
+    about = about.where(cases.c.kind == kind, cases.c.closed_at.is_(None))
     for case in connection.execute(about).all():
         many = left.get(case.subject, 0)
         if not many:
-            close_settled(connection, "rule", case.subject, "Its messages wait no more.")
+            close_settled(connection, kind, case.subject, "Its messages wait no more.")
         elif many != case.many:
             connection.execute(cases.update().where(cases.c.id == case.id).values(count=many))
 
@@ -68,11 +71,16 @@ def cancel(connection: Connection, rule: str, reason: str) -> int:
     ).rowcount
 
 
-def resume_channel(connection: Connection, channel: str) -> int:
-    """Let messages go on whose provider has an account now; how many they were."""
-    resumed = _resume(connection, WAITS_FOR_ACCOUNT, _table.channel == channel)
-    if resumed:
-        close_settled(connection, "account", channel, "The account is there now.")
+def resume_channels(connection: Connection, channels: Collection[str]) -> int:
+    """Let messages go on whose provider has an account now, by channel; how many they were.
+
+    The cases of the others say how many wait.
+    """
+    resumed = _resume(connection, WAITS_FOR_ACCOUNT, _table.channel.in_(channels))
+    waiting = sa.select(_table.channel, sa.func.count().label("many"))
+    waiting = waiting.where(_waits(WAITS_FOR_ACCOUNT)).group_by(_table.channel)
+    left = {row.channel: row.many for row in connection.execute(waiting)}
+    recount(connection, "account", left)
     return resumed
 
 

@@ -1,4 +1,4 @@
-"""Which workers are alive: each writes a heartbeat."""
+"""Heartbeats: which workers are alive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORKER_GONE_AFTER = timedelta(seconds=90)
 
 
 def beat(connection: Connection, name: str) -> None:
-    """Say that a worker is alive."""
+    """Write a worker's heartbeat, and forget workers that were last seen a day ago."""
     insert = INSERTS[connection.dialect.name](heartbeats).values(name=name, seen_at=now())
     connection.execute(
         insert.on_conflict_do_update(index_elements=[heartbeats.c.name], set_={"seen_at": now()})
@@ -23,17 +23,17 @@ def beat(connection: Connection, name: str) -> None:
 
 
 def swept(connection: Connection, name: str) -> None:
-    """Say that a worker has swept."""
+    """Note that a worker has swept just now."""
     mine = heartbeats.update().where(heartbeats.c.name == name)
     connection.execute(mine.values(swept_at=now()))
 
 
 def stop_beating(connection: Connection, name: str) -> None:
-    """Say that a worker has stopped by itself."""
+    """Forget a worker that has stopped."""
     connection.execute(heartbeats.delete().where(heartbeats.c.name == name))
 
 
 def workers_alive(connection: Connection) -> int:
-    """How many workers were seen lately."""
+    """Count the workers that were seen lately."""
     query = sa.select(sa.func.count()).where(heartbeats.c.seen_at >= ago(WORKER_GONE_AFTER))
     return int(connection.execute(query).scalar_one())

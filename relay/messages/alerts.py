@@ -26,7 +26,9 @@ FOLDER = "alerts"
 TITLE, HAPPENED, TO_DO = "title", "happened", "to_do"
 _WORDS_SEE: Names = {
     "clinic": frozenset(SHAPES["clinic"]),
-    "case": frozenset({"id", "kind", "subject", "about", "reason", "others", "link"}),
+    "case": frozenset(
+        {"id", "kind", "subject", "about", "reason", "others", "link", "count", "many"}
+    ),
 }
 _MESSAGES_SEE: Names = {
     "clinic": frozenset(SHAPES["clinic"]),
@@ -39,7 +41,8 @@ _MESSAGES_SEE: Names = {
 class CaseNames:
     """A case, as its words may name it.
 
-    `others` is how many more of its kind are open, `link` its address on the desk (may be empty).
+    `others` is how many more of its kind are open, `link` its address on the desk (may be empty),
+    `count` how many messages or events it is about.
     """
 
     id: str
@@ -48,6 +51,7 @@ class CaseNames:
     reason: str
     others: int = 0
     link: str = ""
+    count: int = 1
     is_digest: bool = False  # it is about a message that has many kits
 
 
@@ -72,7 +76,7 @@ class AlertTemplates:
         if kind not in alerts.KINDS:
             return "Something that this version of Relay does not know"
         try:
-            return self._title(kind)
+            return self.render_title(kind)
         except RenderError as error:
             log.error("alert template broken", kind=kind, reason=str(error))
             return alerts.plain_title(kind)
@@ -84,7 +88,7 @@ class AlertTemplates:
             happened = f"A newer version opened this case, about {case.subject}."
             return Words(title, happened, "Look at it once that version is back, or close it.")
         try:
-            return self._words(case)
+            return self.render_words(case)
         except RenderError as error:
             log.error("alert template broken", kind=case.kind, reason=str(error))
             to_do = "Run `flask relay check` to see what is wrong with the words of this case."
@@ -92,7 +96,7 @@ class AlertTemplates:
 
     def message(self, case: CaseNames, channel: str, address: str, role: str) -> Message:
         """An alert to one address of the staff group `role`. Raises RenderError."""
-        said = {**fields(case), **vars(self._words(case))}
+        said = {**fields(case), **vars(self.render_words(case))}
         names = {
             "clinic": self._clinic,
             "recipient": Record("recipient", {**dict.fromkeys(RECIPIENT_FIELDS), "role": role}),
@@ -108,16 +112,18 @@ class AlertTemplates:
             unknown = partial(unknown_names, names=_MESSAGES_SEE)
             yield from self._templates.file_faults(file, unknown)
 
-    def _words(self, case: CaseNames) -> Words:
+    def render_words(self, case: CaseNames) -> Words:
+        """The words of a case, from its templates. Raises RenderError."""
         names = {"clinic": self._clinic, "case": Record("case", fields(case))}
         file, block = words_file(case.kind), self._templates.block
         return Words(
-            self._title(case.kind),
+            self.render_title(case.kind),
             happened=block(file, HAPPENED, names),
             to_do=block(file, TO_DO, names),
         )
 
-    def _title(self, kind: str) -> str:
+    def render_title(self, kind: str) -> str:
+        """The title of a kind of case, from its template. Raises RenderError."""
         # Without a case: the desk shows it for all cases of the kind together.
         return self._templates.block(words_file(kind), TITLE, {"clinic": self._clinic})
 
@@ -144,4 +150,5 @@ def fields(case: CaseNames) -> dict[str, object]:
         "about": alerts.about(case.subject, is_digest=case.is_digest),
         "reason": case.reason or None,
         "link": case.link or None,
+        "many": alerts.counted(case.kind, case.count),
     }

@@ -276,44 +276,47 @@ class Disclosure(Expressions):
         self._blocks: dict[str, list[tuple[str, nodes.Block]]] = {}  # what overrides comes first
         self._inside: list[tuple[str, int]] = []  # blocks, and how far up super() has led
         self.places: dict[str, Where] = {}
-        self.ways = self._template(file)
+        self.ways = self.show_template(file)
 
     def generic_visit(self, node: nodes.Node, *_: Any, **__: Any) -> Value:
         """A statement of no other kind is its body; an expression is what its parts hold."""
         if isinstance(node, nodes.Stmt):
-            return Value(self._said(getattr(node, "body", ())))
+            return Value(self.shown_by(getattr(node, "body", ())))
         return super().generic_visit(node)
 
-    def _said(self, body: Iterable[nodes.Node]) -> Wordings:
+    def shown_by(self, body: Iterable[nodes.Node]) -> Wordings:
+        """All that statements may show, one after the other."""
         return together(self.visit(node).said for node in body)
 
     def visit_Name(self, node: nodes.Name) -> Value:
         """A macro that is named but not called may be called elsewhere, by another name."""
         found = super().visit_Name(node)
         call = nodes.Call(node, [], [], None, None)
-        return either([found, *(self._macro(one, call) for one in self._macros.get(node.name, ()))])
+        return either(
+            [found, *(self.run_macro(one, call) for one in self._macros.get(node.name, ()))]
+        )
 
     def visit_Call(self, node: nodes.Call) -> Value:
         match node.node:
             case nodes.Name(name="namespace"):
-                return self._namespace(node)
+                return self.make_namespace(node)
             case nodes.Name(name="super") if self._inside:
-                return self._super(1)
+                return self.parent_block(1)
             case nodes.Getattr(node=nodes.Name(name="super"), attr="super") if self._inside:
-                return self._super(2)
+                return self.parent_block(2)
             case nodes.Getattr(node=nodes.Name(name="self"), attr=name):
-                return self._block(name, 0)
+                return self.show_block(name, 0)
             case (
                 nodes.Name(name=name)
                 | nodes.Getattr(attr=name)
                 | nodes.Getitem(arg=nodes.Const(value=str() as name))
             ) if name in self._macros:
-                return self._called(name, node)
+                return self.call_macro(name, node)
         return Value(self.held(node))
 
-    def _called(self, name: str, call: nodes.Call) -> Value:
-        """What a macro says, or a method that has the name of one."""
-        said = [self._macro(one, call) for one in self._macros[name]]
+    def call_macro(self, name: str, call: nodes.Call) -> Value:
+        """All that a macro may say, or a method that has the name of one."""
+        said = [self.run_macro(one, call) for one in self._macros[name]]
         owner = getattr(call.node, "node", None)  # of a dot
         if owner is None:  # a variable may have the name of a macro, and stand for another one
             return either([*said, Value(self.scope.get(name, Value()).held)])
@@ -321,73 +324,75 @@ class Disclosure(Expressions):
             return either(said)
         return either([*said, Value(self.held(call))])
 
-    def _namespace(self, call: nodes.Call) -> Value:
+    def make_namespace(self, call: nodes.Call) -> Value:
+        """A `namespace()`. Relay keeps together all that any of them is given."""
         for one in call.kwargs:
-            self._keep(self.visit(one.value))
+            self.keep(self.visit(one.value))
         others = [one for one in (*call.args, call.dyn_args, call.dyn_kwargs) if one]
         held = together(self.visit(one).held for one in others)
         return Value(held, frozenset({NAMESPACE}))
 
-    def _super(self, levels: int) -> Value:
+    def parent_block(self, levels: int) -> Value:
+        """The block that `super()` stands for, so many levels up."""
         name, level = self._inside[-1]
-        return self._block(name, level + levels)
+        return self.show_block(name, level + levels)
 
     def visit_Output(self, node: nodes.Output) -> Value:
-        return Value(together(self._noted(self.visit(part).said, part) for part in node.nodes))
+        return Value(together(self.note_places(self.visit(part).said, part) for part in node.nodes))
 
     def visit_If(self, node: nodes.If) -> Value:
-        hint = self._noted(self.hint(node.test), node)
+        hint = self.note_places(self.hint(node.test), node)
         others: list[Sequence[nodes.Node]] = [[other] for other in node.elif_]
-        return Value(together([hint, self._branches([node.body, *others, node.else_])]))
+        return Value(together([hint, self.shown_by_one([node.body, *others, node.else_])]))
 
     def visit_For(self, node: nodes.For) -> Value:
         once: Wordings = frozenset()
-        with self._within():
+        with self.inner_scope():
             item = self.visit(node.iter).item()
             self.scope |= {"loop": Value(item.held), _NEIGHBOUR: item}
-            self._bind(node.target, item)
-            hint = self._noted(self.hint(node.test), node) if node.test else NOTHING
+            self.bind(node.target, item)
+            hint = self.note_places(self.hint(node.test), node) if node.test else NOTHING
             for _ in range(2):  # what the first round kept shows in the next
-                once |= self._said(node.body)
-        return Value(together([hint, repeated(once) | self._said(node.else_)]))
+                once |= self.shown_by(node.body)
+        return Value(together([hint, repeated(once) | self.shown_by(node.else_)]))
 
     def visit_With(self, node: nodes.With) -> Value:
         given = [self.visit(value) for value in node.values]
-        with self._within():
+        with self.inner_scope():
             for target, value in zip(node.targets, given, strict=True):
-                self._bind(target, value)
-            return Value(self._said(node.body))
+                self.bind(target, value)
+            return Value(self.shown_by(node.body))
 
     def visit_CallBlock(self, node: nodes.CallBlock) -> Value:
-        said = self._noted(self.visit(node.call).said, node)
+        said = self.note_places(self.visit(node.call).said, node)
         once: Wordings = frozenset()
-        with self._within():
+        with self.inner_scope():
             for _ in range(2):  # the macro may call it more than once
-                once |= self._said(node.body)
+                once |= self.shown_by(node.body)
         return Value(together([said, repeated(once)]))
 
     def visit_FilterBlock(self, node: nodes.FilterBlock) -> Value:
-        given = self._noted(self.held(node.filter), node)
-        return Value(together([self._said(node.body), given]))
+        given = self.note_places(self.held(node.filter), node)
+        return Value(together([self.shown_by(node.body), given]))
 
     def visit_Block(self, node: nodes.Block) -> Value:
-        return self._block(node.name, 0)
+        return self.show_block(node.name, 0)
 
     def visit_Extends(self, node: nodes.Extends) -> Value:
-        return Value(together(map(self._template, files(node))))
+        return Value(together(map(self.show_template, files(node))))
 
     def visit_Include(self, node: nodes.Include) -> Value:
-        return either([self._included(file) for file in files(node)])
+        return either([self.include(file) for file in files(node)])
 
     def visit_Assign(self, node: nodes.Assign) -> Value:
-        self._bind(node.target, self.visit(node.node))
+        self.bind(node.target, self.visit(node.node))
         return Value()
 
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> Value:
-        with self._within():
-            said = self._said(node.body)
+        with self.inner_scope():
+            said = self.shown_by(node.body)
         held = self.held(node.filter) if node.filter else NOTHING
-        self._bind(node.target, Value(together([said, held])))
+        self.bind(node.target, Value(together([said, held])))
         return Value()
 
     def visit_Macro(self, node: nodes.Macro) -> Value:
@@ -397,14 +402,14 @@ class Disclosure(Expressions):
         return Value()
 
     def visit_Import(self, node: nodes.Import) -> Value:
-        said, named = self._module(node)
+        said, named = self.import_file(node)
         self.modules[node.target] = named
         # Printed, a module shows what its file does.
         self.scope[node.target] = Value(said)
         return Value()
 
     def visit_FromImport(self, node: nodes.FromImport) -> Value:
-        _, named = self._module(node)
+        _, named = self.import_file(node)
         for one in node.names:
             name, alias = one if isinstance(one, tuple) else (one, one)
             if name != alias:
@@ -412,51 +417,55 @@ class Disclosure(Expressions):
             self.scope[alias] = named.get(name, Value())
         return Value()
 
-    def _noted(self, said: Wordings, node: nodes.Node) -> Wordings:
-        """What is shown, its place kept."""
+    def note_places(self, said: Wordings, node: nodes.Node) -> Wordings:
+        """The same wordings; where each of their details first shows is kept in `places`."""
         for detail in frozenset().union(*said):
             self.places.setdefault(detail, (self._file, node.lineno))
         return said
 
-    def _bind(self, target: nodes.Node, value: Value) -> None:
+    def bind(self, target: nodes.Node, value: Value) -> None:
+        """Give a name, or each of a tuple of names, its value."""
         match target:
             case nodes.Name(name=name):
                 self.scope[name] = value
             case nodes.NSRef():
-                self._keep(value)
+                self.keep(value)
             case nodes.Tuple() | nodes.List():
                 for one in target.items:
-                    self._bind(one, value.item())
+                    self.bind(one, value.item())
 
-    def _keep(self, value: Value) -> None:
+    def keep(self, value: Value) -> None:
+        """Add a value to what any namespace may hold."""
         said = together([self.kept.said, value.said])
         self.kept = Value(said, self.kept.shapes | value.shapes)
 
-    def _branches(self, bodies: Iterable[Iterable[nodes.Node]]) -> Wordings:
-        """One of several; a name set in one of them may be what any of them made it."""
+    def shown_by_one(self, bodies: Iterable[Iterable[nodes.Node]]) -> Wordings:
+        """All that one of several bodies may show. A name may have what any of them sets."""
         before, scopes = self.scope, []
         said: Wordings = frozenset()
         for body in bodies:
             self.scope = dict(before)
-            said |= self._said(body)
+            said |= self.shown_by(body)
             scopes.append(self.scope)
         self.scope = any_of(scopes)
         return said
 
-    def _block(self, name: str, level: int) -> Value:
+    def show_block(self, name: str, level: int) -> Value:
+        """A block as the last template has it, or so many levels further up."""
         chain = self._blocks.get(name, [])[level:]
         if not chain or self._depth > _DEEPEST:
             return Value()
         file, block = chain[0]
         self._inside.append((name, level))
-        with self._within(), self._at(file):
+        with self.inner_scope(), self.inside_file(file):
             # Only a "scoped" block sees the names around it; another one sees the file's.
             self.scope = any_of([self.scope, self._top or {}])
-            said = self._said(block.body)
+            said = self.shown_by(block.body)
         self._inside.pop()
         return Value(said)
 
-    def _macro(self, macro: _Macro, call: nodes.Call) -> Value:
+    def run_macro(self, macro: _Macro, call: nodes.Call) -> Value:
+        """All that a macro says when it is called with these arguments."""
         if self._depth > _DEEPEST:
             return Value()
         names = [argument.name for argument in macro.node.args]
@@ -466,7 +475,7 @@ class Disclosure(Expressions):
         passed |= {one.key: self.visit(one.value) for one in call.kwargs}
         if call.dyn_args or call.dyn_kwargs:
             passed = {**dict.fromkeys(names, rest), **passed}
-        with self._within(), self._at(macro.file):
+        with self.inner_scope(), self.inside_file(macro.file):
             self.scope = any_of([self.scope, macro.scope])
             self.scope |= {"varargs": rest, "kwargs": rest}
             undefaulted = len(names) - len(macro.node.defaults)
@@ -477,35 +486,35 @@ class Disclosure(Expressions):
                     self.scope[name] = self.visit(macro.node.defaults[index - undefaulted])
                 else:
                     self.scope[name] = Value()
-            return Value(self._said(macro.node.body))
+            return Value(self.shown_by(macro.node.body))
 
-    def _included(self, file: str) -> Value:
-        """Another file in this one's place, with blocks of its own."""
+    def include(self, file: str) -> Value:
+        """Another file in the place of this one, with blocks of its own."""
         if self._depth > _DEEPEST:
             return Value()
         blocks, self._blocks = self._blocks, {}
-        with self._within():
+        with self.inner_scope():
             top, self._top = self._top, None
-            said = self._template(file)
+            said = self.show_template(file)
             self._top = top
         self._blocks = blocks
         return Value(said)
 
-    def _module(self, node: nodes.Import | nodes.FromImport) -> tuple[Wordings, Scope]:
+    def import_file(self, node: nodes.Import | nodes.FromImport) -> tuple[Wordings, Scope]:
         """An imported file: what it shows if the module itself is printed, and its names."""
         said, named = NOTHING, self.scope
         for file in files(node) if self._depth <= _DEEPEST else ():
-            with self._within(), self._at(file):
-                said, named = self._said(self._trees(file).body), self.scope
+            with self.inner_scope(), self.inside_file(file):
+                said, named = self.shown_by(self._trees(file).body), self.scope
         return said, named
 
-    def _template(self, file: str) -> Wordings:
-        """A file from its top. One that extends another shows that one, with blocks of its own."""
+    def show_template(self, file: str) -> Wordings:
+        """A file from its top. One that extends another shows that one, with its own blocks."""
         tree, said, parent = self._trees(file), NOTHING, False
         for block in tree.find_all(nodes.Block):
             self._blocks.setdefault(block.name, []).append((file, block))
         extended = [node for node in tree.body if isinstance(node, nodes.Extends)]
-        with self._at(file):
+        with self.inside_file(file):
             for node in tree.body:
                 if node in extended:
                     parent = True
@@ -513,10 +522,10 @@ class Disclosure(Expressions):
                     said = together([said, self.visit(node).said])
                 elif not isinstance(node, nodes.Output | nodes.Block):
                     self.visit(node)
-            return together([said, self._said(extended)])
+            return together([said, self.shown_by(extended)])
 
     @contextmanager
-    def _within(self) -> Iterator[None]:
+    def inner_scope(self) -> Iterator[None]:
         """Names that are set here are not seen outside."""
         before, self.scope = self.scope, dict(self.scope)
         top = self._top
@@ -525,7 +534,8 @@ class Disclosure(Expressions):
         self.scope, self._top = before, top
 
     @contextmanager
-    def _at(self, file: str) -> Iterator[None]:
+    def inside_file(self, file: str) -> Iterator[None]:
+        """Go on in another file: what shows there is reported with its name."""
         before, self._file = self._file, file
         self._depth += 1
         yield

@@ -119,7 +119,7 @@ class Templates:
     ) -> Message:
         """The message. `mark` is put before its first words. Raises RenderError."""
         parts = {
-            part: self._part(f"{template}/{file}", names, mark)
+            part: self.render_part(f"{template}/{file}", names, mark)
             for part, file in CHANNELS[channel].parts.items()
         }
         if "subject" in parts:  # a header: no line breaks, whatever a name holds
@@ -132,20 +132,21 @@ class Templates:
 
     def block(self, file: str, block: str, names: Mapping[str, Any]) -> str:
         """One block of a file, on one line. Raises RenderError, also where the file has none."""
-        text = " ".join(self._rendered(file, names, block).split())
+        text = " ".join(self.render_file(file, names, block).split())
         if not text:
             raise RenderError(f"{file}: {{% block {block} %}} is missing or empty.", file)
         return text
 
-    def _part(self, file: str, names: Mapping[str, Any], mark: str) -> str:
-        text = self._rendered(file, names).strip()
+    def render_part(self, file: str, names: Mapping[str, Any], mark: str) -> str:
+        """One part of a message, with the mark; HTML has its styles inline. Raises RenderError."""
+        text = self.render_file(file, names).strip()
         if file.endswith(".html"):
             text = text.replace("<body>", f"<body>{Markup.escape(mark)}", 1) if mark else text
             return str(inliner().inline(text))
         return mark + text
 
-    def _rendered(self, file: str, names: Mapping[str, Any], block: str = "") -> str:
-        """A file's text, or only that of a block in it. Raises RenderError."""
+    def render_file(self, file: str, names: Mapping[str, Any], block: str = "") -> str:
+        """The text of a file, or of one block in it. Raises RenderError."""
         try:
             template = self._environment.get_template(file)
             if not block:
@@ -159,10 +160,10 @@ class Templates:
         except Exception as error:  # whatever a template may do with what the lab sent
             # Of other errors only the kind: their text may quote a patient.
             detail = error.message if isinstance(error, TemplateError) else type(error).__name__
-            raise RenderError(f"{file}: {detail}.", *self._place(file, error)) from error
+            raise RenderError(f"{file}: {detail}.", *self.find_place(file, error)) from error
 
-    def _place(self, file: str, error: Exception) -> tuple[str, int | None]:
-        """The file and line that it broke at, by Jinja's traceback: it may be the layout's."""
+    def find_place(self, file: str, error: Exception) -> tuple[str, int | None]:
+        """Where rendering broke, by Jinja's traceback: file and line, perhaps the layout's."""
         at = error.__traceback__
         place: tuple[str, int | None] = (file, None)
         while at:

@@ -1,4 +1,4 @@
 """Whose data it is: one person by all their names and addresses, and how these are masked.
 
-Pure: it knows the lab's facts and nothing else. Begin with `person`.
+Pure: it may know the lab's facts and nothing else. Begin with `person`.
 """

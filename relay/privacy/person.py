@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
-from relay.privacy.names import fold
+from relay.privacy.names import fold, persons_in
 
 _WAYS = (EMAIL, PHONE, MOBILE)
 _NAMES = ("first_name", "last_name")
@@ -57,25 +57,23 @@ class Person:
         if self.address in ways:
             return True
         if ways & self.others:
-            return not any(name) or self._may_be(name)
-        return not ways and self._is_named(name)
+            return not any(name) or self.may_be_called(name)
+        is_named = all(name) and folded(name) in {folded(one) for one in self.names}
+        return not ways and is_named
 
     def also_at(self, addresses: Iterable[str]) -> Person:
         """The same person with more addresses of theirs."""
         keys = {way for address in addresses if (way := key(address))}
         return replace(self, others=self.others | (keys - {self.address}))
 
-    def _is_named(self, name: Name) -> bool:
-        return all(name) and _folded(name) in {_folded(one) for one in self.names}
-
-    def _may_be(self, name: Name) -> bool:
+    def may_be_called(self, name: Name) -> bool:
         """Whether a name is one of theirs, or a part of it."""
-        parts = [zip(_folded(name), _folded(one), strict=True) for one in self.names]
+        parts = [zip(folded(name), folded(one), strict=True) for one in self.names]
         return any(all(a == b for a, b in pair if a and b) for pair in parts)
 
     def learn(self, facts: Facts) -> Person:
         """The same person with what these facts tell of them."""
-        return self.known_as(*(record for record in records(facts) if self.owns(record)))
+        return self.known_as(*(record for record in persons_in(facts) if self.owns(record)))
 
     def known_as(self, *theirs: Record) -> Person:
         """The same person with what these records, which are about them, tell."""
@@ -88,38 +86,40 @@ class Person:
         kept = {}
         for resource in ("order", "registration", *PERSONS):
             fields = getattr(facts, resource)
-            kept[resource] = None if fields is None else self._without(fields)
+            kept[resource] = None if fields is None else self.without_own(fields)
         order = kept["order"]
         if order and order != facts.order:
             kept["order"] = {k: v for k, v in order.items() if k != "address"}
         return Facts(**kept)
 
-    def _without(self, value: Any) -> Any:
+    def without_own(self, value: Any) -> Any:
+        """A value of the facts without what is theirs, however deep it lies."""
         if isinstance(value, Mapping):
             if describes_person(value):  # somebody else's is theirs, whatever they share
                 return {} if self.owns(value) else value
-            return {name: self._without(inner) for name, inner in value.items()}
+            return {name: self.without_own(inner) for name, inner in value.items()}
         if isinstance(value, list):
-            return [self._without(inner) for inner in value]
+            return [self.without_own(inner) for inner in value]
         return None if isinstance(value, str) and self.is_in(value) else value
 
     def is_in(self, text: str) -> bool:
         """Whether a text names them: by an address, or by first name and surname."""
         plain = decode_text(text)
-        if any(re.search(pattern, plain, re.IGNORECASE) for pattern in self._patterns()):
+        if any(re.search(pattern, plain, re.IGNORECASE) for pattern in self.address_patterns()):
             return True
         words = f" {fold(plain)} "
         return any(
-            all(name) and all(f" {word} " in words for word in _folded(name)) for name in self.names
+            all(name) and all(f" {word} " in words for word in folded(name)) for name in self.names
         )
 
     def is_meant_in(self, text: str) -> bool:
         """Whether a text that is about them names them, be it by a part of their name."""
         words = f" {fold(decode_text(text))} "
-        parts = {part for name in self.names for part in _folded(name) if part}
+        parts = {part for name in self.names for part in folded(name) if part}
         return self.is_in(text) or any(f" {part} " in words for part in parts)
 
-    def _patterns(self) -> Iterator[str]:
+    def address_patterns(self) -> Iterator[str]:
+        """Yield a regular expression for each of their addresses, in all ways of writing it."""
         for way in (self.address, *self.others):
             if "@" in way:
                 yield rf"(?<![\w.+-]){re.escape(way)}(?!\.?[\w-])"
@@ -141,14 +141,6 @@ class Person:
             yield from found or spellings(name[1] or name[0])
 
 
-def records(facts: Facts) -> Iterator[Record]:
-    """All that the facts tell of somebody."""
-    order = facts.order or {}
-    for record in (facts.registration, facts.patient, facts.customer, order.get("customer")):
-        if record:
-            yield record
-
-
 def describes_person(record: Record) -> bool:
     """Whether a record has a field for a person's name, phone or email."""
     return not record.keys().isdisjoint((*_WAYS, *_NAMES))
@@ -167,7 +159,8 @@ def name_of(record: Record) -> Name:
     return first, last
 
 
-def _folded(name: Name) -> Name:
+def folded(name: Name) -> Name:
+    """A name as it is compared: in small letters, without accents."""
     return fold(name[0]), fold(name[1])
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from markupsafe import escape
 
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
-from relay.rules.model import ALERT, ALERT_PREFIX, Case, Notice, Plan, Policy, Rule
+from relay.rules.model import ALERT, ALERT_PREFIX, ALERT_URGENCY, Case, Notice, Plan, Policy, Rule
 
 # The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
 KINDS = (
@@ -33,6 +33,15 @@ KINDS = (
 )
 # These are kept with some event, since every case is, but they are not about its kit.
 OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account"})
+# What follows the number, of a case that is about more than one message or event.
+COUNTED = {
+    **dict.fromkeys(KINDS, "messages wait"),
+    "unreached": "messages have reached nobody",
+    "broken": "messages could not be written",
+    "held": "events are held",
+    "unknown": "messages may or may not have gone out",
+    "missing": "kits are late",
+}
 # The desk's pages of one case and of all that are open, below PUBLIC_URL.
 CASE, WORKLIST = "/case/", "/worklist"
 
@@ -40,6 +49,11 @@ CASE, WORKLIST = "/case/", "/worklist"
 def is_about_a_kit(kind: str) -> bool:
     """Whether a case has a kit's journey to show. One of a newer version may have none."""
     return kind in KINDS and kind not in OF_NO_KIT
+
+
+def counted(kind: str, count: int) -> str:
+    """How much a case is about, in words: 12 messages wait. Empty where it is about one."""
+    return f"{count:,} {COUNTED.get(kind, 'messages')}" if count > 1 else ""
 
 
 def about(subject: str, *, is_digest: bool = False) -> str:
@@ -109,7 +123,7 @@ def case(
             status="created",
             reason="",
             due_at=now,
-            urgency=9,
+            urgency=ALERT_URGENCY,
             # What an older worker sends, which knows nothing of the templates.
             content=plain_content(kind, subject, reason, link(policy), way),
             kind=ALERT,

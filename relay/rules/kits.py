@@ -14,6 +14,11 @@ from datetime import datetime
 from relay.lab.events import EVENTS, ORDER
 from relay.rules.staleness import Step
 
+# A kit has been through these before it is asked for again, whether or not the lab posted them.
+BEFORE_A_RETEST = tuple(
+    name for name, kind in EVENTS.items() if kind.stage in ("registered", "received")
+)
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -69,23 +74,32 @@ class Kits:
         """Its own steps, and each that has come for all of its registrations.
 
         Of a registration that was repeated, the newest round counts: one sample of two, or the old
-        sample of a kit that is tested anew, does not mean that the order's samples are there.
+        sample of a kit that is tested anew, does not mean that the order's samples are there. What
+        came of the rounds before is `is_repeated`: it still makes news of the order old.
         """
         for event in self._order_events[order]:
             yield Step(event.name, 0, event.received_at)
-        come = [self._newest_round(original) for original in self._originals(order)]
-        for name in set.intersection(*map(set, come)) if come else ():
-            yield Step(name, 0, max(steps[name] for steps in come))
+        kits = self._of_order[order]
+        newest = for_each(self._come(one.original, self._newest(one.original)) for one in kits)
+        for name, at in for_each(self._come(one.original, one.round) for one in kits).items():
+            yield Step(name, 0, newest.get(name, at), is_repeated=name not in newest)
 
-    def _originals(self, order: str) -> list[str]:
-        return list(dict.fromkeys(one.original for one in self._of_order[order]))
+    def _newest(self, original: str) -> int:
+        return max((one.round for one in self._of_original[original]), default=0)
 
-    def _newest_round(self, original: str) -> dict[str, datetime]:
-        """What has come of a registration in its newest round, and when first."""
-        newest = max((one.round for one in self._of_original[original]), default=0)
+    def _come(self, original: str, since: int) -> dict[str, datetime]:
+        """What has come of a registration from a round on, and when first."""
         come: dict[str, datetime] = {}
         for event in self._kit_events[original]:
-            if event.round == newest:
-                first = come.get(event.name, event.received_at)
-                come[event.name] = min(first, event.received_at)
+            if event.round >= since:
+                implied = BEFORE_A_RETEST if event.round > since else ()
+                for name in (event.name, *implied):
+                    come[name] = min(come.get(name, event.received_at), event.received_at)
         return come
+
+
+def for_each(come: Iterable[dict[str, datetime]]) -> dict[str, datetime]:
+    """What has come of all of some kits, and when it had."""
+    kits = list(come)
+    names = set.intersection(*map(set, kits)) if kits else set[str]()
+    return {name: max(steps[name] for steps in kits) for name in names}

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from relay.rules.expressions import Condition
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
-# What a notification is: a rule's message, a digest of many, an item that a digest tells, or a
-# message to staff about a case.
-MESSAGE, DIGEST, ITEM, ALERT = "message", "digest", "item", "alert"
-
+# What a notification is: a rule's message, a digest of many, an item that a digest tells, a message
+# to staff about a case, or a message that repeats another since a person wanted that.
+MESSAGE, DIGEST, ITEM, ALERT, RESENT = "message", "digest", "item", "alert", "resent"
+# Begins the identity of a message that repeats another, before the other's id. So a message is
+# repeated once, whoever presses and however often; the next time it is the repeat that is repeated.
+RESENT_OF = "resent "
+ALERT_URGENCY = 9  # above that of any event's message
 
 WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
 
@@ -41,8 +44,8 @@ class Notice:
     urgency: int
     is_fallback: bool = False
     content: Mapping[str, str] | None = None  # an alert's plain words, in case its template fails
-    key: str = ""  # what sets apart what is told again: an alert's case, a digest's time
-    kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT
+    key: str = ""  # what sets apart what is told again: a case, a digest's time, a message's id
+    kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT, RESENT
     waits_for: str | None = None  # what has to be put right before it goes out
     digest: str | None = None  # identity of the digest it is told in; a digest has its own
 
@@ -54,6 +57,8 @@ class Notice:
     @property
     def identity(self) -> str:
         """Unique in the ledger, so that nobody gets the same message twice."""
+        if self.kind == RESENT:
+            return RESENT_OF + self.key
         parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
         return identity(*parts, self.key)
 
@@ -74,6 +79,7 @@ class Case:
     event_id: str = ""
     notification_id: str | None = None
     alerts: tuple[Notice, ...] = ()
+    count: int = 1  # how many messages or events it is about
 
     @property
     def digest(self) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
-# From what it may still change into to what nothing undoes: a phone may be off, then on again.
+from relay.rules.statuses import FAILED
+
+# From what it may still change into to what nothing but a later bounce undoes: a phone may be off,
+# then on again.
 STATES = ("sent", "temporary-failure", "permanent-failure", "delivered")
 
 
@@ -24,7 +28,8 @@ class Receipt:
     code: str = ""
     reason: str = ""
     suppress: str = ""
-    moment: str = ""  # the provider's timestamp: with the word it tells one receipt from another
+    happened_at: datetime | None = None  # by the provider's clock, where it tells
+    address: str = field(default="", repr=False)  # of one that names no message
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,37 @@ class StoredReceipt:
     attempt_id: str
     code: str = ""
     reason: str = ""
+    happened_at: datetime | None = field(default=None, compare=False)  # two alike say the same
 
 
 def verdict(told: Iterable[StoredReceipt], current: str) -> StoredReceipt | None:
     """What receipts add up to, whatever their order. Pure.
 
-    Any attempt may have been delivered; a failure counts only if it is the `current` attempt's.
+    Any attempt may have arrived; a failure counts only if it is the `current` attempt's.
     """
-    counted = [one for one in told if one.state == "delivered" or one.attempt_id == current]
+    told = list(told)
+    counted = [
+        one
+        for one in told
+        if (has_arrived(one, told) if one.state == "delivered" else one.attempt_id == current)
+    ]
     return max(
         counted,
         key=lambda one: (STATES.index(one.state), one.code, one.reason, one.attempt_id),
         default=None,
+    )
+
+
+def has_arrived(delivered: StoredReceipt, told: Iterable[StoredReceipt]) -> bool:
+    """Whether an attempt that was delivered has not failed since. An email may bounce after a mail
+    server has taken it; of texts nobody says when they failed, and delivered they stay.
+    """
+    since = delivered.happened_at
+    return not any(
+        one.state in FAILED
+        and one.attempt_id == delivered.attempt_id
+        and one.happened_at
+        and since
+        and one.happened_at > since
+        for one in told
     )

@@ -1,10 +1,18 @@
-"""Decides how to try a failed message again, when a person asks for it. Pure."""
+"""Decides how a message goes once more, when a person asks for it. Pure.
+
+One that failed is tried again as it is. One that went out, perhaps to a wrong number, is repeated
+by another message, which its rule makes as it is now.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
+
+from relay.rules import planner
+from relay.rules.model import ALERT, DIGEST, ITEM, RESENT, Notice, Policy, Rule
+from relay.rules.statuses import FAILED, GONE
 
 MESSAGE, EVENT = "message", "event"
 _MEANWHILE = {
@@ -18,12 +26,16 @@ _MADE_UP_FOR = "Another message from its rule has gone out instead, or is about 
 _BLANK = "Relay no longer knows whom it was for: erased, or older than the retention time."
 _MAYBE = "It may have arrived: its provider has not reported a failure."
 _DIGEST = "It covered several kits: process each kit's event again (flask relay replay)."
+_ALERT = "It is Relay's own, about a case: see to that case."
+_CANCELLED = "It was cancelled, and has not gone out; its reason says why."
+_STOPPED = "A person stopped it. If it is to go out after all, write: flask relay replay {}"
+_NEWER = "A later message has taken its place. To send it once more, send that one again: {}"
 _IN_WORK = "Its event is already being processed."
 
 
 @dataclass(frozen=True)
 class FailedMessage:
-    """A message, and what decides whether it may go once more."""
+    """A message that somebody wants sent once more, and what decides whether it may be."""
 
     id: str
     event_id: str
@@ -33,14 +45,19 @@ class FailedMessage:
     round: int
     event_name: str
     event_received_at: datetime
+    kind: str
+    role: str
+    channel: str
+    address: str
+    urgency: int
     status: str
-    has_address: bool
+    stopped_by: str | None
     is_blank: bool  # whom it was for is erased, or retention has blanked it
     is_stopped: bool  # its address gets nothing more this way
     was_taken: bool  # by a provider, or may have been
     may_have_arrived: bool  # and nobody has told that it did not
-    made_up_for: bool  # by a fallback
-    is_digest: bool
+    made_up_for: bool  # by a fallback, or by its repeat
+    newer: str | None  # the message to the same recipient that has taken its place
     event_is_waiting: bool
 
 
@@ -65,10 +82,56 @@ def decide(it: FailedMessage, old: str = "") -> RetryDecision:
         _BLANK if it.is_blank else "",
         old,
         _MAYBE if it.may_have_arrived else "",
-        _DIGEST if it.is_digest and (it.is_stopped or is_off) else "",
+        _DIGEST if it.kind == DIGEST and (it.is_stopped or is_off) else "",
     )
     if why := next(filter(None, objections), ""):
         return RetryDecision("", why)
-    if it.has_address and not it.is_stopped and (it.was_taken or not is_off):
+    if it.kind == RESENT:  # it asks the lab for its address, and its event would say: already sent
+        return RetryDecision(MESSAGE)
+    if it.address and not it.is_stopped and (it.was_taken or not is_off):
         return RetryDecision(MESSAGE)
     return RetryDecision("", _IN_WORK) if it.event_is_waiting else RetryDecision(EVENT)
+
+
+def why_not_repeated(it: FailedMessage, old: str = "") -> str:
+    """Why no other message may repeat one; empty where one may. `old` is as in `decide`."""
+    is_over = it.status in (*GONE, *FAILED)
+    objections = (
+        "" if is_over else _MEANWHILE.get(it.status, ""),
+        _ALERT if it.kind == ALERT else "",
+        _DIGEST if it.kind in (DIGEST, ITEM) else "",
+        _STOPPED.format(it.id) if it.stopped_by else "",
+        "" if is_over else _CANCELLED,
+        _BLANK if it.is_blank else "",
+        _NEWER.format(it.newer) if it.newer else "",
+        old,
+        _IN_WORK if it.event_is_waiting else "",
+    )
+    return next(filter(None, objections), "")
+
+
+def repeat(it: FailedMessage, rule: Rule, policy: Policy, now: datetime, reason: str) -> Notice:
+    """The message that repeats another, by its rule as it is now, due when that may write.
+
+    It has the other's address until the lab is asked, just before it goes out: so whoever erases
+    that person finds it. It is not held for release: a person has just decided about it.
+    """
+    due_at = planner.opening(rule, policy, now)
+    ways = (*rule.channels, *rule.fallback)
+    channel = it.channel if it.channel in ways else ways[0]
+    return Notice(
+        rule=rule.name,
+        template=rule.template,
+        subject=it.subject,
+        round=it.round,
+        role=it.role,
+        channel=channel,
+        address=it.address,
+        status="scheduled" if due_at > now else "created",
+        reason=reason,
+        due_at=due_at,
+        urgency=it.urgency,
+        is_fallback=channel not in rule.channels,
+        key=it.id,
+        kind=RESENT,
+    )

@@ -22,6 +22,7 @@ class Step:
     name: str
     round: int
     received_at: datetime
+    is_repeated: bool = False  # of an order: a retest asks for it again, so no `unless` is met
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def overtaken(
         if other.round < step.round:
             continue
         came_first = other.received_at <= step.received_at
-        if other.name in rule.unless:
+        if other.name in rule.unless and not other.is_repeated:
             return f"It is no longer needed: {other.name} has come."
         if rule.even_if_late:
             continue

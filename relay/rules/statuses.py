@@ -12,7 +12,8 @@ EVENT_STATUSES = {
 }
 # What is on its way or has reached somebody; the rest are ends that reached nobody.
 WAITING = ("created", "scheduled")
-ALIVE = (*WAITING, "sending", "sent", "delivered", "unknown")
+GONE = ("sent", "delivered")
+ALIVE = (*WAITING, "sending", *GONE, "unknown")
 FAILED = ("permanent-failure", "temporary-failure", "technical-failure", "validation-failed")
 
 
@@ -22,7 +23,7 @@ STATUSES = {
     "scheduled": "Waiting for its time: a send window, `after`, `hold` or a digest.",
     "sending": "A worker has claimed it.",
     "sent": "The provider has accepted it. In dry-run the `provider_id` begins with `dry-run`.",
-    "delivered": "The provider says that it arrived.",
+    "delivered": "The provider says that it arrived. An email may still bounce, and then it fails.",
     "unknown": "The provider may have accepted it. Relay is finding out.",
     "permanent-failure": "It cannot arrive: the provider refused it, or says that it never will.",
     "temporary-failure": "Relay gave up after about a day, or no receipt came within 72 hours. "

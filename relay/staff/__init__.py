@@ -1,4 +1,5 @@
-"""What staff ask for, on the desk or the command line: explain, what-if, a message sent as a test.
+"""What staff ask for, on the desk or the command line: explain, what-if, a test, a message sent
+again, an act about a case.
 
-It reads the ledger and writes nothing but its line in the audit trail. Begin with `explain`.
+What it writes, it writes with a line in the audit trail, in one transaction. Begin with `explain`.
 """

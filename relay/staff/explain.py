@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
+from relay.rules.alerts import counted
 from relay.rules.channels import CHANNELS
+from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import ALERT, ALERT_PREFIX
 from relay.rules.statuses import RECEIVED, WAITING
 
@@ -137,6 +139,9 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
+    for act in row["asked"]:
+        said = f"{act['actor']} had {row['repeats']} sent again, by this message"
+        yield 2, f"{at(act['at'])}: {said}: {act['detail']}"
     if row["due_at"] > row["created_at"] or row["status"] in WAITING:
         tense = "is" if row["due_at"] > standing.at else "was"
         yield 2, f"It {tense} due at {at(row['due_at'])}."
@@ -144,33 +149,50 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
         yield 2, f"It includes {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
         yield from tell_attempt(attempt, at)
-    stands, why = f"It {message_state(row, at, standing)}.", row["reason"]
-    yield 2, stands if why in stands else f"{stands} {why}"
+    why = "" if is_held_by_pause(row, standing) else row["reason"]
+    yield 2, f"It {message_state(row, at, standing)}. {why}".rstrip()
     if digest := row["told_in"]:
         yield 2, f"That digest ({digest['id']}) {message_state(digest, at, standing)}."
+    if repeat := row["repeated"]:
+        yield 2, f"A person had it sent again, by another message ({repeat})."
+
+
+def is_due(row: Row, standing: Blockers) -> bool:
+    """Whether a message waits though its time has come."""
+    return row["status"] in WAITING and row["due_at"] <= standing.at
+
+
+def is_held_by_pause(row: Row, standing: Blockers) -> bool:
+    """Whether a message was tried and waits for its channel: the pause says why, and so does the
+    line about the attempt.
+    """
+    return is_due(row, standing) and row["channel"] in standing.pauses and bool(row["attempts"])
 
 
 def message_state(row: Row, at: Clock, standing: Blockers) -> str:
     """How a message stands; of one that is due, what holds it up."""
     if is_kept(row):
         return _KEPT
-    if row["status"] not in WAITING or row["due_at"] > standing.at:
+    if not is_due(row, standing):
         return _STANDS[row["status"]]
-    causes = "; ".join(waiting_causes(row["channel"], at, standing))
+    causes = "; ".join(waiting_causes(row, at, standing))
     return f"is waiting: {causes}" if causes else "is waiting for a worker, which takes it next"
 
 
-def waiting_causes(channel: str, at: Clock, standing: Blockers) -> Iterator[str]:
-    """Yield each reason why a channel's due messages wait: no worker, a pause, a limit."""
+def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
+    """Yield each reason why a message that is due waits: no worker, a pause, a limit."""
+    channel, urgency = row["channel"], row["urgency"]
     way = CHANNELS[channel]
     if not standing.workers:
         yield _NO_WORKER
     if pause := standing.pauses.get(channel):
         why = pause["reason"].removesuffix(".")
         yield f"{way.words} have been paused since {at(pause['since'])}, because {why}"
-    if channel in standing.spent:
-        most = standing.spent[channel]
-        yield f"the day's limit of {way.many(most)} has been reached; more go out tomorrow"
+    day = standing.limits.get(channel)
+    if day and not day.lets_through(urgency):
+        is_used_up = day.spent >= day.most
+        but = "" if is_used_up else f", but for the {day.kept:,} kept for {URGENT_WORDS}"
+        yield f"the day's limit of {way.many(day.most)} has been reached{but}; more go out tomorrow"
 
 
 def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
@@ -183,13 +205,15 @@ def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
         yield 3, f"Relay looks for it at the provider at {at(attempt['look_at'])}."
     for receipt in attempt["receipts"]:
         why = f" {receipt['reason']}" if receipt["reason"] else ""
-        yield 3, f'{at(receipt["received_at"])}: the provider said "{receipt["word"]}".{why}'
+        yield 3, f'{at(receipt["at"])}: the provider said "{receipt["word"]}".{why}'
 
 
 def tell_case(case: Row, at: Clock, title: Title) -> Iterator[Line]:
     """A case on the worklist, open or closed."""
     said = title(case["kind"])
-    yield 1, f"{at(case['opened_at'])}: on the worklist: {said}. {case['reason']}"
+    many = counted(case["kind"], case["count"])
+    about = f" ({many})" if many else ""
+    yield 1, f"{at(case['opened_at'])}: on the worklist: {said}{about}. {case['reason']}"
     if case["closed_at"]:
         note = f" {case['note']}" if case["note"] else ""
         yield 2, f"{at(case['closed_at'])}: closed by {case['closed_by']}.{note}"

@@ -18,6 +18,7 @@ from relay.lab.facts import PERSONS, RESOURCES, Facts
 from relay.ledger.views.kit_history import History, MessageKey, PastEvent, Row
 from relay.rules import planner
 from relay.rules.expressions import names
+from relay.rules.kits import Kits
 from relay.rules.model import AlreadyNotified, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.staleness import Waiting
@@ -112,7 +113,7 @@ class Rehearsal:
     def of(self, kit: History) -> Rehearsed:
         """Plays one kit's events."""
         made = Rehearsed(self.config)
-        for place, past in enumerate(kit if self._rules else ()):
+        for place, past in enumerate(kit.events if self._rules else ()):
             if past.received_at < self._since:
                 continue
             own = self._events.get(past.name, ())
@@ -121,24 +122,23 @@ class Rehearsal:
                 made.unknown.update({past.id: lost} if lost else {})
                 own = ()
             if own or (made.last_due and made.last_due > past.processed_at):
-                self._play(past, kit[:place], own, made)
+                self.play(kit, place, own, made)
         return made
 
-    def _play(
-        self, past: PastEvent, earlier: History, own: Sequence[Rule], made: Rehearsed
-    ) -> None:
-        """Let an event be processed, when it was."""
-        kin = [one for one in earlier if is_kin(one, past)]
-        waiting = list(would_be_waiting(kin, made, past.processed_at))
+    def play(self, kit: History, place: int, own: Sequence[Rule], made: Rehearsed) -> None:
+        """Process the event at a place of the history, by its own rules, when it was processed."""
+        past, earlier = kit.events[place], kit.events[:place]
+        kits = kit.kits_at(place)
+        waiting = list(would_be_waiting(earlier, kits, made, past.processed_at))
         if not (own or waiting):
             return
         unknown = self._unknown(past) if own else {}
-        known = tuple([one.step for one in kin])
+        known = kits.steps(EVENTS[past.name].resource, past.subject)
         plan = planner.plan(
             RuleContext(past.step, past.subject, past.facts or Facts(), self._names(past), known),
             self._asked(own, unknown, {way[0] for _, _, way in waiting}),
             self._policy,
-            self._told(past, earlier, made),
+            self.already_notified(past, earlier, made),
             past.processed_at,
             [wait for wait, _, _ in waiting],
         )
@@ -193,7 +193,9 @@ class Rehearsal:
             own = [*own, *(rule for rule in self._rules if rule.name in others)]
         return own
 
-    def _told(self, past: PastEvent, earlier: History, made: Rehearsed) -> AlreadyNotified:
+    def already_notified(
+        self, past: PastEvent, earlier: Sequence[PastEvent], made: Rehearsed
+    ) -> AlreadyNotified:
         """Who has been told already: before `since` in truth, from then on in this rehearsal."""
         told: set[MessageKey] = set()
         for one in earlier:
@@ -206,23 +208,17 @@ class Rehearsal:
         return frozenset(told)
 
 
-def is_kin(one: PastEvent, other: PastEvent) -> bool:
-    """Whether two events of a kit concern each other: two registrations of one order do not."""
-    if one.subject == other.subject:
-        return True
-    return EVENTS[one.name].resource != EVENTS[other.name].resource
-
-
 def would_be_waiting(
-    kin: History, made: Rehearsed, now: datetime
+    earlier: Sequence[PastEvent], kits: Kits, made: Rehearsed, now: datetime
 ) -> Iterator[tuple[Waiting, str, MessageKey]]:
-    """The messages about these events that would have been waiting."""
+    """Yield each message about these events that would have been waiting, its event and its key."""
     if made.last_due and made.last_due > now:
-        for one in kin:
+        for one in earlier:
+            known = kits.steps(EVENTS[one.name].resource, one.subject)
             for way, message in made.messages.get(one.id, {}).items():
                 if message.due_at > now:
                     id_ = " ".join((one.id, *way))
-                    yield Waiting(id_, way[0], message.due_at, one.step), one.id, way
+                    yield Waiting(id_, way[0], message.due_at, one.step, known), one.id, way
 
 
 def _not_known(lacking: frozenset[str]) -> str:
@@ -301,7 +297,7 @@ class WhatIf:
         """Compare the messages sent about a kit with those that would have been sent."""
         ours = self._edited.of(kit)
         theirs = cache(lambda name: self._current.get(name, self._gone).of(kit))
-        for past in kit:
+        for past in kit.events:
             if past.received_at < self.since:
                 continue
             was = sent(past)
@@ -368,11 +364,12 @@ class WhatIf:
         then = message_as_sent(rows)
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
         if by_edit:
-            self._note(past, way, CHANGED, our.addresses, self._told(by_edit, our, then))
+            self._note(past, way, CHANGED, our.addresses, self.described(by_edit, our, then))
         elif anyway := [name for name in changed if name != "due_at"]:  # tries move that
-            self._note(past, way, EITHER_WAY, our.addresses, self._told(anyway, our, then))
+            self._note(past, way, EITHER_WAY, our.addresses, self.described(anyway, our, then))
 
-    def _told(self, names: Sequence[str], our: Message, then: Message) -> str:
+    def described(self, names: Sequence[str], our: Message, then: Message) -> str:
+        """The named parts of a message as they would be, and as they were."""
         return "; ".join(self._instead(name, our, then) for name in names) + "."
 
     def _instead(self, name: str, our: Message, then: Message) -> str:

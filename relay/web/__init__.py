@@ -1,6 +1,6 @@
 """The web process: it takes the lab's webhooks, answers the platform, and shows the desk.
 
-It asks the ledger and the configuration, and sends nothing. Begin with `webhooks`, then `context`.
+It may know the jobs, `staff` and the queue. Begin with `webhooks`, then `services`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from relay.config.settings import Settings, from_environment
 from relay.ledger.database import Database
 from relay.queue import Waker
 from relay.web import callbacks, desk, health, metrics, responses, webhooks
-from relay.web.context import Services
 from relay.web.forms import MOST_FIELDS, FormRequest
+from relay.web.services import Services
 
 CONNECTIONS = 5  # one a thread and one to spare: small PostgreSQL plans allow 20 in all
 PATIENCE_SECONDS = 1.5  # the lab gets its 503 within 3 s, whatever the ledger does
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
     app.extensions["relay"] = Services(
         settings,
-        ConfigReloader(load_config(settings), load_config),
+        ConfigReloader(settings, load_config),
         Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
         Waker(settings),
     )

@@ -12,8 +12,8 @@ from relay.ledger import receipts, suppressions
 from relay.logs import get_logger
 from relay.rules import addresses
 from relay.rules.receipts import Receipt
-from relay.web.context import services
 from relay.web.responses import answer
+from relay.web.services import services
 
 log = get_logger("relay.callbacks")
 blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")

@@ -14,8 +14,8 @@ from relay.config.settings import Settings
 from relay.errors import ConfigError, LedgerUnavailable, Problem
 from relay.ledger import migrate
 from relay.ledger import workers as ledger_workers
-from relay.web.context import services
 from relay.web.responses import answer
+from relay.web.services import services
 
 blueprint = Blueprint("health", __name__)
 

@@ -17,30 +17,34 @@ from relay.ledger.views import status as views_status
 from relay.ledger.views.status import Measured
 from relay.rules.channels import CHANNELS
 from relay.web import health
-from relay.web.context import services
 from relay.web.responses import answer
+from relay.web.services import services
 
 blueprint = Blueprint("metrics", __name__)
 
-# Every metric there is: name → what it tells. Gauges all: they are read anew at each scrape, so
-# that restarts and any number of processes change nothing.
+# Every metric → its help text. All are gauges, read anew at each scrape, so that restarts and any
+# number of processes change nothing.
 METRICS: dict[str, str] = {
-    "relay_up": "1 when the ledger can be read.",
-    "relay_events": "Events of the last hour, by name and status.",
+    "relay_up": "1 while Relay can read the ledger, else 0.",
+    "relay_events": "Events received in the last hour, by name and status.",
     "relay_events_waiting": "Events that are not processed yet.",
     "relay_messages": "Messages planned in the last hour, by channel and status.",
     "relay_messages_waiting": "Messages that are due and not sent yet, by channel.",
-    "relay_oldest_unsent_seconds": "How long the message waiting longest has been due.",
-    "relay_attempts": "Sends of the last hour, by channel and outcome.",
-    "relay_provider_seconds": "A provider's answer in the last hour, by channel and quantile.",
-    "relay_webhook_to_provider_seconds": "From webhook to provider in the last hour, by quantile.",
-    "relay_sms_segments": "SMS segments taken by the provider in the last hour.",
-    "relay_channel_paused": "1 while a channel is paused.",
-    "relay_cases_open": "What waits for a person on the worklist.",
-    "relay_quarantined": "Bodies refused in the last hour that nobody has seen to.",
-    "relay_workers": "Workers that were seen lately.",
-    "relay_queue_depth": "Wake-ups in Redis that no worker has taken; -1 when it cannot be asked.",
-    "relay_config_good": "1 while config.toml and the templates are right.",
+    "relay_oldest_unsent_seconds": "Seconds since the oldest unsent message became due.",
+    "relay_attempts": "Attempts to send in the last hour, by channel and outcome.",
+    "relay_provider_seconds": (
+        "Seconds until the provider answered, in the last hour, by channel and quantile."
+    ),
+    "relay_webhook_to_provider_seconds": (
+        "Seconds from webhook to provider, in the last hour, by quantile."
+    ),
+    "relay_sms_segments": "SMS segments that the provider accepted in the last hour.",
+    "relay_channel_paused": "1 while the channel is paused, else 0, by channel.",
+    "relay_cases_open": "Open cases on the worklist.",
+    "relay_quarantined": "Posts refused in the last hour that nobody has seen to.",
+    "relay_workers": "Workers seen in the last 90 seconds.",
+    "relay_queue_depth": "Wake-ups waiting in Redis; -1 when Redis cannot be asked.",
+    "relay_config_good": "1 while config.toml and the templates have no errors, else 0.",
 }
 QUANTILES = (0.5, 0.95, 0.99)
 Sample = tuple[str, Mapping[str, str], float]
@@ -55,10 +59,11 @@ def metrics() -> Response:
         response = answer(401, status="error", error="METRICS_TOKEN is missing or wrong.")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
-    return Response(_text(_samples()), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(exposition(collect()), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _text(samples: Iterator[Sample]) -> bytes:
+def exposition(samples: Iterator[Sample]) -> bytes:
+    """Samples in Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/"""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
@@ -71,7 +76,8 @@ def _text(samples: Iterator[Sample]) -> bytes:
     return generate_latest(registry)
 
 
-def _samples() -> Iterator[Sample]:
+def collect() -> Iterator[Sample]:
+    """Yield every sample. Without the ledger it is only those that do not need it."""
     try:
         with services().db.read() as connection:
             measured = views_status.measure(connection)
@@ -81,12 +87,13 @@ def _samples() -> Iterator[Sample]:
     else:
         yield "relay_up", {}, 1
         yield "relay_workers", {}, workers
-        yield from _of_ledger(measured)
-    yield "relay_queue_depth", {}, _queued()
+        yield from ledger_samples(measured)
+    yield "relay_queue_depth", {}, queue_depth()
     yield "relay_config_good", {}, not health.problems()
 
 
-def _of_ledger(measured: Measured) -> Iterator[Sample]:
+def ledger_samples(measured: Measured) -> Iterator[Sample]:
+    """Yield the samples of what the ledger has measured."""
     told: Counter[tuple[str, str]] = Counter()
     for (name, status), many in measured.events.items():
         told[name if name in EVENTS else "other", status] += many  # a label has few values
@@ -99,10 +106,10 @@ def _of_ledger(measured: Measured) -> Iterator[Sample]:
     for channel in CHANNELS:
         yield "relay_messages_waiting", {"channel": channel}, measured.waiting.get(channel, 0)
         yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
-        yield from _quantiles(
+        yield from quantile_samples(
             "relay_provider_seconds", measured.took.get(channel, ()), channel=channel
         )
-    yield from _quantiles("relay_webhook_to_provider_seconds", measured.reached)
+    yield from quantile_samples("relay_webhook_to_provider_seconds", measured.reached)
     yield "relay_sms_segments", {}, measured.segments
     yield "relay_oldest_unsent_seconds", {}, measured.oldest
     yield "relay_events_waiting", {}, measured.events_waiting
@@ -110,8 +117,8 @@ def _of_ledger(measured: Measured) -> Iterator[Sample]:
     yield "relay_quarantined", {}, measured.quarantined
 
 
-def _quantiles(name: str, seconds: Sequence[float], **labels: str) -> Iterator[Sample]:
-    """Nothing where nothing was measured: an average of nothing is no figure."""
+def quantile_samples(name: str, seconds: Sequence[float], **labels: str) -> Iterator[Sample]:
+    """Yield a sample for each of QUANTILES. Yields none where nothing was measured."""
     if not seconds:
         return
     many = seconds if len(seconds) > 1 else [*seconds, *seconds]
@@ -120,7 +127,8 @@ def _quantiles(name: str, seconds: Sequence[float], **labels: str) -> Iterator[S
         yield name, {**labels, "quantile": str(quantile)}, cuts[round(quantile * 100) - 1]
 
 
-def _queued() -> float:
+def queue_depth() -> float:
+    """Count the wake-ups in Redis. It is 0 without a Redis, and -1 where it does not answer."""
     settings = services().settings
     if not settings.redis_url:
         return 0

@@ -36,14 +36,15 @@ class _Answer(Schema):
         unknown = RAISE
 
 
-def _words(*known: str) -> fields.String:
+def one_of(*known: str) -> fields.String:
+    """A required text that is one of these words."""
     return fields.String(required=True, validate=validate.OneOf(known))
 
 
 class Taken(_Answer):
     """The event is in the ledger. Posting it again does no harm."""
 
-    status = _words("accepted", "duplicate", "unrouted")
+    status = one_of("accepted", "duplicate", "unrouted")
     id = fields.String(
         required=True,
         validate=validate.Regexp(r"^evt_[0-9a-f]{28}$"),
@@ -54,7 +55,7 @@ class Taken(_Answer):
 class Rejected(_Answer):
     """The body is not valid. Its bytes are kept in quarantine for a person to look at."""
 
-    status = _words("rejected")
+    status = one_of("rejected")
     error = fields.String(required=True)
     fields_ = fields.Dict(
         keys=fields.String(),
@@ -68,20 +69,20 @@ class Rejected(_Answer):
 class Failed(_Answer):
     """The request failed, and `error` says why. Nothing was stored."""
 
-    status = _words("error", "unavailable")
+    status = one_of("error", "unavailable")
     error = fields.String(required=True)
 
 
 class Well(_Answer):
     """All is well."""
 
-    status = _words("ok")
+    status = one_of("ok")
 
 
 class Ready(_Answer):
     """What Relay needs, and what of it is down."""
 
-    status = _words("ready", "not ready")
+    status = one_of("ready", "not ready")
     down = fields.List(fields.String(validate=validate.OneOf(PARTS)), required=True)
     reasons = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
 
@@ -117,39 +118,44 @@ _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer
 _LOGIN = {"WWW-Authenticate": {"schema": {"type": "string"}}}
 
 
-def _json(description: str, schema: type[Schema], headers: Json | None = None) -> Json:
+def json_response(description: str, schema: type[Schema], headers: Json | None = None) -> Json:
+    """A response in JSON by a schema."""
     made: Json = {"description": description, "content": {JSON: {"schema": schema}}}
     return {**made, **({"headers": headers} if headers else {})}
 
 
-_UNSIGNED = _json("The signature is missing or wrong.", Failed)
-_AWAY = _json(f"The ledger is out of reach. Try again in {RETRY_AFTER_SECONDS} s.", Failed, _RETRY)
+_UNSIGNED = json_response("The signature is missing or wrong.", Failed)
+_AWAY = json_response(
+    f"The ledger is out of reach. Try again in {RETRY_AFTER_SECONDS} s.", Failed, _RETRY
+)
 
 
-def _too_large(largest: int, other: str = "") -> Json:
+def too_large(largest: int, other: str = "") -> Json:
+    """The response to a body of more bytes than `largest`."""
     kib = largest // 1024
     size = f"{kib} KiB" if kib < 1024 else f"{kib // 1024} MiB"
-    return _json(f"The body is over {size}{other}. Nothing was stored.", Failed)
+    return json_response(f"The body is over {size}{other}. Nothing was stored.", Failed)
 
 
-def _webhook(summary: str, **more: Any) -> Json:
+def webhook(summary: str, **more: Any) -> Json:
+    """A path that takes webhooks of the lab, with each response to one."""
     answers = {
-        "200": _json(
+        "200": json_response(
             "Stored. `accepted`: a new event. `duplicate`: posted before, within `dedupe_window`. "
             "`unrouted`: Relay does not know its name.",
             Taken,
         ),
-        "400": _json("Not JSON, or not an event. The body is in quarantine.", Rejected),
-        "401": _json("The secret is missing or wrong. Nothing was stored.", Failed, _LOGIN),
-        "413": _too_large(LARGEST_BODY),
-        "422": _json(
+        "400": json_response("Not JSON, or not an event. The body is in quarantine.", Rejected),
+        "401": json_response("The secret is missing or wrong. Nothing was stored.", Failed, _LOGIN),
+        "413": too_large(LARGEST_BODY),
+        "422": json_response(
             "A known event whose `data` is not valid: `fields` names what is wrong. "
             "The body is in quarantine.",
             Rejected,
         ),
         "503": _AWAY,
     }
-    body = {"required": True, "content": {JSON: {"schema": {"$ref": _ref("Webhook")}}}}
+    body = {"required": True, "content": {JSON: {"schema": {"$ref": schema_reference("Webhook")}}}}
     return {"post": {"summary": summary, "requestBody": body, "responses": answers, **more}}
 
 
@@ -159,12 +165,13 @@ def callback(summary: str, takes: Json, headers: Mapping[str, str], **answers: A
         {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
         for name, said in headers.items()
     ]
-    made: Json = {"200": _json("Taken.", Well), "403": _UNSIGNED, "503": _AWAY, **answers}
+    made: Json = {"200": json_response("Taken.", Well), "403": _UNSIGNED, "503": _AWAY, **answers}
     body = {"requestBody": {"content": takes}, "parameters": known}
     return {"post": {"summary": summary, "security": [], **body, "responses": made}}
 
 
-def _paths() -> dict[str, Json]:
+def paths() -> dict[str, Json]:
+    """Every path that other programs call, with its operations."""
     twilio = {SIGNATURE: "Twilio's HMAC over the public URL and all fields."}
     sendgrid = {MAIL_SIGNATURE: "SendGrid's ECDSA over time and body.", MAIL_TIMESTAMP: "Its time."}
     secret = {"name": "secret", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -181,41 +188,43 @@ def _paths() -> dict[str, Json]:
     inbound["post"]["responses"]["200"] = said
     for twilios in (status, inbound):
         many = f", or has more than {MOST_FIELDS} fields"
-        twilios["post"]["responses"]["413"] = _too_large(LARGEST_FORM, many)
+        twilios["post"]["responses"]["413"] = too_large(LARGEST_FORM, many)
     batch = {JSON: {"schema": {"type": "array", "items": {"type": "object"}}}}
     events = callback("SendGrid reports on emails", batch, sendgrid)
     events["post"]["responses"] |= {
-        "400": _json("Not a JSON list.", Failed),
-        "413": _too_large(LARGEST_BATCH),
+        "400": json_response("Not a JSON list.", Failed),
+        "413": too_large(LARGEST_BATCH),
     }
-    in_path = _webhook(
+    in_path = webhook(
         "The lab reports an event, with the secret in the path", parameters=[secret], security=[]
     )
-    in_path["post"]["responses"]["404"] = _json(
+    in_path["post"]["responses"]["404"] = json_response(
         "The secret in the path begins with a slash.", Failed
     )
     return {
-        "/webhooks/lab": _webhook("The lab reports an event"),
+        "/webhooks/lab": webhook("The lab reports an event"),
         "/webhooks/lab/{secret}": in_path,
         "/callbacks/twilio/status": status,
         "/callbacks/twilio/inbound": inbound,
         "/callbacks/sendgrid": events,
-        **_asked(),
+        **monitoring_paths(),
     }
 
 
-def _asked() -> dict[str, Json]:
-    """What the platform and the monitoring ask."""
+def monitoring_paths() -> dict[str, Json]:
+    """The paths that the platform and the monitoring read."""
     ready = {
-        "200": _json("Everything that Relay needs is up.", Ready),
-        "503": _json("Something is down: `down` names it.", Ready),
+        "200": json_response("Everything that Relay needs is up.", Ready),
+        "503": json_response("Something is down: `down` names it.", Ready),
     }
     metrics = {
         "200": {"description": "Prometheus' text format.", "content": {TEXT: {}}},
-        "401": _json("METRICS_TOKEN is set, and the request does not show it.", Failed, _LOGIN),
+        "401": json_response(
+            "METRICS_TOKEN is set, and the request does not show it.", Failed, _LOGIN
+        ),
     }
     asked: dict[str, tuple[str, list[Json], Json]] = {
-        "/healthz": ("Whether the process serves", [], {"200": _json("It serves.", Well)}),
+        "/healthz": ("Whether the process serves", [], {"200": json_response("It serves.", Well)}),
         "/readyz": ("Whether Relay has all that it needs", [], ready),
         "/metrics": ("Metrics for Prometheus", [{"bearer": []}, {}], metrics),
     }
@@ -225,11 +234,13 @@ def _asked() -> dict[str, Json]:
     }
 
 
-def _ref(component: str) -> str:
+def schema_reference(component: str) -> str:
+    """The reference by which OpenAPI names a schema of ours."""
     return f"#/components/schemas/{component}"
 
 
-def _event(name: Json, data: Json, **more: Any) -> Json:
+def event_schema(name: Json, data: Json, **more: Any) -> Json:
+    """The schema of a posted event, from those of its name and its data."""
     keys = {"event": name, "data": data}
     return {"type": "object", "required": ["event", "data"], "properties": keys, **more}
 
@@ -240,13 +251,15 @@ def describe_events(spec: APISpec) -> None:
         named = type(kind.schema).__name__
         if named not in spec.components.schemas:
             spec.components.schema(named, schema=kind.schema)
-        body = _event({"const": kind.name}, {"$ref": _ref(named)})
+        body = event_schema({"const": kind.name}, {"$ref": schema_reference(named)})
         spec.components.schema(kind.name, {**body, "examples": [samples.webhook(kind.name)]})
     other = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
-    unknown = _event({**other, "not": {"enum": list(EVENTS)}}, {"type": "object"})
+    unknown = event_schema({**other, "not": {"enum": list(EVENTS)}}, {"type": "object"})
     said = "Any other event: stored as `unrouted` until this or a later version knows it."
     spec.components.schema("unknown", {**unknown, "description": said})
-    spec.components.schema("Webhook", {"anyOf": [{"$ref": _ref(n)} for n in (*EVENTS, "unknown")]})
+    spec.components.schema(
+        "Webhook", {"anyOf": [{"$ref": schema_reference(n)} for n in (*EVENTS, "unknown")]}
+    )
 
 
 class _Converter(OpenAPIConverter):
@@ -264,7 +277,7 @@ class _Described(MarshmallowPlugin):
 
 def description() -> Json:
     """All of it, as OpenAPI."""
-    plugin = _Described(schema_name_resolver=_name)
+    plugin = _Described(schema_name_resolver=schema_name)
     spec = APISpec(
         title="Relay",
         version=__version__,
@@ -276,11 +289,12 @@ def description() -> Json:
     for scheme in ("basic", "bearer"):
         spec.components.security_scheme(scheme, {"type": "http", "scheme": scheme})
     describe_events(spec)
-    for path, operations in _paths().items():
+    for path, operations in paths().items():
         spec.path(path, operations=operations)
     return spec.to_dict()
 
 
-def _name(schema: Any) -> str:
+def schema_name(schema: Any) -> str:
+    """The name of a schema in the document: that of its class."""
     made = schema if isinstance(schema, type) else type(schema)
     return str(made.__name__)

@@ -13,8 +13,8 @@ from relay.errors import Refused
 from relay.lab import events
 from relay.ledger import events as ledger_events
 from relay.logs import get_logger
-from relay.web.context import services
 from relay.web.responses import answer
+from relay.web.services import services
 
 log = get_logger("relay.webhooks")
 blueprint = Blueprint("webhooks", __name__, url_prefix="/webhooks")

@@ -64,7 +64,7 @@ class Clock(threading.Thread):
 
     def tick(self) -> None:
         """All that is due every half a minute. Raises LedgerUnavailable."""
-        self._reload()
+        self.reload_config()
         db = self._jobs.db
         with db.write() as connection:
             workers.beat(connection, self._worker)
@@ -79,7 +79,7 @@ class Clock(threading.Thread):
             if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
                 self._next_purge = started + PURGE_SECONDS
 
-    def _reload(self) -> None:
+    def reload_config(self) -> None:
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""
         has_changed = self._living.look()
         for _ in range(SETTLING_LOOKS):  # an edit is in use within a minute, not a tick later
@@ -168,7 +168,8 @@ def main() -> int:
         logs.report_to_sentry(settings.sentry_dsn, settings.name)
         fault_injection.arm_crash_point(settings.crash_at)
         fault_injection.set_haste(settings.haste)
-        jobs = make_jobs(load(settings))
+        living = ConfigReloader(settings, load)
+        jobs = make_jobs(living.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -177,7 +178,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     jobs.channels.load()
     pump = Pump(jobs)
-    clock = Clock(jobs, pump, ConfigReloader(jobs.config, load))
+    clock = Clock(jobs, pump, living)
     pump.start()
     clock.start()
     log.info("worker started", delivery=settings.delivery, threads=sum(THREADS.values()))

@@ -17,7 +17,7 @@ from relay import fault_injection
 from relay.errors import LedgerUnavailable
 from relay.jobs import erase
 from relay.jobs.watchdog import Watch
-from relay.ledger import erasures
+from relay.ledger.removal import erasures
 from relay.logs import about, get_logger
 from relay.rules.channels import CHANNELS
 from relay.worker.token_bucket import TokenBucket
@@ -72,10 +72,11 @@ class Lane:
         with self._lock:
             self.busy += len(claimed)
         for item in claimed:
-            self._pool.submit(self._run, item)
+            self._pool.submit(self.run, item)
         return len(claimed)
 
-    def _run(self, item: Any) -> None:
+    def run(self, item: Any) -> None:
+        """Do one piece of work. Whatever breaks is logged, and breaks nothing else."""
         with about(getattr(item, "event_id", item.id)):
             try:
                 self.work(item)
@@ -93,15 +94,17 @@ class Lane:
         self._pool.shutdown(wait=False)
 
 
-def _lanes(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
-    """Each lane's claim and work, and how much its provider wants a second."""
-    care, rates = jobs.follow_ups, jobs.config.delivery.rates
+def lane_work(
+    jobs: Jobs,
+) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
+    """The claim and the work of each lane, and its provider's limit of sends a second."""
+    rates = jobs.config.delivery.rates
     watch = Watch(jobs.config, jobs.db, jobs.lab)
     return {
         "events": (jobs.lease_events, jobs.process, None),
         **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},
-        "followups": (care.due_follow_ups, care.follow_up, None),
-        "lookups": (care.due_looks, care.look, None),
+        "followups": (jobs.follow_ups.due, jobs.follow_ups.follow_up, None),
+        "lookups": (jobs.reconciler.due, jobs.reconciler.reconcile, None),
         "watches": (watch.due, watch.look, None),
         "erasures": (
             partial(erasures.lease, jobs.db),
@@ -122,7 +125,7 @@ class Pump:
     def __init__(self, jobs: Jobs):
         self._due = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        self._thread = threading.Thread(target=self.run, name="pump", daemon=True)
         self.lanes = [
             Lane(
                 name,
@@ -133,12 +136,12 @@ class Pump:
                 TokenBucket(per_second),
                 rest=fault_injection.hastened(POLL_SECONDS) if name in RARE else 0.0,
             )
-            for name, (claim, work, per_second) in _lanes(jobs).items()
+            for name, (claim, work, per_second) in lane_work(jobs).items()
         ]
 
     def adopt(self, jobs: Jobs) -> None:
         """Work by another configuration from now on; what is in flight ends by the old one."""
-        found = _lanes(jobs)
+        found = lane_work(jobs)
         for lane in self.lanes:
             lane.claim, lane.work, per_second = found[lane.name]
             if lane.rate.limit != per_second:
@@ -162,28 +165,29 @@ class Pump:
         """Drain in the background until told to stop."""
         self._thread.start()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Drain until told to stop."""
         while not self._stopping.is_set():
             self._due.clear()
-            limited = self._limited()
-            if self._fill():
+            limited = self.rate_waits()
+            if self.fill_lanes():
                 self._stopping.wait(GATHER_SECONDS)
             else:
-                self._wait(limited)
+                self.wait_for_work(limited)
 
-    def _limited(self) -> list[float]:
+    def rate_waits(self) -> list[float]:
         """Seconds until each rate that is used up lets more through.
 
         Asked before the lanes are filled: a rate that refills just after would not be seen.
         """
         return [wait for lane in self.lanes if (wait := lane.rate.wait())]
 
-    def _wait(self, limited: list[float]) -> None:
-        """Until a wake-up, the next look, or what a rate lets through."""
+    def wait_for_work(self, limited: list[float]) -> None:
+        """Wait for a wake-up, the next look at the ledger, or a rate that lets more through."""
         self._due.wait(min([fault_injection.hastened(POLL_SECONDS), *limited]))
 
-    def _fill(self, *, rested: bool = False) -> int:
-        """One round over the lanes; how much was started."""
+    def fill_lanes(self, *, rested: bool = False) -> int:
+        """Let each lane claim once; how much was started."""
         started = 0
         for lane in self.lanes:
             try:
@@ -200,12 +204,12 @@ class Pump:
         while True:
             self._due.clear()
             was_idle = not self.busy  # asked first: what ends after it may have left new rows
-            limited = self._limited()
-            done += (started := self._fill(rested=True))
+            limited = self.rate_waits()
+            done += (started := self.fill_lanes(rested=True))
             if was_idle and not started and not limited:
                 return done
             if not started:
-                self._wait(limited)
+                self.wait_for_work(limited)
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """Claim no more and let what is in flight end; how much had not ended in time."""

@@ -30,12 +30,13 @@ class _ThreadWorker(SimpleWorker):
 
 def start(settings: Settings) -> threading.Thread:
     """Listen in the background until the process ends."""
-    thread = threading.Thread(target=_listen, args=(settings,), name="rq", daemon=True)
+    thread = threading.Thread(target=listen, args=(settings,), name="rq", daemon=True)
     thread.start()
     return thread
 
 
-def _listen(settings: Settings) -> None:
+def listen(settings: Settings) -> None:
+    """Take wake-ups from Redis for ever, and connect again when that breaks off."""
     pause = threading.Event()
     while True:
         try:

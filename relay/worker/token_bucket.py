@@ -18,14 +18,14 @@ class TokenBucket:
 
     def share(self, workers: int) -> None:
         """Say among how many workers the limit is shared."""
-        self._refill()
+        self.refill()
         self._share = (self.limit or 0.0) / max(1, workers)
 
     def allowed(self, wanted: int) -> int:
         """How many of `wanted` may start now."""
         if self.limit is None:
             return wanted
-        self._refill()
+        self.refill()
         return min(wanted, int(self._tokens))
 
     def take(self, started: int) -> None:
@@ -36,11 +36,14 @@ class TokenBucket:
         """Seconds until another may start."""
         if self.limit is None:
             return 0.0
-        self._refill()
+        self.refill()
         return max(0.0, (1.0 - self._tokens) / self._share)
 
-    def _refill(self) -> None:
-        """A tenth of a second's worth is kept at most, so that no burst breaks the limit."""
+    def refill(self) -> None:
+        """Add what has come since the last time.
+
+        It holds a tenth of a second's worth at most, so that no burst breaks the limit.
+        """
         now = self._clock()
         most = max(1.0, self._share / 10)
         self._tokens = min(most, self._tokens + (now - self._at) * self._share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from relay.channels.sendgrid import EVENTS, is_signed, parse_receipts
 from relay.config.settings import Settings
 from relay.rules.receipts import STATES, Receipt
+from relay.rules.statuses import FAILED
 
 ADDRESS = "jane@example.org"
 AT = 1_790_000_000
@@ -84,7 +86,8 @@ def test_each_event_has_its_state(
     receipt = parsed(name, **fields)
     assert (receipt.state, receipt.word, receipt.suppress) == (state, name, suppress)
     assert (receipt.attempt_id, receipt.provider_id) == ("att_1", "14c5d75ce93")
-    assert receipt.moment == str(AT)
+    assert receipt.happened_at == datetime.fromtimestamp(AT, UTC)
+    assert receipt.address == ""
     assert bool(receipt.reason) == state.endswith("failure")
     assert receipt.code == (fields.get("status", "") if receipt.reason else "")
     assert not state or state in STATES
@@ -129,16 +132,59 @@ def test_what_is_malformed_is_passed_over(bad: Any) -> None:
     assert [receipt.word for receipt in receipts] == ["processed", "bounce"]
 
 
-@pytest.mark.parametrize("moment", [None, "1790000000", 1.5, True, 10**400, [1]], ids=repr)
+ODD = [None, "1790000000", 1.5, True, 0, -1, 1 << 33, 10**400, [1]]
+
+
+@pytest.mark.parametrize("moment", ODD, ids=lambda odd: str(odd)[:20])
 def test_an_odd_moment_is_none(moment: Any) -> None:
-    """A time that is no whole number is left out."""
-    assert parsed("delivered", timestamp=moment).moment == ""
+    """A time that is no whole number, or that nobody lives to see, is left out."""
+    assert parsed("delivered", timestamp=moment).happened_at is None
 
 
 def test_an_event_without_an_attempt_has_the_messages_id() -> None:
     """SendGrid's id up to the first dot is the one that the send was answered with."""
     receipt = parsed("delivered", attempt=None)
     assert (receipt.attempt_id, receipt.provider_id) == ("", "14c5d75ce93")
+
+
+# What a delayed bounce looks like: https://github.com/sendgrid/docs/issues/5177
+@pytest.mark.parametrize("id_", ["", None])
+@pytest.mark.parametrize(
+    ("name", "fields", "suppress"),
+    [
+        ("bounce", {"type": "bounce", "status": "5.1.10"}, "bounce"),
+        ("bounce", {"type": "blocked"}, ""),
+        ("dropped", {"reason": "Bounced Address"}, "bounce"),
+    ],
+)
+def test_a_bounce_without_an_id_has_its_address(
+    name: str, fields: dict[str, Any], suppress: str, id_: str | None
+) -> None:
+    """When a mail server bounces an email hours later, SendGrid says neither its own id of it nor
+    ours, but whose address it was. Nothing prints that.
+    """
+    delayed = event(name, **fields, sg_message_id=id_, email=" Jane@Example.ORG ")
+    del delayed["attempt"]
+    (receipt,) = parse_receipts([delayed])
+    assert (receipt.attempt_id, receipt.provider_id) == ("", "")
+    assert (receipt.address, receipt.suppress) == ("Jane@example.org", suppress)
+    assert receipt.state in FAILED
+    assert "jane" not in repr(receipt).lower()
+
+
+@pytest.mark.parametrize("name", sorted(set(EVENTS) - {"bounce", "dropped"}))
+def test_other_news_without_an_id_is_none(name: str) -> None:
+    """Only a bounce comes without an id: whatever else does is another system's."""
+    assert parse_receipts([event(name, attempt=None, sg_message_id=None)]) == []
+
+
+NOBODY = [None, "", 7, ["a@b.example"], "nobody", "a@b\0.example", "x" * 400]
+
+
+@pytest.mark.parametrize("email", NOBODY, ids=lambda odd: repr(odd)[:20])
+def test_a_bounce_of_nobody_is_none(email: Any) -> None:
+    """Without an id, and without an address that Relay could have written to."""
+    assert parse_receipts([event("bounce", attempt=None, sg_message_id="", email=email)]) == []
 
 
 BODY = json.dumps([event()], ensure_ascii=False).encode()

@@ -47,7 +47,7 @@ def test_each_word_has_its_state(word: str, state: str) -> None:
     receipt = parsed(word)
     assert (receipt.state, receipt.word) == (state, word)
     assert (receipt.attempt_id, receipt.provider_id) == ("att_1", "SM1")
-    assert (receipt.suppress, receipt.moment) == ("", "")
+    assert (receipt.suppress, receipt.happened_at) == ("", None)
     assert bool(receipt.reason) == (state == "temporary-failure")
     assert not state or state in STATES
 

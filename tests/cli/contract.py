@@ -9,6 +9,9 @@ COMMANDS = (
     "explain",
     "what-if",
     "replay",
+    "resend",
+    "cases",
+    "case",
     "suppress",
     "unsuppress",
     "forget",
@@ -64,3 +67,5 @@ LISTED = (
     "sent_at",
     "provider_id",
 )
+CASE = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at", "acts")
+ACTS = ("close", "release", "stop", "resend", "replay", "send", "believe")

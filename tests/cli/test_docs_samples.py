@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,12 +21,15 @@ import pytest
 import sqlalchemy as sa
 
 from relay.config.settings import Settings
+from relay.lab import samples
 from relay.ledger.database import Database
-from relay.ledger.schema import REVISION
+from relay.ledger.schema import REVISION, cases
 from tests.cli.conftest import Run
 from tests.cli.test_what_if import edited, played
 from tests.conftest import ROOT
 from tests.made_blocks import check_block, sample
+from tests.rows import only
+from tests.standins import LabStandIn
 
 __all__ = ["edited", "played"]  # fixtures
 CONFIG = (ROOT / "config.toml").read_text("utf-8")
@@ -41,7 +45,7 @@ def ledger_url(tmp_path: Path, sqlite_template: Path) -> str:
 def shown(relay: Run, folder: Path, *arguments: str, **environ: str) -> str:
     """A command as it is typed, and all that it prints."""
     result = relay(*arguments, **environ)
-    typed = " ".join(["$ flask relay", *arguments])
+    typed = f"$ flask relay {shlex.join(arguments)}"
     text = f"{typed}\n{result.stderr}{result.stdout}".rstrip()
     return text.replace(f"{folder}/", "").replace(f"{ROOT}/", "") + "\n"
 
@@ -90,6 +94,8 @@ def test_the_commands_output(
     post: Callable[..., str],
     work: Callable[..., int],
     client: Any,
+    db: Database,
+    lab: LabStandIn,
     tmp_path: Path,
 ) -> None:
     """docs/commands.md shows what an admin's everyday commands print."""
@@ -107,6 +113,18 @@ def test_the_commands_output(
         shown(relay, tmp_path, "replay", "--quarantined"),
         shown(relay, tmp_path, "sweep"),
         shown(relay, tmp_path, "upgrade"),
+    ]
+    nobody = {"mobile_phone_number": "none", "email": "none", "patient_id": None}
+    kit = samples.webhook("lab_results.complete")["data"]["testregistration_id"]
+    lab.change("test_registration", kit, status="success", **nobody)
+    post("lab_results.complete")
+    work()
+    work()
+    id_ = str(only(db, cases)["id"])
+    made += [
+        shown(relay, tmp_path, "cases"),
+        shown(relay, tmp_path, "cases", "--json"),
+        shown(relay, tmp_path, "case", id_, "close", "--note", "I rang."),
     ]
     check_block("docs/commands.md", "output", sample("\n".join(made)))
 

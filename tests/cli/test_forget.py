@@ -12,8 +12,9 @@ from relay.channels import Channels
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.ledger import audit as ledger_audit
-from relay.ledger import erasures, suppressions
+from relay.ledger import suppressions
 from relay.ledger.database import Database
+from relay.ledger.removal import erasures
 from relay.ledger.schema import audit, notifications
 from tests import rows as ledger
 from tests.cli.conftest import Run

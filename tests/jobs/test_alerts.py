@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -24,7 +25,7 @@ from relay.messages import sms_segments
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates
 from relay.rules import alerts
-from relay.rules.alerts import KINDS
+from relay.rules.alerts import COUNTED, KINDS
 from relay.rules.channels import ALERT_CHANNELS
 from tests.conftest import ROOT
 from tests.jobs.conftest import DESK, KIT, STAFF, Clinic
@@ -40,7 +41,7 @@ OPENED = {
     "broken": (KIT, "kit_shipped/sms.txt: order.tracking_number is empty."),
     "held": (KIT, "The lab's API did not answer (503). It was tried 12 times."),
     "paused": ("sms", "Twilio refuses our account (20003)."),
-    "limit": ("sms", "daily_sms_limit is 500."),
+    "limit": ("sms", "daily_sms_limit is 500, with 100 kept for results, retests and alerts."),
     "config": ("config.toml", "There are mistakes at line 12, 40."),
     "release": (
         KIT,
@@ -95,6 +96,17 @@ def written(kind: str, channel: str, link: str = LINK) -> Message:
         is_digest=subject.startswith("digest "),
     )
     return WORDS.message(case, channel, "", "lab-desk")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_alert_says_how_much_it_is_about(kind: str) -> None:
+    """Twelve messages or events that one fault holds up are one alert, which says that number."""
+    for count, words in ((1, ""), (12, f"12 {COUNTED[kind]}"), (1200, f"1,200 {COUNTED[kind]}")):
+        case = CaseNames(CASE_ID, kind, *OPENED[kind], link=LINK, count=count)
+        text = WORDS.message(case, "sms", "", "lab-desk").text
+        mail = WORDS.message(case, "email", "", "lab-desk")
+        for told in (text, flat(mail.text), flat(Page(mail.html or "").text)):
+            assert (words in told) if words else not re.search(r"1 (messages|events|kits)", told)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from relay.config.settings import Settings
 from relay.jobs import erase
 from relay.jobs.tasks import Jobs
 from relay.ledger import audit as ledger_audit
-from relay.ledger import erasures as ledger_erasures
 from relay.ledger.database import Database, now
+from relay.ledger.removal import erasures as ledger_erasures
 from relay.ledger.schema import attempts, audit, erasures, notifications
 from tests.conftest import drain
 from tests.desk import EMAIL, PHONE, SECRETS, kit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -42,6 +42,7 @@ from tests.rows import (
 from tests.standins import Reply, twilio_error
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+THEN = datetime(2026, 11, 26, 9, tzinfo=UTC)  # by a provider's clock
 NO_MOBILE, OPTED_OUT, NO_REGION = (twilio_error(400, code) for code in (21614, 21610, 21408))
 REFUSED = Reply(400, {"errors": [{"message": "No."}]})  # SendGrid's, for good
 BUSY = twilio_error(429, 20429)
@@ -137,7 +138,7 @@ def test_a_lost_worker_leaves_the_fallback_to_another(clinic: Clinic) -> None:
     jobs.process(event)
     (claim,) = jobs.claim("sms", 1)
     jobs.deliver(claim)
-    assert len(jobs.follow_ups.due_follow_ups(10)) == 1  # and the worker is gone
+    assert len(jobs.follow_ups.due(10)) == 1  # and the worker is gone
     clinic.work(timedelta(seconds=30))
     assert clinic.sendgrid.accepted == []
     clinic.work(MINUTE)
@@ -396,8 +397,8 @@ def test_it_is_not_told_another_way_though_a_second_try_was_refused(clinic: Clin
     for after in (3 * MINUTE, 9 * MINUTE):
         time_passes(clinic.db, after)
         jobs = clinic.jobs
-        for look in jobs.follow_ups.due_looks(10):
-            jobs.follow_ups._not_found(look)
+        for look in jobs.reconciler.due(10):
+            jobs.reconciler.act_on_not_found(look)
     (second,) = clinic.jobs.claim("sms", 1)
     clinic.tell_of(first, "sent")
     refusal = Ending("rejected", "permanent-failure", "No mobile.", code="21614")
@@ -483,9 +484,9 @@ def test_receipts_of_one_batch_are_seen_to_once(clinic: Clinic) -> None:
     clinic.post()
     clinic.work()
     told = receipts.Receipt("permanent-failure", "failed", clinic.attempt_of(), code="30005")
-    later = replace(told, moment="later")
+    later = replace(told, happened_at=THEN)
     receipts.record(clinic.db, "sms", [told, told, later])
     clinic.work()
-    receipts.record(clinic.db, "sms", [replace(told, moment="latest")])
+    receipts.record(clinic.db, "sms", [replace(told, happened_at=THEN + HOUR)])
     clinic.work()
     assert len(clinic.sendgrid.accepted) == 1

@@ -17,10 +17,11 @@ from relay.errors import Refused
 from relay.jobs import erase as jobs_erase
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import audit, cases, erasures, suppressions
+from relay.ledger import audit, cases, suppressions
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
+from relay.ledger.removal import erasures
 from relay.ledger.schema import attempts, events, journeys, metadata, notifications, quarantine
 from relay.rules import addresses
 from relay.rules.channels import channel_of

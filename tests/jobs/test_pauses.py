@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from relay.ledger import cases
 from relay.ledger import pauses as ledger_pauses
 from relay.ledger.database import Database
 from relay.ledger.pauses import AWAY, BUSY, PROBES
-from relay.ledger.schema import attempts, pauses
+from relay.ledger.schema import pauses
 from relay.rules.model import Ending, Pause
 from tests.jobs.conftest import DESK, HEAD, RULES, STAFF, Clinic, suppress
 from tests.rows import (
@@ -27,7 +27,6 @@ from tests.rows import (
     only,
     open_cases,
     planned,
-    rows,
     time_passes,
 )
 from tests.standins import ProviderStandIn, Reply, Request, twilio_error
@@ -422,15 +421,3 @@ def test_a_limit_that_is_not_passed_is_not_told(clinic: Clinic) -> None:
     clinic.orders(3)
     clinic.work()
     assert (len(clinic.twilio.accepted), clinic.worklist(), clinic.told()) == (3, [], [])
-
-
-def test_the_limit_holds_among_workers_at_once(ledger_url: str, db: Database) -> None:
-    """Four workers that claim at the same moment claim no more than the limit together."""
-    planned(db, *(notice(subject=f"o-{number}") for number in range(30)))
-    workers = [Database(ledger_url, patience=20) for _ in range(4)]
-    cap = ledger_attempts.Cap(10, datetime.now(UTC) - timedelta(hours=1))
-    claims = at_once(lambda n: ledger_attempts.claim(workers[n], "sms", 8, cap), 4)
-    assert sum(map(len, claims)) == 10
-    assert len(rows(db, attempts)) == 10
-    for worker in workers:
-        worker.close()

@@ -16,8 +16,9 @@ from relay.ledger import audit as ledger_audit
 from relay.ledger import cases as ledger_cases
 from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
-from relay.ledger import logins, retention, suppressions
+from relay.ledger import logins, suppressions
 from relay.ledger.database import Database
+from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, audit, cases, inbound_texts, notifications
 from relay.ledger.views import daily_counts, kit_history, queries, trail
 from relay.rules.model import Case, Ending
@@ -70,12 +71,12 @@ def test_its_items_are_told_of_by_their_digest(desk: Clinic) -> None:
     with desk.db.read() as connection:
         (found,) = trail.find(connection, told_here["event_id"])
         kits = kit_history.kits(connection, datetime.now(UTC) - timedelta(days=3))
-        ((event,),) = kit_history.histories(connection, kits, ["order.shipped"])
+        (history,) = kit_history.histories(connection, kits, ["order.shipped"])
     by_id = {row["id"]: row for row in found.messages}
     (digest,) = (row for row in found.messages if row["id"] != told_here["id"])
     assert by_id[told_here["id"]]["told_in"]["id"] == digest["id"]
     assert [one["id"] for one in digest["items"]] == [told_here["id"]]
-    assert [row.status for row in event.rows] == ["sent"]
+    assert [row.status for event in history.events for row in event.rows] == ["sent"]
 
 
 def test_what_it_takes_out_of_a_digest_is_a_message(desk: Clinic) -> None:

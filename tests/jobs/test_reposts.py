@@ -103,8 +103,7 @@ def test_an_event_that_waits_is_tried_at_once(clinic: Clinic, ago: timedelta, as
     clinic.work(ago)
     clinic.results()
     clinic.work()
-    registration = f"/api/test_registration/{KIT}"
-    assert clinic.lab.paths.count(registration) == asked
+    assert clinic.lab.paths.count(f"{RESULTS}/") == asked
 
 
 def test_what_was_told_is_counted_and_no_more(clinic: Clinic) -> None:
@@ -121,3 +120,19 @@ def test_what_was_told_is_counted_and_no_more(clinic: Clinic) -> None:
     assert (row["status"], row["duplicates"], len(clinic.lab.requests)) == ("processed", 3, asked)
     assert row["posted_again_at"] is not None
     assert len(clinic.twilio.accepted) == 1
+
+
+def test_a_case_stays_while_nobody_is_reached(clinic: Clinic) -> None:
+    """A text that has failed for good is not sent again by a post that comes again, so the case
+    about whom it did not reach stays: nobody is forgotten."""
+    clinic.configure(SUCCESS, staff=STAFF)
+    status(clinic, "success")
+    clinic.results()
+    clinic.work()
+    clinic.tell("permanent-failure", "30006", rule="results")
+    clinic.work()
+    assert clinic.worklist() == ["unreached"]
+    clinic.results()
+    clinic.work()
+    assert [row["status"] for row in clinic.messages(rule="results")] == ["permanent-failure"]
+    assert clinic.worklist() == ["unreached"]

@@ -284,7 +284,7 @@ def test_a_killed_workers_alert_keeps_its_words(clinic: Clinic) -> None:
     jobs = clinic.jobs
     (event,) = jobs.lease_events(1)
     jobs.process(event)
-    for item in jobs.follow_ups.due_follow_ups(10):
+    for item in jobs.follow_ups.due(10):
         jobs.follow_ups.follow_up(item)
     assert len(jobs.claim("email", 10)) == 1  # and the worker is gone
     for after in (2 * MINUTE, 20 * MINUTE, MINUTE):

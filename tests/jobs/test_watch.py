@@ -14,12 +14,22 @@ from relay.jobs import watchdog
 from relay.jobs.watchdog import Watch
 from relay.ledger import events as ledger_events
 from relay.ledger.schema import cases as stored
-from relay.ledger.schema import events
+from relay.ledger.schema import events, watches
 from relay.ledger.views import trail
 from relay.ledger.views.status import Blockers
 from relay.staff.explain import explain
 from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
-from tests.rows import MONTH, at_once, close_case, incoming, only, open_cases, rows, time_passes
+from tests.rows import (
+    MONTH,
+    at_once,
+    change,
+    close_case,
+    incoming,
+    only,
+    open_cases,
+    rows,
+    time_passes,
+)
 from tests.standins import Reply
 
 NOTHING = Blockers(datetime.now(UTC), 1, {}, {})  # that holds messages up
@@ -285,3 +295,168 @@ def test_a_look_goes_on_where_the_one_before_stopped(
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 60.0)
     watched.work(HOUR)
     assert watched.worklist() == ["missing", "missing"]
+
+
+DELIVERY = """
+[expect.delivery]
+after = "order.shipped"
+event = "order.delivered"
+within = "3d"
+to = "nurses"
+"""
+TWO = [{"id": KIT}, {"id": RETEST}]
+NEW_ORDER = "5a1e6a1e-0000-4000-8000-00000000000a"
+
+
+def shipped_two(clinic: Clinic, expect: str) -> None:
+    """The lab has an order of two kits that is under way, and shows no step of either."""
+    clinic.configure(RULES + expect, staff=STAFF + NURSES)
+    clinic.lab.change("order", ORDER, shipping_status="shipped", test_registrations=TWO)
+    for kit in (KIT, RETEST):
+        clinic.lab.change("test_registration", kit, status="awaiting_patient", parent_id=None)
+
+
+def retested(clinic: Clinic, expect: str) -> None:
+    """A kit's sample was there; its retest is shipped as an order of its own, and goes no further
+    as far as the lab shows.
+    """
+    shipped_two(clinic, expect)
+    clinic.lab.change("order", ORDER, test_registrations=TWO[:1])
+    clinic.lab.change("order", NEW_ORDER, shipping_status="shipped", test_registrations=TWO[1:])
+    clinic.lab.change("test_registration", RETEST, parent_id=KIT)
+
+
+def test_an_orders_step_has_come_when_it_has_for_each_of_its_kits(
+    clinic: Clinic, past: Past
+) -> None:
+    """One kit of two is registered, so the order is not known to be delivered: staff hear of it,
+    and its case closes when the other is registered too.
+    """
+    shipped_two(clinic, DELIVERY)
+    past(3 * DAY + HOUR, "order.shipped", order_id=ORDER)
+    clinic.post(REGISTERED, testregistration_id=KIT)
+    drain_events(clinic)
+    clinic.work(HOUR)
+    assert [case["subject"] for case in open_cases(clinic.db)] == [ORDER]
+    clinic.post(REGISTERED, testregistration_id=RETEST)
+    for _ in range(2):
+        clinic.work(HOUR)
+    assert (clinic.worklist(), len(clinic.told())) == ([], 1)
+
+
+def test_a_retests_own_order_is_not_delivered_by_the_first_rounds_steps(
+    clinic: Clinic, past: Past
+) -> None:
+    """The first kit's sample says nothing of where the second parcel is; the first order is done,
+    though its delivery was never posted.
+    """
+    retested(clinic, DELIVERY)
+    past(timedelta(), "order.shipped", order_id=ORDER)
+    past(timedelta(), **SAMPLE)
+    past(DAY, "test_registration.retest", **_retest())
+    past(3 * DAY + HOUR, "order.shipped", order_id=NEW_ORDER)
+    clinic.work()
+    assert [case["subject"] for case in open_cases(clinic.db)] == [NEW_ORDER]
+    clinic.post(REGISTERED, testregistration_id=RETEST)
+    for _ in range(2):
+        clinic.work(HOUR)
+    assert (clinic.worklist(), len(clinic.told())) == ([], 1)
+
+
+def test_a_retest_in_its_own_order_is_watched_as_a_kit(clinic: Clinic, past: Past) -> None:
+    """The original was registered long ago: that the new kit is not is told, of its own round."""
+    retested(clinic, REGISTRATION)
+    past(timedelta(), REGISTERED, testregistration_id=KIT)
+    past(timedelta(), **SAMPLE)
+    past(DAY, "test_registration.retest", **_retest())
+    past(21 * DAY + HOUR, "order.shipped", order_id=NEW_ORDER)
+    clinic.work()
+    (case,) = open_cases(clinic.db)
+    assert (case["kind"], case["subject"]) == ("missing", KIT)
+    clinic.post(REGISTERED, testregistration_id=RETEST)
+    for _ in range(2):
+        clinic.work(HOUR)
+    assert (clinic.worklist(), len(clinic.told())) == ([], 1)
+
+
+@pytest.mark.parametrize("expect", [REGISTRATION, EXPECT], ids=["order", "sample"])
+def test_a_case_stays_one_case_when_its_kit_turns_out_to_be_a_retest(
+    expect: str, clinic: Clinic, past: Past
+) -> None:
+    """The lab links the kit only after staff were told that its step is late: they are not told
+    again under its new name, and the case closes when the step comes.
+    """
+    retested(clinic, expect)
+    no_results(clinic, RETEST)
+    clinic.lab.change("test_registration", RETEST, parent_id=None)
+    if expect == EXPECT:
+        past(10 * DAY + HOUR, **{**SAMPLE, "testregistration_id": RETEST})
+    else:
+        past(21 * DAY + HOUR, "order.shipped", order_id=NEW_ORDER)
+    clinic.work()
+    assert [case["subject"] for case in open_cases(clinic.db)] == [RETEST]
+    clinic.lab.change("test_registration", RETEST, parent_id=KIT)
+    clinic.post("test_registration.retest", **_retest())
+    clinic.work()
+    change(clinic.db, watches, {}, looked_to=datetime.now(UTC) - 40 * DAY)  # it looks once more
+    clinic.work(HOUR)
+    assert (clinic.worklist(), len(clinic.told())) == (["missing"], 1)
+    step = REGISTERED if expect == REGISTRATION else RESULTS
+    clinic.lab.resources.pop(f"/api/test_registration/{RETEST}/lab_results", None)
+    clinic.post(step, testregistration_id=RETEST)
+    for _ in range(2):
+        clinic.work(HOUR)
+    assert (clinic.worklist(), len(clinic.told())) == ([], 1)
+
+
+def test_a_case_about_an_order_closes_when_the_step_has_come_for_each_of_its_kits(
+    clinic: Clinic, past: Past
+) -> None:
+    """Which kits an order has was not known when it was told: one step of two does not close it."""
+    shipped_two(clinic, REGISTRATION)
+    clinic.lab.change("order", ORDER, test_registrations=[])
+    past(21 * DAY + HOUR, "order.shipped", order_id=ORDER)
+    clinic.work()
+    assert [case["subject"] for case in open_cases(clinic.db)] == [ORDER]
+    clinic.lab.change("order", ORDER, shipping_status="delivered", test_registrations=TWO)
+    clinic.post("order.delivered", order_id=ORDER)
+    for kit, left in ((KIT, ["missing"]), (RETEST, [])):
+        clinic.post(REGISTERED, testregistration_id=kit)
+        for _ in range(2):
+            clinic.work(HOUR)
+        assert (clinic.worklist(), len(clinic.told())) == (left, 1)
+
+
+def test_results_are_missed_of_each_kit_by_itself(clinic: Clinic, past: Past) -> None:
+    """Of an order of two the results of one have come: the other's are missed, and only its own
+    results take it off the worklist.
+    """
+    expect = EXPECT.replace(RECEIVED, "order.shipped")
+    shipped_two(clinic, expect)
+    no_results(clinic, RETEST)
+    past(10 * DAY + HOUR, "order.shipped", order_id=ORDER)
+    clinic.results(KIT)
+    drain_events(clinic)
+    clinic.work()
+    assert [case["subject"] for case in open_cases(clinic.db)] == [RETEST]
+    clinic.results(KIT)
+    clinic.work(HOUR)
+    assert clinic.worklist() == ["missing"]
+    clinic.lab.resources.pop(f"/api/test_registration/{RETEST}/lab_results")
+    clinic.results(RETEST)
+    for _ in range(2):
+        clinic.work(HOUR)
+    assert clinic.worklist() == []
+
+
+def test_a_registration_of_the_orders_id_is_another_kit(clinic: Clinic, past: Past) -> None:
+    """The lab's own examples have an order and a registration of one id: what comes of that
+    registration does not deliver the order.
+    """
+    shipped_two(clinic, DELIVERY)
+    clinic.lab.change("test_registration", ORDER, id=ORDER, status="awaiting_patient")
+    past(3 * DAY + HOUR, "order.shipped", order_id=ORDER)
+    clinic.post(REGISTERED, testregistration_id=ORDER)
+    drain_events(clinic)
+    clinic.work()
+    assert clinic.worklist() == ["missing"]

@@ -256,17 +256,6 @@ def test_a_cap_counts_what_may_cost_something(
     assert len(ledger_attempts.claim(db, "sms", 10, Cap(3, now + hour))) == 2 + counted
 
 
-def test_a_cap_holds_among_workers(ledger_url: str, db: Database) -> None:
-    """Six workers that claim at once stay within it together."""
-    planned(db, *(notice(subject=f"s{number}") for number in range(60)))
-    workers = [Database(ledger_url, patience=20) for _ in range(6)]
-    cap = Cap(20, datetime.now(UTC) - timedelta(hours=1))
-    batches = at_once(lambda n: ledger_attempts.claim(workers[n], "sms", 10, cap), 6)
-    assert sum(map(len, batches)) == 20
-    for worker in workers:
-        worker.close()
-
-
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_fallback_comes_when_nothing_else_of_the_family_may_arrive(
     db: Database, status: str

@@ -9,10 +9,10 @@ from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
-from relay.ledger import retention
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
+from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import DIGEST, ITEM, Notice, Plan
 from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes

@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 
 from relay.channels.base import Found, Outcome
 from relay.jobs import outcomes
-from relay.jobs.context import ContextBuilder
 from relay.jobs.follow_up import ONCE_MORE, FollowUps
+from relay.jobs.reconcile import Reconciler
+from relay.jobs.rule_context import ContextBuilder
 from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
 from relay.ledger import attempts as ledger_attempts
@@ -85,6 +86,7 @@ BECOMES: dict[str, set[str]] = {
     "cancelled": {"created", "validation-failed", "delivered"},
     "delivered": set(),
 }
+EMAIL_BECOMES = {**BECOMES, "delivered": BECOMES["sent"] - {"delivered"} | {"sent"}}  # it bounced
 OUTCOMES: dict[str, set[str]] = {
     "started": {"accepted", "rejected", "unknown"},
     "unknown": {"accepted", "rejected"},
@@ -165,13 +167,15 @@ class LedgerMachine(RuleBasedStateMachine):
         config: Any = SimpleNamespace(rule=RULES.get, rules=(), policy=POLICY, clinic=clinic)
         nothing: Any = None  # no lab is asked, and no template is rendered
         self.contexts = ContextBuilder(config, db, nothing, nothing)
-        self.care = FollowUps(config, db, cast(Any, self.providers), self.contexts)
+        self.care = FollowUps(config, db, self.contexts)
+        self.reconciler = Reconciler(config, db, cast(Any, self.providers))
         self.people: dict[str, tuple[str | None, str | None]] = {}
         self.suppressed: set[tuple[str, str]] = set()
         self.claimed: list[Claim] = []
         self.begun: list[Claim] = []
         self.heard: list[tuple[Claim, Ending]] = []
         self.were: dict[str, str] = {}
+        self.bounces = 0
         self.let_be: set[str] = set()  # failed messages that were no news any more
 
     # The lab
@@ -337,12 +341,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def look(self) -> None:
         """What is unknown is looked for."""
-        for look in self.care.due_looks(10):
-            self.care.look(look)
+        for look in self.reconciler.due(10):
+            self.reconciler.reconcile(look)
 
     def follow_up(self) -> None:
         """What reached nobody is seen to."""
-        for item in self.care.due_follow_ups(10):
+        for item in self.care.due(10):
             self.care.follow_up(item)
 
     # The providers and the patients
@@ -358,19 +362,35 @@ class LedgerMachine(RuleBasedStateMachine):
                 ("permanent-failure", "bounce", "provider, bounce"),
             ]
         ),
+        hour=st.integers(0, 3),
     )
-    def receive(self, which: int, told: tuple[str, str, str]) -> None:
-        """A provider tells of what it took: early, late, twice, in any order."""
+    def receive(self, which: int, told: tuple[str, str, str], hour: int) -> None:
+        """A provider tells of what it took: early, late, twice, in any order. Of an email it tells
+        when that happened.
+        """
         if (took := _pick(list(self.providers.took.items()), which)) is None:
             return
         attempt, claim = took
         state, code, why = told
         reason = "It did not arrive." if code else ""
-        receipt = Receipt(state, state, attempt, f"SM{attempt}", code, reason, why)
+        moment = _now() + timedelta(hours=hour) if claim.channel == "email" else None
+        receipt = Receipt(state, state, attempt, f"SM{attempt}", code, reason, why, moment)
         if receipts.record(self.db, claim.channel, [receipt]) and why:
             self.suppressed.add((claim.channel, claim.address))
         if state in FAILED:
             self.providers.failed.add(attempt)
+
+    @rule(hour=st.integers(0, 3))
+    def bounce(self, hour: int) -> None:
+        """An email comes back that its provider cannot name."""
+        self.bounces += 1  # each in a second of its own, or it would be the same one told again
+        moment = _now() + timedelta(hours=hour, seconds=self.bounces)
+        how = {"reason": "It came back.", "happened_at": moment, "address": MAILS[0]}
+        told = Receipt("permanent-failure", "bounce", suppress="bounce", **how)
+        self.providers.failed |= {
+            one.attempt_id for one in receipts.record(self.db, "email", [told])
+        }
+        self.suppressed.add(("email", str(MAILS[0])))
 
     @rule(whom=ADDRESSES, stops=st.booleans())
     def stop(self, whom: tuple[str, str], stops: bool) -> None:
@@ -408,7 +428,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def promises_are_kept(self) -> None:
         """All of them, after each step."""
         there, tried = rows(self.db, notifications), rows(self.db, attempts)
-        self.nothing_goes_backwards(there, "status", BECOMES)
+        for channel, becomes in (("sms", BECOMES), ("email", EMAIL_BECOMES)):
+            mine = [row for row in there if row["channel"] == channel]
+            self.nothing_goes_backwards(mine, "status", becomes)
         self.nothing_goes_backwards(tried, "outcome", OUTCOMES)
         self.each_is_in_one_workers_hands(tried)
         self.each_end_has_its_reason(there)
@@ -417,7 +439,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def nothing_goes_backwards(
         self, there: Rows, column: str, becomes: Mapping[str, set[str]]
     ) -> None:
-        """Each becomes only what it may become; `delivered` stays."""
+        """Each becomes only what it may become; a text that was delivered stays so."""
         for row in there:
             was = self.were.get(row["id"], row[column])
             assert row[column] == was or row[column] in becomes[was], (was, row[column])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import permutations
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import cases, followups, receipts
+from relay.ledger import cases, followups, receipts, unknown_attempts
 from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -39,6 +39,7 @@ from tests.rows import (
 WORDS = {"text": "Your kit …"}
 ACCEPTED = Ending("accepted", "sent", provider_id="SM1", awaits_receipt=True)
 THREE_DAYS = timedelta(hours=72, seconds=1)
+THEN = datetime(2026, 11, 26, 9, tzinfo=UTC)  # by the provider's clock
 # The provider's word, and its error code → the state it stands for.
 STATES = {
     "queued": "sent",
@@ -249,7 +250,7 @@ def test_a_receipt_is_kept_once(db: Database) -> None:
     one = told("undelivered 30003", claim)
     assert record(db, one, one) == 1
     assert record(db, one) == 0
-    assert record(db, told("undelivered 30003", claim, moment="1763900000")) == 1
+    assert record(db, told("undelivered 30003", claim, happened_at=THEN)) == 1
     assert [row["code"] for row in rows(db, kept)] == ["30003", "30003"]
 
 
@@ -289,7 +290,7 @@ def test_a_failure_is_followed_up_once(db: Database, word: str) -> None:
     assert (item.id, item.status, item.code) == (claim.id, STATES[word], word[-5:])
     with db.write() as connection:
         followups.finish_follow_up(connection, item, (), None, None)
-    record(db, told(word, claim, moment="later"), told("failed 30007", claim))
+    record(db, told(word, claim, happened_at=THEN), told("failed 30007", claim))
     assert followups.lease_follow_ups(db, 10) == []
 
 
@@ -470,7 +471,7 @@ def test_a_receipt_closes_the_case_of_a_message_that_was_held(db: Database) -> N
     doubt = case("unknown", claim.id, claim.event_id)
     reason = "It waits for a person, as its rule says."
     with db.write() as connection:
-        assert followups.give_up_unknown(connection, look, reason, doubt)
+        assert unknown_attempts.give_up_unknown(connection, look, reason, doubt)
     assert len(open_cases(db)) == 1
     record(db, told("sent", claim))
     assert open_cases(db) == []

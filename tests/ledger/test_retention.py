@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases, logins, migrate, retention, schema, suppressions, workers
+from relay.ledger import cases, logins, migrate, schema, suppressions, workers
 from relay.ledger.database import Database
+from relay.ledger.removal import retention
 from relay.ledger.schema import (
     audit,
     ended_sessions,

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import followups, receipts
+from relay.ledger import receipts, unknown_attempts
 from relay.ledger.attempts import LOOKS, Claim
 from relay.ledger.database import Database
-from relay.ledger.followups import UnknownAttempt
 from relay.ledger.schema import attempts, notifications
+from relay.ledger.unknown_attempts import UnknownAttempt
 from relay.rules.model import Ending, case_digest
 from relay.rules.receipts import Receipt
 from tests.rows import (
@@ -31,14 +31,14 @@ from tests.rows import (
 
 REASON = "The provider has no record of it, so Relay is sending it again."
 MINUTE = timedelta(minutes=1)
-LEASE = timedelta(seconds=followups.UNKNOWN_LEASE_SECONDS + 1)
+LEASE = timedelta(seconds=unknown_attempts.LEASE_SECONDS + 1)
 MAIL = {"channel": "email", "address": "jane@example.org"}
 
 
 def adopt(db: Database, look: UnknownAttempt, provider_id: str = "SM1") -> bool:
     """It was found at the provider."""
     with db.write() as connection:
-        return followups.adopt(connection, look, provider_id, awaits_receipt=True)
+        return unknown_attempts.adopt(connection, look, provider_id, awaits_receipt=True)
 
 
 def rejected(db: Database, claim: Claim, status: str = "created") -> bool:
@@ -56,9 +56,9 @@ def test_an_unknown_attempt_is_looked_for_when_it_is_time(
     """A text is looked for after 2 minutes, an email after 15; not before."""
     claim = unknown(db, **fields)
     time_passes(db, first - timedelta(seconds=5))
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
     time_passes(db, timedelta(seconds=6))
-    (look,) = followups.lease_unknown(db, 10)
+    (look,) = unknown_attempts.lease_unknown(db, 10)
     assert (look.id, look.attempt_id, look.looks) == (claim.id, claim.attempt_id, 1)
 
 
@@ -77,7 +77,7 @@ def test_a_lost_workers_attempt_is_looked_for(db: Database) -> None:
     ledger_attempts.begin(db, claimed(db), {"text": "Your kit …"})
     time_passes(db, timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1))
     ledger_attempts.lapse(db)
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
     assert looked(db).content == {"text": "Your kit …"}
 
 
@@ -86,7 +86,7 @@ def test_only_what_is_unknown_is_looked_for(db: Database, outcome: str) -> None:
     """What the provider has answered needs no looking for."""
     ledger_attempts.finish(db, claimed(db), Ending(outcome, "sent"))
     time_passes(db, timedelta(days=1))
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
 
 
 def test_a_look_is_nobody_elses(ledger_url: str, db: Database) -> None:
@@ -96,14 +96,14 @@ def test_a_look_is_nobody_elses(ledger_url: str, db: Database) -> None:
     workers = [Database(ledger_url, patience=20) for _ in range(4)]
     leased = [
         look
-        for batch in at_once(lambda n: followups.lease_unknown(workers[n], 4), 4)
+        for batch in at_once(lambda n: unknown_attempts.lease_unknown(workers[n], 4), 4)
         for look in batch
     ]
-    leased += followups.lease_unknown(db, 10)
+    leased += unknown_attempts.lease_unknown(db, 10)
     assert sorted(look.id for look in leased) == sorted(claim.id for claim in claims)
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
     time_passes(db, LEASE)
-    assert len(followups.lease_unknown(db, 10)) == 6
+    assert len(unknown_attempts.lease_unknown(db, 10)) == 6
     for worker in workers:
         worker.close()
 
@@ -112,7 +112,7 @@ def test_a_look_that_came_to_nothing_is_not_counted(db: Database) -> None:
     """A worker that died while it looked has not looked: the message is not given up sooner."""
     unknown(db)
     assert looked(db).looks == 1
-    assert looked(db, followups.UNKNOWN_LEASE_SECONDS).looks == 1
+    assert looked(db, unknown_attempts.LEASE_SECONDS).looks == 1
 
 
 def test_looks_are_counted_when_the_provider_has_told(db: Database) -> None:
@@ -120,15 +120,15 @@ def test_looks_are_counted_when_the_provider_has_told(db: Database) -> None:
     unknown(db)
     first = looked(db)
     with db.write() as connection:
-        followups.look_later(connection, first, 120, counts=False)
+        unknown_attempts.look_later(connection, first, 120, counts=False)
     time_passes(db, MINUTE)
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
     again = looked(db, 60)
     assert again.looks == 1
     with db.write() as connection:
-        followups.look_later(connection, again, LOOKS["sms"][1] - LOOKS["sms"][0])
+        unknown_attempts.look_later(connection, again, LOOKS["sms"][1] - LOOKS["sms"][0])
     time_passes(db, 7 * MINUTE)
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
     assert looked(db, 60).looks == 2
 
 
@@ -143,7 +143,7 @@ def test_the_ids_of_other_messages_are_taken(db: Database) -> None:
     unknown(db, subject="another")
     look = looked(db)
     with db.read() as connection:
-        assert followups.taken_ids(connection, look) == {"SM0"}
+        assert unknown_attempts.taken_ids(connection, look) == {"SM0"}
 
 
 def test_what_is_found_is_adopted(db: Database) -> None:
@@ -176,7 +176,7 @@ def test_nothing_is_adopted_twice_at_once(db: Database) -> None:
     for number in range(6):
         unknown(db, subject=f"o-{number}")
     time_passes(db, 3 * MINUTE)
-    looks = followups.lease_unknown(db, 10)
+    looks = unknown_attempts.lease_unknown(db, 10)
     assert sum(at_once(lambda n: adopt(db, looks[n]), 6)) == 1
     statuses = sorted(row["status"] for row in rows(db, notifications))
     assert statuses == ["sent", *["unknown"] * 5]
@@ -195,13 +195,13 @@ def test_what_was_settled_meanwhile_is_left_alone(db: Database, settled_by: str)
     before = only(db, notifications)
     assert not adopt(db, look)
     with db.write() as connection:
-        followups.look_later(connection, look, 0.0)
+        unknown_attempts.look_later(connection, look, 0.0)
     for asked in (None, case("unknown", look.id, look.event_id)):
         with db.write() as connection:
-            assert not followups.give_up_unknown(connection, look, REASON, asked)
+            assert not unknown_attempts.give_up_unknown(connection, look, REASON, asked)
     assert only(db, notifications) == before
     assert open_cases(db) == []
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
 
 
 def test_what_is_not_found_is_sent_once_more(db: Database) -> None:
@@ -211,18 +211,20 @@ def test_what_is_not_found_is_sent_once_more(db: Database) -> None:
     assert ledger_attempts.claim(db, "sms", 10) == []
     assert only(db, attempts, id=first.attempt_id)["outcome"] == "unknown"
     time_passes(db, timedelta(days=1))
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
 
 
 def test_what_is_given_up_at_once_is_sent_once_more(db: Database) -> None:
     """Two looks at one attempt, the first one's lease being over, send it again once."""
     unknown(db)
     first = looked(db)
-    second = looked(db, followups.UNKNOWN_LEASE_SECONDS)
+    second = looked(db, unknown_attempts.LEASE_SECONDS)
 
     def give_up(number: int) -> bool:
         with db.write() as connection:
-            return followups.give_up_unknown(connection, (first, second)[number], REASON, None)
+            return unknown_attempts.give_up_unknown(
+                connection, (first, second)[number], REASON, None
+            )
 
     told = at_once(give_up, 2)
     assert sorted(told) == [False, True]
@@ -237,13 +239,13 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
     alert = notice(rule="relay:unknown", template="", **desk)
     held = case("unknown", look.id, look.event_id, alert)
     with db.write() as connection:
-        assert followups.give_up_unknown(connection, look, "It waits for a person.", held)
+        assert unknown_attempts.give_up_unknown(connection, look, "It waits for a person.", held)
     row = only(db, notifications, id=look.id)
     assert (row["status"], row["reason"]) == ("unknown", "It waits for a person.")
     assert [one["digest"] for one in open_cases(db)] == [case_digest("unknown", look.id)]
     assert [one.address for one in ledger_attempts.claim(db, "email", 10)] == ["desk@example.org"]
     time_passes(db, timedelta(days=1))
-    assert followups.lease_unknown(db, 10) == []
+    assert unknown_attempts.lease_unknown(db, 10) == []
     assert ledger_attempts.claim(db, "sms", 10) == []
 
 
@@ -266,10 +268,12 @@ def test_a_late_answer_of_the_first_attempt_sends_nothing_blindly(db: Database) 
     assert ledger_attempts.finish(db, first, replace(lost, reason="The first did not either."))
     assert only(db, notifications)["reason"] == "Twilio did not answer."
     time_passes(db, 3 * MINUTE)
-    looks = {look.attempt_id: look for look in followups.lease_unknown(db, 10)}
+    looks = {look.attempt_id: look for look in unknown_attempts.lease_unknown(db, 10)}
     assert second.attempt_id in looks
     with db.write() as connection:
-        assert not followups.give_up_unknown(connection, looks[first.attempt_id], REASON, None)
+        assert not unknown_attempts.give_up_unknown(
+            connection, looks[first.attempt_id], REASON, None
+        )
     assert rejected(db, first)
     assert only(db, notifications)["status"] == "unknown"
     assert ledger_attempts.claim(db, "sms", 10) == []

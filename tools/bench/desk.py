@@ -206,7 +206,11 @@ def _asked(app: Any, db: Database, sent: dict[str, Any], number: int) -> tuple[F
     What is `sent` by an edit that is tried is not judged: that reads whole days, for 3 seconds.
     """
     with db.read() as connection:
-        query = sa.text("SELECT subject, id FROM events WHERE identity = md5('identity' || :kit)")
+        query = sa.text(
+            "SELECT events.subject, events.id, notifications.id FROM events JOIN notifications"
+            " ON event_id = events.id AND channel = 'sms'"
+            " WHERE events.identity = md5('identity' || :kit)"
+        )
         kit = Kit(number, *connection.execute(query, {"kit": 2 * number}).one())
     config, desk = app.extensions["relay"].config, _Desk(app)
     gets, looks = desk_pages.gets(kit, config), desk_pages.looks(kit)

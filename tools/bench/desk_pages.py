@@ -26,6 +26,7 @@ class Kit:
     number: int
     subject: str
     event: str
+    text: str  # the id of the message about that event
 
     @property
     def phone(self) -> str:
@@ -102,6 +103,8 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
             "close a case": _each("case_id", "cas_", 1, act="close", **_NOTE),
             "send again": _each("case_id", "cas_", 11, act="resend", **_NOTE),
         },
+        # Once it is done, and then it is refused.
+        "desk.send_message_again": {"send a message again": _always(message=kit.text, **_NOTE)},
         "desk.see_to_post": {
             "try a refused post again": _each("post_id", "qua_", 1, act="again"),
             "put a refused post aside": _each("post_id", "qua_", 101, act="aside", **_NOTE),

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from relay.lab import events
 from relay.lab.facts import Facts
-from relay.ledger import attempts, followups, receipts, retention
+from relay.ledger import attempts, followups, receipts, unknown_attempts
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
+from relay.ledger.removal import retention
 from relay.rules.model import Ending, Notice, Plan
 from relay.rules.receipts import Receipt
 from tools.bench.load import bodies
@@ -155,7 +156,7 @@ def _sweep(db: Database) -> None:
     attempts.lapse(db)
     with db.write() as connection:
         receipts.give_up(connection)
-    followups.lease_unknown(db, 8)
+    unknown_attempts.lease_unknown(db, 8)
     followups.lease_follow_ups(db, 8)
 
 

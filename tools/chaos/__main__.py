@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -18,17 +19,20 @@ from tools.chaos import ledger, oracle
 from tools.chaos.faults import Faults
 from tools.chaos.lab import Lab
 from tools.chaos.privacy import Privacy
-from tools.chaos.stage import Stage
+from tools.chaos.scenarios import Post
+from tools.chaos.staff import Staff
+from tools.chaos.stage import RULES, Stage
+from tools.chaos.truth import Truth
 
 SETTLE_SECONDS = 150.0  # longer than anything waits in a run
 CALM_TIMES = 15  # looks without anything to do: late callbacks may still begin something
 LEAST_SECONDS, KITS_A_SECOND = 25.0, 4.0
 SHOWN = 20
-CONFIG = Path(__file__).with_name("config.toml")
 HEADS = (
     "seed",
     "seconds",
     "faults",
+    "acts",
     "posted",
     "answered 200",
     "owed",
@@ -86,26 +90,32 @@ def run(seed: int, kits: int) -> Result:
 def _play(stage: Stage, seed: int, kits: int, started: float) -> Result:
     faults = Faults(stage, seed)
     lab = Lab(stage, seed, kits, max(LEAST_SECONDS, kits / KITS_A_SECOND))
-    watch = _Watch(stage, seed, faults, lab, Privacy(kits))
-    watch.start()
+    staff = Staff(stage.postgresql.url, seed)
+    watch = _Watch(stage, seed, faults, lab, Privacy(lab.numbers))
+    for thread in (watch, staff):
+        thread.start()
     faults.start()
     lab.play()
     faults.stop()
+    staff.stop()
     left = _settle(stage)
+    staff.close_rules()
+    if held := _still_true(stage, lab):
+        lab.post_again(held)
+        left = _settle(stage)
     watch.stop()
-    judge = oracle.Oracle(
-        CONFIG,
-        ledger.read(stage.postgresql.url),
-        stage.standins.report(),
-        lab.taken,
-        lab.stops,
-        output := stage.output(),
-    )
-    verdict = judge.judge()
+    output = stage.output()
+    kept, told = ledger.read(stage.postgresql.url), stage.standins.report()
+    verdict = oracle.Oracle(RULES, kept, told, lab, staff.done, output).judge()
+    for name, what in (("ledger", kept), ("providers", told), ("lab", lab.said)):
+        (stage.folder / f"{name}.json").write_text(json.dumps(what, default=str), "utf-8")
     verdict.wrong += [f"never settled: {count} {what}" for what, count in left.items()]
     verdict.wrong += [f"in the output: {line}" for line in watch.privacy.found(output)]
     verdict.wrong += [f"in Redis: {line}" for line in watch.in_redis]
-    verdict.wrong += [*stage.unasked, *(f"the harness broke: {what}" for what in faults.broken)]
+    verdict.wrong += [
+        *stage.unasked,
+        *(f"the harness broke: {what}" for what in [*faults.broken, *staff.broken]),
+    ]
     verdict.wrong += [f"never answered 200: {post}" for post in lab.given_up]
     verdict.wrong += [f"answered {n}" for n in lab.answers if n not in (0, 200, 503)]
     verdict.wrong += [f"a fault of Relay's: {line}" for line in _broke(output)]
@@ -113,6 +123,7 @@ def _play(stage: Stage, seed: int, kits: int, started: float) -> Result:
         seed,
         round(time.monotonic() - started),
         len(faults.drawn),
+        len(staff.done),
         lab.answers.total(),
         lab.answers[200],
         verdict.owed,
@@ -131,6 +142,13 @@ def _play(stage: Stage, seed: int, kits: int, started: float) -> Result:
         for what in getattr(verdict, kind)[:SHOWN]
     ]
     return Result(cells, problems, verdict.is_good)
+
+
+def _still_true(stage: Stage, lab: Lab) -> list[Post]:
+    """What is held though the lab's API says so too by now: the lab posts it once more."""
+    truth = Truth(lab.said, lab.begun)
+    held = [lab.taken[id_] for id_ in ledger.held(stage.postgresql.url) if id_ in lab.taken]
+    return [post for post in held if post.thing and truth.is_lasting(post.step, post.thing)]
 
 
 def _broke(output: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Everything that is broken in a run, drawn from shuffled decks. Each fault undoes itself."""
+"""Everything that is broken or changed in a run, drawn from shuffled decks; each undoes itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import suppress
 import psycopg
 
 from relay.fault_injection import CRASH_POINTS
+from tools.chaos.edits import Edits
 from tools.chaos.stage import WEB, WORKERS, Stage
 from tools.chaos.standins import ACCEPTED, LAB, LAB_FAULTS, REFUSED, SENDGRID, TWILIO
 
@@ -25,7 +26,9 @@ NO_FAULTS: dict[str, dict[str, float]] = {LAB: {}, TWILIO: {}, SENDGRID: {}}
 
 
 class Faults:
-    """Two decks: what is done to processes and servers, and what the outside world does."""
+    """Three decks: what is done to processes and servers, what the outside world does, and what is
+    done to config.toml.
+    """
 
     def __init__(self, stage: Stage, seed: int):
         self._stage = stage
@@ -70,7 +73,9 @@ class Faults:
         """Begin to break things."""
         for service, faults in ALWAYS.items():
             self._stage.standins.mode(service, faults)
-        for name, deck in (("inside", self._inside()), ("outside", self._outside())):
+        edits = Edits(self._stage.config, self._random, self._pause)
+        decks = {"inside": self._inside(), "outside": self._outside(), "edits": edits.deck()}
+        for name, deck in decks.items():
             drawn = random.Random(self._random.random())
             thread = threading.Thread(target=self._run, args=(name, deck, drawn), daemon=True)
             self._threads.append(thread)

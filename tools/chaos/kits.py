@@ -1,126 +1,190 @@
-"""The kits of a run. All of a kit follows from its number, so every process knows the same kits."""
+"""Who and what there is in a run: people, orders, kits and retests, as the lab's API has them."""
 
 from __future__ import annotations
 
-import re
-import uuid
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from relay.dev import lab_simulator
 
-ORDER, REGISTRATION, PERSON = 1, 2, 3
 CUSTOMER, PATIENT = "customer", "patient"
 ROLES = (CUSTOMER, PATIENT)
-# The lab's five steps of a kit, in order.
-STEPS = (
+STEPS = SHIPPED, DELIVERED, REGISTERED, RECEIVED, RESULTS = (
     "order.shipped",
     "order.delivered",
     "test_registration.complete",
     "test_registration.sample_received",
     "lab_results.complete",
 )
+RETEST = "test_registration.retest"
 FIRST_NAME, LAST_NAME, STREET = "Canarina", "Kanarek", "Plumage"
 STAFF = "lab-desk@chaos.example"
-_TRF = re.compile(r"LML-(\d+)")
+LANDLINE = "020 7946 0018"
+OF_A_RETEST = 4  # the retest of kit n is shipped with order n + 4
+_KINDS = {"order": 1, "test_registration": 2, CUSTOMER: 3, PATIENT: 4}
 
 
-@dataclass(frozen=True)
-class Kit:
-    """One order of one kit: who ordered it, and who is tested."""
+def made_id(kind: str, family: int, inner: int) -> str:
+    """A UUID of the lab's that tells nobody but us what it is of."""
+    return f"c4a05000-{_KINDS[kind]:04x}-4000-8{inner:03x}-{family:012x}"
 
-    number: int
+
+@dataclass(frozen=True, order=True)
+class Person:
+    """Somebody who ordered or is tested."""
+
+    family: int
+    role: str
+    which: int
 
     @property
-    def order_id(self) -> str:
-        """The order's UUID."""
-        return self._id(ORDER)
+    def id(self) -> str:
+        """Their id at the lab."""
+        return made_id(self.role, self.family, self.which)
 
     @property
-    def registration_id(self) -> str:
-        """The registration's UUID."""
-        return self._id(REGISTRATION)
-
-    @property
-    def trf_code(self) -> str:
-        """What else the lab calls the registration by."""
-        return f"LML-{self.number:06}"
-
-    def _id(self, kind: int, inner: int = 0) -> str:
-        return f"c4a05000-{kind:04x}-4000-8{inner:03x}-{self.number:012x}"
-
-    def phone(self, role: str) -> str:
+    def phone(self) -> str:
         """A mobile number that nobody else in the run has."""
-        return f"+4474{ROLES.index(role)}{self.number:07}"
+        return f"+4474{ROLES.index(self.role)}{self.family:06}{self.which}"
 
-    def email(self, role: str) -> str:
+    @property
+    def email(self) -> str:
         """An address that nobody else in the run has."""
-        return f"kit{self.number}.{role}@chaos.example"
+        return f"kit{self.family}.{self.role}{self.which}@chaos.example"
 
-    def address(self, role: str, channel: str) -> str:
-        """Where a person is told."""
-        return self.phone(role) if channel == "sms" else self.email(role)
+    def address(self, channel: str) -> str:
+        """Where they are told."""
+        return self.phone if channel == "sms" else self.email
 
-    def person(self, role: str) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """A customer or a patient as the lab's API gives them."""
-        id_ = self._id(PERSON, ROLES.index(role))
         return {
-            **lab_simulator.person(id_),
-            "id": id_,
+            **lab_simulator.person(self.id),
+            "id": self.id,
             "first_name": FIRST_NAME,
             "last_name": LAST_NAME,
-            "email": self.email(role),
-            "phone_number": self.phone(role),
+            "email": self.email,
+            "phone_number": self.phone,
         }
 
-    def order(self) -> dict[str, Any]:
-        """The order, with its customer's details and its one registration."""
-        customer = self.person(CUSTOMER)
+
+@dataclass(frozen=True, order=True)
+class Order:
+    """One parcel: a family's first or second order, or one of a retest's own."""
+
+    family: int
+    which: int
+
+    @property
+    def id(self) -> str:
+        """The order's UUID, its only name."""
+        return made_id("order", self.family, self.which)
+
+    @property
+    def path(self) -> str:
+        """Where the lab's API has it."""
+        return f"order/{self.id}"
+
+    @property
+    def word(self) -> str:
+        """What messages call it."""
+        return f"ON{self.family:06}{self.which}"
+
+    @property
+    def customer(self) -> Person:
+        """Who ordered it; a retest's kit goes to the same person as the first one."""
+        return Person(self.family, CUSTOMER, self.which % OF_A_RETEST)
+
+    def record(self, kits: tuple[Kit, ...]) -> dict[str, Any]:
+        """The order with its customer's details and its registrations."""
+        customer = self.customer.record()
         details = ("id", "first_name", "last_name", "email", "phone_number")
         return {
-            **lab_simulator.order(self.order_id),
+            **lab_simulator.order(self.id),
             "customer_id": customer["id"],
             "customer": {key: customer[key] for key in details},
             "address": {"line_1": f"1 {STREET} Street", "name": LAST_NAME},
+            "order_number": self.word,
+            "shipping_status": "awaiting_shipping",
             "test_registrations": [
-                {"id": self.registration_id, "trf_code": self.trf_code, "product": []}
+                {"id": kit.id, "trf_code": kit.word, "product": []} for kit in kits
             ],
         }
 
-    def registration(self) -> dict[str, Any]:
+
+@dataclass(frozen=True, order=True)
+class Kit:
+    """A physical kit: the first of somebody's, or its repetition (`round` 1)."""
+
+    family: int
+    which: int
+    round: int = 0
+
+    @property
+    def id(self) -> str:
+        """The registration's UUID."""
+        return made_id("test_registration", self.family, self.which * 16 + self.round)
+
+    @property
+    def path(self) -> str:
+        """Where the lab's API has it."""
+        return f"test_registration/{self.id}"
+
+    @property
+    def results(self) -> str:
+        """Where the lab's API has its results."""
+        return f"lab_results/{self.id}"
+
+    @property
+    def word(self) -> str:
+        """Its TRF code: what messages call it."""
+        return f"LML-{self.family:06}{self.which}{self.round}"
+
+    @property
+    def reference(self) -> str:
+        """What the clinic calls it."""
+        return f"REF-{self.family:06}{self.which}{self.round}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that the lab may call it by."""
+        return self.id, self.word, self.word.removeprefix("LML-"), self.reference
+
+    @property
+    def patient(self) -> Person:
+        """Who is tested, by the first kit and by its repetition."""
+        return Person(self.family, PATIENT, self.which)
+
+    @property
+    def original(self) -> Kit:
+        """The kit that it repeats, or itself."""
+        return Kit(self.family, self.which)
+
+    def record(self) -> dict[str, Any]:
         """The registration; the phone number is in its patient's record."""
-        patient = self.person(PATIENT)
+        patient = self.patient.record()
         return {
-            **lab_simulator.registration(self.registration_id),
-            "trf_code": self.trf_code,
-            "foreign_id": None,
+            **lab_simulator.registration(self.id),
+            "trf_code": self.word,
+            "short_code": self.word.removeprefix("LML-"),
+            "foreign_id": self.reference,
             "patient_id": patient["id"],
+            "parent_id": self.original.id if self.round else None,
+            "status": "awaiting_patient",
             **{key: patient[key] for key in ("first_name", "last_name", "email")},
         }
 
-    def body(self, step: str, *, by_code: bool = False) -> dict[str, Any]:
-        """What the lab posts of a step."""
-        if step.startswith("order."):
-            return {"event": step, "data": {"order_id": self.order_id}}
-        data = {"testregistration_id": self.trf_code if by_code else self.registration_id}
-        if step == "test_registration.sample_received":
-            data["sample_received_at"] = "2026-06-01T14:52:32+01:00"
-        return {"event": step, "data": data}
+
+Thing = Order | Kit
 
 
-def resource(path: str) -> Any:
-    """What the lab's API has at a path; None where it has nothing."""
-    parts = path.strip("/").split("/")
-    if len(parts) < 3:
-        return None
-    kind, written = parts[1:3]
-    if code := _TRF.fullmatch(written):
-        kit, inner = Kit(int(code[1])), 0
-    else:
-        id_ = uuid.UUID(written)
-        kit, inner = Kit(id_.node), id_.clock_seq & 0xFFF
-    if parts[-1] == "lab_results":
-        return [{"id": "1", "name": "Example analyte", "value": "70"}]
-    if kind in ROLES:
-        return kit.person(ROLES[inner])
-    return {"order": kit.order, "test_registration": kit.registration}[kind]()
+@cache
+def body(step: str, name: str) -> dict[str, Any]:
+    """What the lab posts of a step, by one of the names of what it is about."""
+    if step.startswith("order."):
+        return {"event": step, "data": {"order_id": name}}
+    data = {"testregistration_id": name}
+    if step == RECEIVED:
+        data["sample_received_at"] = "2026-06-01T14:52:32+01:00"
+    return {"event": step, "data": data}

@@ -1,4 +1,4 @@
-"""The lab's part: every kit's steps, in any order, some twice, each posted until it is taken."""
+"""The lab's part: what its API says changes, and it posts; each post until it is taken."""
 
 from __future__ import annotations
 
@@ -7,26 +7,17 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-from tools.chaos.kits import ROLES, STEPS, Kit
+from tools.chaos.kits import Thing
+from tools.chaos.scenarios import Change, Family, Post, families
 from tools.chaos.stage import Stage
 
 POSTERS = 24
 GIVE_UP_SECONDS = 300.0
-SPREAD_SECONDS = 8.0  # from a kit's first step to its last
-
-
-@dataclass(frozen=True, order=True)
-class Post:
-    """One webhook of the lab's, at its time; `together` of the same at once."""
-
-    at: float
-    kit: int
-    step: str
-    by_code: bool = False
-    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -37,59 +28,85 @@ class Stop:
     at: float
 
 
+@dataclass(frozen=True)
+class Said:
+    """What the lab's API said of something, from this moment on."""
+
+    at: float
+    path: str
+    fields: dict[str, Any]
+
+
 class Lab:
-    """Posts, and keeps what was answered 200."""
+    """Posts, and keeps what was answered 200; changes what the API says, and keeps when."""
 
     def __init__(self, stage: Stage, seed: int, kits: int, seconds: float):
         self._stage = stage
-        self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._started = 0.0
-        self.posts = sorted(post for number in range(kits) for post in self._posts(number, seconds))
+        self.families: list[Family] = families(seed, kits, seconds)
+        self.posts = [post for family in self.families for post in family.posts]
+        self._changes = [change for family in self.families for change in family.changes]
+        draw = random.Random(seed)
+        people = sorted(
+            {order.customer for family in self.families for order in family.orders}
+            | {
+                kit.patient
+                for family in self.families
+                for kits in family.orders.values()
+                for kit in kits
+            }
+        )
+        self.numbers = [person.phone for person in people]
         self.stopping = sorted(
-            (self._random.uniform(0, seconds), Kit(number).phone(self._random.choice(ROLES)))
-            for number in range(kits)
-            if self._random.random() < 0.04
+            (draw.uniform(0, seconds), person.phone) for person in people if draw.random() < 0.02
         )
         self.answers: Counter[int] = Counter()
-        self.taken: dict[str, tuple[int, str]] = {}  # an event's id → kit and step
+        self.taken: dict[str, Post] = {}  # by an event's id
+        self.begun: dict[tuple[str, Thing | None], float] = {}  # since when a step is posted
+        self.said: list[Said] = []
         self.stops: list[Stop] = []
         self.given_up: list[Post] = []
 
-    def _posts(self, number: int, seconds: float) -> list[Post]:
-        """A kit's five steps: half of the kits in order, half in any."""
-        begins = self._random.uniform(0, max(1.0, seconds - SPREAD_SECONDS))
-        times = sorted(begins + self._random.uniform(0, SPREAD_SECONDS) for _ in STEPS)
-        if self._random.random() < 0.5:
-            self._random.shuffle(times)
-        made = []
-        for at, step in zip(times, STEPS, strict=True):
-            together = 10 if self._random.random() < 0.02 else 1
-            made.append(Post(at, number, step, together=together))
-            if self._random.random() < 0.1:
-                later = at + self._random.uniform(0, 3)
-                made.append(Post(later, number, step, by_code=self._random.random() < 0.5))
-        return made
-
     def play(self) -> None:
-        """Post everything at its time. Returns when all is taken."""
+        """Let everything happen at its time. Returns when all is taken."""
+        self._say([change for change in self._changes if not change.at])
         self._started = time.monotonic()
+        later = [change for change in self._changes if change.at]
+        moments: list[Post | Change] = [*later, *self.posts]
         with ThreadPoolExecutor(POSTERS) as pool, ThreadPoolExecutor(1) as phones:
             phones.submit(self._stop_texts)
-            for post in self.posts:
-                time.sleep(max(0.0, self._started + post.at - time.monotonic()))
-                for _ in range(post.together):
-                    pool.submit(self._post, post)
+            for moment in sorted(moments, key=lambda moment: moment.at):
+                time.sleep(max(0.0, self._started + moment.at - time.monotonic()))
+                if isinstance(moment, Change):
+                    self._say([moment])
+                    continue
+                for _ in range(moment.together):
+                    pool.submit(self._post, moment)
+
+    def post_again(self, posts: Iterable[Post]) -> None:
+        """Post something once more, now."""
+        for post in posts:
+            self._post(post)
+
+    def _say(self, changes: Iterable[Change]) -> None:
+        """Let the API say something else from now on; it is said when the stand-in has answered."""
+        told = [(change.path, change.fields) for change in changes]
+        at = time.time()
+        self._stage.standins.change(told)
+        self.said += [Said(at, path, fields) for path, fields in told]
 
     def _post(self, post: Post) -> None:
-        body = Kit(post.kit).body(post.step, by_code=post.by_code)
+        content = json.dumps({"event": post.step, "data": post.data}).encode()
+        with self._lock:
+            self.begun.setdefault((post.step, post.thing), time.time())
         ends = time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < ends:
-            status, id_ = self._stage.post(json.dumps(body).encode())
+            status, id_ = self._stage.post(content)
             with self._lock:
                 self.answers[status] += 1
                 if status == 200:
-                    self.taken[id_] = (post.kit, post.step)
+                    self.taken.setdefault(id_, post)
                     return
             time.sleep(0.5)
         self.given_up.append(post)

@@ -11,7 +11,8 @@ from psycopg.rows import dict_row
 Row = Mapping[str, Any]
 _UNSETTLED = {
     "events received": "events WHERE status = 'received'",
-    "messages waiting": "notifications WHERE status IN ('created', 'scheduled', 'sending')",
+    "messages waiting": "notifications WHERE status IN ('created', 'scheduled', 'sending')"
+    " AND waits_for IS DISTINCT FROM 'rule'",
     "looks due": "attempts WHERE look_at IS NOT NULL",
     "follow-ups due": "notifications WHERE follow_up_at IS NOT NULL",
 }
@@ -26,6 +27,13 @@ def unsettled(url: str) -> dict[str, int]:
             row = connection.execute(f"SELECT count(*) FROM {which}").fetchone()
             counts[name] = int(row[0]) if row else 0
     return {name: count for name, count in counts.items() if count}
+
+
+def held(url: str) -> list[str]:
+    """The events that wait for a person."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT id FROM events WHERE status = 'held'").fetchall()
+    return [str(row[0]) for row in rows]
 
 
 def read(url: str) -> dict[str, list[Row]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from tools.chaos.kits import FIRST_NAME, LAST_NAME, ROLES, STREET, Kit
+from tools.chaos.kits import FIRST_NAME, LAST_NAME, STREET
 
 _WORDS = re.compile(rf"{FIRST_NAME}|{LAST_NAME}|{STREET}|[\w.]+(?:@|%40)chaos\.example", re.I)
 _NUMBERS = re.compile(r"(?:44|0)(74\d{8})")
@@ -13,8 +14,7 @@ _NUMBERS = re.compile(r"(?:44|0)(74\d{8})")
 class Privacy:
     """Knows every person of a run."""
 
-    def __init__(self, kits: int):
-        numbers = (Kit(number).phone(role) for number in range(kits) for role in ROLES)
+    def __init__(self, numbers: Iterable[str]):
         self._numbers = {number.removeprefix("+44") for number in numbers}
 
     def found(self, text: str) -> list[str]:

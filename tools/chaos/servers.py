@@ -152,6 +152,11 @@ class StandInProcess:
         body = json.dumps({service: faults}).encode()
         self._http.request("POST", f"{self.urls['control']}/mode", body=body)
 
+    def change(self, told: list[tuple[str, dict[str, Any]]]) -> None:
+        """Let the lab's API say other things from now on, by path and fields."""
+        body = json.dumps(told).encode()
+        self._http.request("POST", f"{self.urls['control']}/change", body=body)
+
     def report(self) -> dict[str, Any]:
         """What they accepted, refused and told."""
         found: dict[str, Any] = self._http.request("GET", f"{self.urls['control']}/report").json()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,9 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twilio.request_validator import RequestValidator
 
 from tools.bench.servers import ROOT, free_port
+from tools.chaos import words
 from tools.chaos.servers import PostgreSQL, RedisServer, StandInProcess
 
 PROCFILE = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+CONFIG = Path(__file__).with_name("config.toml")
+RULES: dict[str, Any] = tomllib.loads(CONFIG.read_text("utf-8"))["rules"]
 SECRET, TOKEN, LAB_TOKEN = "lab-secret", "twilio-token", "lab-token"
 HASTE = 30  # a lease lasts two seconds, a look comes after four
 WEB, WORKERS = "web", ("worker-1", "worker-2")
@@ -34,7 +38,10 @@ class Stage:
     """All processes of one run."""
 
     def __init__(self, seed: int, folder: Path):
-        self._folder = folder
+        self.folder = folder
+        self.config, self._templates = folder / CONFIG.name, folder / "templates"
+        self.config.write_bytes(CONFIG.read_bytes())
+        words.write(self._templates, RULES)
         key = ec.generate_private_key(ec.SECP256R1())
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -57,11 +64,11 @@ class Stage:
         urls = self.standins.urls
         bin_ = str(Path(sys.executable).parent)
         return {
-            **{"PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(self._folder)},
+            **{"PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(self.folder)},
             **{"PORT": str(port), "WEB_CONCURRENCY": "2", "PUBLIC_URL": self.url},
             **{"RELAY_ENV": "development", "RELAY_DELIVERY": "live", "RELAY_HASTE": str(HASTE)},
-            **{"RELAY_CONFIG": str(ROOT / "tools" / "chaos" / "config.toml")},
-            **{"RELAY_TEMPLATES": str(ROOT / "templates"), "LOG_LEVEL": "INFO"},
+            **{"RELAY_CONFIG": str(self.config), "RELAY_TEMPLATES": str(self._templates)},
+            **{"LOG_LEVEL": "INFO"},
             **{"DATABASE_URL": self.postgresql.url, "REDIS_URL": self.redis.url},
             **{"LAB_API_URL": urls["lab"], "LAB_API_TOKEN": LAB_TOKEN, "WEBHOOK_SECRET": SECRET},
             **{"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": TOKEN},
@@ -72,7 +79,7 @@ class Stage:
     def start(self, name: str, **more: str) -> None:
         """Start `web` or a worker, in a process group of its own."""
         self._starts += 1
-        path = self._folder / f"{name}-{self._starts:03}.out"
+        path = self.folder / f"{name}-{self._starts:03}.out"
         with path.open("wb") as output:
             self._running[name] = subprocess.Popen(
                 shlex.split(PROCFILE[name.partition("-")[0]]),
@@ -162,7 +169,7 @@ class Stage:
 
     def output(self) -> str:
         """All that Relay's processes have printed."""
-        paths = [p for p in sorted(self._folder.glob("w*.out"))]
+        paths = [p for p in sorted(self.folder.glob("w*.out"))]
         return "".join(path.read_text("utf-8", errors="replace") for path in paths)
 
     def close(self) -> None:

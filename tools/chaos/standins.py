@@ -1,7 +1,7 @@
 """The lab, Twilio and SendGrid in one process, which keeps its own list of what it accepted.
 
 `python -m tools.chaos.standins SEED`; what it has to know comes as JSON on its first line of input.
-Its control port takes `POST /mode` and gives `GET /report`.
+Its control port takes `POST /mode` and `POST /change`, and gives `GET /report`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
-from tools.chaos import kits
 from tools.chaos.callbacks import Callbacks
+from tools.chaos.kits import ROLES
+from tools.chaos.records import RESULTS, Records
 from tools.chaos.wire import Door, Reply, Request
 
 LAB, TWILIO, SENDGRID = "lab", "twilio", "sendgrid"
@@ -58,10 +59,13 @@ LAB_FAULTS: dict[str, Reply] = {
     "204": Reply(204),
     "redirect": Reply(302, b"", {"Location": "http://127.0.0.1:1/api/order/1"}),
     "garbage": Reply(200, b"<html>"),
+    "list": Reply(200, []),
+    "null": Reply(200, None),
     "hang": Reply(how="hang"),
     "hang-up": Reply(how="hang-up"),
     "drip": Reply(200, b"{}" * 50, how="drip"),
     "slow": Reply(),
+    "another": Reply(),  # somebody else's record
 }
 
 
@@ -75,6 +79,7 @@ class StandIns:
         self.accepted: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
         self.counts: dict[str, int] = {}
+        self.records = Records()
         self.doors = {
             LAB: Door(self._lab),
             TWILIO: Door(self._twilio),
@@ -96,7 +101,12 @@ class StandIns:
         if request.method == "GET":
             lists = {"accepted": self.accepted, "refused": self.refused}
             return Reply(200, {**lists, "told": self._callbacks.told, "counts": self.counts})
-        for service, faults in json.loads(request.body).items():
+        told = json.loads(request.body)
+        if request.path == "/change":
+            for path, fields in told:
+                self.records.change(path, fields)
+            return Reply(200, {})
+        for service, faults in told.items():
             self.modes[service] = faults
             if "refuse" in faults:
                 self.doors[service].shut()
@@ -107,15 +117,21 @@ class StandIns:
 
     async def _lab(self, request: Request) -> Reply:
         fault = self._fault(LAB)
-        person = request.path.split("/")[2:3] in (["patient"], ["customer"])
-        # A person's record that is "not found" would be an honest reason to tell nobody.
-        if fault == "slow":
+        kind, found = self.records.find(request.path)
+        # A person's record that is "not found" would be an honest reason to tell nobody, and of
+        # results nobody can see whose they are.
+        if fault == "404" and kind in ROLES:
+            fault = ""
+        if fault == "another":
+            found = found if kind == RESULTS else self.records.another(kind, self._random)
+        elif fault == "slow":
             await asyncio.sleep(self._random.uniform(0.5, 3.0))
-        elif fault and not (fault == "404" and person):
+        elif fault:
             return LAB_FAULTS[fault]
-        found = kits.resource(request.path)
         after = self._random.uniform(0.0, 0.02)
-        return Reply(404, {}) if found is None else Reply(200, found, after=after)
+        if found is None:
+            return Reply(404, {})
+        return Reply(200, found, after=after) if found else Reply(204)
 
     async def _twilio(self, request: Request) -> Reply:
         fault = self._fault(TWILIO)

@@ -1,1 +1,1 @@
-"""What the desk, the commands and the metrics read. Only the day's counts are written here."""
+"""Read-only views for the desk, the commands and the metrics. Only a day's counts are written."""

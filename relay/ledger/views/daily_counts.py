@@ -1,10 +1,4 @@
-"""What the messages of a day have come to, by channel and status, and what the texts cost.
-
-A month of messages is too much to count at each look at the desk. So each day of it is a row, which
-the sweep writes; only a day as it goes on is counted when it is asked for, unless much has come. In
-the month a message counts on the day that it was planned; of the day as it goes on it is told what
-went out in it as well, whenever that was planned.
-"""
+"""Counts of a day: its messages by channel and status, and the segments of its texts."""
 
 from __future__ import annotations
 
@@ -51,8 +45,8 @@ class Day(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What a day has come to by the time it was counted: events by status, the messages that were
-    planned on it, and, while it goes on, those that went out or failed on it.
+    """The counts of a day: events by status, the messages that were planned on it and, while it
+    goes on, those that went out or failed on it.
     """
 
     events: Mapping[str, int]
@@ -62,7 +56,7 @@ class Tally(NamedTuple):
 
 
 def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
-    """The last days where the clinic is, today the last of them."""
+    """Yield the last `many` days in the time zone of the clinic; today is the last of them."""
     today = now.astimezone(zone).date()
     for back in reversed(range(many)):
         day = today - back * _ONE_DAY
@@ -71,7 +65,7 @@ def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
 
 
 def today(connection: Connection, day: Day, now: datetime) -> Tally:
-    """A day as it goes on."""
+    """Count a day that is not over yet."""
     row = kept(connection, [day]).get(day.day)
     many = max(_many(row.messages), _many(row.tried)) if row else 0
     if row and many > BUSY and row.counted_at > now - JUST_NOW:
@@ -84,7 +78,7 @@ def _many(counts: Sequence[Count]) -> int:
 
 
 def count(connection: Connection, day: Day, now: datetime) -> Tally:
-    """A day as it is now."""
+    """Count a day as it is now."""
     told = by_status(sa.func.count()).where(*_within(notifications.c.created_at, day))
     came = (
         sa.select(events.c.status, sa.func.count())
@@ -121,7 +115,7 @@ def _tried(day: Day) -> Iterator[sa.Select[Any]]:
 
 
 def by_status(many: sa.ColumnElement[int]) -> sa.Select[Any]:
-    """What makes a `Count`, by channel and status."""
+    """A query for the values of `Count`, grouped by channel and status."""
     table = notifications.c
     is_out = sa.and_(table.sent_at.is_not(None), ~IS_KEPT)
     stands = sa.case((sa.and_(table.status == "sent", IS_KEPT), KEPT), else_=table.status)
@@ -176,7 +170,7 @@ def _is_stale(day: Day, counted_at: datetime | None, now: datetime) -> bool:
 
 
 def kept(connection: Connection, wanted: Iterable[Day]) -> Mapping[date, Tally]:
-    """These days, of those that have been counted."""
+    """The tallies of these days, as far as they have been counted."""
     return {
         date.fromisoformat(row.day): tally(row.counts, row.counted_at)
         for row in connection.execute(sa.select(days).where(_among([*wanted])))
@@ -184,7 +178,7 @@ def kept(connection: Connection, wanted: Iterable[Day]) -> Mapping[date, Tally]:
 
 
 def tally(counts: list[Any], counted_at: datetime) -> Tally:
-    """A tally that was kept, maybe by a version that counted less."""
+    """A tally as it was kept, perhaps by a version that counted less."""
     came, *told = counts
     messages, tried = ([Count(*one) for one in some] for some in (*told, [])[:2])
     return Tally(came, messages, counted_at, tried)

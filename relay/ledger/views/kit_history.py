@@ -1,4 +1,4 @@
-"""What has happened to kits, for `what-if`: their events with facts, and what was sent of each."""
+"""The history of kits, for `what-if`: their events with facts, and the messages about each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.events import EVENTS, ORDER, about
+from relay.lab.events import EVENTS, ORDER, REGISTRATION, about
 from relay.lab.facts import Facts
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import events, first_id, journeys, notifications
+from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import ITEM, MESSAGE
 from relay.rules.staleness import Step
 from relay.rules.statuses import PROCESSED
@@ -25,7 +26,7 @@ MessageKey = tuple[str, str, str]  # rule, role, channel
 
 
 class Row(NamedTuple):
-    """A notification of an event, as far as it is compared."""
+    """A notification of an event: the fields that `what-if` compares."""
 
     rule: str
     role: str
@@ -59,16 +60,41 @@ class PastEvent(NamedTuple):
     facts: Facts | None
     rows: Sequence[Row] = ()
 
+    @property
+    def of_kit(self) -> KitEvent:
+        """The event, as far as other steps of its kit are concerned."""
+        return KitEvent(self.name, self.subject, self.round, self.received_at)
 
-History = Sequence[PastEvent]  # all of a kit's events, in the order in which they were processed
+
+@dataclass(frozen=True)
+class History:
+    """All events of some orders and registrations, in the order in which they were processed."""
+
+    events: Sequence[PastEvent]
+    registrations: Sequence[Registration] = ()  # as the lab's API has linked them since
+
+    def kits_at(self, place: int) -> Kits:
+        """The kits as they were when the event at `place` was processed: retests of later rounds
+        were not known yet.
+        """
+        so_far = self.events[: place + 1]
+        rounds: dict[str, int] = {}
+        for one in so_far:
+            rounds[one.subject] = max(one.round, rounds.get(one.subject, 0))
+        known = [one for one in self.registrations if one.round <= rounds.get(one.original, 0)]
+        return Kits(known, [one.of_kit for one in so_far])
+
+
+Unit = tuple[str | None, str | None]  # an order; or a registration without one
 
 
 @dataclass(frozen=True)
 class Kit:
-    """An order with its registrations, or a registration without one; how many events it had."""
+    """Units that concern one another, by the retests that were shipped with orders of their own;
+    how many events they had.
+    """
 
-    order: str | None
-    registration: str | None
+    units: frozenset[Unit]
     events: int
 
 
@@ -83,7 +109,30 @@ def kits(connection: Connection, since: datetime) -> list[Kit]:
         .group_by("kit_order", "kit_registration")
         .order_by(sa.func.min(events.c.id))
     )
-    return [Kit(*row) for row in connection.execute(query)]
+    group = shipped_again(connection)
+    made: dict[frozenset[Unit], int] = {}
+    for order_id, registration_id, many in connection.execute(query):
+        unit = (order_id, registration_id)
+        units = group.get(unit, frozenset({unit}))
+        made[units] = made.get(units, 0) + many
+    return [Kit(units, many) for units, many in made.items()]
+
+
+def shipped_again(connection: Connection) -> dict[Unit, frozenset[Unit]]:
+    """Each unit that has a retest shipped with an order of its own → all that it belongs with."""
+    first, again = journeys.alias(), journeys.c
+    query = (
+        sa.select(again.order_subject, first.c.order_subject, again.original_subject)
+        .join_from(journeys, first, first.c.subject == again.original_subject)
+        .where(again.order_subject.is_not(None))
+    )
+    group: dict[Unit, frozenset[Unit]] = {}
+    for order, original_order, original in connection.execute(query):
+        former = (original_order, None if original_order else original)
+        units = [group.get(unit, frozenset({unit})) for unit in ((order, None), former)]
+        joined: frozenset[Unit] = units[0] | units[1]
+        group.update(dict.fromkeys(joined, joined))
+    return group
 
 
 def batches(found: Sequence[Kit]) -> Iterator[list[Kit]]:
@@ -116,15 +165,15 @@ def histories(
         events.c.facts.is_(None),
         *(sa.case((is_wanted, column)) for column in (events.c.data, events.c.facts)),
     )
-    orders = [kit.order for kit in batch if kit.order]
-    subjects = [*orders, *(kit.registration for kit in batch if kit.registration)]
-    linked = sa.select(journeys.c.subject).where(journeys.c.order_subject.in_(orders))
-    subjects += connection.execute(linked).scalars()
+    of_unit = {unit: kit for kit in batch for unit in kit.units}
+    orders = [unit[0] for unit in of_unit if unit[0]]
+    lone = [unit[1] for unit in of_unit if unit[1]]
+    links = registrations(connection, orders, lone)
     query = (
         sa.select(order, registration, *shown)
         .select_from(_events())
         .where(
-            events.c.subject.in_(subjects),
+            events.c.subject.in_([*orders, *lone, *(one.original for one in links)]),
             events.c.status == PROCESSED,
             events.c.name.in_(tuple(EVENTS)),
         )
@@ -132,9 +181,7 @@ def histories(
     )
     found = connection.execute(query).all()
     rows = _rows(connection, [row.id for row in found])
-    made: dict[tuple[Any, Any], list[PastEvent]] = {
-        (kit.order, kit.registration): [] for kit in batch
-    }
+    made: dict[Kit, list[PastEvent]] = {kit: [] for kit in batch}
     for (
         own_order,
         own_registration,
@@ -146,12 +193,35 @@ def histories(
         *more,
         stored,
     ) in found:
-        if (kit := (own_order, own_registration)) in made:
+        if kit := of_unit.get((own_order, own_registration)):
             step = Step(name, round_, received_at)
             facts = None if stored is None else Facts.from_json(stored)
             fields = (step, id_, name, subject, round_, received_at, *more, facts)
             made[kit].append(PastEvent._make((*fields, rows.get(id_, ()))))
-    return list(made.values())
+    linked: dict[Kit, list[Registration]] = {kit: [] for kit in batch}
+    order_of = {one.subject: one.order for one in links}
+    for one in links:
+        first = order_of.get(one.original)
+        if kit := of_unit.get((first, None if first else one.original)):
+            linked[kit].append(one)
+    return [History(made[kit], linked[kit]) for kit in batch]
+
+
+def registrations(
+    connection: Connection, orders: Collection[str], lone: Collection[str]
+) -> list[Registration]:
+    """The registrations that came with these orders, and `lone` ones, each with all its rounds."""
+    table = journeys.c
+    original = sa.func.coalesce(table.original_subject, table.subject)
+    came_with = sa.select(original).where(table.order_subject.in_(orders))
+    originals = {*lone, *connection.execute(came_with).scalars()}
+    columns = (table.subject, original, table.round, table.order_subject)
+    # Two questions, each by its index: with OR PostgreSQL reads the whole table.
+    query = sa.union(
+        sa.select(*columns).where(table.subject.in_(originals), table.resource == REGISTRATION),
+        sa.select(*columns).where(table.original_subject.in_(originals)),
+    )
+    return [Registration(*row) for row in connection.execute(query)]
 
 
 def _kit() -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:

@@ -35,7 +35,7 @@ _LISTED = (
 
 @dataclass(frozen=True)
 class Filter:
-    """Which notifications are asked for. Empty means all."""
+    """The notifications to list. An empty field does not narrow the list."""
 
     status: str | None = None
     event: str | None = None
@@ -114,7 +114,7 @@ def latest_of(
 
 
 def unfinished(connection: Connection) -> int:
-    """Events not processed yet and messages that are due and not sent yet."""
+    """Count the events that are not processed yet and the messages that are due and not sent."""
     return sum(
         connection.execute(query).scalar_one()
         for query in (
@@ -140,8 +140,8 @@ class Found:
 
 
 def find_by_name(connection: Connection, readings: Sequence[str]) -> tuple[list[Found], bool]:
-    """Kits of people whose search key begins in one of these ways, by name; whether there may be
-    more.
+    """Kits of people whose search key begins in one of these ways, by name; and whether there may
+    be more.
     """
     table = events.c
     # Each range by itself, in the order of its index: of a common name only so many are read.
@@ -156,7 +156,7 @@ def find_by_name(connection: Connection, readings: Sequence[str]) -> tuple[list[
 
 
 def find_by_address(connection: Connection, channel: str, address: str) -> tuple[list[Found], bool]:
-    """Kits about which an address was written to, the newest first; whether there may be more."""
+    """Kits with a message to an address, the newest first; and whether there may be more."""
     table = notifications.c
     query = (
         _steps()
@@ -168,7 +168,7 @@ def find_by_address(connection: Connection, channel: str, address: str) -> tuple
 
 
 def count_by_address(connection: Connection, channel: str, address: str) -> dict[str, int]:
-    """How much an address alone tells of: the messages to it, and what those are about."""
+    """Count the messages to an address, and the kits, orders and events that they are about."""
     table = notifications.c
     query = sa.select(
         sa.func.count().label("messages"),
@@ -181,7 +181,9 @@ def count_by_address(connection: Connection, channel: str, address: str) -> dict
 
 
 def to(channel: str, address: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Messages to an address. The lab writes the part before the @ most often in small letters."""
+    """Conditions: a message went to an address. The lab mostly writes the part before the @ in
+    small letters.
+    """
     table = notifications.c
     return table.channel.in_(sharing(channel)), table.address.in_({address, address.lower()})
 
@@ -213,7 +215,7 @@ def _found(connection: Connection, *queries: sa.Select[Any]) -> tuple[list[Found
 
 
 def kits(connection: Connection, subjects: set[str]) -> dict[str, str]:
-    """The order that each subject belongs to, so that one kit is told once."""
+    """The order that each subject belongs to, so that a kit is listed once."""
     table = journeys.c
     query = sa.select(table.subject, table.order_subject).where(table.subject.in_(subjects))
     return {row.subject: row.order_subject or row.subject for row in connection.execute(query)}

@@ -29,6 +29,7 @@ from relay.ledger.schema import (
 )
 from relay.ledger.workers import WORKER_GONE_AFTER
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
+from relay.rules.daily_limit import DailyLimit
 from relay.rules.schedule import midnight
 from relay.rules.statuses import RECEIVED, WAITING
 
@@ -38,7 +39,7 @@ _REASONS = 5  # of what waits: those that have held it up longest
 
 @dataclass(frozen=True)
 class Late:
-    """What has waited for too long: why, or on which channel; how many, and since when."""
+    """Work that has waited for too long: why or on which channel, how much, and since when."""
 
     named: str
     many: int
@@ -52,7 +53,7 @@ class Blockers:
     at: datetime
     workers: int
     pauses: Mapping[str, Mapping[str, Any]]  # of the channels that are paused
-    spent: Mapping[str, int]  # the limits of the day that are reached, by channel
+    limits: Mapping[str, DailyLimit]  # of the day, by channel
 
 
 def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blockers:
@@ -63,12 +64,12 @@ def blockers(connection: Connection, zone: ZoneInfo, most_texts: int) -> Blocker
         at,
         ledger_workers.workers_alive(connection),
         {row["channel"]: row for row in ledger_pauses.paused(connection)},
-        {name: most_texts for name in IN_SEGMENTS if spent(connection, name, began) >= most_texts},
+        {name: DailyLimit(most_texts, spent(connection, name, began)) for name in IN_SEGMENTS},
     )
 
 
 def late_events(connection: Connection) -> list[Late]:
-    """Events that came long ago and are not processed yet, by why they were put back."""
+    """The events that came long ago and are not processed yet, by why they were put back."""
     table = events.c
     oldest = sa.func.min(table.received_at)
     return _late(
@@ -82,7 +83,7 @@ def late_events(connection: Connection) -> list[Late]:
 
 
 def late_messages(connection: Connection) -> list[Late]:
-    """Messages that should have gone out long ago, by channel."""
+    """The messages that should have gone out long ago, by channel."""
     table = notifications.c
     return _late(
         connection,
@@ -98,7 +99,7 @@ def _late(connection: Connection, query: sa.Select[Any]) -> list[Late]:
 
 
 def waiting(connection: Connection) -> dict[str, int]:
-    """Messages that are still to go out, due or for later, by channel."""
+    """Count the messages that are still to go out, now or later, by channel."""
     table, found = notifications.c, dict[str, int]()
     for which in (table.status.in_(WAITING), table.status == "sending"):
         query = sa.select(table.channel, sa.func.count()).where(which).group_by(table.channel)
@@ -108,7 +109,7 @@ def waiting(connection: Connection) -> dict[str, int]:
 
 
 def queue(connection: Connection) -> Mapping[str, Any]:
-    """What waits: events, messages that are due, messages for later, and what is being sent."""
+    """Count what waits: events, messages that are due, those for later, those being sent."""
     table = notifications.c
     is_due = table.due_at <= now()
     coming = sa.select(
@@ -125,14 +126,14 @@ def queue(connection: Connection) -> Mapping[str, Any]:
 
 
 def workers(connection: Connection) -> list[Mapping[str, Any]]:
-    """The workers of the last day, the last seen first."""
+    """The workers that were seen within the last day, the last seen first."""
     alive = (heartbeats.c.seen_at >= ago(WORKER_GONE_AFTER)).label("alive")
     query = sa.select(heartbeats, alive).order_by(heartbeats.c.seen_at.desc())
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def server(connection: Connection) -> str:
-    """The database and its version."""
+    """The database's name and version."""
     is_sqlite = connection.dialect.name == "sqlite"
     ask = "SELECT sqlite_version()" if is_sqlite else "SHOW server_version"
     version = connection.execute(sa.text(ask)).scalar_one()
@@ -147,7 +148,7 @@ AT_ONCE = timedelta(seconds=1)  # what was due within it of being planned had no
 
 @dataclass(frozen=True)
 class Measured:
-    """One reading of the ledger. What is counted was counted over the last hour."""
+    """One reading of the ledger. Counts are of the last hour."""
 
     events: Mapping[tuple[str, str], int]  # by name and status
     messages: Mapping[tuple[str, str], int]  # by channel and status
@@ -164,7 +165,7 @@ class Measured:
 
 
 def measure(connection: Connection) -> Measured:
-    """Read it all, over one connection. Raises LedgerUnavailable."""
+    """Take one reading of the ledger. Raises LedgerUnavailable."""
     tried = connection.execute(_tried()).all()
     due = connection.execute(_due()).all()
     return Measured(
@@ -194,23 +195,23 @@ def measure(connection: Connection) -> Measured:
 
 
 def recent_events() -> tuple[sa.ColumnElement[bool], ...]:
-    """The last hour's events, by their ids: these sort by time, and have the index."""
+    """Conditions: an event came within the last hour. By its id, which sorts by time."""
     first = first_id("evt", datetime.now(UTC) - HOUR - CLOCKS_DIFFER)
     return events.c.id >= first, events.c.received_at > ago(HOUR)
 
 
 def refused_lately() -> tuple[sa.ColumnElement[bool], ...]:
-    """The last hour's refused posts, but for those that somebody has seen to."""
+    """Conditions: a post was refused within the last hour, and nobody has seen to it."""
     return IN_QUARANTINE, quarantine.c.last_at > ago(HOUR)
 
 
 def lately() -> tuple[sa.ColumnElement[bool], ...]:
-    """The last hour's attempts."""
+    """Conditions: an attempt was started within the last hour."""
     return attempts.c.channel.in_(CHANNEL_NAMES), attempts.c.started_at > ago(HOUR)
 
 
 def _segments() -> sa.Select[Any]:
-    """What the texts took that went out: once for each attempt that a provider accepted."""
+    """A query for the segments of the texts that went out, each accepted attempt once."""
     return (
         sa.select(sa.func.coalesce(sa.func.sum(notifications.c.segments), 0))
         .join_from(attempts, notifications, notifications.c.id == attempts.c.notification_id)
@@ -261,7 +262,7 @@ def _counted(
 
 
 def _took(tried: Sequence[Any]) -> dict[str, list[float]]:
-    """How long each channel's provider took to answer."""
+    """The seconds that each channel's provider took to answer."""
     took: dict[str, list[float]] = defaultdict(list)
     for row in tried:
         if row.finished_at and row.outcome in ("accepted", "rejected"):

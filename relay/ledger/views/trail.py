@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.ledger.audit import RESEND
 from relay.ledger.notifications import IS_KEPT, KIND, is_item_of, is_kept_attempt
-from relay.ledger.schema import attempts, cases, events, notifications, receipts
+from relay.ledger.schema import attempts, audit, cases, events, notifications, receipts
 from relay.ledger.views import kit_names
 from relay.rules.alerts import OF_NO_KIT, rule_name
-from relay.rules.model import DIGEST, ITEM
+from relay.rules.model import DIGEST, ITEM, RESENT_OF
 
 Row = Mapping[str, Any]
 _MESSAGE = (
@@ -26,6 +27,7 @@ _MESSAGE = (
     "status",
     "reason",
     "is_fallback",
+    "urgency",
     "due_at",
     "created_at",
     "sent_at",
@@ -33,6 +35,7 @@ _MESSAGE = (
     "round",
     "address",
     "content",
+    "identity",
 )
 
 
@@ -41,7 +44,8 @@ class Trail:
     """An event with its messages, oldest first; each with its attempts, each with its receipts.
 
     Its facts and its messages' addresses and words are people's own: nobody shows them unasked.
-    A digest has its `items` besides, and an item what it is `told_in`.
+    A digest has its `items` besides, and an item what it is `told_in`; a message what it `repeats`,
+    who `asked` for that, and by what it is `repeated`.
     """
 
     event: Row
@@ -100,10 +104,13 @@ def trails(connection: Connection, ids: Sequence[str], message: str = "") -> lis
         told = told.where(notifications.c.rule.not_in([*map(rule_name, OF_NO_KIT)]))
     messages = _rows(connection, told.order_by(notifications.c.id))
     tried = _attempts(connection, [row["id"] for row in messages])
-    gathered = digests(connection, messages)
+    gathered, repeated = digests(connection, messages), repeats(connection, messages)
     about = cases.select().where(cases.c.event_id.in_(ids), cases.c.kind.not_in(OF_NO_KIT))
     opened = _by(_rows(connection, about.order_by(cases.c.opened_at)), "event_id")
-    more = [{**row, "attempts": tried.get(row["id"], []), **gathered(row)} for row in messages]
+    more = [
+        {**row, "attempts": tried.get(row["id"], []), **gathered(row), **repeated(row)}
+        for row in messages
+    ]
     sent = _by(more, "event_id")
     by_id = {row["id"]: row for row in found}
     return [Trail(by_id[id_], sent.get(id_, []), opened.get(id_, [])) for id_ in ids]
@@ -114,8 +121,10 @@ def _attempts(connection: Connection, messages: Sequence[str]) -> dict[str, list
     is_kept = is_kept_attempt().label("is_kept")
     query = sa.select(attempts, is_kept).where(attempts.c.notification_id.in_(messages))
     rows = _rows(connection, query.order_by(attempts.c.started_at))
-    told = receipts.select().where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
-    heard = _rows(connection, told.order_by(receipts.c.received_at, receipts.c.id))
+    when = sa.func.coalesce(receipts.c.happened_at, receipts.c.received_at)
+    told = sa.select(receipts, when.label("at"))
+    told = told.where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
+    heard = _rows(connection, told.order_by("at", receipts.c.received_at, receipts.c.id))
     said = _by(heard, "attempt_id")
     return _by([{**row, "receipts": said.get(row["id"], [])} for row in rows], "notification_id")
 
@@ -164,6 +173,7 @@ def kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
             table.subject,
             table.event_id,
             table.channel,
+            table.urgency,
             table.due_at,
             IS_KEPT.label("is_kept"),
             events.c.name,
@@ -172,3 +182,19 @@ def kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
         .where(table.id.in_(ids))
     )
     return {row["id"]: row for row in _rows(connection, query)} if ids else {}
+
+
+def repeats(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
+    """What a message among these repeats and who asked for it, and which message repeats one."""
+    named = {RESENT_OF + row["id"]: row["id"] for row in messages}
+    query = sa.select(notifications.c.identity, notifications.c.id)
+    found = connection.execute(query.where(notifications.c.identity.in_(named)))
+    repeated = {named[row.identity]: row.id for row in found}
+    mine = [row["id"] for row in messages if row["identity"].startswith(RESENT_OF)]
+    acts = audit.select().where(audit.c.target.in_(mine), audit.c.action == RESEND)
+    asked = _by(_rows(connection, acts.order_by(audit.c.at)) if mine else [], "target")
+    return lambda row: {
+        "repeats": row["identity"].partition(RESENT_OF)[2],
+        "asked": asked.get(row["id"], ()),
+        "repeated": repeated.get(row["id"]),
+    }

@@ -12,7 +12,7 @@ from relay.ledger import cases, pauses, workers
 from relay.ledger.database import Connection
 from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
-from relay.web.context import services
+from relay.web.services import services
 
 # The kinds of case, as they are counted: one, several.
 KINDS = {

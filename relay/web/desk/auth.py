@@ -27,8 +27,8 @@ from wtforms.validators import DataRequired
 from relay.config.settings import Settings
 from relay.ledger import audit, logins
 from relay.privacy.masks import mark
-from relay.web.context import services
 from relay.web.desk.layout import AGAIN, blueprint
+from relay.web.services import services
 
 IDLE, LONGEST = timedelta(hours=1), logins.LONGEST_SESSION
 LOGOUT = "logout"

@@ -12,6 +12,7 @@ from flask_login import login_required
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
+from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
 from relay.ledger.views import queries, status, trail
 from relay.ledger.views.status import Blockers
@@ -20,6 +21,9 @@ from relay.privacy import masks
 from relay.privacy import names as privacy_names
 from relay.rules.addresses import AddressKind
 from relay.rules.channels import CHANNELS, channels_to, kind_of
+from relay.rules.model import MESSAGE, RESENT
+from relay.rules.statuses import FAILED, GONE, WAITING
+from relay.staff import send_again
 from relay.staff.explain import (
     Clock,
     Line,
@@ -31,8 +35,8 @@ from relay.staff.explain import (
     tell_event,
     tell_message,
 )
-from relay.web.context import services
-from relay.web.desk.layout import alert_words, blueprint, note_act, page
+from relay.web.desk.layout import actor, alert_words, blueprint, note_act, page, written_note
+from relay.web.services import services
 
 Row = Mapping[str, Any]
 _LONGEST = 255
@@ -113,6 +117,22 @@ def reveal() -> str:
     return _timeline(found, frozenset(shown), names=not only)
 
 
+@blueprint.post("/journey/again")
+@login_required  # type: ignore[untyped-decorator]
+def send_message_again() -> Any:
+    """Have a message repeated by another, to the address that the lab has now."""
+    app, id_ = services(), request.form.get("message", "")
+    kit = _kit(trails(id_))
+    try:
+        with app.db.write() as connection:
+            send_again.send_again(connection, app.config, id_, by=actor(), note=written_note())
+        app.waker.wake()
+        flash("Relay is sending it again, by a message of its own: see below.")
+    except NotDone as error:
+        flash(str(error))
+    return redirect(url_for("desk.journey", kit=kit))
+
+
 def is_personal(row: Row) -> bool:
     """Staff's may be about other kits too: those are revealed one by one."""
     return row["role"] in PERSONS
@@ -137,13 +157,26 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     at = clock(zone)
     whole = [privacy_names.full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
+    over = [row["id"] for one in found for row in one.messages if _is_over(row)]
     with services().db.read() as connection:
         standing = status.blockers(connection, zone, most_texts)
-    steps = [_shown(one, at, standing, shown) for one in found]
+        objections = send_again.objections(connection, config, over)
+    steps = [_shown(one, at, standing, shown, objections) for one in found]
     return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
 
 
-def _shown(one: Trail, at: Clock, standing: Blockers, shown: frozenset[str]) -> Row:
+def _is_over(row: Row) -> bool:
+    """Whether a rule's message has gone out or failed: somebody may want it sent again."""
+    return row["kind"] in (MESSAGE, RESENT) and row["status"] in (*GONE, *FAILED)
+
+
+def _shown(
+    one: Trail,
+    at: Clock,
+    standing: Blockers,
+    shown: frozenset[str],
+    objections: Mapping[str, str],
+) -> Row:
     """A step of the timeline."""
     said = [*tell_event(one.event, at, standing)][1:]
     return {
@@ -151,9 +184,14 @@ def _shown(one: Trail, at: Clock, standing: Blockers, shown: frozenset[str]) -> 
         **step(one.event["name"]),
         "lines": plain([*said, *tell_decisions(one)]),
         "messages": [
-            _message(
-                row, [*tell_message(row, at, standing, alert_words().title)][1:], row["id"] in shown
-            )
+            {
+                **_message(
+                    row,
+                    [*tell_message(row, at, standing, alert_words().title)][1:],
+                    row["id"] in shown,
+                ),
+                "not_again": objections.get(row["id"]),
+            }
             for row in one.messages
         ],
         "cases": [plain(tell_case(case, at, alert_words().title)) for case in one.cases],
@@ -162,6 +200,7 @@ def _shown(one: Trail, at: Clock, standing: Blockers, shown: frozenset[str]) -> 
 
 def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
     address = row["address"]
+    asks_address = row["kind"] == RESENT and row["status"] in WAITING and row["role"] in PERSONS
     return {
         **row,
         "kind": _KINDS.get(row["channel"], row["channel"]),
@@ -170,7 +209,8 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
         "lines": plain(said),
         "address": address if revealed else masks.address(address),
         "content": (row["content"] or {}) if revealed else None,
-        "hides": bool(address or row["content"]) and not revealed,
+        "asks_address": asks_address,
+        "hides": bool(row["content"] or (address and not asks_address)) and not revealed,
     }
 
 

@@ -26,7 +26,7 @@ from relay.ledger.audit import Act
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
-from relay.web.context import services
+from relay.web.services import services
 
 UNAVAILABLE = 503
 _WORDS = {
@@ -72,7 +72,6 @@ def error_page(code: int) -> str:
 
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
-NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
 
 # What is on the worklist: its parts, and how much there is of each.
 _WORKLIST = {
@@ -180,6 +179,7 @@ ACT_WORDS = {
     "forget asked": "Asked to erase a person",
     "forget": "Erased a person",
     "replay": "Processed something again",
+    audit.RESEND: "Sent a message again",
     "purge": "Blanked old details",
     "case close": "Closed a case",
     "case open": "Reopened a case",

@@ -23,8 +23,8 @@ from relay.privacy import masks
 from relay.rules.channels import CHANNELS, Channel
 from relay.rules.model import Rule
 from relay.staff import test_send
-from relay.web.context import services
 from relay.web.desk.layout import actor, blueprint, page
+from relay.web.services import services
 
 SAMPLE, REAL = "sample", "real"
 SCHEMES = ("light", "dark")

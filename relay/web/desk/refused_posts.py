@@ -14,8 +14,9 @@ from flask_login import login_required
 from relay.errors import Refused
 from relay.lab import events
 from relay.ledger import quarantine as ledger_quarantine
-from relay.web.context import services
-from relay.web.desk.layout import NO_NOTE, blueprint, my_act, note_act, page, written_note
+from relay.ledger.audit import NO_NOTE
+from relay.web.desk.layout import blueprint, my_act, note_act, page, written_note
+from relay.web.services import services
 
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
 # What came of a try, by the word that the lab would have been answered with.

@@ -26,9 +26,9 @@ from relay.privacy import masks
 from relay.rules.model import Rule
 from relay.staff.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 from relay.web import health
-from relay.web.context import services
 from relay.web.desk.layout import blueprint, note_act, page
 from relay.web.desk.previews import Shown, examples
+from relay.web.services import services
 
 DAYS, SECONDS = 7, 3.0
 SHOWN = 20

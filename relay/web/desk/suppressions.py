@@ -13,15 +13,16 @@ from flask import abort, flash, redirect, request, url_for
 from flask_login import login_required
 
 from relay.jobs import erase
-from relay.ledger import audit, erasures, workers
+from relay.ledger import audit, workers
 from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger.removal import erasures
 from relay.ledger.views import queries
 from relay.privacy import masks
 from relay.privacy.person import Person, key
 from relay.rules.channels import CHANNELS, channel_of, sharing, stop_lists, words_of
-from relay.web.context import services
 from relay.web.desk import layout
 from relay.web.desk.layout import ACT_WORDS, actor, blueprint, my_act, page, written_note
+from relay.web.services import services
 
 ERASURES = {
     erasures.WAITING: ("waiting", "created"),

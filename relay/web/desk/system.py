@@ -21,9 +21,9 @@ from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
 from relay.rules.schedule import midnight
 from relay.web import health
-from relay.web.context import services
 from relay.web.desk.attention import held_up
 from relay.web.desk.layout import ACT_WORDS, blueprint, page
+from relay.web.services import services
 
 # What /readyz asks, and what it means that it works.
 PARTS = {

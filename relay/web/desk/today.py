@@ -13,11 +13,11 @@ from relay.ledger.views import daily_counts, queries, status
 from relay.ledger.views.daily_counts import Count
 from relay.rules.channels import CHANNELS
 from relay.staff.explain import is_kept, named
-from relay.web.context import services
 from relay.web.desk import chart, layout
 from relay.web.desk.attention import needs
 from relay.web.desk.chart import Totals
 from relay.web.desk.layout import alert_words, blueprint, page, waiting
+from relay.web.services import services
 
 LATEST = 25
 # The figures that are told by channel, of the messages that were tried today.

@@ -9,8 +9,9 @@ from flask_login import login_required
 
 from relay.lab.events import EVENTS
 from relay.ledger import events, replay
-from relay.web.context import services
-from relay.web.desk.layout import NO_NOTE, actor, blueprint, my_act, page, written_note
+from relay.ledger.audit import NO_NOTE
+from relay.web.desk.layout import actor, blueprint, my_act, page, written_note
+from relay.web.services import services
 
 AT_ONCE = 200  # that are processed by one press: a page's time
 ACKNOWLEDGE, PROCESS = "acknowledge", "process"

@@ -1,8 +1,4 @@
-"""Erasures that were asked for: who is to be erased, how far that is, what came of it.
-
-What is erased cannot be asked again. So what an erasure has found out, and what providers still
-have to erase, is kept in its row until it is done: a worker that goes on for another loses nothing.
-"""
+"""Requests to erase a person: who it is, how far the work is, what came of it."""
 
 from __future__ import annotations
 
@@ -28,7 +24,7 @@ _NOBODY: Mapping[str, Any] = {"address": "", "target": "", "note": "", "known": 
 
 
 class Lapsed(Exception):
-    """Another worker goes on with it, or has done it."""
+    """The worker's lease of an erasure has ended: another goes on with it, or has done it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ _CARRIED = tuple(erasures.c[name] for name in Asked.__dataclass_fields__)
 
 
 class Asking(NamedTuple):
-    """An erasure that is asked for, and whether its address was stopped with that."""
+    """An erasure that was asked for, and whether its address was suppressed with it."""
 
     id: str
     stopped: bool
@@ -64,10 +60,10 @@ def ask(
     note: str,
     stop: bool = False,
 ) -> Asking:
-    """Have somebody erased. One that is asked for already and not done is not asked twice. With
-    `stop` the address gets nothing more either.
+    """Ask for the erasure of whoever has an address. A request that is not done yet is not made
+    twice. With `stop` the address is suppressed too.
 
-    `target` is what the audit trail calls the address. The note must not have it. It owns its
+    `target` is what the audit trail calls the address, which the note must not name. It owns its
     transactions: where an erasure that was in the way has just ended, it tries in another one.
     """
     values = {"channel": channel, "address": address, "target": target, "actor": actor}
@@ -88,7 +84,7 @@ def ask(
 
 
 def lease(db: Database, limit: int) -> list[Asked]:
-    """Up to `limit` that are due; nobody else gets them for a while.
+    """Lease up to `limit` erasures that are due; nobody else gets them for a while.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -101,7 +97,7 @@ def lease(db: Database, limit: int) -> list[Asked]:
 
 
 def take(db: Database, id_: str) -> Asked | None:
-    """Lease this one, even if another worker has it; None when it is done.
+    """Lease the erasure of this id, even if another worker has it; None when it is done.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -117,7 +113,7 @@ def _leased(these: sa.Update) -> Any:
 
 
 def note(connection: Connection, asked: Asked, **values: Any) -> None:
-    """Keep how far it is, which renews the lease. Raises Lapsed."""
+    """Keep how far an erasure is, which renews its lease. Raises Lapsed."""
     table = erasures.c
     mine = erasures.update().where(
         table.id == asked.id, table.tries == asked.tries, table.address != ""
@@ -129,10 +125,10 @@ def note(connection: Connection, asked: Asked, **values: Any) -> None:
 def finish(
     connection: Connection, asked: Asked, outcome: Mapping[str, Any], said: str, case: Case | None
 ) -> None:
-    """Keep what came of it, in the audit trail too, and nothing of whom it was about. A case
-    tells somebody of what is left.
+    """End an erasure: keep its outcome, there and in the audit trail, and nothing of the person.
+    `case` is about what is left, for a person to see to.
 
-    Whoever comes first does that: one whose lease has lapsed has searched everything all the same.
+    The first to come does it: a worker whose lease has lapsed has searched everything all the same.
     """
     table = erasures.c
     open_ = erasures.update().where(table.id == asked.id, table.address != "")
@@ -144,13 +140,13 @@ def finish(
 
 
 def find(connection: Connection, id_: str) -> Mapping[str, Any] | None:
-    """One as a page tells it, without whom it is about."""
+    """An erasure by its id, without whom it is about; None where there is none."""
     row = connection.execute(_told().where(erasures.c.id == id_)).mappings().first()
     return dict(row) if row else None
 
 
 def latest(connection: Connection, limit: int = 10) -> list[Mapping[str, Any]]:
-    """The last ones that were asked for, the newest first."""
+    """The erasures that were asked for last, the newest first."""
     query = _told().order_by(erasures.c.id.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -1,14 +1,15 @@
-"""What rules and templates are asked about: an event or a message, with the lab's facts."""
+"""Builds the context of rules and templates: an event or a message, with the lab's facts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from relay.config.loader import Config
+from relay.fault_injection import hastened
 from relay.lab.client import LabClient
-from relay.lab.events import EVENTS
+from relay.lab.events import EVENTS, REGISTRATION, is_named
 from relay.lab.facts import Facts
 from relay.ledger import journeys
 from relay.ledger.database import Database
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     from relay.ledger.events import Event, Kit
     from relay.ledger.followups import FollowUp
 
-FRESH = timedelta(minutes=15)  # facts older than this are fetched again before a message goes out
+FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
 
 
 class ContextBuilder:
-    """Fetches facts from the lab, and puts together what rules and templates see."""
+    """Fetches facts from the lab, and builds the contexts that rules and templates see."""
 
     def __init__(self, config: Config, db: Database, lab: LabClient, templates: Templates):
         self._db = db
@@ -43,30 +44,44 @@ class ContextBuilder:
         return RuleContext(step, kit.place.subject, facts, seen, kit.known)
 
     def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> RuleContext:
-        """The context of a notification, with the facts that it carries."""
+        """The context of a notification, with the facts that it carries and the steps `known`."""
         seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
         step = Step(row.event_name, row.round, row.event_received_at)
         return RuleContext(step, row.subject, row.facts, seen, known)
 
-    def facts(self, name: str, data: Mapping[str, Any]) -> Facts:
-        """What the lab says now about an event's kit. Raises LabError."""
-        return self._lab.gather(EVENTS[name], data, self._wanted[name], self._order_of)
+    def facts(self, name: str, data: Mapping[str, Any], known: Facts) -> Facts:
+        """What the lab says now about an event's kit. Raises LabError.
+
+        Once it was `known` which kit an event is about, the lab is asked for that: its name may be
+        another's by now.
+        """
+        kind = EVENTS[name]
+        if kind.resource == REGISTRATION and (id_ := own_id(known, str(data[kind.id_field]))):
+            data = {**data, kind.id_field: id_}
+        return self._lab.gather(kind, data, self._wanted[name], self._order_of)
 
     def _order_of(self, registration: str) -> str | None:
         with self._db.read() as connection:
             return journeys.order_of(connection, registration)
 
     def to_keep(self, name: str, facts: Facts) -> Facts:
-        """What the ledger keeps of an event's facts: nothing sensitive that no rule reads."""
+        """The facts that the ledger keeps: without what is sensitive and no rule reads."""
         return facts.without_unread(self._read[name])
 
     def are_old(self, name: str, facts: Facts, since: datetime) -> bool:
         """Whether the lab has to be asked again before a message goes by these facts."""
-        return datetime.now(UTC) - since > FRESH or facts.lacks(self._read[name])
+        is_old = (datetime.now(UTC) - since).total_seconds() > hastened(FRESH_SECONDS)
+        return is_old or facts.lacks(self._read[name])
+
+
+def own_id(known: Facts, name: str) -> str:
+    """The id of a registration that went by a name when its facts were kept; empty where none."""
+    registration = known.registration or {}
+    return str(registration.get("id") or "") if is_named(registration, name) else ""
 
 
 def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
-    """What the enabled rules for an event speak of: it has to be fetched."""
+    """The resources that the enabled rules for an event name: they have to be fetched."""
     named: set[str] = set()
     for rule in config.rules:
         if rule.event == event and rule.enabled:

@@ -1,4 +1,4 @@
-"""Retention: what is old loses its details, here and where a provider still has the text."""
+"""Retention: what is old loses its details, here and at the providers that still have the text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MAY_BE_THERE = sa.and_(_table.channel.in_(DELETED_BY_ID), IS_GIVEN)
 
 @dataclass(frozen=True)
 class KeptText:
-    """A message that its provider may still have: the attempt's id, and the provider's."""
+    """A message that its provider may still have, by its attempt's id and the provider's."""
 
     id: str
     channel: str
@@ -52,8 +52,8 @@ class KeptText:
 def mark_for_deletion(
     connection: Connection, messages: Sequence[str], after: float = 0.0
 ) -> list[str]:
-    """Have the texts of messages deleted, `after` so many seconds, and looked for no more; the
-    provider's ids of them.
+    """Have the provider's copies of messages deleted, in `after` seconds; the provider's ids of
+    them. Their attempts are no longer looked for.
     """
     mine = _table.notification_id.in_(messages)
     connection.execute(attempts.update().where(mine).values(look_at=None))
@@ -68,10 +68,10 @@ def mark_for_deletion(
 
 
 def lease_texts(db: Database, channels: Sequence[str], limit: int) -> list[KeptText]:
-    """Up to `limit` that are due on these channels; they come again in an hour unless they are
-    `mark_deleted`.
+    """Lease up to `limit` texts that are to be deleted at these channels' providers.
 
-    It owns its transaction: a lease holds once it is committed.
+    They are due again in an hour unless they are `mark_deleted`. It owns its transaction: a lease
+    holds once it is committed.
     """
     is_due = (
         _table.erase_at <= now(),
@@ -96,7 +96,7 @@ def kept_texts(connection: Connection, provider_ids: Iterable[str]) -> list[Kept
 
 
 def mark_deleted(connection: Connection, provider_id: str) -> None:
-    """The provider has it no more."""
+    """Note that the provider has deleted a text."""
     mine = attempts.update().where(_table.provider_id == provider_id)
     connection.execute(mine.values(erase_at=None))
 
@@ -108,12 +108,11 @@ _ON_ITS_WAY = (*WAITING, "sending")
 def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     """Blank contact details, words and payloads older than `retention`; how many rows it was.
 
-    After so many seconds it ends, though there may be more.
-
-    What happened and why stays: ids, times, statuses, reasons. What is on its way is kept whole.
-    Texts that came in, ended sessions and wrong passwords go once nothing asks for them any more.
-    It owns its transactions, of a few rows each, so that nobody waits long for a lock of it. Texts
-    are deleted at the provider too: see `lease_texts`.
+    It ends after so many seconds, though there may be more. Ids, times, statuses and reasons stay,
+    and whatever is on its way is kept whole. Texts from people, ended sessions and wrong passwords
+    are deleted once nothing asks for them any more. Texts are deleted at the provider too: see
+    `lease_texts`. It owns its transactions, of a few rows each, so that nobody waits long for a
+    lock of it.
     """
     old, ends = ago(retention), time.monotonic() + seconds
     failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
@@ -163,14 +162,14 @@ def _in_turns(
 
 
 def told_before(old: now) -> sa.ColumnElement[bool]:
-    """Messages that still say who was told, or what."""
+    """A condition: a message is older, and still has an address or words."""
     table = notifications.c
     is_over = (table.created_at < old, table.due_at < old)  # the first has the index
     return sa.and_(PERSONAL, *is_over, table.status.not_in(_ON_ITS_WAY))
 
 
 def about_before(old: now) -> sa.ColumnElement[bool]:
-    """Events that still say whom they are about, and of which nobody waits to be told."""
+    """A condition: an event is older, still has details, and no message about it waits."""
     digest = notifications.alias()
     waiting = sa.or_(
         sa.exists().where(
@@ -192,5 +191,5 @@ def about_before(old: now) -> sa.ColumnElement[bool]:
 
 
 def noted_before(old: now) -> sa.ColumnElement[bool]:
-    """Cases with what staff wrote when they closed them."""
+    """A condition: a case was closed before, and still has the note of whoever closed it."""
     return sa.and_(cases.c.closed_at < old, cases.c.note != "", cases.c.closed_by != RELAY)

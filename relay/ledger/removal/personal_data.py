@@ -18,12 +18,12 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import retention
 from relay.ledger.cases import close_cases_of
 from relay.ledger.database import Database
+from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, erasures, events, metadata, notifications
-from relay.privacy.names import search_key
-from relay.privacy.person import Person, key, records
+from relay.privacy.names import persons_in, search_key
+from relay.privacy.person import Person, key
 from relay.rules.channels import DELETED_BY_ADDRESS
 from relay.rules.statuses import WAITING
 
@@ -48,7 +48,7 @@ _MARKS = " -().+/"  # what people put between a phone number's digits
 
 
 def text_columns(table: sa.Table) -> list[sa.Column[Any]]:
-    """The columns in which words may stand: texts, JSON and bytes."""
+    """The columns of a table that may hold words: text, JSON and bytes."""
     kinds = (sa.String, sa.JSON, sa.LargeBinary)
     return [c for c in table.c if isinstance(c.type, kinds) and c.name not in _NOT_WORDS]
 
@@ -56,7 +56,7 @@ def text_columns(table: sa.Table) -> list[sa.Column[Any]]:
 def suspects(
     db: Database, table: sa.Table, hints: Iterable[str], progress: Progress
 ) -> Iterator[Sequence[Row]]:
-    """The rows in which one of the hints stands, some at a time; of bytes all rows.
+    """Yield the rows that contain one of the hints, some at a time; of a table with bytes all rows.
 
     It owns its reads, one for each turn: the caller writes between two turns.
     """
@@ -80,7 +80,7 @@ def suspects(
 def bound(
     connection: Connection, table: sa.Table, after: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
-    """The key at which a turn ends; None at the end of the table."""
+    """The key at which a turn of the search ends; None at the end of the table."""
     keys = tuple(table.primary_key)
     query = sa.select(*keys).where(*_range(table, after, None)).order_by(*keys)
     row = connection.execute(query.offset(AT_ONCE - 1).limit(1)).first()
@@ -145,7 +145,7 @@ TABLES = tuple(
 
 @dataclass(frozen=True)
 class Change:
-    """A row that has something of the person's. Without `values` it goes as a whole."""
+    """A row with something of the person's, and its new `values`; without any it is deleted."""
 
     table: sa.Table
     row: Row
@@ -160,7 +160,7 @@ class Change:
 
 @dataclass
 class Handed:
-    """What providers have of the person: texts by their ids, emails by the address."""
+    """The messages of the person that providers may have: texts by ids, emails by addresses."""
 
     texts: set[str] = field(default_factory=set)
     emails: set[str] = field(default_factory=set)
@@ -200,7 +200,7 @@ def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Pe
 
 
 def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[Change]]:
-    """All that has to change for nothing of the person to be left, some rows at a time.
+    """Yield every change that it takes to leave nothing of the person, some rows at a time.
 
     It owns its reads, one for each turn: the caller makes the changes between two turns.
     """
@@ -214,8 +214,8 @@ def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[C
 
 
 def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> None:
-    """Make changes; what providers have of it is added to `handed`, which the caller keeps in the
-    same transaction.
+    """Make changes. Adds to `handed` what providers have of those messages; the caller keeps it in
+    the same transaction.
     """
     theirs = [change.row for change in made if change.is_theirs]
     # Before their attempts, as everywhere: see relay.ledger.attempts.
@@ -294,7 +294,7 @@ def _text(value: Any) -> str:
 
 
 def recipient(row: Row, told: Mapping[str, Facts]) -> Row | None:
-    """What the lab told of whom a message is for; None of staff."""
+    """The lab's record of whom a message is for; empty where it is not known, None for staff."""
     if row["role"] not in PERSONS:
         return None
     return getattr(told.get(row["event_id"], Facts()), row["role"]) or {}
@@ -303,12 +303,13 @@ def recipient(row: Row, told: Mapping[str, Facts]) -> Row | None:
 def message(
     person: Person, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
-    """What becomes of a message: theirs is blanked, and stopped where it has not gone out. Of what
-    others were told about them the words go.
+    """The change to a message; None where it has nothing of the person's. A message to them is
+    blanked, and stopped where it has not gone out. One to others loses its words where they name
+    the person.
     """
     values = _words(person, notifications, row, tokens)
     theirs = person.goes_by(row["address"], recipient(row, told))
-    about = records(told.get(row["event_id"], Facts()))
+    about = persons_in(told.get(row["event_id"], Facts()))
     if (
         row["content"]
         and any(map(person.owns, about))
@@ -330,7 +331,7 @@ def message(
 
 
 def event(person: Person, row: Row) -> dict[str, Any]:
-    """What becomes of what an event tells of people. Documented ids of `data` stay."""
+    """The new values of an event without what is theirs. The documented ids of its `data` stay."""
     values: dict[str, Any] = {}
     facts = Facts.from_json(row["facts"])
     kept = person.redacted(facts)

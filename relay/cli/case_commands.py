@@ -1,0 +1,163 @@
+"""Commands about what needs a person: `cases`, `case`, and `resend` a message."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relay.cli import context
+from relay.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from relay.config.loader import Config
+    from relay.config.settings import Settings
+    from relay.staff.case_acts import Offer
+
+_NOTE = "What you did or why, for the record. No names or numbers, please."
+
+
+@click.command("cases")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--kind", help="Only this kind of case, such as unreached or held.")
+@click.option("--all", "with_closed", is_flag=True, help="Closed cases too, the latest first.")
+def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
+    """List the worklist: what needs a person, and what can be done about each case.
+
+    What goes out by itself comes first, then the oldest. No names, no addresses.
+    """
+    from relay.errors import did_you_mean
+    from relay.ledger import cases
+    from relay.rules.alerts import KINDS
+    from relay.staff import case_acts
+
+    if kind and kind not in KINDS:
+        remedy = did_you_mean(kind, KINDS)
+        context.stop(Problem("there is no such kind of case.", key=kind, remedy=remedy))
+    found = context.settings()
+    config = config_or_none(found)
+    with context.ledger(found) as db, db.read() as connection:
+        listed = cases.open_cases(connection, kind or "", None, with_closed=with_closed)
+        rows = [*case_acts.offers(connection, config, listed)]
+    if as_json:
+        for case, offer in rows:
+            click.echo(json.dumps(case_object(case, offer)))
+    elif rows:
+        click.echo(_LINE.format("OPENED", "ID", "KIND", "COUNT", "STATE", "ACTS"))
+        for case, offer in rows:
+            click.echo(case_lines(case, offer))
+    else:
+        click.secho("Nothing is on the worklist.", fg="green")
+
+
+_LINE = "{:<20} {:<33} {:<10} {:>5}  {:<6}  {}"
+_TOLD = ("id", "kind", "subject", "reason", "count")
+
+
+def case_object(case: Mapping[str, Any], offer: Offer) -> dict[str, Any]:
+    """A case as programs read it."""
+    times = {name: case[name] and case[name].isoformat() for name in ("opened_at", "closed_at")}
+    return {**{name: case[name] for name in _TOLD}, **times, "acts": [*offer.acts]}
+
+
+def case_lines(case: Mapping[str, Any], offer: Offer) -> str:
+    """A case for people: a line of the table, and below it what it is about and why."""
+    opened = case["opened_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    state = "closed" if case["closed_at"] else "open"
+    cells = (opened, case["id"], case["kind"], case["count"], state, ", ".join(offer.acts))
+    why = [
+        case["subject"],
+        case["reason"],
+        offer.why_not and f"Not to be sent again: {offer.why_not}",
+    ]
+    return "\n".join((_LINE.format(*cells).rstrip(), f"  {'  '.join(filter(None, why))}"))
+
+
+@click.command("case")
+@click.argument("case_id", metavar="ID")
+@click.argument("act")
+@click.option("--note", help=f"{_NOTE} `close` needs one.")
+def act_on_case(case_id: str, act: str, note: str | None) -> None:
+    """Do ACT about the case ID, as the button on the desk does, and close the case.
+
+    ACT is one that `flask relay cases` shows for it: close, release, stop, resend, replay, send or
+    believe.
+    """
+    from relay.cli.ledger_commands import wake_worker
+    from relay.ledger import cases
+    from relay.ledger.audit import NotDone
+    from relay.staff import case_acts
+
+    found = context.settings()
+    config = config_or_none(found)
+    with context.ledger(found) as db:
+        with db.read() as connection:
+            case = cases.get_case(connection, case_id)
+        if case is None:
+            remedy = "`flask relay cases` lists those that are open."
+            context.stop(Problem("there is no such case.", key=case_id, remedy=remedy))
+        needs_note = act == case_acts.CLOSE and case["closed_at"] is None
+        written = written_note(note) if needs_note else (note or "").strip()
+        try:
+            with db.write() as connection:
+                said = case_acts.see_to(connection, config, case, act, by="cli", note=written)
+        except NotDone as error:
+            context.stop(Problem(str(error), key=case_id))
+    wake_worker(found)
+    click.secho(said, fg="green")
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--note", help=f"{_NOTE} Relay asks for it on a terminal.")
+def resend(message_id: str, note: str | None) -> None:
+    """Send a message (msg_…) again, to the address that the lab has now, also if it was delivered.
+
+    It is sent by a message of its own, which is made by its rule as it is now; its id is printed.
+    If the message is out of date, or the person has opted out, nothing is sent. To send it a third
+    time, resend the new message.
+    """
+    from relay.cli.ledger_commands import wake_worker
+    from relay.ledger.audit import NotDone
+    from relay.staff import send_again
+
+    found = context.settings()
+    written = written_note(note)
+    config = context.load(found)
+    with context.ledger(found) as db:
+        try:
+            with db.write() as connection:
+                made = send_again.send_again(connection, config, message_id, by="cli", note=written)
+        except NotDone as error:
+            context.stop(Problem(str(error), key=message_id))
+    wake_worker(found)
+    click.secho(f"{made} sends it again.", fg="green")
+
+
+def is_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
+def written_note(note: str | None) -> str:
+    """The note given, or else one typed on a terminal. Exits with 2 where there is none."""
+    if note is None and is_terminal():
+        note = str(click.prompt("Note, for the record (no names or numbers, please)", err=True))
+    if not (written := (note or "").strip()):
+        raise click.UsageError('Write why, for the record: --note "…".')
+    return written[:500]
+
+
+def config_or_none(found: Settings) -> Config | None:
+    """The configuration; None, and a warning, where it has a mistake: that is a case too."""
+    from relay.config.loader import load
+
+    try:
+        return load(found)
+    except ConfigError:
+        remedy = "Run `flask relay check`. Until then no message can be tried again."
+        context.show(Problem("it has a mistake.", "config.toml", remedy=remedy, warning=True))
+        return None

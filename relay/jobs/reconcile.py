@@ -1,0 +1,90 @@
+"""Reconciles unknown attempts: looks for each at its provider, and goes by what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from relay import fault_injection
+from relay.channels import Channels
+from relay.config.loader import Config
+from relay.ledger import receipts, unknown_attempts
+from relay.ledger.attempts import LOOKS
+from relay.ledger.database import Database
+from relay.ledger.unknown_attempts import UnknownAttempt
+from relay.logs import get_logger
+from relay.messages.templates import Message
+from relay.rules import alerts
+from relay.rules.schedule import utc_now
+
+log = get_logger("relay.reconcile")
+
+ASK_AGAIN_SECONDS = 120.0  # where the provider could not be asked
+
+
+class Reconciler:
+    """Finds out whether unknown attempts went out."""
+
+    def __init__(self, config: Config, db: Database, channels: Channels):
+        self._config = config
+        self._db = db
+        self._channels = channels
+
+    def due(self, limit: int) -> list[UnknownAttempt]:
+        """Up to `limit` unknown attempts, leased: nobody else gets them for a while."""
+        return unknown_attempts.lease_unknown(self._db, limit)
+
+    def reconcile(self, unknown: UnknownAttempt) -> None:
+        """Find out whether an attempt went out; when that cannot be, do as the rule says."""
+        message = Message(unknown.channel, unknown.address, **(unknown.content or {"text": ""}))
+        with self._db.read() as connection:
+            taken = unknown_attempts.taken_ids(connection, unknown)
+        found = self._channels.find(message, unknown.started_at, taken)
+        fault_injection.crash_point("lookup.before-commit")
+        if found.failed:
+            with self._db.write() as connection:
+                unknown_attempts.look_later(connection, unknown, ASK_AGAIN_SECONDS, counts=False)
+            log.warning("message not looked for", id=unknown.id, reason=found.failed)
+        elif found.provider_id:
+            awaits = self._channels.awaits_receipt(message)
+            with self._db.write() as connection:
+                is_ours = unknown_attempts.adopt(
+                    connection, unknown, found.provider_id, awaits_receipt=awaits
+                )
+                if not is_ours:
+                    unknown_attempts.look_later(connection, unknown, 0.0, counts=False)
+            if is_ours and found.receipt:
+                receipt = replace(found.receipt, attempt_id=unknown.attempt_id)
+                receipts.record(self._db, unknown.channel, [receipt])
+            log.info("message found", id=unknown.id, attempt=unknown.attempt_id)
+        else:
+            self.act_on_not_found(unknown)
+
+    def act_on_not_found(self, unknown: UnknownAttempt) -> None:
+        """Look again later; after the last look send it again, or open a case, as its rule says."""
+        delays = LOOKS[unknown.channel]
+        if unknown.looks < len(delays):
+            wait = delays[unknown.looks] - delays[unknown.looks - 1]
+            with self._db.write() as connection:
+                unknown_attempts.look_later(connection, unknown, wait)
+            return
+        rule = self._config.rule(unknown.rule)
+        if rule is None or rule.on_unknown == "resend":
+            reason = "The provider has no record of it, so Relay is sending it again."
+            with self._db.write() as connection:
+                unknown_attempts.give_up_unknown(connection, unknown, reason, None)
+            log.warning("message not found, sent again", id=unknown.id, attempt=unknown.attempt_id)
+            return
+        reason = "The provider has no record of it. It waits for a person, as its rule says."
+        case = alerts.case(
+            "unknown",
+            unknown.id,
+            unknown.subject,
+            reason,
+            policy=self._config.policy,
+            now=utc_now(),
+            event_id=unknown.event_id,
+            notification_id=unknown.id,
+        )
+        with self._db.write() as connection:
+            unknown_attempts.give_up_unknown(connection, unknown, reason, case)
+        log.warning("message not found, held", id=unknown.id, attempt=unknown.attempt_id)

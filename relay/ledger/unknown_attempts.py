@@ -1,0 +1,149 @@
+"""Attempts that a provider may or may not have taken, until that has been reconciled with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay import fault_injection
+from relay.ledger.attempts import is_superseded, record_outcome
+from relay.ledger.cases import open_case
+from relay.ledger.database import Database, lease_due, now
+from relay.ledger.schema import attempts, notifications
+from relay.rules.model import Case, Ending
+
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class UnknownAttempt:
+    """An unknown attempt that is due to be looked for, with the words that it carried."""
+
+    id: str  # the notification's
+    attempt_id: str
+    looks: int  # with this one
+    started_at: datetime
+    event_id: str
+    rule: str
+    subject: str
+    channel: str
+    address: str
+    content: Mapping[str, str] | None
+
+
+_CARRIED = ("id", "event_id", "rule", "subject", "channel", "address", "content")
+
+
+def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
+    """Lease up to `limit` unknown attempts that are due to be looked for.
+
+    Nobody else gets them for a while. It owns its transaction: a lease holds once it is committed.
+    """
+    table = attempts.c
+    is_unknown = table.outcome == "unknown"
+    first = lease_due(table.id, [table.look_at <= now(), is_unknown], [table.look_at], limit)
+    with db.write() as connection:
+        leased = connection.execute(
+            attempts.update()
+            .where(table.id.in_(first), is_unknown)
+            .values(look_at=now(fault_injection.hastened(LEASE_SECONDS)))
+            .returning(attempts.c.id)
+        ).scalars()
+        if not (ids := list(leased)):
+            return []
+        query = (
+            sa.select(
+                *(notifications.c[name] for name in _CARRIED),
+                attempts.c.id.label("attempt_id"),
+                (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
+                attempts.c.started_at,
+            )
+            .join(attempts, attempts.c.notification_id == notifications.c.id)
+            .where(attempts.c.id.in_(ids))
+        )
+        return [UnknownAttempt(**row._mapping) for row in connection.execute(query)]
+
+
+def taken_ids(connection: Connection, look: UnknownAttempt) -> frozenset[str]:
+    """The provider's ids of other messages to the same address, which cannot be this one."""
+    query = (
+        sa.select(attempts.c.provider_id)
+        .join(notifications, notifications.c.id == attempts.c.notification_id)
+        .where(
+            notifications.c.channel == look.channel,
+            notifications.c.address == look.address,
+            attempts.c.provider_id.is_not(None),
+        )
+    )
+    return frozenset(connection.execute(query).scalars())
+
+
+def adopt(
+    connection: Connection, look: UnknownAttempt, provider_id: str, *, awaits_receipt: bool
+) -> bool:
+    """Settle an unknown attempt as accepted, since the provider has it. False when it was settled
+    before, or the provider's id is another attempt's.
+    """
+    ending = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=awaits_receipt)
+    mine = sa.select(attempts.c.id).where(attempts.c.provider_id == provider_id)
+    # One look at an address at a time: two of the same words must not adopt the same message.
+    lock = sa.select(notifications.c.id).where(
+        notifications.c.channel == look.channel, notifications.c.address == look.address
+    )
+    connection.execute(lock.order_by(notifications.c.id).with_for_update())
+    if connection.execute(mine).first():
+        return False
+    return record_outcome(connection, look.id, look.attempt_id, ending, ("unknown",))
+
+
+def look_later(
+    connection: Connection, look: UnknownAttempt, seconds: float, *, counts: bool = True
+) -> None:
+    """Look for an attempt again in `seconds`. A look `counts` unless the provider could not be
+    asked.
+    """
+    values: dict[str, Any] = {"look_at": now(fault_injection.hastened(seconds))}
+    if counts:
+        values["looks"] = attempts.c.looks + 1
+    connection.execute(
+        attempts.update()
+        .where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
+        .values(**values)
+    )
+
+
+def give_up_unknown(
+    connection: Connection, look: UnknownAttempt, reason: str, case: Case | None
+) -> bool:
+    """Stop looking for an attempt: send the message again, or with a `case` leave it to a person.
+
+    False when it was settled before. The attempt stays unknown, so that a receipt that comes late
+    can still adopt it.
+    """
+    values: dict[str, Any] = {"reason": reason[:500]}
+    if not case:
+        values |= {"status": "created", "due_at": now()}
+    unsettled = sa.exists().where(attempts.c.id == look.attempt_id, attempts.c.outcome == "unknown")
+    done = connection.execute(
+        notifications.update()
+        .where(
+            notifications.c.id == look.id,
+            notifications.c.status == "unknown",
+            unsettled,
+            ~is_superseded(look.attempt_id),
+        )
+        .values(**values)
+    )
+    connection.execute(
+        attempts.update()
+        .where(attempts.c.id == look.attempt_id)
+        .values(look_at=None, looks=look.looks)
+    )
+    if done.rowcount and case:
+        open_case(connection, case)
+    return bool(done.rowcount)

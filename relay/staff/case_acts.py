@@ -1,0 +1,165 @@
+"""What a person can do about a case: one table, for the desk's buttons and `flask relay case`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from relay.config.loader import Config
+from relay.ledger import cases, releases, replay, waits
+from relay.ledger.audit import NO_NOTE, Act, NotDone
+from relay.ledger.database import Connection
+from relay.rules import planner, resend
+from relay.staff.send_again import why_old
+
+Case = Mapping[str, Any]
+CLOSE, RESEND = cases.CLOSE, "resend"
+STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
+# What can be done about each kind of case, besides closing it; the words on the button.
+BUTTONS: Mapping[str, Mapping[str, str]] = {
+    "unreached": {RESEND: "Try again"},
+    "held": {"replay": "Process it again"},
+    "release": {"stop": "Do not send", "release": "Release now"},
+    "broken": {RESEND: "Send it again"},
+    "unknown": {"send": "Send it again", "believe": "It did arrive"},
+}
+_AGAIN = {
+    resend.MESSAGE: "Relay is sending it again.",
+    resend.EVENT: "Relay is processing its event again, with what the lab says now.",
+}
+_TOO_LATE = "It is too late for that."
+_WAITS_NO_MORE = f"{_TOO_LATE} It is no longer waiting; the case closes by itself."
+_KNOWN_BY_NOW = f"{_TOO_LATE} Relay has since found out what became of it, or is checking now."
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The acts that a case has now, each with the words on its button; why RESEND is not among
+    them, where it usually is.
+    """
+
+    acts: Mapping[str, str]
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a person does about a case: by whose word, in the transaction that closes the case.
+
+    `config` is None while config.toml cannot be read.
+    """
+
+    connection: Connection
+    config: Config | None
+    case: Case
+    by: str
+    note: str
+
+
+def acts_of(kind: str) -> dict[str, str]:
+    """The acts that a kind of case has, each with the words on its button."""
+    return {**BUTTONS.get(kind, {}), **({} if kind in STAYS else {CLOSE: "Close"})}
+
+
+def offers(
+    connection: Connection, config: Config | None, found: Sequence[Case]
+) -> Iterator[tuple[Case, Offer]]:
+    """Cases, each with what can be done about it: nothing of which it is known that it would do
+    nothing, and nothing at all about one that is closed.
+    """
+    usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
+    failed = [case["notification_id"] for case in found if RESEND in usual.get(case["id"], {})]
+    standings = replay.failed_messages(connection, [*filter(None, failed)])
+    for case in found:
+        acts, why_not = usual.get(case["id"], {}), ""
+        if RESEND in acts and (it := standings.get(case["notification_id"])):
+            why_not = resend.decide(it, why_old(connection, config, it)).why
+        if why_not:
+            del acts[RESEND]
+        yield case, Offer(acts, why_not)
+
+
+def see_to(
+    connection: Connection, config: Config | None, case: Case, act: str, *, by: str, note: str
+) -> str:
+    """Do what a person has chosen about a case, close it and keep who did; what to say of it.
+
+    Raises NotDone, and nothing may be kept then.
+    """
+    if case["closed_at"] is not None:
+        raise NotDone(cases.CLOSED_ALREADY)
+    if act not in (acts := acts_of(case["kind"])):
+        raise NotDone(f'This case has no act "{act}". Choose from: {", ".join(acts)}.')
+    if act == CLOSE and not note:
+        raise NotDone(NO_NOTE)
+    said = DOING[act](Decided(connection, config, case, by, note))
+    cases.see_to(connection, case["id"], Act(by, cases.CASE_ACT + act, case["id"]), note)
+    return said
+
+
+def close(it: Decided) -> str:
+    """Somebody has seen to it; what waits for a rule that is gone is cancelled."""
+    if it.case["kind"] == "rule":
+        reason = f"Cancelled by {it.by}. {it.note}"
+        gone = waits.cancel(it.connection, it.case["subject"], reason)
+        return f"Closed. {gone} waiting message{'s are' if gone != 1 else ' is'} cancelled."
+    return "Closed."
+
+
+def try_again(it: Decided) -> str:
+    """Try a message again that failed."""
+    id_ = str(it.case["notification_id"])
+    failed = replay.failed_messages(it.connection, [id_]).get(id_)
+    old = why_old(it.connection, it.config, failed) if failed else ""
+    return _AGAIN[replay.try_again(it.connection, id_, old)]
+
+
+def release(it: Decided) -> str:
+    """Let it go now, or when the window of its rule opens."""
+    moment, id_ = datetime.now(UTC), it.case["notification_id"]
+    rule = it.config and it.config.rule(releases.rule_of(it.connection, id_))
+    due_at = planner.opening(rule, it.config.policy, moment) if it.config and rule else moment
+    if not releases.release(it.connection, id_, due_at, it.by):
+        raise NotDone(_WAITS_NO_MORE)
+    return "Released: it goes out at once, or when the send window opens."
+
+
+def stop(it: Decided) -> str:
+    """It is not to be sent, for good."""
+    if not releases.stop(it.connection, it.case["notification_id"], it.by, it.note):
+        raise NotDone(_WAITS_NO_MORE)
+    return "Stopped: anything that had not gone out will not be sent."
+
+
+def process_again(it: Decided) -> str:
+    """Process a held event again."""
+    if not replay.process_again(it.connection, it.case["event_id"]):
+        raise NotDone(f"{_TOO_LATE} It is already being processed.")
+    return "Relay is processing it again."
+
+
+def send_unknown(it: Decided) -> str:
+    """Nobody knows whether it went out: a person has it sent once more."""
+    if not replay.decide_unknown(it.connection, it.case["notification_id"], send=True):
+        raise NotDone(_KNOWN_BY_NOW)
+    return "Relay is sending it again."
+
+
+def believe_unknown(it: Decided) -> str:
+    """Nobody knows whether it went out: a person says that it did."""
+    if not replay.decide_unknown(it.connection, it.case["notification_id"], send=False):
+        raise NotDone(_KNOWN_BY_NOW)
+    return "It now counts as sent."
+
+
+DOING: Mapping[str, Callable[[Decided], str]] = {
+    CLOSE: close,
+    RESEND: try_again,
+    "replay": process_again,
+    "send": send_unknown,
+    "believe": believe_unknown,
+    "release": release,
+    "stop": stop,
+}

@@ -1,0 +1,66 @@
+"""Sends a message again because a person says so, by another message that repeats it.
+
+For what went out to a wrong number, above all: the repeat is made by its rule as it is now, and
+asks the lab for the address just before it goes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from relay.config.loader import Config
+from relay.ledger import journeys, replay
+from relay.ledger.audit import NO_NOTE, RESEND, Act, NotDone
+from relay.ledger.database import Connection
+from relay.rules import resend
+from relay.rules.resend import FailedMessage
+from relay.rules.staleness import Step, overtaken
+
+NO_CONFIG = "config.toml has a mistake, so its rule cannot be read: run `flask relay check`."
+
+
+def send_again(
+    connection: Connection, config: Config, message_id: str, *, by: str, note: str
+) -> str:
+    """Have another message repeat one, and keep who wanted that and why; the new one's id.
+
+    Raises NotDone: without a note, while the message may still go out, when it is repeated already,
+    and when it is no news any more.
+    """
+    if not note:
+        raise NotDone(NO_NOTE)
+    replay.lock(connection, message_id)
+    it = replay.failed_messages(connection, [message_id]).get(message_id)
+    if it is None:
+        raise NotDone("There is no such message: `flask relay list` shows the ids of all.")
+    rule = config.rule(it.rule)
+    why = resend.why_not_repeated(it, why_old(connection, config, it))
+    if why or not rule:
+        raise NotDone(f"You cannot send it again. {why}")
+    notice = resend.repeat(it, rule, config.policy, datetime.now(UTC), f"Sent again by {by}.")
+    return replay.add_repeat(connection, it, notice, Act(by, RESEND, detail=note))
+
+
+def objections(connection: Connection, config: Config, ids: Sequence[str]) -> dict[str, str]:
+    """Why each of these messages cannot be sent again, by its id; empty where it can."""
+    found = replay.failed_messages(connection, ids)
+    return {
+        id_: resend.why_not_repeated(it, why_old(connection, config, it))
+        for id_, it in found.items()
+    }
+
+
+def why_old(connection: Connection, config: Config | None, it: FailedMessage) -> str:
+    """Why a message would not be written any more, as far as that is known without the lab."""
+    if config is None:
+        return NO_CONFIG
+    rule, moment = config.rule(it.rule), datetime.now(UTC)
+    if rule is None:
+        return "Its rule is no longer in config.toml."
+    if not rule.enabled:
+        return "Its rule is switched off (enabled = false)."
+    known = journeys.steps_of_kit(connection, it.event_name, it.subject)
+    return overtaken(
+        rule, Step(it.event_name, it.round, it.event_received_at), known, moment, moment
+    )

@@ -1,0 +1,161 @@
+"""The clinic's staff: what they do about cases, what they replay, what they stop."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.errors import LedgerUnavailable
+from relay.ledger import cases, releases, replay, waits
+from relay.ledger.audit import Act, NotDone
+from relay.ledger.database import Database, now
+from relay.ledger.schema import events, notifications
+
+NAME = "chaos-staff"
+# What somebody does about a case of a kind, and how likely; nothing at all where it is no more.
+HABITS: dict[str, dict[str, float]] = {
+    "release": {"release": 0.3, "stop": 0.4},
+    "held": {"replay": 0.4, "close": 0.1},
+    "unreached": {"resend": 0.3, "close": 0.2},
+    "unknown": {"send": 0.3, "believe": 0.3},
+    "broken": {"resend": 0.5},
+    "rule": {"close": 0.1},
+}
+REPLAYS = 0.5  # how likely an event is replayed at each look
+
+
+@dataclass(frozen=True)
+class Done:
+    """An act of a person's that counts."""
+
+    at: float
+    act: str
+    message: str  # the message that it is about, if any
+    rule: str
+
+
+class Staff(threading.Thread):
+    """Looks at the worklist all the time."""
+
+    def __init__(self, url: str, seed: int):
+        super().__init__(daemon=True)
+        self._db = Database(url, patience=2, connections=1)
+        self._random = random.Random(seed)
+        self._stopping = threading.Event()
+        self._seen: set[str] = set()
+        self.done: list[Done] = []
+        self.broken: list[str] = []
+
+    def run(self) -> None:
+        """Look, act, look again. What cannot be done, since the ledger is away, is left."""
+        while not self._stopping.wait(self._random.uniform(0.1, 0.5)):
+            for act in (self._see_to, self._replay, self._let_go):
+                try:
+                    with self._db.write() as connection:
+                        done = act(connection)
+                    self.done += [done] if done else []
+                except (LedgerUnavailable, NotDone):
+                    continue
+                except Exception as error:
+                    self.broken.append(f"staff: {type(error).__name__}: {error}")
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        self.join()
+
+    def close_rules(self) -> None:
+        """Say of what still waits for a rule by its other name that it is not to be sent."""
+        with self._db.write() as connection:
+            for case in cases.open_cases(connection, "rule"):
+                self.done.append(self._act(connection, case, cases.CLOSE))
+
+    def _see_to(self, connection: Connection) -> Done | None:
+        """Deal with one case that nobody has looked at yet."""
+        new = [case for case in cases.open_cases(connection) if case["id"] not in self._seen]
+        if not new:
+            return None
+        case = self._random.choice(new)
+        self._seen.add(case["id"])
+        drawn = self._random.random()
+        for act, likely in HABITS.get(case["kind"], {}).items():
+            drawn -= likely
+            if drawn < 0:
+                return self._act(connection, case, act)
+        return None
+
+    def _act(self, connection: Connection, case: Mapping[str, Any], act: str) -> Done:
+        message = str(case["notification_id"] or "")
+        rule = releases.rule_of(connection, message) if message else str(case["subject"])
+        _ACTS[act](connection, case)
+        cases.see_to(connection, case["id"], Act(NAME, f"case {act}", case["id"]), "Seen to.")
+        return Done(time.time(), act, message, rule)
+
+    def _replay(self, connection: Connection) -> None:
+        """Process some event again, whatever came of it."""
+        if self._random.random() < REPLAYS:
+            query = sa.select(events.c.id).order_by(sa.func.random()).limit(1)
+            if id_ := connection.execute(query).scalar():
+                replay.replay_event(connection, str(id_))
+
+    def _let_go(self, connection: Connection) -> Done | None:
+        """Now and then somebody thinks better of a message that was stopped."""
+        if self._random.random() > 0.02:
+            return None
+        table = notifications.c
+        query = sa.select(table.id, table.rule).where(table.stopped_by.is_not(None)).limit(1)
+        row = connection.execute(query).first()
+        if row is None or not replay.replay_notification(connection, row.id):
+            return None
+        return Done(time.time(), "let go", row.id, row.rule)
+
+
+def _stop(connection: Connection, case: Mapping[str, Any]) -> None:
+    if not releases.stop(connection, case["notification_id"], NAME, "Not to be sent."):
+        raise NotDone("It waits no more.")
+
+
+def _release(connection: Connection, case: Mapping[str, Any]) -> None:
+    at = connection.execute(sa.select(now())).scalar_one()
+    if not releases.release(connection, case["notification_id"], at, NAME):
+        raise NotDone("It waits no more.")
+
+
+def _close(connection: Connection, case: Mapping[str, Any]) -> None:
+    if case["kind"] == "rule":
+        waits.cancel(connection, case["subject"], f"Cancelled by {NAME}.")
+
+
+def _decide(*, send: bool) -> Callable[[Connection, Mapping[str, Any]], None]:
+    def act(connection: Connection, case: Mapping[str, Any]) -> None:
+        if not replay.decide_unknown(connection, case["notification_id"], send=send):
+            raise NotDone("It is known by now.")
+
+    return act
+
+
+def _process_again(connection: Connection, case: Mapping[str, Any]) -> None:
+    if not replay.process_again(connection, case["event_id"]):
+        raise NotDone("It is being processed.")
+
+
+def _resend(connection: Connection, case: Mapping[str, Any]) -> None:
+    replay.try_again(connection, case["notification_id"], "")
+
+
+_ACTS: dict[str, Callable[[Connection, Mapping[str, Any]], None]] = {
+    "stop": _stop,
+    "release": _release,
+    "close": _close,
+    "send": _decide(send=True),
+    "believe": _decide(send=False),
+    "replay": _process_again,
+    "resend": _resend,
+}
