@@ -6,7 +6,7 @@ its kit, among all the names that the kit has.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,19 +20,24 @@ Names = set[tuple[str, str]]  # resource and name: an order's number may be anot
 _RESOURCES = (ORDER, REGISTRATION)
 _USED = (events.c.id, events.c.name, events.c.named, events.c.data)
 _MOST = 2000  # events without a name that are looked at, of those that are due first
+_AT_ONCE = 1000  # names in one question
 
 
 def spellings(wanted: str) -> set[str]:
-    """An id in capital and in small letters, also with what its first part begins with by itself:
-    as people read them out, LML-E23E2D, though it is LML-e23e2d; a TRF code without its prefix too.
+    """A name as people write it: with or without white space, in capital or small letters, also
+    with what its first part begins with by itself (LML-E23E2D, though it is LML-e23e2d), and with
+    or without the prefix of TRF codes.
     """
-    bare = wanted[len(TRF_PREFIX) :] if wanted.lower().startswith(TRF_PREFIX) else wanted
+    found = {wanted}
     either = (str.upper, str.lower)
-    found = set()
-    for name in (bare, TRF_PREFIX + bare):
-        head, dash, rest = name.partition("-")
-        found |= {f"{one(head)}{dash}{other(rest)}" for one in either for other in either}
-    return found
+    for written in (wanted.strip(), "".join(wanted.split())):
+        has_prefix = written.lower().startswith(TRF_PREFIX)
+        bare = written[len(TRF_PREFIX) :] if has_prefix else written
+        found |= {written, bare}
+        for name in filter(None, (bare, TRF_PREFIX + bare)):
+            head, dash, rest = name.partition("-")
+            found |= {f"{one(head)}{dash}{other(rest)}" for one in either for other in either}
+    return found - {""}
 
 
 def events_of(connection: Connection, names: set[str]) -> list[str]:
@@ -49,19 +54,24 @@ def events_of(connection: Connection, names: set[str]) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def events_of_no_kit(connection: Connection, names: set[str]) -> list[str]:
+def events_of_no_kit(connection: Connection, names: Iterable[str]) -> list[str]:
     """The events that have used such a name for a kit of which nothing else is known."""
     return unprocessed(connection, {(resource, name) for resource in _RESOURCES for name in names})
 
 
 def kits_named(connection: Connection, names: set[str]) -> set[str]:
-    """The subjects of what goes by these names: its order, its original and all its retests."""
+    """The subjects of what goes by these names: its order, its original and all its retests. Of a
+    name that several registrations share, all that it was used for.
+    """
     table = journeys.c
     links = (table.subject, table.order_subject, table.original_subject)
     named = sa.select(aliases.c.subject).where(
         aliases.c.resource.in_(_RESOURCES), aliases.c.alias.in_(names)
     )
-    kits = {*connection.execute(named).scalars()}
+    used = sa.select(events.c.subject).where(
+        events.c.named.in_(names), events.c.subject.is_not(None)
+    )
+    kits = {*connection.execute(sa.union(named, used)).scalars()}
     for _ in range(2):  # from a retest to its original, and from there to the order
         linked = sa.or_(*(link.in_(kits | names) for link in links))
         rows = connection.execute(sa.select(*links).where(linked))
@@ -74,12 +84,37 @@ def names_of(connection: Connection, kits: Collection[str]) -> Names:
     query = sa.select(aliases.c.resource, aliases.c.alias).where(aliases.c.subject.in_(kits))
     called = {(row.resource, row.alias) for row in connection.execute(query)}
     called |= {(resource, kit) for resource in _RESOURCES for kit in kits}
+    used = sa.select(events.c.name, events.c.named).where(
+        events.c.subject.in_(kits), events.c.named.is_not(None)
+    )
+    for row in connection.execute(used):
+        called |= {(resource, row.named) for resource in resources(row.name)}
     return called | {(resource, one) for resource, name in called for one in spellings(name)}
 
 
+def kit_meant(connection: Connection, event: str, name: str) -> str | None:
+    """The subject that an event means by a name: by the name itself, or else as it is spelt
+    besides. None where that is nobody's, or several's.
+    """
+    query = sa.select(aliases.c.alias, aliases.c.subject).where(
+        aliases.c.resource.in_(resources(event)),
+        aliases.c.alias.in_(spellings(name)),
+        ~aliases.c.is_shared,
+    )
+    found = [(row.alias, row.subject) for row in connection.execute(query)]
+    exact = {subject for alias, subject in found if alias == name}
+    meant = exact or {subject for _, subject in found}
+    return meant.pop() if len(meant) == 1 else None
+
+
+def resources(event: str) -> tuple[str, ...]:
+    """What an event of this name may be about."""
+    return (EVENTS[event].resource,) if event in EVENTS else _RESOURCES
+
+
 def unprocessed(connection: Connection, called: Names, kits: Collection[str] = ()) -> list[str]:
-    """The events without a subject that have used one of these names, the oldest first. A name that
-    is another kit's, letter by letter, is not meant.
+    """The events without a subject that have used one of these names. A name that is another kit's,
+    letter by letter, is not meant.
     """
     table, other = events.c, aliases.c
     resource = sa.case((table.name.in_(about(ORDER)), ORDER), else_=REGISTRATION)
@@ -89,20 +124,19 @@ def unprocessed(connection: Connection, called: Names, kits: Collection[str] = (
         other.subject.not_in(kits),
         ~other.is_shared,
     )
-    wanted = sa.select(*_USED).where(
-        table.subject.is_(None),
-        table.named.in_({name for _, name in called}),
-        ~is_anothers,
-    )
-    rows = [*connection.execute(wanted), *connection.execute(_UNNAMED)]
-    return sorted(row.id for row in rows if is_meant(row, called))
+    found = [*connection.execute(_UNNAMED)]
+    names = sorted({name for _, name in called})
+    for first in range(0, len(names), _AT_ONCE):
+        some = names[first : first + _AT_ONCE]
+        used = sa.select(*_USED).where(table.named.in_(some), table.subject.is_(None))
+        found += connection.execute(used.where(~is_anothers))
+    return sorted(row.id for row in found if is_meant(row, called))
 
 
 def is_meant(row: sa.Row[Any], called: Names) -> bool:
     """Whether an event has used one of these names, as an order's or as a registration's."""
-    kind = EVENTS.get(row.name)
-    name = row.named or name_in(kind, row.data)
-    return any((resource, name) in called for resource in ((kind.resource,) if kind else _RESOURCES))
+    name = row.named or name_in(EVENTS.get(row.name), row.data)
+    return any((resource, name) in called for resource in resources(row.name))
 
 
 # The release before keeps no name: by their data, among what is due next and what is on the

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.lab.events import EVENTS, name_in
 from relay.ledger.audit import RESEND
 from relay.ledger.notifications import IS_KEPT, KIND, is_item_of, is_kept_attempt
 from relay.ledger.schema import attempts, audit, cases, events, notifications, receipts
@@ -59,26 +60,33 @@ def find(connection: Connection, wanted: str) -> list[Trail]:
 
     Where nothing goes by it as it is written, it is looked for as people spell it besides.
     """
-    ways = ({wanted}, kit_names.spellings(wanted) - {wanted})
-    for names in ways:
+    spelt = kit_names.spellings(wanted)
+    for names in ({wanted}, spelt - {wanted}):
         if message := message_id(connection, names):
             query = sa.select(notifications.c.event_id).where(notifications.c.id == message)
             return trails(connection, [*connection.execute(query).scalars()], message)
         if ids := kit_names.events_of(connection, names):
             return trails(connection, ids)
-    for names in ways:
-        if ids := kit_names.events_of_no_kit(connection, names):
-            return trails(connection, ids)
-    return []
+    return trails(connection, kit_names.events_of_no_kit(connection, spelt))
 
 
 def find_kit(connection: Connection, wanted: str) -> list[Trail]:
-    """All events of the kit that an id is about, be it one event's or one message's."""
+    """All events of the kit that an id is about, be it one event's or one message's. Of an event
+    that may be any of several kits', those that have used the same name.
+    """
     found = find(connection, wanted)
-    subjects = (one.event["subject"] for one in found)
-    names = (one.event["named"] for one in found)
-    name = next(filter(None, (*subjects, *names)), None)
-    return (find(connection, name) if name else []) or found
+    subject = next((one.event["subject"] for one in found if one.event["subject"]), None)
+    if not subject and found and (name := name_used(event := found[0].event)):
+        subject = kit_names.kit_meant(connection, event["name"], name)
+        if not subject:
+            ids = kit_names.events_of_no_kit(connection, kit_names.spellings(name))
+            return trails(connection, ids) or found
+    return (find(connection, subject) if subject else []) or found
+
+
+def name_used(event: Row) -> str | None:
+    """What an event calls its kit. The release before keeps it in the data alone."""
+    return event["named"] or name_in(EVENTS.get(event["name"]), event["data"])
 
 
 def message_id(connection: Connection, names: set[str]) -> str:
