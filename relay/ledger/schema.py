@@ -304,6 +304,7 @@ aliases = sa.Table(
     sa.Column("is_shared", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("ix_aliases_subject", "subject"),
 )
+sa.Index("ix_aliases_letters", sa.func.lower(aliases.c.alias))
 
 notifications = sa.Table(
     "notifications",

@@ -28,16 +28,28 @@ def spellings(wanted: str) -> set[str]:
     with what its first part begins with by itself (LML-E23E2D, though it is LML-e23e2d), and with
     or without the prefix of TRF codes.
     """
-    found = {wanted}
+    found = set()
     either = (str.upper, str.lower)
     for written in (wanted.strip(), "".join(wanted.split())):
         has_prefix = written.lower().startswith(TRF_PREFIX)
         bare = written[len(TRF_PREFIX) :] if has_prefix else written
-        found |= {written, bare}
-        for name in filter(None, (bare, TRF_PREFIX + bare)):
+        found.add(written)
+        for name in (bare, TRF_PREFIX + bare) if bare else ():
             head, dash, rest = name.partition("-")
             found |= {f"{one(head)}{dash}{other(rest)}" for one in either for other in either}
-    return found - {""}
+    return found
+
+
+def in_any_letters(names: Collection[str]) -> sa.ColumnElement[bool]:
+    """A condition: a kit is called so, but for capital and small letters."""
+    return sa.func.lower(aliases.c.alias).in_({*names, *(name.lower() for name in names)})
+
+
+def spelt(connection: Connection, wanted: str) -> set[str]:
+    """A name as people write it, and as the ledger has it in other letters."""
+    found = spellings(wanted)
+    query = sa.select(aliases.c.alias).where(in_any_letters(found))
+    return found | {*connection.execute(query).scalars()}
 
 
 def events_of(connection: Connection, names: set[str]) -> list[str]:
@@ -98,7 +110,7 @@ def kit_meant(connection: Connection, event: str, name: str) -> str | None:
     """
     query = sa.select(aliases.c.alias, aliases.c.subject).where(
         aliases.c.resource.in_(resources(event)),
-        aliases.c.alias.in_(spellings(name)),
+        in_any_letters(spellings(name)),
         ~aliases.c.is_shared,
     )
     found = [(row.alias, row.subject) for row in connection.execute(query)]

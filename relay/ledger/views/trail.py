@@ -60,14 +60,14 @@ def find(connection: Connection, wanted: str) -> list[Trail]:
 
     Where nothing goes by it as it is written, it is looked for as people spell it besides.
     """
-    spelt = kit_names.spellings(wanted)
-    for names in ({wanted}, spelt - {wanted}):
+    for is_exact in (True, False):
+        names = {wanted} if is_exact else kit_names.spelt(connection, wanted)
         if message := message_id(connection, names):
             query = sa.select(notifications.c.event_id).where(notifications.c.id == message)
             return trails(connection, [*connection.execute(query).scalars()], message)
         if ids := kit_names.events_of(connection, names):
             return trails(connection, ids)
-    return trails(connection, kit_names.events_of_no_kit(connection, spelt))
+    return trails(connection, kit_names.events_of_no_kit(connection, names))
 
 
 def find_kit(connection: Connection, wanted: str) -> list[Trail]:
