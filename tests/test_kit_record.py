@@ -203,7 +203,7 @@ def test_what_waits_says_since_when_how_often_and_when_next(db: Database) -> Non
     """On the record and at its top, with the reason; and so does one that was never tried."""
     processed(db, COMPLETE, "r-1", registration=KIT)
     results = posted(db, RESULTS, "LML-e23e2d")
-    assert ", was not tried yet, and a worker takes it next." in told(db, "r-1")
+    assert ", was not tried yet, and a worker will take it next." in told(db, "r-1")
     with db.write() as connection:
         for _ in range(2):
             ledger_events.put_back(connection, results, 600.0, "The lab did not answer.")
@@ -213,7 +213,7 @@ def test_what_waits_says_since_when_how_often_and_when_next(db: Database) -> Non
         for key in ("received_at", "tried_at", "next_at")
     ]
     since = f"has waited since {at[0]}, was tried 2 times, the last time at {at[1]}"
-    said = f"{since}, and is tried next at {at[2]}."
+    said = f"{since}, and will next be tried at {at[2]}."
     lines = told(db, "Ref-Ab").splitlines()
     assert lines[:2] == [NOT_ALL, f"{RESULTS} ({results}) {said}"]
     assert f"It {said}" in lines
@@ -228,7 +228,7 @@ def test_what_is_held_says_so_with_its_case(db: Database) -> None:
     record = told(db, "lml-e23e2d")
     assert record.startswith(f"{NOT_ALL}\n{RESULTS} ({results}) has been held since ")
     assert (
-        ", was tried 1 time, and is tried again when a person asks for it. "
+        ", was tried once, and will be tried again when a person asks for it. "
         "The lab does not know it." in record
     )
     assert "on the worklist: held." in record

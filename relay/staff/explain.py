@@ -47,7 +47,7 @@ _STANDS = {
 }
 _KEPT = "was made and kept here, not sent"
 _KEPT_ATTEMPT = "was not sent but kept here"
-NOT_ALL = "Not all that the lab has posted about this kit is processed:"
+NOT_ALL = "Relay has not yet processed everything that the lab has posted about this kit:"
 _NO_WORKER = "no worker is running"
 
 
@@ -140,17 +140,20 @@ def tell_unprocessed(
 def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
     """Since when an event waits or is held, how often it was tried, and when it is tried next."""
     many = event["tries"]
-    tried = f"was tried {many} time{'s' * (many > 1)}" if many else "was not tried"
+    times = "once" if many == 1 else f"{many} times"
+    tried = f"was tried {times}" if many else "was not tried"
     if event["status"] == HELD:
         since = f"has been held since {at(event['processed_at'])}"
-        return f"{since}, {tried}, and is tried again when a person asks for it"
+        return f"{since}, {tried}, and will be tried again when a person asks for it"
     last = f", the last time at {at(event['tried_at'])}" if many else " yet"
     if event["processed_at"]:
         since = f"is to be processed again (the last time was at {at(event['processed_at'])})"
     else:
         since = f"has waited since {at(event['received_at'])}"
     is_due = event["next_at"] is None or event["next_at"] <= standing.at
-    then = "a worker takes it next" if is_due else f"is tried next at {at(event['next_at'])}"
+    then = (
+        "a worker will take it next" if is_due else f"will next be tried at {at(event['next_at'])}"
+    )
     return f"{since}, {tried}{last}, and {then}"
 
 

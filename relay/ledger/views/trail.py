@@ -67,7 +67,8 @@ def find(connection: Connection, wanted: str) -> list[Trail]:
             return trails(connection, [*connection.execute(query).scalars()], message)
         if ids := kit_names.events_of(connection, names):
             return trails(connection, ids)
-    return trails(connection, kit_names.events_of_no_kit(connection, names))
+    ids = kit_names.events_of_no_kit(connection, names)
+    return trails(connection, ids) if ids else []
 
 
 def find_kit(connection: Connection, wanted: str) -> list[Trail]:
