@@ -147,14 +147,22 @@ def beat(db: Database, name: str) -> None:
 
 def time_passes(db: Database, by: timedelta) -> None:
     """Move every time in the ledger back, as if `by` had gone by."""
+    seconds = by.total_seconds()
+    moved = [
+        f"UPDATE {table.name} SET " + ", ".join(_earlier(db, name, seconds) for name in times)  # noqa: S608
+        for table in metadata.sorted_tables
+        if (times := [c.name for c in table.c if isinstance(c.type, sa.types.TypeDecorator)])
+    ]
     with db.write() as connection:
-        for table in metadata.sorted_tables:
-            times = [c.name for c in table.c if isinstance(c.type, sa.types.TypeDecorator)]
-            for row in connection.execute(table.select()).mappings():
-                moved = {name: row[name] - by for name in times if row[name] is not None}
-                key = {column.name: row[column.name] for column in table.primary_key}
-                if moved:
-                    connection.execute(table.update().filter_by(**key).values(**moved))
+        # SQLite takes one statement at a time, PostgreSQL all of them in one call.
+        for statement in moved if db.is_sqlite else ["; ".join(moved)]:
+            connection.exec_driver_sql(statement)
+
+
+def _earlier(db: Database, column: str, seconds: float) -> str:
+    if db.is_sqlite:
+        return f"{column} = strftime('%Y-%m-%d %H:%M:%f000', {column}, '{-seconds} seconds')"
+    return f"{column} = {column} - interval '{seconds} seconds'"
 
 
 def at_once(work: Callable[[int], T], threads: int = 10) -> list[T]:

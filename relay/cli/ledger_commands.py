@@ -82,7 +82,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
         done = replay_all(db, found, wanted)
         with db.write() as connection:
             audit.write_audit(connection, "cli", "replay", "", f"{done} of {len(wanted)}")
-    wake_worker(found)
+    context.wake_worker(found)
     click.secho(
         f"{done} of {len(wanted)} will be processed again.", fg="green" if done else "yellow"
     )
@@ -138,26 +138,6 @@ def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
     with db.write() as connection:
         quarantine.release(connection, quarantine_id, incoming, window)
     return ""
-
-
-def wake_worker(found: Settings) -> None:
-    """Wake a worker now; it would look by itself within seconds."""
-    if not found.redis_url:
-        return
-    from redis.exceptions import RedisError
-
-    from relay import queue
-
-    try:
-        queue.wake(queue.connect(found, timeout=1))
-    except (RedisError, OSError):
-        context.show(
-            Problem(
-                "Relay cannot reach it. Workers will find the work by themselves, within seconds.",
-                "redis",
-                warning=True,
-            )
-        )
 
 
 @click.command()

@@ -52,8 +52,9 @@ def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Endin
 
 
 def lapsed() -> Ending:
-    """The ending of a message whose claim ran out before it began: it surely did not go out."""
-    return Ending("rejected", "created", "Relay took too long to prepare it.", retry_in=0.0)
+    """The ending of a message that this claim may send no more: it surely did not go out."""
+    reason = "Relay was too slow to send it, or its address was stopped meanwhile."
+    return Ending("rejected", "created", reason, retry_in=0.0)
 
 
 def opted_out(channel: str) -> Ending:

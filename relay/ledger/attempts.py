@@ -216,7 +216,7 @@ RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     """Keep the words that are about to be sent, and renew the lease; False when the claim has
-    lapsed.
+    lapsed, or its address gets nothing more by now.
 
     It is the last thing before a send. Whoever looks for this attempt later knows its words, and a
     worker that was frozen for longer than its lease sends nothing. It owns its transaction: one
@@ -247,6 +247,7 @@ def _keeping_words(words: Any) -> Any:
             notifications.c.id == sa.bindparam("notification"),
             notifications.c.status == "sending",
             mine,
+            ~is_stopped(notifications.c.channel, notifications.c.address),
         )
         .values(
             lease_until=now(sa.bindparam("lease")),
@@ -296,7 +297,15 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
             pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
         elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
             pauses.resume(connection, claim.channel)
+        elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
+            pauses.give_back(connection, claim.channel)
         return settled
+
+
+def was_begun(connection: Connection, attempt_id: str) -> bool:
+    """Whether an attempt came as far as its words being kept: then it may have been handed over."""
+    begun = sa.select(attempts.c.begun_at).where(attempts.c.id == attempt_id)
+    return connection.execute(begun).scalar() is not None
 
 
 def record_outcome(

@@ -102,8 +102,7 @@ def put_back(connection: Connection, event_id: str, delay: float, reason: str) -
 
 def hold(connection: Connection, event_id: str, reason: str, case: Case | None = None) -> None:
     """Stop trying an event until a person has looked at it; `case` asks for that."""
-    values = {"status": HELD, "reason": reason[:500], "processed_at": now()}
-    if _change(connection, event_id, **values) and case:
+    if _change(connection, event_id, status=HELD, reason=reason[:500]) and case:
         open_case(connection, case)
 
 

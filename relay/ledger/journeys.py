@@ -19,7 +19,8 @@ from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind, about
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
-from relay.ledger.schema import INSERTS, aliases, cases, events, journeys, notifications
+from relay.ledger.schema import INSERTS, aliases, attempts, cases, events, journeys, notifications
+from relay.rules.addresses import same
 from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import (
     ALERT,
@@ -32,7 +33,7 @@ from relay.rules.model import (
     obligation,
 )
 from relay.rules.staleness import Step, Waiting
-from relay.rules.statuses import ALIVE, PROCESSED, WAITING
+from relay.rules.statuses import ALIVE, UNCONFIRMED, WAITING
 
 _TWICE = "The same is told already: the lab has linked this test to another."
 _KEYED = ("release", "unreached")  # kinds of case that are about an obligation
@@ -109,7 +110,7 @@ def tell_once(connection: Connection, owed: str) -> None:
     )
     seen: set[Sequence[str]] = set()
     for row in connection.execute(query).all():
-        to = (row.channel,) if row.role in PERSONS else (row.channel, row.address)
+        to = (row.channel,) if row.role in PERSONS else (row.channel, same(row.address))
         if to in seen and row.status in WAITING and not row.is_repeat:
             connection.execute(
                 notifications.update()
@@ -413,7 +414,7 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
             place.round,
         ):
             continue
-        if row.message_status in ALIVE:
+        if not row.stopped_by:
             told.add((row.rule, row.role, row.channel))
         if row.stopped_by:
             stopped.add((row.rule, row.role))
@@ -440,8 +441,8 @@ def _kits(
         # By what it names: in the lab's own examples an order and a registration have the same id.
         if row.about not in (orders if EVENTS[row.name].resource == ORDER else originals):
             continue
-        if row.status == PROCESSED:
-            found[row.id] = KitEvent(row.name, row.about, row.round, row.received_at)
+        # It has a subject, so it was processed once: it has come, though it is looked at again.
+        found[row.id] = KitEvent(row.name, row.about, row.round, row.received_at)
         if row.message is not None:
             messages.append(row)
     events_ = [*found.values(), *([event] if event else ())]
@@ -490,6 +491,11 @@ def linked(resource: str) -> Any:
 
 
 _message = notifications.c
+# Nobody has told in time whether it arrived: it may have, so that no plan tells the same again.
+_UNCONFIRMED = sa.and_(
+    _message.status == "temporary-failure",
+    sa.exists().where(attempts.c.notification_id == _message.id, attempts.c.code == UNCONFIRMED),
+)
 _HAPPENED = (
     sa.select(
         events.c.id,
@@ -497,7 +503,6 @@ _HAPPENED = (
         events.c.subject.label("about"),
         events.c.round,
         events.c.received_at,
-        events.c.status,
         _message.id.label("message"),
         _message.status.label("message_status"),
         KIND.label("message_kind"),
@@ -514,7 +519,7 @@ _HAPPENED = (
         notifications,
         sa.and_(
             _message.event_id == events.c.id,
-            sa.or_(_message.status.in_(ALIVE), _message.stopped_by.is_not(None)),
+            sa.or_(_message.status.in_(ALIVE), _UNCONFIRMED, _message.stopped_by.is_not(None)),
             # A digest hangs on its first item's event, and is about others too.
             KIND.in_((MESSAGE, ALERT, RESENT)),
         ),

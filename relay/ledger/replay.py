@@ -48,8 +48,9 @@ def process_again(connection: Connection, event_id: str) -> bool:
     table, digest = notifications.c, notifications.alias()
     told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
     told_in = told_in.where(table.event_id == event_id)
-    # One by one: with OR PostgreSQL reads the whole table.
-    revive(connection, unsent(), table.event_id == event_id)
+    # One by one: with OR PostgreSQL reads the whole table. A fallback only where nothing else goes.
+    revive(connection, unsent(), table.event_id == event_id, ~table.is_fallback)
+    revive(connection, unsent(), table.event_id == event_id, table.is_fallback)
     revive(connection, unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
     return True
 
@@ -88,18 +89,22 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
 
 
 def made_up_for() -> sa.ColumnElement[bool]:
-    """Whether a fallback of a notification's rule has gone out, or is about to; or a person had the
-    notification repeated. A fallback that went out before a repeat does not make up for that.
+    """Whether a fallback of a notification's rule has gone out, or is about to; of a fallback,
+    whether anything else has; or a person had the notification repeated. A fallback that went out
+    before a repeat does not make up for that.
     """
     table, other, repeat = notifications.c, notifications.alias(), notifications.alias()
     since = sa.case((KIND == RESENT, table.id), else_="")
-    by_fallback = sa.exists().where(
-        other.c.obligation == table.obligation, other.c.is_fallback, reaches(other, since)
+    by_another = sa.exists().where(
+        other.c.obligation == table.obligation,
+        other.c.id != table.id,
+        sa.or_(other.c.is_fallback, table.is_fallback),
+        reaches(other, since),
     )
     by_repeat = sa.exists().where(
         repeat.c.identity == RESENT_OF + table.id, repeat.c.status != "cancelled"
     )
-    return sa.or_(by_fallback, by_repeat)
+    return sa.or_(by_another, by_repeat)
 
 
 def newer() -> sa.ScalarSelect[str]:
@@ -121,7 +126,7 @@ def newer() -> sa.ScalarSelect[str]:
 
 
 def failed() -> sa.ColumnElement[bool]:
-    """A condition: a notification has an address and failed, and no fallback takes its place."""
+    """A condition: a notification has an address and failed, and no other way takes its place."""
     return sa.and_(
         notifications.c.status.in_(FAILED), notifications.c.address != "", ~made_up_for()
     )

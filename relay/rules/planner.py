@@ -103,10 +103,9 @@ def plan_rule(
         return Plan(decisions=(Decision(rule.name, reason),))
     planned: list[Notice] = []
     decisions: list[Decision] = []
-    in_its_stead = [name for name in rule.fallback if (rule.name, rule.to, name) in told]
+    ways = sorted(channel for name, to, channel in told if (name, to) == (rule.name, rule.to))
     for notice in made:
-        is_told = (rule.name, rule.to, notice.channel) in told
-        told_by = notice.channel if is_told else "".join(in_its_stead[:1])
+        told_by = told_instead(rule, notice, ways)
         if rule.to in PERSONS and told_by:
             reason = f"Already sent, or about to be, by {told_by}."
             decisions.append(Decision(rule.name, reason, is_final=True))
@@ -117,6 +116,18 @@ def plan_rule(
         else:
             planned.append(notice)
     return Plan(tuple(planned), tuple(decisions))
+
+
+def told_instead(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
+    """The channel by which a notice's person was told already, of all `ways`; empty if by none.
+
+    Each of a rule's channels tells by itself. A fallback does not, nor does a channel that an edit
+    has put in the place of another.
+    """
+    if notice.channel in ways:
+        return notice.channel
+    others = [way for way in ways if notice.is_fallback or way not in rule.channels]
+    return others[0] if others else ""
 
 
 def overtaken_messages(
@@ -269,7 +280,9 @@ def notices(
 def recipient_addresses(
     to: str, channel: str, facts: Facts, policy: Policy
 ) -> Iterable[addresses.Address]:
-    """The recipient's addresses, each of them once however often it was written down."""
+    """The recipient's addresses, each of them once however often and in whatever letters it was
+    written down.
+    """
     kind = CHANNELS[channel].address
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
@@ -277,4 +290,7 @@ def recipient_addresses(
         written = (person.get(kind.field),)
     else:
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
-    return dict.fromkeys(map(kind.judge, written))
+    found: dict[str, addresses.Address] = {}
+    for judged in map(kind.judge, written):
+        found.setdefault(addresses.same(judged.address) or judged.reason, judged)
+    return found.values()

@@ -52,6 +52,11 @@ class Lateness(Protocol):
         """The events that make the message unnecessary."""
 
 
+def is_news(received_at: datetime, now: datetime) -> bool:
+    """Whether a step is so fresh that the next one does not make it old."""
+    return received_at >= now - timedelta(seconds=fault_injection.hastened(NEWS_SECONDS))
+
+
 def overtaken(
     rule: Lateness, step: Step, known: Iterable[Step], due_at: datetime, now: datetime
 ) -> str:
@@ -61,9 +66,7 @@ def overtaken(
     old because of the next step of a minute's burst. What came out of order, has waited, or is to
     wait, is.
     """
-    waits = due_at > now or step.received_at < now - timedelta(
-        seconds=fault_injection.hastened(NEWS_SECONDS)
-    )
+    waits = due_at > now or not is_news(step.received_at, now)
     for other in sorted(known, key=_lateness, reverse=True):
         if other.round < step.round:
             continue

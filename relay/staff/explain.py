@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from relay.lab.facts import Facts
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.alerts import counted
@@ -122,6 +123,8 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         "unrouted": "Relay does not know this event. `replay` processes it once Relay does.",
     }
     yield 1, said[event["status"]].strip()
+    for note in Facts.from_json(event["facts"]).no_names():
+        yield 1, note
     if event["status"] == RECEIVED:
         yield 1, f"It {stands}."
         if not standing.workers:
@@ -143,8 +146,8 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
     times = "once" if many == 1 else f"{many} times"
     tried = f"was tried {times}" if many else "was not tried"
     if event["status"] == HELD:
-        since = f"has been held since {at(event['processed_at'])}"
-        return f"{since}, {tried}, and will be tried again when a person asks for it"
+        held_at = event["tried_at"] or event["processed_at"]  # the release before has the second
+        return f"has been held since {at(held_at)}, {tried}, and will be tried again when a person asks for it"
     last = f", the last time at {at(event['tried_at'])}" if many else " yet"
     if event["processed_at"]:
         since = f"is to be processed again (the last time was at {at(event['processed_at'])})"

@@ -1,14 +1,14 @@
 """A kit's names, by its subject and in small letters: an event that waits or is held has only the
 name that the lab used, and its kit's record looks for it under all of them.
 
-Only adds: code of 0007 works with it too, since both run side by side during a deploy.
+Only adds: code of 0008 works with it too, since both run side by side during a deploy.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
