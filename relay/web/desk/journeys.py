@@ -35,7 +35,8 @@ from relay.staff.explain import (
     tell_event,
     tell_message,
 )
-from relay.web.desk.layout import actor, alert_words, blueprint, note_act, page, written_note
+from relay.web.desk.drafts import ShownDraft, waiting_drafts
+from relay.web.desk.layout import SHOWN, actor, alert_words, blueprint, note_act, page, written_note
 from relay.web.services import services
 
 Row = Mapping[str, Any]
@@ -113,7 +114,7 @@ def reveal() -> str:
         abort(404)
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
     note_act("reveal", only or kit, about)
-    flash("Shown; the audit trail records it. Reload the page to hide it.")
+    flash(SHOWN)
     return _timeline(found, frozenset(shown), names=not only)
 
 
@@ -163,8 +164,22 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     with services().db.read() as connection:
         standing = status.blockers(connection, zone, most_texts)
         objections = send_again.objections(connection, config, over)
-    steps = [_shown(one, at, standing, shown, objections) for one in found]
-    return page("journey.html", kit=_kit(found), persons=persons, steps=steps, revealed=names)
+        unsent = [row["id"] for one in found for row in one.messages if _waits(row)]
+        drafts = {one.held.id: one for one in waiting_drafts(connection, unsent, shown)}
+    steps = [_shown(one, at, standing, shown, objections, drafts) for one in found]
+    return page(
+        "journey.html",
+        kit=_kit(found),
+        persons=persons,
+        steps=steps,
+        revealed=names,
+        delivery=config.delivery,
+    )
+
+
+def _waits(row: Row) -> bool:
+    """Whether a rule's message has still to be written."""
+    return row["kind"] in (MESSAGE, RESENT) and row["status"] in WAITING
 
 
 def _is_over(row: Row) -> bool:
@@ -178,6 +193,7 @@ def _shown(
     standing: Blockers,
     shown: frozenset[str],
     objections: Mapping[str, str],
+    drafts: Mapping[str, ShownDraft],
 ) -> Row:
     """A step of the timeline."""
     said = [*tell_event(one.event, at, standing)][1:]
@@ -193,6 +209,7 @@ def _shown(
                     row["id"] in shown,
                 ),
                 "not_again": objections.get(row["id"]),
+                "draft": drafts.get(row["id"]),
             }
             for row in one.messages
         ],
