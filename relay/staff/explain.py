@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from relay.lab.facts import Facts
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
-from relay.rules.alerts import counted
+from relay.rules.alerts import RELEASE, counted
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import ALERT, ALERT_PREFIX
@@ -74,6 +74,8 @@ def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> I
     yield from tell_decisions(trail)
     for case in trail.cases:
         yield from tell_case(case, at, title)
+        if case["kind"] == RELEASE and not case["closed_at"]:
+            yield 2, f"The desk shows the message as it would be sent now: /case/{case['id']}"
 
 
 def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
