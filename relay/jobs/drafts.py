@@ -28,8 +28,8 @@ from relay.rules.schedule import utc_now
 
 NOT_KEPT = "Relay no longer keeps what the lab said about this kit."
 LACKS = (
-    "Its template reads details that Relay has not kept. Relay asks the lab for them before this "
-    "goes out, and then the words may differ."
+    "Relay has not kept all that the lab said. It asks for that before this goes out, and then the "
+    "words may differ."
 )
 
 
@@ -72,7 +72,7 @@ def write(connection: Connection, config: Config, templates: Templates, held: He
 
 
 def lacking(templates: Templates, rule: Rule, held: Held) -> str:
-    """That a message's template reads what Relay has not kept; empty where it does not."""
+    """That Relay will ask the lab for what it has not kept; empty where it has all that is read."""
     template, way = rule.template, (held.channel,)
     if any(templates.faults(template, way, held.event_name)):
         return ""  # it cannot be rendered: that says what is wrong with it

@@ -60,8 +60,9 @@ def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
     facts = Facts(order={"id": kit}, customer={"first_name": name, "last_name": "Hart"})
     if kind == "release":  # shown as it would be written
         told += (replace(_notice(kit), channel="email", address="hart@example.org"),)
-        order = {**(samples.full().order or {}), "id": kit}
-        facts = replace(facts, order=order)
+        full = samples.full(name)
+        order, customer = {**(full.order or {}), "id": kit}, {**(full.customer or {})}
+        facts = Facts(order=order, customer={**customer, "last_name": "Hart"})
     with db.write() as connection:
         ids = ledger_events.plan_and_mark_processed(
             connection, event, facts, lambda _kit: Plan(told)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from flask import Response, abort, current_app, request
 from flask_login import login_required
@@ -57,11 +56,6 @@ class ShownDraft:
         return size_of(self.draft.whole) if self.draft.whole else None
 
     @property
-    def facts_at(self) -> datetime:
-        """When the lab said what it goes by."""
-        return self.held.facts_at
-
-    @property
     def row(self) -> Channel:
         """The channel's row."""
         return CHANNELS[self.held.channel]
@@ -82,14 +76,14 @@ def waiting_drafts(
 @login_required  # type: ignore[untyped-decorator]
 def draft_email() -> Response:
     """An email that waits, on its own, for a frame: masked without a permit."""
-    id_, scheme = request.args.get("message", ""), request.args.get("scheme", SCHEMES[0])
+    id_ = request.args.get("message", "")
     revealed = (id_,) if is_permitted(request.args.get("permit", ""), id_) else ()
     with services().db.read() as connection:
         found = [*waiting_drafts(connection, [id_], revealed)]
     shown = next((one.message for one in found if one.held.id == id_), None)
-    if shown is None or not shown.html or scheme not in SCHEMES:
+    if shown is None or not shown.html:
         abort(404)
-    return framed(scheme, shown.html)
+    return framed(SCHEMES[0], shown.html)
 
 
 def permit(id_: str) -> str:
