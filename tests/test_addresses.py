@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.rules import addresses, channels
+from tests.conftest import ROOT
 
 NOTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.lists(st.text()))
 
@@ -78,7 +80,7 @@ def test_crown_dependencies_are_mobiles(number: str) -> None:
     assert addresses.phone(number).address.startswith("+447")
 
 
-@pytest.mark.parametrize("value", [None, "", "  ", 7911123456, ["+447911123456"], {}])
+@pytest.mark.parametrize("value", [None, "", "  ", "\u200b", True, 7.5, ["+447911123456"], {}])
 @pytest.mark.parametrize("channel", channels.CHANNEL_NAMES)
 def test_nothing_written_down_is_said_so(channel: str, value: Any) -> None:
     """A missing address, or one of another shape, is told as missing."""
@@ -117,11 +119,8 @@ def test_email_keeps_its_name_and_its_domain_in_lower_case(written: str, used: s
         "jane@example.com\r\nBcc: all@example.com",
         "jane@example.com\nBcc: all@example.com",
         "jane\r\n@example.com",
-        "jane\0@example.com",
         '"jane\r\nBcc: all@example.com"@example.com',
-        "jane\u202e@example.com",
         "jäne@example.com",
-        "jane@exämple.com",
         "a" * 250 + "@example.com",
         f"jane@{'a' * 5000}.com",
     ],
@@ -144,3 +143,134 @@ def test_anything_gives_an_address_or_a_reason(channel: str, value: Any) -> None
     assert " " not in found.address
     if found.address:  # judged again it stays, so one person is one address
         assert channels.CHANNELS[channel].address.judge(found.address) == found
+
+
+# What the world writes for a number, and what it is. A report is one line, here or below.
+NUMBERS: dict[Any, str] = {
+    "tel:+447700900123": "+447700900123",
+    "tel:07700900123": "+447700900123",
+    "Tel. 07700 900123": "+447700900123",
+    "Mobile: 07700 900123": "+447700900123",
+    "Mobile no. 07700 900123": "+447700900123",
+    "(UK) 07700 900123": "+447700900123",
+    "m 07700 900123": "+447700900123",
+    "07700 900123 x": "+447700900123",
+    "07700 900123 ext.": "+447700900123",
+    "\u202a+44 7700 900123\u202c": "+447700900123",  # as an iPhone's contacts are copied
+    "\ufeff07700\u2011900\u2011123\u200b": "+447700900123",
+    "07700\t900123\r\n": "+447700900123",
+    "０７７００ ９００１２３": "+447700900123",
+    7700900123: "+447700900123",  # PHP wrote a number
+    7700900124.0: "+447700900124",
+    447700900123: "+447700900123",
+    # A letter among the digits: the library would read it as a telephone's key.
+    "07400 TBC TBC": "",
+    "07400 NOT SET": "",
+    "07400 123 MUM": "",
+    "07400 12345A": "",
+    "O7700 900123": "",
+    "07700 9oo123": "",
+    "07700 900123 WRONG NUMBER": "",
+    "07700 900123 or 07700 900124": "",
+    "not 07700 900123": "",
+    "07700 900123 (Axel)": "",
+    "Mum: 07700 900123": "",
+    "4.47E+11": "",
+    "07700 xxx xxx": "",
+    "０７７００ TBC TBC": "",
+}
+MAILBOXES = {
+    "nils@bücher.example": "nils@xn--bcher-kva.example",
+    "nils@xn--bcher-kva.example": "nils@xn--bcher-kva.example",
+    "Nils@BÜCHER.example": "Nils@xn--bcher-kva.example",
+    "nils@例え.テスト": "nils@xn--r8jz45g.xn--zckzah",
+    "jane\u200b@example.org": "jane@example.org",
+    "jane@exam\u00adple.org\ufeff": "jane@example.org",
+    "\u202ajane@example.org\u202c": "jane@example.org",
+    "jane@example.org.": "jane@example.org",
+    "jane@example.org\r\n": "jane@example.org",
+    "mailto:jane@example.org": "jane@example.org",
+    "MAILTO:Jane%2Bkit@example.org?subject=Kit": "Jane+kit@example.org",
+    "jane@mail.test": "jane@mail.test",
+    "jane@clinic.example": "jane@clinic.example",
+    "jane@example.org..": "",
+    "jane@exa\u0000mple.org, tom@example.org": "",
+    "jané@example.org": "",
+    "jane@host.local": "",
+    "jane@localhost": "",
+    "mailto:": "",
+    "mailto:mailto:jane@example.org": "",
+    "jane＠example.org": "",
+    f"jane@{'ü' * 300}.example": "",
+}
+
+
+@pytest.mark.parametrize("written", NUMBERS)
+def test_a_number_is_read_as_people_write_it(written: Any) -> None:
+    """What people and programs write around a number goes; a letter among its digits does not."""
+    assert addresses.phone(written).address == NUMBERS[written]
+
+
+@pytest.mark.parametrize("written", MAILBOXES)
+def test_a_mailbox_is_read_as_people_write_it(written: str) -> None:
+    """What nobody sees goes, a domain is written as it is sent; the part before @ stays."""
+    assert addresses.email(written).address == MAILBOXES[written]
+
+
+SHARED = ROOT.parent / "shared/data/addresses.json"
+CASES = json.loads(SHARED.read_text("utf-8")) if SHARED.exists() else {}
+shared = pytest.mark.skipif(not CASES, reason=f"there is no {SHARED.name} beside the repository")
+
+
+@shared
+@pytest.mark.parametrize("written", CASES.get("valid_uk_mobile_phone_numbers", ()))
+def test_what_notify_texts_relay_texts(written: str) -> None:
+    """GOV.UK Notify's table of UK mobiles, each of them written another way."""
+    assert addresses.phone(written) == addresses.Address("+447723456789")
+
+
+@shared
+@pytest.mark.parametrize(
+    "written",
+    [
+        *CASES.get("valid_international_phone_numbers", ()),
+        *CASES.get("valid_uk_landlines", ()),
+        *CASES.get("invalid_uk_landlines", ()),
+    ],
+)
+def test_what_is_no_uk_mobile_is_refused(written: str) -> None:
+    """Notify's numbers of other countries and kinds: Relay texts UK mobiles only."""
+    assert addresses.phone(written).reason
+
+
+@shared
+@pytest.mark.parametrize("written", CASES.get("valid_email_addresses", ()))
+def test_what_notify_emails_relay_emails(written: str) -> None:
+    """Notify's table of addresses that are right."""
+    assert addresses.email(written).address.isascii()
+    assert not addresses.email(written).reason
+
+
+@shared
+@pytest.mark.parametrize("written", CASES.get("invalid_email_addresses", ()))
+def test_what_notify_does_not_email_is_refused(written: str) -> None:
+    """Notify's table of addresses that are wrong."""
+    assert addresses.email(written).reason
+
+
+ODD = st.text(st.sampled_from("07@.+x:/ext-Mm\u200b\u200d\u00a0é\u0301．。ﬀ\u202e١ \n\x92<>,;%"))
+
+
+@pytest.mark.parametrize("channel", channels.CHANNEL_NAMES)
+@given(value=st.one_of(NOTHING, ODD, st.text(), st.emails().map("mailto:{}.".format)))
+def test_judged_twice_an_address_is_the_same(channel: str, value: Any) -> None:
+    """No judge raises; what one gives, in any letters, the next takes as it is."""
+    kind = channels.CHANNELS[channel].address
+    found = kind.judge(value)
+    if found.address:
+        assert kind.judge(found.address) == found
+        assert kind.known(found.address) == found.address
+        assert kind.is_written(found.address)
+    if isinstance(value, str):
+        assert kind.known(kind.known(value)) == kind.known(value)
+        kind.is_written(value)

@@ -173,3 +173,30 @@ def test_a_reason_that_has_the_address_is_not_kept(inside: Any, db: Database) ->
     erase(inside, note=f"Rang from {PHONE}.")
     assert found(dump(db, but=frozenset({"erasures"})), PHONE) == []
     assert only(db, erasures)["note"] == ""
+
+
+@pytest.mark.parametrize("asked", ["o-1", "Jane Smith", "smith jane"])
+def test_somebody_without_an_address_is_erased(
+    inside: Any, db: Database, work: Callable[[], int], asked: str
+) -> None:
+    """By an id or a name: the page shows who it is, masked, and offers no stop of an address."""
+    kit(db)
+    page = press(inside, "/suppressions", address=asked, act="find")
+    assert (page.status_code, "Erase a person" in page.text) == (400, True)
+    page = press(inside, "/erasure", address=asked, act="ask").text
+    assert "It is about J••• S•••." in page
+    assert 'name="stop"' not in page
+    assert found(page, PHONE, EMAIL) == []
+    erase(inside, address=asked, stop="1")
+    work()
+    assert found(dump(db), *SECRETS) == []
+    assert rows(db, audit)[-1]["target"].startswith("person ")
+
+
+@pytest.mark.parametrize("asked", ["", "Nobody Here", "07400 MUM"])
+def test_nobody_is_erased_by_what_leads_to_nobody(inside: Any, db: Database, asked: str) -> None:
+    """It is said, with what to write instead."""
+    answer = press(inside, "/erasure", address=asked, act="erase", note=WHY)
+    assert answer.status_code == 400
+    assert "Relay knows nobody by that. Write an address" in answer.text
+    assert rows(db, erasures) == []

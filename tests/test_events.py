@@ -57,7 +57,7 @@ def test_takes_the_labs_example(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "field"), REQUIRED)
-@pytest.mark.parametrize("value", ["(missing)", None, 7, True, "", [], {}, [ID], {"id": ID}])
+@pytest.mark.parametrize("value", ["(missing)", None, 7.5, True, "", [], {}, [ID], {"id": ID}])
 def test_bad_field_is_named_by_its_path(name: str, field: str, value: Any) -> None:
     """A required field that is missing or of another type is 422, named by its path."""
     data = {**EXAMPLES[name], field: value}
@@ -208,3 +208,33 @@ def test_body_that_is_no_object_is_refused(raw: bytes) -> None:
     with pytest.raises(Refused) as refused:
         parse(raw)
     assert refused.value.status == 400
+
+
+# An id as the lab may write it, and the id that it is. A report is one line.
+IDS: dict[Any, str] = {
+    10045: "10045",
+    10046.0: "10046",
+    0: "0",
+    "10045": "10045",
+    "10045\n": "10045",
+    "\t 10045\r\n": "10045",
+    "\u00a010045\u00a0": "10045",
+    "\u200b10045\ufeff": "10045",
+    "\u300010045\u2028": "10045",
+    "LML-e23e2d ": "LML-e23e2d",
+}
+
+
+@pytest.mark.parametrize("written", IDS)
+@pytest.mark.parametrize(("name", "field"), [row for row in REQUIRED if row[1].endswith("_id")])
+def test_an_id_is_read_as_programs_write_it(name: str, field: str, written: Any) -> None:
+    """A whole number counts as its digits, and what is around an id goes: it is the same event."""
+    event = read(name, {**EXAMPLES[name], field: written})
+    assert event.data[field] == IDS[written]
+    assert event.identity == read(name, {**EXAMPLES[name], field: IDS[written]}).identity
+
+
+@pytest.mark.parametrize("written", ["order.shipped\n", " order.shipped", "\ufefforder.shipped"])
+def test_a_name_is_trimmed_as_ids_are(written: str) -> None:
+    """What nobody sees around an event's name makes no unknown event of it."""
+    assert read(written, EXAMPLES["order.shipped"]).kind is EVENTS["order.shipped"]

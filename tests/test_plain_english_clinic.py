@@ -13,6 +13,7 @@ PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n[delivery]\n[staff.
 # Table and key, what is written, and the sentence that tells it.
 TOLD = {
     ("clinic", "name"): ('"Other"', "the clinic's name as Other and its phone as 020 7946 0000."),
+    ("clinic", "short_name"): ('"Cl"', "Texts call it Cl."),
     ("clinic", "phone"): (
         '"020 7946 0001"',
         "the clinic's name as Clinic and its phone as 020 7946 0001.",

@@ -14,6 +14,7 @@ from relay.config.loader import Config, load
 from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.facts import Facts, clean_text, resource
+from relay.lab.plain_text import why_no_name
 from relay.messages import sms_segments
 from relay.messages.templates import Message, Templates
 from relay.rules.model import Rule
@@ -182,7 +183,8 @@ def test_a_hostile_name_stays_a_name(rule: Rule, channel: str, name: str) -> Non
         assert "\nBcc:" not in part
     assert Page(made.html).tags == Page(plain.html).tags
     if channel == "email" and rule.to in ("customer", "patient"):
-        greeting = f"Hello {str(clean_text(name))[:37]}"
+        kept = str(clean_text(name))
+        greeting = "Hello there," if why_no_name(kept) else f"Hello {kept[:37]}"
         assert greeting in made.text
         assert greeting in Page(made.html).text
     assert sms_segments.size(made.text).segments <= 2 or channel == "email"
@@ -192,7 +194,7 @@ def test_a_name_is_greeted_as_it_is() -> None:
     """A name with signs in it is shown as it is written, and escaped where it must be."""
     rule = CONFIG.rule("results-ready")
     assert rule is not None
-    made = message(rule, "email", samples.full("O'Brien <b> & Söhne"))
-    assert "Hello O'Brien <b> & Söhne," in made.text
-    assert "O'Brien <b> & Söhne" in Page(made.html).text
-    assert "<b>" not in made.html
+    made = message(rule, "email", samples.full("O'Brien & Söhne"))
+    assert "Hello O'Brien & Söhne," in made.text
+    assert "O'Brien & Söhne" in Page(made.html).text
+    assert "& S" not in made.html

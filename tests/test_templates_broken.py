@@ -16,6 +16,7 @@ from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem, RenderError
 from relay.lab import samples
 from relay.lab.events import RETEST
+from relay.messages import sms_segments
 from relay.messages.templates import Templates
 from tests.conftest import ROOT
 
@@ -246,21 +247,21 @@ def test_a_hole_at_send_names_the_field_and_no_person(broken: Break) -> None:
 
 def test_a_dear_character_is_shown_where_it_stands(broken: Break) -> None:
     """The character that makes every text cost more is named, with its code, file and line."""
-    settings = broken(sms_txt="Your kit is on its way.\nIt\u2019s yours.{% include 'greet.txt' %}")
+    settings = broken(sms_txt="Your kit is on its way.\nIt\u0142s yours.{% include 'greet.txt' %}")
     greeting = settings.templates / "greet.txt"
-    greeting.write_text("\n\nBye \u2013 {{ clinic.name }}", "utf-8")
+    greeting.write_text("\n\nBye \u0141 {{ clinic.name }}", "utf-8")
     dash, quote = sorted(problems(settings), key=lambda problem: problem.message)
     assert quote.warning
     assert dash.warning
     assert (quote.where, quote.line) == (kit_shipped(settings), 2)
     assert (dash.where, dash.line) == (str(greeting), 3)
-    assert '"\u2019" (U+2019) is not in the SMS alphabet' in quote.message
+    assert '"\u0142" (U+0142) is not in the SMS alphabet' in quote.message
     assert "Use a plain character." in quote.remedy
 
 
 def test_a_dear_character_of_a_value_is_told_as_one(broken: Break) -> None:
     """A character that the template does not have is not looked for in it."""
-    settings = broken(sms_txt="{{ clinic.name }}: '{{ '\\u2019' }}'")
+    settings = broken(sms_txt="{{ clinic.name }}: '{{ '\\u0142' }}'")
     (problem,) = problems(settings)
     assert (problem.where, problem.line) == (kit_shipped(settings), None)
     assert "It comes from a value" in problem.remedy
@@ -306,3 +307,80 @@ def test_a_mark_stands_before_the_words(config_path: Config) -> None:
 def config_path() -> Config:
     """The default configuration."""
     return load(Settings(config=ROOT / "config.toml", templates=ROOT / "templates"))
+
+
+# What word processors and web pages leave in a file, and what `check` calls it. A report is a line.
+HIDDEN = {
+    "\u200b": "zero width space (U+200B)",
+    "\u00a0": "no-break space (U+00A0)",
+    "\u202f": "narrow no-break space (U+202F)",
+    "\u00ad": "soft hyphen (U+00AD)",
+    "\u200d": "zero width joiner (U+200D)",
+    "\u2060": "word joiner (U+2060)",
+    "\x92": "control character (U+0092)",
+}
+
+
+@pytest.mark.parametrize("char", HIDDEN)
+def test_a_hidden_character_is_named_with_its_place(broken: Break, char: str) -> None:
+    """What nobody sees is found by its line and column; in a text it does not go out."""
+    settings = broken(sms_txt=f"Hello,\nyour kit{char}is on its way.")
+    (problem,) = problems(settings)
+    assert problem.warning
+    assert (problem.where, problem.line) == (kit_shipped(settings), 2)
+    assert problem.message == f"column 9 has a character that nobody sees: {HIDDEN[char]}."
+    sent = Templates(settings.templates).render("kit_shipped", "sms", "", {}).text
+    assert sms_segments.size(sent).alphabet == "GSM-7"
+
+
+def test_a_hidden_character_in_an_alert_is_named(broken: Break) -> None:
+    """Alerts' words are looked at too, and the files that they share."""
+    settings = broken()
+    path = settings.templates / "alerts/words/held.txt"
+    path.write_text(
+        path.read_text("utf-8").replace("block title %}", "block title %}\u200b"), "utf-8"
+    )
+    (problem,) = problems(settings)
+    assert problem.where == str(path)
+    assert "U+200B" in problem.message
+
+
+def test_a_hidden_character_in_a_command_is_named(broken: Break) -> None:
+    """Jinja cannot read it; the error says what it is instead of its escape."""
+    settings = broken(sms_txt="{{ clinic.name\u200b }}")
+    (problem,) = problems(settings)
+    assert "there is a zero width space (U+200B) in a command." in problem.message
+    settings = broken(sms_txt="{{ customer.first_name or ‘you’ }}")
+    (problem,) = problems(settings)
+    assert "there is a left single quotation mark (U+2018) in a command." in problem.message
+
+
+@pytest.mark.parametrize("name", ["sms.txt", "subject.txt", "email.txt", "email.html"])
+def test_a_byte_order_mark_is_no_character(broken: Break, name: str) -> None:
+    """Windows' editors begin a file with one: it is read without it, and nothing is said."""
+    settings = broken()
+    path = settings.templates / "kit_shipped" / name
+    plain = path.read_text("utf-8")
+    before = Templates(settings.templates).source(f"kit_shipped/{name}")
+    path.write_text(plain, "utf-8-sig")
+    assert path.read_bytes()[:3] == b"\xef\xbb\xbf"
+    assert Templates(settings.templates).source(f"kit_shipped/{name}") == before
+    assert problems(settings) == []
+
+
+def test_typographic_characters_cost_nothing(broken: Break) -> None:
+    """A template with curly quotes is sent in plain ones: no warning, and one segment."""
+    settings = broken(sms_txt="It’s “on its way” – register it first… {{ clinic.short_name }}")
+    assert problems(settings) == []
+    config = load(settings)
+    seen = {"clinic": config.clinic.record()}
+    sent = Templates(settings.templates).render("kit_shipped", "sms", "", seen).text
+    assert sent == 'It\'s "on its way" - register it first... Example Clinic'
+
+
+def test_texts_have_a_shorter_name_of_the_clinic(broken: Break) -> None:
+    """`clinic.short_name` is for texts; emails say the whole name, and without one so do texts."""
+    clinic = load(broken()).clinic
+    assert clinic.record().short_name == "Example Clinic"
+    record = replace(clinic, short_name="Example").record()
+    assert (record.name, record.short_name) == ("Example Clinic", "Example")

@@ -14,6 +14,7 @@ from relay.channels.dry_run import AsSent, DryRun
 from relay.config.settings import AS_SENT, Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message
+from relay.rules.addresses import same
 from relay.rules.channels import CHANNELS
 
 Factory = Callable[[Settings, str, HttpClient], "Provider | None"]
@@ -25,7 +26,7 @@ class Channels:
     def __init__(self, settings: Settings, senders: Mapping[str, str], allowed: frozenset[str]):
         self._settings = settings
         self._senders = senders
-        self._allowed = allowed
+        self._allowed = frozenset(map(same, allowed))
         self._wire = HttpClient(connections=64)
         self._dry_run = AsSent() if settings.delivery == AS_SENT else DryRun()
         self._is_dry = settings.delivery in ("dry-run", AS_SENT)
@@ -88,7 +89,7 @@ class Channels:
         return self._is_to_leave(message) and self._channel(message.channel) is None
 
     def _is_to_leave(self, message: Message) -> bool:
-        listed = message.address in self._allowed
+        listed = same(message.address) in self._allowed
         return not self._is_dry and (self._settings.delivery != "allow-list" or listed)
 
     def _way(self, message: Message) -> Provider:

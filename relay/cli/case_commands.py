@@ -86,7 +86,6 @@ def act_on_case(case_id: str, act: str, note: str | None) -> None:
     ACT is one that `flask relay cases` shows for it: close, release, stop, resend, replay, send or
     believe.
     """
-    from relay.cli.ledger_commands import wake_worker
     from relay.ledger import cases
     from relay.ledger.audit import NotDone
     from relay.staff import case_acts
@@ -106,7 +105,7 @@ def act_on_case(case_id: str, act: str, note: str | None) -> None:
                 said = case_acts.see_to(connection, config, case, act, by="cli", note=written)
         except NotDone as error:
             context.stop(Problem(str(error), key=case_id))
-    wake_worker(found)
+    context.wake_worker(found)
     click.secho(said, fg="green")
 
 
@@ -120,7 +119,6 @@ def resend(message_id: str, note: str | None) -> None:
     If the message is out of date, or the person has opted out, nothing is sent. To send it a third
     time, resend the new message.
     """
-    from relay.cli.ledger_commands import wake_worker
     from relay.ledger.audit import NotDone
     from relay.staff import send_again
 
@@ -133,7 +131,7 @@ def resend(message_id: str, note: str | None) -> None:
                 made = send_again.send_again(connection, config, message_id, by="cli", note=written)
         except NotDone as error:
             context.stop(Problem(str(error), key=message_id))
-    wake_worker(found)
+    context.wake_worker(found)
     click.secho(f"{made} sends it again.", fg="green")
 
 

@@ -1,4 +1,6 @@
-"""Opens a command's settings, config and ledger. Prints every problem, and exits with 1."""
+"""Opens a command's settings, config and ledger, and wakes a worker. Prints every problem, and
+exits with 1.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,7 @@ def ledger(found: Settings) -> Iterator[Database]:
         db.close()
 
 
-def address(named: str | None) -> str:
+def address(named: str | None, what: str = "UK mobile number or email address") -> str:
     """The address given, or else one typed on a terminal, or stdin's first line.
 
     Platforms log a command's arguments, so an address is better not among them.
@@ -72,11 +74,11 @@ def address(named: str | None) -> str:
     written = named
     if named in (None, "-"):
         if sys.stdin.isatty():
-            written = str(click.prompt("UK mobile number or email address", err=True))
+            written = str(click.prompt(what, err=True))
         else:
             written = sys.stdin.buffer.readline().decode("utf-8", "replace")
     if not (written and written.strip()):
-        stop(Problem("no address given.", remedy="Give a UK mobile number or an email address."))
+        stop(Problem("no address given.", remedy=f"Give a {what}."))
     return written
 
 
@@ -112,3 +114,23 @@ class Since(click.ParamType[datetime]):
             return datetime.fromisoformat(value).astimezone(UTC)
         except ValueError:
             self.fail(f'"{value}": write a duration as in 2h or 30d, or a date as in 2026-11-24.')
+
+
+def wake_worker(found: Settings) -> None:
+    """Wake a worker now; it would look by itself within seconds."""
+    if not found.redis_url:
+        return
+    from redis.exceptions import RedisError
+
+    from relay import queue
+
+    try:
+        queue.wake(queue.connect(found, timeout=1))
+    except (RedisError, OSError):
+        show(
+            Problem(
+                "Relay cannot reach it. Workers will find the work by themselves, within seconds.",
+                "redis",
+                warning=True,
+            )
+        )

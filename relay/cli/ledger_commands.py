@@ -82,7 +82,7 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
         done = replay_all(db, found, wanted)
         with db.write() as connection:
             audit.write_audit(connection, "cli", "replay", "", f"{done} of {len(wanted)}")
-    wake_worker(found)
+    context.wake_worker(found)
     click.secho(
         f"{done} of {len(wanted)} will be processed again.", fg="green" if done else "yellow"
     )
@@ -138,26 +138,6 @@ def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
     with db.write() as connection:
         quarantine.release(connection, quarantine_id, incoming, window)
     return ""
-
-
-def wake_worker(found: Settings) -> None:
-    """Wake a worker now; it would look by itself within seconds."""
-    if not found.redis_url:
-        return
-    from redis.exceptions import RedisError
-
-    from relay import queue
-
-    try:
-        queue.wake(queue.connect(found, timeout=1))
-    except (RedisError, OSError):
-        context.show(
-            Problem(
-                "Relay cannot reach it. Workers will find the work by themselves, within seconds.",
-                "redis",
-                warning=True,
-            )
-        )
 
 
 @click.command()
@@ -234,14 +214,14 @@ def explain_(id_: str) -> None:
     """Show step by step what became of an event, message or kit.
 
     ID is an event (evt_…), a message (msg_…), a refused body (qrt_…), an attempt, or a kit's order,
-    registration, TRF code or your own reference.
+    order number, tracking number, registration, TRF code or your own reference.
     """
     from relay.ledger import quarantine
     from relay.ledger.views import status as views_status
     from relay.ledger.views import trail
     from relay.messages.alerts import AlertTemplates
     from relay.messages.templates import Templates
-    from relay.staff.explain import explain, explain_refused
+    from relay.staff.explain import explain_kit, explain_refused
 
     found = context.settings()
     config = context.load(found)
@@ -249,7 +229,7 @@ def explain_(id_: str) -> None:
     title = AlertTemplates(Templates(found.templates), config.clinic.record()).title
     with context.ledger(found) as db, db.read() as connection:
         standing = views_status.blockers(connection, zone, config.delivery.daily_sms_limit)
-        told = [explain(one, zone, standing, title) for one in trail.find(connection, id_)]
+        told = [*explain_kit(trail.find(connection, id_), zone, standing, title)]
         if not told and (row := quarantine.get(connection, id_)):
             told.append(explain_refused(row, zone))
     if not told:

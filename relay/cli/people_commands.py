@@ -108,13 +108,16 @@ def since(db: Database, channel: str, address: str) -> str:
 
 
 @click.command()
-@click.argument("address", required=False)
+@click.argument("person", required=False)
 @click.option(
     "--yes", is_flag=True, help="Do not ask for confirmation (Relay asks only on a terminal)."
 )
 @click.option("--suppress", is_flag=True, help="Send nothing more to the address either.")
-def forget(address: str | None, yes: bool, suppress: bool) -> None:
-    """Erase a person everywhere, by their address.
+def forget(person: str | None, yes: bool, suppress: bool) -> None:
+    """Erase PERSON everywhere: by an address, an id or a name.
+
+    An address may be any phone number or email address, also one that Relay does not write to. An
+    id may be an order's, a kit's, an event's or a message's. A name is a first name and a surname.
 
     ADDRESS is their UK mobile number or email address. Leave it out, or write "-": Relay then asks
     for it on a terminal, or else reads stdin.
@@ -127,21 +130,32 @@ def forget(address: str | None, yes: bool, suppress: bool) -> None:
     from relay.jobs import erase
     from relay.ledger.removal import erasures
     from relay.privacy import masks
+    from relay.staff.whom import NobodyMeant, whom
 
-    channel, written = read(address)
+    written = context.address(person, "phone number, email address, id or name")
     found = context.settings()
     config = context.load(found)
-    target = masks.target(found.secret_key, channel, written)
     with context.ledger(found) as db:
+        try:
+            with db.read() as connection:
+                meant = whom(connection, written)
+        except NobodyMeant as error:
+            context.stop(Problem(str(error), remedy=error.remedy))
+        channel, address = meant.channel, meant.address
+        if suppress and not channel:
+            remedy = "Leave out --suppress, or write the address."
+            context.stop(Problem("by an id or a name no address is stopped.", remedy=remedy))
+        target = masks.target(found.secret_key, channel or "person", address)
         shown = Progress()
-        counts = erase.look(db, written, shown)
+        counts = erase.look(db, meant.person, shown)
         shown.end()
         click.echo(f"To be erased: {erase.told(counts)}.")
         click.echo(f"{erase.STAYS}\n{erase.OUT_OF_REACH}")
         if not yes and sys.stdin.isatty():
             click.confirm("Erase it? This cannot be undone.", abort=True)
+        known = None if channel else erase.beginning(meant.person)
         by = {"target": target, "actor": "cli", "note": ""}
-        id_, stopped = erasures.ask(db, channel, written, **by, stop=suppress)
+        id_, stopped = erasures.ask(db, channel, address, **by, known=known, stop=suppress)
         if suppress:
             click.echo(
                 f"{messages(channel)} {'are stopped' if stopped else 'were already stopped'}."

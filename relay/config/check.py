@@ -6,7 +6,7 @@ config.toml alone: with a broken template it still takes the lab's events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -23,6 +23,7 @@ from relay.messages import alerts as alert_templates
 from relay.messages import disclosure, sms_segments
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
+from relay.messages.templates import files as template_files
 from relay.rules import alerts
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
 from relay.rules.expressions import names, recipient
@@ -160,6 +161,7 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
     for channel in channels:
         if CHANNELS[channel].in_segments:
             yield from check_segments(config, loaded, rule, channel)
+    yield from hidden_characters(loaded, template_files(rule.template, channels))
     yield from disclosure.problems(loaded, rule)
 
 
@@ -195,6 +197,10 @@ def check_alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
         yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
     if faults:
         return
+    words = map(alert_templates.words_file, alerts.KINDS)
+    yield from hidden_characters(
+        loaded, [*words, *template_files(alert_templates.FOLDER, ALERT_CHANNELS)]
+    )
     link = alerts.link(config.policy, EXAMPLE_CASE) or alerts.WORKLIST
     most = config.delivery.max_sms_segments
     for kind in alerts.KINDS:
@@ -258,6 +264,15 @@ def costly_characters(loaded: Templates, file: str, size: sms_segments.Size) -> 
             "Use a plain character." if line else "It comes from a value, not from the template."
         )
         yield Problem(message, str(loaded.folder / name), line, remedy=remedy, warning=True)
+
+
+def hidden_characters(loaded: Templates, files: Iterable[str]) -> Iterator[Problem]:
+    """Warns about characters in files that nobody sees, or that only look like a blank."""
+    for name in dict.fromkeys(name for file in files for name in loaded.named(file)):
+        for line, column, char in sms_segments.hidden(loaded.source(name)):
+            said = f"column {column} has a character that nobody sees: {char}."
+            remedy = "Delete it, or write a plain blank. Relay sends texts without it."
+            yield Problem(said, str(loaded.folder / name), line, remedy=remedy, warning=True)
 
 
 def too_long_warning(loaded: Templates, file: str, message: str, most: int) -> Problem:

@@ -245,6 +245,8 @@ def describe_clinic(config: Config) -> Iterator[str]:
     clinic = config.clinic
     read = f" Patients read their results at {clinic.portal}." if clinic.portal else ""
     yield f"Messages give the clinic's name as {clinic.name} and its phone as {clinic.phone}.{read}"
+    if clinic.short_name:
+        yield f"Texts call it {clinic.short_name}."
     yield f"Times are in the time zone {clinic.timezone}."
     if clinic.extra:
         yield f"Templates can use your own values: {', '.join(clinic.extra)}."

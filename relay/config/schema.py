@@ -30,6 +30,10 @@ class ClinicSchema(Schema):
         validate=_word,
         metadata=told("Your clinic's name in messages.", "Example Clinic"),
     )
+    short_name = fields.String(
+        validate=_word,
+        metadata=told("A shorter name for texts; without it, name is used.", "Example"),
+    )
     phone = fields.String(
         required=True,
         validate=_word,
@@ -173,10 +177,11 @@ class Clinic:
     timezone: ZoneInfo
     extra: Mapping[str, Any]
     portal: str | None = None
+    short_name: str = ""
 
     def record(self) -> Record:
         """The clinic as templates see it."""
-        made: Record = record("clinic", vars(self))
+        made: Record = record("clinic", {**vars(self), "short_name": self.short_name or self.name})
         return made
 
 

@@ -21,6 +21,7 @@ from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
+from relay.rules.addresses import same
 from relay.rules.expressions import recipient
 from relay.rules.model import (
     ALERT,
@@ -65,7 +66,8 @@ class Digests:
             items = digests.items(connection, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule no longer sends digests.")
-        if claim.address not in self._config.policy.staff[rule.to].on(claim.channel):
+        group = map(same, self._config.policy.staff[rule.to].on(claim.channel))
+        if same(claim.address) not in group:
             self._tell_otherwise(claim, rule, items, "The address is no longer in the group.")
         if not (told := self._still_true(claim, rule, items)):
             raise NotSent(cancelled("The digest has no items left."))
@@ -277,7 +279,7 @@ class Composer:
         current = [notice.address for notice in notices if notice.address]
         if claim.kind == RESENT and current:
             return self._redirected(claim, current)
-        if claim.address in current:
+        if claim.address and same(claim.address) in map(same, current):
             return claim
         if any(notice.waits_for for notice in notices):
             raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))

@@ -15,8 +15,7 @@ from relay.ledger.removal import erasures, personal_data, retention
 from relay.ledger.removal.erasures import Asked
 from relay.ledger.removal.personal_data import Change, Handed, Progress
 from relay.logs import get_logger
-from relay.privacy import person as privacy_person
-from relay.privacy.person import Person
+from relay.privacy.person import Person, is_address, key
 from relay.rules import alerts
 from relay.rules.channels import DELETED_BY_ADDRESS, DELETED_BY_ID, channel_of, sharing
 from relay.rules.model import Case, Policy
@@ -72,7 +71,7 @@ class SoFar:
         """The state that the worker before has left, or the state at the start."""
         known = {**_NOTHING, **(asked.known or {})}
         names = frozenset((first, last) for first, last in known["names"])
-        person = Person(privacy_person.key(asked.address), frozenset(known["others"]), names)
+        person = Person(key(asked.address), frozenset(known["others"]), names)
         handed = Handed(set(known["texts"]), set(known["emails"]))
         return cls(person, Counter(known["counts"]), handed)
 
@@ -91,9 +90,14 @@ def _nowhere(*_: Any) -> None:
     pass
 
 
-def look(db: Database, address: str, progress: Progress = _nowhere) -> Mapping[str, int]:
-    """Count the rows that have something of whoever has this address, by kind. Changes nothing."""
-    person = personal_data.learn(db, Person(privacy_person.key(address)), progress)
+def beginning(person: Person) -> Mapping[str, Any]:
+    """What an erasure has to know of who was asked for by an id or a name."""
+    return SoFar(person).to_json()
+
+
+def look(db: Database, person: Person, progress: Progress = _nowhere) -> Mapping[str, int]:
+    """Count the rows that have something of somebody, by kind. Changes nothing."""
+    person = personal_data.learn(db, person, progress)
     counts: Counter[str] = Counter()
     for made in personal_data.changes(db, person, progress):
         counts.update(_words(made))
@@ -111,7 +115,7 @@ def forget(
     noted = _Noted(db, asked, progress)
     try:
         so_far.person = personal_data.learn(db, so_far.person, noted)
-        if any(map(channels.reaches, deleted_by(asked.address))):
+        if is_address(asked.address) and any(map(channels.reaches, deleted_by(asked.address))):
             so_far.handed.emails.add(asked.address)  # what was blanked it may have still
         with db.write() as connection:
             erasures.note(connection, asked, known=so_far.to_json())

@@ -12,7 +12,7 @@ from typing import Any
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
 
 from relay.errors import Refused
-from relay.lab import strict_json
+from relay.lab import plain_text, strict_json
 from relay.lab.facts import Facts
 
 LONGEST_ID = 200
@@ -20,17 +20,21 @@ LONGEST_NAME = 100
 
 
 class OpaqueId(fields.String):
-    """An id of the lab's: UUID, TRF code, foreign id. It must fit one segment of a path."""
+    """An id of the lab's: UUID, TRF code, foreign id. It must fit one segment of a path.
+
+    A whole number counts as its digits, and what is around an id and shows nothing goes.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = str(super()._deserialize(value, attr, data, **kwargs))
-        if not text.strip():
+        given = super()._deserialize(plain_text.written(value), attr, data, **kwargs)
+        text = plain_text.trimmed(str(given))
+        if not text:
             raise ValidationError("It is blank.")
         if len(text) > LONGEST_ID:
             raise ValidationError(f"It is longer than {LONGEST_ID} characters.")
-        if not text.isprintable() or set(text) & set("/\\?#") or text.strip() in (".", ".."):
+        if not text.isprintable() or set(text) & set("/\\?#") or text in (".", ".."):
             raise ValidationError("It has characters that the lab's ids never have.")
-        return text.strip()
+        return text
 
 
 class _Data(Schema):
@@ -276,6 +280,21 @@ class Incoming:
     identity: str  # hex digest, the same for every post of the same event
     kind: Kind | None
 
+    @property
+    def named(self) -> str | None:
+        """The order or registration, as the lab wrote it."""
+        return name_in(self.kind, self.data)
+
+
+def name_in(kind: Kind | None, data: Mapping[str, Any]) -> str | None:
+    """What an event's data call its order or registration; of an unknown event by any of the ids
+    that the known ones have. None where they call it nothing.
+    """
+    kinds = [kind] if kind else EVENTS.values()
+    written = (data.get(one.id_field) for one in kinds)
+    names = (str(name).strip() for name in written if isinstance(name, str | int))
+    return next((name for name in names if 0 < len(name) <= LONGEST_ID), None)
+
 
 def parse(raw: bytes) -> Incoming:
     """The event in a body. Raises Refused: 400 for its form, 422 for a known event's data."""
@@ -284,9 +303,8 @@ def parse(raw: bytes) -> Incoming:
         raise Refused(400, "The body is not a JSON object.")
     problems: dict[str, list[str]] = {}
     name, data = body.get("event"), body.get("data")
-    if not (isinstance(name, str) and name.strip() and name.isprintable()) or (
-        len(name) > LONGEST_NAME
-    ):
+    name = plain_text.trimmed(name) if isinstance(name, str) else name
+    if not (isinstance(name, str) and name and name.isprintable()) or (len(name) > LONGEST_NAME):
         problems["event"] = [f"It must be text of 1 to {LONGEST_NAME} characters."]
     if not isinstance(data, dict):
         problems["data"] = ["It must be an object."]

@@ -7,20 +7,19 @@ left empty is a `Null`: false in a condition, and an error when it is printed.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import ChainableUndefined, UndefinedError
 
-LONGEST_TEXT = 1000
-# Control characters, bidi and other invisible marks, half surrogates, line separators.
-_UNFIT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_JOINERS = "\u200c\u200d"  # names of some scripts, and many emoji, are spelt with them
+from relay.lab import plain_text
 
+LONGEST_TEXT = 1000
 # By these names the lab has a person's addresses.
 EMAIL, PHONE, MOBILE = "email", "phone_number", "mobile_phone_number"
+NAMES = ("first_name", "last_name")
+_COUNTED = frozenset({"quantity"})  # the fields in which a number is meant as one
 
 # A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
 # them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
@@ -61,7 +60,10 @@ SHAPES: dict[str, dict[str, str]] = {
     "item": dict.fromkeys(("product_id", "product_sku", "quantity"), ""),
     "ordered_registration": {"id": "", "trf_code": "", "product": "product*"},
     "product": {"id": "", "sku": ""},
-    "clinic": {**dict.fromkeys(("name", "phone", "portal", "timezone"), ""), "extra": "?"},
+    "clinic": {
+        **dict.fromkeys(("name", "short_name", "phone", "portal", "timezone"), ""),
+        "extra": "?",
+    },
 }
 # What few messages need, and nobody should keep unasked: it stays out of the ledger unless a rule's
 # `when` or template reads it.
@@ -132,11 +134,8 @@ class Record:
 
 
 def clean_text(value: str) -> str | None:
-    """`value` without control, bidi and broken characters; None when nothing is left."""
-    kept = "".join(
-        " " if unicodedata.category(c) in _UNFIT and c not in _JOINERS else c for c in value
-    )
-    return " ".join(kept.split())[:LONGEST_TEXT] or None
+    """`value` on one line, without what nobody sees; None when nothing is left."""
+    return plain_text.plain(value, LONGEST_TEXT) or None
 
 
 def rows(value: Any, shape: str) -> list[dict[str, Any]] | None:
@@ -174,11 +173,14 @@ def resource(value: Any, shape: str) -> dict[str, Any] | None:
     """The documented fields of one of the lab's objects, each there and clean, or None."""
     if not isinstance(value, dict):
         return None
-    return {key: clean(value.get(key), inner) for key, inner in SHAPES[shape].items()}
+    given = {
+        key: found if key in _COUNTED else plain_text.written(found) for key, found in value.items()
+    }
+    return {key: clean(given.get(key), inner) for key, inner in SHAPES[shape].items()}
 
 
 def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
-    """`value` as a template sees it under `name`."""
+    """`value` as a template sees it under `name`. What is no name counts as empty."""
     if value is None:
         return Null(name=name)
     shapes = SHAPES.get(shape or name, {})
@@ -189,6 +191,8 @@ def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
             fields[key] = [record(key, row, kind[:-1]) for row in inner]
         elif kind and inner is not None:
             fields[key] = record(f"{name}.{key}", inner, kind)
+        elif key in NAMES and plain_text.why_no_name(str(inner or "")):
+            fields[key] = None
         else:
             fields[key] = inner
     return Record(name, fields, is_open=shape == "?")
@@ -228,6 +232,14 @@ class Facts:
     def to_json(self) -> dict[str, Any]:
         """What the ledger keeps."""
         return {name: value for name in RESOURCES if (value := getattr(self, name)) is not None}
+
+    def no_names(self) -> Iterator[str]:
+        """What of the names is no name, in sentences without it: people are greeted without it."""
+        persons = {name: getattr(self, name) or {} for name in RESOURCES if name != "order"}
+        for name, person in persons.items():
+            for key in NAMES:
+                if why := (written := person.get(key)) and plain_text.why_no_name(str(written)):
+                    yield f"The {name}'s {key.replace('_', ' ')} {why}, so messages leave it out."
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Facts:

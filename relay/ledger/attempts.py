@@ -297,7 +297,15 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
             pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
         elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
             pauses.resume(connection, claim.channel)
+        elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
+            pauses.give_back(connection, claim.channel)
         return settled
+
+
+def was_begun(connection: Connection, attempt_id: str) -> bool:
+    """Whether an attempt came as far as its words being kept: then it may have been handed over."""
+    begun = sa.select(attempts.c.begun_at).where(attempts.c.id == attempt_id)
+    return connection.execute(begun).scalar() is not None
 
 
 def record_outcome(

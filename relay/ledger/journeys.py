@@ -20,6 +20,7 @@ from relay.lab.facts import PERSONS, Facts
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, attempts, cases, events, journeys, notifications
+from relay.rules.addresses import same
 from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import (
     ALERT,
@@ -109,7 +110,7 @@ def tell_once(connection: Connection, owed: str) -> None:
     )
     seen: set[Sequence[str]] = set()
     for row in connection.execute(query).all():
-        to = (row.channel,) if row.role in PERSONS else (row.channel, row.address)
+        to = (row.channel,) if row.role in PERSONS else (row.channel, same(row.address))
         if to in seen and row.status in WAITING and not row.is_repeat:
             connection.execute(
                 notifications.update()
@@ -144,7 +145,7 @@ def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Fa
 
 def fitting(name: object) -> str:
     """A name as the ledger can keep it; empty where there is none, or one that is too long."""
-    text = str(name or "")
+    text = str(name or "").strip()
     return text if len(text) <= LONGEST_NAME else ""
 
 
@@ -153,6 +154,7 @@ def _learn_order(connection: Connection, written_id: str, order: Mapping[str, An
     kits = {subject: {"resource": ORDER, "order_subject": None}}
     called = (written_id, subject, order.get("order_number"), order.get("tracking_number"))
     names = {(ORDER, name): subject for name in map(fitting, called) if name}
+    names |= {(ORDER, "".join(name.split())): subject for _, name in names}  # AB 123 is AB123 too
     for part in order.get("test_registrations") or ():
         registered = fitting(part.get("id"))
         if not registered:

@@ -78,6 +78,17 @@ def turn(connection: Connection, channel: str) -> int | None:
     return 1 if taken.rowcount else 0
 
 
+def give_back(connection: Connection, channel: str) -> None:
+    """Let another message be the probe at once, since this one was not handed over: it was not
+    wanted any more, or not yet, and tells nothing of the provider.
+    """
+    connection.execute(
+        pauses.update()
+        .where(pauses.c.channel == channel, pauses.c.probes > 0)
+        .values(until=now(), probes=pauses.c.probes - 1)
+    )
+
+
 # Built once: that costs more than running it.
 _PAUSED = sa.select(
     pauses.c.cause, pauses.c.probes, (pauses.c.until > now()).label("closed")

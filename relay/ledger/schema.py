@@ -65,6 +65,11 @@ def partial_index(
     return sa.Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
+def small(address: Any) -> sa.ColumnElement[str]:
+    """An address to be compared: it is kept as it is sent, in whatever letters."""
+    return sa.func.lower(address, type_=sa.String)
+
+
 def folded(name: str, length: int) -> sa.Column[str]:
     """A text that may be missing and is searched by how it begins, byte by byte."""
     plain = sa.String(length)
@@ -185,7 +190,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0007"  # what this code works with; /readyz compares it with the database's
+REVISION = "0009"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -302,7 +307,9 @@ aliases = sa.Table(
     text("subject", 255),
     # Of two registrations: it leads to neither, and is only searched by.
     sa.Column("is_shared", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("ix_aliases_subject", "subject"),
 )
+sa.Index("ix_aliases_letters", sa.func.lower(aliases.c.alias))
 
 notifications = sa.Table(
     "notifications",
@@ -387,6 +394,11 @@ partial_index(
 PERSONAL = sa.or_(notifications.c.address != "", notifications.c.content.is_not(None))
 partial_index("ix_notifications_purge", notifications.c.created_at, where=PERSONAL)
 sa.Index("ix_notifications_address", notifications.c.channel, notifications.c.address)
+partial_index(  # few are: the lab writes most in small letters
+    "ix_notifications_capitals",
+    small(notifications.c.address),
+    where=notifications.c.address != small(notifications.c.address),
+)
 sa.Index("ix_notifications_event", notifications.c.event_id)
 sa.Index("ix_notifications_family", notifications.c.obligation)
 sa.Index("ix_notifications_subject", notifications.c.subject)
@@ -428,6 +440,7 @@ suppressions = sa.Table(
     text("note", 500, server_default=""),
 )
 sa.Index("ix_suppressions_created", suppressions.c.created_at)
+sa.Index("ix_suppressions_same", small(suppressions.c.address))
 
 # What providers told of an attempt after it was sent, each thing once.
 receipts = sa.Table(

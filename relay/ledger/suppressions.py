@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, keep
 from relay.ledger.database import now
-from relay.ledger.schema import INSERTS, audit, inbound_texts, suppressions
+from relay.ledger.schema import INSERTS, audit, inbound_texts, small, suppressions
 from relay.rules.channels import CHANNEL_NAMES, sharing
 
 # Sources of opt-outs that the person can take back by START; the others are staff's to lift.
@@ -20,7 +20,7 @@ STAFF = "staff"
 
 
 def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
-    """Whether messages to an address are stopped on a channel.
+    """Whether messages to an address are stopped on a channel, in whatever letters it is written.
 
     A provider's finding (a bounce) holds for the channel that it was made on. A person's own STOP,
     and a stop by staff, are about the address: they hold for every channel that writes to it, also
@@ -33,7 +33,12 @@ def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
     for group in {sharing(name) for name in CHANNEL_NAMES}:
         if len(group) > 1:
             mine |= sa.and_(channel.in_(group), suppressions.c.channel.in_(group), said)
-    return sa.exists().where(mine, suppressions.c.address == address)
+    return sa.exists().where(mine, is_same(address))
+
+
+def is_same(address: Any) -> sa.ColumnElement[bool]:
+    """Whether a row is of this address: the lab may write it in other letters than the person."""
+    return small(suppressions.c.address) == small(address)
 
 
 def suppress(
@@ -78,6 +83,13 @@ def _suppress(
         }
         for channel in channels
     ]
+    are_stopped = sa.select(suppressions.c.channel).where(
+        suppressions.c.channel.in_(channels), is_same(address)
+    )
+    known = {*connection.execute(are_stopped).scalars()}
+    rows = [row for row in rows if row["channel"] not in known]
+    if not rows:
+        return False
     insert = INSERTS[connection.dialect.name](suppressions).values(rows)
     added = insert.on_conflict_do_nothing().returning(suppressions.c.address)
     if connection.execute(added).first() is None:
@@ -139,7 +151,7 @@ def unsuppress(
 
 
 def _lift(connection: Connection, channel: str, address: str, source: str) -> str:
-    where = [suppressions.c.channel.in_(sharing(channel)), suppressions.c.address == address]
+    where = [suppressions.c.channel.in_(sharing(channel)), is_same(address)]
     if source:
         where.append(suppressions.c.source.startswith(source, autoescape=True))
     statement = suppressions.delete().where(*where).returning(suppressions.c.source)
@@ -148,8 +160,8 @@ def _lift(connection: Connection, channel: str, address: str, source: str) -> st
 
 def suppressed(connection: Connection, address: str) -> list[Mapping[str, Any]]:
     """The channels on which an address is suppressed, each with its source and time."""
-    mine = (suppressions.c.channel.in_(CHANNEL_NAMES), suppressions.c.address == address)
-    query = sa.select(suppressions).where(*mine)  # along its primary key
+    mine = (suppressions.c.channel.in_(CHANNEL_NAMES), is_same(address))
+    query = sa.select(suppressions).where(*mine)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 

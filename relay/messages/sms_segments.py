@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from relay.lab import plain_text
 
 BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 EXTENDED = frozenset("\f^{}\\[~]|€")
+# What a word processor makes of a plain character, by that character. No letter is among them.
+_TYPED = {
+    "'": "‘’‚‛′`´",
+    '"': "“”„‟″«»",
+    "<": "‹",
+    ">": "›",
+    "-": "\u2010\u2011\u2012\u2013\u2014\u2015\u2212•",
+    "...": "…",
+    "/": "⁄∕",
+}
+TWINS = {ord(char): twin for twin, chars in _TYPED.items() for char in chars}
+_BLANKS = re.compile(r"[^\S\n]")  # white space of any kind on a line, each one blank
+
+
+def plain(text: str) -> str:
+    """A text as it is sent by SMS: what is typographic as its plain twin, and nothing that nobody
+    sees. Letters stay as they are.
+    """
+    lines = (plain_text.seen(line).translate(TWINS) for line in text.splitlines())
+    return _BLANKS.sub(" ", "\n".join(map(plain_text.seen, lines))).strip()
+
+
+def hidden(text: str) -> Iterator[tuple[int, int, str]]:
+    """(line, column, its name) of each character that nobody sees, or takes for a plain blank."""
+    for number, line in enumerate(text.split("\n"), 1):
+        places = {at for at, char in enumerate(line) if char.isspace() and char not in " \t\f\r"}
+        for at in sorted(places | plain_text.unseen(line)):
+            yield number, at + 1, spelt(line[at])
+
+
+def spelt(char: str) -> str:
+    """A character by its name and number, for somebody who cannot see it."""
+    return f"{unicodedata.name(char, 'control character').lower()} (U+{ord(char):04X})"
 
 
 @dataclass(frozen=True)

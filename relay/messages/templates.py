@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from relay.errors import RenderError, did_you_mean
 from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
+from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.expressions import (
     Names,
@@ -111,7 +112,7 @@ class Templates:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._loader = FileSystemLoader(folder)
+        self._loader = FileSystemLoader(folder, encoding="utf-8-sig")  # Windows adds a mark
         self._environment = environment(self._loader)
 
     def render(
@@ -122,6 +123,8 @@ class Templates:
             part: self.render_part(f"{template}/{file}", names, mark)
             for part, file in CHANNELS[channel].parts.items()
         }
+        if CHANNELS[channel].in_segments:
+            parts["text"] = sms_segments.plain(parts["text"])
         if "subject" in parts:  # a header: no line breaks, whatever a name holds
             parts["subject"] = " ".join(parts["subject"].split())
         for part, text in parts.items():
@@ -274,6 +277,9 @@ def syntax_error(message: str) -> str:
     """Jinja's error, in a sentence."""
     if unclosed := re.search(r"needs to be closed is '(\w+)'", message):
         return f"{{% {unclosed[1]} %}} has no {{% end{unclosed[1]} %}} after it."
+    if odd := re.search(r"unexpected char '(?:\\[uxU](\w+)|([^\x00-\x7f]))'", message):
+        found = sms_segments.spelt(chr(int(odd[1], 16)) if odd[1] else odd[2])
+        return f"there is a {found} in a command. Write a plain blank, quote or dash instead."
     return (
         f"{message.rstrip('.')}. Write names between {{{{ and }}}}, commands between {{% and %}}."
     )

@@ -37,8 +37,10 @@ def mark(secret: str, *parts: str) -> str:
 
 
 def target(secret: str, channel: str, address: str) -> str:
-    """What the audit trail calls an address; without a secret it tells no more than the channel."""
-    return f"{channel} {mark(secret, channel, address)}" if secret else channel
+    """What the audit trail calls an address, in whatever letters it is written; without a secret it
+    tells no more than the channel.
+    """
+    return f"{channel} {mark(secret, channel, address.lower())}" if secret else channel
 
 
 def name(written: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
 
+from relay.lab import plain_text
 from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
 from relay.privacy.names import fold, persons_in
 
@@ -28,10 +29,28 @@ Name = tuple[str, str]
 def key(address: str) -> str:
     """An address however it is written: a phone number's own digits, an email in small letters."""
     if "@" in address:
-        return address.strip().casefold()
+        return plain_text.mailbox(address).casefold()
     digits = re.sub(r"\D", "", address)
-    own = re.sub(r"^(?:(?:00)?44)?0?", "", digits)
+    own = re.sub(r"^(?:00)?(?:44)?0?", "", digits)
     return own if len(own) >= _SHORTEST else ""
+
+
+def without_address(asked: str) -> str:
+    """What stands for an address where somebody is asked for by an id or a name: it is none, and is
+    nowhere in the ledger.
+    """
+    return f"{asked}@"
+
+
+def is_address(asked: str) -> bool:
+    """Whether what was asked for is an address."""
+    return not asked.endswith("@")
+
+
+def email_spellings(way: str) -> Iterator[str]:
+    """An email address as it is sent and as people write it: nils@bücher.example."""
+    local, at, domain = way.rpartition("@")
+    yield from (f"{local}{at}{spelt}" for spelt in plain_text.domain_spellings(domain))
 
 
 @dataclass(frozen=True)
@@ -58,13 +77,31 @@ class Person:
             return True
         if ways & self.others:
             return not any(name) or self.may_be_called(name)
-        is_named = all(name) and folded(name) in {folded(one) for one in self.names}
-        return not ways and is_named
+        return not ways and self.is_named(name)
 
     def also_at(self, addresses: Iterable[str]) -> Person:
         """The same person with more addresses of theirs."""
         keys = {way for address in addresses if (way := key(address))}
         return replace(self, others=self.others | (keys - {self.address}))
+
+    def is_called(self, readings: Iterable[str]) -> bool:
+        """Whether their name, surname first or last, is one of these, folded."""
+        written = {fold(" ".join(turned)) for name in self.names for turned in (name, name[::-1])}
+        return not written.isdisjoint(readings)
+
+    def is_same_as(self, other: Person) -> bool:
+        """Whether two are one by all that is known: they share an address and no other name, or a
+        whole name and not two addresses.
+        """
+        if self.others & other.others:
+            names = other.names or {("", "")}
+            return not self.names or any(map(self.may_be_called, names))
+        has_two = bool(self.others and other.others)
+        return not has_two and any(map(self.is_named, other.names))
+
+    def is_named(self, name: Name) -> bool:
+        """Whether a whole name is one of theirs."""
+        return all(name) and folded(name) in {folded(one) for one in self.names}
 
     def may_be_called(self, name: Name) -> bool:
         """Whether a name is one of theirs, or a part of it."""
@@ -122,10 +159,11 @@ class Person:
         """Yield a regular expression for each of their addresses, in all ways of writing it."""
         for way in (self.address, *self.others):
             if "@" in way:
-                yield rf"(?<![\w.+-]){re.escape(way)}(?!\.?[\w-])"
+                for written in email_spellings(way):
+                    yield rf"(?<![\w.+-]){re.escape(written)}(?!\.?[\w-])"
             else:
                 digits = _BETWEEN.join(way)
-                yield rf"(?<!\d)(?:(?:00)?44{_BETWEEN})?0?{_BETWEEN}{digits}(?!\d)"
+                yield rf"(?<!\d)(?:00{_BETWEEN})?(?:44{_BETWEEN})?0?{_BETWEEN}{digits}(?!\d)"
 
     def hints(self) -> Iterator[str]:
         """Texts of which one is in whatever is theirs, in small letters: to search with.
@@ -133,12 +171,39 @@ class Person:
         Of a phone number it is the digits alone, and of a name the part that every way of writing
         it down keeps.
         """
-        yield self.address
-        yield from self.others
+        for way in (self.address, *self.others):
+            for written in email_spellings(way) if "@" in way else (way,):
+                yield from spellings(written)
         for name in self.names:
             words = [_WORD.findall(part.casefold()) for part in name]
             found = [max(some, key=len) for some in words if some]
             yield from found or spellings(name[1] or name[0])
+
+
+def people(told: Iterable[Iterable[Record]], asked: str) -> list[Person]:
+    """Those whom events are about, each once, by what each event has of people. `asked` stands for
+    everybody's address.
+    """
+    found: list[Person] = []
+    for records in told:
+        by_name: dict[Name, Person] = {}
+        for record in records:
+            known = by_name.get(name := folded(name_of(record)), Person(asked))
+            by_name[name] = known.known_as(record)
+        for one in by_name.values():
+            found = merged(found, one) if one.names or one.others else found
+    return found
+
+
+def merged(found: Iterable[Person], one: Person) -> list[Person]:
+    """People with one more, who may be one of them, or join two of them."""
+    others = []
+    for other in found:
+        if other.is_same_as(one):
+            one = replace(one, others=one.others | other.others, names=one.names | other.names)
+        else:
+            others.append(other)
+    return [*others, one]
 
 
 def describes_person(record: Record) -> bool:

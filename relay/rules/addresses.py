@@ -8,19 +8,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from marshmallow import ValidationError, validate
-
-from relay.lab import facts
+from relay.lab import facts, plain_text
 
 HOME = "GB"
 HOME_CODE = 44
 # Ofcom keeps these for drama and examples: the library calls them invalid, the lab uses them.
 # https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
 _DRAMA = re.compile(r"\+447700900\d{3}")
-_LONGEST_EMAIL = 254
 _PHONE = re.compile(r"\+?[\d\s().-]{7,}")
+# What people write before a number, as in "Mobile: 07…", "tel:+44…" or "(UK) 07…" ...
+_BEFORE = re.compile(
+    r"\A\W*(?:(?:telephone|tel|phone|ph|mobile|mob|cell|number|num|no|sms|text|uk|gb|m|t)"
+    r"(?![^\W\d_])[^\w+(]*)+",
+    re.IGNORECASE,
+)
+# ... and after it: an extension, or the mark for one and none. The library reads other letters as
+# the digits of a telephone's keys: "07… MUM" would be some stranger's number.
+_NO_EXTENSION = re.compile(r"\W*\b(?:x|ext(?:n|ension)?)\W*$", re.IGNORECASE)
+_EXTENSION = re.compile(r"(?:x|ext(?:n|ension)?)\W*\d{1,7}\W*$", re.IGNORECASE)
+_LETTER = re.compile(r"[^\W\d_]")
 AT_HAND = 32  # judged a moment ago: each event and rule of a kit asks about the same few
-_check_email = validate.Email()
 
 
 @dataclass(frozen=True)
@@ -33,19 +40,41 @@ class Address:
 
 def phone(number: object) -> Address:
     """A UK mobile number in E.164, or the reason why Relay cannot text it."""
-    if not isinstance(number, str) or not number.strip():
+    written = plain_text.written(number)
+    if not isinstance(written, str) or not (plain := plain_text.plain(written)):
         return Address(reason="The lab has no phone number for this person.")
-    return parse_uk_mobile(number)
+    return parse_uk_mobile(plain)
+
+
+def bare_number(text: str) -> str:
+    """A phone number without the words that people put around it; empty where other letters are
+    left.
+    """
+    bare = _NO_EXTENSION.sub("", _BEFORE.sub("", plain_text.plain(text)))
+    return "" if _LETTER.search(_EXTENSION.sub("", bare)) else bare
+
+
+def parse_number(text: str) -> Any:
+    """What the library reads in a text: any country's number, valid or not; None where it has none.
+
+    A text with letters among its digits is no number.
+    """
+    import phonenumbers as lib  # its metadata takes 0.1 s to load
+
+    try:
+        return lib.parse(bare_number(text), HOME)
+    except lib.NumberParseException:
+        return None
 
 
 @lru_cache(AT_HAND)
 def parse_uk_mobile(number: str) -> Address:
     """Return the number as +44…, or the reason why Relay cannot text it."""
-    import phonenumbers as lib  # its metadata takes 0.1 s to load
+    import phonenumbers as lib
 
-    try:
-        parsed = lib.parse(number, HOME)
-    except lib.NumberParseException:
+    if _LETTER.search(number) and not bare_number(number):
+        return Address(reason="The phone number is not valid: it has letters in it.")
+    if (parsed := parse_number(number)) is None:
         return Address(reason="The phone number is not valid.")
     written = lib.format_number(parsed, lib.PhoneNumberFormat.E164)
     refusal = number_refusal(parsed, is_drama=bool(_DRAMA.fullmatch(written)))
@@ -79,25 +108,52 @@ def number_refusal(parsed: Any, *, is_drama: bool) -> str:
 
 
 def email(address: object) -> Address:
-    """An email address, its domain in lower case, or the reason why Relay cannot write to it."""
-    if not isinstance(address, str) or not address.strip():
+    """An email address, its domain in ASCII and small letters, or the reason why Relay cannot write
+    to it.
+    """
+    if not isinstance(address, str) or not (plain := plain_text.plain(address)):
         return Address(reason="The lab has no email address for this person.")
-    return parse_mailbox(address.strip())
+    return parse_mailbox(plain)
 
 
 @lru_cache(AT_HAND)
 def parse_mailbox(text: str) -> Address:
-    """Return the email address with its domain in lower case, or why it cannot be used."""
-    try:
-        _check_email(text)
-    except ValidationError:
-        return Address(reason="The email address is not valid.")
-    if len(text) > _LONGEST_EMAIL or not text.isascii():
-        return Address(
-            reason="The email address is too long or has characters that Relay cannot use."
+    """Return the email address as it is sent, or why it cannot be used. DNS is not asked."""
+    from email_validator import EmailNotValidError, validate_email
+
+    bare = plain_text.mailbox(text)
+    if not bare.rpartition("@")[0].isascii():
+        reason = "it has characters that Relay cannot use before the @"
+        return Address(reason=f"The email address is not valid: {reason}.")
+    try:  # test_environment: .test is as good as .example, which it takes anyway
+        validate_email(
+            bare, allow_smtputf8=False, check_deliverability=False, test_environment=True
         )
-    local, _, domain = text.rpartition("@")
-    return Address(f"{local}@{domain.lower()}")
+    except EmailNotValidError:
+        return Address(reason="The email address is not valid.")
+    return Address(bare)
+
+
+def same(address: str) -> str:
+    """What two ways of writing one address have in common. It is sent as it is written."""
+    return address.lower()
+
+
+def any_number(text: str) -> str:
+    """A phone number of any country and kind in E.164, also one that Relay does not text; empty
+    where it is none.
+    """
+    import phonenumbers as lib
+
+    parsed = parse_number(text)
+    return lib.format_number(parsed, lib.PhoneNumberFormat.E164) if parsed else ""
+
+
+def any_mailbox(text: str) -> str:
+    """An email address, also one that Relay does not write to; empty where it is none."""
+    bare = plain_text.mailbox(text)
+    local, _, domain = bare.rpartition("@")
+    return bare if local and domain and " " not in bare else ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +161,7 @@ class AddressKind:
     """A kind of address, which several channels may write to: a phone number has texts and more."""
 
     judge: Callable[[object], Address]
+    known: Callable[[str], str]  # as the ledger may have it, whether Relay writes to it or not
     field: str  # of a person, where the lab has it
     name: str  # with its article: a phone number
     noun: str  # after "this", where the channel's word stands beside it: this number
@@ -116,16 +173,18 @@ class AddressKind:
 
 PHONE = AddressKind(
     judge=phone,
+    known=any_number,
     field=facts.PHONE,
     name="a phone number",
     noun="number",
     several="UK mobile numbers",
     example="+447700900100",
     remedy='Write a UK mobile, as in "+447700900100".',
-    is_written=lambda text: bool(_PHONE.fullmatch(text)),
+    is_written=lambda text: bool(_PHONE.fullmatch(bare_number(text))),
 )
 EMAIL = AddressKind(
     judge=email,
+    known=any_mailbox,
     field=facts.EMAIL,
     name="an email address",
     noun="address",

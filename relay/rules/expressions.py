@@ -26,6 +26,7 @@ from relay.lab.facts import (
     Facts,
     Null,
     Record,
+    record,
 )
 
 Path = tuple[Any, ...]  # the steps of order.items[0].quantity
@@ -216,4 +217,5 @@ def recipient(role: str, facts: Facts) -> Record:
     """The recipient as templates see it; of staff only the group's name."""
     person = (getattr(facts, role) if role in PERSONS else None) or {}
     fields = {key: person.get(key) for key in RECIPIENT_FIELDS}
-    return Record("recipient", {**fields, "role": role})
+    made: Record = record("recipient", {**fields, "role": role})
+    return made

@@ -42,6 +42,7 @@ class RuleContext:
     facts: Facts
     names: Mapping[str, Any]
     known: tuple[Step, ...] = ()  # what else has come of the kit
+    facts_at: datetime | None = None  # when the facts were kept; None of an event that is planned
 
     @property
     def kind(self) -> Kind:
@@ -245,10 +246,11 @@ def notices(
 ) -> tuple[Notice, ...]:
     """A notice for each address of the recipient on these channels, due when the window is open.
 
-    While it is not known who ordered a kit, a message to its customer waits for that, for an hour.
+    While it is not known who ordered a kit, a message to its customer waits for that, for an hour
+    since its event was processed: that may be long after it came, and its order's may be next.
     """
     due_at = due(rule, context, policy, now)
-    until = context.step.received_at + timedelta(seconds=hastened(ORDER_SECONDS))
+    until = (context.facts_at or now) + timedelta(seconds=hastened(ORDER_SECONDS))
     awaits_order = rule.to == CUSTOMER and context.facts.customer is None and now < until
     made = []
     for channel in channels:
@@ -280,7 +282,9 @@ def notices(
 def recipient_addresses(
     to: str, channel: str, facts: Facts, policy: Policy
 ) -> Iterable[addresses.Address]:
-    """The recipient's addresses, each of them once however often it was written down."""
+    """The recipient's addresses, each of them once however often and in whatever letters it was
+    written down.
+    """
     kind = CHANNELS[channel].address
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
@@ -288,4 +292,7 @@ def recipient_addresses(
         written = (person.get(kind.field),)
     else:
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
-    return dict.fromkeys(map(kind.judge, written))
+    found: dict[str, addresses.Address] = {}
+    for judged in map(kind.judge, written):
+        found.setdefault(addresses.same(judged.address) or judged.reason, judged)
+    return found.values()

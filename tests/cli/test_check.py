@@ -176,13 +176,13 @@ def test_a_folder_without_alerts_is_a_warning(relay: Run, templates: Path) -> No
 
 def test_a_dear_alert_is_a_warning(relay: Run, templates: Path) -> None:
     """An alert that is texted is judged like any other text."""
-    words = "{% block title %}“Hm” — eh{% endblock %}{% block happened %}A{% endblock %}"
+    words = "{% block title %}“Hm” ł eh{% endblock %}{% block happened %}A{% endblock %}"
     words += "{% block to_do %}B{% endblock %}"
     (templates / "alerts/words/held.txt").write_text(words, "utf-8")
     (templates / "alerts/sms.txt").write_text("{{ case.title * 9 }}" + "x" * 200, "utf-8")
     result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
     assert result.exit_code == 0
-    assert f'warning: {templates}/alerts/words/held.txt:1: "—" (U+2014)' in result.stderr
+    assert f'warning: {templates}/alerts/words/held.txt:1: "ł" (U+0142)' in result.stderr
     assert "segments" in result.stderr
 
 
@@ -196,7 +196,7 @@ def test_a_hole_is_a_warning(relay: Run, templates: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [("Grüße — ok", '"—" (U+2014)'), ("x" * 307, "3 segments")]
+    ("words", "told"), [("Grüße ł ok", '"ł" (U+0142)'), ("x" * 307, "3 segments")]
 )
 def test_a_dear_text_is_a_warning(relay: Run, templates: Path, words: str, told: str) -> None:
     """Letters outside the SMS alphabet and too many segments are warned of."""

@@ -67,7 +67,10 @@ def test_what_a_mistake_looks_like(relay: Run, config_file: Path, tmp_path: Path
 BROKEN = {
     "unknown name": ("results_ready/sms.txt", "{{ clinic.nam }}: your results are ready."),
     "empty field": ("results_ready/sms.txt", "Hello {{ patient.first_name }}"),
-    "dear letter": ("results_ready/sms.txt", "{{ clinic.name }}: you\u2019ll find your results."),
+    "dear letter": (
+        "results_ready/sms.txt",
+        "{{ clinic.name }} at T\u0177 Hafan: your results are ready.",
+    ),
     "full name": (
         "results_ready/sms.txt",
         "Hello {{ patient.first_name or 'there' }} {{ patient.last_name or '' }}",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from relay.lab import samples
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import cases, receipts
 from relay.ledger.database import Database
@@ -20,6 +21,7 @@ from relay.rules.statuses import FAILED, STATUSES
 from relay.staff.explain import _STANDS
 from tests.cli.conftest import Run
 from tests.rows import change, claimed, close_case, only, open_cases, rows
+from tests.standins import LabStandIn
 
 
 @pytest.fixture
@@ -187,3 +189,21 @@ def test_what_nobody_knows_is_an_error(relay: Run, db: Database) -> None:
     result = relay("explain", "evt_nothing")
     assert result.exit_code == 1
     assert "the ledger has no such id" in result.stderr
+
+
+def test_a_name_that_is_none_is_noted(
+    relay: Run, post: Callable[..., str], work: Callable[..., int], lab: LabStandIn, db: Database
+) -> None:
+    """Staff see that somebody was greeted neutrally, and why; not the words that lure."""
+    lure = "Claim at bit.ly/x9"
+    customer = {"first_name": lure, "email": "jane@example.org", "phone_number": "07700900001"}
+    order = samples.webhook("order.shipped")["data"]["order_id"]
+    lab.change("order", order, customer=customer)
+    id_ = post("order.shipped")
+    work()
+    told = explained(relay, id_)
+    assert "The customer's first name has a link in it, so messages leave it out." in told
+    assert "bit.ly" not in told
+    sent = [row["content"] for row in rows(db, notifications)]
+    assert "bit.ly" not in str(sent)
+    assert any("Hello there," in content.get("text", "") for content in sent)

@@ -10,12 +10,17 @@ import pytest
 
 from relay.channels import Channels
 from relay.config.settings import Settings
+from relay.jobs import erase
 from relay.jobs.tasks import Jobs
+from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
+from relay.ledger import events as ledger_events
 from relay.ledger import suppressions
 from relay.ledger.database import Database
 from relay.ledger.removal import erasures
 from relay.ledger.schema import audit, notifications
+from relay.ledger.schema import erasures as stored_erasures
+from relay.rules.model import Plan
 from tests import rows as ledger
 from tests.cli.conftest import Run
 from tests.conftest import drain
@@ -110,4 +115,103 @@ def test_what_is_left_at_a_provider_ends_with_1(
     assert result.exit_code == 1
     assert "Twilio did not delete SM1 (20009)." in result.stderr
     assert "nothing is left" not in result.stdout
-    assert relay("forget", "020 7946 0000").exit_code == 1
+
+
+JANE = {"first_name": "Jane", "last_name": "Smith"}
+BILAL = {"first_name": "Bilal", "last_name": "Hill", "email": "bilal@example.org"}
+
+
+def ordered(db: Database, order: str, **customer: str) -> str:
+    """An order of somebody, of whom the lab has told this; its event's id."""
+    event = ledger.leased(db, order_id=order)
+    facts = Facts(order={"id": order}, customer=customer)
+    with db.write() as connection:
+        ledger_events.plan_and_mark_processed(connection, event, facts, lambda _kit: Plan())
+    return event.id
+
+
+# What the lab has of somebody, and what they are asked for by. A report is one line.
+ANYBODY = {
+    "a foreign number": ({"phone_number": "+33 6 12 34 56 78"}, "0033 612345678"),
+    "a foreign number with 00": ({"phone_number": "0033612345678"}, "+33 6 12 34 56 78"),
+    "a landline": ({"phone_number": "020 7946 0991"}, "+44 20 7946 0991"),
+    "a landline with a word": ({"phone_number": "02079460991"}, "Tel: 020 7946 0991"),
+    "an IDN address": ({"email": "jane@bücher.example"}, "jane@bücher.example"),
+    "an IDN address in ASCII": ({"email": "jane@bücher.example"}, "jane@xn--bcher-kva.example"),
+    "an address of no host": ({"email": "jane@localhost"}, "Jane@localhost"),
+    "other letters": ({"email": "Jane.Smith@example.org"}, "jane.smith@EXAMPLE.org"),
+    "nobody's number": ({"phone_number": "07400 TBC TBC"}, "o-1"),
+    "an order": ({}, "o-1"),
+    "a name": ({}, "Jane Smith"),
+    "surname first": ({}, "Smith, Jane"),
+    "a title": ({"email": "jane@example.org"}, "mrs jane SMITH"),
+}
+
+
+@pytest.mark.parametrize("what", ANYBODY)
+def test_whoever_may_stand_in_the_ledger_is_erased(relay: Run, db: Database, what: str) -> None:
+    """Not only whom Relay would write to: by any address, by an id, by a name."""
+    fields, asked = ANYBODY[what]
+    ordered(db, "o-1", **JANE, **fields)
+    ordered(db, "o-2", **BILAL)
+    result = relay("forget", asked, "--yes")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "nothing is left." in result.stdout
+    assert found(dump(db), "Jane", "Smith", *fields.values()) == []
+    assert len(found(dump(db), "Bilal", BILAL["email"])) == 1
+    assert ledger.rows(db, stored_erasures)[0]["address"] == ""
+
+
+def test_by_an_event_or_a_message(relay: Run, db: Database) -> None:
+    """A message's id means whom it was for, and an event's its one person."""
+    id_ = kit(db)[0]
+    assert relay("forget", id_, "--yes").exit_code == 0
+    assert found(dump(db), *SECRETS) == []
+    assert relay("forget", ordered(db, "o-2", **BILAL), "--yes").exit_code == 0
+    assert found(dump(db), "Bilal") == []
+
+
+def test_namesakes_are_not_erased_together(relay: Run, db: Database) -> None:
+    """Two people of one name are told apart by an id; nothing is erased by their name."""
+    ordered(db, "o-1", **JANE, email="jane@example.org")
+    ordered(db, "o-2", **JANE, email="smith@example.org")
+    before = dump(db)
+    result = relay("forget", "Jane Smith", "--yes")
+    assert result.exit_code == 1
+    assert "Several people have that name. Write one's address" in result.stderr
+    assert dump(db) == before
+    assert relay("forget", "o-2", "--yes").exit_code == 0
+    assert found(dump(db), "smith@example.org") == []
+    assert len(found(dump(db), "jane@example.org")) == 1
+
+
+@pytest.mark.parametrize("asked", ["Nobody Here", "o-404", "Jane", "!!!", "jane@", "07400 MUM"])
+def test_nobody_is_erased_by_what_leads_to_nobody(relay: Run, db: Database, asked: str) -> None:
+    """That is said, with what to write instead."""
+    ordered(db, "o-1", **JANE)
+    before = dump(db)
+    result = relay("forget", asked, "--yes")
+    assert result.exit_code == 1
+    assert "Relay knows nobody by that. Write an address, an id" in result.stderr
+    assert dump(db) == before
+
+
+def test_who_has_no_address_is_not_stopped(relay: Run, db: Database) -> None:
+    """By an id there is nothing to suppress, and nothing is erased before that is said."""
+    ordered(db, "o-1", **JANE)
+    result = relay("forget", "o-1", "--yes", "--suppress")
+    assert result.exit_code == 1
+    assert "by an id or a name no address is stopped" in result.stderr
+    assert len(found(dump(db), "Jane")) == 1
+
+
+def test_a_worker_of_the_release_before_goes_on_with_it(relay: Run, db: Database) -> None:
+    """What stands for an address is none in its eyes either, and what the id led to is kept."""
+    ordered(db, "o-1", **JANE)
+    asked = erasures.ask(
+        db, "", "o-1@", target="person", actor="cli", note="", known={"names": [["Jane", "Smith"]]}
+    )
+    (leased,) = erasures.lease(db, 1)
+    assert leased.id == asked.id
+    person = erase.SoFar.of(leased).person
+    assert (person.address, person.names) == ("o-1@", {("Jane", "Smith")})

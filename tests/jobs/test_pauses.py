@@ -245,11 +245,9 @@ def test_a_probe_that_went_through_lets_the_rest_through(db: Database) -> None:
     "ending",
     [
         Ending("unknown", "unknown", "Twilio did not answer."),
-        Ending("rejected", "cancelled", "It is not wanted any more."),
-        Ending("rejected", "technical-failure", "It could not be written."),
         Ending("rejected", "created", "Relay cannot reach Twilio.", retry_in=5.0),
     ],
-    ids=["unknown", "cancelled", "not written", "not reached"],
+    ids=["unknown", "not reached"],
 )
 def test_a_probe_that_the_provider_has_not_answered_opens_nothing(
     db: Database, ending: Ending
@@ -259,9 +257,30 @@ def test_a_probe_that_the_provider_has_not_answered_opens_nothing(
     planned(db, *(notice(subject=f"o-{number}") for number in range(3)))
     time_passes(db, PROBE)
     (probe,) = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.begin(db, probe, {"text": "Your kit"})
     ledger_attempts.finish(db, probe, ending)
     assert ledger_attempts.claim(db, "sms", 10) == []
     time_passes(db, 6 * MINUTE)
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 1
+
+
+@pytest.mark.parametrize("status", ["cancelled", "technical-failure"])
+def test_a_probe_that_was_not_handed_over_costs_no_turn(db: Database, status: str) -> None:
+    """The next message is the probe at once: hundreds for somebody who has opted out do not keep
+    the channel closed for hours. The one after it waits for its turn as ever."""
+    pause(db)
+    planned(db, *(notice(subject=f"o-{number}") for number in range(300)))
+    time_passes(db, PROBE)
+    for _ in range(3):
+        (probe,) = ledger_attempts.claim(db, "sms", 10)
+        assert probe.is_probe
+        ledger_attempts.finish(db, probe, Ending("rejected", status, "It is not handed over."))
+    (probe,) = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.begin(db, probe, {"text": "Your kit"})
+    ledger_attempts.finish(db, probe, REFUSAL)
+    time_passes(db, PROBE)
+    assert ledger_attempts.claim(db, "sms", 10) == []
+    time_passes(db, PROBES[1] * SECOND)
     assert len(ledger_attempts.claim(db, "sms", 10)) == 1
 
 
@@ -297,15 +316,14 @@ def test_a_refusal_of_the_message_itself_opens_the_channel(clinic: Clinic) -> No
 
 
 def test_probes_that_are_cancelled_do_not_hold_up_the_others_for_ever(clinic: Clinic) -> None:
-    """Messages that are not wanted any more are no probes: the next one is, in its turn."""
+    """Messages that are not wanted any more are no probes: the next one is, at once."""
     clinic.twilio.always(ACCOUNT)
     clinic.orders(3)
     clinic.work()
     put_right(clinic.twilio)
     for number in range(2):
         suppress(clinic.db, "sms", f"+4477009001{number:02}")
-    for _ in range(3):
-        clinic.work(6 * MINUTE)
+    clinic.work(6 * MINUTE)
     assert sorted(texted(clinic)) == ["cancelled", "cancelled", "sent"]
 
 

@@ -90,7 +90,7 @@ def run(seed: int, kits: int) -> Result:
 def _play(stage: Stage, seed: int, kits: int, started: float) -> Result:
     faults = Faults(stage, seed)
     lab = Lab(stage, seed, kits, max(LEAST_SECONDS, kits / KITS_A_SECOND))
-    staff = Staff(stage.postgresql.url, seed)
+    staff = Staff(stage.config(), seed)
     watch = _Watch(stage, seed, faults, lab, Privacy(lab.numbers))
     for thread in (watch, staff):
         thread.start()

@@ -73,7 +73,7 @@ class Faults:
         """Begin to break things."""
         for service, faults in ALWAYS.items():
             self._stage.standins.mode(service, faults)
-        edits = Edits(self._stage.config, self._random, self._pause)
+        edits = Edits(self._stage.config_file, self._random, self._pause)
         decks = {"inside": self._inside(), "outside": self._outside(), "edits": edits.deck()}
         for name, deck in decks.items():
             drawn = random.Random(self._random.random())

@@ -5,18 +5,21 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay import fault_injection
+from relay.config.loader import Config
 from relay.errors import LedgerUnavailable
-from relay.ledger import cases, releases, replay, waits
-from relay.ledger.audit import Act, NotDone
-from relay.ledger.database import Database, now
+from relay.ledger import cases, releases, replay
+from relay.ledger.audit import NotDone
+from relay.ledger.database import Database
 from relay.ledger.schema import events, notifications
+from relay.staff import case_acts
 
 NAME = "chaos-staff"
 # What somebody does about a case of a kind, and how likely; nothing at all where it is no more.
@@ -44,9 +47,11 @@ class Done:
 class Staff(threading.Thread):
     """Looks at the worklist all the time."""
 
-    def __init__(self, url: str, seed: int):
+    def __init__(self, config: Config, seed: int):
         super().__init__(daemon=True)
-        self._db = Database(url, patience=2, connections=1)
+        fault_injection.set_haste(config.settings.haste)  # what they do waits no longer either
+        self._config = config
+        self._db = Database(config.settings.database_url, patience=2, connections=1)
         self._random = random.Random(seed)
         self._stopping = threading.Event()
         self._seen: set[str] = set()
@@ -94,8 +99,7 @@ class Staff(threading.Thread):
     def _act(self, connection: Connection, case: Mapping[str, Any], act: str) -> Done:
         message = str(case["notification_id"] or "")
         rule = releases.rule_of(connection, message) if message else str(case["subject"])
-        _ACTS[act](connection, case)
-        cases.see_to(connection, case["id"], Act(NAME, f"case {act}", case["id"]), "Seen to.")
+        case_acts.see_to(connection, self._config, case, act, by=NAME, note="Seen to.")
         return Done(time.time(), act, message, rule)
 
     def _replay(self, connection: Connection) -> None:
@@ -115,47 +119,3 @@ class Staff(threading.Thread):
         if row is None or not replay.replay_notification(connection, row.id):
             return None
         return Done(time.time(), "let go", row.id, row.rule)
-
-
-def _stop(connection: Connection, case: Mapping[str, Any]) -> None:
-    if not releases.stop(connection, case["notification_id"], NAME, "Not to be sent."):
-        raise NotDone("It waits no more.")
-
-
-def _release(connection: Connection, case: Mapping[str, Any]) -> None:
-    at = connection.execute(sa.select(now())).scalar_one()
-    if not releases.release(connection, case["notification_id"], at, NAME):
-        raise NotDone("It waits no more.")
-
-
-def _close(connection: Connection, case: Mapping[str, Any]) -> None:
-    if case["kind"] == "rule":
-        waits.cancel(connection, case["subject"], f"Cancelled by {NAME}.")
-
-
-def _decide(*, send: bool) -> Callable[[Connection, Mapping[str, Any]], None]:
-    def act(connection: Connection, case: Mapping[str, Any]) -> None:
-        if not replay.decide_unknown(connection, case["notification_id"], send=send):
-            raise NotDone("It is known by now.")
-
-    return act
-
-
-def _process_again(connection: Connection, case: Mapping[str, Any]) -> None:
-    if not replay.process_again(connection, case["event_id"]):
-        raise NotDone("It is being processed.")
-
-
-def _resend(connection: Connection, case: Mapping[str, Any]) -> None:
-    replay.try_again(connection, case["notification_id"], "")
-
-
-_ACTS: dict[str, Callable[[Connection, Mapping[str, Any]], None]] = {
-    "stop": _stop,
-    "release": _release,
-    "close": _close,
-    "send": _decide(send=True),
-    "believe": _decide(send=False),
-    "replay": _process_again,
-    "resend": _resend,
-}

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twilio.request_validator import RequestValidator
 
+from relay.config.loader import Config, load
+from relay.config.settings import from_environment
 from tools.bench.servers import ROOT, free_port
 from tools.chaos import words
 from tools.chaos.servers import PostgreSQL, RedisServer, StandInProcess
@@ -39,8 +41,8 @@ class Stage:
 
     def __init__(self, seed: int, folder: Path):
         self.folder = folder
-        self.config, self._templates = folder / CONFIG.name, folder / "templates"
-        self.config.write_bytes(CONFIG.read_bytes())
+        self.config_file, self._templates = folder / CONFIG.name, folder / "templates"
+        self.config_file.write_bytes(CONFIG.read_bytes())
         words.write(self._templates, RULES)
         key = ec.generate_private_key(ec.SECP256R1())
         port = free_port()
@@ -67,7 +69,7 @@ class Stage:
             **{"PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(self.folder)},
             **{"PORT": str(port), "WEB_CONCURRENCY": "2", "PUBLIC_URL": self.url},
             **{"RELAY_ENV": "development", "RELAY_DELIVERY": "live", "RELAY_HASTE": str(HASTE)},
-            **{"RELAY_CONFIG": str(self.config), "RELAY_TEMPLATES": str(self._templates)},
+            **{"RELAY_CONFIG": str(self.config_file), "RELAY_TEMPLATES": str(self._templates)},
             **{"LOG_LEVEL": "INFO"},
             **{"DATABASE_URL": self.postgresql.url, "REDIS_URL": self.redis.url},
             **{"LAB_API_URL": urls["lab"], "LAB_API_TOKEN": LAB_TOKEN, "WEBHOOK_SECRET": SECRET},
@@ -75,6 +77,10 @@ class Stage:
             **{"TWILIO_API_URL": urls["twilio"], "SENDGRID_API_KEY": "SG.key"},
             **{"SENDGRID_API_URL": urls["sendgrid"], "SENDGRID_WEBHOOK_PUBLIC_KEY": public_key},
         }
+
+    def config(self) -> Config:
+        """The configuration as Relay's processes read it."""
+        return load(from_environment(self._environ))
 
     def start(self, name: str, **more: str) -> None:
         """Start `web` or a worker, in a process group of its own."""

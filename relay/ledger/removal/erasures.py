@@ -58,16 +58,18 @@ def ask(
     target: str,
     actor: str,
     note: str,
+    known: Mapping[str, Any] | None = None,
     stop: bool = False,
 ) -> Asking:
     """Ask for the erasure of whoever has an address. A request that is not done yet is not made
-    twice. With `stop` the address is suppressed too.
+    twice. With `stop` the address is suppressed too. `known` has what an
+    id or a name led to.
 
     `target` is what the audit trail calls the address, which the note must not name. It owns its
     transactions: where an erasure that was in the way has just ended, it tries in another one.
     """
-    values = {"channel": channel, "address": address, "target": target, "actor": actor}
-    values |= {"id": new_id("era"), "note": note, "state": WAITING}
+    values: dict[str, Any] = {"channel": channel, "address": address, "target": target}
+    values |= {"id": new_id("era"), "actor": actor, "note": note, "state": WAITING, "known": known}
     insert = INSERTS[db.engine.dialect.name](erasures).on_conflict_do_nothing()
     insert = insert.values(values | {"asked_at": now(), "next_at": now()}).returning(erasures.c.id)
     open_ = sa.select(erasures.c.id).where(erasures.c.address == address)

@@ -18,8 +18,8 @@ from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.views import queries
 from relay.privacy import masks
-from relay.privacy.person import Person, key
 from relay.rules.channels import CHANNELS, channel_of, sharing, stop_lists, words_of
+from relay.staff.whom import Meant, NobodyMeant, whom
 from relay.web.desk import layout
 from relay.web.desk.layout import ACT_WORDS, actor, blueprint, my_act, page, written_note
 from relay.web.services import services
@@ -143,14 +143,17 @@ def erasure() -> Any:
 
     Pressed twice, both lead to the same page.
     """
-    channel, address, refused = posted()
-    if refused:
-        return refused
+    written = request.form.get("address", "").strip()[:320]
+    try:
+        with services().db.read() as connection:
+            meant = whom(connection, written)
+    except NobodyMeant as error:
+        return page("suppression.html", written=written, wrong=f"{error} {error.remedy}"), 400
     note, is_pressed = written_note(), request.form.get("act") == "erase"
     if is_pressed and note:
-        return _asked(channel, address, note, stop=bool(request.form.get("stop")))
+        return _asked(meant, note, stop=bool(request.form.get("stop") and meant.channel))
     wrong = NO_REASON if is_pressed else ""
-    return _shown(channel, address, wrong), 400 if wrong else 200
+    return _shown(written, meant, wrong), 400 if wrong else 200
 
 
 @blueprint.get("/erasure/<id_>")
@@ -171,12 +174,15 @@ def erased(id_: str) -> str:
     )
 
 
-def _shown(channel: str, address: str, wrong: str) -> str:
+def _shown(written: str, meant: Meant, wrong: str) -> str:
+    channel, address = meant.channel, meant.address
     with services().db.read() as connection:
-        counts = queries.count_by_address(connection, channel, address)
+        counts = queries.count_by_address(connection, channel, address) if channel else {}
     return page(
         "erasure.html",
-        written=address,
+        written=address if channel else written,
+        by_address=bool(channel),
+        names=sorted(masks.name(" ".join(name)) for name in meant.person.names),
         counts=erase.phrases(counts),
         wrong=wrong,
         stays=erase.STAYS,
@@ -184,15 +190,16 @@ def _shown(channel: str, address: str, wrong: str) -> str:
     )
 
 
-def _asked(channel: str, address: str, note: str, *, stop: bool) -> Any:
-    app = services()
+def _asked(meant: Meant, note: str, *, stop: bool) -> Any:
+    app, channel, address = services(), meant.channel, meant.address
     id_, stopped = erasures.ask(
         app.db,
         channel,
         address,
-        target=target(channel, address),
+        target=target(channel or "person", address),
         actor=actor(),
-        note="" if Person(key(address)).is_in(note) else note,
+        note="" if meant.person.is_in(note) else note,
+        known=None if channel else erase.beginning(meant.person),
         stop=stop,
     )
     if stop:

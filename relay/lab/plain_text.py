@@ -1,0 +1,113 @@
+"""Texts as people, phones and spreadsheets write them, made plain: what nobody sees is taken out.
+
+Pure, and nothing here raises, whatever it is given.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+import idna
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs"})  # control and format characters, half surrogates
+# Unicode calls these letters, marks or symbols, and shows nothing for them.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# Some scripts spell names with joiners, and emoji have both; beside plain letters they do nothing.
+_JOINERS, _SELECTORS = "\u200c\u200d", "\ufe0e\ufe0f"
+_IDLE = re.compile(rf"(?<![^\x00-\x7f\s])[{_JOINERS}{_SELECTORS}]+|[{_JOINERS}]+(?![^\x00-\x7f\s])")
+# What Windows calls ’ is a control character where a program took it for Latin-1, as browsers know:
+# https://encoding.spec.whatwg.org/#windows-1252
+WINDOWS = {n: said for n in range(128, 160) if (said := bytes((n,)).decode("cp1252", "ignore"))}
+_EXACT, _LARGEST = 2**53, 10**40  # a larger float is no exact whole number; nor an id any larger
+
+_NO_NAME = frozenset(("null", "none", "undefined", "nan", "tbc", "tba", "unknown", "not set"))
+_LINK = re.compile(r"(?<!\bst)\.\w{2}|www\.", re.IGNORECASE)  # bit.ly, and not St.John
+_FOREIGN_TO_NAMES = re.compile(r"[\d@/\\<>{}\[\]|#%=:;$£€!?*^_]")
+LONGEST_NAME = 60
+
+
+def is_unseen(char: str) -> bool:
+    """Whether a character shows nothing and is no white space. Joiners may do something."""
+    if char in _JOINERS or char.isspace():
+        return False
+    return unicodedata.category(char) in _UNSEEN or char in _BLANK
+
+
+def unseen(text: str) -> set[int]:
+    """The places of a text's characters that nobody sees."""
+    idle = {at for found in _IDLE.finditer(text) for at in range(*found.span())}
+    return idle | {at for at, char in enumerate(text) if is_unseen(char)}
+
+
+def seen(text: str) -> str:
+    """A text without the characters that nobody sees, its letters composed (NFC)."""
+    if text.isascii() and text.isprintable():
+        return text
+    composed = unicodedata.normalize("NFC", text.translate(WINDOWS))
+    kept = "".join(char for char in composed if not is_unseen(char))
+    return unicodedata.normalize("NFC", _IDLE.sub("", kept))
+
+
+def trimmed(text: str) -> str:
+    """A text without the white space around it, nor what nobody sees there."""
+    shown = [at for at, char in enumerate(text) if not (char.isspace() or is_unseen(char))]
+    return text[shown[0] : shown[-1] + 1] if shown else ""
+
+
+def plain(text: str, longest: int | None = None) -> str:
+    """The same on one line, cut, and each white space one blank."""
+    return " ".join(seen(text).split())[:longest].rstrip(f" {_JOINERS}")
+
+
+def written(value: object) -> object:
+    """A whole number as its digits, which PHP sends for an id or a phone number; else the value."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return str(value) if abs(value) < _LARGEST else value
+
+
+def mailbox(text: str) -> str:
+    """What may be an email address as it is sent: without `mailto:`, its domain in ASCII and small
+    letters. The part before the @ stays.
+    """
+    bare = plain(text)
+    if bare[:7].lower() == "mailto:":
+        bare = plain(unquote(bare[7:].partition("?")[0]))
+    local, at, domain = bare.removesuffix(".").rpartition("@")
+    return f"{local}{at}{ascii_domain(domain)}"
+
+
+def ascii_domain(domain: str) -> str:
+    """A domain in small letters and ASCII (bücher.example → xn--bcher-kva.example), if it can."""
+    try:
+        return idna.encode(domain, uts46=True).decode() if not domain.isascii() else domain.lower()
+    except UnicodeError:
+        return domain.lower()
+
+
+def domain_spellings(domain: str) -> Iterator[str]:
+    """A domain as it is sent, and as people write it."""
+    yield domain
+    try:
+        if "xn--" in domain and (as_read := idna.decode(domain)) != domain:
+            yield as_read
+    except UnicodeError:
+        return
+
+
+def why_no_name(text: str) -> str:
+    """Why nobody should be greeted by a text; empty where it may be a name."""
+    if len(text) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} characters"
+    if _LINK.search(text):
+        return "has a link in it"
+    if _FOREIGN_TO_NAMES.search(text):
+        return "has figures or signs in it that names do not have"
+    if text.casefold() in _NO_NAME or not any(map(str.isalpha, text)):
+        return "is no name"
+    return ""
