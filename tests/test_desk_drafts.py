@@ -49,7 +49,12 @@ def held(db: Database) -> str:
 def plan_held(db: Database, event: Event, both: list[Any]) -> None:
     """Plan messages that wait, by the lab's example of a kit of Jane Smith's, and ask a person."""
     full = samples.full("Jane")
-    customer = {**(full.customer or {}), "last_name": "Smith", "email": EMAIL, "phone_number": PHONE}
+    customer = {
+        **(full.customer or {}),
+        "last_name": "Smith",
+        "email": EMAIL,
+        "phone_number": PHONE,
+    }
     facts = replace(full, customer=customer, order={**(full.order or {}), "id": "o-1"})
     with db.write() as connection:
         ledger_events.plan_and_mark_processed(connection, event, facts, lambda _kit: Plan(both))
@@ -175,7 +180,7 @@ def test_what_cannot_be_written_says_why(
     ("edit", "said"),
     [
         ("[rules.gone]", "Its rule, kit-shipped, is no longer in config.toml."),
-        ('[rules.kit-shipped]\nenabled = false', "The rule is switched off (enabled = false)."),
+        ("[rules.kit-shipped]\nenabled = false", "The rule is switched off (enabled = false)."),
         ("[rules.kit-shipped]\nwhen = \"order.carrier == 'dhl'\"", "Its condition is not met:"),
     ],
 )
