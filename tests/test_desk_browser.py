@@ -292,8 +292,8 @@ def test_one_kind_of_case_is_seen_by_itself(page: Any, url: str) -> None:
 
 
 def test_a_release_is_read_before_it_is_decided(page: Any, url: str, started: Any) -> None:
-    """The text, and the email in its frame, stand above the two buttons: masked, and whole for whoever
-    asks; for everybody, narrow, in light and dark.
+    """The text, and the email in its frame, stand above the two buttons: masked, and whole once
+    somebody asks; narrow and wide, in light and dark.
     """
     dark = opened(url, started, "dark")
     for one, rules in ((page, ()), (dark, ("color-contrast",))):
@@ -306,7 +306,7 @@ def test_a_release_is_read_before_it_is_decided(page: Any, url: str, started: An
         told(one, "Shown; the audit trail")
         assert greeting.inner_text() == "Hello Finn,"
         judge(one, *rules)
-        one.get_by_role("link", name="The kit’s journey").click()
+        one.get_by_role("link", name="The kit\u2019s journey").click()
         assert greeting.inner_text() == "Hello F•••,"
         judge(one, *rules)
     dark.context.close()

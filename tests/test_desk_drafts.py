@@ -1,4 +1,4 @@
-"""What waits for a person's word is shown as its reader will see it, masked until it is asked for."""
+"""What waits for a person is shown as its reader will see it, masked until somebody asks."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def looks(db: Database) -> list[tuple[str, str]]:
 
 
 def test_a_release_shows_the_message_above_its_buttons(inside: Any, db: Database) -> None:
-    """The text with its segments and the email with its subject stand above the buttons, on the list
-    and on the case's own page, where the email is in its frame; nothing of it is anybody's own.
+    """The text with its segments and the email with its subject stand above the buttons, on the
+    list and on the case's own page, where the email is in its frame; nothing personal is shown.
     """
     case_id = held(db)
     for path in ("/worklist", f"/case/{case_id}"):
@@ -187,7 +187,7 @@ def test_what_cannot_be_written_says_why(
 def test_what_would_not_go_out_says_why(
     edit: str, said: str, inside: Any, db: Database, config_file: Path
 ) -> None:
-    """Whoever is asked hears that a release would not send it: the rule is gone, off, or not for it."""
+    """The page says that a release would not send it: the rule is gone, off, or not for it."""
     case_id = held(db)
     text = config_file.read_text("utf-8").replace("[rules.kit-shipped]", edit)
     config_file.write_text(text, "utf-8")

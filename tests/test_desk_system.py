@@ -108,7 +108,8 @@ def test_every_query_of_the_desk_has_its_index(inside: Any, db: Database) -> Non
         asked[statement] = parameters
 
     sa.event.listen(engine, "before_cursor_execute", note)
-    for wanted in ("o-1", "smith", "Ng", PHONE, EMAIL):
+    late = ledger_events.record_webhook(db, incoming("order.delivered", order_id="O-1"), MONTH)
+    for wanted in ("o-1", "O 1", late.id, "o-77", "smith", "Ng", PHONE, EMAIL):
         search(inside, wanted)
     press(inside, "/journey", kit="o-1")
     press(inside, "/suppressions", address=PHONE, act="lift", note="Asked.")

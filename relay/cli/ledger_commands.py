@@ -214,14 +214,14 @@ def explain_(id_: str) -> None:
     """Show step by step what became of an event, message or kit.
 
     ID is an event (evt_…), a message (msg_…), a refused body (qrt_…), an attempt, or a kit's order,
-    registration, TRF code or your own reference.
+    order number, tracking number, registration, TRF code or your own reference.
     """
     from relay.ledger import quarantine
     from relay.ledger.views import status as views_status
     from relay.ledger.views import trail
     from relay.messages.alerts import AlertTemplates
     from relay.messages.templates import Templates
-    from relay.staff.explain import explain, explain_refused
+    from relay.staff.explain import explain_kit, explain_refused
 
     found = context.settings()
     config = context.load(found)
@@ -229,7 +229,7 @@ def explain_(id_: str) -> None:
     title = AlertTemplates(Templates(found.templates), config.clinic.record()).title
     with context.ledger(found) as db, db.read() as connection:
         standing = views_status.blockers(connection, zone, config.delivery.daily_sms_limit)
-        told = [explain(one, zone, standing, title) for one in trail.find(connection, id_)]
+        told = [*explain_kit(trail.find(connection, id_), zone, standing, title)]
         if not told and (row := quarantine.get(connection, id_)):
             told.append(explain_refused(row, zone))
     if not told:

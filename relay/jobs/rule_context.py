@@ -79,7 +79,7 @@ def message_context(
     """The context of a notification, with the facts that it carries and the steps `known`."""
     seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, clinic)
     step = Step(row.event_name, row.round, row.event_received_at)
-    return RuleContext(step, row.subject, row.facts, seen, known)
+    return RuleContext(step, row.subject, row.facts, seen, known, row.facts_at)
 
 
 def own_id(known: Facts, name: str) -> str:

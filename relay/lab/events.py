@@ -280,6 +280,21 @@ class Incoming:
     identity: str  # hex digest, the same for every post of the same event
     kind: Kind | None
 
+    @property
+    def named(self) -> str | None:
+        """The order or registration, as the lab wrote it."""
+        return name_in(self.kind, self.data)
+
+
+def name_in(kind: Kind | None, data: Mapping[str, Any]) -> str | None:
+    """What an event's data call its order or registration; of an unknown event by any of the ids
+    that the known ones have. None where they call it nothing.
+    """
+    kinds = [kind] if kind else EVENTS.values()
+    written = (data.get(one.id_field) for one in kinds)
+    names = (str(name).strip() for name in written if isinstance(name, str | int))
+    return next((name for name in names if 0 < len(name) <= LONGEST_ID), None)
+
 
 def parse(raw: bytes) -> Incoming:
     """The event in a body. Raises Refused: 400 for its form, 422 for a known event's data."""

@@ -240,7 +240,7 @@ def _row(incoming: Incoming) -> dict[str, Any]:
         "data": json.dumps(incoming.data),
         "status": RECEIVED if incoming.kind else UNROUTED,
         "urgency": incoming.kind.urgency if incoming.kind else 0,
-        "named": str(incoming.data[incoming.kind.id_field]) if incoming.kind else None,
+        "named": incoming.named,
     }
 
 

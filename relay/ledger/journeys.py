@@ -145,7 +145,7 @@ def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Fa
 
 def fitting(name: object) -> str:
     """A name as the ledger can keep it; empty where there is none, or one that is too long."""
-    text = str(name or "")
+    text = str(name or "").strip()
     return text if len(text) <= LONGEST_NAME else ""
 
 
@@ -154,6 +154,7 @@ def _learn_order(connection: Connection, written_id: str, order: Mapping[str, An
     kits = {subject: {"resource": ORDER, "order_subject": None}}
     called = (written_id, subject, order.get("order_number"), order.get("tracking_number"))
     names = {(ORDER, name): subject for name in map(fitting, called) if name}
+    names |= {(ORDER, "".join(name.split())): subject for _, name in names}  # AB 123 is AB123 too
     for part in order.get("test_registrations") or ():
         registered = fitting(part.get("id"))
         if not registered:

@@ -190,7 +190,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0008"  # what this code works with; /readyz compares it with the database's
+REVISION = "0009"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -307,7 +307,9 @@ aliases = sa.Table(
     text("subject", 255),
     # Of two registrations: it leads to neither, and is only searched by.
     sa.Column("is_shared", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("ix_aliases_subject", "subject"),
 )
+sa.Index("ix_aliases_letters", sa.func.lower(aliases.c.alias))
 
 notifications = sa.Table(
     "notifications",

@@ -5,7 +5,7 @@ They contain no name, number, address or word of a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from relay.rules.alerts import RELEASE, counted
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import ALERT, ALERT_PREFIX
-from relay.rules.statuses import RECEIVED, WAITING
+from relay.rules.statuses import HELD, RECEIVED, WAITING
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
@@ -48,7 +48,20 @@ _STANDS = {
 }
 _KEPT = "was made and kept here, not sent"
 _KEPT_ATTEMPT = "was not sent but kept here"
+NOT_ALL = "Relay has not yet processed everything that the lab has posted about this kit:"
 _NO_WORKER = "no worker is running"
+
+
+def explain_kit(
+    found: Sequence[Trail], zone: ZoneInfo, standing: Blockers, title: Title
+) -> Iterator[Iterator[Line]]:
+    """The record of each event that was found; of several, first which are not processed yet."""
+    late = [*tell_unprocessed(found, clock(zone), standing)]
+    if late and len(found) > 1:
+        told = [(1, f"{event['name']} ({event['id']}) {said}.") for event, said in late]
+        yield iter([(0, NOT_ALL), *told])
+    for one in found:
+        yield explain(one, zone, standing, title)
 
 
 def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> Iterator[Line]:
@@ -104,18 +117,50 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         part = f", in retest round {event['round']}" if event["round"] else ""
         yield 1, f"It is about {event['subject']}{part}."
     tried = f" after {event['tries']} tries" if event["tries"] > 1 else ""
-    held_at = event["tried_at"] or event["processed_at"]  # the release before wrote the second
+    stands = unprocessed_state(event, at, standing)
     said = {
         "received": f"Relay has not processed it yet. {event['reason']}",
         "processed": f"It was processed at {at(event['processed_at'])}{tried}.",
-        "held": f"It has been held since {at(held_at)}. {event['reason']}",
+        "held": f"It {stands}. {event['reason']}",
         "unrouted": "Relay does not know this event. `replay` processes it once Relay does.",
     }
     yield 1, said[event["status"]].strip()
     for note in Facts.from_json(event["facts"]).no_names():
         yield 1, note
-    if event["status"] == RECEIVED and not standing.workers:
-        yield 1, f"It is waiting: {_NO_WORKER}."
+    if event["status"] == RECEIVED:
+        yield 1, f"It {stands}."
+        if not standing.workers:
+            yield 1, f"It is waiting: {_NO_WORKER}."
+
+
+def tell_unprocessed(
+    found: Sequence[Trail], at: Clock, standing: Blockers
+) -> Iterator[tuple[Row, str]]:
+    """Yield each event of a kit that has led to nothing yet, with how it stands."""
+    for one in found:
+        if one.event["status"] in (RECEIVED, HELD):
+            yield one.event, unprocessed_state(one.event, at, standing)
+
+
+def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
+    """Since when an event waits or is held, how often it was tried, and when it is tried next."""
+    many = event["tries"]
+    times = "once" if many == 1 else f"{many} times"
+    tried = f"was tried {times}" if many else "was not tried"
+    if event["status"] == HELD:
+        held_at = event["tried_at"] or event["processed_at"]  # the release before has the second
+        since = f"has been held since {at(held_at)}"
+        return f"{since}, {tried}, and will be tried again when a person asks for it"
+    last = f", the last time at {at(event['tried_at'])}" if many else " yet"
+    if event["processed_at"]:
+        since = f"is to be processed again (the last time was at {at(event['processed_at'])})"
+    else:
+        since = f"has waited since {at(event['received_at'])}"
+    is_due = event["next_at"] is None or event["next_at"] <= standing.at
+    then = (
+        "a worker will take it next" if is_due else f"will next be tried at {at(event['next_at'])}"
+    )
+    return f"{since}, {tried}{last}, and {then}"
 
 
 def tell_decisions(trail: Trail) -> Iterator[Line]:

@@ -9,19 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.events import ORDER, REGISTRATION
+from relay.lab.events import EVENTS, name_in
 from relay.ledger.audit import RESEND
 from relay.ledger.notifications import IS_KEPT, KIND, is_item_of, is_kept_attempt
-from relay.ledger.schema import (
-    aliases,
-    attempts,
-    audit,
-    cases,
-    events,
-    journeys,
-    notifications,
-    receipts,
-)
+from relay.ledger.schema import attempts, audit, cases, events, notifications, receipts
+from relay.ledger.views import kit_names
 from relay.rules.alerts import OF_NO_KIT, rule_name
 from relay.rules.model import DIGEST, ITEM, RESENT_OF
 
@@ -66,28 +58,36 @@ def find(connection: Connection, wanted: str) -> list[Trail]:
     """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
     its names. Of a message only itself is told. None where nothing goes by it.
 
-    Where nothing goes by it as it is written, it is looked for in other letters.
+    Where nothing goes by it as it is written, it is looked for as people spell it besides.
     """
-    return _find(connection, {wanted}) or _find(connection, spellings(wanted) - {wanted})
+    for is_exact in (True, False):
+        names = {wanted} if is_exact else kit_names.spelt(connection, wanted)
+        if message := message_id(connection, names):
+            query = sa.select(notifications.c.event_id).where(notifications.c.id == message)
+            return trails(connection, [*connection.execute(query).scalars()], message)
+        if ids := kit_names.events_of(connection, names):
+            return trails(connection, ids)
+    ids = kit_names.events_of_no_kit(connection, names)
+    return trails(connection, ids) if ids else []
 
 
-def spellings(wanted: str) -> set[str]:
-    """An id in capital and in small letters, also with what its first part begins with by itself:
-    as people read them out, LML-E23E2D, though it is LML-e23e2d.
+def find_kit(connection: Connection, wanted: str) -> list[Trail]:
+    """All events of the kit that an id is about, be it one event's or one message's. Of an event
+    that may be any of several kits', those that have used the same name.
     """
-    head, dash, rest = wanted.partition("-")
-    either = (str.upper, str.lower)
-    return {f"{one(head)}{dash}{other(rest)}" for one in either for other in either}
+    found = find(connection, wanted)
+    subject = next((one.event["subject"] for one in found if one.event["subject"]), None)
+    if not subject and found and (name := name_used(event := found[0].event)):
+        subject = kit_names.kit_meant(connection, event["name"], name)
+        if not subject:
+            ids = kit_names.events_of_no_kit(connection, kit_names.spellings(name))
+            return trails(connection, ids) or found
+    return (find(connection, subject) if subject else []) or found
 
 
-def _find(connection: Connection, names: set[str]) -> list[Trail]:
-    message = message_id(connection, names)
-    if message:
-        query = sa.select(notifications.c.event_id).where(notifications.c.id == message)
-        ids = list(connection.execute(query).scalars())
-    else:
-        ids = _event_ids(connection, names)
-    return trails(connection, ids, message) if ids else []
+def name_used(event: Row) -> str | None:
+    """What an event calls its kit. The release before keeps it in the data alone."""
+    return event["named"] or name_in(EVENTS.get(event["name"]), event["data"])
 
 
 def message_id(connection: Connection, names: set[str]) -> str:
@@ -99,27 +99,7 @@ def message_id(connection: Connection, names: set[str]) -> str:
     return str(connection.execute(sa.union(own, by_attempt)).scalar() or "")
 
 
-def _event_ids(connection: Connection, names: set[str]) -> list[str]:
-    named = sa.select(aliases.c.subject).where(
-        aliases.c.resource.in_((ORDER, REGISTRATION)), aliases.c.alias.in_(names)
-    )
-    kits = {*names, *connection.execute(named).scalars()}
-    table = journeys.c
-    linked = sa.select(table.subject, table.order_subject, table.original_subject)
-    for _ in range(2):  # from a retest to its original, and from there to the order
-        rows = connection.execute(
-            linked.where(sa.or_(table.subject.in_(kits), table.order_subject.in_(kits)))
-        )
-        kits |= {name for row in rows for name in row if name}
-    query = (
-        sa.select(events.c.id)
-        .where(sa.or_(events.c.id.in_(names), events.c.subject.in_(kits)))
-        .order_by(events.c.received_at, events.c.id)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def trails(connection: Connection, ids: Sequence[str], message: str) -> list[Trail]:
+def trails(connection: Connection, ids: Sequence[str], message: str = "") -> list[Trail]:
     """Each event's, in the order of the ids: five questions, however many there are."""
     shown = [column for column in events.c if column.name not in ("identity", "person")]
     found = _rows(connection, sa.select(*shown).where(events.c.id.in_(ids)))

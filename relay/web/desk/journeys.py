@@ -25,6 +25,7 @@ from relay.rules.model import MESSAGE, RESENT
 from relay.rules.statuses import FAILED, GONE, WAITING
 from relay.staff import send_again
 from relay.staff.explain import (
+    NOT_ALL,
     Clock,
     Line,
     clock,
@@ -34,6 +35,7 @@ from relay.staff.explain import (
     tell_decisions,
     tell_event,
     tell_message,
+    tell_unprocessed,
 )
 from relay.web.desk.drafts import ShownDraft, waiting_drafts
 from relay.web.desk.layout import SHOWN, actor, alert_words, blueprint, note_act, page, written_note
@@ -143,15 +145,13 @@ def trails(written: str) -> Sequence[Trail]:
     """All of the kit that goes by an id, be it an event's or a message's."""
     wanted = written.replace("\0", "")[:_LONGEST]
     with services().db.read() as connection:
-        found = trail.find(connection, wanted)
-        if not found:
-            abort(404)
-        return trail.find(connection, _kit(found)) or found
+        return trail.find_kit(connection, wanted) or abort(404)
 
 
 def _kit(found: Sequence[Trail]) -> str:
     """The subject of what was found; the event's id, while its kit is not known."""
-    return str(found[0].event["subject"] or found[0].event["id"])
+    subjects = filter(None, (one.event["subject"] for one in found))
+    return str(next(subjects, found[0].event["id"]))
 
 
 def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
@@ -167,10 +167,13 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
         unsent = [row["id"] for one in found for row in one.messages if _waits(row)]
         drafts = {one.held.id: one for one in waiting_drafts(connection, unsent, shown)}
     steps = [_shown(one, at, standing, shown, objections, drafts) for one in found]
+    waits = tell_unprocessed(found, at, standing)
     return page(
         "journey.html",
         kit=_kit(found),
         persons=persons,
+        not_all=NOT_ALL,
+        unprocessed=[{**step(one["name"]), "id": one["id"], "said": said} for one, said in waits],
         steps=steps,
         revealed=names,
         delivery=config.delivery,

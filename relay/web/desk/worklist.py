@@ -14,8 +14,8 @@ from relay.ledger.database import Connection
 from relay.messages.alerts import CaseNames
 from relay.rules.alerts import KINDS, RELEASE, counted, is_about_a_kit
 from relay.staff import case_acts
-from relay.web.desk.layout import ACT_WORDS as SAID
 from relay.web.desk.drafts import ShownDraft, waiting_drafts
+from relay.web.desk.layout import ACT_WORDS as SAID
 from relay.web.desk.layout import (
     SHOWN,
     actor,
