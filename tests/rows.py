@@ -146,8 +146,9 @@ def beat(db: Database, name: str) -> None:
 
 
 def time_passes(db: Database, by: timedelta) -> None:
-    """Move every time in the ledger back, as if `by` had gone by."""
-    seconds = by.total_seconds()
+    """Move every time in the ledger back, as if `by` had gone by; by nothing, they stay."""
+    if not (seconds := by.total_seconds()):
+        return
     moved = [
         f"UPDATE {table.name} SET " + ", ".join(_earlier(db, name, seconds) for name in times)  # noqa: S608
         for table in metadata.sorted_tables

@@ -165,7 +165,7 @@ def test_no_usable_number_is_a_case_and_one_press_mends_it(told: Clinic) -> None
     told.work()
     failed = only(told.db, notifications, id=made)
     assert failed["status"] == "validation-failed"
-    assert failed["reason"] == "The phone number is not valid."
+    assert failed["reason"] == "The phone number is not valid: it has letters in it."
     assert told.worklist() == ["unreached"]
     correct(told, RIGHT)
     with told.db.write() as connection:
@@ -370,7 +370,7 @@ def test_a_fallback_that_waits_is_not_sent_besides(clinic: Clinic) -> None:
     clinic.work()
     clinic.tell("permanent-failure", "30005", rule="kit")
     jobs = clinic.jobs
-    (failed,) = jobs.follow_ups.due_follow_ups(1)
+    (failed,) = jobs.follow_ups.due(1)
     jobs.follow_ups.follow_up(failed)
     made = again(clinic, failed.id)
     assert clinic.statuses()[0] == ("email", "cancelled")

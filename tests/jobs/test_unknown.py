@@ -13,7 +13,7 @@ from relay.ledger import receipts
 from relay.ledger.schema import attempts, notifications
 from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
-from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RETEST, RULES, STAFF, Clinic, suppress
+from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RULES, STAFF, Clinic, suppress
 from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error, twilio_list
 
@@ -205,11 +205,13 @@ def test_two_kits_with_the_same_words(clinic: Clinic) -> None:
     """One phone, the same words twice, both answers lost, one accepted: one is adopted, and the
     other is sent again. Two messages in the end, neither of them three times.
     """
+    person = clinic.lab.resources[f"/api/test_registration/{KIT}"]
+    clinic.lab.change("test_registration", "r-2", **{**person, "id": "r-2", "parent_id": None})
     clinic.twilio.lost.append(Reply(hang_up=True))
     clinic.results(KIT)
     clinic.work()
     not_taken(clinic)
-    clinic.results(RETEST)
+    clinic.results("r-2")
     clinic.work()
     assert clinic.statuses() == [("sms", "unknown"), ("sms", "unknown")]
     clinic.work(3 * MINUTE)
