@@ -292,7 +292,7 @@ def name_in(kind: Kind | None, data: Mapping[str, Any]) -> str | None:
     """
     kinds = [kind] if kind else EVENTS.values()
     written = (data.get(one.id_field) for one in kinds)
-    names = (str(name).strip() for name in written if isinstance(name, str | int))
+    names = (plain_text.trimmed(str(name)) for name in written if isinstance(name, str | int))
     return next((name for name in names if 0 < len(name) <= LONGEST_ID), None)
 
 

@@ -61,7 +61,7 @@ def trimmed(text: str) -> str:
 
 
 def plain(text: str, longest: int | None = None) -> str:
-    """The same on one line, cut, and each white space one blank."""
+    """A text on one line as people see it, white space as single blanks, `longest` characters."""
     return " ".join(seen(text).split())[:longest].rstrip(f" {_JOINERS}")
 
 
