@@ -39,6 +39,7 @@ from relay.rules.staleness import Step, is_news
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim
+    from relay.ledger.releases import Held
 
 log = get_logger("relay.digests")
 
@@ -169,6 +170,14 @@ def rule_now(config: Config, name: str, role: str) -> tuple[Rule | None, str]:
     return rule, ""
 
 
+def render(
+    templates: Templates, rule: Rule, message: Claim | Held, context: RuleContext
+) -> Message:
+    """The words of a single message, by its rule's template. Raises RenderError."""
+    seen = {**context.names, "recipient": recipient(message.role, message.facts)}
+    return templates.render(rule.template, message.channel, message.address, seen)
+
+
 def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
     """Why an item is not told any more. Raises RenderError."""
     if item.event_name != rule.event:
@@ -266,8 +275,7 @@ class Composer:
             claim = replace(claim, facts=facts)
         context = self._contexts.of_message(claim, known)
         claim = self._require_still_true(claim, rule, context)
-        seen = {**context.names, "recipient": recipient(claim.role, claim.facts)}
-        return self._templates.render(rule.template, claim.channel, claim.address, seen)
+        return render(self._templates, rule, claim, context)
 
     def _require_still_true(self, claim: Claim, rule: Rule, context: RuleContext) -> Claim:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""

@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 from relay.config.loader import Config
 from relay.errors import RenderError
 from relay.jobs import outcomes
-from relay.jobs.compose import rule_now
+from relay.jobs.compose import render, rule_now
 from relay.jobs.rule_context import message_context
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import journeys
@@ -21,7 +21,6 @@ from relay.ledger.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
 from relay.rules import planner
-from relay.rules.expressions import recipient
 from relay.rules.model import Rule
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
@@ -85,12 +84,6 @@ def objection_to(rule: Rule, config: Config, held: Held, context: RuleContext) -
         return outcomes.opted_out(held.channel).reason
     now = utc_now()
     return planner.objection(rule, context, now, now)
-
-
-def render(templates: Templates, rule: Rule, held: Held, context: RuleContext) -> Message:
-    """The words of a message. Raises RenderError."""
-    seen = {**context.names, "recipient": recipient(held.role, context.facts)}
-    return templates.render(rule.template, held.channel, held.address, seen)
 
 
 def render_masked(config: Config, templates: Templates, rule: Rule, held: Held) -> Message | None:

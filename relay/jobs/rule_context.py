@@ -19,11 +19,8 @@ from relay.rules.planner import RuleContext
 from relay.rules.staleness import Step
 
 if TYPE_CHECKING:
-    from relay.ledger.attempts import Claim
-    from relay.ledger.digests import Item
     from relay.ledger.events import Event, Kit
-    from relay.ledger.followups import FollowUp
-    from relay.ledger.releases import Held
+    from relay.ledger.notifications import WithEvent
 
 FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
 
@@ -44,7 +41,7 @@ class ContextBuilder:
         step = Step(event.name, kit.place.round, event.received_at)
         return RuleContext(step, kit.place.subject, facts, seen, kit.known)
 
-    def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> RuleContext:
+    def of_message(self, row: WithEvent, known: tuple[Step, ...] = ()) -> RuleContext:
         """The context of a notification, with the facts that it carries and the steps `known`."""
         return message_context(row, self._clinic, known)
 
@@ -73,9 +70,7 @@ class ContextBuilder:
         return is_old or facts.lacks(self._read[name])
 
 
-def message_context(
-    row: Claim | FollowUp | Item | Held, clinic: Record, known: tuple[Step, ...] = ()
-) -> RuleContext:
+def message_context(row: WithEvent, clinic: Record, known: tuple[Step, ...] = ()) -> RuleContext:
     """The context of a notification, with the facts that it carries and the steps `known`."""
     seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, clinic)
     step = Step(row.event_name, row.round, row.event_received_at)

@@ -18,11 +18,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.lab.facts import Facts
 from relay.ledger import pauses, waits
 from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
-from relay.ledger.notifications import BEGUN, KIND
+from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, suppress_channel
 from relay.messages import sms_segments
@@ -36,28 +35,19 @@ _CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(WithEvent):
     """A notification that this worker alone may send, once, with its event and its new attempt."""
 
-    id: str
     attempt_id: str
     tries: int
-    event_id: str
-    event_name: str
-    event_data: Mapping[str, Any]
-    event_received_at: datetime
-    facts: Facts
     rule: str
     template: str
-    subject: str
-    round: int
     role: str
     channel: str
     address: str
     obligation: str
     urgency: int
     is_fallback: bool
-    facts_at: datetime
     suppressed: bool
     content: Mapping[str, str] | None  # an alert's plain words
     case_id: str | None  # of an alert: the case that it is about
@@ -67,13 +57,9 @@ class Claim:
 
 
 _CARRIED = (
-    "id",
     "tries",
-    "event_id",
     "rule",
     "template",
-    "subject",
-    "round",
     "role",
     "channel",
     "address",
@@ -134,8 +120,7 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
 
 
 def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
-    values = {**row._mapping, "facts": Facts.from_json(row.facts), "tries": row.tries + 1}
-    return Claim(attempt_id=uuid.uuid4().hex, is_probe=is_probe, **values)
+    return Claim.of(row, attempt_id=uuid.uuid4().hex, tries=row.tries + 1, is_probe=is_probe)
 
 
 def is_told(connection: Connection, case: Case, since: datetime) -> bool:
@@ -175,14 +160,10 @@ _DUE = (
 )
 _CLAIMABLE: sa.Select[Any] = (
     sa.select(
+        *WITH_EVENT,
         *(_TABLE[name].label(name) for name in _CARRIED),
         is_stopped(_TABLE.channel, _TABLE.address).label("suppressed"),
         KIND.label("kind"),
-        events.c.name.label("event_name"),
-        events.c.data.label("event_data"),
-        events.c.received_at.label("event_received_at"),
-        events.c.facts,
-        events.c.processed_at.label("facts_at"),
     )
     .join(events, events.c.id == _TABLE.event_id)
     .where(_TABLE.id.in_(_IDS))

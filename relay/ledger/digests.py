@@ -7,17 +7,20 @@ it, since its words may be written by then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.facts import Facts
 from relay.ledger.attempts import Claim, record_outcome
 from relay.ledger.database import now
-from relay.ledger.notifications import KIND, insert_notices, is_item_of, maybe_sent
+from relay.ledger.notifications import (
+    KIND,
+    WITH_EVENT,
+    WithEvent,
+    insert_notices,
+    is_item_of,
+    maybe_sent,
+)
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import ITEM, MESSAGE, Ending, Notice
 from relay.rules.statuses import FAILED, WAITING
@@ -25,19 +28,8 @@ from relay.rules.statuses import FAILED, WAITING
 Replan = Callable[[frozenset[str]], Sequence[Notice]]
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(WithEvent):
     """An event that a digest reports on: the item's row, as it was planned."""
-
-    id: str
-    event_id: str
-    event_name: str
-    event_data: Mapping[str, Any]
-    event_received_at: datetime
-    facts: Facts
-    facts_at: datetime
-    subject: str
-    round: int
 
 
 def plan_and_add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
@@ -92,26 +84,13 @@ def items(connection: Connection, digest_id: str) -> list[Item]:
     """The items of a digest, in the order in which they came."""
     table, digest = notifications.c, notifications.alias()
     query = (
-        sa.select(
-            table.id,
-            table.event_id,
-            table.subject,
-            table.round,
-            events.c.facts,
-            events.c.name.label("event_name"),
-            events.c.data.label("event_data"),
-            events.c.received_at.label("event_received_at"),
-            events.c.processed_at.label("facts_at"),
-        )
+        sa.select(*WITH_EVENT)
         .join(events, events.c.id == table.event_id)
         .join(digest, is_item_of(digest))
         .where(digest.c.id == digest_id)
         .order_by(events.c.received_at, events.c.id)  # two may come in the same millisecond
     )
-    return [
-        Item(**{**row._mapping, "facts": Facts.from_json(row.facts)})
-        for row in connection.execute(query)
-    ]
+    return [Item.of(row) for row in connection.execute(query)]
 
 
 def take_out(

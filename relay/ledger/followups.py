@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.lab.facts import Facts
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
-from relay.ledger.notifications import KIND, insert_notices, is_alive
+from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent, insert_notices, is_alive
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RESENT, Case, Notice
 from relay.rules.statuses import RECEIVED, UNCONFIRMED
@@ -23,19 +21,10 @@ LEASE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class FollowUp:
+class FollowUp(WithEvent):
     """A notification that failed, with its event."""
 
-    id: str
-    event_id: str
-    event_name: str
-    event_data: Mapping[str, Any]
-    event_received_at: datetime
-    facts: Facts
-    facts_at: datetime
     rule: str
-    subject: str
-    round: int
     role: str
     channel: str
     obligation: str
@@ -48,19 +37,7 @@ class FollowUp:
     unconfirmed: bool  # nobody told in time whether it arrived
 
 
-_CARRIED = (
-    "id",
-    "event_id",
-    "rule",
-    "subject",
-    "round",
-    "role",
-    "channel",
-    "obligation",
-    "is_fallback",
-    "status",
-    "reason",
-)
+_CARRIED = ("rule", "role", "channel", "obligation", "is_fallback", "status", "reason")
 
 
 def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
@@ -82,10 +59,7 @@ def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
         if not (ids := list(leased)):
             return []
         query = carrying().where(table.id.in_(ids))
-        return [
-            FollowUp(**{**row._mapping, "facts": Facts.from_json(row.facts)})
-            for row in connection.execute(query)
-        ]
+        return [FollowUp.of(row) for row in connection.execute(query)]
 
 
 def carrying() -> sa.Select[Any]:
@@ -101,16 +75,12 @@ def carrying() -> sa.Select[Any]:
     )
     taken = sa.select(sa.func.count()).where(mine, attempts.c.outcome == "accepted")
     return sa.select(
+        *WITH_EVENT,
         *(table[name].label(name) for name in _CARRIED),
         KIND.label("kind"),
         code.label("code"),
         taken.scalar_subquery().label("taken"),
         sa.exists().where(mine, attempts.c.code == UNCONFIRMED).label("unconfirmed"),
-        events.c.name.label("event_name"),
-        events.c.data.label("event_data"),
-        events.c.received_at.label("event_received_at"),
-        events.c.facts,
-        events.c.processed_at.label("facts_at"),
     ).join(events, events.c.id == table.event_id)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.lab.facts import Facts
 from relay.ledger.database import now
-from relay.ledger.schema import INSERTS, UtcDateTime, attempts, new_id, notifications
+from relay.ledger.schema import INSERTS, UtcDateTime, attempts, events, new_id, notifications
 from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, RESENT, Notice
 from relay.rules.statuses import ALIVE, FAILED, GONE
 
@@ -31,6 +34,36 @@ _KEPT_ID = "dry-run-"
 IS_KEPT = sa.or_(_row.is_kept, sa.func.coalesce(_row.provider_id, "").startswith(_KEPT_ID))
 # Whether an attempt came as far as its words being kept, so that the provider may have it.
 BEGUN = sa.or_(attempts.c.begun_at.is_not(None), _row.content.is_not(None))
+
+# What `WithEvent` is read from, of notifications that are joined with their events.
+WITH_EVENT = (
+    *(_row[name].label(name) for name in ("id", "event_id", "subject", "round")),
+    events.c.name.label("event_name"),
+    events.c.data.label("event_data"),
+    events.c.received_at.label("event_received_at"),
+    events.c.facts,
+    sa.func.coalesce(events.c.processed_at, events.c.received_at).label("facts_at"),
+)
+
+
+@dataclass(frozen=True)
+class WithEvent:
+    """A notification with its event, and what the lab said about that at `facts_at`."""
+
+    id: str
+    event_id: str
+    subject: str
+    round: int
+    event_name: str
+    event_data: Mapping[str, Any]
+    event_received_at: datetime
+    facts: Facts
+    facts_at: datetime
+
+    @classmethod
+    def of(cls, row: Any, **more: Any) -> Self:
+        """A row that has WITH_EVENT, with all else that the class has; `more` wins."""
+        return cls(**{**row._mapping, "facts": Facts.from_json(row.facts), **more})
 
 
 def is_item_of(digest: Any) -> sa.ColumnElement[bool]:
