@@ -8,8 +8,8 @@ import tomllib
 
 import pytest
 
-from relay.config.reference import TABLES, config_schema, reference
 from tests.conftest import ROOT
+from tools.docs.config_reference import TABLES, config_schema, reference
 
 FILE = ROOT / "docs" / "config.md"
 LINE = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \| `(.+)` \|$", re.MULTILINE)

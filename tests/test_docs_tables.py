@@ -18,11 +18,11 @@ from relay.ledger.schema import metadata
 from relay.rules.alerts import KINDS
 from relay.rules.statuses import ALIVE, EVENT_STATUSES, FAILED, STATUSES
 from relay.web.metrics import METRICS
-from relay.web.openapi import description
 from tests.cli import contract
 from tests.conftest import ROOT
 from tests.jobs.test_alerts import WORDS
 from tests.made_blocks import BLOCK, check_block, table
+from tools.docs.openapi import description
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

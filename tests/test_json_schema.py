@@ -10,10 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from relay.config.reference import config_schema
 from relay.config.schema import RuleSchema
 from relay.rules.schedule import Window
 from tests.conftest import ROOT
+from tools.docs.config_reference import config_schema
 
 FILE = ROOT / "config.schema.json"
 CONFIG = tomllib.loads((ROOT / "config.toml").read_text("utf-8"))

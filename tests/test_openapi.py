@@ -21,12 +21,12 @@ from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.events import EVENTS
 from relay.ledger.database import Database
-from relay.web.openapi import description
 from tests.channels.test_sendgrid_receipts import public
 from tests.conftest import ROOT, SECRET
 from tests.knocking import TOKEN, WEBHOOK, Known
 from tests.rows import beat
 from tests.test_webhooks import BAD_DATA
+from tools.docs.openapi import description
 
 Make = Callable[[Settings], Any]
 FILE = ROOT / "docs" / "openapi.json"

@@ -17,7 +17,7 @@ from relay.rules.schedule import duration
 
 
 def told(description: str, *examples: Any) -> dict[str, Any]:
-    """A key's meaning and examples, which relay/config/reference.py hands to editors and docs."""
+    """A key's meaning and examples, which tools/docs/ hands to editors and docs."""
     return {"description": description, "examples": list(examples)}
 
 

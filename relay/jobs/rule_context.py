@@ -47,7 +47,7 @@ class ContextBuilder:
         """The context of a notification, with the facts that it carries and the steps `known`."""
         seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
         step = Step(row.event_name, row.round, row.event_received_at)
-        return RuleContext(step, row.subject, row.facts, seen, known)
+        return RuleContext(step, row.subject, row.facts, seen, known, row.facts_at)
 
     def facts(self, name: str, data: Mapping[str, Any], known: Facts) -> Facts:
         """What the lab says now about an event's kit. Raises LabError.

@@ -32,6 +32,7 @@ class FollowUp:
     event_data: Mapping[str, Any]
     event_received_at: datetime
     facts: Facts
+    facts_at: datetime
     rule: str
     subject: str
     round: int
@@ -109,6 +110,7 @@ def carrying() -> sa.Select[Any]:
         events.c.data.label("event_data"),
         events.c.received_at.label("event_received_at"),
         events.c.facts,
+        events.c.processed_at.label("facts_at"),
     ).join(events, events.c.id == table.event_id)
 
 

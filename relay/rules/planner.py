@@ -42,6 +42,7 @@ class RuleContext:
     facts: Facts
     names: Mapping[str, Any]
     known: tuple[Step, ...] = ()  # what else has come of the kit
+    facts_at: datetime | None = None  # when the facts were kept; None of an event that is planned
 
     @property
     def kind(self) -> Kind:
@@ -245,10 +246,11 @@ def notices(
 ) -> tuple[Notice, ...]:
     """A notice for each address of the recipient on these channels, due when the window is open.
 
-    While it is not known who ordered a kit, a message to its customer waits for that, for an hour.
+    While it is not known who ordered a kit, a message to its customer waits for that, for an hour
+    since its event was processed: that may be long after it came, and its order's may be next.
     """
     due_at = due(rule, context, policy, now)
-    until = context.step.received_at + timedelta(seconds=hastened(ORDER_SECONDS))
+    until = (context.facts_at or now) + timedelta(seconds=hastened(ORDER_SECONDS))
     awaits_order = rule.to == CUSTOMER and context.facts.customer is None and now < until
     made = []
     for channel in channels:

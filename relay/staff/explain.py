@@ -147,8 +147,8 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
     tried = f"was tried {times}" if many else "was not tried"
     if event["status"] == HELD:
         held_at = event["tried_at"] or event["processed_at"]  # the release before has the second
-        since = f"has been held since {at(held_at)}"
-        return f"{since}, {tried}, and will be tried again when a person asks for it"
+        since = f"has been held since {at(held_at)}, {tried}"
+        return f"{since}, and will be tried again when a person asks for it"
     last = f", the last time at {at(event['tried_at'])}" if many else " yet"
     if event["processed_at"]:
         since = f"is to be processed again (the last time was at {at(event['processed_at'])})"

@@ -11,6 +11,7 @@ from relay.ledger import waits
 from relay.ledger.schema import cases
 from tests.jobs.conftest import KIT, ORDER, PERSON, PHONE, RULES, STAFF, Clinic
 from tests.rows import only
+from tests.standins import Reply
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LATER = RULES.replace('template = "kit"', 'template = "kit"\nafter = "1h"')
@@ -99,6 +100,23 @@ def test_a_customer_who_is_not_known_yet_is_waited_for(clinic: Clinic) -> None:
     clinic.work()
     assert [row["address"] for row in clinic.messages(rule="customer", status="sent")] == [PHONE]
     assert len(clinic.twilio.accepted) == 2
+
+
+def test_a_customer_is_waited_for_after_hours_without_the_lab(clinic: Clinic) -> None:
+    """The lab was away for hours: of what has gathered, a registration's event is processed before
+    its order's. The hour is counted from then on, and who ordered hears of it."""
+    clinic.configure(CUSTOMER, staff=STAFF)
+    clinic.lab.once(Reply(503, headers={"Retry-After": "7200"}))
+    clinic.post("test_registration.complete", testregistration_id=KIT)
+    clinic.work()
+    clinic.work(3 * HOUR)
+    assert clinic.messages(rule="customer")[0]["status"] == "scheduled"
+    link(clinic)
+    clinic.post("order.delivered", order_id=ORDER)
+    clinic.work()
+    clinic.work()
+    assert [row["address"] for row in clinic.messages(rule="customer", status="sent")] == [PHONE]
+    assert clinic.worklist() == []
 
 
 def test_a_customer_who_stays_unknown_is_a_case(clinic: Clinic) -> None:

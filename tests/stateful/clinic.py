@@ -436,7 +436,7 @@ class Relay:
             told = twilio.parse_receipts(form, sent.attempt)
         else:
             event = {"event": word, "attempt": sent.attempt, "sg_message_id": f"{sent.sid}.x"}
-            event |= {"timestamp": len(sent.told), "reason": "Bounced Address"}
+            event |= {"timestamp": 1_700_000_000 + len(sent.told), "reason": "Bounced Address"}
             told = sendgrid.parse_receipts([event])
         sent.told.append(word)
         receipts.record(self.db, sent.channel, told)

@@ -396,7 +396,9 @@ class RelayMachine(RuleBasedStateMachine):
             kit = self.lab.named(data["testregistration_id"])
         id_ = self.relay.post(event, data)
         known = next((post for post in self.oracle.posts if post.id == id_), None)
-        if known is None:
+        if known:
+            known.again += 1
+        else:
             it = about(event, order, kit, new)
             self.oracle.posts.append(Post(event, data, it, self.lab.clock.now, id_))
 

@@ -66,6 +66,7 @@ class Post:
     about: About
     at: float
     id: str
+    again: int = 0  # times that it has come besides
     processed_at: float | None = None
     without: frozenset[str] = frozenset()  # rules that were edited when it was processed first
 
@@ -404,10 +405,13 @@ class Oracle:
         return self._has_come(event, post.about)
 
     def no_event_is_left(self, shown: Shown) -> None:
-        """No event waits for ever, and none is held of which the lab says that it is so."""
+        """No event waits for ever, none is held of which the lab says that it is so, and each says
+        how often it has come again."""
         for post in self.posts:
             row = shown.events[post.id]
             is_true = allows(post.event, post.about)[1](self.lab.clock.now)
+            if row["duplicates"] < post.again:
+                self.broken.append(f"nothing says that {post.event} of {post.about} came again")
             if row["status"] == "received" or (row["status"] == "held" and is_true):
                 said = f"{post.event} of {post.about} is {row['status']}: {row['reason']}"
                 self.broken.append(said)

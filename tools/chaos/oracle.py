@@ -31,6 +31,7 @@ from tools.chaos.lab import Lab
 from tools.chaos.ledger import Row
 from tools.chaos.scenarios import Family, Post
 from tools.chaos.staff import NAME, Done
+from tools.chaos.stage import HASTE
 from tools.chaos.truth import FOREVER, Truth
 from tools.chaos.verdict import Verdict
 from tools.chaos.words import RENAMED
@@ -44,6 +45,7 @@ ONCE_IS_ENOUGH, UNMET = "The same is told already", ("Its condition is not met",
 FAILURES = ("permanent-failure", "temporary-failure", "validation-failed")
 BAD_NEWS = {"undelivered", "failed", "bounce", "dropped"}
 SENT_AGAIN = re.compile(r'"message not found, sent again"')
+ORDER_HOUR = 3600.0 / HASTE  # that a message waits for who ordered
 STOP_SLACK = 0.5  # seconds: what was claimed when STOP came may still go out
 ANSWER_SLACK = 12.0  # seconds that an answer of the lab's may be on its way, and wait for a lock
 
@@ -240,7 +242,11 @@ class Oracle:
             return
         for made in rows:
             if made["is_fallback"] and made["address"]:
-                first = [row for row in rows if row["created_at"] <= made["created_at"]]
+                first = [
+                    row
+                    for row in rows
+                    if row["rule"] == made["rule"] and row["created_at"] <= made["created_at"]
+                ]
                 if not all(row["is_fallback"] or self._may_fail(row) for row in first):
                     ids = [row["id"] for row in rows]
                     self.verdict.wrong.append(f"{where}: a fallback for nothing {ids}")
@@ -460,15 +466,16 @@ class Oracle:
 
     def _had_none(self, row: Row) -> bool:
         """Whether a recipient without an address is one whose contact is wrong at first, or who
-        ordered what the lab's API never gave the steps of.
+        ordered what the ledger has not learned the order of in time.
         """
         post = self._lab.taken.get(row["event_id"])
-        if post is None or post.thing is None:
+        if post is None or not isinstance(post.thing, Kit):
             return True
-        scenario = self._families[post.thing.family].scenario
-        return scenario.contact_is_wrong or (
-            row["role"] == CUSTOMER and "returned" in scenario.shipping
-        )
+        if row["role"] != CUSTOMER:
+            return self._families[post.thing.family].scenario.contact_is_wrong
+        steps = [(step, order) for order in self._orders[post.thing] for step in STEPS[:2]]
+        known = min(self._since(*one) for one in steps)
+        return bool(known > row["created_at"].timestamp() + ORDER_HOUR - 1.0)
 
     def _may_be_cancelled(self, row: Row) -> bool:
         reason = str(row["reason"])

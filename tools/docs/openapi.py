@@ -1,7 +1,4 @@
-"""docs/openapi.json: our routes for other people's programs, from the schemas that check them.
-
-Nothing that serves imports this: apispec is there for development only.
-"""
+"""docs/openapi.json: our routes for other people's programs, from the schemas that check them."""
 
 from __future__ import annotations
 
