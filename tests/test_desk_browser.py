@@ -291,6 +291,27 @@ def test_one_kind_of_case_is_seen_by_itself(page: Any, url: str) -> None:
     assert page.locator("article.case").count() == len(PRESSED)
 
 
+def test_a_release_is_read_before_it_is_decided(page: Any, url: str, started: Any) -> None:
+    """The text, and the email in its frame, stand above the two buttons: masked, and whole once
+    somebody asks; narrow and wide, in light and dark.
+    """
+    dark = opened(url, started, "dark")
+    for one, rules in ((page, ()), (dark, ("color-contrast",))):
+        one.goto(f"{url}/worklist?kind=release")
+        one.get_by_role("link", name="This case by itself").first.click()
+        greeting = one.frame_locator("iframe").get_by_text("Hello")
+        assert greeting.inner_text() == "Hello F•••,"
+        judge(one, *rules)
+        one.get_by_role("button", name="Show addresses and messages").click()
+        told(one, "Shown; the audit trail")
+        assert greeting.inner_text() == "Hello Finn,"
+        judge(one, *rules)
+        one.get_by_role("link", name="The kit\u2019s journey").click()
+        assert greeting.inner_text() == "Hello F•••,"
+        judge(one, *rules)
+    dark.context.close()
+
+
 def test_each_case_is_seen_to(page: Any, url: str) -> None:
     """Each button does what it says; Enter in the note presses none of them."""
     page.goto(f"{url}/worklist")

@@ -159,6 +159,16 @@ class Digests:
         return replan
 
 
+def rule_now(config: Config, name: str, role: str) -> tuple[Rule | None, str]:
+    """The rule of a message to a role as it is now; or none, and why it is not that message's."""
+    rule = config.rule(name)
+    if rule is None:
+        return None, f"Its rule, {name}, is no longer in config.toml."
+    if rule.to != role:
+        return None, f"Its rule, {name}, now writes to {rule.to}, not to {role}."
+    return rule, ""
+
+
 def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
     """Why an item is not told any more. Raises RenderError."""
     if item.event_name != rule.event:
@@ -205,13 +215,9 @@ class Composer:
 
     def _rule(self, claim: Claim) -> Rule:
         """A message's rule as it is now. Raises NotSent while it is gone or writes to others."""
-        rule = self._config.rule(claim.rule)
-        if rule is not None and rule.to == claim.role:
+        rule, reason = rule_now(self._config, claim.rule, claim.role)
+        if rule:
             return rule
-        if rule is None:
-            reason = f"Its rule, {claim.rule}, is no longer in config.toml."
-        else:
-            reason = f"Its rule, {claim.rule}, now writes to {rule.to}, not to {claim.role}."
         policy, name = self._config.policy, claim.rule
         case = alerts.case("rule", name, name, reason, policy=policy, now=utc_now())
         raise NotSent(outcomes.kept_waiting(reason, WAITS_FOR_RULE, case))

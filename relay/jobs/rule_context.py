@@ -10,7 +10,7 @@ from relay.config.loader import Config
 from relay.fault_injection import hastened
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, REGISTRATION, is_named
-from relay.lab.facts import Facts
+from relay.lab.facts import Facts, Record
 from relay.ledger import journeys
 from relay.ledger.database import Database
 from relay.messages.templates import Templates
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from relay.ledger.digests import Item
     from relay.ledger.events import Event, Kit
     from relay.ledger.followups import FollowUp
+    from relay.ledger.releases import Held
 
 FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
 
@@ -45,9 +46,7 @@ class ContextBuilder:
 
     def of_message(self, row: Claim | FollowUp | Item, known: tuple[Step, ...] = ()) -> RuleContext:
         """The context of a notification, with the facts that it carries and the steps `known`."""
-        seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, self._clinic)
-        step = Step(row.event_name, row.round, row.event_received_at)
-        return RuleContext(step, row.subject, row.facts, seen, known, row.facts_at)
+        return message_context(row, self._clinic, known)
 
     def facts(self, name: str, data: Mapping[str, Any], known: Facts) -> Facts:
         """What the lab says now about an event's kit. Raises LabError.
@@ -72,6 +71,15 @@ class ContextBuilder:
         """Whether the lab has to be asked again before a message goes by these facts."""
         is_old = (datetime.now(UTC) - since).total_seconds() > hastened(FRESH_SECONDS)
         return is_old or facts.lacks(self._read[name])
+
+
+def message_context(
+    row: Claim | FollowUp | Item | Held, clinic: Record, known: tuple[Step, ...] = ()
+) -> RuleContext:
+    """The context of a notification, with the facts that it carries and the steps `known`."""
+    seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, clinic)
+    step = Step(row.event_name, row.round, row.event_received_at)
+    return RuleContext(step, row.subject, row.facts, seen, known, row.facts_at)
 
 
 def own_id(known: Facts, name: str) -> str:

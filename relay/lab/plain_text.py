@@ -15,6 +15,7 @@ import idna
 _UNSEEN = frozenset({"Cc", "Cf", "Cs"})  # control and format characters, half surrogates
 # Unicode calls these letters, marks or symbols, and shows nothing for them.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_NO_WIDTH = "\u200b\u2060\ufeff"
 # Some scripts spell names with joiners, and emoji have both; beside plain letters they do nothing.
 _JOINERS, _SELECTORS = "\u200c\u200d", "\ufe0e\ufe0f"
 _IDLE = re.compile(rf"(?<![^\x00-\x7f\s])[{_JOINERS}{_SELECTORS}]+|[{_JOINERS}]+(?![^\x00-\x7f\s])")
@@ -52,8 +53,10 @@ def seen(text: str) -> str:
 
 
 def trimmed(text: str) -> str:
-    """A text without the white space around it, nor what nobody sees there."""
-    shown = [at for at, char in enumerate(text) if not (char.isspace() or is_unseen(char))]
+    """A text without the white space around it, also that of no width. What turns the reading order
+    stays: an id with it is none.
+    """
+    shown = [at for at, char in enumerate(text) if not (char.isspace() or char in _NO_WIDTH)]
     return text[shown[0] : shown[-1] + 1] if shown else ""
 
 

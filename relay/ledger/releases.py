@@ -6,22 +6,69 @@ messages, and the others are of the same obligation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.lab.facts import Facts
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database
-from relay.ledger.schema import cases, notifications
+from relay.ledger.schema import cases, events, notifications
+from relay.ledger.suppressions import is_stopped
 from relay.rules.alerts import RELEASE
 from relay.rules.model import Case
 from relay.rules.statuses import WAITING
 
 _WENT = ("sent", "delivered", "unknown")
+_HELD = ("id", "rule", "subject", "round", "role", "channel", "address", "obligation")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A message that waits, with its event and what the lab said of that at `facts_at`."""
+
+    id: str
+    rule: str
+    subject: str
+    round: int
+    role: str
+    channel: str
+    address: str
+    obligation: str
+    suppressed: bool
+    event_name: str
+    event_data: Mapping[str, Any]
+    event_received_at: datetime
+    facts: Facts
+    facts_at: datetime
+
+
+def held_with(connection: Connection, ids: Sequence[str]) -> Iterator[Held]:
+    """The messages with these ids that wait, and those of the same obligations that wait too."""
+    table, mine = notifications.c, notifications.alias()
+    query = (
+        sa.select(
+            *(table[name].label(name) for name in _HELD),
+            is_stopped(table.channel, table.address).label("suppressed"),
+            events.c.name.label("event_name"),
+            events.c.data.label("event_data"),
+            events.c.received_at.label("event_received_at"),
+            events.c.facts,
+            sa.func.coalesce(events.c.processed_at, events.c.received_at).label("facts_at"),
+        )
+        .join(events, events.c.id == table.event_id)
+        .where(
+            table.obligation.in_(sa.select(mine.c.obligation).where(mine.c.id.in_(ids))),
+            table.status.in_(WAITING),
+        )
+        .order_by(table.id)
+    )
+    for row in connection.execute(query):
+        yield Held(**{**row._mapping, "facts": Facts.from_json(row.facts)})
 
 
 def ask(connection: Connection, asked: Sequence[Case]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.lab.facts import EMAIL, MOBILE, PHONE
+from relay.lab.plain_text import why_no_name
 
 HIDDEN = "•"
 # An email address, or ten digits and more however they are parted; a date is no number.
@@ -77,7 +78,7 @@ def fields(value: Any, key: str = "") -> Any:
         return value
     written = str(value)
     if key in _NAMES:
-        return name(written)
+        return None if why_no_name(written) else name(written)  # nobody is greeted by it
     if key in _ADDRESSES:
         return address(written)
     # Of an id enough stays to tell two apart.

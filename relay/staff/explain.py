@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from relay.lab.facts import Facts
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
-from relay.rules.alerts import counted
+from relay.rules.alerts import RELEASE, counted
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import ALERT, ALERT_PREFIX
@@ -74,6 +74,8 @@ def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> I
     yield from tell_decisions(trail)
     for case in trail.cases:
         yield from tell_case(case, at, title)
+        if case["kind"] == RELEASE and not case["closed_at"]:
+            yield 2, f"The desk shows the message as it would be sent now: /case/{case['id']}"
 
 
 def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
@@ -147,8 +149,8 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
     tried = f"was tried {times}" if many else "was not tried"
     if event["status"] == HELD:
         held_at = event["tried_at"] or event["processed_at"]  # the release before has the second
-        since = f"has been held since {at(held_at)}, {tried}"
-        return f"{since}, and will be tried again when a person asks for it"
+        since = f"has been held since {at(held_at)}"
+        return f"{since}, {tried}, and will be tried again when a person asks for it"
     last = f", the last time at {at(event['tried_at'])}" if many else " yet"
     if event["processed_at"]:
         since = f"is to be processed again (the last time was at {at(event['processed_at'])})"

@@ -178,7 +178,7 @@ def test_other_news_without_an_id_is_none(name: str) -> None:
     assert parse_receipts([event(name, attempt=None, sg_message_id=None)]) == []
 
 
-NOBODY = [None, "", 7, ["a@b.example"], "nobody", "a@b\0.example", "x" * 400]
+NOBODY = [None, "", 7, ["a@b.example"], "nobody", "a@b c.example", "x" * 400]
 
 
 @pytest.mark.parametrize("email", NOBODY, ids=lambda odd: repr(odd)[:20])

@@ -409,7 +409,8 @@ class RelayMachine(RuleBasedStateMachine):
         assert not self.relay.errors, self.relay.errors
 
     def teardown(self) -> None:
-        """The lab is honest in the end, everything is put back, and time passes."""
+        """In the end the lab is honest and everything is put back. Time passes; then wrong numbers
+        are corrected, the lab posts all of it once more, and time passes again."""
         if self.oracle.broken or self.relay.errors or not self.lab.kits:
             return
         self.relay.go_on()
@@ -419,6 +420,9 @@ class RelayMachine(RuleBasedStateMachine):
         self.days_pass()
         self.oracle.each_end_is_true(self.relay.shown())
         self.promises_are_kept()
+        for person in self.lab.people:
+            if person.phone.now in (LANDLINE, None):
+                person.phone.becomes(PHONES[self.lab.people.index(person)])
         for post in list(self.oracle.posts):
             self.repeat(post)
         self.days_pass()

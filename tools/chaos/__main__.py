@@ -97,8 +97,9 @@ def _play(stage: Stage, seed: int, kits: int, started: float) -> Result:
     faults.start()
     lab.play()
     faults.stop()
-    staff.stop()
+    staff.is_calm = True
     left = _settle(stage)
+    staff.stop()
     staff.close_rules()
     if held := _still_true(stage, lab):
         lab.post_again(held)

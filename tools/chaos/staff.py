@@ -55,13 +55,14 @@ class Staff(threading.Thread):
         self._random = random.Random(seed)
         self._stopping = threading.Event()
         self._seen: set[str] = set()
+        self.is_calm = False  # then only what is on the worklist is seen to
         self.done: list[Done] = []
         self.broken: list[str] = []
 
     def run(self) -> None:
         """Look, act, look again. What cannot be done, since the ledger is away, is left."""
         while not self._stopping.wait(self._random.uniform(0.1, 0.5)):
-            for act in (self._see_to, self._replay, self._let_go):
+            for act in (self._see_to, *(() if self.is_calm else (self._replay, self._let_go))):
                 try:
                     with self._db.write() as connection:
                         done = act(connection)

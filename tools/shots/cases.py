@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from flask import Flask
 
-from relay.lab import events
+from relay.lab import events, samples
 from relay.lab.facts import Facts
 from relay.ledger import cases, releases
 from relay.ledger import events as ledger_events
@@ -57,6 +58,11 @@ def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
     [event] = ledger_events.lease_events(db, 1)
     told = (_notice(kit),) if status else ()
     facts = Facts(order={"id": kit}, customer={"first_name": name, "last_name": "Hart"})
+    if kind == "release":  # shown as it would be written
+        told += (replace(_notice(kit), channel="email", address="hart@example.org"),)
+        full = samples.full(name)
+        order, customer = {**(full.order or {}), "id": kit}, {**(full.customer or {})}
+        facts = Facts(order=order, customer={**customer, "last_name": "Hart"})
     with db.write() as connection:
         ids = ledger_events.plan_and_mark_processed(
             connection, event, facts, lambda _kit: Plan(told)

@@ -12,6 +12,7 @@ from flask_wtf import CSRFProtect
 
 from relay.web.desk import (
     auth,
+    drafts,
     journeys,
     layout,
     previews,
@@ -28,6 +29,7 @@ from relay.web.desk.layout import blueprint
 # Imported for their routes.
 __all__ = [
     "auth",
+    "drafts",
     "journeys",
     "layout",
     "previews",

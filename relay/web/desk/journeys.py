@@ -37,7 +37,8 @@ from relay.staff.explain import (
     tell_message,
     tell_unprocessed,
 )
-from relay.web.desk.layout import actor, alert_words, blueprint, note_act, page, written_note
+from relay.web.desk.drafts import ShownDraft, waiting_drafts
+from relay.web.desk.layout import SHOWN, actor, alert_words, blueprint, note_act, page, written_note
 from relay.web.services import services
 
 Row = Mapping[str, Any]
@@ -115,7 +116,7 @@ def reveal() -> str:
         abort(404)
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
     note_act("reveal", only or kit, about)
-    flash("Shown; the audit trail records it. Reload the page to hide it.")
+    flash(SHOWN)
     return _timeline(found, frozenset(shown), names=not only)
 
 
@@ -163,7 +164,9 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     with services().db.read() as connection:
         standing = status.blockers(connection, zone, most_texts)
         objections = send_again.objections(connection, config, over)
-    steps = [_shown(one, at, standing, shown, objections) for one in found]
+        unsent = [row["id"] for one in found for row in one.messages if _waits(row)]
+        drafts = {one.held.id: one for one in waiting_drafts(connection, unsent, shown)}
+    steps = [_shown(one, at, standing, shown, objections, drafts) for one in found]
     waits = tell_unprocessed(found, at, standing)
     return page(
         "journey.html",
@@ -173,7 +176,13 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
         unprocessed=[{**step(one["name"]), "id": one["id"], "said": said} for one, said in waits],
         steps=steps,
         revealed=names,
+        delivery=config.delivery,
     )
+
+
+def _waits(row: Row) -> bool:
+    """Whether a rule's message has still to be written."""
+    return row["kind"] in (MESSAGE, RESENT) and row["status"] in WAITING
 
 
 def _is_over(row: Row) -> bool:
@@ -187,6 +196,7 @@ def _shown(
     standing: Blockers,
     shown: frozenset[str],
     objections: Mapping[str, str],
+    drafts: Mapping[str, ShownDraft],
 ) -> Row:
     """A step of the timeline."""
     said = [*tell_event(one.event, at, standing)][1:]
@@ -202,6 +212,7 @@ def _shown(
                     row["id"] in shown,
                 ),
                 "not_again": objections.get(row["id"]),
+                "draft": drafts.get(row["id"]),
             }
             for row in one.messages
         ],

@@ -110,12 +110,18 @@ def waiting() -> dict[str, int]:
     return found
 
 
+def templates() -> Templates:
+    """The clinic's templates: read once for a page."""
+    if "templates" not in g:
+        g.templates = Templates(services().config.settings.templates)
+    found: Templates = g.templates
+    return found
+
+
 def alert_words() -> AlertTemplates:
     """What the clinic calls each kind of case: read once for a page."""
     if "alert_words" not in g:
-        config = services().config
-        loaded = Templates(config.settings.templates)
-        g.alert_words = AlertTemplates(loaded, config.clinic.record())
+        g.alert_words = AlertTemplates(templates(), services().config.clinic.record())
     found: AlertTemplates = g.alert_words
     return found
 
@@ -135,6 +141,9 @@ def note_act(act: str, target: str, detail: str = "") -> None:
     by = actor()
     with services().db.write() as connection:
         audit.write_audit(connection, by, act, target, detail)
+
+
+SHOWN = "Shown; the audit trail records it. Reload the page to hide it."
 
 
 def written_note() -> str:

@@ -91,7 +91,12 @@ def email() -> Response:
     shown = _shown(_rule(request.args), channel, _real(_rule(request.args)))
     if shown.message is None or scheme not in SCHEMES:
         abort(404)
-    response = Response(_in(scheme, shown.message.html), content_type="text/html; charset=utf-8")
+    return framed(scheme, shown.message.html)
+
+
+def framed(scheme: str, html: str) -> Response:
+    """An email's HTML for a frame of the desk's."""
+    response = Response(_in(scheme, html), content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["X-Frame-Options"] = "SAMEORIGIN"
     return response
@@ -105,7 +110,7 @@ def examples(config: Config, loaded: Templates, rule: Rule) -> Iterator[Shown]:
         except RenderError as error:
             yield Shown(channel, None, wrong=str(error))
         else:
-            yield Shown(channel, made, _size(made))
+            yield Shown(channel, made, size_of(made))
 
 
 def _rule(given: Mapping[str, str]) -> Rule:
@@ -164,10 +169,10 @@ def _shown(
         return Shown(channel, None, wrong=str(error))
     except ValidationError:
         return Shown(channel, None, wrong="masked, the event's data are none that the lab sends.")
-    return Shown(channel, made, _size(whole))
+    return Shown(channel, made, size_of(whole))
 
 
-def _size(made: Message) -> sms_segments.Size | None:
+def size_of(made: Message) -> sms_segments.Size | None:
     """How many segments it takes, where it is billed so."""
     return sms_segments.size(made.text) if CHANNELS[made.channel].in_segments else None
 

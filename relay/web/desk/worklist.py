@@ -12,10 +12,20 @@ from relay.ledger import cases
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
 from relay.messages.alerts import CaseNames
-from relay.rules.alerts import KINDS, counted, is_about_a_kit
+from relay.rules.alerts import KINDS, RELEASE, counted, is_about_a_kit
 from relay.staff import case_acts
+from relay.web.desk.drafts import ShownDraft, waiting_drafts
 from relay.web.desk.layout import ACT_WORDS as SAID
-from relay.web.desk.layout import actor, alert_words, blueprint, my_act, page, written_note
+from relay.web.desk.layout import (
+    SHOWN,
+    actor,
+    alert_words,
+    blueprint,
+    my_act,
+    note_act,
+    page,
+    written_note,
+)
 from relay.web.services import services
 
 AT_ONCE = 25
@@ -42,19 +52,42 @@ def worklist() -> str:
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
         title=alert_words().title,
         said=SAID,
+        delivery=services().config.delivery,
     )
 
 
 @blueprint.get("/case/<case_id>")
 @login_required  # type: ignore[untyped-decorator]
 def one_case(case_id: str) -> str:
-    """One case, open or closed: where an alert's link leads."""
+    """One case, open or closed: where an alert's link leads. What waits is masked."""
+    return _one(case_id)
+
+
+@blueprint.post("/case/<case_id>")
+@login_required  # type: ignore[untyped-decorator]
+def reveal_case(case_id: str) -> str:
+    """A case with the messages that wait for it shown whole; who looked is on record.
+
+    The page keeps nothing: opened again it is masked again.
+    """
+    with services().db.read() as connection:
+        case = cases.get_case(connection, case_id)
+        found = [*_waiting(connection, case)] if case else []
+    if not found:
+        abort(404)
+    for one in found:
+        note_act("reveal", one.held.id, f"kit {one.held.subject}")
+    flash(SHOWN)
+    return _one(case_id, [one.held.id for one in found])
+
+
+def _one(case_id: str, revealed: Sequence[str] = ()) -> str:
     with services().db.read() as connection:
         case = cases.get_case(connection, case_id)
         if case is None:
             abort(404)
         is_open = case["closed_at"] is None
-        shown = [*_shown(connection, [case])] if is_open else []
+        shown = [*_shown(connection, [case], revealed)] if is_open else []
         closed = [] if is_open else cases.closed_cases(connection, case_id=case_id)
     return page(
         "worklist.html",
@@ -63,6 +96,7 @@ def one_case(case_id: str) -> str:
         closed=closed,
         title=alert_words().title,
         said=SAID,
+        delivery=services().config.delivery,
     )
 
 
@@ -100,8 +134,18 @@ def _open_again(case: Case) -> str:
     return "It is back on the worklist."
 
 
-def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, Any]]:
-    """Cases as the page shows them."""
+def _waiting(
+    connection: Connection, case: Case, revealed: Sequence[str] = ()
+) -> Iterator[ShownDraft]:
+    """The messages that a case asks a person to release."""
+    if case["kind"] == RELEASE and case["closed_at"] is None and case["notification_id"]:
+        yield from waiting_drafts(connection, [case["notification_id"]], revealed)
+
+
+def _shown(
+    connection: Connection, found: Sequence[Case], revealed: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Cases as the page shows them, the messages that are in `revealed` whole."""
     for case, offer in case_acts.offers(connection, services().config, found):
         subject = CaseNames(
             case["id"],
@@ -118,4 +162,5 @@ def _shown(connection: Connection, found: Sequence[Case]) -> Iterator[dict[str, 
             "acts": offer.acts,
             "why_not": offer.why_not,
             "is_about_a_kit": is_about_a_kit(case["kind"]),
+            "drafts": [*_waiting(connection, case, revealed)],
         }

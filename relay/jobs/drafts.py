@@ -1,0 +1,108 @@
+"""Writes a message that waits as it would be written now, for whoever decides about it.
+
+It goes by what the ledger has: the lab is not asked, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from marshmallow import ValidationError
+
+from relay.config.loader import Config
+from relay.errors import RenderError
+from relay.jobs import outcomes
+from relay.jobs.compose import rule_now
+from relay.jobs.rule_context import message_context
+from relay.lab.facts import PERSONS, Facts
+from relay.ledger import journeys
+from relay.ledger.database import Connection
+from relay.ledger.releases import Held
+from relay.messages.templates import Message, Templates
+from relay.privacy import masks
+from relay.rules import planner
+from relay.rules.expressions import recipient
+from relay.rules.model import Rule
+from relay.rules.planner import RuleContext
+from relay.rules.schedule import utc_now
+
+NOT_KEPT = "Relay no longer keeps what the lab said about this kit."
+LACKS = (
+    "Relay has not kept all that the lab said. It asks for that before this goes out, and then the "
+    "words may differ."
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A message as it would be written now, whole and with what is personal masked; or why Relay
+    cannot write it.
+
+    `objection` says why it would not go out all the same, `caution` why it may read differently.
+    """
+
+    whole: Message | None = None
+    masked: Message | None = None
+    wrong: str = ""
+    objection: str = ""
+    caution: str = ""
+
+
+def write(connection: Connection, config: Config, templates: Templates, held: Held) -> Draft:
+    """A message that waits, by its rule, its template and the lab's facts as Relay has them."""
+    rule, reason = rule_now(config, held.rule, held.role)
+    if rule is None:
+        return Draft(wrong=reason)
+    if held.channel not in (*rule.channels, *rule.fallback):
+        return Draft(wrong=f"Its rule no longer uses {held.channel}.")
+    if held.facts == Facts():
+        return Draft(wrong=NOT_KEPT)
+    if rule.to in PERSONS and not getattr(held.facts, rule.to):
+        return Draft(wrong=f"Relay does not know yet who the {rule.to} of this kit is.")
+    known = journeys.steps_of_kit(connection, held.event_name, held.subject)
+    context = message_context(held, config.clinic.record(), known)
+    caution = lacking(templates, rule, held)
+    try:
+        objection = objection_to(rule, config, held, context)
+        whole = render(templates, rule, held, context)
+    except RenderError as error:
+        return Draft(wrong=str(error), caution=caution)
+    masked = render_masked(config, templates, rule, held)
+    return Draft(whole, masked, objection=objection, caution=caution)
+
+
+def lacking(templates: Templates, rule: Rule, held: Held) -> str:
+    """That Relay will ask the lab for what it has not kept; empty where it has all that is read."""
+    template, way = rule.template, (held.channel,)
+    if any(templates.faults(template, way, held.event_name)):
+        return ""  # it cannot be rendered: that says what is wrong with it
+    return LACKS if held.facts.lacks(templates.fields(template, way)) else ""
+
+
+def objection_to(rule: Rule, config: Config, held: Held, context: RuleContext) -> str:
+    """Why a message would not go out, released now; empty when it would. Raises RenderError."""
+    if held.suppressed:
+        return outcomes.opted_out(held.channel).reason
+    now = utc_now()
+    return planner.objection(rule, context, now, now)
+
+
+def render(templates: Templates, rule: Rule, held: Held, context: RuleContext) -> Message:
+    """The words of a message. Raises RenderError."""
+    seen = {**context.names, "recipient": recipient(held.role, context.facts)}
+    return templates.render(rule.template, held.channel, held.address, seen)
+
+
+def render_masked(config: Config, templates: Templates, rule: Rule, held: Held) -> Message | None:
+    """The words with whatever is somebody's own masked; None where they cannot be written so."""
+    hidden = replace(
+        held,
+        address=masks.address(held.address),
+        event_data=masks.fields(held.event_data),
+        facts=Facts.from_json(masks.fields(held.facts.to_json())),
+    )
+    try:
+        context = message_context(hidden, config.clinic.record())
+        return render(templates, rule, hidden, context)
+    except (RenderError, ValidationError):  # a mask is no date
+        return None
