@@ -97,7 +97,7 @@ def test_a_broken_edit_keeps_the_last_good_one(living: ConfigReloader, own: Sett
 
 def test_a_broken_template_is_a_broken_edit(living: ConfigReloader, own: Settings) -> None:
     """A template that cannot be rendered is told like a mistake in config.toml."""
-    edit(own.templates / "results_ready" / "sms.txt", "clinic.name", "clinic.nmae")
+    edit(own.templates / "results_ready" / "sms.txt", "clinic.phone", "clinic.phnoe")
     assert not living.look()
     assert living.wrong is not None
 

@@ -434,16 +434,20 @@ def _kits(
     orders = {one.order for one in registrations if one.order}
     originals = {one.original for one in registrations}
     (orders if resource == ORDER else originals).add(subject)
+    # Of other orders, to which retests and their kin lead, not all the kits were asked for.
+    mine = {one.order for one in registrations if one.original == subject}
+    whole = {subject} if resource == ORDER else mine
     found: dict[str, KitEvent] = {}
     messages = []
     given = {"subjects": sorted(orders | originals)}
     for row in connection.execute(_HAPPENED, given):
         # By what it names: in the lab's own examples an order and a registration have the same id.
-        if row.about not in (orders if EVENTS[row.name].resource == ORDER else originals):
+        of_order = EVENTS[row.name].resource == ORDER
+        if row.about not in (orders if of_order else originals):
             continue
         # It has a subject, so it was processed once: it has come, though it is looked at again.
         found[row.id] = KitEvent(row.name, row.about, row.round, row.received_at)
-        if row.message is not None:
+        if row.message is not None and (not of_order or row.about in whole):
             messages.append(row)
     events_ = [*found.values(), *([event] if event else ())]
     return Kits(registrations, events_), messages

@@ -95,6 +95,19 @@ def test_receipts_and_cases_are_told(relay: Run, shipped: str, db: Database) -> 
     assert "closed by admin. Called her." in explained(relay, shipped)
 
 
+def test_it_says_where_a_held_message_can_be_read(relay: Run, shipped: str, db: Database) -> None:
+    """While a person is asked, the case's page has the words; once they have decided it is not
+    named.
+    """
+    with db.write() as connection:
+        cases.open_case(connection, Case("release", "k", "o-1", "It is for her.", shipped))
+    (case,) = open_cases(db)
+    where = f"The desk shows the message as it would be sent now: /case/{case['id']}"
+    assert where in explained(relay, shipped)
+    close_case(db, case["id"], "admin", "Released.")
+    assert where not in explained(relay, shipped)
+
+
 def test_a_kit_is_told_by_any_of_its_names(
     relay: Run, post: Callable[..., str], work: Callable[..., int], db: Database
 ) -> None:

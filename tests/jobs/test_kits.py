@@ -286,3 +286,18 @@ def test_a_name_that_goes_to_another_kit_takes_no_message_with_it(
             assert replay_event(clinic.db, first)
         clinic.work(passes)
     assert [sent.form["To"] for sent in clinic.twilio.accepted] == [PHONE]
+
+
+def test_a_retests_own_order_says_nothing_of_the_order_before(two: Clinic) -> None:
+    """Results of a retest, and then its own order, call off no reminder about the other kit of the
+    first order."""
+    two.configure(REMINDER)
+    two.post("order.delivered", order_id=TWO)
+    two.post(RETESTED, testregistration_id=KIT, retest_testregistration_id=RETEST)
+    two.work()
+    two.results(RETEST)
+    two.work()
+    order(two, NEW_ORDER, [{"id": RETEST, "trf_code": None}], PHONE)
+    two.post("order.shipped", order_id=NEW_ORDER)
+    two.work()
+    assert two.statuses() == [("sms", "scheduled")]

@@ -450,10 +450,10 @@ class Relay:
         with self.db.write() as connection:
             suppressions.unsuppress(connection, channel, address)
 
-    def cases(self) -> Sequence[Mapping[str, Any]]:
-        """The worklist."""
+    def cases(self, kind: str = "") -> Sequence[Mapping[str, Any]]:
+        """The worklist, or one kind of case."""
         with self.db.read() as connection:
-            return cases.open_cases(connection)
+            return cases.open_cases(connection, kind)
 
     def acts(self, case: Mapping[str, Any]) -> list[str]:
         """The buttons of a case."""

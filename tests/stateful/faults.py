@@ -91,8 +91,8 @@ def one_kit_speaks_for_its_order(patch: Patch) -> None:
     def steps(self: Kits, order: str) -> Iterator[Step]:
         for event in self._order_events[order]:
             yield Step(event.name, 0, event.received_at)
-        for original in self._originals(order):
-            for event in self._kit_events[original]:
+        for kit in self._of_order[order]:
+            for event in self._kit_events[kit.original]:
                 yield Step(event.name, 0, event.received_at)
 
     patch.setattr(Kits, "_of_an_order", steps)

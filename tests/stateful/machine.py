@@ -266,6 +266,14 @@ class RelayMachine(RuleBasedStateMachine):
         self.decide(case, chosen)
         self.works(works)
 
+    @precondition(lambda self: self.relay.cases("release"))
+    @rule(which=ANY, stops=st.booleans() | st.just(True), works=ANY)
+    def a_clinician_decides(self, which: int, stops: bool, works: int) -> None:
+        """Somebody releases a message that is held for them, or says "Do not send"."""
+        case = _pick(self.relay.cases("release"), which)
+        self.decide(case, "stop" if stops else "release")
+        self.works(works)
+
     def decide(self, case: Any, act: str) -> None:
         """Press a button, and remember what that means."""
         owed = self.owed(case["notification_id"])

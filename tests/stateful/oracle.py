@@ -27,6 +27,8 @@ from tests.stateful.clinic import (
 )
 from tests.stateful.world import (
     DELIVERED,
+    RECEIVED,
+    REGISTERED,
     RETEST,
     SHIPPED,
     STEPS,
@@ -44,6 +46,7 @@ from tests.stateful.world import (
 
 FACTS = 15 * 60 + 30.0  # seconds that facts may be old when a message goes by them
 NEWS = 62.0  # seconds that a step stays news though the next is known
+BEFORE_A_RETEST = (REGISTERED, RECEIVED)
 HOUR = 3600.0 - 30.0
 # How a message may end that was not sent: what a person has not decided, the lab or the kit has.
 ENDS = re.compile(
@@ -328,7 +331,12 @@ class Oracle:
             return any(
                 post.event == event and (post.about.kit is kit or kit in _kits(post.about.order))
                 for post in self.posts
-            )
+            ) or (event in BEFORE_A_RETEST and is_repeated(kit))
+
+        def is_repeated(kit: Kit) -> bool:
+            """A sample that is to be repeated was there: a retest, or a step of it, was posted."""
+            later = set(with_retests(kit)[1:])
+            return any(later & {*post.about.kits, post.about.new} for post in self.posts)
 
         if it.order and event in (SHIPPED, DELIVERED):
             return any(post.event == event and post.about.order is it.order for post in self.posts)

@@ -19,6 +19,7 @@ RECEIVED = "test_registration.sample_received"
 RETEST, RESULTS = "test_registration.retest", "lab_results.complete"
 STEPS = (SHIPPED, DELIVERED, REGISTERED, RECEIVED, RESULTS)  # of a kit, in their order
 READY = "ready"  # results that are there; the other kinds are none
+NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
 LONG = "R" * 300  # a reference that no column takes
 
 
@@ -125,9 +126,8 @@ class Lab:
 
     def person(self, phone: str, email: str) -> Person:
         """Somebody new."""
-        made = Person(
-            f"P{len(self.people) + 1}", Changing(self.clock, phone), Changing(self.clock, email)
-        )
+        name = NAMES[len(self.people)]
+        made = Person(name, Changing(self.clock, phone), Changing(self.clock, email))
         self.people.append(made)
         return made
 

@@ -64,6 +64,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
         "desk.one_case": [{"case_id": "cas_21"}],
         "desk.rule": rules,
         "desk.email": [given for given in rules if given["name"] in emailed],
+        "desk.draft_email": [],  # no email waits in the bench's ledger; desk.email makes the same
         "desk.erased": [{"id_": "era_waiting"}, {"id_": "era_done"}],
         "desk.audit": [{}, {"before": "aud_000000050000"}],
     }
@@ -86,6 +87,7 @@ def looks(kit: Kit) -> dict[str, Mapping[str, Given]]:
     return {
         "desk.search": {f"search: {name}": {"q": q} for name, q in searches.items()},
         "desk.reveal": {"reveal a journey": {"kit": kit.subject}},
+        "desk.reveal_case": {},  # likewise
         "desk.suppression": {"an address's opt-out": {"address": kit.phone, "act": "find"}},
         "desk.erasure": {"an address before its erasure": {"address": kit.phone, "act": "ask"}},
         "desk.see_to_post": {"reveal a refused post": {"post_id": "qua_1", "act": "reveal"}},

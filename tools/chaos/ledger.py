@@ -9,10 +9,12 @@ import psycopg
 from psycopg.rows import dict_row
 
 Row = Mapping[str, Any]
+COME_BACK = 'the order is "returned"'  # as a message says that waits for the lab to deny it no more
 _UNSETTLED = {
     "events received": "events WHERE status = 'received'",
     "messages waiting": "notifications WHERE status IN ('created', 'scheduled', 'sending')"
-    " AND waits_for IS DISTINCT FROM 'rule'",
+    " AND waits_for IS DISTINCT FROM 'rule'"  # that is a person's to end
+    f" AND reason NOT LIKE '%{COME_BACK}%'",  # asked about for a day, and never sent
     "looks due": "attempts WHERE look_at IS NOT NULL",
     "follow-ups due": "notifications WHERE follow_up_at IS NOT NULL",
 }

@@ -28,7 +28,7 @@ from tools.chaos.kits import (
     Thing,
 )
 from tools.chaos.lab import Lab
-from tools.chaos.ledger import Row
+from tools.chaos.ledger import COME_BACK, Row
 from tools.chaos.scenarios import Family, Post
 from tools.chaos.staff import NAME, Done
 from tools.chaos.stage import HASTE
@@ -327,7 +327,9 @@ class Oracle:
             self.verdict.lost.append(f"{where}: {status} for nothing: {row['reason']}")
         elif status == "cancelled" and not self._may_be_cancelled(row):
             self.verdict.lost.append(f"{where}: cancelled for nothing: {row['reason']}")
-        elif status not in ("sent", "delivered", *FAILURES, "cancelled"):
+        elif status not in ("sent", "delivered", *FAILURES, "cancelled") and not (
+            COME_BACK in row["reason"] and self._has(row, lambda part: "returned" in part.shipping)
+        ):
             self.verdict.lost.append(f"{where}: is {status}: {row['reason']}")
         if len(accepted) > 1:
             self._judge_twice(row, accepted, where)
@@ -448,7 +450,7 @@ class Oracle:
 
     @staticmethod
     def _is_alive(row: Row) -> bool:
-        return row["status"] in ("sent", "delivered", "unknown")
+        return row["status"] in ("sent", "delivered", "unknown", "created")
 
     @staticmethod
     def _is_overtaken(row: Row) -> bool:

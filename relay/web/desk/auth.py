@@ -115,7 +115,9 @@ GUESSES, PAUSE = 10, timedelta(minutes=10)
 FLOOD, EBB = 300, timedelta(minutes=1)
 
 # What pages ask for in their links: of where one was going, no more is taken along.
-KNOWN = frozenset(("kit", "name", "data", "channel", "scheme", "before", "kind"))
+KNOWN = frozenset(
+    ("kit", "name", "data", "channel", "scheme", "before", "kind", "message", "permit")
+)
 _UNDONE = "You had been logged out, so nothing was done. Log in and try again."
 
 
