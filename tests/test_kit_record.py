@@ -13,7 +13,7 @@ from relay.lab.events import RESULTS, RETEST
 from relay.lab.facts import Facts
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
-from relay.ledger.schema import events
+from relay.ledger.schema import cases, events
 from relay.ledger.views import kit_names, trail
 from relay.ledger.views.status import Blockers
 from relay.rules.model import Plan
@@ -258,6 +258,15 @@ def test_the_desks_page_says_at_its_top_what_waits(inside: Any, db: Database) ->
         for said in (f'id="{results}"', "The lab does not know it.", "The lab did not answer."):
             assert said in page
     assert press(inside, "/journeys", q="AB123456785GB").location == "/journey?kit=o-1"
+
+
+def test_a_case_is_a_click_away(inside: Any, db: Database) -> None:
+    """The kit's page leads to the case itself, not to a list of everybody's."""
+    results = posted(db, RESULTS, "LML-e23e2d")
+    held(db, results)
+    link = f"/case/{only(db, cases)['id']}"
+    assert f'href="{link}"' in search(inside, "LML-e23e2d")
+    assert "Process it again" in inside.get(link).text
 
 
 def test_a_kit_of_which_nothing_else_is_known_has_its_page(inside: Any, db: Database) -> None:

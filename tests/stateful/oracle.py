@@ -243,7 +243,7 @@ class Oracle:
             known = [(name, self._known(name, it.new)) for name in STEPS]
             yield from ((name, since) for name, since in known if since is not None)
             return
-        kits = [kit for kit in it.kits for kit in with_retests(kit)] if it.order else it.kits
+        kits = [one for kit in it.kits for one in not_before(kit)] if it.order else it.kits
         for name in names:
             known_of = [self._step(name, kit, it) for kit in kits]
             if kits and None not in known_of:
@@ -455,6 +455,12 @@ def order_of(it: About) -> Order | None:
 def with_retests(kit: Kit) -> list[Kit]:
     """A kit and all that repeat it."""
     return [kit, *(one for retest in kit.retests for one in with_retests(retest))]
+
+
+def not_before(kit: Kit) -> list[Kit]:
+    """All rounds of a test, but for those that a kit repeats: any of them may be the newest."""
+    before = set(rounds([kit])) - {kit}
+    return [one for one in with_retests(kit.original) if one not in before]
 
 
 def is_kin(kit: Kit | None, of: Kit) -> bool:

@@ -216,7 +216,10 @@ def _shown(
             }
             for row in one.messages
         ],
-        "cases": [plain(tell_case(case, at, alert_words().title)) for case in one.cases],
+        "cases": [
+            {"id": case["id"], "lines": plain(tell_case(case, at, alert_words().title))}
+            for case in one.cases
+        ],
     }
 
 
