@@ -159,6 +159,12 @@ def test_a_condition_that_breaks_is_our_fault() -> None:
     assert (good.rule, good.status, good.reason) == ("good", "created", "")
 
 
+def test_what_is_broken_waits_for_nobody() -> None:
+    """A condition that cannot be decided ends the message, also while its customer is unknown."""
+    (broken,) = planned(rule(to="customer", when="registration.trf_code < 3")).notices
+    assert (broken.status, broken.waits_for) == ("technical-failure", None)
+
+
 @pytest.mark.parametrize(
     ("phone", "email", "expected"),
     [

@@ -111,7 +111,9 @@ def plan_rule(
             reason = f"Already sent, or about to be, by {told_by}."
             decisions.append(Decision(rule.name, reason, is_final=True))
         elif failed:
-            planned.append(replace(notice, status="technical-failure", reason=failed))
+            at = due(rule, context, policy, now)  # it waits for nobody's answer or release
+            broken = replace(notice, due_at=at, waits_for=None, reason=failed)
+            planned.append(replace(broken, status="technical-failure"))
         elif rule.digest and notice.address:
             planned += in_digest(rule, notice, policy, gone)
         else:
