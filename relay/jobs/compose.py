@@ -209,7 +209,7 @@ class Composer:
             raise
 
     def _message(self, claim: Claim) -> Message:
-        if claim.suppressed and claim.kind != RESENT:  # whose address may be another by now
+        if claim.suppressed and claim.kind in (ALERT, DIGEST):
             raise NotSent(outcomes.opted_out(claim.channel))
         if claim.kind == ALERT:
             return self._alert(claim)
@@ -294,6 +294,8 @@ class Composer:
         if claim.kind == RESENT and current:
             return self._redirected(claim, current)
         if claim.address and same(claim.address) in map(same, current):
+            if claim.suppressed:  # asked here: who has stopped an old address may have another now
+                raise NotSent(outcomes.opted_out(claim.channel))
             return claim
         if any(notice.waits_for for notice in notices):
             raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))

@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from relay.ledger.schema import events
-from tests.jobs.conftest import KIT, PHONE, STAFF, Clinic
+from tests.jobs.conftest import KIT, PHONE, STAFF, Clinic, suppress
 from tests.rows import change, only
-from tests.standins import Reply
+from tests.standins import Reply, twilio_error
 
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 RESULTS = f"/api/test_registration/{KIT}/lab_results"
 SUCCESS = """
 [rules.results]
@@ -91,6 +91,31 @@ def test_a_corrected_number_is_told_when_the_lab_posts_again(clinic: Clinic) -> 
     clinic.work()
     sent = clinic.messages(rule="results", status="sent")
     assert [row["address"] for row in sent] == [PHONE]
+    assert clinic.worklist() == []
+
+
+@pytest.mark.parametrize("delay", ["0m", "2h"])
+def test_a_stop_of_an_old_number_is_none_of_the_new_one(clinic: Clinic, delay: str) -> None:
+    """A text that waits for its number's STOP, or that this refused, goes to the number that its
+    reader has by now, whichever worker comes first, and their case closes when it arrives."""
+    clinic.configure(SUCCESS + f'after = "{delay}"\n', staff=STAFF)
+    status(clinic, "success")
+    if delay == "0m":
+        clinic.twilio.once(twilio_error(400, 21610))
+    else:
+        suppress(clinic.db, "sms", PHONE)
+    clinic.results()
+    clinic.work()
+    clinic.lab.change("test_registration", KIT, mobile_phone_number="+447700900456")
+    clinic.results()
+    jobs = clinic.jobs
+    for event in jobs.lease_events(1):
+        jobs.process(event)
+    clinic.work(2 * HOUR)
+    sent = clinic.messages(rule="results", status="sent")
+    assert [row["address"] for row in sent] == ["+447700900456"]
+    clinic.tell("delivered", rule="results", status="sent")
+    clinic.work()
     assert clinic.worklist() == []
 
 
