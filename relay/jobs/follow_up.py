@@ -36,13 +36,16 @@ class FollowUps:
     def follow_up(self, item: FollowUp) -> None:
         """Follow up one failed message: send it once more, or reach the person otherwise."""
         fault_injection.crash_point("followup.before-commit")
-        if item.status == "temporary-failure" and item.code in ONCE_MORE and item.taken == 1:
-            with self._db.write() as connection:
-                followups.try_again(connection, item, ONCE_MORE_SECONDS)
-            done = "again"
-        else:
-            done = self.reach_otherwise(item)
+        done = "again" if self.goes_once_more(item) else self.reach_otherwise(item)
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
+
+    def goes_once_more(self, item: FollowUp) -> bool:
+        """Send it once more where the phone may be on by then, and nothing makes up for it."""
+        was_off = item.status == "temporary-failure" and item.code in ONCE_MORE
+        if not was_off or item.taken != 1:
+            return False
+        with self._db.write() as connection:
+            return followups.try_again(connection, item, ONCE_MORE_SECONDS)
 
     def reach_otherwise(self, item: FollowUp) -> str:
         """Plan the rule's fallback, or open a case; neither where a later step has overtaken it.

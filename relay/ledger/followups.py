@@ -13,6 +13,7 @@ from relay import fault_injection
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent, insert_notices, is_alive
+from relay.ledger.replay import made_up_for
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RESENT, Case, Notice
 from relay.rules.statuses import RECEIVED, UNCONFIRMED
@@ -122,14 +123,19 @@ def let_be(connection: Connection, item: FollowUp, why: str) -> str:
     return ""
 
 
-def try_again(connection: Connection, item: FollowUp, seconds: float) -> None:
-    """End the follow-up of a failed message by sending it once more, in `seconds`."""
-    if _done(connection, item.id):
-        connection.execute(
-            notifications.update()
-            .where(notifications.c.id == item.id, notifications.c.status == item.status)
-            .values(status="created", due_at=now(fault_injection.hastened(seconds)))
+def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
+    """End the follow-up of a failed message by sending it once more, in `seconds`; False where
+    another message makes up for it already, or somebody else has ended it.
+    """
+    mine = (notifications.c.id == item.id, notifications.c.status == item.status)
+    again = connection.execute(
+        notifications.update()
+        .where(*mine, notifications.c.follow_up_at.is_not(None), ~made_up_for())
+        .values(
+            status="created", due_at=now(fault_injection.hastened(seconds)), follow_up_at=None
         )
+    )
+    return bool(again.rowcount)
 
 
 def _done(connection: sa.Connection, notification_id: str) -> bool:

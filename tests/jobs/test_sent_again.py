@@ -324,6 +324,23 @@ def test_who_had_no_number_and_is_erased_hears_nothing(clinic: Clinic) -> None:
     assert texted(clinic) == []
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_phone_that_was_off_is_not_tried_once_more_besides(told: Clinic, times: int) -> None:
+    """A message of which a person had a repeat sent, be it a repeat itself, is not sent once more by
+    itself when Twilio says late that the phone was off.
+    """
+    change(told.db, notifications, {}, status="sent")
+    for _ in range(times):
+        last = told.messages(rule="results")[-1]["id"]
+        again(told)
+        told.work()
+    told.tell("temporary-failure", "30003", id=last)
+    told.work(HOUR)
+    told.work(HOUR)
+    assert texted(told) == [PHONE, *[RIGHT] * times]
+    assert told.worklist() == []
+
+
 def test_no_replay_sends_it_besides(told: Clinic) -> None:
     """While it waits, has gone out or failed: no replay, repeated post or other name of the kit
     sends the first message or another one as well.
