@@ -170,6 +170,7 @@ class Sent:
     failed: bool = False  # and has told that it did not arrive
     delivered: bool = False
     lost: bool = False  # its provider's answer never came
+    is_repeat: bool = False  # a person wanted it once more
     told: list[str] = field(default_factory=list)  # the receipts that it has sent
 
 

@@ -203,9 +203,10 @@ class Oracle:
         before = [one for one in told if not one.failed]
         if rule.is_for_staff or len(rule.channels) > 1:  # each address, each channel
             before = [one for one in before if one.channel == sent.channel]
-        if before and self.again[name, it] > 0:
-            self.again[name, it] -= 1
-        elif before:
+        # A repeat that failed is owed still: its fallback, or one more try, makes up for it.
+        used = sum(one.is_repeat and not one.failed for one in told)
+        sent.is_repeat = bool(before) and self.again[name, it] > used
+        if before and not sent.is_repeat:
             self._complain(sent, f"told already at {before[0].at:.0f} s by {before[0].channel}")
         told.append(sent)
 
