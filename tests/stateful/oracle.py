@@ -401,7 +401,11 @@ class Oracle:
 
     def _was_known(self, post: Post) -> bool:
         """Whether Relay knew a kit's order within the hour that it waits for that."""
-        order = order_of(post.about)
+        order, kit = order_of(post.about), post.about.kit
+        while kit is not None and kit.order is None:  # the lab may not say what it repeats
+            if not kit.names_parent.at(post.at):
+                return False
+            kit = kit.repeats
         return any(
             one.about.order is order and one.processed_at and one.processed_at - post.at < HOUR
             for one in self.posts
