@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from relay import fault_injection
 from relay.channels import Channels
@@ -19,6 +20,7 @@ from relay.rules.schedule import utc_now
 log = get_logger("relay.reconcile")
 
 ASK_AGAIN_SECONDS = 120.0  # where the provider could not be asked
+ASKED_FOR = timedelta(hours=6)  # then a person is to find out
 
 
 class Reconciler:
@@ -41,9 +43,7 @@ class Reconciler:
         found = self._channels.find(message, unknown.started_at, taken)
         fault_injection.crash_point("lookup.before-commit")
         if found.failed:
-            with self._db.write() as connection:
-                unknown_attempts.look_later(connection, unknown, ASK_AGAIN_SECONDS, counts=False)
-            log.warning("message not looked for", id=unknown.id, reason=found.failed)
+            self.ask_again(unknown, found.failed)
         elif found.provider_id:
             awaits = self._channels.awaits_receipt(message)
             with self._db.write() as connection:
@@ -58,6 +58,16 @@ class Reconciler:
             log.info("message found", id=unknown.id, attempt=unknown.attempt_id)
         else:
             self.act_on_not_found(unknown)
+
+    def ask_again(self, unknown: UnknownAttempt, why: str) -> None:
+        """Ask the provider again later, as it could not be asked; for hours in vain, a person."""
+        log.warning("message not looked for", id=unknown.id, reason=why)
+        if utc_now() - unknown.started_at > ASKED_FOR:
+            hours = ASKED_FOR.total_seconds() / 3600
+            self.leave_to_a_person(unknown, f"{why} Relay has tried for {hours:.0f} hours.")
+            return
+        with self._db.write() as connection:
+            unknown_attempts.look_later(connection, unknown, ASK_AGAIN_SECONDS, counts=False)
 
     def act_on_not_found(self, unknown: UnknownAttempt) -> None:
         """Look again later; after the last look send it again, or open a case, as its rule says."""
@@ -75,6 +85,10 @@ class Reconciler:
             log.warning("message not found, sent again", id=unknown.id, attempt=unknown.attempt_id)
             return
         reason = "The provider has no record of it. It waits for a person, as its rule says."
+        self.leave_to_a_person(unknown, reason)
+
+    def leave_to_a_person(self, unknown: UnknownAttempt, reason: str) -> None:
+        """Look for it no more, and open a case: somebody has to say whether it went out."""
         case = alerts.case(
             "unknown",
             unknown.id,
@@ -87,4 +101,4 @@ class Reconciler:
         )
         with self._db.write() as connection:
             unknown_attempts.give_up_unknown(connection, unknown, reason, case)
-        log.warning("message not found, held", id=unknown.id, attempt=unknown.attempt_id)
+        log.warning("message held", id=unknown.id, attempt=unknown.attempt_id, reason=reason)

@@ -131,9 +131,7 @@ def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
     again = connection.execute(
         notifications.update()
         .where(*mine, notifications.c.follow_up_at.is_not(None), ~made_up_for())
-        .values(
-            status="created", due_at=now(fault_injection.hastened(seconds)), follow_up_at=None
-        )
+        .values(status="created", due_at=now(fault_injection.hastened(seconds)), follow_up_at=None)
     )
     return bool(again.rowcount)
 

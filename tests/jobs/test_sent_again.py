@@ -326,8 +326,8 @@ def test_who_had_no_number_and_is_erased_hears_nothing(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_phone_that_was_off_is_not_tried_once_more_besides(told: Clinic, times: int) -> None:
-    """A message of which a person had a repeat sent, be it a repeat itself, is not sent once more by
-    itself when Twilio says late that the phone was off.
+    """A message of which a person had a repeat sent, be it a repeat itself, is not sent once more
+    by itself when Twilio says late that the phone was off.
     """
     change(told.db, notifications, {}, status="sent")
     for _ in range(times):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ from tests.jobs.conftest import DESK, EMAIL, KIT, PHONE, RULES, STAFF, Clinic, s
 from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error, twilio_list
 
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LOST = {
     "hang-up": Reply(hang_up=True),
     "5xx": Reply(500, {"message": "Oops."}),
@@ -199,6 +200,43 @@ def test_a_list_that_cannot_be_had_settles_nothing(clinic: Clinic, reply: Reply)
     clinic.work(10 * MINUTE)
     assert clinic.statuses() == [("sms", "sent")]
     assert len(clinic.twilio.accepted) == 1
+
+
+def test_a_provider_that_cannot_be_asked_for_hours_is_a_case(clinic: Clinic) -> None:
+    """After six hours without its list a person is to find out: nobody is silently forgotten."""
+    clinic.configure(staff=STAFF)
+    clinic.twilio.lost.append(Reply(hang_up=True))
+    list_answers(clinic, twilio_error(401, 20003))
+    clinic.post()
+    clinic.work()
+    clinic.work(5 * HOUR)
+    assert clinic.worklist() == []
+    clinic.work(2 * HOUR)
+    assert clinic.worklist() == ["unknown"]
+    reason = only(clinic.db, notifications, rule="kit")["reason"]
+    assert reason.endswith("Relay has tried for 6 hours.")
+
+
+@pytest.mark.parametrize(
+    "change", [{"twilio_auth_token": ""}, {"delivery": "dry-run"}, {"delivery": "allow-list"}]
+)
+def test_a_lost_account_or_another_delivery_settles_nothing(
+    clinic: Clinic, change: dict[str, str]
+) -> None:
+    """A text that Twilio may have is not sent again because Relay cannot ask, or sends nothing now:
+    it is asked all the same, or once there is an account again.
+    """
+    before = clinic.settings
+    clinic.twilio.lost.append(Reply(hang_up=True))
+    clinic.post()
+    clinic.work()
+    clinic.settings = replace(before, **change)
+    for _ in range(3):
+        clinic.work(10 * MINUTE)
+    clinic.settings = before
+    clinic.work(10 * MINUTE)
+    assert clinic.statuses() == [("sms", "sent")]
+    assert (len(clinic.twilio.accepted), clinic.messages()[0]["provider_id"]) == (1, f"SM{1:032x}")
 
 
 def test_two_kits_with_the_same_words(clinic: Clinic) -> None:
