@@ -425,7 +425,13 @@ class Oracle:
             is_true = allows(post.event, post.about)[1](self.lab.clock.now)
             if row["duplicates"] < post.again:
                 self.broken.append(f"nothing says that {post.event} of {post.about} came again")
-            if row["status"] == "received" or (row["status"] == "held" and is_true):
+            is_told = any(  # by a post of its own, as the first is older than dedupe_window
+                (one.event, one.about) == (post.event, post.about)
+                and shown.events[one.id]["status"] == "processed"
+                for one in self.posts
+            )
+            is_lost = row["status"] == "held" and is_true and not is_told
+            if row["status"] == "received" or is_lost:
                 said = f"{post.event} of {post.about} is {row['status']}: {row['reason']}"
                 self.broken.append(said)
 
