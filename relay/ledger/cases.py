@@ -29,7 +29,7 @@ ABOUT: sa.ColumnElement[str] = sa.func.coalesce(cases.c.about, cases.c.digest)
 _MARK = 20  # characters of `digest` that stay when a case is closed
 
 
-def is_about(digest: str) -> sa.ColumnElement[bool]:
+def is_about(digest: Any) -> sa.ColumnElement[bool]:
     """A condition: a case is open, and is about the thing that a digest stands for."""
     mine = sa.or_(cases.c.about == digest, cases.c.digest == digest)  # each has an index
     return sa.and_(mine, cases.c.closed_at.is_(None))
@@ -80,11 +80,8 @@ def close_reached(connection: Connection, obligation: str) -> None:
     """Close the case that says that somebody is unreached, if a message may reach them now: what
     is planned again may be there already, and have failed.
     """
-    alive = sa.exists().where(
-        notifications.c.obligation == obligation, notifications.c.status.in_(ALIVE)
-    )
-    about = is_about(case_digest("unreached", obligation))
-    _close(connection, sa.and_(about, alive), RELAY, "A message is on its way after all.")
+    digest = case_digest("unreached", obligation)
+    connection.execute(_REACHED, {"about_": digest, "owed": obligation})
 
 
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
@@ -93,8 +90,12 @@ def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -
 
 
 def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note: str) -> int:
+    return connection.execute(_closing(which, by, note)).rowcount
+
+
+def _closing(which: sa.ColumnElement[bool], by: str, note: str) -> sa.Update:
     # Its `digest` is given up, so that the release before may open the same again.
-    return connection.execute(
+    return (
         cases.update()
         .where(which, cases.c.closed_at.is_(None))
         .values(
@@ -103,7 +104,16 @@ def _close(connection: Connection, which: sa.ColumnElement[bool], by: str, note:
             note=note[:500],
             digest=sa.func.substr(cases.c.digest, 1, _MARK) + ":" + cases.c.id,
         )
-    ).rowcount
+    )
+
+
+# For each event: built once, since that costs more than running it.
+_ALIVE = sa.exists().where(
+    notifications.c.obligation == sa.bindparam("owed"), notifications.c.status.in_(ALIVE)
+)
+_REACHED = _closing(
+    sa.and_(is_about(sa.bindparam("about_")), _ALIVE), RELAY, "A message is on its way after all."
+)
 
 
 def open_cases(
