@@ -209,8 +209,8 @@ class Composer:
             raise
 
     def _message(self, claim: Claim) -> Message:
-        if claim.suppressed and claim.kind != RESENT:  # whose address may be another by now
-            raise NotSent(outcomes.opted_out(claim.channel))
+        if claim.stopped_by and claim.kind != RESENT:  # whose address may be another by now
+            raise NotSent(outcomes.stopped(claim.channel, claim.stopped_by))
         if claim.kind == ALERT:
             return self._alert(claim)
         rule = self._rule(claim)
@@ -310,9 +310,9 @@ class Composer:
         """
         address = claim.address if claim.address in current else current[0]
         with self._db.write() as connection:
-            may_go = attempts.redirect(connection, claim, address)
-        if not may_go:
-            raise NotSent(outcomes.opted_out(claim.channel))
+            source = attempts.redirect(connection, claim, address)
+        if source:
+            raise NotSent(outcomes.stopped(claim.channel, source))
         return replace(claim, address=address)
 
     def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:

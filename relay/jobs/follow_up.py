@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from relay import fault_injection
 from relay.config.loader import Config
+from relay.jobs.circuit_breaker import by_account
 from relay.jobs.rule_context import ContextBuilder
-from relay.ledger import followups, journeys
+from relay.ledger import followups, journeys, pauses
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp
+from relay.ledger.pauses import DROPPED
 from relay.logs import get_logger
 from relay.rules import alerts, planner
 from relay.rules.model import ALERT, DIGEST, Case, Notice, Rule
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
+from relay.rules.statuses import OURS
 
 log = get_logger("relay.follow_up")
 
@@ -36,7 +39,13 @@ class FollowUps:
     def follow_up(self, item: FollowUp) -> None:
         """Follow up one failed message: send it once more, or reach the person otherwise."""
         fault_injection.crash_point("followup.before-commit")
-        if item.status == "temporary-failure" and item.code in ONCE_MORE and item.taken == 1:
+        if item.status == "temporary-failure" and item.code == OURS:
+            pause = by_account(DROPPED, item.channel, item.reason, self._config.policy)
+            with self._db.write() as connection:
+                followups.try_again(connection, item, 0.0)
+                pauses.pause(connection, item.channel, item.event_id, pause)
+            done = "again"
+        elif item.status == "temporary-failure" and item.code in ONCE_MORE and item.taken == 1:
             with self._db.write() as connection:
                 followups.try_again(connection, item, ONCE_MORE_SECONDS)
             done = "again"

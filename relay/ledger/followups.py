@@ -123,12 +123,14 @@ def let_be(connection: Connection, item: FollowUp, why: str) -> str:
 
 
 def try_again(connection: Connection, item: FollowUp, seconds: float) -> None:
-    """End the follow-up of a failed message by sending it once more, in `seconds`."""
+    """End the follow-up of a failed message by sending it once more, in `seconds`, as if for the
+    first time.
+    """
     if _done(connection, item.id):
         connection.execute(
             notifications.update()
             .where(notifications.c.id == item.id, notifications.c.status == item.status)
-            .values(status="created", due_at=now(fault_injection.hastened(seconds)))
+            .values(status="created", due_at=now(fault_injection.hastened(seconds)), tries=0)
         )
 
 
