@@ -267,8 +267,9 @@ class ProviderStandIn(StandIn):
 
 
 def twilio_list(asked: Request, accepted: list[Request]) -> Reply:
-    """Twilio's list of messages to a number, the newest first, all on one page."""
+    """Twilio's list of messages to a number, the newest first, on one page; or one by its id."""
     path = urlsplit(asked.path).path
+    folder, _, sid = path.removesuffix(".json").partition("/Messages")
     found = [
         {
             "sid": f"SM{number:032x}",
@@ -286,11 +287,14 @@ def twilio_list(asked: Request, accepted: list[Request]) -> Reply:
             "date_created": format_datetime(request.at),
             "date_sent": format_datetime(request.at),
             "date_updated": format_datetime(request.at),
-            "uri": f"{path.removesuffix('.json')}/SM{number:032x}.json",
+            "uri": f"{folder}/Messages/SM{number:032x}.json",
         }
         for number, request in enumerate(accepted, 1)
         if request.form["To"] == asked.query.get("To", request.form["To"])
     ]
+    if sid:
+        one = next((text for text in found if text["sid"] == sid[1:]), None)
+        return Reply(200, one, {"Content-Type": "application/json"}) if one else Reply(404)
     body = {
         "first_page_uri": asked.path,
         "next_page_uri": None,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from twilio.request_validator import RequestValidator
@@ -32,7 +34,7 @@ from relay.web.callbacks import (
 )
 from relay.web.forms import MOST_FIELDS
 from tests.channels.test_sendgrid_receipts import AT, event, public, sign
-from tests.channels.test_twilio_receipts import form
+from tests.channels.test_twilio_receipts import HEARD_AS_STOP, form
 from tests.conftest import drain, one_database
 from tests.processes.harness import order
 from tests.rows import change, claimed, only, rows, suppress
@@ -323,6 +325,25 @@ def test_twilios_reading_of_a_text_wins(client: Any, db: Database) -> None:
     assert only(db, suppressions)["address"] == PHONE
 
 
+@pytest.mark.parametrize("body", HEARD_AS_STOP)
+def test_stop_is_heard(client: Any, db: Database, body: str) -> None:
+    """However it is written."""
+    call(client, INBOUND, text(body))
+    assert only(db, suppressions)["source"] == "STOP"
+
+
+def test_a_form_in_odd_bytes_is_read(client: Any, db: Database) -> None:
+    """A text whose letters stand in the form as latin-1 has them is no stranger's."""
+    fields = text("Arr\u00eat")
+    signature = RequestValidator(TOKEN).compute_signature(HERE + INBOUND, fields)
+    body = urlencode(fields, encoding="latin-1")
+    assert "%EA" in body
+    kind = "application/x-www-form-urlencoded"
+    response = client.post(INBOUND, data=body, content_type=kind, headers={SIGNATURE: signature})
+    assert response.status_code == 200
+    assert only(db, suppressions)["source"] == "STOP"
+
+
 def test_start_does_not_lift_what_staff_decided(client: Any, db: Database) -> None:
     """A person takes back an own STOP, and nothing else; not another channel's either."""
     suppress(db, "sms", PHONE, ledger_suppressions.STAFF)
@@ -351,7 +372,7 @@ def test_a_refused_send_is_taken_back_by_start(client: Any, db: Database) -> Non
 def test_an_emails_events(client: Any, db: Database, wakes: list[int]) -> None:
     """A signed batch moves the message on; the same batch again is no news."""
     attempt = sent(db, "email", EMAIL)
-    batch = json.dumps([event(name, attempt=attempt) for name in ("processed", "delivered")])
+    batch = json.dumps([event(name, relay_attempt=attempt) for name in ("processed", "delivered")])
     for _ in range(2):
         response = mail(client, batch.encode())
         assert (response.status_code, response.json) == (200, {"status": "ok"})
@@ -362,7 +383,7 @@ def test_an_emails_events(client: Any, db: Database, wakes: list[int]) -> None:
 def test_a_bounce_ends_it_and_stops_the_address(client: Any, db: Database) -> None:
     """A mailbox that is not there gets nothing more, and neither does who calls it spam."""
     attempt = sent(db, "email", EMAIL)
-    mail(client, json.dumps([event("bounce", attempt=attempt, type="bounce")]).encode())
+    mail(client, json.dumps([event("bounce", relay_attempt=attempt, type="bounce")]).encode())
     assert status(db) == "permanent-failure"
     row = only(db, suppressions)
     assert (row["channel"], row["address"], row["source"]) == ("email", EMAIL, "bounce")
@@ -370,7 +391,7 @@ def test_a_bounce_ends_it_and_stops_the_address(client: Any, db: Database) -> No
 
 def delayed(**fields: Any) -> dict[str, Any]:
     """A bounce that a mail server sends back hours later: it names an address and no message."""
-    unnamed = {"attempt": None, "sg_message_id": ""}
+    unnamed = {"relay_attempt": None, "sg_message_id": ""}
     return event("bounce", **{"type": "bounce", "email": EMAIL, **unnamed, **fields})
 
 
@@ -383,8 +404,8 @@ def test_an_email_that_bounces_after_it_was_delivered_has_failed(
     it, and the address gets nothing more. Told once more it is no news.
     """
     attempt = sent(db, "email", EMAIL)
-    arrived = event("delivered", attempt=attempt, timestamp=AT)
-    bounced = delayed(timestamp=AT + 60, attempt=attempt if named else None)
+    arrived = event("delivered", relay_attempt=attempt, timestamp=AT)
+    bounced = delayed(timestamp=AT + 60, relay_attempt=attempt if named else None)
     for _ in range(2):
         batch = [arrived, bounced][::order]
         assert mail(client, json.dumps(batch).encode()).status_code == 200
@@ -397,9 +418,9 @@ def test_an_email_that_bounces_after_it_was_delivered_has_failed(
 def test_a_bounce_before_it_was_delivered_undoes_nothing(client: Any, db: Database) -> None:
     """It was delivered since, by SendGrid's own clock, whichever is posted last."""
     attempt = sent(db, "email", EMAIL)
-    mail(client, json.dumps([event("delivered", attempt=attempt, timestamp=AT)]).encode())
+    mail(client, json.dumps([event("delivered", relay_attempt=attempt, timestamp=AT)]).encode())
     for moment in (AT - 60, AT):
-        late = event("bounce", attempt=attempt, type="blocked", timestamp=moment)
+        late = event("bounce", relay_attempt=attempt, type="blocked", timestamp=moment)
         assert mail(client, json.dumps([late]).encode()).status_code == 200
     assert status(db) == "delivered"
 
@@ -418,12 +439,89 @@ def test_a_bounce_without_an_id_stops_an_address_that_nothing_was_sent_to(
 def test_one_bad_event_keeps_nothing_from_the_others(client: Any, db: Database) -> None:
     """What is malformed or not ours is passed over; the rest of the batch is taken."""
     attempt = sent(db, "email", EMAIL)
-    bad = [None, 7, {}, event("nonsense"), event(["x"]), event(attempt="\0"), event(attempt={})]
-    strangers = [event(attempt="att_404"), event(attempt=None, sg_message_id="other.x")]
-    batch = [*bad, *strangers, event(attempt=attempt), {"event": "bounce"}]
+    odd = [event(relay_attempt="\0"), event(relay_attempt={})]
+    bad = [None, 7, {}, event("nonsense"), event(["x"]), *odd]
+    nameless = event(relay_attempt=None, sg_message_id="other.x")
+    strangers = [event(relay_attempt="att_404"), nameless]
+    batch = [*bad, *strangers, event(relay_attempt=attempt), {"event": "bounce"}]
     assert mail(client, json.dumps(batch).encode()).status_code == 200
     assert status(db) == "delivered"
     assert len(rows(db, kept)) == 1
+
+
+def test_one_odd_byte_costs_no_receipt(client: Any, db: Database) -> None:
+    """A mail server answers in latin-1, and SendGrid passes its bytes on, signed: both receipts
+    are taken.
+    """
+    attempt = sent(db, "email", EMAIL)
+    odd = event("processed", relay_attempt=attempt, response="250 re\u00e7u")
+    batch = [odd, event(relay_attempt=attempt)]
+    body = json.dumps(batch, ensure_ascii=False).encode("latin-1")
+    assert mail(client, body).status_code == 200
+    assert is_refused(mail(client, body, **{MAIL_SIGNATURE: sign(body.replace(b"\xe7", b"c"))}))
+    assert (status(db), len(rows(db, kept))) == ("delivered", 2)
+
+
+# Who stopped an address, SendGrid's events, and whether it is stopped after them. The next report
+# is a line here, and one in docs/reports.md.
+CAME_BACK = (
+    ("", ["group_unsubscribe"], "unsubscribed"),
+    ("", ["group_unsubscribe", "group_resubscribe"], ""),
+    ("", ["group_unsubscribe", "group_resubscribe", "group_unsubscribe"], "unsubscribed"),
+    ("", ["group_resubscribe"], ""),
+    ("staff", ["group_unsubscribe", "group_resubscribe"], "staff"),
+    ("STOP", ["group_unsubscribe", "group_resubscribe"], "STOP"),
+    ("bounce", ["group_resubscribe"], "bounce"),
+    ("spam report", ["group_unsubscribe", "group_resubscribe"], "spam report"),
+)
+
+
+@pytest.mark.parametrize(("before", "words", "after"), CAME_BACK, ids=str)
+@pytest.mark.parametrize("apart", [True, False], ids=["one by one", "in one batch, backwards"])
+def test_who_comes_back_by_sendgrids_link_is_written_to(
+    client: Any, db: Database, before: str, words: list[str], after: str, apart: bool
+) -> None:
+    """What was stopped by SendGrid's link is lifted by it; what staff, or the person in another
+    way, have stopped stays. A call that comes again changes nothing.
+    """
+    attempt = sent(db, "email", EMAIL)
+    if before:
+        suppress(db, "email", EMAIL, before)
+    told = [event(word, relay_attempt=attempt, timestamp=AT + n) for n, word in enumerate(words)]
+    for batch in [[one] for one in told] + [told[:-1]] if apart else [told[::-1]]:
+        assert mail(client, json.dumps(batch).encode()).status_code == 200
+    assert [row["source"] for row in rows(db, suppressions)] == [after] * bool(after)
+
+
+def test_who_comes_back_by_another_systems_email_is_written_to(client: Any, db: Database) -> None:
+    """The link may stand in an email of another system's. An old event lifts no later stop."""
+    suppress(db, "email", EMAIL, "unsubscribed")
+    now = int(datetime.now(UTC).timestamp())
+    for moment, left in ((now - 60, 1), (now + 60, 0)):
+        nameless = event("group_resubscribe", relay_attempt=None, timestamp=moment)
+        mail(client, json.dumps([nameless]).encode())
+        assert len(rows(db, suppressions)) == left
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"relay_attempt": "its"},
+        {"relay_attempt": "its", "attempt": "5"},
+        {"relay_attempt": None, "attempt": "its", "sg_message_id": None},
+        {"relay_attempt": None, "attempt": "5", "sg_message_id": "SM1.recvd-1.0"},
+        {"relay_attempt": "another", "sg_message_id": "SM1.recvd-1.0"},
+    ],
+    ids=["ours", "beside SendGrid's own", "of the release before", "lost", "unknown"],
+)
+def test_an_emails_event_is_matched_by_our_argument_or_by_its_id(
+    client: Any, db: Database, names: dict[str, Any]
+) -> None:
+    """SendGrid has a field `attempt` of its own: how often it has tried."""
+    attempt = sent(db, "email", EMAIL)
+    mine = {name: attempt if value == "its" else value for name, value in names.items()}
+    assert mail(client, json.dumps([event(**mine)]).encode()).status_code == 200
+    assert status(db) == "delivered"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"7", b"null", b"[", b"[" * 100_000, b'{"a": 1}'])
@@ -437,7 +535,7 @@ def test_a_signed_body_that_is_no_list_is_400(client: Any, body: bytes) -> None:
 
 def test_a_batch_signed_over_other_bytes_is_refused(client: Any, db: Database) -> None:
     """Another body or time, or a key of somebody else's."""
-    body = json.dumps([event(attempt=sent(db, "email", EMAIL))]).encode()
+    body = json.dumps([event(relay_attempt=sent(db, "email", EMAIL))]).encode()
     assert is_refused(mail(client, body, **{MAIL_SIGNATURE: sign(body + b" ")}))
     assert is_refused(mail(client, body, **{MAIL_TIMESTAMP: str(AT + 1)}))
     assert rows(db, kept) == []
@@ -551,5 +649,5 @@ def test_a_blanked_message_is_followed_too(client: Any, db: Database) -> None:
     """A receipt that comes after retention has blanked the address suppresses nobody."""
     attempt = sent(db, "email", EMAIL)
     change(db, notifications, {}, address="", content=None)
-    mail(client, json.dumps([event("bounce", attempt=attempt)]).encode())
+    mail(client, json.dumps([event("bounce", relay_attempt=attempt)]).encode())
     assert (status(db), rows(db, suppressions)) == ("permanent-failure", [])

@@ -195,12 +195,19 @@ def test_what_would_not_go_out_says_why(
     assert str(escape(said)) in inside.get(f"/case/{case_id}").text
 
 
-def test_who_has_opted_out_is_said(inside: Any, db: Database) -> None:
-    """A STOP since then holds for a release too."""
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("STOP", "The person has opted out of sms."),
+        ("staff", "Staff have stopped texts to this address."),
+    ],
+)
+def test_who_has_opted_out_is_said(inside: Any, db: Database, source: str, why: str) -> None:
+    """A STOP since then holds for a release too, and so does what staff have stopped."""
     case_id = held(db)
-    suppress(db, "sms", PHONE, "staff")
+    suppress(db, "sms", PHONE, source)
     page = inside.get(f"/case/{case_id}").text
-    assert "Relay would not send this. The person has opted out of sms." in page
+    assert f"Relay would not send this. {why}" in page
 
 
 def test_what_is_no_longer_kept_is_said(inside: Any, db: Database) -> None:

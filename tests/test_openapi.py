@@ -176,7 +176,10 @@ KNOCKS: dict[tuple[str, int], tuple[str, bytes]] = {
     (MAIL, 400): ("known", b"{}"),
     (MAIL, 403): ("stranger", b"[]"),
     (MAIL, 413): ("known", LARGER),
-    (MAIL, 503): ("away", b'[{"event": "delivered", "attempt": "att_1", "sg_event_id": "e"}]'),
+    (MAIL, 503): (
+        "away",
+        b'[{"event": "delivered", "relay_attempt": "att_1"}]',
+    ),
     ("/healthz", 200): ("stranger", b""),
     ("/readyz", 200): ("well", b""),
     ("/readyz", 503): ("away", b""),

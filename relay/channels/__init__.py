@@ -60,6 +60,20 @@ class Channels:
         except Exception as error:  # a provider's odd answer must not settle anything
             return Found(failed=f"Relay could not look for it ({type(error).__name__}).")
 
+    def look(self, name: str, provider_id: str) -> Found:
+        """Ask a channel's provider what has become of a message that it has taken."""
+        channel = self._provider(name)
+        try:
+            return channel.look(provider_id) if channel else Found()
+        except Exception as error:  # a provider's odd answer must not settle anything
+            return Found(failed=f"Relay could not ask about it ({type(error).__name__}).")
+
+    def asked(self) -> list[str]:
+        """The channels whose providers can be asked what has become of a message."""
+        return [
+            name for name in CHANNELS if CHANNELS[name].provider.has_list and self.reaches(name)
+        ]
+
     def erase(
         self, name: str, addresses: frozenset[str], provider_ids: frozenset[str]
     ) -> list[str]:

@@ -57,6 +57,9 @@ class Provider(Protocol):
         Ids in `taken` are those of other messages.
         """
 
+    def look(self, provider_id: str) -> Found:
+        """Ask what has become of a message that the provider has taken."""
+
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Have the provider delete what it keeps of a person; a sentence for each refusal."""
 

@@ -19,6 +19,10 @@ class DryRun:
         """Find nothing, since nothing was sent."""
         return Found()
 
+    def look(self, provider_id: str) -> Found:
+        """Know nothing of a message, since none was sent."""
+        return Found()
+
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Refuse nothing: no provider has anything."""
         return []

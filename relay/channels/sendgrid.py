@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import re
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parseaddr
-from typing import Any
+from typing import Any, NamedTuple
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from sendgrid import SendGridAPIClient
 from sendgrid.helpers.eventwebhook import EventWebhook
 from sendgrid.helpers.mail import (
@@ -31,11 +34,15 @@ from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
-from relay.rules import addresses
-from relay.rules.statuses import FAILED
+from relay.rules import addresses, stops
+from relay.rules.statuses import FAILED, OURS
 
 CHANNEL = "email"
 ACCEPTED = 202
+# Whatever we give along stands in each event among SendGrid's own fields, and theirs win: `attempt`
+# is how often it has tried a deferred email. https://github.com/sendgrid/docs/pull/820
+ATTEMPT = "relay_attempt"
+FORMER_ATTEMPT = "attempt"  # of emails that the release before has sent; goes a release later
 
 
 class SendGrid:
@@ -57,7 +64,7 @@ class SendGrid:
             plain_text_content=message.text,
             html_content=message.html,
         )
-        mail.custom_arg = CustomArg("attempt", attempt_id)
+        mail.custom_arg = CustomArg(ATTEMPT, attempt_id, p=0)
         mail.tracking_settings = TrackingSettings(
             click_tracking=ClickTracking(False, False),
             open_tracking=OpenTracking(False),
@@ -78,6 +85,10 @@ class SendGrid:
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
         """Find nothing: SendGrid has no list to look in. Its event webhook will say."""
+        return Found()
+
+    def look(self, provider_id: str) -> Found:
+        """Know nothing of an email: only the event webhook tells."""
         return Found()
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
@@ -145,10 +156,12 @@ def is_signed(settings: Settings, body: bytes, signature: str, timestamp: str) -
 
 def _fits(public_key: str, body: bytes, signature: str, timestamp: str) -> bool:
     try:
-        webhook = EventWebhook(public_key)
-        return bool(webhook.verify_signature(body.decode(), signature, timestamp))
+        key = EventWebhook(public_key).public_key
+        # Not by its verify_signature, which takes text: a mail server's answer may be in any bytes.
+        key.verify(b64decode(signature), timestamp.encode() + body, ec.ECDSA(hashes.SHA256()))
     except Exception:  # a key of another kind raises what it likes
         return False
+    return True
 
 
 def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | None:
@@ -160,48 +173,88 @@ def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | Non
 
 
 PERMANENT, TEMPORARY = "permanent-failure", "temporary-failure"
+# What SendGrid drops by our account's fault, whoever it is to. Only the quota is documented; its
+# API and its support say the others: https://github.com/sendgrid/sendgrid-nodejs/issues/1032
+ACCOUNT = re.compile(r"quota|credits|suspended|under review|frozen|deactivated|billing")
 # SendGrid's words for why it has dropped an email → (our reason, why the address is suppressed).
 # "Spam Content" and "Invalid SMTPAPI header" are about the email: they say nothing of the address.
 # https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event#dropped
 DROPPED = (
-    (r"bounced", "an email to this address has bounced before", "bounce"),
-    (r"unsubscribed", "the person has unsubscribed", "unsubscribed"),
-    (r"spam report", "the person has reported an email as spam", "spam report"),
-    (r"^invalid(?! smtpapi)", "the address is not valid", "invalid address"),
+    (r"bounced", "an email to this address has bounced before", stops.BOUNCE),
+    (r"unsubscribed", "the person has unsubscribed", stops.UNSUBSCRIBED),
+    (r"spam report", "the person has reported an email as spam", stops.SPAM_REPORT),
+    (r"^invalid(?! smtpapi)", "the address is not valid", stops.INVALID),
 )
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_CODE = re.compile(r"\d\.\d{1,3}\.\d{1,3}")
+_CODE = re.compile(r"\d\.\d{1,3}\.\d{1,3}")  # of RFC 3463
 _FAR_OFF = 1 << 33  # in the year 2242
 
-# An event → (state, reason, why the address is suppressed).
-Verdict = tuple[str, str, str]
+
+class Verdict(NamedTuple):
+    """What an event tells of a message and of its address, in our words: as in a Receipt."""
+
+    state: str = ""
+    reason: str = ""
+    suppress: str = ""
+    lifts: str = ""
+    code: str = ""  # instead of SendGrid's
 
 
 def _bounce(event: dict[str, Any]) -> Verdict:
-    if event.get("type") == "blocked":
-        return TEMPORARY, "The person's mail server would not take the email for now.", ""
-    return PERMANENT, "The email bounced: there is no such mailbox, or it is closed.", "bounce"
+    code = matched(_CODE, event.get("status"))
+    passes = event.get("type") == "blocked" or code.startswith("4")  # whatever the type says
+    state = TEMPORARY if passes else PERMANENT
+    if code.endswith(".2.2"):
+        return Verdict(state, "The email bounced: the mailbox is full.")
+    if passes:
+        return Verdict(state, "The person's mail server would not take the email for now.")
+    reason = "The email bounced: there is no such mailbox, or it is closed."
+    return Verdict(state, reason, stops.BOUNCE)
 
 
 def _dropped(event: dict[str, Any]) -> Verdict:
     words = str(event.get("reason", "")).strip().lower()
+    if ACCOUNT.search(words):
+        reason = "SendGrid drops our emails: see the plan, limit and bills of its account."
+        return Verdict(TEMPORARY, reason, code=OURS)
     for pattern, why, suppress in DROPPED:
         if re.search(pattern, words):
-            return PERMANENT, f"SendGrid dropped the email: {why}.", suppress
-    return PERMANENT, "SendGrid dropped the email.", ""
+            return Verdict(PERMANENT, f"SendGrid dropped the email: {why}.", suppress)
+    return Verdict(PERMANENT, "SendGrid dropped the email.")
 
 
 # https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
 EVENTS: dict[str, Callable[[dict[str, Any]], Verdict]] = {
-    "processed": lambda event: ("sent", "", ""),
-    "deferred": lambda event: ("sent", "", ""),
-    "delivered": lambda event: ("delivered", "", ""),
+    "processed": lambda event: Verdict("sent"),
+    "deferred": lambda event: Verdict("sent"),
+    "delivered": lambda event: Verdict("delivered"),
     "bounce": _bounce,
     "dropped": _dropped,
-    "spamreport": lambda event: ("", "", "spam report"),
-    "unsubscribe": lambda event: ("", "", "unsubscribed"),
-    "group_unsubscribe": lambda event: ("", "", "unsubscribed"),
+    "spamreport": lambda event: Verdict(suppress=stops.SPAM_REPORT),
+    "unsubscribe": lambda event: Verdict(suppress=stops.UNSUBSCRIBED),
+    "group_unsubscribe": lambda event: Verdict(suppress=stops.UNSUBSCRIBED),
+    "group_resubscribe": lambda event: Verdict(lifts=stops.UNSUBSCRIBED),
 }
+
+
+def read(body: bytes) -> list[Any]:
+    """The events of a batch. Bytes that are no text are replaced, numbers without end are none.
+
+    Raises ValueError for what is no list in JSON.
+    """
+    text = body.decode(json.detect_encoding(body), "replace")
+    try:
+        batch = json.loads(text, strict=False, parse_int=whole)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(batch, list):
+        raise ValueError("no list")
+    return batch
+
+
+def whole(digits: str) -> int | None:
+    """A whole number; None for one that Python refuses to read for its length."""
+    return int(digits) if len(digits) < 32 else None
 
 
 def parse_receipts(events: Sequence[Any]) -> list[Receipt]:
@@ -210,32 +263,39 @@ def parse_receipts(events: Sequence[Any]) -> list[Receipt]:
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
     """
     receipts = (_receipt(event) for event in events if isinstance(event, dict))
-    return [receipt for receipt in receipts if receipt]
+    # As it happened: who unsubscribed and came back is not stopped.
+    return sorted(
+        filter(None, receipts),
+        key=lambda one: one.happened_at.timestamp() if one.happened_at else 0,
+    )
 
 
 def _receipt(event: dict[str, Any]) -> Receipt | None:
     word = event.get("event")
     judge = EVENTS.get(word) if isinstance(word, str) else None
-    attempt_id = matched(_ID, event.get("attempt"))
+    attempt_id = matched(_ID, event.get(ATTEMPT)) or matched(_ID, event.get(FORMER_ATTEMPT))
     message_id = event.get("sg_message_id")
     provider_id = message_id.partition(".")[0] if isinstance(message_id, str) else ""
     provider_id = matched(_ID, provider_id)
     if judge is None:
         return None
-    state, reason, suppress = judge(event)
+    told = judge(event)
     address = ""
-    if not (attempt_id or provider_id) and state in FAILED:
-        address = addresses.email(event.get("email")).address  # all that a delayed bounce names
+    # All that a delayed bounce names. Who comes back does so by whichever email has the link.
+    is_of_address = not (attempt_id or provider_id) and told.state in FAILED and not told.code
+    if is_of_address or told.lifts:
+        address = addresses.email(event.get("email")).address
     if not (attempt_id or provider_id or address):
         return None
     return Receipt(
-        state,
+        told.state,
         str(word),
         attempt_id=attempt_id,
         provider_id=provider_id,
-        code=matched(_CODE, event.get("status")) if reason else "",
-        reason=reason,
-        suppress=suppress,
+        code=told.code or (matched(_CODE, event.get("status")) if told.reason else ""),
+        reason=told.reason,
+        suppress=told.suppress,
+        lifts=told.lifts,
         happened_at=moment(event.get("timestamp")),
         address=address,
     )

@@ -25,6 +25,7 @@ from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
+from relay.rules.statuses import OURS
 
 CHANNEL = "sms"
 # Error code → (what it is, in plain words). https://www.twilio.com/docs/api/errors
@@ -42,7 +43,10 @@ PERMANENT = {
 OPTED_OUT = 21610
 STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START takes it back
 CALLBACK = 21609  # the address for receipts that each text names
-OPERATOR = {20003, 20403, 21606, CALLBACK, 30002}  # our account or settings, not this message
+# Our account, sender or settings, not this message.
+OPERATOR = {20003, 20403, 21212, 21603, 21606, CALLBACK, 21659, 21660, 21661} | {
+    *(21703, 21704, 21705, 21712, 30002)
+}
 TRANSIENT = {20429, 21611, 30001, 30036}
 
 
@@ -83,11 +87,13 @@ REASONS = {
     30003: "The phone was off or out of reach.",
     30008: "The text was not delivered, and the network does not say why.",
 }
-# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out, and what others hear as STOP:
+# https://docs.aws.amazon.com/sms-voice/latest/userguide/keywords-required.html
 WORDS = {
     **dict.fromkeys(
         ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"), "stop"
     ),
+    **dict.fromkeys(("ARRET", "REMOVE", "STOPP", "UNSUB"), "stop"),
     **dict.fromkeys(("START", "UNSTOP", "YES"), "start"),
     **dict.fromkeys(("HELP", "INFO"), "help"),
 }
@@ -110,7 +116,7 @@ def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Re
     """The receipt for a text's status; `error` is Twilio's code, or 0 for none."""
     state, code, reason = STATES.get(word, ""), "", ""
     if state == "temporary-failure":
-        code = str(error or "")
+        code = OURS if error in OPERATOR else str(error or "")
         state = "permanent-failure" if error in PERMANENT else state
         reason = _reason(word, error)
     return Receipt(
@@ -129,8 +135,19 @@ def opt(form: Mapping[str, str]) -> str:
 
     https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
     """
-    written = form.get("OptOutType") or re.sub(r"^[\W_]+|[\W_]+$", "", form.get("Body", ""))
-    return WORDS.get(written.upper(), "")
+    return keyword(form.get("OptOutType", "")) or keyword(form.get("Body", ""))
+
+
+def keyword(text: str) -> str:
+    """What a text means that is one keyword, however it is written and as often as it is said."""
+    plain = "".join(
+        letter
+        for letter in unicodedata.normalize("NFKD", text)
+        if not unicodedata.combining(letter)
+    )
+    words = re.findall(r"[^\W_]+", plain.upper())
+    said = {WORDS.get(word, "") for word in words}
+    return WORDS.get("".join(words)) or (said.pop() if len(said) == 1 else "")
 
 
 def written_by(form: Mapping[str, str]) -> str:
@@ -163,6 +180,9 @@ def _id(written: str) -> str:
 
 VALIDITY_SECONDS = 4 * 3600  # a text that Twilio cannot hand on by then is dropped by it
 STATUS_PATH = "/callbacks/twilio/status"
+# Twilio calls again, within seconds, where we answered with an error or not at all.
+# https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides
+OVERRIDES = "#rc=5&rp=5xx,ct,rt"
 PAGE, PAGES = 100, 10  # texts to one number that are looked through
 SKEW = timedelta(seconds=60)  # Twilio's clock and ours
 OLD = timedelta(minutes=2)  # no page is asked for behind one that goes back this far
@@ -224,7 +244,7 @@ class Twilio:
 
         https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
         """
-        told = {"status_callback": f"{self._callback}?attempt={attempt_id}"}
+        told = {"status_callback": f"{self._callback}?attempt={attempt_id}{OVERRIDES}"}
         try:
             made = self._client.messages.create(
                 to=message.address,
@@ -262,11 +282,23 @@ class Twilio:
             return Found(failed=f"Relay could not ask Twilio ({error}).")
         except UNREADABLE as error:
             return Found(failed=f"Relay could not ask Twilio ({kind(error)}).")
-        if nearest is None:
-            return Found()
-        code = nearest.error_code if isinstance(nearest.error_code, int) else 0
-        told = receipt(str(nearest.status), code, provider_id=nearest.sid)
-        return Found(nearest.sid, receipt=told if told.state not in ("", "sent") else None)
+        return Found() if nearest is None else found(nearest)
+
+    def look(self, provider_id: str) -> Found:
+        """Ask what has become of a text. One that Twilio no longer has is not found.
+
+        https://www.twilio.com/docs/messaging/api/message-resource#fetch-a-message-resource
+        """
+        try:
+            text = self._client.messages(provider_id).fetch()
+            return (
+                found(text) if text.sid else Found(failed="Relay could not read Twilio's answer.")
+            )
+        except NoAnswer as error:
+            return Found(failed=f"Relay could not ask Twilio ({error}).")
+        except UNREADABLE as error:
+            is_gone = isinstance(error, TwilioRestException) and error.status == 404
+            return Found(failed="" if is_gone else f"Relay could not ask Twilio ({kind(error)}).")
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Delete the texts themselves, number and words. One that is gone already is no failure.
@@ -299,6 +331,13 @@ class Twilio:
             if page is None:
                 return
         raise LookupError("more texts to one number than can be looked through")
+
+
+def found(text: Any) -> Found:
+    """A text as Twilio has it, with what has become of it where that is known by now."""
+    code = text.error_code if isinstance(text.error_code, int) else 0
+    told = receipt(str(text.status), code, provider_id=text.sid)
+    return Found(text.sid, receipt=told if told.state not in ("", "sent") else None)
 
 
 def _is(text: Any, message: Message) -> bool:
@@ -336,13 +375,17 @@ def kind(error: Exception) -> str:
 def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: str) -> bool:
     """Whether a callback is Twilio's: signed over the exact public URL and every field.
 
-    By any of the account's tokens: while one is changed Twilio signs with the old one.
+    By any of the account's tokens: while one is changed Twilio signs with the old one. Whether with
+    the overrides, which no request shows, it does not say.
     https://www.twilio.com/docs/usage/security#validating-requests
     """
     tokens = (settings.twilio_auth_token, *settings.former_twilio_auth_token)
     try:
         return any(
-            RequestValidator(token).validate(url, form, signature) for token in tokens if token
+            RequestValidator(token).validate(url + overrides, form, signature)
+            for token in tokens
+            if token
+            for overrides in ("", OVERRIDES)
         )
     except ValueError:  # a host that is none
         return False

@@ -14,6 +14,13 @@ from relay.rules.model import Pause, Policy
 IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
 
 
+def by_account(cause: str, channel: str, reason: str, policy: Policy) -> Pause:
+    """The pause that a fault of our account calls for: staff have to put it right."""
+    now = datetime.now(UTC)
+    case = alerts.case("paused", channel, channel, reason, policy=policy, now=now)
+    return Pause(cause, reason, case=case)
+
+
 class CircuitBreaker:
     """Judges each outcome, and counts those in a row without an answer. A process has one."""
 
@@ -26,10 +33,7 @@ class CircuitBreaker:
         """The pause that an outcome calls for; None where sending may go on."""
         away = self._is_away(channel, outcome)
         if outcome.operator:
-            now = datetime.now(UTC)
-            key = subject = channel
-            case = alerts.case("paused", key, subject, outcome.reason, policy=self._policy, now=now)
-            return Pause(REFUSED, outcome.reason, case=case)
+            return by_account(REFUSED, channel, outcome.reason, self._policy)
         if outcome.result == "rejected" and outcome.retry_after:
             return Pause(BUSY, outcome.reason, outcome.retry_after)
         return Pause(AWAY, outcome.reason) if away else None

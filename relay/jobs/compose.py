@@ -209,8 +209,8 @@ class Composer:
             raise
 
     def _message(self, claim: Claim) -> Message:
-        if claim.suppressed and claim.kind in (ALERT, DIGEST):
-            raise NotSent(outcomes.opted_out(claim.channel))
+        if claim.stopped_by and claim.kind in (ALERT, DIGEST):
+            raise NotSent(outcomes.stopped(claim.channel, claim.stopped_by))
         if claim.kind == ALERT:
             return self._alert(claim)
         rule = self._rule(claim)
@@ -294,8 +294,8 @@ class Composer:
         if claim.kind == RESENT and current:
             return self._redirected(claim, current)
         if claim.address and same(claim.address) in map(same, current):
-            if claim.suppressed:  # asked here: who has stopped an old address may have another now
-                raise NotSent(outcomes.opted_out(claim.channel))
+            if claim.stopped_by:  # asked here: who has stopped an old address may have another now
+                raise NotSent(outcomes.stopped(claim.channel, claim.stopped_by))
             return claim
         if any(notice.waits_for for notice in notices):
             raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
@@ -312,9 +312,9 @@ class Composer:
         """
         address = claim.address if claim.address in current else current[0]
         with self._db.write() as connection:
-            may_go = attempts.redirect(connection, claim, address)
-        if not may_go:
-            raise NotSent(outcomes.opted_out(claim.channel))
+            source = attempts.redirect(connection, claim, address)
+        if source:
+            raise NotSent(outcomes.stopped(claim.channel, source))
         return replace(claim, address=address)
 
     def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:

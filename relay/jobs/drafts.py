@@ -11,7 +11,6 @@ from marshmallow import ValidationError
 
 from relay.config.loader import Config
 from relay.errors import RenderError
-from relay.jobs import outcomes
 from relay.jobs.compose import render, rule_now
 from relay.jobs.rule_context import message_context
 from relay.lab.facts import PERSONS, Facts
@@ -20,7 +19,7 @@ from relay.ledger.database import Connection
 from relay.ledger.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
-from relay.rules import planner
+from relay.rules import planner, stops
 from relay.rules.model import Rule
 from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
@@ -80,8 +79,8 @@ def lacking(templates: Templates, rule: Rule, held: Held) -> str:
 
 def objection_to(rule: Rule, config: Config, held: Held, context: RuleContext) -> str:
     """Why a message would not go out, released now; empty when it would. Raises RenderError."""
-    if held.suppressed:
-        return outcomes.opted_out(held.channel).reason
+    if held.stopped_by:
+        return stops.reason(held.stopped_by, held.channel)
     now = utc_now()
     return planner.objection(rule, context, now, now)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from relay import fault_injection
 from relay.config.loader import Config
+from relay.jobs.circuit_breaker import by_account
 from relay.jobs.rule_context import ContextBuilder
-from relay.ledger import followups, journeys
+from relay.ledger import followups, journeys, pauses
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp
+from relay.ledger.pauses import DROPPED
 from relay.logs import get_logger
 from relay.rules import alerts, planner
 from relay.rules.model import ALERT, DIGEST, Case, Notice, Rule
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
+from relay.rules.statuses import OURS
 
 log = get_logger("relay.follow_up")
 
@@ -40,12 +43,18 @@ class FollowUps:
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
 
     def goes_once_more(self, item: FollowUp) -> bool:
-        """Send it once more where the phone may be on by then, and nothing makes up for it."""
-        was_off = item.status == "temporary-failure" and item.code in ONCE_MORE
-        if not was_off or item.taken != 1:
+        """Send it once more where the phone, or our account, may be on by then, and nothing makes
+        up for it.
+        """
+        if item.status != "temporary-failure":
             return False
         with self._db.write() as connection:
-            return followups.try_again(connection, item, ONCE_MORE_SECONDS)
+            if item.code == OURS:
+                pause = by_account(DROPPED, item.channel, item.reason, self._config.policy)
+                pauses.pause(connection, item.channel, item.event_id, pause)
+                return followups.try_again(connection, item, 0.0)
+            was_off = item.code in ONCE_MORE and item.taken == 1
+            return was_off and followups.try_again(connection, item, ONCE_MORE_SECONDS)
 
     def reach_otherwise(self, item: FollowUp) -> str:
         """Plan the rule's fallback, or open a case; neither where a later step has overtaken it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from relay import fault_injection
 from relay.channels import Outcome
 from relay.jobs.backoff import SEND_DELAYS, delay
+from relay.rules import stops
 from relay.rules.model import Case, Ending, Pause
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ def lapsed() -> Ending:
     return Ending("rejected", "created", reason, retry_in=0.0)
 
 
-def opted_out(channel: str) -> Ending:
-    """The ending of a message to somebody who has opted out; the rule's fallback may reach them."""
-    reason = f"The person has opted out of {channel}."
-    return Ending("rejected", "cancelled", reason, reached_nobody=True)
+def stopped(channel: str, source: str) -> Ending:
+    """The ending of a message to an address that gets nothing more; the rule's fallback may reach
+    the person.
+    """
+    return Ending("rejected", "cancelled", stops.reason(source, channel), reached_nobody=True)
 
 
 def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:

@@ -1,4 +1,4 @@
-"""Reconciles unknown attempts: looks for each at its provider, and goes by what it finds."""
+"""Reconciles with the provider what nobody has told: unknown attempts, receipts that never came."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from relay.config.loader import Config
 from relay.ledger import receipts, unknown_attempts
 from relay.ledger.attempts import LOOKS
 from relay.ledger.database import Database
+from relay.ledger.receipts import Overdue
 from relay.ledger.unknown_attempts import UnknownAttempt
 from relay.logs import get_logger
 from relay.messages.templates import Message
@@ -24,18 +25,43 @@ ASKED_FOR = timedelta(hours=6)  # then a person is to find out
 
 
 class Reconciler:
-    """Finds out whether unknown attempts went out."""
+    """Finds out whether unknown attempts went out, and what became of messages."""
 
     def __init__(self, config: Config, db: Database, channels: Channels):
         self._config = config
         self._db = db
         self._channels = channels
 
-    def due(self, limit: int) -> list[UnknownAttempt]:
-        """Up to `limit` unknown attempts, leased: nobody else gets them for a while."""
-        return unknown_attempts.lease_unknown(self._db, limit)
+    def due(self, limit: int) -> list[UnknownAttempt | Overdue]:
+        """Up to `limit` unknown attempts and messages whose receipt is overdue, leased: nobody else
+        gets them for a while.
+        """
+        unknown = unknown_attempts.lease_unknown(self._db, limit)
+        asked, left = self._channels.asked(), limit - len(unknown)
+        return [*unknown, *(receipts.lease_overdue(self._db, asked, left) if left else ())]
 
-    def reconcile(self, unknown: UnknownAttempt) -> None:
+    def reconcile(self, item: UnknownAttempt | Overdue) -> None:
+        """Find out at its provider what became of a message."""
+        if isinstance(item, Overdue):
+            self.ask(item)
+        else:
+            self.find(item)
+
+    def ask(self, overdue: Overdue) -> None:
+        """Ask for the receipt that has not come; give it up where the provider has none either."""
+        found = self._channels.look(overdue.channel, overdue.provider_id)
+        if found.failed:
+            log.warning("receipt not asked for", id=overdue.id, reason=found.failed)
+        elif found.receipt:
+            receipt = replace(found.receipt, attempt_id=overdue.attempt_id)
+            receipts.record(self._db, overdue.channel, [receipt])
+            log.info("receipt asked for", id=overdue.id, state=receipt.state)
+        else:
+            with self._db.write() as connection:
+                receipts.give_up_asked(connection, overdue.id)
+            log.warning("receipt not known", id=overdue.id)
+
+    def find(self, unknown: UnknownAttempt) -> None:
         """Find out whether an attempt went out; when that cannot be, do as the rule says."""
         message = Message(unknown.channel, unknown.address, **(unknown.content or {"text": ""}))
         with self._db.read() as connection:

@@ -93,7 +93,7 @@ class Jobs:
         """
         lapsed = attempts.lapse(self.db)
         with self.db.write() as connection:
-            given_up = receipts.give_up(connection)
+            given_up = receipts.give_up(connection, self.channels.asked())
         releases.close_released(self.db)
         with self.db.write() as connection:
             audit.carry_over(connection)

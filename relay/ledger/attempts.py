@@ -23,7 +23,7 @@ from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import attempts, cases, events, notifications
-from relay.ledger.suppressions import is_stopped, suppress_channel
+from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import DailyLimit
@@ -48,7 +48,7 @@ class Claim(WithEvent):
     obligation: str
     urgency: int
     is_fallback: bool
-    suppressed: bool
+    stopped_by: str | None  # who or what has stopped its address
     content: Mapping[str, str] | None  # an alert's plain words
     case_id: str | None  # of an alert: the case that it is about
     identity: str
@@ -162,7 +162,7 @@ _CLAIMABLE: sa.Select[Any] = (
     sa.select(
         *WITH_EVENT,
         *(_TABLE[name].label(name) for name in _CARRIED),
-        is_stopped(_TABLE.channel, _TABLE.address).label("suppressed"),
+        stopped_by(_TABLE.channel, _TABLE.address).label("stopped_by"),
         KIND.label("kind"),
     )
     .join(events, events.c.id == _TABLE.event_id)
@@ -252,13 +252,13 @@ def _beginning(dialect: str) -> Any:
     return _BEGUN.where(is_mine).returning(attempts.c.id)
 
 
-def redirect(connection: Connection, claim: Claim, address: str) -> bool:
-    """Give a claimed message the address that it goes to; False where that gets nothing more."""
+def redirect(connection: Connection, claim: Claim, address: str) -> str | None:
+    """Give a claimed message the address that it goes to; who or what has stopped that, if any."""
     table = notifications.c
     mine = notifications.update().where(table.id == claim.id, table.status == "sending")
-    stops = sa.select(is_stopped(table.channel, table.address)).where(table.id == claim.id)
+    stops = sa.select(stopped_by(table.channel, table.address)).where(table.id == claim.id)
     connection.execute(mine.values(address=address))
-    return not connection.execute(stops).scalar_one()
+    return connection.execute(stops).scalar_one()
 
 
 def finish(db: Database, claim: Claim, ending: Ending) -> bool:
@@ -277,7 +277,8 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
         if settled and ending.pause:
             pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
         elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
-            pauses.resume(connection, claim.channel)
+            is_last_word = ending.outcome == "accepted" and not ending.awaits_receipt
+            pauses.resume(connection, claim.channel, *(() if is_last_word else pauses.AT_SENDING))
         elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
             pauses.give_back(connection, claim.channel)
         return settled

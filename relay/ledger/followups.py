@@ -124,14 +124,15 @@ def let_be(connection: Connection, item: FollowUp, why: str) -> str:
 
 
 def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
-    """End the follow-up of a failed message by sending it once more, in `seconds`; False where
-    another message makes up for it already, or somebody else has ended it.
+    """End the follow-up of a failed message by sending it once more, in `seconds`, as if for the
+    first time; False where another makes up for it already, or somebody else has ended it.
     """
     mine = (notifications.c.id == item.id, notifications.c.status == item.status)
+    due = now(fault_injection.hastened(seconds))
     again = connection.execute(
         notifications.update()
         .where(*mine, notifications.c.follow_up_at.is_not(None), ~made_up_for())
-        .values(status="created", due_at=now(fault_injection.hastened(seconds)), follow_up_at=None)
+        .values(status="created", due_at=due, tries=0, follow_up_at=None)
     )
     return bool(again.rowcount)
 

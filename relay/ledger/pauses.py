@@ -12,10 +12,13 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import now
-from relay.ledger.schema import INSERTS, pauses
+from relay.ledger.schema import INSERTS, attempts, pauses
 from relay.rules.model import Pause
 
 REFUSED, AWAY, BUSY = "refused", "away", "busy"
+DROPPED = "dropped"  # the provider accepts messages, and lets them fall by our account's fault
+# A message that is accepted shows that these are over; of the other only a receipt does.
+AT_SENDING = (REFUSED, AWAY, BUSY)
 # Seconds until the first, second, … probe; the last one again and again.
 PROBES = (30.0, 60.0, 120.0, 300.0)
 
@@ -31,23 +34,39 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
         until=now(fault_injection.hastened(wait)),
     )
     given, there = insert.excluded, pauses.c
-    # A refusal, which a person has to put right, is not forgotten for what passes by itself.
-    weighs = sa.or_(given.cause == REFUSED, there.cause != REFUSED)
+    # What a person has to put right is not forgotten for what passes by itself.
+    weighs = sa.or_(given.cause.in_((REFUSED, DROPPED)), there.cause.in_((AWAY, BUSY)))
     kept = {
         "until": sa.case((given.until > there.until, given.until), else_=there.until),
         "cause": sa.case((weighs, given.cause), else_=there.cause),
         "reason": sa.case((weighs, given.reason), else_=there.reason),
+        # What was sent before the last one was dropped shows nothing.
+        "since": sa.case((given.cause == DROPPED, given.since), else_=there.since),
     }
     connection.execute(insert.on_conflict_do_update(index_elements=[there.channel], set_=kept))
     if why.case:
         open_case(connection, replace(why.case, event_id=event_id))
 
 
-def resume(connection: Connection, channel: str) -> None:
-    """End the pause of a channel and close its case: its provider takes messages again."""
-    connection.execute(pauses.delete().where(pauses.c.channel == channel))
-    said = "A trial message went through, so sending has resumed."
-    close_settled(connection, "paused", channel, said)
+def resume(connection: Connection, channel: str, *causes: str) -> None:
+    """End the pause of a channel, if it has one of these causes or none is named, and close its
+    case: its provider takes messages again.
+    """
+    _end(connection, channel, *([pauses.c.cause.in_(causes)] if causes else []))
+
+
+def arrived(connection: Connection, channel: str, attempt_id: str) -> None:
+    """End the pause of a channel whose messages were dropped, if this one was sent since then."""
+    sent_at = sa.select(attempts.c.started_at).where(attempts.c.id == attempt_id)
+    is_since = pauses.c.since < sent_at.scalar_subquery()
+    _end(connection, channel, pauses.c.cause == DROPPED, is_since)
+
+
+def _end(connection: Connection, channel: str, *which: sa.ColumnElement[bool]) -> None:
+    mine = pauses.delete().where(pauses.c.channel == channel, *which)
+    if connection.execute(mine).rowcount:
+        said = "A trial message went through, so sending has resumed."
+        close_settled(connection, "paused", channel, said)
 
 
 def resume_all(connection: Connection) -> None:

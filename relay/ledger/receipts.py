@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
+from relay.ledger import pauses
 from relay.ledger.attempts import RECEIPT_SECONDS, record_outcome
 from relay.ledger.cases import close_settled
-from relay.ledger.database import Database, ago, now
+from relay.ledger.database import Database, ago, lease_due, now
 from relay.ledger.notifications import IS_KEPT
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
-from relay.ledger.suppressions import suppress_channel
+from relay.ledger.suppressions import suppress_channel, unsuppress
 from relay.rules.channels import carried_with
 from relay.rules.model import Ending
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
-from relay.rules.statuses import FAILED, UNCONFIRMED, WAITING
+from relay.rules.statuses import FAILED, OURS, UNCONFIRMED, WAITING
 
 ARRIVED = "It arrived after all."
 LATELY = timedelta(days=7)  # how far back a bounce that names no message may reach
@@ -57,21 +59,38 @@ def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
 def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | None:
     found = attempt(connection, channel, receipt)
     if found is None:
-        if receipt.suppress and receipt.address:
-            suppress_channel(connection, channel, receipt.address, receipt.suppress)
+        # Of what is not kept nobody knows whether it has come before: it lifts no later stop.
+        change_stops(connection, channel, receipt.address, receipt, receipt.happened_at)
         return None
     row = _locked(connection, found.notification_id)
     if not keep(connection, found.id, receipt):
         return None
-    if receipt.suppress and row.address:
-        suppress_channel(connection, row.channel, row.address, receipt.suppress)
+    change_stops(connection, row.channel, receipt.address or row.address, receipt)
     accepted = Ending(
         "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
     )
     if record_outcome(connection, row.id, found.id, accepted, ("started", "unknown")):
         row = _locked(connection, row.id)
     follow(connection, row)
+    if receipt.state not in ("", "sent") and receipt.code != OURS:
+        pauses.arrived(connection, row.channel, found.id)
     return Heard(row.event_id, row.id, found.id, receipt.state)
+
+
+def change_stops(
+    connection: Connection,
+    channel: str,
+    address: str,
+    receipt: Receipt,
+    before: datetime | None = None,
+) -> None:
+    """Stop an address as a receipt says, or lift what the provider had stopped (`before` then).
+    What staff or the person have stopped in another way stays.
+    """
+    if receipt.suppress and address:
+        suppress_channel(connection, channel, address, receipt.suppress)
+    if receipt.lifts and address:
+        unsuppress(connection, channel, address, source=receipt.lifts, before=before)
 
 
 def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
@@ -80,11 +99,10 @@ def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
     """
     table, sent, ours = attempts.c, notifications.c, carried_with(channel)
     query = sa.select(table.id, table.notification_id).where(table.channel.in_(ours))
-    if receipt.attempt_id:
-        query = query.where(table.id == receipt.attempt_id)
-    elif receipt.provider_id:
-        query = query.where(table.provider_id == receipt.provider_id)
-    elif receipt.address:
+    for column, id_ in ((table.id, receipt.attempt_id), (table.provider_id, receipt.provider_id)):
+        if id_ and (found := connection.execute(query.where(column == id_)).first()):
+            return found
+    if receipt.address and not (receipt.attempt_id or receipt.provider_id or receipt.lifts):
         lately = (sent.sent_at >= ago(LATELY), table.outcome == "accepted", ~IS_KEPT)
         query = query.join(notifications, sent.id == table.notification_id).where(
             sent.channel.in_(ours), sent.address == receipt.address, *lately
@@ -92,9 +110,8 @@ def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
         if receipt.happened_at:  # rather one that was out by then than a newer one
             query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
         query = query.order_by(sent.sent_at.desc(), table.started_at.desc())
-    else:
-        return None
-    return connection.execute(query.limit(1)).first()
+        return connection.execute(query.limit(1)).first()
+    return None
 
 
 def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
@@ -192,12 +209,66 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
     )
 
 
-def give_up(connection: Connection) -> int:
-    """End messages whose receipt has not come in time; how many there were. A late `delivered`
-    still counts.
+OVERDUE = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
+ASK_AGAIN_SECONDS = 600.0  # and a lease: nobody else asks meanwhile
+ASKED_SECONDS = RECEIPT_SECONDS + 24 * 3600.0  # after a send: then it is given up unasked
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """A message whose receipt has not come in time; its provider may know more."""
+
+    id: str  # the notification's
+    event_id: str
+    attempt_id: str
+    channel: str
+    provider_id: str
+
+
+def is_asked_for(channels: Collection[str]) -> sa.ColumnElement[bool]:
+    """A condition: the provider can be asked what became of a message, by its own id."""
+    return sa.and_(notifications.c.channel.in_(channels), notifications.c.provider_id.is_not(None))
+
+
+def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[Overdue]:
+    """Lease up to `limit` messages of these channels whose receipt has not come in time: nobody
+    else gets them for a while. It owns its transaction, and looks before it writes.
     """
-    overdue = sa.and_(notifications.c.receipt_by <= now(), notifications.c.status == "sent")
-    reason = "No receipt came within 72 hours."
+    table, is_due = notifications.c, [OVERDUE, is_asked_for(channels)]
+    with db.read() as connection:
+        if not channels or connection.execute(sa.select(table.id).where(*is_due)).first() is None:
+            return []
+    first = lease_due(table.id, is_due, [table.receipt_by], limit)
+    later = now(fault_injection.hastened(ASK_AGAIN_SECONDS))
+    with db.write() as connection:
+        leased = notifications.update().where(table.id.in_(first), *is_due)
+        ids = connection.execute(leased.values(receipt_by=later).returning(table.id)).scalars()
+        query = (
+            sa.select(table.id, table.event_id, table.channel, table.provider_id)
+            .add_columns(attempts.c.id.label("attempt_id"))
+            .join(attempts, attempts.c.notification_id == table.id)
+            .where(table.id.in_(list(ids)), attempts.c.provider_id == table.provider_id)
+        )
+        return [Overdue(**row._mapping) for row in connection.execute(query)]
+
+
+def give_up(connection: Connection, asked: Collection[str] = ()) -> int:
+    """End messages whose receipt has not come in time; how many there were. Where the provider is
+    `asked`, that is waited for, a day at most. A late `delivered` still counts.
+    """
+    last = now(-fault_injection.hastened(ASKED_SECONDS))
+    waits = sa.and_(is_asked_for(asked), notifications.c.sent_at > last)
+    return _give_up(connection, sa.and_(OVERDUE, ~waits), "No receipt came within 72 hours.")
+
+
+def give_up_asked(connection: Connection, id_: str) -> int:
+    """End a message of which its provider does not know either whether it arrived."""
+    is_open = sa.and_(notifications.c.id == id_, notifications.c.status == "sent")
+    reason = "No receipt came within 72 hours, and its provider was asked and knows no more."
+    return _give_up(connection, is_open, reason)
+
+
+def _give_up(connection: Connection, overdue: sa.ColumnElement[bool], reason: str) -> int:
     ended = connection.execute(
         notifications.update()
         .where(overdue)

@@ -18,7 +18,7 @@ from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database
 from relay.ledger.notifications import WITH_EVENT, WithEvent
 from relay.ledger.schema import cases, events, notifications
-from relay.ledger.suppressions import is_stopped
+from relay.ledger.suppressions import stopped_by
 from relay.rules.alerts import RELEASE
 from relay.rules.model import Case
 from relay.rules.statuses import WAITING
@@ -36,7 +36,7 @@ class Held(WithEvent):
     channel: str
     address: str
     obligation: str
-    suppressed: bool
+    stopped_by: str | None  # who or what has stopped its address
 
 
 def held_with(connection: Connection, ids: Sequence[str]) -> list[Held]:
@@ -46,7 +46,7 @@ def held_with(connection: Connection, ids: Sequence[str]) -> list[Held]:
         sa.select(
             *WITH_EVENT,
             *(table[name].label(name) for name in _HELD),
-            is_stopped(table.channel, table.address).label("suppressed"),
+            stopped_by(table.channel, table.address).label("stopped_by"),
         )
         .join(events, events.c.id == table.event_id)
         .where(

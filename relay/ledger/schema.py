@@ -150,7 +150,7 @@ pauses = sa.Table(
     "pauses",
     metadata,
     text("channel", 20, primary_key=True),
-    text("cause", 20),  # refused, away, busy
+    text("cause", 20),  # refused, dropped, away, busy
     text("reason", 500),
     number("probes"),
     time("since", nullable=False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +13,10 @@ from sqlalchemy.engine import Connection
 from relay.ledger.audit import Act, keep
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, audit, inbound_texts, small, suppressions
+from relay.rules import stops
 from relay.rules.channels import CHANNEL_NAMES, sharing
 
-# Sources of opt-outs that the person can take back by START; the others are staff's to lift.
-STOP = "STOP"
-STAFF = "staff"
+STOP, STAFF = stops.STOP, stops.STAFF
 
 
 def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
@@ -26,6 +26,16 @@ def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
     and a stop by staff, are about the address: they hold for every channel that writes to it, also
     for one that was added since.
     """
+    return sa.exists().where(*_stopping(channel, address))
+
+
+def stopped_by(channel: sa.Column[str], address: sa.Column[str]) -> sa.ScalarSelect[str]:
+    """Who or what has stopped messages to an address on a channel; null where they go out."""
+    source = sa.select(suppressions.c.source).where(*_stopping(channel, address))
+    return source.order_by(suppressions.c.created_at).limit(1).scalar_subquery()
+
+
+def _stopping(channel: sa.Column[str], address: sa.Column[str]) -> list[sa.ColumnElement[bool]]:
     mine = suppressions.c.channel == channel
     said = sa.or_(
         suppressions.c.source.startswith(STOP, autoescape=True), suppressions.c.source == STAFF
@@ -33,7 +43,7 @@ def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
     for group in {sharing(name) for name in CHANNEL_NAMES}:
         if len(group) > 1:
             mine |= sa.and_(channel.in_(group), suppressions.c.channel.in_(group), said)
-    return sa.exists().where(mine, is_same(address))
+    return [mine, is_same(address)]
 
 
 def is_same(address: Any) -> sa.ColumnElement[bool]:
@@ -140,20 +150,30 @@ def _is_first_before(connection: Connection, id_: str, word: str, channel: str) 
 
 
 def unsuppress(
-    connection: Connection, channel: str, address: str, *, source: str = "", act: Act | None = None
+    connection: Connection,
+    channel: str,
+    address: str,
+    *,
+    source: str = "",
+    before: datetime | None = None,
+    act: Act | None = None,
 ) -> str:
-    """Lift the suppression of an address, if its source begins with `source`; that source, or
-    empty.
+    """Lift the suppression of an address, if its source begins with `source` and it was made
+    `before` then; that source, or empty.
     """
-    if was := _lift(connection, channel, address, source):
+    if was := _lift(connection, channel, address, source, before):
         keep(connection, act)
     return was
 
 
-def _lift(connection: Connection, channel: str, address: str, source: str) -> str:
+def _lift(
+    connection: Connection, channel: str, address: str, source: str, before: datetime | None = None
+) -> str:
     where = [suppressions.c.channel.in_(sharing(channel)), is_same(address)]
     if source:
         where.append(suppressions.c.source.startswith(source, autoescape=True))
+    if before:
+        where.append(suppressions.c.created_at <= before)
     statement = suppressions.delete().where(*where).returning(suppressions.c.source)
     return str(connection.execute(statement).scalars().first() or "")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from relay.rules.statuses import FAILED
+from relay.rules.statuses import FAILED, OURS
 
 # From what it may still change into to what nothing but a later bounce undoes: a phone may be off,
 # then on again.
@@ -18,7 +18,8 @@ class Receipt:
     """What a provider told of a message after it was sent, in the same words for every provider.
 
     `state` is `sent` (on its way), `delivered`, `temporary-failure`, `permanent-failure`, or empty
-    where it says nothing of that. `suppress` says why the address gets nothing more this way.
+    where it says nothing of that. `suppress` says why the address gets nothing more this way, and
+    `lifts` which of these has ended.
     """
 
     state: str
@@ -29,7 +30,8 @@ class Receipt:
     reason: str = ""
     suppress: str = ""
     happened_at: datetime | None = None  # by the provider's clock, where it tells
-    address: str = field(default="", repr=False)  # of one that names no message
+    address: str = field(default="", repr=False)  # of one that may name no message of ours
+    lifts: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def has_arrived(delivered: StoredReceipt, told: Iterable[StoredReceipt]) -> bool
     since = delivered.happened_at
     return not any(
         one.state in FAILED
+        and one.code != OURS  # what was dropped never got as far
         and one.attempt_id == delivered.attempt_id
         and one.happened_at
         and since

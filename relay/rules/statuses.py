@@ -36,3 +36,4 @@ STATUSES = {
 
 
 UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
+OURS = "account"  # and when the provider has taken it and dropped it by our account's fault

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from flask import Blueprint, Response, request
@@ -68,10 +67,8 @@ def sendgrid_events() -> Response:
     if not sendgrid.is_signed(services().settings, body, *shown):
         return _refused()
     try:
-        batch = json.loads(body)
-    except (ValueError, RecursionError):
-        batch = None
-    if not isinstance(batch, list):
+        batch = sendgrid.read(body)
+    except ValueError:
         return answer(400, status="error", error="The body is not a list of events in JSON.")
     return _recorded(sendgrid.CHANNEL, sendgrid.parse_receipts(batch))
 

@@ -35,15 +35,15 @@ class _FewFields(FormDataParser):
         if body.count(b"&") >= MOST_FIELDS:
             raise RequestEntityTooLarge
         try:
-            return stream, self.cls(_pairs(body)), self.cls()
-        except UnicodeDecodeError:
-            return stream, self.cls(), self.cls()
+            return stream, self.cls(_pairs(body, "utf-8")), self.cls()
+        except UnicodeDecodeError:  # one odd byte must not cost a receipt or a STOP
+            return stream, self.cls(_pairs(body, "latin-1")), self.cls()
 
 
-def _pairs(body: bytes) -> Iterator[tuple[str, str]]:
+def _pairs(body: bytes, encoding: str) -> Iterator[tuple[str, str]]:
     for field in filter(None, body.replace(b"+", b" ").split(b"&")):
         name, _, value = field.partition(b"=")
-        yield unquote_to_bytes(name).decode(), unquote_to_bytes(value).decode()
+        yield unquote_to_bytes(name).decode(encoding), unquote_to_bytes(value).decode(encoding)
 
 
 class FormRequest(Request):

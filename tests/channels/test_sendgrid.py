@@ -42,13 +42,17 @@ def test_an_email_is_handed_over_as_sendgrid_documents_it(
     assert headers["authorization"] == "Bearer SG.key"
     assert request.json == {
         "from": {"email": "results@example.org", "name": "Example Clinic"},
-        "personalizations": [{"to": [{"email": "jane@example.org"}]}],
+        "personalizations": [
+            {
+                "to": [{"email": "jane@example.org"}],
+                "custom_args": {"relay_attempt": "attempt-1"},
+            }
+        ],
         "subject": EMAIL.subject,
         "content": [
             {"type": "text/plain", "value": EMAIL.text},
             {"type": "text/html", "value": EMAIL.html},
         ],
-        "custom_args": {"attempt": "attempt-1"},
         "tracking_settings": {
             "click_tracking": {"enable": False, "enable_text": False},
             "open_tracking": {"enable": False},
@@ -182,7 +186,8 @@ def test_connections_are_kept_and_answers_not_mixed_up(
     """Eighty sends of eight threads share eight connections, and each gets its own answer."""
 
     def accept(request: Any) -> Reply:
-        return Reply(202, headers={"X-Message-Id": request.json["custom_args"]["attempt"]})
+        (personal,) = request.json["personalizations"]
+        return Reply(202, headers={"X-Message-Id": personal["custom_args"]["relay_attempt"]})
 
     sendgrid.answers.append(accept)
 

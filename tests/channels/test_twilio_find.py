@@ -250,12 +250,20 @@ def test_an_email_is_never_found(bare_settings: Settings, connect: Connect) -> N
 
 @pytest.mark.parametrize(
     ("public", "told"),
-    [("", None), ("https://r.example", "https://r.example/callbacks/twilio/status?attempt=att_1")],
+    [
+        ("", None),
+        (
+            "https://r.example",
+            "https://r.example/callbacks/twilio/status?attempt=att_1#rc=5&rp=5xx,ct,rt",
+        ),
+    ],
 )
 def test_twilio_is_told_where_to_call_back(
     settings: Settings, connect: Connect, twilio: ProviderStandIn, public: str, told: str | None
 ) -> None:
-    """With PUBLIC_URL each text names its attempt in the callback's address; without it, none."""
+    """With PUBLIC_URL each text names its attempt in the callback's address, and that Twilio is to
+    call again where Relay cannot answer; without it, none.
+    """
     for service in ("", "MG1"):
         by = replace(settings, public_url=public, twilio_messaging_service_sid=service)
         connect("sms", by).send(SMS, "att_1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
 from relay.channels import twilio
@@ -68,7 +70,7 @@ def test_a_permanent_code_is_final(word: str, code: int) -> None:
         ("30003", "off or out of reach"),
         ("30008", "does not say why"),
         ("30001", "Twilio could not deliver the text (30001)."),
-        ("30002", "refuses our account (30002)"),
+        ("30002", "Twilio refuses our account (30002)."),
         ("99999", "Twilio could not deliver the text (99999)."),
         ("", "Twilio could not deliver the text."),
         ("0", "Twilio could not deliver the text."),
@@ -125,12 +127,54 @@ def test_a_word_is_understood_however_written(word: str, meaning: str, written: 
 
 
 @pytest.mark.parametrize(
-    "body", ["", "!", "Thanks", "stop it", "don't stop", "nonstop", "STOP STOP", "Yes please"]
+    "body",
+    [
+        *("", "!", "Thanks", "stop it", "don't stop", "nonstop", "no stop", "Yes please", "\u0301"),
+        *("STOP please", "please stop texting me", "STOP 2", "stop start", "the end", "🛑", "ends"),
+    ],
 )
 def test_other_words_are_no_wish(body: str) -> None:
-    """Only a single word counts, as with Twilio itself."""
+    """Only a keyword counts, not a sentence that has one in it."""
     assert opt({"Body": body}) == ""
     assert opt({}) == ""
+
+
+# How people write it who mean STOP. The next report is a line here, and one in docs/reports.md.
+HEARD_AS_STOP = (
+    "STOP STOP",
+    "stop, stop, STOP!!!",
+    "STOP ALL",
+    "OPT OUT",
+    "opt-out",
+    "Opt.Out",
+    "\uff33\uff34\uff2f\uff30",  # full width, as Japanese phones write
+    "\uff53\uff54\uff4f\uff50\uff01",
+    "S T O P",
+    "ST\u200bOP",
+    "ARRET",
+    "Arrêt",
+    "arre\u0302t",
+    "REMOVE",
+    "STOP 🛑",
+    "“Stop”\u00a0",
+    "(unsubscribe)",
+    "stop/cancel",
+    "UNSUBSCRİBE",
+)
+
+
+@pytest.mark.parametrize("body", HEARD_AS_STOP)
+def test_stop_is_heard_however_people_write_it(body: str) -> None:
+    """Said twice, in two words, in wide letters, in French: who means STOP is stopped."""
+    assert opt({"Body": body}) == "stop"
+    assert opt({"Body": body.lower()}) == "stop"
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_the_ear_for_stop(body: str) -> None:
+    """Whatever people write is one of the words or none."""
+    assert opt({"Body": body}) in ("", "stop", "start", "help")
+    assert opt({"Body": body, "OptOutType": body}) == opt({"Body": body})
 
 
 @pytest.mark.parametrize("meaning", ["stop", "start", "help"])
@@ -150,6 +194,15 @@ def signed(token: str, url: str = URL, fields: dict[str, str] | None = None, **h
 def test_twilios_signature_is_taken() -> None:
     """What Twilio signed with our token is Twilio's."""
     assert signed("twilio-token")
+
+
+def test_a_signature_may_be_over_the_overrides_too() -> None:
+    """No request shows the fragment of its address. Whether Twilio signs it, it does not say, so
+    both are taken; another fragment is not ours.
+    """
+    for overrides, taken in ((twilio.OVERRIDES, True), ("", True), ("#rc=1", False)):
+        by = RequestValidator("twilio-token").compute_signature(URL + overrides, form())
+        assert signed("twilio-token", signature=by) is taken
 
 
 def test_any_other_is_not() -> None:

@@ -47,7 +47,7 @@ def say(
     mine = {row["id"] for row in clinic.messages(rule=of, channel="email")}
     tried = [row for row in rows(clinic.db, attempts) if row["notification_id"] in mine]
     last = max(tried, key=lambda row: row["started_at"])
-    whose = {"attempt": last["id"]} if named else {"attempt": None, "sg_message_id": ""}
+    whose = {"relay_attempt": last["id"]} if named else {"relay_attempt": None, "sg_message_id": ""}
     batch = [event(word, timestamp=now() + by, email=EMAIL, **whose, **fields) for word, by in said]
     receipts.record(clinic.db, "email", parse_receipts(batch))
 
@@ -222,7 +222,7 @@ def test_in_dry_run_nothing_can_have_bounced(told: Clinic) -> None:
     told.lab.change("order", "o-2", tracking_number="RM2", customer={"email": "ann@example.org"})
     told.work()
     (kept,) = told.messages(subject="o-2")
-    unnamed = {"attempt": None, "sg_message_id": ""}
+    unnamed = {"relay_attempt": None, "sg_message_id": ""}
     bounce = event("bounce", timestamp=now(), email="ann@example.org", **unnamed)
     receipts.record(told.db, "email", parse_receipts([bounce]))
     assert kept["status"] == "sent"

@@ -337,7 +337,7 @@ def test_the_stop_ends_what_waits(db: Database) -> None:
     delivered(db)
     planned(db, notice(channel="email", address=JANE, subject="o-9"))
     assert hear(db, told("bounce", at(5), address=JANE)) == 1
-    assert [one.suppressed for one in ledger_attempts.claim(db, "email", 10)] == [True]
+    assert [one.stopped_by for one in ledger_attempts.claim(db, "email", 10)] == ["bounce"]
 
 
 def test_receipts_keep_when_they_happened(db: Database) -> None:

@@ -93,7 +93,7 @@ def test_a_claim_carries_what_its_message_needs(db: Database) -> None:
     assert claim.facts.order == {"id": "o-1"}
     assert (claim.rule, claim.template, claim.role) == ("kit-shipped", "kit_shipped", "customer")
     assert claim.facts_at.tzinfo is not None
-    assert claim.suppressed is False
+    assert claim.stopped_by is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_claim_says_who_has_opted_out(
                 channel=channel, address=address, source="test", created_at=datetime.now(UTC)
             )
         )
-    assert [one.suppressed for one in ledger_attempts.claim(db, "sms", 10)] == [is_out]
+    assert [bool(one.stopped_by) for one in ledger_attempts.claim(db, "sms", 10)] == [is_out]
 
 
 def test_an_accepted_message_is_sent(db: Database) -> None:
@@ -233,7 +233,7 @@ def test_an_opt_out_that_the_provider_tells_of_is_kept(db: Database) -> None:
     assert (row["channel"], row["address"]) == ("sms", "+447700900001")
     planned(db, notice(rule="other"))
     (claim,) = ledger_attempts.claim(db, "sms", 10)
-    assert claim.suppressed
+    assert claim.stopped_by
     ledger_attempts.finish(db, claim, ending)
     assert len(rows(db, suppressions)) == 1
 

@@ -34,10 +34,10 @@ from relay.ledger.database import Database
 from relay.ledger.events import Kit
 from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
-from relay.rules import planner
+from relay.rules import planner, stops
 from relay.rules.model import ALERT, Ending, Plan, Rule, case_digest
 from relay.rules.receipts import Receipt
-from relay.rules.statuses import ALIVE, FAILED
+from relay.rules.statuses import ALIVE, FAILED, OURS
 from tests.rows import (
     MONTH,
     POLICY,
@@ -148,6 +148,14 @@ class Providers:
                 return Found(f"SM{attempt}")
         return Found()
 
+    def asked(self) -> list[str]:
+        """Of texts they can be asked what became of each."""
+        return ["sms"]
+
+    def look(self, _: str, provider_id: str) -> Found:
+        """They have told all they know by then."""
+        return Found(provider_id) if self.answers else Found(failed="It cannot be reached.")
+
 
 def _as_sent(claim: Claim) -> tuple[str, str, str]:
     return claim.channel, claim.address, f"Words of {claim.rule}."
@@ -235,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, channel: str, limit: int) -> None:
         """A worker claims what is due. Whoever is suppressed at that moment is marked so."""
         for claim in ledger_attempts.claim(self.db, channel, limit):
-            assert claim.suppressed is ((channel, claim.address) in self.suppressed)
+            assert bool(claim.stopped_by) is ((channel, claim.address) in self.suppressed)
             self.claimed.append(claim)
 
     @rule(which=ANY, finds=FINDS, fate=FATE)
@@ -251,8 +259,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker puts a message together, or finds that it must not go out."""
         if (claim := _take(self.claimed, which)) is None:
             return
-        if claim.suppressed:
-            self.heard.append((claim, outcomes.opted_out(claim.channel)))
+        if claim.stopped_by:
+            self.heard.append((claim, outcomes.stopped(claim.channel, claim.stopped_by)))
         elif finds == "unwanted" and claim.kind != ALERT:
             self.heard.append((claim, outcomes.cancelled("It is not wanted any more.")))
         elif finds == "broken":
@@ -273,7 +281,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A provider takes a message or not, and the worker hears of it or not."""
         if (claim := _take(self.begun, which)) is None:
             return
-        assert not claim.suppressed
+        assert not claim.stopped_by
         what = FATES[fate]
         if what.takes:
             self.providers.took[claim.attempt_id] = claim
@@ -337,7 +345,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ledger_attempts.lapse(self.db)
         self.promises_are_kept()
         with self.db.write() as connection:
-            receipts.give_up(connection)
+            receipts.give_up(connection, self.providers.asked())
 
     def look(self) -> None:
         """What is unknown is looked for."""
@@ -358,6 +366,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 ("sent", "", ""),
                 ("delivered", "", ""),
                 ("temporary-failure", sorted(ONCE_MORE)[0], ""),
+                ("temporary-failure", OURS, ""),
                 ("permanent-failure", "30005", ""),
                 ("permanent-failure", "bounce", "provider, bounce"),
             ]
@@ -486,7 +495,8 @@ def _name(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _is_seen_to(row: Mapping[str, Any]) -> bool:
     """Whether nobody need be told of a message: it is on its way, or is not wanted any more."""
-    unwanted = row["status"] == "cancelled" and "has opted out" not in row["reason"]
+    is_stopped = row["reason"] in [stops.reason(name, row["channel"]) for name in stops.REASONS]
+    unwanted = row["status"] == "cancelled" and not is_stopped
     return row["status"] in ALIVE or unwanted
 
 

@@ -209,15 +209,21 @@ def test_receipts_are_matched_by_attempt_or_by_the_providers_id(db: Database) ->
     assert [row["status"] for row in rows(db, notifications)] == ["delivered", "delivered"]
 
 
+def test_a_known_message_is_matched_whatever_stands_for_its_attempt(db: Database) -> None:
+    """SendGrid's own field may have won over ours: its id of the message finds it all the same."""
+    accepted(db)
+    assert record(db, told("delivered", attempt_id="5", provider_id="SM1")) == 1
+    assert only(db, notifications)["status"] == "delivered"
+
+
 @pytest.mark.parametrize(
     "ids",
     [
-        {"attempt_id": "f" * 32},
-        {"attempt_id": "f" * 32, "provider_id": "SM1"},
+        {"attempt_id": "f" * 32, "provider_id": ""},
         {"provider_id": "SM2"},
         {"provider_id": ""},
     ],
-    ids=["attempt", "attempt with a known provider id", "provider id", "nothing"],
+    ids=["attempt", "provider id", "nothing"],
 )
 def test_what_names_no_attempt_of_ours_is_passed_over(db: Database, ids: dict[str, str]) -> None:
     """Another system may use the same account: its receipts change nothing and are no error."""
@@ -232,7 +238,7 @@ def test_what_names_no_attempt_of_ours_is_passed_over(db: Database, ids: dict[st
 def test_an_unknown_id_does_not_keep_others_from_being_heard(db: Database) -> None:
     """One strange receipt in a batch costs only itself."""
     claim = accepted(db)
-    stranger = told("delivered", attempt_id="f" * 32)
+    stranger = told("delivered", attempt_id="f" * 32, provider_id="SM404")
     assert record(db, stranger, told("sent", claim), stranger, told("delivered", claim)) == 2
     assert only(db, notifications)["status"] == "delivered"
 
@@ -401,7 +407,8 @@ def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
     assert (row["channel"], row["address"]) == ("sms", claim.address)
     assert row["source"] == "provider, 30005"
     planned(db, notice(subject="o-2"))
-    assert [one.suppressed for one in ledger_attempts.claim(db, "sms", 10)] == [True]
+    (stopped,) = ledger_attempts.claim(db, "sms", 10)
+    assert stopped.stopped_by == "provider, 30005"
     with db.write() as connection:
         assert ledger_suppressions.unsuppress(connection, "sms", claim.address, source="STOP") == ""
     with db.write() as connection:

@@ -222,6 +222,13 @@ class Providers:
         page = {"messages": found[::-1], "page": 0, "page_size": 100, "next_page_uri": None}
         return _json(200, {**page, "uri": uri, "first_page_uri": uri, "start": 0})
 
+    def text(self, path: str) -> Answer:
+        """Twilio's record of one text."""
+        found = [
+            one for one in self.sent if one.taken and path.endswith(f"/Messages/{one.sid}.json")
+        ]
+        return _json(200, self._text(found[0])) if found else _json(404, {})
+
     def _text(self, sent: Sent) -> dict[str, Any]:
         ago = timedelta(seconds=self.clock.now - sent.at)
         date = format_datetime(datetime.now(UTC) - ago)
@@ -262,7 +269,8 @@ class Wire:
         if parts.netloc == "api.sendgrid.com":
             return self._mail(json.loads(body or b""))
         if method == "GET":
-            return self.providers.texts_to(parse_qs(parts.query)["To"][0])
+            to = parse_qs(parts.query).get("To")
+            return self.providers.texts_to(to[0]) if to else self.providers.text(parts.path)
         form = {key: values[0] for key, values in parse_qs((body or b"").decode()).items()}
         called_back = parse_qs(urlsplit(form["StatusCallback"]).query)
         attempt = called_back["attempt"][0]
@@ -271,7 +279,7 @@ class Wire:
     def _mail(self, mail: dict[str, Any]) -> Answer:
         address = mail["personalizations"][0]["to"][0]["email"]
         (text,) = [one["value"] for one in mail["content"] if one["type"] == "text/plain"]
-        attempt = (mail.get("custom_args") or mail["personalizations"][0]["custom_args"])["attempt"]
+        attempt = mail["personalizations"][0]["custom_args"]["relay_attempt"]
         return self._handed_over("email", address, text, attempt)
 
     def _handed_over(self, channel: str, address: str, text: str, attempt: str) -> Answer:
@@ -436,7 +444,7 @@ class Relay:
             form = {"MessageSid": sent.sid, "MessageStatus": word, "ErrorCode": str(code or "")}
             told = twilio.parse_receipts(form, sent.attempt)
         else:
-            event = {"event": word, "attempt": sent.attempt, "sg_message_id": f"{sent.sid}.x"}
+            event = {"event": word, "relay_attempt": sent.attempt, "sg_message_id": f"{sent.sid}.x"}
             event |= {"timestamp": 1_700_000_000 + len(sent.told), "reason": "Bounced Address"}
             told = sendgrid.parse_receipts([event])
         sent.told.append(word)

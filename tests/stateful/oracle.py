@@ -51,7 +51,8 @@ HOUR = 3600.0 - 30.0
 # How a message may end that was not sent: what a person has not decided, the lab or the kit has.
 ENDS = re.compile(
     r"It is no longer needed: |The kit has moved on: |A retest has begun|The new kit is on its way"
-    r"|The test was cancelled|Its condition is not met|The rule is switched off|.*has opted out"
+    r"|The test was cancelled|Its condition is not met|The rule is switched off"
+    r"|The person has|An earlier email"
     r"|Its rule no longer uses|The recipient now has another address|The same is told already"
     r"|Stopped by |Cancelled by |.*Its event was processed again"
 )

@@ -63,7 +63,8 @@ class Callbacks:
         for word, kind in self._fate(EMAILS):
             if (to, kind) == (STAFF, "bounce"):
                 continue  # or nobody of the staff would be told anything more
-            event = {"event": word, "email": to, "attempt": attempt, "timestamp": int(time.time())}
+            event = {"event": word, "email": to, "timestamp": int(time.time())}
+            event |= dict.fromkeys(("relay_attempt", "attempt"), attempt)  # of both releases
             event |= {"sg_message_id": f"{id_}.recvd-1", "sg_event_id": f"{id_}-{word}"}
             event |= {"type": kind, "status": "5.1.1"} if kind else {}
             batch = json.dumps([event, {"event": "open"}]).encode()

@@ -37,7 +37,7 @@ from tools.chaos.verdict import Verdict
 from tools.chaos.words import RENAMED
 
 OVERTAKEN = ("The kit has moved on", "A retest has begun", "The new kit is on its way")
-OPTED_OUT, NOT_NEEDED = "The person has opted out", "It is no longer needed"
+ADDRESS_STOPPED, NOT_NEEDED = ("The person has", "An earlier email"), "It is no longer needed"
 MOVED, ELSEWHERE = "Its rule no longer uses", "The recipient now has another address"
 STOPPED, CANCELLED = f"Stopped by {NAME}", f"Cancelled by {NAME}"
 PLANNED_ANEW = "Its event was processed again."
@@ -482,7 +482,7 @@ class Oracle:
     def _may_be_cancelled(self, row: Row) -> bool:
         reason = str(row["reason"])
         allowed: dict[str | tuple[str, ...], Callable[[], Any]] = {
-            OPTED_OUT: lambda: row["address"] in self._unwanted,
+            ADDRESS_STOPPED: lambda: row["address"] in self._unwanted,
             OVERTAKEN: lambda: True,
             NOT_NEEDED: lambda: True,
             MOVED: lambda: row["rule"] == MOVED_RULE,

@@ -138,13 +138,14 @@ class StandIns:
         if request.method == "GET":
             return self._listed(request, fault)
         form = request.form
-        attempt = form.get("StatusCallback", "").rpartition("attempt=")[2]
+        url = form.get("StatusCallback", "").partition("#")[0]  # the rest is for Twilio
+        attempt = url.rpartition("attempt=")[2]
         if fault in REFUSED[TWILIO]:
             return self._refuse(TWILIO, fault, attempt, form["To"])
         sid = f"SM{len(self.accepted):032x}"
         self._accept(TWILIO, sid, attempt, form["To"], form["Body"])
         made = {"sid": sid, "status": "queued", "direction": "outbound-api", "num_segments": "1"}
-        await self._callbacks.of_text(sid, form["StatusCallback"], attempt, form["To"])
+        await self._callbacks.of_text(sid, url, attempt, form["To"])
         after = self._random.uniform(0.0, 0.1)
         return ACCEPTED.get(fault) or Reply(201, {**made, "error_code": None}, after=after)
 
@@ -171,8 +172,11 @@ class StandIns:
     async def _sendgrid(self, request: Request) -> Reply:
         fault = self._fault(SENDGRID)
         mail = json.loads(request.body)
-        attempt = mail["custom_args"]["attempt"]
-        to = mail["personalizations"][0]["to"][0]["email"]
+        (personal,) = mail["personalizations"]
+        # The release before names it otherwise (`make side-by-side`).
+        named = personal.get("custom_args") or mail["custom_args"]
+        attempt = named.get("relay_attempt") or named["attempt"]
+        to = personal["to"][0]["email"]
         if fault in REFUSED[SENDGRID]:
             return self._refuse(SENDGRID, fault, attempt, to)
         id_ = f"sg-{len(self.accepted)}"

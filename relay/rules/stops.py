@@ -1,0 +1,25 @@
+"""Why an address gets nothing more: the words that the ledger keeps, and those that people read."""
+
+from __future__ import annotations
+
+from relay.rules.channels import CHANNELS
+
+STOP = "STOP"  # by a text; with more behind it where a provider said so
+STAFF = "staff"
+BOUNCE, INVALID = "bounce", "invalid address"
+UNSUBSCRIBED, SPAM_REPORT = "unsubscribed", "spam report"
+OPTED_OUT = "The person has opted out of {channel}."
+REASONS = {
+    STOP: OPTED_OUT,
+    STAFF: "Staff have stopped {words} to this address.",
+    BOUNCE: "An earlier {word} to this address bounced: there is no such mailbox.",
+    INVALID: "An earlier {word} was refused: this address is not valid.",
+    UNSUBSCRIBED: "The person has unsubscribed from {words}.",
+    SPAM_REPORT: "The person has reported an earlier {word} as spam.",
+}
+
+
+def reason(source: str, channel: str) -> str:
+    """Why a message to a stopped address does not go out, by who or what has stopped it."""
+    row = CHANNELS[channel]
+    return REASONS.get(source, OPTED_OUT).format(channel=channel, word=row.word, words=row.words)
