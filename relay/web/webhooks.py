@@ -13,6 +13,7 @@ from relay.errors import Refused
 from relay.lab import events
 from relay.ledger import events as ledger_events
 from relay.logs import get_logger
+from relay.web.doors import squeezed
 from relay.web.responses import answer
 from relay.web.services import services
 
@@ -28,6 +29,7 @@ def lab(secret: str | None = None) -> Response:
     """Take one webhook. 200 only once it is committed: the lab then never sends it again."""
     app = services()
     if not _shown(secret, app.settings.webhook_secrets, app.settings.development):
+        log.warning("webhook without its secret")
         response = answer(401, status="error", error="The webhook secret is missing or wrong.")
         response.headers["WWW-Authenticate"] = 'Basic realm="relay"'
         return response
@@ -56,8 +58,9 @@ def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> 
     if not secrets:
         return development  # outside development Relay does not start without one
     given = in_header()
-    if in_path is not None:  # some senders put a slash behind every URL
-        given = in_path.removesuffix("/").encode("utf-8", "surrogateescape")
+    if in_path is not None:
+        given = in_path.encode("utf-8", "surrogateescape")
+        secrets = tuple(map(squeezed, secrets))  # as the path is by now
     return any([hmac.compare_digest(given, secret.encode()) for secret in secrets])
 
 
