@@ -14,12 +14,21 @@ class RelayError(Exception):
 
 
 class Refused(RelayError):
-    """A webhook body that Relay refuses. `status` is the HTTP answer, `fields` the bad paths."""
+    """A webhook body that Relay refuses. `status` is the HTTP answer, `fields` the bad paths,
+    `event` its name where it is known.
+    """
 
     permanent = True
 
-    def __init__(self, status: int, error: str, fields: Mapping[str, list[str]] | None = None):
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        fields: Mapping[str, list[str]] | None = None,
+        event: str = "",
+    ):
         super().__init__(error)
+        self.event = event
         self.status = status
         self.error = error
         self.fields = dict(fields or {})

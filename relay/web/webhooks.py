@@ -11,8 +11,12 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from relay import fault_injection
 from relay.errors import Refused
 from relay.lab import events
-from relay.ledger import events as ledger_events
+from relay.ledger.events import record_webhook
+from relay.ledger.quarantine import keep_refused
 from relay.logs import get_logger
+from relay.rules import alerts
+from relay.rules.model import Case
+from relay.rules.schedule import utc_now
 from relay.web.doors import squeezed
 from relay.web.responses import answer
 from relay.web.services import services
@@ -40,17 +44,26 @@ def lab(secret: str | None = None) -> Response:
         incoming = events.parse(body)
     except Refused as refused:
         with app.db.write() as connection:
-            kept = ledger_events.keep_refused(connection, body, refused)
+            kept = keep_refused(connection, body, refused, case_of(refused))
         log.warning(
             "webhook refused", id=kept, status=refused.status, fields=sorted(refused.fields)
         )
         raise
-    recorded = ledger_events.record_webhook(app.db, incoming, app.config.delivery.dedupe_window)
+    recorded = record_webhook(app.db, incoming, app.config.delivery.dedupe_window)
     log.info("webhook " + recorded.status, id=recorded.id, correlation_id=recorded.id)
     if recorded.status == "accepted":
         fault_injection.crash_point("intake.before-wake")
         app.waker.wake()
     return answer(200, status=recorded.status, id=recorded.id)
+
+
+def case_of(refused: Refused) -> Case | None:
+    """The case of a refused post of a known event: nobody hears of what it is about."""
+    if not (name := refused.event):
+        return None
+    wrong = (f"{path}: {' '.join(said)}" for path, said in sorted(refused.fields.items()))
+    policy = services().config.policy
+    return alerts.case("refused", name, name, " ".join(wrong), policy=policy, now=utc_now())
 
 
 def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> bool:
