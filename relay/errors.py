@@ -103,6 +103,20 @@ class RenderError(RelayError):
         self.line = line
 
 
+def meaning(error: BaseException | None, known: Mapping[str, str]) -> str:
+    """What an error means, by what it or one of its causes says, else its kind: its own text may
+    hold a password. `known` has parts of such texts and what each means.
+    """
+    said, cause = "", error
+    while cause is not None:
+        said, cause = (
+            f"{said} {type(cause).__name__} {cause}".casefold(),
+            cause.__cause__ or cause.__context__,
+        )
+    found = (meant for part, meant in known.items() if part.casefold() in said)
+    return next(found, type(error).__name__)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown word: the nearest known one, else all of them."""
     options = sorted(known)
