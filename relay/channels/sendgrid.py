@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parseaddr
 from typing import Any
 
 from sendgrid import SendGridAPIClient
@@ -32,6 +31,7 @@ from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
 from relay.rules import addresses
+from relay.rules.channels import named_mailbox
 from relay.rules.statuses import FAILED
 
 CHANNEL = "email"
@@ -45,7 +45,8 @@ class SendGrid:
         self._url = f"{api.host}/v3"
         self._headers = {**api.client.request_headers, "Content-Type": "application/json"}
         self._wire = wire
-        self._sender = parseaddr(sender)
+        name, address = named_mailbox(sender)
+        self._sender = name, addresses.email(address).address
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one email, with the attempt's id in its `custom_args`."""

@@ -43,7 +43,8 @@ def said_of(text: str, line: int, column: int | None) -> tuple[str, str] | None:
         rest = row[at:].lstrip()
         if mark := next((mark for mark in _MARKS if rest.startswith(mark)), ""):
             what, remedy = _MARKS[mark]
-            return f"line {line} has {what} ({mark}).", remedy
+            place = f"line {line}, column {len(row) - len(rest) + 1}"
+            return f"{place} has {what} ({mark}).", remedy
     for at in places(row, column):
         what, whose, remedy = described(row[at])
         code = f"U+{ord(row[at]):04X}"
