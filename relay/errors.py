@@ -14,12 +14,21 @@ class RelayError(Exception):
 
 
 class Refused(RelayError):
-    """A webhook body that Relay refuses. `status` is the HTTP answer, `fields` the bad paths."""
+    """A webhook body that Relay refuses. `status` is the HTTP answer, `fields` the bad paths,
+    `event` its name where it is known.
+    """
 
     permanent = True
 
-    def __init__(self, status: int, error: str, fields: Mapping[str, list[str]] | None = None):
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        fields: Mapping[str, list[str]] | None = None,
+        event: str = "",
+    ):
         super().__init__(error)
+        self.event = event
         self.status = status
         self.error = error
         self.fields = dict(fields or {})
@@ -92,6 +101,20 @@ class RenderError(RelayError):
         super().__init__(reason)
         self.file = file
         self.line = line
+
+
+def meaning(error: BaseException | None, known: Mapping[str, str]) -> str:
+    """What an error means, by what it or one of its causes says, else its kind: its own text may
+    hold a password. `known` has parts of such texts and what each means.
+    """
+    said, cause = "", error
+    while cause is not None:
+        said, cause = (
+            f"{said} {type(cause).__name__} {cause}".casefold(),
+            cause.__cause__ or cause.__context__,
+        )
+    found = (meant for part, meant in known.items() if part.casefold() in said)
+    return next(found, type(error).__name__)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

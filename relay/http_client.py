@@ -18,13 +18,16 @@ import certifi
 import urllib3
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import port_by_scheme
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationParseError,
     NameResolutionError,
     NewConnectionError,
     SSLError,
 )
+from urllib3.util import parse_url
 
 from relay.errors import RelayError
 
@@ -155,6 +158,20 @@ class HttpClient:
                 raise NoAnswer("the answer was too long", sent=True)
         response.release_conn()
         return bytes(body)
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an http address, as it would be asked; empty where it is none, or
+    has a password in it.
+    """
+    try:
+        parts = parse_url(url)
+    except LocationParseError:
+        return ""
+    if parts.scheme not in port_by_scheme or not parts.host or parts.auth or "\\" in url:
+        return ""
+    port = parts.port or port_by_scheme[parts.scheme]
+    return f"{parts.scheme}://{parts.host}" + f":{port}" * (port != port_by_scheme[parts.scheme])
 
 
 def _reason(error: Exception) -> str:

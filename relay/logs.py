@@ -21,8 +21,8 @@ from typing import Any, TextIO
 import structlog
 
 Event = MutableMapping[str, Any]
-_PATH = "/webhooks/lab/"
-_PATH_SECRET = re.compile(rf"({_PATH})\S+")
+_PATH = "webhooks/"
+_PATH_SECRET = re.compile(rf"(/{_PATH}+lab/)\S+")
 _to_json = json.JSONEncoder(default=repr).encode
 _QUIET = (
     "twilio",

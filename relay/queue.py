@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from relay.config.settings import Settings
+from relay.errors import meaning
 from relay.logs import get_logger
 
 if TYPE_CHECKING:
@@ -25,6 +26,36 @@ PENDING_SECONDS = 30  # a wake-up that Redis lost holds others back no longer th
 GATHER_SECONDS = 0.05  # what comes in within it needs no wake-up of its own
 # What workers of the release before can find too; "relay.worker.process.drain" from the next on.
 JOB = "relay.queue.drain"
+
+# What Redis or the way to it says → what it means, and what to write.
+_MEANINGS = {
+    "certificate_verify_failed": "nobody that Relay trusts has signed its certificate. Where that"
+    " is known, as at Heroku, set REDIS_TLS_VERIFY=false",
+    "wrong_version_number": "it does not speak TLS. Write redis:// for rediss://",
+    "handshake operation timed out": "it does not speak TLS. Write redis:// for rediss://",
+    "record layer failure": "it does not speak TLS. Write redis:// for rediss://",
+    "invalid username-password": "it refuses the user or the password that REDIS_URL has",
+    "invalid password": "it refuses the password that REDIS_URL has",
+    "already authenticated": "it wants a password. Write redis://:password@host:6379/0",
+    "authentication required": "it wants a password. Write redis://:password@host:6379/0",
+    "nopermission": "its user may not do what Relay needs: allow it all commands",
+    "db index is out of range": "it has no database of that number. Write /0 behind the port",
+    "readonly": "it is a replica that takes no writes. Name the primary in REDIS_URL",
+    "outofmemory": "its memory is full",
+    "misconf": "it cannot write to its disk",
+    "getaddrinfo": "there is no host of that name",
+    "name or service not known": "there is no host of that name",
+    "refused": "nothing answers at the host and port that REDIS_URL has",
+    "timed out": "it does not answer in time",
+    "timeout": "it does not answer in time",
+    "closed by server": "it hangs up. If it speaks TLS only, write rediss:// for redis://",
+    "reset by peer": "it hangs up. If it speaks TLS only, write rediss:// for redis://",
+}
+
+
+def why_not(error: Exception) -> str:
+    """Why Redis cannot be used, and what to write instead; without its address or password."""
+    return meaning(error, _MEANINGS)
 
 
 def connect(settings: Settings, *, timeout: float | None) -> Redis:
@@ -104,5 +135,5 @@ class Waker:
                 wake(connection)
             except (RedisError, OSError) as error:
                 # The clock of a worker finds the rows; the event is safe in the ledger.
-                log.warning("wake-up failed", error=type(error).__name__)
+                log.warning("wake-up failed", error=type(error).__name__, reason=why_not(error))
             pause.wait(GATHER_SECONDS)

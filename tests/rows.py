@@ -17,7 +17,15 @@ from relay.errors import Refused
 from relay.lab import events
 from relay.lab.events import Incoming
 from relay.lab.facts import Facts
-from relay.ledger import attempts, cases, replay, suppressions, unknown_attempts, workers
+from relay.ledger import (
+    attempts,
+    cases,
+    quarantine,
+    replay,
+    suppressions,
+    unknown_attempts,
+    workers,
+)
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -136,7 +144,7 @@ def suppress(db: Database, channel: str, address: str, source: str) -> bool:
 def keep_refused(db: Database, body: bytes, refused: Refused) -> str:
     """A body that the webhook has refused; its id in quarantine."""
     with db.write() as connection:
-        return ledger_events.keep_refused(connection, body, refused)
+        return quarantine.keep_refused(connection, body, refused)
 
 
 def beat(db: Database, name: str) -> None:

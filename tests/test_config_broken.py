@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.config import check
-from relay.config.loader import load
+from relay.config.loader import load, parse
 from relay.config.settings import Settings
-from relay.errors import Problem
+from relay.errors import ConfigError, Problem
 from relay.messages.templates import Templates
 from tests.conftest import ROOT
 from tests.test_config import EXAMPLE, problems
@@ -56,7 +59,28 @@ KIT, READY, DESK = "rules.kit-shipped", "rules.results-ready", "rules.desk-retes
 SYNTAX = [
     wrong("no quotes", '"90d"', "90d", 14, "", "unexpected text after the value", "Text needs quotes"),
     wrong("a word without quotes", '"kit_shipped"', "kit", 25, "", "unreadable value after =", "quotes"),
-    wrong("quotes of a word processor", '"kit_shipped"', "“kit”", 25, "", "straight quotes"),
+    wrong("quotes of a word processor", '"kit_shipped"', "“kit”", 25, "", "line 25, column 12 has a curly quote (U+201C), as Word writes it.", "straight quotes"),
+    wrong("a curly quote at the end only", '"90d"', '"90d”', 14, "", "line 14, column 17 has a curly quote (U+201D)", "straight quotes"),
+    wrong("French quotes", '"90d"', "«90d»", 14, "", "has a curly quote (U+00AB)", "straight quotes"),
+    wrong("backticks", '"90d"', "`90d`", 14, "", "line 14, column 13 has a backtick (U+0060)", "straight quotes"),
+    wrong("a no-break space", "portal", "\u00a0portal", 5, "", "line 5, column 1 has a no-break space (U+00A0), as Word writes it.", "plain space, or none"),
+    wrong("a no-break space before the =", "retention =", "retention\u00a0=", 14, "", "line 14, column 10 has a no-break space (U+00A0)", "plain space"),
+    wrong("a narrow no-break space", "= 2000", "=\u202f2000", 13, "", "a narrow no-break space (U+202F)", "plain space"),
+    wrong("a zero-width space", "[delivery]", "[delivery\u200b]", 8, "", "line 8, column 10 has a zero width space (U+200B)", "or none"),
+    wrong("a byte-order mark inside", "[delivery]", "\ufeff[delivery]", 8, "", "line 8, column 1 has a byte-order mark (U+FEFF), as Notepad writes it.", "Delete it"),
+    wrong("a line separator", '"90d"', '"90d"\u2028', 14, "", "a line separator (U+2028)", "plain space"),
+    wrong("a full-width equals sign", "retention =", "retention \uff1d", 14, "", "line 14, column 11 has a fullwidth equals sign (U+FF1D)", "the plain = for it"),
+    wrong("full-width brackets", "[delivery]", "\uff3bdelivery\uff3d", 8, "", "a fullwidth left square bracket (U+FF3B)", "the plain [ for it"),
+    wrong("a key in other letters", "retention =", "срок =", 14, "", "cyrillic small letter es (U+0441)", "letters from a to z"),
+    wrong("a dash behind a value", '"90d"', '"90d" — days', 14, "", "an em dash (U+2014)", "Text needs straight quotes"),
+    wrong("a comment of another language", "[delivery]", "// what is sent\n[delivery]", 8, "", "line 8, column 1 has a comment as other languages write it (//).", "with #"),
+    wrong("the same behind a value", '"90d"', '"90d" // days', 14, "", "(//)", "with #"),
+    wrong("a comment of C", "[delivery]", "/* what is sent */\n[delivery]", 8, "", "(/*)", "with #"),
+    wrong("a comment of SQL", "[delivery]", "-- what is sent\n[delivery]", 8, "", "(--)", "with #"),
+    wrong("a semicolon", '"90d"', '"90d";', 14, "", "line 14, column 18 has a semicolon (;).", "Delete it"),
+    wrong("a merge that is not finished", "[delivery]", "<<<<<<< HEAD\n[delivery]", 8, "", "line 8, column 1 has the mark of a merge that is not finished (<<<<<<<).", "delete the marks"),
+    wrong("its second half", "[delivery]", "=======\n[delivery]", 8, "", "(=======)", "delete the marks"),
+    wrong("its end", "[delivery]", ">>>>>>> mine\n[delivery]", 8, "", "(>>>>>>>)", "delete the marks"),
     wrong("no closing quote", '"90d"', '"90d', 14, "", "is not closed", "a quote at each end"),
     wrong("a long text without an end", '"90d"', '"""', 41, "", "is not closed", 'Close it with the """' ),
     wrong("no closing bracket", '"email"]\ntemplate', '"email"\ntemplate', 25, "", "this list is not closed", "End it with a bracket"),
@@ -101,7 +125,14 @@ VALUES = [
     wrong("a page without https", "https://portal", "http://portal", 5, "clinic.portal", "an https:// address."),
     wrong("too long a sender", '"EXCLINIC"', '"EXAMPLECLINIC"', 9, "delivery.sms_from", "up to 11 letters and digits"),
     wrong("a sender without letters", '"EXCLINIC"', '"12345678901"', 9, "delivery.sms_from", "at least one a letter"),
-    wrong("a sender that is no address", " <results@example.org>", "", 10, "delivery.email_from", '"Example Clinic <results@'),
+    wrong("a sender that is no address", " <results@example.org>", "", 10, "delivery.email_from", "it has no email address", '"Example Clinic <results@'),
+    wrong("a sender without its brackets", "<results@example.org>", "results@example.org", 10, "delivery.email_from", "not between < and >", '"Example Clinic <results@'),
+    wrong("a sender without its last bracket", "example.org>", "example.org", 10, "delivery.email_from", "its last > is missing", '"Example Clinic <results@'),
+    wrong("a sender with something behind it", "example.org>", "example.org> (results)", 10, "delivery.email_from", "something stands behind the address", '"Example Clinic <results@'),
+    wrong("two senders", "example.org>", "example.org>, Desk <desk@example.org>", 10, "delivery.email_from", "more than one address", '"Example Clinic <results@'),
+    wrong("two addresses", "Example Clinic <results@example.org>", "results@example.org, desk@example.org", 10, "delivery.email_from", "more than one address", '"Example Clinic <results@'),
+    wrong("a sender on two lines", "Example Clinic <", "Example\\nClinic <", 10, "delivery.email_from", "more than one line", '"Example Clinic <results@'),
+    wrong("a sender that is not valid", "results@example.org>", "results@example>", 10, "delivery.email_from", "The email address is not valid", '"Example Clinic <results@'),
     wrong("a bad email address", "lab-desk@", "lab-desk ", 18, "staff.lab-desk.email", "The email address is not valid", '"desk@example.org"'),
     wrong("a landline", "+447700900100", "020 7946 0000", 19, "staff.lab-desk.sms", "a landline", "Write a UK mobile"),
     wrong("a bad allowed address", "max_sms_segments = 2", 'allow = ["nobody"]', 12, "delivery.allow", "Write"),
@@ -226,13 +257,53 @@ def test_a_template_that_is_not_there_is_told_in_config(tmp_path: Path) -> None:
     assert found.remedy == 'Did you mean "kit_shipped"?'
 
 
-def test_what_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
-    """A file in another encoding is refused by name and line, and says how to save it."""
+# How another program saves the file → its line, and what is said.
+ENCODINGS: dict[str, tuple[bytes, int, str]] = {
+    "Latin-1": (
+        EXAMPLE.replace("EXCLINIC", "Clínica").encode("latin-1"),
+        9,
+        'this is not UTF-8 text: line 9, column 15 has the byte ED ("í" in Windows-1252).',
+    ),
+    "behind letters of two bytes": (
+        EXAMPLE.replace("EXCLINIC", "éX!").encode().replace(b"X!", b"\x92"),
+        9,
+        "this is not UTF-8 text: line 9, column 14 has the byte 92.",
+    ),
+    "UTF-16": (EXAMPLE.encode("utf-16"), 1, "this file is UTF-16, which Notepad calls Unicode."),
+    "UTF-16 without a mark": (
+        EXAMPLE.encode("utf-16-le"),
+        1,
+        "this file is UTF-16, which Notepad calls Unicode.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "line", "said"), ENCODINGS.values(), ids=ENCODINGS)
+def test_what_is_not_utf8_is_told_with_its_place(
+    raw: bytes, line: int, said: str, tmp_path: Path
+) -> None:
+    """A file in another encoding is refused by line, column and byte, and says how to save it."""
     path = tmp_path / "config.toml"
-    path.write_bytes(EXAMPLE.replace("EXCLINIC", "Clínica").encode("latin-1"))
-    assert problems(path) == [
-        Problem("this is not UTF-8 text.", str(path), 9, remedy="Save the file as UTF-8.")
-    ]
+    path.write_bytes(raw)
+    assert problems(path) == [Problem(said, str(path), line, remedy="Save the file as UTF-8.")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_end_of_a_line_and_a_mark_at_the_beginning_are_taken(end: str, tmp_path: Path) -> None:
+    """What Windows and old Macs save is read, with a byte-order mark or without."""
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path = tmp_path / "config.toml"
+        path.write_bytes(mark + EXAMPLE.replace("\n", end).encode())
+        assert load(Settings(config=path)).clinic.name == "Example Clinic"
+
+
+@given(text=st.text(max_size=60), line=st.integers(0, 60))
+def test_whatever_is_written_is_told_and_nothing_breaks(text: str, line: int) -> None:
+    """No text put into config.toml, wherever it stands, leads to anything but problems."""
+    rows = EXAMPLE.split("\n")
+    rows.insert(line % len(rows), text)
+    with suppress(ConfigError):
+        parse("\n".join(rows), Settings())
 
 
 def test_the_page_shows_them_all(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from relay.errors import Refused
 from relay.lab import samples
-from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, Incoming, parse
+from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, Incoming, parse, unread
+from relay.lab.facts import Facts
+from relay.rules.expressions import names
+from tests.test_expressions import CLINIC
 
 ID = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 ID_FIELDS = {  # as the lab documents them
@@ -21,10 +25,8 @@ ID_FIELDS = {  # as the lab documents them
     "test_registration.lml_lab_id_created": ["testregistration_id", "lab_id"],
     "lab_results.complete": ["testregistration_id"],
 }
-REQUIRED = [
-    *((name, field) for name, fields in ID_FIELDS.items() for field in fields),
-    ("test_registration.sample_received", "sample_received_at"),
-]
+REQUIRED = [(name, field) for name, fields in ID_FIELDS.items() for field in fields]
+NOTE = "The lab sent no {} that Relay can read, so messages leave it out."
 EXAMPLES = {body["event"]: body["data"] for body in samples.webhooks()}
 
 
@@ -59,7 +61,7 @@ def test_takes_the_labs_example(name: str) -> None:
 @pytest.mark.parametrize(("name", "field"), REQUIRED)
 @pytest.mark.parametrize("value", ["(missing)", None, 7.5, True, "", [], {}, [ID], {"id": ID}])
 def test_bad_field_is_named_by_its_path(name: str, field: str, value: Any) -> None:
-    """A required field that is missing or of another type is 422, named by its path."""
+    """An id that is missing or of another type is 422, named by its path."""
     data = {**EXAMPLES[name], field: value}
     if value == "(missing)":
         del data[field]
@@ -133,32 +135,77 @@ def test_any_opaque_id_is_taken(value: str) -> None:
     assert value in event.data.values()
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "yesterday",
-        "2023-06-01T14:52:32",
-        "2023-06-01",
-        "2023-13-01T00:00:00Z",
-        "2023-06-01T14:52:32+99:99",
-        1685627552,
-    ],
-)
-def test_sample_received_at_needs_an_offset(value: Any) -> None:
-    """A time that could mean two moments, or none, is refused."""
-    data = {**EXAMPLES["test_registration.sample_received"], "sample_received_at": value}
-    refused = refusal("test_registration.sample_received", data)
-    assert (refused.status, list(refused.fields)) == (422, ["data.sample_received_at"])
+RECEIVED, LONDON = "test_registration.sample_received", ZoneInfo("Europe/London")
+# What the lab writes for a time → what it is by the clinic's clock; None where it cannot be read.
+TIMES: dict[str, tuple[Any, str | None]] = {
+    "as documented": ("2023-06-01T14:52:32+01:00", "2023-06-01T14:52:32+01:00"),
+    "UTC": ("2023-06-01T13:52:32Z", "2023-06-01T14:52:32+01:00"),
+    "microseconds": ("2023-06-01T13:52:32.123456+00:00", "2023-06-01T14:52:32.123456+01:00"),
+    "seven digits, as .NET": ("2023-06-01T13:52:32.1234567Z", "2023-06-01T14:52:32.123456+01:00"),
+    "no colon in the offset, as PHP's ISO8601": (
+        "2023-06-01T14:52:32+0100",
+        "2023-06-01T14:52:32+01:00",
+    ),
+    "no offset, in summer": ("2023-06-01T14:52:32", "2023-06-01T14:52:32+01:00"),
+    "no offset, in winter": ("2023-12-01T14:52:32", "2023-12-01T14:52:32+00:00"),
+    "no offset, as databases print it": ("2023-06-01 14:52:32", "2023-06-01T14:52:32+01:00"),
+    "a date": ("2023-06-01", "2023-06-01T00:00:00+01:00"),
+    "blanks around it": (" 2023-06-01T14:52:32Z\n", "2023-06-01T15:52:32+01:00"),
+    "null": (None, None),
+    "empty": ("", None),
+    "in words": ("yesterday", None),
+    "no such month": ("2023-13-01T00:00:00Z", None),
+    "no such offset": ("2023-06-01T14:52:32+99:99", None),
+    "MySQL's zero date": ("0000-00-00 00:00:00", None),
+    "before all time": ("0001-01-01T00:00:00+14:00", None),
+    "after all time": ("9999-12-31T23:59:59-12:00", None),
+    "British": ("01/06/2023 14:52", None),
+    "seconds since 1970": (1685627552, None),
+    "a decimal number": (1685627552.5, None),
+    "true": (True, None),
+    "a list": (["2023-06-01"], None),
+    "an object, as PHP's DateTime": ({"date": "2023-06-01 14:52:32", "timezone": "UTC"}, None),
+}
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["2023-06-01T14:52:32+01:00", "2023-06-01T13:52:32Z", "2023-06-01T13:52:32.123456+00:00"],
-)
-def test_sample_received_at_stays_as_the_lab_wrote_it(value: str) -> None:
-    """Any ISO 8601 time with an offset is taken, and kept to the letter."""
-    data = {**EXAMPLES["test_registration.sample_received"], "sample_received_at": value}
-    assert read("test_registration.sample_received", data).data["sample_received_at"] == value
+@pytest.mark.parametrize(("written", "said"), TIMES.values(), ids=TIMES)
+def test_a_time_sinks_no_event(written: Any, said: str | None) -> None:
+    """Whatever the lab writes for a time, the event is taken: without an offset the time is the
+    clinic's, and what cannot be read is null and noted, without repeating it."""
+    taken = read(RECEIVED, {**EXAMPLES[RECEIVED], "sample_received_at": written})
+    seen = names(RECEIVED, taken.data, samples.RECEIVED_AT, Facts(), CLINIC)["event"]
+    found = seen.sample_received_at
+    assert (found.isoformat() if found else None) == said
+    assert taken.data["sample_received_at"] == (written if said else None)
+    notes = list(unread(EVENTS[RECEIVED], taken.data))
+    assert notes == ([] if said else [NOTE.format("sample_received_at")])
+
+
+def test_a_time_that_is_not_there_sinks_no_event() -> None:
+    """Without its time the event is taken, and noted."""
+    taken = read(RECEIVED, {"testregistration_id": ID})
+    assert list(unread(EVENTS[RECEIVED], taken.data)) == [NOTE.format("sample_received_at")]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("url", [[], {}, 5, True, None, [None], {"href": "https://x.example"}])
+def test_a_url_sinks_no_event(name: str, url: Any) -> None:
+    """Whatever the lab writes for `url`, which Relay hardly uses, the event is taken and noted."""
+    taken = read(name, {**EXAMPLES[name], "url": url})
+    assert taken.data["url"] is None
+    assert list(unread(EVENTS[name], taken.data)) == [NOTE.format("url")]
+    assert taken.identity == read(name, EXAMPLES[name]).identity
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("odd", [None, 5, -0.5, True, "", "\u202e", [], [[]], {}, {"": None}])
+def test_nothing_but_an_id_sinks_an_event(name: str, odd: Any) -> None:
+    """Every key but the ids, documented or not, may hold whatever JSON can: the event is taken."""
+    others = {*EVENTS[name].data_fields, "more", "status", ""} - {*ID_FIELDS[name]}
+    taken = read(name, {**EXAMPLES[name], **dict.fromkeys(others, odd)})
+    assert taken.kind is EVENTS[name]
+    seen = names(name, taken.data, samples.RECEIVED_AT, Facts(), CLINIC)["event"]
+    assert bool(getattr(seen, ID_FIELDS[name][0]))
 
 
 def test_retest_of_itself_is_refused() -> None:
@@ -170,12 +217,8 @@ def test_retest_of_itself_is_refused() -> None:
 
 def test_every_bad_field_is_named() -> None:
     """All that is wrong with `data` is told at once."""
-    refused = refusal("test_registration.sample_received", {"url": 7})
-    assert set(refused.fields) == {
-        "data.testregistration_id",
-        "data.sample_received_at",
-        "data.url",
-    }
+    refused = refusal("test_registration.lml_lab_id_created", {"url": 7})
+    assert set(refused.fields) == {"data.testregistration_id", "data.lab_id"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from relay.errors import LabError, NotReady
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
+from relay.lab.facts import RESOURCES
 from tests.standins import LabStandIn, RawServer, Reply, StandIn
 from tests.test_lab import ID, ORDER, REGISTRATION, gather
 
@@ -93,14 +95,165 @@ def test_the_lab_may_name_its_delay(
     assert caught.value.retry_after == (seconds and pytest.approx(seconds, abs=60))
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_refused(lab: LabStandIn, elsewhere: StandIn, status: int) -> None:
-    """A redirect is an error; neither the request nor the token goes on to where it points."""
-    lab.always(Reply(status, headers={"Location": f"{elsewhere.url}/api/order/{ID}"}))
-    with pytest.raises(LabError, match="redirect"):
+REDIRECTS = [301, 302, 303, 307, 308]
+# Where the lab's API may lead on at its own address: {lab} is that, {path} what was asked for.
+ONWARD = {
+    "a slash behind it": "{lab}{path}/",
+    "no host": "{path}/",
+    "relative": "./" + ID + "/",
+    "in capitals": "{LAB}{path}/",
+    "a new version": "{lab}/api/v2{path}",
+    "a query": "{path}/?format=json",
+    "a fragment": "{path}/#top",
+}
+# Where it must not lead: {other} is another host of the same machine, at another port.
+AWAY = {
+    "another host": "{other}{path}/",
+    "another port": "http://127.0.0.1:1{path}/",
+    "another scheme": "https://{bare}{path}/",
+    "no scheme": "//{other_bare}{path}/",
+    "a name and a password": "http://user:pass@{bare}{path}/",
+    "our host as the name": "http://{bare}@{other_bare}{path}/",
+    "a backslash": "http://{bare}\\@{other_bare}{path}/",
+    "backslashes": "\\\\{other_bare}{path}/",
+    "a subdomain": "http://127.0.0.1.example{path}/",
+    "a file": "file:///etc/hostname",
+    "no port": "http://{bare}x{path}/",
+    "bad IPv6": "http://[::1{path}/",
+}
+
+
+def written(where: str, lab: LabStandIn, elsewhere: StandIn, path: str) -> str:
+    """A Location as the lab writes it."""
+    bare, other_bare = (one.url.removeprefix("http://") for one in (lab, elsewhere))
+    return where.format(
+        lab=lab.url,
+        LAB=lab.url.upper(),
+        bare=bare,
+        other=elsewhere.url,
+        other_bare=other_bare,
+        path=path,
+    )
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+@pytest.mark.parametrize("where", ONWARD.values(), ids=ONWARD)
+def test_a_redirect_at_the_labs_own_address_is_followed(
+    lab: LabStandIn, elsewhere: StandIn, where: str, status: int
+) -> None:
+    """What answers 301 with a slash, as web frameworks do, is asked there, with the token."""
+    path = f"/api/test_registration/{ID}"
+    to = written(where, lab, elsewhere, path)
+    lab.answers.append(
+        lambda request: (
+            Reply(status, headers={"Location": to})
+            if request.path == path
+            else Reply(200, {"id": ID, "first_name": "Jane"})
+        )
+    )
+    assert (gather(lab).registration or {})["first_name"] == "Jane"
+    assert len(lab.requests) == 2
+    assert lab.requests[1].headers["Authorization"] == f"Bearer {lab.token}"
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+@pytest.mark.parametrize("where", AWAY.values(), ids=AWAY)
+def test_a_redirect_leads_nowhere_else(
+    lab: LabStandIn, elsewhere: StandIn, where: str, status: int
+) -> None:
+    """A redirect to any other origin is an error that says what to do; neither the request nor the
+    token goes there."""
+    to = written(where, lab, elsewhere, f"/api/test_registration/{ID}")
+    lab.always(Reply(status, headers={"Location": to}))
+    with pytest.raises(LabError, match=r"redirect.*LAB_API_URL") as caught:
         gather(lab)
+    assert "user:pass" not in str(caught.value)
+    assert ID not in str(caught.value)
     assert elsewhere.requests == []
     assert len(lab.requests) == 1
+
+
+def test_a_redirect_to_another_origin_names_it(lab: LabStandIn) -> None:
+    """The error says what to write for LAB_API_URL, if that is the lab's."""
+    lab.always(Reply(308, headers={"Location": f"https://eu.api.example/api/order/{ID}"}))
+    with pytest.raises(LabError, match=r"LAB_API_URL=https://eu\.api\.example,"):
+        gather(lab)
+
+
+@pytest.mark.parametrize("location", [None, "", "{path}", "{path}/more"])
+def test_a_circle_of_redirects_ends(lab: LabStandIn, location: str | None) -> None:
+    """A redirect to itself, to ever longer paths or to nowhere is an error after a few calls."""
+
+    def circle(request: Any) -> Reply:
+        to = {} if location is None else {"Location": location.format(path=request.path)}
+        return Reply(301, headers=to)
+
+    lab.answers.append(circle)
+    with pytest.raises(LabError, match="redirect"):
+        gather(lab)
+    assert len(lab.requests) <= 4
+
+
+# Answers with 200 that are not what was asked for.
+UNREADABLE: dict[str, Any] = {
+    "a message": {"message": "Server Error"},
+    "an error": {"error": {"code": 500, "message": "Server Error"}},
+    "nothing in it": {},
+    "wrapped, empty": {"data": {}},
+    "wrapped, null": {"data": None},
+    "wrapped": {"data": [{"id": ID}]},
+    "a list of texts": ["Server Error"],
+    "a list of null": [None],
+    "a list of nothings": [{}],
+    "null": None,
+    "a text": "Server Error",
+    "a number": 7,
+    "false": False,
+    "a page": Reply(200, b"<html>Maintenance</html>"),
+    "cut short": Reply(200, b'{"id": "'),
+}
+# Each fetch that an event may make: the event, the path, and what it is an answer to.
+PERSON, OTHER = "b2c3d4e5", "f8a9b0c1"
+FETCHES = {
+    "an order": (ORDER, f"/api/order/{ID}"),
+    "a registration": (REGISTRATION, f"/api/test_registration/{ID}"),
+    "an order's only registration": (ORDER, f"/api/test_registration/{OTHER}"),
+    "an order's customer": (ORDER, f"/api/customer/{PERSON}"),
+    "a registration's patient": (REGISTRATION, f"/api/patient/{PERSON}"),
+    "a registration's order": (REGISTRATION, f"/api/order/{OTHER}"),
+    "a retest": ("test_registration.retest", f"/api/test_registration/{OTHER}"),
+    "results": ("lab_results.complete", f"/api/test_registration/{ID}/lab_results"),
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize(("event", "path"), FETCHES.values(), ids=FETCHES)
+def test_no_answer_but_the_one_asked_for_is_believed(
+    lab: LabStandIn, event: str, path: str, body: Any
+) -> None:
+    """Whichever call it is, the first or a further one: 200 with anything else is an error to try
+    again, never a person without an address or results that are there."""
+    person = {"id": PERSON, "first_name": None, "email": None}
+    lab.change("order", ID, customer=person, customer_id=PERSON, test_registrations=[{"id": OTHER}])
+    nobody = {"first_name": None, "email": None, "mobile_phone_number": None}
+    lab.change("test_registration", ID, patient_id=PERSON, status="success", **nobody)
+    lab.resources[path] = body if isinstance(body, Reply) else Reply(200, json.dumps(body).encode())
+    data = {EVENTS[event].id_field: ID, "retest_testregistration_id": OTHER}
+    with pytest.raises(LabError) as caught:
+        gather(lab, event, frozenset(RESOURCES), OTHER, **data)
+    assert not caught.value.missing
+    assert not isinstance(caught.value, NotReady)
+    assert path in [asked.rstrip("/") for asked in lab.paths]
+
+
+@pytest.mark.parametrize(
+    "rows", [[{"id": "1"}], [{"name": "A", "value": None}], {"0": {"id": "1"}, "2": {"id": "3"}}]
+)
+def test_results_that_are_there_are_believed(lab: LabStandIn, rows: Any) -> None:
+    """Results are a list of objects; of one with gaps PHP makes an object."""
+    lab.change("test_registration", ID, status="success")
+    lab.resources[f"/api/test_registration/{ID}/lab_results"] = Reply(200, rows)
+    assert gather(lab, "lab_results.complete").registration is not None
 
 
 def _huge(connection: socket.socket) -> None:

@@ -11,7 +11,6 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parseaddr
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
@@ -35,6 +34,7 @@ from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
 from relay.rules import addresses, stops
+from relay.rules.channels import named_mailbox
 from relay.rules.statuses import FAILED, OURS
 
 CHANNEL = "email"
@@ -52,7 +52,8 @@ class SendGrid:
         self._url = f"{api.host}/v3"
         self._headers = {**api.client.request_headers, "Content-Type": "application/json"}
         self._wire = wire
-        self._sender = parseaddr(sender)
+        name, address = named_mailbox(sender)
+        self._sender = name, addresses.email(address).address
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one email, with the attempt's id in its `custom_args`."""

@@ -42,8 +42,8 @@ def check_redis(settings: Settings) -> Iterator[Problem]:
         connection = queue.connect(settings, timeout=2)
         policy = connection.info("memory").get("maxmemory_policy", "noeviction")
     except (RedisError, OSError, ValueError) as error:
-        kind = type(error).__name__
-        yield Problem(f"Relay cannot reach Redis ({kind}).", "environment", key="REDIS_URL")
+        why = f"Relay cannot reach Redis: {queue.why_not(error)}."
+        yield Problem(why, "environment", key="REDIS_URL")
         return
     if policy != "noeviction":
         message = f"maxmemory-policy is {policy}: Redis may discard wake-ups."

@@ -17,6 +17,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError
 
+from relay.config import odd_characters
 from relay.config.schema import (
     Clinic,
     ClinicSchema,
@@ -126,10 +127,12 @@ _SYNTAX = {  # how tomllib's message begins → what it means, and what would be
 
 def toml_syntax_error(text: str, error: str) -> tuple[int, str, str]:
     """An error of tomllib → the line, what is wrong, and what would be right."""
-    found = re.search(r"\(at line (\d+)", error)
+    found = re.search(r"\(at line (\d+), column (\d+)", error)
     message = re.sub(r" ?\(at .*\)", "", error)
     message = re.sub(r"\('.*'.*?\)", lambda path: ".".join(re.findall("'(.*?)'", path[0])), message)
     line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
+    if found and (odd := odd_characters.said_of(text, line, int(found[2]))):
+        return line, f"not valid TOML: {odd[0]}", odd[1]
     meant, remedy = next(
         (words for start, words in _SYNTAX.items() if message.startswith(start)),
         ("Relay cannot read this line", "Put text in quotes and lists in brackets."),
@@ -206,17 +209,16 @@ def parse(text: str, settings: Settings) -> Config:
 def read_config(path: Path) -> str:
     """Return the file's text, or raise `ConfigError` when it cannot be read as UTF-8."""
     try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line, remedy = error.object[: error.start].count(b"\n") + 1, "Save the file as UTF-8."
-        raise ConfigError(
-            [Problem("this is not UTF-8 text.", str(path), line, "", remedy)]
-        ) from error
+        raw = path.read_bytes()
     except OSError as error:
         remedy = "If it is somewhere else, set RELAY_CONFIG."
         raise ConfigError(
             [Problem("Relay cannot read this file.", str(path), remedy=remedy)]
         ) from error
+    if wrong := odd_characters.why_not_utf8(raw):
+        line, said = wrong
+        raise ConfigError([Problem(said, str(path), line, remedy="Save the file as UTF-8.")])
+    return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def problem_at(

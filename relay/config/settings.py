@@ -250,6 +250,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         haste=read_haste(read, development, problems),
         more=tuple((name, read(name)) for name in variables() if name.lower() not in _FIELDS),
     )
+    problems += server_url("REDIS_URL", settings.redis_url)
     if to_serve:
         problems += missing_settings(settings, environ)
         problems += odd(settings)
@@ -322,7 +323,31 @@ def ledger_url(written: str, problems: list[Problem]) -> str:
     if not url.startswith(_DATABASES):
         remedy = "Write postgres://…"
         problems.append(wrong("DATABASE_URL", "is not a database that Relay can use.", remedy))
+    problems += server_url("DATABASE_URL", url)
     return url
+
+
+_IN_PASSWORDS = "In the password write %40 for @, %2F for /, %23 for #, %3F for ?, %25 for %."
+_PORT = re.compile(r"(?:\[[^\]]*\]|[^:/?#]*):([^/?#]*)")
+
+
+def server_url(name: str, value: str) -> Iterator[Problem]:
+    """What is wrong with a server's address, without a part of it: any may be of the password."""
+    scheme, _, rest = value.partition("://")
+    if scheme in ("sqlite", "unix"):
+        return
+    if scheme.startswith("redis"):  # read as a browser reads it: the host ends at one of these
+        _, at, where = re.split("[/?#]", rest)[0].rpartition("@")
+        is_misread = "@" in rest and not at
+    else:  # up to the first @ it is the user and the password
+        _, at, after = rest.partition("@")
+        where = after if at else rest
+        is_misread = "@" in where.partition("?")[0]
+    if is_misread:
+        said = "has a character in its password that means something else in an address."
+        yield wrong(name, said, _IN_PASSWORDS)
+    elif (port := _PORT.match(where)) and not re.fullmatch(r"\d{1,5}", port[1], re.ASCII):
+        yield wrong(name, "has a port that is no number.", "Write it as in host:5432/name.")
 
 
 def missing_settings(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:

@@ -1,7 +1,7 @@
 """The lab's API: an event's ids → facts. A webhook is a hint; what this API says decides.
 
 The token goes to LAB_API_URL and nowhere else: URLs are built from it and an id, `data.url` is
-never followed, and a redirect is an error.
+never followed, and a redirect only to the same scheme, host and port.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from relay.errors import LabError, NotReady
-from relay.http_client import Answer, HttpClient, NoAnswer
+from relay.http_client import Answer, HttpClient, NoAnswer, origin
 from relay.lab.events import ORDER, REGISTRATION, Kind, is_named
 from relay.lab.facts import EMAIL, MOBILE, PHONE, Facts, resource
 
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
+_REDIRECTS = (301, 302, 303, 307, 308)
+_OF_A_RESULT = {"id", "name", "value"}  # by one of these fields it is known
+_MOST_CALLS = 4  # for one answer: the first, and redirects
 _DETAILS = ("first_name", "last_name", EMAIL, PHONE)
+
+
+_NOT_AS_DOCUMENTED = "The lab's answer was not what its documentation says."
 
 
 class LabClient:
@@ -162,7 +168,7 @@ class LabClient:
         """A resource. One that does not carry what was asked for is not believed."""
         found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{segment(id_)}"), kind)
         if found is None:
-            raise LabError("The lab's answer was not what its documentation says.")
+            raise LabError(_NOT_AS_DOCUMENTED)
         asked = str(id_)
         is_it = (
             is_named(found, asked)
@@ -174,14 +180,22 @@ class LabClient:
         return found
 
     def _results(self, id_: str) -> int:
-        """How many results there are, none of an unknown id; their content is not read."""
+        """How many results there are, none of an unknown id; of their content only that it is one
+        of results. A list with gaps is an object of PHP's.
+        """
         try:
             found = self._json(f"/api/test_registration/{segment(id_)}/lab_results/")
         except LabError as error:
             if error.missing or isinstance(error, NotReady):
                 return 0
             raise
-        return len(found) if isinstance(found, list | dict) else 0
+        if isinstance(found, dict) and found and all(map(str.isdigit, found)):
+            found = list(found.values())
+        if not isinstance(found, list) or not all(
+            isinstance(row, dict) and row.keys() & _OF_A_RESULT for row in found
+        ):
+            raise LabError(_NOT_AS_DOCUMENTED)
+        return len(found)
 
     def _json(self, path: str) -> Any:
         try:
@@ -190,10 +204,15 @@ class LabClient:
             raise LabError("The lab's answer could not be read.") from error
 
     def _ask(self, path: str) -> Answer:
-        try:
-            answer = self._wire.send("GET", self._base + path, self._headers)
-        except NoAnswer as error:
-            raise LabError(f"The lab's API did not answer ({error}).") from error
+        url = self._base + path
+        for _ in range(_MOST_CALLS):
+            try:
+                answer = self._wire.send("GET", url, self._headers)
+            except NoAnswer as error:
+                raise LabError(f"The lab's API did not answer ({error}).") from error
+            if answer.status not in _REDIRECTS:
+                break
+            url = self._onward(url, answer)
         if answer.status == 200:
             return answer
         if answer.status == 204:
@@ -204,14 +223,28 @@ class LabClient:
             404: "does not know this id",
         }
         meaning = meanings.get(answer.status, "did not give what was asked")
-        if 300 <= answer.status < 400:
-            meaning = "answered with a redirect, which is not followed"
+        if answer.status in _REDIRECTS:
+            meaning = "leads on from one redirect to the next: ask the lab about it"
         raise LabError(
             f"The lab's API {meaning} ({answer.status}).",
             missing=answer.status in (404, 410),
             refused=answer.status in (401, 403),
             retry_after=answer.retry_after if answer.status in (429, 503) else None,
         )
+
+    def _onward(self, url: str, answer: Answer) -> str:
+        """Where a redirect leads at the lab's own address. Raises LabError where that is another:
+        the token stays.
+        """
+        try:
+            to = urljoin(url, answer.headers.get("Location", ""))
+        except ValueError:
+            to = ""
+        if (there := origin(to)) == origin(self._base):
+            return to
+        what = f"redirects to another address ({answer.status}), which is not followed."
+        known = f"If it is the lab's, set LAB_API_URL={there}" if there else "Check LAB_API_URL"
+        raise LabError(f"The lab's API {what} {known}, or ask the lab.")
 
 
 def segment(id_: object) -> str:

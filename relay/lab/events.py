@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
+from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, validates_schema
 
 from relay.errors import Refused
 from relay.lab import plain_text, strict_json
@@ -37,13 +38,44 @@ class OpaqueId(fields.String):
         return text
 
 
+def moment(written: object, zone: tzinfo) -> datetime | None:
+    """A time of the lab's in `zone`, whose it is where it has no offset; None where it is none."""
+    try:
+        found = datetime.fromisoformat(plain_text.trimmed(str(written)))
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(zone)
+    except (ValueError, OverflowError):
+        return None
+
+
+class Text(fields.String):
+    """A field that is no id: what cannot be read of it is null, and sinks no event."""
+
+    def deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        """The value, as the lab wrote it, or None."""
+        return (
+            value if value is missing or (isinstance(value, str) and self.is_one(value)) else None
+        )
+
+    def is_one(self, _value: str) -> bool:
+        """Whether a text can be read."""
+        return True
+
+
+class Moment(Text):
+    """A time, by ISO 8601. Without an offset it is the clinic's."""
+
+    def is_one(self, value: str) -> bool:
+        """Whether a text is a time."""
+        return moment(value, UTC) is not None
+
+
 class _Data(Schema):
     """The keys that every event's `data` may have. Undocumented keys are kept as they are."""
 
     class Meta:
         unknown = INCLUDE
 
-    url = fields.String(allow_none=True)
+    url = Text(allow_none=True)
 
 
 class OrderData(_Data):
@@ -61,7 +93,7 @@ class RegistrationData(_Data):
 class ReceivedData(RegistrationData):
     """`data` of test_registration.sample_received."""
 
-    sample_received_at = fields.AwareDateTime(required=True, format="iso")
+    sample_received_at = Moment(allow_none=True)
 
 
 class RetestData(RegistrationData):
@@ -266,6 +298,8 @@ def about(resource: str) -> tuple[str, ...]:
     return tuple(name for name, kind in EVENTS.items() if kind.resource == resource)
 
 
+# Why a post of each event was refused: by this it is known in quarantine which event it was.
+REFUSED = {name: f"The data of {name} is not valid." for name in EVENTS}
 STAGES = ("shipped", "delivered", "registered", "received", "results")
 RETEST = "test_registration.retest"
 RESULTS = "lab_results.complete"
@@ -309,7 +343,8 @@ def parse(raw: bytes) -> Incoming:
     if not isinstance(data, dict):
         problems["data"] = ["It must be an object."]
     if not isinstance(name, str) or not isinstance(data, dict) or problems:
-        raise Refused(400, "The body is not an event.", problems)
+        known = name if isinstance(name, str) and name in EVENTS else ""
+        raise Refused(400, REFUSED.get(known, "The body is not an event."), problems, known)
     kind = EVENTS.get(name)
     if kind:
         data = validate_data(kind, data)
@@ -322,9 +357,15 @@ def validate_data(kind: Kind, data: dict[str, Any]) -> dict[str, Any]:
         loaded = kind.schema.load(data)
     except ValidationError as error:
         fields_ = dict(paths("data", error.messages))
-        raise Refused(422, f"The data of {kind.name} is not valid.", fields_) from error
-    # Kept as the lab wrote it, ids trimmed: the ledger stores JSON, and dates stay texts in it.
-    return {key: value if isinstance(value, str) else data[key] for key, value in loaded.items()}
+        raise Refused(422, REFUSED[kind.name], fields_, kind.name) from error
+    return dict(loaded)
+
+
+def unread(kind: Kind, data: Mapping[str, Any]) -> Iterator[str]:
+    """What of an event's data is not there to be read, in sentences without it."""
+    for key, field in kind.schema.fields.items() if data else ():  # retention empties them
+        if data.get(key) is None and (key in data or isinstance(field, Moment)):
+            yield f"The lab sent no {key} that Relay can read, so messages leave it out."
 
 
 def paths(path: str, messages: Any) -> list[tuple[str, list[str]]]:

@@ -76,6 +76,20 @@ def close_settled(connection: Connection, kind: str, key: str, note: str) -> Non
     _close(connection, is_about(case_digest(kind, key)), RELAY, note)
 
 
+def recount(connection: Connection, kind: str, left: Mapping[str, int], note: str) -> None:
+    """Each open case of a kind says how much is left of what it is about; where nothing is, it is
+    closed with the note. `left` counts it by the case's subject.
+    """
+    about = sa.select(cases.c.id, cases.c.subject, cases.c.count.label("many"))
+    about = about.where(cases.c.kind == kind, cases.c.closed_at.is_(None))
+    for case in connection.execute(about).all():
+        many = left.get(case.subject, 0)
+        if not many:
+            close_settled(connection, kind, case.subject, note)
+        elif many != case.many:
+            connection.execute(cases.update().where(cases.c.id == case.id).values(count=many))
+
+
 def close_reached(connection: Connection, obligation: str) -> None:
     """Close the case that says that somebody is unreached, if a message may reach them now: what
     is planned again may be there already, and have failed.

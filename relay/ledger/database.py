@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from relay.errors import LedgerUnavailable
+from relay.errors import LedgerUnavailable, meaning
 from relay.ledger.group_commit import GroupCommit
 from relay.ledger.schema import UtcDateTime
 
@@ -180,9 +180,7 @@ class Database:
                     kept.invalidate()
                     kept.close()
                     if last or not lost:
-                        raise LedgerUnavailable(
-                            f"the ledger refused: {type(error).__name__}"
-                        ) from error
+                        raise LedgerUnavailable(f"the ledger refused: {why_not(error)}") from error
                     continue
                 self._kept = kept
                 return rows
@@ -229,6 +227,39 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+# What the database or the way to it says → what it means, and what to write.
+_MEANINGS = {
+    "password authentication failed": "it refuses the user or the password that DATABASE_URL has",
+    "no password supplied": "it wants a password. Write postgres://user:password@host/database",
+    "no encryption": "it takes nothing without TLS. Write ?sslmode=require behind DATABASE_URL",
+    "no pg_hba.conf entry": "it lets nobody in from here: see its pg_hba.conf",
+    "certificate verify failed": "nobody that Relay trusts has signed its certificate: name the"
+    " chain with ?sslrootcert=",
+    "server does not support ssl": "it does not speak TLS. Take sslmode out of DATABASE_URL",
+    "unsupported startup parameter": "PgBouncer refuses our settings. Name PostgreSQL itself in"
+    " DATABASE_URL",
+    "invalid connection option": "DATABASE_URL has a word behind its ? that PostgreSQL does not"
+    " know, as pgbouncer=true or schema=public. Take it out",
+    "invalid sslmode": "sslmode in DATABASE_URL is none. Write ?sslmode=require",
+    'fatal:  role "': "it has no such user as DATABASE_URL has",
+    'fatal:  database "': "it has no such database as DATABASE_URL has",
+    "failed to resolve host": "there is no host of that name",
+    "could not translate host": "there is no host of that name",
+    "name or service not known": "there is no host of that name",
+    "connection refused": "nothing answers at the host and port that DATABASE_URL has",
+    "too many": "it has no connection left",
+    "connection slots": "it has no connection left",
+    "queuepool limit": "all connections that Relay may have to it are in use",
+    "timeout expired": "it does not answer in time",
+    "timed out": "it does not answer in time",
+}
+
+
+def why_not(error: BaseException | None) -> str:
+    """Why the database cannot be used, and what to write; without its address or password."""
+    return meaning(error, _MEANINGS)
+
+
 @contextmanager
 def _named_errors() -> Iterator[None]:
     try:
@@ -236,9 +267,9 @@ def _named_errors() -> Iterator[None]:
     except DataError:
         raise  # a value that does not fit: our fault, and no trying again mends it
     except DBAPIError as error:
-        raise LedgerUnavailable(f"the ledger refused: {type(error.orig).__name__}") from error
+        raise LedgerUnavailable(f"the ledger refused: {why_not(error.orig)}") from error
     except SQLAlchemyError as error:
-        raise LedgerUnavailable(f"the ledger is out of reach: {type(error).__name__}") from error
+        raise LedgerUnavailable(f"the ledger is out of reach: {why_not(error)}") from error
 
 
 def ago(interval: timedelta) -> now:

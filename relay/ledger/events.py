@@ -6,7 +6,6 @@ from then on it is known that the lab posts it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.errors import Refused
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
@@ -26,7 +24,7 @@ from relay.ledger import digests, journeys, releases, replay
 from relay.ledger.cases import close_reached, open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.journeys import Place
-from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id, quarantine
+from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
 from relay.rules.model import AlreadyNotified, Case, Notice, Plan
@@ -311,24 +309,6 @@ def retire(connection: Connection, event_id: str, identity: str) -> None:
         .where(events.c.id == event_id)
         .values(identity=f"{identity}:{event_id[-8:]}")
     )
-
-
-def keep_refused(connection: Connection, body: bytes, refused: Refused) -> str:
-    """Put a refused body into quarantine, once however often it is posted; its id."""
-    insert = INSERTS[connection.dialect.name](quarantine).values(
-        id=new_id("qrt"),
-        digest=hashlib.sha256(body).hexdigest(),
-        body=body,
-        error=refused.error[:500],
-        fields=refused.fields,
-        first_at=now(),
-        last_at=now(),
-    )
-    statement = insert.on_conflict_do_update(
-        index_elements=[quarantine.c.digest],
-        set_={"posts": quarantine.c.posts + 1, "last_at": now()},
-    ).returning(quarantine.c.id)
-    return str(connection.execute(statement).scalar_one())
 
 
 ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
-from relay.ledger.database import Database
+from relay.ledger.database import Database, why_not
 from relay.ledger.schema import REVISION, metadata
 
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
+_NO_TABLE = "42P01"  # PostgreSQL's
 _PATIENCE_SECONDS = 30  # a release waits so long for a moment in which nobody uses a table
 
 
@@ -82,9 +83,11 @@ def revision(db: Database) -> str | None:
         with db.engine.connect() as connection:
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     except SQLAlchemyError as error:
-        if isinstance(error, ProgrammingError) or "no such table" in str(error):
+        if getattr(getattr(error, "orig", None), "sqlstate", "") == _NO_TABLE or (
+            "no such table" in str(error)
+        ):
             return None
-        raise LedgerUnavailable("the ledger is out of reach") from error
+        raise LedgerUnavailable(f"the ledger is out of reach: {why_not(error)}") from error
 
 
 def is_migrated(db: Database) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,15 +10,51 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.events import Incoming
+from relay.errors import Refused
+from relay.lab.events import REFUSED, Incoming
 from relay.ledger.audit import Act, keep
+from relay.ledger.cases import open_for_all, recount
 from relay.ledger.database import now
 from relay.ledger.events import Recorded, record
-from relay.ledger.schema import IN_QUARANTINE, quarantine
+from relay.ledger.schema import IN_QUARANTINE, INSERTS, new_id, quarantine
+from relay.rules.model import Case
 
 Row = Mapping[str, Any]
 # All but the body, which may hold anything: it is asked for by itself.
 _SHOWN = [column for column in quarantine.c if column.name != "body"]
+
+
+def keep_refused(
+    connection: Connection, body: bytes, refused: Refused, case: Case | None = None
+) -> str:
+    """Put a refused body into quarantine, once however often it is posted; its id. `case` is opened
+    with the first of its event.
+    """
+    insert = INSERTS[connection.dialect.name](quarantine).values(
+        id=new_id("qrt"),
+        digest=hashlib.sha256(body).hexdigest(),
+        body=body,
+        error=refused.error[:500],
+        fields=refused.fields,
+        first_at=now(),
+        last_at=now(),
+    )
+    statement = insert.on_conflict_do_update(
+        index_elements=[quarantine.c.digest],
+        set_={"posts": quarantine.c.posts + 1, "last_at": now()},
+    ).returning(quarantine.c.id, quarantine.c.posts)
+    id_, posts = connection.execute(statement).one()
+    if posts == 1 and case and not open_for_all(connection, case):
+        _recount(connection)
+    return str(id_)
+
+
+def _recount(connection: Connection) -> None:
+    """Let the case of each event say how many of its posts wait, or close where none does."""
+    waiting = sa.select(quarantine.c.error, sa.func.count().label("many")).where(IN_QUARANTINE)
+    many = {row.error: row.many for row in connection.execute(waiting.group_by(quarantine.c.error))}
+    left = {name: many.get(error, 0) for name, error in REFUSED.items()}
+    recount(connection, "refused", left, "Somebody has dealt with each of its posts.")
 
 
 def ids(connection: Connection) -> list[str]:
@@ -76,6 +113,7 @@ def release(
         return Recorded(became, "duplicate")
     recorded = record(connection, incoming, window)
     connection.execute(quarantine.update().where(mine).values(event_id=recorded.id))
+    _recount(connection)
     keep(connection, act, recorded.id)
     return recorded
 
@@ -102,6 +140,7 @@ def put_all_aside(connection: Connection, until: datetime, act: Act, note: str) 
 def _put_aside(connection: Connection, which: sa.ColumnElement[bool], act: Act, note: str) -> int:
     values = {"closed_at": now(), "closed_by": act.actor[:100], "note": note[:500]}
     done = connection.execute(quarantine.update().where(which, IN_QUARANTINE).values(values))
+    _recount(connection)
     return int(done.rowcount)
 
 

@@ -7,18 +7,19 @@ tries, and nothing is cancelled that a person has not decided to cancel.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import close_settled
+from relay.ledger.cases import recount
 from relay.ledger.database import now
-from relay.ledger.schema import cases, journeys, notifications
+from relay.ledger.schema import journeys, notifications
 from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_ORDER, WAITS_FOR_RULE
 from relay.rules.statuses import WAITING
 
 _table = notifications.c
+_WAIT_NO_MORE = "Its messages wait no more."
 
 
 def keep(connection: Connection, notification_id: str, what: str) -> None:
@@ -42,23 +43,8 @@ def resume_rules(connection: Connection, rules: Collection[tuple[str, str]]) -> 
             resumed += _resume(connection, WAITS_FOR_RULE, mine)
         else:
             left[row.rule] = left.get(row.rule, 0) + row.many
-    recount(connection, "rule", left)
+    recount(connection, "rule", left, _WAIT_NO_MORE)
     return resumed
-
-
-def recount(connection: Connection, kind: str, left: Mapping[str, int]) -> None:
-    """Each open case about what messages wait for says how many do; where none does, it is closed.
-
-    `left` has how many wait, by the case's subject.
-    """
-    about = sa.select(cases.c.id, cases.c.subject, cases.c.count.label("many"))
-    about = about.where(cases.c.kind == kind, cases.c.closed_at.is_(None))
-    for case in connection.execute(about).all():
-        many = left.get(case.subject, 0)
-        if not many:
-            close_settled(connection, kind, case.subject, "Its messages wait no more.")
-        elif many != case.many:
-            connection.execute(cases.update().where(cases.c.id == case.id).values(count=many))
 
 
 def cancel(connection: Connection, rule: str, reason: str) -> int:
@@ -80,7 +66,7 @@ def resume_channels(connection: Connection, channels: Collection[str]) -> int:
     waiting = sa.select(_table.channel, sa.func.count().label("many"))
     waiting = waiting.where(_waits(WAITS_FOR_ACCOUNT)).group_by(_table.channel)
     left = {row.channel: row.many for row in connection.execute(waiting)}
-    recount(connection, "account", left)
+    recount(connection, "account", left, _WAIT_NO_MORE)
     return resumed
 
 

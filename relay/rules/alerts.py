@@ -30,9 +30,10 @@ KINDS = (
     "unknown",
     "rule",
     "account",
+    "refused",
 )
 # These are kept with some event, since every case is, but they are not about its kit.
-OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account"})
+OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account", "refused"})
 # What follows the number, of a case that is about more than one message or event.
 COUNTED = {
     **dict.fromkeys(KINDS, "messages wait"),
@@ -41,6 +42,7 @@ COUNTED = {
     "held": "events are held",
     "unknown": "messages may or may not have gone out",
     "missing": "kits are late",
+    "refused": "posts were refused",
 }
 # The desk's pages of one case and of all that are open, below PUBLIC_URL.
 CASE, WORKLIST = "/case/", "/worklist"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from email.utils import parseaddr
 
+from relay.lab import plain_text
 from relay.rules import addresses
 from relay.rules.addresses import EMAIL, PHONE, AddressKind
 
@@ -86,11 +86,40 @@ def sms_sender(text: str) -> str:
     raise ValueError("write up to 11 letters and digits, at least one a letter, or a +44 number")
 
 
+def named_mailbox(text: str) -> tuple[str, str]:
+    """A sender's name and address: what stands before the last < is the name, with or without
+    quotes, whatever it has in it. A mail's own grammar would end the name at a comma or colon.
+    """
+    before, bracket, after = text.rpartition("<")
+    if not bracket:
+        return "", text.strip()
+    name = before.strip()
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    return plain_text.plain(name), after.strip().removesuffix(">").strip()
+
+
 def email_sender(text: str) -> str:
     """An address with or without a display name."""
-    if "\n" in text or "\r" in text or addresses.email(parseaddr(text)[1]).reason:
-        raise ValueError('write it as "Example Clinic <results@example.org>"')
+    if why := why_no_sender(text):
+        raise ValueError(f'{why}; write it as "Example Clinic <results@example.org>"')
     return text
+
+
+def why_no_sender(text: str) -> str:
+    """What is wrong with a sender of emails; empty where nothing is."""
+    name, address = named_mailbox(text)
+    if "\n" in text or "\r" in text:
+        return "it has more than one line"
+    if re.search(r"<[^<>]*@[^<>]*>", name) or (address.count("@") > 1 and "<" not in text):
+        return "it has more than one address"
+    if "@" not in address:
+        return "it has no email address"
+    if "<" in text and not text.rstrip().endswith(">"):
+        return "something stands behind the address" if ">" in address else "its last > is missing"
+    if "<" not in text and re.search(r"\s", address):
+        return "its address is not between < and >"
+    return addresses.email(address).reason.rstrip(".")
 
 
 CHANNELS: dict[str, Channel] = {

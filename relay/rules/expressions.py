@@ -13,10 +13,9 @@ from typing import Any
 from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from marshmallow.fields import DateTime
 
 from relay.errors import RenderError, did_you_mean
-from relay.lab.events import EVENTS
+from relay.lab.events import EVENTS, Moment, moment
 from relay.lab.facts import (
     PERSONS,
     RECIPIENT_FIELDS,
@@ -201,15 +200,10 @@ def names(
     zone = clinic.timezone
     told: dict[str, Any] = {
         # Not the whole schema: the data was validated when it came, and this is asked often.
-        key: field.deserialize(data[key])
-        if isinstance(field, DateTime) and key in data
-        else data.get(key)
+        key: moment(data.get(key), zone) if isinstance(field, Moment) else data.get(key)
         for key, field in EVENTS[event].schema.fields.items()
     }
-    told |= {"name": event, "received_at": received_at}
-    for key, value in told.items():
-        if isinstance(value, datetime):
-            told[key] = value.astimezone(zone)
+    told |= {"name": event, "received_at": received_at.astimezone(zone)}
     return {**facts.namespace(), "clinic": clinic, "event": Record("event", told)}
 
 

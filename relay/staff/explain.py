@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from relay.lab.events import EVENTS, unread
 from relay.lab.facts import Facts
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
@@ -125,7 +126,9 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         "unrouted": "Relay does not know this event. `replay` processes it once Relay does.",
     }
     yield 1, said[event["status"]].strip()
-    for note in Facts.from_json(event["facts"]).no_names():
+    kind = EVENTS.get(event["name"])
+    notes = unread(kind, event["data"]) if kind else ()
+    for note in (*notes, *Facts.from_json(event["facts"]).no_names()):
         yield 1, note
     if event["status"] == RECEIVED:
         yield 1, f"It {stands}."

@@ -16,7 +16,7 @@ from relay.config.reload import ConfigReloader
 from relay.config.settings import Settings, from_environment
 from relay.ledger.database import Database
 from relay.queue import Waker
-from relay.web import callbacks, desk, health, metrics, responses, webhooks
+from relay.web import callbacks, desk, doors, health, metrics, responses, webhooks
 from relay.web.forms import MOST_FIELDS, FormRequest
 from relay.web.services import Services
 
@@ -55,6 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.desk_ready:
         desk.set_up(app)
     responses.set_up(app, desk.layout.error_page if settings.desk_ready else None)
+    app.wsgi_app = doors.squeeze_paths(app.wsgi_app)  # type: ignore[method-assign]
     if not settings.development:
         # What was asked is as the last proxy says it; who asks, as the first that is trusted does.
         proxies = settings.trusted_proxies

@@ -55,10 +55,9 @@ def ledger() -> dict[str, str]:
             return {"migrations": "Run `flask relay upgrade`."}
         with db.read() as connection:
             workers = ledger_workers.workers_alive(connection)
-    except LedgerUnavailable:
-        return dict.fromkeys(
-            ("ledger", "migrations", "workers"), "Relay cannot reach the database."
-        )
+    except LedgerUnavailable as error:
+        why = f"Relay cannot use the database: {error}."
+        return dict.fromkeys(("ledger", "migrations", "workers"), why)
     return {} if workers else {"workers": "No worker has been seen for 90 seconds."}
 
 
@@ -72,7 +71,7 @@ def _redis() -> str:
         with queue.connect(settings, timeout=1) as connection:
             connection.set("relay:ready", "1", ex=60)  # a full Redis still answers a PING
     except (RedisError, OSError, ValueError) as error:
-        return f"Relay cannot use Redis ({type(error).__name__})."
+        return f"Relay cannot use Redis: {queue.why_not(error)}."
     return ""
 
 

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable, Refused
 from relay.logs import get_logger
+from relay.web import doors
 
 log = get_logger("relay.web")
 
@@ -41,7 +42,7 @@ GUARDS = {
 }
 NOT_A_PAGE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 # Who asks below these is a program, whatever it says that it reads.
-PROGRAMS = frozenset(("webhooks", "callbacks", "healthz", "readyz", "metrics"))
+PROGRAMS = doors.DOORS | {"healthz", "readyz", "metrics"}
 _YEAR = 365 * 24 * 3600
 
 
@@ -79,6 +80,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
+        doors.note_lost(error)
         response = told(error.code or 500, error.name)
         for name, value in error.get_headers():
             if name.lower() in ("allow", "retry-after", "www-authenticate", "location"):

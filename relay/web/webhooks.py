@@ -11,8 +11,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from relay import fault_injection
 from relay.errors import Refused
 from relay.lab import events
-from relay.ledger import events as ledger_events
+from relay.ledger.events import record_webhook
+from relay.ledger.quarantine import keep_refused
 from relay.logs import get_logger
+from relay.rules import alerts
+from relay.rules.model import Case
+from relay.rules.schedule import utc_now
+from relay.web.doors import squeezed
 from relay.web.responses import answer
 from relay.web.services import services
 
@@ -28,6 +33,7 @@ def lab(secret: str | None = None) -> Response:
     """Take one webhook. 200 only once it is committed: the lab then never sends it again."""
     app = services()
     if not _shown(secret, app.settings.webhook_secrets, app.settings.development):
+        log.warning("webhook without its secret")
         response = answer(401, status="error", error="The webhook secret is missing or wrong.")
         response.headers["WWW-Authenticate"] = 'Basic realm="relay"'
         return response
@@ -38,12 +44,12 @@ def lab(secret: str | None = None) -> Response:
         incoming = events.parse(body)
     except Refused as refused:
         with app.db.write() as connection:
-            kept = ledger_events.keep_refused(connection, body, refused)
+            kept = keep_refused(connection, body, refused, case_of(refused))
         log.warning(
             "webhook refused", id=kept, status=refused.status, fields=sorted(refused.fields)
         )
         raise
-    recorded = ledger_events.record_webhook(app.db, incoming, app.config.delivery.dedupe_window)
+    recorded = record_webhook(app.db, incoming, app.config.delivery.dedupe_window)
     log.info("webhook " + recorded.status, id=recorded.id, correlation_id=recorded.id)
     if recorded.status == "accepted":
         fault_injection.crash_point("intake.before-wake")
@@ -51,13 +57,23 @@ def lab(secret: str | None = None) -> Response:
     return answer(200, status=recorded.status, id=recorded.id)
 
 
+def case_of(refused: Refused) -> Case | None:
+    """The case of a refused post of a known event: nobody hears of what it is about."""
+    if not (name := refused.event):
+        return None
+    wrong = (f"{path}: {' '.join(said)}" for path, said in sorted(refused.fields.items()))
+    policy = services().config.policy
+    return alerts.case("refused", name, name, " ".join(wrong), policy=policy, now=utc_now())
+
+
 def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> bool:
     """Whether the request shows one of the secrets; every one is compared, in constant time."""
     if not secrets:
         return development  # outside development Relay does not start without one
     given = in_header()
-    if in_path is not None:  # some senders put a slash behind every URL
-        given = in_path.removesuffix("/").encode("utf-8", "surrogateescape")
+    if in_path is not None:
+        given = in_path.encode("utf-8", "surrogateescape")
+        secrets = tuple(map(squeezed, secrets))  # as the path is by now
     return any([hmac.compare_digest(given, secret.encode()) for secret in secrets])
 
 

@@ -49,5 +49,5 @@ def listen(settings: Settings) -> None:
             )
             worker.work(logging_level="WARNING")
         except Exception as error:  # the pump goes on without it
-            log.warning("queue lost", error=type(error).__name__)
+            log.warning("queue lost", error=type(error).__name__, reason=queue.why_not(error))
         pause.wait(AGAIN_SECONDS)

@@ -11,6 +11,7 @@ import pytest
 from relay.channels import Provider
 from relay.config.settings import Settings
 from relay.messages.templates import Message
+from relay.rules.channels import email_sender
 from tests.channels.conftest import EMAIL, SENDERS, Connect
 from tests.rows import at_once
 from tests.standins import ProviderStandIn, Reply, StandIn
@@ -63,16 +64,51 @@ def test_an_email_is_handed_over_as_sendgrid_documents_it(
     assert (outcome.result, outcome.provider_id) == ("accepted", "sg-1")
 
 
-def test_a_sender_may_have_no_name(
+# `email_from` → the name and the address that SendGrid gets.
+FROM: dict[str, tuple[str, str | None, str]] = {
+    "a colon": ("Clinic: results <a@b.example>", "Clinic: results", "a@b.example"),
+    "a comma": ("Clinic, Results <a@b.example>", "Clinic, Results", "a@b.example"),
+    "a semicolon": ("Clinic; results <a@b.example>", "Clinic; results", "a@b.example"),
+    "an @": ("Clinic @ Home <a@b.example>", "Clinic @ Home", "a@b.example"),
+    "an address as the name": ("info@b.example <a@b.example>", "info@b.example", "a@b.example"),
+    "brackets": ("Clinic (London) <a@b.example>", "Clinic (London)", "a@b.example"),
+    "angle brackets": ("Clinic <London> <a@b.example>", "Clinic <London>", "a@b.example"),
+    "in quotes": ('"Clinic, Results" <a@b.example>', "Clinic, Results", "a@b.example"),
+    "quotes in quotes": (r'"The \"Clinic\"" <a@b.example>', 'The "Clinic"', "a@b.example"),
+    "a quote inside": ('The 5" Clinic <a@b.example>', 'The 5" Clinic', "a@b.example"),
+    "an apostrophe": ("St. John's <a@b.example>", "St. John's", "a@b.example"),
+    "a backslash": ("Clinic \\ Lab <a@b.example>", "Clinic \\ Lab", "a@b.example"),
+    "accents": ("Clínica <a@b.example>", "Clínica", "a@b.example"),
+    "no-break and zero-width spaces": (
+        "Clinic\u00a0A\u200b <a@b.example>",
+        "Clinic A",
+        "a@b.example",
+    ),
+    "no blank": ("Clinic<a@b.example>", "Clinic", "a@b.example"),
+    "blanks": ("  Clinic   <  a@b.example  >  ", "Clinic", "a@b.example"),
+    "no name": ("<a@b.example>", None, "a@b.example"),
+    "an address alone": ("results@example.org", None, "results@example.org"),
+    "another alphabet": ("Clinic <a@bücher.example>", "Clinic", "a@xn--bcher-kva.example"),
+}
+
+
+@pytest.mark.parametrize(("written", "name", "address"), FROM.values(), ids=FROM)
+def test_what_stands_before_the_last_bracket_is_the_senders_name(
+    written: str,
+    name: str | None,
+    address: str,
     settings: Settings,
     connect: Connect,
     sendgrid: ProviderStandIn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`email_from` may be an address alone."""
-    monkeypatch.setitem(SENDERS, "email", "results@example.org")
+    """Whatever a clinic is called, `email_from` is taken as it is written, and SendGrid gets its
+    name and its address each in a field of its own, where nothing needs quotes."""
+    assert email_sender(written) == written
+    monkeypatch.setitem(SENDERS, "email", written)
     connect("email", settings).send(EMAIL, "attempt-1")
-    assert sendgrid.requests[0].json["from"] == {"email": "results@example.org"}
+    told = {"email": address} | ({"name": name} if name else {})
+    assert sendgrid.requests[0].json["from"] == told
 
 
 @pytest.mark.parametrize("text", ["£5 & ü 🧪", "<b>{{7*7}}</b>", "a\n\nb", "-name- %first%"])

@@ -123,7 +123,7 @@ def test_the_commands_output(
     post("lab_results.complete")
     work()
     work()
-    id_ = str(only(db, cases)["id"])
+    id_ = str(only(db, cases, kind="unreached")["id"])
     made += [
         shown(relay, tmp_path, "cases"),
         shown(relay, tmp_path, "cases", "--json"),

@@ -82,4 +82,5 @@ def test_every_variable_that_is_read_is_documented() -> None:
     assert {"REDIS_URL", "RELAY_HASTE", "WEB_CONCURRENCY"} <= named
     told = (ROOT / "docs" / "environment.md").read_text("utf-8")
     platforms = {"DYNO", "FLASK_RUN_FROM_CLI"}  # set by Heroku and by flask itself
+    platforms |= {"PATH_INFO", "RAW_URI"}  # of a request, by WSGI
     assert {n for n in named - platforms if not re.search(rf"\b{n}\b", told)} == set()

@@ -55,6 +55,7 @@ OPENED = {
     "erasure": ("era_019ac9f4e80e4a61b2c3d4e5f6a7", "2 rows of notifications still have it."),
     "rule": ("kit-shipped", "Its rule, kit-shipped, is no longer in config.toml."),
     "account": ("sms", "Delivery is live, and no account to send sms with is set."),
+    "refused": ("order.shipped", "data.order_id: It is blank."),
     "unknown": ("digest retests 2026-06-01 09:00", "Twilio did not answer."),
 }
 WORDS = AlertTemplates(Templates(ROOT / "templates"), CONFIG.clinic.record())

@@ -13,7 +13,7 @@ from marshmallow import INCLUDE, RAISE, Schema, fields, validate
 from relay import __version__
 from relay.config.settings import LAB_API
 from relay.lab import samples
-from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, OpaqueId
+from relay.lab.events import EVENTS, LONGEST_ID, LONGEST_NAME, Moment, OpaqueId
 from relay.web.callbacks import (
     LARGEST_BATCH,
     LARGEST_FORM,
@@ -196,7 +196,7 @@ def paths() -> dict[str, Json]:
         "The lab reports an event, with the secret in the path", parameters=[secret], security=[]
     )
     in_path["post"]["responses"]["404"] = json_response(
-        "The secret in the path begins with a slash.", Failed
+        "The secret in the path has a line break.", Failed
     )
     return {
         "/webhooks/lab": webhook("The lab reports an event"),
@@ -265,6 +265,8 @@ class _Converter(OpenAPIConverter):
     def field2property(self, field: fields.Field[Any]) -> Json:
         fits = {"minLength": 1, "maxLength": LONGEST_ID, "pattern": r"^[^/\\?#]+$"}
         made: Json = super().field2property(field)
+        if isinstance(field, Moment):
+            return {**made, "format": "date-time"}
         return {**made, **fits} if isinstance(field, OpaqueId) else made
 
 

@@ -28,7 +28,7 @@ KINDS = {
     "limit": ("day reached its limit on texts", "days reached their limit on texts"),
 }
 # These show by the present state, not by their case.
-NOW = ("paused", "config")
+NOW = ("paused", "config", "refused")
 REFUSED = ("post from the lab was refused", "posts from the lab were refused")
 UNKNOWN = (
     "kind of event is unknown to Relay",

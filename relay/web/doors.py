@@ -1,0 +1,52 @@
+"""The doors that programs knock at, /webhooks and /callbacks: a slash more or less is nothing.
+
+A redirect would make a GET of the post, and repeat the path's secret; a 404 would leave no trace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flask import current_app, request
+from werkzeug.exceptions import HTTPException
+
+from relay.logs import get_logger
+
+log = get_logger("relay.web")
+DOORS = frozenset(("webhooks", "callbacks"))
+_SLASHES = re.compile("/{2,}")
+
+
+def squeezed(path: str) -> str:
+    """A path with one slash where there are several, and none at its ends."""
+    return _SLASHES.sub("/", path).strip("/")
+
+
+def is_door(path: str) -> bool:
+    """Whether a path, squeezed, is at or below one of the doors."""
+    return path.partition("/")[0] in DOORS
+
+
+def squeeze_paths(wsgi: Callable[..., Any]) -> Callable[..., Any]:
+    """A WSGI app that finds what is below the doors whatever slashes are in its address."""
+
+    def call(environ: dict[str, Any], start_response: Any) -> Any:
+        if is_door(path := squeezed(environ.get("PATH_INFO", ""))):
+            environ["PATH_INFO"] = f"/{path}"
+        return wsgi(environ, start_response)
+
+    return call
+
+
+def note_lost(error: HTTPException) -> None:
+    """Log what was looked for below the doors and is not there: of its path, our own words only,
+    since the rest may be a secret.
+    """
+    parts = squeezed(request.path).split("/")
+    if parts[0] not in DOORS or error.code not in (404, 405):
+        return
+    ours = {word for rule in current_app.url_map.iter_rules() for word in rule.rule.split("/")}
+    path = "".join(f"/{part if part in ours else '…'}" for part in parts)
+    log.warning("no such door", method=request.method, path=path, status=error.code)
