@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger import pauses, waits
 from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
-from relay.ledger.database import Database, now
+from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
@@ -91,7 +91,9 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
     """
     with db.write() as connection:
         day = daily_limit(connection, channel, cap) if cap else None
-        found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
+        found = list(
+            connection.execute(due(connection.dialect.name), {"by": channel, "most": limit})
+        )
         ids = [
             row.id
             for ahead, row in enumerate(found)
@@ -146,18 +148,16 @@ def spent(connection: Connection, channel: str, since: datetime) -> int:
 _TABLE = notifications.c
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
-_DUE = (
-    sa.select(_TABLE.id, _TABLE.event_id, _TABLE.urgency)
-    .where(
-        _TABLE.channel == _CHANNEL,
-        _TABLE.status.in_(WAITING),
-        _TABLE.due_at <= now(),
-        _TABLE.waits_for.is_(None),
-    )
-    .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
-    .limit(sa.bindparam("most", type_=sa.Integer))
-    .with_for_update(skip_locked=True)
-)
+
+
+@cache
+def due(dialect: str) -> Any:
+    """The query for what a channel is to send now."""
+    columns = (_TABLE.id, _TABLE.event_id, _TABLE.urgency)
+    is_waiting = (_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING))
+    return urgent_first(dialect, columns, is_waiting, _TABLE.due_at, _TABLE.waits_for.is_(None))
+
+
 _CLAIMABLE: sa.Select[Any] = (
     sa.select(
         *WITH_EVENT,

@@ -55,7 +55,12 @@ _KEEPALIVE |= {"tcp_user_timeout": 20_000}
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - used as a SQL function
-    """SQL for the database's clock, `seconds` later: the clocks of processes may differ."""
+    """SQL for the database's clock, `seconds` later: the clocks of processes may differ.
+
+    It is the moment at which the statement came in: as one that stands still within a statement, an
+    index can be searched by it, which clock_timestamp() forbids. It goes on in a transaction.
+    https://www.postgresql.org/docs/current/xfunc-volatility.html
+    """
 
     type = UtcDateTime()
     inherit_cache = True
@@ -74,8 +79,10 @@ def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
     if not len(element.clauses):
-        return "clock_timestamp()"
-    return f"clock_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second'"
+        return "statement_timestamp()"
+    return (
+        f"statement_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second'"
+    )
 
 
 class Database:
@@ -295,3 +302,40 @@ def lease_due(
         .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
     )
     return sa.select(rows.c.id)
+
+
+def urgent_first(
+    dialect: str,
+    columns: Sequence[sa.Column[Any]],
+    is_waiting: Sequence[sa.ColumnElement[bool]],
+    moment: sa.Column[Any],
+    *besides: sa.ColumnElement[bool],
+) -> sa.Select[Any]:
+    """A query for up to `most` rows that wait and whose `moment` has come, the urgent first; it
+    leaves out those that another worker is taking.
+
+    PostgreSQL is asked for each urgency by itself: an index by urgency and moment then leads to
+    what is due, where else it would read past all that is not due yet.
+    """
+    urgency = moment.table.c.urgency
+    order = (urgency.desc(), moment)
+    due = (
+        sa.select(*columns)
+        .where(*is_waiting, moment <= now(), *besides)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+    )
+    if dialect == "sqlite":
+        return due.order_by(*order)
+    highest = sa.select(sa.func.max(urgency).label("urgency")).where(*is_waiting)
+    levels = highest.cte("levels", recursive=True)
+    lower = highest.where(urgency < levels.c.urgency).correlate(levels).scalar_subquery()
+    levels = levels.union_all(sa.select(lower).where(levels.c.urgency.is_not(None)))
+    each = due.add_columns(moment.label("moment")).where(urgency == levels.c.urgency)
+    rows = each.order_by(moment).lateral()
+    return (
+        sa.select(*(rows.c[column.name] for column in columns))
+        .join_from(levels, rows, sa.true())
+        .order_by(levels.c.urgency.desc(), rows.c.moment)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+    )
