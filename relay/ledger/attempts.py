@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
+from itertools import compress
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger import pauses, waits
+from relay.ledger import allowances, pauses, waits
+from relay.ledger.allowances import Cap
 from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
@@ -26,12 +28,10 @@ from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.daily_limit import DailyLimit
 from relay.rules.model import ALERT, Case, Ending
 from relay.rules.statuses import FAILED, WAITING
 
 LEASE_SECONDS = 60  # longer than any send may take
-_CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
 
 
 @dataclass(frozen=True)
@@ -72,33 +72,18 @@ _CARRIED = (
 )
 
 
-@dataclass(frozen=True)
-class Cap:
-    """A limit on cost: at most so many attempts of a channel since a moment.
-
-    `case` makes what staff are told when messages of an urgency wait for it.
-    """
-
-    most: int
-    since: datetime
-    case: Callable[[int], Case] | None = None
-
-
 def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
     """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt.
 
     It owns its transaction: a claim must be committed before anything is sent.
     """
     with db.write() as connection:
-        day = daily_limit(connection, channel, cap) if cap else None
-        found = list(
-            connection.execute(due(connection.dialect.name), {"by": channel, "most": limit})
-        )
-        ids = [
-            row.id
-            for ahead, row in enumerate(found)
-            if day is None or day.lets_through(row.urgency, ahead)
-        ]
+        given = {"by": channel, "most": limit}
+        found = list(connection.execute(due(connection.dialect.name), given))
+        ids = [row.id for row in found]
+        if found and cap:
+            urgencies = [row.urgency for row in found]
+            ids = list(compress(ids, allowances.allowed(connection, channel, cap, urgencies)))
         if found and not ids and cap and cap.case:
             case = replace(cap.case(found[0].urgency), event_id=found[0].event_id)
             if not is_told(connection, case, cap.since):
@@ -108,6 +93,8 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
             ids = ids[:turn]
         if not ids:
             return []
+        if cap:
+            allowances.use(connection, channel, len(ids))
         rows = list(connection.execute(_CLAIMABLE, {"ids": ids}))
         connection.execute(_MARKING, {"ids": ids, "lease": fault_injection.hastened(LEASE_SECONDS)})
         claims = [_claim(row, turn is not None) for row in rows]
@@ -129,18 +116,6 @@ def is_told(connection: Connection, case: Case, since: datetime) -> bool:
     """Whether staff were told of a case since a moment, though they may have closed it by now."""
     query = sa.select(ABOUT).where(cases.c.kind == case.kind, cases.c.opened_at >= since)
     return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
-
-
-def daily_limit(connection: Connection, channel: str, cap: Cap) -> DailyLimit:
-    """A cap, with what counts against it so far. Workers ask one after the other."""
-    if connection.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CAP_LOCK)))
-    return DailyLimit(cap.most, spent(connection, channel, cap.since))
-
-
-def spent(connection: Connection, channel: str, since: datetime) -> int:
-    """Count the attempts of a channel since a moment that count towards its daily limit."""
-    return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
 
 
 # Statements are built once: that costs more than running them.
@@ -182,11 +157,6 @@ _MARKING = (
     )
 )
 _TRYING = attempts.insert().values(outcome="started", started_at=now())
-_SPENT = sa.select(sa.func.count()).where(
-    attempts.c.channel == _CHANNEL,
-    attempts.c.started_at >= sa.bindparam("since"),
-    attempts.c.outcome != "rejected",
-)
 
 
 # Seconds after which an unknown attempt is looked for, counted from its end.

@@ -9,7 +9,7 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
-from relay.ledger.attempts import Cap
+from relay.ledger.allowances import Cap
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import Ending
