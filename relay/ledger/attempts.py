@@ -39,6 +39,7 @@ class Claim(WithEvent):
     """A notification that this worker alone may send, once, with its event and its new attempt."""
 
     attempt_id: str
+    number: int  # of its attempt among all: who claims it later has another
     tries: int
     rule: str
     template: str
@@ -109,7 +110,8 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
 
 
 def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
-    return Claim.of(row, attempt_id=uuid.uuid4().hex, tries=row.tries + 1, is_probe=is_probe)
+    mine = {"attempt_id": uuid.uuid4().hex, "number": row.number + 1, "tries": row.tries + 1}
+    return Claim.of(row, **mine, is_probe=is_probe)
 
 
 def is_told(connection: Connection, case: Case, since: datetime) -> bool:
@@ -137,6 +139,7 @@ _CLAIMABLE: sa.Select[Any] = (
     sa.select(
         *WITH_EVENT,
         *(_TABLE[name].label(name) for name in _CARRIED),
+        _TABLE.attempts.label("number"),
         stopped_by(_TABLE.channel, _TABLE.address).label("stopped_by"),
         KIND.label("kind"),
     )
@@ -177,6 +180,7 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     given = {
         "notification": claim.id,
         "attempt": claim.attempt_id,
+        "number": claim.number,
         "words": json.dumps(content),
         "segments": sms_segments.size(text).segments,
         "lease": fault_injection.hastened(LEASE_SECONDS),
@@ -189,15 +193,13 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
 
 
 def _keeping_words(words: Any) -> Any:
-    mine = sa.exists().where(
-        attempts.c.id == sa.bindparam("attempt"), attempts.c.outcome == "started"
-    )
     return (
         notifications.update()
         .where(
             notifications.c.id == sa.bindparam("notification"),
             notifications.c.status == "sending",
-            mine,
+            # In the row itself: where another has held it, PostgreSQL looks at no other row anew.
+            notifications.c.attempts == sa.bindparam("number"),
             ~is_stopped(notifications.c.channel, notifications.c.address),
         )
         .values(
