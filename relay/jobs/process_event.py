@@ -69,8 +69,7 @@ class EventProcessor:
             return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
 
         kept = self._contexts.to_keep(event.name, facts)
-        with self._db.write() as connection:
-            made = events.plan_and_mark_processed(connection, event, kept, decide)
+        made = self._db.transact(events.plan_and_mark_processed, event, kept, decide)
         fault_injection.crash_point("event.after-commit")
         return len(made)
 
@@ -80,8 +79,7 @@ class EventProcessor:
             self._hold(event, f"{error} Relay tried {event.tries} times.")
             return
         delay = backoff.delay(backoff.EVENT_DELAYS, event.tries, error.retry_after)
-        with self._db.write() as connection:
-            events.put_back(connection, event.id, delay, str(error))
+        self._db.transact(events.put_back, event.id, delay, str(error))
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
 
     def _hold(self, event: Event, reason: str) -> None:
@@ -89,6 +87,5 @@ class EventProcessor:
         subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
         policy, id_ = self._config.policy, event.id
         case = alerts.case("held", id_, subject, reason, policy=policy, now=utc_now(), event_id=id_)
-        with self._db.write() as connection:
-            events.hold(connection, event.id, reason, case)
+        self._db.transact(events.hold, event.id, reason, case)
         log.error("event held", id=event.id, reason=reason)

@@ -239,21 +239,27 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
     It owns its transaction, as `claim` and `begin` do: the caller tries again until it is
     committed.
     """
-    with db.write() as connection:
-        unsettled = ("started", "unknown")
-        settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
-        if settled and ending.waits_for:
-            waits.keep(connection, claim.id, ending.waits_for)
-            if ending.case:
-                open_case(connection, replace(ending.case, event_id=claim.event_id))
-        if settled and ending.pause:
-            pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
-        elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
-            is_last_word = ending.outcome == "accepted" and not ending.awaits_receipt
-            pauses.resume(connection, claim.channel, *(() if is_last_word else pauses.AT_SENDING))
-        elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
-            pauses.give_back(connection, claim.channel)
-        return settled
+    return db.transact(settle, claim, ending)
+
+
+def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
+    """Write how an attempt ended, and what that says of its channel; False when somebody else has
+    settled it.
+    """
+    unsettled = ("started", "unknown")
+    settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
+    if settled and ending.waits_for:
+        waits.keep(connection, claim.id, ending.waits_for)
+        if ending.case:
+            open_case(connection, replace(ending.case, event_id=claim.event_id))
+    if settled and ending.pause:
+        pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
+    elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
+        is_last_word = ending.outcome == "accepted" and not ending.awaits_receipt
+        pauses.resume(connection, claim.channel, *(() if is_last_word else pauses.AT_SENDING))
+    elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
+        pauses.give_back(connection, claim.channel)
+    return settled
 
 
 def was_begun(connection: Connection, attempt_id: str) -> bool:

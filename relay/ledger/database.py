@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine, make_url
@@ -23,6 +23,8 @@ from relay.ledger.group_commit import GroupCommit
 from relay.ledger.schema import UtcDateTime
 
 Connection = sa.Connection  # one unit of work: what the ledger's functions take
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Prepared:
@@ -145,6 +147,23 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
+    def transact(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kw: P.kwargs
+    ) -> T:
+        """What `work` gives, in one transaction. Raises LedgerUnavailable.
+
+        It is done anew, at once, where the database has ended it for the sake of another (a
+        deadlock, a serialization failure): so it may change nothing but the ledger.
+        """
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with self.write() as connection:
+                    return work(connection, *args, **kw)
+            except LedgerUnavailable as error:
+                if not (tries_left and is_contended(error.__cause__)):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """SQLite's writers queue here: its own waiting sleeps, which costs up to 400 ms."""
@@ -174,7 +193,8 @@ class Database:
         """Run a prepared statement in a transaction of its own; its rows. Raises LedgerUnavailable.
 
         It has a connection in autocommit to itself, which costs a third of `write`. It is tried
-        once more when the connection was lost, so the statement must be idempotent.
+        once more when the connection was lost, or it was ended for another's sake. So the statement
+        must be idempotent.
         """
         errors = self.engine.dialect.loaded_dbapi.Error
         for last in (False, True):
@@ -186,7 +206,7 @@ class Database:
                     lost = getattr(kept.connection.driver_connection, "closed", False)
                     kept.invalidate()
                     kept.close()
-                    if last or not lost:
+                    if last or not (lost or is_contended(error)):
                         raise LedgerUnavailable(f"the ledger refused: {why_not(error)}") from error
                     continue
                 self._kept = kept
@@ -213,6 +233,17 @@ class Database:
 
     def _autocommitting(self) -> Connection:
         return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization_failure,
+# deadlock_detected. Nothing is wrong with the work: another's came first.
+_CONTENDED = ("40001", "40P01")
+TRIES = 5
+
+
+def is_contended(error: BaseException | None) -> bool:
+    """Whether the database has ended a transaction for the sake of another."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) in _CONTENDED
 
 
 def lock_file(file: IO[str], ends: float) -> None:

@@ -7,6 +7,7 @@ and messages become those of (original, round), so no replay and no other name s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -136,11 +137,27 @@ def place(connection: Connection, kind: Kind, data: Mapping[str, Any], facts: Fa
     written = str(data[kind.id_field])
     if kind.resource == ORDER:
         return _learn_order(connection, written, facts.order or {})
-    found = _learn_registration(connection, written, facts.registration or {})
+    registration = facts.registration or {}
+    named = (registration.get("id") or written, registration.get("parent_id"))
+    keep_apart(connection, *named, data.get("retest_testregistration_id"))
+    found = _learn_registration(connection, written, registration)
     if kind.name == RETEST:
         retest = str(data["retest_testregistration_id"])
         return learn_retest(connection, found.subject, retest)
     return found
+
+
+def keep_apart(connection: Connection, *registrations: Any) -> None:
+    """Let events that link one of these registrations to another be planned one after the other.
+
+    Each locks both their rows, a retest's event the original's first and the retest's own event the
+    other way round. This lock comes before all others, and in one order.
+    """
+    names = {str(name).encode() for name in registrations if name}
+    if connection.dialect.name == "postgresql" and len(names) > 1:
+        digests = (hashlib.sha256(name).digest()[:8] for name in names)
+        for key in sorted(int.from_bytes(digest, signed=True) for digest in digests):
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 def fitting(name: object) -> str:

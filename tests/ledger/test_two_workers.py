@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from relay.errors import LedgerUnavailable
+from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger.database import Connection, Database
-from relay.ledger.schema import attempts, notifications
-from tests.rows import claimed, only, time_passes
+from relay.ledger.database import TRIES, Connection, Database
+from relay.ledger.events import plan_and_mark_processed
+from relay.ledger.schema import attempts, events, notifications
+from relay.rules.model import Plan
+from tests.rows import at_once, claimed, leased, notice, only, planned, rows, time_passes
 
 OLD, NEW = {"text": "Old words."}, {"text": "New words."}
 
@@ -77,3 +82,70 @@ def test_a_claim_that_was_taken_over_begins_no_more(db: Database, other: Databas
     assert ledger_attempts.begin(other, second, NEW)
     assert only(other, notifications)["content"] == NEW
     assert only(other, attempts, id=first.attempt_id)["begun_at"] is None
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_retest_and_its_own_registration_wait_for_one_another(
+    db: Database, other: Database, turn: int
+) -> None:
+    """The event that announces a retest and the retest's own, planned at the same moment: each
+    learns the link by itself, and neither ends the other's transaction.
+    """
+    for pair in range(8):
+        first, second = [f"{pair}-a", f"{pair}-b"][::turn]
+        told = (
+            ("test_registration.retest", {"retest_testregistration_id": second}, {"id": first}),
+            ("test_registration.complete", {}, {"id": second, "parent_id": first}),
+        )
+        planning = [
+            (leased(db, name, testregistration_id=facts["id"], **more), Facts(registration=facts))
+            for name, more, facts in told
+        ]
+
+        def plan(number: int, planning: Any = planning) -> None:
+            with (db, other)[number].write() as connection:
+                event, facts = planning[number]
+                plan_and_mark_processed(connection, event, facts, lambda _kit: Plan(()))
+
+        at_once(plan, 2)
+        places = {(row["subject"], row["round"]) for row in rows(db, events) if row["round"]}
+        assert (first, 1) in places
+
+
+def test_a_deadlock_is_tried_again_at_once(db: Database, other: Database) -> None:
+    """Two transactions that lock two rows in opposite orders both do all their work."""
+    ids = planned(db, notice(), notice(rule="other"))
+    both = threading.Barrier(2)
+    tries = []
+
+    def lock(connection: Connection, order: list[str], number: int) -> int:
+        tries.append(number)
+        for step, id_ in enumerate(order):
+            mine = notifications.update().where(notifications.c.id == id_)
+            connection.execute(mine.values(urgency=notifications.c.urgency + 1))
+            if not step and tries.count(number) == 1:
+                both.wait(10)
+        return number
+
+    def work(number: int) -> int:
+        return (db, other)[number].transact(lock, ids[:: 1 - 2 * number], number)
+
+    assert at_once(work, 2) == [0, 1]
+    assert len(tries) == 3
+    assert [row["urgency"] for row in rows(db, notifications)] == [2, 2]
+
+
+@pytest.mark.parametrize(("state", "tried"), [("40001", TRIES), ("40P01", TRIES), ("23505", 1)])
+def test_only_what_another_was_preferred_to_is_tried_again(
+    other: Database, state: str, tried: int
+) -> None:
+    """A serialization failure and a deadlock are, a few times; what would fail again is not."""
+    tries = []
+
+    def work(connection: Connection) -> None:
+        tries.append(state)
+        connection.exec_driver_sql(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+
+    with pytest.raises(LedgerUnavailable):
+        other.transact(work)
+    assert len(tries) == tried
