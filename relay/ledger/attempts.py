@@ -401,20 +401,33 @@ NOT_BEGUN = Ending(
     "The worker stopped before sending this.",
     retry_in=0.0,
 )
+TRIES = 30  # of a message that no worker gets ready within its lease
+NEVER_BEGUN = Ending(
+    "rejected",
+    "technical-failure",
+    f"No worker could get this ready to be sent, though it was tried {TRIES} times.",
+)
+
+
+def _lapsed(row: sa.Row[Any]) -> Ending:
+    if row.begun:
+        return LAPSED
+    return NEVER_BEGUN if row.tries >= TRIES else NOT_BEGUN
 
 
 def lapse(db: Database) -> int:
     """Settle the claims of workers that have gone; how many there were.
 
-    One that had not begun was surely not sent, and goes back to `created`; one that had is
-    `unknown`. It owns its transactions: it looks before it writes, so that an idle sweep locks
-    nobody out.
+    One that had not begun was surely not sent, and goes back to `created`, until it was tried too
+    often; one that had is `unknown`. It owns its transactions: it looks before it writes, so that
+    an idle sweep locks nobody out.
     """
     query = (
         sa.select(
             notifications.c.id,
             attempts.c.id.label("attempt_id"),
             BEGUN.label("begun"),
+            notifications.c.tries,
         )
         .join(attempts, attempts.c.notification_id == notifications.c.id)
         .where(
@@ -434,7 +447,7 @@ def lapse(db: Database) -> int:
                 connection,
                 row.id,
                 row.attempt_id,
-                LAPSED if row.begun else NOT_BEGUN,
+                _lapsed(row),
                 ("started",),
             )
             for row in list(connection.execute(query.with_for_update(of=notifications)))

@@ -106,6 +106,16 @@ def hold(connection: Connection, event_id: str, reason: str, case: Case | None =
         open_case(connection, case)
 
 
+def set_aside(connection: Connection, event: Event, reason: str, case: Case) -> None:
+    """Keep an event as one of an unknown name, of which staff are told though they had dealt with
+    that name before: since then a version has known it.
+    """
+    if _change(connection, event.id, status=UNROUTED, reason=reason[:500]):
+        mine = acknowledged_events.c.name == event.name
+        connection.execute(acknowledged_events.delete().where(mine))
+        open_case(connection, case)
+
+
 def _change(connection: Connection, event_id: str, **values: Any) -> bool:
     done = connection.execute(
         events.update()

@@ -189,6 +189,26 @@ def test_a_lost_claim_that_was_not_begun_is_sent_by_another(db: Database) -> Non
     assert ledger_attempts.begin(db, second, WORDS)
 
 
+def test_a_message_that_no_worker_gets_ready_is_given_up(db: Database) -> None:
+    """Its preparation outlives the lease, or kills its worker, each time: after so many tries it
+    has failed, and is followed up as any that failed.
+    """
+    claimed(db)
+    for tries in range(2, ledger_attempts.TRIES + 1):
+        change(db, notifications, {}, lease_until=datetime.now(UTC) - LEASE)
+        assert ledger_attempts.lapse(db) == 1
+        (claim,) = ledger_attempts.claim(db, "sms", 1)
+        assert claim.tries == tries
+    change(db, notifications, {}, lease_until=datetime.now(UTC) - LEASE)
+    assert ledger_attempts.lapse(db) == 1
+    row = only(db, notifications)
+    assert (row["status"], row["reason"]) == (
+        "technical-failure",
+        ledger_attempts.NEVER_BEGUN.reason,
+    )
+    assert len(followups.lease_follow_ups(db, 10)) == 1
+
+
 def test_what_waits_to_be_sent_again_need_not_be_once_it_was_sent(db: Database) -> None:
     """A late answer of a lost attempt stops the next one."""
     claim = claimed(db)
