@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from relay.ledger.database import Database
 from relay.ledger.schema import cases, notifications
 from relay.ledger.schema import quarantine as stored
+from relay.ledger.views import kit_history
 from tests.conftest import SECRET
 from tests.desk import press
 from tests.rows import only, rows
@@ -47,6 +49,29 @@ def posted(inside: Any) -> Any:
     """A lab and a desk, after an event: every case is kept with one."""
     assert inside.post(DOOR, data=SHIPPED).status_code == 200
     return inside
+
+
+def test_the_very_first_post_that_the_lab_makes_may_be_the_one(inside: Any, db: Database) -> None:
+    """A ledger without any event opens the case too; staff are written to, every page that lists
+    events or cases can be read, and the next good post is an event like any other.
+    """
+    assert post(inside, SHIPPED_EVENT, {}) == "rejected"
+    assert open_(db) == [(SHIPPED_EVENT, 1)]
+    assert [row["kind"] for row in rows(db, notifications)] == ["alert"]
+    for page in (
+        "/",
+        "/worklist",
+        "/worklist/refused",
+        "/system",
+        "/audit",
+        f"/case/{only(db, cases)['id']}",
+    ):
+        assert inside.get(page).status_code == 200
+    with db.read() as connection:
+        assert kit_history.kits(connection, datetime.now(UTC) - timedelta(days=1)) == []
+    assert inside.post(DOOR, data=SHIPPED).json["status"] == "accepted"
+    assert post(inside, SHIPPED_EVENT, {"order_id": None}) == "rejected"
+    assert open_(db) == [(SHIPPED_EVENT, 2)]
 
 
 @pytest.mark.parametrize(("event", "data", "why"), BAD.values(), ids=BAD)

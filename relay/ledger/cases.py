@@ -14,8 +14,9 @@ from relay.ledger.database import now
 from relay.ledger.notifications import KIND, insert_notices
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.rules.model import DIGEST, Case, case_digest
-from relay.rules.statuses import ALIVE
+from relay.rules.statuses import ALIVE, PROCESSED
 
+OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
 RELAY = "relay"  # who closes what has settled by itself
 PASSES = "limit"  # is over at midnight: it is not opened again
 URGENT = "release"  # goes out by itself unless somebody looks at it in time
@@ -166,10 +167,22 @@ def open_kinds(connection: Connection) -> dict[str, int]:
 
 
 def open_for_all(connection: Connection, case: Case) -> bool:
-    """Open a case that is about no event; it is kept with the newest. False while there is none."""
+    """Open a case that is about no event; False where it is open already. It is kept with the
+    newest, or with one of our own while the lab has posted none.
+    """
     newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
-    event_id = connection.execute(newest).scalar()
-    return bool(event_id) and open_case(connection, replace(case, event_id=str(event_id)))
+    event_id = connection.execute(newest).scalar() or _first_event(connection)
+    return open_case(connection, replace(case, event_id=event_id))
+
+
+def _first_event(connection: Connection) -> str:
+    id_ = new_id("evt")
+    values = {"id": id_, "name": OURS, "identity": OURS, "data": {}, "status": PROCESSED}
+    moments = {"received_at": now(), "processed_at": now()}
+    insert = INSERTS[connection.dialect.name](events).values(**values, **moments, source=RELAY)
+    connection.execute(insert.on_conflict_do_nothing())
+    mine = sa.select(events.c.id).where(events.c.identity == OURS)
+    return str(connection.execute(mine).scalar_one())
 
 
 def _cases() -> sa.Select[Any]:

@@ -106,6 +106,7 @@ def kits(connection: Connection, since: datetime) -> list[Kit]:
         sa.select(order, registration, sa.func.count())
         .select_from(_events())
         .where(events.c.id >= first, events.c.received_at >= since, events.c.status == PROCESSED)
+        .where(events.c.name.in_(tuple(EVENTS)))
         .group_by("kit_order", "kit_registration")
         .order_by(sa.func.min(events.c.id))
     )
