@@ -1,4 +1,4 @@
-"""A running Relay between stand-ins, and what a report does to it: post, tell, order a command."""
+"""A running Relay between stand-ins, and what is done to it: post, tell, type a command."""
 
 from __future__ import annotations
 
