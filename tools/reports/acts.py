@@ -10,6 +10,7 @@ from typing import Any
 
 from relay.ledger.schema import cases, events, notifications, pauses, receipts
 from relay.messages import sms_segments
+from relay.rules.statuses import RECEIVED
 from tests.rows import change, only, rows
 from tests.standins import Reply, twilio_list
 from tools.reports.servers import guarded
@@ -33,6 +34,12 @@ def outcome(message: Row) -> str:
 def again(stage: Stage, message: Row) -> Row:
     """A message as it stands now."""
     return only(stage.db, notifications, id=message["id"])
+
+
+def retried(stage: Stage, event: str) -> str:
+    """What becomes of an event's text, once the event is tried again, if it has to be."""
+    change(stage.db, events, {"id": event, "status": RECEIVED}, next_at=datetime.now(UTC))
+    return f"Then {outcome(stage.message(event, 'sms'))}"
 
 
 def worded(stage: Stage, number: str) -> str:
@@ -166,9 +173,7 @@ def unreadable(body: Any, event: str = "order.shipped", path: str = "/api/order/
         field = "order_id" if is_order else "testregistration_id"
         taken = stage.taken(event, {field: id_})
         first = stage.event(taken)
-        said = f"{first['status']}: {first['reason']}"
-        change(stage.db, events, {"id": taken}, next_at=datetime.now(UTC))
-        return f"{said} Then {outcome(stage.message(taken, 'sms'))}"
+        return f"{first['status']}: {first['reason']} {retried(stage, taken)}"
 
     return act
 
@@ -198,10 +203,9 @@ def redirected(status: int, to: str) -> Act:
         where = to.format(lab=stage.lab.url, other=stage.elsewhere.url, path=path)
         stage.once(path, Reply(status, headers={"Location": where}))
         taken = stage.taken("order.shipped", {"order_id": id_})
-        if stage.event(taken)["status"] == "processed":
-            return outcome(stage.message(taken, "sms"))
         first, astray = stage.event(taken), len(stage.elsewhere.requests)
-        return f"{first['status']}: {first['reason']} {astray} requests went there"
+        said = f"{first['status']}: {first['reason']} {astray} requests went elsewhere."
+        return f"{said} {retried(stage, taken)}"
 
     return act
 

@@ -327,14 +327,14 @@ def the_labs_api() -> Iterator[Input]:
         21,
         "the lab leads on to the same address with a slash, {}",
         lambda status: acts.redirected(status, "{lab}{path}/"),
-        (301, "sent to"),
-        (308, "sent to"),
+        (301, "processed: … 0 requests went elsewhere. Then sent to"),
+        (308, "processed: … 0 requests went elsewhere. Then sent to"),
     )
     yield Input(
         21,
         "the lab leads on to another origin",
         acts.redirected(301, "{other}{path}"),
-        "received: … redirects to another address (301), which is not followed. … 0 requests went",
+        "received: … address (301), which is not followed. … 0 requests went … Then sent to",
     )
 
 

@@ -40,7 +40,7 @@ from tools.bench.servers import ROOT
 SECRET = "a-secret-of-the-lab"
 TOKEN = "twilio-token"
 PUBLIC = "https://relay.example"
-SECONDS = 20.0  # that anything may take
+SECONDS = 30.0  # that anything may take
 MAIL = "/callbacks/sendgrid"
 STATUS, INBOUND = "/callbacks/twilio/status", "/callbacks/twilio/inbound"
 # What stands in config.toml as shipped, and what these reports need there.
