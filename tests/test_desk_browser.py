@@ -276,6 +276,7 @@ PRESSED = (
     ("A message is waiting for your release", "Release now", "it goes out"),
     ("A message is waiting for your release", "Do not send", "Stopped"),
     ("A kit's next step is overdue", "Close", "Closed."),
+    ("A post from the lab was refused", "Close", "Closed."),
     ("Some of a person's data could not be erased", "Close", "Closed."),
 )
 
