@@ -40,6 +40,7 @@ class Claim(WithEvent):
 
     attempt_id: str
     tries: int
+    attempts: int  # with this one, also those that are no tries
     rule: str
     template: str
     role: str
@@ -58,6 +59,7 @@ class Claim(WithEvent):
 
 _CARRIED = (
     "tries",
+    "attempts",
     "rule",
     "template",
     "role",
@@ -120,7 +122,9 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
 
 
 def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
-    return Claim.of(row, attempt_id=uuid.uuid4().hex, tries=row.tries + 1, is_probe=is_probe)
+    tries, tried = row.tries + 1, row.attempts + 1
+    id_ = uuid.uuid4().hex
+    return Claim.of(row, attempt_id=id_, tries=tries, attempts=tried, is_probe=is_probe)
 
 
 def is_told(connection: Connection, case: Case, since: datetime) -> bool:
