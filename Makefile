@@ -25,8 +25,10 @@ demo: $(STAMP) ## play the lab's example events and show every message; nothing 
 run: $(STAMP) ## start web and worker on whatever the environment names, and stand-ins for the rest
 	@exec $(BIN)/python -m relay.dev run
 
+# One more than there are cores: a test waits now and then for a process or a server.
+WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1) + 1)))
 test: $(STAMP) ## run the tests; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
-	@exec $(BIN)/python -m pytest -n auto --dist loadgroup -m "not long"
+	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long"
 
 test-long: $(STAMP) ## run the tests that take minutes: a crash at each point, all 120 orders, a long fuzz
 	@exec $(BIN)/python -m pytest -n auto -m long

@@ -25,6 +25,7 @@ _MOST_CALLS = 4  # for one answer: the first, and redirects
 _DETAILS = ("first_name", "last_name", EMAIL, PHONE)
 
 
+_ASK = "ask the lab about it."
 _NOT_AS_DOCUMENTED = "The lab's answer was not what its documentation says."
 
 
@@ -225,7 +226,7 @@ class LabClient:
         }
         meaning = meanings.get(answer.status, "did not give what was asked")
         if answer.status in _REDIRECTS:
-            meaning = "leads on from one redirect to the next: ask the lab about it"
+            meaning = f"leads on from one redirect to the next: {_ASK[:-1]}"
         raise LabError(
             f"The lab's API {meaning} ({answer.status}).",
             missing=answer.status in (404, 410),
@@ -243,6 +244,8 @@ class LabClient:
             to = urljoin(url, answer.headers.get("Location", ""))
         except ValueError:
             to = ""
+        if to == url:
+            raise LabError(f"The lab's API redirects to the same address ({answer.status}): {_ASK}")
         if (there := origin(to)) == origin(self._base):
             return to
         what = f"redirects to another address ({answer.status}), which is not followed."
