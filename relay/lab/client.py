@@ -245,7 +245,8 @@ class LabClient:
         except ValueError:
             to = ""
         if to == url:
-            raise LabError(f"The lab's API redirects to the same address ({answer.status}): {_ASK}")
+            why = f"The lab's API redirects to the same address ({answer.status}): {_ASK}"
+            raise LabError(why, failed=True)
         if (there := origin(to)) == origin(self._base):
             return to
         what = f"redirects to another address ({answer.status}), which is not followed."

@@ -72,7 +72,7 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
         yield Need(None, said, url_for("desk.rules"), "Rules")
     for row in pauses.paused(connection):
         if row["channel"] == pauses.LAB:
-            said = f"Relay waits for the lab since {when(row['since'])}: {row['reason']}"
+            said = f"Relay has waited for the lab since {when(row['since'])}: {row['reason']}"
         else:
             said = f"{CHANNELS[row['channel']].title} are paused: {row['reason']}"
         yield Need(None, said, *system)
