@@ -2,7 +2,8 @@
 
 A rule that is gone from config.toml or writes to somebody else, a provider's account that is
 missing, an order that the lab has not linked yet, the lab while it does not answer. `waits_for`
-says which. So waiting uses up no tries, and nothing is cancelled that a person has not decided to cancel.
+says which. So waiting uses up no tries, and nothing is cancelled that a person has not decided to
+cancel.
 """
 
 from __future__ import annotations
