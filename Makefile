@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos shots figures lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos reports shots figures lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -25,8 +25,10 @@ demo: $(STAMP) ## play the lab's example events and show every message; nothing 
 run: $(STAMP) ## start web and worker on whatever the environment names, and stand-ins for the rest
 	@exec $(BIN)/python -m relay.dev run
 
+# One more than there are cores: a test waits now and then for a process or a server.
+WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1) + 1)))
 test: $(STAMP) ## run the tests; TEST_DATABASE_URL and TEST_REDIS_URL add real servers
-	@exec $(BIN)/python -m pytest -n auto --dist loadgroup -m "not long"
+	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long"
 
 test-long: $(STAMP) ## run the tests that take minutes: a crash at each point, all 120 orders, a long fuzz
 	@exec $(BIN)/python -m pytest -n auto -m long
@@ -60,6 +62,9 @@ SEEDS ?= 1 2 3 4 5
 KITS ?= 1000
 chaos: $(STAMP) ## kill, freeze and starve all of it at random (needs PostgreSQL's programs; about 30 minutes)
 	@exec $(BIN)/python -m tools.chaos --kits $(KITS) $(SEEDS:%=--seed %)
+
+reports: $(STAMP) ## post what others ran into to a running Relay; a line each says what it did
+	@exec $(BIN)/python -m tools.reports
 
 shots: $(STAMP) ## take the desk's pictures for the docs (needs Debian's chromium)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt

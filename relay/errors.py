@@ -66,7 +66,10 @@ class LedgerUnavailable(RelayError):
 
 
 class LabError(RelayError):
-    """The lab's API did not give what was asked. `retry_after` is in seconds, when it named one."""
+    """The lab's API did not give what was asked. `retry_after` is in seconds, when it named one.
+
+    It `failed` where that is no answer about the one record, but the lab's own trouble.
+    """
 
     def __init__(
         self,
@@ -74,12 +77,20 @@ class LabError(RelayError):
         *,
         missing: bool = False,
         refused: bool = False,
+        failed: bool = False,
+        status: int = 0,
         retry_after: float | None = None,
     ):
         super().__init__(reason)
         self.missing = missing
         self.refused = refused
+        self.failed = failed or refused
+        self.status = status
         self.retry_after = retry_after
+
+
+class LabAway(LabError):
+    """The lab is away or refuses the token: nobody asks it but a probe, and what needs it waits."""
 
 
 class NotReady(LabError):

@@ -120,6 +120,7 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
         for key in ("k-1", "k-2"):
             cases.open_case(connection, case("unreached", key, event))
         pauses.pause(connection, "sms", event, model.Pause("refused", "Twilio refuses us."))
+        pauses.pause(connection, pauses.LAB, "", model.Pause("away", "The lab did not answer."))
         moment = datetime.now(UTC)
         body = {"body": b"{", "error": "", "fields": {}, "first_at": moment, "last_at": moment}
         connection.execute(quarantine.insert().values(id="qrt_1", digest="1", **body))
@@ -132,6 +133,7 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
         needs,
     )
     assert "Texts are paused: Twilio refuses us." in needs
+    assert re.search("Relay has waited for the lab since .*: The lab did not answer.", needs)
     refused = "post from the lab was refused</span> <a href=./worklist/refused.>Refused posts<"
     assert re.search(f">1</strong> <span>{refused}", needs)
 

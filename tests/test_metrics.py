@@ -68,7 +68,7 @@ def test_what_has_happened_is_told(
     assert told["relay_attempts", ("sms", "rejected")] >= 1
     assert told["relay_sms_segments", ()] == 2
     assert told["relay_channel_paused", ("sms",)] == 1
-    assert told["relay_channel_paused", ("email",)] == 0
+    assert told["relay_channel_paused", ("email",)] == told["relay_channel_paused", ("lab",)] == 0
     assert told["relay_cases_open", ()] == 1
     assert told["relay_quarantined", ()] == 1
     assert 0 <= told["relay_webhook_to_provider_seconds", ("0.5",)] < 60

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from relay.errors import LabError, NotReady, Refused
+from relay.jobs.lab_breaker import LabBreaker
 from relay.lab import events
-from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, RETEST, Kind
 from relay.lab.facts import Facts
 from relay.ledger import expectations
@@ -30,7 +30,7 @@ class Backfill:
     post.
     """
 
-    def __init__(self, db: Database, lab: LabClient, window: timedelta):
+    def __init__(self, db: Database, lab: LabBreaker, window: timedelta):
         self._db = db
         self._lab = lab
         self._window = window

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from relay import fault_injection
 from relay.channels import Channels, Outcome
@@ -37,8 +38,10 @@ class Deliverer:
         channels: Channels,
         composer: Composer,
         breaker: CircuitBreaker,
+        lab_patience: timedelta,
     ):
         self._policy = policy
+        self._lab_patience = lab_patience
         self._db = db
         self._channels = channels
         self._composer = composer
@@ -71,10 +74,7 @@ class Deliverer:
         except RenderError as error:
             return Ending("rejected", "technical-failure", str(error))
         except LabError as error:
-            reason = f"{error} Relay has to ask the lab again before this goes out."
-            return outcomes.refused(
-                claim, Outcome("rejected", reason, retry_after=error.retry_after)
-            )
+            return outcomes.unanswered(claim, error, self._lab_patience)
         except LedgerUnavailable as error:
             return outcomes.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
         except Exception:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from relay import fault_injection
 from relay.channels import Outcome
-from relay.jobs.backoff import SEND_DELAYS, delay
+from relay.errors import LabAway, LabError
+from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
 from relay.rules import stops
-from relay.rules.model import Case, Ending, Pause
+from relay.rules.model import WAITS_FOR_LAB, Case, Ending, Pause
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim
@@ -39,13 +41,17 @@ def postponed(seconds: float) -> Ending:
     )
 
 
-def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Ending:
-    """The ending of a message that waits for something to be put right, and the case about it."""
+def kept_waiting(
+    reason: str, waits_for: str, case: Case | None = None, seconds: float = 0.0
+) -> Ending:
+    """The ending of a message that waits for something to be put right, and the case about it. It
+    is due in `seconds`, should it wait no more by then.
+    """
     return Ending(
         "rejected",
         "scheduled",
         reason,
-        retry_in=0.0,
+        retry_in=seconds,
         is_a_try=False,
         waits_for=waits_for,
         case=case,
@@ -81,6 +87,23 @@ def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause |
         pause=pause,
         answered=accepted,
     )
+
+
+def unanswered(claim: Claim, error: LabError, patience: timedelta) -> Ending:
+    """The ending of a message about which the lab has to be asked again first.
+
+    Failures of the lab use up none of its tries. Where they are its own kit's alone, it is given up
+    once they have lasted for `patience`, as an event is.
+    """
+    reason = f"{error} Relay has to ask the lab again before this goes out."
+    if isinstance(error, LabAway):
+        return kept_waiting(reason, WAITS_FOR_LAB)
+    if not error.failed:
+        return refused(claim, Outcome("rejected", reason))
+    if is_hopeless(claim.number, patience):
+        reason = f"{reason} Relay tried {claim.number} times."
+        return Ending("rejected", "temporary-failure", reason)
+    return kept_waiting(reason, WAITS_FOR_LAB, seconds=delay(EVENT_DELAYS, claim.number, None))
 
 
 def refused(claim: Claim, outcome: Outcome) -> Ending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay import fault_injection
 from relay.config.loader import Config
-from relay.errors import LabError, LedgerUnavailable
+from relay.errors import LabAway, LabError, LedgerUnavailable
 from relay.jobs import backoff
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.events import EVENTS
@@ -13,7 +13,7 @@ from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
 from relay.logs import get_logger
 from relay.rules import alerts, planner
-from relay.rules.model import Case, Plan
+from relay.rules.model import WAITS_FOR_LAB, Case, Plan
 from relay.rules.schedule import utc_now
 
 log = get_logger("relay.jobs")
@@ -43,6 +43,8 @@ class EventProcessor:
             made = self._plan(event)
         except LedgerUnavailable:
             raise  # it is leased, and comes back when the lease ends
+        except LabAway as error:  # the lab's pause says when it is tried again
+            self._put_back(event, error, 0.0, is_a_try=False)
         except LabError as error:
             self._later(event, error)
         except Exception:  # a fault of ours: it must not come back every lease for ever
@@ -53,7 +55,7 @@ class EventProcessor:
 
     def _plan(self, event: Event) -> int:
         """Plan an event's messages; how many are new. Raises LabError."""
-        facts = self._contexts.facts(event.name, event.data, event.facts)
+        facts = self._contexts.facts(event.name, event.data, event.facts, has_turn=True)
         fault_injection.crash_point("event.fetched")
 
         def decide(kit: Kit) -> Plan:
@@ -81,8 +83,14 @@ class EventProcessor:
         if backoff.is_hopeless(event.tries, self._config.delivery.lab_patience):
             self._hold(event, f"{error} Relay tried {event.tries} times.")
             return
-        delay = backoff.delay(backoff.EVENT_DELAYS, event.tries, error.retry_after)
-        self._db.transact(events.put_back, event.id, delay, str(error))
+        self._put_back(event, error, backoff.delay(backoff.EVENT_DELAYS, event.tries, None))
+
+    def _put_back(
+        self, event: Event, error: LabError, delay: float, *, is_a_try: bool = True
+    ) -> None:
+        waits_for = WAITS_FOR_LAB if error.failed else None
+        given = (event.id, delay, str(error))
+        self._db.transact(events.put_back, *given, waits_for=waits_for, is_a_try=is_a_try)
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
 
     def _set_aside(self, event: Event) -> None:

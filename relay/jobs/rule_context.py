@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from relay.config.loader import Config
 from relay.fault_injection import hastened
-from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, REGISTRATION, is_named
 from relay.lab.facts import Facts, Record
 from relay.ledger import journeys
@@ -19,6 +18,7 @@ from relay.rules.planner import RuleContext
 from relay.rules.staleness import Step
 
 if TYPE_CHECKING:
+    from relay.jobs.lab_breaker import LabBreaker
     from relay.ledger.events import Event, Kit
     from relay.ledger.notifications import WithEvent
 
@@ -28,7 +28,7 @@ FRESH_SECONDS = 900.0  # facts older than this are fetched again before a messag
 class ContextBuilder:
     """Fetches facts from the lab, and builds the contexts that rules and templates see."""
 
-    def __init__(self, config: Config, db: Database, lab: LabClient, templates: Templates):
+    def __init__(self, config: Config, db: Database, lab: LabBreaker, templates: Templates):
         self._db = db
         self._lab = lab
         self._clinic = config.clinic.record()
@@ -45,8 +45,11 @@ class ContextBuilder:
         """The context of a notification, with the facts that it carries and the steps `known`."""
         return message_context(row, self._clinic, known)
 
-    def facts(self, name: str, data: Mapping[str, Any], known: Facts) -> Facts:
-        """What the lab says now about an event's kit. Raises LabError.
+    def facts(
+        self, name: str, data: Mapping[str, Any], known: Facts, *, has_turn: bool = False
+    ) -> Facts:
+        """What the lab says now about an event's kit. Raises LabError, and LabAway; a leased event
+        `has_turn` to ask.
 
         Once it was `known` which kit an event is about, the lab is asked for that: its name may be
         another's by now.
@@ -54,7 +57,8 @@ class ContextBuilder:
         kind = EVENTS[name]
         if kind.resource == REGISTRATION and (id_ := own_id(known, str(data[kind.id_field]))):
             data = {**data, kind.id_field: id_}
-        return self._lab.gather(kind, data, self._wanted[name], self._order_of)
+        wanted = self._wanted[name]
+        return self._lab.gather(kind, data, wanted, self._order_of, has_turn=has_turn)
 
     def _order_of(self, registration: str) -> str | None:
         with self._db.read() as connection:

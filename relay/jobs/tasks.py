@@ -14,6 +14,7 @@ from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
+from relay.jobs.lab_breaker import LabBreaker
 from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
@@ -48,11 +49,17 @@ class Jobs:
             HttpClient(connections=connections), settings.lab_api_url, settings.lab_api_token
         )
         self.channels = Channels(settings, config.delivery.senders, config.delivery.allow)
-        contexts = ContextBuilder(config, db, self.lab, self.templates)
+        self.lab_breaker = LabBreaker(self.lab, db, config.policy)
+        contexts = ContextBuilder(config, db, self.lab_breaker, self.templates)
         composer = Composer(config, db, self.templates, contexts)
         self._events = EventProcessor(config, db, contexts)
         self._messages = Deliverer(
-            db, config.policy, self.channels, composer, CircuitBreaker(config.policy)
+            db,
+            config.policy,
+            self.channels,
+            composer,
+            CircuitBreaker(config.policy),
+            config.delivery.lab_patience,
         )
         self.reconciler = Reconciler(config, db, self.channels)
         self.follow_ups = FollowUps(config, db, contexts)
@@ -66,8 +73,8 @@ class Jobs:
         self._messages.deliver(claim)
 
     def lease_events(self, limit: int) -> list[Event]:
-        """Lease up to `limit` events that are due."""
-        return events.lease_events(self.db, limit)
+        """Lease up to `limit` events that are due; one, as a probe, while the lab is paused."""
+        return events.lease_events(self.db, limit) or self.lab_breaker.lease_probe()
 
     def claim(self, channel: str, limit: int) -> list[Claim]:
         """Notifications of a channel that are due, within the day's limit."""
@@ -105,10 +112,13 @@ class Jobs:
         return lapsed + given_up
 
     def _resume(self, connection: Connection) -> None:
-        """Let messages go on whose rule or account is there again, or whose order never came."""
+        """Let messages go on whose rule or account is there again, whose order never came, or that
+        ask the lab again; and tell staff how the lab is.
+        """
         waits.resume_rules(connection, {(rule.name, rule.to) for rule in self.config.rules})
         waits.resume_channels(connection, [*filter(self.channels.reaches, CHANNELS)])
         waits.resume_orders(connection)
+        self.lab_breaker.look(connection)
 
     def purge(self, seconds: float = math.inf) -> int:
         """Blank what is older than `retention`, for so many seconds at most; how many rows that

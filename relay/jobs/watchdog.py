@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from relay.config.loader import Config
-from relay.errors import LabError, LedgerUnavailable
+from relay.errors import LabAway, LabError, LedgerUnavailable
 from relay.jobs.backfill import Backfill
-from relay.lab.client import LabClient
+from relay.jobs.lab_breaker import LabBreaker
 from relay.lab.events import EVENTS
 from relay.ledger import expectations
 from relay.ledger.database import Database
@@ -42,7 +42,7 @@ class Look:
 class Watch:
     """Looks for kits that have not come on, by each [expect.…] of config.toml."""
 
-    def __init__(self, config: Config, db: Database, lab: LabClient):
+    def __init__(self, config: Config, db: Database, lab: LabBreaker):
         self._config = config
         self._db = db
         self._backfill = Backfill(db, lab, config.delivery.dedupe_window)
@@ -74,6 +74,8 @@ class Watch:
             try:
                 why = self.why_missing(expected, kit)
                 silent = 0
+            except LabAway:  # it is asked about none, and that is counted against none
+                silent, why = SILENT, None
             except LabError as error:
                 silent += 1
                 why = str(error) if until - kit.at > self._config.delivery.lab_patience else None

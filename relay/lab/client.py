@@ -25,6 +25,7 @@ _MOST_CALLS = 4  # for one answer: the first, and redirects
 _DETAILS = ("first_name", "last_name", EMAIL, PHONE)
 
 
+_ASK = "ask the lab about it."
 _NOT_AS_DOCUMENTED = "The lab's answer was not what its documentation says."
 
 
@@ -168,7 +169,7 @@ class LabClient:
         """A resource. One that does not carry what was asked for is not believed."""
         found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{segment(id_)}"), kind)
         if found is None:
-            raise LabError(_NOT_AS_DOCUMENTED)
+            raise LabError(_NOT_AS_DOCUMENTED, failed=True)
         asked = str(id_)
         is_it = (
             is_named(found, asked)
@@ -194,14 +195,14 @@ class LabClient:
         if not isinstance(found, list) or not all(
             isinstance(row, dict) and row.keys() & _OF_A_RESULT for row in found
         ):
-            raise LabError(_NOT_AS_DOCUMENTED)
+            raise LabError(_NOT_AS_DOCUMENTED, failed=True)
         return len(found)
 
     def _json(self, path: str) -> Any:
         try:
             return json.loads(self._ask(path).body)
         except (ValueError, RecursionError) as error:
-            raise LabError("The lab's answer could not be read.") from error
+            raise LabError("The lab's answer could not be read.", failed=True) from error
 
     def _ask(self, path: str) -> Answer:
         url = self._base + path
@@ -209,7 +210,8 @@ class LabClient:
             try:
                 answer = self._wire.send("GET", url, self._headers)
             except NoAnswer as error:
-                raise LabError(f"The lab's API did not answer ({error}).") from error
+                reason = f"The lab's API did not answer ({error})."
+                raise LabError(reason, failed=True) from error
             if answer.status not in _REDIRECTS:
                 break
             url = self._onward(url, answer)
@@ -224,11 +226,13 @@ class LabClient:
         }
         meaning = meanings.get(answer.status, "did not give what was asked")
         if answer.status in _REDIRECTS:
-            meaning = "leads on from one redirect to the next: ask the lab about it"
+            meaning = f"leads on from one redirect to the next: {_ASK[:-1]}"
         raise LabError(
             f"The lab's API {meaning} ({answer.status}).",
             missing=answer.status in (404, 410),
             refused=answer.status in (401, 403),
+            status=answer.status,
+            failed=answer.status in (*_REDIRECTS, 429) or answer.status >= 500,
             retry_after=answer.retry_after if answer.status in (429, 503) else None,
         )
 
@@ -240,11 +244,14 @@ class LabClient:
             to = urljoin(url, answer.headers.get("Location", ""))
         except ValueError:
             to = ""
+        if to == url:
+            why = f"The lab's API redirects to the same address ({answer.status}): {_ASK}"
+            raise LabError(why, failed=True)
         if (there := origin(to)) == origin(self._base):
             return to
         what = f"redirects to another address ({answer.status}), which is not followed."
         known = f"If it is the lab's, set LAB_API_URL={there}" if there else "Check LAB_API_URL"
-        raise LabError(f"The lab's API {what} {known}, or ask the lab.")
+        raise LabError(f"The lab's API {what} {known}, or ask the lab.", failed=True)
 
 
 def segment(id_: object) -> str:

@@ -20,14 +20,14 @@ from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, journeys, releases, replay
+from relay.ledger import digests, journeys, pauses, releases, replay, waits
 from relay.ledger.cases import close_reached, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.journeys import Place
-from relay.ledger.schema import INSERTS, acknowledged_events, events, new_id
+from relay.ledger.schema import INSERTS, acknowledged_events, events, lab_pauses, new_id
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
-from relay.rules.model import AlreadyNotified, Case, Notice, Plan
+from relay.rules.model import WAITS_FOR_LAB, AlreadyNotified, Case, Notice, Plan
 from relay.rules.staleness import Step, Waiting
 from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
@@ -78,6 +78,7 @@ def _event(row: Any) -> Event:
 
 def lease_events(db: Database, limit: int) -> list[Event]:
     """Lease up to `limit` events that are due, the urgent first; nobody else gets them for a while.
+    None while the lab is paused: see `lease_probe`.
 
     It owns its transaction: a lease holds once it is committed.
     """
@@ -89,15 +90,49 @@ def lease_events(db: Database, limit: int) -> list[Event]:
     return [replace(event, tries=event.tries + 1) for event in leased]
 
 
+def lease_probe(db: Database) -> Event | None:
+    """While the lab is paused, lease the one event by which to find out whether it is back, if it
+    is time for that. Where none is due, a message that waits for the lab is let go to find out.
+
+    It owns its transaction, as `lease_events` does.
+    """
+    with db.read() as connection:
+        pause = pauses.of_lab(connection)
+    if not pause or not pause["is_due"]:
+        return None
+    with db.write() as connection:
+        id_ = connection.execute(_PROBE).scalar()
+        if id_ is None:
+            waits.let_one_ask(connection)
+        if id_ is None or not pauses.turn(connection, pauses.LAB):
+            return None
+        given = {"this": id_, "lease": fault_injection.hastened(LEASE_SECONDS)}
+        leased = _event(connection.execute(_LEASING_PROBE, given).one())
+    return replace(leased, tries=leased.tries + 1)
+
+
 def get_event(connection: Connection, event_id: str) -> Event | None:
     """An event by its id."""
     row = connection.execute(sa.select(*_COLUMNS).where(events.c.id == event_id)).first()
     return _event(row) if row else None
 
 
-def put_back(connection: Connection, event_id: str, delay: float, reason: str) -> None:
-    """Let an event be tried again in `delay` seconds, and keep the reason."""
-    _change(connection, event_id, next_at=now(delay), reason=reason[:500])
+def put_back(
+    connection: Connection,
+    event_id: str,
+    delay: float,
+    reason: str,
+    *,
+    waits_for: str | None = None,
+    is_a_try: bool = True,
+) -> None:
+    """Let an event be tried again in `delay` seconds, and keep the reason. Where it `waits_for` the
+    lab, it is tried as soon as that answers.
+    """
+    values: dict[str, Any] = {"next_at": now(delay), "reason": reason[:500], "waits_for": waits_for}
+    if not is_a_try:
+        values["tries"] = events.c.tries
+    _change(connection, event_id, **values)
 
 
 def hold(connection: Connection, event_id: str, reason: str, case: Case | None = None) -> None:
@@ -120,7 +155,7 @@ def _change(connection: Connection, event_id: str, **values: Any) -> bool:
     done = connection.execute(
         events.update()
         .where(events.c.id == event_id, events.c.status == RECEIVED)
-        .values(**values, tries=events.c.tries + 1, tried_at=now())
+        .values({"tries": events.c.tries + 1, "tried_at": now(), **values})
     )
     return bool(done.rowcount)
 
@@ -176,17 +211,35 @@ def plan_and_mark_processed(
 
 @cache
 def leasing(dialect: str) -> Any:
-    """The statement that leases the events that are due."""
+    """The statement that leases the events that are due: none while the lab is paused."""
     waits = (events.c.status == RECEIVED,)
-    first = urgent_first(dialect, [events.c.id], waits, events.c.next_at).cte("due")
+    is_there = ~sa.exists(lab_pauses.select())
+    first = urgent_first(dialect, [events.c.id], waits, events.c.next_at, is_there).cte("due")
     return (
         events.update()
         .where(events.c.id.in_(sa.select(first.c.id)), *waits)
-        .values(next_at=now(sa.bindparam("lease")))
+        .values(next_at=now(sa.bindparam("lease")), waits_for=None)
         .returning(*_COLUMNS)
     )
 
 
+# The one that was asked about the longest ago: that one kit's own trouble keeps no other waiting.
+_PROBE = (
+    sa.select(events.c.id)
+    .where(
+        events.c.status == RECEIVED,
+        sa.or_(events.c.next_at <= now(), events.c.waits_for == WAITS_FOR_LAB),
+    )
+    .order_by(events.c.tried_at.nulls_first(), events.c.urgency.desc(), events.c.next_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_LEASING_PROBE = (
+    events.update()
+    .where(events.c.id == sa.bindparam("this"))
+    .values(next_at=now(sa.bindparam("lease")), waits_for=None)
+    .returning(*_COLUMNS)
+)
 _SETTLED = (
     events.update()
     .where(events.c.id == sa.bindparam("event"), events.c.status == RECEIVED)

@@ -1,9 +1,10 @@
-"""Paused channels: their messages wait, and one at a time goes out as a probe."""
+"""Paused channels, and the lab: what needs them waits, and one at a time goes out as a probe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,28 +13,37 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import now
-from relay.ledger.schema import INSERTS, attempts, pauses
+from relay.ledger.schema import INSERTS, attempts, lab_pauses, pauses
 from relay.rules.model import Pause
 
 REFUSED, AWAY, BUSY = "refused", "away", "busy"
 DROPPED = "dropped"  # the provider accepts messages, and lets them fall by our account's fault
+LAB = "lab"  # stands where a channel's name does
 # A message that is accepted shows that these are over; of the other only a receipt does.
 AT_SENDING = (REFUSED, AWAY, BUSY)
 # Seconds until the first, second, … probe; the last one again and again.
 PROBES = (30.0, 60.0, 120.0, 300.0)
+RESUMED = "A trial message went through, so sending has resumed."
+ANSWERS = "The lab has answered a trial request, so Relay has gone on."
+
+
+def table_of(channel: str) -> sa.Table:
+    """The table that has a channel's pause, or the lab's."""
+    return lab_pauses if channel == LAB else pauses
 
 
 def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> None:
     """Pause a channel. One that is paused already goes on waiting if its own time is longer."""
     wait = PROBES[0] if why.seconds is None else why.seconds
-    insert = INSERTS[connection.dialect.name](pauses).values(
+    table = table_of(channel)
+    insert = INSERTS[connection.dialect.name](table).values(
         channel=channel,
         cause=why.cause,
         reason=why.reason[:500],
         since=now(),
         until=now(fault_injection.hastened(wait)),
     )
-    given, there = insert.excluded, pauses.c
+    given, there = insert.excluded, table.c
     # What a person has to put right is not forgotten for what passes by itself.
     weighs = sa.or_(given.cause.in_((REFUSED, DROPPED)), there.cause.in_((AWAY, BUSY)))
     kept = {
@@ -48,11 +58,11 @@ def pause(connection: Connection, channel: str, event_id: str, why: Pause) -> No
         open_case(connection, replace(why.case, event_id=event_id))
 
 
-def resume(connection: Connection, channel: str, *causes: str) -> None:
+def resume(connection: Connection, channel: str, *causes: str) -> bool:
     """End the pause of a channel, if it has one of these causes or none is named, and close its
-    case: its provider takes messages again.
+    case: its provider takes messages again. False where it was not paused so.
     """
-    _end(connection, channel, *([pauses.c.cause.in_(causes)] if causes else []))
+    return _end(connection, channel, *([table_of(channel).c.cause.in_(causes)] if causes else []))
 
 
 def arrived(connection: Connection, channel: str, attempt_id: str) -> None:
@@ -62,24 +72,27 @@ def arrived(connection: Connection, channel: str, attempt_id: str) -> None:
     _end(connection, channel, pauses.c.cause == DROPPED, is_since)
 
 
-def _end(connection: Connection, channel: str, *which: sa.ColumnElement[bool]) -> None:
-    mine = pauses.delete().where(pauses.c.channel == channel, *which)
-    if connection.execute(mine).rowcount:
-        said = "A trial message went through, so sending has resumed."
-        close_settled(connection, "paused", channel, said)
+def _end(connection: Connection, channel: str, *which: sa.ColumnElement[bool]) -> bool:
+    table = table_of(channel)
+    ended = connection.execute(table.delete().where(table.c.channel == channel, *which)).rowcount
+    if ended:
+        kind, said = (LAB, ANSWERS) if channel == LAB else ("paused", RESUMED)
+        close_settled(connection, kind, channel, said)
+    return bool(ended)
 
 
 def resume_all(connection: Connection) -> None:
     """End every pause, to find out anew whether each provider takes messages."""
-    for channel in list(connection.execute(sa.select(pauses.c.channel)).scalars()):
-        resume(connection, channel)
+    for row in paused(connection):
+        resume(connection, row["channel"])
 
 
 def turn(connection: Connection, channel: str) -> int | None:
-    """How many messages a channel may send now: None for no limit, 0 while it is paused, 1 for a
-    probe.
+    """How many messages a channel may send now, or events ask the lab: None for no limit, 0 while
+    it is paused, 1 for a probe.
     """
-    found = connection.execute(_PAUSED, {"by": channel}).first()
+    table = table_of(channel)
+    found = connection.execute(_asking(table), {"by": channel}).first()
     if found is None:
         return None
     if found.closed:
@@ -90,9 +103,9 @@ def turn(connection: Connection, channel: str) -> int | None:
     # Others wait while this probe is out, and longer from probe to probe.
     wait = PROBES[min(found.probes + 1, len(PROBES) - 1)]
     taken = connection.execute(
-        pauses.update()
-        .where(pauses.c.channel == channel, pauses.c.until <= now())
-        .values(until=now(fault_injection.hastened(wait)), probes=pauses.c.probes + 1)
+        table.update()
+        .where(table.c.channel == channel, table.c.until <= now())
+        .values(until=now(fault_injection.hastened(wait)), probes=table.c.probes + 1)
     )
     return 1 if taken.rowcount else 0
 
@@ -108,12 +121,21 @@ def give_back(connection: Connection, channel: str) -> None:
     )
 
 
-# Built once: that costs more than running it.
-_PAUSED = sa.select(
-    pauses.c.cause, pauses.c.probes, (pauses.c.until > now()).label("closed")
-).where(pauses.c.channel == sa.bindparam("by"))
+@cache
+def _asking(table: sa.Table) -> sa.Select[Any]:
+    is_closed = (table.c.until > now()).label("closed")
+    query = sa.select(table.c.cause, table.c.probes, is_closed)
+    return query.where(table.c.channel == sa.bindparam("by"))
 
 
 def paused(connection: Connection) -> list[Mapping[str, Any]]:
-    """The channels that are paused, with cause and since when."""
-    return [dict(row) for row in connection.execute(pauses.select()).mappings()]
+    """The channels that are paused, with cause and since when; the lab first, if it is."""
+    both = sa.union_all(lab_pauses.select(), pauses.select())
+    return [dict(row) for row in connection.execute(both).mappings()]
+
+
+def of_lab(connection: Connection) -> Mapping[str, Any] | None:
+    """The lab's pause, with whether it is time for a probe (`is_due`); None while it answers."""
+    is_due = (lab_pauses.c.until <= now()).label("is_due")
+    row = connection.execute(sa.select(lab_pauses, is_due)).mappings().first()
+    return dict(row) if row else None

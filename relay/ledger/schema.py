@@ -145,17 +145,24 @@ days = sa.Table(
     time("counted_at", nullable=False),
 )
 
+
 # A channel whose provider refuses us, is away, or asked us to wait: nothing goes out but a probe.
-pauses = sa.Table(
-    "pauses",
-    metadata,
-    text("channel", 20, primary_key=True),
-    text("cause", 20),  # refused, dropped, away, busy
-    text("reason", 500),
-    number("probes"),
-    time("since", nullable=False),
-    time("until", nullable=False),
-)
+def pause_columns() -> tuple[sa.Column[Any], ...]:
+    """What is known of a pause, in both tables of them."""
+    return (
+        text("channel", 20, primary_key=True),
+        text("cause", 20),  # refused, dropped, away, busy
+        text("reason", 500),
+        number("probes"),
+        time("since", nullable=False),
+        time("until", nullable=False),
+    )
+
+
+pauses = sa.Table("pauses", metadata, *pause_columns())
+# The lab, while it is away or refuses the token: one row. In a table of its own, since the release
+# before takes each row of `pauses` for a channel.
+lab_pauses = sa.Table("lab_pauses", metadata, *pause_columns())
 
 # How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
 allowances = sa.Table(
@@ -247,6 +254,7 @@ events = sa.Table(
     text("named", 200, nullable=True),  # the order or registration, as the lab wrote it
     text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
     folded("person", 200),  # whom it is about, as relay.people writes a name to be searched
+    text("waits_for", 20, nullable=True),  # lab, where it was put back because the lab failed
 )
 partial_index(
     "ix_events_due",
@@ -361,7 +369,9 @@ notifications = sa.Table(
     ),  # not sent: dry-run
     text("stopped_by", 100, nullable=True),  # the person who decided that it must not go out
     text("case_id", 40, nullable=True),  # of an alert: the case that it is about
-    text("waits_for", 20, nullable=True),  # rule, order, account: what has to be put right first
+    text(
+        "waits_for", 20, nullable=True
+    ),  # rule, order, account, lab: what has to be put right first
 )
 partial_index(
     "ix_notifications_waits",

@@ -1,8 +1,9 @@
 """Messages that wait for something to be put right, not for a time: nobody claims them meanwhile.
 
 A rule that is gone from config.toml or writes to somebody else, a provider's account that is
-missing, an order that the lab has not linked yet. `waits_for` says which. So waiting uses up no
-tries, and nothing is cancelled that a person has not decided to cancel.
+missing, an order that the lab has not linked yet, the lab while it does not answer. `waits_for`
+says which. So waiting uses up no tries, and nothing is cancelled that a person has not decided to
+cancel.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.cases import recount
 from relay.ledger.database import now
-from relay.ledger.schema import journeys, notifications
-from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_ORDER, WAITS_FOR_RULE
-from relay.rules.statuses import WAITING
+from relay.ledger.schema import events, journeys, notifications
+from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_LAB, WAITS_FOR_ORDER, WAITS_FOR_RULE
+from relay.rules.statuses import RECEIVED, WAITING
 
 _table = notifications.c
 _WAIT_NO_MORE = "Its messages wait no more."
 
 
 def keep(connection: Connection, notification_id: str, what: str) -> None:
-    """Let a message wait for `what`: a rule, an account or an order."""
+    """Let a message wait for `what`: a rule, an account, an order or the lab."""
     mine = sa.and_(_table.id == notification_id, _table.status.in_(WAITING))
     connection.execute(notifications.update().where(mine).values(waits_for=what))
 
@@ -79,13 +80,34 @@ def resume_orders(connection: Connection) -> int:
     return _resume(connection, WAITS_FOR_ORDER, sa.or_(_table.due_at <= now(), linked))
 
 
+def lab_answers(connection: Connection) -> None:
+    """Let all go on that waits for the lab, events and messages: they are due now, and the urgent
+    come first.
+    """
+    waiting = sa.and_(events.c.status == RECEIVED, events.c.waits_for == WAITS_FOR_LAB)
+    connection.execute(events.update().where(waiting).values(waits_for=None, next_at=now()))
+    _resume(connection, WAITS_FOR_LAB)
+
+
+def resume_asking(connection: Connection) -> None:
+    """Let messages go on that were to ask the lab again by now."""
+    _resume(connection, WAITS_FOR_LAB, _table.due_at <= now())
+
+
+def let_one_ask(connection: Connection) -> None:
+    """Let the message that is the most urgent of those waiting for the lab go on, as a probe."""
+    first = sa.select(_table.id).where(_waits(WAITS_FOR_LAB))
+    first = first.order_by(_table.urgency.desc(), _table.due_at).limit(1)
+    _resume(connection, WAITS_FOR_LAB, _table.id == first.scalar_subquery())
+
+
 def _waits(what: str) -> sa.ColumnElement[bool]:
     return sa.and_(_table.waits_for == what, _table.status.in_(WAITING))
 
 
-def _resume(connection: Connection, what: str, which: sa.ColumnElement[bool]) -> int:
+def _resume(connection: Connection, what: str, *which: sa.ColumnElement[bool]) -> int:
     return connection.execute(
         notifications.update()
-        .where(_waits(what), which)
+        .where(_waits(what), *which)
         .values(waits_for=None, due_at=now(), reason="")
     ).rowcount

@@ -31,9 +31,10 @@ KINDS = (
     "rule",
     "account",
     "refused",
+    "lab",
 )
 # These are kept with some event, since every case is, but they are not about its kit.
-OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account", "refused"})
+OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account", "refused", "lab"})
 # What follows the number, of a case that is about more than one message or event.
 COUNTED = {
     **dict.fromkeys(KINDS, "messages wait"),

@@ -25,6 +25,7 @@ RESENT_OF = "resent "
 ALERT_URGENCY = 9  # above that of any event's message
 
 WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
+WAITS_FOR_LAB = "lab"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from relay.lab.events import EVENTS, unread
 from relay.lab.facts import Facts
+from relay.ledger.pauses import LAB
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.alerts import RELEASE, counted
@@ -160,8 +161,11 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
     else:
         since = f"has waited since {at(event['received_at'])}"
     is_due = event["next_at"] is None or event["next_at"] <= standing.at
+    taken = "once the lab answers" if LAB in standing.pauses else "next"
     then = (
-        "a worker will take it next" if is_due else f"will next be tried at {at(event['next_at'])}"
+        f"a worker will take it {taken}"
+        if is_due
+        else f"will next be tried at {at(event['next_at'])}"
     )
     return f"{since}, {tried}{last}, and {then}"
 

@@ -13,6 +13,7 @@ from relay import queue
 from relay.errors import LedgerUnavailable
 from relay.lab.events import EVENTS
 from relay.ledger import workers as ledger_workers
+from relay.ledger.pauses import LAB
 from relay.ledger.views import status as views_status
 from relay.ledger.views.status import Measured
 from relay.rules.channels import CHANNELS
@@ -39,7 +40,7 @@ METRICS: dict[str, str] = {
         "Seconds from webhook to provider, in the last hour, by quantile."
     ),
     "relay_sms_segments": "SMS segments that the provider accepted in the last hour.",
-    "relay_channel_paused": "1 while the channel is paused, else 0, by channel.",
+    "relay_channel_paused": "1 while the channel, or the lab, is paused, else 0.",
     "relay_cases_open": "Open cases on the worklist.",
     "relay_quarantined": "Posts refused in the last hour that nobody has seen to.",
     "relay_workers": "Workers seen in the last 90 seconds.",
@@ -105,10 +106,11 @@ def ledger_samples(measured: Measured) -> Iterator[Sample]:
         yield "relay_attempts", {"channel": channel, "outcome": outcome}, many
     for channel in CHANNELS:
         yield "relay_messages_waiting", {"channel": channel}, measured.waiting.get(channel, 0)
-        yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
         yield from quantile_samples(
             "relay_provider_seconds", measured.took.get(channel, ()), channel=channel
         )
+    for channel in (*CHANNELS, LAB):
+        yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
     yield from quantile_samples("relay_webhook_to_provider_seconds", measured.reached)
     yield "relay_sms_segments", {}, measured.segments
     yield "relay_oldest_unsent_seconds", {}, measured.oldest

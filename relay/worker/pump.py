@@ -99,7 +99,7 @@ def lane_work(
 ) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
     """The claim and the work of each lane, and its provider's limit of sends a second."""
     rates = jobs.config.delivery.rates
-    watch = Watch(jobs.config, jobs.db, jobs.lab)
+    watch = Watch(jobs.config, jobs.db, jobs.lab_breaker)
     return {
         "events": (jobs.lease_events, jobs.process, None),
         **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},

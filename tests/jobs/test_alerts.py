@@ -41,6 +41,11 @@ OPENED = {
     "broken": (KIT, "kit_shipped/sms.txt: order.tracking_number is empty."),
     "held": (KIT, "The lab's API did not answer (503). It was tried 12 times."),
     "paused": ("sms", "Twilio refuses our account (20003)."),
+    "lab": (
+        "the lab",
+        "The lab's API refuses our token (401). Ask the lab for a token that works, set "
+        "LAB_API_TOKEN to it and restart Relay.",
+    ),
     "limit": ("sms", "daily_sms_limit is 500, with 100 kept for results, retests and alerts."),
     "config": ("config.toml", "There are mistakes at line 12, 40."),
     "release": (

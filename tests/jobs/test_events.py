@@ -36,7 +36,7 @@ def test_results_that_are_not_ready_are_announced_later(clinic: Clinic) -> None:
     assert len(clinic.twilio.accepted) == 1
 
 
-@pytest.mark.parametrize("status", [204, 301, 401, 404, 429, 500])
+@pytest.mark.parametrize("status", [204, 301, 403, 404, 429, 500])
 def test_a_lab_that_fails_is_asked_again_and_then_a_person(clinic: Clinic, status: int) -> None:
     """A failing lab is asked again after growing delays; after the last one the event is held."""
     clinic.lab.always(Reply(status))

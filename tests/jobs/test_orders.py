@@ -12,7 +12,7 @@ import pytest
 
 from relay.dev import lab_simulator
 from relay.lab.events import EVENTS, STAGES
-from tests.conftest import ROOT
+from tests.conftest import DATABASES, ROOT
 from tests.jobs.conftest import Clinic
 
 TABLE = ROOT / "tests" / "expected" / "orders.md"
@@ -78,8 +78,11 @@ class Kits:
         }
 
 
+TWICE = [pytest.param(database, True, marks=pytest.mark.long) for database in DATABASES]
+
+
 @pytest.mark.parametrize(
-    "twice", [False, pytest.param(True, marks=pytest.mark.long)], ids=["once", "twice"]
+    ("ledger_url", "twice"), [(DATABASES[-1], False), *TWICE], indirect=["ledger_url"]
 )
 def test_every_order_tells_what_is_news(clinic: Clinic, twice: bool) -> None:
     """In each of the 120 orders a person is told of a step unless a later one is known already,

@@ -145,7 +145,7 @@ def test_no_canary_is_logged_or_queued(
     assert processes.post({"event": "Canarina.Kanarek", "data": PERSON}).status == 200
     unknown = processes.post(order(), "/webhooks/lab/wrong-canary-secret", Authorization="")
     assert unknown.status == 401
-    eventually(lambda: len(messages(db)) == 14 and "event put back" in processes.output())
+    eventually(lambda: len(messages(db)) == 15 and "event put back" in processes.output())
     eventually(lambda: {"sent", "unknown", "permanent-failure"} == statuses(db))
     eventually(lambda: any("rq:queue:relay" in command for command in watched.said))
     assert found(processes.output()) == []

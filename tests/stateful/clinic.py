@@ -358,6 +358,7 @@ class Relay:
         self.edits, self.has_account = {}, True
         for jobs in self._made.values():
             jobs._messages._breaker = CircuitBreaker(jobs.config.policy)
+            jobs.lab_breaker._failures = 0
         self.errors.clear()
         self.in_hand.clear()
 

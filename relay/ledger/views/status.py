@@ -24,7 +24,6 @@ from relay.ledger.schema import (
     first_id,
     heartbeats,
     notifications,
-    pauses,
     quarantine,
 )
 from relay.ledger.workers import WORKER_GONE_AFTER
@@ -52,7 +51,7 @@ class Blockers:
 
     at: datetime
     workers: int
-    pauses: Mapping[str, Mapping[str, Any]]  # of the channels that are paused
+    pauses: Mapping[str, Mapping[str, Any]]  # of the channels that are paused, and of the lab
     limits: Mapping[str, DailyLimit]  # of the day, by channel
 
 
@@ -160,7 +159,7 @@ class Measured:
     waiting: Mapping[str, int]  # messages that are due now, by channel
     oldest: float  # seconds that the message waiting longest has been due
     events_waiting: int  # now
-    paused: frozenset[str]  # channels, now
+    paused: frozenset[str]  # channels, and the lab, now
     cases: int  # open now
 
 
@@ -189,7 +188,7 @@ def measure(connection: Connection) -> Measured:
         waiting={row.channel: row.many for row in due},
         oldest=max([0.0, *((row.clock - row.oldest).total_seconds() for row in due)]),
         events_waiting=_many(connection, events, events.c.status == RECEIVED),
-        paused=frozenset(connection.execute(sa.select(pauses.c.channel)).scalars()),
+        paused=frozenset(row["channel"] for row in ledger_pauses.paused(connection)),
         cases=_many(connection, cases, cases.c.closed_at.is_(None)),
     )
 

@@ -28,7 +28,7 @@ KINDS = {
     "limit": ("day reached its limit on texts", "days reached their limit on texts"),
 }
 # These show by the present state, not by their case.
-NOW = ("paused", "config", "refused")
+NOW = ("paused", "lab", "config", "refused")
 REFUSED = ("post from the lab was refused", "posts from the lab were refused")
 UNKNOWN = (
     "kind of event is unknown to Relay",
@@ -71,7 +71,11 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
         )
         yield Need(None, said, url_for("desk.rules"), "Rules")
     for row in pauses.paused(connection):
-        yield Need(None, f"{CHANNELS[row['channel']].title} are paused: {row['reason']}", *system)
+        if row["channel"] == pauses.LAB:
+            said = f"Relay has waited for the lab since {when(row['since'])}: {row['reason']}"
+        else:
+            said = f"{CHANNELS[row['channel']].title} are paused: {row['reason']}"
+        yield Need(None, said, *system)
     if not workers.workers_alive(connection):
         yield Need(None, "No worker is running: nothing goes out.", *system)
     for one in status.late_events(connection):

@@ -1,0 +1,139 @@
+"""The lab's circuit breaker: while the lab is away or refuses our token, nobody asks but a probe.
+
+Three failures in a row, a 401, or a Retry-After pause the lab for all workers, by a row in the
+ledger. Events are not leased meanwhile, and messages that need the lab wait. Any answer lets all go
+on, also one that contradicts its event: that is the event's own trouble.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from relay.errors import LabAway, LabError
+from relay.fault_injection import hastened
+from relay.jobs.backoff import LONGEST_ASKED
+from relay.lab.client import LabClient
+from relay.lab.events import Kind
+from relay.lab.facts import Facts
+from relay.ledger import attempts, cases, events, pauses, waits
+from relay.ledger.database import Connection, Database
+from relay.ledger.events import Event
+from relay.ledger.pauses import AWAY, LAB, REFUSED
+from relay.logs import get_logger
+from relay.rules import alerts
+from relay.rules.model import Pause, Policy
+from relay.rules.schedule import utc_now
+
+log = get_logger("relay.jobs")
+
+REFUSES = 401  # the token. A 403 may be about the one record
+IN_A_ROW = 3  # failures before the lab counts as away
+ALERT_SECONDS = 900.0  # that it is away before staff hear of it; and between two alerts
+REMEDY = "Ask the lab for a token that works, set LAB_API_TOKEN to it and restart Relay."
+
+
+class LabBreaker:
+    """The lab's API as the jobs ask it. A process has one, and counts its own failures in a row."""
+
+    def __init__(self, lab: LabClient, db: Database, policy: Policy):
+        self._lab = lab
+        self._db = db
+        self._policy = policy
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._is_probing = False  # or has paused the lab: an answer may end the pause
+
+    def gather(
+        self,
+        kind: Kind,
+        data: Mapping[str, Any],
+        wanted: frozenset[str],
+        order_of: Callable[[str], str | None] | None = None,
+        *,
+        has_turn: bool = False,
+    ) -> Facts:
+        """The facts of an event: see LabClient. Raises LabError; LabAway while the lab is paused
+        and nobody may ask it, or once this has paused it. Who `has_turn` may ask.
+        """
+        if not has_turn:
+            self._take_turn()
+        try:
+            found = self._lab.gather(kind, data, wanted, order_of)
+        except LabError as error:
+            if error.failed:
+                raise self._after_failure(error) from error
+            self._after_answer()
+            raise
+        self._after_answer()
+        return found
+
+    def lease_probe(self) -> list[Event]:
+        """The one event that may ask the lab while it is paused, if it is time for that."""
+        probe = events.lease_probe(self._db)
+        self._is_probing = self._is_probing or probe is not None
+        return [probe] if probe else []
+
+    def look(self, connection: Connection) -> None:
+        """Do what is due by the clock: tell staff how long the lab is away already; let messages go
+        on that are to ask it again.
+        """
+        if pause := pauses.of_lab(connection):
+            self._tell(connection, pause)
+        else:
+            waits.resume_asking(connection)
+
+    def _take_turn(self) -> None:
+        """Take the turn to ask the lab. Raises LabAway where that is another's, or nobody's yet."""
+        with self._db.write() as connection:
+            turn = pauses.turn(connection, LAB)
+            pause = pauses.of_lab(connection) if turn == 0 else None
+        if pause:
+            raise LabAway(pause["reason"], failed=True)
+        self._is_probing = self._is_probing or turn is not None
+
+    def _after_answer(self) -> None:
+        with self._lock:
+            is_news = self._is_probing or self._failures > 0
+            self._failures, self._is_probing = 0, False
+        if not is_news:
+            return
+        with self._db.write() as connection:
+            if pauses.resume(connection, LAB):
+                waits.lab_answers(connection)
+                log.warning("lab answers again")
+
+    def _after_failure(self, error: LabError) -> LabError:
+        """What a failure is to whoever asked: the lab's, where it is paused by now."""
+        with self._lock:
+            self._failures += 1
+            failures = self._failures
+        with self._db.write() as connection:
+            pause = pauses.of_lab(connection)
+            asked, is_first = error.retry_after, failures < IN_A_ROW
+            if not pause and is_first and not asked and error.status != REFUSES:
+                return error
+            cause, seconds = REFUSED if error.refused else AWAY, min(asked or 0.0, LONGEST_ASKED)
+            pauses.pause(connection, LAB, "", Pause(cause, str(error), seconds or None))
+            if pause := pauses.of_lab(connection):
+                self._tell(connection, pause)
+        self._is_probing = True
+        log.warning("lab paused", cause=cause, reason=str(error))
+        return LabAway(str(error), failed=True)
+
+    def _tell(self, connection: Connection, pause: Mapping[str, Any]) -> None:
+        """Open the case about the lab: at once where it refuses the token, else after a while."""
+        since, now, wait = pause["since"], utc_now(), timedelta(seconds=hastened(ALERT_SECONDS))
+        if pause["cause"] == REFUSED:
+            more = REMEDY
+        elif since < now - wait:
+            began = since.astimezone(self._policy.zone).strftime("%d %B at %H:%M")
+            more = f"It has been so since {began}. Relay asks again every few minutes."
+        else:
+            return
+        reason = f"{pause['reason']} {more}"
+        case = alerts.case(LAB, LAB, "the lab", reason, policy=self._policy, now=now)
+        if not attempts.is_told(connection, case, min(since, now - wait)):
+            cases.open_for_all(connection, case)
