@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import ssl
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -52,6 +54,45 @@ class Answer:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
         except (ValueError, OverflowError):
             return None
+
+
+class TooLate(RelayError):
+    """The time within which a request was to be written is over: it was surely not made."""
+
+
+_ends: ContextVar[float] = ContextVar("ends", default=math.inf)
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's other one stops in sleep
+
+
+def awake() -> float:
+    """Seconds by a clock that goes on while this process, or the whole machine, stands still."""
+    return time.clock_gettime(_CLOCK)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let this thread finish writing its requests within so many seconds from now, or not at all:
+    they raise TooLate.
+    """
+    token = _ends.set(awake() + seconds)
+    try:
+        yield
+    finally:
+        _ends.reset(token)
+
+
+class InTime(http.client.HTTPConnection):
+    """A connection that looks at the clock before each write: with the last one a request is made,
+    and connecting may have taken long.
+    """
+
+    def send(self, data: Any) -> None:
+        """Write a part of a request. Raises TooLate."""
+        if self.sock is None:
+            self.connect()
+        if awake() > _ends.get():
+            raise TooLate("it came too late to be sent")
+        super().send(data)
 
 
 class NoAnswer(RelayError):
@@ -99,10 +140,10 @@ def pools(deadline: float) -> dict[str, type[HTTPConnectionPool]]:
             super().__init__(sock, *args, **kwargs)
             self.fp = io.BufferedReader(_Raw(self.fp.detach(), sock, deadline))
 
-    class Plain(HTTPConnection):
+    class Plain(InTime, HTTPConnection):
         response_class = Response
 
-    class Tls(HTTPSConnection):
+    class Tls(InTime, HTTPSConnection):
         response_class = Response
 
     class PlainPool(HTTPConnectionPool):
@@ -130,7 +171,7 @@ class HttpClient:
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Answer:
-        """Make one request. Raises NoAnswer; a redirect is an answer like any other."""
+        """Make one request. Raises NoAnswer, or TooLate; a redirect is an answer like any other."""
         try:
             response = self._pool.request(
                 method, url, body=body, headers=headers, redirect=False, preload_content=False

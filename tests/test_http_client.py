@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from relay.http_client import LARGEST_ANSWER, Answer, HttpClient, NoAnswer
+from relay import http_client
+from relay.http_client import LARGEST_ANSWER, Answer, HttpClient, NoAnswer, TooLate, within
 from tests.rows import at_once
 from tests.standins import RawServer, Reply, StandIn
 
@@ -46,6 +48,51 @@ def test_every_status_is_an_answer(other: StandIn, status: int) -> None:
     other.always(Reply(status, headers={"Location": f"{other.url}/elsewhere"}))
     assert ask(f"{other.url}/first").status == status
     assert [request.path for request in other.requests] == ["/first"]
+
+
+class Clock:
+    """A clock that stands still until a thread is frozen."""
+
+    def __init__(self, patch: pytest.MonkeyPatch):
+        self.now = 100.0
+        patch.setattr(http_client, "awake", lambda: self.now)
+
+
+@pytest.mark.parametrize("body", [None, b"body"])
+def test_a_thread_that_was_frozen_for_too_long_asks_nothing(
+    other: StandIn, monkeypatch: pytest.MonkeyPatch, body: bytes | None
+) -> None:
+    """Past its time no request is made, on a new connection or a kept one; later ones are."""
+    clock, calls = Clock(monkeypatch), HttpClient()
+    other.always(Reply(200))
+    for path in ("/new", "/kept"):
+        with within(60):
+            clock.now += 61
+            with pytest.raises(TooLate):
+                calls.send("POST", other.url + path, {}, body)
+        assert calls.send("POST", f"{other.url}/later", {}, body).status == 200
+    assert [request.path for request in other.requests] == ["/later"] * 2
+
+
+def test_a_request_is_not_made_whole_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen while connecting, or between a request's head and its body, a thread leaves it at
+    that: without its body nobody takes it for a request.
+    """
+    came: queue.Queue[bytes] = queue.Queue()
+
+    def keep(connection: socket.socket) -> None:
+        whole = b""
+        while part := connection.recv(65536):
+            whole += part
+        came.put(whole)
+
+    with RawServer(keep) as server:
+        for looks in (1, 2):  # at the clock, before it is frozen
+            told = iter([100.0] * looks)
+            monkeypatch.setattr(http_client, "awake", lambda told=told: next(told, 161.0))
+            with within(60), pytest.raises(TooLate):
+                HttpClient().send("POST", server.url, {}, b"body")
+            assert came.get(timeout=10) == b""  # behind its head, if that came
 
 
 def test_connections_are_kept() -> None:

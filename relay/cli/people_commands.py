@@ -118,9 +118,7 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
 
     An address may be any phone number or email address, also one that Relay does not write to. An
     id may be an order's, a kit's, an event's or a message's. A name is a first name and a surname.
-
-    ADDRESS is their UK mobile number or email address. Leave it out, or write "-": Relay then asks
-    for it on a terminal, or else reads stdin.
+    Leave PERSON out, or write "-": Relay then asks on a terminal, or else reads stdin.
 
     Relay cancels waiting messages. Afterwards it searches every table for what it erased. If
     anything is left, or a provider did not erase its part, the command exits with 1. Once the

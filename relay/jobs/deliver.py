@@ -9,6 +9,7 @@ from datetime import timedelta
 from relay import fault_injection
 from relay.channels import Channels, Outcome
 from relay.errors import LabError, LedgerUnavailable, RenderError
+from relay.http_client import TooLate, within
 from relay.jobs import outcomes
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
@@ -63,7 +64,11 @@ class Deliverer:
 
     def _attempt(self, claim: Claim) -> Ending:
         try:
-            message = self._prepared(claim)
+            message = self._composed(claim)
+            # Counted from before the lease is renewed: who is frozen for as long sends nothing.
+            with within(fault_injection.hastened(attempts.LEASE_SECONDS)):
+                self._begin(claim, message)
+                outcome = self._send(message, claim)
         except NotSent as error:
             return error.ending
         except RenderError as error:
@@ -75,20 +80,22 @@ class Deliverer:
         except Exception:
             log.exception("message broke", id=claim.id)
             return Ending("rejected", "technical-failure", "Relay failed before sending this.")
-        outcome = self._send(message, claim)
         awaits = self._channels.awaits_receipt(message)
         pause = self._breaker.after(claim.channel, outcome)
         return outcomes.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
 
-    def _prepared(self, claim: Claim) -> Message:
-        """A claim's words, kept in the ledger, if it is right to send them now. Raises NotSent."""
+    def _composed(self, claim: Claim) -> Message:
+        """A claim's words, if it is right to send them now. Raises NotSent."""
         message = self._composer.message(claim)
         if self._channels.lacks_account(message):
             raise NotSent(self._without_account(claim.channel))
+        return message
+
+    def _begin(self, claim: Claim, message: Message) -> None:
+        """Keep a claim's words in the ledger. Raises NotSent where it is ours no more."""
         if not attempts.begin(self._db, claim, message.content):
             raise NotSent(outcomes.lapsed())
         fault_injection.crash_point("message.before-send")
-        return message
 
     def _without_account(self, channel: str) -> Ending:
         reason = f"Delivery is live, and no account to send {channel} with is set."
@@ -98,6 +105,8 @@ class Deliverer:
     def _send(self, message: Message, claim: Claim) -> Outcome:
         try:
             return self._channels.send(message, claim.attempt_id)
+        except TooLate as error:
+            raise NotSent(outcomes.lapsed()) from error
         except Exception:  # whatever it was, the provider may have the message
             log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
             return Outcome("unknown", "Relay failed while sending this.")

@@ -63,11 +63,9 @@ class FollowUps:
         """
         rule = self._config.rule(item.rule)
         if rule and (why := self.why_overtaken(rule, item)):
-            with self._db.write() as connection:
-                return followups.let_be(connection, item, why)
+            return self._db.transact(followups.let_be, item, why)
         fallback, (unreached, broken) = self.plan_fallback(rule, item), self.cases_of(item)
-        with self._db.write() as connection:
-            return followups.finish_follow_up(connection, item, fallback, unreached, broken)
+        return self._db.transact(followups.finish_follow_up, item, fallback, unreached, broken)
 
     def why_overtaken(self, rule: Rule, item: FollowUp) -> str:
         """Why a message is out of date; empty where it is not."""

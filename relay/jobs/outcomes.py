@@ -96,10 +96,10 @@ def unanswered(claim: Claim, error: LabError, patience: timedelta) -> Ending:
         return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
     if not error.failed:
         return refused(claim, Outcome("rejected", reason))
-    if is_hopeless(claim.attempts, patience):
-        reason = f"{reason} Relay tried {claim.attempts} times."
+    if is_hopeless(claim.number, patience):
+        reason = f"{reason} Relay tried {claim.number} times."
         return Ending("rejected", "temporary-failure", reason)
-    wait = delay(EVENT_DELAYS, claim.attempts, None)
+    wait = delay(EVENT_DELAYS, claim.number, None)
     return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created", retry_in=wait)
 
 

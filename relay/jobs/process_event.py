@@ -13,7 +13,7 @@ from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
 from relay.logs import get_logger
 from relay.rules import alerts, planner
-from relay.rules.model import WAITS_FOR_LAB, Plan
+from relay.rules.model import WAITS_FOR_LAB, Case, Plan
 from relay.rules.schedule import utc_now
 
 log = get_logger("relay.jobs")
@@ -32,6 +32,9 @@ class EventProcessor:
         it.
         """
         fault_injection.crash_point("event.leased")
+        if event.name not in EVENTS:
+            self._set_aside(event)
+            return
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
             # Kept before its name was known, and replayed since: no trying again mends it.
             self._hold(event, f"Its data is not valid: {', '.join(bad)}.")
@@ -71,8 +74,7 @@ class EventProcessor:
             return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
 
         kept = self._contexts.to_keep(event.name, facts)
-        with self._db.write() as connection:
-            made = events.plan_and_mark_processed(connection, event, kept, decide)
+        made = self._db.transact(events.plan_and_mark_processed, event, kept, decide)
         fault_injection.crash_point("event.after-commit")
         return len(made)
 
@@ -87,17 +89,25 @@ class EventProcessor:
         self, event: Event, error: LabError, delay: float, *, is_a_try: bool = True
     ) -> None:
         waits_for = WAITS_FOR_LAB if error.failed else None
-        with self._db.write() as connection:
-            events.put_back(
-                connection, event.id, delay, str(error), waits_for=waits_for, is_a_try=is_a_try
-            )
+        given = (event.id, delay, str(error))
+        self._db.transact(events.put_back, *given, waits_for=waits_for, is_a_try=is_a_try)
         log.warning("event put back", id=event.id, reason=str(error), seconds=round(delay))
+
+    def _set_aside(self, event: Event) -> None:
+        """Leave an event to a person that a newer version has taken, before a rollback."""
+        reason = f"This version of Relay does not know {event.name}. A newer one has taken it."
+        case = self._case(event, event.name, event.subject or event.name, reason)
+        self._db.transact(events.set_aside, event, reason, case)
+        log.error("event held", id=event.id, reason=reason)
 
     def _hold(self, event: Event, reason: str) -> None:
         """Leave an event to a person."""
         subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
-        policy, id_ = self._config.policy, event.id
-        case = alerts.case("held", id_, subject, reason, policy=policy, now=utc_now(), event_id=id_)
-        with self._db.write() as connection:
-            events.hold(connection, event.id, reason, case)
+        self._db.transact(
+            events.hold, event.id, reason, self._case(event, event.id, subject, reason)
+        )
         log.error("event held", id=event.id, reason=reason)
+
+    def _case(self, event: Event, key: str, subject: str, reason: str) -> Case:
+        policy, id_ = self._config.policy, event.id
+        return alerts.case("held", key, subject, reason, policy=policy, now=utc_now(), event_id=id_)

@@ -57,8 +57,7 @@ class Reconciler:
             receipts.record(self._db, overdue.channel, [receipt])
             log.info("receipt asked for", id=overdue.id, state=receipt.state)
         else:
-            with self._db.write() as connection:
-                receipts.give_up_asked(connection, overdue.id)
+            self._db.transact(receipts.give_up_asked, overdue.id)
             log.warning("receipt not known", id=overdue.id)
 
     def find(self, unknown: UnknownAttempt) -> None:
@@ -92,22 +91,20 @@ class Reconciler:
             hours = ASKED_FOR.total_seconds() / 3600
             self.leave_to_a_person(unknown, f"{why} Relay has tried for {hours:.0f} hours.")
             return
-        with self._db.write() as connection:
-            unknown_attempts.look_later(connection, unknown, ASK_AGAIN_SECONDS, counts=False)
+        look_later = unknown_attempts.look_later
+        self._db.transact(look_later, unknown, ASK_AGAIN_SECONDS, counts=False)
 
     def act_on_not_found(self, unknown: UnknownAttempt) -> None:
         """Look again later; after the last look send it again, or open a case, as its rule says."""
         delays = LOOKS[unknown.channel]
         if unknown.looks < len(delays):
             wait = delays[unknown.looks] - delays[unknown.looks - 1]
-            with self._db.write() as connection:
-                unknown_attempts.look_later(connection, unknown, wait)
+            self._db.transact(unknown_attempts.look_later, unknown, wait)
             return
         rule = self._config.rule(unknown.rule)
         if rule is None or rule.on_unknown == "resend":
             reason = "The provider has no record of it, so Relay is sending it again."
-            with self._db.write() as connection:
-                unknown_attempts.give_up_unknown(connection, unknown, reason, None)
+            self._db.transact(unknown_attempts.give_up_unknown, unknown, reason, None)
             log.warning("message not found, sent again", id=unknown.id, attempt=unknown.attempt_id)
             return
         reason = "The provider has no record of it. It waits for a person, as its rule says."
@@ -125,6 +122,5 @@ class Reconciler:
             event_id=unknown.event_id,
             notification_id=unknown.id,
         )
-        with self._db.write() as connection:
-            unknown_attempts.give_up_unknown(connection, unknown, reason, case)
+        self._db.transact(unknown_attempts.give_up_unknown, unknown, reason, case)
         log.warning("message held", id=unknown.id, attempt=unknown.attempt_id, reason=reason)

@@ -20,6 +20,7 @@ from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
 from relay.ledger import attempts, audit, events, receipts, releases, waits
+from relay.ledger.allowances import Cap
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
@@ -80,7 +81,7 @@ class Jobs:
         cap = self._today(channel) if CHANNELS[channel].in_segments else None
         return attempts.claim(self.db, channel, limit, cap)
 
-    def _today(self, channel: str) -> attempts.Cap:
+    def _today(self, channel: str) -> Cap:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
         began = midnight(utc_now(), self.config.clinic.timezone)
         most, policy = self.config.delivery.daily_sms_limit, self.config.policy
@@ -90,7 +91,7 @@ class Jobs:
             key = f"{began.date()} {reason}"  # a limit that was changed today is told again
             return alerts.case("limit", key, channel, reason, policy=policy, now=utc_now())
 
-        return attempts.Cap(most, began, case)
+        return Cap(most, began, case)
 
     def sweep(self) -> int:
         """Do the clock's work: lapsed claims, receipts that never came, waiting messages, the day's

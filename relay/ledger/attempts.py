@@ -8,30 +8,30 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
+from itertools import compress
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger import pauses, waits
+from relay.ledger import allowances, pauses, waits
+from relay.ledger.allowances import Cap
 from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
-from relay.ledger.database import Database, now
+from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import attempts, cases, events, notifications
 from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.daily_limit import DailyLimit
 from relay.rules.model import ALERT, Case, Ending
 from relay.rules.statuses import FAILED, WAITING
 
 LEASE_SECONDS = 60  # longer than any send may take
-_CAP_LOCK = 7_236_842  # an advisory lock's number, ours alone
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Claim(WithEvent):
     """A notification that this worker alone may send, once, with its event and its new attempt."""
 
     attempt_id: str
+    number: int  # of its attempt among all: who claims it later has another
     tries: int
-    attempts: int  # with this one, also those that are no tries
     rule: str
     template: str
     role: str
@@ -59,7 +59,6 @@ class Claim(WithEvent):
 
 _CARRIED = (
     "tries",
-    "attempts",
     "rule",
     "template",
     "role",
@@ -74,31 +73,18 @@ _CARRIED = (
 )
 
 
-@dataclass(frozen=True)
-class Cap:
-    """A limit on cost: at most so many attempts of a channel since a moment.
-
-    `case` makes what staff are told when messages of an urgency wait for it.
-    """
-
-    most: int
-    since: datetime
-    case: Callable[[int], Case] | None = None
-
-
 def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
     """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt.
 
     It owns its transaction: a claim must be committed before anything is sent.
     """
     with db.write() as connection:
-        day = daily_limit(connection, channel, cap) if cap else None
-        found = list(connection.execute(_DUE, {"by": channel, "most": limit}))
-        ids = [
-            row.id
-            for ahead, row in enumerate(found)
-            if day is None or day.lets_through(row.urgency, ahead)
-        ]
+        given = {"by": channel, "most": limit}
+        found = list(connection.execute(due(connection.dialect.name), given))
+        ids = [row.id for row in found]
+        if found and cap:
+            urgencies = [row.urgency for row in found]
+            ids = list(compress(ids, allowances.allowed(connection, channel, cap, urgencies)))
         if found and not ids and cap and cap.case:
             case = replace(cap.case(found[0].urgency), event_id=found[0].event_id)
             if not is_told(connection, case, cap.since):
@@ -108,6 +94,8 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
             ids = ids[:turn]
         if not ids:
             return []
+        if cap:
+            allowances.use(connection, channel, len(ids))
         rows = list(connection.execute(_CLAIMABLE, {"ids": ids}))
         connection.execute(_MARKING, {"ids": ids, "lease": fault_injection.hastened(LEASE_SECONDS)})
         claims = [_claim(row, turn is not None) for row in rows]
@@ -122,9 +110,8 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
 
 
 def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
-    tries, tried = row.tries + 1, row.attempts + 1
-    id_ = uuid.uuid4().hex
-    return Claim.of(row, attempt_id=id_, tries=tries, attempts=tried, is_probe=is_probe)
+    mine = {"attempt_id": uuid.uuid4().hex, "number": row.number + 1, "tries": row.tries + 1}
+    return Claim.of(row, **mine, is_probe=is_probe)
 
 
 def is_told(connection: Connection, case: Case, since: datetime) -> bool:
@@ -133,39 +120,26 @@ def is_told(connection: Connection, case: Case, since: datetime) -> bool:
     return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
 
-def daily_limit(connection: Connection, channel: str, cap: Cap) -> DailyLimit:
-    """A cap, with what counts against it so far. Workers ask one after the other."""
-    if connection.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CAP_LOCK)))
-    return DailyLimit(cap.most, spent(connection, channel, cap.since))
-
-
-def spent(connection: Connection, channel: str, since: datetime) -> int:
-    """Count the attempts of a channel since a moment that count towards its daily limit."""
-    return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
-
-
 # Statements are built once: that costs more than running them.
 
 _TABLE = notifications.c
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
-_DUE = (
-    sa.select(_TABLE.id, _TABLE.event_id, _TABLE.urgency)
-    .where(
-        _TABLE.channel == _CHANNEL,
-        _TABLE.status.in_(WAITING),
-        _TABLE.due_at <= now(),
-        _TABLE.waits_for.is_(None),
-    )
-    .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
-    .limit(sa.bindparam("most", type_=sa.Integer))
-    .with_for_update(skip_locked=True)
-)
+
+
+@cache
+def due(dialect: str) -> Any:
+    """The query for what a channel is to send now."""
+    columns = (_TABLE.id, _TABLE.event_id, _TABLE.urgency)
+    is_waiting = (_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING))
+    return urgent_first(dialect, columns, is_waiting, _TABLE.due_at, _TABLE.waits_for.is_(None))
+
+
 _CLAIMABLE: sa.Select[Any] = (
     sa.select(
         *WITH_EVENT,
         *(_TABLE[name].label(name) for name in _CARRIED),
+        _TABLE.attempts.label("number"),
         stopped_by(_TABLE.channel, _TABLE.address).label("stopped_by"),
         KIND.label("kind"),
     )
@@ -186,11 +160,6 @@ _MARKING = (
     )
 )
 _TRYING = attempts.insert().values(outcome="started", started_at=now())
-_SPENT = sa.select(sa.func.count()).where(
-    attempts.c.channel == _CHANNEL,
-    attempts.c.started_at >= sa.bindparam("since"),
-    attempts.c.outcome != "rejected",
-)
 
 
 # Seconds after which an unknown attempt is looked for, counted from its end.
@@ -211,6 +180,7 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     given = {
         "notification": claim.id,
         "attempt": claim.attempt_id,
+        "number": claim.number,
         "words": json.dumps(content),
         "segments": sms_segments.size(text).segments,
         "lease": fault_injection.hastened(LEASE_SECONDS),
@@ -223,15 +193,13 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
 
 
 def _keeping_words(words: Any) -> Any:
-    mine = sa.exists().where(
-        attempts.c.id == sa.bindparam("attempt"), attempts.c.outcome == "started"
-    )
     return (
         notifications.update()
         .where(
             notifications.c.id == sa.bindparam("notification"),
             notifications.c.status == "sending",
-            mine,
+            # In the row itself: where another has held it, PostgreSQL looks at no other row anew.
+            notifications.c.attempts == sa.bindparam("number"),
             ~is_stopped(notifications.c.channel, notifications.c.address),
         )
         .values(
@@ -271,21 +239,27 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
     It owns its transaction, as `claim` and `begin` do: the caller tries again until it is
     committed.
     """
-    with db.write() as connection:
-        unsettled = ("started", "unknown")
-        settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
-        if settled and ending.waits_for:
-            waits.keep(connection, claim.id, ending.waits_for)
-            if ending.case:
-                open_case(connection, replace(ending.case, event_id=claim.event_id))
-        if settled and ending.pause:
-            pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
-        elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
-            is_last_word = ending.outcome == "accepted" and not ending.awaits_receipt
-            pauses.resume(connection, claim.channel, *(() if is_last_word else pauses.AT_SENDING))
-        elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
-            pauses.give_back(connection, claim.channel)
-        return settled
+    return db.transact(settle, claim, ending)
+
+
+def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
+    """Write how an attempt ended, and what that says of its channel; False when somebody else has
+    settled it.
+    """
+    unsettled = ("started", "unknown")
+    settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
+    if settled and ending.waits_for:
+        waits.keep(connection, claim.id, ending.waits_for)
+        if ending.case:
+            open_case(connection, replace(ending.case, event_id=claim.event_id))
+    if settled and ending.pause:
+        pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
+    elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
+        is_last_word = ending.outcome == "accepted" and not ending.awaits_receipt
+        pauses.resume(connection, claim.channel, *(() if is_last_word else pauses.AT_SENDING))
+    elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
+        pauses.give_back(connection, claim.channel)
+    return settled
 
 
 def was_begun(connection: Connection, attempt_id: str) -> bool:
@@ -427,20 +401,33 @@ NOT_BEGUN = Ending(
     "The worker stopped before sending this.",
     retry_in=0.0,
 )
+TRIES = 30  # of a message that no worker gets ready within its lease
+NEVER_BEGUN = Ending(
+    "rejected",
+    "technical-failure",
+    f"No worker could get this ready to be sent, though it was tried {TRIES} times.",
+)
+
+
+def _lapsed(row: sa.Row[Any]) -> Ending:
+    if row.begun:
+        return LAPSED
+    return NEVER_BEGUN if row.tries >= TRIES else NOT_BEGUN
 
 
 def lapse(db: Database) -> int:
     """Settle the claims of workers that have gone; how many there were.
 
-    One that had not begun was surely not sent, and goes back to `created`; one that had is
-    `unknown`. It owns its transactions: it looks before it writes, so that an idle sweep locks
-    nobody out.
+    One that had not begun was surely not sent, and goes back to `created`, until it was tried too
+    often; one that had is `unknown`. It owns its transactions: it looks before it writes, so that
+    an idle sweep locks nobody out.
     """
     query = (
         sa.select(
             notifications.c.id,
             attempts.c.id.label("attempt_id"),
             BEGUN.label("begun"),
+            notifications.c.tries,
         )
         .join(attempts, attempts.c.notification_id == notifications.c.id)
         .where(
@@ -460,7 +447,7 @@ def lapse(db: Database) -> int:
                 connection,
                 row.id,
                 row.attempt_id,
-                LAPSED if row.begun else NOT_BEGUN,
+                _lapsed(row),
                 ("started",),
             )
             for row in list(connection.execute(query.with_for_update(of=notifications)))

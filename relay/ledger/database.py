@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine, make_url
@@ -23,6 +23,8 @@ from relay.ledger.group_commit import GroupCommit
 from relay.ledger.schema import UtcDateTime
 
 Connection = sa.Connection  # one unit of work: what the ledger's functions take
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Prepared:
@@ -55,7 +57,12 @@ _KEEPALIVE |= {"tcp_user_timeout": 20_000}
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - used as a SQL function
-    """SQL for the database's clock, `seconds` later: the clocks of processes may differ."""
+    """SQL for the database's clock, `seconds` later: the clocks of processes may differ.
+
+    It is the moment at which the statement came in: as one that stands still within a statement, an
+    index can be searched by it, which clock_timestamp() forbids. It goes on in a transaction.
+    https://www.postgresql.org/docs/current/xfunc-volatility.html
+    """
 
     type = UtcDateTime()
     inherit_cache = True
@@ -74,8 +81,10 @@ def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
     if not len(element.clauses):
-        return "clock_timestamp()"
-    return f"clock_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second'"
+        return "statement_timestamp()"
+    return (
+        f"statement_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second'"
+    )
 
 
 class Database:
@@ -138,6 +147,23 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
+    def transact(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kw: P.kwargs
+    ) -> T:
+        """What `work` gives, in one transaction. Raises LedgerUnavailable.
+
+        It is done anew, at once, where the database has ended it for the sake of another (a
+        deadlock, a serialization failure): so it may change nothing but the ledger.
+        """
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with self.write() as connection:
+                    return work(connection, *args, **kw)
+            except LedgerUnavailable as error:
+                if not (tries_left and is_contended(error.__cause__)):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """SQLite's writers queue here: its own waiting sleeps, which costs up to 400 ms."""
@@ -167,7 +193,8 @@ class Database:
         """Run a prepared statement in a transaction of its own; its rows. Raises LedgerUnavailable.
 
         It has a connection in autocommit to itself, which costs a third of `write`. It is tried
-        once more when the connection was lost, so the statement must be idempotent.
+        once more when the connection was lost, or it was ended for another's sake. So the statement
+        must be idempotent.
         """
         errors = self.engine.dialect.loaded_dbapi.Error
         for last in (False, True):
@@ -179,7 +206,7 @@ class Database:
                     lost = getattr(kept.connection.driver_connection, "closed", False)
                     kept.invalidate()
                     kept.close()
-                    if last or not lost:
+                    if last or not (lost or is_contended(error)):
                         raise LedgerUnavailable(f"the ledger refused: {why_not(error)}") from error
                     continue
                 self._kept = kept
@@ -206,6 +233,17 @@ class Database:
 
     def _autocommitting(self) -> Connection:
         return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization_failure,
+# deadlock_detected. Nothing is wrong with the work: another's came first.
+_CONTENDED = ("40001", "40P01")
+TRIES = 5
+
+
+def is_contended(error: BaseException | None) -> bool:
+    """Whether the database has ended a transaction for the sake of another."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) in _CONTENDED
 
 
 def lock_file(file: IO[str], ends: float) -> None:
@@ -295,3 +333,40 @@ def lease_due(
         .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
     )
     return sa.select(rows.c.id)
+
+
+def urgent_first(
+    dialect: str,
+    columns: Sequence[sa.Column[Any]],
+    is_waiting: Sequence[sa.ColumnElement[bool]],
+    moment: sa.Column[Any],
+    *besides: sa.ColumnElement[bool],
+) -> sa.Select[Any]:
+    """A query for up to `most` rows that wait and whose `moment` has come, the urgent first; it
+    leaves out those that another worker is taking.
+
+    PostgreSQL is asked for each urgency by itself: an index by urgency and moment then leads to
+    what is due, where else it would read past all that is not due yet.
+    """
+    urgency = moment.table.c.urgency
+    order = (urgency.desc(), moment)
+    due = (
+        sa.select(*columns)
+        .where(*is_waiting, moment <= now(), *besides)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+    )
+    if dialect == "sqlite":
+        return due.order_by(*order)
+    highest = sa.select(sa.func.max(urgency).label("urgency")).where(*is_waiting)
+    levels = highest.cte("levels", recursive=True)
+    lower = highest.where(urgency < levels.c.urgency).correlate(levels).scalar_subquery()
+    levels = levels.union_all(sa.select(lower).where(levels.c.urgency.is_not(None)))
+    each = due.add_columns(moment.label("moment")).where(urgency == levels.c.urgency)
+    rows = each.order_by(moment).lateral()
+    return (
+        sa.select(*(rows.c[column.name] for column in columns))
+        .join_from(levels, rows, sa.true())
+        .order_by(levels.c.urgency.desc(), rows.c.moment)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+    )

@@ -22,7 +22,7 @@ from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import digests, journeys, pauses, releases, replay, waits
 from relay.ledger.cases import close_reached, open_case
-from relay.ledger.database import Database, lease_due, now
+from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, lab_pauses, new_id
 from relay.privacy.names import search_key
@@ -84,7 +84,9 @@ def lease_events(db: Database, limit: int) -> list[Event]:
     """
     with db.write() as connection:
         given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
-        leased = [_event(row) for row in connection.execute(_LEASING, given)]
+        leased = [
+            _event(row) for row in connection.execute(leasing(connection.dialect.name), given)
+        ]
     return [replace(event, tries=event.tries + 1) for event in leased]
 
 
@@ -136,6 +138,16 @@ def put_back(
 def hold(connection: Connection, event_id: str, reason: str, case: Case | None = None) -> None:
     """Stop trying an event until a person has looked at it; `case` asks for that."""
     if _change(connection, event_id, status=HELD, reason=reason[:500]) and case:
+        open_case(connection, case)
+
+
+def set_aside(connection: Connection, event: Event, reason: str, case: Case) -> None:
+    """Keep an event as one of an unknown name, of which staff are told though they had dealt with
+    that name before: since then a version has known it.
+    """
+    if _change(connection, event.id, status=UNROUTED, reason=reason[:500]):
+        mine = acknowledged_events.c.name == event.name
+        connection.execute(acknowledged_events.delete().where(mine))
         open_case(connection, case)
 
 
@@ -196,18 +208,21 @@ def plan_and_mark_processed(
 
 # Statements are built once: that costs more than running them.
 
-_DUE = lease_due(
-    events.c.id,
-    [events.c.status == RECEIVED, events.c.next_at <= now(), ~sa.exists(lab_pauses.select())],
-    [events.c.urgency.desc(), events.c.next_at],
-    sa.bindparam("most", type_=sa.Integer),
-)
-_LEASING = (
-    events.update()
-    .where(events.c.id.in_(_DUE), events.c.status == RECEIVED)
-    .values(next_at=now(sa.bindparam("lease")), waits_for=None)
-    .returning(*_COLUMNS)
-)
+
+@cache
+def leasing(dialect: str) -> Any:
+    """The statement that leases the events that are due: none while the lab is paused."""
+    waits = (events.c.status == RECEIVED,)
+    is_there = ~sa.exists(lab_pauses.select())
+    first = urgent_first(dialect, [events.c.id], waits, events.c.next_at, is_there).cte("due")
+    return (
+        events.update()
+        .where(events.c.id.in_(sa.select(first.c.id)), *waits)
+        .values(next_at=now(sa.bindparam("lease")), waits_for=None)
+        .returning(*_COLUMNS)
+    )
+
+
 # The one that was asked about the longest ago: that one kit's own trouble keeps no other waiting.
 _PROBE = (
     sa.select(events.c.id)

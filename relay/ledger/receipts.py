@@ -50,9 +50,8 @@ def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
     """
     news = []
     for receipt in told:
-        with db.write() as connection:
-            if heard := _record(connection, channel, receipt):
-                news.append(heard)
+        if heard := db.transact(_record, channel, receipt):
+            news.append(heard)
     return news
 
 

@@ -45,6 +45,8 @@ def process_again(connection: Connection, event_id: str) -> bool:
             status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
         )
     )
+    if row.status == UNROUTED:  # its case is one for all of its name
+        close_settled(connection, "held", row.name, "It was replayed.")
     table, digest = notifications.c, notifications.alias()
     told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
     told_in = told_in.where(table.event_id == event_id)

@@ -164,6 +164,17 @@ pauses = sa.Table("pauses", metadata, *pause_columns())
 # before takes each row of `pauses` for a channel.
 lab_pauses = sa.Table("lab_pauses", metadata, *pause_columns())
 
+# How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
+allowances = sa.Table(
+    "allowances",
+    metadata,
+    text("channel", 20, primary_key=True),
+    time("since", nullable=False),
+    number("used"),
+    number("counted"),  # how much of it was counted at `counted_at`
+    time("counted_at", nullable=False),
+)
+
 # How far each [expect.…] of config.toml has looked for steps that are missing.
 watches = sa.Table(
     "watches",
@@ -197,7 +208,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0010"  # what this code works with; /readyz compares it with the database's
+REVISION = "0011"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from relay.lab.events import EVENTS, RESULTS, RETEST
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger.attempts import Cap
+from relay.ledger.allowances import Cap
 from relay.ledger.database import Database
-from relay.ledger.schema import attempts
+from relay.ledger.schema import allowances, attempts
 from relay.ledger.views import status, trail
 from relay.rules.daily_limit import DailyLimit
-from relay.rules.model import ALERT_URGENCY
+from relay.rules.model import ALERT_URGENCY, Ending
 from relay.staff.explain import explain
 from tests.jobs.conftest import DESK, HEAD, KIT, RULES, STAFF, Clinic
-from tests.rows import at_once, close_case, notice, open_cases, planned, rows
+from tests.rows import at_once, change, close_case, notice, only, open_cases, planned, rows
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 UTC_ZONE = ZoneInfo("UTC")
@@ -200,3 +203,77 @@ def test_the_day_turns_at_midnight_where_the_clinic_is(clinic: Clinic) -> None:
     assert sent(clinic) == ["kit"] * 2
     clinic.work(3 * HOUR)
     assert sent(clinic) == ["kit"] * 4
+
+
+def said_to(db: Database, work: Callable[[], Any]) -> list[str]:
+    """The statements that some work runs."""
+    said: list[str] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        said.append(statement)
+
+    sa.event.listen(db.engine, "before_cursor_execute", keep)
+    work()
+    sa.event.remove(db.engine, "before_cursor_execute", keep)
+    return [statement for statement in said if not statement.startswith("BEGIN")]
+
+
+def test_no_claim_counts_the_day(db: Database) -> None:
+    """The first claim of a day counts it, and each adds to that. While nothing is due nobody asks
+    for the limit.
+    """
+    cap = Cap(100, datetime.now(UTC) - HOUR)
+    planned(db, *(notice(subject=f"o-{number}") for number in range(9)))
+    said = [said_to(db, lambda: ledger_attempts.claim(db, "sms", 3, cap)) for _ in range(4)]
+    counts = [sum("count(" in statement for statement in claim) for claim in said]
+    assert counts == [1, 0, 0, 0]
+    assert len(rows(db, attempts)) == 9
+    assert len(said[-1]) == 1
+
+
+def test_a_reached_limit_is_counted_once_a_minute(db: Database) -> None:
+    """While texts wait for the next day, what was rejected meanwhile is found within a minute."""
+    planned(db, *(notice(subject=f"o-{number}") for number in range(8)))
+    cap = Cap(4, datetime.now(UTC) - HOUR)
+    took = ledger_attempts.claim(db, "sms", 10, cap)
+    assert len(took) == 4
+
+    def count() -> int:
+        said = said_to(db, lambda: ledger_attempts.claim(db, "sms", 10, cap))
+        return sum("count(" in statement for statement in said)
+
+    assert [count() for _ in range(3)] == [1, 0, 0]
+    for claim in took[:3]:
+        ledger_attempts.finish(db, claim, Ending("rejected", "permanent-failure", "No."))
+    change(db, allowances, {}, counted_at=datetime.now(UTC) - timedelta(minutes=2))
+    assert len(ledger_attempts.claim(db, "sms", 10, cap)) == 3
+
+
+def test_what_the_release_before_has_sent_counts_where_the_limit_is_reached(db: Database) -> None:
+    """During a deploy workers of the release before send beside us and add nothing to our row: the
+    limit is passed by what they send, and by no more.
+    """
+    planned(db, *(notice(subject=f"o-{number}", urgency=RESULTS_URGENCY) for number in range(20)))
+    cap = Cap(10, datetime.now(UTC) - HOUR)
+    assert len(ledger_attempts.claim(db, "sms", 4, cap)) == 4
+    (theirs,) = ledger_attempts.claim(db, "sms", 1)
+    with db.write() as connection:
+        given = {"notification_id": theirs.id, "channel": "sms", "outcome": "accepted"}
+        for number in range(3):
+            moment = datetime.now(UTC)
+            row = attempts.insert().values(id=f"theirs-{number}", started_at=moment, **given)
+            connection.execute(row)
+    assert len(ledger_attempts.claim(db, "sms", 4, cap)) == 4
+    assert len(ledger_attempts.claim(db, "sms", 4, cap)) == 2
+    for _ in range(2):
+        assert ledger_attempts.claim(db, "sms", 4, cap) == []
+
+
+def test_a_new_day_begins_with_what_was_sent_in_it(db: Database) -> None:
+    """The row is one of a channel, not of a day: another midnight is counted from the start."""
+    planned(db, *(notice(subject=f"o-{number}", urgency=RESULTS_URGENCY) for number in range(9)))
+    today = datetime.now(UTC) - HOUR
+    assert len(ledger_attempts.claim(db, "sms", 4, Cap(6, today))) == 4
+    assert len(ledger_attempts.claim(db, "sms", 4, Cap(6, today - HOUR))) == 2
+    assert only(db, allowances, channel="sms")["used"] == 6
+    assert len(ledger_attempts.claim(db, "sms", 4, Cap(2, today + 2 * HOUR))) == 2

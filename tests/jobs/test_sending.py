@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from relay import http_client
+from relay.channels.twilio import KeptConnections
 from relay.jobs import backoff
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.schema import attempts, notifications, suppressions
@@ -29,6 +33,35 @@ def test_an_accepted_message_is_sent(clinic: Clinic) -> None:
     assert request.form["To"] == row["address"] == PHONE
     assert request.form["Body"] == row["content"]["text"] == "Kit RM1 for Jane"
     assert only(clinic.db, attempts)["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize("lookups", [0, 3])
+def test_a_worker_that_was_frozen_before_the_socket_sends_nothing(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, lookups: int
+) -> None:
+    """Between the last word of the ledger and the request the machine sleeps for ten minutes or
+    more; others have settled the message by then, or are about to. It goes out once.
+    """
+    request, slept = KeptConnections.request, []
+
+    def freeze(self: KeptConnections, method: str, url: str, *rest: Any, **more: Any) -> Any:
+        if method == "POST" and not slept:
+            slept.append(url)
+            for _ in range(lookups):
+                clinic.work(timedelta(minutes=11))
+            monkeypatch.setattr(http_client, "awake", lambda: time.monotonic() + 1e9)
+        return request(self, method, url, *rest, **more)
+
+    monkeypatch.setattr(KeptConnections, "request", freeze)
+    clinic.post()
+    jobs, claim = clinic.claimed()
+    jobs.deliver(claim)
+    monkeypatch.setattr(http_client, "awake", time.monotonic)
+    assert len(clinic.twilio.accepted) == (1 if lookups else 0)
+    clinic.work()
+    assert len(clinic.twilio.accepted) == 1
+    (row,) = clinic.messages()
+    assert row["status"] == "sent"
 
 
 def test_a_dry_run_is_sent_nowhere(clinic: Clinic) -> None:

@@ -296,7 +296,8 @@ def test_a_killed_workers_message_is_found(clinic: Clinic) -> None:
     """Killed after the provider accepted it (19): found, and not sent again."""
     clinic.post()
     jobs, claim = clinic.claimed()
-    message = jobs._messages._prepared(claim)
+    message = jobs._messages._composed(claim)
+    jobs._messages._begin(claim, message)
     assert jobs.channels.send(message, claim.attempt_id).result == "accepted"
     clinic.work(2 * MINUTE)
     assert clinic.statuses() == [("sms", "unknown")]

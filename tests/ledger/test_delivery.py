@@ -9,7 +9,7 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
-from relay.ledger.attempts import Cap
+from relay.ledger.allowances import Cap
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import Ending
@@ -187,6 +187,26 @@ def test_a_lost_claim_that_was_not_begun_is_sent_by_another(db: Database) -> Non
     (second,) = ledger_attempts.claim(db, "sms", 10)
     assert not ledger_attempts.begin(db, first, WORDS)
     assert ledger_attempts.begin(db, second, WORDS)
+
+
+def test_a_message_that_no_worker_gets_ready_is_given_up(db: Database) -> None:
+    """Its preparation outlives the lease, or kills its worker, each time: after so many tries it
+    has failed, and is followed up as any that failed.
+    """
+    claimed(db)
+    for tries in range(2, ledger_attempts.TRIES + 1):
+        change(db, notifications, {}, lease_until=datetime.now(UTC) - LEASE)
+        assert ledger_attempts.lapse(db) == 1
+        (claim,) = ledger_attempts.claim(db, "sms", 1)
+        assert claim.tries == tries
+    change(db, notifications, {}, lease_until=datetime.now(UTC) - LEASE)
+    assert ledger_attempts.lapse(db) == 1
+    row = only(db, notifications)
+    assert (row["status"], row["reason"]) == (
+        "technical-failure",
+        ledger_attempts.NEVER_BEGUN.reason,
+    )
+    assert len(followups.lease_follow_ups(db, 10)) == 1
 
 
 def test_what_waits_to_be_sent_again_need_not_be_once_it_was_sent(db: Database) -> None:

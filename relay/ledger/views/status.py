@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger import pauses as ledger_pauses
 from relay.ledger import workers as ledger_workers
-from relay.ledger.attempts import spent
+from relay.ledger.allowances import spent
 from relay.ledger.database import ago, now
 from relay.ledger.schema import (
     IN_QUARANTINE,

@@ -14,7 +14,7 @@ from relay import __version__
 from relay.ledger import audit as ledger_audit
 from relay.ledger import cases, migrate
 from relay.ledger import pauses as ledger_pauses
-from relay.ledger.attempts import spent
+from relay.ledger.allowances import spent
 from relay.ledger.database import Connection
 from relay.ledger.schema import REVISION
 from relay.ledger.views import status

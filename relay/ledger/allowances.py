@@ -1,0 +1,102 @@
+"""How much of a channel's daily limit is used: a row that each claim adds to, so that none counts.
+
+The row may say too much, since what was rejected later cost nothing. So where it lets nothing more
+through, the day's attempts are counted: at once if a claim has added to it since they were counted
+last, else once a minute. That also finds what a worker of the release before has sent, which knows
+of no such row and counts the day itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay import fault_injection
+from relay.ledger.database import now
+from relay.ledger.schema import INSERTS, allowances, attempts
+from relay.rules.daily_limit import DailyLimit
+from relay.rules.model import Case
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+COUNT_SECONDS = 60.0  # between two counts of a day whose limit is reached
+
+
+@dataclass(frozen=True)
+class Cap:
+    """A limit on cost: at most so many attempts of a channel since a moment.
+
+    `case` makes what staff are told when messages of an urgency wait for it.
+    """
+
+    most: int
+    since: datetime
+    case: Callable[[int], Case] | None = None
+
+
+def allowed(connection: Connection, channel: str, cap: Cap, urgencies: list[int]) -> list[bool]:
+    """Which messages of these urgencies may go now, one after the other, within a cap.
+
+    The channel's row is locked until the transaction's end: workers ask one after the other.
+    """
+    for is_exact in (False, True):
+        day = DailyLimit(cap.most, used(connection, channel, cap.since, is_exact=is_exact))
+        may_go = [day.lets_through(urgency, ahead) for ahead, urgency in enumerate(urgencies)]
+        if any(may_go):
+            break
+    return may_go
+
+
+def used(connection: Connection, channel: str, since: datetime, *, is_exact: bool) -> int:
+    """How many attempts count against a channel's limit since a moment: at most so many, or, if
+    asked to be exact, as many as were counted within the last minute.
+    """
+    given = {"by": channel, "recent": -fault_injection.hastened(COUNT_SECONDS)}
+    row = connection.execute(_LOCKED, given).first()
+    if row is None:
+        insert = INSERTS[connection.dialect.name](allowances)
+        none = insert.values(channel=channel, since=_NEVER, counted_at=now())
+        connection.execute(none.on_conflict_do_nothing())
+        row = connection.execute(_LOCKED, given).one()
+    is_counted = row.used == row.counted and row.is_recent
+    if row.since == since and (is_counted or not is_exact):
+        return int(row.used)
+    found = spent(connection, channel, since)
+    mine = allowances.update().where(allowances.c.channel == channel)
+    counted = {"since": since, "used": found, "counted": found, "counted_at": now()}
+    connection.execute(mine.values(counted))
+    return found
+
+
+def use(connection: Connection, channel: str, count: int) -> None:
+    """Add what a claim has taken to the channel's row, which it has locked."""
+    connection.execute(_USING, {"by": channel, "more": count})
+
+
+def spent(connection: Connection, channel: str, since: datetime) -> int:
+    """Count the attempts of a channel since a moment that count towards its daily limit."""
+    return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
+
+
+# Statements are built once: that costs more than running them.
+
+_CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
+_SPENT = sa.select(sa.func.count()).where(
+    attempts.c.channel == _CHANNEL,
+    attempts.c.started_at >= sa.bindparam("since"),
+    attempts.c.outcome != "rejected",
+)
+_IS_RECENT = allowances.c.counted_at > now(sa.bindparam("recent"))
+_LOCKED = (
+    sa.select(allowances, _IS_RECENT.label("is_recent"))
+    .where(allowances.c.channel == _CHANNEL)
+    .with_for_update()
+)
+_USING = (
+    allowances.update()
+    .where(allowances.c.channel == _CHANNEL)
+    .values(used=allowances.c.used + sa.bindparam("more", type_=sa.Integer))
+)

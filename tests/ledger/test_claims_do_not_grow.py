@@ -1,0 +1,88 @@
+"""What is claimed is found by an index, however much is there that is not due yet."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from relay.ledger import attempts as ledger_attempts
+from relay.ledger import events as ledger_events
+from relay.ledger.database import Database
+from relay.ledger.schema import events
+from tests.rows import MONTH, change, incoming, notice, planned
+
+FAR = timedelta(days=1)
+
+
+def plan_of(db: Database, statement: Any, **given: Any) -> str:
+    """What PostgreSQL did to run a statement, where it had to read a table it may use an index."""
+    if db.is_sqlite:
+        pytest.skip("SQLite says of no plan how many rows it read")
+    with db.engine.connect() as connection:  # and rolled back
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        sa.event.listen(
+            connection,
+            "before_cursor_execute",
+            lambda *told: ("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) " + told[2], told[3]),
+            retval=True,
+        )
+        return "\n".join(connection.execute(statement, given).scalars())
+
+
+def by_moment(told: str) -> str:
+    """Which index a plan searches by the moment, and how often it has found how many rows there."""
+    found = re.search(
+        r"Index Scan using (.*)\n *Index Cond: .*<= statement_timestamp\(\)\)\)", told
+    )
+    assert found, told
+    return found[1]
+
+
+def later(count: int) -> datetime:
+    """A reminder's time."""
+    return datetime.now(UTC) + FAR + timedelta(minutes=count)
+
+
+def test_a_claim_reads_nothing_that_is_not_due(db: Database) -> None:
+    """Among reminders of every urgency that are for later, a claim reads the messages that are due
+    and no other.
+    """
+    reminders = [
+        notice(subject=f"later-{n}", urgency=n % 6, status="scheduled", due_at=later(n))
+        for n in range(120)
+    ]
+    planned(db, *reminders, *(notice(subject=f"due-{n}", urgency=n % 3) for n in range(7)))
+    told = plan_of(db, ledger_attempts.due("postgresql"), by="sms", most=24)
+    assert told.startswith("Limit (actual rows=7 ")
+    # On average, of six urgencies and of none; else it would have been 127 rows, and a filter.
+    assert by_moment(told) == "ix_notifications_due on notifications (actual rows=1 loops=7)"
+
+
+def test_a_lease_reads_nothing_that_is_not_due(db: Database) -> None:
+    """The lab is away, and events wait for their next try: a lease reads those that are due."""
+    with db.write() as connection:
+        for number in range(60):
+            ledger_events.record(connection, incoming(order_id=f"o-{number}"), MONTH)
+    change(db, events, {}, next_at=later(0))
+    for number in range(2):
+        ledger_events.record_webhook(db, incoming(order_id=f"due-{number}"), MONTH)
+    told = plan_of(db, ledger_events.leasing("postgresql"), most=24, lease=90.0)
+    assert by_moment(told) == "ix_events_due on events events_3 (actual rows=1 loops=2)"
+
+
+@pytest.mark.parametrize("most", [1, 3, 5, 9])
+def test_the_urgent_go_first_and_of_each_urgency_the_oldest(db: Database, most: int) -> None:
+    """However few are claimed, they are the first of one queue: by urgency, then by time."""
+    ago = [datetime.now(UTC) - timedelta(minutes=n) for n in range(1, 9)]
+    planned(
+        db,
+        *(notice(subject=f"{n % 3}-{n}", urgency=n % 3, due_at=ago[n]) for n in range(8)),
+    )
+    order = ["2-5", "2-2", "1-7", "1-4", "1-1", "0-6", "0-3", "0-0"]
+    took = [one.subject for one in ledger_attempts.claim(db, "sms", most)]
+    assert took == order[:most]

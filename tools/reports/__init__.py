@@ -1,0 +1,1 @@
+"""`make reports`: what others ran into, posted to a running Relay. Begin at `inputs.py`."""
