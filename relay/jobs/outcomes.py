@@ -41,17 +41,13 @@ def postponed(seconds: float) -> Ending:
     )
 
 
-def kept_waiting(
-    reason: str, waits_for: str, case: Case | None = None, seconds: float = 0.0
-) -> Ending:
-    """The ending of a message that waits for something to be put right, and the case about it. It
-    is due in `seconds`, should it wait no more by then.
-    """
+def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Ending:
+    """The ending of a message that waits for something to be put right, and the case about it."""
     return Ending(
         "rejected",
         "scheduled",
         reason,
-        retry_in=seconds,
+        retry_in=0.0,
         is_a_try=False,
         waits_for=waits_for,
         case=case,
@@ -97,13 +93,14 @@ def unanswered(claim: Claim, error: LabError, patience: timedelta) -> Ending:
     """
     reason = f"{error} Relay has to ask the lab again before this goes out."
     if isinstance(error, LabAway):
-        return kept_waiting(reason, WAITS_FOR_LAB)
+        return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
     if not error.failed:
         return refused(claim, Outcome("rejected", reason))
     if is_hopeless(claim.number, patience):
         reason = f"{reason} Relay tried {claim.number} times."
         return Ending("rejected", "temporary-failure", reason)
-    return kept_waiting(reason, WAITS_FOR_LAB, seconds=delay(EVENT_DELAYS, claim.number, None))
+    wait = delay(EVENT_DELAYS, claim.number, None)
+    return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created", retry_in=wait)
 
 
 def refused(claim: Claim, outcome: Outcome) -> Ending:

@@ -207,7 +207,7 @@ class Ending:
     awaits_receipt: bool = False
     is_kept: bool = False  # accepted by dry-run delivery, and sent to nobody
     pause: Pause | None = None  # what this tells of the whole channel
-    waits_for: str = ""  # with status "scheduled": what has to be put right first
+    waits_for: str = ""  # while it waits: what has to be put right first
     case: Case | None = None  # and the case that says so
     reached_nobody: bool = False  # cancelled, but the person still has to be told another way
     answered: bool = False  # the provider has judged this very message, so the channel works

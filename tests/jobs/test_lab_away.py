@@ -223,7 +223,7 @@ def test_messages_wait_for_the_lab_too(worker: Worker) -> None:
         assert worker.work(12 * HOUR) == 1
     waiting = clinic.messages(rule="kit")
     assert {(row["status"], row["tries"], row["waits_for"]) for row in waiting} == {
-        ("scheduled", 0, "lab")
+        ("created", 0, "lab")
     }
     assert len(clinic.told()) == 1
     clinic.lab.answers.clear()
@@ -262,7 +262,7 @@ def test_a_message_alone_is_given_up_after_lab_patience(worker: Worker) -> None:
     for after in (3 * HOUR, MINUTE):
         worker.work(after)
         (row,) = clinic.messages(rule="kit")
-        assert (row["status"], row["tries"]) == ("scheduled", 0)
+        assert (row["status"], row["tries"]) == ("created", 0)
         clinic.results(f"r-{after.seconds}")  # the lab answers for others
         worker.work()
     worker.work(MINUTE)
