@@ -61,7 +61,7 @@ def test_a_refused_post_says_what_was_wrong_and_not_what_was_in_it(
     assert f"{row['last_at'].isoformat()}" in page
     assert "Jane" not in page
     assert '<span class="count">1' in page
-    assert "No cases are open." in inside.get("/worklist").text
+    assert "A post from the lab was refused" in inside.get("/worklist").text
     assert f'id="{post}"' in page
 
 
@@ -93,7 +93,7 @@ def test_tried_again_it_is_taken_or_says_what_is_wrong_still(inside: Any, db: Da
     assert "Relay has now accepted it" in see_to(inside, post, act="again")
     for act in ("again", "aside", "reveal"):
         assert "already dealt with that post" in see_to(inside, post, act=act, note=WHY)
-    row = only(db, events)
+    row = only(db, events, source="lab")
     assert (row["status"], row["duplicates"]) == ("received", 0)
     assert acts(db) == [("post again", post, row["id"])]
     with db.read() as connection:
@@ -106,7 +106,7 @@ def test_what_came_rightly_since_is_not_told_twice(inside: Any, db: Database) ->
     first = ledger_events.record_webhook(db, incoming(order_id="o-1"), MONTH)
     change(db, quarantine, {}, body=GOOD)
     assert "has since posted the same event correctly" in see_to(inside, post, act="again")
-    assert only(db, events)["id"] == first.id
+    assert only(db, events, source="lab")["id"] == first.id
 
 
 def test_put_aside_it_needs_nobody_any_more(inside: Any, db: Database) -> None:

@@ -42,8 +42,8 @@ def rows(db: Database, table: sa.Table) -> list[Any]:
 
 @pytest.fixture
 def stored(db: Database) -> Callable[[], list[Any]]:
-    """The ledger's events."""
-    return lambda: rows(db, events)
+    """The ledger's events, as the lab posted them."""
+    return lambda: [row for row in rows(db, events) if row.source == "lab"]
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_nasty_values_are_kept_to_the_letter_or_refused(
             assert response.status_code in (200, 422)
             if response.json["status"] == "accepted":
                 taken[response.json["id"]] = data
-    assert {row.id: row.data for row in rows(db, events)} == {
+    assert {row.id: row.data for row in rows(db, events) if row.source == "lab"} == {
         id_: {k: v.strip() if k in EVENTS[name].identity else v for k, v in data.items()}
         for id_, data in taken.items()
     }

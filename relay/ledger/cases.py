@@ -166,13 +166,15 @@ def open_kinds(connection: Connection) -> dict[str, int]:
     return {kind: many for kind, many in connection.execute(query.group_by(cases.c.kind))}
 
 
-def open_for_all(connection: Connection, case: Case) -> bool:
+def open_for_all(connection: Connection, case: Case, *, at_first: bool = False) -> bool:
     """Open a case that is about no event; False where it is open already. It is kept with the
-    newest, or with one of our own while the lab has posted none.
+    newest. While the lab has posted none it is not opened, or `at_first` with one of our own.
     """
     newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
-    event_id = connection.execute(newest).scalar() or _first_event(connection)
-    return open_case(connection, replace(case, event_id=event_id))
+    event_id = connection.execute(newest).scalar()
+    if not event_id and at_first:
+        event_id = _first_event(connection)
+    return bool(event_id) and open_case(connection, replace(case, event_id=str(event_id)))
 
 
 def _first_event(connection: Connection) -> str:

@@ -44,7 +44,7 @@ def keep_refused(
         set_={"posts": quarantine.c.posts + 1, "last_at": now()},
     ).returning(quarantine.c.id, quarantine.c.posts)
     id_, posts = connection.execute(statement).one()
-    if posts == 1 and case and not open_for_all(connection, case):
+    if posts == 1 and case and not open_for_all(connection, case, at_first=True):
         _recount(connection)
     return str(id_)
 

@@ -150,7 +150,8 @@ def test_quarantine_that_can_be_taken_now(
         assert client.post("/webhooks/lab", data=body).status_code == 422
     assert relay("replay", "--quarantined").stdout == "1 of 1 will be processed again.\n"
     work()
-    assert [row["status"] for row in rows()] == ["sent", "sent"]
+    told = [row for row in rows() if not row["rule"].startswith("relay:")]
+    assert [row["status"] for row in told] == ["sent", "sent"]
     assert relay("replay", "--quarantined").stdout == "0 of 0 will be processed again.\n"
     assert client.post("/webhooks/lab", data=body).json["status"] == "duplicate"
 
