@@ -44,9 +44,8 @@ OPTED_OUT = 21610
 STOPPED = "STOP (Twilio 21610)"  # begins with STOP: the person's START takes it back
 CALLBACK = 21609  # the address for receipts that each text names
 # Our account, sender or settings, not this message.
-OPERATOR = {20003, 20403, 21212, 21603, 21606, CALLBACK, 21659, 21660, 21661} | {
-    *(21703, 21704, 21705, 21712, 30002)
-}
+SENDER, SERVICE = {21212, 21603, 21606, 21659, 21660, 21661}, {21703, 21704, 21705, 21712}
+OPERATOR = {20003, 20403, 30002, CALLBACK} | SENDER | SERVICE
 TRANSIENT = {20429, 21611, 30001, 30036}
 
 
@@ -278,10 +277,8 @@ class Twilio:
                 if text.sid not in taken and _is(text, message) and age(text, since) >= -SKEW
             ]
             nearest = min(made, key=lambda text: abs(age(text, since)), default=None)
-        except NoAnswer as error:
-            return Found(failed=f"Relay could not ask Twilio ({error}).")
-        except UNREADABLE as error:
-            return Found(failed=f"Relay could not ask Twilio ({kind(error)}).")
+        except (NoAnswer, *UNREADABLE) as error:
+            return not_asked(error)
         return Found() if nearest is None else found(nearest)
 
     def look(self, provider_id: str) -> Found:
@@ -291,14 +288,12 @@ class Twilio:
         """
         try:
             text = self._client.messages(provider_id).fetch()
-            return (
-                found(text) if text.sid else Found(failed="Relay could not read Twilio's answer.")
-            )
-        except NoAnswer as error:
-            return Found(failed=f"Relay could not ask Twilio ({error}).")
-        except UNREADABLE as error:
+            if not text.sid:
+                return Found(failed="Relay could not read Twilio's answer.")
+            return found(text)
+        except (NoAnswer, *UNREADABLE) as error:
             is_gone = isinstance(error, TwilioRestException) and error.status == 404
-            return Found(failed="" if is_gone else f"Relay could not ask Twilio ({kind(error)}).")
+            return Found() if is_gone else not_asked(error)
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Delete the texts themselves, number and words. One that is gone already is no failure.
@@ -331,6 +326,12 @@ class Twilio:
             if page is None:
                 return
         raise LookupError("more texts to one number than can be looked through")
+
+
+def not_asked(error: Exception) -> Found:
+    """Nothing is known: Twilio could not be asked, or its answer not be read."""
+    why = error if isinstance(error, NoAnswer) else kind(error)
+    return Found(failed=f"Relay could not ask Twilio ({why}).")
 
 
 def found(text: Any) -> Found:

@@ -36,10 +36,10 @@ _KNOWN = {
 }
 
 
-def said_of(text: str, line: int, column: int | None) -> tuple[str, str] | None:
+def said_of(text: str, line: int, column: int) -> tuple[str, str] | None:
     """What is odd at a place of a text, and what to write; None where that is nothing of ours."""
     row = text.split("\n")[line - 1]
-    for at in (0, (column or 1) - 1):
+    for at in (0, column - 1):
         rest = row[at:].lstrip()
         if mark := next((mark for mark in _MARKS if rest.startswith(mark)), ""):
             what, remedy = _MARKS[mark]
@@ -52,12 +52,12 @@ def said_of(text: str, line: int, column: int | None) -> tuple[str, str] | None:
     return None
 
 
-def places(row: str, column: int | None) -> Iterator[int]:
+def places(row: str, column: int) -> Iterator[int]:
     """Where the odd character may be: at the mistake, or a quote before a text without an end."""
-    if column and column <= len(row) and not (row[column - 1].isascii() and row[column - 1] != "`"):
-        yield column - 1
-    elif column and column > len(row):
+    if column > len(row):
         yield from (found.start() for found in re.finditer(f"[{_QUOTES}]", row))
+    elif row[column - 1] == "`" or not row[column - 1].isascii():
+        yield column - 1
 
 
 def described(char: str) -> tuple[str, str, str]:

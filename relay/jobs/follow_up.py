@@ -48,13 +48,13 @@ class FollowUps:
         """
         if item.status != "temporary-failure":
             return False
-        with self._db.write() as connection:
-            if item.code == OURS:
-                pause = by_account(DROPPED, item.channel, item.reason, self._config.policy)
+        if item.code == OURS:
+            pause = by_account(DROPPED, item.channel, item.reason, self._config.policy)
+            with self._db.write() as connection:
                 pauses.pause(connection, item.channel, item.event_id, pause)
                 return followups.try_again(connection, item, 0.0)
-            was_off = item.code in ONCE_MORE and item.taken == 1
-            return was_off and followups.try_again(connection, item, ONCE_MORE_SECONDS)
+        was_off = item.code in ONCE_MORE and item.taken == 1
+        return was_off and self._db.transact(followups.try_again, item, ONCE_MORE_SECONDS)
 
     def reach_otherwise(self, item: FollowUp) -> str:
         """Plan the rule's fallback, or open a case; neither where a later step has overtaken it.

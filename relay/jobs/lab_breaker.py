@@ -18,7 +18,7 @@ from relay.jobs.backoff import LONGEST_ASKED
 from relay.lab.client import LabClient
 from relay.lab.events import Kind
 from relay.lab.facts import Facts
-from relay.ledger import attempts, cases, events, pauses, waits
+from relay.ledger import cases, events, pauses, waits
 from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
 from relay.ledger.pauses import AWAY, LAB, REFUSED
@@ -87,10 +87,13 @@ class LabBreaker:
 
     def _take_turn(self) -> None:
         """Take the turn to ask the lab. Raises LabAway where that is another's, or nobody's yet."""
+        with self._db.read() as connection:  # mostly it is not paused, and nothing is written
+            pause = pauses.of_lab(connection)
+        if pause is None:
+            return
         with self._db.write() as connection:
             turn = pauses.turn(connection, LAB)
-            pause = pauses.of_lab(connection) if turn == 0 else None
-        if pause:
+        if turn == 0:
             raise LabAway(pause["reason"], failed=True)
         self._is_probing = self._is_probing or turn is not None
 
@@ -135,5 +138,5 @@ class LabBreaker:
             return
         reason = f"{pause['reason']} {more}"
         case = alerts.case(LAB, LAB, "the lab", reason, policy=self._policy, now=now)
-        if not attempts.is_told(connection, case, min(since, now - wait)):
+        if not cases.is_told(connection, case, min(since, now - wait)):
             cases.open_for_all(connection, case)

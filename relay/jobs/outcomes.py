@@ -92,15 +92,15 @@ def unanswered(claim: Claim, error: LabError, patience: timedelta) -> Ending:
     once they have lasted for `patience`, as an event is.
     """
     reason = f"{error} Relay has to ask the lab again before this goes out."
+    waiting = replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
     if isinstance(error, LabAway):
-        return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
+        return waiting
     if not error.failed:
         return refused(claim, Outcome("rejected", reason))
     if is_hopeless(claim.number, patience):
         reason = f"{reason} Relay tried {claim.number} times."
         return Ending("rejected", "temporary-failure", reason)
-    wait = delay(EVENT_DELAYS, claim.number, None)
-    return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created", retry_in=wait)
+    return replace(waiting, retry_in=delay(EVENT_DELAYS, claim.number, None))
 
 
 def refused(claim: Claim, outcome: Outcome) -> Ending:

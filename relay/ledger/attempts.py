@@ -10,7 +10,6 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import cache
 from itertools import compress
 from typing import Any
@@ -21,14 +20,14 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger import allowances, pauses, waits
 from relay.ledger.allowances import Cap
-from relay.ledger.cases import ABOUT, close_settled, open_case, was_about
+from relay.ledger.cases import close_settled, is_told, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
-from relay.ledger.schema import attempts, cases, events, notifications
+from relay.ledger.schema import attempts, events, notifications
 from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, Case, Ending
+from relay.rules.model import ALERT, Ending
 from relay.rules.statuses import FAILED, WAITING
 
 LEASE_SECONDS = 60  # longer than any send may take
@@ -112,12 +111,6 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
 def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
     mine = {"attempt_id": uuid.uuid4().hex, "number": row.number + 1, "tries": row.tries + 1}
     return Claim.of(row, **mine, is_probe=is_probe)
-
-
-def is_told(connection: Connection, case: Case, since: datetime) -> bool:
-    """Whether staff were told of a case since a moment, though they may have closed it by now."""
-    query = sa.select(ABOUT).where(cases.c.kind == case.kind, cases.c.opened_at >= since)
-    return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
 
 # Statements are built once: that costs more than running them.

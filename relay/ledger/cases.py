@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,6 +40,12 @@ def is_about(digest: Any) -> sa.ColumnElement[bool]:
 def was_about(about: str, digest: str) -> bool:
     """Whether a case, by its ABOUT, is or was about the thing that a digest stands for."""
     return about == digest or (about[_MARK : _MARK + 1] == ":" and about[:_MARK] == digest[:_MARK])
+
+
+def is_told(connection: Connection, case: Case, since: datetime) -> bool:
+    """Whether staff were told of a case since a moment, though they may have closed it by now."""
+    query = sa.select(ABOUT).where(cases.c.kind == case.kind, cases.c.opened_at >= since)
+    return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
 
 def open_case(connection: Connection, case: Case) -> bool:
