@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,8 @@ import redis
 
 from relay import queue
 from relay.config.settings import Settings
-from relay.dev import redis_server
+from tests.processes.harness import free_port
+from tests.servers import TLS, answers, redis_with
 from tests.test_http_client_tls import tls
 from tests.test_queue import until
 
@@ -23,32 +22,14 @@ __all__ = ["tls"]  # a fixture
 @pytest.fixture
 def self_signed(tls: object, tmp_path: Path) -> Iterator[str]:
     """The URL of a real Redis whose certificate nobody has signed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    files = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-auth-clients", "no"]
-    process = subprocess.Popen(
-        [redis_server.server(), "--port", "0", "--tls-port", str(port), *files, "--save", ""],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
+    port = free_port()
+    with redis_with(tmp_path, "--port", "0", "--tls-port", str(port), *TLS) as process:
         url = f"rediss://localhost:{port}/0"
         untrusting = redis.Redis.from_url(url, ssl_cert_reqs=None, ssl_check_hostname=False)
-        until(lambda: process.poll() is not None or _answers(untrusting))
+        until(lambda: process.poll() is not None or answers(untrusting))
         if process.poll() is not None:
             pytest.skip("this Redis server was built without TLS")
         yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
 
 
 def test_a_self_signed_redis_is_trusted_only_when_told_to(

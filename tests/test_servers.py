@@ -4,10 +4,9 @@ in check, at the start, on /readyz and in the log; never a traceback, a password
 
 from __future__ import annotations
 
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +14,14 @@ import redis as redis_py
 
 from relay import queue
 from relay.config.settings import Settings, database_url, judge
-from relay.dev import redis_server
 from relay.errors import LedgerUnavailable
 from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.database import why_not as why_no_ledger
 from tests.cli.conftest import Run, environ, relay
 from tests.conftest import DATABASES, one_database
+from tests.processes.harness import free_port
+from tests.servers import answers, redis_with
 from tests.test_http_client_tls import tls
 from tests.test_queue import until
 from tests.test_queue_tls import self_signed
@@ -138,27 +138,12 @@ def test_a_database_that_is_not_there_says_so(postgresql: str) -> None:
 
 
 @pytest.fixture
-def guarded() -> Iterator[int]:
+def guarded(tmp_path: Path) -> Iterator[int]:
     """The port of a real Redis that has a password."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["--port", str(port), "--save", "", "--requirepass", "right-password"]
-    process = subprocess.Popen([redis_server.server(), *words], stdout=subprocess.DEVNULL)
-    client = redis_py.Redis(port=port, password="right-password")
-
-    def answers() -> bool:
-        try:
-            return bool(client.ping())
-        except redis_py.RedisError:
-            return False
-
-    try:
-        until(answers)
+    port, password = free_port(), "right-password"
+    with redis_with(tmp_path, "--port", str(port), "--requirepass", password):
+        until(lambda: answers(redis_py.Redis(port=port, password=password)))
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def refused(relay: Run, url: str, **more: str) -> str:

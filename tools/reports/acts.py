@@ -11,10 +11,11 @@ from typing import Any
 from relay.ledger.schema import cases, events, notifications, pauses, receipts
 from relay.messages import sms_segments
 from relay.rules.statuses import RECEIVED
+from tests.processes.harness import eventually
 from tests.rows import change, only, rows
 from tests.standins import Reply, twilio_list
 from tools.reports.servers import guarded
-from tools.reports.stage import INBOUND, MAIL, Row, Stage, eventually
+from tools.reports.stage import INBOUND, MAIL, Row, Stage
 
 Act = Callable[[Stage], str]
 SAMPLE, RESULTS = "test_registration.sample_received", "lab_results.complete"

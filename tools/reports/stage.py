@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode
 
 from click.testing import CliRunner
@@ -32,6 +32,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.statuses import RECEIVED, WAITING
 from relay.web.callbacks import MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE
+from tests.processes.harness import eventually
 from tests.rows import only, rows
 from tests.standins import LabStandIn, ProviderStandIn, Reply, StandIn
 from tools.bench import servers
@@ -40,7 +41,7 @@ from tools.bench.servers import ROOT
 SECRET = "a-secret-of-the-lab"
 TOKEN = "twilio-token"
 PUBLIC = "https://relay.example"
-SECONDS = 30.0  # that anything may take
+SECONDS = 30.0  # that an answer may take
 MAIL = "/callbacks/sendgrid"
 STATUS, INBOUND = "/callbacks/twilio/status", "/callbacks/twilio/inbound"
 # What stands in config.toml as shipped, and what these reports need there.
@@ -55,17 +56,6 @@ CHANGED = {
 }
 GREETING = "{{ clinic.short_name }}: hello {{ recipient.first_name or 'there' }}, it’s “here” – …"
 Row = dict[str, Any]
-T = TypeVar("T")
-
-
-def eventually(found: Callable[[], T]) -> T:
-    """What `found` gives, as soon as it is true. Raises TimeoutError."""
-    ends = time.monotonic() + SECONDS
-    while not (value := found()):
-        if time.monotonic() > ends:
-            raise TimeoutError(f"it did not happen in {SECONDS:.0f} seconds")
-        time.sleep(0.03)
-    return value
 
 
 @dataclass
