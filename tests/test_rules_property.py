@@ -149,7 +149,7 @@ def test_plan_keeps_its_promises_whatever_it_is_given(
     by_name = {one.name: one for one in rules}
     for notice in found.notices:
         waits = notice.status in ("created", "scheduled")
-        if notice.waits_for:  # for whom it is, is not known yet
+        if notice.waits_for == "order":  # for whom it is, is not known yet
             assert (notice.status, notice.address, notice.role) == ("scheduled", "", "customer")
         else:
             assert (notice.status == "scheduled") == (waits and notice.due_at > now)

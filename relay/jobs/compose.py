@@ -259,19 +259,22 @@ class Composer:
         known: tuple[Step, ...] = ()
         is_old = self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at)
         is_unknown = rule.to in PERSONS and getattr(claim.facts, rule.to) is None
-        is_unsure = is_old or is_unknown or claim.kind == RESENT
+        must_ask = is_unknown or claim.kind == RESENT
+        is_unsure = is_old or must_ask
         if is_unsure or not is_news(claim.event_received_at, utc_now()):
             with self._db.read() as connection:
                 known = journeys.steps_of_kit(connection, claim.event_name, claim.subject)
         if is_unsure:
             try:
-                facts = self._contexts.facts(claim.event_name, claim.event_data, claim.facts)
+                facts = self._contexts.of_lately(claim, may_ask=claim.may_ask, anew=must_ask)
             except NotReady as error:
                 # The rule may not want it any more by what the lab says; else the lab may catch up.
                 if isinstance(error.facts, Facts):
                     context = self._contexts.of_message(replace(claim, facts=error.facts), known)
                     self._require_wanted(rule, context)
                 raise
+            if facts is None:
+                raise NotSent(outcomes.asks_first())
             claim = replace(claim, facts=facts)
         context = self._contexts.of_message(claim, known)
         claim = self._require_still_true(claim, rule, context)
@@ -297,7 +300,7 @@ class Composer:
             if claim.stopped_by:  # asked here: who has stopped an old address may have another now
                 raise NotSent(outcomes.stopped(claim.channel, claim.stopped_by))
             return claim
-        if any(notice.waits_for for notice in notices):
+        if any(notice.waits_for == WAITS_FOR_ORDER for notice in notices):
             raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
         lost = " ".join(notice.reason for notice in notices)
         if lost:

@@ -77,13 +77,9 @@ class LabBreaker:
         return [probe] if probe else []
 
     def look(self, connection: Connection) -> None:
-        """Do what is due by the clock: tell staff how long the lab is away already; let messages go
-        on that are to ask it again.
-        """
+        """Tell staff how long the lab is away already, where it is time for that."""
         if pause := pauses.of_lab(connection):
             self._tell(connection, pause)
-        else:
-            waits.resume_asking(connection)
 
     def _take_turn(self) -> None:
         """Take the turn to ask the lab. Raises LabAway where that is another's, or nobody's yet."""

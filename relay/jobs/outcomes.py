@@ -54,6 +54,12 @@ def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Endin
     )
 
 
+def asks_first() -> Ending:
+    """The ending of a message about which the lab has to be asked, in a lane of its own."""
+    reason = "Relay asks the lab about this kit again before it goes out."
+    return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
+
+
 def lapsed() -> Ending:
     """The ending of a message that this claim may send no more: it surely did not go out."""
     reason = "Relay was too slow to send it, or its address was stopped meanwhile."

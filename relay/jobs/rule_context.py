@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from relay.config.loader import Config
@@ -14,7 +17,7 @@ from relay.ledger import journeys
 from relay.ledger.database import Database
 from relay.messages.templates import Templates
 from relay.rules.expressions import names
-from relay.rules.planner import RuleContext
+from relay.rules.planner import FRESH_SECONDS, RuleContext
 from relay.rules.staleness import Step
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from relay.ledger.events import Event, Kit
     from relay.ledger.notifications import WithEvent
 
-FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
+MOST_ANSWERS = 500  # that a process remembers, of a few kB each
 
 
 class ContextBuilder:
@@ -31,6 +34,7 @@ class ContextBuilder:
     def __init__(self, config: Config, db: Database, lab: LabBreaker, templates: Templates):
         self._db = db
         self._lab = lab
+        self._answers = Answers()
         self._clinic = config.clinic.record()
         self._wanted = {name: _named(config, templates, name) for name in EVENTS}
         self._read = {name: _read(config, templates, name) for name in EVENTS}
@@ -60,6 +64,14 @@ class ContextBuilder:
         wanted = self._wanted[name]
         return self._lab.gather(kind, data, wanted, self._order_of, has_turn=has_turn)
 
+    def of_lately(self, row: WithEvent, *, may_ask: bool, anew: bool) -> Facts | None:
+        """What the lab says about a message's kit: as another message of the event has heard it
+        lately, or by asking where it `may_ask`; None where it may not. `anew` believes no other.
+        Raises LabError.
+        """
+        fetch = partial(self.facts, row.event_name, row.event_data, row.facts)
+        return self._answers.get(row, fetch if may_ask else None, anew=anew)
+
     def _order_of(self, registration: str) -> str | None:
         with self._db.read() as connection:
             return journeys.order_of(connection, registration)
@@ -72,6 +84,44 @@ class ContextBuilder:
         """Whether the lab has to be asked again before a message goes by these facts."""
         is_old = (datetime.now(UTC) - since).total_seconds() > hastened(FRESH_SECONDS)
         return is_old or facts.lacks(self._read[name])
+
+
+class Answers:
+    """What the lab said about events lately, so that the messages of one ask once between them.
+
+    In memory, since it may be what was erased meanwhile; other workers ask for themselves.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[tuple[str, datetime], tuple[Future[Facts], datetime]] = {}
+
+    def get(self, row: WithEvent, fetch: Callable[[], Facts] | None, *, anew: bool) -> Facts | None:
+        """The answer about a message's event that is there or under way, if it is not to be `anew`,
+        else what `fetch` gives; None without either. Raises what `fetch` raises.
+        """
+        key, at = (row.event_id, row.facts_at), datetime.now(UTC)
+        mine: Future[Facts] | None = None
+        with self._lock:
+            known, asked_at = self._asked.get(key) or (None, at)
+            if anew or (at - asked_at).total_seconds() > hastened(FRESH_SECONDS):
+                known = None
+            if known is None and fetch:
+                known = mine = Future()
+                self._asked[key] = (mine, at)
+                if len(self._asked) > MOST_ANSWERS:
+                    del self._asked[next(iter(self._asked))]  # the oldest
+        if mine and fetch:
+            try:
+                mine.set_result(fetch())
+            except BaseException as error:
+                with self._lock:
+                    if self._asked.get(key) == (mine, at):
+                        del self._asked[key]
+                mine.set_exception(error)
+        if known is None or not (fetch or known.done()):
+            return None
+        return known.result()
 
 
 def message_context(row: WithEvent, clinic: Record, known: tuple[Step, ...] = ()) -> RuleContext:

@@ -76,10 +76,12 @@ class Jobs:
         """Lease up to `limit` events that are due; one, as a probe, while the lab is paused."""
         return events.lease_events(self.db, limit) or self.lab_breaker.lease_probe()
 
-    def claim(self, channel: str, limit: int) -> list[Claim]:
-        """Notifications of a channel that are due, within the day's limit."""
+    def claim(self, channel: str, limit: int, *, may_ask: bool = False) -> list[Claim]:
+        """Notifications of a channel that are due, within the day's limit: those that `may_ask` the
+        lab first, or those that need not.
+        """
         cap = self._today(channel) if CHANNELS[channel].in_segments else None
-        return attempts.claim(self.db, channel, limit, cap)
+        return attempts.claim(self.db, channel, limit, cap, may_ask=may_ask)
 
     def _today(self, channel: str) -> Cap:
         """The day's limit on texts. A day begins at midnight where the clinic is."""
@@ -112,8 +114,8 @@ class Jobs:
         return lapsed + given_up
 
     def _resume(self, connection: Connection) -> None:
-        """Let messages go on whose rule or account is there again, whose order never came, or that
-        ask the lab again; and tell staff how the lab is.
+        """Let messages go on whose rule or account is there again, or whose order never came; and
+        tell staff how the lab is.
         """
         waits.resume_rules(connection, {(rule.name, rule.to) for rule in self.config.rules})
         waits.resume_channels(connection, [*filter(self.channels.reaches, CHANNELS)])

@@ -23,7 +23,7 @@ from relay.ledger.allowances import Cap
 from relay.ledger.cases import close_settled, is_told, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
-from relay.ledger.schema import attempts, events, notifications
+from relay.ledger.schema import WAITS_FOR_THE_LAB, attempts, events, notifications
 from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
@@ -54,6 +54,7 @@ class Claim(WithEvent):
     identity: str
     kind: str  # message, digest, alert, resent
     is_probe: bool = False  # its channel is paused: this one finds out whether it works again
+    may_ask: bool = False  # the lab: it is in the lane for that
 
 
 _CARRIED = (
@@ -72,14 +73,19 @@ _CARRIED = (
 )
 
 
-def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> list[Claim]:
-    """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt.
+def claim(
+    db: Database, channel: str, limit: int, cap: Cap | None = None, *, may_ask: bool = False
+) -> list[Claim]:
+    """Up to `limit` due notifications of a channel, the urgent first, each with a new attempt:
+    those that `may_ask` the lab, or those that need not.
 
     It owns its transaction: a claim must be committed before anything is sent.
     """
     with db.write() as connection:
+        if may_ask and (pause := pauses.of_lab(connection)):
+            limit = int(pause["is_due"])  # while the lab is away, one may find out
         given = {"by": channel, "most": limit}
-        found = list(connection.execute(due(connection.dialect.name), given))
+        found = list(connection.execute(due(connection.dialect.name, may_ask=may_ask), given))
         ids = [row.id for row in found]
         if found and cap:
             urgencies = [row.urgency for row in found]
@@ -97,7 +103,7 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
             allowances.use(connection, channel, len(ids))
         rows = list(connection.execute(_CLAIMABLE, {"ids": ids}))
         connection.execute(_MARKING, {"ids": ids, "lease": fault_injection.hastened(LEASE_SECONDS)})
-        claims = [_claim(row, turn is not None) for row in rows]
+        claims = [_claim(row, turn is not None, may_ask) for row in rows]
         connection.execute(
             _TRYING,
             [
@@ -108,9 +114,9 @@ def claim(db: Database, channel: str, limit: int, cap: Cap | None = None) -> lis
         return claims
 
 
-def _claim(row: sa.Row[Any], is_probe: bool) -> Claim:
+def _claim(row: sa.Row[Any], is_probe: bool, may_ask: bool) -> Claim:
     mine = {"attempt_id": uuid.uuid4().hex, "number": row.number + 1, "tries": row.tries + 1}
-    return Claim.of(row, **mine, is_probe=is_probe)
+    return Claim.of(row, **mine, is_probe=is_probe, may_ask=may_ask)
 
 
 # Statements are built once: that costs more than running them.
@@ -121,11 +127,12 @@ _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
 
 
 @cache
-def due(dialect: str) -> Any:
-    """The query for what a channel is to send now."""
+def due(dialect: str, *, may_ask: bool = False) -> Any:
+    """The query for what a channel is to send now, after asking the lab or without."""
     columns = (_TABLE.id, _TABLE.event_id, _TABLE.urgency)
-    is_waiting = (_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING))
-    return urgent_first(dialect, columns, is_waiting, _TABLE.due_at, _TABLE.waits_for.is_(None))
+    lane = WAITS_FOR_THE_LAB if may_ask else _TABLE.waits_for.is_(None)
+    is_waiting = (_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING), lane)
+    return urgent_first(dialect, columns, is_waiting, _TABLE.due_at)
 
 
 _CLAIMABLE: sa.Select[Any] = (
@@ -145,6 +152,7 @@ _MARKING = (
     .where(_TABLE.id.in_(_IDS), _TABLE.status.in_(WAITING))
     .values(
         status="sending",
+        waits_for=None,
         lease_until=now(sa.bindparam("lease")),
         attempts=_TABLE.attempts + 1,
         tries=_TABLE.tries + 1,

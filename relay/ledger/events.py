@@ -20,7 +20,7 @@ from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, journeys, pauses, releases, replay, waits
+from relay.ledger import digests, journeys, pauses, releases, replay
 from relay.ledger.cases import close_reached, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.journeys import Place
@@ -92,7 +92,7 @@ def lease_events(db: Database, limit: int) -> list[Event]:
 
 def lease_probe(db: Database) -> Event | None:
     """While the lab is paused, lease the one event by which to find out whether it is back, if it
-    is time for that. Where none is due, a message that waits for the lab is let go to find out.
+    is time for that. Where none is due, a message that is to ask the lab does it.
 
     It owns its transaction, as `lease_events` does.
     """
@@ -102,8 +102,6 @@ def lease_probe(db: Database) -> Event | None:
         return None
     with db.write() as connection:
         id_ = connection.execute(_PROBE).scalar()
-        if id_ is None:
-            waits.let_one_ask(connection)
         if id_ is None or not pauses.turn(connection, pauses.LAB):
             return None
         given = {"this": id_, "lease": fault_injection.hastened(LEASE_SECONDS)}

@@ -105,7 +105,7 @@ def inserting(dialect: str) -> Any:
         follow_up_at=sa.case((failed, now()), else_=sa.null()),
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
-    what = ("kind", "digest", "digest_id")
+    what = ("kind", "digest", "digest_id", "waits_for")
     # What is in a digest is told there; what a person has stopped, no plan brings back.
     is_free = sa.and_(KIND != DIGEST, KIND != ITEM, notifications.c.stopped_by.is_(None))
     return insert.on_conflict_do_update(

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from relay.rules.model import WAITS_FOR_LAB
 from relay.rules.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
 
@@ -208,7 +209,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0011"  # what this code works with; /readyz compares it with the database's
+REVISION = "0012"  # what this code works with; /readyz compares it with the database's
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -390,11 +391,19 @@ partial_index(
     "ix_notifications_sent", notifications.c.sent_at, where=notifications.c.sent_at.is_not(None)
 )
 partial_index(
-    "ix_notifications_due",
+    "ix_notifications_ready",
     notifications.c.channel,
     notifications.c.urgency.desc(),
     notifications.c.due_at,
-    where=notifications.c.status.in_(WAITING),
+    where=sa.and_(notifications.c.status.in_(WAITING), notifications.c.waits_for.is_(None)),
+)
+WAITS_FOR_THE_LAB = notifications.c.waits_for == sa.literal_column(f"'{WAITS_FOR_LAB}'")
+partial_index(
+    "ix_notifications_asking",
+    notifications.c.channel,
+    notifications.c.urgency.desc(),
+    notifications.c.due_at,
+    where=sa.and_(notifications.c.status.in_(WAITING), WAITS_FOR_THE_LAB),
 )
 partial_index(
     "ix_notifications_leased",

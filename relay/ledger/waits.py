@@ -81,24 +81,9 @@ def resume_orders(connection: Connection) -> int:
 
 
 def lab_answers(connection: Connection) -> None:
-    """Let all go on that waits for the lab, events and messages: they are due now, and the urgent
-    come first.
-    """
+    """Let the events go on that wait for the lab: they are due now, and the urgent come first."""
     waiting = sa.and_(events.c.status == RECEIVED, events.c.waits_for == WAITS_FOR_LAB)
     connection.execute(events.update().where(waiting).values(waits_for=None, next_at=now()))
-    _resume(connection, WAITS_FOR_LAB)
-
-
-def resume_asking(connection: Connection) -> None:
-    """Let messages go on that were to ask the lab again by now."""
-    _resume(connection, WAITS_FOR_LAB, _table.due_at <= now())
-
-
-def let_one_ask(connection: Connection) -> None:
-    """Let the message that is the most urgent of those waiting for the lab go on, as a probe."""
-    first = sa.select(_table.id).where(_waits(WAITS_FOR_LAB))
-    first = first.order_by(_table.urgency.desc(), _table.due_at).limit(1)
-    _resume(connection, WAITS_FOR_LAB, _table.id == first.scalar_subquery())
 
 
 def _waits(what: str) -> sa.ColumnElement[bool]:

@@ -25,7 +25,7 @@ RESENT_OF = "resent "
 ALERT_URGENCY = 9  # above that of any event's message
 
 WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
-WAITS_FOR_LAB = "lab"
+WAITS_FOR_LAB = "lab"  # to be asked, before it goes out
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from relay.rules.expressions import recipient
 from relay.rules.model import (
     DIGEST,
     ITEM,
+    WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
     AlreadyNotified,
     Decision,
@@ -28,6 +29,7 @@ from relay.rules.model import (
 from relay.rules.schedule import ALWAYS
 from relay.rules.staleness import Step, Waiting, overtaken
 
+FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
 ORDER_SECONDS = 3600.0  # that the lab has to say who ordered a kit
 CUSTOMER = "customer"
 STOPPED = "A person decided that this message is not to be sent."
@@ -117,8 +119,16 @@ def plan_rule(
         elif rule.digest and notice.address:
             planned += in_digest(rule, notice, policy, gone)
         else:
-            planned.append(notice)
+            planned.append(asking(notice, now))
     return Plan(tuple(planned), tuple(decisions))
+
+
+def asking(notice: Notice, now: datetime) -> Notice:
+    """A notice, that waits for the lab if the facts will be old when it is due."""
+    is_later = notice.due_at - now > timedelta(seconds=hastened(FRESH_SECONDS))
+    if notice.status == "scheduled" and is_later and not notice.waits_for:
+        return replace(notice, waits_for=WAITS_FOR_LAB)
+    return notice
 
 
 def told_instead(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
@@ -192,7 +202,7 @@ def held(rule: Rule, policy: Policy, made: Iterable[Notice]) -> Iterable[Notice]
 def fallback(rule: Rule, context: RuleContext, policy: Policy, now: datetime) -> tuple[Notice, ...]:
     """The notices on the rule's fallback channels."""
     made = notices(rule, rule.fallback, context, policy, now)
-    return tuple(replace(notice, is_fallback=True) for notice in made)
+    return tuple(replace(asking(notice, now), is_fallback=True) for notice in made)
 
 
 def opening(rule: Rule, policy: Policy, now: datetime) -> datetime:

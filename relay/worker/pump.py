@@ -39,7 +39,8 @@ RARE = {
     "expiries": 2,
 }  # asked for every POLL_SECONDS, not in each round
 LONG = {"erasures"}  # may take minutes: what is under way at the end is left to its lease
-THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **RARE}
+ASKING = {f"{channel}, asking": channel for channel in CHANNELS}
+THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **dict.fromkeys(ASKING, 16), **RARE}
 
 
 @dataclass
@@ -94,29 +95,36 @@ class Lane:
         self._pool.shutdown(wait=False)
 
 
-def lane_work(
-    jobs: Jobs,
-) -> dict[str, tuple[Callable[..., Any], Callable[..., None], float | None]]:
-    """The claim and the work of each lane, and its provider's limit of sends a second."""
-    rates = jobs.config.delivery.rates
+def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None]]]:
+    """The claim and the work of each lane.
+
+    A message that has to ask the lab first is in a lane of its own: a slow lab holds up no other.
+    """
     watch = Watch(jobs.config, jobs.db, jobs.lab_breaker)
     return {
-        "events": (jobs.lease_events, jobs.process, None),
-        **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},
-        "followups": (jobs.follow_ups.due, jobs.follow_ups.follow_up, None),
-        "lookups": (jobs.reconciler.due, jobs.reconciler.reconcile, None),
-        "watches": (watch.due, watch.look, None),
+        "events": (jobs.lease_events, jobs.process),
+        **{name: (partial(jobs.claim, name), jobs.deliver) for name in CHANNELS},
+        **{
+            lane: (partial(jobs.claim, name, may_ask=True), jobs.deliver)
+            for lane, name in ASKING.items()
+        },
+        "followups": (jobs.follow_ups.due, jobs.follow_ups.follow_up),
+        "lookups": (jobs.reconciler.due, jobs.reconciler.reconcile),
+        "watches": (watch.due, watch.look),
         "erasures": (
             partial(erasures.lease, jobs.db),
             partial(erase.forget, jobs.db, jobs.channels, jobs.config.policy),
-            None,
         ),
         "expiries": (
             partial(erase.expiries, jobs.db, jobs.channels),
             partial(erase.expire, jobs.db, jobs.channels),
-            None,
         ),
     }
+
+
+def buckets(jobs: Jobs) -> dict[str, TokenBucket]:
+    """Each channel's limit of sends a second, which both of its lanes share."""
+    return {name: TokenBucket(jobs.config.delivery.rates[name]) for name in CHANNELS}
 
 
 class Pump:
@@ -126,6 +134,7 @@ class Pump:
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="pump", daemon=True)
+        rates, unlimited = buckets(jobs), TokenBucket(None)
         self.lanes = [
             Lane(
                 name,
@@ -133,19 +142,23 @@ class Pump:
                 claim,
                 work,
                 self.wake,
-                TokenBucket(per_second),
+                rates.get(ASKING.get(name, name), unlimited),
                 rest=fault_injection.hastened(POLL_SECONDS) if name in RARE else 0.0,
             )
-            for name, (claim, work, per_second) in lane_work(jobs).items()
+            for name, (claim, work) in lane_work(jobs).items()
         ]
+        senders = [lane for lane in self.lanes if lane.rate is not unlimited]
+        turned = reversed(senders)
+        self._turned = [next(turned) if lane in senders else lane for lane in self.lanes]
 
     def adopt(self, jobs: Jobs) -> None:
         """Work by another configuration from now on; what is in flight ends by the old one."""
-        found = lane_work(jobs)
+        found, rates = lane_work(jobs), buckets(jobs)
         for lane in self.lanes:
-            lane.claim, lane.work, per_second = found[lane.name]
-            if lane.rate.limit != per_second:
-                lane.rate = TokenBucket(per_second)
+            lane.claim, lane.work = found[lane.name]
+            new = rates.get(ASKING.get(lane.name, lane.name), lane.rate)
+            if lane.rate.limit != new.limit:
+                lane.rate = new
 
     def share(self, workers: int) -> None:
         """Say among how many workers the providers' limits are shared."""
@@ -189,6 +202,8 @@ class Pump:
     def fill_lanes(self, *, rested: bool = False) -> int:
         """Let each lane claim once; how much was started."""
         started = 0
+        # Of two that share a limit, now one comes first, now the other.
+        self.lanes, self._turned = self._turned, self.lanes
         for lane in self.lanes:
             try:
                 started += lane.fill(rested=rested)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -406,8 +407,8 @@ class Relay:
             for event in sorted(jobs.lease_events(10), key=_name):
                 is_idle = False
                 jobs.process(event)
-            for channel in CHANNELS:
-                for claim in sorted(jobs.claim(channel, 10), key=_name):
+            for channel, may_ask in product(CHANNELS, (False, True)):
+                for claim in sorted(jobs.claim(channel, 10, may_ask=may_ask), key=_name):
                     is_idle = False
                     jobs.deliver(claim)
             if not is_idle:
@@ -424,6 +425,7 @@ class Relay:
         for event in sorted(self.jobs.lease_events(10), key=_name):
             self.jobs.process(event)
         self.in_hand += self.jobs.claim(channel, count)
+        self.in_hand += self.jobs.claim(channel, count, may_ask=True)
 
     def go_on(self) -> None:
         """The slow worker goes on."""
