@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from relay import fault_injection
 from relay.config.loader import Config
 from relay.errors import LabAway, LabError, LedgerUnavailable
@@ -27,20 +29,21 @@ class EventProcessor:
         self._db = db
         self._contexts = contexts
 
-    def process(self, event: Event) -> None:
+    def process(self, event: Event) -> Set[str]:
         """Fetch an event's facts and commit what the rules make of them; or put it back, or hold
-        it.
+        it. The channels by which messages may be due now.
         """
+        channels: Set[str] = set()
         fault_injection.crash_point("event.leased")
         if event.name not in EVENTS:
             self._set_aside(event)
-            return
+            return channels
         if bad := EVENTS[event.name].schema.validate(dict(event.data)):
             # Kept before its name was known, and replayed since: no trying again mends it.
             self._hold(event, f"Its data is not valid: {', '.join(bad)}.")
-            return
+            return channels
         try:
-            made = self._plan(event)
+            made, channels = self._plan(event)
         except LedgerUnavailable:
             raise  # it is leased, and comes back when the lease ends
         except LabAway as error:  # the lab's pause says when it is tried again
@@ -52,11 +55,13 @@ class EventProcessor:
             self._later(event, LabError("Relay failed while processing it."))
         else:
             log.info("event processed", id=event.id, event_name=event.name, messages=made)
+        return channels
 
-    def _plan(self, event: Event) -> int:
-        """Plan an event's messages; how many are new. Raises LabError."""
+    def _plan(self, event: Event) -> tuple[int, Set[str]]:
+        """Plan an event's messages; how many are new, and their channels. Raises LabError."""
         facts = self._contexts.facts(event.name, event.data, event.facts, has_turn=True)
         fault_injection.crash_point("event.fetched")
+        channels: set[str] = set()
 
         def decide(kit: Kit) -> Plan:
             context = self._contexts.of_event(event, facts, kit)
@@ -71,12 +76,13 @@ class EventProcessor:
                 gone=kit.gone,
                 stopped=kit.stopped,
             )
+            channels.update(notice.channel for notice in plan.notices)
             return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
 
         kept = self._contexts.to_keep(event.name, facts)
         made = self._db.transact(events.plan_and_mark_processed, event, kept, decide)
         fault_injection.crash_point("event.after-commit")
-        return len(made)
+        return len(made), channels
 
     def _later(self, event: Event, error: LabError) -> None:
         """Try again after a growing delay; after the last one a person has to look."""

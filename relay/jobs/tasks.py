@@ -6,6 +6,7 @@ Each takes a row that is claimed already, and leaves the ledger saying what came
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 
 from relay.channels import Channels
 from relay.config.loader import Config
@@ -64,9 +65,11 @@ class Jobs:
         self.reconciler = Reconciler(config, db, self.channels)
         self.follow_ups = FollowUps(config, db, contexts)
 
-    def process(self, event: Event) -> None:
-        """Process a leased event: see relay/jobs/process_event.py."""
-        self._events.process(event)
+    def process(self, event: Event) -> Set[str]:
+        """Process a leased event; the channels by which messages may be due now. See
+        relay/jobs/process_event.py.
+        """
+        return self._events.process(event)
 
     def deliver(self, claim: Claim) -> None:
         """Deliver a claimed message: see relay/jobs/deliver.py."""

@@ -198,8 +198,9 @@ def plan_and_mark_processed(
         return decide(replace(kit, gone=gone)).notices if gone else plan.notices
 
     made = digests.plan_and_add(connection, event.id, replan)
-    for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
-        close_reached(connection, owed)
+    if past.was_planned:  # else nobody can have failed to be reached yet
+        for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
+            close_reached(connection, owed)
     releases.ask(connection, plan.cases)
     return made
 

@@ -400,6 +400,7 @@ class KitPast:
     waiting: tuple[Waiting, ...]
     told: AlreadyNotified
     stopped: frozenset[tuple[str, str]]  # (rule, role) that a person has decided not to tell
+    was_planned: bool  # an event of it has been planned before, or this one has
 
 
 def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple[Step, ...]:
@@ -407,7 +408,7 @@ def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple
     if event_name not in EVENTS:
         return ()
     resource = EVENTS[event_name].resource
-    kits, _ = _kits(connection, resource, subject)
+    kits, *_ = _kits(connection, resource, subject)
     return kits.steps(resource, subject)
 
 
@@ -417,7 +418,7 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
     `event` is the one that is being planned: it counts already. `told` has who got, or will get, a
     message about this very subject in this round.
     """
-    kits, rows = _kits(connection, kind.resource, place.subject, event)
+    kits, rows, was_planned = _kits(connection, kind.resource, place.subject, event)
     waiting: list[Waiting] = []
     told: set[tuple[str, str, str]] = set()
     stopped: set[tuple[str, str]] = set()
@@ -438,13 +439,15 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
         if row.stopped_by:
             stopped.add((row.rule, row.role))
     known = kits.steps(kind.resource, place.subject)
-    return KitPast(known, tuple(waiting), frozenset(told), frozenset(stopped))
+    return KitPast(known, tuple(waiting), frozenset(told), frozenset(stopped), was_planned)
 
 
 def _kits(
     connection: Connection, resource: str, subject: str, event: KitEvent | None = None
-) -> tuple[Kits, list[Any]]:
-    """A kit or an order with all that belongs to it, and the messages about these."""
+) -> tuple[Kits, list[Any], bool]:
+    """A kit or an order with all that belongs to it, the messages about these, and whether an event
+    of it was planned.
+    """
     links = connection.execute(linked(resource), {"kit": subject}).all()
     registrations = [
         Registration(row.subject, row.original_subject or row.subject, row.round, row.order_subject)
@@ -471,7 +474,7 @@ def _kits(
         if row.message is not None and (not of_order or row.about in whole):
             messages.append(row)
     events_ = [*found.values(), *([event] if event else ())]
-    return Kits(registrations, events_), messages
+    return Kits(registrations, events_), messages, bool(found)
 
 
 def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,9 +37,12 @@ RARE = {
     "watches": 2,
     "erasures": 1,
     "expiries": 2,
-}  # asked for every POLL_SECONDS, not in each round
+}
 LONG = {"erasures"}  # may take minutes: what is under way at the end is left to its lease
 ASKING = {f"{channel}, asking": channel for channel in CHANNELS}
+# Seconds until a lane that had nothing is asked again: else half of all claims would find nothing.
+# A channel's is asked at once when an event has led to a message of it.
+RESTS = {**dict.fromkeys((*RARE, *ASKING), POLL_SECONDS), **dict.fromkeys(CHANNELS, 0.2)}
 THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **dict.fromkeys(ASKING, 16), **RARE}
 
 
@@ -50,8 +53,8 @@ class Lane:
     name: str
     threads: int
     claim: Callable[[int], Sequence[Any]]
-    work: Callable[[Any], None]
-    wake: Callable[[], None]
+    work: Callable[[Any], Set[str] | None]
+    wake: Callable[[Set[str]], None]
     rate: TokenBucket
     rest: float = 0.0  # seconds between a claim that found nothing and the next
     busy: int = 0
@@ -67,8 +70,9 @@ class Lane:
         free = self.rate.allowed(self.threads - self.busy)
         if free <= 0 or (time.monotonic() < self._next and not rested):
             return 0
-        claimed = self.claim(free)
-        self._next = 0.0 if claimed else time.monotonic() + self.rest
+        self._next = time.monotonic() + self.rest  # before: whoever wakes it meanwhile counts
+        if claimed := self.claim(free):
+            self._next = 0.0
         self.rate.take(len(claimed))
         with self._lock:
             self.busy += len(claimed)
@@ -78,9 +82,10 @@ class Lane:
 
     def run(self, item: Any) -> None:
         """Do one piece of work. Whatever breaks is logged, and breaks nothing else."""
+        led_to: Set[str] | None = None
         with about(getattr(item, "event_id", item.id)):
             try:
-                self.work(item)
+                led_to = self.work(item)
             except LedgerUnavailable:
                 log.warning("ledger unavailable", lane=self.name, id=item.id)
             except Exception:
@@ -88,14 +93,18 @@ class Lane:
             finally:
                 with self._lock:
                     self.busy -= 1
-                self.wake()
+                self.wake(led_to or set())
+
+    def rest_no_more(self) -> None:
+        """Be asked in the next round: there may be work."""
+        self._next = 0.0
 
     def stop(self) -> None:
         """Take nothing more; what was claimed is still done."""
         self._pool.shutdown(wait=False)
 
 
-def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., None]]]:
+def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., Set[str] | None]]]:
     """The claim and the work of each lane.
 
     A message that has to ask the lab first is in a lane of its own: a slow lab holds up no other.
@@ -143,7 +152,7 @@ class Pump:
                 work,
                 self.wake,
                 rates.get(ASKING.get(name, name), unlimited),
-                rest=fault_injection.hastened(POLL_SECONDS) if name in RARE else 0.0,
+                rest=fault_injection.hastened(RESTS.get(name, 0.0)),
             )
             for name, (claim, work) in lane_work(jobs).items()
         ]
@@ -170,8 +179,11 @@ class Pump:
         """How much is in flight."""
         return sum(lane.busy for lane in self.lanes)
 
-    def wake(self) -> None:
-        """Look at the ledger now."""
+    def wake(self, lanes: Set[str] = frozenset(CHANNELS)) -> None:
+        """Look at the ledger now, for work of these lanes also where they had none a moment ago."""
+        for lane in self.lanes:
+            if lane.name in lanes:
+                lane.rest_no_more()
         self._due.set()
 
     def start(self) -> None:
