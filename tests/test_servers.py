@@ -74,7 +74,7 @@ def test_an_address_that_is_misread_stops_the_start(name: str, url: str, said: s
         queue.connect(settings, timeout=1).close()
 
 
-# What PostgreSQL, PgBouncer or the way to them says, and what is made of it.
+# What PostgreSQL or the way to it says, and what is made of it.
 SAYS: dict[str, str] = {
     'FATAL:  password authentication failed for user "u"': "refuses the user or the password",
     "fe_sendauth: no password supplied": "wants a password",
@@ -84,7 +84,6 @@ SAYS: dict[str, str] = {
     "SSL error: certificate verify failed": "sslrootcert",
     'FATAL:  database "d" does not exist': "no such database",
     'FATAL:  role "u" does not exist': "no such user",
-    "ERROR:  unsupported startup parameter: options": "PgBouncer",
     "FATAL:  sorry, too many clients already": "no connection left",
     "FATAL:  remaining connection slots are reserved for roles": "no connection left",
     'invalid connection option "pgbouncer"': "pgbouncer=true",

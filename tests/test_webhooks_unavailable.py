@@ -107,6 +107,14 @@ def locked_postgresql(db: Database) -> Iterator[None]:
 
 
 @contextmanager
+def silent_postgresql(db: Database) -> Iterator[None]:
+    """No limit of the server's holds, as while its disk hangs in a commit."""
+    _on_connect(db, "SET statement_timeout = 0", "SET lock_timeout = 0")
+    with locked_postgresql(db):
+        yield
+
+
+@contextmanager
 def read_only_postgresql(db: Database) -> Iterator[None]:
     """The server takes no writes, as during a failover."""
     _on_connect(db, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
@@ -139,7 +147,13 @@ FAULTS: dict[str, list[Fault]] = {
         empty_sqlite,
         out_of_connections,
     ],
-    "postgresql": [locked_postgresql, read_only_postgresql, empty_postgresql, out_of_connections],
+    "postgresql": [
+        locked_postgresql,
+        silent_postgresql,
+        read_only_postgresql,
+        empty_postgresql,
+        out_of_connections,
+    ],
 }
 PASSING = (corrupt, locked_by_sqlite, locked_by_relay, locked_postgresql, out_of_connections)
 

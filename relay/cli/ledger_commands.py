@@ -151,6 +151,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     This process sends what is due itself; it needs no worker. After a restore from a backup,
     whatever is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
     """
+    from relay.jobs.apart import Broken, each
     from relay.jobs.tasks import Jobs
     from relay.ledger import pauses
     from relay.worker.pump import Pump
@@ -164,8 +165,13 @@ def sweep(as_json: bool, as_sent: bool) -> None:
                 pauses.resume_all(connection)
         jobs = Jobs(config, db)
         pump = Pump(jobs)
-        counts = {"lapsed": jobs.sweep(), "purged": jobs.purge(), "done": pump.drain()}
-        pump.stop()
+        try:
+            parts = {"lapsed": jobs.sweep, "purged": jobs.purge, "done": pump.drain}
+            counts = dict(zip(parts, each(parts), strict=True))
+        except Broken as error:
+            context.stop(Problem(f"these parts broke: {error}.", remedy="The log says why."))
+        finally:
+            pump.stop()
     click.echo(json.dumps(counts) if as_json else counts_in_words(counts))
 
 

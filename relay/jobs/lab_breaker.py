@@ -76,10 +76,12 @@ class LabBreaker:
         self._is_probing = self._is_probing or probe is not None
         return [probe] if probe else []
 
-    def look(self, connection: Connection) -> None:
+    def look(self) -> None:
         """Tell staff how long the lab is away already, where it is time for that."""
-        if pause := pauses.of_lab(connection):
-            self._tell(connection, pause)
+        with self._db.read() as connection:
+            pause = pauses.of_lab(connection)
+        if pause:
+            self._db.transact(self._tell, pause)
 
     def _take_turn(self) -> None:
         """Take the turn to ask the lab. Raises LabAway where that is another's, or nobody's yet."""
@@ -99,10 +101,16 @@ class LabBreaker:
             self._failures, self._is_probing = 0, False
         if not is_news:
             return
+        with self._db.read() as connection:
+            if pauses.of_lab(connection) is None:
+                return
+        # Before the pause ends: should this worker die meanwhile, the next probe goes on with it.
+        waits.lab_answers(self._db)
         with self._db.write() as connection:
-            if pauses.resume(connection, LAB):
-                waits.lab_answers(connection)
-                log.warning("lab answers again")
+            if not pauses.resume(connection, LAB):
+                return
+        waits.lab_answers(self._db)  # what has been put back since
+        log.warning("lab answers again")
 
     def _after_failure(self, error: LabError) -> LabError:
         """What a failure is to whoever asked: the lab's, where it is paused by now."""

@@ -6,11 +6,14 @@ Each takes a row that is claimed already, and leaves the ledger saying what came
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Callable, Set
+from functools import partial
+from typing import Any
 
 from relay.channels import Channels
 from relay.config.loader import Config
 from relay.http_client import HttpClient
+from relay.jobs.apart import each
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
 from relay.jobs.deliver import Deliverer
@@ -23,7 +26,7 @@ from relay.lab.client import LabClient
 from relay.ledger import attempts, audit, events, receipts, releases, waits
 from relay.ledger.allowances import Cap
 from relay.ledger.attempts import Claim
-from relay.ledger.database import Connection, Database
+from relay.ledger.database import Database
 from relay.ledger.events import Event
 from relay.ledger.removal import retention
 from relay.ledger.views import daily_counts
@@ -102,28 +105,25 @@ class Jobs:
         """Do the clock's work: lapsed claims, receipts that never came, waiting messages, the day's
         counts.
 
-        The number of messages that it settled.
+        The number of messages that it settled. Raises Broken once all that works is done.
         """
-        lapsed = attempts.lapse(self.db)
-        with self.db.write() as connection:
-            given_up = receipts.give_up(connection, self.channels.asked())
-        releases.close_released(self.db)
-        with self.db.write() as connection:
-            audit.carry_over(connection)
-            self._resume(connection)
-        daily_counts.keep(self.db, self.config.clinic.timezone, utc_now())
+        db, rules = self.db, {(rule.name, rule.to) for rule in self.config.rules}
+        reached = [*filter(self.channels.reaches, CHANNELS)]
+        parts: dict[str, Callable[[], Any]] = {
+            "claims": partial(attempts.lapse, db),
+            "receipts": partial(receipts.give_up, db, self.channels.asked()),
+            "released": partial(releases.close_released, db),
+            "audit": partial(db.transact, audit.carry_over),
+            "rules": partial(waits.resume_rules, db, rules),
+            "accounts": partial(waits.resume_channels, db, reached),
+            "orders": partial(waits.resume_orders, db),
+            "lab": self.lab_breaker.look,
+            "days": partial(daily_counts.keep, db, self.config.clinic.timezone, utc_now()),
+        }
+        lapsed, given_up, *_ = each(parts)
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
-        return lapsed + given_up
-
-    def _resume(self, connection: Connection) -> None:
-        """Let messages go on whose rule or account is there again, or whose order never came; and
-        tell staff how the lab is.
-        """
-        waits.resume_rules(connection, {(rule.name, rule.to) for rule in self.config.rules})
-        waits.resume_channels(connection, [*filter(self.channels.reaches, CHANNELS)])
-        waits.resume_orders(connection)
-        self.lab_breaker.look(connection)
+        return int(lapsed + given_up)
 
     def purge(self, seconds: float = math.inf) -> int:
         """Blank what is older than `retention`, for so many seconds at most; how many rows that

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import compress
@@ -420,36 +420,15 @@ def lapse(db: Database) -> int:
     """Settle the claims of workers that have gone; how many there were.
 
     One that had not begun was surely not sent, and goes back to `created`, until it was tried too
-    often; one that had is `unknown`. It owns its transactions: it looks before it writes, so that
-    an idle sweep locks nobody out.
+    often; one that had is `unknown`. It owns its transactions, of some claims each.
     """
-    query = (
-        sa.select(
-            notifications.c.id,
-            attempts.c.id.label("attempt_id"),
-            BEGUN.label("begun"),
-            notifications.c.tries,
-        )
-        .join(attempts, attempts.c.notification_id == notifications.c.id)
-        .where(
-            notifications.c.status == "sending",
-            notifications.c.lease_until < now(),
-            attempts.c.outcome == "started",
-        )
-        .order_by(notifications.c.id)  # two sweeps at once lock rows in the same order
-    )
-    with db.read() as connection:
-        if connection.execute(query).first() is None:
-            return 0
-    with db.write() as connection:
+    claims = _TABLE.status == "sending", _TABLE.lease_until < now(), attempts.c.outcome == "started"
+    gone = sa.select(_TABLE.id).join(attempts, attempts.c.notification_id == _TABLE.id)
+    found = gone.add_columns(attempts.c.id.label("attempt_id"), BEGUN.label("begun"), _TABLE.tries)
+
+    def settle_these(connection: Connection, ids: Sequence[str]) -> None:
         # Asked again, locked: a slow worker may have begun to send one of them this very moment.
-        return sum(
-            record_outcome(
-                connection,
-                row.id,
-                row.attempt_id,
-                _lapsed(row),
-                ("started",),
-            )
-            for row in list(connection.execute(query.with_for_update(of=notifications)))
-        )
+        for row in list(connection.execute(found.where(*claims, _TABLE.id.in_(ids)))):
+            record_outcome(connection, row.id, row.attempt_id, _lapsed(row), ("started",))
+
+    return db.in_turns(gone.where(*claims).order_by(_TABLE.lease_until), settle_these)

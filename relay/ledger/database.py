@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from relay.ledger.schema import UtcDateTime
 Connection = sa.Connection  # one unit of work: what the ledger's functions take
 P = ParamSpec("P")
 T = TypeVar("T")
+Change = Callable[[Connection, Sequence[str]], object]
+ROWS = 500  # that one transaction changes, where there may be any number
 
 
 class Prepared:
@@ -35,25 +38,19 @@ class Prepared:
         self._sql = compiled.string
         self._order: Sequence[str] | None = compiled.positiontup
         self._fixed = {k: v for k, v in compiled.params.items() if v is not None}
-        self._options = {} if self._order else {"prepare": True}
 
     def execute(self, connection: Any, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run the statement on a connection; its rows."""
-        given: Any = {**self._fixed, **parameters}
-        if self._order is not None:
-            given = [given[name] for name in self._order]
-        rows: list[tuple[Any, ...]] = connection.execute(
-            self._sql, given, **self._options
-        ).fetchall()
+        given = {**self._fixed, **parameters}
+        rows: list[tuple[Any, ...]]
+        if self._order is None:
+            rows = connection.run(self._sql, given)
+        else:
+            rows = connection.execute(self._sql, [given[name] for name in self._order]).fetchall()
         return rows
 
 
 _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
-
-
-# A network that swallows everything is noticed: the server's own time limits cannot tell of it.
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-_KEEPALIVE |= {"tcp_user_timeout": 20_000}
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - used as a SQL function
@@ -103,34 +100,22 @@ class Database:
         self._together: dict[Any, GroupCommit[Any, Any]] = {}
 
     def _engine(self, connections: int) -> Engine:
-        if self.is_sqlite:
-            Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            # Half of it for our own queue, half for what others do to the file.
-            arguments: dict[str, Any] = {
-                "timeout": self._patience / 2,
-                "check_same_thread": False,
-            }
-        else:
-            milliseconds = int(self._patience * 1000)
-            options = f"-c statement_timeout={milliseconds * 5 // 4} -c lock_timeout={milliseconds}"
-            options += " -c idle_in_transaction_session_timeout=60000"
-            arguments = {
-                "connect_timeout": 2,
-                **_KEEPALIVE,
-                "options": options,
-                "application_name": "relay",
-            }
-        engine = sa.create_engine(
-            self.url,
-            connect_args=arguments,
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=self._patience,
-            pool_use_lifo=True,
-            hide_parameters=True,  # an error's text must not hold a patient's details
-        )
-        if self.is_sqlite:
-            sa.event.listen(engine, "connect", _tune_sqlite)
+        how: dict[str, Any] = {
+            "pool_size": connections,
+            "max_overflow": 0,
+            "pool_timeout": self._patience,
+            "pool_use_lifo": True,
+            "hide_parameters": True,  # an error's text must not hold a patient's details
+        }
+        if not self.is_sqlite:
+            from relay.ledger import postgresql
+
+            return postgresql.engine(self.url, self._patience, **how)
+        Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        # Half of it for our own queue, half for what others do to the file.
+        arguments = {"timeout": self._patience / 2, "check_same_thread": False}
+        engine = sa.create_engine(self.url, connect_args=arguments, **how)
+        sa.event.listen(engine, "connect", _tune_sqlite)
         return engine
 
     @contextmanager
@@ -164,6 +149,31 @@ class Database:
                     raise
         raise AssertionError("the last try returns or raises")
 
+    def in_turns(self, found: sa.Select[Any], change: Change, ends: float = math.inf) -> int:
+        """Do with the rows that a query finds, by their first column, what `change` says, some at a
+        time and each turn in a transaction of its own: no statement takes long, and nobody waits
+        long. How many there were until `ends` on the monotonic clock. Raises LedgerUnavailable.
+
+        The query must not find again what was changed. Rows that another has locked are left, and
+        where there are none nobody is locked out.
+        """
+        key = found.selected_columns[0]
+        turn = found.limit(ROWS).with_for_update(skip_locked=True, of=key.table)
+
+        def work(connection: Connection) -> int:
+            ids = list(connection.execute(turn).scalars())
+            if ids:
+                change(connection, ids)
+            return len(ids)
+
+        done = 0
+        with self.read() as connection:
+            has_more = connection.execute(found.limit(1)).first() is not None
+        while has_more:
+            done += (changed := self.transact(work))
+            has_more = changed == ROWS and time.monotonic() < ends
+        return done
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """SQLite's writers queue here: its own waiting sleeps, which costs up to 400 ms."""
@@ -193,17 +203,18 @@ class Database:
         """Run a prepared statement in a transaction of its own; its rows. Raises LedgerUnavailable.
 
         It has a connection in autocommit to itself, which costs a third of `write`. It is tried
-        once more when the connection was lost, or it was ended for another's sake. So the statement
-        must be idempotent.
+        once more when the connection was lost, or it was ended for another's sake; not when the
+        database was silent. So the statement must be idempotent.
         """
         errors = self.engine.dialect.loaded_dbapi.Error
         for last in (False, True):
             with _named_errors(), self._turn(), self._keeping:
                 kept, self._kept = self._kept or self._autocommitting(), None
+                session: Any = kept.connection.driver_connection
                 try:
-                    rows = statement.execute(kept.connection.driver_connection, parameters)
+                    rows = statement.execute(session, parameters)
                 except errors as error:
-                    lost = getattr(kept.connection.driver_connection, "closed", False)
+                    lost = not self.is_sqlite and session.closed and not session.is_silent
                     kept.invalidate()
                     kept.close()
                     if last or not (lost or is_contended(error)):
@@ -274,8 +285,6 @@ _MEANINGS = {
     "certificate verify failed": "nobody that Relay trusts has signed its certificate: name the"
     " chain with ?sslrootcert=",
     "server does not support ssl": "it does not speak TLS. Take sslmode out of DATABASE_URL",
-    "unsupported startup parameter": "PgBouncer refuses our settings. Name PostgreSQL itself in"
-    " DATABASE_URL",
     "invalid connection option": "DATABASE_URL has a word behind its ? that PostgreSQL does not"
     " know, as pgbouncer=true or schema=public. Take it out",
     "invalid sslmode": "sslmode in DATABASE_URL is none. Write ?sslmode=require",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,8 +12,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from relay.errors import LedgerUnavailable
+from relay.ledger import postgresql
 from relay.ledger.database import Database, why_not
-from relay.ledger.schema import REVISION, metadata
+from relay.ledger.schema import RETIRED_INDEXES, REVISION, metadata
 
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
 _NO_TABLE = "42P01"  # PostgreSQL's
@@ -23,7 +26,7 @@ def upgrade(db: Database, revision: str = "head") -> str:
     it has then.
 
     Safe to run twice, and from two places at once. A ledger that a later version has migrated is
-    left alone: a platform runs the release command on a rollback too. It owns its transaction, in
+    left alone: a platform runs the release command on a rollback too. It owns its transactions, in
     which it may wait for locks for longer than others do.
     """
     from alembic import command
@@ -32,11 +35,7 @@ def upgrade(db: Database, revision: str = "head") -> str:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    with db.write() as connection:
-        if not db.is_sqlite:
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'"))
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+    with _alone(db) as connection:
         context = MigrationContext.configure(connection)
         found = context.get_current_revision()
         if not is_newer(found):
@@ -45,7 +44,62 @@ def upgrade(db: Database, revision: str = "head") -> str:
             config.attributes["connection"] = connection
             config.attributes["metadata"] = metadata
             command.upgrade(config, revision)
-        return str(context.get_current_revision())
+        reached = str(context.get_current_revision())
+    if reached == REVISION:
+        with _alone(db) as connection:
+            _build_indexes(db, connection)
+    return reached
+
+
+@contextmanager
+def _alone(db: Database) -> Iterator[Connection]:
+    """A transaction that no other release is in, and that may take long."""
+    with db.write() as connection:
+        if not db.is_sqlite:
+            postgresql.lift_limits(connection)
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'"))
+            # Asked again and again, and without a parameter, which would leave a portal open: who
+            # has a snapshot keeps the other's index from being built.
+            lock = f"SELECT pg_try_advisory_xact_lock({_LOCK})"
+            while not connection.exec_driver_sql(lock).scalar():
+                time.sleep(0.1)
+        yield connection
+
+
+def _build_indexes(db: Database, connection: Connection) -> None:
+    """Make the indexes that the schema has and the ledger lacks, and drop those that have retired.
+
+    No migration makes them: on PostgreSQL that would keep every writer waiting for as long as it
+    takes. One that was left half-made is made anew.
+    https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
+    """
+    wanted = {str(index.name): index for table in metadata.sorted_tables for index in table.indexes}
+    if db.is_sqlite:
+        found = set(connection.execute(sa.text("SELECT name FROM sqlite_master")).scalars())
+        for name in wanted.keys() - found:
+            wanted[name].create(connection)
+        for name in found.intersection(RETIRED_INDEXES):
+            connection.exec_driver_sql(f"DROP INDEX {name}")
+        return
+    known = {name: is_valid for name, is_valid in connection.execute(_INDEXES)}
+    missing = [wanted[name] for name in sorted(wanted) if not known.get(name)]
+    retired = sorted(known.keys() & {*RETIRED_INDEXES})
+    if not missing and not retired:
+        return
+    with postgresql.unlimited(db.engine) as builder:
+        for index in missing:
+            if index.name in known:
+                builder.exec_driver_sql(f"DROP INDEX CONCURRENTLY {index.name}")
+            statement = str(sa.schema.CreateIndex(index).compile(dialect=db.engine.dialect))
+            builder.exec_driver_sql(statement.replace(" INDEX ", " INDEX CONCURRENTLY ", 1))
+        for name in retired:
+            builder.exec_driver_sql(f"DROP INDEX CONCURRENTLY {name}")
+
+
+_INDEXES = sa.text(
+    "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
+    " JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = current_schema()"
+)
 
 
 def _lock_tables(connection: Connection) -> None:

@@ -251,34 +251,35 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
         return [Overdue(**row._mapping) for row in connection.execute(query)]
 
 
-def give_up(connection: Connection, asked: Collection[str] = ()) -> int:
+def give_up(db: Database, asked: Collection[str] = ()) -> int:
     """End messages whose receipt has not come in time; how many there were. Where the provider is
-    `asked`, that is waited for, a day at most. A late `delivered` still counts.
+    `asked`, that is waited for, a day at most. A late `delivered` still counts. It owns its
+    transactions, of some messages each.
     """
     last = now(-fault_injection.hastened(ASKED_SECONDS))
     waits = sa.and_(is_asked_for(asked), notifications.c.sent_at > last)
-    return _give_up(connection, sa.and_(OVERDUE, ~waits), "No receipt came within 72 hours.")
+    overdue = sa.select(notifications.c.id).where(OVERDUE, ~waits)
+    return db.in_turns(overdue.order_by(notifications.c.receipt_by), _give_up)
 
 
-def give_up_asked(connection: Connection, id_: str) -> int:
+def give_up_asked(connection: Connection, id_: str) -> None:
     """End a message of which its provider does not know either whether it arrived."""
-    is_open = sa.and_(notifications.c.id == id_, notifications.c.status == "sent")
     reason = "No receipt came within 72 hours, and its provider was asked and knows no more."
-    return _give_up(connection, is_open, reason)
+    _give_up(connection, [id_], reason)
 
 
-def _give_up(connection: Connection, overdue: sa.ColumnElement[bool], reason: str) -> int:
+def _give_up(
+    connection: Connection, ids: Sequence[str], reason: str = "No receipt came within 72 hours."
+) -> None:
+    table = notifications.c
     ended = connection.execute(
         notifications.update()
-        .where(overdue)
+        .where(table.id.in_(ids), table.status == "sent")
         .values(status="temporary-failure", reason=reason, receipt_by=None, follow_up_at=now())
-        .returning(notifications.c.id)
+        .returning(table.id)
     ).scalars()
-    ids = list(ended)
-    if ids:
-        connection.execute(
-            attempts.update()
-            .where(attempts.c.notification_id.in_(ids), attempts.c.outcome == "accepted")
-            .values(code=UNCONFIRMED)
-        )
-    return len(ids)
+    connection.execute(
+        attempts.update()
+        .where(attempts.c.notification_id.in_(list(ended)), attempts.c.outcome == "accepted")
+        .values(code=UNCONFIRMED)
+    )

@@ -113,7 +113,7 @@ def _change(connection: Connection, notification_id: str, **values: Any) -> bool
 def close_released(db: Database) -> int:
     """Close the cases whose messages no longer wait, each with what became of them; how many.
 
-    It owns its transactions: it looks before it writes, so that an idle sweep locks nobody out.
+    It owns its transactions, of some cases each.
     """
     first, other = notifications.alias(), notifications.alias()
     waits = sa.exists().where(
@@ -124,14 +124,12 @@ def close_released(db: Database) -> int:
         .join(cases, cases.c.notification_id == first.c.id)
         .where(cases.c.kind == RELEASE, cases.c.closed_at.is_(None), ~waits)
     )
-    with db.read() as connection:
-        if connection.execute(over).first() is None:
-            return 0
-    with db.write() as connection:
-        obligations = list(connection.execute(over).scalars())
-        for obligation in obligations:
-            close_settled(connection, RELEASE, obligation, _note(connection, obligation))
-        return len(obligations)
+    return db.in_turns(over, _close)
+
+
+def _close(connection: Connection, obligations: Sequence[str]) -> None:
+    for obligation in obligations:
+        close_settled(connection, RELEASE, obligation, _note(connection, obligation))
 
 
 def _note(connection: Connection, obligation: str) -> str:

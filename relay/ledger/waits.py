@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.cases import recount
-from relay.ledger.database import now
+from relay.ledger.database import Database, now
 from relay.ledger.schema import events, journeys, notifications
 from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_LAB, WAITS_FOR_ORDER, WAITS_FOR_RULE
 from relay.rules.statuses import RECEIVED, WAITING
@@ -29,22 +29,25 @@ def keep(connection: Connection, notification_id: str, what: str) -> None:
     connection.execute(notifications.update().where(mine).values(waits_for=what))
 
 
-def resume_rules(connection: Connection, rules: Collection[tuple[str, str]]) -> int:
+def resume_rules(db: Database, rules: Collection[tuple[str, str]]) -> int:
     """Let messages go on whose rule is there again, by (name, recipient); how many they were.
 
-    The cases of the others say how many wait.
+    The cases of the others say how many wait. This and what is below own their transactions, of
+    some rows each.
     """
     waiting = sa.select(_table.rule, _table.role, sa.func.count().label("many"))
     waiting = waiting.where(_waits(WAITS_FOR_RULE)).group_by(_table.rule, _table.role)
+    with db.read() as connection:
+        found = connection.execute(waiting).all()
     left: dict[str, int] = {}
     resumed = 0
-    for row in connection.execute(waiting).all():
+    for row in found:
         if (row.rule, row.role) in rules:
             mine = sa.and_(_table.rule == row.rule, _table.role == row.role)
-            resumed += _resume(connection, WAITS_FOR_RULE, mine)
+            resumed += _resume(db, WAITS_FOR_RULE, mine)
         else:
             left[row.rule] = left.get(row.rule, 0) + row.many
-    recount(connection, "rule", left, _WAIT_NO_MORE)
+    db.transact(recount, "rule", left, _WAIT_NO_MORE)
     return resumed
 
 
@@ -58,41 +61,48 @@ def cancel(connection: Connection, rule: str, reason: str) -> int:
     ).rowcount
 
 
-def resume_channels(connection: Connection, channels: Collection[str]) -> int:
+def resume_channels(db: Database, channels: Collection[str]) -> int:
     """Let messages go on whose provider has an account now, by channel; how many they were.
 
     The cases of the others say how many wait.
     """
-    resumed = _resume(connection, WAITS_FOR_ACCOUNT, _table.channel.in_(channels))
+    resumed = _resume(db, WAITS_FOR_ACCOUNT, _table.channel.in_(channels))
     waiting = sa.select(_table.channel, sa.func.count().label("many"))
     waiting = waiting.where(_waits(WAITS_FOR_ACCOUNT)).group_by(_table.channel)
-    left = {row.channel: row.many for row in connection.execute(waiting)}
-    recount(connection, "account", left, _WAIT_NO_MORE)
+    with db.read() as connection:
+        left = {row.channel: row.many for row in connection.execute(waiting)}
+    db.transact(recount, "account", left, _WAIT_NO_MORE)
     return resumed
 
 
-def resume_orders(connection: Connection) -> int:
+def resume_orders(db: Database) -> int:
     """Let messages go on whose kit's order is known now, or whose hour to learn it has passed."""
     linked = sa.exists().where(
         journeys.c.order_subject.is_not(None),
         sa.or_(journeys.c.subject == _table.subject, journeys.c.original_subject == _table.subject),
     )
-    return _resume(connection, WAITS_FOR_ORDER, sa.or_(_table.due_at <= now(), linked))
+    return _resume(db, WAITS_FOR_ORDER, sa.or_(_table.due_at <= now(), linked))
 
 
-def lab_answers(connection: Connection) -> None:
+def lab_answers(db: Database) -> None:
     """Let the events go on that wait for the lab: they are due now, and the urgent come first."""
     waiting = sa.and_(events.c.status == RECEIVED, events.c.waits_for == WAITS_FOR_LAB)
-    connection.execute(events.update().where(waiting).values(waits_for=None, next_at=now()))
+    let_go = events.update().values(waits_for=None, next_at=now())
+    db.in_turns(
+        sa.select(events.c.id).where(waiting),
+        lambda connection, ids: connection.execute(let_go.where(events.c.id.in_(ids))),
+    )
 
 
 def _waits(what: str) -> sa.ColumnElement[bool]:
     return sa.and_(_table.waits_for == what, _table.status.in_(WAITING))
 
 
-def _resume(connection: Connection, what: str, *which: sa.ColumnElement[bool]) -> int:
-    return connection.execute(
-        notifications.update()
-        .where(_waits(what), *which)
-        .values(waits_for=None, due_at=now(), reason="")
-    ).rowcount
+_LET_GO = notifications.update().values(waits_for=None, due_at=now(), reason="")
+
+
+def _resume(db: Database, what: str, *which: sa.ColumnElement[bool]) -> int:
+    return db.in_turns(
+        sa.select(_table.id).where(_waits(what), *which),
+        lambda connection, ids: connection.execute(_LET_GO.where(_table.id.in_(ids))),
+    )

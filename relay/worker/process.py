@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from relay import fault_injection, logs, queue
@@ -22,6 +23,7 @@ from relay.config.loader import Config
 from relay.config.reload import SETTLED_SECONDS, ConfigReloader
 from relay.config.settings import from_environment
 from relay.errors import ConfigError, LedgerUnavailable
+from relay.jobs.apart import Broken, each
 from relay.jobs.tasks import Jobs
 from relay.ledger import cases, workers
 from relay.ledger.database import Database
@@ -54,30 +56,39 @@ class Clock(threading.Thread):
     def run(self) -> None:
         """Tick until told to stop."""
         while not self._stopping.is_set():
-            try:
+            with suppress(Broken):
                 self.tick()
-            except LedgerUnavailable as error:
-                log.warning("sweep failed", reason=str(error))
-            except Exception:
-                log.exception("sweep broke")
             self._stopping.wait(fault_injection.hastened(SWEEP_SECONDS))
 
     def tick(self) -> None:
-        """All that is due every half a minute. Raises LedgerUnavailable."""
-        self.reload_config()
-        db = self._jobs.db
-        with db.write() as connection:
+        """All that is due every half a minute. Raises Broken once all that works is done."""
+        each(
+            {
+                "config": self.reload_config,
+                "heartbeat": self._beat,
+                "sweep": self._sweep,
+                "retention": self._purge,
+            }
+        )
+
+    def _beat(self) -> None:
+        with self._jobs.db.write() as connection:
             workers.beat(connection, self._worker)
             alive = workers.workers_alive(connection)
         self._pump.share(alive)
+
+    def _sweep(self) -> None:
         self._jobs.sweep()
-        with db.write() as connection:
+        with self._jobs.db.write() as connection:
             workers.swept(connection, self._worker)
-        if time.monotonic() >= self._next_purge:
-            started = time.monotonic()
-            self._jobs.purge(PURGE_TURN)
-            if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
-                self._next_purge = started + PURGE_SECONDS
+
+    def _purge(self) -> None:
+        started = time.monotonic()
+        if started < self._next_purge:
+            return
+        self._jobs.purge(PURGE_TURN)
+        if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
+            self._next_purge = started + PURGE_SECONDS
 
     def reload_config(self) -> None:
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""

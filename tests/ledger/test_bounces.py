@@ -166,8 +166,7 @@ def test_what_was_given_up_and_then_delivered_may_bounce(db: Database) -> None:
     """
     claim = sent(db)
     time_passes(db, timedelta(hours=73))
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 1
+    assert receipts.give_up(db) == 1
     assert hear(db, told("delivered", at(), attempt_id=claim.attempt_id)) == 1
     assert hear(db, told("bounce", at(5), attempt_id=claim.attempt_id)) == 1
     (item,) = followups.lease_follow_ups(db, 10)
@@ -189,8 +188,7 @@ def test_an_email_that_went_out_twice_waits_for_the_second(db: Database, first: 
     row = only(db, notifications)
     assert (row["status"], row["delivered_at"], row["follow_up_at"]) == ("sent", None, None)
     time_passes(db, timedelta(hours=73))
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 1
+    assert receipts.give_up(db) == 1
     assert hear(db, told("delivered", at(6), attempt_id=two.attempt_id)) == 1
     assert status(db, one) == "delivered"
 

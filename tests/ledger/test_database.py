@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable
+from relay.ledger import database
 from relay.ledger import events as ledger_events
-from relay.ledger.database import Database, ago, now
+from relay.ledger.database import Connection, Database, ago, now
 from relay.ledger.schema import audit, events, first_id, new_id
 from tests.rows import MONTH, incoming, only, rows
 
@@ -139,6 +141,44 @@ def test_a_lock_held_elsewhere_is_unavailable(ledger_url: str, db: Database) -> 
             ledger_events.record_webhook(impatient, incoming(), MONTH)
     assert ledger_events.record_webhook(impatient, incoming(), MONTH).status == "duplicate"
     impatient.close()
+
+
+def test_a_database_that_says_nothing_is_unavailable(ledger_url: str, db: Database) -> None:
+    """Nobody waits for a server that keeps to none of its own limits, as while its disk hangs, and
+    nothing is asked of it twice.
+    """
+    if db.is_sqlite:
+        pytest.skip("it is no server")
+    impatient, asked = Database(ledger_url, patience=0.1), []
+
+    def hang(connection: Connection) -> None:
+        asked.append(connection)
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SELECT pg_sleep(600)")
+
+    with pytest.raises(LedgerUnavailable, match="it does not answer in time"):
+        impatient.transact(hang)
+    assert len(asked) == 1
+    assert ledger_events.record_webhook(impatient, incoming(), MONTH).status == "accepted"
+    impatient.close()
+
+
+def test_any_number_of_rows_is_changed_in_turns(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many rows there are, each transaction changes some; none is changed twice."""
+    monkeypatch.setattr(database, "ROWS", 2)
+    for number in range(5):
+        ledger_events.record_webhook(db, incoming(order_id=f"o-{number}"), MONTH)
+    turns: list[int] = []
+
+    def change(connection: Connection, ids: Sequence[str]) -> None:
+        turns.append(len(ids))
+        connection.execute(events.update().where(events.c.id.in_(ids)).values(status="held"))
+
+    received = sa.select(events.c.id).where(events.c.status == "received")
+    assert [db.in_turns(received, change), db.in_turns(received, change)] == [5, 0]
+    assert turns == [2, 2, 1]
 
 
 def test_a_lock_in_the_same_process_is_unavailable(db: Database) -> None:

@@ -344,8 +344,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """What lost workers had claimed lapses; what nobody told of is given up."""
         ledger_attempts.lapse(self.db)
         self.promises_are_kept()
-        with self.db.write() as connection:
-            receipts.give_up(connection, self.providers.asked())
+        receipts.give_up(self.db, self.providers.asked())
 
     def look(self) -> None:
         """What is unknown is looked for."""

@@ -184,8 +184,7 @@ def test_a_message_that_a_receipt_adopted_is_given_up_too(db: Database) -> None:
     claim = begun(db)
     record(db, told("sent", claim))
     time_passes(db, THREE_DAYS)
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 1
+    assert receipts.give_up(db) == 1
     assert outcome(db, claim)["status"] == "temporary-failure"
 
 
@@ -305,8 +304,7 @@ def test_a_failure_ends_the_waiting_for_a_receipt(db: Database) -> None:
     claim = accepted(db)
     record(db, told("undelivered 30005", claim))
     time_passes(db, THREE_DAYS)
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 0
+    assert receipts.give_up(db) == 0
     assert only(db, notifications)["reason"] == "Twilio says 30005."
 
 
@@ -314,13 +312,10 @@ def test_without_a_receipt_it_is_given_up(db: Database) -> None:
     """72 hours without a receipt make it a temporary-failure that is followed up; not before."""
     claim = accepted(db)
     time_passes(db, timedelta(hours=71, minutes=59))
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 0
+    assert receipts.give_up(db) == 0
     time_passes(db, timedelta(minutes=2))
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 1
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 0
+    assert receipts.give_up(db) == 1
+    assert receipts.give_up(db) == 0
     row = only(db, notifications)
     assert row["status"] == "temporary-failure"
     assert row["reason"] == "No receipt came within 72 hours."
@@ -332,8 +327,7 @@ def test_a_delivered_that_comes_after_that_still_counts(db: Database) -> None:
     """What was given up after 72 hours and has arrived after all is delivered (fault 38)."""
     claim = accepted(db)
     time_passes(db, THREE_DAYS)
-    with db.write() as connection:
-        receipts.give_up(connection)
+    receipts.give_up(db)
     record(db, told("delivered", claim))
     row = only(db, notifications)
     assert (row["status"], row["reason"], row["follow_up_at"]) == ("delivered", "", None)
@@ -345,16 +339,14 @@ def test_only_an_end_is_a_receipt_in_that_sense(db: Database, word: str) -> None
     claim = accepted(db)
     record(db, told(word, claim))
     time_passes(db, THREE_DAYS)
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 1
+    assert receipts.give_up(db) == 1
 
 
 def test_where_no_receipt_is_expected_none_is_missed(db: Database) -> None:
     """Where the provider cannot tell us anything, `sent` is the end."""
     ledger_attempts.finish(db, begun(db), Ending("accepted", "sent", provider_id="SM1"))
     time_passes(db, timedelta(days=30))
-    with db.write() as connection:
-        assert receipts.give_up(connection) == 0
+    assert receipts.give_up(db) == 0
     assert only(db, notifications)["status"] == "sent"
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases, logins, migrate, schema, suppressions, workers
+from relay.ledger import cases, database, logins, migrate, schema, suppressions, workers
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
 from relay.ledger.schema import (
@@ -174,7 +174,7 @@ def test_what_nothing_asks_for_any_more_is_deleted(db: Database) -> None:
 
 def five_in_twos(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event's five messages that are too old, to be blanked by two."""
-    monkeypatch.setattr(retention, "PURGED_AT_ONCE", 2)
+    monkeypatch.setattr(database, "ROWS", 2)
     planned(db, *(notice(subject=f"o-{number}") for number in range(5)))
     change(db, notifications, {}, status="sent")
     time_passes(db, RETENTION + timedelta(minutes=1))

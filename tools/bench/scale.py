@@ -154,8 +154,7 @@ def _notice(subject: str) -> Notice:
 def _sweep(db: Database) -> None:
     """What the clock asks of the ledger each minute, and a worker in between."""
     attempts.lapse(db)
-    with db.write() as connection:
-        receipts.give_up(connection)
+    receipts.give_up(db)
     unknown_attempts.lease_unknown(db, 8)
     followups.lease_follow_ups(db, 8)
 

@@ -101,7 +101,6 @@ def mark_deleted(connection: Connection, provider_id: str) -> None:
     connection.execute(mine.values(erase_at=None))
 
 
-PURGED_AT_ONCE = 1000
 _ON_ITS_WAY = (*WAITING, "sending")
 
 
@@ -144,21 +143,14 @@ def _in_turns(
     ends: float,
 ) -> int:
     """Change the rows there are, the oldest first, or delete them where no `values` are given."""
-    turn = sa.select(table.c.id).where(where).order_by(moment).limit(PURGED_AT_ONCE)
-    turn = turn.with_for_update(skip_locked=True, of=table)
-    done = 0
-    while True:
-        with db.write() as connection:
-            ids = list(connection.execute(turn).scalars())
-            these = table.c.id.in_(ids)
-            change = table.delete() if values is None else table.update().values(**values)
-            if ids:
-                connection.execute(change.where(these))
-                if table is notifications:
-                    mark_for_deletion(connection, ids)
-        done += len(ids)
-        if len(ids) < PURGED_AT_ONCE or time.monotonic() >= ends:
-            return done
+    change = table.delete() if values is None else table.update().values(**values)
+
+    def blank(connection: Connection, ids: Sequence[str]) -> None:
+        connection.execute(change.where(table.c.id.in_(ids)))
+        if table is notifications:
+            mark_for_deletion(connection, ids)
+
+    return db.in_turns(sa.select(table.c.id).where(where).order_by(moment), blank, ends)
 
 
 def told_before(old: now) -> sa.ColumnElement[bool]:

@@ -1,0 +1,130 @@
+"""A session with PostgreSQL: its time limits, and whether it is ours alone or a pooler's.
+
+PgBouncer in transaction mode gives each transaction whichever of the server's sessions is free. It
+refuses what we ask of a session when we connect, or leaves it out without a word, and what one
+client has prepared another would run. So there each transaction asks for it, and none prepares.
+https://www.pgbouncer.org/features.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
+from sqlalchemy.engine import URL, Engine
+
+# A network that swallows everything is noticed: the server's own time limits cannot tell of it.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_KEEPALIVE |= {"tcp_user_timeout": 20_000}
+_REFUSED = "unsupported startup parameter"  # what PgBouncer says of `options`
+_AUTOCOMMIT = "AUTOCOMMIT"
+_OWN = "SELECT pg_backend_pid(), current_setting('relay.session', true)"
+
+
+class Session(psycopg.Connection[Any]):
+    """A connection on which no call waits for longer than `limit` seconds, whoever is silent: a
+    disk that hangs in a commit, or a pooler that has no session free.
+    """
+
+    limit: float | None = None
+    is_silent = False  # it was given up: what it was told may still be done
+    begins = ""  # of one that is shared: how a transaction begins
+
+    @classmethod
+    def open(cls, arguments: dict[str, Any], begins: str, limit: float) -> Session:
+        """Connect, and find out whether we are alone on it."""
+        try:
+            session = cls.connect(**arguments)
+        except psycopg.OperationalError as error:
+            if _REFUSED not in str(error):
+                raise
+            session = cls.connect(**{**arguments, "options": ""})
+        session.limit, session.autocommit = limit, True
+        if session.execute(_OWN).fetchone() == (session.info.backend_pid, "own"):
+            session.autocommit = False
+        else:
+            session.prepare_threshold, session.begins = None, begins
+        return session
+
+    def run(self, sql: Any, parameters: Any) -> list[Any]:
+        """Run a statement, prepared where that is possible, in a transaction of its own; its rows.
+        It is in autocommit.
+        """
+        if not self.begins:
+            return self.execute(sql, parameters, prepare=True).fetchall()
+        self.execute(self.begins)
+        rows = self.execute(sql, parameters).fetchall()
+        self.commit()
+        return rows
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Every call ends here. Raises OperationalError, and hangs up, after `limit` seconds."""
+        try:
+            return super().wait(gen, interval, self.limit if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.info.transaction_status == TransactionStatus.ACTIVE:
+                self.is_silent = True
+                self.close()
+            raise
+
+
+def engine(url: URL, patience: float, **how: Any) -> Engine:
+    """An engine whose sessions wait `patience` seconds for a lock, hardly longer for the rest."""
+    milliseconds, limit = int(patience * 1000), patience * 1.5
+    limits = {
+        "statement_timeout": milliseconds * 5 // 4,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": 60_000,
+    }
+    asked = {**limits, "relay.session": "own"}
+    arguments = {
+        "connect_timeout": 2,
+        **_KEEPALIVE,
+        "options": " ".join(f"-c {name}={value}" for name, value in asked.items()),
+        "application_name": "relay",
+    }
+    begins = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {limits[name]}" for name in limits)])
+    made = sa.create_engine(url, connect_args=arguments, **how)
+
+    def connect(_dialect: Any, _record: Any, _given: Any, arguments: dict[str, Any]) -> Session:
+        return Session.open(arguments, begins, limit)
+
+    def begin(connection: sa.Connection) -> None:
+        session: Any = connection.connection.driver_connection
+        session.limit = limit
+        is_alone = connection.get_execution_options().get("isolation_level") == _AUTOCOMMIT
+        if session.begins and not is_alone:
+            connection.exec_driver_sql(session.begins)
+
+    sa.event.listen(made, "do_connect", connect)
+    sa.event.listen(made, "begin", begin)
+    return made
+
+
+def lift_limits(connection: sa.Connection) -> None:
+    """Let this transaction take as long as it needs. What it waits for a lock stays limited."""
+    session: Any = connection.connection.driver_connection
+    session.limit = None
+    for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        connection.exec_driver_sql(f"SET LOCAL {name} = 0")
+
+
+@contextmanager
+def unlimited(engine: Engine) -> Iterator[sa.Connection]:
+    """A connection in autocommit and without time limits, for what cannot be in a transaction."""
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level=_AUTOCOMMIT)
+        try:
+            with connection.begin():
+                session: Any = connection.connection.driver_connection
+                session.limit = None
+                if not session.begins:  # else it is the server's own limits that hold
+                    connection.exec_driver_sql("SET statement_timeout = 0; SET lock_timeout = 0")
+                yield connection
+        finally:
+            connection.invalidate()
