@@ -19,7 +19,7 @@ from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, receipts, releases, waits
+from relay.ledger import attempts, audit, events, faults, receipts, releases, waits
 from relay.ledger.allowances import Cap
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Connection, Database
@@ -76,6 +76,10 @@ class Jobs:
         """Lease up to `limit` events that are due; one, as a probe, while the lab is paused."""
         return events.lease_events(self.db, limit) or self.lab_breaker.lease_probe()
 
+    def lease_lapsed(self, limit: int) -> list[Event]:
+        """Lease up to `limit` events whose lease has lapsed: their worker may have gone by them."""
+        return events.lease_events(self.db, limit, lapsed=True)
+
     def claim(self, channel: str, limit: int) -> list[Claim]:
         """Notifications of a channel that are due, within the day's limit."""
         cap = self._today(channel) if CHANNELS[channel].in_segments else None
@@ -106,6 +110,7 @@ class Jobs:
         with self.db.write() as connection:
             audit.carry_over(connection)
             self._resume(connection)
+            faults.recount(connection)
         daily_counts.keep(self.db, self.config.clinic.timezone, utc_now())
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)

@@ -32,6 +32,7 @@ POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 STOP_SECONDS = 25.0  # the platform kills after 30
 RARE = {
+    "lapsed": 1,  # of what may have ended a worker, one at a time: others are not to go with it
     "followups": 4,
     "lookups": 8,
     "watches": 2,
@@ -102,6 +103,7 @@ def lane_work(
     watch = Watch(jobs.config, jobs.db, jobs.lab_breaker)
     return {
         "events": (jobs.lease_events, jobs.process, None),
+        "lapsed": (jobs.lease_lapsed, jobs.process, None),
         **{name: (partial(jobs.claim, name), jobs.deliver, rates[name]) for name in CHANNELS},
         "followups": (jobs.follow_ups.due, jobs.follow_ups.follow_up, None),
         "lookups": (jobs.reconciler.due, jobs.reconciler.reconcile, None),
