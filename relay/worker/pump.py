@@ -5,6 +5,7 @@ How many may start a second is a provider's business: a token bucket, shared by 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -200,10 +201,12 @@ class Pump:
                 log.exception("claim broke", lane=lane.name)
         return started
 
-    def drain(self) -> int:
-        """Work until nothing is due and nothing is in flight; how much was done."""
-        done = 0
-        while True:
+    def drain(self, seconds: float = math.inf) -> int:
+        """Work until nothing is due and nothing is in flight, or for so many seconds; how much was
+        begun.
+        """
+        done, ends = 0, time.monotonic() + seconds
+        while time.monotonic() < ends:
             self._due.clear()
             was_idle = not self.busy  # asked first: what ends after it may have left new rows
             limited = self.rate_waits()
@@ -212,6 +215,7 @@ class Pump:
                 return done
             if not started:
                 self.wait_for_work(limited)
+        return done
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """Claim no more and let what is in flight end; how much had not ended in time."""
