@@ -32,6 +32,11 @@ def _redacted(text: str) -> str:
     return "[secret]" if shown else text
 
 
+def post_worker_init(worker):  # noqa: ANN001, ANN201
+    """Wake a worker now, and every half a minute from now on."""
+    worker.wsgi.extensions["relay"].waker.wake()
+
+
 class RelayLogger(Logger):
     """What gunicorn says, in the form of all our lines."""
 

@@ -17,6 +17,7 @@ from relay.logs import get_logger
 if TYPE_CHECKING:
     from redis import Redis
     from rq import Queue
+    from rq.job import Job
 
 log = get_logger("relay.queue")
 
@@ -24,8 +25,16 @@ NAME = "relay"
 PENDING = "relay:wake-up-pending"
 PENDING_SECONDS = 30  # a wake-up that Redis lost holds others back no longer than this
 GATHER_SECONDS = 0.05  # what comes in within it needs no wake-up of its own
+# Without any news: what is due later is seen to also where no worker has a clock (`rq worker`).
+AGAIN_SECONDS = 30.0
 # What workers of the release before can find too; "relay.worker.process.drain" from the next on.
 JOB = "relay.queue.drain"
+JOB_SECONDS = 60  # at which RQ ends it; it takes 45 at most by itself
+UNREAD = "relay.queue.unread"
+NOT_PICKLES = (
+    "Relay's jobs are JSON, and this worker reads pickles. What was due is done all the same. Start"
+    " it as `rq worker --job-class relay.worker.rq_listener.WakeUp relay`."
+)
 
 # What Redis or the way to it says → what it means, and what to write.
 _MEANINGS = {
@@ -89,8 +98,16 @@ def wake(connection: Redis) -> bool:
     """Wake a worker, unless one will wake anyway; whether a job was sent. Raises RedisError."""
     if not connection.set(PENDING, "1", nx=True, ex=PENDING_SECONDS):
         return False
+    from rq import Callback
+
     rq_queue(connection).enqueue(
-        JOB, description="wake-up", result_ttl=0, failure_ttl=3600, ttl=600, job_timeout=60
+        JOB,
+        description="wake-up",
+        result_ttl=0,
+        failure_ttl=3600,
+        ttl=600,
+        job_timeout=JOB_SECONDS,
+        on_failure=Callback(UNREAD, JOB_SECONDS),
     )
     return True
 
@@ -102,6 +119,17 @@ def drain() -> None:
     `relay.worker.process.drain`; this module enqueues it by name and imports no worker.
     """
     import_module("relay.worker.process").drain()
+
+
+def unread(job: Job, connection: Redis, kind: type[Exception], *_error: object) -> None:
+    """RQ calls this where a job has failed. A worker that reads pickles cannot read ours: it does
+    the work all the same, and what is kept of the job says what to type. Raises RuntimeError.
+    """
+    from rq.exceptions import DeserializationError
+
+    if issubclass(kind, DeserializationError):
+        import_module("relay.worker.process").answer(connection)
+        raise RuntimeError(NOT_PICKLES)
 
 
 class Waker:
@@ -129,7 +157,7 @@ class Waker:
 
         connection, pause = connect(self._settings, timeout=1), threading.Event()
         while True:
-            self._due.wait()
+            self._due.wait(AGAIN_SECONDS)
             self._due.clear()
             try:
                 wake(connection)

@@ -198,7 +198,7 @@ def test_what_would_not_go_out_says_why(
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("STOP", "The person has opted out of sms."),
+        ("STOP", "The person has opted out of texts."),
         ("staff", "Staff have stopped texts to this address."),
     ],
 )

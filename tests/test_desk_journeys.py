@@ -16,6 +16,7 @@ from relay.rules import model
 from relay.rules.alerts import rule_name
 from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
+from relay.staff.explain import _WAITS_FOR
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
 from tests.rows import beat, change, claimed, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside
@@ -155,6 +156,10 @@ def test_a_message_that_waits_says_what_holds_it_up(
     assert "It is waiting: no worker is running." in told(text)
     beat(db, "worker-1")
     assert "It is waiting for a worker, which takes it next." in told(text)
+    for what, said in _WAITS_FOR.items():
+        change(db, notifications, {"id": text}, waits_for=what)
+        assert f"It is waiting {said}." in told(text)
+    change(db, notifications, {"id": text}, waits_for=None)
     limited = config_file.read_text("utf-8").replace("sms_limit = 2000", "sms_limit = 1")
     config_file.write_text(limited, "utf-8")
     inside.application.extensions["relay"].living.look()

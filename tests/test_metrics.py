@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,10 +21,12 @@ from relay.errors import Refused
 from relay.ledger import events, quarantine
 from relay.ledger.audit import Act
 from relay.ledger.database import Database
+from relay.ledger.schema import events as stored
+from relay.ledger.views import daily_counts
 from relay.web.metrics import METRICS
 from tests.conftest import ROOT
 from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic, clinic
-from tests.rows import MONTH, incoming, keep_refused, time_passes
+from tests.rows import MONTH, incoming, keep_refused, rows, time_passes
 from tests.standins import twilio_error
 
 __all__ = ["clinic"]  # a fixture
@@ -82,6 +86,81 @@ def test_what_has_happened_is_told(
     assert later["relay_sms_segments", ()] == 0
     assert later["relay_messages_waiting", ("sms",)] == 1
     assert later["relay_oldest_unsent_seconds", ()] > 3600
+
+
+def test_totals_count_up(
+    clinic: Clinic, make_client: Callable[[Settings], Any], db: Database
+) -> None:
+    """Counters for rate(): kept in the ledger, they outlive restarts, count what several workers do
+    once, and never become less. They are those of the clock's last look, half a minute ago at most.
+    """
+    half_a_minute, expected = timedelta(seconds=30), Read()
+    for more in range(3):
+        clinic.orders(more + 1)
+        clinic.work(half_a_minute)
+        clinic.work(half_a_minute)
+        told = scrape(make_client(clinic.settings))
+        total = {key: many for key, many in told.items() if key[0].endswith("_total")}
+        assert all(total[key] >= many for key, many in expected.items())
+        expected = total
+    assert expected["relay_events_received_total", ()] == len(rows(db, stored))
+    assert expected["relay_messages_planned_total", ("sms",)] == 3
+    assert expected["relay_attempts_ended_total", ("sms", "accepted")] == 3
+    clinic.twilio.always(twilio_error(400, 21614))
+    clinic.results()
+    clinic.work(half_a_minute)
+    clinic.work(half_a_minute)
+    told = scrape(make_client(clinic.settings))
+    assert told["relay_attempts_ended_total", ("sms", "rejected")] == 1
+    assert told["relay_attempts_ended_total", ("sms", "accepted")] == 3
+
+
+def test_a_count_that_is_late_is_not_kept(db: Database) -> None:
+    """Of two workers that count a day at once the later one's count stays, whoever writes last."""
+    zone, now_ = ZoneInfo("Europe/London"), datetime.now(UTC)
+    assert daily_counts.keep(db, zone, now_)
+    events.record_webhook(db, incoming(), MONTH)
+    with db.read() as connection:
+        before = daily_counts.totals(connection)
+    slow = daily_counts.count
+
+    def overtaken(*given: Any) -> daily_counts.Tally:
+        counted = slow(*given)
+        if daily_counts.count is not slow:
+            daily_counts.count = slow
+            events.record_webhook(db, incoming(order_id="o-2"), MONTH)
+            assert daily_counts.keep(db, zone, now_ + timedelta(seconds=40)) == 1
+        return counted
+
+    daily_counts.count = overtaken
+    daily_counts.keep(db, zone, now_ + timedelta(seconds=30))
+    with db.read() as connection:
+        after = daily_counts.totals(connection)
+    assert (before.events, after.events) == (0, 2)
+
+
+def test_the_format_is_as_promtool_wants_it(
+    clinic: Clinic, make_client: Callable[[Settings], Any]
+) -> None:
+    """`promtool check metrics` has nothing to say; where it is not installed, at least what it has
+    said before: quantiles belong to summaries, _total to counters, and each metric has help.
+    """
+    clinic.orders(1)
+    clinic.work()
+    clinic.work()
+    text = make_client(clinic.settings).get("/metrics").text
+    families = [*text_string_to_metric_families(text)]
+    assert {family.type for family in families} == {"gauge", "counter", "summary"}
+    for family in families:
+        names = {sample.name for sample in family.samples}
+        assert family.documentation
+        assert (family.type == "counter") == all(name.endswith("_total") for name in names)
+        quantiles = ["quantile" in sample.labels for sample in family.samples]
+        assert all(quantiles) if family.type == "summary" else not any(quantiles)
+    if promtool := shutil.which("promtool"):
+        command = [promtool, "check", "metrics"]
+        ran = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
 
 
 def test_a_token_is_asked_for_where_one_is_set(

@@ -250,7 +250,7 @@ def test_what_differs_without_the_edit_is_no_ones_fault() -> None:
     stays, unless the edit takes the rule's fallback away. A rule that was not edited is left out.
     """
     with_fallback = KIT + 'fallback = ["email"]\n'
-    gone = row("kit", status="cancelled", reason="The person has opted out of sms.")
+    gone = row("kit", status="cancelled", reason="The person has opted out of texts.")
     event = past(SHIPPED, gone, row("kit", channel="email", is_fallback=True))
     (line,) = compared(config(with_fallback + LATE), config(with_fallback), event)
     assert (line.what, line.channel) == ("either-way", "sms")

@@ -27,9 +27,15 @@ class Outcome:
     provider_id: str | None = None
     permanent: bool = False
     operator: bool = False
+    is_unlisted: bool = False  # permanent by a code in no table: many in a row blame our account
     suppress: str = ""  # why the address gets nothing more this way
     retry_after: float | None = None  # seconds
     is_kept: bool = False  # accepted by dry-run delivery: it is kept here and went to nobody
+
+
+def unlisted(reason: str, code: str) -> Outcome:
+    """The outcome of a send that was refused by a code in no table: this message cannot go."""
+    return Outcome("rejected", reason, code, permanent=True, is_unlisted=True)
 
 
 @dataclass(frozen=True)
@@ -64,4 +70,4 @@ class Provider(Protocol):
         """Have the provider delete what it keeps of a person; a sentence for each refusal."""
 
 
-__all__ = ["Found", "Outcome", "Provider", "Receipt"]
+__all__ = ["Found", "Outcome", "Provider", "Receipt", "unlisted"]

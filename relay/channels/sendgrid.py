@@ -29,7 +29,7 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt
+from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, unlisted
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
@@ -130,9 +130,7 @@ def judge(status: int, headers: Any) -> Outcome:
         wait = until_reset((headers or {}).get("X-RateLimit-Reset", ""))
         return Outcome("rejected", f"SendGrid is busy ({label}).", label, retry_after=wait)
     if 400 <= status < 500:
-        return Outcome(
-            "rejected", f"SendGrid refused the message ({label}).", label, permanent=True
-        )
+        return unlisted(f"SendGrid refused the message ({label}).", label)
     return Outcome("unknown", f"SendGrid answered with {label}.", label)
 
 

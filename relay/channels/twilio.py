@@ -21,7 +21,7 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator, compare
 from twilio.rest import Client
 
-from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt
+from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, unlisted
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
@@ -65,7 +65,7 @@ def judge(status: int, code: int | None, wait: float | None = None) -> Outcome:
     if code in TRANSIENT or status in (408, 429):
         return Outcome("rejected", f"Twilio is busy ({label}).", label, retry_after=wait)
     if 400 <= status < 500:
-        return Outcome("rejected", f"Twilio refused the message ({label}).", label, permanent=True)
+        return unlisted(f"Twilio refused the message ({label}).", label)
     return Outcome("unknown", f"Twilio answered with {status}.", label)
 
 

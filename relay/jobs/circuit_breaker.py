@@ -12,6 +12,9 @@ from relay.rules.channels import CHANNELS
 from relay.rules.model import Pause, Policy
 
 IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
+ALIKE = (
+    5  # recipients refused in a row, by one code in no table, before that is our account's fault
+)
 
 
 def by_account(cause: str, channel: str, reason: str, policy: Policy) -> Pause:
@@ -28,15 +31,28 @@ class CircuitBreaker:
         self._policy = policy
         self._lock = threading.Lock()
         self._silent = dict.fromkeys(CHANNELS, 0)
+        self._alike: dict[str, tuple[str, set[str]]] = {}  # by channel: a code, and who had it
 
-    def after(self, channel: str, outcome: Outcome) -> Pause | None:
-        """The pause that an outcome calls for; None where sending may go on."""
-        away = self._is_away(channel, outcome)
-        if outcome.operator:
+    def after(
+        self, channel: str, outcome: Outcome, address: str = "", *, is_still: bool = False
+    ) -> Pause | None:
+        """The pause that an outcome calls for; None where sending may go on.
+
+        `is_still` says that the channel is paused for a refusal already, and this was its probe.
+        """
+        away, is_ours = self._is_away(channel, outcome), self._is_ours(channel, outcome, address)
+        if outcome.operator or is_ours or (is_still and outcome.is_unlisted):
             return by_account(REFUSED, channel, outcome.reason, self._policy)
         if outcome.result == "rejected" and outcome.retry_after:
             return Pause(BUSY, outcome.reason, outcome.retry_after)
         return Pause(AWAY, outcome.reason) if away else None
+
+    def _is_ours(self, channel: str, outcome: Outcome, address: str) -> bool:
+        with self._lock:
+            code, who = self._alike.get(channel, ("", set()))
+            who = who if outcome.is_unlisted and outcome.code == code else set()
+            self._alike[channel] = outcome.code, who | ({address} if outcome.is_unlisted else set())
+            return len(self._alike[channel][1]) >= ALIKE
 
     def _is_away(self, channel: str, outcome: Outcome) -> bool:
         # A refusal with a code is an answer; one without is a connection that never came about.

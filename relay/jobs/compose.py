@@ -13,8 +13,8 @@ from relay.jobs import outcomes
 from relay.jobs.outcomes import NotSent, cancelled
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import attempts, cases, digests, journeys, notifications
-from relay.ledger.database import Database
+from relay.ledger import attempts, cases, digests, journeys, notifications, telling
+from relay.ledger.database import Connection, Database
 from relay.ledger.digests import Item, Replan
 from relay.ledger.removal.personal_data import REASON as ERASED
 from relay.logs import get_logger
@@ -236,6 +236,8 @@ class Composer:
         with self._db.read() as connection:
             found = cases.get_case(connection, claim.case_id) if claim.case_id else None
             open_kinds = cases.open_kinds(connection) if found else {}
+            if found and found["closed_at"] and telling.had_to_wait(connection, claim.id):
+                found = self._opened_since(connection, found)
         if found is None:  # planned by the release before, which made the words there and then
             return Message(claim.channel, claim.address, **(claim.content or {}))
         kind, subject, reason = found["kind"], found["subject"], found["reason"]
@@ -252,6 +254,14 @@ class Composer:
             log.error("alert template broken", id=claim.id, kind=kind, reason=str(error))
             plain = alerts.plain_content(kind, subject, reason, link, claim.channel)
             return Message(claim.channel, claim.address, **plain)
+
+    @staticmethod
+    def _opened_since(connection: Connection, closed: Mapping[str, Any]) -> dict[str, Any]:
+        """The oldest open case of a kind that has opened after one. Raises NotSent."""
+        for case in cases.open_cases(connection, closed["kind"], None):
+            if case["opened_at"] >= closed["opened_at"]:
+                return dict(case)
+        raise NotSent(cancelled("Its case was closed before this could go out."))
 
     def _single(self, claim: Claim, rule: Rule) -> Message:
         if claim.kind == RESENT and getattr(claim.facts, claim.role, None) == {}:

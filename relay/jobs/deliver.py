@@ -14,9 +14,10 @@ from relay.jobs import outcomes
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
 from relay.jobs.outcomes import NotSent
-from relay.ledger import attempts
+from relay.ledger import attempts, pauses
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
+from relay.ledger.pauses import REFUSED
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts
@@ -81,7 +82,8 @@ class Deliverer:
             log.exception("message broke", id=claim.id)
             return Ending("rejected", "technical-failure", "Relay failed before sending this.")
         awaits = self._channels.awaits_receipt(message)
-        pause = self._breaker.after(claim.channel, outcome)
+        is_still = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
+        pause = self._breaker.after(claim.channel, outcome, claim.address, is_still=is_still)
         return outcomes.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
 
     def _composed(self, claim: Claim) -> Message:
@@ -96,6 +98,12 @@ class Deliverer:
         if not attempts.begin(self._db, claim, message.content):
             raise NotSent(outcomes.lapsed())
         fault_injection.crash_point("message.before-send")
+
+    def _is_refused(self, channel: str) -> bool:
+        """Whether a channel is paused since its provider refuses our account."""
+        with self._db.read() as connection:
+            paused = pauses.paused(connection)
+        return any(row["channel"] == channel and row["cause"] == REFUSED for row in paused)
 
     def _without_account(self, channel: str) -> Ending:
         reason = f"Delivery is live, and no account to send {channel} with is set."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from relay import fault_injection
 from relay.config.loader import Config
 from relay.jobs.circuit_breaker import by_account
@@ -87,19 +89,23 @@ class FollowUps:
         """The case to open when nobody was reached, and the one when somebody still may be."""
         if item.kind == ALERT:
             return None, None  # staff who cannot be reached cannot be alerted to it
-        broken = None
         if item.status == "technical-failure":
-            broken = self._case("broken", item.id, item, item.reason)
-        return self._case("unreached", item.obligation, item, item.reason), broken
+            key = f"{item.rule} {item.channel} {item.reason}"
+            broken = self._case("broken", key, item, is_fault=True)
+            return broken, broken
+        if item.unconfirmed:
+            return self._case("unconfirmed", item.channel, item, is_fault=True), None
+        return self._case("unreached", item.obligation, item), None
 
-    def _case(self, kind: str, key: str, about: FollowUp, reason: str) -> Case:
-        return alerts.case(
+    def _case(self, kind: str, key: str, item: FollowUp, *, is_fault: bool = False) -> Case:
+        made = alerts.case(
             kind,
             key,
-            about.subject,
-            reason,
+            item.subject,
+            item.reason,
             policy=self._config.policy,
             now=utc_now(),
-            event_id=about.event_id,
-            notification_id=about.id,
+            event_id=item.event_id,
+            notification_id=item.id,
         )
+        return replace(made, is_fault=is_fault)

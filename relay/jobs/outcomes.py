@@ -10,6 +10,7 @@ from relay import fault_injection
 from relay.channels import Outcome
 from relay.errors import LabAway, LabError
 from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
+from relay.ledger.pauses import REFUSED
 from relay.rules import stops
 from relay.rules.model import WAITS_FOR_LAB, Case, Ending, Pause
 
@@ -76,6 +77,8 @@ def stopped(channel: str, source: str) -> Ending:
 def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:
     """The ending of a message that was handed over, by the provider's answer."""
     if outcome.result == "rejected":
+        if pause and pause.cause == REFUSED:  # whatever was refused with it, it is kept
+            outcome = replace(outcome, permanent=False, operator=True)
         return replace(refused(claim, outcome), pause=pause, answered=bool(outcome.code))
     accepted = outcome.result == "accepted"
     return Ending(

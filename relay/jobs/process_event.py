@@ -12,13 +12,18 @@ from relay.jobs.rule_context import ContextBuilder
 from relay.lab.events import EVENTS
 from relay.ledger import events
 from relay.ledger.database import Database
-from relay.ledger.events import Event, Kit
+from relay.ledger.events import LEASES, Event, Kit
 from relay.logs import get_logger
 from relay.rules import alerts, planner
 from relay.rules.model import WAITS_FOR_LAB, Case, Plan
 from relay.rules.schedule import utc_now
 
 log = get_logger("relay.jobs")
+
+NEVER_ENDED = (
+    f"{LEASES} workers have taken this, and none has ended it: each was stopped or killed while it"
+    " was at it."
+)
 
 
 class EventProcessor:
@@ -34,6 +39,9 @@ class EventProcessor:
         it. The channels by which messages may be due now.
         """
         channels: Set[str] = set()
+        if event.leases > LEASES:
+            self._hold(event, NEVER_ENDED)
+            return channels
         fault_injection.crash_point("event.leased")
         if event.name not in EVENTS:
             self._set_aside(event)
@@ -108,7 +116,8 @@ class EventProcessor:
 
     def _hold(self, event: Event, reason: str) -> None:
         """Leave an event to a person."""
-        subject = event.subject or str(event.data.get(EVENTS[event.name].id_field, ""))
+        kind = EVENTS.get(event.name)
+        subject = event.subject or str(event.data.get(kind.id_field if kind else "", ""))
         self._db.transact(
             events.hold, event.id, reason, self._case(event, event.id, subject, reason)
         )

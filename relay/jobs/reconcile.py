@@ -89,7 +89,8 @@ class Reconciler:
         log.warning("message not looked for", id=unknown.id, reason=why)
         if utc_now() - unknown.started_at > ASKED_FOR:
             hours = ASKED_FOR.total_seconds() / 3600
-            self.leave_to_a_person(unknown, f"{why} Relay has tried for {hours:.0f} hours.")
+            reason = f"{why} Relay has tried for {hours:.0f} hours."
+            self.leave_to_a_person(unknown, reason, fault=f"{unknown.channel} {why}")
             return
         look_later = unknown_attempts.look_later
         self._db.transact(look_later, unknown, ASK_AGAIN_SECONDS, counts=False)
@@ -110,11 +111,13 @@ class Reconciler:
         reason = "The provider has no record of it. It waits for a person, as its rule says."
         self.leave_to_a_person(unknown, reason)
 
-    def leave_to_a_person(self, unknown: UnknownAttempt, reason: str) -> None:
-        """Look for it no more, and open a case: somebody has to say whether it went out."""
+    def leave_to_a_person(self, unknown: UnknownAttempt, reason: str, fault: str = "") -> None:
+        """Look for it no more, and open a case, one for a `fault`: somebody has to say whether it
+        went out.
+        """
         case = alerts.case(
             "unknown",
-            unknown.id,
+            fault or unknown.id,
             unknown.subject,
             reason,
             policy=self._config.policy,
@@ -122,5 +125,6 @@ class Reconciler:
             event_id=unknown.event_id,
             notification_id=unknown.id,
         )
+        case = replace(case, is_fault=bool(fault))
         self._db.transact(unknown_attempts.give_up_unknown, unknown, reason, case)
         log.warning("message held", id=unknown.id, attempt=unknown.attempt_id, reason=reason)

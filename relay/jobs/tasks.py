@@ -23,7 +23,7 @@ from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, receipts, releases, waits
+from relay.ledger import attempts, audit, events, faults, receipts, releases, waits
 from relay.ledger.allowances import Cap
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -82,6 +82,10 @@ class Jobs:
         """Lease up to `limit` events that are due; one, as a probe, while the lab is paused."""
         return events.lease_events(self.db, limit) or self.lab_breaker.lease_probe()
 
+    def lease_lapsed(self, limit: int) -> list[Event]:
+        """Lease up to `limit` events whose lease has lapsed: their worker may have gone by them."""
+        return events.lease_events(self.db, limit, lapsed=True)
+
     def claim(self, channel: str, limit: int, *, may_ask: bool = False) -> list[Claim]:
         """Notifications of a channel that are due, within the day's limit: those that `may_ask` the
         lab first, or those that need not.
@@ -118,6 +122,7 @@ class Jobs:
             "accounts": partial(waits.resume_channels, db, reached),
             "orders": partial(waits.resume_orders, db),
             "lab": self.lab_breaker.look,
+            "faults": partial(db.transact, faults.recount),
             "days": partial(daily_counts.keep, db, self.config.clinic.timezone, utc_now()),
         }
         lapsed, given_up, *_ = each(parts)

@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.ledger import telling
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import now
-from relay.ledger.notifications import KIND, insert_notices
+from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.rules.model import DIGEST, Case, case_digest
 from relay.rules.statuses import ALIVE, PROCESSED
@@ -49,7 +50,9 @@ def is_told(connection: Connection, case: Case, since: datetime) -> bool:
 
 
 def open_case(connection: Connection, case: Case) -> bool:
-    """Open a case and plan its alerts; False, and nothing is planned, where it is open already."""
+    """Open a case and plan its alerts; False, and nothing is planned, where it is open already. A
+    fault's has one message more then.
+    """
     id_ = new_id("cas")
     insert = INSERTS[connection.dialect.name](cases).values(
         id=id_,
@@ -58,18 +61,23 @@ def open_case(connection: Connection, case: Case) -> bool:
         kind=case.kind,
         subject=case.subject[:255],
         event_id=case.event_id,
-        notification_id=case.notification_id,
+        notification_id=None if case.is_fault else case.notification_id,
         reason=case.reason[:500],
         count=case.count,
         opened_at=now(),
     )
     # By RETURNING, here and elsewhere: an INSERT's rowcount is -1 on PostgreSQL.
-    opened = insert.on_conflict_do_nothing().returning(cases.c.id)
-    if connection.execute(opened).first() is None:
-        return False
-    alerts = [replace(alert, key=id_) for alert in case.alerts]
-    insert_notices(connection, case.event_id, alerts, case_id=id_)
-    return True
+    opening = insert.on_conflict_do_nothing().returning(cases.c.id)
+    grown = cases.update().where(is_about(case.digest)).values(count=cases.c.count + 1)
+    found = None
+    while not (opened := connection.execute(opening).first()) and case.is_fault and not found:
+        found = connection.execute(grown.returning(cases.c.id)).scalar()  # none: closed just now
+    if case.is_fault:
+        mine = notifications.update().where(notifications.c.id == case.notification_id)
+        connection.execute(mine.values(case_id=found or id_))
+    if opened:
+        telling.plan(connection, case, id_)
+    return opened is not None
 
 
 def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
@@ -91,11 +99,18 @@ def recount(connection: Connection, kind: str, left: Mapping[str, int], note: st
     about = sa.select(cases.c.id, cases.c.subject, cases.c.count.label("many"))
     about = about.where(cases.c.kind == kind, cases.c.closed_at.is_(None))
     for case in connection.execute(about).all():
-        many = left.get(case.subject, 0)
-        if not many:
-            close_settled(connection, kind, case.subject, note)
-        elif many != case.many:
-            connection.execute(cases.update().where(cases.c.id == case.id).values(count=many))
+        resize(connection, case.id, case.many, left.get(case.subject, 0), note)
+
+
+def resize(connection: Connection, case_id: str, was: int, left: int, note: str) -> None:
+    """Let a case say how much is left of what it is about, and close it where nothing is; not where
+    it has become another number than it `was` meanwhile.
+    """
+    mine = sa.and_(cases.c.id == case_id, cases.c.count == was)
+    if not left:
+        _close(connection, mine, RELAY, note)
+    elif left != was:
+        connection.execute(cases.update().where(mine).values(count=left))
 
 
 def close_reached(connection: Connection, obligation: str) -> None:

@@ -32,6 +32,7 @@ from relay.rules.staleness import Step, Waiting
 from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
 LEASE_SECONDS = 90.0
+LEASES = 5  # that no worker has ended, before a person has to look: see `lease_events`
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Event:
     subject: str | None
     round: int
     facts: Facts
+    leases: int = 1  # with this one, since one has ended
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ _COLUMNS = (
     events.c.subject,
     events.c.round,
     events.c.facts,
+    events.c.leases,
 )
 
 
@@ -76,17 +79,18 @@ def _event(row: Any) -> Event:
     return Event(**{**row._mapping, "facts": Facts.from_json(row.facts)})
 
 
-def lease_events(db: Database, limit: int) -> list[Event]:
+def lease_events(db: Database, limit: int, *, lapsed: bool = False) -> list[Event]:
     """Lease up to `limit` events that are due, the urgent first; nobody else gets them for a while.
     None while the lab is paused: see `lease_probe`.
 
-    It owns its transaction: a lease holds once it is committed.
+    Those whose lease has `lapsed` are leased apart: one of them may end every process that takes
+    it, and with it whatever that has in work. It owns its transaction: a lease holds once it is
+    committed.
     """
     with db.write() as connection:
         given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
-        leased = [
-            _event(row) for row in connection.execute(leasing(connection.dialect.name), given)
-        ]
+        statement = leasing(connection.dialect.name, lapsed)
+        leased = [_event(row) for row in connection.execute(statement, given)]
     return [replace(event, tries=event.tries + 1) for event in leased]
 
 
@@ -153,7 +157,7 @@ def _change(connection: Connection, event_id: str, **values: Any) -> bool:
     done = connection.execute(
         events.update()
         .where(events.c.id == event_id, events.c.status == RECEIVED)
-        .values({"tries": events.c.tries + 1, "tried_at": now(), **values})
+        .values({"tries": events.c.tries + 1, "tried_at": now(), "leases": 0, **values})
     )
     return bool(done.rowcount)
 
@@ -209,15 +213,16 @@ def plan_and_mark_processed(
 
 
 @cache
-def leasing(dialect: str) -> Any:
+def leasing(dialect: str, lapsed: bool = False) -> Any:
     """The statement that leases the events that are due: none while the lab is paused."""
-    waits = (events.c.status == RECEIVED,)
+    leases = events.c.leases > 0 if lapsed else events.c.leases == 0
+    waits = (events.c.status == RECEIVED, leases)
     is_there = ~sa.exists(lab_pauses.select())
     first = urgent_first(dialect, [events.c.id], waits, events.c.next_at, is_there).cte("due")
     return (
         events.update()
         .where(events.c.id.in_(sa.select(first.c.id)), *waits)
-        .values(next_at=now(sa.bindparam("lease")), waits_for=None)
+        .values(next_at=now(sa.bindparam("lease")), waits_for=None, leases=events.c.leases + 1)
         .returning(*_COLUMNS)
     )
 
@@ -236,7 +241,7 @@ _PROBE = (
 _LEASING_PROBE = (
     events.update()
     .where(events.c.id == sa.bindparam("this"))
-    .values(next_at=now(sa.bindparam("lease")), waits_for=None)
+    .values(next_at=now(sa.bindparam("lease")), waits_for=None, leases=events.c.leases + 1)
     .returning(*_COLUMNS)
 )
 _SETTLED = (
@@ -253,6 +258,7 @@ _SETTLED = (
         processed_at=now(),
         tried_at=now(),
         tries=events.c.tries + 1,
+        leases=0,
     )
 )
 

@@ -42,7 +42,12 @@ def process_again(connection: Connection, event_id: str) -> bool:
         events.update()
         .where(events.c.id == event_id)
         .values(
-            status=RECEIVED, next_at=now(), tries=0, reason="", urgency=EVENTS[row.name].urgency
+            status=RECEIVED,
+            next_at=now(),
+            tries=0,
+            leases=0,
+            reason="",
+            urgency=EVENTS[row.name].urgency,
         )
     )
     if row.status == UNROUTED:  # its case is one for all of its name
@@ -75,9 +80,13 @@ def replay_notification(connection: Connection, notification_id: str) -> bool:
     # A person's word against a person's: it goes now, and is not held for another one.
     connection.execute(notifications.update().where(stopped).values(due_at=now()))
     return bool(
-        revive(connection, stopped, table.address != "")
-        or revive(connection, failed(), ~may_have_arrived(), named)
+        revive(connection, stopped, table.address != "") or replay_failed(connection, named)
     )
+
+
+def replay_failed(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+    """Send those of the messages again that failed and cannot have arrived; how many that were."""
+    return revive(connection, failed(), ~may_have_arrived(), which)
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:
@@ -95,7 +104,7 @@ def made_up_for() -> sa.ColumnElement[bool]:
     whether anything else has; or a person had the notification repeated. A fallback that went out
     before a repeat does not make up for that.
     """
-    table, other, repeat = notifications.c, notifications.alias(), notifications.alias()
+    table, other = notifications.c, notifications.alias()
     since = sa.case((KIND == RESENT, table.id), else_="")
     by_another = sa.exists().where(
         other.c.obligation == table.obligation,
@@ -103,10 +112,14 @@ def made_up_for() -> sa.ColumnElement[bool]:
         sa.or_(other.c.is_fallback, table.is_fallback),
         reaches(other, since),
     )
-    by_repeat = sa.exists().where(
-        repeat.c.identity == RESENT_OF + table.id, repeat.c.status != "cancelled"
-    )
-    return sa.or_(by_another, by_repeat)
+    return sa.or_(by_another, is_repeated())
+
+
+def is_repeated() -> sa.ColumnElement[bool]:
+    """A condition: another message repeats a notification, since a person wanted that."""
+    repeat = notifications.alias()
+    mine = repeat.c.identity == RESENT_OF + notifications.c.id
+    return sa.exists().where(mine, repeat.c.status != "cancelled")
 
 
 def newer() -> sa.ScalarSelect[str]:
@@ -170,10 +183,10 @@ def failed_ids(connection: Connection) -> list[str]:
     return list(connection.execute(query.order_by(notifications.c.id)).scalars())
 
 
-def decide_unknown(connection: Connection, notification_id: str, *, send: bool) -> bool:
-    """Settle an unknown message by a person's word; False when it is settled, or still looked for.
+def decide_unknown(connection: Connection, which: sa.ColumnElement[bool], *, send: bool) -> int:
+    """Settle unknown messages by a person's word; how many: not what is settled or looked for.
 
-    With `send` it is sent once more; otherwise it counts as sent.
+    With `send` they are sent once more; otherwise they count as sent.
     """
     if send:
         values: dict[str, Any] = {"status": WAITING[0], "due_at": now(), "tries": 0}
@@ -183,16 +196,9 @@ def decide_unknown(connection: Connection, notification_id: str, *, send: bool) 
     looked_for = sa.exists().where(
         attempts.c.notification_id == notifications.c.id, attempts.c.look_at.is_not(None)
     )
-    done = connection.execute(
-        notifications.update()
-        .where(
-            notifications.c.id == notification_id,
-            notifications.c.status == "unknown",
-            ~looked_for,
-        )
-        .values(reason=reason, **values)
-    )
-    return bool(done.rowcount)
+    unsettled = (notifications.c.status == "unknown", ~looked_for)
+    settled = notifications.update().where(which, *unsettled).values(reason=reason, **values)
+    return connection.execute(settled).rowcount
 
 
 # Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
@@ -335,8 +341,7 @@ def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: A
         .where(*waits, table.id != made[0])
         .values(status="cancelled", reason=_REPEATED)
     )
-    for kind, key in (("unreached", it.obligation), ("broken", it.id)):
-        close_settled(connection, kind, key, _REPEATED)
+    close_settled(connection, "unreached", it.obligation, _REPEATED)
     keep(connection, replace(act, target=made[0]))
     return made[0]
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from relay.rules.model import WAITS_FOR_LAB
+from relay.rules.model import ALERT, WAITS_FOR_LAB
 from relay.rules.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
 
@@ -209,7 +209,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0011"  # what this code works with; /readyz compares it with the database's
+REVISION = "0012"  # what this code works with; /readyz compares it with the database's
 
 # Indexes of older releases that others have taken the place of: dropped once those are there.
 RETIRED_INDEXES = ("ix_notifications_due",)
@@ -259,12 +259,18 @@ events = sa.Table(
     text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
     folded("person", 200),  # whom it is about, as relay.people writes a name to be searched
     text("waits_for", 20, nullable=True),  # lab, where it was put back because the lab failed
+    number("leases"),  # since its last end: more than one where a worker has gone with it
 )
 partial_index(
     "ix_events_due",
     events.c.urgency.desc(),
     events.c.next_at,
     where=events.c.status == RECEIVED,
+)
+partial_index(
+    "ix_events_lapsed",
+    events.c.next_at,
+    where=sa.and_(events.c.status == RECEIVED, events.c.leases > 0),
 )
 sa.Index("ix_events_subject", events.c.subject)
 partial_index("ix_events_named", events.c.named, where=events.c.named.is_not(None))
@@ -372,7 +378,8 @@ notifications = sa.Table(
         "is_kept", sa.Boolean, nullable=False, server_default=sa.false()
     ),  # not sent: dry-run
     text("stopped_by", 100, nullable=True),  # the person who decided that it must not go out
-    text("case_id", 40, nullable=True),  # of an alert: the case that it is about
+    # Of an alert the case that it is about, of a message the case of the fault that has hit it.
+    text("case_id", 40, nullable=True),
     text(
         "waits_for", 20, nullable=True
     ),  # rule, order, account, lab: what has to be put right first
@@ -381,6 +388,15 @@ partial_index(
     "ix_notifications_waits",
     notifications.c.waits_for,
     where=notifications.c.waits_for.is_not(None),
+)
+partial_index(
+    "ix_notifications_case", notifications.c.case_id, where=notifications.c.case_id.is_not(None)
+)
+partial_index(
+    "ix_notifications_alert",
+    notifications.c.rule,
+    notifications.c.id,
+    where=notifications.c.kind == ALERT,
 )
 partial_index(
     "ix_notifications_item",

@@ -19,6 +19,7 @@ from relay.rules.model import ALERT, ALERT_PREFIX, ALERT_URGENCY, Case, Notice, 
 # The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
 KINDS = (
     "unreached",
+    "unconfirmed",
     "broken",
     "held",
     "paused",
@@ -39,6 +40,7 @@ OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account"
 COUNTED = {
     **dict.fromkeys(KINDS, "messages wait"),
     "unreached": "messages have reached nobody",
+    "unconfirmed": "messages may not have arrived",
     "broken": "messages could not be written",
     "held": "events are held",
     "unknown": "messages may or may not have gone out",

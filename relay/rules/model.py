@@ -81,6 +81,9 @@ class Case:
     notification_id: str | None = None
     alerts: tuple[Notice, ...] = ()
     count: int = 1  # how many messages or events it is about
+    # It is about every message that a fault of ours hits, of which this is one: see
+    # relay.ledger.faults.
+    is_fault: bool = False
 
     @property
     def digest(self) -> str:

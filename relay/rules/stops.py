@@ -8,7 +8,7 @@ STOP = "STOP"  # by a text; with more behind it where a provider said so
 STAFF = "staff"
 BOUNCE, INVALID = "bounce", "invalid address"
 UNSUBSCRIBED, SPAM_REPORT = "unsubscribed", "spam report"
-OPTED_OUT = "The person has opted out of {channel}."
+OPTED_OUT = "The person has opted out of {words}."
 REASONS = {
     STOP: OPTED_OUT,
     STAFF: "Staff have stopped {words} to this address.",
@@ -22,4 +22,4 @@ REASONS = {
 def reason(source: str, channel: str) -> str:
     """Why a message to a stopped address does not go out, by who or what has stopped it."""
     row = CHANNELS[channel]
-    return REASONS.get(source, OPTED_OUT).format(channel=channel, word=row.word, words=row.words)
+    return REASONS.get(source, OPTED_OUT).format(word=row.word, words=row.words)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.config.loader import Config
-from relay.ledger import cases, releases, replay, waits
+from relay.ledger import cases, faults, releases, replay, waits
 from relay.ledger.audit import NO_NOTE, Act, NotDone
 from relay.ledger.database import Connection
 from relay.rules import planner, resend
@@ -17,6 +17,7 @@ from relay.staff.send_again import why_old
 Case = Mapping[str, Any]
 CLOSE, RESEND = cases.CLOSE, "resend"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
+LOOKED_AT = 5  # of a case's messages, before it is said that none can go again
 # What can be done about each kind of case, besides closing it; the words on the button.
 BUTTONS: Mapping[str, Mapping[str, str]] = {
     "unreached": {RESEND: "Try again"},
@@ -70,15 +71,21 @@ def offers(
     nothing, and nothing at all about one that is closed.
     """
     usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
-    failed = [case["notification_id"] for case in found if RESEND in usual.get(case["id"], {})]
-    standings = replay.failed_messages(connection, [*filter(None, failed)])
     for case in found:
         acts, why_not = usual.get(case["id"], {}), ""
-        if RESEND in acts and (it := standings.get(case["notification_id"])):
-            why_not = resend.decide(it, why_old(connection, config, it)).why
-        if why_not:
+        if RESEND in acts and (why_not := why_not_again(connection, config, case)):
             del acts[RESEND]
         yield case, Offer(acts, why_not)
+
+
+def why_not_again(connection: Connection, config: Config | None, case: Case) -> str:
+    """Why none of the messages that a case is about can go again, as the first ones have it; empty
+    where one can.
+    """
+    standings = replay.failed_messages(connection, faults.some(connection, case, LOOKED_AT))
+    decided = (resend.decide(it, why_old(connection, config, it)) for it in standings.values())
+    why = [decision.why for decision in decided]
+    return why[0] if why and all(why) and case["count"] <= len(why) else ""
 
 
 def see_to(
@@ -109,7 +116,13 @@ def close(it: Decided) -> str:
 
 
 def try_again(it: Decided) -> str:
-    """Try a message again that failed."""
+    """Try the messages again that failed."""
+    if not it.case["notification_id"]:
+        gone = replay.replay_failed(it.connection, faults.concerned(it.case))
+        if not gone:
+            why = why_not_again(it.connection, it.config, it.case)
+            raise NotDone(f"None of them can go again. {why}".rstrip())
+        return f"Relay is sending {gone} message{'s' * (gone > 1)} again."
     id_ = str(it.case["notification_id"])
     failed = replay.failed_messages(it.connection, [id_]).get(id_)
     old = why_old(it.connection, it.config, failed) if failed else ""
@@ -142,14 +155,14 @@ def process_again(it: Decided) -> str:
 
 def send_unknown(it: Decided) -> str:
     """Nobody knows whether it went out: a person has it sent once more."""
-    if not replay.decide_unknown(it.connection, it.case["notification_id"], send=True):
+    if not replay.decide_unknown(it.connection, faults.concerned(it.case), send=True):
         raise NotDone(_KNOWN_BY_NOW)
     return "Relay is sending it again."
 
 
 def believe_unknown(it: Decided) -> str:
     """Nobody knows whether it went out: a person says that it did."""
-    if not replay.decide_unknown(it.connection, it.case["notification_id"], send=False):
+    if not replay.decide_unknown(it.connection, faults.concerned(it.case), send=False):
         raise NotDone(_KNOWN_BY_NOW)
     return "It now counts as sent."
 

@@ -18,7 +18,14 @@ from relay.ledger.views.trail import Trail
 from relay.rules.alerts import RELEASE, counted
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
-from relay.rules.model import ALERT, ALERT_PREFIX
+from relay.rules.model import (
+    ALERT,
+    ALERT_PREFIX,
+    WAITS_FOR_ACCOUNT,
+    WAITS_FOR_LAB,
+    WAITS_FOR_ORDER,
+    WAITS_FOR_RULE,
+)
 from relay.rules.statuses import HELD, RECEIVED, WAITING
 
 Row = Mapping[str, Any]
@@ -50,6 +57,12 @@ _STANDS = {
 }
 _KEPT = "was made and kept here, not sent"
 _KEPT_ATTEMPT = "was not sent but kept here"
+_WAITS_FOR = {
+    WAITS_FOR_RULE: "for its rule to be put back",
+    WAITS_FOR_ORDER: "for the lab to name its order",
+    WAITS_FOR_ACCOUNT: "for its provider's account",
+    WAITS_FOR_LAB: "for the lab to answer",
+}
 NOT_ALL = "Relay has not yet processed everything that the lab has posted about this kit:"
 _NO_WORKER = "no worker is running"
 
@@ -224,13 +237,16 @@ def is_held_by_pause(row: Row, standing: Blockers) -> bool:
     """Whether a message was tried and waits for its channel: the pause says why, and so does the
     line about the attempt.
     """
-    return is_due(row, standing) and row["channel"] in standing.pauses and bool(row["attempts"])
+    is_held = row["channel"] in standing.pauses and not row["waits_for"]
+    return is_due(row, standing) and is_held and bool(row["attempts"])
 
 
 def message_state(row: Row, at: Clock, standing: Blockers) -> str:
     """How a message stands; of one that is due, what holds it up."""
     if is_kept(row):
         return _KEPT
+    if row["waits_for"] and row["status"] in WAITING:
+        return f"is waiting {_WAITS_FOR[row['waits_for']]}"
     if not is_due(row, standing):
         return _STANDS[row["status"]]
     causes = "; ".join(waiting_causes(row, at, standing))

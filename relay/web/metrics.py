@@ -6,6 +6,7 @@ import hmac
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 
 from flask import Blueprint, Response, request
 
@@ -14,7 +15,9 @@ from relay.errors import LedgerUnavailable
 from relay.lab.events import EVENTS
 from relay.ledger import workers as ledger_workers
 from relay.ledger.pauses import LAB
+from relay.ledger.views import daily_counts
 from relay.ledger.views import status as views_status
+from relay.ledger.views.daily_counts import Totals
 from relay.ledger.views.status import Measured
 from relay.rules.channels import CHANNELS
 from relay.web import health
@@ -23,16 +26,20 @@ from relay.web.services import services
 
 blueprint = Blueprint("metrics", __name__)
 
-# Every metric → its help text. All are gauges, read anew at each scrape, so that restarts and any
-# number of processes change nothing.
+# Every metric → its help text. All are read from the ledger at each scrape, so that restarts and
+# any number of processes change nothing. What ends in _total counts up for ever, what has quantiles
+# is a summary, and the others are gauges.
 METRICS: dict[str, str] = {
     "relay_up": "1 while Relay can read the ledger, else 0.",
     "relay_events": "Events received in the last hour, by name and status.",
+    "relay_events_received_total": "Events received.",
     "relay_events_waiting": "Events that are not processed yet.",
     "relay_messages": "Messages planned in the last hour, by channel and status.",
+    "relay_messages_planned_total": "Messages planned, by channel.",
     "relay_messages_waiting": "Messages that are due and not sent yet, by channel.",
     "relay_oldest_unsent_seconds": "Seconds since the oldest unsent message became due.",
     "relay_attempts": "Attempts to send in the last hour, by channel and outcome.",
+    "relay_attempts_ended_total": "Attempts to send, by channel and outcome.",
     "relay_provider_seconds": (
         "Seconds until the provider answered, in the last hour, by channel and quantile."
     ),
@@ -47,6 +54,7 @@ METRICS: dict[str, str] = {
     "relay_queue_depth": "Wake-ups waiting in Redis; -1 when Redis cannot be asked.",
     "relay_config_good": "1 while config.toml and the templates have no errors, else 0.",
 }
+TOTAL = "_total"
 QUANTILES = (0.5, 0.95, 0.99)
 Sample = tuple[str, Mapping[str, str], float]
 
@@ -65,16 +73,17 @@ def metrics() -> Response:
 
 def exposition(samples: Iterator[Sample]) -> bytes:
     """Samples in Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/"""
-    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+    from prometheus_client import Metric, generate_latest
 
-    registry = CollectorRegistry()
-    gauges: dict[str, Gauge] = {}
+    found: dict[str, Metric] = {}
     for name, labels, value in samples:
-        if name not in gauges:
-            gauges[name] = Gauge(name, METRICS[name], tuple(labels), registry=registry)
-        gauge = gauges[name]
-        (gauge.labels(**labels) if labels else gauge).set(value)
-    return generate_latest(registry)
+        if name not in found:
+            kind = "summary" if "quantile" in labels else "gauge"
+            kind = "counter" if name.endswith(TOTAL) else kind
+            found[name] = Metric(name.removesuffix(TOTAL), METRICS[name], kind)
+        found[name].add_sample(name, dict(labels), float(value))
+    # In the place of a registry, which would only be asked for the same.
+    return generate_latest(SimpleNamespace(collect=found.values))
 
 
 def collect() -> Iterator[Sample]:
@@ -82,6 +91,7 @@ def collect() -> Iterator[Sample]:
     try:
         with services().db.read() as connection:
             measured = views_status.measure(connection)
+            totals = daily_counts.totals(connection)
             workers = ledger_workers.workers_alive(connection)
     except LedgerUnavailable:
         yield "relay_up", {}, 0
@@ -89,6 +99,7 @@ def collect() -> Iterator[Sample]:
         yield "relay_up", {}, 1
         yield "relay_workers", {}, workers
         yield from ledger_samples(measured)
+        yield from total_samples(totals)
     yield "relay_queue_depth", {}, queue_depth()
     yield "relay_config_good", {}, not health.problems()
 
@@ -117,6 +128,15 @@ def ledger_samples(measured: Measured) -> Iterator[Sample]:
     yield "relay_events_waiting", {}, measured.events_waiting
     yield "relay_cases_open", {}, measured.cases
     yield "relay_quarantined", {}, measured.quarantined
+
+
+def total_samples(totals: Totals) -> Iterator[Sample]:
+    """Yield the samples of what only grows."""
+    yield "relay_events_received_total", {}, totals.events
+    for channel, many in sorted(totals.messages.items()):
+        yield "relay_messages_planned_total", {"channel": channel}, many
+    for (channel, outcome), many in sorted(totals.attempts.items()):
+        yield "relay_attempts_ended_total", {"channel": channel, "outcome": outcome}, many
 
 
 def quantile_samples(name: str, seconds: Sequence[float], **labels: str) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from relay import fault_injection, logs, queue
 from relay.config.check import load
@@ -30,12 +31,16 @@ from relay.ledger.database import Database
 from relay.rules import alerts
 from relay.worker.pump import THREADS, Pump
 
+if TYPE_CHECKING:
+    from redis import Redis
+
 log = logs.get_logger("relay.worker")
 
 SWEEP_SECONDS = 30.0
 SETTLING_LOOKS = 3
 CONFIG = "config.toml"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+TURN_SECONDS, ENDING_SECONDS = 30.0, 15.0  # that an RQ job takes on work, and lets it end
 PURGE_SECONDS = 3600.0
 PURGE_TURN = 10.0  # seconds: a worker that is silent for longer seems to have gone
 
@@ -43,14 +48,14 @@ PURGE_TURN = 10.0  # seconds: a worker that is silent for longer seems to have g
 class Clock(threading.Thread):
     """Sweeps, and says that this worker is alive."""
 
-    def __init__(self, jobs: Jobs, pump: Pump, living: ConfigReloader):
+    def __init__(self, jobs: Jobs, pump: Pump, living: ConfigReloader, name: str = ""):
         super().__init__(name="clock", daemon=True)
         self._jobs = jobs
         self._pump = pump
         self._living = living
         self._told: object = "not yet"  # what of config.toml staff know
         self._stopping = threading.Event()
-        self._worker = f"{socket.gethostname()}-{os.getpid()}"
+        self._worker = name or f"{socket.gethostname()}-{os.getpid()}"
         self._next_purge = 0.0
 
     def run(self) -> None:
@@ -152,23 +157,41 @@ def drain() -> None:
     from rq import get_current_job
 
     fault_injection.crash_point("queue.dequeued")
-    if job := get_current_job():
-        job.connection.delete(queue.PENDING)
+    job = get_current_job()
+    answer(job.connection if job else None)
+
+
+def answer(connection: Redis | None) -> None:
+    """Do what a wake-up asks for that has come by a connection, and wake again if that is not all.
+
+    Raises ConfigError, LedgerUnavailable and RedisError.
+    """
+    if connection:
+        connection.delete(queue.PENDING)
     if _on_wake:
         _on_wake()
-    else:
-        drain_here()
+    elif drain_here() and connection:
+        queue.wake(connection)
 
 
-def drain_here() -> int:
-    """Do all that is due, in this process: for an RQ worker that has no pump."""
-    jobs = make_jobs(load(from_environment(os.environ)))
+def drain_here() -> bool:
+    """Do what is due by the clock and by the ledger, in this process and for a while: for an RQ
+    worker that has no pump. Whether there may be more.
+    """
+    ends = time.monotonic() + TURN_SECONDS
+    settings = from_environment(os.environ)
+    fault_injection.set_haste(settings.haste)
+    living = ConfigReloader(settings, load)
+    jobs = make_jobs(living.config)
     pump = Pump(jobs)
     try:
-        return pump.drain()
+        # By the host's name: each job is a process of its own, and a worker that is alive is shown.
+        Clock(jobs, pump, living, f"rq-{socket.gethostname()}").tick()
+        pump.drain(ends - time.monotonic())
     finally:
-        pump.stop()
+        pump.stop(ENDING_SECONDS)
         jobs.db.close()
+    return time.monotonic() >= ends
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ How many may start a second is a provider's business: a token bucket, shared by 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence, Set
@@ -32,6 +33,7 @@ POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
 STOP_SECONDS = 25.0  # the platform kills after 30
 RARE = {
+    "lapsed": 1,  # of what may have ended a worker, one at a time: others are not to go with it
     "followups": 4,
     "lookups": 8,
     "watches": 2,
@@ -112,6 +114,7 @@ def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., S
     watch = Watch(jobs.config, jobs.db, jobs.lab_breaker)
     return {
         "events": (jobs.lease_events, jobs.process),
+        "lapsed": (jobs.lease_lapsed, jobs.process),
         **{name: (partial(jobs.claim, name), jobs.deliver) for name in CHANNELS},
         **{
             lane: (partial(jobs.claim, name, may_ask=True), jobs.deliver)
@@ -225,10 +228,12 @@ class Pump:
                 log.exception("claim broke", lane=lane.name)
         return started
 
-    def drain(self) -> int:
-        """Work until nothing is due and nothing is in flight; how much was done."""
-        done = 0
-        while True:
+    def drain(self, seconds: float = math.inf) -> int:
+        """Work until nothing is due and nothing is in flight, or for so many seconds; how much was
+        begun.
+        """
+        done, ends = 0, time.monotonic() + seconds
+        while time.monotonic() < ends:
             self._due.clear()
             was_idle = not self.busy  # asked first: what ends after it may have left new rows
             limited = self.rate_waits()
@@ -237,6 +242,7 @@ class Pump:
                 return done
             if not started:
                 self.wait_for_work(limited)
+        return done
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
         """Claim no more and let what is in flight end; how much had not ended in time."""

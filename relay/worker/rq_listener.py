@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from rq import SimpleWorker
+from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
@@ -17,6 +19,20 @@ log = get_logger("relay.listener")
 # RQ asks Redis again this often (less 15 s), so a hanging Redis is noticed within it.
 TTL_SECONDS = 30
 AGAIN_SECONDS = 1.0
+
+
+class WakeUp(Job):
+    """A job of our queue. Whatever Redis says of it, nothing is run but Relay's own function."""
+
+    success_callback = failure_callback = stopped_callback = None
+
+    def _deserialize_data(self) -> None:
+        """Read nothing of what Redis has: RQ would import and call whatever it names."""
+        self._func_name, self._instance = queue.JOB, None
+        self._args, self._kwargs = (), {}
+
+    def send_webhooks(self, *_: Any, **__: Any) -> None:
+        """Call no address that Redis names."""
 
 
 class _ThreadWorker(SimpleWorker):
@@ -45,6 +61,7 @@ def listen(settings: Settings) -> None:
                 [queue.rq_queue(connection)],
                 connection=connection,
                 serializer=JSONSerializer,
+                job_class=WakeUp,
                 worker_ttl=TTL_SECONDS,
             )
             worker.work(logging_level="WARNING")

@@ -38,6 +38,7 @@ LINK = f"https://relay.example/case/{CASE_ID}"
 # A case of each kind as Relay opens it: what it is about, and its reason.
 OPENED = {
     "unreached": (KIT, "The Twilio account may not text this country."),
+    "unconfirmed": (KIT, "No receipt came within 72 hours."),
     "broken": (KIT, "kit_shipped/sms.txt: order.tracking_number is empty."),
     "held": (KIT, "The lab's API did not answer (503). It was tried 12 times."),
     "paused": ("sms", "Twilio refuses our account (20003)."),

@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 
 from relay.ledger import cases, replay
+from relay.ledger.events import LEASES
 from relay.ledger.schema import events
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, STAFF, Clinic
-from tests.rows import change, only, replay_event, rows
+from tests.rows import change, only, replay_event, rows, time_passes
 from tests.standins import Reply
 
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -110,3 +111,25 @@ def test_two_held_events_are_two_cases(clinic: Clinic) -> None:
     assert (clinic.worklist(), len(clinic.told())) == (["held", "held"], 2)
     replay_event(clinic.db, first)
     assert clinic.worklist() == ["held"]
+
+
+def test_an_event_that_ends_its_workers_is_held(clinic: Clinic) -> None:
+    """Five workers have taken it and were gone before they had ended: the sixth leaves it to a
+    person. Others that were in work with them are processed as ever.
+    """
+    clinic.configure(staff=STAFF)
+    poison = clinic.results()
+    clinic.post()
+    for _ in range(LEASES):
+        jobs = clinic.jobs
+        taken = [*jobs.lease_events(10), *jobs.lease_lapsed(1)]
+        assert poison in {event.id for event in taken}
+        time_passes(clinic.db, timedelta(seconds=91))
+    clinic.work()
+    statuses = {row["name"]: row["status"] for row in rows(clinic.db, events)}
+    assert statuses == {"lab_results.complete": "held", "order.shipped": "processed"}
+    assert (clinic.worklist(), clinic.told()) == (["held"], [("held", DESK, "sent")])
+    assert "none has ended it" in only(clinic.db, cases.cases)["reason"]
+    replay_event(clinic.db, poison)
+    clinic.work()
+    assert only(clinic.db, events, id=poison)["status"] == "processed"

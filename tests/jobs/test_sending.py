@@ -155,7 +155,7 @@ def test_who_has_opted_out_is_not_texted(clinic: Clinic) -> None:
     clinic.work()
     assert clinic.statuses() == [("email", "sent"), ("sms", "cancelled")]
     assert clinic.twilio.requests == []
-    assert clinic.messages(channel="sms")[0]["reason"] == "The person has opted out of sms."
+    assert clinic.messages(channel="sms")[0]["reason"] == "The person has opted out of texts."
 
 
 def test_an_opt_out_that_twilio_tells_of_holds_for_later_messages(clinic: Clinic) -> None:

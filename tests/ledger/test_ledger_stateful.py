@@ -428,7 +428,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert replay_notification(self.db, row["id"])
         elif row := _pick([r for r in there if r["status"] == "unknown"], which):
             with self.db.write() as connection:
-                replay.decide_unknown(connection, row["id"], send=what == "resend")
+                this = notifications.c.id == row["id"]
+                replay.decide_unknown(connection, this, send=what == "resend")
 
     # What holds whatever happens
 

@@ -404,7 +404,7 @@ class Relay:
         is_idle = False
         while not is_idle:
             is_idle = True
-            for event in sorted(jobs.lease_events(10), key=_name):
+            for event in sorted([*jobs.lease_events(10), *jobs.lease_lapsed(10)], key=_name):
                 is_idle = False
                 jobs.process(event)
             for channel, may_ask in product(CHANNELS, (False, True)):

@@ -354,7 +354,7 @@ class Oracle:
         return any(
             case["subject"] in (it.subject, *(kit.id for kit in it.kits))
             or case["event_id"] in ids
-            or case["kind"] == "rule"
+            or case["kind"] in ("rule", "broken", "unconfirmed")  # each of them about many kits
             for case in [*shown.cases, *closed]
         )
 

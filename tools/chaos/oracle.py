@@ -265,7 +265,12 @@ class Oracle:
         )
         if rule.get("fallback") and not is_tried:
             self.verdict.lost.append(f"{where}: failed, and no fallback was tried")
-        if not any(self._has_case("unreached", notification_id=row["id"]) for row in rows):
+        if not any(
+            self._has_case("unreached", notification_id=row["id"])
+            or self._has_case("broken", id=row["case_id"])
+            or self._has_case("unconfirmed", id=row["case_id"])
+            for row in rows
+        ):
             ids = [(row["id"], row["status"], row["reason"]) for row in rows]
             self.verdict.lost.append(f"{where}: reached nobody, and nobody is told: {ids}")
 
@@ -321,7 +326,8 @@ class Oracle:
                 self.verdict.lost.append(f"{where}: {status}, but the provider never had it")
         elif status == "unknown":
             self.verdict.unknown += 1
-            if self._resends(row) or not self._has_case("unknown", notification_id=row["id"]):
+            known = self._has_case("unknown", notification_id=row["id"])
+            if self._resends(row) or not (known or self._has_case("unknown", id=row["case_id"])):
                 self.verdict.lost.append(f"{where}: unknown for ever, and nobody is told")
         elif status in FAILURES and not self._may_fail(row):
             self.verdict.lost.append(f"{where}: {status} for nothing: {row['reason']}")

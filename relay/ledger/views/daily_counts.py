@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ LIVELY, HOUR = timedelta(days=4), timedelta(hours=1)
 # Of a busy day what the last sweep counted is shown, if that was just now.
 BUSY, BRIEF, JUST_NOW = 20_000, timedelta(seconds=25), timedelta(minutes=2)
 _ONE_DAY = timedelta(days=1)
+_PARTS = 4  # of what is kept of a day: those of Tally, but for `counted_at`
 KEPT = "kept"  # how messages stand that count as sent, and went to nobody: delivery was dry-run
 SLACK = timedelta(minutes=10)  # between an event's id, by a process's clock, and received_at
 
@@ -36,6 +38,14 @@ class Count(NamedTuple):
     segments: int  # of those
 
 
+class Ended(NamedTuple):
+    """Attempts of one channel that were begun on a day, and that ended in one outcome for good."""
+
+    channel: str
+    outcome: str  # accepted, rejected
+    attempts: int
+
+
 class Day(NamedTuple):
     """A day of the clinic's calendar: 23 to 25 hours."""
 
@@ -46,13 +56,22 @@ class Day(NamedTuple):
 
 class Tally(NamedTuple):
     """The counts of a day: events by status, the messages that were planned on it and, while it
-    goes on, those that went out or failed on it.
+    goes on, those that went out or failed on it; and its attempts.
     """
 
     events: Mapping[str, int]
     messages: Sequence[Count]
     counted_at: datetime
     tried: Sequence[Count] = ()
+    ended: Sequence[Ended] = ()
+
+
+class Totals(NamedTuple):
+    """What has been counted of all days together: of what never becomes less."""
+
+    events: int
+    messages: Mapping[str, int]  # planned, by channel
+    attempts: Mapping[tuple[str, str], int]  # by channel and outcome
 
 
 def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
@@ -93,7 +112,16 @@ def count(connection: Connection, day: Day, now: datetime) -> Tally:
     coming = {name: many for name, many in connection.execute(came)}
     queries = _tried(day) if now < day.ends else ()
     tried = [Count(*row) for query in queries for row in connection.execute(query)]
-    return Tally(coming, messages, now, tried)
+    ended = [Ended(*row) for row in connection.execute(_ended(day))]
+    return Tally(coming, messages, now, tried, ended)
+
+
+def _ended(day: Day) -> sa.Select[Any]:
+    table = attempts.c
+    tried = (table.channel.in_(CHANNEL_NAMES), *_within(table.started_at, day))
+    query = sa.select(table.channel, table.outcome, sa.func.count())
+    is_over = table.outcome.in_(("accepted", "rejected"))
+    return query.where(*tried, is_over).group_by(table.channel, table.outcome)
 
 
 def _tried(day: Day) -> Iterator[sa.Select[Any]]:
@@ -139,13 +167,15 @@ def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
     """
     wanted = [*last_days(zone, now)]
     with db.read() as connection:
-        asked = sa.select(days.c.day, days.c.counted_at).where(_among(wanted))
-        known = {row.day: row.counted_at for row in connection.execute(asked)}
+        seen = {row.day: row for row in connection.execute(days.select().where(_among(wanted)))}
+        # One that a version has counted which counts less is out of date.
+        known = {day: row.counted_at for day, row in seen.items() if len(row.counts) == _PARTS}
         rows = [
             {
                 "day": day.day.isoformat(),
-                "counts": [found.events, found.messages, found.tried],
+                "counts": [found.events, found.messages, found.tried, found.ended],
                 "counted_at": now,
+                "was": seen[name].counted_at if (name := day.day.isoformat()) in seen else None,
             }
             for day in wanted
             if _is_stale(day, known.get(day.day.isoformat()), now)
@@ -155,7 +185,10 @@ def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
         with db.write() as connection:
             insert = INSERTS[connection.dialect.name](days)
             new = {name: insert.excluded[name] for name in ("counts", "counted_at")}
-            connection.execute(insert.on_conflict_do_update(index_elements=["day"], set_=new), rows)
+            # Not over what another has counted meanwhile: a total never becomes less.
+            is_same = days.c.counted_at == sa.bindparam("was", type_=days.c.counted_at.type)
+            update = {"index_elements": ["day"], "set_": new, "where": is_same}
+            connection.execute(insert.on_conflict_do_update(**update), rows)
     return len(rows)
 
 
@@ -179,9 +212,22 @@ def kept(connection: Connection, wanted: Iterable[Day]) -> Mapping[date, Tally]:
 
 def tally(counts: list[Any], counted_at: datetime) -> Tally:
     """A tally as it was kept, perhaps by a version that counted less."""
-    came, *told = counts
-    messages, tried = ([Count(*one) for one in some] for some in (*told, [])[:2])
-    return Tally(came, messages, counted_at, tried)
+    came, planned, tried, ended = (counts + [[]] * _PARTS)[:_PARTS]
+    messages, gone = ([Count(*one) for one in some] for some in (planned, tried))
+    return Tally(came, messages, counted_at, gone, [Ended(*one) for one in ended])
+
+
+def totals(connection: Connection) -> Totals:
+    """The counts of all days, as the clock has kept them within the last half minute."""
+    events, planned, ended = 0, Counter[str](), Counter[tuple[str, str]]()
+    for row in connection.execute(days.select()):
+        day = tally(row.counts, row.counted_at)
+        events += sum(day.events.values())
+        for message in day.messages:
+            planned[message.channel] += message.messages
+        for one in day.ended:
+            ended[one.channel, one.outcome] += one.attempts
+    return Totals(events, planned, ended)
 
 
 def _within(moment: sa.Column[Any], day: Day) -> tuple[sa.ColumnElement[bool], ...]:

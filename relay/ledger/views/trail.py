@@ -15,7 +15,7 @@ from relay.ledger.notifications import IS_KEPT, KIND, is_item_of, is_kept_attemp
 from relay.ledger.schema import attempts, audit, cases, events, notifications, receipts
 from relay.ledger.views import kit_names
 from relay.rules.alerts import OF_NO_KIT, rule_name
-from relay.rules.model import DIGEST, ITEM, RESENT_OF
+from relay.rules.model import ALERT, DIGEST, ITEM, RESENT_OF
 
 Row = Mapping[str, Any]
 _MESSAGE = (
@@ -37,6 +37,7 @@ _MESSAGE = (
     "address",
     "content",
     "identity",
+    "waits_for",
 )
 
 
@@ -114,8 +115,7 @@ def trails(connection: Connection, ids: Sequence[str], message: str = "") -> lis
     messages = _rows(connection, told.order_by(notifications.c.id))
     tried = _attempts(connection, [row["id"] for row in messages])
     gathered, repeated = digests(connection, messages), repeats(connection, messages)
-    about = cases.select().where(cases.c.event_id.in_(ids), cases.c.kind.not_in(OF_NO_KIT))
-    opened = _by(_rows(connection, about.order_by(cases.c.opened_at)), "event_id")
+    opened = _by(_cases(connection, ids), "event_id")
     more = [
         {**row, "attempts": tried.get(row["id"], []), **gathered(row), **repeated(row)}
         for row in messages
@@ -123,6 +123,17 @@ def trails(connection: Connection, ids: Sequence[str], message: str = "") -> lis
     sent = _by(more, "event_id")
     by_id = {row["id"]: row for row in found}
     return [Trail(by_id[id_], sent.get(id_, []), opened.get(id_, [])) for id_ in ids]
+
+
+def _cases(connection: Connection, ids: Sequence[str]) -> list[Row]:
+    """The cases about events, and those of faults that have hit their messages, by event."""
+    of_kits = cases.select().where(cases.c.kind.not_in(OF_NO_KIT))
+    found = _rows(connection, of_kits.where(cases.c.event_id.in_(ids)))
+    its = notifications.c.event_id
+    hit = sa.select(its.label("of_event"), cases).join(cases, cases.c.id == notifications.c.case_id)
+    hit = hit.where(its.in_(ids), its != cases.c.event_id, KIND != ALERT).distinct()
+    found += ({**row, "event_id": row["of_event"]} for row in _rows(connection, hit))
+    return sorted(found, key=lambda row: row["opened_at"])
 
 
 def _attempts(connection: Connection, messages: Sequence[str]) -> dict[str, list[Row]]:
@@ -184,6 +195,7 @@ def kin(connection: Connection, ids: set[str]) -> dict[str, Row]:
             table.channel,
             table.urgency,
             table.due_at,
+            table.waits_for,
             IS_KEPT.label("is_kept"),
             events.c.name,
         )

@@ -17,6 +17,10 @@ from relay.web.services import services
 # The kinds of case, as they are counted: one, several.
 KINDS = {
     "unreached": ("person was not reached", "people were not reached"),
+    "unconfirmed": (
+        "provider does not report what arrived",
+        "providers do not report what arrived",
+    ),
     "held": ("event from the lab is held", "events from the lab are held"),
     "release": ("message waits for your release", "messages wait for your release"),
     "missing": ("kit is late", "kits are late"),
