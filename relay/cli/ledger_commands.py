@@ -11,7 +11,7 @@ import click
 
 from relay.cli import context
 from relay.cli.context import Since
-from relay.errors import Problem, Refused
+from relay.errors import LedgerUnavailable, Problem, Refused
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings
@@ -169,7 +169,9 @@ def sweep(as_json: bool, as_sent: bool) -> None:
             parts = {"lapsed": jobs.sweep, "purged": jobs.purge, "done": pump.drain}
             counts = dict(zip(parts, each(parts), strict=True))
         except Broken as error:
-            context.stop(Problem(f"these parts broke: {error}.", remedy="The log says why."))
+            if isinstance(error.__cause__, LedgerUnavailable):
+                raise error.__cause__ from error
+            context.stop(Problem(str(error), remedy="The log says why."))
         finally:
             pump.stop()
     click.echo(json.dumps(counts) if as_json else counts_in_words(counts))

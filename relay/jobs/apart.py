@@ -13,23 +13,24 @@ T = TypeVar("T")
 
 
 class Broken(RelayError):
-    """Parts of the work broke. The log says why."""
+    """Parts of the work broke, which the log tells of. Its cause is what broke first."""
 
 
 def each(parts: Mapping[str, Callable[[], T]]) -> list[T]:
     """What each part gives, in order. Raises Broken once all have had their turn."""
-    done, broken = [], []
+    done: list[T] = []
+    broken: dict[str, BaseException] = {}
     for name, part in parts.items():
         try:
             done.append(part())
         except Broken as error:
-            broken.append(str(error))
+            broken[name] = error.__cause__ or error
         except LedgerUnavailable as error:
             log.warning("sweep failed", part=name, reason=str(error))
-            broken.append(name)
-        except Exception:
+            broken[name] = error
+        except Exception as error:
             log.exception("sweep broke", part=name)
-            broken.append(name)
-    if broken:
-        raise Broken(", ".join(broken))
+            broken[name] = error
+    for first in broken.values():
+        raise Broken(f"These parts broke: {', '.join(broken)}.") from first
     return done

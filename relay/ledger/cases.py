@@ -87,9 +87,14 @@ def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool
     return bool(_close(connection, cases.c.id == case_id, by, note))
 
 
-def close_settled(connection: Connection, kind: str, key: str, note: str) -> None:
-    """Close the open case of this kind and key, if there is one: it has settled by itself."""
-    _close(connection, is_about(case_digest(kind, key)), RELAY, note)
+def close_settled(connection: Connection, kind: str, key: str | Sequence[str], note: str) -> None:
+    """Close the open cases of this kind and key, or keys, if there are any: they have settled by
+    themselves.
+    """
+    keys = [key] if isinstance(key, str) else key
+    digests = [case_digest(kind, one) for one in keys]
+    mine = sa.or_(cases.c.about.in_(digests), cases.c.digest.in_(digests))  # each has an index
+    _close(connection, mine, RELAY, note)
 
 
 def recount(connection: Connection, kind: str, left: Mapping[str, int], note: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -65,9 +65,9 @@ def resume(connection: Connection, channel: str, *causes: str) -> bool:
     return _end(connection, channel, *([table_of(channel).c.cause.in_(causes)] if causes else []))
 
 
-def arrived(connection: Connection, channel: str, attempt_id: str) -> None:
-    """End the pause of a channel whose messages were dropped, if this one was sent since then."""
-    sent_at = sa.select(attempts.c.started_at).where(attempts.c.id == attempt_id)
+def arrived(connection: Connection, channel: str, attempt_ids: Sequence[str]) -> None:
+    """End the pause of a channel whose messages were dropped, if one of these was sent since."""
+    sent_at = sa.select(sa.func.max(attempts.c.started_at)).where(attempts.c.id.in_(attempt_ids))
     is_since = pauses.c.since < sent_at.scalar_subquery()
     _end(connection, channel, pauses.c.cause == DROPPED, is_since)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from relay.rules.model import Ending
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
 from relay.rules.statuses import FAILED, OURS, UNCONFIRMED, WAITING
 
+AT_ONCE = 100  # receipts in one transaction
 ARRIVED = "It arrived after all."
 LATELY = timedelta(days=7)  # how far back a bounce that names no message may reach
 SKEW = timedelta(seconds=60)  # the provider's clock and ours
@@ -45,35 +47,52 @@ def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
 
     One that names no attempt of ours is passed over: another system may use the same account. A
     bounce that names only an address suppresses that, whoever wrote to it. It owns its
-    transactions, one for each receipt: a batch is about many messages in any order, and two batches
-    that locked them all could deadlock.
+    transactions, of some receipts each: what is told again after a failure is no news.
     """
-    news = []
-    for receipt in told:
-        if heard := db.transact(_record, channel, receipt):
-            news.append(heard)
-    return news
+    return [
+        heard
+        for some in batched(told, AT_ONCE, strict=False)
+        for heard in db.transact(_record, channel, some)
+    ]
 
 
-def _record(connection: Connection, channel: str, receipt: Receipt) -> Heard | None:
-    found = attempt(connection, channel, receipt)
-    if found is None:
-        # Of what is not kept nobody knows whether it has come before: it lifts no later stop.
-        change_stops(connection, channel, receipt.address, receipt, receipt.happened_at)
-        return None
-    row = _locked(connection, found.notification_id)
-    if not keep(connection, found.id, receipt):
-        return None
-    change_stops(connection, row.channel, receipt.address or row.address, receipt)
-    accepted = Ending(
-        "accepted", "sent", provider_id=receipt.provider_id or None, awaits_receipt=True
-    )
-    if record_outcome(connection, row.id, found.id, accepted, ("started", "unknown")):
-        row = _locked(connection, row.id)
-    follow(connection, row)
-    if receipt.state not in ("", "sent") and receipt.code != OURS:
-        pauses.arrived(connection, row.channel, found.id)
-    return Heard(row.event_id, row.id, found.id, receipt.state)
+def _record(connection: Connection, channel: str, told: Sequence[Receipt]) -> list[Heard]:
+    known = [
+        one or last_to(connection, channel, receipt)
+        for one, receipt in zip(attempts_of(connection, channel, told), told, strict=True)
+    ]
+    rows = _locked(connection, {one.notification_id for one in known if one})
+    news = keep(connection, [(one.id, of) for one, of in zip(known, told, strict=True) if one])
+    heard = []
+    for one, receipt in zip(known, told, strict=True):
+        if one is None:
+            # Of what is not kept nobody knows whether it has come before: it lifts no later stop.
+            change_stops(connection, channel, receipt.address, receipt, receipt.happened_at)
+        elif (digest := _digest(one.id, receipt)) in news:
+            news.remove(digest)
+            row = rows[one.notification_id]
+            change_stops(connection, row.channel, receipt.address or row.address, receipt)
+            heard.append((Heard(row.event_id, row.id, one.id, receipt.state), row, receipt))
+    _adopt(connection, {new.attempt_id: (row, of) for new, row, of in reversed(heard)})
+    follow(connection, {row.id for _, row, _ in heard})
+    arrived: dict[str, list[str]] = {}
+    for new, row, receipt in heard:
+        if receipt.state not in ("", "sent") and receipt.code != OURS:
+            arrived.setdefault(row.channel, []).append(new.attempt_id)
+    for its, ids in arrived.items():
+        pauses.arrived(connection, its, ids)
+    return [new for new, *_ in heard]
+
+
+def _adopt(connection: Connection, told: Mapping[str, tuple[sa.Row[Any], Receipt]]) -> None:
+    """What a provider tells of, it has accepted, whatever we know of the attempt."""
+    unsettled = ("started", "unknown")
+    query = sa.select(attempts.c.id).where(attempts.c.id.in_(told))
+    for id_ in connection.execute(query.where(attempts.c.outcome.in_(unsettled))).scalars().all():
+        row, receipt = told[id_]
+        provider_id = receipt.provider_id or None
+        accepted = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=True)
+        record_outcome(connection, row.id, id_, accepted, unsettled)
 
 
 def change_stops(
@@ -92,50 +111,79 @@ def change_stops(
         unsuppress(connection, channel, address, source=receipt.lifts, before=before)
 
 
-def attempt(connection: Connection, channel: str, receipt: Receipt) -> Any:
-    """The attempt that a receipt is about: by its own id, else by the provider's, else the last one
-    to its address.
+def attempts_of(connection: Connection, channel: str, told: Sequence[Receipt]) -> list[Any]:
+    """The attempt that each receipt is about, by its own id, else by the provider's; None where it
+    names none.
     """
+    table = attempts.c
+    query = sa.select(table.id, table.notification_id, table.provider_id)
+    query = query.where(table.channel.in_(carried_with(channel)))
+    known: dict[str, Any] = {}
+    for column, ids in (
+        (table.provider_id, {one.provider_id for one in told} - {""}),
+        (table.id, {one.attempt_id for one in told} - {""}),
+    ):
+        found = connection.execute(query.where(column.in_(ids))).all() if ids else ()
+        known |= {row._mapping[column]: row for row in found}
+    # One that names both says what another one means that names only the provider's.
+    both = {one.provider_id: known[one.attempt_id] for one in told if one.attempt_id in known}
+    known = both | known
+    return [known.get(one.attempt_id) or known.get(one.provider_id) for one in told]
+
+
+def last_to(connection: Connection, channel: str, receipt: Receipt) -> Any:
+    """The last attempt to the address of a receipt that names no message."""
+    if not receipt.address or receipt.attempt_id or receipt.provider_id or receipt.lifts:
+        return None
     table, sent, ours = attempts.c, notifications.c, carried_with(channel)
-    query = sa.select(table.id, table.notification_id).where(table.channel.in_(ours))
-    for column, id_ in ((table.id, receipt.attempt_id), (table.provider_id, receipt.provider_id)):
-        if id_ and (found := connection.execute(query.where(column == id_)).first()):
-            return found
-    if receipt.address and not (receipt.attempt_id or receipt.provider_id or receipt.lifts):
-        lately = (sent.sent_at >= ago(LATELY), table.outcome == "accepted", ~IS_KEPT)
-        query = query.join(notifications, sent.id == table.notification_id).where(
-            sent.channel.in_(ours), sent.address == receipt.address, *lately
-        )
-        if receipt.happened_at:  # rather one that was out by then than a newer one
-            query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
-        query = query.order_by(sent.sent_at.desc(), table.started_at.desc())
-        return connection.execute(query.limit(1)).first()
-    return None
+    lately = (sent.sent_at >= ago(LATELY), table.outcome == "accepted", ~IS_KEPT)
+    query = (
+        sa.select(table.id, table.notification_id)
+        .join(notifications, sent.id == table.notification_id)
+        .where(table.channel.in_(ours), sent.channel.in_(ours), sent.address == receipt.address)
+        .where(*lately)
+    )
+    if receipt.happened_at:  # rather one that was out by then than a newer one
+        query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
+    query = query.order_by(sent.sent_at.desc(), table.started_at.desc())
+    return connection.execute(query.limit(1)).first()
 
 
-def _locked(connection: Connection, notification_id: str) -> sa.Row[Any]:
+def _locked(connection: Connection, ids: Collection[str]) -> dict[str, sa.Row[Any]]:
+    """Notifications by their ids, locked in one order: two batches are about many, in any order."""
     owed = notifications.c.obligation.label("obligation")
-    query = sa.select(notifications, owed).where(notifications.c.id == notification_id)
-    return connection.execute(query.with_for_update()).one()
+    query = sa.select(notifications, owed).where(notifications.c.id.in_(ids))
+    found = connection.execute(query.order_by(notifications.c.id).with_for_update())
+    return {row.id: row for row in found}
 
 
-def keep(connection: Connection, attempt_id: str, receipt: Receipt) -> bool:
-    """Insert a receipt; False when it is there already."""
+def _digest(attempt_id: str, receipt: Receipt) -> str:
     at = receipt.happened_at
     parts = (attempt_id, receipt.word, receipt.code, str(int(at.timestamp())) if at else "")
-    insert = INSERTS[connection.dialect.name](receipts).values(
-        id=new_id("rcp"),
-        digest=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
-        attempt_id=attempt_id,
-        word=receipt.word[:40],
-        state=receipt.state,
-        code=receipt.code[:40],
-        reason=receipt.reason[:500],
-        received_at=now(),
-        happened_at=at,
-    )
-    added = insert.on_conflict_do_nothing().returning(receipts.c.id)
-    return connection.execute(added).first() is not None
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def keep(connection: Connection, told: Sequence[tuple[str, Receipt]]) -> set[str]:
+    """Insert receipts, each with its attempt's id; the digests of those that were not there yet."""
+    rows = [
+        {
+            "id": new_id("rcp"),
+            "digest": _digest(attempt_id, receipt),
+            "attempt_id": attempt_id,
+            "word": receipt.word[:40],
+            "state": receipt.state,
+            "code": receipt.code[:40],
+            "reason": receipt.reason[:500],
+            "received_at": now(),
+            "happened_at": receipt.happened_at,
+        }
+        for attempt_id, receipt in told
+    ]
+    if not rows:
+        return set()
+    insert = INSERTS[connection.dialect.name](receipts).values(rows)
+    added = insert.on_conflict_do_nothing().returning(receipts.c.digest)
+    return {*connection.execute(added).scalars()}
 
 
 # Of what was delivered the release before has kept only when it heard of it.
@@ -144,46 +192,52 @@ HAPPENED_AT = sa.func.coalesce(
 )
 
 
-def follow(connection: Connection, row: sa.Row[Any]) -> None:
-    """Move a notification to the status that its receipts add up to: forward only, unless what was
+def follow(connection: Connection, ids: Collection[str]) -> None:
+    """Move notifications to the status that their receipts add up to: forward only, unless what was
     delivered has bounced since.
     """
-    tried = sa.select(attempts.c.id).where(attempts.c.notification_id == row.id)
+    mine = attempts.c.notification_id.in_(ids)
     # One that was rejected has not gone out: what counts is how the one before it fared.
-    gone_out = tried.where(attempts.c.outcome != "rejected")
-    latest = connection.execute(gone_out.order_by(attempts.c.started_at.desc()).limit(1)).scalar()
-    told = (receipts.c[name] for name in ("state", "attempt_id", "code", "reason"))
-    query = sa.select(*told, HAPPENED_AT.label("happened_at"))
-    found = connection.execute(
-        query.where(receipts.c.attempt_id.in_(tried), receipts.c.state.in_(STATES))
+    gone_out = sa.select(attempts.c.notification_id, attempts.c.id)
+    gone_out = gone_out.where(mine, attempts.c.outcome != "rejected").order_by(
+        attempts.c.started_at
     )
-    best = verdict((StoredReceipt(**one._mapping) for one in found), latest or "")
-    if best and best.state == "delivered":
-        _delivered(connection, row)
-    elif best and best.state in FAILED and row.status in STATES:
-        _failed(connection, row, best)
-    elif row.status == "delivered":
-        _awaited_again(connection, row)
+    latest: dict[str, str] = {row.notification_id: row.id for row in connection.execute(gone_out)}
+    parts = (receipts.c[name] for name in ("state", "attempt_id", "code", "reason"))
+    query = sa.select(attempts.c.notification_id, *parts, HAPPENED_AT.label("happened_at"))
+    query = query.join(attempts, attempts.c.id == receipts.c.attempt_id)
+    told: dict[str, list[StoredReceipt]] = {}
+    for its, *values in connection.execute(query.where(mine, receipts.c.state.in_(STATES))):
+        told.setdefault(its, []).append(StoredReceipt(*values))
+    arrived = []
+    for row in _locked(connection, ids).values():
+        best = verdict(told.get(row.id, ()), latest.get(row.id, ""))
+        if best and best.state == "delivered":
+            arrived += [row] if row.status != "delivered" else []
+        elif best and best.state in FAILED and row.status in STATES:
+            _failed(connection, row, best)
+        elif row.status == "delivered":
+            _awaited_again(connection, row)
+    if arrived:
+        _delivered(connection, arrived)
 
 
-def _delivered(connection: Connection, row: sa.Row[Any]) -> None:
-    if row.status == "delivered":
-        return
+def _delivered(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
     table = notifications.c
     arrived = {"status": "delivered", "reason": "", "delivered_at": now(), "lease_until": None}
     connection.execute(
         notifications.update()
-        .where(table.id == row.id)
+        .where(table.id.in_([row.id for row in rows]))
         .values(**arrived, receipt_by=None, follow_up_at=None)
     )
-    if not row.is_fallback:  # else those that wait are to others: staff, each with their own
-        reason = "It is no longer needed: the first message arrived after all."
-        connection.execute(
-            notifications.update()
-            .where(table.obligation == row.obligation, table.is_fallback, table.status.in_(WAITING))
-            .values(status="cancelled", reason=reason)
-        )
-    close_settled(connection, "unreached", row.obligation, ARRIVED)
+    # Of one that is a fallback itself, those that wait are to others: staff, each with their own.
+    owed = {row.obligation for row in rows if not row.is_fallback}
+    waiting = (table.obligation.in_(owed), table.is_fallback, table.status.in_(WAITING))
+    reason = "It is no longer needed: the first message arrived after all."
+    connection.execute(
+        notifications.update().where(*waiting).values(status="cancelled", reason=reason)
+    )
+    close_settled(connection, "unreached", [row.obligation for row in rows], ARRIVED)
 
 
 def _awaited_again(connection: Connection, row: sa.Row[Any]) -> None:

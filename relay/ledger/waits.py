@@ -32,8 +32,7 @@ def keep(connection: Connection, notification_id: str, what: str) -> None:
 def resume_rules(db: Database, rules: Collection[tuple[str, str]]) -> int:
     """Let messages go on whose rule is there again, by (name, recipient); how many they were.
 
-    The cases of the others say how many wait. This and what is below own their transactions, of
-    some rows each.
+    The cases of the others say how many wait. It owns its transactions, of some rows each.
     """
     waiting = sa.select(_table.rule, _table.role, sa.func.count().label("many"))
     waiting = waiting.where(_waits(WAITS_FOR_RULE)).group_by(_table.rule, _table.role)
@@ -64,7 +63,7 @@ def cancel(connection: Connection, rule: str, reason: str) -> int:
 def resume_channels(db: Database, channels: Collection[str]) -> int:
     """Let messages go on whose provider has an account now, by channel; how many they were.
 
-    The cases of the others say how many wait.
+    The cases of the others say how many wait. It owns its transactions, of some rows each.
     """
     resumed = _resume(db, WAITS_FOR_ACCOUNT, _table.channel.in_(channels))
     waiting = sa.select(_table.channel, sa.func.count().label("many"))
@@ -76,7 +75,9 @@ def resume_channels(db: Database, channels: Collection[str]) -> int:
 
 
 def resume_orders(db: Database) -> int:
-    """Let messages go on whose kit's order is known now, or whose hour to learn it has passed."""
+    """Let messages go on whose kit's order is known now, or whose hour to learn it has passed. It
+    owns its transactions, of some rows each.
+    """
     linked = sa.exists().where(
         journeys.c.order_subject.is_not(None),
         sa.or_(journeys.c.subject == _table.subject, journeys.c.original_subject == _table.subject),
@@ -85,7 +86,9 @@ def resume_orders(db: Database) -> int:
 
 
 def lab_answers(db: Database) -> None:
-    """Let the events go on that wait for the lab: they are due now, and the urgent come first."""
+    """Let the events go on that wait for the lab: they are due now, and the urgent come first. It
+    owns its transactions, of some rows each.
+    """
     waiting = sa.and_(events.c.status == RECEIVED, events.c.waits_for == WAITS_FOR_LAB)
     let_go = events.update().values(waits_for=None, next_at=now())
     db.in_turns(

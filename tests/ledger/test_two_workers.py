@@ -131,7 +131,7 @@ def test_a_deadlock_is_tried_again_at_once(db: Database, other: Database) -> Non
         return (db, other)[number].transact(lock, ids[:: 1 - 2 * number], number)
 
     assert at_once(work, 2) == [0, 1]
-    assert len(tries) == 3
+    assert len(tries) >= 3  # the one that is ended may be faster again
     assert [row["urgency"] for row in rows(db, notifications)] == [2, 2]
 
 
