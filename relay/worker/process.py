@@ -36,6 +36,9 @@ CONFIG = "config.toml"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 PURGE_SECONDS = 3600.0
 PURGE_TURN = 10.0  # seconds: a worker that is silent for longer seems to have gone
+NIGHT = range(1, 5)  # hours, where the clinic is, in which kits move to history
+# A worker moves none until the release before, which would tell a late event's news again, is gone.
+SETTLED_IN = 3600.0  # seconds
 
 
 class Clock(threading.Thread):
@@ -50,6 +53,8 @@ class Clock(threading.Thread):
         self._stopping = threading.Event()
         self._worker = f"{socket.gethostname()}-{os.getpid()}"
         self._next_purge = 0.0
+        self._next_move = time.monotonic() + SETTLED_IN
+        self._moved_to: str | None = None  # the event up to which a night's move has come
 
     def run(self) -> None:
         """Tick until told to stop."""
@@ -78,6 +83,13 @@ class Clock(threading.Thread):
             self._jobs.purge(PURGE_TURN)
             if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
                 self._next_purge = started + PURGE_SECONDS
+        elif time.monotonic() >= self._next_move and self._is_night():
+            self._moved_to = self._jobs.move_to_history(PURGE_TURN, self._moved_to or "").after
+            if self._moved_to is None:  # that was all
+                self._next_move = time.monotonic() + PURGE_SECONDS
+
+    def _is_night(self) -> bool:
+        return datetime.now(self._jobs.config.clinic.timezone).hour in NIGHT
 
     def reload_config(self) -> None:
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""
