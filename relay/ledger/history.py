@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -352,10 +352,14 @@ def opened(connection: Connection, names: Collection[str]) -> Iterator[Connectio
     messages = [row["id"] for kit in kits for row in kit[notifications]]
     asked = connection.execute(audit.select().where(audit.c.target.in_(messages))).mappings()
     acts = [dict(row) for row in asked]
-    with closing(sa.create_engine("sqlite://").connect()) as ledger:
-        metadata.create_all(ledger)
-        for kit in kits:
-            _insert(ledger, kit)
-        if acts:
-            ledger.execute(audit.insert(), acts)
-        yield ledger
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.connect() as ledger:
+            metadata.create_all(ledger)
+            for kit in kits:
+                _insert(ledger, kit)
+            if acts:
+                ledger.execute(audit.insert(), acts)
+            yield ledger
+    finally:
+        engine.dispose()
