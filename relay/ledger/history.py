@@ -339,11 +339,16 @@ def holds(connection: Connection, id_: str) -> list[int]:
 
 
 @contextmanager
-def opened(connection: Connection, names: Collection[str]) -> Iterator[Connection | None]:
-    """What is in history of the kits that have any of these names, as a ledger of its own, in
-    memory: whatever reads a ledger can read it. None where nothing is.
+def opened(
+    connection: Connection, names: Collection[str], *, by_id: bool = True
+) -> Iterator[Connection | None]:
+    """What is in history of the kits that have any of these names, or an event or a message of such
+    an id, as a ledger of its own, in memory: whatever reads a ledger can read it. None where
+    nothing is.
     """
-    ids = _named(connection, names) or {id_ for name in names for id_ in holds(connection, name)}
+    ids = _named(connection, names)
+    if by_id and not ids:
+        ids = {id_ for name in names for id_ in holds(connection, name)}
     if not ids:
         yield None
         return

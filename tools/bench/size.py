@@ -8,7 +8,6 @@ attempt and one or two receipts each, and its six names.
 from __future__ import annotations
 
 import hashlib
-import json
 import statistics
 import time
 import uuid
@@ -186,9 +185,3 @@ def _id(prefix: str, at: datetime) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-if __name__ == "__main__":  # against a database that is emptied: python -m tools.bench.size URL
-    import sys
-
-    print(json.dumps(size(Bench(sys.argv[1], "", ""), int(sys.argv[2])), indent=1))

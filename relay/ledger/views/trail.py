@@ -63,7 +63,8 @@ def find(connection: Connection, wanted: str) -> list[Trail]:
     that are in history say so: `is_past`.
     """
     found = _find(connection, wanted)
-    with history.opened(connection, {wanted} | kit_names.spellings(wanted)) as past:
+    names = {wanted} | kit_names.spellings(wanted)
+    with history.opened(connection, names, by_id=not found) as past:
         ended = _find(past, wanted) if past is not None else []
     return [*(replace(one, event={**one.event, "is_past": True}) for one in ended), *found]
 
