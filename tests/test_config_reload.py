@@ -19,6 +19,7 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.ledger import events
 from relay.ledger.database import Database
+from relay.ledger.history import Turn
 from relay.ledger.schema import notifications
 from relay.worker.process import Clock
 from relay.worker.pump import Pump
@@ -216,3 +217,31 @@ def test_a_change_while_it_is_read_is_seen(own: Settings) -> None:
     living = ConfigReloader(own, read)
     assert living.config.clinic.name == "Example Clinic"
     assert names(living) == "Other Clinic"
+
+
+def test_at_night_a_worker_moves_what_is_finished(
+    clock: Clock, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kits move between one and five o'clock where the clinic is, and never in a worker's first
+    hour: the release before may still work.
+    """
+    turns = [Turn(3, "evt_1"), Turn(2, None)]
+    begun: list[str] = []
+
+    def move(_jobs: Jobs, _seconds: float, after: str) -> Turn:
+        begun.append(after)
+        return turns.pop(0)
+
+    monkeypatch.setattr(Jobs, "move_to_history", move)
+    monkeypatch.setattr(Clock, "_is_night", lambda _clock: True)
+    clock.tick()
+    clock.tick()
+    assert begun == []
+    clock._next_move = 0.0
+    monkeypatch.setattr(Clock, "_is_night", lambda _clock: False)
+    clock.tick()
+    assert begun == []
+    monkeypatch.setattr(Clock, "_is_night", lambda _clock: True)
+    for _ in range(3):
+        clock.tick()
+    assert begun == ["", "evt_1"]

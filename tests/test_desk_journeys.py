@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.ledger import attempts, receipts
+from relay.ledger import attempts, cases, history, receipts
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
 from relay.ledger.schema import aliases, audit, events, notifications
@@ -18,7 +18,7 @@ from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
 from relay.staff.explain import _WAITS_FOR
 from tests.desk import EMAIL, PHONE, WORDS, kit, leaks, press, search
-from tests.rows import beat, change, claimed, notice, only, planned, rows, time_passes
+from tests.rows import beat, change, claimed, leased, notice, only, planned, rows, time_passes
 from tests.test_desk import desk, inside
 
 __all__ = ["desk", "inside"]  # fixtures
@@ -114,6 +114,27 @@ def test_names_are_forgotten_with_the_rest(inside: Any, db: Database) -> None:
     assert only(db, events)["person"] is None
     assert "Nothing found" in search(inside, "smith")
     assert "It was sent; there is no receipt yet." in search(inside, "o-1")
+
+
+def test_a_kit_in_history_has_its_page(inside: Any, db: Database) -> None:
+    """A finished kit's page says that it lies there, and offers nothing that would need more."""
+    message, _ = kit(db)
+    with db.write() as connection:
+        about = model.Case("unreached", "k-1", "o-1", "Nobody.", only(db, events)["id"])
+        cases.open_case(connection, about)
+        cases.close_settled(connection, "unreached", "k-1", "It was.")
+    time_passes(db, timedelta(days=91))
+    retention.purge(db, timedelta(days=90))
+    leased(db, order_id="o-2")
+    assert history.in_turns(db, timedelta(days=90), timedelta(days=900), lambda: True).moved == 1
+    for wanted in ("o-1", "O-1", message):
+        page = search(inside, wanted)
+        assert "Its kit is finished and in history" in page
+        assert "It was sent; there is no receipt yet." in page
+        assert "Nobody." in page
+        assert not {"Send it again", "Go to the case"} & {*re.findall(r"Send it again|Go to", page)}
+    shown = press(inside, "/journey", kit="o-1").text
+    assert leaks(shown) == []
 
 
 def test_names_and_numbers_are_in_no_address(inside: Any, db: Database) -> None:

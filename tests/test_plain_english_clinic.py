@@ -42,6 +42,10 @@ TOLD = {
         '"60d"',
         "After 60 days Relay blanks contact details and message texts, also at Twilio.",
     ),
+    ("delivery", "history"): (
+        '"800d"',
+        "After 800 days it deletes the rest of what it knows of a finished kit.",
+    ),
     ("delivery", "dedupe_window"): (
         '"7d"',
         "A repeat of an event within 7 days counts as a duplicate.",

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @click.option("--event", help="Only about this event, such as order.shipped.")
 @click.option("--since", type=Since(), help="Only those since then: 2h, 30d or a date.")
 def list_(as_json: bool, status: str | None, event: str | None, since: datetime | None) -> None:
-    """List notifications, a line each, oldest first. No names, no addresses."""
+    """List notifications, a line each, oldest first. No names, no addresses.
+
+    Messages of kits that are in history are not listed: see `flask relay explain`.
+    """
     from relay.errors import did_you_mean
     from relay.ledger.views.queries import Filter, notifications_where
     from relay.rules.statuses import STATUSES
@@ -110,14 +113,22 @@ def replay_one(db: Database, found: Settings, id_: str) -> str:
     if kind == "evt":
         with db.write() as connection:
             done = ledger_replay.replay_event(connection, id_)
-        return "" if done else "there is no such event, or it is already waiting."
+        return "" if done else _why_not(db, id_, "there is no such event, or it already waits.")
     if kind == "msg":
         with db.write() as connection:
             done = ledger_replay.replay_notification(connection, id_)
-        return "" if done else "this message did not fail, or may have gone out."
+        return "" if done else _why_not(db, id_, "it did not fail, or may have gone out.")
     if kind == "qrt":
         return release_body(db, found, id_)
     return "ids begin with evt_, msg_ or qrt_."
+
+
+def _why_not(db: Database, id_: str, else_: str) -> str:
+    from relay.ledger import history
+
+    with db.read() as connection:
+        is_past = history.holds(connection, id_)
+    return "its kit is in history: nothing is left that could be sent." if is_past else else_
 
 
 def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
@@ -179,20 +190,28 @@ def sweep(as_json: bool, as_sent: bool) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the count as JSON.")
-def purge(as_json: bool) -> None:
+@click.option(
+    "--history", "with_history", is_flag=True, help="Move finished kits to history, as at night."
+)
+def purge(as_json: bool, with_history: bool) -> None:
     """Blank contact details and message texts that are too old.
 
-    They are too old after `retention` in config.toml.
+    They are too old after `retention` in config.toml. With `--history`, kits that are finished
+    then leave the lists; `explain` still tells of them, for as long as `history` in config.toml.
     """
+    from relay.jobs.tasks import Jobs
     from relay.ledger import audit
-    from relay.ledger.removal import retention
 
     found = context.settings()
     config = context.load(found)
     with context.ledger(found) as db:
-        counts = {"purged": retention.purge(db, config.delivery.retention)}
+        jobs = Jobs(config, db)
+        counts = {"purged": jobs.purge()}
+        if with_history:
+            counts["moved"] = jobs.move_to_history().moved
         with db.write() as connection:
-            audit.write_audit(connection, "cli", "purge", "", str(counts["purged"]))
+            said = ", ".join(map(str, counts.values()))
+            audit.write_audit(connection, "cli", "purge", "", said)
     click.echo(json.dumps(counts) if as_json else counts_in_words(counts))
 
 

@@ -297,6 +297,8 @@ def describe_keeping(delivery: Delivery) -> Iterator[str]:
     yield f"A repeat of an event within {duration(delivery.dedupe_window)} counts as a duplicate."
     blanked = "Relay blanks contact details and message texts, also at Twilio"
     yield f"After {duration(delivery.retention)} {blanked}."
+    gone = "it deletes the rest of what it knows of a finished kit"
+    yield f"After {duration(delivery.history)} {gone}."
 
 
 def masked_addresses(found: Iterable[str]) -> str:

@@ -130,6 +130,14 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
             "How long to keep contact details and message texts, here and at Twilio.", "90d"
         ),
     )
+    history = Parsed(
+        lasting,
+        load_default=lambda: timedelta(days=8 * 365 + 2),
+        metadata=told(
+            "How long to keep what became of a finished kit, without anything personal.",
+            "2922d",
+        ),
+    )
     dedupe_window = Parsed(
         lasting,
         load_default=lambda: timedelta(days=30),
@@ -143,6 +151,11 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
             ["you@example.org"],
         ),
     )
+
+    @validates_schema(skip_on_field_errors=True)
+    def _lasts(self, data: dict[str, Any], **_: Any) -> None:
+        if data["history"] < data["retention"]:
+            raise ValidationError("must not be shorter than retention.", "history")
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -193,6 +206,7 @@ class Delivery:
     max_sms_segments: int
     daily_sms_limit: int
     retention: timedelta
+    history: timedelta
     dedupe_window: timedelta
     lab_patience: timedelta
     allow: frozenset[str]

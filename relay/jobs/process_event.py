@@ -89,6 +89,8 @@ class EventProcessor:
 
         kept = self._contexts.to_keep(event.name, facts)
         made = self._db.transact(events.plan_and_mark_processed, event, kept, decide)
+        if made is None:  # its kit is back from history
+            return self._plan(event)
         fault_injection.crash_point("event.after-commit")
         return len(made), channels
 

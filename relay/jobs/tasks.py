@@ -6,7 +6,9 @@ Each takes a row that is claimed already, and leaves the ledger saying what came
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Set
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -22,8 +24,9 @@ from relay.jobs.lab_breaker import LabBreaker
 from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
+from relay.jobs.watchdog import BACK
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, faults, receipts, releases, waits
+from relay.ledger import attempts, audit, events, faults, history, receipts, releases, waits
 from relay.ledger.allowances import Cap
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -39,6 +42,8 @@ from relay.rules.model import Case
 from relay.rules.schedule import midnight, utc_now
 
 log = get_logger("relay.jobs")
+
+CHARTED = timedelta(days=daily_counts.DAYS + 1)
 
 
 class Jobs:
@@ -135,3 +140,19 @@ class Jobs:
         was.
         """
         return retention.purge(self.db, self.config.delivery.retention, seconds)
+
+    def move_to_history(self, seconds: float = math.inf, after: str = "") -> history.Turn:
+        """Move finished kits to history and delete what has been there for too long, for so many
+        seconds at most, going on behind the event `after`.
+        """
+        ends, keep = time.monotonic() + seconds, self.config.delivery.history
+        return history.in_turns(self.db, self.quiet, keep, lambda: time.monotonic() < ends, after)
+
+    @property
+    def quiet(self) -> timedelta:
+        """For how long nothing may have happened to a kit that goes: until then it is blanked, a
+        repeat of its events is another event, the desk's chart has passed it, and no watch looks.
+        """
+        delivery = self.config.delivery
+        watched = (one.within + BACK for one in self.config.expect)
+        return max(delivery.retention, delivery.dedupe_window, CHARTED, *watched)

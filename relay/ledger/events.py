@@ -20,7 +20,7 @@ from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, journeys, pauses, releases, replay
+from relay.ledger import digests, history, journeys, pauses, releases, replay
 from relay.ledger.cases import close_reached, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.journeys import Place
@@ -167,9 +167,10 @@ def plan_and_mark_processed(
     event: Event,
     facts: Facts,
     decide: Callable[[Kit], Plan],
-) -> list[str]:
+) -> list[str] | None:
     """Insert the messages that an event leads to, link its kit, and mark it processed; the ids of
-    the new messages.
+    the new messages. None where its kit has come back from history: what is known of it by now may
+    lead to more facts, so they are to be fetched once more.
 
     It calls back into planning: `decide` gets the kit and gives the plan, and is asked again where
     a digest has gone meanwhile. That is inside the caller's write transaction, since nobody else
@@ -178,6 +179,8 @@ def plan_and_mark_processed(
     """
     kind = EVENTS[event.name]
     fault_injection.crash_point("event.before-commit")
+    if history.bring_back(connection, history.names_used(kind, event.data, facts)):
+        return None
     place = journeys.place(connection, kind, event.data, facts)
     this = KitEvent(event.name, place.subject, place.round, event.received_at)
     past = journeys.kit_past(connection, kind, place, this)

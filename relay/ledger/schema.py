@@ -209,10 +209,14 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0012"  # what this code works with; /readyz compares it with the database's
+REVISION = "0013"  # what this code works with; /readyz compares it with the database's
 
-# Indexes of older releases that others have taken the place of: dropped once those are there.
-RETIRED_INDEXES = ("ix_notifications_due",)
+# Indexes that no statement uses any more: dropped once those are there that took their place.
+RETIRED_INDEXES = (
+    "ix_notifications_due",
+    "ix_notifications_item",
+    "ix_notifications_subject",
+)
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -399,11 +403,6 @@ partial_index(
     where=notifications.c.kind == ALERT,
 )
 partial_index(
-    "ix_notifications_item",
-    notifications.c.digest_id,
-    where=notifications.c.digest_id.is_not(None),
-)
-partial_index(
     "ix_notifications_digest", notifications.c.digest, where=notifications.c.digest.is_not(None)
 )
 partial_index(
@@ -450,7 +449,6 @@ partial_index(  # few are: the lab writes most in small letters
 )
 sa.Index("ix_notifications_event", notifications.c.event_id)
 sa.Index("ix_notifications_family", notifications.c.obligation)
-sa.Index("ix_notifications_subject", notifications.c.subject)
 sa.Index("ix_notifications_created", notifications.c.created_at)
 
 attempts = sa.Table(
@@ -530,3 +528,25 @@ partial_index("ix_cases_about", cases.c.about, where=cases.c.closed_at.is_(None)
 partial_index("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
 partial_index("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))
 sa.Index("ix_cases_event", cases.c.event_id)
+
+# Kits that are finished, each with all its rows in one blob: see relay.ledger.history.
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    # Between which of its ids all others are, by the time that begins an id.
+    sa.Column("first", sa.BigInteger, nullable=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
+    time("ended_at", nullable=False),  # the last that happened to it
+    time("moved_at", nullable=False),
+    sa.Column("kit", sa.LargeBinary, nullable=False),
+    sa.Index("ix_history_ids", "last", "first"),
+    sa.Index("ix_history_ended", "ended_at"),
+)
+# Every name of a kit that is in history, as a number of 64 bits.
+history_names = sa.Table(
+    "history_names",
+    metadata,
+    sa.Column("name", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("history_id", sa.BigInteger, primary_key=True, autoincrement=False),
+)

@@ -64,6 +64,7 @@ _WAITS_FOR = {
     WAITS_FOR_LAB: "for the lab to answer",
 }
 NOT_ALL = "Relay has not yet processed everything that the lab has posted about this kit:"
+_IS_PAST = "Its kit is finished and in history: Relay keeps what became of it, and no details."
 _NO_WORKER = "no worker is running"
 
 
@@ -126,6 +127,8 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
     else:
         how = f"the lab had not posted {event['name']}; Relay asked, and it had happened"
     yield 0, f"{at(event['received_at'])}: {how} ({event['id']})."
+    if event.get("is_past"):
+        yield 1, _IS_PAST
     if again:
         yield 1, f"It was posted again {again} time{'s' * (again > 1)}, which changed nothing."
     if event["subject"]:

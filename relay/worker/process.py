@@ -43,6 +43,9 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 TURN_SECONDS, ENDING_SECONDS = 30.0, 15.0  # that an RQ job takes on work, and lets it end
 PURGE_SECONDS = 3600.0
 PURGE_TURN = 10.0  # seconds: a worker that is silent for longer seems to have gone
+NIGHT = range(1, 5)  # hours, where the clinic is, in which kits move to history
+# A worker moves none until the release before, which would tell a late event's news again, is gone.
+SETTLED_IN = 3600.0  # seconds
 
 
 class Clock(threading.Thread):
@@ -57,6 +60,8 @@ class Clock(threading.Thread):
         self._stopping = threading.Event()
         self._worker = name or f"{socket.gethostname()}-{os.getpid()}"
         self._next_purge = 0.0
+        self._next_move = time.monotonic() + SETTLED_IN
+        self._moved_to: str | None = None  # the event up to which a night's move has come
 
     def run(self) -> None:
         """Tick until told to stop."""
@@ -73,6 +78,7 @@ class Clock(threading.Thread):
                 "heartbeat": self._beat,
                 "sweep": self._sweep,
                 "retention": self._purge,
+                "history": self._move_to_history,
             }
         )
 
@@ -94,6 +100,16 @@ class Clock(threading.Thread):
         self._jobs.purge(PURGE_TURN)
         if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
             self._next_purge = started + PURGE_SECONDS
+
+    def _is_night(self) -> bool:
+        return datetime.now(self._jobs.config.clinic.timezone).hour in NIGHT
+
+    def _move_to_history(self) -> None:
+        if time.monotonic() < self._next_move or not self._is_night():
+            return
+        self._moved_to = self._jobs.move_to_history(PURGE_TURN, self._moved_to or "").after
+        if self._moved_to is None:  # that was all
+            self._next_move = time.monotonic() + PURGE_SECONDS
 
     def reload_config(self) -> None:
         """Go by config.toml as it is by now; tell staff where a change of it is wrong."""

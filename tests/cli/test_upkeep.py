@@ -10,12 +10,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from relay.config.settings import Settings
+from relay.lab import samples
 from relay.ledger import migrate, pauses
 from relay.ledger.database import Database, now
 from relay.ledger.schema import REVISION, audit, events, metadata, notifications
 from relay.rules.model import Pause
 from tests.cli.conftest import Rows, Run
-from tests.rows import of_revision, only
+from tests.rows import of_revision, only, time_passes
 from tests.standins import ProviderStandIn
 
 Post = Callable[..., str]
@@ -124,6 +125,27 @@ def test_purge_blanks_what_is_old(
     with db.read() as connection:
         assert connection.execute(sa.select(events.c.facts)).scalars().all() == [None]
     assert relay("purge").stdout == "purged 0\n"
+
+
+def test_purge_moves_what_is_finished_where_that_is_asked(
+    relay: Run, post: Post, work: Work, db: Database, rows: Rows
+) -> None:
+    """A kit leaves the list, `explain` tells of it all the same, and there is nothing to replay."""
+    event = post("order.shipped")
+    work()
+    message = rows()[0]["id"]
+    time_passes(db, timedelta(days=100))
+    post("order.shipped", order_id="another")
+    assert relay("purge").stdout == "purged 3\n"
+    assert len(rows()) == 2
+    assert relay("purge", "--history").stdout == "purged 0, moved 1\n"
+    assert rows() == []
+    for wanted in (samples.webhook("order.shipped")["data"]["order_id"], event, message):
+        assert "in history" in relay("explain", wanted).stdout
+    for id_ in (event, message):
+        replayed = relay("replay", id_)
+        assert replayed.exit_code == 1
+        assert "its kit is in history" in replayed.stderr
 
 
 def test_purge_is_kept_in_the_audit(relay: Run, db: Database) -> None:

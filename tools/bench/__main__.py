@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.dev import redis_server
-from tools.bench import desk, measure, scale, servers, soak, what_if
+from tools.bench import desk, measure, scale, servers, size, soak, what_if
 from tools.bench.chart import draw
 from tools.bench.measure import Bench, Figures, say
 
@@ -69,6 +69,7 @@ GOALS = (
     Goal("sweep at 5,000,000 events", "scale", "sweep_ms", 100, False, "ms"),
     Goal("the desk's slowest page at 2,000,000 messages", "desk", "slowest_ms", 300, False, "ms"),
     Goal("queries of it that read a large table whole", "desk", "scans", 0, False),
+    Goal("a finished kit in history, PostgreSQL", "size", "finished_bytes", 3000, False, "bytes"),
     Goal("soak, memory at the end / after a quarter", "soak", "memory_growth", 1.1, False),
     Goal("soak, connections and files, likewise", "soak", "connections_growth", 1.1, False),
     Goal("soak, lost or sent twice", "soak", "lost_or_twice", 0, False),
@@ -80,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tools.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=" ".join([*MEASURES, *LONG]))
     parser.add_argument("--rounds", type=int, default=5, help="alternations of each pair")
-    parser.add_argument("--events", type=int, help="rows for `scale` and `desk`")
+    parser.add_argument("--events", type=int, help="rows for `scale` and `desk`, kits for `size`")
     parser.add_argument("--minutes", type=float, default=60, help="how long `soak` lasts")
     parser.add_argument("--keep", type=Path, help="folder for results.json and results.svg")
     chosen = parser.parse_args()
@@ -122,6 +123,7 @@ MEASURES: dict[str, Callable[[Bench, int], Figures]] = {
 LONG: dict[str, Callable[[Bench, argparse.Namespace], Figures]] = {
     "scale": lambda bench, chosen: scale.growth(bench, chosen.events or 5_000_000),
     "desk": lambda bench, chosen: desk.desk(bench, chosen.events or 1_000_000),
+    "size": lambda bench, chosen: size.size(bench, chosen.events or 10_000),
     "soak": lambda bench, chosen: soak.soak(bench, chosen.minutes),
 }
 

@@ -18,10 +18,12 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
+from relay.ledger import history, packing
 from relay.ledger.cases import close_cases_of
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, erasures, events, metadata, notifications
+from relay.ledger.schema import history as history_table
 from relay.privacy.names import persons_in, search_key
 from relay.privacy.person import Person, key
 from relay.rules.channels import DELETED_BY_ADDRESS
@@ -228,7 +230,9 @@ def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> Non
     handed.emails |= {row["address"] for row in theirs if row["id"] in emailed}
     for change in made:
         keys = {column.name: change.row[column.name] for column in change.table.primary_key}
-        if change.values is None:
+        if change.table is history_table:  # it is searched anew, row by row, in the next round
+            history.put_back(connection, [change.row["id"]])
+        elif change.values is None:
             connection.execute(change.table.delete().filter_by(**keys))
         else:
             statement = change.table.update().filter_by(**keys)
@@ -272,7 +276,8 @@ def _words(person: Person, table: sa.Table, row: Row, tokens: dict[str, str]) ->
         value, name = row[column.name], column.name
         if (table.name, name) in _STAYS | _BY_THEMSELVES:
             continue
-        if value is None or not person.is_in(_text(value)):
+        said = packing.text(value) if table is history_table and value else value
+        if value is None or not person.is_in(_text(said)):
             continue
         if name in _IDS:
             instead[name] = tokens.setdefault(value, f"erased-{secrets.token_hex(8)}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS, name_in
+from relay.ledger import history
 from relay.ledger.audit import RESEND
 from relay.ledger.notifications import IS_KEPT, KIND, is_item_of, is_kept_attempt
 from relay.ledger.schema import attempts, audit, cases, events, notifications, receipts
@@ -59,8 +60,17 @@ def find(connection: Connection, wanted: str) -> list[Trail]:
     """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
     its names. Of a message only itself is told. None where nothing goes by it.
 
-    Where nothing goes by it as it is written, it is looked for as people spell it besides.
+    Where nothing goes by it as it is written, it is looked for as people spell it besides. Events
+    that are in history say so: `is_past`.
     """
+    found = _find(connection, wanted)
+    names = {wanted} | kit_names.spellings(wanted)
+    with history.opened(connection, names, by_id=not found) as past:
+        ended = _find(past, wanted) if past is not None else []
+    return [*(replace(one, event={**one.event, "is_past": True}) for one in ended), *found]
+
+
+def _find(connection: Connection, wanted: str) -> list[Trail]:
     for is_exact in (True, False):
         names = {wanted} if is_exact else kit_names.spelt(connection, wanted)
         if message := message_id(connection, names):
