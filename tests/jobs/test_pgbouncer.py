@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable
 from relay.jobs.tasks import Jobs
@@ -22,62 +16,24 @@ from relay.ledger.events import record_webhook
 from relay.ledger.schema import attempts, events, notifications
 from tests.conftest import DATABASES, drain
 from tests.jobs.conftest import Clinic
-from tests.processes.harness import eventually, free_port
 from tests.rows import MONTH, at_once, incoming, rows
+from tests.servers import PGBOUNCER, pgbouncer
 
-PROGRAM = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 SESSIONS = 2  # that the server keeps for all who come through it
 
 pytestmark = [
     pytest.mark.skipif("postgresql" not in DATABASES, reason="needs PostgreSQL"),
-    pytest.mark.skipif(not PROGRAM, reason="needs the program pgbouncer"),
+    pytest.mark.skipif(not PGBOUNCER, reason="needs the program pgbouncer"),
     pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True),
 ]
-
-SETTINGS = """
-[databases]
-relay = {server}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = {sessions}
-"""
 
 
 @pytest.fixture(params=["options are refused", "options are ignored"])
 def pooled(request: pytest.FixtureRequest, ledger_url: str) -> Iterator[str]:
     """The ledger's address through a PgBouncer of its own."""
-    url, port = sa.make_url(ledger_url), free_port()
-    parts = {"host": url.host, "port": url.port, "dbname": url.database, "user": url.username}
-    parts["password"] = url.password
-    server = " ".join(f"{name}={value}" for name, value in parts.items() if value)
-    written = SETTINGS.format(server=server, port=port, sessions=SESSIONS)
-    if request.param == "options are ignored":
-        written += "ignore_startup_parameters = options\n"
-    if os.getuid() == 0:
-        written += "user = nobody\n"  # it refuses to be root
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "pgbouncer.ini")
-        path.write_text(written, "utf-8")
-        process = subprocess.Popen([str(PROGRAM), "-q", str(path)])
-        through = f"postgresql+psycopg://relay@127.0.0.1:{port}/relay"
-        try:
-            eventually(lambda: _answers(through))
-            yield through
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            return connection.execute("SELECT 1").fetchone() == (1,)
-    except psycopg.Error:
-        return False
+    more = "ignore_startup_parameters = options\n" if "ignored" in request.param else ""
+    with pgbouncer(ledger_url, SESSIONS, more) as through:
+        yield through
 
 
 @pytest.fixture

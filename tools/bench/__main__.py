@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.dev import redis_server
-from tools.bench import desk, measure, scale, servers, size, soak, what_if
+from tools.bench import busy, desk, measure, scale, servers, size, soak, what_if
 from tools.bench.chart import draw
 from tools.bench.measure import Bench, Figures, say
 
@@ -67,6 +67,10 @@ GOALS = (
         "a message's statements at 5,000,000 events / empty", "scale", "message_ratio", 1.2, False
     ),
     Goal("sweep at 5,000,000 events", "scale", "sweep_ms", 100, False, "ms"),
+    Goal("a claim of 24, 300,000 scheduled and 150,000 sent", "busy", "claim_ms", 10, False, "ms"),
+    Goal("one of nothing then", "busy", "none_ms", 10, False, "ms"),
+    Goal("way out then, one worker", "busy", "rate_1", 60, True, "messages/s"),
+    Goal("two workers through PgBouncer / without", "busy", "pooled_ratio", 0.8, True),
     Goal("the desk's slowest page at 2,000,000 messages", "desk", "slowest_ms", 300, False, "ms"),
     Goal("queries of it that read a large table whole", "desk", "scans", 0, False),
     Goal("a finished kit in history, PostgreSQL", "size", "finished_bytes", 3000, False, "bytes"),
@@ -124,6 +128,7 @@ LONG: dict[str, Callable[[Bench, argparse.Namespace], Figures]] = {
     "scale": lambda bench, chosen: scale.growth(bench, chosen.events or 5_000_000),
     "desk": lambda bench, chosen: desk.desk(bench, chosen.events or 1_000_000),
     "size": lambda bench, chosen: size.size(bench, chosen.events or 10_000),
+    "busy": lambda bench, _: busy.busy(bench),
     "soak": lambda bench, chosen: soak.soak(bench, chosen.minutes),
 }
 

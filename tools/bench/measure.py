@@ -161,7 +161,7 @@ def fill_tables(
         connection.execute(sa.text("VACUUM ANALYZE"))
 
 
-def _fill(db: Database, count: int) -> list[str]:
+def fill(db: Database, count: int) -> list[str]:
     """Events that wait in the ledger; their ids."""
     from datetime import timedelta
 
@@ -173,7 +173,8 @@ def _fill(db: Database, count: int) -> list[str]:
     return made
 
 
-def _await_sent(bench: Bench, count: int, seconds: float) -> Mapping[str, Any]:
+def await_sent(bench: Bench, count: int, seconds: float) -> Mapping[str, Any]:
+    """The stand-ins' counts once so many texts have arrived; ends the run after `seconds`."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         counts: Mapping[str, Any] = servers.get(f"{bench.standins}/counts")
@@ -183,7 +184,7 @@ def _await_sent(bench: Bench, count: int, seconds: float) -> Mapping[str, Any]:
     raise SystemExit(f"only {counts['sms']} of {count} messages were sent in {seconds:.0f} s")
 
 
-def _rate(counts: Mapping[str, Any]) -> float:
+def rate(counts: Mapping[str, Any]) -> float:
     """Messages a second between the first and the last that arrived."""
     arrivals = counts["arrivals"]
     return float((len(arrivals) - 1) / (arrivals[-1] - arrivals[0]))
@@ -196,18 +197,18 @@ def way_out(bench: Bench, rounds: int, count: int, baseline_count: int) -> Figur
     for number in range(rounds):
         with fresh_ledger(bench.postgresql) as db:
             servers.get(f"{bench.standins}/reset")
-            baseline.enqueue(bench.redis, _fill(db, baseline_count))
+            baseline.enqueue(bench.redis, fill(db, baseline_count))
             command = [sys.executable, "-m", "tools.bench.baseline"]
             with servers.process(command, environ):
-                counts = _await_sent(bench, baseline_count, 120)
-            told["rq"].append(_rate(counts))
+                counts = await_sent(bench, baseline_count, 120)
+            told["rq"].append(rate(counts))
         with fresh_ledger(bench.postgresql) as db:
             servers.get(f"{bench.standins}/reset")
-            _fill(db, count)
+            fill(db, count)
             with servers.worker(environ) as process:
-                counts = _await_sent(bench, count, 120)
+                counts = await_sent(bench, count, 120)
                 told["memory"].append(servers.memory_mib(process.pid))
-            told["relay"].append(_rate(counts))
+            told["relay"].append(rate(counts))
             told["connections"].append(counts["connections"])
         say(
             f"round {number + 1} of {rounds}: RQ's worker {told['rq'][-1]:.1f}/s,"
@@ -230,15 +231,15 @@ def stopping(bench: Bench, rounds: int, count: int) -> Figures:
     for number in range(rounds):
         with fresh_ledger(bench.postgresql) as db:
             servers.get(f"{bench.standins}/reset")
-            _fill(db, count)
+            fill(db, count)
             with servers.worker(environ) as process:
-                before = _await_sent(bench, count // 4, 120)
+                before = await_sent(bench, count // 4, 120)
                 process.terminate()
                 started = time.perf_counter()
                 process.wait(30)
                 took.append(time.perf_counter() - started)
             with servers.worker(environ):
-                _await_sent(bench, count, 120)
+                await_sent(bench, count, 120)
                 _await_settled(db, count)
             wrong += abs(servers.get(f"{bench.standins}/counts")["sms"] - count)
         say(
@@ -269,15 +270,15 @@ def recovery(bench: Bench, count: int) -> Figures:
     environ, port = bench.environ(bench.postgresql), servers.free_port()
     with fresh_ledger(bench.postgresql) as db:
         servers.get(f"{bench.standins}/reset")
-        _fill(db, count)
+        fill(db, count)
         with servers.worker(environ) as process:
-            _await_sent(bench, count // 4, 120)
+            await_sent(bench, count // 4, 120)
             process.kill()
             process.wait()
         time.sleep(1)  # the stand-ins answer what was in flight
         before, started = servers.get(f"{bench.standins}/counts")["sms"], time.time()
         with servers.worker(environ):
-            killed = _await_sent(bench, before + 1, 180)["arrivals"][-1] - started
+            killed = await_sent(bench, before + 1, 180)["arrivals"][-1] - started
     with (
         fresh_ledger(bench.postgresql),
         servers.gunicorn("app:app", environ, port),
@@ -289,7 +290,7 @@ def recovery(bench: Bench, count: int) -> Figures:
         redis.flushall()
         started = time.time()
         post(port, request("/webhooks/lab", port, SECRET, next(iter(bodies(1)))))
-        emptied = _await_sent(bench, 1, 120)["arrivals"][-1] - started
+        emptied = await_sent(bench, 1, 120)["arrivals"][-1] - started
     say(f"sends again {killed:.1f} s after a SIGKILL, {emptied:.1f} s after Redis was emptied")
     return {"killed_seconds": killed, "emptied_seconds": emptied}
 
@@ -298,12 +299,12 @@ def memory(bench: Bench, count: int) -> Figures:
     """The worker's memory after a thousand texts and as many emails, and after many more."""
     with both_channels() as config, fresh_ledger(bench.postgresql) as db:
         servers.get(f"{bench.standins}/reset")
-        _fill(db, count)
+        fill(db, count)
         told = []
         environ = bench.environ(bench.postgresql, RELAY_CONFIG=config)
         with servers.worker(environ) as process:
             for sent in range(1000, count + 1, 1000):
-                _await_sent(bench, sent, 240)
+                await_sent(bench, sent, 240)
                 told.append(servers.memory_mib(process.pid))
                 say(f"{sent:,} texts and as many emails: {told[-1]:.1f} MiB")
     return {"first_mib": told[0], "last_mib": told[-1], "growth": told[-1] / told[0]}
@@ -327,7 +328,7 @@ def latency(bench: Bench, count: int) -> Figures:
             time.sleep(0.15)
             started = time.time()
             post(port, request("/webhooks/lab", port, SECRET, body))
-            counts = _await_sent(bench, number, 30)
+            counts = await_sent(bench, number, 30)
             if number > 3:  # the first ones import what the worker had not needed before
                 beyond.append((counts["arrivals"][-1] - started) * 1000 - lab_ms)
         beyond.sort()
