@@ -238,7 +238,7 @@ def test_one_email_tells_of_all_that_a_look_finds(watched: Clinic, past: Past) -
     assert len(watched.worklist()) == 3
     assert watched.told() == [("missing", "nurses@example.org", "sent")]
     (mail,) = watched.sendgrid.accepted
-    assert "The same goes for 2 other kits" in str(mail.json["content"])
+    assert "2 more cases of this kind are on the worklist" in str(mail.json["content"])
 
 
 @pytest.mark.parametrize("known", [True, False])
