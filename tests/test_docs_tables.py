@@ -197,6 +197,7 @@ FIELDS = {
     "RELAY_TEMPLATES": "templates",
     "RELAY_ENV": "name",
     "LAB_API_URL": "lab_api_url",
+    "DATABASE_CONNECTIONS": "database_connections",
     "TRUSTED_PROXIES": "trusted_proxies",
     "LOG_LEVEL": "log_level",
 }

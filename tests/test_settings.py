@@ -64,6 +64,7 @@ def test_defaults_are_the_documented_ones() -> None:
         ("REDIS_TLS_VERIFY", "false", "redis_tls_verify", False),
         ("LOG_LEVEL", "DEBUG", "log_level", "DEBUG"),
         ("RELAY_ENV", "", "development", False),
+        ("DATABASE_CONNECTIONS", "8", "database_connections", 8),
         ("TRUSTED_PROXIES", "2", "trusted_proxies", 2),
     ],
 )

@@ -56,7 +56,7 @@ def ledger(found: Settings) -> Iterator[Database]:
     """The ledger. Exits with 1 when Relay cannot reach it."""
     from relay.ledger.database import Database
 
-    db = Database(found.database_url, patience=10)
+    db = Database(found.database_url, patience=10, connections=found.database_connections)
     try:
         yield db
     except LedgerUnavailable as error:

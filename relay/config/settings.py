@@ -113,6 +113,7 @@ LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
 _HTTP = (("LAB_API_URL", LAB_API), ("TWILIO_API_URL", ""), ("SENDGRID_API_URL", ""))
+_CONNECTIONS = tuple(map(str, range(2, 33)))  # one for what is prepared, and the others
 MODES = ("dry-run", "allow-list", "live")
 AS_SENT = "as-sent"  # no mode of RELAY_DELIVERY: `sweep --as-sent` is the one that has it
 
@@ -127,6 +128,7 @@ class Settings:
     """The settings in the environment. Secrets stay out of its repr."""
 
     database_url: str = field(default="sqlite:///instance/relay.db", repr=False)
+    database_connections: int = 3
     redis_url: str = secret_field()
     redis_tls_verify: bool = True
     lab_api_url: str = LAB_API
@@ -224,6 +226,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
     urls = {name: http_url(name, read(name, default), problems) for name, default in _HTTP}
     settings = Settings(
         database_url=ledger_url(read("DATABASE_URL"), problems),
+        database_connections=int(choice("DATABASE_CONNECTIONS", "3", _CONNECTIONS)),
         redis_url=read("REDIS_URL"),
         redis_tls_verify=choice("REDIS_TLS_VERIFY", "true", ("true", "false")) == "true",
         lab_api_url=urls["LAB_API_URL"],

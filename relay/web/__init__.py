@@ -20,7 +20,6 @@ from relay.web import callbacks, desk, doors, health, metrics, responses, webhoo
 from relay.web.forms import MOST_FIELDS, FormRequest
 from relay.web.services import Services
 
-CONNECTIONS = 5  # one a thread and one to spare: small PostgreSQL plans allow 20 in all
 PATIENCE_SECONDS = 1.5  # the lab gets its 503 within 3 s, whatever the ledger does
 
 
@@ -47,7 +46,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["relay"] = Services(
         settings,
         ConfigReloader(settings, load_config),
-        Database(settings.database_url, patience=PATIENCE_SECONDS, connections=CONNECTIONS),
+        Database(
+            settings.database_url,
+            patience=PATIENCE_SECONDS,
+            connections=settings.database_connections,
+        ),
         Waker(settings),
     )
     for part in (webhooks, callbacks, health, metrics):

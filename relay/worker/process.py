@@ -150,7 +150,8 @@ class Clock(threading.Thread):
 
 def make_jobs(config: Config) -> Jobs:
     """The work with all it needs."""
-    db = Database(config.settings.database_url, patience=10, connections=8)
+    settings = config.settings
+    db = Database(settings.database_url, patience=10, connections=settings.database_connections)
     return Jobs(config, db, connections=sum(THREADS.values()))
 
 

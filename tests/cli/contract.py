@@ -49,6 +49,7 @@ VARIABLES = (
     "PORT",
     "WEB_CONCURRENCY",
     "TRUSTED_PROXIES",
+    "DATABASE_CONNECTIONS",
 )
 NOT_BUILT_VARIABLES: tuple[str, ...] = ()
 LISTED = (

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from relay.errors import LedgerUnavailable
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import cases, followups, receipts, unknown_attempts
 from relay.ledger import suppressions as ledger_suppressions
@@ -153,6 +154,53 @@ def test_receipts_at_once_lead_to_the_same_end(db: Database, story: str) -> None
         ]
         together(steps)
         assert outcome(db, claim) == expected
+
+
+def test_two_batches_about_the_same_messages_are_both_heard(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider posts a batch of many messages twice, the second time in another order, at the
+    same moment: each receipt is heard once, and neither batch waits for the other for ever.
+    """
+    monkeypatch.setattr(receipts, "AT_ONCE", 4)
+    claims = [accepted(db, subject=f"o-{number}") for number in range(10)]
+    batch = [told("delivered", claim, provider_id="") for claim in claims]
+    news = at_once(lambda number: record(db, *batch[:: 1 - 2 * number]), 2)
+    assert sum(news) == 10
+    assert {row["status"] for row in rows(db, notifications)} == {"delivered"}
+
+
+def test_a_batch_that_fails_half_way_is_heard_when_it_comes_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed by then is no news the second time; the rest is heard then."""
+    monkeypatch.setattr(receipts, "AT_ONCE", 2)
+    claims = [accepted(db, subject=f"o-{number}") for number in range(5)]
+    batch = [told("delivered", claim, provider_id="") for claim in claims]
+    follow, turns = receipts.follow, iter([True, False])
+
+    def fails(*given: Any) -> None:
+        if not next(turns, True):
+            raise LedgerUnavailable("it is away")
+        follow(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receipts, "follow", fails)
+        with pytest.raises(LedgerUnavailable):
+            record(db, *batch)
+    assert len(rows(db, kept)) == 2
+    assert record(db, *batch) == 3
+    assert {row["status"] for row in rows(db, notifications)} == {"delivered"}
+
+
+def test_a_batch_may_say_the_same_twice(db: Database) -> None:
+    """Each thing is heard once, also where one batch has it twice; what was not known before is
+    known from the first that names the attempt.
+    """
+    claim = begun(db)
+    batch = (told("sent", claim), told("sent", claim), told("delivered"))
+    assert record(db, *batch) == 2
+    assert only(db, notifications)["status"] == "delivered"
 
 
 def test_a_receipt_before_our_own_commit_adopts_the_attempt(db: Database) -> None:
