@@ -527,9 +527,10 @@ POSTS = (
 SOME = st.lists(st.sampled_from(POSTS), min_size=1, max_size=4)
 
 
+@pytest.mark.long
 @given(before=SOME, after=SOME, works=st.booleans())
 @settings(
-    max_examples=5,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
