@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from relay.errors import LedgerUnavailable
 from relay.jobs import erase as jobs_erase
@@ -503,3 +505,91 @@ def test_a_name_that_another_has_by_now_leads_to_neither(over: Clinic) -> None:
     over.results("other")
     over.work()
     assert only(over.db, aliases, alias="mine-4")["is_shared"]
+
+
+ORDER_2 = "2b8a4c9e-6c37-4f07-a7ce-7d1c6a1f2b20"
+TRF = f"LML-{KIT[:6]}"
+POSTS = (
+    *STEPS,
+    ("order.shipped", {"order_id": "A-17"}),
+    ("lab_results.complete", {"testregistration_id": TRF}),
+    (
+        "test_registration.retest",
+        {"testregistration_id": KIT, "retest_testregistration_id": RETEST},
+    ),
+    (
+        "test_registration.retest",
+        {"testregistration_id": TRF, "retest_testregistration_id": RETEST},
+    ),
+    ("lab_results.complete", {"testregistration_id": RETEST}),
+    ("order.delivered", {"order_id": ORDER_2}),
+)
+SOME = st.lists(st.sampled_from(POSTS), min_size=1, max_size=4)
+
+
+@pytest.mark.long
+@given(before=SOME, after=SOME, works=st.booleans())
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_nothing_is_told_otherwise_for_it(
+    clinic: Clinic, before: list[Any], after: list[Any], works: bool
+) -> None:
+    """Whatever was posted before kits moved and whatever comes later, under whichever name: the
+    same is told, about the same kit and round, as if they had stayed.
+    """
+    assert played(clinic, before, after, works, moves=True) == played(
+        clinic, before, after, works, moves=False
+    )
+
+
+def played(
+    clinic: Clinic, before: list[Any], after: list[Any], works: bool, *, moves: bool
+) -> tuple[list[tuple[Any, ...]], ...]:
+    """What is told and what the events are about, where kits move in between, or do not."""
+    with clinic.db.write() as connection:
+        for table in reversed(schema.metadata.sorted_tables):
+            connection.execute(table.delete())
+    customer = {"first_name": "Jane", "phone_number": "+447700900001"}
+    for id_, kit, number in ((ORDER, KIT, "A-17"), (ORDER_2, RETEST, "A-27")):
+        own = {"id": id_, "order_number": number, "test_registrations": [{"id": kit}]}
+        clinic.lab.change("order", id_, **own, customer=customer)
+    clinic.lab.resources["/api/order/A-17"] = clinic.lab.resources[f"/api/order/{ORDER}"]
+    path = "/api/test_registration/"
+    clinic.lab.resources[path + TRF] = clinic.lab.resources[path + KIT]
+    clinic.configure(RULES + ALL)
+    for name, data in before:
+        clinic.post(name, **data)
+        clinic.work()
+    change(clinic.db, notifications, {}, receipt_by=None)
+    time_passes(clinic.db, LONG)
+    one_more(clinic)
+    clinic.jobs.purge()
+    clinic.work()
+    if moves:
+        clinic.jobs.move_to_history()
+        assert rows(clinic.db, history) or rows(clinic.db, cases)
+    for name, data in after:
+        clinic.post(name, **data)
+        if works:
+            clinic.work()
+    clinic.work()
+    with clinic.db.write() as connection:
+        put = sa.select(history.c.id)
+        ledger_history.put_back(connection, [*connection.execute(put).scalars()])
+    about = ("name", "subject", "round", "status")
+    what = ("rule", "subject", "round", "role", "channel", "status", "address")
+    return (
+        sorted(tuple(row[key] for key in about) for row in rows(clinic.db, events)),
+        sorted(tuple(row[key] for key in what) for row in rows(clinic.db, notifications)),
+        sorted(
+            (row["subject"], str(row["original_subject"]), str(row["order_subject"]), row["round"])
+            for row in rows(clinic.db, journeys)
+        ),
+        sorted(
+            (row["alias"], row["subject"], row["is_shared"]) for row in rows(clinic.db, aliases)
+        ),
+    )
