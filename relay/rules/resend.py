@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from relay.rules import planner
-from relay.rules.model import ALERT, DIGEST, ITEM, RESENT, Notice, Policy, Rule
+from relay.rules.model import ALERT, DIGEST, ITEM, RESENT, WAITS_FOR_LAB, Notice, Policy, Rule
 from relay.rules.statuses import FAILED, GONE
 
 MESSAGE, EVENT = "message", "event"
@@ -134,4 +134,5 @@ def repeat(it: FailedMessage, rule: Rule, policy: Policy, now: datetime, reason:
         is_fallback=channel not in rule.channels,
         key=it.id,
         kind=RESENT,
+        waits_for=WAITS_FOR_LAB,
     )

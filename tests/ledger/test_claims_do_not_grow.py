@@ -62,7 +62,9 @@ def test_a_claim_reads_nothing_that_is_not_due(db: Database) -> None:
     told = plan_of(db, ledger_attempts.due("postgresql"), by="sms", most=24)
     assert told.startswith("Limit (actual rows=7 ")
     # On average, of six urgencies and of none; else it would have been 127 rows, and a filter.
-    assert by_moment(told) == "ix_notifications_ready on notifications (actual rows=1 loops=7)"
+    assert re.sub("_(ready|due) ", " ", by_moment(told)) == (
+        "ix_notifications on notifications (actual rows=1 loops=7)"
+    )
 
 
 def test_a_lease_reads_nothing_that_is_not_due(db: Database) -> None:
