@@ -248,12 +248,16 @@ def message_state(row: Row, at: Clock, standing: Blockers) -> str:
     """How a message stands; of one that is due, what holds it up."""
     if is_kept(row):
         return _KEPT
-    if row["waits_for"] and row["status"] in WAITING:
+    is_asked_first = row["waits_for"] == WAITS_FOR_LAB  # what is for later: once it is due
+    if row["waits_for"] and row["status"] in WAITING and not is_asked_first:
         return f"is waiting {_WAITS_FOR[row['waits_for']]}"
     if not is_due(row, standing):
         return _STANDS[row["status"]]
-    causes = "; ".join(waiting_causes(row, at, standing))
-    return f"is waiting: {causes}" if causes else "is waiting for a worker, which takes it next"
+    if causes := "; ".join(waiting_causes(row, at, standing)):
+        return f"is waiting: {causes}"
+    if is_asked_first:
+        return f"is waiting {_WAITS_FOR[WAITS_FOR_LAB]}"
+    return "is waiting for a worker, which takes it next"
 
 
 def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
