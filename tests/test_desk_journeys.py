@@ -192,6 +192,8 @@ def test_a_message_that_waits_says_what_holds_it_up(
     assert "It is due at" in told(later)
     assert "It has not gone out yet." in told(later)
     assert "paused" not in told(later)
+    change(db, notifications, {"id": later}, waits_for="lab")  # it is asked once that is due
+    assert "It has not gone out yet." in told(later)
 
 
 def test_what_never_left_is_not_told_as_sent(inside: Any, db: Database) -> None:
