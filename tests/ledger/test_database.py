@@ -159,6 +159,13 @@ def test_a_database_that_says_nothing_is_unavailable(ledger_url: str, db: Databa
     with pytest.raises(LedgerUnavailable, match="it does not answer in time"):
         impatient.transact(hang)
     assert len(asked) == 1
+    with db.write() as connection:  # the server would sleep on, and keep indexes from being built
+        ended = sa.select(sa.func.pg_terminate_backend(sa.column("pid")))
+        ended = ended.select_from(sa.table("pg_stat_activity")).where(
+            sa.column("datname") == sa.func.current_database(),
+            sa.column("query") == "SELECT pg_sleep(600)",
+        )
+        assert list(connection.execute(ended).scalars()) == [True]
     assert ledger_events.record_webhook(impatient, incoming(), MONTH).status == "accepted"
     impatient.close()
 
