@@ -75,7 +75,9 @@ class Deliverer:
         except RenderError as error:
             return Ending("rejected", "technical-failure", str(error))
         except LabError as error:
-            return outcomes.unanswered(claim, error, self._lab_patience)
+            with self._db.read() as connection:
+                failures = attempts.lab_failures(connection, claim) + 1
+            return outcomes.unanswered(error, self._lab_patience, failures, claim)
         except LedgerUnavailable as error:
             return outcomes.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
         except Exception:

@@ -13,6 +13,7 @@ from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
 from relay.ledger.pauses import REFUSED
 from relay.rules import stops
 from relay.rules.model import WAITS_FOR_LAB, Case, Ending, Pause
+from relay.rules.statuses import LAB_FAILED
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim
@@ -94,22 +95,23 @@ def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause |
     )
 
 
-def unanswered(claim: Claim, error: LabError, patience: timedelta) -> Ending:
-    """The ending of a message about which the lab has to be asked again first.
+def unanswered(error: LabError, patience: timedelta, failures: int, claim: Claim) -> Ending:
+    """The ending of a message about which the lab has to be asked again first, after so many
+    `failures` of the lab, with this one.
 
-    Failures of the lab use up none of its tries. Where they are its own kit's alone, it is given up
-    once they have lasted for `patience`, as an event is.
+    They use up none of its tries. Where they are its own kit's alone, it is given up once they have
+    lasted for `patience`, as an event is.
     """
     reason = f"{error} Relay has to ask the lab again before this goes out."
-    waiting = replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
+    waiting = replace(kept_waiting(reason, WAITS_FOR_LAB), status="created", code=LAB_FAILED)
     if isinstance(error, LabAway):
         return waiting
     if not error.failed:
         return refused(claim, Outcome("rejected", reason))
-    if is_hopeless(claim.number, patience):
-        reason = f"{reason} Relay tried {claim.number} times."
+    if is_hopeless(failures, patience):
+        reason = f"{reason} Relay tried {failures} times."
         return Ending("rejected", "temporary-failure", reason)
-    return replace(waiting, retry_in=delay(EVENT_DELAYS, claim.number, None))
+    return replace(waiting, retry_in=delay(EVENT_DELAYS, failures, None))
 
 
 def refused(claim: Claim, outcome: Outcome) -> Ending:

@@ -28,7 +28,7 @@ from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT, Ending
-from relay.rules.statuses import FAILED, WAITING
+from relay.rules.statuses import FAILED, LAB_FAILED, WAITING
 
 LEASE_SECONDS = 60  # longer than any send may take
 
@@ -308,6 +308,13 @@ def record_outcome(
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()
         suppress_channel(connection, row.channel, row.address, ending.suppress)
     return True
+
+
+def lab_failures(connection: Connection, claim: Claim) -> int:
+    """How many attempts of a claimed message have ended since the lab failed for its kit."""
+    mine = (attempts.c.notification_id == claim.id, attempts.c.code == LAB_FAILED)
+    query = sa.select(sa.func.count()).select_from(attempts).where(*mine)
+    return int(connection.execute(query).scalar_one())
 
 
 def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:

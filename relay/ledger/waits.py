@@ -75,14 +75,16 @@ def resume_channels(db: Database, channels: Collection[str]) -> int:
 
 
 def resume_orders(db: Database) -> int:
-    """Let messages go on whose kit's order is known now, or whose hour to learn it has passed. It
-    owns its transactions, of some rows each.
+    """Let messages ask the lab whose kit's order is known now, or whose hour to learn it is over.
+    It owns its transactions, of some rows each.
     """
     linked = sa.exists().where(
         journeys.c.order_subject.is_not(None),
         sa.or_(journeys.c.subject == _table.subject, journeys.c.original_subject == _table.subject),
     )
-    return _resume(db, WAITS_FOR_ORDER, sa.or_(_table.due_at <= now(), linked))
+    return _resume(
+        db, WAITS_FOR_ORDER, sa.or_(_table.due_at <= now(), linked), next_waits_for=WAITS_FOR_LAB
+    )
 
 
 def lab_answers(db: Database) -> None:
@@ -101,11 +103,14 @@ def _waits(what: str) -> sa.ColumnElement[bool]:
     return sa.and_(_table.waits_for == what, _table.status.in_(WAITING))
 
 
-_LET_GO = notifications.update().values(waits_for=None, due_at=now(), reason="")
-
-
-def _resume(db: Database, what: str, *which: sa.ColumnElement[bool]) -> int:
+def _resume(
+    db: Database,
+    what: str,
+    *which: sa.ColumnElement[bool],
+    next_waits_for: str | None = None,
+) -> int:
+    go_on = notifications.update().values(waits_for=next_waits_for, due_at=now(), reason="")
     return db.in_turns(
         sa.select(_table.id).where(_waits(what), *which),
-        lambda connection, ids: connection.execute(_LET_GO.where(_table.id.in_(ids))),
+        lambda connection, ids: connection.execute(go_on.where(_table.id.in_(ids))),
     )

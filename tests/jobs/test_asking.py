@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
-from relay.ledger.schema import attempts
+from relay.ledger.schema import attempts, notifications
 from relay.worker.pump import THREADS, Pump
 from tests.conftest import drain
 from tests.jobs.conftest import ORDER, RULES, Clinic
 from tests.processes.harness import eventually
-from tests.rows import rows, time_passes
+from tests.rows import change, rows, time_passes
 from tests.standins import Reply
 
 LATER = timedelta(hours=3)
@@ -97,3 +97,19 @@ def test_what_a_worker_has_heard_gets_old_too(clinic: Clinic) -> None:
     drain(jobs)
     assert clinic.statuses() == [("email", "sent"), ("sms", "sent")]
     assert orders_asked(clinic) == asked + 1
+
+
+def test_only_failures_of_the_lab_count_towards_its_patience(clinic: Clinic) -> None:
+    """A message that was sent back ten times for other reasons is not given up at the lab's first
+    failure.
+    """
+    clinic.configure(LATE)
+    clinic.post()
+    clinic.work()
+    change(clinic.db, notifications, {}, attempts=10)
+    clinic.lab.once(Reply(503))
+    clinic.work(LATER)
+    (row,) = clinic.messages()
+    assert (row["status"], row["waits_for"]) == ("created", "lab")
+    clinic.work(LATER)
+    assert clinic.statuses() == [("sms", "sent")]

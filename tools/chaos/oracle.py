@@ -38,6 +38,7 @@ from tools.chaos.words import RENAMED
 
 OVERTAKEN = ("The kit has moved on", "A retest has begun", "The new kit is on its way")
 ADDRESS_STOPPED, NOT_NEEDED = ("The person has", "An earlier email"), "It is no longer needed"
+SETTLED = "Its case was closed before"
 MOVED, ELSEWHERE = "Its rule no longer uses", "The recipient now has another address"
 STOPPED, CANCELLED = f"Stopped by {NAME}", f"Cancelled by {NAME}"
 PLANNED_ANEW = "Its event was processed again."
@@ -447,6 +448,9 @@ class Oracle:
     def _resends(self, row: Row) -> bool:
         return bool(self._rules.get(row["rule"], {}).get("on_unknown", "resend") == "resend")
 
+    def _is_closed(self, case_id: str) -> bool:
+        return any(case["id"] == case_id and case["closed_at"] for case in self._cases)
+
     def _has_case(self, kind: str, **about: str) -> bool:
         """Whether there is a case that is open, or that a person has closed."""
         return any(
@@ -496,6 +500,7 @@ class Oracle:
             ONCE_IS_ENOUGH: lambda: self._has(row, lambda part: part.retest),
             UNMET: lambda: self._has(row, lambda part: len(part.statuses) > 1 or part.retest),
             ELSEWHERE: lambda: not row["address"],  # it was not known yet
+            SETTLED: lambda: self._is_closed(row["case_id"]),
         }
         if reason.endswith(PLANNED_ANEW):
             owed = self._owes(row)
