@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from relay import fault_injection
 from relay.channels import Channels, Outcome
-from relay.errors import LabError, LedgerUnavailable, RenderError
+from relay.errors import LabAway, LabError, LedgerUnavailable, RenderError
 from relay.http_client import TooLate, within
 from relay.jobs import outcomes
 from relay.jobs.circuit_breaker import CircuitBreaker
@@ -75,8 +75,10 @@ class Deliverer:
         except RenderError as error:
             return Ending("rejected", "technical-failure", str(error))
         except LabError as error:
-            with self._db.read() as connection:
-                failures = attempts.lab_failures(connection, claim) + 1
+            failures = 1
+            if not isinstance(error, LabAway):  # else nobody counts them
+                with self._db.read() as connection:
+                    failures += attempts.lab_failures(connection, claim)
             return outcomes.unanswered(error, self._lab_patience, failures, claim)
         except LedgerUnavailable as error:
             return outcomes.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))

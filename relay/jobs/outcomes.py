@@ -103,7 +103,7 @@ def unanswered(error: LabError, patience: timedelta, failures: int, claim: Claim
     lasted for `patience`, as an event is.
     """
     reason = f"{error} Relay has to ask the lab again before this goes out."
-    waiting = replace(kept_waiting(reason, WAITS_FOR_LAB), status="created", code=LAB_FAILED)
+    waiting = replace(asks_first(), reason=reason, code=LAB_FAILED)
     if isinstance(error, LabAway):
         return waiting
     if not error.failed:

@@ -30,8 +30,8 @@ KIND: sa.ColumnElement[str] = sa.case(
     (_row.kind == RESENT, RESENT),
     else_=MESSAGE,
 )
-_KEPT_ID = "dry-run-"
-IS_KEPT = sa.or_(_row.is_kept, sa.func.coalesce(_row.provider_id, "").startswith(_KEPT_ID))
+KEPT_ID = "dry-run-"  # begins the provider_id of what was kept here
+IS_KEPT = sa.or_(_row.is_kept, sa.func.coalesce(_row.provider_id, "").startswith(KEPT_ID))
 # Whether an attempt came as far as its words being kept, so that the provider may have it.
 BEGUN = sa.or_(attempts.c.begun_at.is_not(None), _row.content.is_not(None))
 

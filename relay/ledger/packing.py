@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.ledger.notifications import KEPT_ID
 from relay.ledger.schema import (
     UtcDateTime,
     aliases,
@@ -50,7 +51,6 @@ _LEFT_OUT: Mapping[sa.Table, Iterable[str]] = {
     cases: ("note",),
 }
 _OVER = (*GONE, *FAILED, "cancelled")
-_KEPT_ID = "dry-run-"
 _NOTED = re.compile(r"^((?:Stopped|Cancelled) by .+?\.) .*", re.DOTALL)  # then comes a note
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -126,7 +126,7 @@ def _thinned(table: sa.Table, kit: Rows, places: Mapping[str, int]) -> Iterator[
                 moment = (value - _EPOCH) // _MILLISECOND
                 thin[column.name] = moment - (first if last is None else last)
                 first, last = moment if last is None else first, moment
-        if not str(thin.get("provider_id") or "").startswith(_KEPT_ID):
+        if not str(thin.get("provider_id") or "").startswith(KEPT_ID):
             thin.pop("provider_id", None)
         if table is notifications:
             if row["family"] == _owed(row):

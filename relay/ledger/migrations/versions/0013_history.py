@@ -1,7 +1,7 @@
 """Kits that are finished leave the tables that are worked in, each as one row of `history`.
 
-Code of 0012 works with it too, since both run side by side
-during a deploy: nothing moves in a worker's first hour.
+Code of 0012 works with it too, since both run side by side during a deploy: nothing moves in a
+worker's first hour.
 """
 
 import sqlalchemy as sa
