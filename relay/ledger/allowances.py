@@ -2,8 +2,8 @@
 
 The row may say too much, since what was rejected later cost nothing. So where it lets nothing more
 through, the day's attempts are counted: at once if a claim has added to it since they were counted
-last, else once a minute. That also finds what a worker of the release before has sent, which knows
-of no such row and counts the day itself.
+last, or if some were still on their way then, else once a minute. That also finds what a worker of
+the release before has sent, which knows of no such row and counts the day itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from relay.ledger.schema import INSERTS, allowances, attempts
 from relay.rules.daily_limit import DailyLimit
 from relay.rules.model import Case
 
+_ANEW = -1  # counted while some were under way: one of them may yet be rejected
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 COUNT_SECONDS = 60.0  # between two counts of a day whose limit is reached
 
@@ -64,11 +65,12 @@ def used(connection: Connection, channel: str, since: datetime, *, is_exact: boo
     is_counted = row.used == row.counted and row.is_recent
     if row.since == since and (is_counted or not is_exact):
         return int(row.used)
-    found = spent(connection, channel, since)
+    day = connection.execute(_SPENT, {"by": channel, "since": since}).one()
     mine = allowances.update().where(allowances.c.channel == channel)
-    counted = {"since": since, "used": found, "counted": found, "counted_at": now()}
-    connection.execute(mine.values(counted))
-    return found
+    counted = _ANEW if day.under_way else day.spent
+    values = {"since": since, "used": day.spent, "counted": counted, "counted_at": now()}
+    connection.execute(mine.values(values))
+    return int(day.spent)
 
 
 def use(connection: Connection, channel: str, count: int) -> None:
@@ -78,13 +80,14 @@ def use(connection: Connection, channel: str, count: int) -> None:
 
 def spent(connection: Connection, channel: str, since: datetime) -> int:
     """Count the attempts of a channel since a moment that count towards its daily limit."""
-    return int(connection.execute(_SPENT, {"by": channel, "since": since}).scalar_one())
+    return int(connection.execute(_SPENT, {"by": channel, "since": since}).one().spent)
 
 
 # Statements are built once: that costs more than running them.
 
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
-_SPENT = sa.select(sa.func.count()).where(
+_UNDER_WAY = sa.func.count(sa.case((attempts.c.outcome == "started", 1)))
+_SPENT = sa.select(sa.func.count().label("spent"), _UNDER_WAY.label("under_way")).where(
     attempts.c.channel == _CHANNEL,
     attempts.c.started_at >= sa.bindparam("since"),
     attempts.c.outcome != "rejected",
