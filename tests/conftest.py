@@ -18,8 +18,11 @@ import sqlalchemy as sa
 import structlog
 from flask import Flask
 from hypothesis import settings as hypothesis_settings
-from jinja2 import FileSystemBytecodeCache
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from redis import Redis
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from relay.config.loader import Config
 from relay.config.loader import load as load_config
@@ -40,23 +43,61 @@ hypothesis_settings.register_profile("relay", deadline=None)  # the machine may 
 hypothesis_settings.load_profile("relay")
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0", "gw1"… where tests run side by side
 DATABASES = ["sqlite", *(["postgresql"] if os.environ.get("TEST_DATABASE_URL") else [])]
+# Ledgers are made by the thousand: in memory, where there is room for them.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 4e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(SHARED_MEMORY))
 # For a test whose statements are run on each database by a neighbour of its: it needs only one.
 one_database = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])]
 
 
+class Compiled(BytecodeCache):
+    """What Jinja has compiled, in this process."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Of the same source only: its checksum is part of what is kept."""
+        checksum, code = self.found.get(bucket.key, (None, None))
+        if checksum == bucket.checksum:
+            bucket.code = code
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Until the process ends."""
+        self.found[bucket.key] = bucket.checksum, bucket.code
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Each template is compiled once for all tests, not once a test."""
-    make, folder = templates.environment, tmp_path_factory.mktemp("compiled")
+def compiled_once() -> Iterator[None]:
+    """Each template and each page is compiled once for all tests, not once a test."""
+    make, cache = templates.environment, Compiled()
 
     def environment(*given: Any) -> Any:
         made = make(*given)
-        made.bytecode_cache = FileSystemBytecodeCache(str(folder))
+        made.bytecode_cache = cache
         return made
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(templates, "environment", environment)
+        patch.setattr(Flask, "jinja_options", {"bytecode_cache": cache})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """Each statement is compiled once for all ledgers of a database, not once a ledger."""
+    make, compiled = sa.create_engine, sa.util.LRUCache(5000)
+
+    def create_engine(*given: Any, **how: Any) -> sa.Engine:
+        return make(*given, **how).execution_options(compiled_cache=compiled)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for one in (SQLiteDialect_pysqlite, PGDialect_psycopg):
+            patch.setattr(one, "__eq__", lambda mine, other: type(mine) is type(other))
+            patch.setattr(one, "__hash__", lambda mine: hash(type(mine)))
+        patch.setattr(sa, "create_engine", create_engine)
         yield
 
 
