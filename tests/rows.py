@@ -30,7 +30,7 @@ from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event
-from relay.ledger.schema import REVISION, metadata, notifications
+from relay.ledger.schema import REVISION, metadata, notifications, sessions
 from relay.ledger.schema import events as stored
 from relay.ledger.unknown_attempts import UnknownAttempt
 from relay.ledger.views import queries
@@ -153,18 +153,24 @@ def beat(db: Database, name: str) -> None:
         workers.beat(connection, name)
 
 
+CHANGES_THE_TRAIL = "SET LOCAL relay.erases = 'yes'"  # which PostgreSQL refuses else
+
+
 def time_passes(db: Database, by: timedelta) -> None:
-    """Move every time in the ledger back, as if `by` had gone by; by nothing, they stay."""
+    """Move every time in the ledger back, as if `by` had gone by; by nothing, they stay. Whoever is
+    logged in stays so.
+    """
     if not (seconds := by.total_seconds()):
         return
     moved = [
         f"UPDATE {table.name} SET " + ", ".join(_earlier(db, name, seconds) for name in times)  # noqa: S608
         for table in metadata.sorted_tables
-        if (times := [c.name for c in table.c if isinstance(c.type, sa.types.TypeDecorator)])
+        if table is not sessions
+        and (times := [c.name for c in table.c if isinstance(c.type, sa.types.TypeDecorator)])
     ]
     with db.write() as connection:
         # SQLite takes one statement at a time, PostgreSQL all of them in one call.
-        for statement in moved if db.is_sqlite else ["; ".join(moved)]:
+        for statement in moved if db.is_sqlite else ["; ".join((CHANGES_THE_TRAIL, *moved))]:
             connection.exec_driver_sql(statement)
 
 

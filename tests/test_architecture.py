@@ -169,6 +169,7 @@ CHANNEL_FILES = {
     "relay/rules/channels.py": "the rows themselves",
     "relay/channels/twilio.py": "the provider of one of them",
     "relay/channels/sendgrid.py": "the provider of the other",
+    "relay/web/desk/organisation.py": "a claim of OpenID Connect, which has the same name too",
     "relay/lab/facts.py": "a person's field of the lab's, which happens to have the same name",
 }
 

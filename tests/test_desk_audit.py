@@ -11,7 +11,7 @@ from relay.ledger import audit as ledger_audit
 from relay.ledger import events, suppressions
 from relay.ledger.database import Database
 from relay.staff import case_acts, test_send
-from relay.web.desk import auth, layout, system
+from relay.web.desk import auth, system
 from tests.conftest import ROOT
 from tests.desk import PHONE, kit, leaks, press
 from tests.test_desk import desk, inside
@@ -57,6 +57,12 @@ def test_every_act_has_its_words() -> None:
     by = r'(?:write_audit(?:_in)?\(\s*[^,]+, [^,]+, |(?:note|my)_act\()"([^"]+)"'
     written = set(re.findall(by, source))
     acts = {f"case {act}" for act in case_acts.DOING} | {"case open", ledger_audit.RESEND}
-    named = {auth.LOGOUT, auth.REFUSED, test_send.SEND_TEST, events.ACKNOWLEDGED, "reveal"}
+    named = {
+        auth.LOGOUT,
+        ledger_audit.LOGIN_REFUSED,
+        test_send.SEND_TEST,
+        events.ACKNOWLEDGED,
+        "reveal",
+    }
     assert len(written) > 7
-    assert (written | acts | named) - set(layout.ACT_WORDS) == set()
+    assert (written | acts | named) - set(ledger_audit.ACT_WORDS) == set()

@@ -11,7 +11,7 @@ import pytest
 from relay import logs
 from relay.config.settings import Settings
 from relay.errors import LedgerUnavailable
-from relay.ledger import audit, logins
+from relay.ledger import audit, people
 from tests.test_desk import desk, inside
 from tests.test_desk_rules import ledger_url
 
@@ -95,7 +95,7 @@ def test_a_session_that_cannot_be_read_is_told_too(
     def broken(*_: Any) -> Any:
         raise error("away")
 
-    monkeypatch.setattr(logins, "has_ended", broken)
+    monkeypatch.setattr(people, "session", broken)
     page = inside.get("/audit", headers=BROWSER)
     assert (page.status_code, page.mimetype) == (status, "text/html")
     assert TODAY in page.text

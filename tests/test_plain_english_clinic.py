@@ -6,10 +6,10 @@ import pytest
 
 from relay.config import plain_english
 from relay.config.loader import parse
-from relay.config.schema import ClinicSchema, DeliverySchema, StaffSchema
+from relay.config.schema import ClinicSchema, DeliverySchema, DeskSchema, StaffSchema
 from relay.config.settings import Settings
 
-PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n[delivery]\n[staff.desk]\n'
+PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n[delivery]\n[desk]\n[staff.desk]\n'
 # Table and key, what is written, and the sentence that tells it.
 TOLD = {
     ("clinic", "name"): ('"Other"', "the clinic's name as Other and its phone as 020 7946 0000."),
@@ -54,6 +54,8 @@ TOLD = {
         '["jane@example.org"]',
         "only these addresses get messages: j•••@example.org.",
     ),
+    ("desk", "reveal_reason"): ("true", "The desk asks for a reason before it shows names"),
+    ("desk", "looks_per_hour"): ("50", "looks at people's data more than 50 times in an hour."),
     ("staff.desk", "email"): ('["kate@example.org"]', "The staff of desk: k•••@example.org."),
     ("staff.desk", "sms"): ('["07700 900001"]', "The staff of desk: +44•••••••001."),
 }
@@ -79,7 +81,12 @@ def test_each_key_is_told(at: tuple[str, str]) -> None:
 
 def test_no_key_is_forgotten() -> None:
     """A new key of these tables has its words here."""
-    tables = {"clinic": ClinicSchema, "delivery": DeliverySchema, "staff.desk": StaffSchema}
+    tables = {
+        "clinic": ClinicSchema,
+        "delivery": DeliverySchema,
+        "desk": DeskSchema,
+        "staff.desk": StaffSchema,
+    }
     assert set(TOLD) == {(name, key) for name, one in tables.items() for key in one().fields}
 
 

@@ -10,7 +10,7 @@ from relay.errors import LabError, LedgerUnavailable, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
-from relay.ledger import migrate
+from relay.ledger import migrate, people
 from relay.ledger.database import Database
 
 
@@ -26,6 +26,15 @@ def check_ledger(settings: Settings) -> Iterator[Problem]:
         if not migrate.is_migrated(db):
             message = "the tables do not match this version."
             yield Problem(message, "ledger", remedy="Run `flask relay upgrade`.", warning=True)
+        elif settings.desk_ready and not settings.development:
+            with db.read() as connection:
+                accounts = people.everyone(connection)
+            if not any(one["disabled_at"] is None for one in accounts):
+                said = (
+                    "everybody on the desk shares ADMIN_PASSWORD: the audit trail cannot tell who."
+                )
+                remedy = "Run `flask relay user add EMAIL --role manager`, and so on."
+                yield Problem(said, "desk", remedy=remedy, warning=True)
     except LedgerUnavailable as error:
         yield Problem(f"{error}.", "ledger", key="DATABASE_URL")
     finally:

@@ -23,6 +23,8 @@ from relay.config.schema import (
     ClinicSchema,
     Delivery,
     DeliverySchema,
+    Desk,
+    DeskSchema,
     ExpectSchema,
     RuleSchema,
     StaffSchema,
@@ -140,7 +142,7 @@ def toml_syntax_error(text: str, error: str) -> tuple[int, str, str]:
     return line, f"not valid TOML: {meant} ({message}).", remedy
 
 
-_TABLES = ("clinic", "delivery", "staff", "rules", "expect")
+_TABLES = ("clinic", "delivery", "desk", "staff", "rules", "expect")
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Config:
     settings: Settings
     clinic: Clinic
     delivery: Delivery
+    desk: Desk
     staff: Mapping[str, Staff]
     rules: tuple[Rule, ...]
     lines: Mapping[KeyPath, int]
@@ -244,6 +247,7 @@ class _Loader:
             document = self.correct_table(document, name)
         clinic = self.load_table(ClinicSchema(), document.get("clinic", {}), ("clinic",))
         delivery = self.load_table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
+        desk = self.load_table(DeskSchema(), document.get("desk", {}), ("desk",))
         staff = dict(self.load_group(StaffSchema(), document, "staff"))
         for name in set(staff) & set(PERSONS):
             message = f'in a rule, to = "{name}" means the person, not a group.'
@@ -268,6 +272,7 @@ class _Loader:
             settings=settings,
             clinic=Clinic(**clinic),
             delivery=Delivery(**delivery),
+            desk=Desk(**desk),
             staff={n: Staff({k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
             rules=tuple(Rule(name=name, **rule) for name, rule in rules.items()),
             lines=self.lines,

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import nodes
 
 from relay.config.loader import Config
-from relay.config.schema import Delivery
+from relay.config.schema import Delivery, Desk
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.privacy import masks
@@ -237,7 +237,18 @@ def clinic_sentences(config: Config) -> list[str]:
         *describe_staff(config),
         *describe_sending(config),
         *describe_keeping(config.delivery),
+        *describe_desk(config.desk),
     ]
+
+
+def describe_desk(desk: Desk) -> Iterator[str]:
+    """Yield sentences about what the desk asks of those who use it."""
+    if desk.reveal_reason:
+        yield "The desk asks for a reason before it shows names and addresses."
+    yield (
+        f"Staff are alerted when somebody looks at people's data more than {desk.looks_per_hour:,} "
+        "times in an hour."
+    )
 
 
 def describe_clinic(config: Config) -> Iterator[str]:

@@ -165,6 +165,33 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
         return {**data, **sets, "senders": senders, "rates": rates}
 
 
+class DeskSchema(Schema):
+    """[desk]: what the admin desk asks of those who use it."""
+
+    reveal_reason = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        load_default=False,
+        metadata=told("true asks for a reason before names and addresses are shown."),
+    )
+    looks_per_hour = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, error="write a whole number from 1 up."),
+        load_default=200,
+        metadata=told(
+            "Past so many looks of one person at people's data in an hour, staff are alerted."
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the admin desk asks of those who use it."""
+
+    reveal_reason: bool = False
+    looks_per_hour: int = 200
+
+
 def addresses() -> dict[str, fields.Field[Any]]:
     """A group's addresses on each channel."""
     return {

@@ -151,6 +151,9 @@ class Settings:
     admin_password_hash: str = secret_field()
     admin_password: str = secret_field()
     secret_key: str = secret_field()
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = secret_field()
     metrics_token: str = secret_field()
     sentry_dsn: str = secret_field()
     log_level: str = "INFO"
@@ -246,6 +249,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         admin_password_hash=read("ADMIN_PASSWORD_HASH"),
         admin_password=read("ADMIN_PASSWORD", "development" if development else ""),
         **rotated(read, development),
+        **single_sign_on(read, problems),
         metrics_token=read("METRICS_TOKEN"),
         sentry_dsn=read("SENTRY_DSN"),
         log_level=choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
@@ -272,6 +276,19 @@ def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
         first, *former = listed(name) or ("",)
         made |= {name.lower(): first, f"former_{name.lower()}": tuple(former)}
     return {**made, "secret_key": made["secret_key"] or ("development" if development else "")}
+
+
+OIDC = ("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET")
+
+
+def single_sign_on(read: Callable[[str], str], problems: list[Problem]) -> dict[str, Any]:
+    """The organisation's own accounts, by which people may sign in: all of it, or none."""
+    found = {name: read(name) for name in OIDC}
+    found["OIDC_ISSUER"] = http_url("OIDC_ISSUER", found["OIDC_ISSUER"], problems)
+    if any(found.values()):
+        remedy = "Set all three to let people sign in with your organisation's accounts, or none."
+        problems += [wrong(name, "is not set.", remedy) for name in OIDC if not found[name]]
+    return {name.lower(): value for name, value in found.items()}
 
 
 def read_crash_point(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:

@@ -5,9 +5,10 @@ It is for people to read. What Relay itself goes by stands in tables of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,11 @@ from sqlalchemy.engine import Connection
 from relay.ledger.database import ago, now
 from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions, new_id
 
+# Where what is done comes from: a session of the desk, and a mark of its address. Of the request
+# that is being answered; the desk sets it.
+ORIGIN: ContextVar[tuple[str, str]] = ContextVar("ORIGIN", default=("", ""))
 NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
+LOGIN_REFUSED = "login refused"
 RESEND = "resend"  # what the trail calls it when a person has a message sent again
 
 
@@ -53,6 +58,7 @@ def write_audit(
 
     Addresses and names do not belong here: ids only.
     """
+    session, source = ORIGIN.get()
     connection.execute(
         audit.insert().values(
             id=new_id("aud"),
@@ -61,14 +67,44 @@ def write_audit(
             action=action,
             target=target[:255],
             detail=detail[:500],
+            session=session,
+            source=source,
         )
     )
+
+
+def open_to_change(connection: Connection) -> None:
+    """Let the rest of a transaction change the trail, which PostgreSQL refuses else: an erasure
+    takes a person out of it, and refused logins are deleted once they are old.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET LOCAL relay.erases = 'yes'"))
 
 
 def audited(connection: Connection, action: str, interval: timedelta) -> int:
     """Count how often an action was done within the last `interval`."""
     query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
     return int(connection.execute(query).scalar_one())
+
+
+def count_by(connection: Connection, actor: str, actions: Collection[str]) -> int:
+    """Count what somebody did of these actions within the last hour."""
+    lately = (audit.c.action.in_(actions), audit.c.at > ago(timedelta(hours=1)))
+    query = sa.select(sa.func.count()).where(audit.c.actor == actor, *lately)
+    return int(connection.execute(query).scalar_one())
+
+
+def about(connection: Connection, targets: Collection[str]) -> list[Mapping[str, Any]]:
+    """All lines about one of these targets, the oldest first."""
+    query = audit.select().where(audit.c.target.in_(targets)).order_by(audit.c.at, audit.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def all_lines(connection: Connection, since: datetime) -> Iterator[Mapping[str, Any]]:
+    """The whole trail since a moment, the oldest first, a few thousand lines at a time."""
+    query = audit.select().where(audit.c.at >= since, audit.c.id < _AFTER).order_by(audit.c.id)
+    with connection.execution_options(yield_per=5000).execute(query) as found:
+        yield from (dict(row) for row in found.mappings())
 
 
 def audit_of(connection: Connection, target: str, limit: int = 20) -> list[Mapping[str, Any]]:
@@ -108,3 +144,46 @@ def carry_over(connection: Connection) -> None:
         found = sa.select(*values.values()).where(*lately).group_by(audit.c.target)
         insert = INSERTS[connection.dialect.name](table).from_select([*values], found)
         connection.execute(insert.on_conflict_do_nothing())
+
+
+# What the trail's words mean. A word that is not here is told as it is.
+ACT_WORDS = {
+    "login": "Logged in",
+    LOGIN_REFUSED: "Wrong password",
+    "end session": "Ended a session",
+    "user add": "Added an account",
+    "user role": "Changed an account's role",
+    "user disable": "Disabled an account",
+    "user reset": "Invited an account's owner anew",
+    "join": "Took up an account",
+    "search": "Searched",
+    "found": "Saw it in a search",
+    "open kit": "Opened a kit, masked",
+    "look up": "Looked up an address",
+    "what-if": "Tried an edit on people's data",
+    "access": "Asked who had looked",
+    "logout": "Logged out",
+    "reveal": "Looked at masked details",
+    "send-test": "Sent a test",
+    "suppress": "Stopped an address",
+    "unsuppress": "Allowed an address again",
+    "forget asked": "Asked to erase a person",
+    "forget": "Erased a person",
+    "replay": "Processed something again",
+    RESEND: "Sent a message again",
+    "purge": "Blanked old details",
+    "case close": "Closed a case",
+    "case open": "Reopened a case",
+    "case resend": "Sent a message again",
+    "case send": "Sent a message again",
+    "case believe": "Marked a message as arrived",
+    "case replay": "Processed an event again",
+    "case release": "Released a message",
+    "case stop": "Stopped a message",
+    "post again": "Tried a refused post again",
+    "post aside": "Put a refused post aside",
+    "posts aside": "Put all refused posts aside",
+    "post back": "Put a refused post back",
+    "acknowledge event": "Acknowledged an unknown event",
+    "process events": "Processed unknown events",
+}

@@ -86,11 +86,43 @@ audit = sa.Table(
     text("action", 40),
     text("target", 255),
     text("detail", 500, server_default=""),
+    text("session", 64, server_default=""),  # of the desk
+    text("source", 64, server_default=""),  # a mark of where it came from
 )
 sa.Index("ix_audit_action", audit.c.action, audit.c.at)
 sa.Index("ix_audit_target", audit.c.target, audit.c.at)
 
-# Sessions of the desk that were ended by logging out: a copy of the cookie opens nothing.
+# People who may see the desk.
+users = sa.Table(
+    "users",
+    metadata,
+    text("id", 40, primary_key=True),
+    text("login", 100, unique=True),  # their email address, in small letters
+    text("role", 20),  # one of relay.staff.roles
+    text("password_hash", 255, server_default=""),
+    text("totp_secret", 64, server_default=""),
+    number("totp_step"),  # of the last code that was used: none is used twice
+    sa.Column("recovery", sa.JSON, nullable=False, server_default="[]"),  # digests of codes
+    text("oidc_subject", 255, server_default=""),  # what their organisation calls them
+    text("invite", 64, server_default=""),  # the digest of their invitation's token
+    time("invited_at"),
+    time("created_at", nullable=False),
+    time("disabled_at"),
+)
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    text("id", 64, primary_key=True),
+    text("person", 100),  # an account's email address, or admin
+    text("source", 64),
+    text("browser", 60),
+    time("began_at", nullable=False),
+    time("seen_at", nullable=False),
+    time("ended_at"),
+)
+sa.Index("ix_sessions_seen", sessions.c.seen_at)
+
+# Sessions that were ended by logging out, as the release before knows them.
 ended_sessions = sa.Table(
     "ended_sessions",
     metadata,
@@ -209,7 +241,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0013"  # what this code works with; /readyz compares it with the database's
+REVISION = "0014"  # what this code works with; /readyz compares it with the database's
 
 # Indexes that no statement uses any more: dropped once those are there that took their place.
 RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from relay.lab.facts import EMAIL, MOBILE, PHONE
+from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, SENSITIVE, SHAPES
 from relay.lab.plain_text import why_no_name
 
 HIDDEN = "•"
@@ -64,6 +64,8 @@ _OPEN = frozenset(
         "role",
     )
 )
+# Says who somebody is, or how to reach them: of a condition that reads it each answer tells some.
+WHO = frozenset(key for one in PERSONS for key in SHAPES[one]).union(*SENSITIVE.values()) - _OPEN
 _NAMES = frozenset(("first_name", "last_name"))
 _ADDRESSES = frozenset((EMAIL, PHONE, MOBILE))
 

@@ -33,9 +33,12 @@ KINDS = (
     "account",
     "refused",
     "lab",
+    "looks",
 )
 # These are kept with some event, since every case is, but they are not about its kit.
-OF_NO_KIT = frozenset({"paused", "limit", "config", "erasure", "rule", "account", "refused", "lab"})
+OF_NO_KIT = frozenset(
+    ("paused", "limit", "config", "erasure", "rule", "account", "refused", "lab", "looks")
+)
 # What follows the number, of a case that is about more than one message or event.
 COUNTED = {
     **dict.fromkeys(KINDS, "messages wait"),

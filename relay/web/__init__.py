@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for part in (webhooks, callbacks, health, metrics):
         app.register_blueprint(part.blueprint)
     if settings.desk_ready:
-        desk.set_up(app)
+        desk.set_up(app, settings)
     responses.set_up(app, desk.layout.error_page if settings.desk_ready else None)
     app.wsgi_app = doors.squeeze_paths(app.wsgi_app)  # type: ignore[method-assign]
     if not settings.development:

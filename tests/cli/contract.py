@@ -18,6 +18,8 @@ COMMANDS = (
     "sweep",
     "purge",
     "upgrade",
+    "user",
+    "access",
 )
 NOT_BUILT_COMMANDS: tuple[str, ...] = ()
 VARIABLES = (
@@ -43,6 +45,9 @@ VARIABLES = (
     "ADMIN_PASSWORD_HASH",
     "ADMIN_PASSWORD",
     "SECRET_KEY",
+    "OIDC_ISSUER",
+    "OIDC_CLIENT_ID",
+    "OIDC_CLIENT_SECRET",
     "METRICS_TOKEN",
     "SENTRY_DSN",
     "LOG_LEVEL",

@@ -62,6 +62,10 @@ OPENED = {
     "rule": ("kit-shipped", "Its rule, kit-shipped, is no longer in config.toml."),
     "account": ("sms", "Delivery is live, and no account to send sms with is set."),
     "refused": ("order.shipped", "data.order_id: It is blank."),
+    "looks": (
+        "the desk",
+        "jane@example.org has looked at people's data more than 200 times within an hour.",
+    ),
     "unknown": ("digest retests 2026-06-01 09:00", "Twilio did not answer."),
 }
 WORDS = AlertTemplates(Templates(ROOT / "templates"), CONFIG.clinic.record())

@@ -207,6 +207,7 @@ def _builds_an_index(connection: sa.Connection) -> bool:
 
 
 QUICK = {"create_table", "add_column", "drop_index"}  # however many rows there are
+QUICK_TOO = {"0014": {"get_context", "execute"}}  # a trigger
 
 
 def test_a_migration_does_only_what_is_quick() -> None:
@@ -218,7 +219,7 @@ def test_a_migration_does_only_what_is_quick() -> None:
             found = ast.walk(ast.parse(inspect.getsource(script.module.upgrade)))
             calls = [one.func for one in found if isinstance(one, ast.Call)]
             made = {one.attr for one in calls if ast.unparse(one).startswith("op.")}
-            assert made <= QUICK, script.revision
+            assert made <= QUICK | QUICK_TOO.get(script.revision, set()), script.revision
 
 
 def _waits_for_a_table(connection: sa.Connection) -> bool:

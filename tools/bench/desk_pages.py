@@ -58,8 +58,14 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
                 "suppressions",
                 "system",
                 "login",
+                "second_factor",  # leads to the login, as the next two do
+                "organisation",
+                "organisation_back",
+                "people",
+                "trail_file",
             )
         },
+        "desk.join": [],  # nobody is invited
         "desk.journey": [{"kit": kit.subject}],
         "desk.one_case": [{"case_id": "cas_21"}],
         "desk.rule": rules,
@@ -88,6 +94,7 @@ def looks(kit: Kit) -> dict[str, Mapping[str, Given]]:
         "desk.search": {f"search: {name}": {"q": q} for name, q in searches.items()},
         "desk.reveal": {"reveal a journey": {"kit": kit.subject}},
         "desk.reveal_case": {},  # likewise
+        "desk.who_looked": {"who looked at an address": {"about": kit.phone}},
         "desk.suppression": {"an address's opt-out": {"address": kit.phone, "act": "find"}},
         "desk.erasure": {"an address before its erasure": {"address": kit.phone, "act": "ask"}},
         "desk.see_to_post": {"reveal a refused post": {"post_id": "qua_1", "act": "reveal"}},
@@ -134,6 +141,13 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
         "desk.see_to_posts": {
             "put all refused posts aside": ({"until": one, **_NOTE} for one in until)
         },
+        "desk.change_people": {
+            "add an account": (
+                {"act": "add", "login": f"a{n}@example.org", "role": "desk"} for n in count()
+            ),
+        },
+        "desk.second_factor": {"a code": _always(code="123456")},
+        "desk.join": {},
         "desk.login": {"log in": _always(password=PASSWORD)},
         "desk.logout": {"log out": _always()},
     }

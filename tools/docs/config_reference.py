@@ -14,6 +14,7 @@ from relay.config.fields import OneOf, Parsed, lasting, zone
 from relay.config.schema import (
     ClinicSchema,
     DeliverySchema,
+    DeskSchema,
     ExpectSchema,
     RuleSchema,
     StaffSchema,
@@ -50,6 +51,7 @@ def config_schema() -> dict[str, Any]:
         "properties": {
             "clinic": table_schema(ClinicSchema()),
             "delivery": table_schema(DeliverySchema()),
+            "desk": table_schema(DeskSchema()),
             "staff": {
                 "type": "object",
                 "description": "Groups that rules can name.",
@@ -136,6 +138,7 @@ _VALUES: tuple[tuple[type[Any], Callable[[Any], dict[str, Any]]], ...] = (
 TABLES: tuple[tuple[str, Schema, str], ...] = (
     ("clinic", ClinicSchema(), "What templates may say about you: `{{ clinic.name }}`."),
     ("delivery", DeliverySchema(), "How messages go out, and for how long they are kept."),
+    ("desk", DeskSchema(), "What the admin desk asks of those who use it."),
     ("staff.NAME", StaffSchema(), "A group that rules can name. As many as you like."),
     (
         "rules.NAME",

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import history, packing
+from relay.ledger.audit import open_to_change
 from relay.ledger.cases import close_cases_of
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
@@ -219,6 +220,7 @@ def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> Non
     """Make changes. Adds to `handed` what providers have of those messages; the caller keeps it in
     the same transaction.
     """
+    open_to_change(connection)  # the trail may have a note with the person's name
     theirs = [change.row for change in made if change.is_theirs]
     # Before their attempts, as everywhere: see relay.ledger.attempts.
     messages = [change.row["id"] for change in made if change.table is notifications]

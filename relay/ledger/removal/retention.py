@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger import logins
+from relay.ledger.audit import LOGIN_REFUSED, open_to_change
 from relay.ledger.cases import RELAY
 from relay.ledger.database import Database, ago, lease_due, now
 from relay.ledger.notifications import is_item_of, is_kept_attempt
@@ -21,6 +22,7 @@ from relay.ledger.schema import (
     PERSONAL,
     TELLING,
     attempts,
+    audit,
     cases,
     ended_sessions,
     events,
@@ -28,6 +30,7 @@ from relay.ledger.schema import (
     login_failures,
     notifications,
     quarantine,
+    sessions,
 )
 from relay.rules.channels import DELETED_BY_ID
 from relay.rules.statuses import WAITING
@@ -115,7 +118,7 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     """
     old, ends = ago(retention), time.monotonic() + seconds
     failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
-    over = ago(logins.LONGEST_SESSION + timedelta(days=1))
+    seen, over = sessions.c.seen_at, ago(logins.LONGEST_SESSION + timedelta(days=1))
     return sum(
         _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
@@ -126,6 +129,8 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
             (inbound_texts, inbound_texts.c.received_at < old, inbound_texts.c.received_at, None),
             (login_failures, failed < ago(logins.LONGEST_PAUSE), failed, None),
             (ended_sessions, ended < over, ended, None),
+            (sessions, seen < over, seen, None),
+            (audit, refused_before(old), audit.c.at, None),
         )
     )
 
@@ -146,11 +151,18 @@ def _in_turns(
     change = table.delete() if values is None else table.update().values(**values)
 
     def blank(connection: Connection, ids: Sequence[str]) -> None:
+        if table is audit:
+            open_to_change(connection)
         connection.execute(change.where(table.c.id.in_(ids)))
         if table is notifications:
             mark_for_deletion(connection, ids)
 
     return db.in_turns(sa.select(table.c.id).where(where).order_by(moment), blank, ends)
+
+
+def refused_before(old: now) -> sa.ColumnElement[bool]:
+    """A condition: a wrong password is older. It is the only line of the trail that ever goes."""
+    return sa.and_(audit.c.action == LOGIN_REFUSED, audit.c.at < old)
 
 
 def told_before(old: now) -> sa.ColumnElement[bool]:

@@ -10,11 +10,14 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_login import LoginManager
 from flask_wtf import CSRFProtect
 
+from relay.config.settings import Settings
 from relay.web.desk import (
     auth,
     drafts,
     journeys,
     layout,
+    organisation,
+    people,
     previews,
     refused_posts,
     rules,
@@ -32,6 +35,8 @@ __all__ = [
     "drafts",
     "journeys",
     "layout",
+    "organisation",
+    "people",
     "previews",
     "refused_posts",
     "rules",
@@ -54,12 +59,13 @@ class _DeskSessions(SecureCookieSessionInterface):
         return super().open_session(app, request)
 
 
-def set_up(app: Flask) -> None:
+def set_up(app: Flask, settings: Settings) -> None:
     """Add the desk to an app."""
     manager = LoginManager(app)
     manager.unauthorized_handler(auth.ask)
-    manager.user_loader(auth.admin)
+    manager.user_loader(auth.person)
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the desk asks for it itself: it has the cookie
     CSRFProtect(app)
     app.session_interface = _DeskSessions()
+    organisation.set_up(app, settings)
     app.register_blueprint(blueprint)

@@ -29,6 +29,10 @@ KINDS = {
     "erasure": ("erasure is incomplete", "erasures are incomplete"),
     "rule": ("rule is missing, and messages wait for it", "rules are missing, and messages wait"),
     "account": ("provider's account is missing", "providers' accounts are missing"),
+    "looks": (
+        "person looks at unusually many patients",
+        "people look at unusually many patients",
+    ),
     "limit": ("day reached its limit on texts", "days reached their limit on texts"),
 }
 # These show by the present state, not by their case.

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flask import Response, abort, current_app, request
-from flask_login import login_required
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from relay.jobs import drafts
@@ -21,7 +20,8 @@ from relay.messages import sms_segments
 from relay.messages.templates import Message
 from relay.privacy import masks
 from relay.rules.channels import CHANNELS, Channel
-from relay.web.desk.layout import actor, blueprint, templates
+from relay.staff.roles import LOOK
+from relay.web.desk.layout import actor, blueprint, requires, templates
 from relay.web.desk.previews import SCHEMES, framed, size_of
 from relay.web.services import services
 
@@ -73,7 +73,7 @@ def waiting_drafts(
 
 
 @blueprint.get("/draft")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def draft_email() -> Response:
     """An email that waits, on its own, for a frame: masked without a permit."""
     id_ = request.args.get("message", "")

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import login_required
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
@@ -37,8 +36,20 @@ from relay.staff.explain import (
     tell_message,
     tell_unprocessed,
 )
+from relay.staff.looks import OPENED, REVEAL, SEARCH
+from relay.staff.roles import ACT, LOOK
 from relay.web.desk.drafts import ShownDraft, waiting_drafts
-from relay.web.desk.layout import SHOWN, actor, alert_words, blueprint, note_act, page, written_note
+from relay.web.desk.layout import (
+    SHOWN,
+    actor,
+    alert_words,
+    blueprint,
+    note_look,
+    page,
+    reason_for,
+    requires,
+    written_note,
+)
 from relay.web.services import services
 
 Row = Mapping[str, Any]
@@ -47,14 +58,14 @@ _KINDS = {name: row.label for name, row in CHANNELS.items()}
 
 
 @blueprint.get("/journeys")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def journeys() -> str:
     """Ask what to look for."""
     return page("journeys.html")
 
 
 @blueprint.post("/journeys")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def search() -> Any:
     """What was found. A POST, since names and numbers in an address are kept in logs."""
     wanted = request.form.get("q", "").strip()[:_LONGEST]
@@ -69,6 +80,10 @@ def search() -> Any:
             found, more, reason = by_address(connection, kind, wanted)
         else:
             found, more, reason = _by_name(connection, wanted)
+    way = channels_to(kind)[0] if kind else "name"
+    meant = kind.judge(wanted).address if kind else wanted
+    target = masks.target(services().settings.secret_key, way, meant)
+    note_look(SEARCH, target, f"{len(found)} found", (one.subject for one in found))
     shown = [{**vars(one), "who": masks.name(one.person), **step(one.event)} for one in found]
     return page(
         "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(kind)
@@ -95,14 +110,16 @@ def by_address(
 
 
 @blueprint.get("/journey")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def journey() -> str:
     """One kit as a timeline, what is personal masked."""
-    return _timeline(trails(request.args.get("kit", "")), frozenset())
+    found = trails(request.args.get("kit", ""))
+    note_look(OPENED, _kit(found), "masked")
+    return _timeline(found, frozenset())
 
 
 @blueprint.post("/journey")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def reveal() -> str:
     """The kit's page with names, addresses and texts shown: all to people, or one message.
 
@@ -114,14 +131,16 @@ def reveal() -> str:
     shown = {row["id"] for row in messages if (row["id"] == only if only else is_personal(row))}
     if only and not shown:
         abort(404)
+    if (reason := reason_for()) is None:
+        return _timeline(found, frozenset())
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
-    note_act("reveal", only or kit, about)
+    note_look(REVEAL, only or kit, about + reason)
     flash(SHOWN)
     return _timeline(found, frozenset(shown), names=not only)
 
 
 @blueprint.post("/journey/again")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def send_message_again() -> Any:
     """Have a message repeated by another, to the address that the lab has now."""
     app, id_ = services(), request.form.get("message", "")

@@ -5,12 +5,16 @@ An error page needs neither the ledger nor a session, which may be what is wrong
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 from flask import (
     Blueprint,
+    abort,
     current_app,
+    flash,
     g,
     render_template,
     request,
@@ -26,6 +30,8 @@ from relay.ledger.audit import Act
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
+from relay.staff import looks
+from relay.staff.looks import Look
 from relay.web.services import services
 
 UNAVAILABLE = 503
@@ -34,6 +40,10 @@ _WORDS = {
         "Not done",
         "That form did not come from an open page of the desk, so nothing was done. You may have "
         "been logged out since. Load the page again, then press.",
+    ),
+    403: (
+        "Not for your role",
+        "Your role does not let you do this, so nothing was done. A manager can change your role.",
     ),
     404: (
         "Not found",
@@ -101,6 +111,30 @@ def _unavailable(error: LedgerUnavailable) -> Any:
     return error_page(code), code, {"Retry-After": "10"}
 
 
+def requires(permission: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A page that only who has a permission may see, or with None everybody: each route says so."""
+
+    def guard(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def guarded(**given: Any) -> Any:
+            if permission and not current_user.is_authenticated:
+                return current_app.login_manager.unauthorized()  # type: ignore[attr-defined]
+            if permission:
+                allow_only(permission)
+            return view(**given)
+
+        guarded.requires = permission  # type: ignore[attr-defined]
+        return guarded
+
+    return guard
+
+
+def allow_only(permission: str) -> None:
+    """Go on only for who has a permission: of a page's acts one may need more than the page."""
+    if not current_user.may(permission):
+        abort(403)
+
+
 def waiting() -> dict[str, int]:
     """How much there is of each part of the worklist: counted once for a page."""
     if "waiting" not in g:
@@ -143,6 +177,29 @@ def note_act(act: str, target: str, detail: str = "") -> None:
         audit.write_audit(connection, by, act, target, detail)
 
 
+def note_look(act: str, target: str, detail: str, found: Iterable[str] = ()) -> None:
+    """Keep in the audit trail who looks at whom: what was looked for and each kit that was `found`.
+    Whoever looks at very many is told of.
+    """
+    app = services()
+    with app.db.write() as connection:
+        looks.note(connection, app.config, actor(), Look(act, target, detail, (*found,)))
+
+
+def me() -> Any:
+    """Who is logged in: see relay.web.desk.auth."""
+    return current_user
+
+
+def reason_for() -> str | None:
+    """Why what is masked is to be shown, for the trail; None where a reason is still needed."""
+    reason = request.form.get("reason", "").strip()[:300]
+    if not reason and services().config.desk.reveal_reason:
+        flash("Write why you need to see it. Relay keeps that in the audit trail.")
+        return None
+    return f". {reason}" if reason else ""
+
+
 SHOWN = "Shown; the audit trail records it. Reload the page to hide it."
 
 
@@ -162,6 +219,8 @@ def page(template: str, **context: Any) -> str:
         waiting=waiting(),
         form=form,
         when=when,
+        me=current_user,
+        asks_reason=app.config.desk.reveal_reason,
         **context,
     )
 
@@ -174,34 +233,3 @@ def when(moment: datetime) -> Markup:
 
 
 AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
-
-
-# What the trail's words mean. A word that is not here is told as it is.
-ACT_WORDS = {
-    "login": "Logged in",
-    "login refused": "Wrong password",
-    "logout": "Logged out",
-    "reveal": "Looked at masked details",
-    "send-test": "Sent a test",
-    "suppress": "Stopped an address",
-    "unsuppress": "Allowed an address again",
-    "forget asked": "Asked to erase a person",
-    "forget": "Erased a person",
-    "replay": "Processed something again",
-    audit.RESEND: "Sent a message again",
-    "purge": "Blanked old details",
-    "case close": "Closed a case",
-    "case open": "Reopened a case",
-    "case resend": "Sent a message again",
-    "case send": "Sent a message again",
-    "case believe": "Marked a message as arrived",
-    "case replay": "Processed an event again",
-    "case release": "Released a message",
-    "case stop": "Stopped a message",
-    "post again": "Tried a refused post again",
-    "post aside": "Put a refused post aside",
-    "posts aside": "Put all refused posts aside",
-    "post back": "Put a refused post back",
-    "acknowledge event": "Acknowledged an unknown event",
-    "process events": "Processed unknown events",
-}

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from flask import Response, abort, flash, redirect, request, url_for
-from flask_login import login_required
 from marshmallow import ValidationError
 
 from relay.config import check, plain_english
@@ -23,7 +22,8 @@ from relay.privacy import masks
 from relay.rules.channels import CHANNELS, Channel
 from relay.rules.model import Rule
 from relay.staff import test_send
-from relay.web.desk.layout import actor, blueprint, page
+from relay.staff.roles import ACT, LOOK
+from relay.web.desk.layout import actor, blueprint, page, requires
 from relay.web.services import services
 
 SAMPLE, REAL = "sample", "real"
@@ -49,14 +49,14 @@ class Shown(NamedTuple):
 
 
 @blueprint.get("/rule")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def rule() -> str:
     """One rule's messages."""
     return _preview(_rule(request.args))
 
 
 @blueprint.post("/rule")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def send_test() -> Any:
     """Send one message to an address that is typed, marked as a test, and note who did."""
     chosen, to = _rule(request.form), request.form.get("address", "").strip()[:320]
@@ -82,7 +82,7 @@ def send_test() -> Any:
 
 
 @blueprint.get("/rule/email")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def email() -> Response:
     """The email's HTML on its own, for a frame: with a policy that lets it show its own look."""
     scheme, channel = request.args.get("scheme", SCHEMES[0]), request.args.get("channel", _MAIL)

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import login_required
 
 from relay.errors import Refused
 from relay.lab import events
 from relay.ledger import quarantine as ledger_quarantine
 from relay.ledger.audit import NO_NOTE
-from relay.web.desk.layout import blueprint, my_act, note_act, page, written_note
+from relay.staff.roles import ACT, LOOK
+from relay.web.desk.layout import blueprint, my_act, note_look, page, requires, written_note
 from relay.web.services import services
 
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
@@ -29,14 +29,14 @@ _SETTLED = "Somebody has already dealt with that post."
 
 
 @blueprint.get("/worklist/refused")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def quarantine() -> str:
     """The posts that were refused, what was posted last first."""
     return _posts()
 
 
 @blueprint.post("/worklist/refused/<post_id>")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def see_to_post(post_id: str) -> Any:
     """Show what was posted, try it again, put it aside or take that back. Pressed twice it is done
     once.
@@ -58,7 +58,7 @@ def see_to_post(post_id: str) -> Any:
 
 
 @blueprint.post("/worklist/refused")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def see_to_posts() -> Any:
     """Put aside all that there was when the page was made. Pressed twice it is done once."""
     note = written_note()
@@ -83,7 +83,7 @@ def reveal(post_id: str) -> str:
     """The same page with one body to be read. Opened again it is hidden again."""
     with services().db.read() as connection:
         body = ledger_quarantine.body(connection, post_id) or b""
-    note_act(REVEAL, post_id, "a refused post")
+    note_look(REVEAL, post_id, "a refused post")
     flash("Shown; the audit trail records it. Reload the page to hide it.")
     return _posts(post_id, legible(body))
 

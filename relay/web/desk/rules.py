@@ -13,20 +13,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flask import request
-from flask_login import login_required
 
 from relay.config import check, plain_english
 from relay.config.loader import Config, parse
 from relay.config.plain_english import rule_sentences
 from relay.errors import ConfigError, LedgerUnavailable, Problem
+from relay.lab.facts import PERSONS
 from relay.ledger.database import Database
 from relay.ledger.views import kit_history
 from relay.messages.templates import Templates
 from relay.privacy import masks
 from relay.rules.model import Rule
+from relay.staff.looks import REVEAL, WHAT_IF
+from relay.staff.roles import ACT, EDIT, LOOK
 from relay.staff.what_if import EITHER_WAY, SENT, WOULD, Line, WhatIf, renamed
 from relay.web import health
-from relay.web.desk.layout import blueprint, note_act, page
+from relay.web.desk.layout import blueprint, me, note_look, page, requires
 from relay.web.desk.previews import Shown, examples
 from relay.web.services import services
 
@@ -126,14 +128,14 @@ class Mistake(NamedTuple):
 
 
 @blueprint.get("/rules")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def rules() -> str:
     """The rules in use, in plain English."""
     return _rules()
 
 
 @blueprint.post("/rules")
-@login_required  # type: ignore[untyped-decorator]
+@requires(EDIT)
 def try_edit() -> Any:
     """What is wrong with an edited config.toml, or what it would have changed. Nothing is kept.
 
@@ -141,7 +143,7 @@ def try_edit() -> Any:
     """
     settings = services().settings
     if request.form.get("act") == "load":
-        note_act("reveal", settings.config.name)
+        note_look(REVEAL, settings.config.name, "the file")
         return _rules(text=_read(str(settings.config)), loaded=True)
     text = request.form.get("text", "").replace("\r\n", "\n")
     if not text.strip():
@@ -154,9 +156,21 @@ def try_edit() -> Any:
     found = [*mistakes(wrong, text)]
     if any(not problem.warning for problem in wrong):
         return _rules(text=text, found=found)
+    if asks := [rule for rule in edited.rules if asks_who(rule, services().config)]:
+        if not me().may(ACT):
+            return _rules(text=text, found=found, about_people=asks)
+        note_look(WHAT_IF, settings.config.name, f"{len(asks)} conditions about people")
     tried = compare(services().db, edited, services().config, datetime.now(UTC))
     changes = [*rule_changes(edited, services().config)]
     return _rules(text=text, found=found, tried=tried, changes=changes, edited=edited)
+
+
+def asks_who(rule: Rule, current: Config) -> bool:
+    """Whether an edit's rule has a new condition about who people are: its counts would tell."""
+    before, when = current.rule(rule.name), rule.when
+    if when is None or (before and before.when == when):
+        return False
+    return bool(masks.WHO & when.fields or {*PERSONS, "recipient"} & when.roots)
 
 
 def _rules(*, text: str = "", **tried: Any) -> str:

@@ -10,18 +10,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import login_required
 
 from relay.jobs import erase
 from relay.ledger import audit, workers
 from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger.audit import ACT_WORDS
 from relay.ledger.removal import erasures
 from relay.ledger.views import queries
 from relay.privacy import masks
 from relay.rules.channels import CHANNELS, channel_of, sharing, stop_lists, words_of
+from relay.staff.looks import LOOKED_UP
+from relay.staff.roles import ACT, LOOK, MANAGE
 from relay.staff.whom import Meant, NobodyMeant, whom
 from relay.web.desk import layout
-from relay.web.desk.layout import ACT_WORDS, actor, blueprint, my_act, page, written_note
+from relay.web.desk.layout import (
+    actor,
+    allow_only,
+    blueprint,
+    my_act,
+    note_look,
+    page,
+    requires,
+    written_note,
+)
 from relay.web.services import services
 
 ERASURES = {
@@ -33,7 +44,7 @@ NO_REASON = "Give a reason. Relay keeps it, with who did this and when."
 
 
 @blueprint.get("/suppressions")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def suppressions() -> str:
     """The latest, addresses masked."""
     with services().db.read() as connection:
@@ -55,7 +66,7 @@ def told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @blueprint.post("/suppressions")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def suppression() -> Any:
     """Look an address up, and add or lift it. It is in no link and no log: only in what is posted.
 
@@ -66,6 +77,10 @@ def suppression() -> Any:
         return refused
     act, note = request.form.get("act", "find"), written_note()
     wrong = ""
+    if act in _ACTS:
+        allow_only(ACT)
+    else:
+        note_look(LOOKED_UP, target(channel, address), "suppressions")
     if act in _ACTS and not note:
         wrong = NO_REASON
     elif act in _ACTS:
@@ -137,7 +152,7 @@ def target(channel: str, address: str) -> str:
 
 
 @blueprint.post("/erasure")
-@login_required  # type: ignore[untyped-decorator]
+@requires(MANAGE)
 def erasure() -> Any:
     """Ask first, and have it erased where that is what was pressed.
 
@@ -150,6 +165,8 @@ def erasure() -> Any:
     except NobodyMeant as error:
         return page("suppression.html", written=written, wrong=f"{error} {error.remedy}"), 400
     note, is_pressed = written_note(), request.form.get("act") == "erase"
+    if not is_pressed:
+        note_look(LOOKED_UP, target(meant.channel or "person", meant.address), "erasure")
     if is_pressed and note:
         return _asked(meant, note, stop=bool(request.form.get("stop") and meant.channel))
     wrong = NO_REASON if is_pressed else ""
@@ -157,7 +174,7 @@ def erasure() -> Any:
 
 
 @blueprint.get("/erasure/<id_>")
-@login_required  # type: ignore[untyped-decorator]
+@requires(MANAGE)
 def erased(id_: str) -> str:
     """How an erasure stands, and at last what came of it."""
     with services().db.read() as connection:

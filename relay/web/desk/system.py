@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import request
-from flask_login import login_required
+from flask import Response, request
 
 from relay import __version__
 from relay.ledger import audit as ledger_audit
 from relay.ledger import cases, migrate
 from relay.ledger import pauses as ledger_pauses
 from relay.ledger.allowances import spent
+from relay.ledger.audit import ACT_WORDS
 from relay.ledger.database import Connection
 from relay.ledger.schema import REVISION
 from relay.ledger.views import status
+from relay.privacy import masks
 from relay.rules.channels import CHANNELS
 from relay.rules.schedule import midnight
+from relay.staff import access
+from relay.staff.looks import ACCESS
+from relay.staff.roles import LOOK, MANAGE
 from relay.web import health
 from relay.web.desk.attention import held_up
-from relay.web.desk.layout import ACT_WORDS, blueprint, page
+from relay.web.desk.layout import blueprint, note_look, page, requires
 from relay.web.services import services
 
 # What /readyz asks, and what it means that it works.
@@ -41,7 +45,7 @@ MODES = {
 
 
 @blueprint.get("/system")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def system() -> str:
     """The state of each part, of the queue, providers and workers."""
     app = services()
@@ -102,10 +106,11 @@ def _versions(database: str) -> Mapping[str, str]:
 
 
 AT_ONCE = 50
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @blueprint.get("/audit")
-@login_required  # type: ignore[untyped-decorator]
+@requires(MANAGE)
 def audit() -> str:
     """The latest lines of the audit trail, or those before a given one."""
     before = request.args.get("before", "").replace("\0", "")[:40]
@@ -113,3 +118,32 @@ def audit() -> str:
         rows = ledger_audit.audit_before(connection, before, AT_ONCE + 1)
     older = rows[AT_ONCE - 1]["id"] if len(rows) > AT_ONCE else ""
     return page("audit.html", rows=rows[:AT_ONCE], older=older, before=before, acts=ACT_WORDS)
+
+
+@blueprint.post("/audit")
+@requires(MANAGE)
+def who_looked() -> str:
+    """Who has looked at one person or kit, or acted on them."""
+    app, written = services(), request.form.get("about", "").strip().replace("\0", "")[:255]
+    with app.db.read() as connection:
+        rows = access.of(connection, app.settings, written)
+    mark = masks.target(app.settings.secret_key, "person", written)
+    note_look(ACCESS, mark, f"{len(rows or ())} lines")
+    said = "Relay knows no such person or kit." if rows is None else f"{len(rows)} lines about it."
+    return page("audit.html", rows=rows or [], older="", before="", acts=ACT_WORDS, about=said)
+
+
+@blueprint.get("/audit.csv")
+@requires(MANAGE)
+def trail_file() -> Response:
+    """The whole trail as a spreadsheet reads it, line by line."""
+    note_look(ACCESS, "audit.csv", "the whole trail")
+
+    def lines() -> Iterator[str]:
+        with app.db.read() as connection:
+            yield access.csv_line(access.FIELDS)
+            for row in ledger_audit.all_lines(connection, EVER):
+                yield access.csv_line(access.told(row).values())
+
+    app = services()
+    return Response(lines(), mimetype="text/csv")

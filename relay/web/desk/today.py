@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from functools import partial
 
 from flask import url_for
-from flask_login import login_required
 
 from relay.ledger.views import daily_counts, queries, status
 from relay.ledger.views.daily_counts import Count
 from relay.rules.channels import CHANNELS
 from relay.staff.explain import is_kept, named
+from relay.staff.roles import LOOK
 from relay.web.desk import chart, layout
 from relay.web.desk.attention import needs
 from relay.web.desk.chart import Totals
-from relay.web.desk.layout import alert_words, blueprint, page, waiting
+from relay.web.desk.layout import alert_words, blueprint, page, requires, waiting
 from relay.web.services import services
 
 LATEST = 25
@@ -29,7 +29,7 @@ FIGURES: Mapping[str, Callable[[Totals], int]] = {
 
 
 @blueprint.get("/")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def today() -> str:
     """All of it at a glance."""
     app, now = services(), datetime.now(UTC)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import login_required
 
 from relay.lab.events import EVENTS
 from relay.ledger import events, replay
 from relay.ledger.audit import NO_NOTE
-from relay.web.desk.layout import actor, blueprint, my_act, page, written_note
+from relay.staff.roles import ACT, LOOK
+from relay.web.desk.layout import actor, blueprint, my_act, page, requires, written_note
 from relay.web.services import services
 
 AT_ONCE = 200  # that are processed by one press: a page's time
@@ -18,7 +18,7 @@ ACKNOWLEDGE, PROCESS = "acknowledge", "process"
 
 
 @blueprint.get("/worklist/unknown")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def unknown_events() -> str:
     """Each name once: how often it came, and since when."""
     with services().db.read() as connection:
@@ -33,7 +33,7 @@ def unknown_events() -> str:
 
 
 @blueprint.post("/worklist/unknown")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def see_to_event() -> Any:
     """Acknowledge a name, or have its events processed once Relay knows it.
 

@@ -6,24 +6,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
-from flask_login import login_required
 
 from relay.ledger import cases
+from relay.ledger.audit import ACT_WORDS as SAID
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
 from relay.messages.alerts import CaseNames
 from relay.rules.alerts import KINDS, RELEASE, counted, is_about_a_kit
 from relay.staff import case_acts
+from relay.staff.looks import REVEAL
+from relay.staff.roles import ACT, LOOK
 from relay.web.desk.drafts import ShownDraft, waiting_drafts
-from relay.web.desk.layout import ACT_WORDS as SAID
 from relay.web.desk.layout import (
     SHOWN,
     actor,
     alert_words,
     blueprint,
     my_act,
-    note_act,
+    note_look,
     page,
+    reason_for,
+    requires,
     written_note,
 )
 from relay.web.services import services
@@ -34,7 +37,7 @@ Case = Mapping[str, Any]
 
 
 @blueprint.get("/worklist")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def worklist() -> str:
     """The open cases, of all kinds or of one, and those that were closed last."""
     kind = request.args.get("kind", "")
@@ -57,14 +60,14 @@ def worklist() -> str:
 
 
 @blueprint.get("/case/<case_id>")
-@login_required  # type: ignore[untyped-decorator]
+@requires(LOOK)
 def one_case(case_id: str) -> str:
     """One case, open or closed: where an alert's link leads. What waits is masked."""
     return _one(case_id)
 
 
 @blueprint.post("/case/<case_id>")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def reveal_case(case_id: str) -> str:
     """A case with the messages that wait for it shown whole; who looked is on record.
 
@@ -75,8 +78,10 @@ def reveal_case(case_id: str) -> str:
         found = [*_waiting(connection, case)] if case else []
     if not found:
         abort(404)
+    if (reason := reason_for()) is None:
+        return _one(case_id)
     for one in found:
-        note_act("reveal", one.held.id, f"kit {one.held.subject}")
+        note_look(REVEAL, one.held.id, f"kit {one.held.subject}{reason}")
     flash(SHOWN)
     return _one(case_id, [one.held.id for one in found])
 
@@ -101,7 +106,7 @@ def _one(case_id: str, revealed: Sequence[str] = ()) -> str:
 
 
 @blueprint.post("/worklist/<case_id>")
-@login_required  # type: ignore[untyped-decorator]
+@requires(ACT)
 def see_to(case_id: str) -> Any:
     """Do what was chosen about a case and close it, or open it again. Pressed twice it is done
     once.

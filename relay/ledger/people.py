@@ -1,0 +1,176 @@
+"""Accounts of the people who use the desk, and their sessions.
+
+ADMIN_PASSWORD's account has no row: it is called ADMIN, and its sessions stand here like others'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.audit import Act, NotDone, keep
+from relay.ledger.database import ago, now
+from relay.ledger.logins import LONGEST_SESSION
+from relay.ledger.schema import INSERTS, new_id, sessions, users
+
+ADMIN = "admin"
+INVITED = timedelta(days=7)  # for which the link of an invitation works
+_NOBODY = "There is no such account. `flask relay user list` shows them all."
+_ROW = users.c
+# What only the account's own sign-in may know.
+_BLANK: Mapping[str, Any] = {
+    "password_hash": "",
+    "totp_secret": "",
+    "totp_step": 0,
+    "recovery": [],
+    "oidc_subject": "",
+}
+
+
+def digest(token: str) -> str:
+    """What the ledger keeps of a token that is long and random."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def everyone(connection: Connection) -> Sequence[Mapping[str, Any]]:
+    """All accounts, by email address."""
+    return [dict(row) for row in connection.execute(users.select().order_by(_ROW.login)).mappings()]
+
+
+def find(connection: Connection, login: str) -> Mapping[str, Any] | None:
+    """The account of an email address, in whatever letters; None where there is none."""
+    query = users.select().where(_ROW.login == login.strip().lower())
+    return _one(connection, query)
+
+
+def invited(connection: Connection, invitation: str) -> Mapping[str, Any] | None:
+    """The account that an invitation is for, while it may be used."""
+    query = users.select().where(_ROW.invite == digest(invitation), _ROW.invited_at > ago(INVITED))
+    return _one(connection, query.where(_ROW.disabled_at.is_(None)))
+
+
+def _one(connection: Connection, query: sa.Select[Any]) -> Mapping[str, Any] | None:
+    row = connection.execute(query).mappings().first()
+    return dict(row) if row else None
+
+
+def add(connection: Connection, login: str, role: str, token: str, act: Act) -> None:
+    """Make an account that its owner takes up with a token. Raises NotDone where there is one."""
+    row = {"id": new_id("usr"), "login": login.strip().lower(), "role": role, "created_at": now()}
+    insert = INSERTS[connection.dialect.name](users).values(
+        **row, invite=digest(token), invited_at=now()
+    )
+    if not connection.execute(insert.on_conflict_do_nothing().returning(_ROW.id)).first():
+        raise NotDone("There is such an account already. Change its role, or reset it.")
+    keep(connection, act, role)
+
+
+def set_role(connection: Connection, login: str, role: str, act: Act) -> None:
+    """Give an account another role, from its next click on. Raises NotDone."""
+    _change(connection, login, act, role, role=role)
+
+
+def disable(connection: Connection, login: str, act: Act) -> None:
+    """Let nobody in by an account any more, and end its sessions. Raises NotDone."""
+    _change(connection, login, act, "", disabled_at=now(), invite="")
+    end_all(connection, login)
+
+
+def reset(connection: Connection, login: str, token: str, act: Act) -> None:
+    """Take an account's password and second factor away, end its sessions, and invite its owner
+    anew; a disabled account is enabled by it. Raises NotDone.
+    """
+    anew = {"invite": digest(token), "invited_at": now(), "disabled_at": None}
+    _change(connection, login, act, "", **_BLANK, **anew)
+    end_all(connection, login)
+
+
+def _change(connection: Connection, login: str, act: Act, detail: str, **values: Any) -> None:
+    mine = users.update().where(_ROW.login == login.strip().lower()).values(**values)
+    if not connection.execute(mine.returning(_ROW.id)).first():
+        raise NotDone(_NOBODY)
+    keep(connection, act, detail)
+
+
+def take_up(
+    connection: Connection, id_: str, password_hash: str, totp_secret: str, recovery: Sequence[str]
+) -> None:
+    """Keep what an invited person has chosen; their invitation is used up."""
+    kept = {
+        "password_hash": password_hash,
+        "totp_secret": totp_secret,
+        "recovery": [digest(code) for code in recovery],
+        "invite": "",
+    }
+    connection.execute(users.update().where(_ROW.id == id_).values(**kept))
+
+
+def use_step(connection: Connection, id_: str, step: int) -> bool:
+    """Use up the code of a time step; False where it, or a later one, was used before."""
+    mine = users.update().where(_ROW.id == id_, _ROW.totp_step < step)
+    return bool(connection.execute(mine.values(totp_step=step).returning(_ROW.id)).first())
+
+
+def use_recovery(connection: Connection, id_: str, code: str) -> bool:
+    """Use up a recovery code; False where there is no such code (any more)."""
+    locked = sa.select(_ROW.recovery).where(_ROW.id == id_).with_for_update()
+    left, used = connection.execute(locked).scalar() or [], digest(code)
+    if used not in left:
+        return False
+    rest = [one for one in left if one != used]
+    connection.execute(users.update().where(_ROW.id == id_).values(recovery=rest))
+    return True
+
+
+def bind(connection: Connection, id_: str, subject: str) -> bool:
+    """Bind an account to who signed in by it at the organisation first; False for anybody else."""
+    mine = users.update().where(_ROW.id == id_, _ROW.oidc_subject.in_(("", subject)))
+    found = connection.execute(mine.values(oidc_subject=subject, invite="").returning(_ROW.id))
+    return found.first() is not None
+
+
+def begin_session(connection: Connection, id_: str, person: str, source: str, browser: str) -> None:
+    """Keep a new session: whose it is, a mark of where it is from, and its browser."""
+    moments = {"began_at": now(), "seen_at": now()}
+    row = {"id": id_, "person": person, "source": source, "browser": browser[:60], **moments}
+    connection.execute(sessions.insert().values(row))
+
+
+def session(connection: Connection, id_: str) -> Mapping[str, Any] | None:
+    """A session that goes on, with its account's columns, which are null for ADMIN."""
+    joined = sessions.join(users, users.c.login == sessions.c.person, isouter=True)
+    mine = (sessions.c.id == id_, *_GOES_ON, _ROW.disabled_at.is_(None))
+    columns = (sessions.c.person, _ROW.role, _ROW.password_hash, _ROW.oidc_subject)
+    return _one(connection, sa.select(*columns).select_from(joined).where(*mine))
+
+
+_GOES_ON = (sessions.c.ended_at.is_(None), sessions.c.began_at > ago(LONGEST_SESSION))
+
+
+def open_sessions(connection: Connection) -> Sequence[Mapping[str, Any]]:
+    """The sessions that go on, the latest used first."""
+    query = sessions.select().where(*_GOES_ON).order_by(sessions.c.seen_at.desc())
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def note_seen(connection: Connection, id_: str) -> None:
+    """Note that a session is used now."""
+    connection.execute(sessions.update().where(sessions.c.id == id_).values(seen_at=now()))
+
+
+def end(connection: Connection, id_: str) -> None:
+    """End a session for good: a copy of its cookie opens nothing either."""
+    connection.execute(_ENDING.where(sessions.c.id == id_))
+
+
+def end_all(connection: Connection, login: str) -> None:
+    """End all sessions of an account."""
+    connection.execute(_ENDING.where(sessions.c.person == login.strip().lower()))
+
+
+_ENDING = sessions.update().where(sessions.c.ended_at.is_(None)).values(ended_at=now())

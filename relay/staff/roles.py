@@ -1,0 +1,25 @@
+"""Roles: what each lets a person do on the desk. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LOOK = "look"  # see everything, with what is somebody's own masked
+ACT = "act"  # reveal it, and do what a case or a message asks for
+EDIT = "edit"  # try edits of rules and words
+MANAGE = "manage"  # people, erasure, the whole trail
+
+ROLES: Mapping[str, frozenset[str]] = {
+    "viewer": frozenset({LOOK}),
+    "desk": frozenset({LOOK, ACT}),
+    "editor": frozenset({LOOK, EDIT}),
+    "manager": frozenset({LOOK, ACT, EDIT, MANAGE}),
+}
+FIRST = "manager"  # the role of ADMIN_PASSWORD's account
+# What each role is for, as people read it.
+WORDS: Mapping[str, str] = {
+    "viewer": "sees everything, with names and addresses masked",
+    "desk": "also reveals them, and releases, retries, resends and stops messages",
+    "editor": "sees what a viewer sees, and tries edits of rules and words",
+    "manager": "does all of it, adds people and erases them",
+}
