@@ -106,7 +106,7 @@ def test_the_pages_are_reached_by_the_keyboard(page: Any, url: str) -> None:
         focused.append(page.evaluate("document.activeElement.innerText.split('\\n')[0].trim()"))
     assert focused[0] == "Skip to the page"
     assert focused[1:3] == ["Today", "Journeys"]
-    assert "Log out" in focused
+    assert "Log out admin" in focused
     page.keyboard.press("Shift+Tab")
 
 

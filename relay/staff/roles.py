@@ -18,8 +18,8 @@ ROLES: Mapping[str, frozenset[str]] = {
 FIRST = "manager"  # the role of ADMIN_PASSWORD's account
 # What each role is for, as people read it.
 WORDS: Mapping[str, str] = {
-    "viewer": "sees everything, with names and addresses masked",
-    "desk": "also reveals them, and releases, retries, resends and stops messages",
+    "viewer": "sees everything, with names, addresses and messages masked",
+    "desk": "sees what is masked too, and releases, retries, resends and stops messages",
     "editor": "sees what a viewer sees, and tries edits of rules and words",
-    "manager": "does all of it, adds people and erases them",
+    "manager": "does all of this, adds people, erases patients and reads the audit trail",
 }

@@ -52,6 +52,7 @@ PAGES = {
     "erasure": f"/erasure/{ERASED}",
     "system": "/system",
     "audit": "/audit",
+    "people": "/people",
 }
 
 
