@@ -38,7 +38,7 @@ from relay.worker.pump import Pump
 from tests.standins import LabStandIn, ProviderStandIn
 
 ROOT = Path(__file__).parent.parent
-SECRET = "lab-secret"
+SECRET = "the-labs-secret"
 hypothesis_settings.register_profile("relay", deadline=None)  # the machine may be busy
 hypothesis_settings.load_profile("relay")
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0", "gw1"… where tests run side by side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from relay import logs
 from relay.config import check
 from relay.config.loader import Config
 from relay.config.reload import ConfigReloader
@@ -245,3 +247,21 @@ def test_at_night_a_worker_moves_what_is_finished(
     for _ in range(3):
         clock.tick()
     assert begun == ["", "evt_1"]
+
+
+@pytest.mark.parametrize("delivery", ["live", "dry-run"])
+def test_the_example_clinic_is_told_in_the_log(
+    own: Settings, delivery: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Web and worker start with it all the same, and say which keys patients would read; a worker
+    says it again when an edit has left some.
+    """
+    logs.set_up()
+    living = ConfigReloader(replace(own, delivery=delivery), check.load)
+    edit(own.config, NAME, 'name = "Harbour Clinic"')
+    living.look()
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    told = [line["keys"] for line in lines if "example values" in line["event"]]
+    keys = ["clinic.name", "clinic.phone", "clinic.portal", "delivery.sms_from"]
+    keys += ["delivery.email_from", "staff.lab-desk.email"]
+    assert told == ([keys, keys[1:]] if delivery == "live" else [])

@@ -15,6 +15,7 @@ from twilio.request_validator import RequestValidator
 
 from relay.ledger import suppressions
 from relay.ledger.database import Database
+from tests.cli.conftest import make_own
 from tests.conftest import ROOT, SECRET
 from tests.processes.harness import Processes, RedisServer, eventually
 from tests.rows import messages, suppress, unfinished
@@ -81,6 +82,7 @@ def copy(tmp_path: Path) -> Path:
     text = text.replace('send_window = "08:00-20:00"', 'send_window = "always"')
     sender = '[delivery]\nwhatsapp_from = "+447700900100"\n'
     config.write_text(text.replace("[delivery]\n", sender), "utf-8")
+    make_own(config)
     for name in ("sms", "whatsapp"):
         add(made, f"templates/by_both/{name}.txt", "", "Your parcel came back to us.")
     return made
@@ -101,6 +103,7 @@ def extended(
         "LAB_API_URL": lab.url,
         "LAB_API_TOKEN": lab.token,
         "WEBHOOK_SECRET": SECRET,
+        "METRICS_TOKEN": SECRET,
         "LETTERS_FILE": str(tmp_path / "letters.txt"),
         "PUBLIC_URL": PUBLIC,
         "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,

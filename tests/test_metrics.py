@@ -166,12 +166,14 @@ def test_the_format_is_as_promtool_wants_it(
 def test_a_token_is_asked_for_where_one_is_set(
     settings: Settings, make_client: Callable[[Settings], Any]
 ) -> None:
-    """With METRICS_TOKEN only who shows it reads; without, anybody who reaches it."""
+    """With METRICS_TOKEN only who shows it reads; without, nobody does, but in development."""
     client = make_client(replace(settings, metrics_token="scraper"))
     for shown in ("", "Bearer wrong", "Bearer scrape\u00e9", "scrapers"):
         assert client.get("/metrics", headers={"Authorization": shown}).status_code == 401
     assert scrape(client, Authorization="Bearer scraper")["relay_up", ()] == 1
     assert scrape(make_client(settings), Authorization="")["relay_up", ()] == 1
+    live = make_client(replace(settings, development=False))
+    assert live.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 401
 
 
 def test_a_ledger_out_of_reach_is_told(

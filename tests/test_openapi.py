@@ -147,6 +147,7 @@ def test_every_answer_is_as_described_at_length(app: Any, path: str, method: str
 GOOD = json.dumps(samples.webhook("order.shipped")).encode()
 FORM = "application/x-www-form-urlencoded"
 LARGE, LARGER = b"x" * 70_000, b" " * (4 * 1024 * 1024 + 1)
+IN_THE_CLEAR = {"HTTP_X_FORWARDED_PROTO": "http"}
 # Path, status → how it comes about: by whom, with which body, and with a ledger or without.
 KNOCKS: dict[tuple[str, int], tuple[str, bytes]] = {
     **{
@@ -156,6 +157,7 @@ KNOCKS: dict[tuple[str, int], tuple[str, bytes]] = {
             200: ("known", GOOD),
             400: ("known", b"{"),
             401: ("stranger", GOOD),
+            403: ("overheard", GOOD),
             413: ("known", LARGE),
             422: ("known", BAD_DATA),
             503: ("away", GOOD),
@@ -185,6 +187,7 @@ KNOCKS: dict[tuple[str, int], tuple[str, bytes]] = {
     ("/readyz", 503): ("away", b""),
     ("/metrics", 200): ("known", b""),
     ("/metrics", 401): ("stranger", b""),
+    ("/metrics", 403): ("overheard", b""),
 }
 
 
@@ -192,7 +195,9 @@ def test_each_described_answer_is_given(by: Settings, make_client: Make, app: An
     """No answer is described that cannot come, and each that comes is as described."""
     away = make_client(replace(by, database_url=f"{by.database_url}.empty")).application
     db = Database(by.database_url)
+    live = make_client(replace(by, development=False)).application
     doors = {"known": Known(app), "stranger": app, "away": Known(away), "well": app, "lost": app}
+    doors["overheard"] = lambda environ, start: live({**environ, **IN_THE_CLEAR}, start)
     described = {(p, int(s)) for p, m in ROUTES for s in OURS["paths"][p][m.lower()]["responses"]}
     assert set(KNOCKS) == described
     for (path, status), (who, body) in KNOCKS.items():

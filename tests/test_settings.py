@@ -11,7 +11,7 @@ from werkzeug.security import generate_password_hash
 from relay.config.settings import Settings, from_environment
 from relay.errors import ConfigError
 
-LIVE = {"WEBHOOK_SECRET": "s3cret", "REDIS_URL": "redis://127.0.0.1:6379"}
+LIVE = {"WEBHOOK_SECRET": "the-labs-secret", "REDIS_URL": "redis://127.0.0.1:6379"}
 DEVELOPMENT = {"RELAY_ENV": "development"}
 HASH = f"scrypt:32768:8:1$salt${'0f' * 64}"
 # Keys as SendGrid shows them: of its documentation's example, and another.
@@ -115,6 +115,32 @@ def test_production_does_not_start_without(missing: str, value: str) -> None:
     assert wrong({**LIVE, missing: value}) == [missing]
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("WEBHOOK_SECRET", "x"),
+        ("WEBHOOK_SECRET", "a-secret-of-16-ch, elevenchars"),
+        ("ADMIN_PASSWORD", "1"),
+        ("SECRET_KEY", "a"),
+        ("SECRET_KEY", "a-key-of-14-ch,former"),
+        ("METRICS_TOKEN", "elevenchars"),
+    ],
+)
+def test_a_secret_that_can_be_guessed_stops_the_start(name: str, written: str) -> None:
+    """Outside development each secret of ours has 12 characters or more, the former ones too. It is
+    not repeated; a command for a person runs all the same.
+    """
+    environ = {**LIVE, **KEY_OF_OURS, name: written}
+    with pytest.raises(ConfigError) as caught:
+        from_environment(environ)
+    assert [problem.key for problem in caught.value.problems] == [name]
+    assert "has fewer than 12 characters" in str(caught.value)
+    assert "elevenchars" not in str(caught.value)
+    assert from_environment(environ, to_serve=False)
+    assert from_environment({**environ, **DEVELOPMENT})
+    assert from_environment({**environ, name: "x" * 12})
+
+
 def test_development_starts_with_nothing_set() -> None:
     """A fresh copy starts on its defaults, with the desk open."""
     settings = from_environment(DEVELOPMENT)
@@ -138,7 +164,7 @@ def test_commands_need_less_than_servers() -> None:
 )
 def test_secrets_can_be_rotated(written: str, secrets: tuple[str, ...]) -> None:
     """Several secrets, comma-separated, are valid at once."""
-    assert from_environment({**LIVE, "WEBHOOK_SECRET": written}).webhook_secrets == secrets
+    assert from_environment({"WEBHOOK_SECRET": written}, to_serve=False).webhook_secrets == secrets
 
 
 @pytest.mark.parametrize("name", ["TWILIO_AUTH_TOKEN", "SENDGRID_WEBHOOK_PUBLIC_KEY", "SECRET_KEY"])
@@ -244,11 +270,14 @@ def test_nobody_kills_or_hurries_a_clinics_relay(name: str, value: str) -> None:
     assert str(caught.value) == f"environment: {name}: {said}"
 
 
-@pytest.mark.parametrize("password", [{"ADMIN_PASSWORD": "letmein"}, {"ADMIN_PASSWORD_HASH": HASH}])
+KEY_OF_OURS = {"SECRET_KEY": "k" * 12}
+
+
+@pytest.mark.parametrize("password", [{"ADMIN_PASSWORD": "p" * 12}, {"ADMIN_PASSWORD_HASH": HASH}])
 def test_the_desk_needs_a_secret_key(password: dict[str, str]) -> None:
     """With a password for the desk, sessions need a key of their own; with both it is on."""
     assert wrong({**LIVE, **password}) == ["SECRET_KEY"]
-    assert from_environment({**LIVE, **password, "SECRET_KEY": "k"}).desk_ready
+    assert from_environment({**LIVE, **password, **KEY_OF_OURS}).desk_ready
 
 
 @pytest.mark.parametrize(
@@ -260,7 +289,7 @@ def test_what_is_no_hash_stops_the_start(written: str) -> None:
     nobody could log in by it. It is not repeated.
     """
     with pytest.raises(ConfigError) as caught:
-        from_environment({**LIVE, "ADMIN_PASSWORD_HASH": written, "SECRET_KEY": "k"})
+        from_environment({**LIVE, "ADMIN_PASSWORD_HASH": written, **KEY_OF_OURS})
     assert [problem.key for problem in caught.value.problems] == ["ADMIN_PASSWORD_HASH"]
     assert "single quotes" in str(caught.value)
     assert written not in str(caught.value)
@@ -270,7 +299,7 @@ def test_what_is_no_hash_stops_the_start(written: str) -> None:
 def test_each_hash_that_werkzeug_makes_is_taken(method: str) -> None:
     """By whatever method an admin has made it."""
     hashed = generate_password_hash("letmein", method)
-    assert from_environment({**LIVE, "ADMIN_PASSWORD_HASH": hashed, "SECRET_KEY": "k"}).desk_ready
+    assert from_environment({**LIVE, "ADMIN_PASSWORD_HASH": hashed, **KEY_OF_OURS}).desk_ready
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.alerts import KINDS, OF_NO_KIT
 from relay.rules.model import Case, case_digest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SECRET
 from tests.desk import press
 from tests.dump import dump
 from tests.rows import (
@@ -450,7 +450,7 @@ def test_an_act_and_its_line_are_kept_together_or_not_at_all(
     not say more than it knows.
     """
     case_id = opened(db)
-    inside.post("/webhooks/lab/lab-secret", data=b'{"event": "order.shipped", "data": {}}')
+    inside.post(f"/webhooks/lab/{SECRET}", data=b'{"event": "order.shipped", "data": {}}')
     post = only(db, quarantine)["id"]
 
     def gone(*_: Any) -> None:

@@ -33,17 +33,18 @@ def check(config: Path | None, offline: bool) -> None:
     from relay.cli import connections
     from relay.config import check as checks
     from relay.config.loader import load
+    from relay.config.placeholders import placeholders
     from relay.messages.templates import Templates
 
     found, problems = context.judged(config)
     is_safe = not problems  # a token does not go to an address that is wrong
     if is_safe:
         problems += checks.missed_later(found)
-    problems += checks.secrets(found)
     try:
         loaded = load(found)
         problems += checks.templates(loaded, Templates(found.templates))
         problems += checks.senders(loaded)
+        problems += placeholders(loaded)
         problems += checks.bank_holidays(loaded, datetime.now(loaded.clinic.timezone).date())
     except ConfigError as error:
         problems += error.problems

@@ -31,7 +31,6 @@ from relay.rules.model import Rule
 
 EXAMPLE_CASE = "cas_019ac9f4e80e4a61b2c3d4e5f6a7"
 EXAMPLE_KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
-SHORT = 16  # characters that a secret should have at least
 
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:
@@ -73,18 +72,6 @@ def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
         yield replace(found, warning=True)
 
 
-def secrets(settings: Settings) -> Iterator[Problem]:
-    """Warns about secrets that a stranger could guess, and then post as the lab or sign in."""
-    for name, values in (
-        ("WEBHOOK_SECRET", settings.webhook_secrets),
-        ("SECRET_KEY", (settings.secret_key, *settings.former_secret_key)),
-        ("METRICS_TOKEN", (settings.metrics_token,)),
-    ):
-        if not settings.development and any(0 < len(value) < SHORT for value in values):
-            message = f"{name} is short enough to guess. `openssl rand -hex 24` makes a good one."
-            yield Problem(message, "environment", warning=True)
-
-
 def missed_later(settings: Settings) -> Iterator[Problem]:
     """Warns about settings that Relay can start without and will need later."""
     sends = settings.delivery != "dry-run"
@@ -95,9 +82,6 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
             if not row.provider.has_list:
                 why += ", or look up one that may not have gone out"
             yield Problem(f"is not set: {why}.", "environment", key=name, warning=True)
-    if not (settings.development or settings.metrics_token):
-        message = "is not set: anybody can read /metrics."
-        yield Problem(message, "environment", key="METRICS_TOKEN", warning=True)
     if urlsplit(settings.public_url).path:
         message = "has a path: receipts reach Relay only if a proxy removes the path."
         yield Problem(message, "environment", key="PUBLIC_URL", warning=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from relay.config.loader import Config
+from relay.config.placeholders import placeholders
 from relay.config.settings import Settings
 from relay.errors import ConfigError
 from relay.logs import get_logger
@@ -31,6 +32,7 @@ class ConfigReloader:
         self._seen, self._seen_at = self._stamps, 0.0  # the files at the last look, and since when
         self._next = time.monotonic() + LOOK_SECONDS
         self.wrong: ConfigError | None = None  # what is wrong with the files, while that is so
+        tell_placeholders(self._config)
 
     @property
     def config(self) -> Config:
@@ -67,7 +69,14 @@ class ConfigReloader:
                 return False
             self.wrong = None
             log.info("config reloaded")
+            tell_placeholders(self._config)
             return True
+
+
+def tell_placeholders(config: Config) -> None:
+    """Log which keys would show patients the example clinic."""
+    if keys := [problem.key for problem in placeholders(config)]:
+        log.warning("config.toml has example values, and delivery is live", keys=keys)
 
 
 def await_settled(settings: Settings) -> Stamps:

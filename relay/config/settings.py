@@ -384,6 +384,7 @@ def missing_settings(settings: Settings, environ: Mapping[str, str]) -> list[Pro
         problems.append(wrong("REDIS_URL", "is not a Redis URL.", f"Write {_REDIS[0]}…"))
     if settings.development:
         return problems
+    problems += guessable(settings)
     for name, value, remedy in (
         (
             "WEBHOOK_SECRET",
@@ -395,6 +396,22 @@ def missing_settings(settings: Settings, environ: Mapping[str, str]) -> list[Pro
         if not value:
             problems.append(wrong(name, "is not set.", remedy))
     return problems
+
+
+SHORTEST = 12  # characters of a secret
+
+
+def guessable(settings: Settings) -> Iterator[Problem]:
+    """Secrets by which a stranger who tries could post as the lab, log in or read the figures."""
+    for name, values in (
+        ("WEBHOOK_SECRET", settings.webhook_secrets),
+        ("ADMIN_PASSWORD", (settings.admin_password,)),
+        ("SECRET_KEY", (settings.secret_key, *settings.former_secret_key)),
+        ("METRICS_TOKEN", (settings.metrics_token,)),
+    ):
+        if any(0 < len(value) < SHORTEST for value in values):
+            said = f"has fewer than {SHORTEST} characters, so that somebody could guess it."
+            yield wrong(name, said, "`openssl rand -hex 24` makes a good one.")
 
 
 def odd(settings: Settings) -> Iterator[Problem]:

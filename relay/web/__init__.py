@@ -16,7 +16,7 @@ from relay.config.reload import ConfigReloader
 from relay.config.settings import Settings, from_environment
 from relay.ledger.database import Database
 from relay.queue import Waker
-from relay.web import callbacks, desk, doors, health, metrics, responses, webhooks
+from relay.web import callbacks, desk, doors, health, metrics, plain_http, responses, webhooks
 from relay.web.forms import MOST_FIELDS, FormRequest
 from relay.web.services import Services
 
@@ -53,6 +53,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         ),
         Waker(settings),
     )
+    if not settings.development:
+        plain_http.refuse(app)
     for part in (webhooks, callbacks, health, metrics):
         app.register_blueprint(part.blueprint)
     if settings.desk_ready:

@@ -39,9 +39,39 @@ def environ(ledger_url: str, lab: LabStandIn, config_file: Path) -> dict[str, st
     }
 
 
+# What of the example's a clinic puts its own for before it goes live.
+OWN = {
+    '"Example Clinic"': '"Harbour Clinic"',
+    '"020 7946 0000"': '"020 3318 4470"',
+    '"https://portal.example/results"': '"https://portal.harbour.clinic/results"',
+    '"EXCLINIC"': '"HARBOUR"',
+    '"Example Clinic <results@example.org>"': '"Harbour Clinic <results@harbour.clinic>"',
+    '["lab-desk@example.org"]': '["lab-desk@harbour.clinic"]',
+}
+
+
+def make_own(file: Path) -> Path:
+    """Put a clinic's own into config.toml in the place of the example's."""
+    text = file.read_text("utf-8")
+    for shipped, own in OWN.items():
+        assert shipped in text
+        text = text.replace(shipped, own)
+    file.write_text(text, "utf-8")
+    return file
+
+
+@pytest.fixture
+def own_config(config_file: Path) -> Path:
+    """config.toml of a clinic that is no example."""
+    return make_own(config_file)
+
+
 @pytest.fixture
 def live_environ(
-    environ: dict[str, str], twilio: ProviderStandIn, sendgrid: ProviderStandIn
+    environ: dict[str, str],
+    own_config: Path,
+    twilio: ProviderStandIn,
+    sendgrid: ProviderStandIn,
 ) -> dict[str, str]:
     """The same, delivering for real to the providers' stand-ins."""
     return {

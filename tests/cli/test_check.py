@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from relay.config.placeholders import SHIPPED
+from tests.cli.conftest import OWN, Run
 from tests.conftest import DATABASES, ROOT
 from tests.standins import LabStandIn, ProviderStandIn
 from tests.test_settings import KEY
@@ -29,6 +30,14 @@ FAULTS = [
     ("registration.status not in", "registration.stats not in", "results-ready.when", "status"),
     ('timezone = "Europe/London"', 'timezone = "London"', "clinic.timezone", "Europe/London"),
 ]
+# By key: what a clinic might write to try Relay out, and forget.
+LIKE_EXAMPLES = {
+    "name": "Our Example",
+    "phone": "01632 960 123 (Mon to Fri)",
+    "portal": "https://clinic.test/results",
+    "sms_from": "+447700900999",
+    "email_from": "Us <us@example.com>",
+}
 
 
 def wrong(file: Path, old: str, new: str) -> str:
@@ -221,14 +230,53 @@ def test_bank_holidays_that_are_over_are_a_warning(
     ) == (is_over)
 
 
-@pytest.mark.parametrize("name", ["WEBHOOK_SECRET", "METRICS_TOKEN", "SECRET_KEY"])
-def test_a_secret_that_can_be_guessed_is_a_warning(relay: Run, name: str) -> None:
-    """In production a short secret is warned of by its name, whichever of several it is."""
-    good = dict.fromkeys(("WEBHOOK_SECRET", "METRICS_TOKEN", "SECRET_KEY"), "x" * 24)
-    by = {"RELAY_ENV": "production", "REDIS_URL": "redis://127.0.0.1:1", **good}
-    assert "can be guessed" not in relay("check", "--offline", **by).stderr
-    result = relay("check", "--offline", **{**by, name: "lab"})
-    assert f"warning: environment: {name} is short" in result.stderr
+def test_a_secret_that_can_be_guessed_is_an_error(relay: Run) -> None:
+    """In production a release is stopped by a short secret, before web and worker are."""
+    by = {"RELAY_ENV": "production", "REDIS_URL": "redis://127.0.0.1:1"}
+    result = relay("check", **by, METRICS_TOKEN="x" * 11)
+    assert "error: environment: METRICS_TOKEN: has fewer than 12 characters" in result.stderr
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("key", SHIPPED, ids=".".join)
+@pytest.mark.parametrize(
+    ("written", "level", "said"),
+    [(None, "error", "is what Relay came with"), ("example", "warning", "looks like an example")],
+)
+def test_a_live_relay_is_the_clinics_own(
+    relay: Run,
+    live_environ: dict[str, str],
+    own_config: Path,
+    key: tuple[str, str],
+    written: str | None,
+    level: str,
+    said: str,
+) -> None:
+    """What patients would read of the example clinic is an error while delivery is live, and what
+    looks like another example a warning, each with its line. It concerns no other delivery.
+    """
+    text = own_config.read_text("utf-8")
+    own = next(o for s, o in OWN.items() if s == f'"{SHIPPED[key]}"')
+    example = LIKE_EXAMPLES[key[1]] if written else SHIPPED[key]
+    own_config.write_text(text.replace(own, f'"{example}"'), "utf-8")
+    line = text[: text.index(own)].count("\n") + 1
+    for arguments in (("check",), ("check", "--offline")):
+        result = relay(*arguments, **live_environ)
+        assert f'{level}: {own_config}:{line}: {".".join(key)}: "{example}" {said}' in result.stderr
+        assert result.exit_code == (level == "error")
+    assert said not in relay("check", **live_environ | {"RELAY_DELIVERY": "allow-list"}).stderr
+
+
+def test_staff_who_are_an_example_hear_of_nothing(
+    relay: Run, live_environ: dict[str, str], own_config: Path
+) -> None:
+    """An alert that goes to an example's address is warned of too; a clinic's own are not."""
+    assert "looks like an example" not in relay("check", **live_environ).stderr
+    text = own_config.read_text("utf-8")
+    example = text.replace("lab-desk@harbour.clinic", "lab-desk@example.org")
+    own_config.write_text(example, "utf-8")
+    result = relay("check", **live_environ)
+    assert 'staff.lab-desk.email: "lab-desk@example.org" looks like an example' in result.stderr
     assert result.exit_code == 0
 
 
@@ -237,25 +285,22 @@ def test_a_secret_that_can_be_guessed_is_a_warning(relay: Run, name: str) -> Non
     [
         ("PUBLIC_URL", "https://relay.example", "Relay cannot learn whether a text arrived"),
         ("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY, "Relay cannot learn whether an email arrived"),
-        ("METRICS_TOKEN", "x" * 24, "anybody can read /metrics"),
     ],
 )
 def test_what_is_missed_only_later_is_a_warning(
     relay: Run, live_environ: dict[str, str], name: str, value: str, told: str
 ) -> None:
-    """A live production without receipts, or with open figures, hears of it before it goes live."""
-    by = {**live_environ, "RELAY_ENV": "production", "REDIS_URL": "redis://127.0.0.1:1"}
-    without = relay("check", "--offline", **by)
+    """A live Relay without receipts hears of it before it is missed."""
+    without = relay("check", **live_environ)
     assert without.exit_code == 0
     assert f"warning: environment: {name}: is not set: {told}" in without.stderr
-    assert name not in relay("check", "--offline", **by, **{name: value}).stderr
-    closed = {**by, "RELAY_DELIVERY": "dry-run", "METRICS_TOKEN": "x" * 24}
-    assert name not in relay("check", "--offline", **closed).stderr
+    assert name not in relay("check", **live_environ, **{name: value}).stderr
+    assert name not in relay("check", **live_environ | {"RELAY_DELIVERY": "dry-run"}).stderr
 
 
 def test_a_public_url_with_a_path_is_a_warning(relay: Run) -> None:
     """A path is right only where a proxy takes it away: else no receipt finds its way."""
-    result = relay("check", "--offline", PUBLIC_URL="https://relay.example/webhooks/lab")
+    result = relay("check", PUBLIC_URL="https://relay.example/webhooks/lab")
     assert result.exit_code == 0
     assert "warning: environment: PUBLIC_URL: has a path" in result.stderr
 
@@ -272,9 +317,10 @@ def test_environment_and_config_are_told_together(relay: Run, config_file: Path)
 
 
 @pytest.mark.parametrize("mode", ["live", "allow-list"])
+@pytest.mark.usefixtures("own_config")
 def test_delivery_that_goes_nowhere_is_a_warning(relay: Run, mode: str) -> None:
     """A mode that would send is warned of where credentials, or anybody to send to, are missing."""
-    result = relay("check", "--offline", RELAY_DELIVERY=mode)
+    result = relay("check", RELAY_DELIVERY=mode)
     assert result.exit_code == 0
     for channel in ("sms", "email"):
         assert f"warning: environment: nothing goes out by {channel}" in result.stderr

@@ -26,7 +26,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import REVISION, cases
 from tests.cli.conftest import Run
 from tests.cli.test_what_if import edited, played
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SECRET
 from tests.made_blocks import check_block, sample
 from tests.rows import only
 from tests.standins import LabStandIn
@@ -176,7 +176,7 @@ def test_the_log_of_an_event(
     """docs/monitoring.md shows the lines of one event, from its webhook to its message."""
     client = make_client(replace(settings, log_level="INFO"))
     body = {"event": "order.delivered", "data": {"order_id": "1234-5678"}}
-    id_ = client.post("/webhooks/lab", json=body, auth=("lab", "lab-secret")).json["id"]
+    id_ = client.post("/webhooks/lab", json=body, auth=("lab", SECRET)).json["id"]
     work()
     lines = [line for line in capsys.readouterr().out.splitlines() if id_ in line]
     assert [json.loads(line)["event"] for line in lines] == [

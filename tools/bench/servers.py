@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
-SECRET = "bench"
+SECRET = "the-secret-of-the-bench"
 
 
 def free_port() -> int:

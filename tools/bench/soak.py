@@ -21,7 +21,7 @@ from tools.bench.measure import Bench, Figures, both_channels, fresh_ledger, pos
 from tools.bench.servers import SECRET
 
 A_SECOND = 10  # events; one of ten is posted twice
-METRICS_TOKEN = "bench"
+METRICS_TOKEN = "the-token-of-the-bench"
 Sample = dict[str, float]
 
 

@@ -121,7 +121,8 @@ def json_response(description: str, schema: type[Schema], headers: Json | None =
     return {**made, **({"headers": headers} if headers else {})}
 
 
-_UNSIGNED = json_response("The signature is missing or wrong.", Failed)
+_UNSIGNED = json_response("The signature is missing or wrong; or it came by plain HTTP.", Failed)
+_PLAIN = json_response("It came by plain HTTP. Only development takes that.", Failed)
 _AWAY = json_response(
     f"The ledger is out of reach. Try again in {RETRY_AFTER_SECONDS} s.", Failed, _RETRY
 )
@@ -144,6 +145,7 @@ def webhook(summary: str, **more: Any) -> Json:
         ),
         "400": json_response("Not JSON, or not an event. The body is in quarantine.", Rejected),
         "401": json_response("The secret is missing or wrong. Nothing was stored.", Failed, _LOGIN),
+        "403": _PLAIN,
         "413": too_large(LARGEST_BODY),
         "422": json_response(
             "A known event whose `data` is not valid: `fields` names what is wrong. "
@@ -217,8 +219,11 @@ def monitoring_paths() -> dict[str, Json]:
     metrics = {
         "200": {"description": "Prometheus' text format.", "content": {TEXT: {}}},
         "401": json_response(
-            "METRICS_TOKEN is set, and the request does not show it.", Failed, _LOGIN
+            "The request does not show METRICS_TOKEN, or there is none (outside development).",
+            Failed,
+            _LOGIN,
         ),
+        "403": _PLAIN,
     }
     asked: dict[str, tuple[str, list[Json], Json]] = {
         "/healthz": ("Whether the process serves", [], {"200": json_response("It serves.", Well)}),
