@@ -14,6 +14,7 @@ from relay.cli import (
     ledger_commands,
     people_commands,
     simulate,
+    stop_commands,
     what_if_command,
 )
 
@@ -35,6 +36,8 @@ COMMANDS: tuple[click.Command, ...] = (
     people_commands.suppress,
     people_commands.unsuppress,
     people_commands.forget,
+    stop_commands.stop,
+    stop_commands.resume,
     ledger_commands.sweep,
     ledger_commands.purge,
     ledger_commands.upgrade,

@@ -12,6 +12,7 @@ from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.ledger import migrate
 from relay.ledger.database import Database
+from relay.ledger.views import stopped
 
 
 def check(settings: Settings) -> list[Problem]:
@@ -20,12 +21,21 @@ def check(settings: Settings) -> list[Problem]:
 
 
 def check_ledger(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem if the ledger cannot be reached or its tables are out of date."""
+    """Yield a problem if the ledger cannot be reached or its tables are out of date, and one for
+    each stop that stands.
+    """
     db = Database(settings.database_url)
     try:
         if not migrate.is_migrated(db):
             message = "the tables do not match this version."
             yield Problem(message, "ledger", remedy="Run `flask relay upgrade`.", warning=True)
+            return
+        with db.read() as connection:
+            found = stopped.counted(connection)
+        for halt, many in found:
+            said = f"{many:,} wait since {halt.since:%Y-%m-%d %H:%M} UTC. {halt.said}"
+            remedy = "`flask relay resume` lets them go on."
+            yield Problem(said, "stopped", remedy=remedy, warning=True)
     except LedgerUnavailable as error:
         yield Problem(f"{error}.", "ledger", key="DATABASE_URL")
     finally:
