@@ -50,7 +50,9 @@ def in_words(what: str) -> str:
     kind, _, name = what.partition(" ")
     if kind == RULE:
         return f"Messages of the rule {name}"
-    return f"All {CHANNELS[name].words if name in CHANNELS else 'messages'}"
+    if name in CHANNELS:
+        return f"All {CHANNELS[name].words}"
+    return f"All messages by {name}" if name else "All messages"
 
 
 def standing(connection: Connection) -> list[Halt]:

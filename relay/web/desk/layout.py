@@ -21,8 +21,10 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import audit, cases, events, quarantine
+from relay.ledger import audit, cases, events, quarantine, stop_button
 from relay.ledger.audit import Act
+from relay.ledger.halts import Halt
+from relay.ledger.views import stopped
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
@@ -110,6 +112,12 @@ def waiting() -> dict[str, int]:
     return found
 
 
+def halts() -> list[tuple[Halt, int]]:
+    """What is stopped, and how much waits for it: asked once for a page."""
+    with services().db.read() as connection:
+        return stopped.counted(connection)
+
+
 def templates() -> Templates:
     """The clinic's templates: read once for a page."""
     if "templates" not in g:
@@ -160,6 +168,7 @@ def page(template: str, **context: Any) -> str:
         template,
         clinic=app.config.clinic,
         waiting=waiting(),
+        halts=halts(),
         form=form,
         when=when,
         **context,
@@ -190,6 +199,9 @@ ACT_WORDS = {
     "replay": "Processed something again",
     audit.RESEND: "Sent a message again",
     "purge": "Blanked old details",
+    stop_button.STOP: "Stopped messages",
+    stop_button.RESUME: "Resumed what was stopped",
+    stop_button.CANCEL: "Cancelled a rule's latest messages",
     "case close": "Closed a case",
     "case open": "Reopened a case",
     "case resend": "Sent a message again",
