@@ -97,11 +97,37 @@ def test_an_edit_is_tried_by_the_keyboard(page: Any, url: str) -> None:
     judge(page)
 
 
+def test_a_rule_is_stopped_by_the_keyboard(page: Any, url: str) -> None:
+    """What, why, and the button follow one another; Enter in the reason presses nothing. What is
+    stopped stands on the page, and on every other, until it is resumed.
+    """
+    page.goto(f"{url}/stop")
+    page.locator("#what").focus()
+    page.keyboard.type("Messages of the rule kit-shipped")
+    page.keyboard.press("Tab")
+    page.keyboard.type("The portal's link is wrong.")
+    page.keyboard.press("Enter")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="kit-shipped are stopped").wait_for()
+    for path in ("/stop", "/"):
+        page.goto(url + path)
+        assert page.locator(".halt").count() == 1
+        judge(page)
+        page.emulate_media(color_scheme="dark")
+        judge(page, "color-contrast")
+        page.emulate_media(color_scheme="light")
+    page.goto(f"{url}/stop")
+    page.get_by_role("button", name="Resume messages").press("Enter")
+    page.get_by_text("nothing is stopped").wait_for()
+
+
 def test_the_pages_are_reached_by_the_keyboard(page: Any, url: str) -> None:
     """The first Tab offers to skip the head; the next ones go through the pages in order."""
     page.goto(url)
     focused = []
-    for _ in range(8):
+    for _ in range(9):
         page.keyboard.press("Tab")
         focused.append(page.evaluate("document.activeElement.innerText.split('\\n')[0].trim()"))
     assert focused[0] == "Skip to the page"

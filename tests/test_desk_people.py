@@ -258,6 +258,8 @@ ROUTES = {
     ("suppression", "POST"): LOOK,  # to stop or lift needs ACT
     ("system", "GET"): LOOK,
     ("logout", "POST"): LOOK,
+    ("stop", "GET"): LOOK,
+    ("press_stop", "POST"): ACT,
     ("reveal", "POST"): ACT,
     ("reveal_case", "POST"): ACT,
     ("send_message_again", "POST"): ACT,

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.config.settings import Settings
 from relay.errors import Refused
-from relay.ledger import events, quarantine
+from relay.ledger import events, quarantine, stop_button
 from relay.ledger.audit import Act
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
@@ -86,6 +86,23 @@ def test_what_has_happened_is_told(
     assert later["relay_sms_segments", ()] == 0
     assert later["relay_messages_waiting", ("sms",)] == 1
     assert later["relay_oldest_unsent_seconds", ()] > 3600
+
+
+def test_what_is_stopped_is_told_apart(
+    clinic: Clinic, make_client: Callable[[Settings], Any], db: Database
+) -> None:
+    """A stop is seen though nothing waits for its end yet; what does is late by somebody's will."""
+    client = make_client(clinic.settings)
+    assert stop_button.stop(db, "rule kit", "admin", "Why.")
+    told = scrape(client)
+    assert [told["relay_stops", (of,)] for of in ("all", "channel", "rule")] == [0, 0, 1]
+    assert told["relay_messages_stopped", ()] == 0
+    clinic.orders(2)
+    clinic.work()
+    time_passes(db, timedelta(hours=2))
+    told = scrape(client)
+    assert told["relay_messages_stopped", ()] == 2
+    assert told["relay_messages_waiting", ("sms",)] == told["relay_oldest_unsent_seconds", ()] == 0
 
 
 def test_totals_count_up(

@@ -14,6 +14,7 @@ from relay.cli import (
     ledger_commands,
     people_commands,
     simulate,
+    stop_commands,
     user_commands,
     what_if_command,
 )
@@ -38,6 +39,8 @@ COMMANDS: tuple[click.Command, ...] = (
     people_commands.forget,
     user_commands.user,
     user_commands.access,
+    stop_commands.stop,
+    stop_commands.resume,
     ledger_commands.sweep,
     ledger_commands.purge,
     ledger_commands.upgrade,

@@ -12,6 +12,7 @@ from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
 from relay.ledger import migrate, people
 from relay.ledger.database import Database
+from relay.ledger.views import stopped
 
 
 def check(settings: Settings) -> list[Problem]:
@@ -20,21 +21,26 @@ def check(settings: Settings) -> list[Problem]:
 
 
 def check_ledger(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem if the ledger cannot be reached or its tables are out of date."""
+    """Yield a problem if the ledger cannot be reached or its tables are out of date, and one for
+    each stop that stands.
+    """
     db = Database(settings.database_url)
     try:
         if not migrate.is_migrated(db):
             message = "the tables do not match this version."
             yield Problem(message, "ledger", remedy="Run `flask relay upgrade`.", warning=True)
-        elif settings.desk_ready and not settings.development:
-            with db.read() as connection:
-                accounts = people.everyone(connection)
-            if not any(one["disabled_at"] is None for one in accounts):
-                said = (
-                    "everybody on the desk shares ADMIN_PASSWORD: the audit trail cannot tell who."
-                )
-                remedy = "Run `flask relay user add EMAIL --role manager`, and so on."
-                yield Problem(said, "desk", remedy=remedy, warning=True)
+            return
+        with db.read() as connection:
+            found, accounts = stopped.counted(connection), people.everyone(connection)
+        for halt, many in found:
+            said = f"{many:,} wait since {halt.since:%Y-%m-%d %H:%M} UTC. {halt.said}"
+            remedy = "`flask relay resume` lets them go on."
+            yield Problem(said, "stopped", remedy=remedy, warning=True)
+        is_shared = all(one["disabled_at"] for one in accounts)
+        if is_shared and settings.desk_ready and not settings.development:
+            said = "everybody on the desk shares ADMIN_PASSWORD: the audit trail cannot tell who."
+            remedy = "Run `flask relay user add EMAIL --role manager`, and so on."
+            yield Problem(said, "desk", remedy=remedy, warning=True)
     except LedgerUnavailable as error:
         yield Problem(f"{error}.", "ledger", key="DATABASE_URL")
     finally:

@@ -14,14 +14,14 @@ from relay.jobs import outcomes
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
 from relay.jobs.outcomes import NotSent
-from relay.ledger import attempts, pauses
+from relay.ledger import attempts, halts, pauses
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.pauses import REFUSED
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts
-from relay.rules.model import WAITS_FOR_ACCOUNT, Ending, Policy
+from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME, Ending, Policy
 from relay.rules.schedule import utc_now
 
 log = get_logger("relay.jobs")
@@ -98,9 +98,14 @@ class Deliverer:
         return message
 
     def _begin(self, claim: Claim, message: Message) -> None:
-        """Keep a claim's words in the ledger. Raises NotSent where it is ours no more."""
+        """Keep a claim's words in the ledger. Raises NotSent where it is ours no more, or stopped
+        with all that is like it.
+        """
         if not attempts.begin(self._db, claim, message.content):
-            raise NotSent(outcomes.lapsed())
+            with self._db.read() as connection:
+                halt = halts.over(connection, claim.channel, claim.rule)
+            stopped = halt and outcomes.kept_waiting(halt.said, WAITS_FOR_RESUME)
+            raise NotSent(stopped or outcomes.lapsed())
         fault_injection.crash_point("message.before-send")
 
     def _is_refused(self, channel: str) -> bool:

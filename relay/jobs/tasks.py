@@ -26,7 +26,17 @@ from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
 from relay.jobs.watchdog import BACK
 from relay.lab.client import LabClient
-from relay.ledger import attempts, audit, events, faults, history, receipts, releases, waits
+from relay.ledger import (
+    attempts,
+    audit,
+    events,
+    faults,
+    history,
+    receipts,
+    releases,
+    stop_button,
+    waits,
+)
 from relay.ledger.allowances import Cap
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -126,6 +136,7 @@ class Jobs:
             "rules": partial(waits.resume_rules, db, rules),
             "accounts": partial(waits.resume_channels, db, reached),
             "orders": partial(waits.resume_orders, db),
+            "stops": partial(stop_button.settle, db),
             "lab": self.lab_breaker.look,
             "faults": partial(db.transact, faults.recount),
             "days": partial(daily_counts.keep, db, self.config.clinic.timezone, utc_now()),

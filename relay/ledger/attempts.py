@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger import allowances, pauses, waits
+from relay.ledger import allowances, halts, pauses, waits
 from relay.ledger.allowances import Cap
 from relay.ledger.cases import close_settled, is_told, open_case
 from relay.ledger.database import Database, now, urgent_first
@@ -171,7 +171,7 @@ RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
     """Keep the words that are about to be sent, and renew the lease; False when the claim has
-    lapsed, or its address gets nothing more by now.
+    lapsed, its address gets nothing more by now, or somebody has stopped all that is like it.
 
     It is the last thing before a send. Whoever looks for this attempt later knows its words, and a
     worker that was frozen for longer than its lease sends nothing. It owns its transaction: one
@@ -202,6 +202,7 @@ def _keeping_words(words: Any) -> Any:
             # In the row itself: where another has held it, PostgreSQL looks at no other row anew.
             notifications.c.attempts == sa.bindparam("number"),
             ~is_stopped(notifications.c.channel, notifications.c.address),
+            ~halts.is_halted(),
         )
         .values(
             lease_until=now(sa.bindparam("lease")),

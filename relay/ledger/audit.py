@@ -22,6 +22,7 @@ from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessi
 ORIGIN: ContextVar[tuple[str, str]] = ContextVar("ORIGIN", default=("", ""))
 NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
 LOGIN_REFUSED = "login refused"
+STOP, RESUME, CANCEL = "stop", "resume", "cancel latest"  # the stop button
 RESEND = "resend"  # what the trail calls it when a person has a message sent again
 
 
@@ -172,6 +173,9 @@ ACT_WORDS = {
     "replay": "Processed something again",
     RESEND: "Sent a message again",
     "purge": "Blanked old details",
+    STOP: "Stopped messages",
+    RESUME: "Resumed what was stopped",
+    CANCEL: "Cancelled a rule's latest messages",
     "case close": "Closed a case",
     "case open": "Reopened a case",
     "case resend": "Sent a message again",

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
+from relay.ledger import halts
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, UtcDateTime, attempts, events, new_id, notifications
 from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, RESENT, Notice
@@ -112,13 +113,14 @@ def inserting(dialect: str) -> Any:
         index_elements=[notifications.c.identity],
         set_={name: insert.excluded[name] for name in (*again, *what, "address")},
         where=sa.and_(notifications.c.status == "cancelled", is_free, ~maybe_sent()),
-    ).returning(notifications.c.id)
+    ).returning(notifications.c.id, sa.exists(halts.NAMES).label("is_any_stopped"))
 
 
 def insert_notices(
     connection: Connection, event_id: str, notices: Sequence[Notice], case_id: str | None = None
 ) -> list[str]:
-    """Insert notices; the ids of those that are new, or were cancelled and are wanted again.
+    """Insert notices; the ids of those that are new, or were cancelled and are wanted again. What
+    somebody has stopped waits from the start.
 
     `case_id` is for alerts: the case that they are about.
     """
@@ -141,8 +143,12 @@ def insert_notices(
         for notice in notices
     ]
     # As parameters: SQLAlchemy compiles an INSERT with many VALUES anew each time, for 3 ms.
-    told = connection.execute(inserting(connection.dialect.name), rows)
-    return [str(row.id) for row in told]
+    told = connection.execute(inserting(connection.dialect.name), rows).all()
+    ids = [str(row.id) for row in told]
+    if told and told[0].is_any_stopped:
+        for halt in halts.standing(connection):
+            halts.hold(connection, ids, halt)
+    return ids
 
 
 def alive_channels(connection: Connection, obligation: str, but: str) -> set[str]:

@@ -165,6 +165,7 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
             tries=0,
             follow_up_at=None,
             stopped_by=None,
+            waits_for=None,
         )
     ).rowcount
 

@@ -197,6 +197,16 @@ pauses = sa.Table("pauses", metadata, *pause_columns())
 # before takes each row of `pauses` for a channel.
 lab_pauses = sa.Table("lab_pauses", metadata, *pause_columns())
 
+# What people have stopped as a whole. Each send asks it, so it has a row a stop and no more.
+halts = sa.Table(
+    "halts",
+    metadata,
+    text("what", 120, primary_key=True),  # all, "channel sms", "rule kit-shipped"
+    text("actor", 100),
+    text("reason", 500),
+    time("since", nullable=False),
+)
+
 # How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
 allowances = sa.Table(
     "allowances",
@@ -241,7 +251,7 @@ erasures = sa.Table(
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
 
-REVISION = "0014"  # what this code works with; /readyz compares it with the database's
+REVISION = "0015"  # what this code works with; /readyz compares it with the database's
 
 # Indexes that no statement uses any more: dropped once those are there that took their place.
 RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")
@@ -414,7 +424,7 @@ notifications = sa.Table(
     text("case_id", 40, nullable=True),
     text(
         "waits_for", 20, nullable=True
-    ),  # rule, order, account, lab: what has to be put right first
+    ),  # rule, order, account, lab, stop: what has to be put right first
 )
 partial_index(
     "ix_notifications_waits",

@@ -44,12 +44,11 @@ def plan(connection: Connection, case: Case, case_id: str) -> None:
     if last and last.status in WAITING:
         return
     alerts = [replace(alert, key=case_id) for alert in case.alerts]
-    ids = insert_notices(connection, case.event_id, alerts, case_id=case_id)
     if last and last.is_recent:
-        wait = fault_injection.hastened(QUARTER)
-        later = {"due_at": last.told_at + timedelta(seconds=wait), "status": "scheduled"}
-        mine = notifications.update().where(_table.id.in_(ids))
-        connection.execute(mine.values(reason=GATHERED, **later))
+        due_at = last.told_at + timedelta(seconds=fault_injection.hastened(QUARTER))
+        later = {"due_at": due_at, "status": "scheduled", "reason": GATHERED}
+        alerts = [replace(alert, **later) for alert in alerts]
+    insert_notices(connection, case.event_id, alerts, case_id=case_id)
 
 
 def _last(rule: str, role: str) -> sa.Select[Any]:

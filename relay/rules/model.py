@@ -26,6 +26,7 @@ ALERT_URGENCY = 9  # above that of any event's message
 
 WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
 WAITS_FOR_LAB = "lab"  # to be asked, before it goes out
+WAITS_FOR_RESUME = "stop"  # somebody has stopped it, with all that is like it
 
 
 @dataclass(frozen=True)

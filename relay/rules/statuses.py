@@ -20,7 +20,8 @@ FAILED = ("permanent-failure", "temporary-failure", "technical-failure", "valida
 # A notification's statuses and what each means, as docs/statuses.md prints it.
 STATUSES = {
     "created": "Due now, or waiting to be tried again.",
-    "scheduled": "Waiting for its time: a send window, `after`, `hold` or a digest.",
+    "scheduled": "Waiting for its time: a send window, `after`, `hold` or a digest; or until "
+    "somebody resumes what was stopped.",
     "sending": "A worker has claimed it.",
     "sent": "The provider has accepted it. In dry-run the `provider_id` begins with `dry-run`.",
     "delivered": "The provider says that it arrived. An email may still bounce, and then it fails.",
@@ -31,7 +32,7 @@ STATUSES = {
     "technical-failure": "A fault on our side: a template, a condition or a bug.",
     "validation-failed": "The person has no address that Relay can use.",
     "cancelled": "No longer wanted: opted out, overtaken, its rule gone or not met, "
-    "or its address changed.",
+    "its address changed, or a person's decision.",
 }
 
 

@@ -24,6 +24,7 @@ from relay.rules.model import (
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
+    WAITS_FOR_RESUME,
     WAITS_FOR_RULE,
 )
 from relay.rules.statuses import HELD, RECEIVED, WAITING
@@ -62,6 +63,7 @@ _WAITS_FOR = {
     WAITS_FOR_ORDER: "for the lab to name its order",
     WAITS_FOR_ACCOUNT: "for its provider's account",
     WAITS_FOR_LAB: "for the lab to answer",
+    WAITS_FOR_RESUME: "for somebody to resume it",
 }
 NOT_ALL = "Relay has not yet processed everything that the lab has posted about this kit:"
 _IS_PAST = "Its kit is finished and in history: Relay keeps what became of it, and no details."

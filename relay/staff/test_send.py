@@ -13,7 +13,7 @@ from relay.config.loader import Config
 from relay.errors import RelayError
 from relay.lab import samples
 from relay.lab.facts import Facts
-from relay.ledger import audit
+from relay.ledger import audit, halts
 from relay.ledger.database import Database
 from relay.messages.templates import Message, Templates
 from relay.rules.channels import CHANNELS, channel_of, sharing
@@ -71,6 +71,8 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     made = message(config, rule, channel, address=judged.address, mark=MARK)
     providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
     with db.write() as connection:  # before it is sent: nobody sends unnoticed
+        if halt := halts.over(connection, channel, rule.name):
+            raise NotTried(halt.said)
         audit.write_audit(connection, actor, SEND_TEST, rule.name, channel)
     outcome = providers.send(made, uuid.uuid4().hex)
     if outcome.result != "accepted":

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, request
 from relay import queue
 from relay.errors import LedgerUnavailable
 from relay.lab.events import EVENTS
+from relay.ledger import halts
 from relay.ledger import workers as ledger_workers
 from relay.ledger.pauses import LAB
 from relay.ledger.views import daily_counts
@@ -36,8 +37,10 @@ METRICS: dict[str, str] = {
     "relay_events_waiting": "Events that are not processed yet.",
     "relay_messages": "Messages planned in the last hour, by channel and status.",
     "relay_messages_planned_total": "Messages planned, by channel.",
-    "relay_messages_waiting": "Messages that are due and not sent yet, by channel.",
-    "relay_oldest_unsent_seconds": "Seconds since the oldest unsent message became due.",
+    "relay_messages_waiting": "Messages that are due and not sent yet, nor stopped, by channel.",
+    "relay_messages_stopped": "Messages that wait until somebody resumes what was stopped.",
+    "relay_stops": "Stops that stand, by what they are of: all messages, a channel, a rule.",
+    "relay_oldest_unsent_seconds": "Seconds since the oldest of these became due.",
     "relay_attempts": "Attempts to send in the last hour, by channel and outcome.",
     "relay_attempts_ended_total": "Attempts to send, by channel and outcome.",
     "relay_provider_seconds": (
@@ -129,6 +132,9 @@ def ledger_samples(measured: Measured) -> Iterator[Sample]:
     for channel in (*CHANNELS, LAB):
         yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
     yield from quantile_samples("relay_webhook_to_provider_seconds", measured.reached)
+    for of in (halts.ALL, halts.CHANNEL, halts.RULE):
+        yield "relay_stops", {"of": of}, measured.stops[of]
+    yield "relay_messages_stopped", {}, measured.stopped
     yield "relay_sms_segments", {}, measured.segments
     yield "relay_oldest_unsent_seconds", {}, measured.oldest
     yield "relay_events_waiting", {}, measured.events_waiting

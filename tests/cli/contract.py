@@ -15,6 +15,8 @@ COMMANDS = (
     "suppress",
     "unsuppress",
     "forget",
+    "stop",
+    "resume",
     "sweep",
     "purge",
     "upgrade",

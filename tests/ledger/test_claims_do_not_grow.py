@@ -51,14 +51,16 @@ def later(count: int) -> datetime:
 
 
 def test_a_claim_reads_nothing_that_is_not_due(db: Database) -> None:
-    """Among reminders of every urgency that are for later, a claim reads the messages that are due
-    and no other.
+    """Among reminders of every urgency that are for later, and messages that somebody has stopped,
+    a claim reads the messages that are due and no other.
     """
     reminders = [
         notice(subject=f"later-{n}", urgency=n % 6, status="scheduled", due_at=later(n))
         for n in range(120)
     ]
-    planned(db, *reminders, *(notice(subject=f"due-{n}", urgency=n % 3) for n in range(7)))
+    stopped = [notice(subject=f"stop-{n}", urgency=n % 6, waits_for="stop") for n in range(120)]
+    due = [notice(subject=f"due-{n}", urgency=n % 3) for n in range(7)]
+    planned(db, *reminders, *stopped, *due)
     told = plan_of(db, ledger_attempts.due("postgresql"), by="sms", most=24)
     assert told.startswith("Limit (actual rows=7 ")
     # On average, of six urgencies and of none; else it would have been 127 rows, and a filter.

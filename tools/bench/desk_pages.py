@@ -55,6 +55,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
                 "quarantine",
                 "unknown_events",
                 "rules",
+                "stop",
                 "suppressions",
                 "system",
                 "login",
@@ -135,6 +136,10 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
         "desk.try_edit": {
             "load config.toml": _always(act="load"),
             "try an edit": _always(text=edited),
+        },
+        "desk.press_stop": {
+            "stop a rule": _always(what="rule kit-shipped", act="stop", **_NOTE),
+            "resume it": _always(what="rule kit-shipped", act="resume"),
         },
         "desk.send_test": {"send a test": _always(name="kit-shipped", address=kit.phone)},
         # The last ones: nothing is left to be put aside, and nobody is logged in.

@@ -48,6 +48,7 @@ PAGES = {
     "unknown": "/worklist/unknown",
     "rules": "/rules",
     "rule": "/rule?name=kit-shipped",
+    "stop": "/stop",
     "suppressions": "/suppressions",
     "erasure": f"/erasure/{ERASED}",
     "system": "/system",

@@ -45,7 +45,7 @@ class Filter:
 
 def notifications_where(connection: Connection, wanted: Filter) -> Iterator[Mapping[str, Any]]:
     """Notifications with their event's name, oldest first; no addresses and no words."""
-    query = _listing().order_by(notifications.c.created_at, notifications.c.id)
+    query = listing().order_by(notifications.c.created_at, notifications.c.id)
     for column, value in (
         (notifications.c.status, wanted.status),
         (events.c.name, wanted.event),
@@ -60,7 +60,8 @@ def notifications_where(connection: Connection, wanted: Filter) -> Iterator[Mapp
         yield dict(row)
 
 
-def _listing() -> sa.Select[Any]:
+def listing() -> sa.Select[Any]:
+    """A query for notifications as they are listed."""
     return sa.select(
         *(notifications.c[name] for name in _LISTED),
         notifications.c.role.label("to"),
@@ -71,7 +72,7 @@ def _listing() -> sa.Select[Any]:
 def messages(connection: Connection, after: str = "", limit: int = 100) -> list[Mapping[str, Any]]:
     """Notifications that have ended one way or another, with words and addresses, by id."""
     query = (
-        _listing()
+        listing()
         .add_columns(notifications.c.address, notifications.c.content)
         .where(notifications.c.id > after)
         .order_by(notifications.c.id)
@@ -94,7 +95,7 @@ def latest(
         events.c.subject,
     ).order_by(events.c.id.desc())
     said = (KIND.label("kind"), IS_KEPT.label("is_kept"))
-    newest = _listing().add_columns(*said).order_by(notifications.c.id.desc())
+    newest = listing().add_columns(*said).order_by(notifications.c.id.desc())
     return (
         [dict(row) for row in connection.execute(newest_events.limit(limit)).mappings()],
         [dict(row) for row in connection.execute(newest.limit(limit)).mappings()],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.ledger import halts
 from relay.ledger import pauses as ledger_pauses
 from relay.ledger import workers as ledger_workers
 from relay.ledger.allowances import spent
@@ -82,12 +83,12 @@ def late_events(connection: Connection) -> list[Late]:
 
 
 def late_messages(connection: Connection) -> list[Late]:
-    """The messages that should have gone out long ago, by channel."""
+    """The messages that should have gone out long ago and that nobody has stopped, by channel."""
     table = notifications.c
     return _late(
         connection,
         sa.select(table.channel, sa.func.count(), sa.func.min(table.due_at))
-        .where(table.status.in_(WAITING), table.due_at < ago(LATE))
+        .where(table.status.in_(WAITING), table.due_at < ago(LATE), halts.GOES_ON)
         .group_by(table.channel)
         .order_by(table.channel),
     )
@@ -156,7 +157,9 @@ class Measured:
     reached: Sequence[float]  # seconds from a webhook to the provider, of what had not to wait
     segments: int  # of texts that a provider took
     quarantined: int  # and not seen to since
-    waiting: Mapping[str, int]  # messages that are due now, by channel
+    waiting: Mapping[str, int]  # messages that are due now, by channel; none that is stopped
+    stops: Counter[str]  # that stand now, by what they are of: all, channel, rule
+    stopped: int  # messages that wait for the end of one, now
     oldest: float  # seconds that the message waiting longest has been due
     events_waiting: int  # now
     paused: frozenset[str]  # channels, and the lab, now
@@ -187,6 +190,8 @@ def measure(connection: Connection) -> Measured:
         quarantined=_many(connection, quarantine, *refused_lately()),
         waiting={row.channel: row.many for row in due},
         oldest=max([0.0, *((row.clock - row.oldest).total_seconds() for row in due)]),
+        stops=Counter(halt.what.partition(" ")[0] for halt in halts.standing(connection)),
+        stopped=_many(connection, notifications, halts.WAITS),
         events_waiting=_many(connection, events, events.c.status == RECEIVED),
         paused=frozenset(row["channel"] for row in ledger_pauses.paused(connection)),
         cases=_many(connection, cases, cases.c.closed_at.is_(None)),
@@ -248,7 +253,7 @@ def _due() -> sa.Select[Any]:
             sa.func.min(table.due_at, type_=table.due_at.type).label("oldest"),
             now().label("clock"),
         )
-        .where(table.status.in_(WAITING), table.due_at <= now())
+        .where(table.status.in_(WAITING), table.due_at <= now(), halts.GOES_ON)
         .group_by(table.channel)
     )
 

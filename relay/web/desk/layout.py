@@ -27,6 +27,8 @@ from werkzeug.exceptions import HTTPException
 from relay.errors import LedgerUnavailable
 from relay.ledger import audit, cases, events, quarantine
 from relay.ledger.audit import Act
+from relay.ledger.halts import Halt
+from relay.ledger.views import stopped
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
@@ -144,6 +146,12 @@ def waiting() -> dict[str, int]:
     return found
 
 
+def halts() -> list[tuple[Halt, int]]:
+    """What is stopped, and how much waits for it: asked once for a page."""
+    with services().db.read() as connection:
+        return stopped.counted(connection)
+
+
 def templates() -> Templates:
     """The clinic's templates: read once for a page."""
     if "templates" not in g:
@@ -217,6 +225,7 @@ def page(template: str, **context: Any) -> str:
         template,
         clinic=app.config.clinic,
         waiting=waiting(),
+        halts=halts(),
         form=form,
         when=when,
         me=current_user,

@@ -23,6 +23,7 @@ function put(page) {
   const fresh = page.querySelector("[data-again]");
   shown.dataset.again = fresh.dataset.again;
   shown.replaceChildren(...fresh.childNodes);
+  document.getElementById("stopped").replaceChildren(...page.getElementById("stopped").childNodes);
   for (const link of document.querySelectorAll("nav a")) { // the number on the worklist
     const now = page.querySelector(`nav a[href="${link.getAttribute("href")}"]`);
     if (now) link.replaceChildren(...now.childNodes);

@@ -1,0 +1,124 @@
+"""The stop button: `stop` and `resume` all messages, a channel's or a rule's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relay.cli import context
+from relay.errors import ConfigError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from relay.config.settings import Settings
+
+
+def of_what(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what a command is about."""
+    options = (
+        click.option("--all", "is_all", is_flag=True, help="All messages, staff's alerts too."),
+        click.option("--channel", help="A channel's messages: sms or email."),
+        click.option("--rule", help="A rule's messages, with its fallbacks and digests."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@of_what
+@click.option("--reason", required=True, help="Why, for the record. No names or numbers, please.")
+@click.option(
+    "--cancel",
+    is_flag=True,
+    help="Cancel the rule's messages of the last hour that have not left, for good.",
+)
+def stop(is_all: bool, channel: str | None, rule: str | None, reason: str, cancel: bool) -> None:
+    """Stop sending at once, until somebody resumes it.
+
+    Within two seconds nothing of it is handed over. What waits keeps waiting and says why; what the
+    lab posts is taken all the same.
+    """
+    from relay.ledger import stop_button
+    from relay.ledger.views import stopped
+
+    what = named(is_all, channel, rule)
+    if not (written := reason.strip()):
+        raise click.UsageError('Write why, for the record: --reason "…".')
+    if cancel and not rule:
+        raise click.UsageError("Only a rule's messages can be cancelled in one act: give --rule.")
+    found = context.settings()
+    if rule:
+        check_rule(found, rule)
+    with context.ledger(found) as db:
+        is_new = stop_button.stop(db, what, "cli", written)
+        cancelled = stop_button.cancel_latest(db, rule, "cli", written) if cancel and rule else 0
+        with db.read() as connection:
+            [(halt, many)] = [one for one in stopped.counted(connection) if one[0].what == what]
+            left = stopped.left(connection, halt, 0).many
+    said = f"It was stopped already. {halt.said}" if not is_new else f"{halt.words} are stopped."
+    click.secho(said, fg="green" if is_new else "yellow")
+    if cancel:
+        click.echo(f"{cancelled:,} of the rule's last hour are cancelled.")
+    click.echo(f"{many:,} wait. {left:,} had left in the hour before, or were just leaving.")
+
+
+@click.command()
+@of_what
+@click.option("--drop", is_flag=True, help="Cancel for good what waits, however late it is due.")
+def resume(is_all: bool, channel: str | None, rule: str | None, drop: bool) -> None:
+    """Let what was stopped go on, the urgent first, each in its send window.
+
+    What another stop holds as well keeps waiting. What is dropped does not come back by itself:
+    `flask relay replay msg_…` brings back one message.
+    """
+    from relay.ledger import halts, stop_button
+    from relay.ledger.views import stopped
+
+    what = named(is_all, channel, rule)
+    found = context.settings()
+    with context.ledger(found) as db:
+        if drop and sys.stdin.isatty():
+            click.confirm("Cancel all that waits? Nobody will get it.", abort=True)
+        dropped = stop_button.resume(db, what, "cli", drop=drop)
+        with db.read() as connection:
+            others = stopped.counted(connection)
+    context.wake_worker(found)
+    words = halts.in_words(what)
+    if dropped is None:
+        click.secho(f"{words} were not stopped.", fg="yellow")
+    else:
+        told = f" {dropped:,} that waited are cancelled." if drop else ""
+        click.secho(f"{words} go out again.{told}", fg="green")
+    for halt, many in others:
+        click.secho(f"{halt.said} ({many:,} wait)", fg="yellow")
+
+
+def named(is_all: bool, channel: str | None, rule: str | None) -> str:
+    """What a command is about, as the ledger names it. Exits with 2 where that is not one thing."""
+    from relay.ledger.halts import ALL, CHANNEL, RULE
+    from relay.rules.channels import CHANNELS
+
+    if is_all + (channel is not None) + (rule is not None) != 1:
+        raise click.UsageError("Give one of --all, --channel and --rule.")
+    if channel is not None and channel not in CHANNELS:
+        remedy = did_you_mean(channel, CHANNELS)
+        context.stop(Problem("there is no such channel.", key=channel, remedy=remedy))
+    return ALL if is_all else f"{CHANNEL} {channel}" if channel else f"{RULE} {rule}"
+
+
+def check_rule(found: Settings, rule: str) -> None:
+    """Exit with 1 where config.toml has no such rule. One with a mistake says nothing: what has to
+    be stopped may be just that.
+    """
+    from relay.config.loader import load
+
+    try:
+        known = [one.name for one in load(found).rules]
+    except ConfigError:
+        return
+    if rule not in known:
+        remedy = did_you_mean(rule, known)
+        context.stop(Problem("there is no such rule.", key=rule, remedy=remedy))
