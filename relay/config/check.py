@@ -12,6 +12,8 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from relay.config import conditions
+from relay.config.conditions import names_for_event
 from relay.config.loader import Config
 from relay.config.loader import load as load_config
 from relay.config.schema import SENDER
@@ -26,7 +28,6 @@ from relay.messages.templates import Message, Templates, digest_names
 from relay.messages.templates import files as template_files
 from relay.rules import alerts
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
-from relay.rules.expressions import names, recipient
 from relay.rules.model import Rule
 
 EXAMPLE_CASE = "cas_019ac9f4e80e4a61b2c3d4e5f6a7"
@@ -100,15 +101,6 @@ def example_names(
     return seen
 
 
-def names_for_event(
-    config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The names of one event: what `when` sees, a message, and an item of a digest."""
-    data = data or samples.webhook(rule.event)["data"]
-    seen = names(rule.event, data, samples.RECEIVED_AT, facts, config.clinic.record())
-    return {**seen, "recipient": recipient(rule.to, facts)}
-
-
 def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Message:
     """A rule's message about the lab's example. Raises RenderError."""
     seen = example_names(config, rule, samples.full())
@@ -133,6 +125,7 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
         yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
     if faults:
         return
+    yield from conditions.problems(config, rule)
     for facts in (samples.full(), samples.sparse(rule.event)):
         try:
             if rule.when:

@@ -26,13 +26,15 @@ from relay.config.schema import (
     Desk,
     DeskSchema,
     ExpectSchema,
+    NeverSchema,
     RuleSchema,
     StaffSchema,
 )
 from relay.config.settings import AS_SENT, Settings
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.lab.facts import PERSONS
-from relay.rules.model import ALERT_PREFIX, Expectation, Policy, Rule, Staff
+from relay.rules.expressions import Condition
+from relay.rules.model import ALERT_PREFIX, Expectation, Never, Policy, Rule, Staff
 from relay.rules.schedule import ALWAYS
 
 _HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
@@ -142,7 +144,7 @@ def toml_syntax_error(text: str, error: str) -> tuple[int, str, str]:
     return line, f"not valid TOML: {meant} ({message}).", remedy
 
 
-_TABLES = ("clinic", "delivery", "desk", "staff", "rules", "expect")
+_TABLES = ("clinic", "delivery", "desk", "staff", "rules", "never", "expect")
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,8 @@ class _Loader:
                 )
                 self.add_problem(("rules", name), message, "Choose another name.")
             self.check_recipient(name, rule, staff)
+        for name, one in self.load_group(NeverSchema(), document, "never"):
+            self.forbid(name, one, rules)
         expect = dict(self.load_group(ExpectSchema(), document, "expect"))
         for name, one in expect.items():
             self.check_expectation(name, one.get("to"), staff)
@@ -345,6 +349,33 @@ class _Loader:
                 self.add_problem(
                     at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}]."
                 )
+
+    def forbid(
+        self, name: str, one: Mapping[str, Any], rules: Mapping[str, dict[str, Any]]
+    ) -> None:
+        """Give a [never.…] to each rule that it is about. Notes a problem where there is none, or
+        where its condition is wrong for one of them.
+        """
+        key = "template" if "template" in one else "rule"
+        wanted, when = one.get(key), one.get("when")
+        if wanted is None or when is None or name in self.broken:
+            return  # reported already
+        of = {
+            rule: str(rules[rule].get("template") if key == "template" else rule) for rule in rules
+        }
+        if wanted not in of.values():
+            remedy = did_you_mean(wanted, {*of.values()})
+            self.add_problem(("never", name, key), f'no rule has the {key} "{wanted}".', remedy)
+        for rule, its in of.items():
+            if its != wanted or "event" not in rules[rule]:
+                continue
+            try:
+                never = Never(name, Condition(when, rules[rule]["event"]), one["because"])
+            except ValueError as error:
+                said = f"for the rule {rule}: {error}"
+                self.add_problem(("never", name, "when"), said)
+                return
+            rules[rule]["never"] = (*rules[rule].get("never", ()), never)
 
     def check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
         """Note a problem where an [expect.…] would alert nobody."""

@@ -204,6 +204,33 @@ def addresses() -> dict[str, fields.Field[Any]]:
     }
 
 
+class NeverSchema(Schema):
+    """A [never.…] table."""
+
+    template = fields.String(
+        metadata=told("The template whose messages this is about.", "results_ready")
+    )
+    rule = fields.String(metadata=told("Or the rule whose messages it is about.", "results-ready"))
+    when = fields.String(
+        required=True,
+        metadata=told(
+            "A condition: while it is true, no such message goes out.",
+            "registration.status == 'fail'",
+        ),
+    )
+    because = fields.String(
+        required=True,
+        validate=_word,
+        metadata=told("Why, in a sentence for staff.", "Nobody learns of a failed test by a text."),
+    )
+
+    @validates_schema
+    def check_target(self, data: dict[str, Any], **_: Any) -> None:
+        """Check that it is about a template or about a rule. Raises ValidationError."""
+        if ("template" in data) == ("rule" in data):
+            raise ValidationError("write either template or rule.", "template")
+
+
 class StaffSchema(Schema.from_dict(addresses())):  # type: ignore[misc]
     """A [staff.…] table."""
 

@@ -182,8 +182,7 @@ def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
     """Why an item is not told any more. Raises RenderError."""
     if item.event_name != rule.event:
         return "Its rule is now for another event."
-    now = utc_now()
-    return planner.objection(rule, context, now, now)
+    return planner.last_objection(rule, context, utc_now())
 
 
 class Composer:
@@ -346,7 +345,5 @@ class Composer:
     @staticmethod
     def _require_wanted(rule: Rule, context: RuleContext) -> None:
         """Ask a rule whether it still wants its message sent."""
-        now = utc_now()
-        objection = planner.objection(rule, context, now, now)
-        if objection:
+        if objection := planner.last_objection(rule, context, utc_now()):
             raise NotSent(outcomes.cancelled(objection))

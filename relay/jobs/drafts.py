@@ -81,8 +81,7 @@ def objection_to(rule: Rule, config: Config, held: Held, context: RuleContext) -
     """Why a message would not go out, released now; empty when it would. Raises RenderError."""
     if held.stopped_by:
         return stops.reason(held.stopped_by, held.channel)
-    now = utc_now()
-    return planner.objection(rule, context, now, now)
+    return planner.last_objection(rule, context, utc_now())
 
 
 def render_masked(config: Config, templates: Templates, rule: Rule, held: Held) -> Message | None:

@@ -176,6 +176,7 @@ class Condition:
             raise ValueError(f"not a valid condition: {error.message}. {hint}") from error
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
+        self.tree = tree
         self.roots = free_names(tree)
         self.fields = read_fields(tree)
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from relay.rules.schedule import Digest, Window
@@ -160,6 +160,25 @@ class Rule:
     on_unknown: str = "resend"
     discreet: bool = True
     enabled: bool = True
+    never: tuple[Never, ...] = ()  # of config.toml, those that are about it or its template
+
+    def forbidden(self, names: Mapping[str, Any]) -> str:
+        """Why no message of it may go out about these facts; empty where one may. Raises
+        RenderError where that is unclear.
+        """
+        for one in self.never:
+            if one.when.holds(names):
+                return f"[never.{one.name}] forbids it: {one.because}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Never:
+    """A [never.…] table: what no message of a rule may say, whatever the rule wants."""
+
+    name: str
+    when: Condition
+    because: str
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,16 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
     return ""
 
 
+def last_objection(rule: Rule, context: RuleContext, now: datetime) -> str:
+    """Why a message is not to be handed over after all: its rule does not apply any more, or a
+    [never.…] forbids it. Raises RenderError if that is unclear.
+    """
+    if said := objection(rule, context, now, now):
+        return said
+    names = {**context.names, "recipient": recipient(rule.to, context.facts)}
+    return rule.forbidden(names)
+
+
 def first_choice(
     rule: Rule, context: RuleContext, policy: Policy, now: datetime
 ) -> tuple[Notice, ...]:

@@ -16,6 +16,7 @@ from relay.config.schema import (
     DeliverySchema,
     DeskSchema,
     ExpectSchema,
+    NeverSchema,
     RuleSchema,
     StaffSchema,
     grace,
@@ -63,6 +64,11 @@ def config_schema() -> dict[str, Any]:
                 "description": "Who gets which message when an event comes.",
                 "propertyNames": {"not": {"pattern": f"^{ALERT_PREFIX}"}},
                 "additionalProperties": rule,
+            },
+            "never": {
+                "type": "object",
+                "description": "What no message may say, whatever a rule wants.",
+                "additionalProperties": table_schema(NeverSchema()),
             },
             "expect": {
                 "type": "object",
@@ -145,6 +151,12 @@ TABLES: tuple[tuple[str, Schema, str], ...] = (
         RuleSchema(),
         "Who gets which message when an event comes. Relay uses the name to remember whom the rule "
         "has written to: keep it when you change the rule.",
+    ),
+    (
+        "never.NAME",
+        NeverSchema(),
+        "What no message of a template or a rule may say. It is the last question before a message "
+        "is handed over.",
     ),
     (
         "expect.NAME",
