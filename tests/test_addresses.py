@@ -274,3 +274,12 @@ def test_judged_twice_an_address_is_the_same(channel: str, value: Any) -> None:
     if isinstance(value, str):
         assert kind.known(kind.known(value)) == kind.known(value)
         kind.is_written(value)
+
+
+@pytest.mark.parametrize("written", ["@", "(", "x@", "07700 900 ", "mobile ", "07700900123 ext "])
+def test_an_address_of_any_length_is_judged_at_once(written: str) -> None:
+    """What the lab or an admin writes is judged in a moment, however long: it took a minute."""
+    endless = written * 40_000
+    assert addresses.phone(endless).reason
+    assert addresses.email(endless).reason
+    assert channels.channel_of(endless)

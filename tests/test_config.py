@@ -216,3 +216,24 @@ def test_the_example_expectations_load(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(rules + "[expect.results]" + shown.replace("\n# ", "\n"), "utf-8")
     assert [one.name for one in loaded(path).expect] == ["results", "registration"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("a" + ".a" * 900 + " = 1", "too many dots"),
+        ("[rules" + ".a" * 900 + "]", "too many dots"),
+        ('"a"' + " . 'b'" * 300 + " = 1", "too many dots"),
+        ("x" * 40_000, "more than 2,000 characters"),
+        ("[delivery" + " " * 40_000, "more than 2,000 characters"),
+        ("a=" + "[" * 1_900, "too many brackets"),
+        ("a=" + "{a=" * 600, "too many brackets"),
+        ("a=[" + "\n[" * 1_900, "too many brackets"),
+        ("# comment\n" * 30_000, "longer than 256 KiB"),
+    ],
+)
+def test_what_would_take_long_to_read_is_refused(write: Write, line: str, told: str) -> None:
+    """What no admin writes, and costs the square of its length, is refused before it is read."""
+    (problem,) = problems(write("[delivery]", f"{line}\n[delivery]"))
+    assert told in problem.message
+    assert problem.line

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config import loader
+from relay.config import toml_reader
 
 # Values over several lines that look like tables, keys, brackets, quotes or comments.
 VALUES = st.sampled_from(
@@ -49,7 +49,7 @@ def test_each_key_has_the_line_it_stands_on(values: list[str], comments: bool) -
     text = "\n".join(lines)
     document = tomllib.loads(text)  # the text is TOML, or the test says nothing
     assert list(document) == [f"t{number}" for number in range(len(values))]
-    assert dict(loader.line_index(text)) == expected
+    assert dict(toml_reader.line_index(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_tables_and_keys_are_found_however_they_are_written(
     text: str, path: tuple[str, ...], line: int
 ) -> None:
     """Quoted, dotted, indented and commented names are found by their path."""
-    assert loader.line_index(text)[path] == line
+    assert toml_reader.line_index(text)[path] == line
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_nearest_is_the_line_to_look_at(path: tuple[str, ...], line: Any) -> Non
         "dotted.name.first = 1\n[clinic]\nextra = { hours = 9 }\n\n"
         "[rules.kit]\nto = 1\n[rules.next]\n\n[rulez.kit]"
     )
-    assert loader.nearest(loader.line_index(text), path) == line
+    assert toml_reader.nearest(toml_reader.line_index(text), path) == line

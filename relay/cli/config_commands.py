@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from relay.cli import context
-from relay.errors import ConfigError, Problem, Refused, RenderError
+from relay.errors import Problem, Refused, RenderError
 
 if TYPE_CHECKING:
     from relay.config.loader import Config
@@ -24,7 +24,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Check this file instead of config.toml."
 )
-@click.option("--offline", is_flag=True, help="Skip the connections.")
+@click.option("--offline", is_flag=True, help="Judge the files alone: no secret, no server.")
 def check(config: Path | None, offline: bool) -> None:
     """Check config, templates, environment and connections.
 
@@ -32,24 +32,15 @@ def check(config: Path | None, offline: bool) -> None:
     """
     from relay.cli import connections
     from relay.config import check as checks
-    from relay.config.loader import load
-    from relay.config.placeholders import placeholders
-    from relay.messages.templates import Templates
 
-    found, problems = context.judged(config)
-    is_safe = not problems  # a token does not go to an address that is wrong
-    if is_safe:
-        problems += checks.missed_later(found)
-    try:
-        loaded = load(found)
-        problems += checks.templates(loaded, Templates(found.templates))
-        problems += checks.senders(loaded)
-        problems += placeholders(loaded)
-        problems += checks.bank_holidays(loaded, datetime.now(loaded.clinic.timezone).date())
-    except ConfigError as error:
-        problems += error.problems
-    if is_safe and not offline:
-        problems += connections.check(found)
+    found, problems = context.judged(config, to_serve=not offline)
+    loaded, in_files = checks.files(found, datetime.now(UTC).date(), offline=offline)
+    if offline:
+        problems = in_files
+    elif problems:  # a token does not go to an address that is wrong
+        problems += in_files
+    else:
+        problems = [*checks.missed_later(found), *in_files, *connections.check(found)]
     for problem in problems:
         context.show(problem)
     errors = sum(not problem.warning for problem in problems)

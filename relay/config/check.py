@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from relay.config import conditions
 from relay.config.conditions import names_for_event
-from relay.config.loader import Config
+from relay.config.loader import Config, judge, read_config
 from relay.config.loader import load as load_config
+from relay.config.placeholders import placeholders
 from relay.config.schema import SENDER
 from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem, RenderError, did_you_mean
@@ -265,6 +266,35 @@ def written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
             if char in line:
                 return name, number
     return file, None
+
+
+def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, list[Problem]]:
+    """The configuration as far as it can be read, and all that is wrong with config.toml and the
+    templates: a mistake in one hides none in the other. Not `offline` also what is missing around
+    them.
+    """
+    try:
+        config, wrong = judge(read_config(settings.config), settings)
+    except ConfigError as error:
+        config, wrong = judge("", settings)[0], list(error.problems)
+    loaded = Templates(settings.templates)
+    found = wrong + templates(config, loaded)
+    if wrong:
+        return config, found + unread(config, loaded)
+    found += [] if offline else senders(config)
+    return config, [*found, *placeholders(config), *bank_holidays(config, today)]
+
+
+def unread(config: Config, loaded: Templates) -> list[Problem]:
+    """What is no Jinja in the templates of rules that could not be read."""
+    used = {alert_templates.FOLDER, *(rule.template for rule in config.rules)}
+    names = (path.relative_to(loaded.folder) for path in sorted(loaded.folder.glob("*/*.*")))
+    return [
+        Problem(fault.message, str(loaded.folder / fault.file), fault.line)
+        for name in names
+        if name.parts[0] not in used
+        for fault in loaded.file_faults(name.as_posix(), lambda _tree: iter(()))
+    ]
 
 
 def load(settings: Settings) -> Config:

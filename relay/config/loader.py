@@ -1,14 +1,11 @@
 """config.toml and the environment → one frozen Config. Errors name file, line, key and remedy.
 
-tomllib gives values but no lines, and speaks to programmers: the lines are indexed here, and what
-it and marshmallow say is put into an admin's words.
+What marshmallow says is put into an admin's words.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -31,79 +28,12 @@ from relay.config.schema import (
     StaffSchema,
 )
 from relay.config.settings import AS_SENT, Settings
+from relay.config.toml_reader import KeyPath, Reading, nearest, read
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.lab.facts import PERSONS
 from relay.rules.expressions import Condition
 from relay.rules.model import ALERT_PREFIX, Expectation, Never, Policy, Rule, Staff
 from relay.rules.schedule import ALWAYS
-
-_HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_KEY_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
-_STRINGS = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
-_ENDS = {  # up to the end of a multi-line string, whose last quotes may be the string's own
-    '"""': re.compile(r'(?:\\.|[^"\\]|"(?!""))*"{3,5}'),
-    "'''": re.compile(r"(?:[^']|'(?!''))*'{3,5}"),
-}
-
-KeyPath = tuple[str, ...]
-
-
-def line_index(text: str) -> Mapping[KeyPath, int]:
-    """Path of each table and key → its line, counted from 1. Meant for text that tomllib takes."""
-    lines: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    inside, depth = "", 0  # a multi-line string's quotes; open brackets of a multi-line array
-    for number, line in enumerate(text.split("\n"), 1):
-        if not inside and not depth:
-            if header := _HEADER.match(line):
-                table = split_key(header[1])
-                lines.setdefault(table, number)
-            elif key := _KEY.match(line):
-                lines.setdefault(table + split_key(key[1]), number)
-        inside, depth = after(line, inside, depth)
-    around: dict[
-        KeyPath, int
-    ] = {}  # [rules.a-name] has [rules] in it, which may have no line itself
-    for path, number in lines.items():
-        for length in range(1, len(path)):
-            around.setdefault(path[:length], number)
-    return around | lines
-
-
-def nearest(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
-    """The line of `path`, or of the closest table or key around it."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            return lines[path[:length]]
-    return None
-
-
-def split_key(dotted: str) -> KeyPath:
-    """Split a dotted TOML key into its parts, without their quotes."""
-    return tuple(part.strip("\"'") for part in _KEY_PART.findall(dotted))
-
-
-def after(line: str, inside: str, depth: int) -> tuple[str, int]:
-    """The multi-line string and the brackets that are still open at the end of a line."""
-    while True:
-        if inside:
-            end = _ENDS[inside].match(line)
-            if not end:
-                return inside, depth
-            line = line[end.end() :]
-        found = _STRINGS.search(line)
-        depth += count_open_brackets(line[: found.start()] if found else line)
-        if not found:
-            return "", depth
-        line = line[found.end() :]
-        inside = found[0] if found[0] in _ENDS else ""
-
-
-def count_open_brackets(code: str) -> int:
-    """Return how many more brackets and braces a piece of TOML opens than it closes."""
-    return code.count("[") + code.count("{") - code.count("]") - code.count("}")
-
 
 PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
     "Not a valid string.": ("must be text.", 'Put it in quotes, as in "text".'),
@@ -113,37 +43,8 @@ PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
     "Not a valid boolean.": ("must be true or false.", "Write it without quotes."),
     "Not a valid mapping type.": ("must be a table.", "Write [clinic.extra] above its keys."),
 }
-_SYNTAX = {  # how tomllib's message begins → what it means, and what would be right
-    "Cannot declare": ("this table appears twice", "Put all its keys under one heading."),
-    "Cannot overwrite": ("this key is set twice", "Remove one of the two lines."),
-    "Unclosed array": ("this list is not closed", 'End it with a bracket: channels = ["sms"].'),
-    "Expected ']'": ("this heading is not closed", "Put it in brackets: [clinic]."),
-    "Expected '='": ("there is no = after the key", 'Write it as in name = "text".'),
-    "Expected newline": ("unexpected text after the value", 'Text needs quotes: "020 7946".'),
-    "Illegal character": ("this text is not closed", "Put a quote at each end, on the same line."),
-    "Unterminated string": ("this text is not closed", 'Close it with the """ that it began with.'),
-    "Invalid value": (
-        "unreadable value after =",
-        'Text needs straight quotes: "text".',
-    ),
-}
-
-
-def toml_syntax_error(text: str, error: str) -> tuple[int, str, str]:
-    """An error of tomllib → the line, what is wrong, and what would be right."""
-    found = re.search(r"\(at line (\d+), column (\d+)", error)
-    message = re.sub(r" ?\(at .*\)", "", error)
-    message = re.sub(r"\('.*'.*?\)", lambda path: ".".join(re.findall("'(.*?)'", path[0])), message)
-    line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
-    if found and (odd := odd_characters.said_of(text, line, int(found[2]))):
-        return line, f"not valid TOML: {odd[0]}", odd[1]
-    meant, remedy = next(
-        (words for start, words in _SYNTAX.items() if message.startswith(start)),
-        ("Relay cannot read this line", "Put text in quotes and lists in brackets."),
-    )
-    return line, f"not valid TOML: {meant} ({message}).", remedy
-
-
+_NO_CLINIC = {"name": "Clinic", "phone": "0"}
+_NEEDED, _BESIDES = ("event", "to", "channels", "template"), ("fallback", "digest", "discreet")
 _TABLES = ("clinic", "delivery", "desk", "staff", "rules", "never", "expect")
 
 
@@ -202,13 +103,17 @@ def load(settings: Settings) -> Config:
 
 def parse(text: str, settings: Settings) -> Config:
     """The configuration in a text, as if it were in config.toml. Raises ConfigError."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line, message, remedy = toml_syntax_error(text, str(error))
-        found = Problem(message, str(settings.config), line, remedy=remedy)
-        raise ConfigError([found]) from error
-    return _Loader(settings.config, line_index(text)).config(document, settings)
+    config, problems = judge(text, settings)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def judge(text: str, settings: Settings) -> tuple[Config, list[Problem]]:
+    """The configuration in a text as far as it can be read, and every problem, by line."""
+    loader = _Loader(settings.config, read(text))
+    config = loader.config(settings)
+    return config, sorted(loader.problems, key=lambda problem: problem.line or 0)
 
 
 def read_config(path: Path) -> str:
@@ -236,14 +141,18 @@ def problem_at(
 class _Loader:
     """Loads every table before it gives up, so that an admin sees all problems at once."""
 
-    def __init__(self, path: Path, lines: Mapping[KeyPath, int]):
+    def __init__(self, path: Path, reading: Reading):
         self.path = path
-        self.lines = lines
-        self.problems: list[Problem] = []
-        self.broken: set[str] = set()  # names of tables that could not be read
+        self.document, self.lines, mistakes, self.lost = reading
+        self.problems = [
+            Problem(said, str(path), line, remedy=remedy)
+            for line, (said, remedy) in mistakes.items()
+        ]
+        self.broken = set(self.lost)  # tables of which something could not be read
 
-    def config(self, document: dict[str, Any], settings: Settings) -> Config:
-        """The config. Raises ConfigError with all that is wrong."""
+    def config(self, settings: Settings) -> Config:
+        """The config, with the defaults for what could not be read."""
+        document = self.document
         for name in set(document) - set(_TABLES):
             self.add_problem((name,), "there is no such table.", did_you_mean(name, _TABLES))
             document = self.correct_table(document, name)
@@ -254,7 +163,8 @@ class _Loader:
         for name in set(staff) & set(PERSONS):
             message = f'in a rule, to = "{name}" means the person, not a group.'
             self.add_problem(("staff", name), message, "Choose another name.")
-        if (alerts := delivery.get("alerts")) and alerts not in staff:
+        alerts = delivery.get("alerts")
+        if alerts and alerts not in staff and not self.is_told(alerts):
             remedy = did_you_mean(alerts, staff)
             self.add_problem(("delivery", "alerts"), f'there is no staff group "{alerts}".', remedy)
         rules = dict(self.load_group(RuleSchema(), document, "rules"))
@@ -270,18 +180,29 @@ class _Loader:
         expect = dict(self.load_group(ExpectSchema(), document, "expect"))
         for name, one in expect.items():
             self.check_expectation(name, one.get("to"), staff)
-        if self.problems:
-            raise ConfigError(sorted(self.problems, key=lambda problem: problem.line or 0))
+        default = DeliverySchema().load({})
         return Config(
             settings=settings,
-            clinic=Clinic(**clinic),
-            delivery=Delivery(**delivery),
-            desk=Desk(**desk),
+            clinic=Clinic(**ClinicSchema().load(_NO_CLINIC) | clinic),
+            delivery=Delivery(**default | {k: delivery[k] for k in default & delivery.keys()}),
+            desk=Desk(**DeskSchema().load({}) | desk),
             staff={n: Staff({k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
-            rules=tuple(Rule(name=name, **rule) for name, rule in rules.items()),
+            rules=tuple(self.usable(rules)),
             lines=self.lines,
-            expect=tuple(Expectation(name=name, **one) for name, one in expect.items()),
+            expect=tuple(
+                Expectation(name=name, **one)
+                for name, one in expect.items()
+                if ("expect", name) not in self.broken
+            ),
         )
+
+    def usable(self, rules: Mapping[str, dict[str, Any]]) -> Iterator[Rule]:
+        """The rules; of one that has mistakes as much as its templates are judged by."""
+        for name, rule in rules.items():
+            if ("rules", name) not in self.broken:
+                yield Rule(name=name, **rule)
+            elif all(map(rule.get, _NEEDED)):
+                yield Rule(name=name, **{k: rule[k] for k in (*_NEEDED, *_BESIDES) if k in rule})
 
     def correct_table(self, document: dict[str, Any], name: str) -> dict[str, Any]:
         """Read a misspelt table as if it were spelt correctly: one slip gives one error."""
@@ -292,18 +213,21 @@ class _Loader:
         return document
 
     def add_problem(self, at: KeyPath, message: str, remedy: str = "") -> None:
-        """Note a problem, to be reported with all others."""
+        """Note a problem, to be reported with all others; not one that comes of what is lost."""
+        if any(at[:length] in self.lost for length in range(len(at) + 1)):
+            return
         self.problems.append(problem_at(self.path, self.lines, at, message, remedy))
 
     def load_table(self, schema: Schema, value: Any, at: KeyPath) -> dict[str, Any]:
         """The values of one table that are valid. Notes a problem for each that is not."""
         if not isinstance(value, dict):
+            self.broken.add(at)
             self.add_problem(at, "must be a table.", f"Write [{'.'.join(at)}].")
             return {}
         try:
             return dict(schema.load(value))
         except ValidationError as error:
-            self.broken.add(at[-1])
+            self.broken.add(at)
             for path, message in flatten_messages(error.messages):
                 self.add_invalid(schema, at, path, message)
             return dict(error.valid_data or {})
@@ -331,14 +255,18 @@ class _Loader:
         else:
             self.add_problem(at + keys, *PLAIN_WORDS.get(message, (message,)))
 
+    def is_told(self, group: str) -> bool:
+        """Whether a staff group could not be read, which is reported already."""
+        return any(path[:2] in (("staff", group), ("staff",), ()) for path in self.broken)
+
     def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         """Note a problem where a rule writes to nobody, or on a channel that they do not have."""
         to = rule.get("to")
         if to is None or to in PERSONS:
             return
         at = ("rules", name, "to")
-        if to in self.broken:
-            return  # reported already
+        if self.is_told(to):
+            return
         if to not in staff:
             self.add_problem(
                 at, f'there is no recipient "{to}".', did_you_mean(to, (*PERSONS, *staff))
@@ -358,7 +286,7 @@ class _Loader:
         """
         key = "template" if "template" in one else "rule"
         wanted, when = one.get(key), one.get("when")
-        if wanted is None or when is None or name in self.broken:
+        if wanted is None or when is None or ("never", name) in self.broken:
             return  # reported already
         of = {
             rule: str(rules[rule].get("template") if key == "template" else rule) for rule in rules
@@ -380,8 +308,8 @@ class _Loader:
     def check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
         """Note a problem where an [expect.…] would alert nobody."""
         at = ("expect", name, "to")
-        if to is None or to in self.broken:
-            return  # reported already
+        if to is None or self.is_told(to):
+            return
         if to not in staff:
             self.add_problem(at, f'there is no staff group "{to}".', did_you_mean(to, staff))
         elif not any(staff[to].values()):

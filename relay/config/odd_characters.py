@@ -74,6 +74,13 @@ def described(char: str) -> tuple[str, str, str]:
     return name, "", f"A name without quotes has letters from a to z only. {_STRAIGHT}"
 
 
+def plain(row: str) -> str:
+    """A row in the characters that TOML takes for those of other programs."""
+    row = unicodedata.normalize("NFKC", re.sub(f"[{_QUOTES}]", '"', row))
+    kept = (char for char in row if unicodedata.category(char) != "Cf")
+    return "".join(" " if char.isspace() else char for char in kept)
+
+
 def why_not_utf8(raw: bytes) -> tuple[int, str] | None:
     """The line of what is not UTF-8 in a file, and what is wrong with it; None where it all is."""
     if b"\0" in raw or raw[:2] in (b"\xff\xfe", b"\xfe\xff"):

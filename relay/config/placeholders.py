@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from relay.config.loader import Config, KeyPath
+from relay.config.loader import Config
 from relay.config.schema import SENDER
+from relay.config.toml_reader import KeyPath
 from relay.errors import Problem
 
 SHIPPED: dict[KeyPath, str] = {

@@ -16,7 +16,7 @@ from relay.lab.plain_text import why_no_name
 HIDDEN = "•"
 # An email address, or ten digits and more however they are parted; a date is no number.
 _WRITTEN = re.compile(
-    r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+|(?!\d{4}-\d\d-\d\d\b)\+?\(?\d(?:[ ().-]{0,3}\d){9,}"
+    r"[\w.!#$%&'*+/=?^`{|}~-]{1,320}+@[\w.-]+|(?!\d{4}-\d\d-\d\d\b)\+?\(?\d(?:[ ().-]{0,3}\d){9,}"
 )
 _COUNTRY, _LAST = 3, 3  # of a phone number: what stays to be seen at its two ends
 

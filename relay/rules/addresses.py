@@ -27,6 +27,7 @@ _BEFORE = re.compile(
 _NO_EXTENSION = re.compile(r"\W*\b(?:x|ext(?:n|ension)?)\W*$", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:x|ext(?:n|ension)?)\W*\d{1,7}\W*$", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
+LONGEST = 320  # characters of an address: what costs the square of its length is no longer
 AT_HAND = 32  # judged a moment ago: each event and rule of a kit asks about the same few
 
 
@@ -50,7 +51,9 @@ def bare_number(text: str) -> str:
     """A phone number without the words that people put around it; empty where other letters are
     left.
     """
-    bare = _NO_EXTENSION.sub("", _BEFORE.sub("", plain_text.plain(text)))
+    if len(plain := plain_text.plain(text)) > LONGEST:
+        return ""
+    bare = _NO_EXTENSION.sub("", _BEFORE.sub("", plain))
     return "" if _LETTER.search(_EXTENSION.sub("", bare)) else bare
 
 

@@ -5,6 +5,7 @@ A name that no lab resource has is found when the text is loaded, not when a pat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import Any
 
 from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from relay.errors import RenderError, did_you_mean
@@ -159,6 +161,61 @@ def fields_at(path: Sequence[Any], names: Names) -> Iterable[str] | None:
 
 
 _ENVIRONMENT = environment()
+# A condition asks. What could make more of a value than there is of it has no place in one: a line
+# of config.toml, pasted by anybody, would take all memory, be it only to be compiled.
+LONGEST, MOST_STEPS = 1_000, 40
+_STEPS = (nodes.Getattr, nodes.Getitem, nodes.Filter)
+_ASKS = (
+    *(nodes.Name, nodes.Const, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Slice),
+    *(nodes.Getattr, nodes.Getitem, nodes.Filter, nodes.Call, nodes.Keyword, nodes.Test),
+    *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr),
+    *(nodes.Concat, nodes.Add, nodes.Sub, nodes.Div, nodes.FloorDiv, nodes.Neg, nodes.Pos),
+)
+_FILTERS = re.compile(
+    "abs|capitalize|count|d|default|first|float|int|last|length|list|lower|map|max|min|reject"
+    "|rejectattr|reverse|round|select|selectattr|sort|sum|title|trim|unique|upper"
+)
+_METHODS = re.compile(
+    "count|date|endswith|find|get|isalnum|isalpha|isdigit|isoformat|isoweekday|items|keys|lower"
+    "|lstrip|removeprefix|removesuffix|rstrip|split|startswith|strftime|strip|time|timestamp"
+    "|title|upper|values|weekday"
+)
+
+
+def parsed(source: str) -> nodes.Expr:
+    """The tree of an expression, of which nothing is worked out yet. Raises TemplateSyntaxError."""
+    parser = Parser(_ENVIRONMENT, source, state="variable")
+    tree = parser.parse_expression()
+    if not parser.stream.eos:
+        parser.fail("chunk after expression")
+    return tree
+
+
+def unfit(tree: nodes.Expr) -> Iterator[str]:
+    """What a condition has that has no place in one."""
+    found = [tree, *tree.find_all(nodes.Node)]
+    for node in found:
+        if not isinstance(node, _ASKS):
+            yield f"it has no use for {getattr(node, 'operator', 'this')}"
+        elif isinstance(node, nodes.Concat) and next(node.find_all(nodes.Concat), None):
+            yield "it has a ~ within another"
+        elif isinstance(node, nodes.Call):
+            name = getattr(node.node, "attr", "a function")
+            if not _METHODS.fullmatch(name):
+                yield f"it has no use for {name}()"
+        elif isinstance(node, nodes.Filter):
+            for name in filters_of(node):
+                if not _FILTERS.fullmatch(name):
+                    yield f'it has no use for the filter "{name}"'
+    if sum(isinstance(node, _STEPS) for node in found) > MOST_STEPS:
+        yield f"it has more than {MOST_STEPS} dots and filters"
+
+
+def filters_of(node: nodes.Filter) -> Iterator[str]:
+    """The filter that is named, and the one that `map` is told to apply."""
+    yield node.name
+    if node.name == "map" and node.args:
+        yield str(getattr(node.args[0], "value", "that a value names"))
 
 
 class Condition:
@@ -167,13 +224,19 @@ class Condition:
     def __init__(self, source: str, event: str):
         """Raises ValueError when `source` is not one expression over the names of `event`."""
         self.source = source
+        if len(source) > LONGEST:
+            raise ValueError(f"a condition has at most {LONGEST:,} characters.")
+        hint = "Write it as in \"order.carrier == 'royal_mail'\", with two equals signs."
         try:
             # First as an expression: "a }} {{ b" would pass for a template.
+            if wrong := next(unfit(parsed(source)), ""):
+                raise ValueError(f"not a valid condition: {wrong}.")
             self._compiled = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
             tree = _ENVIRONMENT.parse("{{ (" + source + ") }}")
         except TemplateSyntaxError as error:
-            hint = "Write it as in \"order.carrier == 'royal_mail'\", with two equals signs."
             raise ValueError(f"not a valid condition: {error.message}. {hint}") from error
+        except (RecursionError, MemoryError, SyntaxError) as error:  # by hundreds of brackets
+            raise ValueError("not a valid condition: it has too many brackets.") from error
         for _line, wrong in unknown_names(tree, vocabulary(event)):
             raise ValueError(wrong)
         self.tree = tree

@@ -86,6 +86,64 @@ def test_every_mistake_is_told_at_once(relay: Run, config_file: Path) -> None:
     assert lines == sorted(lines)
 
 
+BROKEN = [  # lines of config.toml, and what is said of them; nothing is said of the others
+    ("[clinic]", ""),
+    ("name = Example Clinic", "not valid TOML: unreadable value"),
+    ('phone = "020 7946 0000"', ""),
+    ("[delivery", "not valid TOML: this heading is not closed"),
+    ('retention = "90 days"', "delivery.retention: write a whole number"),
+    ("daily_sms_limit = 2,000", "not valid TOML: unexpected text after the value"),
+    ("sms_from\u00a0= \u201cCLINIC\u201d", "has a no-break space"),
+    ("[staff.lab desk]", "not valid TOML: this heading is not closed"),
+    ('email = ["a@clinic.example" "b@clinic.example"]', "not valid TOML: this list is not closed"),
+    ("[rules.kit-shipped]", ""),
+    ('event = "order.shipped"', ""),
+    ('to = "lab desk"', ""),  # of which the addresses cannot be read
+    ('channels = ["sms", "email"', ""),
+    ('template = "kit_shipped"', "not valid TOML: this list is not closed"),
+    ("[rules.kit-delivered]", ""),
+    ('event = "order.delivered"', ""),
+    ('to = "patient"', ""),
+    ('channels = ["sms"]', ""),
+    ('template = "kit_delivered"', ""),
+    ("enabled = no", "not valid TOML: unreadable value"),
+    ("[rules.retest]", ""),
+    ('event = "test_registration.retst"', 'unknown value "test_registration.retst"'),
+    ('to = "patient"', ""),
+    ('channels = ["sms"]', ""),
+    ('template = "retest"', ""),
+    ("when = true", "rules.retest.when: must be text"),
+]
+
+
+def test_no_mistake_hides_another(relay: Run, tmp_path: Path, templates: Path) -> None:
+    """TOML's, keys' and templates' are told in one run, each once and at its line: what a line that
+    cannot be read takes with it is not told as well.
+    """
+    config = tmp_path / "broken.toml"
+    config.write_text("\n".join(line for line, _ in BROKEN), "utf-8")
+    (templates / "kit_delivered/sms.txt").write_text("\n{{ order.carier }}", "utf-8")
+    (templates / "retest/sms.txt").write_text("{% if order %}", "utf-8")  # of a rule without event
+    arguments = ("check", "--offline", "--config", str(config))
+    result = relay(*arguments, RELAY_TEMPLATES=str(templates))
+    told = result.stderr.splitlines()
+    places = [f"{config}:{n}" for n, (_, said) in enumerate(BROKEN, 1) if said]
+    places += [f"{templates}/kit_delivered/sms.txt:2", f"{templates}/retest/sms.txt:1"]
+    assert [line.split(": ")[:2] for line in told] == [["error", place] for place in places]
+    wanted = (said for _, said in BROKEN if said)
+    assert [said for said, line in zip(wanted, told, strict=False) if said not in line] == []
+
+
+def test_files_alone_are_judged_offline(relay: Run, own_config: Path) -> None:
+    """`check --offline` needs no secret and no server, and says nothing of the environment."""
+    bare = dict.fromkeys(("WEBHOOK_SECRET", "DATABASE_URL", "REDIS_URL", "LAB_API_TOKEN"), "")
+    by = {**bare, "RELAY_ENV": "production", "LAB_API_URL": "nonsense", "LOG_LEVEL": "LOUD"}
+    result = relay("check", "--offline", **by, RELAY_DELIVERY="live")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{own_config} is right: 8 rules are on.\n"
+    assert relay("check", **by).exit_code == 1
+
+
 def test_what_is_no_toml_is_told_with_its_line(relay: Run, config_file: Path) -> None:
     """A forgotten quote is told with its line."""
     place = wrong(config_file, 'retention = "90d"', "retention = 90d")

@@ -17,6 +17,7 @@ from flask import request
 from relay.config import check, plain_english
 from relay.config.loader import Config, parse
 from relay.config.plain_english import rule_sentences
+from relay.config.toml_reader import LONGEST_LINE
 from relay.errors import ConfigError, LedgerUnavailable, Problem
 from relay.lab.facts import PERSONS
 from relay.ledger.database import Database
@@ -115,6 +116,7 @@ def compare(db: Database, edited: Config, current: Config, now: datetime) -> Tri
     return Tried(events, looked, counts, lines[:SHOWN], max(0, len(lines) - SHOWN), again)
 
 
+MOST = 50  # mistakes that a page shows
 _AROUND = 1  # lines of a file that are shown before and behind a mistake
 
 
@@ -198,7 +200,7 @@ def _rules(*, text: str = "", **tried: Any) -> str:
 def mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[Mistake]:
     """Problems as they are shown: staff's addresses may stand in the lines of config.toml."""
     own = services().settings.config
-    for problem in problems:
+    for problem in problems[:MOST]:
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
         file = own.name if is_config else short(problem.where)
@@ -213,7 +215,7 @@ def _around(source: str, line: int | None) -> Iterator[tuple[int, str, bool]]:
         return
     for number, written in enumerate(source.splitlines(), 1):
         if abs(number - line) <= _AROUND:
-            yield number, masks.inside(written), number == line
+            yield number, masks.inside(written)[:LONGEST_LINE], number == line
 
 
 def _read(where: str) -> str:

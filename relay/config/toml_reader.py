@@ -1,0 +1,209 @@
+"""TOML as an admin writes it: the line of each table and key, and every mistake with what it means.
+
+tomllib gives values but no lines, speaks to programmers, and stops at the first mistake: here the
+line that it stumbles over is taken out, and the rest is read.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from relay.config import odd_characters
+
+_HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_KEY_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+_STRINGS = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
+_ENDS = {  # up to the end of a multi-line string, whose last quotes may be the string's own
+    '"""': re.compile(r'(?:\\.|[^"\\]|"(?!""))*"{3,5}'),
+    "'''": re.compile(r"(?:[^']|'(?!''))*'{3,5}"),
+}
+
+KeyPath = tuple[str, ...]
+
+
+def line_index(text: str) -> Mapping[KeyPath, int]:
+    """Path of each table and key → its line, counted from 1. Meant for text that tomllib takes."""
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    inside, depth = "", 0  # a multi-line string's quotes; open brackets of a multi-line array
+    for number, line in enumerate(text.split("\n"), 1):
+        if not inside and not depth:
+            if header := _HEADER.match(line):
+                table = split_key(header[1])
+                lines.setdefault(table, number)
+            elif key := _KEY.match(line):
+                lines.setdefault(table + split_key(key[1]), number)
+        inside, depth = after(line, inside, depth)
+    around: dict[
+        KeyPath, int
+    ] = {}  # [rules.a-name] has [rules] in it, which may have no line itself
+    for path, number in lines.items():
+        for length in range(1, len(path)):
+            around.setdefault(path[:length], number)
+    return around | lines
+
+
+def nearest(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
+    """The line of `path`, or of the closest table or key around it."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return lines[path[:length]]
+    return None
+
+
+def split_key(dotted: str) -> KeyPath:
+    """Split a dotted TOML key into its parts, without their quotes."""
+    return tuple(part.strip("\"'") for part in _KEY_PART.findall(dotted))
+
+
+def after(line: str, inside: str, depth: int) -> tuple[str, int]:
+    """The multi-line string and the brackets that are still open at the end of a line."""
+    while True:
+        if inside:
+            end = _ENDS[inside].match(line)
+            if not end:
+                return inside, depth
+            line = line[end.end() :]
+        found = _STRINGS.search(line)
+        depth += count_open_brackets(line[: found.start()] if found else line)
+        if not found:
+            return "", depth
+        line = line[found.end() :]
+        inside = found[0] if found[0] in _ENDS else ""
+
+
+def count_open_brackets(code: str) -> int:
+    """Return how many more brackets and braces a piece of TOML opens than it closes."""
+    return code.count("[") + code.count("{") - code.count("]") - code.count("}")
+
+
+_SYNTAX = {  # how tomllib's message begins → what it means, and what would be right
+    "Cannot declare": ("this table appears twice", "Put all its keys under one heading."),
+    "Cannot overwrite": ("this key is set twice", "Remove one of the two lines."),
+    "Unclosed array": ("this list is not closed", 'End it with a bracket: channels = ["sms"].'),
+    "Expected ']'": ("this heading is not closed", "Put it in brackets: [clinic]."),
+    "Expected '='": ("there is no = after the key", 'Write it as in name = "text".'),
+    "Expected newline": ("unexpected text after the value", 'Text needs quotes: "020 7946".'),
+    "Illegal character": ("this text is not closed", "Put a quote at each end, on the same line."),
+    "Unterminated string": ("this text is not closed", 'Close it with the """ that it began with.'),
+    "Invalid value": (
+        "unreadable value after =",
+        'Text needs straight quotes: "text".',
+    ),
+}
+
+
+class Reading(NamedTuple):
+    """What a text says, and the line of each key; by line what is wrong and what would be right; the
+    paths of what could not be read for it, () where that is all.
+    """
+
+    document: dict[str, Any]
+    lines: Mapping[KeyPath, int]
+    mistakes: Mapping[int, tuple[str, str]]
+    lost: frozenset[KeyPath]
+
+
+MOST = 60  # lines that are taken out
+LONGEST_LINE, LONGEST_TEXT = 2_000, 256 * 1024
+_LOST = "relay-cannot-read"  # stands for a heading, so that its keys are no other table's
+# More than any key of ours has, and what costs tomllib the square of it.
+_LONG_NAME = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"]*"|'[^']*')\s*+\.\s*+){16}""")
+_FIRST = re.compile(r"\W*([\w-]+(?:\s*\.\s*[\w-]+)*)")
+
+
+def read(text: str) -> Reading:
+    """As much of a text as can be read, and every mistake in it."""
+    if too_much := dict(oversized(text)):
+        return Reading({}, {}, too_much, frozenset({()}))
+    rows, last = text.split("\n"), 0
+    mistakes: dict[int, tuple[str, str]] = {}
+    lost: set[KeyPath] = set()
+    for _ in range(MOST):
+        try:
+            document = tomllib.loads("\n".join(rows))
+        except RecursionError:
+            deepest = max(range(len(rows)), key=lambda at: count_open_brackets(rows[at]))
+            mistakes[deepest + 1] = ("not valid TOML: too many brackets.", "Take some out.")
+            break
+        except ValueError as error:
+            line, *said = syntax_error("\n".join(rows), str(error))
+            if line < last:  # what was taken out held others together
+                break
+            mistakes.setdefault(line, (said[0], said[1]))
+            at, last = culprit(rows, line - 1, str(error)), line
+            if at is None:
+                break
+            lost |= take_out(rows, at)
+        else:
+            document.pop(_LOST, None)
+            return Reading(document, line_index("\n".join(rows)), mistakes, frozenset(lost))
+    return Reading({}, {}, mistakes, frozenset({()}))
+
+
+def oversized(text: str) -> Iterator[tuple[int, tuple[str, str]]]:
+    """What would take too long to read: a line that is too long, a name of too many parts."""
+    if len(text) > LONGEST_TEXT:
+        yield 1, (f"the file is longer than {LONGEST_TEXT // 1024} KiB.", "Shorten it.")
+        return
+    for number, row in enumerate(text.split("\n"), 1):
+        if len(row) > LONGEST_LINE:
+            yield number, (f"this line has more than {LONGEST_LINE:,} characters.", "Break it.")
+        elif _LONG_NAME.search(row):
+            yield number, ("this name has too many dots.", "Write it as in [rules.a-name].")
+
+
+def culprit(rows: Sequence[str], at: int, error: str) -> int | None:
+    """The row to take out for an error: the one that it names, or the last before it that cannot
+    stand alone, as a list without its end.
+    """
+    if error.startswith("Cannot ") or not stands_alone(rows[at]):
+        return at
+    return next((row for row in range(at - 1, -1, -1) if not stands_alone(rows[row])), None)
+
+
+def stands_alone(row: str) -> bool:
+    """Whether a row is TOML by itself."""
+    try:
+        tomllib.loads(row)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def take_out(rows: list[str], at: int) -> set[KeyPath]:
+    """Put right what is plain in a row, else blank it; the paths that are missing for it."""
+    row, plain = rows[at], odd_characters.plain(rows[at])
+    if plain != row and stands_alone(plain):
+        rows[at] = plain
+        return set()
+    if row.lstrip().startswith("["):
+        written = re.split(r"[\]#]", row.strip().lstrip("["))[0]
+        name = tuple(part.strip(" \t\"'") for part in written.split("."))
+        whole = ".".join(f'"{part}"' for part in name)
+        is_mended = not stands_alone(row) and stands_alone(f"[{whole}]")
+        rows[at] = f"[{whole}]" if is_mended else f"[{_LOST}.{at}]"
+        return set() if is_mended else {name, ("staff",)}  # which rules and alerts may miss
+    above = filter(None, map(_HEADER.match, rows[:at][::-1]))
+    table = next((split_key(header[1]) for header in above), ())
+    rows[at] = ""
+    return {table + split_key(key[1])} if (key := _FIRST.match(row)) else set()
+
+
+def syntax_error(text: str, error: str) -> tuple[int, str, str]:
+    """An error of tomllib → the line, what is wrong, and what would be right."""
+    found = re.search(r"\(at line (\d+), column (\d+)", error)
+    message = re.sub(r" ?\(at .*\)", "", error)
+    message = re.sub(r"\('.*'.*?\)", lambda path: ".".join(re.findall("'(.*?)'", path[0])), message)
+    line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
+    if found and (odd := odd_characters.said_of(text, line, int(found[2]))):
+        return line, f"not valid TOML: {odd[0]}", odd[1]
+    meant, remedy = next(
+        (words for start, words in _SYNTAX.items() if message.startswith(start)),
+        ("Relay cannot read this line", "Put text in quotes and lists in brackets."),
+    )
+    return line, f"not valid TOML: {meant} ({message}).", remedy
