@@ -224,11 +224,14 @@ class ProviderStandIn(StandIn):
         self._look = look
         self._lock = threading.Lock()
         self.accepted: list[Request] = []
+        self.account: dict[str, Reply] = {}  # what is answered about our account, by path
         self.lost: list[Reply] = []
 
     def default(self, request: Request) -> Reply:
         """Accept everything."""
         with self._lock:
+            if request.method == "GET" and request.path in self.account:
+                return self.account[request.path]
             if request.method == "GET":
                 return self._look(request, self.accepted) if self._look else Reply(404)
             if request.method == "DELETE":
@@ -258,12 +261,23 @@ class ProviderStandIn(StandIn):
             }
             return Reply(201, body, {"Content-Type": "application/json"})
 
-        return cls(accept, twilio_list)
+        made = cls(accept, twilio_list)
+        sid = "AC" + "0" * 32
+        made.account[f"/2010-04-01/Accounts/{sid}.json"] = Reply(
+            200,
+            {"sid": sid, "status": "active", "friendly_name": "A clinic", "type": "Full"},
+            {"Content-Type": "application/json"},
+        )
+        return made
 
     @classmethod
     def sendgrid(cls) -> Self:
         """SendGrid's mail/send."""
-        return cls(lambda number: Reply(202, b"", {"X-Message-Id": f"sg-{number}"}))
+        made = cls(lambda number: Reply(202, b"", {"X-Message-Id": f"sg-{number}"}))
+        domains = [{"id": 1, "domain": "harbour.clinic", "valid": True}]
+        made.account["/v3/scopes"] = Reply(200, {"scopes": ["mail.send", "user.email.read"]})
+        made.account["/v3/whitelabel/domains"] = Reply(200, domains)
+        return made
 
 
 def twilio_list(asked: Request, accepted: list[Request]) -> Reply:

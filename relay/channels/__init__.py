@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib import import_module
 
-from relay.channels.base import Found, Outcome, Provider
+from relay.channels.base import Found, Outcome, Provider, Standing
 from relay.channels.dry_run import AsSent, DryRun
 from relay.config.settings import AS_SENT, Settings
 from relay.http_client import HttpClient
@@ -89,6 +89,19 @@ class Channels:
             return channel.erase(addresses, provider_ids)
         except Exception as error:  # a provider's odd answer must not undo what is erased here
             return [f"What the {name} provider has was not erased ({type(error).__name__})."]
+
+    def standing(self, name: str) -> list[Standing] | None:
+        """Ask a channel's provider whether our account may send; what is wrong with it. None where
+        nothing is sent by it from here.
+        """
+        channel = self._provider(name)
+        if channel is None:
+            return None
+        try:
+            return channel.standing()
+        except Exception as error:  # an odd answer is no verdict
+            said = f"Relay could not read its answer ({type(error).__name__})."
+            return [Standing(said, is_warning=True)]
 
     def reaches(self, name: str) -> bool:
         """Whether a provider has an account and RELAY_DELIVERY lets anything through to it."""

@@ -51,6 +51,18 @@ class Found:
     receipt: Receipt | None = None  # what has become of it there, where that is known by now
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Something wrong with our account at a provider, as the provider tells it.
+
+    `is_warning`: messages go out all the same, or it could not be asked.
+    """
+
+    wrong: str
+    remedy: str = ""
+    is_warning: bool = False
+
+
 class Provider(Protocol):
     """A provider. Its verbs do not raise for anything that the provider or the network does."""
 
@@ -66,8 +78,11 @@ class Provider(Protocol):
     def look(self, provider_id: str) -> Found:
         """Ask what has become of a message that the provider has taken."""
 
+    def standing(self) -> list[Standing]:
+        """Ask whether our account may send; what is wrong with it."""
+
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Have the provider delete what it keeps of a person; a sentence for each refusal."""
 
 
-__all__ = ["Found", "Outcome", "Provider", "Receipt", "unlisted"]
+__all__ = ["Found", "Outcome", "Provider", "Receipt", "Standing", "unlisted"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from relay.channels.base import Found, Outcome
+from relay.channels.base import Found, Outcome, Standing
 from relay.messages.templates import Message
 
 
@@ -22,6 +22,10 @@ class DryRun:
     def look(self, provider_id: str) -> Found:
         """Know nothing of a message, since none was sent."""
         return Found()
+
+    def standing(self) -> list[Standing]:
+        """Find nothing wrong: there is no account."""
+        return []
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Refuse nothing: no provider has anything."""

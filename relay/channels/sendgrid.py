@@ -29,7 +29,7 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, unlisted
+from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, Standing, unlisted
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
@@ -38,7 +38,7 @@ from relay.rules.channels import named_mailbox
 from relay.rules.statuses import FAILED, OURS
 
 CHANNEL = "email"
-ACCEPTED = 202
+OK, ACCEPTED = 200, 202
 # Whatever we give along stands in each event among SendGrid's own fields, and theirs win: `attempt`
 # is how often it has tried a deferred email. https://github.com/sendgrid/docs/pull/820
 ATTEMPT = "relay_attempt"
@@ -91,6 +91,39 @@ class SendGrid:
     def look(self, provider_id: str) -> Found:
         """Know nothing of an email: only the event webhook tells."""
         return Found()
+
+    def standing(self) -> list[Standing]:
+        """Ask what the key may do, and whether the sender's domain is authenticated.
+
+        https://www.twilio.com/docs/sendgrid/api-reference/api-key-permissions
+        https://www.twilio.com/docs/sendgrid/api-reference/domain-authentication
+        """
+        try:
+            scopes, domains = self._get("scopes"), self._get("whitelabel/domains")
+        except NoAnswer as error:
+            return [Standing(f"Relay cannot reach SendGrid ({error}).", is_warning=True)]
+        if scopes.status in (401, 403):
+            remedy = "Copy SENDGRID_API_KEY anew, or make another: it is shown once."
+            return [Standing(f"SendGrid refuses the key ({scopes.status}).", remedy)]
+        if scopes.status != OK:
+            return [Standing(f"SendGrid answered with {scopes.status}.", is_warning=True)]
+        if "mail.send" not in json.loads(scopes.body).get("scopes", ()):
+            return [Standing("The key may not send.", "Give it the scope Mail Send.")]
+        return self._unauthenticated(domains)
+
+    def _unauthenticated(self, answer: Answer) -> list[Standing]:
+        domain = self._sender[1].rpartition("@")[2]
+        if answer.status != OK or not domain:  # the key may not ask
+            return []
+        valid = [str(one.get("domain")) for one in json.loads(answer.body) if one.get("valid")]
+        if any(domain == one or domain.endswith(f".{one}") for one in valid):
+            return []
+        said = f"The domain {domain} of email_from is not authenticated: emails may land in spam."
+        remedy = "Set up SPF and DKIM at SendGrid, Settings, Sender Authentication."
+        return [Standing(said, remedy, is_warning=True)]
+
+    def _get(self, path: str) -> Answer:
+        return self._wire.send("GET", f"{self._url}/{path}", self._headers)
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Have all that SendGrid keeps of addresses deleted; it does so within days.

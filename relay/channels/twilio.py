@@ -21,7 +21,7 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator, compare
 from twilio.rest import Client
 
-from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, unlisted
+from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, Standing, unlisted
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
@@ -230,6 +230,9 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
         return Response(answer.status, answer.body.decode("utf-8", "replace"), dict(answer.headers))
 
 
+REFUSES_US = (401, 403, 404)
+
+
 class Twilio:
     """The SMS channel."""
 
@@ -294,6 +297,28 @@ class Twilio:
         except (NoAnswer, *UNREADABLE) as error:
             is_gone = isinstance(error, TwilioRestException) and error.status == 404
             return Found() if is_gone else not_asked(error)
+
+    def standing(self) -> list[Standing]:
+        """Ask for the account itself. One that is suspended or closed sends nothing.
+
+        https://www.twilio.com/docs/iam/api/account#fetch-an-account-resource
+        """
+        try:
+            account = self._client.api.v2010.accounts(self._client.account_sid).fetch()
+        except NoAnswer as error:
+            return [Standing(f"Relay cannot reach Twilio ({error}).", is_warning=True)]
+        except TwilioRestException as error:
+            if error.status not in REFUSES_US:
+                said = f"Twilio answered with {error.status}."
+                return [Standing(said, is_warning=True)]
+            said = f"Twilio refuses the account ({error.code or error.status})."
+            remedy = (
+                "Copy TWILIO_ACCOUNT_SID, which begins with AC, and its token from the console."
+            )
+            return [Standing(said, remedy)]
+        if account.status in (None, "active"):
+            return []
+        return [Standing(f"Twilio calls the account {account.status}: it sends nothing.")]
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Delete the texts themselves, number and words. One that is gone already is no failure.

@@ -13,6 +13,7 @@ from relay.cli import (
     config_commands,
     ledger_commands,
     people_commands,
+    ready_command,
     simulate,
     stop_commands,
     user_commands,
@@ -25,6 +26,7 @@ relay_group = AppGroup(
 )
 COMMANDS: tuple[click.Command, ...] = (
     config_commands.check,
+    ready_command.ready,
     config_commands.preview,
     config_commands.send_test,
     ledger_commands.list_,

@@ -32,6 +32,7 @@ def check(config: Path | None, offline: bool) -> None:
     """
     from relay.cli import connections
     from relay.config import check as checks
+    from relay.staff import reach
 
     found, problems = context.judged(config, to_serve=not offline)
     loaded, in_files = checks.files(found, datetime.now(UTC).date(), offline=offline)
@@ -40,7 +41,7 @@ def check(config: Path | None, offline: bool) -> None:
     elif problems:  # a token does not go to an address that is wrong
         problems += in_files
     else:
-        problems = [*checks.missed_later(found), *in_files, *connections.check(found)]
+        problems = [*checks.missed_later(found), *in_files, *connections.check(found, loaded)]
     for problem in problems:
         context.show(problem)
     errors = sum(not problem.warning for problem in problems)
@@ -48,6 +49,8 @@ def check(config: Path | None, offline: bool) -> None:
         raise SystemExit(1)
     rules = sum(rule.enabled for rule in loaded.rules)
     click.secho(f"{found.config} is right: {rules} rules are on.", fg="green")
+    if not offline:
+        click.echo(reach.in_use(loaded))
 
 
 @click.command()

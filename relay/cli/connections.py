@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relay import queue
+from relay.config.loader import Config
 from relay.config.settings import Settings
-from relay.errors import LabError, LedgerUnavailable, Problem
-from relay.http_client import HttpClient
-from relay.lab.client import LabClient
-from relay.lab.events import EVENTS
+from relay.errors import LedgerUnavailable, Problem
 from relay.ledger import migrate, people
 from relay.ledger.database import Database
 from relay.ledger.views import stopped
+from relay.staff.reach import check_lab, check_providers
 
 
-def check(settings: Settings) -> list[Problem]:
-    """The problems with the connections."""
-    return [*check_ledger(settings), *check_redis(settings), *check_lab(settings)]
+def check(settings: Settings, config: Config | None = None) -> list[Problem]:
+    """The problems with the connections; with those to the providers where they are to send."""
+    return [
+        *check_ledger(settings),
+        *check_redis(settings),
+        *check_lab(settings),
+        *(check_providers(config) if config else ()),
+    ]
 
 
 def check_ledger(settings: Settings) -> Iterator[Problem]:
@@ -63,23 +67,3 @@ def check_redis(settings: Settings) -> Iterator[Problem]:
     if policy != "noeviction":
         message = f"maxmemory-policy is {policy}: Redis may discard wake-ups."
         yield Problem(message, "redis", remedy='Set it to "noeviction".', warning=True)
-
-
-def check_lab(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem if the lab's API cannot be reached or refuses the token."""
-    if not settings.lab_api_token:
-        yield Problem(
-            "is not set.",
-            "environment",
-            key="LAB_API_TOKEN",
-            remedy="The lab refuses calls without it.",
-            warning=True,
-        )
-        return
-    lab = LabClient(HttpClient(deadline=5), settings.lab_api_url, settings.lab_api_token)
-    kind = EVENTS["order.shipped"]
-    try:
-        lab.gather(kind, {kind.id_field: "relay-check"}, frozenset())
-    except LabError as error:
-        if not error.missing:  # an id that nobody has: 404 is the right answer
-            yield Problem(str(error), "lab", key="LAB_API_TOKEN", warning=not error.refused)

@@ -82,9 +82,10 @@ def open_to_change(connection: Connection) -> None:
         connection.execute(sa.text("SET LOCAL relay.erases = 'yes'"))
 
 
-def audited(connection: Connection, action: str, interval: timedelta) -> int:
-    """Count how often an action was done within the last `interval`."""
+def audited(connection: Connection, action: str, interval: timedelta, detail: str = "") -> int:
+    """Count how often an action was done within the last `interval`, or with a `detail`."""
     query = sa.select(sa.func.count()).where(audit.c.action == action, audit.c.at > ago(interval))
+    query = query.where(audit.c.detail.startswith(detail)) if detail else query
     return int(connection.execute(query).scalar_one())
 
 

@@ -22,6 +22,7 @@ COMMANDS = (
     "upgrade",
     "user",
     "access",
+    "ready",
 )
 NOT_BUILT_COMMANDS: tuple[str, ...] = ()
 VARIABLES = (

@@ -26,6 +26,7 @@ from relay.ledger.schema import (
     heartbeats,
     notifications,
     quarantine,
+    receipts,
 )
 from relay.ledger.workers import WORKER_GONE_AFTER
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
@@ -96,6 +97,20 @@ def late_messages(connection: Connection) -> list[Late]:
 
 def _late(connection: Connection, query: sa.Select[Any]) -> list[Late]:
     return [Late(*row) for row in connection.execute(query)]
+
+
+def has_posted(connection: Connection) -> bool:
+    """Whether the lab has ever posted an event that is still here."""
+    query = sa.select(events.c.id).where(events.c.source == "lab").limit(1)
+    return connection.execute(query).first() is not None
+
+
+def has_receipts(connection: Connection, channel: str) -> bool:
+    """Whether a channel's provider has told of one of the latest thousand attempts."""
+    mine = sa.select(attempts.c.id).where(attempts.c.channel == channel)
+    latest = mine.order_by(attempts.c.started_at.desc()).limit(1000)
+    query = sa.select(receipts.c.id).where(receipts.c.attempt_id.in_(latest)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def waiting(connection: Connection) -> dict[str, int]:

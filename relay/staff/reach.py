@@ -1,0 +1,63 @@
+"""Asks the lab and the providers whether they would work with us."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.channels import Channels
+from relay.config.loader import Config
+from relay.config.settings import Settings
+from relay.errors import LabError, Problem
+from relay.http_client import HttpClient
+from relay.lab.client import LabClient
+from relay.lab.events import EVENTS
+from relay.rules.channels import CHANNELS
+
+_SID = 6  # characters of an account's id that are shown
+
+
+def check_providers(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with our accounts, of each channel by which messages are to go out."""
+    settings, delivery = config.settings, config.delivery
+    channels = Channels(settings, delivery.senders, delivery.allow)
+    for name, row in CHANNELS.items():
+        for found in channels.standing(name) or ():
+            yield Problem(
+                found.wrong, row.provider.name, remedy=found.remedy, warning=found.is_warning
+            )
+
+
+def in_use(config: Config) -> str:
+    """What is so: delivery, each channel with its account and sender, the ledger, the rules."""
+    settings, senders = config.settings, config.delivery.senders
+    parts = [f"Delivery: {settings.delivery}"]
+    for name, row in CHANNELS.items():
+        account = settings.variable(row.provider.account[0])
+        shown = f" {account[:2]}…{account[-4:]}" if len(account) > _SID and row.in_segments else ""
+        instead = map(settings.variable, row.sender.instead if row.sender else ())
+        sender = next(filter(None, (*instead, senders[name])), "nobody")
+        who = f"{row.provider.name}{shown} from {sender}" if account else "no account"
+        parts.append(f"{row.title}: {who}")
+    ledger = "SQLite" if settings.database_url.startswith("sqlite") else "PostgreSQL"
+    rules = sum(rule.enabled for rule in config.rules)
+    return ". ".join((*parts, f"Ledger: {ledger}", f"{rules} rules on")) + "."
+
+
+def check_lab(settings: Settings) -> Iterator[Problem]:
+    """Yield a problem if the lab's API cannot be reached or refuses the token."""
+    if not settings.lab_api_token:
+        yield Problem(
+            "is not set.",
+            "environment",
+            key="LAB_API_TOKEN",
+            remedy="The lab refuses calls without it.",
+            warning=True,
+        )
+        return
+    lab = LabClient(HttpClient(deadline=5), settings.lab_api_url, settings.lab_api_token)
+    kind = EVENTS["order.shipped"]
+    try:
+        lab.gather(kind, {kind.id_field: "relay-check"}, frozenset())
+    except LabError as error:
+        if not error.missing:  # an id that nobody has: 404 is the right answer
+            yield Problem(str(error), "lab", key="LAB_API_TOKEN", warning=not error.refused)
