@@ -146,6 +146,8 @@ RULES = [
     wrong("an unknown channel", '["sms", "email"]', '["sms", "emial"]', 24, f"{KIT}.channels", 'unknown value "emial"', '"email"?'),
     wrong("no channel", '["sms", "email"]', "[]", 24, f"{KIT}.channels", "list at least one."),
     wrong("a channel twice", '["email"]\ntemplate', '["sms"]\ntemplate', 31, f"{READY}.fallback", "in channels too", "Remove it"),
+    wrong("a time for no fallback", '"always"', '"always"\nfallback_after = "4h"', 41, f"{DESK}.fallback_after", "there is no fallback", "remove the key"),
+    wrong("a time that is never up", "enabled = true", 'fallback_after = "3d"', 34, f"{READY}.fallback_after", 'less than "72h"'),
     wrong("a folder elsewhere", '"kit_shipped"', '"../secrets"', 25, f"{KIT}.template", "a folder's name", '"kit_shipped"'),
     wrong("a condition that is none", "!= 'c", "= 'c", 33, f"{READY}.when", "not a valid condition", "two equals signs"),
     wrong("an unknown name in a condition", "registration.s", "registration.z", 33, f"{READY}.when", "unknown name", 'mean "status"?'),

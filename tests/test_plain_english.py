@@ -28,6 +28,10 @@ TOLD = {
     "to": ('to = "lab-desk"', "text and email the staff of lab-desk at once"),
     "channels": ('channels = ["email"]', "shipped, email the customer at once"),
     "fallback": ('channels = ["sms"]\nfallback = ["email"]', "cannot reach them, email them"),
+    "fallback_after": (
+        'channels = ["sms"]\nfallback = ["email"]\nfallback_after = "4h"',
+        "cannot reach them, or is not reported to have arrived within 4 hours, email them instead.",
+    ),
     "when": ("when = \"order.carrier == 'x'\"", "Only if the order's carrier is “x”."),
     "after": ('after = "36h"', "text and email the customer 36 hours later, between"),
     "hold": ('hold = "48h"', "once staff have released it, or 2 days later if nobody stops it"),

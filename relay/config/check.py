@@ -57,6 +57,16 @@ def senders(config: Config) -> Iterator[Problem]:
         ):
             key = SENDER.format(channel)
             yield config.problem(("delivery", key), f"{channel} has no sender.")
+    timely = [rule for rule in config.rules if rule.fallback_after and rule.enabled]
+    for rule in timely if settings.delivery != "dry-run" else ():
+        for channel in rule.channels:
+            if not settings.receipts[channel]:
+                said = f"nobody reports what has arrived by {channel}: the fallback goes each time."
+                name = CHANNELS[channel].provider.receipts
+                found = config.problem(
+                    ("rules", rule.name, "fallback_after"), said, f"Set {name}." if name else ""
+                )
+                yield replace(found, warning=True)
     if settings.delivery == "allow-list" and not delivery.allow:
         message = "RELAY_DELIVERY is allow-list and the list is empty: nothing goes out."
         yield replace(config.problem(("delivery", "allow"), message), warning=True)

@@ -191,7 +191,9 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
     if rule.unless:
         yield f"Not if, by then, {listed([happens(event) for event in rule.unless], 'or')}."
     if rule.fallback:
-        yield f"If that cannot reach them, {verbs_in_words(rule.fallback)} them instead."
+        within = duration(rule.fallback_after) if rule.fallback_after else ""
+        late = f", or is not reported to have arrived within {within}" if within else ""
+        yield f"If that cannot reach them{late}, {verbs_in_words(rule.fallback)} them instead."
     if rule.even_if_late:
         yield "Send it even if a later step of the kit has already come."
     if rule.on_unknown == "hold":

@@ -16,6 +16,7 @@ from relay.lab.facts import PERSONS, Record, record
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import Condition
+from relay.rules.receipts import RECEIPT_WAIT
 from relay.rules.schedule import Digest, Window, bank_holiday, duration
 
 _word = validate.Length(min=1, error="must not be empty.")
@@ -279,6 +280,16 @@ def channel_list(**kwargs: Any) -> fields.List[str]:
     return fields.List(OneOf(CHANNEL_NAMES), **kwargs)
 
 
+def arriving(text: str) -> timedelta:
+    """How long a message may take to arrive: less than a receipt is waited for."""
+    found = lasting(text)
+    if found >= RECEIPT_WAIT:
+        raise ValueError(
+            'must be less than "72h": a message that has not arrived by then has failed'
+        )
+    return found
+
+
 class RuleSchema(Schema):
     """A [rules.…] table. To add a rule key, add it here and to Rule."""
 
@@ -297,6 +308,12 @@ class RuleSchema(Schema):
         metadata=told("The message goes out on each of these."),
     )
     fallback = channel_list(metadata=told("Used only if no channel above could reach the person."))
+    fallback_after = Parsed(
+        arriving,
+        metadata=told(
+            "How long a message may take to arrive: after that the fallback goes out as well.", "4h"
+        ),
+    )
     template = fields.String(
         required=True,
         validate=validate.Regexp(
@@ -359,6 +376,11 @@ class RuleSchema(Schema):
             raise ValidationError(
                 f'"{twice.pop()}" is in channels too. Remove it from one of them.', "fallback"
             )
+        if "fallback_after" in data and not data.get("fallback"):
+            message = (
+                'there is no fallback. Add one, as in fallback = ["email"], or remove the key.'
+            )
+            raise ValidationError(message, "fallback_after")
         if data.get("event") in data.get("unless", ()):
             message = "this is the rule's own event, so nothing would be sent. Remove it."
             raise ValidationError(message, "unless")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 
 from relay import fault_injection
 from relay.channels import Channels, Outcome
+from relay.config.loader import Config
 from relay.errors import LabAway, LabError, LedgerUnavailable, RenderError
 from relay.http_client import TooLate, within
 from relay.jobs import outcomes
@@ -21,7 +21,7 @@ from relay.ledger.pauses import REFUSED
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts
-from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME, Ending, Policy
+from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME, Ending
 from relay.rules.schedule import utc_now
 
 log = get_logger("relay.jobs")
@@ -34,15 +34,13 @@ class Deliverer:
 
     def __init__(
         self,
+        config: Config,
         db: Database,
-        policy: Policy,
         channels: Channels,
         composer: Composer,
         breaker: CircuitBreaker,
-        lab_patience: timedelta,
     ):
-        self._policy = policy
-        self._lab_patience = lab_patience
+        self._config = config
         self._db = db
         self._channels = channels
         self._composer = composer
@@ -79,7 +77,8 @@ class Deliverer:
             if not isinstance(error, LabAway):  # else nobody counts them
                 with self._db.read() as connection:
                     failures += attempts.lab_failures(connection, claim)
-            return outcomes.unanswered(error, self._lab_patience, failures, claim)
+            patience = self._config.delivery.lab_patience
+            return outcomes.unanswered(error, patience, failures, claim)
         except LedgerUnavailable as error:
             return outcomes.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
         except Exception:
@@ -88,7 +87,9 @@ class Deliverer:
         awaits = self._channels.awaits_receipt(message)
         is_still = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
         pause = self._breaker.after(claim.channel, outcome, claim.address, is_still=is_still)
-        return outcomes.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
+        rule = self._config.rule(claim.rule)
+        ending = outcomes.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
+        return outcomes.to_arrive(ending, rule.fallback_after) if rule else ending
 
     def _composed(self, claim: Claim) -> Message:
         """A claim's words, if it is right to send them now. Raises NotSent."""
@@ -116,7 +117,8 @@ class Deliverer:
 
     def _without_account(self, channel: str) -> Ending:
         reason = f"Delivery is live, and no account to send {channel} with is set."
-        case = alerts.case("account", channel, channel, reason, policy=self._policy, now=utc_now())
+        policy, now = self._config.policy, utc_now()
+        case = alerts.case("account", channel, channel, reason, policy=policy, now=now)
         return outcomes.kept_waiting(reason, WAITS_FOR_ACCOUNT, case)
 
     def _send(self, message: Message, claim: Claim) -> Outcome:

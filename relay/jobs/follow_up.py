@@ -1,4 +1,6 @@
-"""Follows up failed messages: once more, by the rule's fallback, or with a case on the worklist."""
+"""Follows up messages that failed, or have not arrived in their rule's time: once more, by the
+rule's fallback, or with a case on the worklist.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from dataclasses import replace
 
 from relay import fault_injection
 from relay.config.loader import Config
+from relay.config.plain_english import duration
 from relay.jobs.circuit_breaker import by_account
 from relay.jobs.rule_context import ContextBuilder
 from relay.ledger import followups, journeys, pauses
@@ -17,7 +20,7 @@ from relay.rules import alerts, planner
 from relay.rules.model import ALERT, DIGEST, Case, Notice, Rule
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
-from relay.rules.statuses import OURS
+from relay.rules.statuses import GONE, OURS
 
 log = get_logger("relay.follow_up")
 
@@ -35,11 +38,11 @@ class FollowUps:
         self._contexts = contexts
 
     def due(self, limit: int) -> list[FollowUp]:
-        """Up to `limit` failed messages, leased: nobody else gets them for a while."""
+        """Up to `limit` messages, leased: nobody else gets them for a while."""
         return followups.lease_follow_ups(self._db, limit)
 
     def follow_up(self, item: FollowUp) -> None:
-        """Follow up one failed message: send it once more, or reach the person otherwise."""
+        """Follow up one message: send it once more, or reach the person otherwise."""
         fault_injection.crash_point("followup.before-commit")
         done = "again" if self.goes_once_more(item) else self.reach_otherwise(item)
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
@@ -66,8 +69,18 @@ class FollowUps:
         rule = self._config.rule(item.rule)
         if rule and (why := self.why_overtaken(rule, item)):
             return self._db.transact(followups.let_be, item, why)
-        fallback, (unreached, broken) = self.plan_fallback(rule, item), self.cases_of(item)
-        return self._db.transact(followups.finish_follow_up, item, fallback, unreached, broken)
+        late = self.why_late(rule, item)
+        fallback = () if item.status in GONE and not late else self.plan_fallback(rule, item)
+        given = (item, fallback, *self.cases_of(item))
+        return self._db.transact(followups.finish_follow_up, *given, late=late)
+
+    @staticmethod
+    def why_late(rule: Rule | None, item: FollowUp) -> str:
+        """What a message says that has not arrived in its rule's time; empty where it has none."""
+        if rule is None or not rule.fallback_after or item.is_fallback:
+            return ""
+        within = duration(rule.fallback_after)
+        return f"Nobody reported within {within} that it had arrived: the fallback goes out too."
 
     def why_overtaken(self, rule: Rule, item: FollowUp) -> str:
         """Why a message is out of date; empty where it is not."""
@@ -87,8 +100,8 @@ class FollowUps:
 
     def cases_of(self, item: FollowUp) -> tuple[Case | None, Case | None]:
         """The case to open when nobody was reached, and the one when somebody still may be."""
-        if item.kind == ALERT:
-            return None, None  # staff who cannot be reached cannot be alerted to it
+        if item.kind == ALERT or item.status in GONE:
+            return None, None  # staff who cannot be reached cannot be alerted; it may yet arrive
         if item.status == "technical-failure":
             key = f"{item.rule} {item.channel} {item.reason}"
             broken = self._case("broken", key, item, is_fault=True)

@@ -75,6 +75,12 @@ def stopped(channel: str, source: str) -> Ending:
     return Ending("rejected", "cancelled", stops.reason(source, channel), reached_nobody=True)
 
 
+def to_arrive(ending: Ending, within: timedelta) -> Ending:
+    """The ending of a message that is to arrive within that time, if its rule says so."""
+    is_out = ending.outcome == "accepted"
+    return replace(ending, fallback_in=within.total_seconds()) if is_out else ending
+
+
 def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:
     """The ending of a message that was handed over, by the provider's answer."""
     if outcome.result == "rejected":

@@ -9,7 +9,7 @@ from relay import fault_injection
 from relay.channels import Channels
 from relay.config.loader import Config
 from relay.ledger import receipts, unknown_attempts
-from relay.ledger.attempts import LOOKS
+from relay.ledger.attempts import LOOKS, await_delivery
 from relay.ledger.database import Database
 from relay.ledger.receipts import Overdue
 from relay.ledger.unknown_attempts import UnknownAttempt
@@ -75,6 +75,10 @@ class Reconciler:
                 is_ours = unknown_attempts.adopt(
                     connection, unknown, found.provider_id, awaits_receipt=awaits
                 )
+                rule = self._config.rule(unknown.rule)
+                if is_ours and rule and rule.fallback_after:
+                    seconds = rule.fallback_after.total_seconds()
+                    await_delivery(connection, unknown.id, seconds)
                 if not is_ours:
                     unknown_attempts.look_later(connection, unknown, 0.0, counts=False)
             if is_ours and found.receipt:

@@ -73,12 +73,7 @@ class Jobs:
         composer = Composer(config, db, self.templates, contexts)
         self._events = EventProcessor(config, db, contexts)
         self._messages = Deliverer(
-            db,
-            config.policy,
-            self.channels,
-            composer,
-            CircuitBreaker(config.policy),
-            config.delivery.lab_patience,
+            config, db, self.channels, composer, CircuitBreaker(config.policy)
         )
         self.reconciler = Reconciler(config, db, self.channels)
         self.follow_ups = FollowUps(config, db, contexts)

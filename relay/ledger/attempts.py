@@ -22,12 +22,13 @@ from relay.ledger import allowances, halts, pauses, waits
 from relay.ledger.allowances import Cap
 from relay.ledger.cases import close_settled, is_told, open_case
 from relay.ledger.database import Database, now, urgent_first
-from relay.ledger.notifications import BEGUN, KIND, WITH_EVENT, WithEvent
+from relay.ledger.notifications import BEGUN, IS_KEPT, KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import WAITS_FOR_THE_LAB, attempts, events, notifications
 from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, Ending
+from relay.rules.model import ALERT, MESSAGE, RESENT, Ending
+from relay.rules.receipts import RECEIPT_WAIT
 from relay.rules.statuses import FAILED, LAB_FAILED, WAITING
 
 LEASE_SECONDS = 60  # longer than any send may take
@@ -166,7 +167,7 @@ _TRYING = attempts.insert().values(outcome="started", started_at=now())
 # Seconds after which an unknown attempt is looked for, counted from its end.
 LOOKS = {name: row.looks for name, row in CHANNELS.items()}
 _OPEN = ("sending", "unknown")
-RECEIPT_SECONDS = 72 * 3600.0  # nothing heard by then: temporary-failure
+RECEIPT_SECONDS = RECEIPT_WAIT.total_seconds()
 
 
 def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
@@ -254,6 +255,8 @@ def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
         waits.keep(connection, claim.id, ending.waits_for)
         if ending.case:
             open_case(connection, replace(ending.case, event_id=claim.event_id))
+    if ending.fallback_in:  # also where a receipt was faster than we
+        await_delivery(connection, claim.id, ending.fallback_in)
     if settled and ending.pause:
         pauses.pause(connection, claim.channel, claim.event_id, ending.pause)
     elif claim.is_probe and ending.answered:  # also where a receipt was faster than we
@@ -262,6 +265,17 @@ def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
     elif settled and claim.is_probe and not was_begun(connection, claim.attempt_id):
         pauses.give_back(connection, claim.channel)
     return settled
+
+
+def await_delivery(connection: Connection, notification_id: str, seconds: float) -> None:
+    """Let a message that is out be followed up in so many seconds, unless it has arrived by then:
+    its rule has a fallback for that.
+    """
+    table = notifications.c
+    is_first = sa.and_(~table.is_fallback, KIND.in_((MESSAGE, RESENT)), ~IS_KEPT)
+    is_out = sa.and_(table.status == "sent", table.follow_up_at.is_(None))
+    mine = notifications.update().where(table.id == notification_id, is_first, is_out)
+    connection.execute(mine.values(follow_up_at=now(fault_injection.hastened(seconds))))
 
 
 def was_begun(connection: Connection, attempt_id: str) -> bool:

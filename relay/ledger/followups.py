@@ -1,4 +1,6 @@
-"""Messages that failed and have to be followed up: tried again, by their fallback, or by a case."""
+"""Messages that failed, or have not arrived in their rule's time, and have to be followed up: tried
+again, by their fallback, or by a case.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent, insert_notic
 from relay.ledger.replay import made_up_for
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RESENT, Case, Notice
-from relay.rules.statuses import RECEIVED, UNCONFIRMED
+from relay.rules.statuses import GONE, RECEIVED, UNCONFIRMED
 
 LEASE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class FollowUp(WithEvent):
-    """A notification that failed, with its event."""
+    """A notification that failed or has not arrived, with its event."""
 
     rule: str
     role: str
@@ -91,36 +93,45 @@ def finish_follow_up(
     fallback: Sequence[Notice],
     unreached: Case | None,
     broken: Case | None,
+    *,
+    late: str = "",
 ) -> str:
-    """End the follow-up of a failed message; what came of it: `waiting`, `fallback`, `case`, or
-    empty.
+    """End the follow-up of a message; what came of it: `waiting`, `fallback`, `case`, or empty.
 
     The fallback's notices are inserted unless another message of the same rule may still reach the
     person. In both cases only the `broken` case is opened, if there is one; otherwise the
-    `unreached` one.
+    `unreached` one. Where messages have to arrive in time, `late` is what one says that has not: it
+    holds up no fallback.
     """
-    if not _done(connection, item.id):
+    if not _done(connection, item):
         return ""
-    since = item.id if item.kind == RESENT else ""
-    done = "waiting" if is_alive(connection, item.obligation, since) else ""
+
+    def may_reach() -> bool:
+        since = item.id if item.kind == RESENT else ""
+        return is_alive(connection, item.obligation, since, must_arrive=bool(late))
+
+    done = "waiting" if may_reach() else ""
     if not done and fallback:
         insert_notices(connection, item.event_id, fallback)
         # Asked again whoever inserted them: another worker may have, at the same moment.
-        done = "fallback" if is_alive(connection, item.obligation, since) else ""
+        done = "fallback" if may_reach() else ""
+        if done and item.status in GONE:
+            _say(connection, item, late)
     if case := broken if done else unreached:
         open_case(connection, case)
     return done or ("case" if case else "")
 
 
 def let_be(connection: Connection, item: FollowUp, why: str) -> str:
-    """End the follow-up of a failed message with nothing done, adding why to its reason; empty."""
-    if _done(connection, item.id):
-        connection.execute(
-            notifications.update()
-            .where(notifications.c.id == item.id)
-            .values(reason=f"{item.reason} {why}"[:500])
-        )
+    """End the follow-up of a message with nothing done, adding why to its reason; empty."""
+    if _done(connection, item):
+        _say(connection, item, why)
     return ""
+
+
+def _say(connection: Connection, item: FollowUp, why: str) -> None:
+    mine = notifications.update().where(notifications.c.id == item.id)
+    connection.execute(mine.values(reason=f"{item.reason} {why}".strip()[:500]))
 
 
 def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
@@ -137,11 +148,12 @@ def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
     return bool(again.rowcount)
 
 
-def _done(connection: sa.Connection, notification_id: str) -> bool:
-    """Take the mark away; False when somebody else has done so."""
+def _done(connection: sa.Connection, item: FollowUp) -> bool:
+    """Take the mark away; False when somebody else has done so, or its status is another by now."""
+    mine = (notifications.c.id == item.id, notifications.c.status == item.status)
     done = connection.execute(
         notifications.update()
-        .where(notifications.c.id == notification_id, notifications.c.follow_up_at.is_not(None))
+        .where(*mine, notifications.c.follow_up_at.is_not(None))
         .values(follow_up_at=None)
     )
     return bool(done.rowcount)

@@ -161,14 +161,20 @@ def alive_channels(connection: Connection, obligation: str, but: str) -> set[str
     return set(connection.execute(query).scalars())
 
 
-def is_alive(connection: Connection, obligation: str, repeat: str = "") -> bool:
+def is_alive(
+    connection: Connection, obligation: str, repeat: str = "", *, must_arrive: bool = False
+) -> bool:
     """Whether any message that one rule owes one role about one kit has reached them, or may.
 
     Of a `repeat`, by its id, what had gone out before does not count: a person found that wanting.
+    Where it `must_arrive`, nor does what is out and whose time to arrive is over.
     """
-    query = sa.select(notifications.c.id).where(
-        notifications.c.obligation == obligation, reaches(notifications, repeat)
-    )
+    table = notifications.c
+    mine = table.obligation == obligation
+    query = sa.select(table.id).where(mine, reaches(notifications, repeat))
+    if must_arrive:
+        over = sa.and_(table.follow_up_at.is_(None), ~table.is_fallback, ~IS_KEPT)
+        query = query.where(~sa.and_(table.status == "sent", over))
     return connection.execute(query.limit(1)).first() is not None
 
 

@@ -150,6 +150,7 @@ class Rule:
     channels: tuple[str, ...]
     template: str
     fallback: tuple[str, ...] = ()
+    fallback_after: timedelta = timedelta()
     when: Condition | None = None
     after: timedelta = timedelta()
     hold: timedelta = timedelta()
@@ -229,6 +230,7 @@ class Ending:
     suppress: str = ""  # why the address gets nothing more this way
     awaits_receipt: bool = False
     is_kept: bool = False  # accepted by dry-run delivery, and sent to nobody
+    fallback_in: float = 0.0  # seconds it may take to arrive before the rule's fallback goes too
     pause: Pause | None = None  # what this tells of the whole channel
     waits_for: str = ""  # while it waits: what has to be put right first
     case: Case | None = None  # and the case that says so

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from relay.rules.statuses import FAILED, OURS
 
+RECEIPT_WAIT = timedelta(hours=72)  # nothing heard by then: temporary-failure
 # From what it may still change into to what nothing but a later bounce undoes: a phone may be off,
 # then on again.
 STATES = ("sent", "temporary-failure", "permanent-failure", "delivered")

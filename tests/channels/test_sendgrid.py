@@ -34,7 +34,9 @@ def channel(settings: Settings, connect: Connect) -> Provider:
 def test_an_email_is_handed_over_as_sendgrid_documents_it(
     channel: Provider, sendgrid: ProviderStandIn
 ) -> None:
-    """One JSON POST with the API key: words, attempt; no tracking, name, category."""
+    """One JSON POST with the API key: the words, and the attempt in its personalization's
+    `custom_args`, an object, as SendGrid's OpenAPI file has it; no tracking, name or category.
+    """
     outcome = channel.send(EMAIL, "attempt-1")
     (request,) = sendgrid.requests
     assert (request.method, request.path) == ("POST", PATH)

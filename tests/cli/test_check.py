@@ -356,6 +356,23 @@ def test_what_is_missed_only_later_is_a_warning(
     assert name not in relay("check", **live_environ | {"RELAY_DELIVERY": "dry-run"}).stderr
 
 
+def test_a_fallback_that_would_always_go_is_a_warning(
+    relay: Run, live_environ: dict[str, str], config_file: Path
+) -> None:
+    """Where nobody reports what has arrived, `fallback_after` tells everybody twice."""
+    text = config_file.read_text("utf-8").replace(
+        'fallback = ["email"]', 'fallback = ["email"]\nfallback_after = "4h"', 1
+    )
+    config_file.write_text(text, "utf-8")
+    line = text.splitlines().index('fallback_after = "4h"') + 1
+    told = f"{config_file}:{line}: rules.kit-delivered.fallback_after: nobody reports what"
+    without = relay("check", "--offline", **live_environ)
+    assert (without.exit_code, f"warning: {told}" in without.stderr) == (0, True)
+    url = {"PUBLIC_URL": "https://relay.example"}
+    for by in ({**live_environ, **url}, {**live_environ, "RELAY_DELIVERY": "dry-run"}):
+        assert told not in relay("check", "--offline", **by).stderr
+
+
 def test_a_public_url_with_a_path_is_a_warning(relay: Run) -> None:
     """A path is right only where a proxy takes it away: else no receipt finds its way."""
     result = relay("check", PUBLIC_URL="https://relay.example/webhooks/lab")

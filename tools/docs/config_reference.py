@@ -19,6 +19,7 @@ from relay.config.schema import (
     NeverSchema,
     RuleSchema,
     StaffSchema,
+    arriving,
     grace,
 )
 from relay.lab.events import EVENTS
@@ -34,6 +35,7 @@ _PATTERNS: dict[Any, str] = {
     duration: r"^\d{1,6}[smhd]$",
     lasting: r"^\d{1,6}[smhd]$",
     Digest.parse: r"^(daily \d\d:\d\d|every \d{1,4}[hm])$",
+    arriving: r"^\d{1,6}[smhd]$",
     grace: r"^\d{1,6}[smhd]$",
     Window.parse: rf"^(always|(?:{_DAYS}(?:,\s*{_DAYS})*\s)?\s*{_CLOCK}\s*-\s*{_CLOCK})$",
     bank_holiday: r"^\d{4}-\d\d-\d\d$",
@@ -175,6 +177,7 @@ This page is made from the schemas that load the file: do not edit it; run
 _PARSED: dict[Any, str] = {
     duration: "a duration",
     lasting: "a duration",
+    arriving: "a duration of less than 72h",
     grace: "a duration of an hour or more",
     Digest.parse: '"daily HH:MM", "every Nh" or "every Nm"',
     Window.parse: '"HH:MM-HH:MM", days before it as in "Mon-Fri", or "always"',
