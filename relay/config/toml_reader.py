@@ -98,8 +98,8 @@ _SYNTAX = {  # how tomllib's message begins → what it means, and what would be
 
 
 class Reading(NamedTuple):
-    """What a text says, and the line of each key; by line what is wrong and what would be right;
-    the paths of what could not be read for it, () where that is all.
+    """What a text says, and the line of each key; by line what is wrong and its remedy; the paths
+    of what could not be read for it, () where that is all.
     """
 
     document: dict[str, Any]

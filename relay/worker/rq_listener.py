@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
-from rq import SimpleWorker
+from redis import Redis
+from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
@@ -21,18 +21,23 @@ TTL_SECONDS = 30
 AGAIN_SECONDS = 1.0
 
 
+# What of a job in Redis is read: when it came, from where, how far it is, how long it is kept.
+_READ = (b"created_at", b"enqueued_at", b"failure_ttl", b"origin", b"result_ttl", b"status")
+
+
 class WakeUp(Job):
     """A job of our queue. Whatever Redis says of it, nothing is run but Relay's own function."""
 
     success_callback = failure_callback = stopped_callback = None
 
+    def restore(self, raw_data: dict[bytes, bytes]) -> None:
+        """Unpack nothing: RQ would import what Redis names, and read its pickles."""
+        super().restore({b"data": b"", **{k: v for k, v in raw_data.items() if k in _READ}})
+
     def _deserialize_data(self) -> None:
-        """Read nothing of what Redis has: RQ would import and call whatever it names."""
+        """Whatever the job was, it is a wake-up."""
         self._func_name, self._instance = queue.JOB, None
         self._args, self._kwargs = (), {}
-
-    def send_webhooks(self, *_: Any, **__: Any) -> None:
-        """Call no address that Redis names."""
 
 
 class _ThreadWorker(SimpleWorker):
@@ -42,6 +47,20 @@ class _ThreadWorker(SimpleWorker):
 
     def _install_signal_handlers(self) -> None:
         """The process's own handlers stop everything."""
+
+    def handle_payload(self, message: object) -> None:
+        """Redis commands nobody: RQ would end the process for it."""
+
+
+def worker(connection: Redis) -> SimpleWorker:
+    """RQ's worker on the one queue, which it cleans up by our job class too."""
+    return _ThreadWorker(
+        [Queue(queue.NAME, connection, serializer=JSONSerializer, job_class=WakeUp)],
+        connection=connection,
+        serializer=JSONSerializer,
+        job_class=WakeUp,
+        worker_ttl=TTL_SECONDS,
+    )
 
 
 def start(settings: Settings) -> threading.Thread:
@@ -56,15 +75,7 @@ def listen(settings: Settings) -> None:
     pause = threading.Event()
     while True:
         try:
-            connection = queue.connect(settings, timeout=None)
-            worker = _ThreadWorker(
-                [queue.rq_queue(connection)],
-                connection=connection,
-                serializer=JSONSerializer,
-                job_class=WakeUp,
-                worker_ttl=TTL_SECONDS,
-            )
-            worker.work(logging_level="WARNING")
+            worker(queue.connect(settings, timeout=None)).work(logging_level="WARNING")
         except Exception as error:  # the pump goes on without it
             log.warning("queue lost", error=type(error).__name__, reason=queue.why_not(error))
         pause.wait(AGAIN_SECONDS)

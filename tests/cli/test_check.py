@@ -56,7 +56,7 @@ def templates(tmp_path: Path) -> Path:
 
 
 def test_it_says_that_all_is_right(relay: Run, config_file: Path) -> None:
-    """A right config on right connections gives exit code 0, the number of rules, and what is so."""
+    """A right config on right connections gives exit code 0, how many rules, and what is so."""
     result = relay("check")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[0] == f"{config_file} is right: 8 rules are on."

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
-from rq.job import Job
-from rq.serializers import JSONSerializer
+from rq import Queue
+from rq.job import Job, JobStatus
+from rq.registry import StartedJobRegistry
+from rq.serializers import JSONSerializer, PickleSerializer
 
 from relay import queue
 from relay.config.settings import Settings
@@ -19,8 +25,7 @@ from relay.ledger import events
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import heartbeats, notifications
-from relay.worker import process
-from relay.worker.rq_listener import WakeUp
+from relay.worker import process, rq_listener
 from tests.conftest import ROOT
 from tests.rows import MONTH, claimed, incoming, only, rows, time_passes
 
@@ -105,14 +110,64 @@ def test_a_job_works_for_a_while_and_enqueues_itself(
     assert process.TURN_SECONDS + process.ENDING_SECONDS <= 45 < queue.JOB_SECONDS
 
 
-def test_nothing_but_relays_own_function_is_run_from_the_queue(redis: Redis) -> None:
-    """Who can write to Redis can name any function, callback or address: none of it is used."""
-    job = Job.create(
-        "os.system", ["true"], connection=redis, serializer=JSONSerializer, on_failure=None
-    )
-    job.save()
-    redis.hset(job.key, mapping={"failure_callback_name": "os.abort"})
-    read = WakeUp.fetch(job.id, connection=redis, serializer=JSONSerializer)
-    assert (read.func_name, list(read.args), read.kwargs) == (queue.JOB, [], {})
-    assert read.func is queue.drain
-    assert (read.success_callback, read.failure_callback, read.stopped_callback) == (None,) * 3
+def forge(redis: Redis, mark: Path) -> None:
+    """Put into Redis what would leave the mark if anything ran it: jobs that name a function, as
+    JSON and as a pickle; one that a worker seems to have left, with a callback; a pickle beside the
+    job; a bomb that unpacks to a gigabyte.
+    """
+
+    class Touch:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {mark}",)
+
+    touch = ("subprocess.getoutput", [f"touch {mark}"])
+    for serializer in (JSONSerializer, PickleSerializer):
+        Queue(queue.NAME, redis, serializer=serializer).enqueue(*touch)
+    left = Job.create(*touch, connection=redis, origin=queue.NAME, status=JobStatus.STARTED)
+    meant = Queue(queue.NAME, redis).enqueue(*touch)
+    for job in (left, meant):
+        job.save()
+        named = f"{__name__}.{leave_mark.__name__}"
+        names = {f"{kind}_callback_name": named for kind in ("success", "failure", "stopped")}
+        packed = {"meta": pickle.dumps(Touch()), "result": pickle.dumps(Touch())}
+        redis.hset(job.key, mapping={**names, **packed})
+    bomb = Queue(queue.NAME, redis).enqueue(*touch)
+    redis.hset(bomb.key, "data", zlib.compress(bytes(1 << 30), 9))
+    redis.set(f"marked:{left.id}", str(mark))
+    redis.zadd(StartedJobRegistry(queue.NAME, redis).key, {f"{left.id}:1": 1})
+
+
+def leave_mark(job: Job, connection: Redis, *_: object) -> None:
+    """A callback that Redis may name."""
+    Path(connection.get(f"marked:{job.id}").decode()).touch()
+
+
+def test_nothing_but_relays_own_function_is_run_from_the_queue(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can write to Redis can name any function and callback, and send anything to be unpacked:
+    the worker wakes and does nothing of it. Nor does it stop where Redis tells
+    it to.
+    """
+    woken: list[int] = []
+    monkeypatch.setattr(process, "_on_wake", lambda: woken.append(1))
+    monkeypatch.setattr(os, "kill", lambda *_: woken.append(99))
+    forge(redis, tmp_path / "mark")
+    worker = rq_listener.worker(redis)
+    worker.handle_payload({"data": b'{"command": "shutdown"}'})
+    tracemalloc.start()
+    worker.work(burst=True)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(woken) == {1}
+    assert not (tmp_path / "mark").exists()
+    assert most < 1 << 27
+
+
+def test_rqs_own_command_runs_nothing_else_either(
+    redis: Redis, redis_server: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """With Relay's job class, and RQ's pickles as they are by default."""
+    forge(redis, tmp_path / "mark")
+    rq_worker(environ, redis_server, *OURS)
+    assert not (tmp_path / "mark").exists()
