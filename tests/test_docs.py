@@ -10,7 +10,12 @@ import pytest
 from relay.lab.facts import SHAPES
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "safety").glob("*.md")),
+]
 TESTS = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
 
 
@@ -19,6 +24,18 @@ def test_a_named_test_is_there(page: Path) -> None:
     """A test that a page names as its proof exists."""
     for name in re.findall(r"`(test_\w+)`", page.read_text("utf-8")):
         assert name in SHAPES["order"] or f"def {name}(" in TESTS
+
+
+def test_every_control_of_a_hazard_has_its_proof() -> None:
+    """Each control in the hazard log names the test that shows it."""
+    text = (ROOT / "docs" / "safety" / "README.md").read_text("utf-8")
+    controls = [
+        line
+        for part in text.split("| Control | Shown by |\n|---|---|\n")[1:]
+        for line in part.partition("\n\n")[0].splitlines()
+    ]
+    assert len(controls) > 30
+    assert [line for line in controls if not re.search(r"`test_\w+`", line)] == []
 
 
 def test_every_fault_has_its_proof() -> None:
