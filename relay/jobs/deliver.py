@@ -40,9 +40,11 @@ class Deliverer:
         composer: Composer,
         breaker: CircuitBreaker,
         lab_patience: timedelta,
+        edition: int | None = None,
     ):
         self._policy = policy
         self._lab_patience = lab_patience
+        self._edition = edition
         self._db = db
         self._channels = channels
         self._composer = composer
@@ -101,7 +103,7 @@ class Deliverer:
         """Keep a claim's words in the ledger. Raises NotSent where it is ours no more, or stopped
         with all that is like it.
         """
-        if not attempts.begin(self._db, claim, message.content):
+        if not attempts.begin(self._db, claim, message.content, self._edition):
             with self._db.read() as connection:
                 halt = halts.over(connection, claim.channel, claim.rule)
             stopped = halt and outcomes.kept_waiting(halt.said, WAITS_FOR_RESUME)

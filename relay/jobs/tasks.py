@@ -79,6 +79,7 @@ class Jobs:
             composer,
             CircuitBreaker(config.policy),
             config.delivery.lab_patience,
+            config.edition,
         )
         self.reconciler = Reconciler(config, db, self.channels)
         self.follow_ups = FollowUps(config, db, contexts)

@@ -22,6 +22,7 @@ COMMANDS = (
     "upgrade",
     "user",
     "access",
+    "edition",
 )
 NOT_BUILT_COMMANDS: tuple[str, ...] = ()
 VARIABLES = (
@@ -74,6 +75,7 @@ LISTED = (
     "created_at",
     "sent_at",
     "provider_id",
+    "edition",
 )
 CASE = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at", "acts")
 ACTS = ("close", "release", "stop", "resend", "replay", "send", "believe")
