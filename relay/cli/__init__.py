@@ -11,6 +11,7 @@ from flask.cli import AppGroup
 from relay.cli import (
     case_commands,
     config_commands,
+    edition_commands,
     ledger_commands,
     people_commands,
     ready_command,
@@ -41,6 +42,7 @@ COMMANDS: tuple[click.Command, ...] = (
     people_commands.forget,
     user_commands.user,
     user_commands.access,
+    edition_commands.edition,
     stop_commands.stop,
     stop_commands.resume,
     ledger_commands.sweep,

@@ -15,6 +15,7 @@ from relay.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from relay.config.loader import Config
     from relay.config.settings import Settings
+    from relay.ledger.database import Database
     from relay.staff.case_acts import Offer
 
 _NOTE = "What you did or why, for the record. No names or numbers, please."
@@ -38,8 +39,8 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
         remedy = did_you_mean(kind, KINDS)
         context.stop(Problem("there is no such kind of case.", key=kind, remedy=remedy))
     found = context.settings()
-    config = config_or_none(found)
     with context.ledger(found) as db, db.read() as connection:
+        config = config_or_none(found, db)
         listed = cases.open_cases(connection, kind or "", None, with_closed=with_closed)
         rows = [*case_acts.offers(connection, config, listed)]
     if as_json:
@@ -91,8 +92,8 @@ def act_on_case(case_id: str, act: str, note: str | None) -> None:
     from relay.staff import case_acts
 
     found = context.settings()
-    config = config_or_none(found)
     with context.ledger(found) as db:
+        config = config_or_none(found, db)
         with db.read() as connection:
             case = cases.get_case(connection, case_id)
         if case is None:
@@ -124,8 +125,8 @@ def resend(message_id: str, note: str | None) -> None:
 
     found = context.settings()
     written = written_note(note)
-    config = context.load(found)
     with context.ledger(found) as db:
+        config = context.in_use(found, db)
         try:
             with db.write() as connection:
                 made = send_again.send_again(connection, config, message_id, by="cli", note=written)
@@ -149,12 +150,10 @@ def written_note(note: str | None) -> str:
     return written[:500]
 
 
-def config_or_none(found: Settings) -> Config | None:
+def config_or_none(found: Settings, db: Database) -> Config | None:
     """The configuration; None, and a warning, where it has a mistake: that is a case too."""
-    from relay.config.loader import load
-
     try:
-        return load(found)
+        return context.rules_in_use(found, db)
     except ConfigError:
         remedy = "Run `flask relay check`. Until then no message can be tried again."
         context.show(Problem("it has a mistake.", "config.toml", remedy=remedy, warning=True))

@@ -85,10 +85,10 @@ def send_test(rule: str, to: str | None) -> None:
     from relay.staff import test_send
 
     found = context.settings()
-    config = context.load(found)
-    chosen, address = find_rule(config, rule), context.address(to)
     try:
         with context.ledger(found) as db:
+            config = context.in_use(found, db)
+            chosen, address = find_rule(config, rule), context.address(to)
             tried = test_send.send(config, db, "cli", chosen, address)
     except test_send.NotTried as error:
         context.stop(Problem(str(error), key=error.key))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,6 +49,28 @@ def load(found: Settings) -> Config:
         return check.load(found)
     except ConfigError as error:
         stop(*error.problems)
+
+
+def in_use(found: Settings, db: Database) -> Config:
+    """The config that is in use, the edition published last or else the files, with every template
+    tried. Exits with 1 where there is an error.
+    """
+    from relay.config import check
+
+    try:
+        return rules_in_use(found, db, check.load)
+    except ConfigError as error:
+        stop(*error.problems)
+
+
+def rules_in_use(
+    found: Settings, db: Database, read: Callable[[Settings], Config] | None = None
+) -> Config:
+    """The config that is in use, without a look at its templates. Raises ConfigError."""
+    from relay.config import loader, reload
+    from relay.ledger.editions import Shelf
+
+    return reload.in_use(found, read or loader.load, Shelf(db))
 
 
 @contextmanager

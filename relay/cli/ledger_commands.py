@@ -133,7 +133,6 @@ def _why_not(db: Database, id_: str, else_: str) -> str:
 
 def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
     """Record a refused body as the event that it can be read as now; why not, where it cannot."""
-    from relay.config.loader import load
     from relay.lab import events
     from relay.ledger import quarantine
 
@@ -145,7 +144,7 @@ def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
         incoming = events.parse(body)
     except Refused as refused:
         return f"Relay still refuses it: {refused} {refused.fields or ''}".rstrip()
-    window = load(found).delivery.dedupe_window
+    window = context.rules_in_use(found, db).delivery.dedupe_window
     with db.write() as connection:
         quarantine.release(connection, quarantine_id, incoming, window)
     return ""
@@ -168,8 +167,8 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     from relay.worker.pump import Pump
 
     found = context.settings()
-    config = context.load(found)
     with context.ledger(found) as db:
+        config = context.in_use(found, db)
         if as_sent:
             config = config.as_sent()
             with db.write() as connection:
@@ -203,8 +202,8 @@ def purge(as_json: bool, with_history: bool) -> None:
     from relay.ledger import audit
 
     found = context.settings()
-    config = context.load(found)
     with context.ledger(found) as db:
+        config = context.in_use(found, db)
         jobs = Jobs(config, db)
         counts = {"purged": jobs.purge()}
         if with_history:
@@ -222,17 +221,50 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 @click.command()
 def upgrade() -> None:
-    """Bring the ledger's tables to this version. Safe to run at every release."""
+    """Bring the ledger's tables to this version, and its files into use. Safe at every release.
+
+    Where the files have changed since the last release they become the next edition. Where somebody
+    has published another meanwhile, the release stops and says what to do.
+    """
     from relay.ledger import migrate
     from relay.ledger.schema import REVISION
 
-    with context.ledger(context.settings()) as db:
+    settings = context.settings()
+    with context.ledger(settings) as db:
         found = migrate.upgrade(db)
-    if found == REVISION:
-        click.secho(f"The ledger is at revision {REVISION}.", fg="green")
-        return
+        if found == REVISION:
+            click.secho(f"The ledger is at revision {REVISION}.", fg="green")
+            bring_files(db, settings)
+            return
     newer = f"The ledger is newer ({found}) than this version knows ({REVISION})"
     context.show(Problem(f"{newer}; nothing was changed.", warning=True))
+
+
+def bring_files(db: Database, settings: Settings) -> None:
+    """Make the files an edition, or stop the release where another was published meanwhile."""
+    from relay.cli.edition_commands import contents, print_difference
+    from relay.config.edition_files import CONFIG
+    from relay.staff import editions
+
+    came = editions.release(db, settings)
+    if came.number:
+        click.echo(f"The files are edition {came.number} from now on.")
+    elif came.newest and came.wrong:
+        context.show(Problem(f"this version cannot use edition {came.newest.number}:", "editions"))
+        context.stop(*came.wrong)
+    elif came.newest:
+        number, files = came.newest.number, contents(settings, db, editions.AS_FILES)
+        names = {"The files": files, f"Edition {number}": contents(settings, db, str(number))}
+        base = contents(settings, db, str(came.base.number)) if came.base else {CONFIG: ""}
+        for name, after in names.items():
+            click.secho(f"{name} changed since the last release:", bold=True)
+            print_difference(base, after, settings)
+        said = f"the files and edition {number} have both changed since the last release."
+        remedy = "Run `flask relay edition export DIR`, put your change into it, and release that."
+        context.stop(Problem(said, "editions", remedy=remedy))
+    elif came.wrong:
+        said = "the files have mistakes, so they are no edition yet: run `flask relay check`."
+        context.show(Problem(said, CONFIG, warning=True))
 
 
 @click.command("explain")
@@ -251,10 +283,11 @@ def explain_(id_: str) -> None:
     from relay.staff.explain import explain_kit, explain_refused
 
     found = context.settings()
-    config = context.load(found)
-    zone = config.clinic.timezone
-    title = AlertTemplates(Templates(found.templates), config.clinic.record()).title
     with context.ledger(found) as db, db.read() as connection:
+        config = context.in_use(found, db)
+        zone = config.clinic.timezone
+        templates = Templates(config.settings.templates)
+        title = AlertTemplates(templates, config.clinic.record()).title
         standing = views_status.blockers(connection, zone, config.delivery.daily_sms_limit)
         told = [*explain_kit(trail.find(connection, id_), zone, standing, title)]
         if not told and (row := quarantine.get(connection, id_)):

@@ -132,8 +132,8 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
 
     written = context.address(person, "phone number, email address, id or name")
     found = context.settings()
-    config = context.load(found)
     with context.ledger(found) as db:
+        config = context.in_use(found, db)
         try:
             with db.read() as connection:
                 meant = whom(connection, written)

@@ -13,6 +13,7 @@ from relay.errors import ConfigError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings
+    from relay.ledger.database import Database
 
 
 def of_what(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,9 +51,9 @@ def stop(is_all: bool, channel: str | None, rule: str | None, reason: str, cance
     if cancel and not rule:
         raise click.UsageError("Only a rule's messages can be cancelled in one act: give --rule.")
     found = context.settings()
-    if rule:
-        check_rule(found, rule)
     with context.ledger(found) as db:
+        if rule:
+            check_rule(found, db, rule)
         is_new = stop_button.stop(db, what, "cli", written)
         cancelled = stop_button.cancel_latest(db, rule, "cli", written) if cancel and rule else 0
         with db.read() as connection:
@@ -109,14 +110,12 @@ def named(is_all: bool, channel: str | None, rule: str | None) -> str:
     return ALL if is_all else f"{CHANNEL} {channel}" if channel else f"{RULE} {rule}"
 
 
-def check_rule(found: Settings, rule: str) -> None:
+def check_rule(found: Settings, db: Database, rule: str) -> None:
     """Exit with 1 where config.toml has no such rule. One with a mistake says nothing: what has to
     be stopped may be just that.
     """
-    from relay.config.loader import load
-
     try:
-        known = [one.name for one in load(found).rules]
+        known = [one.name for one in context.rules_in_use(found, db).rules]
     except ConfigError:
         return
     if rule not in known:

@@ -52,10 +52,10 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
 
     found = context.settings()
     edited = context.load(replace(found, config=config))
-    current = context.load(found)
-    for new, gone in renamed(edited, current):
-        context.show(renaming_warning(new, gone))
     with context.ledger(found) as db:
+        current = context.in_use(found, db)
+        for new, gone in renamed(edited, current):
+            context.show(renaming_warning(new, gone))
         compared, events = compare(db, edited, current, since)
     lines = sorted(
         compared.lines,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Config:
     rules: tuple[Rule, ...]
     lines: Mapping[KeyPath, int]
     expect: tuple[Expectation, ...] = ()
+    edition: int | None = None  # by its number, where it is one
+    held: object = field(default=None, repr=False, compare=False)  # keeps its folder there
 
     @property
     def policy(self) -> Policy:

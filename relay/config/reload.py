@@ -1,45 +1,92 @@
-"""The configuration as the files have it now; a broken edit leaves the last good one in use."""
+"""The configuration as it is now: the edition that was published last, or else the files here. What
+is broken leaves the last good one in use.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
 
+from relay.config import edition_files
 from relay.config.loader import Config
 from relay.config.placeholders import placeholders
 from relay.config.settings import Settings
-from relay.errors import ConfigError
+from relay.errors import ConfigError, LedgerUnavailable, Problem
 from relay.logs import get_logger
+from relay.rules.edition import Content, Edition, digest
 
 log = get_logger("relay.config")
 
 LOOK_SECONDS = 5.0
 SETTLED_SECONDS = 2.0  # a file that is still being written is no configuration
 START_SECONDS = 10.0  # that a start waits at most for files that are being written
+REQUEST_SECONDS = 1.0  # that a request waits at most for a look: the ledger may be away
 
 Stamps = tuple[tuple[str, int, int], ...]
 
 
-class ConfigReloader:
-    """Holds a configuration, and reads it again when config.toml or a template has changed."""
+class Shelf(Protocol):
+    """Where the editions are: see relay.ledger.editions. Raises LedgerUnavailable."""
 
-    def __init__(self, settings: Settings, read: Callable[[Settings], Config]):
+    def newest(self) -> Edition | None:
+        """The edition that is to be in use."""
+
+    def content(self, number: int) -> Content:
+        """An edition's files."""
+
+    def number(self, digest: str) -> int | None:
+        """The latest edition that has some files."""
+
+    def follow(self, after: Edition | None, files: Content) -> int | None:
+        """Keep a machine's files as the next edition, if this process is to; its number."""
+
+
+class ConfigReloader:
+    """Holds a configuration, and reads it again when an edition is published, or while none is,
+    when config.toml or a template has changed.
+    """
+
+    def __init__(
+        self, settings: Settings, read: Callable[[Settings], Config], shelf: Shelf | None = None
+    ):
         self._read = read
+        self._shelf = shelf
         self._lock = threading.Lock()
         self._stamps = await_settled(settings)  # before they are read: what changes then is seen
-        self._config = read(settings)
+        self._files = self._config = read(settings)  # by the files here; what is in use
         self._seen, self._seen_at = self._stamps, 0.0  # the files at the last look, and since when
-        self._next = time.monotonic() + LOOK_SECONDS
-        self.wrong: ConfigError | None = None  # what is wrong with the files, while that is so
+        self._newest: Edition | None = None
+        self._known: object = "nothing yet"  # of the files and of the newest edition
+        self._digest = ""  # of the files in use
+        self._next = time.monotonic() + (LOOK_SECONDS if shelf is None else 0.0)
+        # What is wrong with the files here, and with what was published, while that is so.
+        self._wrong_files: ConfigError | None = None
+        self._wrong_edition: ConfigError | None = None
         tell_placeholders(self._config)
 
     @property
     def config(self) -> Config:
-        """The last good one. Looks at the files, but not at each call."""
+        """The last good one. Looks for another, but not at each call, and not for long."""
         if time.monotonic() >= self._next:
-            self.look()
+            self._next = time.monotonic() + LOOK_SECONDS  # nobody else need look
+            looking = threading.Thread(target=self.look, daemon=True)
+            looking.start()
+            looking.join(REQUEST_SECONDS)
         return self._config
+
+    @property
+    def is_published(self) -> bool:
+        """Whether a published edition is to be in use, and not the files here."""
+        return self._newest is not None and self._newest.is_published
+
+    @property
+    def wrong(self) -> ConfigError | None:
+        """What is wrong with what is to be in use, while that is so."""
+        return self._wrong_edition if self.is_published else self._wrong_files
 
     @property
     def is_settling(self) -> bool:
@@ -47,30 +94,113 @@ class ConfigReloader:
         return self._seen != self._stamps
 
     def look(self) -> bool:
-        """Read the files if one has changed and they have been the same for two seconds since;
-        whether there is another configuration now.
-        """
+        """Take what is to be in use by now; whether that is another configuration."""
         with self._lock:
-            at = time.monotonic()
-            found = stamps(self._config.settings)
-            if found != self._seen:
-                self._seen, self._seen_at = found, at
-            is_settled = at - self._seen_at >= SETTLED_SECONDS
-            self._next = at + (LOOK_SECONDS if is_settled else SETTLED_SECONDS)
-            if found == self._stamps or not is_settled:
+            before = self._config
+            self._look_at_files()
+            if self._shelf:
+                with suppress(LedgerUnavailable):  # until it is back nothing is published
+                    self._look_at_editions(self._shelf)
+            # Whose files are older than those of the last release keeps what was published before.
+            is_old = self._config.held and self._files.edition != getattr(self._newest, "number", 0)
+            if not (self.is_published or is_old):
+                self._config = self._files
+            if self._config is before:
                 return False
-            self._stamps = found
-            try:
-                self._config = self._read(self._config.settings)
-            except ConfigError as error:
-                self.wrong = error
-                lines = sorted({problem.line for problem in error.problems if problem.line})
-                log.error("config broken, the last good one is kept", lines=lines)
-                return False
-            self.wrong = None
-            log.info("config reloaded")
+            log.info("config reloaded", edition=self._config.edition)
             tell_placeholders(self._config)
             return True
+
+    def _look_at_files(self) -> None:
+        """Read the files if one has changed and they have been the same for two seconds since."""
+        at, settings = time.monotonic(), self._files.settings
+        found = stamps(settings)
+        if found != self._seen:
+            self._seen, self._seen_at = found, at
+        is_settled = at - self._seen_at >= SETTLED_SECONDS
+        self._next = at + (LOOK_SECONDS if is_settled else SETTLED_SECONDS)
+        if found == self._stamps or not is_settled:
+            return
+        self._stamps = found
+        try:
+            self._files, self._wrong_files = self._read(settings), None
+        except ConfigError as error:
+            self._wrong_files = error
+            lines = sorted({problem.line for problem in error.problems if problem.line})
+            log.error("config broken, the last good one is kept", lines=lines)
+
+    def _look_at_editions(self, shelf: Shelf) -> None:
+        """Take a published edition, or learn which edition the files here are."""
+        newest = shelf.newest()
+        known = (self._stamps, newest and newest.number)
+        if known == self._known:
+            return
+        self._newest = newest
+        try:
+            files = edition_files.read(self._files.settings)
+            if stamps(self._files.settings) != self._stamps:
+                return  # they are changing
+            if newest and newest.is_published:
+                self._take(shelf, newest, digest(files))
+            elif not self._wrong_files:
+                self._name_files(shelf, newest, files)
+        except (ConfigError, OSError) as error:
+            log.error("edition not known", reason=str(error))
+        self._known = known
+
+    def _take(self, shelf: Shelf, newest: Edition, files: str) -> None:
+        """Use what was published, and see whether somebody edits files in vain."""
+        if newest.number != self._config.edition:
+            try:
+                self._config = published(self._files.settings, self._read, shelf, newest)
+            except ConfigError as error:
+                self._wrong_edition = error
+                log.error("edition broken, the last good one is kept", edition=newest.number)
+                return
+        is_known = newest.digest == files or shelf.number(files) is not None
+        self._wrong_edition = None if is_known else ConfigError([not_taken(newest)])
+
+    def _name_files(self, shelf: Shelf, newest: Edition | None, files: Content) -> None:
+        """Give the files in use the number of their edition; if they are new they become one."""
+        found = digest(files)
+        if newest and newest.digest == found:
+            number: int | None = newest.number
+        else:
+            number = shelf.number(found)
+            if number is None or (newest and newest.digest == self._digest):
+                number = shelf.follow(newest, files) or number
+        self._digest = found
+        if self._files.edition != number:
+            self._files = replace(self._files, edition=number)
+
+
+def in_use(settings: Settings, read: Callable[[Settings], Config], shelf: Shelf) -> Config:
+    """The configuration that is to be in use, for who needs it once. Raises ConfigError and
+    LedgerUnavailable.
+    """
+    newest = shelf.newest()
+    if newest and newest.is_published:
+        return published(settings, read, shelf, newest)
+    config = read(settings)
+    return replace(config, edition=shelf.number(digest(edition_files.read(settings))))
+
+
+def published(
+    settings: Settings, read: Callable[[Settings], Config], shelf: Shelf, newest: Edition
+) -> Config:
+    """The configuration of a published edition, in a private folder. Raises ConfigError."""
+    held, used = edition_files.laid_out(shelf.content(newest.number), settings)
+    try:
+        return replace(read(used), edition=newest.number, held=held)
+    except ConfigError as error:
+        raise edition_files.as_admins_know(error, used) from error
+
+
+def not_taken(newest: Edition) -> Problem:
+    """Says to who edits files that something else is in use."""
+    said = f"the files were edited, but edition {newest.number} is in use, which was published"
+    remedy = "Publish the files (`flask relay edition publish`), or put them back."
+    return Problem(f"{said} by {newest.author}.", edition_files.CONFIG, remedy=remedy, warning=True)
 
 
 def tell_placeholders(config: Config) -> None:

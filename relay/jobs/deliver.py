@@ -102,7 +102,7 @@ class Deliverer:
         """Keep a claim's words in the ledger. Raises NotSent where it is ours no more, or stopped
         with all that is like it.
         """
-        if not attempts.begin(self._db, claim, message.content):
+        if not attempts.begin(self._db, claim, message.content, self._config.edition):
             with self._db.read() as connection:
                 halt = halts.over(connection, claim.channel, claim.rule)
             stopped = halt and outcomes.kept_waiting(halt.said, WAITS_FOR_RESUME)

@@ -170,8 +170,11 @@ _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = RECEIPT_WAIT.total_seconds()
 
 
-def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
-    """Keep the words that are about to be sent, and renew the lease; False when the claim has
+def begin(
+    db: Database, claim: Claim, content: Mapping[str, str], edition: int | None = None
+) -> bool:
+    """Keep the words that are about to be sent, with the edition that made them, and renew the
+    lease; False when the claim has
     lapsed, its address gets nothing more by now, or somebody has stopped all that is like it.
 
     It is the last thing before a send. Whoever looks for this attempt later knows its words, and a
@@ -185,6 +188,7 @@ def begin(db: Database, claim: Claim, content: Mapping[str, str]) -> bool:
         "number": claim.number,
         "words": json.dumps(content),
         "segments": sms_segments.size(text).segments,
+        "made_by": edition,
         "lease": fault_injection.hastened(LEASE_SECONDS),
     }
     if not db.is_sqlite:
@@ -209,6 +213,7 @@ def _keeping_words(words: Any) -> Any:
             lease_until=now(sa.bindparam("lease")),
             content=words,
             segments=sa.bindparam("segments"),
+            edition=sa.bindparam("made_by", type_=sa.Integer),
         )
         .returning(notifications.c.id)
     )

@@ -23,6 +23,7 @@ ORIGIN: ContextVar[tuple[str, str]] = ContextVar("ORIGIN", default=("", ""))
 NO_NOTE = "Write a note first. Relay keeps it, with who did this and when."
 LOGIN_REFUSED = "login refused"
 STOP, RESUME, CANCEL = "stop", "resume", "cancel latest"  # the stop button
+PUBLISH = "edition publish"
 RESEND = "resend"  # what the trail calls it when a person has a message sent again
 
 
@@ -177,6 +178,7 @@ ACT_WORDS = {
     STOP: "Stopped messages",
     RESUME: "Resumed what was stopped",
     CANCEL: "Cancelled a rule's latest messages",
+    PUBLISH: "Published an edition",
     "case close": "Closed a case",
     "case open": "Reopened a case",
     "case resend": "Sent a message again",

@@ -167,8 +167,10 @@ def plan_and_mark_processed(
     event: Event,
     facts: Facts,
     decide: Callable[[Kit], Plan],
+    edition: int | None = None,
 ) -> list[str] | None:
-    """Insert the messages that an event leads to, link its kit, and mark it processed; the ids of
+    """Insert the messages that an event leads to, link its kit, and mark it processed by an
+    edition; the ids of
     the new messages. None where its kit has come back from history: what is known of it by now may
     lead to more facts, so they are to be fetched once more.
 
@@ -195,6 +197,7 @@ def plan_and_mark_processed(
             "seen": facts.to_json(),
             "who": search_key(facts),
             "decided": [asdict(decision) for decision in plan.decisions],
+            "decided_by": edition,
         },
     )
     if not done.rowcount:
@@ -257,6 +260,7 @@ _SETTLED = (
         facts=sa.bindparam("seen"),
         person=sa.bindparam("who"),
         decisions=sa.bindparam("decided"),
+        edition=sa.bindparam("decided_by", type_=sa.Integer),
         reason="",
         processed_at=now(),
         tried_at=now(),

@@ -53,17 +53,25 @@ def upgrade(db: Database, revision: str = "head") -> str:
 
 @contextmanager
 def _alone(db: Database) -> Iterator[Connection]:
-    """A transaction that no other release is in, and that may take long."""
-    with db.write() as connection:
-        if not db.is_sqlite:
-            postgresql.lift_limits(connection)
-            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'"))
-            # Asked again and again, and without a parameter, which would leave a portal open: who
-            # has a snapshot keeps the other's index from being built.
-            lock = f"SELECT pg_try_advisory_xact_lock({_LOCK})"
-            while not connection.exec_driver_sql(lock).scalar():
-                time.sleep(0.1)
-        yield connection
+    """A transaction that no other release is in, and that may take long.
+
+    Who waits for it asks in a transaction of its own each time: one that goes on may have a
+    snapshot, and then the other release's index is never built.
+    """
+    while True:
+        with db.write() as connection:
+            if _is_alone(db, connection):
+                yield connection
+                return
+        time.sleep(0.1)
+
+
+def _is_alone(db: Database, connection: Connection) -> bool:
+    if db.is_sqlite:
+        return True
+    postgresql.lift_limits(connection)
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_PATIENCE_SECONDS}s'"))
+    return bool(connection.execute(sa.text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")).scalar())
 
 
 def _build_indexes(db: Database, connection: Connection) -> None:

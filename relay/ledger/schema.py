@@ -123,12 +123,8 @@ sessions = sa.Table(
 sa.Index("ix_sessions_seen", sessions.c.seen_at)
 
 # Sessions that were ended by logging out, as the release before knows them.
-ended_sessions = sa.Table(
-    "ended_sessions",
-    metadata,
-    text("id", 64, primary_key=True),
-    time("ended_at", nullable=False),
-)
+_ended = (text("id", 64, primary_key=True), time("ended_at", nullable=False))
+ended_sessions = sa.Table("ended_sessions", metadata, *_ended)
 
 # Wrong passwords, by who tried: what locks the login for a while.
 login_failures = sa.Table(
@@ -207,6 +203,19 @@ halts = sa.Table(
     time("since", nullable=False),
 )
 
+# config.toml and the templates as they were and are. The newest is what runs.
+editions = sa.Table(
+    "editions",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    text("digest", 64),  # of its files
+    text("author", 100),
+    text("note", 500),
+    text("source", 20),  # files, desk
+    time("made_at", nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+
 # How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
 allowances = sa.Table(
     "allowances",
@@ -250,8 +259,7 @@ erasures = sa.Table(
 )
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
-
-REVISION = "0015"  # what this code works with; /readyz compares it with the database's
+REVISION = "0017"  # what this code works with; /readyz compares it with the database's
 
 # Indexes that no statement uses any more: dropped once those are there that took their place.
 RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")
@@ -301,13 +309,11 @@ events = sa.Table(
     text("source", 20, server_default="lab"),  # who told of it: the lab, or a watch that asked it
     folded("person", 200),  # whom it is about, as relay.people writes a name to be searched
     text("waits_for", 20, nullable=True),  # lab, where it was put back because the lab failed
+    sa.Column("edition", sa.Integer),  # by which it was decided
     number("leases"),  # since its last end: more than one where a worker has gone with it
 )
 partial_index(
-    "ix_events_due",
-    events.c.urgency.desc(),
-    events.c.next_at,
-    where=events.c.status == RECEIVED,
+    "ix_events_due", events.c.urgency.desc(), events.c.next_at, where=events.c.status == RECEIVED
 )
 partial_index(
     "ix_events_lapsed",
@@ -326,10 +332,7 @@ partial_index(
 TELLING = sa.or_(events.c.facts.is_not(None), events.c.status.in_((UNROUTED, HELD)))
 partial_index("ix_events_purge", events.c.received_at, where=TELLING)
 partial_index(
-    "ix_events_unrouted",
-    events.c.name,
-    events.c.received_at,
-    where=events.c.status == UNROUTED,
+    "ix_events_unrouted", events.c.name, events.c.received_at, where=events.c.status == UNROUTED
 )
 
 quarantine = sa.Table(
@@ -411,20 +414,19 @@ notifications = sa.Table(
     time("follow_up_at"),  # it reached nobody: the rule's fallback, or a person, has to be seen to
     text("provider_id", 100, nullable=True),
     sa.Column("content", sa.JSON(none_as_null=True)),  # the message as it went out
+    sa.Column("edition", sa.Integer),  # by which its words were made
     number("segments"),  # that an SMS takes: what is paid for
     # Of an item the identity of its digest, of a digest its own: as the release before needs it.
     text("digest", 64, nullable=True),
     text("kind", 20, server_default="message"),  # message, digest, item of one, alert
     text("digest_id", 40, nullable=True),  # of an item: the notification that tells it
-    sa.Column(
-        "is_kept", sa.Boolean, nullable=False, server_default=sa.false()
-    ),  # not sent: dry-run
+    # Not sent: dry-run.
+    sa.Column("is_kept", sa.Boolean, nullable=False, server_default=sa.false()),
     text("stopped_by", 100, nullable=True),  # the person who decided that it must not go out
     # Of an alert the case that it is about, of a message the case of the fault that has hit it.
     text("case_id", 40, nullable=True),
-    text(
-        "waits_for", 20, nullable=True
-    ),  # rule, order, account, lab, stop: what has to be put right first
+    # What has to be put right first: rule, order, account, lab, stop.
+    text("waits_for", 20, nullable=True),
 )
 partial_index(
     "ix_notifications_waits",
@@ -470,11 +472,8 @@ partial_index(
     notifications.c.due_at,
     where=sa.and_(notifications.c.status.in_(WAITING), WAITS_FOR_THE_LAB),
 )
-partial_index(
-    "ix_notifications_leased",
-    notifications.c.lease_until,
-    where=notifications.c.status == "sending",
-)
+_SENDING = notifications.c.status == "sending"
+partial_index("ix_notifications_leased", notifications.c.lease_until, where=_SENDING)
 partial_index(
     "ix_notifications_receipt",
     notifications.c.receipt_by,

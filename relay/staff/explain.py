@@ -215,6 +215,8 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."
+    if edition := row["edition"]:
+        yield 2, f"It goes by edition {edition}."
     for act in row["asked"]:
         said = f"{act['actor']} had {row['repeats']} sent again, by this message"
         yield 2, f"{at(act['at'])}: {said}: {act['detail']}"

@@ -15,6 +15,7 @@ from relay.config.loader import load as load_config
 from relay.config.reload import ConfigReloader
 from relay.config.settings import Settings, from_environment
 from relay.ledger.database import Database
+from relay.ledger.editions import Shelf
 from relay.queue import Waker
 from relay.web import callbacks, desk, doors, health, metrics, plain_http, responses, webhooks
 from relay.web.forms import MOST_FIELDS, FormRequest
@@ -43,16 +44,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         WTF_CSRF_TIME_LIMIT=None,  # a token ends with its session
     )
     app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
-    app.extensions["relay"] = Services(
-        settings,
-        ConfigReloader(settings, load_config),
-        Database(
-            settings.database_url,
-            patience=PATIENCE_SECONDS,
-            connections=settings.database_connections,
-        ),
-        Waker(settings),
+    db = Database(
+        settings.database_url, patience=PATIENCE_SECONDS, connections=settings.database_connections
     )
+    living = ConfigReloader(settings, load_config, Shelf(db))
+    app.extensions["relay"] = Services(settings, living, db, Waker(settings))
     if not settings.development:
         plain_http.refuse(app)
     for part in (webhooks, callbacks, health, metrics):

@@ -84,8 +84,10 @@ def _config() -> str:
 
 
 def problems() -> Sequence[Problem]:
-    """The problems of config.toml and the templates as they are on disk."""
-    settings = services().settings
+    """The problems of what is to be in use: the files on disk, or what was published."""
+    settings, living = services().settings, services().living
+    if living.is_published:
+        return [one for one in (living.wrong.problems if living.wrong else ()) if not one.warning]
     return judged(settings, stamps(settings))
 
 

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 from relay import fault_injection, logs, queue
 from relay.config.check import load
 from relay.config.loader import Config
-from relay.config.reload import SETTLED_SECONDS, ConfigReloader
-from relay.config.settings import from_environment
+from relay.config.reload import LOOK_SECONDS, SETTLED_SECONDS, ConfigReloader
+from relay.config.settings import Settings, from_environment
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs.apart import Broken, each
 from relay.jobs.tasks import Jobs
 from relay.ledger import cases, workers
 from relay.ledger.database import Database
+from relay.ledger.editions import Shelf
 from relay.rules import alerts
 from relay.worker.pump import THREADS, Pump
 
@@ -68,7 +69,13 @@ class Clock(threading.Thread):
         while not self._stopping.is_set():
             with suppress(Broken):
                 self.tick()
-            self._stopping.wait(fault_injection.hastened(SWEEP_SECONDS))
+            ends = time.monotonic() + fault_injection.hastened(SWEEP_SECONDS)
+            while time.monotonic() < ends:  # what is published need not wait for a tick
+                left = ends - time.monotonic()
+                if self._stopping.wait(min(left, fault_injection.hastened(LOOK_SECONDS))):
+                    break
+                with suppress(Broken):
+                    each({"config": self.reload_config})
 
     def tick(self) -> None:
         """All that is due every half a minute. Raises Broken once all that works is done."""
@@ -129,6 +136,8 @@ class Clock(threading.Thread):
         if wrong:
             lines = ", ".join(str(problem.line) for problem in wrong.problems if problem.line)
             reason = f"There are mistakes at line {lines}." if lines else "There are mistakes."
+            if all(problem.warning for problem in wrong.problems):
+                reason = str(wrong)
             policy, now = self._living.config.policy, datetime.now(UTC)
             about = alerts.case("config", CONFIG, CONFIG, reason, policy=policy, now=now)
             with db.write() as connection:
@@ -148,11 +157,12 @@ class Clock(threading.Thread):
             log.warning("could not sign off")
 
 
-def make_jobs(config: Config) -> Jobs:
-    """The work with all it needs."""
-    settings = config.settings
+def make_jobs(settings: Settings) -> tuple[ConfigReloader, Jobs]:
+    """The configuration that a worker holds, and the work with all it needs. Raises ConfigError."""
     db = Database(settings.database_url, patience=10, connections=settings.database_connections)
-    return Jobs(config, db, connections=sum(THREADS.values()))
+    living = ConfigReloader(settings, load, Shelf(db, follows=True))
+    living.look()  # for what was published, before the first message
+    return living, Jobs(living.config, db, connections=sum(THREADS.values()))
 
 
 def renewed(jobs: Jobs, config: Config) -> Jobs:
@@ -198,8 +208,7 @@ def drain_here() -> bool:
     ends = time.monotonic() + TURN_SECONDS
     settings = from_environment(os.environ)
     fault_injection.set_haste(settings.haste)
-    living = ConfigReloader(settings, load)
-    jobs = make_jobs(living.config)
+    living, jobs = make_jobs(settings)
     pump = Pump(jobs)
     try:
         # By the host's name: each job is a process of its own, and a worker that is alive is shown.
@@ -219,8 +228,7 @@ def main() -> int:
         logs.report_to_sentry(settings.sentry_dsn, settings.name)
         fault_injection.arm_crash_point(settings.crash_at)
         fault_injection.set_haste(settings.haste)
-        living = ConfigReloader(settings, load)
-        jobs = make_jobs(living.config)
+        living, jobs = make_jobs(settings)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1

@@ -23,6 +23,7 @@ COMMANDS = (
     "user",
     "access",
     "ready",
+    "edition",
 )
 NOT_BUILT_COMMANDS: tuple[str, ...] = ()
 VARIABLES = (
@@ -75,6 +76,7 @@ LISTED = (
     "created_at",
     "sent_at",
     "provider_id",
+    "edition",
 )
 CASE = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at", "acts")
 ACTS = ("close", "release", "stop", "resend", "replay", "send", "believe")

@@ -159,10 +159,10 @@ def test_purge_is_kept_in_the_audit(relay: Run, db: Database) -> None:
 def test_upgrade_makes_the_tables(relay: Run, tmp_path: Path) -> None:
     """On an empty database the tables are made, and a second time nothing changes."""
     url = f"sqlite:///{tmp_path}/folder/new.db"
-    for _ in range(2):
+    for told in ("The files are edition 1 from now on.\n", ""):
         result = relay("upgrade", DATABASE_URL=url)
         assert (result.exit_code, result.stderr) == (0, "")
-        assert result.stdout == f"The ledger is at revision {REVISION}.\n"
+        assert result.stdout == f"The ledger is at revision {REVISION}.\n{told}"
     db = Database(url)
     assert migrate.is_migrated(db)
     assert set(sa.inspect(db.engine).get_table_names()) >= set(metadata.tables)

@@ -33,6 +33,10 @@ _LISTED = (
 )
 
 
+# The edition of a message's words; until they are made, that by which it was planned.
+MADE_BY = sa.func.coalesce(notifications.c.edition, events.c.edition)
+
+
 @dataclass(frozen=True)
 class Filter:
     """The notifications to list. An empty field does not narrow the list."""
@@ -66,6 +70,7 @@ def listing() -> sa.Select[Any]:
         *(notifications.c[name] for name in _LISTED),
         notifications.c.role.label("to"),
         events.c.name.label("event"),
+        MADE_BY.label("edition"),
     ).join(events, events.c.id == notifications.c.event_id)
 
 

@@ -39,6 +39,7 @@ _MESSAGE = (
     "content",
     "identity",
     "waits_for",
+    "edition",
 )
 
 
@@ -126,12 +127,18 @@ def trails(connection: Connection, ids: Sequence[str], message: str = "") -> lis
     tried = _attempts(connection, [row["id"] for row in messages])
     gathered, repeated = digests(connection, messages), repeats(connection, messages)
     opened = _by(_cases(connection, ids), "event_id")
+    by_id = {row["id"]: row for row in found}
     more = [
-        {**row, "attempts": tried.get(row["id"], []), **gathered(row), **repeated(row)}
+        {
+            **row,
+            "edition": row["edition"] or by_id[row["event_id"]]["edition"],
+            "attempts": tried.get(row["id"], []),
+            **gathered(row),
+            **repeated(row),
+        }
         for row in messages
     ]
     sent = _by(more, "event_id")
-    by_id = {row["id"]: row for row in found}
     return [Trail(by_id[id_], sent.get(id_, []), opened.get(id_, [])) for id_ in ids]
 
 

@@ -143,7 +143,7 @@ def try_edit() -> Any:
 
     Pressed "Load", the file itself: it has addresses, so who looked is noted first.
     """
-    settings = services().settings
+    settings = services().config.settings
     if request.form.get("act") == "load":
         note_look(REVEAL, settings.config.name, "the file")
         return _rules(text=_read(str(settings.config)), loaded=True)
@@ -199,13 +199,15 @@ def _rules(*, text: str = "", **tried: Any) -> str:
 
 def mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[Mistake]:
     """Problems as they are shown: staff's addresses may stand in the lines of config.toml."""
-    own = services().settings.config
+    own = services().config.settings.config
     for problem in problems[:MOST]:
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
         file = own.name if is_config else short(problem.where)
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
-        folder = services().settings.templates  # where it is on the server is nobody's matter
+        folder = (
+            services().config.settings.templates
+        )  # where it is on the server is nobody's matter
         said = said.replace(str(folder), folder.name)
         yield Mistake(problem, file, said, [*_around(source, problem.line)])
 
@@ -220,7 +222,7 @@ def _around(source: str, line: int | None) -> Iterator[tuple[int, str, bool]]:
 
 def _read(where: str) -> str:
     """A file of ours that a problem is in. What is not UTF-8 is told by the problem."""
-    settings, path = services().settings, Path(where)
+    settings, path = services().config.settings, Path(where)
     if path != settings.config and settings.templates not in path.parents:
         return ""
     try:
@@ -231,6 +233,6 @@ def _read(where: str) -> str:
 
 def short(where: str) -> str:
     """A template's path as an admin knows it."""
-    folder = services().settings.templates
+    folder = services().config.settings.templates
     path = Path(where)
     return str(path.relative_to(folder.parent)) if folder in path.parents else where

@@ -1,0 +1,180 @@
+"""What people do with editions, and what a release brings: judge, compare, publish, take back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from relay.config import check, edition_files, plain_english
+from relay.config.edition_files import CONFIG
+from relay.config.loader import parse
+from relay.config.settings import Settings
+from relay.errors import ConfigError, Problem
+from relay.ledger import editions
+from relay.ledger.audit import NO_NOTE, NotDone
+from relay.ledger.database import Connection, Database
+from relay.rules.edition import DESK, FILES, Content, Edition, digest
+from relay.rules.model import Policy, Rule
+
+TOO_MUCH = "it takes too long or too much memory to judge: a loop or a text in it has no end."
+SAME_IN_WORDS = "What can be said in plain English is the same."
+AS_FILES = "files"  # how the files as they are now are named among editions
+TOO_LATE = "Somebody has published edition {} meanwhile. Look at it, and publish again."
+
+
+def judge(files: Content, settings: Settings) -> list[Problem]:
+    """All that is wrong with an edition, by the names of its files; some are only warnings."""
+    try:
+        _held, used = edition_files.laid_out(files, settings)
+        try:
+            return list(check.problems(check.load(used)))
+        except ConfigError as error:
+            raise edition_files.as_admins_know(error, used) from error
+    except ConfigError as error:
+        return list(error.problems)
+    except (MemoryError, RecursionError):
+        return [Problem(TOO_MUCH, CONFIG)]
+
+
+def errors(files: Content, settings: Settings) -> list[Problem]:
+    """What keeps an edition from being used."""
+    return [problem for problem in judge(files, settings) if not problem.warning]
+
+
+def publish(
+    db: Database, settings: Settings, files: Content, after: Edition | None, by: str, note: str
+) -> int:
+    """Make files the edition that runs, if the one they were made after is still the newest; its
+    number. Raises NotDone and ConfigError. It owns its transaction.
+    """
+    if not note.strip():
+        raise NotDone(NO_NOTE)
+    if after and after.digest == digest(files):
+        raise NotDone(f"It is the same as edition {after.number}, the newest.")
+    if wrong := errors(files, settings):
+        raise ConfigError(wrong)
+    with db.write() as connection:
+        number = editions.add(connection, after, files, by, note.strip(), DESK)
+        if number is None:
+            newest = editions.newest(connection)
+            raise NotDone(TOO_LATE.format(newest.number if newest else ""))
+    return number
+
+
+def first(db: Database, settings: Settings) -> None:
+    """Keep the files as the first edition where there is none, so that a release can tell later
+    whether they have changed.
+    """
+    with db.read() as connection:
+        is_first = editions.newest(connection) is None
+    if is_first:
+        release(db, settings)
+
+
+@dataclass(frozen=True)
+class Released:
+    """What came of a release: the number of the edition that its files became, if they did.
+
+    It is stopped where there is a `newest` edition that people published: this version finds it
+    `wrong`, or the files have changed too since the `base`.
+    """
+
+    number: int | None = None
+    wrong: Sequence[Problem] = ()
+    base: Edition | None = None
+    newest: Edition | None = None
+
+
+def release(db: Database, settings: Settings) -> Released:
+    """Make a release's files the next edition, where they have changed since the last release and
+    have all that was published since.
+    """
+    with db.read() as connection:
+        newest, base = editions.newest(connection), editions.last_from_files(connection)
+        used = named(connection, settings, str(newest.number)) if newest else {}
+    try:
+        files = edition_files.read(settings)
+        if base and base.digest == digest(files):
+            wrong = errors(used, settings) if newest and newest.is_published else []
+            return Released(wrong=wrong, newest=newest if wrong else None)
+        check.load(settings)
+    except ConfigError as error:
+        return Released(wrong=error.problems)
+    if newest and newest.is_published:
+        has_it = newest.digest == digest(files) or edition_files.mark(settings) == newest.number
+        if not has_it:
+            return Released(base=base, newest=newest)
+    note = "Brought by a release."
+    return Released(db.transact(editions.add, newest, files, "release", note, FILES))
+
+
+def named(connection: Connection, settings: Settings, name: str) -> Content:
+    """An edition's files by its number, or "files" as they are now. Raises NotDone."""
+    if name == AS_FILES:
+        return edition_files.read(settings)
+    files = editions.content(connection, int(name)) if name.isdecimal() else None
+    if files is None:
+        raise NotDone(f'There is no edition "{name}": `flask relay edition list` shows all.')
+    return files
+
+
+def difference(before: Content, after: Content, settings: Settings) -> Iterator[str]:
+    """What one edition has and another has not: in plain English, then line by line."""
+    yield from [*in_words(before, after, settings)] or [SAME_IN_WORDS]
+    yield ""
+    yield from by_lines(before, after)
+
+
+def in_words(before: Content, after: Content, settings: Settings) -> Iterator[str]:
+    """The rules that are new, gone or changed, and what the clinic says otherwise, in sentences;
+    then the templates whose words have changed.
+    """
+    old, new = (_told(files, settings) for files in (before, after))
+    for name in dict.fromkeys((*old, *new)):
+        was, now = old.get(name, ()), new.get(name, ())
+        if was == now:
+            continue
+        what = "changed" if was and now else "new" if now else "gone"
+        yield f"{name}: {what}."
+        yield from (f"  before: {sentence}" for sentence in was if sentence not in now)
+        yield from (f"  now: {sentence}" for sentence in now if sentence not in was)
+    texts = [name for name in _changed(before, after) if name != CONFIG]
+    if texts:
+        yield f"Words changed in: {', '.join(texts)}."
+
+
+def _told(files: Content, settings: Settings) -> Mapping[str, Sequence[str]]:
+    """What an edition says of each rule, each step that is expected, and the clinic; of one that
+    this version cannot read, only that.
+    """
+    try:
+        config = parse(files.get(CONFIG, ""), settings)
+    except ConfigError:
+        return {CONFIG: ["This version of Relay cannot read it."]}
+    steps = {
+        f"Expected step {one.name}": [
+            plain_english.expected(one.after, one.event, one.within, one.to)
+        ]
+        for one in config.expect
+    }
+    rules = {f"Rule {rule.name}": [*_of_rule(rule, config.policy)] for rule in config.rules}
+    return {**rules, **steps, "The clinic": plain_english.clinic_sentences(config)}
+
+
+def _of_rule(rule: Rule, policy: Policy) -> Iterator[str]:
+    yield from plain_english.rule_sentences(rule, policy)
+    yield f"Its words are in templates/{rule.template}."
+    if not rule.enabled:
+        yield "It is switched off."
+
+
+def by_lines(before: Content, after: Content) -> Iterator[str]:
+    """The lines that differ, file by file, as `diff -u` shows them."""
+    for name in _changed(before, after):
+        old, new = (files.get(name, "").splitlines() for files in (before, after))
+        yield from difflib.unified_diff(old, new, f"before/{name}", f"now/{name}", lineterm="")
+
+
+def _changed(before: Content, after: Content) -> list[str]:
+    return [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
