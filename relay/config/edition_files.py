@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class Held:
         self.path = Path(tempfile.mkdtemp(prefix="relay-")).resolve()
         lock = os.open(self.path, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_SH)
-        weakref.finalize(self, _let_go, self.path, lock)
+        self.let_go = weakref.finalize(self, _let_go, self.path, lock)  # sooner, if called
 
 
 def _let_go(path: Path, lock: int) -> None:
@@ -92,19 +92,15 @@ def laid_out(content: Content, settings: Settings) -> tuple[Held, Settings]:
     return held, settings_in(settings, held.path)
 
 
-def as_admins_know(error: ConfigError, used: Settings) -> ConfigError:
-    """The same mistakes, without the names of a private folder."""
+def as_admins_know(found: Sequence[Problem], used: Settings) -> list[Problem]:
+    """The same problems, without the names of a private folder."""
     private = f"{used.config.parent}{os.sep}"
-    return ConfigError(
-        [
-            replace(
-                one,
-                where=one.where.removeprefix(private),
-                message=one.message.replace(private, ""),
-            )
-            for one in error.problems
-        ]
-    )
+    return [
+        replace(
+            one, where=one.where.removeprefix(private), message=one.message.replace(private, "")
+        )
+        for one in found
+    ]
 
 
 def mark(settings: Settings) -> int | None:

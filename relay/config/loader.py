@@ -15,6 +15,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError
 
 from relay.config import odd_characters
+from relay.config.edition_files import Held
 from relay.config.schema import (
     Clinic,
     ClinicSchema,
@@ -61,7 +62,7 @@ class Config:
     lines: Mapping[KeyPath, int]
     expect: tuple[Expectation, ...] = ()
     edition: int | None = None  # by its number, where it is one
-    held: object = field(default=None, repr=False, compare=False)  # keeps its folder there
+    held: Held | None = field(default=None, repr=False, compare=False)  # keeps its folder there
 
     @property
     def policy(self) -> Policy:

@@ -193,7 +193,7 @@ def published(
     try:
         return replace(read(used), edition=newest.number, held=held)
     except ConfigError as error:
-        raise edition_files.as_admins_know(error, used) from error
+        raise ConfigError(edition_files.as_admins_know(error.problems, used)) from error
 
 
 def not_taken(newest: Edition) -> Problem:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from relay.config import check, edition_files, plain_english
 from relay.config.edition_files import CONFIG
-from relay.config.loader import parse
+from relay.config.loader import load, parse
 from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem
 from relay.ledger import editions
@@ -25,14 +25,11 @@ TOO_LATE = "Somebody has published edition {} meanwhile. Look at it, and publish
 
 def judge(files: Content, settings: Settings) -> list[Problem]:
     """All that is wrong with an edition, by the names of its files; some are only warnings."""
+    _held, used = edition_files.laid_out(files, settings)
     try:
-        _held, used = edition_files.laid_out(files, settings)
-        try:
-            return list(check.problems(check.load(used)))
-        except ConfigError as error:
-            raise edition_files.as_admins_know(error, used) from error
+        return edition_files.as_admins_know(check.problems(load(used)), used)
     except ConfigError as error:
-        return list(error.problems)
+        return edition_files.as_admins_know(error.problems, used)
     except (MemoryError, RecursionError):
         return [Problem(TOO_MUCH, CONFIG)]
 

@@ -251,5 +251,7 @@ def main() -> int:
     left = pump.stop()
     clock.stop()
     log.info("worker stopped", in_flight=left)
+    if held := living.config.held:
+        held.let_go()
     # Threads that hang in a call must not hold the process: their claims lapse and are looked for.
     os._exit(0)
