@@ -12,7 +12,7 @@ _development = os.environ.get("RELAY_ENV") == "development"
 
 bind = f"{'127.0.0.1' if _development else '0.0.0.0'}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
+worker_class = "relay.web.gathering_worker.GatheringWorker"
 threads = 4
 preload_app = True
 timeout = 30
