@@ -17,9 +17,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
-from gunicorn.http import get_parser
+from gunicorn.http import errors, get_parser
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from relay.web.callbacks import LARGEST_BATCH
@@ -33,6 +35,13 @@ LARGEST = LARGEST_BATCH + LARGEST_HEAD  # what is more is cut off, and refused b
 _PATIENCE = {socket.SO_SNDTIMEO: TAKES_SECONDS, socket.SO_RCVTIMEO: _READS_SECONDS}
 MOST_HELD = 16 * LARGEST  # bytes, of all requests that arrive
 
+_OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
+_STATUSES = {
+    errors.LimitRequestLine: HTTPStatus.URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+}
 _CHUNKED = re.compile(rb"^transfer-encoding[ \t]*:", re.I | re.M)
 _LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*0*(\d+)[ \t]*\r$", re.I | re.M)
 _WAITS = re.compile(rb"^expect[ \t]*:[ \t]*100-continue[ \t]*\r$", re.I | re.M)
@@ -138,6 +147,19 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
         else:
             self._wait(conn, LINGERS_SECONDS, self._hear_out)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Tell client and log that it is no HTTP, and nothing of what it is: it may be a secret."""
+        if not isinstance(exc, ParseException) or isinstance(exc, _OURS):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = next((code for kind, code in _STATUSES.items() if isinstance(exc, kind)), 400)
+        self.log.warning("Request refused: %s", type(exc).__name__)
+        body = b'{"error":"This is no HTTP that Relay can read.","status":"error"}\n'
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        with suppress(OSError):
+            client.send(head.encode() + body)
 
     def murder_pending(self) -> None:
         """Close what has been waited for long enough; gunicorn asks for it each second."""
