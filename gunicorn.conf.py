@@ -12,7 +12,7 @@ _development = os.environ.get("RELAY_ENV") == "development"
 
 bind = f"{'127.0.0.1' if _development else '0.0.0.0'}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
+worker_class = "relay.web.gathering_worker.GatheringWorker"
 threads = 4
 preload_app = True
 timeout = 30
@@ -28,8 +28,11 @@ def _redacted(text: str) -> str:
     """`text` without the secret of a webhook's path, however the path was written."""
     text = logs.without_secrets(text)
     plain = unquote(text)
-    shown = logs.without_secrets(plain) != plain or any(secret in plain for secret in _secrets)
-    return "[secret]" if shown else text
+    return "[secret]" if any(secret in plain for secret in _secrets) else text
+
+
+def pre_request(worker, req):  # noqa: ANN001, ANN201
+    """Say nothing of a request that has come: gunicorn would log its path at DEBUG."""
 
 
 def post_worker_init(worker):  # noqa: ANN001, ANN201

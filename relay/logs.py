@@ -17,12 +17,14 @@ import traceback
 from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
+from urllib.parse import unquote
 
 import structlog
 
 Event = MutableMapping[str, Any]
 _PATH = "webhooks/"
 _PATH_SECRET = re.compile(rf"(/{_PATH}+lab/)\S+")
+_WORD = re.compile(r"\S+")
 _to_json = json.JSONEncoder(default=repr).encode
 _QUIET = (
     "twilio",
@@ -86,8 +88,15 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
 
 
 def without_secrets(text: str) -> str:
-    """`text` with the path secret of a webhook's URL taken out."""
-    return _PATH_SECRET.sub(r"\1[secret]", text) if _PATH in text else text
+    """`text` with the path secret of a webhook's URL taken out, however the path was written."""
+    if _PATH in text:
+        text = _PATH_SECRET.sub(r"\1[secret]", text)
+    return _WORD.sub(_unless_encoded, text) if "%" in text else text
+
+
+def _unless_encoded(word: re.Match[str]) -> str:
+    is_path = "%" in word[0] and _PATH in unquote(word[0])
+    return "[secret]" if is_path else word[0]
 
 
 def drop_secrets(_logger: Any, _method: str, event: Event) -> Event:

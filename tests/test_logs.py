@@ -86,6 +86,17 @@ def test_other_packages_speak_in_the_same_form(start: Start, lines: Lines) -> No
     assert "timestamp" in line
 
 
+@pytest.mark.parametrize(
+    "path", ["/%77ebhooks/lab/s3cret", "/webhooks%2flab%2Fs3cret", "/webhooks/l%61b/s3cret?x"]
+)
+def test_path_secret_is_in_no_line_however_the_path_is_written(
+    path: str, start: Start, lines: Lines
+) -> None:
+    """A path that is percent-encoded is a door all the same."""
+    start().warning("POST %s 100%%", path)
+    assert [line["event"] for line in lines()] == ["POST [secret] 100%"]
+
+
 @pytest.mark.parametrize("secret", SECRETS)
 def test_path_secret_is_in_no_line(secret: str, start: Start, lines: Lines) -> None:
     """No logger prints the secret of a webhook's URL, as text or as a value."""

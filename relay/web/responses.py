@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Response, jsonify, make_response, request
+from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable, Refused
@@ -77,6 +78,12 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(Refused)
     def _refused(error: Refused) -> Response:
         return answer(error.status, status="rejected", error=error.error, fields=error.fields)
+
+    @app.errorhandler(ParseException)
+    @app.errorhandler(NoMoreData)
+    def _unreadable(_error: Exception) -> Response:
+        said = "The body is cut off, or its chunks are none."
+        return answer(400, status="rejected", error=said, fields={})
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
