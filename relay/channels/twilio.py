@@ -25,6 +25,7 @@ from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, unlisted
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
+from relay.rules import replies
 from relay.rules.statuses import OURS
 
 CHANNEL = "sms"
@@ -86,16 +87,6 @@ REASONS = {
     30003: "The phone was off or out of reach.",
     30008: "The text was not delivered, and the network does not say why.",
 }
-# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out, and what others hear as STOP:
-# https://docs.aws.amazon.com/sms-voice/latest/userguide/keywords-required.html
-WORDS = {
-    **dict.fromkeys(
-        ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"), "stop"
-    ),
-    **dict.fromkeys(("ARRET", "REMOVE", "STOPP", "UNSUB"), "stop"),
-    **dict.fromkeys(("START", "UNSTOP", "YES"), "start"),
-    **dict.fromkeys(("HELP", "INFO"), "help"),
-}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -134,19 +125,7 @@ def opt(form: Mapping[str, str]) -> str:
 
     https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
     """
-    return keyword(form.get("OptOutType", "")) or keyword(form.get("Body", ""))
-
-
-def keyword(text: str) -> str:
-    """What a text means that is one keyword, however it is written and as often as it is said."""
-    plain = "".join(
-        letter
-        for letter in unicodedata.normalize("NFKD", text)
-        if not unicodedata.combining(letter)
-    )
-    words = re.findall(r"[^\W_]+", plain.upper())
-    said = {WORDS.get(word, "") for word in words}
-    return WORDS.get("".join(words)) or (said.pop() if len(said) == 1 else "")
+    return replies.keyword(form.get("OptOutType", "")) or replies.keyword(form.get("Body", ""))
 
 
 def written_by(form: Mapping[str, str]) -> str:
