@@ -51,6 +51,18 @@ class Found:
     receipt: Receipt | None = None  # what has become of it there, where that is known by now
 
 
+@dataclass(frozen=True)
+class Inbound:
+    """A text from a person, by the provider's id; `sender` as the provider writes the number."""
+
+    id: str
+    sender: str
+    words: str
+    keyword: str  # as relay.rules.replies has them; empty for any other words
+    is_confirmed: bool  # the provider itself has told the person that they get no more
+    files: int = 0  # that came with it
+
+
 class Provider(Protocol):
     """A provider. Its verbs do not raise for anything that the provider or the network does."""
 
@@ -70,4 +82,4 @@ class Provider(Protocol):
         """Have the provider delete what it keeps of a person; a sentence for each refusal."""
 
 
-__all__ = ["Found", "Outcome", "Provider", "Receipt", "unlisted"]
+__all__ = ["Found", "Inbound", "Outcome", "Provider", "Receipt", "unlisted"]

@@ -21,7 +21,7 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator, compare
 from twilio.rest import Client
 
-from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, unlisted
+from relay.channels.base import LONGEST_WAIT, Found, Inbound, Outcome, Receipt, unlisted
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
@@ -120,19 +120,27 @@ def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Re
     )
 
 
-def opt(form: Mapping[str, str]) -> str:
-    """The keyword of an inbound text: `stop`, `start`, `help`, or empty for any other words.
+# What Twilio hears as STOP by itself, confirms, and sends no more for: one word, nothing around it.
+# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+CONFIRMED = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
 
-    https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+
+def parse_inbound(form: Mapping[str, str]) -> Inbound:
+    """An inbound text. A service with keywords of its own says in OptOutType what one means.
+
+    https://www.twilio.com/docs/messaging/guides/webhook-request
     """
-    return replies.keyword(form.get("OptOutType", "")) or replies.keyword(form.get("Body", ""))
-
-
-def written_by(form: Mapping[str, str]) -> str:
-    """The number that an inbound message is from. Twilio's other channels write their name before
-    it, as in whatsapp:+447700900001.
-    """
-    return form.get("From", "").rpartition(":")[2]
+    meant, words = replies.keyword(form.get("OptOutType", "")), form.get("Body", "")
+    is_bare = "".join(c for c in words.upper() if c.isalnum() or c.isspace()).strip() in CONFIRMED
+    return Inbound(
+        form.get("MessageSid", ""),
+        # Twilio's other channels write their name before it, as in whatsapp:+447700900001.
+        form.get("From", "").rpartition(":")[2],
+        words.replace("\0", ""),
+        meant or replies.keyword(words),
+        is_confirmed=bool(meant) or is_bare,
+        files=number(form.get("NumMedia", "")),
+    )
 
 
 def _reason(word: str, code: int) -> str:

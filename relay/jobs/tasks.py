@@ -126,6 +126,7 @@ class Jobs:
             "rules": partial(waits.resume_rules, db, rules),
             "accounts": partial(waits.resume_channels, db, reached),
             "orders": partial(waits.resume_orders, db),
+            "held": partial(waits.resume_held, db),
             "lab": self.lab_breaker.look,
             "faults": partial(db.transact, faults.recount),
             "days": partial(daily_counts.keep, db, self.config.clinic.timezone, utc_now()),

@@ -10,7 +10,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from relay.rules import alerts
+from relay.rules.alerts import NO_KIT
+from relay.rules.model import Case, Policy
 
 REPLY = "reply"  # the kind of case
 STOP, START, HELP = "stop", "start", "help"
@@ -179,3 +184,34 @@ def _bare(text: str) -> str:
     """A text without accents, in letters that are all of one width."""
     apart = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in apart if not unicodedata.combining(letter))
+
+
+def case(
+    said: Reading,
+    subject: str,
+    event_id: str,
+    *,
+    policy: Policy,
+    now: datetime,
+    is_empty: bool = False,
+    files: int = 0,
+    people: int = 1,
+) -> Case:
+    """The case about a text, and none of its words. It came with so many `files`, and so many
+    `people` have had messages at its number.
+    """
+    holds = said.is_wrong_number and subject != NO_KIT
+    is_wish = said.opts_out and not said.is_wrong_number
+    sentences = {
+        "Somebody may be unwell: read it now.": said.sounds_unwell,
+        "It says that the number is wrong. Relay has stopped texts to it.": said.is_wrong_number,
+        "Messages about the kit wait until you close this case.": holds,
+        "It asks for no more texts. Relay has stopped them.": is_wish,
+        "It has no words.": is_empty,
+        "It came with a picture or another file: look in Twilio's console.": files > 0,
+        f"Messages for {people} people go to this number.": people > 1,
+    }
+    reason = " ".join(sentence for sentence, is_so in sentences.items() if is_so)
+    about = (subject, reason or "Read it on the desk.")
+    made = alerts.case(REPLY, "", *about, policy=policy, now=now, event_id=event_id)
+    return replace(made, is_urgent=said.sounds_unwell, holds=holds)

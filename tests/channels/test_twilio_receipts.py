@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
 from relay.channels import twilio
-from relay.channels.twilio import opt, parse_receipts
+from relay.channels.twilio import parse_inbound, parse_receipts
 from relay.config.settings import Settings
 from relay.rules.receipts import STATES, Receipt
 from relay.rules.replies import KEYWORDS
@@ -117,6 +117,11 @@ def test_a_receipt_names_nobody() -> None:
     """Neither a number nor Twilio's own sentences are kept."""
     receipt = parsed("failed", "99999", ErrorMessage=f"No such number: {NUMBER}")
     assert NUMBER not in repr(receipt)
+
+
+def opt(form: dict[str, str]) -> str:
+    """The keyword of an inbound text."""
+    return parse_inbound(form).keyword
 
 
 @pytest.mark.parametrize(("word", "meaning"), KEYWORDS.items())
