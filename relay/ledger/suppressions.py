@@ -29,13 +29,23 @@ def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
     return sa.exists().where(*_stopping(channel, address))
 
 
-def stopped_by(channel: sa.Column[str], address: sa.Column[str]) -> sa.ScalarSelect[str]:
+def stopped_by(
+    channel: sa.ColumnElement[str], address: sa.ColumnElement[str]
+) -> sa.ScalarSelect[str]:
     """Who or what has stopped messages to an address on a channel; null where they go out."""
     source = sa.select(suppressions.c.source).where(*_stopping(channel, address))
     return source.order_by(suppressions.c.created_at).limit(1).scalar_subquery()
 
 
-def _stopping(channel: sa.Column[str], address: sa.Column[str]) -> list[sa.ColumnElement[bool]]:
+def source_of(connection: Connection, channel: str, address: str) -> str:
+    """Who or what has stopped messages to an address on a channel; empty where they go out."""
+    query = sa.select(stopped_by(sa.literal(channel), sa.literal(address)))
+    return str(connection.execute(query).scalar() or "")
+
+
+def _stopping(
+    channel: sa.ColumnElement[str], address: sa.ColumnElement[str]
+) -> list[sa.ColumnElement[bool]]:
     mine = suppressions.c.channel == channel
     source = suppressions.c.source
     said = sa.or_(source.startswith(STOP, autoescape=True), source.in_((STAFF, WRONG_NUMBER)))
