@@ -44,6 +44,7 @@ def check(config: Path | None, offline: bool) -> None:
         loaded = load(found)
         problems += checks.templates(loaded, Templates(found.templates))
         problems += checks.senders(loaded)
+        problems += dict.fromkeys(checks.objecting(loaded, Templates(found.templates)))
         problems += checks.bank_holidays(loaded, datetime.now(loaded.clinic.timezone).date())
     except ConfigError as error:
         problems += error.problems
