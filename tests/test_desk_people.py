@@ -260,6 +260,7 @@ ROUTES = {
     ("logout", "POST"): LOOK,
     ("stop", "GET"): LOOK,
     ("press_stop", "POST"): ACT,
+    ("answer", "POST"): ACT,
     ("reveal", "POST"): ACT,
     ("reveal_case", "POST"): ACT,
     ("send_message_again", "POST"): ACT,

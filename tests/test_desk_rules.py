@@ -240,7 +240,8 @@ def test_it_can_be_sent_to_oneself(
     [sent] = twilio.requests
     assert (sent.form["To"], sent.form["Body"][:7]) == (PHONE, "[TEST] ")
     row = only(db, audit, action=test_send.SEND_TEST)
-    assert (row["actor"], row["target"], row["detail"]) == ("admin", "kit-shipped", "sms")
+    target = masks.target("tests", "sms", PHONE)
+    assert (row["actor"], row["target"], row["detail"]) == ("admin", target, "kit-shipped")
     assert PHONE not in f"{rows(db, audit)}"
     assert "Sent, marked as a test." in client.get(answer.location).text
     assert client.post("/rule", data={"name": "kit-shipped", "address": PHONE}).status_code == 400

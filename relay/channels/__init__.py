@@ -5,7 +5,7 @@ It may know the configuration and the messages, not the ledger. Begin with `base
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from importlib import import_module
 
@@ -20,16 +20,25 @@ from relay.rules.channels import CHANNELS
 Factory = Callable[[Settings, str, HttpClient], "Provider | None"]
 
 
+DRY = ("dry-run", AS_SENT)  # values of RELAY_DELIVERY that let nothing out
+
+
+def lets_out(settings: Settings, allowed: Iterable[str], address: str) -> bool:
+    """Whether RELAY_DELIVERY lets a message to an address out. `allowed` is the allow list."""
+    listed = settings.delivery != "allow-list" or same(address) in map(same, allowed)
+    return settings.delivery not in DRY and listed
+
+
 class Channels:
     """All channels, and what RELAY_DELIVERY lets through to their providers."""
 
     def __init__(self, settings: Settings, senders: Mapping[str, str], allowed: frozenset[str]):
         self._settings = settings
         self._senders = senders
-        self._allowed = frozenset(map(same, allowed))
+        self._allowed = allowed
         self._wire = HttpClient(connections=64)
         self._dry_run = AsSent() if settings.delivery == AS_SENT else DryRun()
-        self._is_dry = settings.delivery in ("dry-run", AS_SENT)
+        self._is_dry = settings.delivery in DRY
         self._made: dict[str, Provider | None] = {}
 
     def load(self) -> None:
@@ -123,8 +132,7 @@ class Channels:
         return self._is_to_leave(message) and self._channel(message.channel) is None
 
     def _is_to_leave(self, message: Message) -> bool:
-        listed = same(message.address) in self._allowed
-        return not self._is_dry and (self._settings.delivery != "allow-list" or listed)
+        return lets_out(self._settings, self._allowed, message.address)
 
     def _way(self, message: Message) -> Provider:
         if not self._is_to_leave(message):

@@ -63,6 +63,18 @@ class Standing:
     is_warning: bool = False
 
 
+@dataclass(frozen=True)
+class Inbound:
+    """A text from a person, by the provider's id; `sender` as the provider writes the number."""
+
+    id: str
+    sender: str
+    words: str
+    keyword: str  # as relay.rules.replies has them; empty for any other words
+    is_confirmed: bool  # the provider itself has told the person that they get no more
+    files: int = 0  # that came with it
+
+
 class Provider(Protocol):
     """A provider. Its verbs do not raise for anything that the provider or the network does."""
 
@@ -85,4 +97,4 @@ class Provider(Protocol):
         """Have the provider delete what it keeps of a person; a sentence for each refusal."""
 
 
-__all__ = ["Found", "Outcome", "Provider", "Receipt", "Standing", "unlisted"]
+__all__ = ["Found", "Inbound", "Outcome", "Provider", "Receipt", "Standing", "unlisted"]

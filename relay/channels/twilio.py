@@ -21,10 +21,19 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator, compare
 from twilio.rest import Client
 
-from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, Standing, unlisted
+from relay.channels.base import (
+    LONGEST_WAIT,
+    Found,
+    Inbound,
+    Outcome,
+    Receipt,
+    Standing,
+    unlisted,
+)
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
+from relay.rules import replies
 from relay.rules.statuses import OURS
 
 CHANNEL = "sms"
@@ -86,16 +95,6 @@ REASONS = {
     30003: "The phone was off or out of reach.",
     30008: "The text was not delivered, and the network does not say why.",
 }
-# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out, and what others hear as STOP:
-# https://docs.aws.amazon.com/sms-voice/latest/userguide/keywords-required.html
-WORDS = {
-    **dict.fromkeys(
-        ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"), "stop"
-    ),
-    **dict.fromkeys(("ARRET", "REMOVE", "STOPP", "UNSUB"), "stop"),
-    **dict.fromkeys(("START", "UNSTOP", "YES"), "start"),
-    **dict.fromkeys(("HELP", "INFO"), "help"),
-}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -129,31 +128,27 @@ def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Re
     )
 
 
-def opt(form: Mapping[str, str]) -> str:
-    """The keyword of an inbound text: `stop`, `start`, `help`, or empty for any other words.
+# What Twilio hears as STOP by itself, confirms, and sends no more for: one word, nothing around it.
+# https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+CONFIRMED = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
 
-    https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+
+def parse_inbound(form: Mapping[str, str]) -> Inbound:
+    """An inbound text. A service with keywords of its own says in OptOutType what one means.
+
+    https://www.twilio.com/docs/messaging/guides/webhook-request
     """
-    return keyword(form.get("OptOutType", "")) or keyword(form.get("Body", ""))
-
-
-def keyword(text: str) -> str:
-    """What a text means that is one keyword, however it is written and as often as it is said."""
-    plain = "".join(
-        letter
-        for letter in unicodedata.normalize("NFKD", text)
-        if not unicodedata.combining(letter)
+    meant, words = replies.keyword(form.get("OptOutType", "")), form.get("Body", "")
+    is_bare = "".join(c for c in words.upper() if c.isalnum() or c.isspace()).strip() in CONFIRMED
+    return Inbound(
+        form.get("MessageSid", ""),
+        # Twilio's other channels write their name before it, as in whatsapp:+447700900001.
+        form.get("From", "").rpartition(":")[2],
+        words.replace("\0", ""),
+        meant or replies.keyword(words),
+        is_confirmed=bool(meant) or is_bare,
+        files=number(form.get("NumMedia", "")),
     )
-    words = re.findall(r"[^\W_]+", plain.upper())
-    said = {WORDS.get(word, "") for word in words}
-    return WORDS.get("".join(words)) or (said.pop() if len(said) == 1 else "")
-
-
-def written_by(form: Mapping[str, str]) -> str:
-    """The number that an inbound message is from. Twilio's other channels write their name before
-    it, as in whatsapp:+447700900001.
-    """
-    return form.get("From", "").rpartition(":")[2]
 
 
 def _reason(word: str, code: int) -> str:

@@ -81,14 +81,17 @@ def case_lines(case: Mapping[str, Any], offer: Offer) -> str:
 @click.argument("case_id", metavar="ID")
 @click.argument("act")
 @click.option("--note", help=f"{_NOTE} `close` needs one.")
-def act_on_case(case_id: str, act: str, note: str | None) -> None:
+@click.option("--at-once", is_flag=True, help="Send an answer outside the send window too.")
+def act_on_case(case_id: str, act: str, note: str | None, at_once: bool) -> None:
     """Do ACT about the case ID, as the button on the desk does, and close the case.
 
     ACT is one that `flask relay cases` shows for it: close, release, stop, resend, replay, send or
-    believe.
+    believe. To `send` the answer to a text, write it on standard input, since what a command is
+    started with is logged.
     """
     from relay.ledger import cases
     from relay.ledger.audit import NotDone
+    from relay.rules.replies import REPLY
     from relay.staff import case_acts
 
     found = context.settings()
@@ -101,9 +104,17 @@ def act_on_case(case_id: str, act: str, note: str | None) -> None:
             context.stop(Problem("there is no such case.", key=case_id, remedy=remedy))
         needs_note = act == case_acts.CLOSE and case["closed_at"] is None
         written = written_note(note) if needs_note else (note or "").strip()
+        is_answer = act == case_acts.SEND and case["kind"] == REPLY and not case["closed_at"]
+        words = written_answer(config) if is_answer else ""
         try:
             with db.write() as connection:
-                said = case_acts.see_to(connection, config, case, act, by="cli", note=written)
+                said = case_acts.see_to(
+                    *(connection, config, case, act),
+                    by="cli",
+                    note=written,
+                    words=words,
+                    at_once=at_once,
+                )
         except NotDone as error:
             context.stop(Problem(str(error), key=case_id))
     context.wake_worker(found)
@@ -148,6 +159,18 @@ def written_note(note: str | None) -> str:
     if not (written := (note or "").strip()):
         raise click.UsageError('Write why, for the record: --note "…".')
     return written[:500]
+
+
+def written_answer(config: Config | None) -> str:
+    """The answer to a text, from the terminal or standard input; what there is to say against it is
+    shown as a warning.
+    """
+    from relay.staff import answers
+
+    words = click.prompt("Answer", err=True) if is_terminal() else sys.stdin.read()
+    for caution in answers.draft(config, words).cautions if config else ():
+        context.show(Problem(caution, warning=True))
+    return str(words)
 
 
 def config_or_none(found: Settings, db: Database) -> Config | None:

@@ -6,6 +6,7 @@ config.toml alone: with a broken template it still takes the lab's events.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
@@ -21,7 +22,7 @@ from relay.config.schema import SENDER
 from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem, RenderError, did_you_mean
 from relay.lab import samples
-from relay.lab.facts import Facts
+from relay.lab.facts import PERSONS, Facts
 from relay.messages import alerts as alert_templates
 from relay.messages import disclosure, sms_segments
 from relay.messages.alerts import AlertTemplates, CaseNames
@@ -70,6 +71,63 @@ def senders(config: Config) -> Iterator[Problem]:
     if settings.delivery == "allow-list" and not delivery.allow:
         message = "RELAY_DELIVERY is allow-list and the list is empty: nothing goes out."
         yield replace(config.problem(("delivery", "allow"), message), warning=True)
+
+
+# A link, with or without its scheme, or an email address.
+_LINK = re.compile(r"https?://|\b[\w-]+(?:\.[\w-]+)+/|[\w.+-]+@[\w-]+\.")
+
+
+def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
+    """Warns where whoever gets messages has no way to say that they want no more: the sender is a
+    name, or a message to a person shows neither a number nor a link.
+    """
+    used = {way: rule for rule in config.rules for way in (*rule.channels, *rule.fallback)}
+    for channel in used:
+        sender = CHANNELS[channel].sender
+        if sender and not can_be_answered(config, channel):
+            message = "nobody can answer a name: a STOP, or a question, never reaches you."
+            remedy = f"Write a number that can be texted, or set {' or '.join(sender.instead)}."
+            found = config.problem(("delivery", SENDER.format(channel)), message, remedy)
+            yield replace(found, warning=True)
+    for rule in config.rules:
+        for channel in (*rule.channels, *rule.fallback) if rule.to in PERSONS else ():
+            if any(
+                lacks_a_way(config, text, channel) for text in texts(config, loaded, rule, channel)
+            ):
+                message = "it shows no way to object: nobody can tell you to stop."
+                place = str(loaded.folder / rule.template / CHANNELS[channel].parts["text"])
+                remedy = "Write {{ clinic.phone }}, or a link."
+                yield Problem(message, place, remedy=remedy, warning=True)
+
+
+def can_be_answered(config: Config, channel: str) -> bool:
+    """Whether whoever gets a message on a channel can write back to its sender."""
+    sender, settings = CHANNELS[channel].sender, config.settings
+    if sender is None:
+        return True
+    written = (*map(settings.variable, sender.instead), config.delivery.senders[channel])
+    return not sender.is_name(next(filter(None, written), ""))
+
+
+def lacks_a_way(config: Config, text: str, channel: str) -> bool:
+    """Whether a message shows no phone number, link or STOP that its reader could use."""
+    phone = _digits(config.clinic.phone)
+    is_keyword = can_be_answered(config, channel) and re.search(r"\bSTOP\b", text)
+    return not (is_keyword or _LINK.search(text) or (phone and phone in _digits(text)))
+
+
+def texts(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[str]:
+    """A rule's message with every field filled in, and with few; as far as it can be made."""
+    for facts in (samples.full(), samples.sparse(rule.event)):
+        try:
+            seen = example_names(config, rule, facts)
+            yield loaded.render(rule.template, channel, "", seen).text
+        except RenderError:
+            continue  # reported already
+
+
+def _digits(text: str) -> str:
+    return "".join(filter(str.isdigit, text))
 
 
 def bank_holidays(config: Config, today: date) -> Iterator[Problem]:

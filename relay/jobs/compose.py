@@ -13,7 +13,15 @@ from relay.jobs import outcomes
 from relay.jobs.outcomes import NotSent, cancelled
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import attempts, cases, digests, journeys, notifications, telling
+from relay.ledger import (
+    attempts,
+    cases,
+    digests,
+    journeys,
+    notifications,
+    replies,
+    telling,
+)
 from relay.ledger.database import Connection, Database
 from relay.ledger.digests import Item, Replan
 from relay.ledger.removal.personal_data import REASON as ERASED
@@ -25,7 +33,10 @@ from relay.rules.addresses import same
 from relay.rules.expressions import recipient
 from relay.rules.model import (
     ALERT,
+    ALERT_URGENCY,
+    ANSWER,
     DIGEST,
+    MESSAGE,
     RESENT,
     WAITS_FOR_ORDER,
     WAITS_FOR_RULE,
@@ -208,10 +219,14 @@ class Composer:
             raise
 
     def _message(self, claim: Claim) -> Message:
-        if claim.stopped_by and claim.kind in (ALERT, DIGEST):
+        if claim.stopped_by and claim.kind in (ALERT, ANSWER, DIGEST):
             raise NotSent(outcomes.stopped(claim.channel, claim.stopped_by))
         if claim.kind == ALERT:
             return self._alert(claim)
+        if claim.kind == ANSWER:
+            return self._answer(claim)
+        if claim.may_be_held and claim.kind == MESSAGE and claim.role in PERSONS:
+            self._require_unheld(claim)
         rule = self._rule(claim)
         opening = planner.opening(rule, self._config.policy, utc_now())
         if opening > utc_now():
@@ -220,6 +235,23 @@ class Composer:
         if claim.kind == DIGEST:
             return self._digests.message(claim, rule)
         return self._single(claim, rule)
+
+    def _answer(self, claim: Claim) -> Message:
+        """A person's own words to somebody who had texted us. Raises NotSent outside the window."""
+        policy, moment = self._config.policy, utc_now()
+        opening = policy.send_window.next_open(moment, policy.zone, policy.bank_holidays)
+        if opening > moment and claim.urgency < ALERT_URGENCY:
+            raise NotSent(outcomes.postponed((opening - moment).total_seconds()))
+        if not claim.content:
+            raise NotSent(cancelled(ERASED))
+        return Message(claim.channel, claim.address, **claim.content)
+
+    def _require_unheld(self, claim: Claim) -> None:
+        """Let a message wait while a case holds those of its kit. Raises NotSent."""
+        with self._db.read() as connection:
+            case_id = replies.held_by(connection, claim.subject)
+        if case_id:
+            raise NotSent(outcomes.held(case_id))
 
     def _rule(self, claim: Claim) -> Rule:
         """A message's rule as it is now. Raises NotSent while it is gone or writes to others."""
@@ -243,9 +275,10 @@ class Composer:
         link = alerts.link(self._config.policy, found["id"])
         is_open = found["closed_at"] is None
         others = open_kinds.get(kind, 0) - is_open
-        count, is_digest = found["count"], found["is_digest"]
         about = CaseNames(
-            found["id"], kind, subject, reason, others, link, count, is_digest=is_digest
+            *(found["id"], kind, subject, reason, others, link, found["count"]),
+            is_digest=found["is_digest"],
+            is_urgent=found["is_urgent"],
         )
         try:
             return self._alerts.message(about, claim.channel, claim.address, claim.role)

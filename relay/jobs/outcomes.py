@@ -12,7 +12,7 @@ from relay.errors import LabAway, LabError
 from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
 from relay.ledger.pauses import REFUSED
 from relay.rules import stops
-from relay.rules.model import WAITS_FOR_LAB, Case, Ending, Pause
+from relay.rules.model import WAITS_FOR_LAB, WAITS_FOR_PERSON, Case, Ending, Pause
 from relay.rules.statuses import LAB_FAILED
 
 if TYPE_CHECKING:
@@ -54,6 +54,12 @@ def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Endin
         waits_for=waits_for,
         case=case,
     )
+
+
+def held(case_id: str) -> Ending:
+    """The ending of a message to somebody whose number may be another's, until that is settled."""
+    reason = "Somebody has answered that this kit's number is wrong: it waits for a person."
+    return replace(kept_waiting(reason, WAITS_FOR_PERSON), case_id=case_id)
 
 
 def asks_first() -> Ending:

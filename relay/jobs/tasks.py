@@ -132,6 +132,7 @@ class Jobs:
             "accounts": partial(waits.resume_channels, db, reached),
             "orders": partial(waits.resume_orders, db),
             "stops": partial(stop_button.settle, db),
+            "held": partial(waits.resume_held, db),
             "lab": self.lab_breaker.look,
             "faults": partial(db.transact, faults.recount),
             "days": partial(daily_counts.keep, db, self.config.clinic.timezone, utc_now()),

@@ -23,11 +23,12 @@ from relay.ledger.allowances import Cap
 from relay.ledger.cases import close_settled, is_told, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.notifications import BEGUN, IS_KEPT, KIND, WITH_EVENT, WithEvent
+from relay.ledger.replies import holding
 from relay.ledger.schema import WAITS_FOR_THE_LAB, attempts, events, notifications
 from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, MESSAGE, RESENT, Ending
+from relay.rules.model import ALERT, ANSWER, MESSAGE, RESENT, Ending
 from relay.rules.receipts import RECEIPT_WAIT
 from relay.rules.statuses import FAILED, LAB_FAILED, WAITING
 
@@ -50,10 +51,11 @@ class Claim(WithEvent):
     urgency: int
     is_fallback: bool
     stopped_by: str | None  # who or what has stopped its address
-    content: Mapping[str, str] | None  # an alert's plain words
+    content: Mapping[str, str] | None  # an alert's plain words, or an answer's
     case_id: str | None  # of an alert: the case that it is about
     identity: str
-    kind: str  # message, digest, alert, resent
+    kind: str  # message, digest, alert, resent, answer
+    may_be_held: bool  # some case holds its kit's messages
     is_probe: bool = False  # its channel is paused: this one finds out whether it works again
     may_ask: bool = False  # the lab: it is in the lane for that
 
@@ -143,6 +145,7 @@ _CLAIMABLE: sa.Select[Any] = (
         _TABLE.attempts.label("number"),
         stopped_by(_TABLE.channel, _TABLE.address).label("stopped_by"),
         KIND.label("kind"),
+        holding().label("may_be_held"),
     )
     .join(events, events.c.id == _TABLE.event_id)
     .where(_TABLE.id.in_(_IDS))
@@ -157,8 +160,8 @@ _MARKING = (
         lease_until=now(sa.bindparam("lease")),
         attempts=_TABLE.attempts + 1,
         tries=_TABLE.tries + 1,
-        # What `begin` has not kept was not sent. An alert keeps its plain words.
-        content=sa.case((KIND == ALERT, _TABLE.content), else_=sa.null()),
+        # What `begin` has not kept was not sent. An alert and an answer have words of their own.
+        content=sa.case((KIND.in_((ALERT, ANSWER)), _TABLE.content), else_=sa.null()),
     )
 )
 _TRYING = attempts.insert().values(outcome="started", started_at=now())
@@ -257,7 +260,7 @@ def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
     unsettled = ("started", "unknown")
     settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
     if settled and ending.waits_for:
-        waits.keep(connection, claim.id, ending.waits_for)
+        waits.keep(connection, claim.id, ending.waits_for, ending.case_id)
         if ending.case:
             open_case(connection, replace(ending.case, event_id=claim.event_id))
     if ending.fallback_in:  # also where a receipt was faster than we

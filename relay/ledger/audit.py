@@ -182,7 +182,7 @@ ACT_WORDS = {
     "case close": "Closed a case",
     "case open": "Reopened a case",
     "case resend": "Sent a message again",
-    "case send": "Sent a message again",
+    "case send": "Sent a message",
     "case believe": "Marked a message as arrived",
     "case replay": "Processed an event again",
     "case release": "Released a message",

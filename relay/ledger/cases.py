@@ -21,7 +21,7 @@ from relay.rules.statuses import ALIVE, PROCESSED
 OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
 RELAY = "relay"  # who closes what has settled by itself
 PASSES = "limit"  # is over at midnight: it is not opened again
-URGENT = "release"  # goes out by itself unless somebody looks at it in time
+RELEASE = "release"  # goes out by itself unless somebody looks at it in time
 
 
 # What an open case is about, by its digest. `about` is unique among open cases, and stays when one
@@ -49,9 +49,9 @@ def is_told(connection: Connection, case: Case, since: datetime) -> bool:
     return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
 
-def open_case(connection: Connection, case: Case) -> bool:
-    """Open a case and plan its alerts; False, and nothing is planned, where it is open already. A
-    fault's has one message more then.
+def open_case(connection: Connection, case: Case) -> str:
+    """Open a case and plan its alerts; its id. Empty, and nothing is planned, where it is open
+    already: a fault's has one message more then.
     """
     id_ = new_id("cas")
     insert = INSERTS[connection.dialect.name](cases).values(
@@ -64,6 +64,8 @@ def open_case(connection: Connection, case: Case) -> bool:
         notification_id=None if case.is_fault else case.notification_id,
         reason=case.reason[:500],
         count=case.count,
+        is_urgent=case.is_urgent,
+        holds=case.holds,
         opened_at=now(),
     )
     # By RETURNING, here and elsewhere: an INSERT's rowcount is -1 on PostgreSQL.
@@ -77,7 +79,7 @@ def open_case(connection: Connection, case: Case) -> bool:
         connection.execute(mine.values(case_id=found or id_))
     if opened:
         telling.plan(connection, case, id_)
-    return opened is not None
+    return id_ if opened else ""
 
 
 def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
@@ -161,8 +163,9 @@ _REACHED = _closing(
 def open_cases(
     connection: Connection, kind: str = "", limit: int | None = 200, *, with_closed: bool = False
 ) -> list[Mapping[str, Any]]:
-    """The worklist, or one kind of case: what goes out by itself, then the oldest first. Each with
-    its event's name. `with_closed` adds those that are closed below, the latest first.
+    """The worklist, or one kind of case: the urgent, what goes out by itself, then the oldest
+    first. Each with its event's name. `with_closed` adds those that are closed below, the latest
+    first.
     """
     query = _cases()
     if with_closed:
@@ -171,7 +174,8 @@ def open_cases(
         query = query.where(cases.c.closed_at.is_(None))
     if kind:
         query = query.where(cases.c.kind == kind)
-    query = query.order_by(cases.c.kind != URGENT, cases.c.opened_at, cases.c.id)
+    urgent_first = (cases.c.is_urgent.desc(), cases.c.kind != RELEASE)
+    query = query.order_by(*urgent_first, cases.c.opened_at, cases.c.id)
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
@@ -200,11 +204,13 @@ def open_for_all(connection: Connection, case: Case, *, at_first: bool = False) 
     newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
     event_id = connection.execute(newest).scalar()
     if not event_id and at_first:
-        event_id = _first_event(connection)
-    return bool(event_id) and open_case(connection, replace(case, event_id=str(event_id)))
+        event_id = own_event(connection)
+    case = replace(case, event_id=str(event_id))
+    return bool(event_id and open_case(connection, case))
 
 
-def _first_event(connection: Connection) -> str:
+def own_event(connection: Connection) -> str:
+    """The id of the one event that is ours and about no kit."""
     id_ = new_id("evt")
     values = {"id": id_, "name": OURS, "identity": OURS, "data": {}, "status": PROCESSED}
     moments = {"received_at": now(), "processed_at": now()}

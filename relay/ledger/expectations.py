@@ -175,7 +175,7 @@ def tell(connection: Connection, about: Sequence[Case], alerts: tuple[Notice, ..
     """Open a case for each kit, with one alert for all of them; how many were not open yet."""
     opened = 0
     for case in about:
-        opened += open_case(connection, replace(case, alerts=() if opened else alerts))
+        opened += bool(open_case(connection, replace(case, alerts=() if opened else alerts)))
     return opened
 
 

@@ -15,7 +15,16 @@ from relay.lab.facts import Facts
 from relay.ledger import halts
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, UtcDateTime, attempts, events, new_id, notifications
-from relay.rules.model import ALERT, ALERT_PREFIX, DIGEST, ITEM, MESSAGE, RESENT, Notice
+from relay.rules.model import (
+    ALERT,
+    ALERT_PREFIX,
+    ANSWER,
+    DIGEST,
+    ITEM,
+    MESSAGE,
+    RESENT,
+    Notice,
+)
 from relay.rules.statuses import ALIVE, FAILED, GONE
 
 # The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
@@ -25,6 +34,7 @@ from relay.rules.statuses import ALIVE, FAILED, GONE
 # digest is its `digest_id`, `IS_KEPT` is `is_kept`, `BEGUN` is `begun_at`, and `digest` goes.
 _row = notifications.c
 KIND: sa.ColumnElement[str] = sa.case(
+    (_row.kind == ANSWER, ANSWER),
     (sa.or_(_row.kind == ALERT, _row.rule.startswith(ALERT_PREFIX)), ALERT),
     (sa.or_(_row.kind == DIGEST, _row.digest == _row.identity), DIGEST),
     (_row.digest.is_not(None), ITEM),

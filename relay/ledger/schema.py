@@ -59,6 +59,11 @@ def number(name: str, default: int = 0) -> sa.Column[int]:
     return sa.Column(name, sa.Integer, nullable=False, server_default=str(default))
 
 
+def flag(name: str) -> sa.Column[bool]:
+    """Whether something is so; from the start it is not."""
+    return sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
+
+
 def partial_index(
     name: str, *columns: Any, where: sa.ColumnElement[bool], unique: bool = False
 ) -> sa.Index:
@@ -136,7 +141,8 @@ login_failures = sa.Table(
 )
 sa.Index("ix_login_failures_visitor", login_failures.c.visitor, login_failures.c.failed_at)
 
-# STOP and START as they came in: a text that is posted again is no news.
+# Texts from people: one that is posted again is no news. Of STOP and START no more is kept; of any
+# other who wrote it and what, for the person who sees to its case.
 inbound_texts = sa.Table(
     "inbound_texts",
     metadata,
@@ -144,6 +150,17 @@ inbound_texts = sa.Table(
     text("channel", 20),
     text("word", 20),
     time("received_at", nullable=False),
+    text("address", 255, server_default=""),
+    text("words", 4000, server_default=""),
+    text("case_id", 40, nullable=True),
+    text("provider_id", 100, nullable=True),
+    time("erase_at"),  # when the provider deletes its copy
+)
+partial_index(
+    "ix_inbound_texts_case", inbound_texts.c.case_id, where=inbound_texts.c.case_id.is_not(None)
+)
+partial_index(
+    "ix_inbound_texts_erase", inbound_texts.c.erase_at, where=inbound_texts.c.erase_at.is_not(None)
 )
 
 # Names of unknown events that somebody has looked at: the lab posts them, and nothing is sent.
@@ -380,7 +397,7 @@ aliases = sa.Table(
     text("alias", 255, primary_key=True),
     text("subject", 255),
     # Of two registrations: it leads to neither, and is only searched by.
-    sa.Column("is_shared", sa.Boolean, nullable=False, server_default=sa.false()),
+    flag("is_shared"),
     sa.Index("ix_aliases_subject", "subject"),
 )
 sa.Index("ix_aliases_letters", sa.func.lower(aliases.c.alias))
@@ -402,7 +419,7 @@ notifications = sa.Table(
     text("status", 20),
     text("reason", 500, server_default=""),
     number("urgency"),
-    sa.Column("is_fallback", sa.Boolean, nullable=False, server_default=sa.false()),
+    flag("is_fallback"),
     number("attempts"),
     number("tries"),  # since it was planned or replayed: what delays and giving up go by
     time("due_at", nullable=False),
@@ -418,14 +435,13 @@ notifications = sa.Table(
     number("segments"),  # that an SMS takes: what is paid for
     # Of an item the identity of its digest, of a digest its own: as the release before needs it.
     text("digest", 64, nullable=True),
-    text("kind", 20, server_default="message"),  # message, digest, item of one, alert
+    text("kind", 20, server_default="message"),  # as relay.rules.model has them
     text("digest_id", 40, nullable=True),  # of an item: the notification that tells it
-    # Not sent: dry-run.
-    sa.Column("is_kept", sa.Boolean, nullable=False, server_default=sa.false()),
+    flag("is_kept"),  # not sent: dry-run
     text("stopped_by", 100, nullable=True),  # the person who decided that it must not go out
     # Of an alert the case that it is about, of a message the case of the fault that has hit it.
     text("case_id", 40, nullable=True),
-    # What has to be put right first: rule, order, account, lab, stop.
+    # What has to be put right first: rule, order, account, lab, stop, person.
     text("waits_for", 20, nullable=True),
 )
 partial_index(
@@ -564,6 +580,8 @@ cases = sa.Table(
     text("notification_id", 40, nullable=True),
     text("reason", 500),
     number("count", 1),  # how many messages or events it is about
+    flag("is_urgent"),  # comes first: somebody may be unwell
+    flag("holds"),  # its kit's messages wait until it is closed
     time("opened_at", nullable=False),
     time("closed_at"),
     text("closed_by", 100, nullable=True),

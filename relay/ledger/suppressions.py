@@ -16,30 +16,39 @@ from relay.ledger.schema import INSERTS, audit, inbound_texts, small, suppressio
 from relay.rules import stops
 from relay.rules.channels import CHANNEL_NAMES, sharing
 
-STOP, STAFF = stops.STOP, stops.STAFF
+STOP, STAFF, WRONG_NUMBER = stops.STOP, stops.STAFF, stops.WRONG_NUMBER
 
 
 def is_stopped(channel: sa.Column[str], address: sa.Column[str]) -> sa.Exists:
     """Whether messages to an address are stopped on a channel, in whatever letters it is written.
 
-    A provider's finding (a bounce) holds for the channel that it was made on. A person's own STOP,
+    A provider's finding (a bounce) holds for the channel that it was made on. A person's own word,
     and a stop by staff, are about the address: they hold for every channel that writes to it, also
     for one that was added since.
     """
     return sa.exists().where(*_stopping(channel, address))
 
 
-def stopped_by(channel: sa.Column[str], address: sa.Column[str]) -> sa.ScalarSelect[str]:
+def stopped_by(
+    channel: sa.ColumnElement[str], address: sa.ColumnElement[str]
+) -> sa.ScalarSelect[str]:
     """Who or what has stopped messages to an address on a channel; null where they go out."""
     source = sa.select(suppressions.c.source).where(*_stopping(channel, address))
     return source.order_by(suppressions.c.created_at).limit(1).scalar_subquery()
 
 
-def _stopping(channel: sa.Column[str], address: sa.Column[str]) -> list[sa.ColumnElement[bool]]:
+def source_of(connection: Connection, channel: str, address: str) -> str:
+    """Who or what has stopped messages to an address on a channel; empty where they go out."""
+    query = sa.select(stopped_by(sa.literal(channel), sa.literal(address)))
+    return str(connection.execute(query).scalar() or "")
+
+
+def _stopping(
+    channel: sa.ColumnElement[str], address: sa.ColumnElement[str]
+) -> list[sa.ColumnElement[bool]]:
     mine = suppressions.c.channel == channel
-    said = sa.or_(
-        suppressions.c.source.startswith(STOP, autoescape=True), suppressions.c.source == STAFF
-    )
+    source = suppressions.c.source
+    said = sa.or_(source.startswith(STOP, autoescape=True), source.in_((STAFF, WRONG_NUMBER)))
     for group in {sharing(name) for name in CHANNEL_NAMES}:
         if len(group) > 1:
             mine |= sa.and_(channel.in_(group), suppressions.c.channel.in_(group), said)
@@ -126,9 +135,14 @@ def opt_in(connection: Connection, channel: str, address: str, text_id: str) -> 
     return bool(_lift(connection, channel, address, STOP))
 
 
+def fingerprint(text_id: str) -> str:
+    """The id of a text here, by its provider's."""
+    return f"txt_{hashlib.sha256(text_id.encode()).hexdigest()[:36]}"
+
+
 def _is_first(connection: Connection, word: str, channel: str, text_id: str) -> bool:
     """Whether a text has not been here before: each is kept, by a fingerprint of its id."""
-    id_ = f"txt_{hashlib.sha256(text_id.encode()).hexdigest()[:36]}"
+    id_ = fingerprint(text_id)
     insert = INSERTS[connection.dialect.name](inbound_texts).values(
         id=id_, channel=channel, word=word, received_at=now()
     )

@@ -1,7 +1,7 @@
 """Telling staff: one alert of a kind of case in a quarter of an hour, whatever opens in it.
 
 The first goes out at once. Of what opens within a quarter of an hour after it another one tells,
-once that is over, unless staff have closed all of it by then.
+once that is over, unless staff have closed all of it by then. What is urgent waits for no other.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def plan(connection: Connection, case: Case, case_id: str) -> None:
         connection.execute(sa.select(lock))
     # Locked: who claims it meanwhile would not count this case yet.
     last = connection.execute(_last(rule, role).with_for_update()).first()
+    if case.is_urgent:
+        last = None
     if last and last.status in WAITING:
         return
     alerts = [replace(alert, key=case_id) for alert in case.alerts]

@@ -1,9 +1,9 @@
 """Messages that wait for something to be put right, not for a time: nobody claims them meanwhile.
 
 A rule that is gone from config.toml or writes to somebody else, a provider's account that is
-missing, an order that the lab has not linked yet, the lab while it does not answer. `waits_for`
-says which. So waiting uses up no tries, and nothing is cancelled that a person has not decided to
-cancel.
+missing, an order that the lab has not linked yet, the lab while it does not answer, a person who is
+to close a case. `waits_for` says which. So waiting uses up no tries, and nothing is cancelled that
+a person has not decided to cancel.
 """
 
 from __future__ import annotations
@@ -15,18 +15,29 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.cases import recount
 from relay.ledger.database import Database, now
-from relay.ledger.schema import events, journeys, notifications
-from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_LAB, WAITS_FOR_ORDER, WAITS_FOR_RULE
+from relay.ledger.schema import cases, events, journeys, notifications
+from relay.rules.model import (
+    WAITS_FOR_ACCOUNT,
+    WAITS_FOR_LAB,
+    WAITS_FOR_ORDER,
+    WAITS_FOR_PERSON,
+    WAITS_FOR_RULE,
+)
 from relay.rules.statuses import RECEIVED, WAITING
 
 _table = notifications.c
 _WAIT_NO_MORE = "Its messages wait no more."
 
 
-def keep(connection: Connection, notification_id: str, what: str) -> None:
-    """Let a message wait for `what`: a rule, an account, an order or the lab."""
+def keep(
+    connection: Connection, notification_id: str, what: str, case_id: str | None = None
+) -> None:
+    """Let a message wait for `what`: a rule, an account, an order, the lab or, of the case
+    `case_id`, a person.
+    """
     mine = sa.and_(_table.id == notification_id, _table.status.in_(WAITING))
-    connection.execute(notifications.update().where(mine).values(waits_for=what))
+    held = {"case_id": case_id} if case_id else {}
+    connection.execute(notifications.update().where(mine).values(waits_for=what, **held))
 
 
 def resume_rules(db: Database, rules: Collection[tuple[str, str]]) -> int:
@@ -85,6 +96,14 @@ def resume_orders(db: Database) -> int:
     return _resume(
         db, WAITS_FOR_ORDER, sa.or_(_table.due_at <= now(), linked), next_waits_for=WAITS_FOR_LAB
     )
+
+
+def resume_held(db: Database) -> int:
+    """Let messages go on whose case is closed by now; how many they were. It owns its transactions,
+    of some rows each.
+    """
+    is_open = sa.exists().where(cases.c.id == _table.case_id, cases.c.closed_at.is_(None))
+    return _resume(db, WAITS_FOR_PERSON, ~is_open)
 
 
 def lab_answers(db: Database) -> None:

@@ -27,7 +27,10 @@ TITLE, HAPPENED, TO_DO = "title", "happened", "to_do"
 _WORDS_SEE: Names = {
     "clinic": frozenset(SHAPES["clinic"]),
     "case": frozenset(
-        {"id", "kind", "subject", "about", "reason", "others", "link", "count", "many"}
+        {
+            *("id", "kind", "subject", "about", "reason", "others", "link", "count", "many"),
+            "is_urgent",
+        }
     ),
 }
 _MESSAGES_SEE: Names = {
@@ -53,6 +56,7 @@ class CaseNames:
     link: str = ""
     count: int = 1
     is_digest: bool = False  # it is about a message that has many kits
+    is_urgent: bool = False  # somebody may be unwell
 
 
 @dataclass(frozen=True)

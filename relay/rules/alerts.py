@@ -18,6 +18,7 @@ from relay.rules.model import ALERT, ALERT_PREFIX, ALERT_URGENCY, Case, Notice, 
 
 # The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
 KINDS = (
+    "reply",
     "unreached",
     "unconfirmed",
     "broken",
@@ -42,6 +43,7 @@ OF_NO_KIT = frozenset(
 # What follows the number, of a case that is about more than one message or event.
 COUNTED = {
     **dict.fromkeys(KINDS, "messages wait"),
+    "reply": "texts",
     "unreached": "messages have reached nobody",
     "unconfirmed": "messages may not have arrived",
     "broken": "messages could not be written",
@@ -50,13 +52,14 @@ COUNTED = {
     "missing": "kits are late",
     "refused": "posts were refused",
 }
+NO_KIT = "no kit"  # the subject of a case that might have been about one
 # The desk's pages of one case and of all that are open, below PUBLIC_URL.
 CASE, WORKLIST = "/case/", "/worklist"
 
 
-def is_about_a_kit(kind: str) -> bool:
+def is_about_a_kit(kind: str, subject: str) -> bool:
     """Whether a case has a kit's journey to show. One of a newer version may have none."""
-    return kind in KINDS and kind not in OF_NO_KIT
+    return kind in KINDS and kind not in OF_NO_KIT and subject != NO_KIT
 
 
 def counted(kind: str, count: int) -> str:
@@ -66,6 +69,8 @@ def counted(kind: str, count: int) -> str:
 
 def about(subject: str, *, is_digest: bool = False) -> str:
     """What a message was about, in words: one kit, or all those of a digest."""
+    if subject == NO_KIT:
+        return "no kit that Relay knows"
     return f"the kits of {subject}" if is_digest else f"kit {subject}"
 
 

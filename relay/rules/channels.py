@@ -19,6 +19,7 @@ class Sender:
     meaning: str
     example: str
     instead: tuple[str, ...] = ()  # variables of the environment that win over the key
+    is_name: Callable[[str], bool] = lambda _text: False  # which nobody can answer
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,16 @@ def begun(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def is_sender_name(text: str) -> bool:
+    """Whether a sender is letters, which a phone shows and cannot write to:
+    https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id
+    """
+    return bool(re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}", text))
+
+
 def sms_sender(text: str) -> str:
-    """A Twilio sender: https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id"""
-    named = re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}", text)
-    if named or re.fullmatch(r"\+\d{7,15}|\d{3,8}", text):
+    """A Twilio sender: a name, a number or a short code. Raises ValueError."""
+    if is_sender_name(text) or re.fullmatch(r"\+\d{7,15}|\d{3,8}", text):
         return text
     raise ValueError("write up to 11 letters and digits, at least one a letter, or a +44 number")
 
@@ -142,9 +149,10 @@ CHANNELS: dict[str, Channel] = {
         looks=(120, 600),
         sender=Sender(
             parse=sms_sender,
-            meaning="The sender that phones show.",
+            meaning="The sender that phones show. Nobody can answer a name, not even STOP.",
             example="EXCLINIC",
             instead=("TWILIO_MESSAGING_SERVICE_SID", "TWILIO_FROM"),
+            is_name=is_sender_name,
         ),
         in_segments=True,
         alert_rank=2,

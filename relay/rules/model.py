@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
 # What a notification is: a rule's message, a digest of many, an item that a digest tells, a message
-# to staff about a case, or a message that repeats another since a person wanted that.
+# to staff about a case, a message that repeats another since a person wanted that, or what a person
+# has written to answer a text.
 MESSAGE, DIGEST, ITEM, ALERT, RESENT = "message", "digest", "item", "alert", "resent"
+ANSWER = "answer"
 # Begins the identity of a message that repeats another, before the other's id. So a message is
 # repeated once, whoever presses and however often; the next time it is the repeat that is repeated.
 RESENT_OF = "resent "
@@ -27,6 +29,7 @@ ALERT_URGENCY = 9  # above that of any event's message
 WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
 WAITS_FOR_LAB = "lab"  # to be asked, before it goes out
 WAITS_FOR_RESUME = "stop"  # somebody has stopped it, with all that is like it
+WAITS_FOR_PERSON = "person"  # to close a case that holds its kit's messages
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class Notice:
     is_fallback: bool = False
     content: Mapping[str, str] | None = None  # an alert's plain words, in case its template fails
     key: str = ""  # what sets apart what is told again: a case, a digest's time, a message's id
-    kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT, RESENT
+    kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT, RESENT, ANSWER
     waits_for: str | None = None  # what has to be put right before it goes out
     digest: str | None = None  # identity of the digest it is told in; a digest has its own
 
     @property
     def obligation(self) -> str:
         """Names what one rule owes one role about one kit, on any channel."""
+        if self.kind == ANSWER:  # is owed by itself
+            return _digest(ANSWER, self.key)
         return obligation(self.rule, self.subject, self.round, self.role)
 
     @property
@@ -61,6 +66,8 @@ class Notice:
         """Unique in the ledger, so that nobody gets the same message twice."""
         if self.kind == RESENT:
             return RESENT_OF + self.key
+        if self.kind == ANSWER:
+            return self.obligation
         parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
         return identity(*parts, self.key)
 
@@ -85,6 +92,8 @@ class Case:
     # It is about every message that a fault of ours hits, of which this is one: see
     # relay.ledger.faults.
     is_fault: bool = False
+    is_urgent: bool = False  # comes first on the worklist, and its alert waits for no other
+    holds: bool = False  # messages to its kit's people wait until it is closed
 
     @property
     def digest(self) -> str:
@@ -234,6 +243,7 @@ class Ending:
     pause: Pause | None = None  # what this tells of the whole channel
     waits_for: str = ""  # while it waits: what has to be put right first
     case: Case | None = None  # and the case that says so
+    case_id: str | None = None  # or the one that is open already
     reached_nobody: bool = False  # cancelled, but the person still has to be told another way
     answered: bool = False  # the provider has judged this very message, so the channel works
 

@@ -11,7 +11,17 @@ from datetime import datetime
 from typing import NamedTuple
 
 from relay.rules import planner
-from relay.rules.model import ALERT, DIGEST, ITEM, RESENT, WAITS_FOR_LAB, Notice, Policy, Rule
+from relay.rules.model import (
+    ALERT,
+    ANSWER,
+    DIGEST,
+    ITEM,
+    RESENT,
+    WAITS_FOR_LAB,
+    Notice,
+    Policy,
+    Rule,
+)
 from relay.rules.statuses import FAILED, GONE
 
 MESSAGE, EVENT = "message", "event"
@@ -27,6 +37,7 @@ _BLANK = "Relay no longer knows whom it was for: erased, or older than the reten
 _MAYBE = "It may have arrived: its provider has not reported a failure."
 _DIGEST = "It covered several kits: process each kit's event again (flask relay replay)."
 _ALERT = "It is Relay's own, about a case: see to that case."
+_ANSWER = "It is a person's own answer to a text: ring the person instead."
 _CANCELLED = "It was cancelled, and has not gone out; its reason says why."
 _STOPPED = "A person stopped it. If it is to go out after all, write: flask relay replay {}"
 _NEWER = "A later message has taken its place. To send it once more, send that one again: {}"
@@ -83,6 +94,7 @@ def decide(it: FailedMessage, old: str = "") -> RetryDecision:
         old,
         _MAYBE if it.may_have_arrived else "",
         _DIGEST if it.kind == DIGEST and (it.is_stopped or is_off) else "",
+        _ANSWER if it.kind == ANSWER and (it.is_stopped or is_off) else "",
     )
     if why := next(filter(None, objections), ""):
         return RetryDecision("", why)
@@ -99,6 +111,7 @@ def why_not_repeated(it: FailedMessage, old: str = "") -> str:
     objections = (
         "" if is_over else _MEANWHILE.get(it.status, ""),
         _ALERT if it.kind == ALERT else "",
+        _ANSWER if it.kind == ANSWER else "",
         _DIGEST if it.kind in (DIGEST, ITEM) else "",
         _STOPPED.format(it.id) if it.stopped_by else "",
         "" if is_over else _CANCELLED,

@@ -8,23 +8,26 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.config.loader import Config
-from relay.ledger import cases, faults, releases, replay, waits
+from relay.ledger import cases, faults, releases, replay, replies, waits
 from relay.ledger.audit import NO_NOTE, Act, NotDone
 from relay.ledger.database import Connection
 from relay.rules import planner, resend
-from relay.staff.send_again import why_old
+from relay.rules.replies import REPLY
+from relay.staff import answers
+from relay.staff.send_again import NO_CONFIG, why_old
 
 Case = Mapping[str, Any]
-CLOSE, RESEND = cases.CLOSE, "resend"
+CLOSE, RESEND, SEND = cases.CLOSE, "resend", "send"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
 LOOKED_AT = 5  # of a case's messages, before it is said that none can go again
 # What can be done about each kind of case, besides closing it; the words on the button.
 BUTTONS: Mapping[str, Mapping[str, str]] = {
+    REPLY: {SEND: "Send the answer"},
     "unreached": {RESEND: "Try again"},
     "held": {"replay": "Process it again"},
     "release": {"stop": "Do not send", "release": "Release now"},
     "broken": {RESEND: "Send it again"},
-    "unknown": {"send": "Send it again", "believe": "It did arrive"},
+    "unknown": {SEND: "Send it again", "believe": "It did arrive"},
 }
 _AGAIN = {
     resend.MESSAGE: "Relay is sending it again.",
@@ -49,7 +52,8 @@ class Offer:
 class Decided:
     """What a person does about a case: by whose word, in the transaction that closes the case.
 
-    `config` is None while config.toml cannot be read.
+    `config` is None while config.toml cannot be read. Of an answer there are its `words`, and
+    whether it goes `at_once`.
     """
 
     connection: Connection
@@ -57,6 +61,8 @@ class Decided:
     case: Case
     by: str
     note: str
+    words: str = ""
+    at_once: bool = False
 
 
 def acts_of(kind: str) -> dict[str, str]:
@@ -71,8 +77,11 @@ def offers(
     nothing, and nothing at all about one that is closed.
     """
     usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
+    texts = replies.of_cases(connection, [case["id"] for case in found if case["kind"] == REPLY])
     for case in found:
         acts, why_not = usual.get(case["id"], {}), ""
+        if case["kind"] == REPLY and answers.why_not(texts.get(case["id"])):
+            acts.pop(SEND, None)
         if RESEND in acts and (why_not := why_not_again(connection, config, case)):
             del acts[RESEND]
         yield case, Offer(acts, why_not)
@@ -89,7 +98,15 @@ def why_not_again(connection: Connection, config: Config | None, case: Case) -> 
 
 
 def see_to(
-    connection: Connection, config: Config | None, case: Case, act: str, *, by: str, note: str
+    connection: Connection,
+    config: Config | None,
+    case: Case,
+    act: str,
+    *,
+    by: str,
+    note: str,
+    words: str = "",
+    at_once: bool = False,
 ) -> str:
     """Do what a person has chosen about a case, close it and keep who did; what to say of it.
 
@@ -101,13 +118,17 @@ def see_to(
         raise NotDone(f'This case has no act "{act}". Choose from: {", ".join(acts)}.')
     if act == CLOSE and not note:
         raise NotDone(NO_NOTE)
-    said = DOING[act](Decided(connection, config, case, by, note))
+    said = DOING[act](Decided(connection, config, case, by, note, words, at_once))
+    if case["kind"] == REPLY and act == SEND:
+        note = note or said
     cases.see_to(connection, case["id"], Act(by, cases.CASE_ACT + act, case["id"]), note)
     return said
 
 
 def close(it: Decided) -> str:
-    """Somebody has seen to it; what waits for a rule that is gone is cancelled."""
+    """Somebody has seen to it. What waits for a rule that is gone is cancelled; what the case has
+    held goes on by itself.
+    """
     if it.case["kind"] == "rule":
         reason = f"Cancelled by {it.by}. {it.note}"
         gone = waits.cancel(it.connection, it.case["subject"], reason)
@@ -153,8 +174,13 @@ def process_again(it: Decided) -> str:
     return "Relay is processing it again."
 
 
-def send_unknown(it: Decided) -> str:
-    """Nobody knows whether it went out: a person has it sent once more."""
+def send(it: Decided) -> str:
+    """Send the answer to a text; or once more what nobody knows of whether it went out."""
+    if it.case["kind"] == REPLY:
+        if it.config is None:
+            raise NotDone(NO_CONFIG)
+        made = answers.send(it.connection, it.config, it.case, it.words, at_once=it.at_once)
+        return f"Answered by {made}."
     if not replay.decide_unknown(it.connection, faults.concerned(it.case), send=True):
         raise NotDone(_KNOWN_BY_NOW)
     return "Relay is sending it again."
@@ -171,7 +197,7 @@ DOING: Mapping[str, Callable[[Decided], str]] = {
     CLOSE: close,
     RESEND: try_again,
     "replay": process_again,
-    "send": send_unknown,
+    SEND: send,
     "believe": believe_unknown,
     "release": release,
     "stop": stop,

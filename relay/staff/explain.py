@@ -21,9 +21,11 @@ from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import (
     ALERT,
     ALERT_PREFIX,
+    ANSWER,
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
+    WAITS_FOR_PERSON,
     WAITS_FOR_RESUME,
     WAITS_FOR_RULE,
 )
@@ -64,6 +66,7 @@ _WAITS_FOR = {
     WAITS_FOR_ACCOUNT: "for its provider's account",
     WAITS_FOR_LAB: "for the lab to answer",
     WAITS_FOR_RESUME: "for somebody to resume it",
+    WAITS_FOR_PERSON: "for a person to close the case about the number",
 }
 NOT_ALL = "Relay has not yet processed everything that the lab has posted about this kit:"
 _IS_PAST = "Its kit is finished and in history: Relay keeps what became of it, and no details."
@@ -199,6 +202,8 @@ def tell_decisions(trail: Trail) -> Iterator[Line]:
 def named(row: Row, title: Title) -> str:
     """The name of a message's rule, or the title of one of Relay's own alerts."""
     rule = str(row["rule"])
+    if row["kind"] == ANSWER:
+        return "an answer to a text"
     return title(rule.removeprefix(ALERT_PREFIX)) if row["kind"] == ALERT else rule
 
 
@@ -212,6 +217,8 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
     kind = _KINDS.get(row["channel"], row["channel"])
     if row["kind"] == ALERT:
         yield 1, f'Alert "{named(row, title)}": {kind} to {row["role"]} ({row["id"]}).'
+    elif row["kind"] == ANSWER:
+        yield 1, f"A person's answer to a text: {kind} to the {row['role']} ({row['id']})."
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."

@@ -14,6 +14,7 @@ from relay.ledger import journeys, replay
 from relay.ledger.audit import NO_NOTE, RESEND, Act, NotDone
 from relay.ledger.database import Connection
 from relay.rules import resend
+from relay.rules.model import ANSWER
 from relay.rules.resend import FailedMessage
 from relay.rules.staleness import Step, overtaken
 
@@ -53,6 +54,8 @@ def objections(connection: Connection, config: Config, ids: Sequence[str]) -> di
 
 def why_old(connection: Connection, config: Config | None, it: FailedMessage) -> str:
     """Why a message would not be written any more, as far as that is known without the lab."""
+    if it.kind == ANSWER:
+        return ""
     if config is None:
         return NO_CONFIG
     rule, moment = config.rule(it.rule), datetime.now(UTC)

@@ -13,14 +13,19 @@ from relay.config.loader import Config
 from relay.errors import RelayError
 from relay.lab import samples
 from relay.lab.facts import Facts
-from relay.ledger import audit, halts
+from relay.ledger import audit, halts, suppressions
 from relay.ledger.database import Database
 from relay.messages.templates import Message, Templates
+from relay.privacy import masks
+from relay.rules import stops
 from relay.rules.channels import CHANNELS, channel_of, sharing
 from relay.rules.model import Rule
 
 MARK = "[TEST] "
 SEND_TEST = "send-test"  # what the audit trail calls it
+REMEDY = (
+    "Use another address. If it is yours, text START or lift the stop under Suppressions first."
+)
 
 
 class NotTried(RelayError):
@@ -57,7 +62,8 @@ def message(
 
 
 def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried:
-    """Send one real message with example data, marked as a test, and keep who did it.
+    """Send one real message with example data, marked as a test; not to whom nothing more goes. Who
+    did it is kept, and to whom, as a mark.
 
     Raises NotTried, RenderError, LedgerUnavailable.
     """
@@ -70,10 +76,13 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
         raise NotTried(f"the rule does not send {usual}.", rule.name)
     made = message(config, rule, channel, address=judged.address, mark=MARK)
     providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
+    target = masks.target(config.settings.secret_key, usual, judged.address)
     with db.write() as connection:  # before it is sent: nobody sends unnoticed
         if halt := halts.over(connection, channel, rule.name):
             raise NotTried(halt.said)
-        audit.write_audit(connection, actor, SEND_TEST, rule.name, channel)
+        if source := suppressions.source_of(connection, channel, judged.address):
+            raise NotTried(f"{stops.reason(source, channel)} {REMEDY}", "--to")
+        audit.write_audit(connection, actor, SEND_TEST, target, f"{channel}: {rule.name}")
     outcome = providers.send(made, uuid.uuid4().hex)
     if outcome.result != "accepted":
         raise NotTried(outcome.reason, channel)

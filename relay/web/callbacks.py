@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 
 from flask import Blueprint, Response, request
+from markupsafe import escape
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from relay.ledger import receipts, suppressions
+from relay.channels import lets_out
+from relay.ledger import receipts
 from relay.logs import get_logger
-from relay.rules import addresses
+from relay.rules import addresses, stops
 from relay.rules.receipts import Receipt
+from relay.web import texts
 from relay.web.responses import answer
 from relay.web.services import services
 
@@ -39,22 +42,26 @@ def twilio_status() -> Response:
 
 @blueprint.post("/twilio/inbound")
 def twilio_inbound() -> Response:
-    """A text from a person. Twilio answers STOP, START and HELP itself: we say nothing."""
+    """A text from a person. Twilio answers STOP, START and HELP itself; we confirm a STOP that it
+    does not take for one, and to anything else a person replies.
+    """
     from relay.channels import twilio
 
     if not _from_twilio():
         return _refused()
-    db, word = services().db, twilio.opt(request.form)
-    number = addresses.phone(twilio.written_by(request.form)).address
-    text_id = request.form.get("MessageSid", "")
-    if number and word == "stop":
-        with db.write() as connection:
-            suppressions.opt_out(connection, twilio.CHANNEL, number, text_id)
-    if number and word == "start":
-        with db.write() as connection:
-            suppressions.opt_in(connection, twilio.CHANNEL, number, text_id)
-    log.info("text came in", word=word or "other", known=bool(number))
-    return Response("<Response/>", content_type="text/xml")
+    app, text = services(), twilio.parse_inbound(request.form)
+    number = addresses.phone(text.sender).address
+    with app.db.write() as connection:
+        taken = texts.take(connection, app.config.policy, twilio.CHANNEL, number, text)
+    log.info("text came in", word=taken.word, known=bool(number), case=taken.case_id)
+    if taken.case_id:
+        app.waker.wake()
+    said = "<Response/>"
+    confirms = taken.is_stopped and not text.is_confirmed
+    if confirms and lets_out(app.settings, app.config.delivery.allow, number):
+        clinic = app.config.clinic.short_name or app.config.clinic.name
+        said = f"<Response><Message>{escape(stops.confirmation(clinic))}</Message></Response>"
+    return Response(said, content_type="text/xml")
 
 
 @blueprint.post("/sendgrid")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
 from relay.channels import twilio
-from relay.channels.twilio import WORDS, opt, parse_receipts
+from relay.channels.twilio import parse_inbound, parse_receipts
 from relay.config.settings import Settings
 from relay.rules.receipts import STATES, Receipt
+from relay.rules.replies import KEYWORDS
 
 NUMBER = "+447700900001"
 URL = "https://relay.example/callbacks/twilio/status?attempt=att_1"
@@ -118,7 +119,12 @@ def test_a_receipt_names_nobody() -> None:
     assert NUMBER not in repr(receipt)
 
 
-@pytest.mark.parametrize(("word", "meaning"), WORDS.items())
+def opt(form: dict[str, str]) -> str:
+    """The keyword of an inbound text."""
+    return parse_inbound(form).keyword
+
+
+@pytest.mark.parametrize(("word", "meaning"), KEYWORDS.items())
 @pytest.mark.parametrize("written", ["{}", " {}! ", "“{}.”\n", "_{}_"])
 def test_a_word_is_understood_however_written(word: str, meaning: str, written: str) -> None:
     """STOP, START, HELP and their like, in any case, with what stands around them."""

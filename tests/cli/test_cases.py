@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import cases, releases
+from relay.ledger import cases, releases, replies
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, notifications
@@ -29,6 +29,12 @@ def listed(relay: Run, *arguments: str, **environ: str) -> list[dict[str, Any]]:
     result = relay("cases", "--json", *arguments, **environ)
     assert result.exit_code == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def texted(db: Database) -> str:
+    """Somebody has sent a text; the case about it."""
+    with db.write() as connection:
+        return replies.keep(connection, "sms", "SM1", "+447700900001", "Hello?", case("reply"))
 
 
 def test_json_has_the_keys_of_the_contract(relay: Run, db: Database) -> None:
@@ -52,7 +58,10 @@ def test_json_has_the_keys_of_the_contract(relay: Run, db: Database) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_its_acts(kind: str, relay: Run, db: Database) -> None:
     """They are the desk's buttons, by the contract's names. A closed case has none."""
-    opened(db, kind)
+    if kind == "reply":
+        texted(db)
+    else:
+        opened(db, kind)
     (row,) = listed(relay)
     assert row["acts"] == [*case_acts.acts_of(kind)]
     assert set(row["acts"]) <= set(ACTS)
@@ -241,3 +250,21 @@ def test_one_message_that_waits_is_one(relay: Run, db: Database) -> None:
         about = Case("release", later.obligation, "o-1", "Why.", only(db, events)["id"])
         releases.ask(connection, [about])
     assert [row["count"] for row in listed(relay)] == [1]
+
+
+def test_a_text_is_answered_from_a_terminal(relay: Run, db: Database) -> None:
+    """The words are read from stdin, what speaks against them is said, and no line has them."""
+    case_id = texted(db)
+    empty = relay("case", case_id, "send", typed="\n")
+    assert (empty.exit_code, "Write the answer first." in empty.stderr) == (1, True)
+    result = relay("case", case_id, "send", "--at-once", typed="Your HIV kit is in the post.")
+    assert result.exit_code == 0, result.stderr
+    made = only(db, notifications, kind="answer")
+    assert (made["content"], made["status"]) == (
+        {"text": "Your HIV kit is in the post."},
+        "created",
+    )
+    assert result.stdout == f"Answered by {made['id']}.\n"
+    assert 'It says "HIV"' in result.stderr
+    assert only(db, stored, id=case_id)["closed_by"] == "cli"
+    assert "post" not in str([row["detail"] for row in rows(db, audit)])

@@ -57,7 +57,7 @@ def templates(tmp_path: Path) -> Path:
 
 def test_it_says_that_all_is_right(relay: Run, config_file: Path) -> None:
     """A right config on right connections gives exit code 0, how many rules, and what is so."""
-    result = relay("check")
+    result = relay("check", TWILIO_FROM="+447700900200")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[0] == f"{config_file} is right: 8 rules are on."
 
@@ -272,6 +272,60 @@ def test_a_dear_text_is_a_warning(relay: Run, templates: Path, words: str, told:
     assert result.exit_code == 0
     assert f"warning: {templates}/kit_shipped/sms.txt:" in result.stderr
     assert told in result.stderr
+
+
+def test_a_sender_that_cannot_be_answered_is_a_warning(relay: Run, config_file: Path) -> None:
+    """To a name nobody can send STOP; to a number, a short code or a messaging service they can."""
+    line = next(
+        number
+        for number, text in enumerate(config_file.read_text("utf-8").splitlines(), 1)
+        if text.startswith("sms_from")
+    )
+    told = f"warning: {config_file}:{line}: delivery.sms_from: nobody can answer a name"
+    for name in ("EXCLINIC", "CLINIC 2"):
+        result = relay("check", "--offline", TWILIO_FROM=name if name != "EXCLINIC" else "")
+        assert result.exit_code == 0
+        assert told in result.stderr
+    for name, sender in (
+        ("TWILIO_FROM", "+447700900200"),
+        ("TWILIO_FROM", "60777"),
+        ("TWILIO_MESSAGING_SERVICE_SID", "MG" + "0" * 32),
+    ):
+        assert relay("check", "--offline", **{name: sender}).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "is_told"),
+    [
+        ("Your kit is on its way.", True),
+        ("Your kit is on its way. {% if order.carrier %}Call {{ clinic.phone }}.{% endif %}", True),
+        ("Your kit is on its way. Reply STOP to stop.", True),  # to a name
+        ("Your kit is on its way. Call (020) 7946-0000.", False),
+        ("Your kit is on its way. Read {{ clinic.portal }}", False),
+        ("Your kit is on its way. Write to us at stop@example.org", False),
+    ],
+)
+def test_a_message_that_shows_no_way_to_object_is_a_warning(
+    relay: Run, templates: Path, words: str, is_told: bool
+) -> None:
+    """Whoever gets it has to be able to say that they want no more, in every case."""
+    (templates / "kit_shipped/sms.txt").write_text(words, "utf-8")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert result.exit_code == 0
+    told = f"warning: {templates}/kit_shipped/sms.txt: it shows no way to object"
+    assert (told in result.stderr) == is_told
+    if "STOP" in words:
+        by_number = {"RELAY_TEMPLATES": str(templates), "TWILIO_FROM": "+447700900200"}
+        assert relay("check", "--offline", **by_number).stderr == ""
+
+
+def test_staff_need_no_way_to_object(relay: Run, templates: Path) -> None:
+    """What goes to staff is their work."""
+    for file in (templates / "desk_retest").iterdir():
+        if file.name != "email.html":
+            file.write_text("A new sample is needed.", "utf-8")
+    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    assert "no way to object" not in result.stderr
 
 
 @pytest.mark.parametrize(("last", "is_over"), [("2025-12-26", True), ("2999-12-25", False)])

@@ -66,15 +66,19 @@ def test_what_a_mistake_looks_like(relay: Run, config_file: Path, tmp_path: Path
 
 BROKEN = {
     "unknown name": ("results_ready/sms.txt", "{{ clinic.nam }}: your results are ready."),
-    "empty field": ("results_ready/sms.txt", "Hello {{ patient.first_name }}"),
+    "empty field": (
+        "results_ready/sms.txt",
+        "Hello {{ patient.first_name }}, call {{ clinic.phone }}",
+    ),
     "dear letter": (
         "results_ready/sms.txt",
-        "{{ clinic.name }} at T\u0177 Hafan: your results are ready.",
+        "T\u0177 Hafan: your results are ready. Call {{ clinic.phone }}.",
     ),
     "full name": (
         "results_ready/sms.txt",
-        "Hello {{ patient.first_name or 'there' }} {{ patient.last_name or '' }}",
+        "Hello {{ patient.first_name or '' }} {{ patient.last_name or '' }}, {{ clinic.phone }}",
     ),
+    "no way to object": ("results_ready/sms.txt", "{{ clinic.name }}: your results are ready."),
 }
 
 
@@ -82,8 +86,8 @@ BROKEN = {
 def test_what_a_templates_mistake_looks_like(
     relay: Run, templates: Path, tmp_path: Path, mistake: str
 ) -> None:
-    """docs/templates.md shows what `check` says of "unknown name", "empty field", "dear letter"
-    and "full name".
+    """docs/templates.md shows what `check` says of "unknown name", "empty field", "dear letter",
+    "full name" and "no way to object".
     """
     file, words = BROKEN[mistake]
     (templates / file).write_text(words, "utf-8")

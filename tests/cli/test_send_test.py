@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
+from relay.ledger import suppressions
+from relay.ledger.database import Database
+from relay.ledger.schema import audit
+from relay.privacy import masks
+from relay.rules import stops
+from relay.rules.channels import channel_of
 from tests.cli.conftest import Rows, Run
 from tests.conftest import DATABASES
+from tests.rows import rows as ledger_rows
+from tests.rows import suppress
 from tests.standins import ProviderStandIn, Reply, twilio_error
 
 pytestmark = pytest.mark.parametrize("ledger_url", DATABASES[:1], indirect=True)
@@ -110,6 +118,48 @@ def test_a_provider_that_does_not_take_it_is_told(
     assert result.exit_code == 1
     assert result.stderr.startswith("error: sms: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("to", "source", "told"),
+    [
+        (PHONE, suppressions.STOP, "The person has opted out of texts."),
+        (PHONE, stops.WRONG_NUMBER, "this is the wrong number"),
+        (EMAIL.upper(), suppressions.STAFF, "Staff have stopped emails to this address."),
+    ],
+)
+def test_who_has_said_stop_gets_no_test(
+    relay: Run,
+    live_environ: dict[str, str],
+    db: Database,
+    twilio: ProviderStandIn,
+    sendgrid: ProviderStandIn,
+    to: str,
+    source: str,
+    told: str,
+) -> None:
+    """A test is a real message: it is refused, with what to do, and nobody is said to have sent
+    one.
+    """
+    suppress(db, channel_of(to), to.lower(), source)
+    result = relay("send-test", "kit-shipped", "--to", to, **live_environ)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: --to: ")
+    assert told in result.stderr
+    assert "Use another address." in result.stderr
+    assert (twilio.requests, sendgrid.requests, ledger_rows(db, audit)) == ([], [], [])
+
+
+def test_the_trail_says_to_whom_by_a_mark(
+    relay: Run, live_environ: dict[str, str], db: Database
+) -> None:
+    """Whoever has the address finds what was sent to it, and nobody finds the address."""
+    environ = {**live_environ, "SECRET_KEY": "0123456789abcdef"}
+    relay("send-test", "kit-shipped", "--to", "07700 900777", **environ)
+    (act,) = ledger_rows(db, audit)
+    assert act["target"] == masks.target(environ["SECRET_KEY"], "sms", PHONE)
+    assert (act["actor"], act["action"], act["detail"]) == ("cli", "send-test", "kit-shipped")
+    assert "900777" not in str(act)
 
 
 def test_it_is_no_notification(relay: Run, live_environ: dict[str, str], rows: Rows) -> None:

@@ -175,7 +175,7 @@ def test_a_release_that_is_rolled_back_goes_through(relay: Run, post: Post, db: 
     """
     post("order.shipped")
     with of_revision(db, "9999"):
-        checked, upgraded = relay("check"), relay("upgrade")
+        checked, upgraded = relay("check", TWILIO_FROM="+447700900200"), relay("upgrade")
         assert migrate.revision(db) == "9999"
     assert (checked.exit_code, checked.stderr) == (0, "")
     assert (upgraded.exit_code, upgraded.stdout) == (0, "")

@@ -37,6 +37,7 @@ CASE_ID = "cas_019ac9f4e80e4a61b2c3d4e5f6a7"
 LINK = f"https://relay.example/case/{CASE_ID}"
 # A case of each kind as Relay opens it: what it is about, and its reason.
 OPENED = {
+    "reply": (KIT, "Somebody may be unwell: read it now."),
     "unreached": (KIT, "The Twilio account may not text this country."),
     "unconfirmed": (KIT, "No receipt came within 72 hours."),
     "broken": (KIT, "kit_shipped/sms.txt: order.tracking_number is empty."),
@@ -105,6 +106,7 @@ def written(kind: str, channel: str, link: str = LINK) -> Message:
         others=2 if kind == "missing" else 0,
         link=link,
         is_digest=subject.startswith("digest "),
+        is_urgent=kind == "reply",
     )
     return WORDS.message(case, channel, "", "lab-desk")
 

@@ -94,7 +94,8 @@ def looks(kit: Kit) -> dict[str, Mapping[str, Given]]:
     return {
         "desk.search": {f"search: {name}": {"q": q} for name, q in searches.items()},
         "desk.reveal": {"reveal a journey": {"kit": kit.subject}},
-        "desk.reveal_case": {},  # likewise
+        "desk.reveal_case": {},  # likewise, and nobody has sent a text
+        "desk.answer": {},
         "desk.who_looked": {"who looked at an address": {"about": kit.phone}},
         "desk.suppression": {"an address's opt-out": {"address": kit.phone, "act": "find"}},
         "desk.erasure": {"an address before its erasure": {"address": kit.phone, "act": "ask"}},

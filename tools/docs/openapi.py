@@ -104,6 +104,7 @@ class TwilioInbound(_Form):
     From = fields.String()
     Body = fields.String()
     OptOutType = fields.String()
+    NumMedia = fields.String()
 
 
 OPENAPI = "3.1.0"
@@ -183,7 +184,10 @@ def paths() -> dict[str, Json]:
     status = callback("Twilio reports on a text", {FORM: {"schema": TwilioStatus}}, twilio)
     status["post"]["parameters"].append(attempt)
     inbound = callback("A person has sent a text", {FORM: {"schema": TwilioInbound}}, twilio)
-    said = {"description": "Taken. Relay does not reply to the person.", "content": {XML: {}}}
+    said = {
+        "description": "Taken. Relay replies only to confirm a STOP that Twilio does not.",
+        "content": {XML: {}},
+    }
     inbound["post"]["responses"]["200"] = said
     for twilios in (status, inbound):
         many = f", or has more than {MOST_FIELDS} fields"

@@ -20,10 +20,10 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import history, packing
 from relay.ledger.audit import open_to_change
-from relay.ledger.cases import close_cases_of
+from relay.ledger.cases import RELAY, close_case, close_cases_of
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
-from relay.ledger.schema import attempts, erasures, events, metadata, notifications
+from relay.ledger.schema import attempts, erasures, events, inbound_texts, metadata, notifications
 from relay.ledger.schema import history as history_table
 from relay.privacy.names import persons_in, search_key
 from relay.privacy.person import Person, key
@@ -239,6 +239,9 @@ def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> Non
         else:
             statement = change.table.update().filter_by(**keys)
             connection.execute(statement.values(**change.values))
+        if change.table is inbound_texts and change.row["case_id"]:  # nobody can read it any more
+            close_case(connection, change.row["case_id"], RELAY, REASON)
+            handed.texts |= {change.row["provider_id"]} - {None}
     close_cases_of(connection, ids, REASON)
 
 
@@ -268,6 +271,8 @@ def _change(
         values |= event(person, row)
     elif values and table.name in ("quarantine", "aliases"):
         return Change(table, row, None)
+    elif values and table is inbound_texts:  # what it says is theirs, whoever it names
+        values = {"address": "", "words": "", "erase_at": retention.asked_again()}
     return Change(table, row, values) if values else None
 
 

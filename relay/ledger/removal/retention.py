@@ -32,6 +32,7 @@ from relay.ledger.schema import (
     quarantine,
     sessions,
 )
+from relay.ledger.suppressions import fingerprint
 from relay.rules.channels import DELETED_BY_ID
 from relay.rules.statuses import WAITING
 
@@ -43,9 +44,12 @@ IS_GIVEN = sa.and_(_table.outcome != "rejected", ~is_kept_attempt())
 _MAY_BE_THERE = sa.and_(_table.channel.in_(DELETED_BY_ID), IS_GIVEN)
 
 
+_KEPT = (attempts, inbound_texts)  # whose provider has a copy
+
+
 @dataclass(frozen=True)
 class KeptText:
-    """A message that its provider may still have, by its attempt's id and the provider's."""
+    """A text that its provider may still have, by our id and the provider's."""
 
     id: str
     channel: str
@@ -70,38 +74,56 @@ def mark_for_deletion(
     return [str(id_) for id_ in known if id_]
 
 
+def asked_again() -> now:
+    """When a provider is asked again to delete a text that it has not deleted."""
+    return now(fault_injection.hastened(AGAIN_SECONDS))
+
+
 def lease_texts(db: Database, channels: Sequence[str], limit: int) -> list[KeptText]:
     """Lease up to `limit` texts that are to be deleted at these channels' providers.
 
     They are due again in an hour unless they are `mark_deleted`. It owns its transaction: a lease
     holds once it is committed.
     """
-    is_due = (
-        _table.erase_at <= now(),
-        _table.provider_id.is_not(None),
-        _table.channel.in_(channels),
-    )
     with db.write() as connection:
-        leased = connection.execute(
-            attempts.update()
-            .where(_table.id.in_(lease_due(_table.id, is_due, [_table.erase_at], limit)), *is_due)
-            .values(erase_at=now(fault_injection.hastened(AGAIN_SECONDS)))
-            .returning(_table.id, _table.channel, _table.provider_id)
-        )
-        return [KeptText(*row) for row in leased]
+        return [text for one in _KEPT for text in _leased(connection, one, channels, limit)]
+
+
+def _leased(
+    connection: Connection, table: sa.Table, channels: Sequence[str], limit: int
+) -> list[KeptText]:
+    it = table.c
+    is_due = (it.erase_at <= now(), it.provider_id.is_not(None), it.channel.in_(channels))
+    leased = connection.execute(
+        table.update()
+        .where(it.id.in_(lease_due(it.id, is_due, [it.erase_at], limit)), *is_due)
+        .values(erase_at=asked_again())
+        .returning(it.id, it.channel, it.provider_id)
+    )
+    return [KeptText(row.id, row.channel, row.provider_id) for row in leased]
 
 
 def kept_texts(connection: Connection, provider_ids: Iterable[str]) -> list[KeptText]:
-    """The messages that have these ids at their providers."""
-    query = sa.select(_table.id, _table.channel, _table.provider_id)
-    query = query.where(_table.provider_id.in_(provider_ids)).order_by(_table.provider_id)
-    return [KeptText(*row) for row in connection.execute(query)]
+    """The texts that have these ids at their providers."""
+    ids = [*provider_ids]
+    ours, theirs = attempts.c, inbound_texts.c
+    asked = (
+        sa.select(ours.id, ours.channel, ours.provider_id).where(ours.provider_id.in_(ids)),
+        sa.select(theirs.id, theirs.channel, theirs.provider_id).where(
+            theirs.id.in_([*map(fingerprint, ids)])
+        ),
+    )
+    found = connection.execute(sa.union(*asked).order_by("provider_id"))
+    return [KeptText(*row) for row in found]
 
 
 def mark_deleted(connection: Connection, provider_id: str) -> None:
     """Note that the provider has deleted a text."""
-    mine = attempts.update().where(_table.provider_id == provider_id)
-    connection.execute(mine.values(erase_at=None))
+    for table, mine in (
+        (attempts, _table.provider_id == provider_id),
+        (inbound_texts, inbound_texts.c.id == fingerprint(provider_id)),
+    ):
+        connection.execute(table.update().where(mine).values(erase_at=None))
 
 
 _ON_ITS_WAY = (*WAITING, "sending")
@@ -112,13 +134,14 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
 
     It ends after so many seconds, though there may be more. Ids, times, statuses and reasons stay,
     and whatever is on its way is kept whole. Texts from people, ended sessions and wrong passwords
-    are deleted once nothing asks for them any more. Texts are deleted at the provider too: see
-    `lease_texts`. It owns its transactions, of a few rows each, so that nobody waits long for a
-    lock of it.
+    are deleted once nothing asks for them any more. Texts are deleted at the provider too, and
+    those from people before their rows: see `lease_texts`. It owns its transactions, of a few rows
+    each, so that nobody waits long for a lock of it.
     """
     old, ends = ago(retention), time.monotonic() + seconds
     failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
-    seen, over = sessions.c.seen_at, ago(logins.LONGEST_SESSION + timedelta(days=1))
+    came, seen = inbound_texts.c.received_at, sessions.c.seen_at
+    over = ago(logins.LONGEST_SESSION + timedelta(days=1))
     return sum(
         _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
@@ -126,7 +149,8 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
             (events, about_before(old), events.c.received_at, _NOTHING),
             (quarantine, quarantine.c.last_at < old, quarantine.c.last_at, None),
             (cases, noted_before(old), cases.c.closed_at, {"note": ""}),
-            (inbound_texts, inbound_texts.c.received_at < old, inbound_texts.c.received_at, None),
+            (inbound_texts, sa.and_(came < old, _says), came, _UNSAID),
+            (inbound_texts, sa.and_(came < old, inbound_texts.c.erase_at.is_(None)), came, None),
             (login_failures, failed < ago(logins.LONGEST_PAUSE), failed, None),
             (ended_sessions, ended < over, ended, None),
             (sessions, seen < over, seen, None),
@@ -137,6 +161,12 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
 
 _NOBODY: Mapping[str, Any] = {"address": "", "content": None}
 _NOTHING: Mapping[str, Any] = {"facts": None, "data": {}, "person": None}
+_says = sa.or_(inbound_texts.c.address != "", inbound_texts.c.words != "")
+_UNSAID: Mapping[str, Any] = {
+    "address": "",
+    "words": "",
+    "erase_at": sa.case((inbound_texts.c.provider_id.is_not(None), now())),
+}
 
 
 def _in_turns(

@@ -16,6 +16,7 @@ from relay.web.services import services
 
 # The kinds of case, as they are counted: one, several.
 KINDS = {
+    "reply": ("text is waiting to be read", "texts are waiting to be read"),
     "unreached": ("person was not reached", "people were not reached"),
     "unconfirmed": (
         "provider does not report what arrived",

@@ -7,16 +7,20 @@ from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 
-from relay.ledger import cases
+from relay.ledger import cases, replies
 from relay.ledger.audit import ACT_WORDS as SAID
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
+from relay.ledger.replies import Reply
 from relay.messages.alerts import CaseNames
+from relay.privacy import masks
+from relay.rules import alerts
 from relay.rules.alerts import KINDS, RELEASE, counted, is_about_a_kit
-from relay.staff import case_acts
+from relay.rules.replies import REPLY
+from relay.staff import answers, case_acts
 from relay.staff.looks import REVEAL
 from relay.staff.roles import ACT, LOOK
-from relay.web.desk.drafts import ShownDraft, waiting_drafts
+from relay.web.desk.drafts import ShownDraft, is_permitted, permit, waiting_drafts
 from relay.web.desk.layout import (
     SHOWN,
     actor,
@@ -69,24 +73,50 @@ def one_case(case_id: str) -> str:
 @blueprint.post("/case/<case_id>")
 @requires(ACT)
 def reveal_case(case_id: str) -> str:
-    """A case with the messages that wait for it shown whole; who looked is on record.
+    """A case with its text, or the messages that wait for it, shown whole; who looked is on record.
 
     The page keeps nothing: opened again it is masked again.
     """
     with services().db.read() as connection:
         case = cases.get_case(connection, case_id)
-        found = [*_waiting(connection, case)] if case else []
-    if not found:
+        found = [one.held.id for one in _waiting(connection, case)] if case else []
+        found += [case_id] if replies.of_cases(connection, [case_id]) else []
+    if case is None or not found:
         abort(404)
     if (reason := reason_for()) is None:
         return _one(case_id)
     for one in found:
-        note_look(REVEAL, one.held.id, f"kit {one.held.subject}{reason}")
+        note_look(REVEAL, one, f"{alerts.about(case['subject'])}{reason}")
     flash(SHOWN)
-    return _one(case_id, [one.held.id for one in found])
+    return _one(case_id, found)
 
 
-def _one(case_id: str, revealed: Sequence[str] = ()) -> str:
+@blueprint.post("/case/<case_id>/answer")
+@requires(ACT)
+def answer(case_id: str) -> Any:
+    """Show what would be sent to answer a text, or send it and close the case. What there is to say
+    against it has to have been seen.
+    """
+    app, form = services(), request.form
+    with app.db.read() as connection:
+        case = cases.get_case(connection, case_id)
+        facts = replies.facts_of(connection, case["event_id"]) if case else None
+    if case is None or case["kind"] != REPLY:
+        abort(404)
+    draft = answers.draft(app.config, form.get("words", ""), facts)
+    at_once, is_sure = "at_once" in form, not draft.cautions or "sure" in form
+    if form.get("act") != case_acts.SEND or not is_sure:
+        revealed = [case_id] if is_permitted(form.get("permit", ""), case_id) else []
+        return _one(case_id, revealed, draft=draft, at_once=at_once)
+    try:
+        flash(_see_to(case, case_acts.SEND, words=draft.words, at_once=at_once))
+    except NotDone as error:
+        flash(str(error))
+        return redirect(url_for("desk.one_case", case_id=case_id))
+    return redirect(url_for("desk.worklist"))
+
+
+def _one(case_id: str, revealed: Sequence[str] = (), **answer: Any) -> str:
     with services().db.read() as connection:
         case = cases.get_case(connection, case_id)
         if case is None:
@@ -102,6 +132,7 @@ def _one(case_id: str, revealed: Sequence[str] = ()) -> str:
         title=alert_words().title,
         said=SAID,
         delivery=services().config.delivery,
+        **answer,
     )
 
 
@@ -123,11 +154,13 @@ def see_to(case_id: str) -> Any:
     return redirect(url_for("desk.worklist", kind=request.args.get("kind") or None))
 
 
-def _see_to(case: Case, act: str) -> str:
+def _see_to(case: Case, act: str, **words: Any) -> str:
     """Do what was chosen about a case and close it; what to say of it. Raises NotDone."""
     app = services()
     with app.db.write() as connection:
-        said = case_acts.see_to(connection, app.config, case, act, by=actor(), note=written_note())
+        said = case_acts.see_to(
+            connection, app.config, case, act, by=actor(), note=written_note(), **words
+        )
     app.waker.wake()
     return said
 
@@ -150,7 +183,8 @@ def _waiting(
 def _shown(
     connection: Connection, found: Sequence[Case], revealed: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Cases as the page shows them, the messages that are in `revealed` whole."""
+    """Cases as the page shows them, the messages and texts that are in `revealed` whole."""
+    texts = replies.of_cases(connection, [case["id"] for case in found])
     for case, offer in case_acts.offers(connection, services().config, found):
         subject = CaseNames(
             case["id"],
@@ -166,6 +200,19 @@ def _shown(
             "many": counted(case["kind"], case["count"]),
             "acts": offer.acts,
             "why_not": offer.why_not,
-            "is_about_a_kit": is_about_a_kit(case["kind"]),
+            "is_about_a_kit": is_about_a_kit(case["kind"], case["subject"]),
             "drafts": [*_waiting(connection, case, revealed)],
+            "text": _text(texts.get(case["id"]), case, revealed) if case["kind"] == REPLY else None,
         }
+
+
+def _text(text: Reply | None, case: Case, revealed: Sequence[str]) -> dict[str, Any]:
+    """A text that a case is about, its words only where they were asked for."""
+    is_shown, address = case["id"] in revealed, text.address if text else ""
+    return {
+        "words": text.words if text and is_shown else None,
+        "address": address if is_shown else masks.address(address),
+        "permit": permit(case["id"]) if is_shown else "",
+        "why_not": answers.why_not(text),
+        "is_gone": not address,
+    }

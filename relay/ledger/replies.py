@@ -1,0 +1,132 @@
+"""Texts from people that are no keyword: each is a case, with its words kept apart from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.lab.facts import PERSONS, Facts
+from relay.ledger.cases import open_case, own_event
+from relay.ledger.database import now
+from relay.ledger.schema import (
+    INSERTS,
+    cases,
+    events,
+    inbound_texts,
+    journeys,
+    new_id,
+    notifications,
+)
+from relay.ledger.suppressions import fingerprint, stopped_by
+from relay.ledger.views.queries import to
+from relay.rules.model import Case
+
+_table = inbound_texts.c
+
+
+@dataclass(frozen=True)
+class Told:
+    """The message that a number had last: what a text from it is about."""
+
+    event_id: str
+    subject: str
+    round: int
+    role: str
+    facts: Facts
+
+
+def last_told(connection: Connection, channel: str, address: str) -> Told | None:
+    """The newest message to a patient's or customer's address; what has gone out comes first."""
+    table = notifications.c
+    query = (
+        sa.select(table.event_id, table.subject, table.round, table.role, events.c.facts)
+        .join(events, events.c.id == table.event_id)
+        .where(to(channel, address), table.role.in_(PERSONS))
+        .order_by(table.sent_at.is_(None), table.sent_at.desc(), table.id.desc())
+    )
+    row = connection.execute(query.limit(1)).first()
+    return Told(*row[:4], Facts.from_json(row.facts)) if row else None
+
+
+def keep(
+    connection: Connection, channel: str, text_id: str, address: str, words: str, case: Case
+) -> str:
+    """Keep a text and open its case; that one's id. Empty where the text has been here before. A
+    case about no kit is kept with an event of ours.
+    """
+    id_ = fingerprint(text_id) if text_id else new_id("txt")
+    insert = INSERTS[connection.dialect.name](inbound_texts).values(
+        id=id_,
+        channel=channel,
+        word=case.kind,
+        received_at=now(),
+        address=address[:255],
+        words=words[:4000],
+        provider_id=text_id[:100] or None,
+    )
+    added = insert.on_conflict_do_nothing().returning(_table.id)
+    if connection.execute(added).first() is None:
+        return ""
+    event_id = case.event_id or own_event(connection)
+    case_id = open_case(connection, replace(case, key=id_, event_id=event_id))
+    connection.execute(inbound_texts.update().where(_table.id == id_).values(case_id=case_id))
+    return case_id
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A text about which there is a case."""
+
+    id: str
+    channel: str
+    address: str  # empty once it is erased
+    words: str
+    received_at: datetime
+    stopped_by: str | None  # who or what has stopped its address
+
+
+_CARRIED = tuple(_table[name] for name in ("id", "channel", "address", "words", "received_at"))
+
+
+def of_cases(connection: Connection, ids: Sequence[str]) -> Mapping[str, Reply]:
+    """The texts that cases are about, by the case. One older than `retention` is not there."""
+    stops = stopped_by(_table.channel, _table.address).label("stopped_by")
+    query = sa.select(_table.case_id, *_CARRIED, stops).where(_table.case_id.in_(ids))
+    found: Any = connection.execute(query) if ids else ()
+    return {row.case_id: Reply(*row[1:]) for row in found}
+
+
+def facts_of(connection: Connection, event_id: str) -> Facts:
+    """What the lab has said about the event that a text's case is kept with."""
+    query = sa.select(events.c.facts).where(events.c.id == event_id)
+    return Facts.from_json(connection.execute(query).scalar())
+
+
+def holding() -> sa.ColumnElement[bool]:
+    """A condition: some case holds its kit's messages."""
+    return sa.exists().where(cases.c.closed_at.is_(None), cases.c.holds)
+
+
+def held_by(connection: Connection, subject: str) -> str:
+    """The open case that holds the messages of a kit: its own, its order's, or one of the order's
+    about its registrations; empty where none does.
+    """
+    query = sa.select(cases.c.id, cases.c.subject)
+    for case in connection.execute(query.where(cases.c.closed_at.is_(None), cases.c.holds)):
+        if subject in _with_order(connection, case.subject) or case.subject in _with_order(
+            connection, subject
+        ):
+            return str(case.id)
+    return ""
+
+
+def _with_order(connection: Connection, subject: str) -> set[Any]:
+    """A kit's subject, its order's, and that of the registration that it repeats."""
+    query = sa.select(journeys.c.order_subject, journeys.c.original_subject)
+    row = connection.execute(query.where(journeys.c.subject == subject)).first()
+    return {subject, *(row or ())}

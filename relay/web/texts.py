@@ -1,0 +1,95 @@
+"""What comes of a text from a person: a keyword is obeyed, and anything else is a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from relay.channels.base import Inbound
+from relay.lab.facts import Facts
+from relay.ledger import replies, suppressions
+from relay.ledger.database import Connection
+from relay.ledger.views import queries
+from relay.privacy.names import fold, persons_in
+from relay.rules import stops
+from relay.rules.alerts import NO_KIT
+from relay.rules.model import Policy
+from relay.rules.replies import START, STOP, YES, Reading, case, read
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of a text: its `word` for the log, the case that it has opened, and whether the
+    person gets no more texts because of it and did not know.
+    """
+
+    word: str
+    case_id: str = ""
+    is_stopped: bool = False
+
+
+def take(connection: Connection, policy: Policy, channel: str, number: str, text: Inbound) -> Taken:
+    """Do what a text asks for, or leave it to a person. `number` is the sender's where Relay could
+    text it, else empty. One that comes again changes nothing.
+    """
+    if text.keyword and not _is_answer(connection, number, text):
+        return Taken(text.keyword, is_stopped=_obey(connection, channel, number, text))
+    told = replies.last_told(connection, channel, number) if number else None
+    said = read(text.words, _names(told.facts) if told else ())
+    if not number:  # nothing goes to it that could be stopped
+        said = Reading(sounds_unwell=said.sounds_unwell)
+    opened = replies.keep(
+        connection,
+        channel,
+        text.id,
+        number or text.sender,
+        text.words,
+        case(
+            said,
+            told.subject if told else NO_KIT,
+            told.event_id if told else "",
+            policy=policy,
+            now=datetime.now(UTC),
+            is_empty=not text.words.strip(),
+            files=text.files,
+            people=_people(connection, channel, number) if told else 1,
+        ),
+    )
+    if not opened:
+        return Taken("repeated")
+    is_stopped = False
+    if said.is_wrong_number or said.opts_out:
+        source = stops.WRONG_NUMBER if said.is_wrong_number else stops.OWN_WORDS
+        is_stopped = suppressions.suppress(connection, channel, number, source)
+    return Taken(said.word, opened, is_stopped and said.opts_out)
+
+
+def _is_answer(connection: Connection, number: str, text: Inbound) -> bool:
+    """Whether YES is no START: to somebody whom nothing stops it can only answer a question."""
+    is_yes = text.keyword == START and text.words.strip(" .!").upper() == YES
+    return is_yes and not (number and suppressions.suppressed(connection, number))
+
+
+def _obey(connection: Connection, channel: str, number: str, text: Inbound) -> bool:
+    """Whether a keyword has stopped texts to a number."""
+    if number and text.keyword == START:
+        suppressions.opt_in(connection, channel, number, text.id)
+    return bool(
+        number
+        and text.keyword == STOP
+        and suppressions.opt_out(connection, channel, number, text.id)
+    )
+
+
+def _people(connection: Connection, channel: str, number: str) -> int:
+    """How many people have had messages at a number, or are to."""
+    found, _ = queries.find_by_address(connection, channel, number)
+    return len({fold(one.person) for one in found if one.person})
+
+
+def _names(facts: Facts) -> Iterator[str]:
+    """The names of whom an event is about, by themselves and together."""
+    for person in persons_in(facts):
+        both = [str(person.get(field) or "") for field in ("first_name", "last_name")]
+        yield from filter(None, (*both, " ".join(both)))
