@@ -349,7 +349,8 @@ def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, li
     found = wrong + templates(config, loaded)
     if wrong:
         return config, found + unread(config, loaded)
-    found += [] if offline else senders(config)
+    if not offline:
+        found += [*senders(config), *dict.fromkeys(objecting(config, loaded))]
     return config, [*found, *placeholders(config), *bank_holidays(config, today)]
 
 

@@ -27,7 +27,7 @@ _BLANK: Mapping[str, Any] = {
     "password_hash": "",
     "totp_secret": "",
     "totp_step": 0,
-    "recovery": [],
+    "recovery": None,
     "oidc_subject": "",
 }
 

@@ -107,7 +107,7 @@ users = sa.Table(
     text("password_hash", 255, server_default=""),
     text("totp_secret", 64, server_default=""),
     number("totp_step"),  # of the last code that was used: none is used twice
-    sa.Column("recovery", sa.JSON, nullable=False, server_default="[]"),  # digests of codes
+    sa.Column("recovery", sa.JSON(none_as_null=True)),  # digests of codes
     text("oidc_subject", 255, server_default=""),  # what their organisation calls them
     text("invite", 64, server_default=""),  # the digest of their invitation's token
     time("invited_at"),

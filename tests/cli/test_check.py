@@ -283,7 +283,7 @@ def test_a_sender_that_cannot_be_answered_is_a_warning(relay: Run, config_file: 
     )
     told = f"warning: {config_file}:{line}: delivery.sms_from: nobody can answer a name"
     for name in ("EXCLINIC", "CLINIC 2"):
-        result = relay("check", "--offline", TWILIO_FROM=name if name != "EXCLINIC" else "")
+        result = relay("check", TWILIO_FROM=name if name != "EXCLINIC" else "")
         assert result.exit_code == 0
         assert told in result.stderr
     for name, sender in (
@@ -291,7 +291,7 @@ def test_a_sender_that_cannot_be_answered_is_a_warning(relay: Run, config_file: 
         ("TWILIO_FROM", "60777"),
         ("TWILIO_MESSAGING_SERVICE_SID", "MG" + "0" * 32),
     ):
-        assert relay("check", "--offline", **{name: sender}).stderr == ""
+        assert relay("check", **{name: sender}).stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -310,13 +310,13 @@ def test_a_message_that_shows_no_way_to_object_is_a_warning(
 ) -> None:
     """Whoever gets it has to be able to say that they want no more, in every case."""
     (templates / "kit_shipped/sms.txt").write_text(words, "utf-8")
-    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    result = relay("check", RELAY_TEMPLATES=str(templates))
     assert result.exit_code == 0
     told = f"warning: {templates}/kit_shipped/sms.txt: it shows no way to object"
     assert (told in result.stderr) == is_told
     if "STOP" in words:
         by_number = {"RELAY_TEMPLATES": str(templates), "TWILIO_FROM": "+447700900200"}
-        assert relay("check", "--offline", **by_number).stderr == ""
+        assert relay("check", **by_number).stderr == ""
 
 
 def test_staff_need_no_way_to_object(relay: Run, templates: Path) -> None:
@@ -324,7 +324,7 @@ def test_staff_need_no_way_to_object(relay: Run, templates: Path) -> None:
     for file in (templates / "desk_retest").iterdir():
         if file.name != "email.html":
             file.write_text("A new sample is needed.", "utf-8")
-    result = relay("check", "--offline", RELAY_TEMPLATES=str(templates))
+    result = relay("check", RELAY_TEMPLATES=str(templates))
     assert "no way to object" not in result.stderr
 
 
@@ -420,11 +420,11 @@ def test_a_fallback_that_would_always_go_is_a_warning(
     config_file.write_text(text, "utf-8")
     line = text.splitlines().index('fallback_after = "4h"') + 1
     told = f"{config_file}:{line}: rules.kit-delivered.fallback_after: nobody reports what"
-    without = relay("check", "--offline", **live_environ)
+    without = relay("check", **live_environ)
     assert (without.exit_code, f"warning: {told}" in without.stderr) == (0, True)
     url = {"PUBLIC_URL": "https://relay.example"}
     for by in ({**live_environ, **url}, {**live_environ, "RELAY_DELIVERY": "dry-run"}):
-        assert told not in relay("check", "--offline", **by).stderr
+        assert told not in relay("check", **by).stderr
 
 
 def test_a_public_url_with_a_path_is_a_warning(relay: Run) -> None:

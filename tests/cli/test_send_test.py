@@ -158,7 +158,7 @@ def test_the_trail_says_to_whom_by_a_mark(
     relay("send-test", "kit-shipped", "--to", "07700 900777", **environ)
     (act,) = ledger_rows(db, audit)
     assert act["target"] == masks.target(environ["SECRET_KEY"], "sms", PHONE)
-    assert (act["actor"], act["action"], act["detail"]) == ("cli", "send-test", "kit-shipped")
+    assert (act["actor"], act["action"], act["detail"]) == ("cli", "send-test", "sms: kit-shipped")
     assert "900777" not in str(act)
 
 

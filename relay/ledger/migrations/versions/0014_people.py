@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("password_hash", sa.String(255), server_default="", nullable=False),
         sa.Column("totp_secret", sa.String(64), server_default="", nullable=False),
         sa.Column("totp_step", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("recovery", sa.JSON(), server_default="[]", nullable=False),
+        sa.Column("recovery", sa.JSON(), nullable=True),
         sa.Column("oidc_subject", sa.String(255), server_default="", nullable=False),
         sa.Column("invite", sa.String(64), server_default="", nullable=False),
         sa.Column("invited_at", moment, nullable=True),
