@@ -17,6 +17,7 @@ from relay.config.settings import Settings
 from relay.ledger.database import Database
 from relay.ledger.schema import suppressions
 from relay.web.callbacks import MAIL_SIGNATURE, MAIL_TIMESTAMP
+from tests import conftest
 from tests.channels.test_sendgrid_receipts import AT, event, public, sign
 from tests.conftest import one_database
 from tests.rows import rows
@@ -63,7 +64,7 @@ NOWHERE = {
 def open_doors(settings: Settings, make_client: Callable[[Settings], Any]) -> Callable[[], Any]:
     """Makes a web app that the lab, Twilio and SendGrid post to; it logs to the test's stdout."""
     keys = {"twilio_auth_token": TOKEN, "sendgrid_webhook_public_key": public()}
-    by = replace(settings, webhook_secrets=("lab-secret", SECRET), log_level="INFO", **keys)
+    by = replace(settings, webhook_secrets=(conftest.SECRET, SECRET), log_level="INFO", **keys)
     return lambda: make_client(by)
 
 

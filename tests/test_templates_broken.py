@@ -245,6 +245,42 @@ def test_a_hole_at_send_names_the_field_and_no_person(broken: Break) -> None:
         Templates(settings.templates).render("kit_shipped", "sms", "", seen)
 
 
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "{{ {'LML-THY-ADV': 'Thyroid'}[registration.product_skus[0]] }}",
+        "{{ {'Jane': 1}[patient.first_name] }}",
+        "{{ order.address[patient.first_name] }}",
+        "{{ order[patient.first_name] }}",
+        "{{ registration.foreign_id[patient.first_name] }}",
+        "{{ order.items[0][patient.first_name].x }}",
+        "{% include patient.first_name %}",
+        "{{ order.items|map(patient.first_name)|list }}",
+        "{{ order.items|map(attribute=patient.first_name)|join }}",
+        "{{ order|attr('_' ~ patient.first_name) }}",
+        "{{ '%d'|format(patient.first_name) }}",
+        "{{ patient.first_name() }}",
+        "{{ patient.first_name|int(order.nothing) / 0 }}",
+    ],
+)
+def test_an_error_at_send_says_nothing_of_a_value(broken: Break, printed: str) -> None:
+    """What was asked for by a value, a name or a test perhaps, stays out of the error's text: it
+    goes into the log, the ledger and an alert.
+    """
+    settings = broken(sms_txt="Hello")
+    (settings.templates / "kit_shipped" / "sms.txt").write_text(printed, "utf-8")
+    config = load(settings)
+    rule = config.rule("kit-shipped")
+    assert rule is not None
+    facts = samples.full("Zephyrine")
+    kit = {**(facts.registration or {}), "product_skus": ["Zephyrine"], "foreign_id": None}
+    seen = check.example_names(config, rule, replace(facts, registration=kit))
+    with pytest.raises(RenderError, match=r"^kit_shipped/sms\.txt: .+\.$") as caught:
+        Templates(settings.templates).render("kit_shipped", "sms", "", seen)
+    assert "Zephyrine" not in str(caught.value)
+    assert (caught.value.file, caught.value.line) == ("kit_shipped/sms.txt", 1)
+
+
 def test_a_dear_character_is_shown_where_it_stands(broken: Break) -> None:
     """The character that makes every text cost more is named, with its code, file and line."""
     settings = broken(sms_txt="Your kit is on its way.\nIt\u0142s yours.{% include 'greet.txt' %}")

@@ -13,6 +13,8 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from jinja2 import UndefinedError
+
 from relay.config import conditions
 from relay.config.conditions import names_for_event
 from relay.config.loader import Config, judge, read_config
@@ -273,9 +275,11 @@ def check_alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
 
 
 def broken(loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False) -> Problem:
-    """A template's mistake at its place."""
-    where = str(loaded.folder / error.file)
-    return Problem(str(error), where, error.line, remedy=remedy, warning=warning)
+    """A template's mistake at its place, with all that is known: of the lab's example."""
+    where, said = str(loaded.folder / error.file), str(error)
+    if isinstance(error.__cause__, UndefinedError):
+        said = f"{said.partition(': ')[0]}: {error.__cause__.message}."
+    return Problem(said, where, error.line, remedy=remedy, warning=warning)
 
 
 def check_segments(

@@ -76,13 +76,21 @@ PERSONS = ("customer", "patient")
 RECIPIENT_FIELDS = ("role", "first_name", "last_name", EMAIL, PHONE)
 
 
+class Empty(UndefinedError):
+    """An empty field is printed. `path` is how it was asked for, perhaps by some other value."""
+
+    def __init__(self, path: str):
+        super().__init__(f"{path} is empty")
+        self.path = path
+
+
 class Null(ChainableUndefined):
     """An empty field: false, iterates as nothing, equals none, and refuses to be printed."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        raise UndefinedError(f"{self._undefined_name} is empty")
+        raise Empty(str(self._undefined_name))
 
     def __getattr__(self, name: str) -> Null:
         if name.startswith("_"):

@@ -9,12 +9,18 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, TemplateSyntaxError, nodes
+from jinja2 import (
+    FileSystemLoader,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    UndefinedError,
+    nodes,
+)
 from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
 from relay.errors import RenderError, did_you_mean
-from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Record
+from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Empty, Record
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.expressions import (
@@ -36,6 +42,12 @@ _DIGEST_VOCABULARY: Names = {
 }
 # Filters whose outcome has the same items in it.
 _SAME = frozenset({"list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort"})
+
+
+_FIELDS = frozenset(
+    (*_DIGEST_VOCABULARY, "event", "item"),
+).union(*((shape, *fields) for shape, fields in SHAPES.items()))
+_PLACE = re.compile(r"\d{1,2}")  # in a list
 
 
 def digest_names(
@@ -161,9 +173,20 @@ class Templates:
             except Exception:
                 self._environment.handle_exception()  # raises it again, with the template's lines
         except Exception as error:  # whatever a template may do with what the lab sent
-            # Of other errors only the kind: their text may quote a patient.
-            detail = error.message if isinstance(error, TemplateError) else type(error).__name__
-            raise RenderError(f"{file}: {detail}.", *self.find_place(file, error)) from error
+            said = f"{file}: {self.explain(file, error)}."
+            raise RenderError(said, *self.find_place(file, error)) from error
+
+    def explain(self, file: str, error: Exception) -> str:
+        """What went wrong, in the file's own words: others may be a patient's."""
+        if isinstance(error, TemplateSyntaxError):
+            return str(error.message)
+        if isinstance(error, Empty):
+            own = _FIELDS.union(*(attributes(self.tree(name)) for name in self.named(file)))
+            is_own = all(part in own or _PLACE.fullmatch(part) for part in error.path.split("."))
+            return f"{error.path} is empty" if is_own else "a field that it prints is empty"
+        if isinstance(error, UndefinedError):
+            return "it asks for something that is not there"
+        return type(error).__name__
 
     def find_place(self, file: str, error: Exception) -> tuple[str, int | None]:
         """Where rendering broke, by Jinja's traceback: file and line, perhaps the layout's."""
@@ -256,6 +279,11 @@ def parse_template(file: str, text: str) -> nodes.Template:
 def referenced_files(tree: nodes.Template) -> tuple[str | None, ...]:
     """Return the files a template extends, includes or imports; None for a dynamic name."""
     return tuple(find_referenced_templates(tree))
+
+
+def attributes(tree: nodes.Template) -> Iterator[str]:
+    """The words behind a dot in a template."""
+    return (node.attr for node in tree.find_all(nodes.Getattr))
 
 
 def files(template: str, channels: Sequence[str]) -> list[str]:
