@@ -94,7 +94,7 @@ def test_staff_who_left_get_nothing_more(clinic: Clinic) -> None:
 
 def test_a_condition_that_breaks_on_the_facts_ends_with_a_reason(clinic: Clinic) -> None:
     """An expression that fails on what the lab sent is our fault, told once and not for ever."""
-    broken = "order.items|dictsort" + " or order.items|dictsort" * 30
+    broken = " or ".join(["order.items|length < order.carrier"] * 12)
     clinic.configure(RULES.replace("order.shipping_status != 'returned'", broken))
     clinic.post()
     clinic.work()

@@ -155,6 +155,7 @@ def test_an_alert_that_is_dropped_goes_again(clinic: Clinic) -> None:
 
 WORDS = {
     "STOP": "The person has opted out of emails.",
+    "wrong number": "Somebody has answered that this is the wrong number.",
     "staff": "Staff have stopped emails to this address.",
     "bounce": "An earlier email to this address bounced: there is no such mailbox.",
     "invalid address": "An earlier email was refused: this address is not valid.",
