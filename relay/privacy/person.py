@@ -158,8 +158,8 @@ class Person:
         return self.is_in(text) or any(f" {part} " in words for part in parts)
 
     def is_noted_in(self, text: str) -> bool:
-        """Whether what staff wrote names them, be it by a surname that is theirs alone, written with
-        a capital or behind a title: "long" and "young" are surnames too.
+        """Whether what staff wrote names them, be it by a surname that is theirs alone, with a
+        capital or behind a title: "long" and "young" are surnames too.
         """
         plain = decode_text(text)
         is_small, before = plain == plain.lower(), ""
