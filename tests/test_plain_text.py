@@ -87,6 +87,32 @@ def test_who_has_a_name_is_greeted_by_it(name: str) -> None:
     assert not any(str(kept) in note for note in notes if kept != "-")
 
 
+@pytest.mark.parametrize(
+    ("written", "is_said"),
+    [
+        ("RM123456789GB", True),
+        ("St.John's Rd./Flat 3", True),
+        ("jane@example.org", True),
+        ("https://evil.example", False),
+        ("WWW.evil.example", False),
+        ("Win at bit.ly/x", False),
+    ],
+)
+def test_a_link_is_said_to_nobody_in_the_clinics_name(written: str, is_said: bool) -> None:
+    """Whoever orders a kit fills in references and addresses: what phones would make a link of
+    counts as empty in templates, but for the links that are the lab's own.
+    """
+    order = resource({"tracking_number": written, "address": {"line1": written}}, "order")
+    kit = resource({"download_url": "https://lab.example/report.pdf"}, "registration")
+    facts = Facts(order=order, registration=kit)
+    seen = facts.namespace()
+    assert bool(seen["order"].tracking_number) is is_said
+    assert bool(seen["order"].address.line1) is is_said
+    assert seen["registration"].download_url == "https://lab.example/report.pdf"
+    told = "The order's tracking number has a link in it, so messages leave it out."
+    assert [*facts.no_names()] == ([] if is_said else [told])
+
+
 @pytest.mark.parametrize("written", SENT)
 def test_a_text_is_sent_in_plain_characters(written: str) -> None:
     """Typographic characters go as their plain twins, what nobody sees goes; letters stay."""

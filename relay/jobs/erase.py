@@ -39,6 +39,7 @@ STAYS = (
     "person would get messages again."
 )
 OUT_OF_REACH = (
+    "A note that has only a surname which others have too stays. "
     "Backups of the ledger, the providers' own logs and lists, and the lab still have it. If the "
     "lab reports on this person again, Relay writes to them again; suppress the address to stop it."
 )

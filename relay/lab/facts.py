@@ -188,7 +188,7 @@ def resource(value: Any, shape: str) -> dict[str, Any] | None:
 
 
 def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
-    """`value` as a template sees it under `name`. What is no name counts as empty."""
+    """`value` as a template sees it under `name`. What nobody may be told counts as empty."""
     if value is None:
         return Null(name=name)
     shapes = SHAPES.get(shape or name, {})
@@ -199,11 +199,21 @@ def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
             fields[key] = [record(key, row, kind[:-1]) for row in inner]
         elif kind and inner is not None:
             fields[key] = record(f"{name}.{key}", inner, kind)
-        elif key in NAMES and plain_text.why_no_name(str(inner or "")):
+        elif name != "clinic" and why_left_out(key, inner):
             fields[key] = None
         else:
             fields[key] = inner
     return Record(name, fields, is_open=shape == "?")
+
+
+def why_left_out(key: str, value: Any) -> str:
+    """Why messages say nothing of a field, which anybody may have filled in who ordered a kit: it
+    would be said in the clinic's name. Empty where they may.
+    """
+    if key in NAMES and value:
+        return plain_text.why_no_name(str(value))
+    is_link = isinstance(value, str) and "url" not in key and plain_text.has_address(value)
+    return "has a link in it" if is_link else ""
 
 
 @dataclass(frozen=True)
@@ -242,11 +252,10 @@ class Facts:
         return {name: value for name in RESOURCES if (value := getattr(self, name)) is not None}
 
     def no_names(self) -> Iterator[str]:
-        """What of the names is no name, in sentences without it: people are greeted without it."""
-        persons = {name: getattr(self, name) or {} for name in RESOURCES if name != "order"}
-        for name, person in persons.items():
-            for key in NAMES:
-                if why := (written := person.get(key)) and plain_text.why_no_name(str(written)):
+        """What is no name, or has a link, in sentences without it: messages leave it out."""
+        for name in RESOURCES:
+            for key, value in (getattr(self, name) or {}).items():
+                if why := why_left_out(key, value):
                     yield f"The {name}'s {key.replace('_', ' ')} {why}, so messages leave it out."
 
     @classmethod

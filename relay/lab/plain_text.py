@@ -26,6 +26,7 @@ _EXACT, _LARGEST = 2**53, 10**40  # a larger float is no exact whole number; nor
 
 _NO_NAME = frozenset(("null", "none", "undefined", "nan", "tbc", "tba", "unknown", "not set"))
 _LINK = re.compile(r"(?<!\bst)\.\w{2}|www\.", re.IGNORECASE)  # bit.ly, and not St.John
+_ADDRESS = re.compile(r"://|\bwww\.|\.[a-z]{2,}/", re.IGNORECASE)  # that leads somewhere
 _FOREIGN_TO_NAMES = re.compile(r"[\d@/\\<>{}\[\]|#%=:;$£€!?*^_]")
 LONGEST_NAME = 60
 
@@ -101,6 +102,11 @@ def domain_spellings(domain: str) -> Iterator[str]:
             yield as_read
     except UnicodeError:
         return
+
+
+def has_address(text: str) -> bool:
+    """Whether phones would make a link of something in a text."""
+    return bool(_ADDRESS.search(text))
 
 
 def why_no_name(text: str) -> str:

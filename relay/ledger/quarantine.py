@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,10 +16,12 @@ from relay.ledger.audit import Act, keep
 from relay.ledger.cases import open_for_all, recount
 from relay.ledger.database import now
 from relay.ledger.events import Recorded, record
-from relay.ledger.schema import IN_QUARANTINE, INSERTS, new_id, quarantine
+from relay.ledger.schema import IN_QUARANTINE, INSERTS, first_id, new_id, quarantine
 from relay.rules.model import Case
 
 Row = Mapping[str, Any]
+MOST_POSTS, MOST_BYTES = 2_000, 16 * 1024 * 1024  # of refused bodies that are kept of a day
+MORE = "More posts were refused on this day than Relay keeps: these are only counted."
 # All but the body, which may hold anything: it is asked for by itself.
 _SHOWN = [column for column in quarantine.c if column.name != "body"]
 
@@ -28,14 +30,17 @@ def keep_refused(
     connection: Connection, body: bytes, refused: Refused, case: Case | None = None
 ) -> str:
     """Put a refused body into quarantine, once however often it is posted; its id. `case` is opened
-    with the first of its event.
+    with the first of its event. What is more than a day may bring is only counted.
     """
+    digest, error, fields = hashlib.sha256(body).hexdigest(), refused.error[:500], refused.fields
+    if _is_full(connection, digest, len(body)):
+        digest, body, error, fields = f"more of {datetime.now(UTC):%Y-%m-%d}", b"", MORE, {}
     insert = INSERTS[connection.dialect.name](quarantine).values(
         id=new_id("qrt"),
-        digest=hashlib.sha256(body).hexdigest(),
+        digest=digest,
         body=body,
-        error=refused.error[:500],
-        fields=refused.fields,
+        error=error,
+        fields=fields,
         first_at=now(),
         last_at=now(),
     )
@@ -47,6 +52,18 @@ def keep_refused(
     if posts == 1 and case and not open_for_all(connection, case, at_first=True):
         _recount(connection)
     return str(id_)
+
+
+def _is_full(connection: Connection, digest: str, size: int) -> bool:
+    """Whether the last day has brought as much as is kept, and this is nothing of it."""
+    table, length = quarantine.c, sa.func.length(quarantine.c.body)
+    of_a_day = table.id >= first_id("qrt", datetime.now(UTC) - timedelta(days=1))
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(length), 0)).where(of_a_day)
+    many, bytes_ = connection.execute(query).one()
+    if many < MOST_POSTS and bytes_ + size <= MOST_BYTES:
+        return False
+    known = sa.select(table.id).where(table.digest == digest)
+    return connection.execute(known).first() is None
 
 
 def _recount(connection: Connection) -> None:

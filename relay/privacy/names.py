@@ -11,7 +11,7 @@ from relay.lab.facts import Facts
 
 MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
 LONGEST = 200
-_TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
+TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
 _APOSTROPHES = "'`\u00b4\u02bc\u2018\u2019"
 
 
@@ -35,7 +35,7 @@ def fold(text: str) -> str:
 def readings(written: str) -> list[str]:
     """What the search key of a written name may begin with: the surname may be any of its words."""
     words = fold(re.sub(r"[.,]", " ", written)).split()[:MOST_WORDS]
-    words = [word for word in words if word not in _TITLES] or words
+    words = [word for word in words if word not in TITLES] or words
     turned = (words[turn:] + words[:turn] for turn in range(len(words)))
     return list(dict.fromkeys(" ".join(one) for one in turned))
 

@@ -14,13 +14,14 @@ from urllib.parse import unquote_plus
 
 from relay.lab import plain_text
 from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
-from relay.privacy.names import fold, persons_in
+from relay.privacy.names import TITLES, fold, persons_in
 
 _WAYS = (EMAIL, PHONE, MOBILE)
 _NAMES = ("first_name", "last_name")
 _SHORTEST = 7  # digits of what may be a phone number
 _BETWEEN = r"[\s().\-/]{0,3}"  # what people write between digits
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_OUTSIDE = re.compile(r"^\W+|(?:'s)?\W*$")  # of a word: quotes, brackets, a full stop, a genitive
 _WORD = re.compile(r"[a-z]{3,}")
 Record = Mapping[str, Any]
 Name = tuple[str, str]
@@ -60,6 +61,7 @@ class Person:
     address: str  # the key of what was asked for
     others: frozenset[str] = frozenset()  # keys of their other addresses
     names: frozenset[Name] = frozenset()  # as they are written
+    alone: frozenset[str] = frozenset()  # of their surnames, folded, those that nobody else has
 
     def goes_by(self, address: str, record: Record | None) -> bool:
         """Whether a message to an address is theirs. `record` is what the lab told of whom it is
@@ -154,6 +156,20 @@ class Person:
         words = f" {fold(decode_text(text))} "
         parts = {part for name in self.names for part in folded(name) if part}
         return self.is_in(text) or any(f" {part} " in words for part in parts)
+
+    def is_noted_in(self, text: str) -> bool:
+        """Whether what staff wrote names them, be it by a surname that is theirs alone, with a
+        capital or behind a title: "long" and "young" are surnames too.
+        """
+        plain = decode_text(text)
+        is_small, before = plain == plain.lower(), ""
+        for word in (_OUTSIDE.sub("", written) for written in plain.split()):
+            is_name = is_small or word[:1].isupper() or before in TITLES
+            if is_name and fold(word) in self.alone:
+                return True
+            before = word.casefold()
+        words, longer = f" {fold(plain)} ", (one for one in self.alone if " " in one)
+        return self.is_in(text) or any(f" {surname} " in words for surname in longer)
 
     def address_patterns(self) -> Iterator[str]:
         """Yield a regular expression for each of their addresses, in all ways of writing it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +25,8 @@ from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.removal import erasures
 from relay.ledger.schema import attempts, events, journeys, metadata, notifications, quarantine
+from relay.ledger.schema import audit as audit_table
+from relay.ledger.schema import cases as cases_table
 from relay.rules import addresses
 from relay.rules.channels import channel_of
 from relay.rules.model import Ending, Plan
@@ -155,6 +159,11 @@ def scatter(db: Database) -> None:
         b"Canarina Kanarek wrote",
         b'{"tel": "+44 7700 900123"}',
         b"\xff canary.bird@example.com",
+        '{"name": "Canarina Kanarek"}'.encode("utf-16"),
+        '{"name": "Canarina Kanarek"}'.encode("utf-16-be"),
+        '{"tel": "07700 900123"}'.encode("utf-32"),
+        gzip.compress(b'{"email": "canary.bird@example.com"}'),
+        zlib.compress(b'{"name": "Canarina Kanarek"}')[2:-4],
     ):
         keep_refused(db, body, Refused(400, "Not JSON."))
     keep_refused(db, b"{", Refused(400, "Not JSON."))
@@ -166,6 +175,7 @@ def scatter(db: Database) -> None:
     close_case(db, opened["id"], "admin", "Rang Ms Kanarek, Canarina, on 07700 900123.")
     with db.write() as connection:
         audit.write_audit(connection, "admin", "note", EMAIL, f"wrote to {EMAIL}")
+        audit.write_audit(connection, "admin", "resend", "msg_1", "Mrs Kanarek's phone was off.")
     change(db, notifications, {"id": rows(db, notifications)[0]["id"]}, reason=f"To {EMAIL}.")
     change(db, attempts, {}, detail=f"{PHONE} is wrong.")
     change(db, journeys, {"subject": "kit-tom"}, original_subject=EMAIL)
@@ -176,12 +186,33 @@ def test_nothing_of_her_is_left(town: Clinic, address: str) -> None:
     """By her number or her email: no row of any table has her, and that is what is reported."""
     scatter(town.db)
     assert len(found(dump(town.db), *CANARIES)) > 15
+    assert len(rows(town.db, quarantine)) == 9
     done = forget(town, address)
     assert found(dump(town.db), *CANARIES) == []
     assert (done["left"], done["refused"]) == ({}, [])
     assert done["counts"]["messages that wait"] == 2
     assert len(rows(town.db, quarantine)) == 1
     assert forget(town, address) == {"counts": {}, "left": {}, "refused": []}
+
+
+def test_a_surname_that_others_have_is_not_hers_alone(town: Clinic) -> None:
+    """A note with a surname alone is hers where nobody else has it, or where it is about her kit; a
+    word that is no name stays.
+    """
+    told = {"first_name": "Tom", "last_name": "Kanarek"}
+    event = leased(town.db, order_id="o-9")
+    with town.db.write() as connection:
+        facts = Facts(order={"id": "o-9"}, customer=told)
+        ledger_events.plan_and_mark_processed(connection, event, facts, lambda _kit: Plan(()))
+        hers = rows(town.db, events)[0]["id"]
+        cases.open_case(connection, case("held", "k-1", hers))
+        audit.write_audit(connection, "admin", "resend", "msg_1", "Rang Mr Kanarek.")
+        audit.write_audit(connection, "admin", "resend", "msg_2", "It is no kanarek.")
+    close_case(town.db, open_cases(town.db)[0]["id"], "admin", "Rang Kanarek.")
+    forget(town)
+    assert only(town.db, audit_table, target="msg_1")["detail"] == "Rang Mr Kanarek."
+    assert only(town.db, audit_table, target="msg_2")["detail"] == "It is no kanarek."
+    assert [row["note"] for row in rows(town.db, cases_table)] == ["Erased."]
 
 
 def test_the_others_are_told_all_the_same(town: Clinic) -> None:

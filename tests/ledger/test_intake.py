@@ -134,6 +134,24 @@ def test_another_refused_body_has_a_row_of_its_own(db: Database) -> None:
     assert len(set(ids)) == 3
 
 
+@pytest.mark.parametrize(("limit", "most"), [("MOST_POSTS", 2), ("MOST_BYTES", 100)])
+def test_a_broken_lab_does_not_fill_the_ledger(
+    db: Database, limit: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past what is kept of a day, distinct refused bodies are one row that counts them, and needs a
+    person like any other; those that are kept are counted on as before.
+    """
+    monkeypatch.setattr(ledger_quarantine, limit, most)
+    bodies = [bytes((letter,)) * 45 for letter in b"abcdb"]
+    ids = [keep_refused(db, body, Refused(400, "Not JSON.")) for body in bodies]
+    assert (ids[2], ids[1]) == (ids[3], ids[4])
+    kept = {row["id"]: (len(row["body"]), row["posts"]) for row in rows(db, quarantine)}
+    assert kept == {ids[0]: (45, 1), ids[1]: (45, 2), ids[2]: (0, 2)}
+    assert only(db, quarantine, id=ids[2])["error"] == ledger_quarantine.MORE
+    with db.read() as connection:
+        assert ledger_quarantine.count(connection) == 3
+
+
 def test_ten_refused_posts_at_once_are_kept_once(db: Database) -> None:
     """Identical refused bodies at once are one row that counts all of them."""
     kept = at_once(lambda _: keep_refused(db, b"{", Refused(400, "Not JSON.")))

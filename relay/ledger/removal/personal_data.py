@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -23,9 +23,18 @@ from relay.ledger.audit import open_to_change
 from relay.ledger.cases import RELAY, close_case, close_cases_of
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
-from relay.ledger.schema import attempts, erasures, events, inbound_texts, metadata, notifications
+from relay.ledger.schema import (
+    attempts,
+    cases,
+    erasures,
+    events,
+    inbound_texts,
+    metadata,
+    notifications,
+)
 from relay.ledger.schema import history as history_table
-from relay.privacy.names import persons_in, search_key
+from relay.privacy import odd_bytes
+from relay.privacy.names import fold, persons_in, search_key
 from relay.privacy.person import Person, key
 from relay.rules.channels import DELETED_BY_ADDRESS
 from relay.rules.statuses import WAITING
@@ -208,9 +217,10 @@ def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[C
     It owns its reads, one for each turn: the caller makes the changes between two turns.
     """
     tokens: dict[str, str] = {}
+    person = replace(person, alone=frozenset(_surnames_alone(db, person)))
     for table in TABLES:
         for found in suspects(db, table, person.hints(), progress):
-            told = _facts(db, found) if table is notifications else {}
+            told = _facts(db, found) if table in (notifications, cases) else {}
             made = [_change(person, table, row, told, tokens) for row in found]
             if wanted := [change for change in made if change]:
                 yield wanted
@@ -253,6 +263,17 @@ def _emailed(connection: Connection, ids: list[str]) -> set[str]:
     return {*connection.execute(query).scalars()}
 
 
+def _surnames_alone(db: Database, person: Person) -> Iterator[str]:
+    """Their surnames, folded, that nobody else has of whom the ledger knows the name."""
+    own = [fold(f"{last} {first}") for first, last in person.names]
+    for surname in {fold(last) for _, last in person.names} - {""}:
+        others = events.c.person.startswith(f"{surname} ", autoescape=True)
+        query = sa.select(events.c.id).where(others, events.c.person.not_in(own)).limit(1)
+        with db.read() as connection:
+            if connection.execute(query).first() is None:
+                yield surname
+
+
 def _facts(db: Database, messages: Iterable[Row]) -> dict[str, Facts]:
     """The facts that messages carry, by event."""
     ids = {row["event_id"] for row in messages}
@@ -269,6 +290,9 @@ def _change(
     values = _words(person, table, row, tokens)
     if table is events:
         values |= event(person, row)
+    elif table is cases and person.is_meant_in(row["note"]):
+        about = persons_in(told.get(row["event_id"], Facts()))
+        values |= {"note": _WORD} if any(map(person.owns, about)) else {}
     elif values and table.name in ("quarantine", "aliases"):
         return Change(table, row, None)
     elif values and table is inbound_texts:  # what it says is theirs, whoever it names
@@ -284,7 +308,8 @@ def _words(person: Person, table: sa.Table, row: Row, tokens: dict[str, str]) ->
         if (table.name, name) in _STAYS | _BY_THEMSELVES:
             continue
         said = packing.text(value) if table is history_table and value else value
-        if value is None or not person.is_in(_text(said)):
+        is_named = person.is_noted_in if name in _NOTES else person.is_in
+        if value is None or not is_named(_text(said)):
             continue
         if name in _IDS:
             instead[name] = tokens.setdefault(value, f"erased-{secrets.token_hex(8)}")
@@ -295,13 +320,15 @@ def _words(person: Person, table: sa.Table, row: Row, tokens: dict[str, str]) ->
     return instead
 
 
+# What staff write of people, as people speak of people: "rang Mrs Smith".
+_NOTES = ("note", "detail")
 # Columns that are judged by whose they are, not by their words.
 _BY_THEMSELVES = {("notifications", "address"), ("events", "facts"), ("events", "person")}
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes | memoryview):
-        return bytes(value).decode("utf-8", "replace")
+        return odd_bytes.read(bytes(value))
     return value if isinstance(value, str) else json.dumps(value)
 
 
