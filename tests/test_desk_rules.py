@@ -241,7 +241,7 @@ def test_it_can_be_sent_to_oneself(
     assert (sent.form["To"], sent.form["Body"][:7]) == (PHONE, "[TEST] ")
     row = only(db, audit, action=test_send.SEND_TEST)
     target = masks.target("tests", "sms", PHONE)
-    assert (row["actor"], row["target"], row["detail"]) == ("admin", target, "kit-shipped")
+    assert (row["actor"], row["target"], row["detail"]) == ("admin", target, "sms: kit-shipped")
     assert PHONE not in f"{rows(db, audit)}"
     assert "Sent, marked as a test." in client.get(answer.location).text
     assert client.post("/rule", data={"name": "kit-shipped", "address": PHONE}).status_code == 400

@@ -103,6 +103,10 @@ def finish_follow_up(
     `unreached` one. Where messages have to arrive in time, `late` is what one says that has not: it
     holds up no fallback.
     """
+    # One after the other: of two that end at once each would leave it to the other.
+    table = notifications.c
+    family = sa.select(table.id).where(table.obligation == item.obligation).order_by(table.id)
+    connection.execute(family.with_for_update(key_share=True))
     if not _done(connection, item):
         return ""
 

@@ -22,6 +22,7 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit, cases, suppressions
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
+from relay.ledger.audit import open_to_change
 from relay.ledger.database import Database
 from relay.ledger.removal import erasures
 from relay.ledger.schema import attempts, events, journeys, metadata, notifications, quarantine
@@ -433,6 +434,7 @@ def test_whatever_was_written_nothing_is_left(
 ) -> None:
     """Of any people in any roles, known by whatever part: what is hers goes, and no other's."""
     with db.write() as connection:
+        open_to_change(connection)
         for table in reversed(metadata.sorted_tables):
             connection.execute(table.delete())
     for number, chapter in enumerate([("whole", "jane", "created"), *chapters]):

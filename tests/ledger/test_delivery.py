@@ -314,3 +314,22 @@ def test_waiting_is_not_a_try(db: Database) -> None:
     ledger_attempts.finish(db, claim, ending)
     row = only(db, notifications)
     assert (row["status"], row["tries"], row["attempts"]) == ("scheduled", 0, 1)
+
+
+def test_two_that_are_late_at_once_lead_to_one_fallback(db: Database) -> None:
+    """Of a group's messages each may leave it to the other: never both."""
+    first, second = notice(address="+447700900001"), notice(address="+447700900002")
+    planned(db, first, second)
+    late = datetime.now(UTC) - timedelta(minutes=1)
+    change(db, notifications, {}, status="sent", follow_up_at=late)
+    items = followups.lease_follow_ups(db, 10)
+    instead = replace(first, channel="email", address="a@example.org", is_fallback=True)
+
+    def finish(number: int) -> str:
+        with db.write() as connection:
+            return followups.finish_follow_up(
+                connection, items[number], [instead], None, None, late="It is late."
+            )
+
+    assert sorted(at_once(finish, 2)) == ["fallback", "waiting"]
+    assert [row["channel"] for row in rows(db, notifications) if row["is_fallback"]] == ["email"]
