@@ -20,6 +20,7 @@ from relay.rules.model import Case
 from relay.staff import case_acts
 from tests.cli.conftest import Run
 from tests.cli.contract import ACTS, CASE
+from tests.conftest import one_database
 from tests.rows import case, change, leased, notice, only, open_cases, planned, rows, unknown
 from tests.test_worklist import held, opened
 
@@ -103,6 +104,7 @@ def test_one_kind_and_the_closed_ones(relay: Run, db: Database) -> None:
     assert 'Did you mean "broken"?' in result.stderr
 
 
+@one_database
 def test_more_than_a_page_is_listed(relay: Run, db: Database) -> None:
     """A script sees all of it."""
     opened(db)

@@ -26,7 +26,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import heartbeats, notifications
 from relay.worker import process, rq_listener
-from tests.conftest import ROOT
+from tests.conftest import ROOT, one_database
 from tests.rows import MONTH, claimed, incoming, only, rows, time_passes
 
 EVENTS = 10
@@ -164,6 +164,7 @@ def test_nothing_but_relays_own_function_is_run_from_the_queue(
     assert most < 1 << 27
 
 
+@one_database
 def test_rqs_own_command_runs_nothing_else_either(
     redis: Redis, redis_server: str, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -240,11 +241,14 @@ def _account(login: str, password: str) -> Account | None:
     with services().db.read() as connection:
         account = people.find(connection, login)
     kept = account["password_hash"] if account else ""
-    is_right = check_password_hash(kept or _NOBODYS, password)
+    is_right = check_password_hash(kept or _nobodys(), password)
     return account if account and kept and is_right and not account["disabled_at"] else None
 
 
-_NOBODYS = generate_password_hash(secrets.token_hex())
+@cache
+def _nobodys() -> str:
+    """A hash that no password has: made once, and not at each start, since it takes long."""
+    return generate_password_hash(secrets.token_hex())
 
 
 def _is_code(connection: Any, account: Account, form: CodeForm) -> bool:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from authlib.integrations.base_client import OAuthError
-from authlib.integrations.flask_client import OAuth
 from flask import Flask, current_app, flash, redirect, request, session, url_for
-from requests import RequestException
 
 from relay.config.settings import Settings
 from relay.ledger import people
@@ -28,6 +25,9 @@ def set_up(app: Flask, settings: Settings) -> None:
     """Let people log in by the organisation's accounts, where the settings name it."""
     if not settings.oidc_issuer:
         return
+    # Imported here and below: it costs a start a quarter of a second, and few need it.
+    from authlib.integrations.flask_client import OAuth
+
     OAuth(app).register(
         _NAME,
         client_id=settings.oidc_client_id,
@@ -48,6 +48,9 @@ def organisation() -> Any:
     """Go to the organisation's own login."""
     if not (client := _client()):
         return redirect(url_for("desk.login"))
+    from authlib.integrations.base_client import OAuthError
+    from requests import RequestException
+
     session["next"] = request.args.get("next", "")
     try:
         return client.authorize_redirect(_here())
@@ -61,6 +64,9 @@ def organisation_back() -> Any:
     """Let in whoever the organisation says it is, if they have an account here."""
     if not (client := _client()):
         return redirect(url_for("desk.login"))
+    from authlib.integrations.base_client import OAuthError
+    from requests import RequestException
+
     try:
         claims = client.authorize_access_token().get("userinfo") or {}
     except (OAuthError, RequestException, ValueError) as error:

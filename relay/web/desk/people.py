@@ -6,7 +6,6 @@ import secrets
 from typing import Any
 
 import pyotp
-import segno
 from flask import abort, flash, redirect, render_template, request, session, url_for
 from flask_wtf import FlaskForm
 from markupsafe import Markup
@@ -100,6 +99,8 @@ def join(token: str) -> Any:
                 write_audit(connection, account["login"], "join", account["login"])
             begin_session({**account, "password_hash": hashed})
             return render_template("join.html", account=account, codes=codes)
+    import segno  # once in an account's life: no start waits for it
+
     uri = pyotp.TOTP(secret).provisioning_uri(name=account["login"], issuer_name="Relay")
     picture = Markup(segno.make(uri).svg_inline(scale=4, border=2))  # noqa: S704
     return render_template(
