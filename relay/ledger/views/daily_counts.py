@@ -165,8 +165,11 @@ def keep(db: Database, zone: ZoneInfo, now: datetime) -> int:
 
     It owns its transactions: counting may take seconds, which must not hold up those who write.
     """
-    wanted = [*last_days(zone, now)]
     with db.read() as connection:
+        came = connection.scalar(sa.select(events.c.received_at).order_by(events.c.id).limit(1))
+        planned = connection.scalar(sa.select(sa.func.min(notifications.c.created_at)))
+        # Before its first row a ledger has nothing to count.
+        wanted = [d for d in last_days(zone, now) if d.ends > min(came or now, planned or now, now)]
         seen = {row.day: row for row in connection.execute(days.select().where(_among(wanted)))}
         # One that a version has counted which counts less is out of date.
         known = {day: row.counted_at for day, row in seen.items() if len(row.counts) == _PARTS}
