@@ -237,7 +237,8 @@ class Pump:
             self._due.clear()
             was_idle = not self.busy  # asked first: what ends after it may have left new rows
             limited = self.rate_waits()
-            done += (started := self.fill_lanes(rested=True))
+            # While something is in flight, lanes that had nothing rest until it has led to work.
+            done += (started := self.fill_lanes(rested=was_idle))
             if was_idle and not started and not limited:
                 return done
             if not started:
