@@ -88,7 +88,7 @@ def test_a_release_shows_the_message_above_its_buttons(inside: Any, db: Database
         for told in ("segment", "Subject:", "+44•••••••001", "with what the lab said on"):
             assert told in article(page), told
         assert leaks(page) == []
-        assert page.index("segment") < page.index('value="stop"') < page.index('value="release"')
+        assert page.index("segment") < page.index('value="release"') < page.index('value="stop"')
     assert frames(inside.get("/worklist").text) == []
     [src] = frames(inside.get(f"/case/{case_id}").text)
     mail = inside.get(src)

@@ -315,6 +315,48 @@ def test_nothing_is_done_without_login_or_token(desk: Any, db: Database) -> None
     assert len(open_cases(db)) == 1
 
 
+def test_one_act_sees_to_all_that_one_thing_has_led_to(inside: Any, db: Database) -> None:
+    """Twelve presses and as many notes are one: cases with the same cause and the same acts stand
+    together, each kit with its initials, and closed by mistake they are put back together.
+    """
+    alike = [opened(db, address=f"+44770090000{n}") for n in range(3)]
+    other = opened(db, "broken", address="+447700900009")
+    page = inside.get("/worklist").text
+    assert page.count('<article class="case"') == 2
+    assert "3 messages have reached nobody." in page
+    others = " ".join(alike[1:])
+    assert f'<input type="hidden" name="case" value="{others}">' in page
+    page = act(inside, alike[0], act="close", case=others, note="A bad night.", next=other)
+    assert "3 of 3 done. Closed." in page
+    assert [row["id"] for row in open_cases(db)] == [other]
+    assert "Undo" in page
+    assert "3 of 3 done." in act(inside, alike[0], act="open", case=" ".join(alike))
+    change(
+        db, notifications, {"id": only(db, stored, id=alike[1])["notification_id"]}, status="sent"
+    )
+    page = act(inside, alike[0], act="resend", case=others)
+    assert "2 of 3 done. Relay is sending it again." in page
+
+
+def test_a_press_leads_back_to_where_it_was_pressed(inside: Any, db: Database) -> None:
+    """Not to the top of a long list: to the next case, or to Today."""
+    first, second = opened(db), opened(db, "broken", address="+447700900002")
+    csrf = token(inside.get("/worklist").text)
+    form = {"csrf_token": csrf, "act": "close", "note": "Rang.", "next": second}
+    assert inside.post(f"/worklist/{first}", data=form).location == f"/worklist#{second}"
+    assert inside.post(f"/worklist/{second}?back=today", data=form).location == "/"
+
+
+def test_results_come_before_a_parcel(inside: Any, db: Database) -> None:
+    """What may do most harm is first, however old the rest is."""
+    opened(db)
+    change(db, events, {}, urgency=0)
+    results = opened(db, "broken", address="+447700900002")
+    change(db, events, {"id": only(db, stored, id=results)["event_id"]}, urgency=5)
+    page = inside.get("/worklist").text
+    assert page.index(f'id="{results}"') < page.index('id="cas_', page.index(f'id="{results}"') + 9)
+
+
 def test_the_oldest_is_first(inside: Any, db: Database) -> None:
     """Who has waited longest is seen to first."""
     first = opened(db)
@@ -347,7 +389,7 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     release = held(db)
     page = inside.get("/worklist").text
     assert page.index(release) < page.index("cas_0000")
-    assert "These are the oldest 25 of 211, with messages waiting for your release first" in page
+    assert "These are the first 100 of 211: what may do most harm first" in page
     assert "/worklist?kind=release" in page
     page = inside.get("/worklist?kind=release").text
     assert (release in page, page.count('<article class="case"')) == (True, 1)

@@ -15,6 +15,7 @@ from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
+from relay.rules.alerts import OF_NO_KIT
 from relay.rules.model import DIGEST, Case, case_digest
 from relay.rules.statuses import ALIVE, PROCESSED
 
@@ -163,9 +164,9 @@ _REACHED = _closing(
 def open_cases(
     connection: Connection, kind: str = "", limit: int | None = 200, *, with_closed: bool = False
 ) -> list[Mapping[str, Any]]:
-    """The worklist, or one kind of case: the urgent, what goes out by itself, then the oldest
-    first. Each with its event's name. `with_closed` adds those that are closed below, the latest
-    first.
+    """The worklist, or one kind of case: the urgent, what goes out by itself, then by harm (results
+    before retests before the rest), the oldest first. `with_closed` adds those that are closed
+    below, the latest first.
     """
     query = _cases()
     if with_closed:
@@ -174,7 +175,8 @@ def open_cases(
         query = query.where(cases.c.closed_at.is_(None))
     if kind:
         query = query.where(cases.c.kind == kind)
-    urgent_first = (cases.c.is_urgent.desc(), cases.c.kind != RELEASE)
+    harm = sa.case((cases.c.kind.in_(OF_NO_KIT), 0), else_=events.c.urgency)
+    urgent_first = (cases.c.is_urgent.desc(), cases.c.kind != RELEASE, harm.desc())
     query = query.order_by(*urgent_first, cases.c.opened_at, cases.c.id)
     return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
 
@@ -221,11 +223,12 @@ def own_event(connection: Connection) -> str:
 
 
 def _cases() -> sa.Select[Any]:
-    """Cases with the names of their events, and whether they are about a digest."""
+    """Cases with what their events and their messages say."""
     joined = cases.join(events, events.c.id == cases.c.event_id)
     joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
-    is_digest = (KIND == DIGEST).label("is_digest")
-    return sa.select(cases, events.c.name.label("event"), is_digest).select_from(joined)
+    table, is_digest = notifications.c, (KIND == DIGEST).label("is_digest")
+    about = (events.c.name.label("event"), events.c.facts, table.rule, table.channel, is_digest)
+    return sa.select(cases, *about).select_from(joined)
 
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case

@@ -172,6 +172,9 @@ class AddressKind:
     example: str
     remedy: str  # how to write one, for a mistake in config.toml
     is_written: Callable[[str], bool]  # whether a text looks like one
+    away: str  # in a receptionist's words: it took nothing for now
+    dead: str  # it never will
+    absent: str  # the lab has none that can be used
 
 
 PHONE = AddressKind(
@@ -184,6 +187,9 @@ PHONE = AddressKind(
     example="+447700900100",
     remedy='Write a UK mobile, as in "+447700900100".',
     is_written=lambda text: bool(_PHONE.fullmatch(bare_number(text))),
+    away="Phone off or out of reach",
+    dead="Number does not work",
+    absent="No mobile number at the lab",
 )
 EMAIL = AddressKind(
     judge=email,
@@ -195,4 +201,7 @@ EMAIL = AddressKind(
     example="lab-desk@example.org",
     remedy='Write one as in "desk@example.org".',
     is_written=lambda text: "@" in text,
+    away="Mailbox does not take it",
+    dead="Address does not work",
+    absent="No email address at the lab",
 )

@@ -25,7 +25,7 @@ BUTTONS: Mapping[str, Mapping[str, str]] = {
     REPLY: {SEND: "Send the answer"},
     "unreached": {RESEND: "Try again"},
     "held": {"replay": "Process it again"},
-    "release": {"stop": "Do not send", "release": "Release now"},
+    "release": {"release": "Release now", "stop": "Do not send"},
     "broken": {RESEND: "Send it again"},
     "unknown": {SEND: "Send it again", "believe": "It did arrive"},
 }

@@ -165,7 +165,7 @@ def test_an_act_that_a_case_has_not_is_refused(relay: Run, db: Database) -> None
     for act in ("close", "explode"):
         result = relay("case", release, act, "--note", "Why.")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert f'no act "{act}". Choose from: stop, release.' in result.stderr
+        assert f'no act "{act}". Choose from: release, stop.' in result.stderr
     result = relay("case", "cas_none", "close", "--note", "Why.")
     assert result.exit_code == 1
     assert "`flask relay cases`" in result.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
@@ -10,17 +10,14 @@ from flask import abort, flash, redirect, request, url_for
 from relay.ledger import cases, replies
 from relay.ledger.audit import ACT_WORDS as SAID
 from relay.ledger.audit import NotDone
-from relay.ledger.database import Connection
-from relay.ledger.replies import Reply
-from relay.messages.alerts import CaseNames
-from relay.privacy import masks
 from relay.rules import alerts
-from relay.rules.alerts import KINDS, RELEASE, counted, is_about_a_kit
+from relay.rules.alerts import KINDS
 from relay.rules.replies import REPLY
 from relay.staff import answers, case_acts
 from relay.staff.looks import REVEAL
 from relay.staff.roles import ACT, LOOK
-from relay.web.desk.drafts import ShownDraft, is_permitted, permit, waiting_drafts
+from relay.web.desk.causes import as_shown, by_cause, drafts_of
+from relay.web.desk.drafts import is_permitted
 from relay.web.desk.layout import (
     SHOWN,
     actor,
@@ -35,8 +32,9 @@ from relay.web.desk.layout import (
 )
 from relay.web.services import services
 
-AT_ONCE = 25
+AT_ONCE = 100  # cases of a page, and of a press
 OPEN = cases.OPEN
+UNDO = "undo "  # begins the kind of a notice that offers to open cases again
 Case = Mapping[str, Any]
 
 
@@ -48,13 +46,14 @@ def worklist() -> str:
     if kind and kind not in KINDS:
         abort(404)
     with services().db.read() as connection:
-        shown = [*_shown(connection, cases.open_cases(connection, kind, AT_ONCE))]
+        shown = [*as_shown(connection, cases.open_cases(connection, kind, AT_ONCE))]
         kinds, closed = cases.open_kinds(connection), cases.closed_cases(connection)
     return page(
         "worklist.html",
-        cases=shown,
+        causes=by_cause(shown),
         closed=closed,
         kind=kind,
+        shown=len(shown),
         kinds={name: kinds.get(name, 0) for name in KINDS if name in kinds or name == kind},
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
         title=alert_words().title,
@@ -79,7 +78,7 @@ def reveal_case(case_id: str) -> str:
     """
     with services().db.read() as connection:
         case = cases.get_case(connection, case_id)
-        found = [one.held.id for one in _waiting(connection, case)] if case else []
+        found = [one.held.id for one in drafts_of(connection, case)] if case else []
         found += [case_id] if replies.of_cases(connection, [case_id]) else []
     if case is None or not found:
         abort(404)
@@ -122,12 +121,12 @@ def _one(case_id: str, revealed: Sequence[str] = (), **answer: Any) -> str:
         if case is None:
             abort(404)
         is_open = case["closed_at"] is None
-        shown = [*_shown(connection, [case], revealed)] if is_open else []
+        shown = [*as_shown(connection, [case], revealed)] if is_open else []
         closed = [] if is_open else cases.closed_cases(connection, case_id=case_id)
     return page(
         "worklist.html",
         only=case,
-        cases=shown,
+        causes=by_cause(shown),
         closed=closed,
         title=alert_words().title,
         said=SAID,
@@ -139,19 +138,27 @@ def _one(case_id: str, revealed: Sequence[str] = (), **answer: Any) -> str:
 @blueprint.post("/worklist/<case_id>")
 @requires(ACT)
 def see_to(case_id: str) -> Any:
-    """Do what was chosen about a case and close it, or open it again. Pressed twice it is done
-    once.
+    """Do what was chosen about a case, and about those that have the same cause, and close them; or
+    open them again. Pressed twice it is done once.
     """
-    act = request.form.get("act", cases.CLOSE)
-    with services().db.read() as connection:
-        case = cases.get_case(connection, case_id)
-    if case is None or act not in (*case_acts.acts_of(case["kind"]), OPEN):
-        abort(404)
-    try:
-        flash(_open_again(case) if act == OPEN else _see_to(case, act))
-    except NotDone as error:
-        flash(str(error))
-    return redirect(url_for("desk.worklist", kind=request.args.get("kind") or None))
+    act, done, not_done = request.form.get("act", cases.CLOSE), {}, []
+    for id_ in [*dict.fromkeys([case_id, *request.form.get("case", "").split()])][:AT_ONCE]:
+        with services().db.read() as connection:
+            case = cases.get_case(connection, id_)
+        if case is None or act not in (*case_acts.acts_of(case["kind"]), OPEN):
+            abort(404)
+        try:
+            done[id_] = _open_again(case) if act == OPEN else _see_to(case, act)
+        except NotDone as error:
+            not_done.append(str(error))
+    many = len(done) + len(not_done)
+    said = [*dict.fromkeys([*done.values(), *not_done])]
+    undo = UNDO + " ".join(done) if act == cases.CLOSE and done else "message"
+    flash(f"{len(done)} of {many} done. {' '.join(said)}" if many > 1 else said[0], undo)
+    if request.args.get("back"):
+        return redirect(url_for("desk.today"))
+    kind, next_ = request.args.get("kind") or None, request.form.get("next") or None
+    return redirect(url_for("desk.worklist", kind=kind, _anchor=next_))
 
 
 def _see_to(case: Case, act: str, **words: Any) -> str:
@@ -170,49 +177,3 @@ def _open_again(case: Case) -> str:
     with services().db.write() as connection:
         cases.reopen(connection, case["id"], mine)
     return "It is back on the worklist."
-
-
-def _waiting(
-    connection: Connection, case: Case, revealed: Sequence[str] = ()
-) -> Iterator[ShownDraft]:
-    """The messages that a case asks a person to release."""
-    if case["kind"] == RELEASE and case["closed_at"] is None and case["notification_id"]:
-        yield from waiting_drafts(connection, [case["notification_id"]], revealed)
-
-
-def _shown(
-    connection: Connection, found: Sequence[Case], revealed: Sequence[str] = ()
-) -> Iterator[dict[str, Any]]:
-    """Cases as the page shows them, the messages and texts that are in `revealed` whole."""
-    texts = replies.of_cases(connection, [case["id"] for case in found])
-    for case, offer in case_acts.offers(connection, services().config, found):
-        subject = CaseNames(
-            case["id"],
-            case["kind"],
-            case["subject"],
-            case["reason"],
-            count=case["count"],
-            is_digest=case["is_digest"],
-        )
-        yield {
-            **case,
-            "words": alert_words().words(subject),
-            "many": counted(case["kind"], case["count"]),
-            "acts": offer.acts,
-            "why_not": offer.why_not,
-            "is_about_a_kit": is_about_a_kit(case["kind"], case["subject"]),
-            "drafts": [*_waiting(connection, case, revealed)],
-            "text": _text(texts.get(case["id"]), case, revealed) if case["kind"] == REPLY else None,
-        }
-
-
-def _text(text: Reply | None, case: Case, revealed: Sequence[str]) -> dict[str, Any]:
-    """A text that a case is about, its words only where they were asked for."""
-    is_shown, address = case["id"] in revealed, text.address if text else ""
-    return {
-        "words": text.words if text and is_shown else None,
-        "address": address if is_shown else masks.address(address),
-        "permit": permit(case["id"]) if is_shown else "",
-        "why_not": answers.why_not(text),
-        "is_gone": not address,
-    }
