@@ -155,7 +155,7 @@ def test_the_journey_tells_why(inside: Any, db: Database) -> None:
     page = search(inside, claim.id)
     for said in ("accepted by the provider as SM1", "undelivered", "Not in use."):
         assert said in page
-    assert "permanent-failure</span>" in page
+    assert "Number does not work</span>" in page
     assert leaks(page) == []
 
 
@@ -220,7 +220,7 @@ def test_an_alert_has_its_title(inside: Any, db: Database) -> None:
         notice(subject="o-2", is_fallback=True),
     )
     page = search(inside, alert)
-    for where in (page, inside.get("/").text):
+    for where in (page, inside.get("/activity?alerts=1").text):
         assert "Somebody could not be reached" in where
         assert rule_name("unreached") not in where
     assert "kit-shipped, as its fallback" in search(inside, fallback)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -15,8 +16,15 @@ from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.lab import samples
 from relay.ledger.database import Database
+from relay.ledger.schema import notifications
 from relay.ledger.views import queries
+from relay.ledger.views.daily_counts import KEPT
+from relay.rules.channels import CHANNELS
+from relay.rules.statuses import EVENT_STATUSES, STATUSES
+from relay.staff import words
 from tests.conftest import drain
+from tests.desk import leaks
+from tests.rows import change, notice, planned
 from tests.test_desk import desk, inside
 from tools.bench import desk_pages
 
@@ -72,29 +80,83 @@ def busy(
 
 def test_shows_the_latest_events_and_messages(busy: Any, db: Database) -> None:
     """The page has each event and each message, with its rule, channel and status."""
-    page = busy.get("/").text
+    page = busy.get("/activity").text
     for body in samples.webhooks():
-        assert body["event"] in page
+        assert body["event"] in busy.get("/activity?what=events").text
     with db.read() as connection:
         messages = queries.messages(connection)
     assert messages
     for row in messages:
-        cells = "".join(f"<td>{row[key]}</td>" for key in ("rule", "to", "channel"))
-        status = "kept here" if row["status"] == "sent" else row["status"]  # delivery is dry-run
-        assert re.search(f"{re.escape(cells)}.*>{status}<", page)
+        by = CHANNELS[row["channel"]].word
+        cells = "".join(f"<td>{cell}</td>" for cell in (row["rule"], row["to"], by))
+        status = "kept" if row["status"] == "sent" else row["status"]  # delivery is dry-run
+        assert re.search(f"{re.escape(cells)}.*>{words.stands(status, row['channel'])}<", page)
+
+
+def test_every_status_is_said_as_a_receptionist_would() -> None:
+    """No word of the program's stands on a page: each status has its words on each channel."""
+    for status in (*STATUSES, *EVENT_STATUSES, KEPT):
+        for channel in ("", *CHANNELS) if status in EVENT_STATUSES else CHANNELS:
+            said = words.stands(status, channel)
+            assert said[0].isupper(), status
+            assert not {"-", "{"} & {*said}
+    assert words.stands("of-tomorrow", "sms") == "of-tomorrow"
+    assert words.stands("permanent-failure", "pigeon") == "permanent-failure"
+
+
+def test_lines_are_found_by_what_is_in_the_address(busy: Any, db: Database) -> None:
+    """By status, rule, channel, day and kit, a page at a time; a file has the same lines, and
+    nobody's details. A bookmark with nonsense finds nothing, or is not found.
+    """
+
+    def kits(**given: str) -> int:
+        return int(busy.get("/activity", query_string=given).text.count(">Journey<"))
+
+    with db.read() as connection:
+        messages = [row for row in queries.messages(connection) if row["to"] != "relay"]
+    today = messages[0]["created_at"].astimezone(ZoneInfo("Europe/London")).date()
+    assert kits(day=f"{today}") == len(messages)
+    assert kits(day="2026-01-01") == 0
+    assert kits(channel="sms") == sum(row["channel"] == "sms" for row in messages)
+    mine = [row for row in messages if row["subject"] == messages[0]["subject"]]
+    assert kits(kit=messages[0]["subject"], rule=mine[0]["rule"], channel="sms") in (0, 1)
+    assert kits(status="delivered", before="msg_z") == 0
+    for nonsense in ("what=people", "day=yesterday", "day=9999-12-31"):
+        assert busy.get(f"/activity?{nonsense}").status_code == 404
+    file = busy.get("/activity.csv?channel=sms").text
+    assert file.count("\n") == kits(channel="sms") + 1
+    assert leaks(file) == []
+
+
+def test_older_lines_are_a_page_further(
+    inside: Any, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, each is on one page; what is rare is looked for in several."""
+    monkeypatch.setattr("relay.web.desk.activity.LATEST", 2)
+    monkeypatch.setattr("relay.ledger.views.activity.LOOKED_AT", 4)
+    made = [*planned(db, *(notice(subject=f"o-{n}", status="sent") for n in range(5)))]
+    change(db, notifications, {"id": made[0]}, status="delivered")
+    for status, pages in (("", 3), ("delivered", 2)):
+        path, seen = f"/activity?status={status}", []
+        for _ in range(pages):
+            page = inside.get(path).text
+            seen += re.findall(r"journey\?kit=evt", page)
+            older = re.search(r'rel="next" href="([^"]+)"', page)
+            path = older[1].replace("&amp;", "&") if older else ""
+        assert (path, len(seen)) == ("", 5 if not status else 1)
 
 
 def test_newest_comes_first(busy: Any) -> None:
     """What came last stands above what came before."""
-    page = busy.get("/").text.partition('id="events"')[2]
+    page = busy.get("/activity?what=events").text
     names = [body["event"] for body in samples.webhooks()]
-    places = [page.index(f"<td>{name}</td>") for name in names]
+    places = [page.index(f"<code>{name}</code>") for name in names]
     assert places == sorted(places, reverse=True)
 
 
 def test_shows_no_address_and_no_words(busy: Any, db: Database) -> None:
     """Nobody's number, email address, name or message can be read over an admin's shoulder."""
-    page = busy.get("/").text
+    page = busy.get("/").text + busy.get("/activity").text
     with db.read() as connection:
         rows_ = queries.messages(connection)
     words = [row["content"] or {} for row in rows_]  # none where other news overtook a message
@@ -108,7 +170,7 @@ def test_shows_no_address_and_no_words(busy: Any, db: Database) -> None:
 
 def test_what_the_lab_wrote_is_text(busy: Any) -> None:
     """An event's name cannot become part of the page."""
-    page = busy.get("/").text
+    page = busy.get("/activity?what=events").text
     assert NASTY not in page
     assert "&lt;script&gt;" in page
 
@@ -119,8 +181,19 @@ def test_says_when_nothing_is_really_sent(busy: Any) -> None:
 
 
 def test_empty_desk_says_so(inside: Any) -> None:
-    """A new desk says that nothing has come yet."""
-    assert "No messages yet" in inside.get("/").text
+    """A new desk says that nothing has come yet, and leads to what is left before going live."""
+    assert "No messages yet" in inside.get("/activity").text
+    page = inside.get("/").text
+    assert "The lab has posted nothing yet." in page
+    assert 'href="/going-live"' in page
+
+
+def test_what_is_left_before_going_live_ticks_itself_off(inside: Any, busy: Any) -> None:
+    """Each line is checked by Relay, says what is missing and what to do; the rest is done."""
+    page = busy.get("/going-live").text
+    assert re.search(r"Going live: \d+ of \d+ still to do", page)
+    assert re.search(r"done</span> <strong>The lab&#39;s webhook has been seen", page)
+    assert re.search(r"to do</span> <strong>A second person has an account", page)
 
 
 def test_the_bench_asks_for_every_page_and_every_act(desk: Any) -> None:

@@ -198,7 +198,7 @@ def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
         assert told in page
     with db.read() as connection:
         assert (page.count("<article"), ledger_events.count_unrouted(connection)) == (2, 2)
-    assert "2</strong> <span>kinds of event are unknown" in inside.get("/").text
+    assert '2</strong><span class="what">kinds of event are unknown' in inside.get("/").text
     monkeypatch.setattr(ledger_events, "MANY", 1)
     assert "More than 1 times" in inside.get("/worklist/unknown").text
     form = {"act": "acknowledge", "name": "kit.lost"}

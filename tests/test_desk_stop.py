@@ -40,7 +40,7 @@ def test_a_rule_is_stopped_and_resumed(inside: Any, db: Database) -> None:
     (waits,) = planned(db, notice(**LATER))
     assert "nothing is stopped" in inside.get("/stop").text
     page = pressed(inside, "stop")
-    assert "Messages of the rule kit-shipped are stopped.</p>" in page
+    assert "Messages of the rule kit-shipped are stopped." in page
     assert "<strong>1</strong> waits. <strong>2</strong> had left in the hour before" in page
     (event,) = {only(db, notifications, id=id_)["event_id"] for id_ in sent}
     assert f"/journey?kit={event}" in page

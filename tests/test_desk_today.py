@@ -23,10 +23,8 @@ from relay.ledger.views import daily_counts
 from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
 from relay.rules import model
-from relay.rules.alerts import KINDS
 from relay.rules.model import Ending
 from relay.rules.statuses import STATUSES
-from relay.web.desk import attention as desk_needs
 from relay.web.desk import auth, chart
 from tests.conftest import ROOT
 from tests.desk import kit, leaks
@@ -41,7 +39,7 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 def figures(page: str) -> dict[str, str]:
     """The figures of the page, by their names."""
-    return dict(re.findall(r"<dt>([^<]+)</dt><dd>([\d,]+)</dd>", page))
+    return dict(re.findall(r"<dt>([^<]+)</dt><dd>(?:<a [^>]+>)?([\d,]+)<", page))
 
 
 def now_(db: Database) -> Day:
@@ -77,7 +75,7 @@ def test_it_counts_what_went_out_today(inside: Any, db: Database) -> None:
     change(db, notifications, {"id": waits}, created_at=yesterday)
     change(db, events, {"status": "received"}, status="unrouted")
     leased(db, order_id="o-9")
-    page = inside.get("/").text
+    page = inside.get("/activity").text
     assert figures(page) == {
         **{"Events in": "6", "Messages out": "2", "Delivered": "1", "Failed": "3"},
         **{"SMS segments": "2", "Waiting now": "1"},
@@ -93,12 +91,12 @@ def test_what_was_kept_here_is_not_told_as_sent(inside: Any, db: Database) -> No
     """
     gone(db, "dry-run-1", "o-1")
     gone(db, "SM1", "o-2")
-    page = inside.get("/").text
+    page = inside.get("/activity").text
     assert figures(page)["Messages out"] == "1"
     assert figures(page)["SMS segments"] == "2"
     assert "1 more kept here, not sent" in page
     assert "1 sent, no receipt yet, 1 kept here, not sent." in page
-    assert page.count(">kept here</span>") == 1
+    assert page.count(">Kept here, not sent</span>") == 1
 
 
 def test_a_days_segments_are_those_of_its_words(db: Database) -> None:
@@ -128,14 +126,13 @@ def test_it_says_what_needs_a_person(inside: Any, db: Database) -> None:
         connection.execute(quarantine.insert().values(id="qrt_2", **done, **body))
     page = inside.get("/").text
     needs = page.partition('class="needs"')[2].partition("</ul>")[0]
-    assert re.search(
-        r'>2</strong> <span>people were not reached</span> <a href="/worklist.kind=unreached"',
-        needs,
-    )
+    assert '<strong class="who">2 kits</strong>' in needs
+    assert "Somebody could not be reached" in needs
+    assert re.search(r">\d need you.</span></h1>", page)
     assert "Texts are paused: Twilio refuses us." in needs
     assert re.search("Relay has waited for the lab since .*: The lab did not answer.", needs)
     refused = "post from the lab was refused</span> <a href=./worklist/refused.>Refused posts<"
-    assert re.search(f">1</strong> <span>{refused}", needs)
+    assert re.search(f'>1</strong><span class="what">{refused}', needs)
 
 
 def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
@@ -145,11 +142,6 @@ def test_a_broken_config_needs_a_person(inside: Any, config_file: Path) -> None:
     assert re.search(
         r'config\.toml or a template has a mistake.*href="/rules"', inside.get("/").text
     )
-
-
-def test_every_kind_of_case_has_its_words() -> None:
-    """What a case may be about can be told here."""
-    assert {*desk_needs.KINDS, *desk_needs.NOW} == set(KINDS)
 
 
 def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:
@@ -291,7 +283,7 @@ def test_the_sweep_counts(
     yesterday = now_(db).begins - timedelta(hours=1)
     change(db, notifications, {"id": text}, status="permanent-failure", created_at=yesterday)
     make_jobs(settings).sweep()
-    page = inside.get("/").text
+    page = inside.get("/activity").text
     assert page.count('<rect class="day"') == 2 * daily_counts.DAYS
     assert 'aria-label="Texts of the last 30 days: 1 failed."' in page
     row = re.search(rf"<tr><th scope=.row.>{yesterday.astimezone(LONDON):%a}.*?</tr>", page)
@@ -302,7 +294,7 @@ def test_the_sweep_counts(
 def test_it_looks_again_by_itself(inside: Any) -> None:
     """A script of ours does it, and without one the browser; neither keeps a session open."""
     page = inside.get("/").text
-    [script] = re.findall(r'<script src="([^"]+)" defer></script>', page)
+    script, _ = re.findall(r'<script src="([^"]+)" defer></script>', page)
     with inside.get(script) as response:
         assert "innerHTML" not in response.text
     assert re.search(r'<noscript><meta http-equiv="refresh" content="\d+;url=/\?again=1">', page)

@@ -50,6 +50,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
             f"desk.{page}": [{}]
             for page in (
                 "today",
+                "going_live",
                 "journeys",
                 "worklist",
                 "quarantine",
@@ -65,6 +66,10 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
                 "people",
                 "trail_file",
             )
+        },
+        **{
+            f"desk.activity_{how}": [{}, {"what": "events"}, {"status": "permanent-failure"}]
+            for how in ("page", "file")
         },
         "desk.join": [],  # nobody is invited
         "desk.journey": [{"kit": kit.subject}],

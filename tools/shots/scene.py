@@ -41,6 +41,8 @@ ERASED, ERASING = "era_2", "era_1"
 KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"  # of the lab's examples
 PAGES = {
     "today": "/",
+    "activity": "/activity",
+    "going-live": "/going-live",
     "journeys": "/journeys",
     "journey": f"/journey?kit={KIT}",
     "worklist": "/worklist",

@@ -78,9 +78,13 @@ def last_days(zone: ZoneInfo, now: datetime, many: int = DAYS) -> Iterator[Day]:
     """Yield the last `many` days in the time zone of the clinic; today is the last of them."""
     today = now.astimezone(zone).date()
     for back in reversed(range(many)):
-        day = today - back * _ONE_DAY
-        begins, ends = (datetime.combine(d, time(), zone) for d in (day, day + _ONE_DAY))
-        yield Day(day, begins.astimezone(UTC), ends.astimezone(UTC))
+        yield day_of(today - back * _ONE_DAY, zone)
+
+
+def day_of(day: date, zone: ZoneInfo) -> Day:
+    """A day of the calendar, in the time zone of the clinic. Raises OverflowError."""
+    begins, ends = (datetime.combine(d, time(), zone) for d in (day, day + _ONE_DAY))
+    return Day(day, begins.astimezone(UTC), ends.astimezone(UTC))
 
 
 def today(connection: Connection, day: Day, now: datetime) -> Tally:

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
-from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import events, journeys, notifications, small
 from relay.privacy.names import full_name
 from relay.rules.channels import sharing
@@ -84,27 +83,6 @@ def messages(connection: Connection, after: str = "", limit: int = 100) -> list[
         .limit(limit)
     )
     return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def latest(
-    connection: Connection, limit: int = 50
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The newest events and the newest notifications, for the desk."""
-    newest_events = sa.select(
-        events.c.id,
-        events.c.name,
-        events.c.status,
-        events.c.reason,
-        events.c.received_at,
-        events.c.duplicates,
-        events.c.subject,
-    ).order_by(events.c.id.desc())
-    said = (KIND.label("kind"), IS_KEPT.label("is_kept"))
-    newest = listing().add_columns(*said).order_by(notifications.c.id.desc())
-    return (
-        [dict(row) for row in connection.execute(newest_events.limit(limit)).mappings()],
-        [dict(row) for row in connection.execute(newest.limit(limit)).mappings()],
-    )
 
 
 def latest_of(

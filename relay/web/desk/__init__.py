@@ -1,6 +1,7 @@
-"""The admin desk: Today, journeys, the worklist, rules, opt-outs and the system, a module a page.
+"""The admin desk: Today, activity, journeys, the worklist, rules, opt-outs and the system, a module
+a page.
 
-`layout` is what every page has, `auth` who may see it, `attention` what needs a person.
+`layout` is what every page has, `auth` who may see it, `causes` what needs a person.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from flask_wtf import CSRFProtect
 
 from relay.config.settings import Settings
 from relay.web.desk import (
+    activity,
     auth,
     drafts,
+    going_live,
     journeys,
     layout,
     organisation,
@@ -32,8 +35,10 @@ from relay.web.desk.layout import blueprint
 
 # Imported for their routes.
 __all__ = [
+    "activity",
     "auth",
     "drafts",
+    "going_live",
     "journeys",
     "layout",
     "organisation",

@@ -1,4 +1,4 @@
-"""The list of what needs a person, a sentence each: what holds Relay up, then the worklist."""
+"""What holds Relay up as a whole, a sentence each."""
 
 from __future__ import annotations
 
@@ -8,41 +8,12 @@ from typing import NamedTuple
 
 from flask import url_for
 
-from relay.ledger import cases, pauses, workers
+from relay.ledger import pauses, workers
 from relay.ledger.database import Connection
 from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
 from relay.web.services import services
 
-# The kinds of case, as they are counted: one, several.
-KINDS = {
-    "reply": ("text is waiting to be read", "texts are waiting to be read"),
-    "unreached": ("person was not reached", "people were not reached"),
-    "unconfirmed": (
-        "provider does not report what arrived",
-        "providers do not report what arrived",
-    ),
-    "held": ("event from the lab is held", "events from the lab are held"),
-    "release": ("message waits for your release", "messages wait for your release"),
-    "missing": ("kit is late", "kits are late"),
-    "unknown": ("message may or may not have gone out", "messages may or may not have gone out"),
-    "broken": ("message could not be made", "messages could not be made"),
-    "erasure": ("erasure is incomplete", "erasures are incomplete"),
-    "rule": ("rule is missing, and messages wait for it", "rules are missing, and messages wait"),
-    "account": ("provider's account is missing", "providers' accounts are missing"),
-    "looks": (
-        "person looks at unusually many patients",
-        "people look at unusually many patients",
-    ),
-    "limit": ("day reached its limit on texts", "days reached their limit on texts"),
-}
-# These show by the present state, not by their case.
-NOW = ("paused", "lab", "config", "refused")
-REFUSED = ("post from the lab was refused", "posts from the lab were refused")
-UNKNOWN = (
-    "kind of event is unknown to Relay",
-    "kinds of event are unknown to Relay",
-)
 NOT_TRIED = "Relay has not got to them yet."
 
 
@@ -53,21 +24,6 @@ class Need(NamedTuple):
     said: str
     link: str
     to: str
-
-
-def needs(connection: Connection, waiting: Mapping[str, int]) -> Iterator[Need]:
-    """Everything that needs a person, first what holds up everybody. `waiting` is what is on the
-    worklist, counted.
-    """
-    found = cases.open_kinds(connection)
-    yield from held_up(connection, found)
-    for kind, words in KINDS.items():
-        if many := found.get(kind, 0):
-            yield Need(many, words[many > 1], url_for("desk.worklist", kind=kind), "Worklist")
-    if many := waiting["refused"]:
-        yield Need(many, REFUSED[many > 1], url_for("desk.quarantine"), "Refused posts")
-    if many := waiting["unknown"]:
-        yield Need(many, UNKNOWN[many > 1], url_for("desk.unknown_events"), "Unknown events")
 
 
 def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:

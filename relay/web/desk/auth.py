@@ -137,7 +137,10 @@ _BROWSER, _YEAR = "relay_browser", 365 * 24 * 3600
 
 # What pages ask for in their links: of where one was going, no more is taken along.
 KNOWN = frozenset(
-    ("kit", "name", "data", "channel", "scheme", "before", "kind", "message", "permit")
+    (
+        *("kit", "name", "data", "channel", "scheme", "before", "kind", "message", "permit"),
+        *("what", "status", "rule", "day", "alerts", "back"),
+    )
 )
 _UNDONE = "You had been logged out, so nothing was done. Log in and try again."
 _WRONG = "Wrong password. Try again."

@@ -4,12 +4,12 @@ until it is asked for, and who asks is on record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 
-from relay.lab.events import EVENTS
+from relay.lab.events import EVENTS, STAGES
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
@@ -19,10 +19,10 @@ from relay.ledger.views.trail import Trail
 from relay.privacy import masks
 from relay.privacy import names as privacy_names
 from relay.rules.addresses import AddressKind
-from relay.rules.channels import CHANNELS, channels_to, kind_of
+from relay.rules.channels import CHANNELS, begun, channels_to, kind_of
 from relay.rules.model import MESSAGE, RESENT
 from relay.rules.statuses import FAILED, GONE, WAITING
-from relay.staff import send_again
+from relay.staff import send_again, words
 from relay.staff.explain import (
     NOT_ALL,
     Clock,
@@ -84,7 +84,10 @@ def search() -> Any:
     meant = kind.judge(wanted).address if kind else wanted
     target = masks.target(services().settings.secret_key, way, meant)
     note_look(SEARCH, target, f"{len(found)} found", (one.subject for one in found))
-    shown = [{**vars(one), "who": masks.name(one.person), **step(one.event)} for one in found]
+    shown = [
+        {**vars(one), "who": masks.name(one.person), "title": words.step(one.event)}
+        for one in found
+    ]
     return page(
         "journeys.html", q=wanted, found=shown, more=more, reason=reason, as_address=bool(kind)
     )
@@ -189,14 +192,35 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     waits = tell_unprocessed(found, at, standing)
     return page(
         "journey.html",
+        track=[*_track(found)],
+        kinds=_KINDS,
         kit=_kit(found),
         persons=persons,
         not_all=NOT_ALL,
-        unprocessed=[{**step(one["name"]), "id": one["id"], "said": said} for one, said in waits],
-        steps=steps,
+        unprocessed=[
+            {"title": words.step(one["name"]), "id": one["id"], "said": said} for one, said in waits
+        ],
+        steps=steps[::-1],
         revealed=names,
         delivery=config.delivery,
     )
+
+
+def _track(found: Sequence[Trail]) -> Iterator[Row]:
+    """A kit's steps: when each last came, and how its people's messages stand."""
+    stage_of = {name: kind.stage for name, kind in EVENTS.items()}
+    for stage in STAGES:
+        came = [one for one in found if stage_of.get(one.event["name"]) == stage]
+        yield {
+            "title": begun(stage),
+            "at": came[-1].event["received_at"] if came else None,
+            "messages": [
+                {**row, "is_kept": is_kept(row)}
+                for one in came[-1:]
+                for row in one.messages
+                if row["role"] in PERSONS
+            ],
+        }
 
 
 def _waits(row: Row) -> bool:
@@ -221,7 +245,7 @@ def _shown(
     said = [*tell_event(one.event, at, standing)][1:]
     return {
         **one.event,
-        **step(one.event["name"]),
+        "title": words.step(one.event["name"]),
         "lines": plain([*said, *tell_decisions(one)]),
         "messages": [
             {
@@ -256,13 +280,6 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
         "asks_address": asks_address,
         "hides": bool(row["content"] or (address and not asks_address)) and not revealed,
     }
-
-
-def step(event: str) -> dict[str, str]:
-    """The event's name in words."""
-    kind = EVENTS.get(event)
-    words = (kind.stage or kind.happens) if kind else event.rpartition(".")[2].replace("_", " ")
-    return {"title": words[:1].upper() + words[1:]}
 
 
 def plain(lines: Iterable[Line]) -> list[Line]:

@@ -32,7 +32,7 @@ from relay.ledger.views import stopped
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
-from relay.staff import looks
+from relay.staff import looks, words
 from relay.staff.looks import Look
 from relay.web.services import services
 
@@ -230,6 +230,8 @@ def page(template: str, **context: Any) -> str:
         when=when,
         me=current_user,
         asks_reason=app.config.desk.reveal_reason,
+        stands=words.stands,
+        step=words.step,
         **context,
     )
 

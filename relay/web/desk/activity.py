@@ -1,0 +1,129 @@
+"""The desk's record of all messages and events: the day in figures, the month, and every line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
+from urllib.parse import urlencode
+
+from flask import Response, abort, request, url_for
+
+from relay.ledger.views import activity, daily_counts, status
+from relay.ledger.views.activity import Wanted
+from relay.ledger.views.daily_counts import Count
+from relay.rules.channels import CHANNELS
+from relay.rules.statuses import EVENT_STATUSES, STATUSES
+from relay.staff.explain import is_kept, named
+from relay.staff.roles import LOOK
+from relay.web.desk import chart, layout
+from relay.web.desk.chart import Totals
+from relay.web.desk.layout import alert_words, blueprint, page, requires
+from relay.web.services import services
+
+LATEST, FILE = 50, 10_000  # lines of a page, and of a file
+# What may stand in the address, by what is listed: nothing of it is anybody's own.
+FILTERS = {
+    "messages": ("status", "rule", "channel", "day", "kit", "alerts"),
+    "events": ("status", "name", "day", "kit"),
+}
+FIND = {"messages": activity.messages, "events": activity.posted}
+STANDS = {"messages": STATUSES, "events": EVENT_STATUSES}
+# The figures that are told by channel, of the messages that were tried today.
+FIGURES: Mapping[str, Callable[[Totals], int]] = {
+    "out": lambda told: told.out,
+    "delivered": lambda told: told.outcomes["delivered"],
+    "failed": lambda told: told.outcomes["failed"],
+}
+
+
+@blueprint.get("/activity")
+@requires(LOOK)
+def activity_page() -> str:
+    """The figures of the day and the month, and a page of messages or of events."""
+    app, now, given = services(), datetime.now(UTC), _given()
+    *past, day = daily_counts.last_days(app.config.clinic.timezone, now)
+    what = given.pop("what")
+    again = urlencode({**given, "what": what, layout.AGAIN: 1})
+    with app.db.read() as connection:
+        kept = daily_counts.kept(connection, past)
+        tally = daily_counts.today(connection, day, now)
+        waits = status.waiting(connection)
+        rows, older = FIND[what](connection, _wanted(given), LATEST)
+    month = {one.day: kept[one.day].messages if one.day in kept else [] for one in past}
+    panels = chart.panels({**month, day.day: tally.messages})
+    return page(
+        "activity.html",
+        what=what,
+        given=given,
+        newest={name: value for name, value in given.items() if name != "before"},
+        statuses=STANDS[what],
+        listed=rows,
+        older=older,
+        came=tally.events,
+        tried=chart.totals(tally.tried),
+        figures=by_channel(tally.tried),
+        waits=waits,
+        panels=panels,
+        rows=[*zip(*(panel.columns for panel in panels), strict=True)][::-1],
+        chart=chart,
+        channels=CHANNELS,
+        rules=[rule.name for rule in app.config.rules],
+        outcomes=chart.shown(panels),
+        named=partial(named, title=alert_words().title),
+        is_kept=is_kept,
+        today=day.day,
+        again=f"{url_for('desk.activity_page')}?{again}",
+    )
+
+
+@blueprint.get("/activity.csv")
+@requires(LOOK)
+def activity_file() -> Response:
+    """The same lines as a file, as far as one can be opened: ids and statuses, no person."""
+    given = _given()
+    what, file = given.pop("what"), io.StringIO()
+    with services().db.read() as connection:
+        rows, _ = FIND[what](connection, _wanted(given), FILE)
+    if rows:
+        sheet = csv.DictWriter(file, rows[0])
+        sheet.writeheader()
+        sheet.writerows(rows)
+    kind = {"Content-Disposition": f"attachment; filename=relay-{what}.csv"}
+    return Response(file.getvalue(), mimetype="text/csv", headers=kind)
+
+
+def _given() -> dict[str, str]:
+    """What was asked for: what is listed, each filter, and the id before which it goes on."""
+    what = request.args.get("what", "messages")
+    known = (*FILTERS.get(what, abort(404) if what not in FILTERS else ()), "before")
+    given = {name: request.args[name].strip()[:255] for name in known if request.args.get(name)}
+    return {"what": what, **given}
+
+
+def _wanted(given: Mapping[str, str]) -> Wanted:
+    apart = ("day", "before", "alerts")
+    equal = {name: value for name, value in given.items() if name not in apart}
+    day = None
+    if "day" in given:
+        try:
+            day = daily_counts.day_of(
+                date.fromisoformat(given["day"]), services().config.clinic.timezone
+            )
+        except (ValueError, OverflowError):
+            abort(404)
+    return Wanted(equal, day, given.get("before", ""), "alerts" in given)
+
+
+def by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:
+    """Each figure by channel."""
+    told = {
+        channel: chart.totals(one for one in tried if one.channel == channel)
+        for channel in CHANNELS
+    }
+    return {
+        name: {channel: figure(of) for channel, of in told.items()}
+        for name, figure in FIGURES.items()
+    }
