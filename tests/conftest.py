@@ -23,6 +23,7 @@ from jinja2.bccache import Bucket
 from redis import Redis
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from werkzeug.routing import Rule
 
 from relay.config.loader import Config
 from relay.config.loader import load as load_config
@@ -56,17 +57,19 @@ class Compiled(BytecodeCache):
     """What Jinja has compiled, in this process."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Any] = {}
+        self.found: dict[tuple[str, str], Any] = {}
+
+    def get_cache_key(self, name: str, filename: str | None = None) -> str:
+        """By its name: each test has a folder of its own."""
+        return name
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Of the same source only: its checksum is part of what is kept."""
-        checksum, code = self.found.get(bucket.key, (None, None))
-        if checksum == bucket.checksum:
-            bucket.code = code
+        """Of the same source only."""
+        bucket.code = self.found.get((bucket.key, bucket.checksum))
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Until the process ends."""
-        self.found[bucket.key] = bucket.checksum, bucket.code
+        self.found[bucket.key, bucket.checksum] = bucket.code
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,6 +85,25 @@ def compiled_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(templates, "environment", environment)
         patch.setattr(Flask, "jinja_options", {"bytecode_cache": cache})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def addresses_compiled_late() -> Iterator[None]:
+    """Werkzeug compiles two functions for each route of each app; few tests ask for any."""
+    compiled = Rule._compile_builder
+
+    def late(rule: Rule, append_unknown: bool = True) -> Callable[..., Any]:
+        made: list[Callable[..., Any]] = []
+
+        def build(self: Rule, **values: Any) -> Any:
+            made[:] = made or [compiled(rule, append_unknown)]
+            return made[0](self, **values)
+
+        return build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", late)
         yield
 
 

@@ -134,12 +134,22 @@ class StandIn:
         self.answers.insert(0, lambda _request: reply)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True).start()
+        threading.Thread(target=accept_until_closed, args=(self._server,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # ends the accept
         self._server.server_close()
+
+
+def accept_until_closed(server: Any) -> None:
+    """Serve without polling: `serve_forever` wakes hundreds of times a second, or ends late."""
+    while True:
+        try:
+            request, address = server.get_request()
+        except OSError:
+            return
+        server.process_request(request, address)
 
 
 class RawServer:

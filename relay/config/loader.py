@@ -32,7 +32,7 @@ from relay.config.settings import AS_SENT, Settings
 from relay.config.toml_reader import KeyPath, Reading, nearest, read
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.lab.facts import PERSONS
-from relay.rules.expressions import Condition
+from relay.rules.expressions import condition
 from relay.rules.model import ALERT_PREFIX, Expectation, Never, Policy, Rule, Staff
 from relay.rules.schedule import ALWAYS
 
@@ -301,7 +301,7 @@ class _Loader:
             if its != wanted or "event" not in rules[rule]:
                 continue
             try:
-                never = Never(name, Condition(when, rules[rule]["event"]), one["because"])
+                never = Never(name, condition(when, rules[rule]["event"]), one["because"])
             except ValueError as error:
                 said = f"for the rule {rule}: {error}"
                 self.add_problem(("never", name, "when"), said)

@@ -15,7 +15,7 @@ from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
-from relay.rules.expressions import Condition
+from relay.rules.expressions import condition
 from relay.rules.receipts import RECEIPT_WAIT
 from relay.rules.schedule import Digest, Window, bank_holiday, duration
 
@@ -396,7 +396,7 @@ class RuleSchema(Schema):
             )
         if "when" in data and "event" in data:
             try:
-                Condition(data["when"], data["event"])
+                condition(data["when"], data["event"])
             except ValueError as error:
                 raise ValidationError(str(error), "when") from error
 
@@ -416,7 +416,7 @@ class RuleSchema(Schema):
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "when" in data:
-            data["when"] = Condition(data["when"], data["event"])
+            data["when"] = condition(data["when"], data["event"])
         for key in data.keys() & {"channels", "fallback", "unless"}:
             data[key] = tuple(dict.fromkeys(data[key]))  # each once
         return data

@@ -115,16 +115,19 @@ def close_released(db: Database) -> int:
 
     It owns its transactions, of some cases each.
     """
-    first, other = notifications.alias(), notifications.alias()
-    waits = sa.exists().where(
-        other.c.obligation == first.c.obligation, other.c.status.in_((*WAITING, "sending"))
-    )
-    over = (
-        sa.select(first.c.obligation)
-        .join(cases, cases.c.notification_id == first.c.id)
-        .where(cases.c.kind == RELEASE, cases.c.closed_at.is_(None), ~waits)
-    )
-    return db.in_turns(over, _close)
+    return db.in_turns(_OVER, _close)
+
+
+# Built once: to make the columns of an alias costs more than to ask.
+_first, _other = notifications.alias(), notifications.alias()
+_waits = sa.exists().where(
+    _other.c.obligation == _first.c.obligation, _other.c.status.in_((*WAITING, "sending"))
+)
+_OVER = (
+    sa.select(_first.c.obligation)
+    .join(cases, cases.c.notification_id == _first.c.id)
+    .where(cases.c.kind == RELEASE, cases.c.closed_at.is_(None), ~_waits)
+)
 
 
 def _close(connection: Connection, obligations: Sequence[str]) -> None:

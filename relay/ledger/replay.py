@@ -99,12 +99,16 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
     )
 
 
+# Made once: to make the columns of an alias costs more than to ask.
+_another, _repeat, _newer = (notifications.alias() for _ in range(3))
+
+
 def made_up_for() -> sa.ColumnElement[bool]:
     """Whether a fallback of a notification's rule has gone out, or is about to; of a fallback,
     whether anything else has; or a person had the notification repeated. A fallback that went out
     before a repeat does not make up for that.
     """
-    table, other = notifications.c, notifications.alias()
+    table, other = notifications.c, _another
     since = sa.case((KIND == RESENT, table.id), else_="")
     by_another = sa.exists().where(
         other.c.obligation == table.obligation,
@@ -117,16 +121,15 @@ def made_up_for() -> sa.ColumnElement[bool]:
 
 def is_repeated() -> sa.ColumnElement[bool]:
     """A condition: another message repeats a notification, since a person wanted that."""
-    repeat = notifications.alias()
-    mine = repeat.c.identity == RESENT_OF + notifications.c.id
-    return sa.exists().where(mine, repeat.c.status != "cancelled")
+    mine = _repeat.c.identity == RESENT_OF + notifications.c.id
+    return sa.exists().where(mine, _repeat.c.status != "cancelled")
 
 
 def newer() -> sa.ScalarSelect[str]:
     """The last message that came after a notification, from the same rule, about the same kit, to
     the same person by the same channel; of staff, to the same address.
     """
-    table, other = notifications.c, notifications.alias()
+    table, other = notifications.c, _newer
     return (
         sa.select(sa.func.max(other.c.id))
         .where(
@@ -388,7 +391,7 @@ def is_silent(decisions: list[dict[str, str]] | None) -> bool:
 
 def reached_nobody(connection: Connection, event_id: str) -> bool:
     """Whether some rule's messages have all ended without reaching anybody."""
-    other = notifications.alias()
+    other = _another
     owed = sa.exists().where(
         other.c.obligation == notifications.c.obligation, other.c.status.in_(ALIVE)
     )

@@ -126,6 +126,7 @@ class Templates:
         self.folder = folder
         self._loader = FileSystemLoader(folder, encoding="utf-8-sig")  # Windows adds a mark
         self._environment = environment(self._loader)
+        self._trees: dict[str, nodes.Template] = {}  # a file is asked many a question
 
     def render(
         self, template: str, channel: str, address: str, names: Mapping[str, Any], mark: str = ""
@@ -258,7 +259,9 @@ class Templates:
 
     def tree(self, file: str) -> nodes.Template:
         """A file's syntax tree. Raises TemplateError, or UnicodeDecodeError."""
-        return parse_template(file, self.source(file))
+        if file not in self._trees:
+            self._trees[file] = parse_template(file, self.source(file))
+        return self._trees[file]
 
     def source(self, file: str) -> str:
         """A file's text."""

@@ -257,6 +257,14 @@ class Condition:
             raise RenderError(f"Relay could not work out `when`: {self.source}.") from error
 
 
+@lru_cache(maxsize=512)
+def condition(source: str, event: str) -> Condition:
+    """A `when`, made once for each text: most of what a config.toml takes to read. Raises
+    ValueError.
+    """
+    return Condition(source, event)
+
+
 def names(
     event: str, data: Mapping[str, Any], received_at: datetime, facts: Facts, clinic: Record
 ) -> dict[str, Any]:
