@@ -53,6 +53,22 @@ one_database = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each database goes with one Redis: no promise is about the pair, and these start processes."""
+    if len(DATABASES) == len(REDISES) > 1:
+        pairs = [*zip(DATABASES, REDISES, strict=True)]
+        wanted = ("ledger_url", "redis_server")
+        given = {item: getattr(getattr(item, "callspec", None), "params", {}) for item in items}
+        crossed = [
+            item
+            for item, params in given.items()
+            if all(name in params for name in wanted)
+            and tuple(params[name] for name in wanted) not in pairs
+        ]
+        config.hook.pytest_deselected(items=crossed)
+        items[:] = [item for item in items if item not in {*crossed}]
+
+
 class Compiled(BytecodeCache):
     """What Jinja has compiled, in this process."""
 
