@@ -54,7 +54,7 @@ REDISES = ["embedded", *(["server"] if os.environ.get("TEST_REDIS_URL") else [])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Each database goes with one Redis: no promise is about the pair, and these start processes."""
+    """Each database goes with one Redis: no promise is about the pair; these start processes."""
     if len(DATABASES) == len(REDISES) > 1:
         pairs = [*zip(DATABASES, REDISES, strict=True)]
         wanted = ("ledger_url", "redis_server")
