@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _NOTE = "Why, for the record. No names or numbers, please."
-_MEMORY = 64 * 2**20
 
 
 @click.group()
@@ -109,12 +105,10 @@ def diff(before: str, after: str) -> None:
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 def check(folder: Path) -> None:
     """Judge DIR/config.toml and DIR/templates as an edition. Needs no ledger."""
-    from relay.staff import editions
+    from relay.staff import editions, judging
 
     found = context.settings()
-    files = read(found, folder)
-    with limits(files):
-        problems = editions.judge(files, found)
+    problems = judging.within_limits(editions.judge, read(found, folder), found)
     for problem in problems:
         context.show(problem)
     if any(not problem.warning for problem in problems):
@@ -169,15 +163,15 @@ def make_newest(db: Database, found: Settings, files: Content, note: str) -> Non
     """Publish files and tell what that changes, or stop the command and say why not."""
     from relay.ledger import editions as ledger_editions
     from relay.ledger.audit import NotDone
-    from relay.staff import editions
+    from relay.staff import editions, judging
 
     editions.first(db, found)
     with db.read() as connection:
         newest = ledger_editions.newest(connection)
     before = contents(found, db, str(newest.number)) if newest else {}
     try:
-        with limits(files):
-            number = editions.publish(db, found, files, newest, "cli", note)
+        wrong = judging.within_limits(editions.judge, files, found)
+        number = editions.publish(db, files, newest, "cli", note, wrong)
     except NotDone as error:
         context.stop(Problem(str(error)))
     except ConfigError as error:
@@ -217,35 +211,3 @@ def print_difference(before: Content, after: Content, found: Settings) -> None:
     for line in difference(before, after, found):
         colour = {"-": "red", "+": "green"}.get(line[:1])
         click.secho(line, fg=colour)
-
-
-class TooMuch(BaseException):
-    """No Exception: a template's own errors are caught, and this is none."""
-
-
-@contextmanager
-def limits(files: Content) -> Iterator[None]:
-    """Give a judgement the time that its rules need, and 64 MB: what somebody sends us to publish
-    may be made to take all there is.
-    """
-    from relay.config.edition_files import CONFIG
-    from relay.staff.editions import TOO_MUCH
-
-    def end(*_: object) -> NoReturn:
-        raise TooMuch
-
-    rules = files.get(CONFIG, "").count("[rules.")
-    before = signal.signal(signal.SIGVTALRM, end)
-    signal.setitimer(signal.ITIMER_VIRTUAL, min(1 + rules / 10, 10))
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with suppress(OSError):  # elsewhere than on Linux the time alone is limited
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _MEMORY, hard))
-    try:
-        yield
-    except TooMuch:
-        context.stop(Problem(TOO_MUCH, CONFIG))
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -175,6 +175,12 @@ class DeskSchema(Schema):
         load_default=False,
         metadata=told("true asks for a reason before names and addresses are shown."),
     )
+    second_person = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        load_default=False,
+        metadata=told("true asks for a second person's approval before an edit is published."),
+    )
     looks_per_hour = fields.Integer(
         strict=True,
         validate=validate.Range(1, error="write a whole number from 1 up."),
@@ -191,6 +197,7 @@ class Desk:
 
     reveal_reason: bool = False
     looks_per_hour: int = 200
+    second_person: bool = False
 
 
 def addresses() -> dict[str, fields.Field[Any]]:

@@ -233,6 +233,24 @@ editions = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
 
+# Edits of an edition that are not published yet: the files that differ from those of their `base`.
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    text("id", 40, primary_key=True),
+    text("name", 100),
+    number("base"),
+    number("version"),  # grows with each save: of two who save the same one, the second is told
+    sa.Column("files", sa.JSON, nullable=False),
+    text("author", 100),  # who saved last
+    sa.Column("authors", sa.JSON, nullable=False),  # all who have: none of them approves
+    time("saved_at", nullable=False),
+    text("asked_by", 100, nullable=True),  # for somebody else's approval
+    text("note", 500, server_default=""),
+    time("closed_at"),
+    sa.Column("edition", sa.Integer),  # that it became
+)
+
 # How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
 allowances = sa.Table(
     "allowances",
@@ -276,7 +294,7 @@ erasures = sa.Table(
 )
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
-REVISION = "0017"  # what this code works with; /readyz compares it with the database's
+REVISION = "0018"  # what this code works with; /readyz compares it with the database's
 
 # Indexes that no statement uses any more: dropped once those are there that took their place.
 RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")

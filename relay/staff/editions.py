@@ -40,16 +40,22 @@ def errors(files: Content, settings: Settings) -> list[Problem]:
 
 
 def publish(
-    db: Database, settings: Settings, files: Content, after: Edition | None, by: str, note: str
+    db: Database,
+    files: Content,
+    after: Edition | None,
+    by: str,
+    note: str,
+    found: Sequence[Problem],
 ) -> int:
     """Make files the edition that runs, if the one they were made after is still the newest; its
-    number. Raises NotDone and ConfigError. It owns its transaction.
+    number. `found` is what there is to say of them. Raises NotDone and ConfigError. It owns its
+    transaction.
     """
     if not note.strip():
         raise NotDone(NO_NOTE)
     if after and after.digest == digest(files):
         raise NotDone(f"It is the same as edition {after.number}, the newest.")
-    if wrong := errors(files, settings):
+    if wrong := [problem for problem in found if not problem.warning]:
         raise ConfigError(wrong)
     with db.write() as connection:
         number = editions.add(connection, after, files, by, note.strip(), DESK)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 LOOK = "look"  # see everything, with what is somebody's own masked
 ACT = "act"  # reveal it, and do what a case or a message asks for
-EDIT = "edit"  # try edits of rules and words
+EDIT = "edit"  # edit rules and words, and publish them
 MANAGE = "manage"  # people, erasure, the whole trail
 
 ROLES: Mapping[str, frozenset[str]] = {
@@ -20,6 +20,6 @@ FIRST = "manager"  # the role of ADMIN_PASSWORD's account
 WORDS: Mapping[str, str] = {
     "viewer": "sees everything, with names, addresses and messages masked",
     "desk": "sees what is masked too, and releases, retries, resends and stops messages",
-    "editor": "sees what a viewer sees, and tries edits of rules and words",
+    "editor": "sees what a viewer sees, and edits and publishes rules and words",
     "manager": "does all of this, adds people, erases patients and reads the audit trail",
 }

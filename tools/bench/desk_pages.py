@@ -50,6 +50,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
             f"desk.{page}": [{}]
             for page in (
                 "today",
+                "editions_page",
                 "going_live",
                 "journeys",
                 "worklist",
@@ -71,6 +72,9 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
             f"desk.activity_{how}": [{}, {"what": "events"}, {"status": "permanent-failure"}]
             for how in ("page", "file")
         },
+        "desk.edition": [],  # there is none in the bench's ledger, and no draft
+        "desk.draft": [],
+        "desk.draft_file": [],
         "desk.join": [],  # nobody is invited
         "desk.journey": [{"kit": kit.subject}],
         "desk.one_case": [{"case_id": "cas_21"}],
@@ -147,6 +151,9 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
             "stop a rule": _always(what="rule kit-shipped", act="stop", **_NOTE),
             "resume it": _always(what="rule kit-shipped", act="resume"),
         },
+        "desk.start_draft": {"begin a draft": _always(name="Kinder words")},
+        # Each needs an edition or a draft of its own.
+        **{f"desk.{act}": {} for act in ("take_back", "see_to_draft", "save_file")},
         "desk.send_test": {"send a test": _always(name="kit-shipped", address=kit.phone)},
         # The last ones: nothing is left to be put aside, and nobody is logged in.
         "desk.see_to_posts": {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
@@ -16,6 +14,7 @@ from relay.ledger.views.activity import Wanted
 from relay.ledger.views.daily_counts import Count
 from relay.rules.channels import CHANNELS
 from relay.rules.statuses import EVENT_STATUSES, STATUSES
+from relay.staff import access
 from relay.staff.explain import is_kept, named
 from relay.staff.roles import LOOK
 from relay.web.desk import chart, layout
@@ -43,22 +42,22 @@ FIGURES: Mapping[str, Callable[[Totals], int]] = {
 @requires(LOOK)
 def activity_page() -> str:
     """The figures of the day and the month, and a page of messages or of events."""
-    app, now, given = services(), datetime.now(UTC), _given()
+    app, now, asked = services(), datetime.now(UTC), _asked_for()
     *past, day = daily_counts.last_days(app.config.clinic.timezone, now)
-    what = given.pop("what")
-    again = urlencode({**given, "what": what, layout.AGAIN: 1})
+    what = asked.pop("what")
+    again = urlencode({**asked, "what": what, layout.AGAIN: 1})
     with app.db.read() as connection:
         kept = daily_counts.kept(connection, past)
         tally = daily_counts.today(connection, day, now)
         waits = status.waiting(connection)
-        rows, older = FIND[what](connection, _wanted(given), LATEST)
+        rows, older = FIND[what](connection, _wanted(asked), LATEST)
     month = {one.day: kept[one.day].messages if one.day in kept else [] for one in past}
     panels = chart.panels({**month, day.day: tally.messages})
     return page(
         "activity.html",
         what=what,
-        given=given,
-        newest={name: value for name, value in given.items() if name != "before"},
+        given=asked,
+        newest={name: value for name, value in asked.items() if name != "before"},
         statuses=STANDS[what],
         listed=rows,
         older=older,
@@ -83,38 +82,35 @@ def activity_page() -> str:
 @requires(LOOK)
 def activity_file() -> Response:
     """The same lines as a file, as far as one can be opened: ids and statuses, no person."""
-    given = _given()
-    what, file = given.pop("what"), io.StringIO()
+    asked = _asked_for()
+    what = asked.pop("what")
     with services().db.read() as connection:
-        rows, _ = FIND[what](connection, _wanted(given), FILE)
-    if rows:
-        sheet = csv.DictWriter(file, rows[0])
-        sheet.writeheader()
-        sheet.writerows(rows)
+        rows, _ = FIND[what](connection, _wanted(asked), FILE)
+    lines = [rows[0], *((row[name] or "" for name in rows[0]) for row in rows)] if rows else []
     kind = {"Content-Disposition": f"attachment; filename=relay-{what}.csv"}
-    return Response(file.getvalue(), mimetype="text/csv", headers=kind)
+    return Response(map(access.csv_line, lines), mimetype="text/csv", headers=kind)
 
 
-def _given() -> dict[str, str]:
+def _asked_for() -> dict[str, str]:
     """What was asked for: what is listed, each filter, and the id before which it goes on."""
     what = request.args.get("what", "messages")
     known = (*FILTERS.get(what, abort(404) if what not in FILTERS else ()), "before")
-    given = {name: request.args[name].strip()[:255] for name in known if request.args.get(name)}
-    return {"what": what, **given}
+    asked = {name: request.args[name].strip()[:255] for name in known if request.args.get(name)}
+    return {"what": what, **asked}
 
 
-def _wanted(given: Mapping[str, str]) -> Wanted:
+def _wanted(asked: Mapping[str, str]) -> Wanted:
     apart = ("day", "before", "alerts")
-    equal = {name: value for name, value in given.items() if name not in apart}
+    equal = {name: value for name, value in asked.items() if name not in apart}
     day = None
-    if "day" in given:
+    if "day" in asked:
         try:
             day = daily_counts.day_of(
-                date.fromisoformat(given["day"]), services().config.clinic.timezone
+                date.fromisoformat(asked["day"]), services().config.clinic.timezone
             )
         except (ValueError, OverflowError):
             abort(404)
-    return Wanted(equal, day, given.get("before", ""), "alerts" in given)
+    return Wanted(equal, day, asked.get("before", ""), "alerts" in asked)
 
 
 def by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:

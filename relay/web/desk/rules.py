@@ -6,7 +6,7 @@ An edit is compared with what was sent lately, as far back as a page's time allo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from relay.ledger.database import Database
 from relay.ledger.views import kit_history
 from relay.messages.templates import Templates
 from relay.privacy import masks
+from relay.rules.edition import Content
 from relay.rules.model import Rule
 from relay.staff.looks import REVEAL, WHAT_IF
 from relay.staff.roles import ACT, EDIT, LOOK
@@ -72,13 +73,17 @@ class Change:
     shown: Sequence[Shown] = ()
 
 
-def rule_changes(edited: Config, current: Config) -> Iterator[Change]:
-    """What an edit makes of the rules: of one that is the same in words and keys, nothing."""
+def rule_changes(
+    edited: Config, current: Config, touched: Collection[str] = ()
+) -> Iterator[Change]:
+    """What an edit makes of the rules: of one that is the same in words and keys, nothing, unless
+    its template was `touched`.
+    """
     loaded = Templates(edited.settings.templates)
     before = {rule.name: (rule, rule_sentences(rule, current.policy)) for rule in current.rules}
     for rule in edited.rules:
         now = (rule, rule_sentences(rule, edited.policy))
-        if before.get(rule.name) != now:
+        if before.get(rule.name) != now or rule.template in touched:
             what = "changed" if rule.name in before else "new"
             yield Change(what, *now, [*examples(edited, loaded, rule)])
     kept = {rule.name for rule in edited.rules}
@@ -158,13 +163,19 @@ def try_edit() -> Any:
     found = [*mistakes(wrong, text)]
     if any(not problem.warning for problem in wrong):
         return _rules(text=text, found=found)
-    if asks := [rule for rule in edited.rules if asks_who(rule, services().config)]:
+    return _rules(text=text, found=found, **tried_out(edited))
+
+
+def tried_out(edited: Config, touched: Collection[str] = ()) -> dict[str, Any]:
+    """What an edit without mistakes would have changed, for the page that shows it."""
+    config = services().config
+    if asks := [rule for rule in edited.rules if asks_who(rule, config)]:
         if not me().may(ACT):
-            return _rules(text=text, found=found, about_people=asks)
-        note_look(WHAT_IF, settings.config.name, f"{len(asks)} conditions about people")
-    tried = compare(services().db, edited, services().config, datetime.now(UTC))
-    changes = [*rule_changes(edited, services().config)]
-    return _rules(text=text, found=found, tried=tried, changes=changes, edited=edited)
+            return {"about_people": asks}
+        note_look(WHAT_IF, config.settings.config.name, f"{len(asks)} conditions about people")
+    tried = compare(services().db, edited, config, datetime.now(UTC))
+    changes = [*rule_changes(edited, config, touched)]
+    return {"tried": tried, "changes": changes, "edited": edited, "words": WHAT, "days": DAYS}
 
 
 def asks_who(rule: Rule, current: Config) -> bool:
@@ -191,18 +202,21 @@ def _rules(*, text: str = "", **tried: Any) -> str:
         wrong=[*mistakes(health.problems())],
         file=config.settings.config.name,
         text=text,
-        days=DAYS,
-        words=WHAT,
         **tried,
     )
 
 
-def mistakes(problems: Sequence[Problem], text: str | None = None) -> Iterator[Mistake]:
-    """Problems as they are shown: staff's addresses may stand in the lines of config.toml."""
+def mistakes(
+    problems: Sequence[Problem], text: str | None = None, files: Content | None = None
+) -> Iterator[Mistake]:
+    """Problems as they are shown: staff's addresses may stand in the lines of config.toml. They are
+    in the files of this machine, unless `files` are given, by name.
+    """
     own = services().config.settings.config
     for problem in problems[:MOST]:
         is_config = problem.where == str(own)
         source = text if is_config and text is not None else _read(problem.where)
+        source = files.get(problem.where, "") if files is not None else source
         file = own.name if is_config else short(problem.where)
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
         folder = (

@@ -1,0 +1,120 @@
+"""Drafts of editions: kept, named and shared, until they are published or thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.ledger.audit import Act, NotDone, keep
+from relay.ledger.database import now
+from relay.ledger.schema import drafts, new_id
+from relay.rules.edition import Content
+
+START, SAVE, ASK, DROP = "draft start", "draft save", "draft ask", "draft drop"
+GONE = "That draft is published or thrown away."
+SAVED_BY = (
+    "{} has saved this draft meanwhile, so nothing of yours was kept. What differs is below: bring "
+    "the two together, then save."
+)
+_table = drafts.c
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An edit of the edition `base`: the `files` that differ, by name; none of them is deleted."""
+
+    id: str
+    name: str
+    base: int
+    version: int
+    files: Mapping[str, str]
+    author: str
+    authors: Sequence[str]
+    saved_at: datetime
+    asked_by: str | None
+    note: str
+
+    def on(self, content: Content) -> Content:
+        """The files of an edition with this draft's in their place."""
+        return {**content, **self.files}
+
+
+_TOLD = tuple(Draft.__dataclass_fields__)
+
+
+def listed(connection: Connection) -> Sequence[Draft]:
+    """The drafts that are open, the last saved first."""
+    found = connection.execute(_open().order_by(_table.saved_at.desc())).mappings()
+    return [Draft(**row) for row in found]
+
+
+def get(connection: Connection, id_: str) -> Draft | None:
+    """An open draft."""
+    row = connection.execute(_open().where(_table.id == id_)).mappings().first()
+    return Draft(**row) if row else None
+
+
+def _open() -> sa.Select[Any]:
+    return sa.select(*(_table[name] for name in _TOLD)).where(_table.closed_at.is_(None))
+
+
+def start(connection: Connection, name: str, base: int, by: str) -> str:
+    """Begin a draft; its id. Raises NotDone without a name."""
+    if not name:
+        raise NotDone('Give the draft a name, as "Christmas hours".')
+    id_ = new_id("drf")
+    row = {
+        "id": id_,
+        "name": name[:100],
+        "base": base,
+        "files": {},
+        "author": by[:100],
+        "authors": [],
+    }
+    connection.execute(drafts.insert().values(**row, saved_at=now()))
+    keep(connection, Act(by, START, id_, name))
+    return id_
+
+
+def save(connection: Connection, draft: Draft, name: str, text: str | None, by: str) -> None:
+    """Keep a file's text, or with None give it up: it is the base's again. What was asked for
+    approval no longer is. Raises NotDone where somebody else was faster.
+    """
+    files = {one: kept for one, kept in draft.files.items() if one != name}
+    files |= {name: text} if text is not None else {}
+    _change(connection, draft, by, files=files, authors=sorted({*draft.authors, by[:100]}))
+    keep(connection, Act(by, SAVE, draft.id, name))
+
+
+def catch_up(connection: Connection, draft: Draft, base: int, by: str) -> None:
+    """Let a draft follow a newer edition. Raises NotDone."""
+    _change(connection, draft, by, base=base)
+    keep(connection, Act(by, SAVE, draft.id, f"follows edition {base}"))
+
+
+def ask(connection: Connection, draft: Draft, by: str, note: str) -> None:
+    """Ask somebody else to approve of it. Raises NotDone."""
+    _change(connection, draft, draft.author, asked_by=by[:100], note=note[:500])
+    keep(connection, Act(by, ASK, draft.id, note))
+
+
+def close(connection: Connection, draft: Draft, by: str, edition: int | None = None) -> None:
+    """It is published, as an edition, or thrown away. Raises NotDone."""
+    _change(connection, draft, by, closed_at=now(), edition=edition)
+    if edition is None:
+        keep(connection, Act(by, DROP, draft.id, draft.name))
+
+
+def _change(connection: Connection, draft: Draft, by: str, **values: Any) -> None:
+    unless = {"asked_by": None, "author": by[:100], "saved_at": now(), "version": draft.version + 1}
+    mine = drafts.update().where(
+        _table.id == draft.id, _table.version == draft.version, _table.closed_at.is_(None)
+    )
+    if not connection.execute(mine.values(**{**unless, **values})).rowcount:
+        newer = get(connection, draft.id)
+        raise NotDone(SAVED_BY.format(newer.author) if newer else GONE)

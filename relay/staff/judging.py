@@ -1,0 +1,100 @@
+"""Judges an edition within limits: what is sent to be published may be made to take all there is.
+
+A web process has it judged by another, `python -m relay.staff.judging`, which may be ended.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from relay.config.edition_files import CONFIG
+from relay.config.settings import Settings
+from relay.errors import Problem
+from relay.rules.edition import Content, digest
+from relay.staff import editions
+
+_MEMORY = 64 * 2**20
+_PATIENCE_SECONDS = 30  # of a busy machine: the time that the work itself takes is limited apart
+TOO_MUCH = [Problem(editions.TOO_MUCH, CONFIG)]
+Judge = Callable[[Content, Settings], list[Problem]]
+
+
+class TooMuch(BaseException):
+    """No Exception: a template's own errors are caught, and this is none."""
+
+
+def within_limits(judge: Judge, files: Content, settings: Settings) -> list[Problem]:
+    """What a judgement finds in the time that its rules need, and in 64 MB; else TOO_MUCH. For the
+    main thread only.
+    """
+
+    def end(*_: object) -> NoReturn:
+        raise TooMuch
+
+    rules = files.get(CONFIG, "").count("[rules.")
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, min(1 + rules / 10, 10))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with suppress(OSError):  # elsewhere than on Linux the time alone is limited
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _MEMORY, hard))
+    try:
+        return judge(files, settings)
+    except TooMuch:
+        return TOO_MUCH
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def apart(files: Content, settings: Settings) -> Sequence[Problem]:
+    """The same, by a process of its own, which takes about a second: it may be asked for in any
+    thread. What was judged last is known still.
+    """
+    mark = digest(files)
+    if mark not in _judged:
+        while len(_judged) >= _KEPT:
+            _judged.pop(next(iter(_judged)), None)
+        _judged[mark] = _by_a_process(files, settings)
+    return _judged[mark]
+
+
+_judged: dict[str, Sequence[Problem]] = {}
+_KEPT = 50
+
+
+def _by_a_process(files: Content, settings: Settings) -> Sequence[Problem]:
+    try:
+        judged = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", __name__],
+            input=pickle.dumps((files, settings)),
+            capture_output=True,
+            timeout=_PATIENCE_SECONDS,
+            check=True,
+            cwd=Path(__file__).parents[2],
+        )
+    except (subprocess.SubprocessError, OSError):
+        return TOO_MUCH
+    return [Problem(**one) for one in json.loads(judged.stdout.splitlines()[-1])]
+
+
+def main() -> None:
+    """Judge what comes on standard input; the problems go to standard output, as its last line."""
+    files, settings = pickle.load(sys.stdin.buffer)  # noqa: S301
+    found = within_limits(editions.judge, files, settings)
+    print(json.dumps([asdict(problem) for problem in found]))
+
+
+if __name__ == "__main__":
+    main()

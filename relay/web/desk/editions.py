@@ -1,0 +1,274 @@
+"""The desk's editions: rules and words as they were and are, and drafts of the next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from flask import abort, flash, redirect, request, url_for
+
+from relay.config import edition_files
+from relay.config.edition_files import CONFIG, TEMPLATES
+from relay.config.loader import load
+from relay.errors import ConfigError
+from relay.ledger import drafts
+from relay.ledger import editions as ledger_editions
+from relay.ledger.audit import NO_NOTE, NotDone
+from relay.ledger.database import Connection
+from relay.ledger.drafts import Draft
+from relay.messages.templates import Templates
+from relay.privacy import masks
+from relay.rules.edition import Content, Edition
+from relay.staff import editions, judging
+from relay.staff.looks import REVEAL
+from relay.staff.roles import EDIT, LOOK
+from relay.web.desk.layout import actor, blueprint, note_look, page, requires, written_note
+from relay.web.desk.previews import examples
+from relay.web.desk.rules import mistakes, tried_out
+from relay.web.services import services
+
+BEHIND = (
+    "Edition {number} has been published by {author} since this draft was begun. Bring the draft "
+    "up to date first: what edition {number} changed is shown below."
+)
+ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
+LONGEST = 200_000  # characters of a file
+
+
+@blueprint.get("/editions")
+@requires(LOOK)
+def editions_page() -> str:
+    """The editions, the newest first, and the drafts of the next."""
+    with services().db.read() as connection:
+        found, open_ = ledger_editions.listed(connection, 100), drafts.listed(connection)
+    in_use = services().config.edition
+    return page("editions.html", editions=found, drafts=open_, in_use=in_use)
+
+
+@blueprint.get("/edition/<int:number>")
+@requires(LOOK)
+def edition(number: int) -> str:
+    """What an edition changed, addresses masked."""
+    with services().db.read() as connection:
+        about = next((e for e in ledger_editions.listed(connection) if e.number == number), None)
+        files = ledger_editions.content(connection, number) or abort(404)
+        before = ledger_editions.content(connection, number - 1) or {}
+        newest = ledger_editions.newest(connection)
+    return page(
+        "edition.html",
+        about=about,
+        is_newest=newest is not None and newest.number == number,
+        names=sorted(files),
+        **_difference(before, files),
+    )
+
+
+@blueprint.post("/edition/<int:number>")
+@requires(EDIT)
+def take_back(number: int) -> Any:
+    """Make an edition the one in use again, as an edition of its own."""
+    note = written_note()
+    with services().db.read() as connection:
+        files = ledger_editions.content(connection, number) or abort(404)
+        newest = ledger_editions.newest(connection)
+    said = f"Back to edition {number}. {note}" if note else ""
+    try:
+        made = _publish(files, newest, said)
+    except (NotDone, ConfigError) as error:
+        flash(str(error))
+        return redirect(url_for("desk.edition", number=number))
+    flash(f"Edition {number} is in use again, as edition {made}, within 30 seconds.")
+    return redirect(url_for("desk.editions_page"))
+
+
+@blueprint.post("/editions")
+@requires(EDIT)
+def start_draft() -> Any:
+    """Begin a draft of the next edition."""
+    app = services()
+    editions.first(app.db, app.settings)
+    try:
+        with app.db.write() as connection:
+            newest = ledger_editions.newest(connection)
+            base, name = newest.number if newest else 0, request.form.get("name", "").strip()
+            id_ = drafts.start(connection, name, base, actor())
+    except NotDone as error:
+        flash(str(error))
+        return redirect(url_for("desk.editions_page"))
+    return redirect(url_for("desk.draft", draft_id=id_))
+
+
+@blueprint.get("/draft/<draft_id>")
+@requires(EDIT)
+def draft(draft_id: str) -> str:
+    """What a draft changes, whether it is right, and what it would have done lately."""
+    with services().db.read() as connection:
+        it, base, newest = _found(connection, draft_id)
+        before = ledger_editions.content(connection, it.base) or {}
+        now = ledger_editions.content(connection, newest.number) if newest else {}
+    files = it.on(base)
+    held, used = edition_files.laid_out(files, services().settings)
+    problems = judging.apart(files, services().settings)
+    more: dict[str, Any] = {"found": [*mistakes(problems, files=files)]}
+    if not any(not problem.warning for problem in problems):
+        touched = {name.split("/")[1] for name in it.files if name.startswith(f"{TEMPLATES}/")}
+        more |= tried_out(load(used), touched)
+    behind = newest is not None and newest.number != it.base
+    shown = page(
+        "draft.html",
+        draft=it,
+        names=sorted(files),
+        behind=BEHIND.format(**vars(newest)) if behind else "",
+        theirs=_difference(before, now or {}) if behind else {},
+        second=services().config.desk.second_person,
+        may_approve=actor() not in (*it.authors, it.asked_by),
+        **_difference(base, files),
+        **more,
+    )
+    held.let_go()
+    return shown
+
+
+@blueprint.post("/draft/<draft_id>")
+@requires(EDIT)
+def see_to_draft(draft_id: str) -> Any:
+    """Publish a draft, ask somebody to approve of it, bring it up to date, or throw it away."""
+    act, app, note = request.form.get("act"), services(), written_note()
+    with app.db.read() as connection:
+        it, base, newest = _found(connection, draft_id)
+    to = url_for("desk.editions_page")
+    try:
+        if act == "drop":
+            with app.db.write() as connection:
+                drafts.close(connection, it, actor())
+            flash("Thrown away. What is in use stays as it is.")
+        elif act == "follow" and newest:
+            with app.db.write() as connection:
+                drafts.catch_up(connection, it, newest.number, actor())
+            to = url_for("desk.draft", draft_id=it.id)
+        elif act == "ask":
+            if not note:
+                raise NotDone(NO_NOTE)
+            with app.db.write() as connection:
+                drafts.ask(connection, it, actor(), note)
+            flash("Asked: somebody else with the role editor or manager can publish it now.")
+        elif act == "publish":
+            made = _publish_draft(it, base, newest, note)
+            flash(
+                f"Published as edition {made}: in use within 30 seconds. One press takes it back."
+            )
+        else:
+            abort(404)
+    except (NotDone, ConfigError) as error:
+        flash(str(error))
+        to = url_for("desk.draft", draft_id=it.id)
+    return redirect(to)
+
+
+def _publish_draft(it: Draft, base: Content, newest: Edition | None, note: str) -> int:
+    if newest and newest.number != it.base:
+        raise NotDone(BEHIND.format(**vars(newest)))
+    if services().config.desk.second_person and (
+        not it.asked_by or actor() in (*it.authors, it.asked_by)
+    ):
+        raise NotDone(ANOTHER)
+    by = f" Written by {', '.join(it.authors)}." if [*it.authors] != [actor()] else ""
+    made = _publish(it.on(base), newest, f"{note or it.note}{by}" if note or it.note else "")
+    with services().db.write() as connection:
+        drafts.close(connection, it, actor(), made)
+    return made
+
+
+def _publish(files: Content, newest: Edition | None, note: str) -> int:
+    app = services()
+    found = judging.apart(files, app.settings)
+    made = editions.publish(app.db, files, newest, actor(), note, found)
+    app.living.look()
+    return made
+
+
+@blueprint.get("/draft/<draft_id>/file")
+@requires(EDIT)
+def draft_file(draft_id: str) -> str:
+    """One file of a draft, to be edited; config.toml has staff's addresses, so a look is kept."""
+    with services().db.read() as connection:
+        it, base, _ = _found(connection, draft_id)
+    name = _name(it.on(base))
+    if name == CONFIG:
+        note_look(REVEAL, CONFIG, "the file")
+    return _file(it, name, it.on(base)[name], it.on(base))
+
+
+@blueprint.post("/draft/<draft_id>/file")
+@requires(EDIT)
+def save_file(draft_id: str) -> Any:
+    """Save a file, give its changes up, or only look what the text would give."""
+    with services().db.read() as connection:
+        it, base, _ = _found(connection, draft_id)
+    files = it.on(base)
+    name, text = _name(files), request.form.get("text", "").replace("\r\n", "\n")[:LONGEST]
+    if request.form.get("act") == "check":
+        return _file(it, name, text, {**files, name: text})
+    kept = None if request.form.get("act") == "give up" or text == base.get(name) else text
+    if request.form.get("version") != str(it.version):
+        flash(drafts.SAVED_BY.format(it.author))
+        return _file(it, name, text, files, theirs=files[name])
+    try:
+        with services().db.write() as connection:
+            drafts.save(connection, it, name, kept, actor())
+    except NotDone as error:
+        flash(str(error))
+        return redirect(url_for("desk.draft_file", draft_id=it.id, name=name))
+    flash(f"Saved in the draft: {name}. Nothing is in use yet.")
+    return redirect(url_for("desk.draft", draft_id=it.id))
+
+
+def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = None) -> str:
+    """The editor; below it what is wrong with the text, or the messages that it makes."""
+    problems = judging.apart(files, services().settings)
+    shown: list[Any] = []
+    if not any(not problem.warning for problem in problems) and name != CONFIG:
+        held, used = edition_files.laid_out(files, services().settings)
+        config, folder = load(used), name.split("/")[1]
+        loaded = Templates(used.templates)
+        for rule in config.rules:
+            if rule.template == folder or folder.endswith(".html"):
+                shown += examples(config, loaded, rule)
+        held.let_go()
+    return page(
+        "draft_file.html",
+        draft=it,
+        name=name,
+        text=text,
+        found=[*mistakes(problems, files=files)],
+        shown=shown[:4],
+        delivery=services().config.delivery,
+        theirs=[*_lines(theirs, text)] if theirs is not None else [],
+        longest=LONGEST,
+    )
+
+
+def _name(files: Content) -> str:
+    """The file that was asked for."""
+    name = request.values.get("name", "")
+    return name if name in files else abort(404)
+
+
+def _found(connection: Connection, draft_id: str) -> tuple[Draft, Content, Edition | None]:
+    """A draft, the files it is an edit of, and the newest edition."""
+    it = drafts.get(connection, draft_id) or abort(404)
+    base = ledger_editions.content(connection, it.base) or {}
+    return it, base, ledger_editions.newest(connection)
+
+
+def _difference(before: Content, after: Content) -> dict[str, Any]:
+    """What differs, in words and line by line; addresses masked."""
+    told = [*editions.in_words(before, after, services().settings)] if before else []
+    lines = [*editions.by_lines(before, after)] if before else []
+    return {"told": [*map(masks.inside, told)], "lines": [*map(masks.inside, lines)]}
+
+
+def _lines(before: str, after: str) -> Iterator[str]:
+    pair = (before.splitlines(), after.splitlines())
+    yield from difflib.unified_diff(*pair, "saved meanwhile", "yours", lineterm="")

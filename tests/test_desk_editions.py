@@ -1,0 +1,185 @@
+"""Editions on the desk: a draft is written, judged, tried, approved, published and taken back."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from relay.ledger.database import Database
+from relay.ledger.schema import audit, drafts, editions
+from tests.conftest import one_database
+from tests.desk import press
+from tests.rows import only, rows
+from tests.test_desk import desk, inside
+from tests.test_desk_people import as_role, browser, invited, joined
+
+__all__ = ["browser", "desk", "inside"]  # fixtures
+pytestmark = one_database
+SMS = "templates/results_ready/sms.txt"
+
+
+def started(client: Any, name: str = "Kinder words") -> str:
+    """The path of a new draft."""
+    return str(press(client, "/editions", name=name).location)
+
+
+def text_of(client: Any, path: str, name: str = SMS) -> str:
+    """A file's text in the editor."""
+    page = client.get(f"{path}/file", query_string={"name": name}).text
+    [found] = re.findall(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
+    return html.unescape(found).lstrip("\n")
+
+
+def saved(client: Any, path: str, text: str, name: str = SMS, **form: str) -> str:
+    """The page after a file was saved."""
+    page = client.get(f"{path}/file", query_string={"name": name}).text
+    [version] = re.findall(r'name="version" value="(\d+)"', page)
+    form = {"name": name, "version": version, "act": "save", **form}
+    answer = press(client, f"{path}/file", text=text, **form)
+    return str(client.get(answer.location).text if answer.status_code == 302 else answer.text)
+
+
+def after(client: Any, path: str, **form: str) -> str:
+    """The page that a press on a draft leads to."""
+    return str(client.get(press(client, path, **form).location).text)
+
+
+def in_use(client: Any) -> int | None:
+    """The number of the edition that the web process goes by."""
+    living = client.application.extensions["relay"].living
+    living.look()
+    return living.config.edition  # type: ignore[no-any-return]
+
+
+def test_the_whole_way(inside: Any, db: Database) -> None:
+    """Words are edited, found wrong, mended, shown as they would be sent, published with a note, in
+    use, and taken back by one press. All of it is on record, and nothing is in use before.
+    """
+    path = started(inside)
+    before = text_of(inside, path)
+    wrong = saved(inside, path, "Results, {{ patient.nmae }}.", act="check")
+    assert "nmae" in wrong
+    assert "What is wrong" in wrong
+    assert rows(db, drafts)[0]["files"] == {}
+    page = saved(inside, path, before + " Take care.")
+    assert f"Saved in the draft: {SMS}" in page
+    assert "Words changed in" in page
+    assert "Take care." in page
+    assert "Nothing was sent or kept." in page
+    assert in_use(inside) == 1
+    assert "Write a note first" in after(inside, path, act="publish")
+    assert "Published as edition 2" in after(inside, path, act="publish", note="As Dr Lee asked.")
+    assert in_use(inside) == 2
+    assert "Take care." in inside.get("/rule?name=results-ready").text
+    page = inside.get("/editions").text
+    assert re.search(r'edition/2">2</a> <span class="status delivered">in use', page)
+    assert "As Dr Lee asked." in page
+    assert inside.get(path).status_code == 404
+    shown = inside.get("/edition/2").text
+    assert "+" + (before + " Take care.").splitlines()[-1] in html.unescape(shown)
+    back = after(inside, "/edition/1", note="It was not kinder.")
+    assert "Edition 1 is in use again, as edition 3" in back
+    assert in_use(inside) == 3
+    assert "Take care." not in inside.get("/rule?name=results-ready").text
+    acts = [row["action"] for row in rows(db, audit) if "dr" in row["action"]]
+    assert acts == ["draft start", "draft save"]
+
+
+def test_rules_are_edited_and_told_in_plain_english(inside: Any, db: Database) -> None:
+    """config.toml is a file like any other; what changes is said in sentences, and who opened it,
+    since it has staff's addresses, is on record.
+    """
+    path = started(inside)
+    config = text_of(inside, path, "config.toml")
+    edited = config.replace('send_window = "always"', 'send_window = "08:00-18:00"', 1)
+    page = html.unescape(saved(inside, path, edited, "config.toml"))
+    assert "08:00" in page.partition("What it changes")[2].partition("Line by line")[0]
+    assert {row["target"] for row in rows(db, audit, action="reveal")} == {"config.toml"}
+    page = saved(inside, path, "[rules.x]", "config.toml")
+    assert "error" in page
+    assert "config.toml has" not in after(inside, path, act="publish", note="Try.")
+    assert in_use(inside) == 1
+    saved(inside, path, edited, "config.toml", act="give up")
+    assert rows(db, drafts)[0]["files"] == {}
+
+
+def test_a_second_person_approves(
+    inside: Any, browser: Any, db: Database, config_file: Any
+) -> None:
+    """Where the clinic asks for it: neither who wrote it, nor who asked, nor who only saved it once
+    can publish it; an edit after the asking needs the asking again.
+    """
+    text = config_file.read_text("utf-8") + "\n[desk]\nsecond_person = true\n"
+    config_file.write_text(text, "utf-8")
+    inside.application.extensions["relay"].living.look()
+    editor = as_role(inside, browser, "editor")
+    path = started(editor)
+    saved(editor, path, text_of(editor, path) + " Take care.")
+    assert "Ask for approval" in editor.get(path).text
+    assert "Somebody else has to approve it" in after(inside, path, act="publish", note="Fine.")
+    assert "Asked:" in after(editor, path, act="ask", note="Kinder.")
+    assert "Somebody else has to approve it" in after(editor, path, act="publish", note="Fine.")
+    saved(inside, path, text_of(inside, path) + " Bye.")
+    assert only(db, drafts)["asked_by"] is None
+    after(editor, path, act="ask", note="Kinder.")
+    assert "Somebody else has to approve it" in after(inside, path, act="publish", note="Fine.")
+    joined(other := browser(), invited(inside, "manager", "ann@example.org"))
+    assert "Approve and publish" in other.get(path).text
+    assert "Published as edition" in after(other, path, act="publish")
+    made = max(rows(db, editions), key=lambda row: row["number"])
+    assert made["note"].startswith("Kinder. Written by admin, ")
+
+
+def test_two_people_lose_nothing(inside: Any, browser: Any) -> None:
+    """Who saves second is told, and shown what the other has written beside one's own."""
+    other = as_role(inside, browser, "editor")
+    path = started(inside)
+    text = text_of(inside, path)
+    saved(other, path, text + " Theirs.")
+    page = saved(inside, path, text + " Mine.", version="0")
+    assert "has saved this draft meanwhile" in page
+    for told in ("Theirs.", "Mine."):
+        assert told in page
+    assert text_of(inside, path).endswith("Theirs.")
+
+
+def test_a_draft_follows_what_was_published_meanwhile(inside: Any) -> None:
+    """It is not published over it: what the other edition changed is shown, and stays."""
+    first, second = started(inside, "First"), started(inside, "Second")
+    words = text_of(inside, first)
+    subject = "templates/results_ready/subject.txt"
+    saved(inside, first, words + " First.")
+    saved(inside, second, "Second subject", subject)
+    after(inside, first, act="publish", note="First.")
+    page = after(inside, second, act="publish", note="Second.")
+    assert "Edition 2 has been published by admin since" in page
+    assert "First." in page
+    after(inside, second, act="follow")
+    assert "Published as edition 3" in after(inside, second, act="publish", note="Second.")
+    last = started(inside)
+    assert text_of(inside, last).endswith("First.")
+    assert text_of(inside, last, subject) == "Second subject"
+
+
+def test_a_hostile_edition_harms_no_web_process(inside: Any) -> None:
+    """A loop without an end is judged by a process of its own, and refused."""
+    path = started(inside)
+    page = saved(
+        inside,
+        path,
+        "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+    )
+    assert "error" in page
+    assert "Published" not in after(inside, path, act="publish", note="Try.")
+
+
+def test_what_is_not_there_is_not_found(inside: Any) -> None:
+    """An unknown edition, draft, file or act; and a draft that was thrown away."""
+    path = started(inside)
+    for missing in ("/edition/99", "/draft/drf_none", f"{path}/file?name=templates/../x"):
+        assert inside.get(missing).status_code == 404
+    assert press(inside, path, act="explode").status_code == 404
+    assert press(inside, "/editions", name=" ").location == "/editions"
+    assert "Thrown away." in after(inside, path, act="drop")
+    assert inside.get(path).status_code == 404
