@@ -25,6 +25,7 @@ KINDS = {
     "held": ("event from the lab is held", "events from the lab are held"),
     "release": ("message waits for your release", "messages wait for your release"),
     "missing": ("kit is late", "kits are late"),
+    "mismatch": ("message may go to the wrong person", "messages may go to the wrong person"),
     "unknown": ("message may or may not have gone out", "messages may or may not have gone out"),
     "broken": ("message could not be made", "messages could not be made"),
     "erasure": ("erasure is incomplete", "erasures are incomplete"),
