@@ -17,6 +17,7 @@ from relay.rules import doubts
 from relay.rules.channels import sharing
 from relay.rules.doubts import Known
 from relay.rules.model import Notice, Policy
+from relay.rules.statuses import GONE
 
 MOST = 50  # patients at an address that are counted
 _table = notifications.c
@@ -79,8 +80,9 @@ _PEOPLE = (
 _LAST = (
     sa.select(_table.address, events.c.facts, events.c.subject)
     .select_from(_of_event)
-    .where(events.c.person == sa.bindparam("person"), _to_patient, _table.sent_at.is_not(None))
-    .where(_table.address != "")
+    # What has failed says nothing: its number was corrected.
+    .where(events.c.person == sa.bindparam("person"), _to_patient, _table.status.in_(GONE))
+    .where(_table.address != "", _table.sent_at.is_not(None))
     .order_by(_table.sent_at.desc())
     .limit(10)
 )
