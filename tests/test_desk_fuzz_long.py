@@ -24,7 +24,7 @@ from relay.web.desk import auth
 from tests.conftest import ROOT, SECRET, one_database
 from tests.desk import EMAIL, PHONE, kit
 from tests.test_desk import desk, inside, is_out, token
-from tests.test_desk_people import browser, invited, joined
+from tests.test_desk_people import NEEDS, browser, invited, joined
 from tests.test_fuzz_long import MINUTES
 from tests.test_webhooks_fuzz import NASTY
 from tools.shots import cases as scene
@@ -59,8 +59,8 @@ def known(db: Database) -> list[str]:
 def test_every_page_stands_a_long_fuzz(
     inside: Any, browser: Callable[[], Any], db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stranger and each role get an answer that is meant, never a 500, whatever they ask for and
-    send, with the token of a form or without.
+    """A stranger and each role get an answer that is meant, never a 500 and never what they may not
+    have, whatever they ask for and send, with the token of a form or without.
     """
     monkeypatch.setattr(auth, "FLOOD", 10**9)  # how fast this machine is says nothing of it
     app = inside.application
@@ -117,6 +117,8 @@ def test_every_page_stands_a_long_fuzz(
         told[role, answer.status_code] += 1
         assert answer.status_code in ANSWERS, (role, method, path, asked, answer.text[:500])
         assert "Traceback" not in answer.text
+        if (needs := NEEDS.get((rule.endpoint, method))) and needs not in ROLES.get(role, ()):
+            assert answer.status_code != 200, (role, method, path)
         answer.close()
 
     end = time.monotonic() + MINUTES * 60
