@@ -27,6 +27,7 @@ from relay.ledger.removal import retention
 from relay.ledger.schema import (
     attempts,
     cases,
+    editions,
     erasures,
     events,
     inbound_texts,
@@ -143,13 +144,14 @@ _WORD = "Erased."
 _STAYS = {("suppressions", "address")}
 _IDS = ("subject", "order_subject", "original_subject")
 # Messages by their events' facts, so events come last. What was asked for knows whom it is about
-# until it is done, and then blanks that itself: this erasure's row as well as another's.
+# until it is done, and then blanks that itself: this erasure's row as well as another's. An edition
+# is the clinic's own words: it may have its phone number, which is nobody's.
 TABLES = tuple(
     sorted(
         (
             table
             for table in metadata.sorted_tables
-            if table is not erasures and text_columns(table)
+            if table not in (erasures, editions) and text_columns(table)
         ),
         key=lambda one: (one is events, one is notifications),
     )
