@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,13 +11,21 @@ import pytest
 from relay.lab.facts import Facts, differing
 from relay.ledger.schema import cases, events
 from tests.dump import dump, found
-from tests.jobs.conftest import KIT, PERSON, PHONE, STAFF, Clinic
+from tests.jobs.conftest import KIT, PERSON, PHONE, RULES, STAFF, Clinic
 from tests.rows import close_case, only, open_cases, rows
 from tests.standins import Reply
 
 PATIENT = "a1b2c3d4-0000-4000-8000-000000000001"
 BORN, NEW = "1990-05-15", "+447700900002"
 RECORD = {**PERSON, "phone_number": PHONE, "date_of_birth": BORN}
+LATER = """
+[rules.later]
+event = "lab_results.complete"
+to = "patient"
+channels = ["sms"]
+template = "results"
+after = "2d"
+"""
 SAYS = "The registration and the patient's own record at the lab differ in"
 
 
@@ -145,6 +154,17 @@ def test_a_number_that_has_changed(doubtful: Clinic) -> None:
     doubtful.work()
     assert [*doubts(doubtful)] == ["The last message to this patient went to another number."]
     assert len(doubtful.messages(channel="sms", status="sent")) == 3
+
+
+def test_a_number_that_changes_while_a_message_waits(doubtful: Clinic) -> None:
+    """It goes to the number that the lab has by then, and that is asked about too."""
+    doubtful.configure(RULES + LATER, staff=STAFF)
+    doubtful.results()
+    doubtful.work()
+    register(doubtful, KIT, mobile_phone_number=NEW)
+    doubtful.work(timedelta(days=3))
+    assert doubtful.messages(channel="sms", status="sent")[-1]["address"] == NEW
+    assert [*doubts(doubtful)] == ["The last message to this patient went to another number."]
 
 
 def test_trouble_with_the_patients_record_keeps_nothing_waiting(doubtful: Clinic) -> None:
