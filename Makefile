@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos reports shots figures lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos reports shots figures sbom lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -73,10 +73,14 @@ shots: $(STAMP) ## take the desk's pictures for the docs (needs Debian's chromiu
 figures: $(STAMP) ## print figures of the code: modules, import chains, what one event enters
 	@exec $(BIN)/python -m tools.figures
 
-lock: $(STAMP) ## pin the newest versions that requirements*.in allow
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements.txt requirements.in
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements-browser.txt requirements-browser.in
+sbom: $(STAMP) ## write sbom.cdx.json: what Relay runs on, in CycloneDX (needs the network)
+	@exec $(BIN)/uvx --quiet --from cyclonedx-bom cyclonedx-py requirements --output-reproducible --output-file sbom.cdx.json requirements.txt
+
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header --generate-hashes
+lock: $(STAMP) ## pin the newest versions that requirements*.in allow, with their hashes
+	$(LOCK) -o requirements.txt requirements.in
+	$(LOCK) -o requirements-dev.txt requirements-dev.in
+	$(LOCK) -o requirements-browser.txt requirements-browser.in
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) instance .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) instance .pytest_cache .mypy_cache .ruff_cache .hypothesis sbom.cdx.json

@@ -15,6 +15,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from relay.dev import lab_simulator
+from relay.lab.facts import BORN, EMAIL, MOBILE, NAMES, PHONE
 
 
 @dataclass
@@ -193,18 +194,26 @@ class LabStandIn(StandIn):
             found = self._made(request.path)
         return found if isinstance(found, Reply) else Reply(200, found)
 
-    @staticmethod
-    def _made(path: str) -> Any:
+    def _made(self, path: str) -> Any:
         parts = [unquote(part) for part in path.strip("/").split("/")]
         if parts[-1] == "lab_results":
             return [{"id": "1", "name": "Example analyte", "value": "70"}]
         make = {
             "test_registration": lab_simulator.registration,
             "order": lab_simulator.order,
-            "patient": lab_simulator.person,
+            "patient": self._patient,
             "customer": lab_simulator.person,
         }.get(parts[1] if len(parts) == 3 else "")
         return make(parts[2]) if make else Reply(404, {"message": "Not found."})
+
+    def _patient(self, id_: str) -> dict[str, Any]:
+        """A patient's own record, which agrees with the registrations that name them."""
+        person = lab_simulator.person(id_)
+        for own in self.resources.values():
+            if isinstance(own, dict) and own.get("patient_id") == id_:
+                told = {**own, PHONE: own.get(MOBILE)}
+                person |= {key: told[key] for key in (*NAMES, EMAIL, PHONE, BORN) if told.get(key)}
+        return person
 
     def change(self, kind: str, id_: str, **fields: Any) -> None:
         """Serve a resource with other fields than the simulator's."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pyotp
 import pytest
 
 from relay.lab import events
@@ -72,16 +73,21 @@ def judge(page: Any, *rules: str) -> None:
     assert page.faults == []
 
 
+def judge_both(page: Any) -> None:
+    """Judge a page as it stands, and its colours in the dark."""
+    judge(page)
+    page.emulate_media(color_scheme="dark")
+    judge(page, "color-contrast")
+    page.emulate_media(color_scheme="light")
+
+
 def test_every_page_is_for_everybody(page: Any, url: str) -> None:
     """Each page holds what axe asks for, and fits a small phone. The dark look has colours of its
     own: they contrast as they must.
     """
     for path in PATHS:
         page.goto(url + path)
-        judge(page)
-        page.emulate_media(color_scheme="dark")
-        judge(page, "color-contrast")
-        page.emulate_media(color_scheme="light")
+        judge_both(page)
 
 
 def test_an_edit_is_tried_by_the_keyboard(page: Any, url: str) -> None:
@@ -114,10 +120,7 @@ def test_a_rule_is_stopped_by_the_keyboard(page: Any, url: str) -> None:
     for path in ("/stop", "/"):
         page.goto(url + path)
         assert page.locator(".halt").count() == 1
-        judge(page)
-        page.emulate_media(color_scheme="dark")
-        judge(page, "color-contrast")
-        page.emulate_media(color_scheme="light")
+        judge_both(page)
     page.goto(f"{url}/stop")
     page.get_by_role("button", name="Resume messages").press("Enter")
     page.get_by_text("nothing is stopped").wait_for()
@@ -259,7 +262,7 @@ def test_a_person_is_found_and_read_by_the_keyboard_alone(url: str, started: Any
     page.locator("#q:focus").wait_for()
     page.keyboard.type("hart")
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name="8 kits found").wait_for()
+    page.get_by_role("heading", name="9 kits found").wait_for()
     judge(page)
     tab_to(page, "A••• H•••")
     page.keyboard.press("Enter")
@@ -301,9 +304,87 @@ PRESSED = (
     ("A message is waiting for your release", "Release now", "it goes out"),
     ("A message is waiting for your release", "Do not send", "Stopped"),
     ("A kit's next step is overdue", "Close", "Closed."),
+    ("A message may go to the wrong person", "Close", "Closed."),
+    ("A text is waiting to be read", "Close", "Closed."),
     ("A post from the lab was refused", "Close", "Closed."),
     ("Some of a person's data could not be erased", "Close", "Closed."),
 )
+
+
+def test_a_text_is_read_and_answered_by_the_keyboard(page: Any, url: str) -> None:
+    """Masked, shown once it is asked for, and the answer is checked before it can go."""
+    page.goto(f"{url}/worklist?kind=reply")
+    page.get_by_role("link", name="Answer it").press("Enter")
+    assert "Where is my kit?" not in page.inner_text("main")
+    tab_to(page, "Show number and words")
+    page.keyboard.press("Enter")
+    page.get_by_text("Where is my kit?").wait_for()
+    judge_both(page)
+    page.locator("#words").focus()
+    page.keyboard.type("It left us today.")
+    tab_to(page, "Check it first")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Send the answer").wait_for()
+    judge_both(page)
+
+
+def test_an_account_is_taken_up_by_the_keyboard(page: Any, url: str, started: Any) -> None:
+    """From the manager's invitation to the recovery codes, and in again with a code."""
+    page.goto(f"{url}/people")
+    page.locator("#login").focus()
+    page.keyboard.type("jane@example.org")
+    page.keyboard.press("Enter")
+    link = page.locator("main").get_by_text("/join/").first
+    link.wait_for()
+    judge_both(page)
+    theirs = started.new_context(viewport=NARROW, reduced_motion="reduce").new_page()
+    theirs.faults = []
+    path = re.search(r"/join/[\w-]+", link.inner_text())
+    assert path
+    theirs.goto(url + path[0])
+    judge_both(theirs)
+    found = re.search(r"\b[A-Z2-7]{32}\b", theirs.inner_text("main"))
+    assert found
+    app = pyotp.TOTP(found[0])
+    theirs.locator("#password").focus()
+    theirs.keyboard.type("correct horse battery")
+    theirs.keyboard.press("Tab")
+    theirs.keyboard.type(app.now())
+    theirs.keyboard.press("Enter")
+    theirs.get_by_text(re.compile(r"[0-9a-f]{10}")).first.wait_for()
+    judge_both(theirs)
+    code = re.search(r"\b[0-9a-f]{10}\b", theirs.inner_text("main"))
+    assert code
+    tab_to(theirs, "I have kept them")
+    theirs.keyboard.press("Enter")
+    theirs.wait_for_url(f"{url}/")
+    tab_to(theirs, "Log out")
+    theirs.keyboard.press("Enter")
+    theirs.locator("#login").focus()
+    theirs.keyboard.type("jane@example.org")
+    theirs.keyboard.press("Tab")
+    theirs.keyboard.type("correct horse battery")
+    theirs.keyboard.press("Enter")
+    theirs.locator("#code").wait_for()
+    judge_both(theirs)
+    theirs.locator("#code").focus()
+    theirs.keyboard.type(code[0])
+    theirs.keyboard.press("Enter")
+    theirs.wait_for_url(f"{url}/")
+    judge_both(theirs)
+    theirs.context.close()
+    page.goto(f"{url}/people")
+    judge_both(page)
+
+
+def test_who_looked_is_asked_by_the_keyboard(page: Any, url: str) -> None:
+    """A patient's question is answered on the audit trail's page."""
+    page.goto(f"{url}/audit")
+    page.locator("#about").focus()
+    page.keyboard.type(KIT)
+    page.keyboard.press("Enter")
+    told(page, "lines about it.")
+    judge_both(page)
 
 
 def test_one_kind_of_case_is_seen_by_itself(page: Any, url: str) -> None:

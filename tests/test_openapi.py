@@ -185,6 +185,8 @@ KNOCKS: dict[tuple[str, int], tuple[str, bytes]] = {
     ("/healthz", 200): ("stranger", b""),
     ("/readyz", 200): ("well", b""),
     ("/readyz", 503): ("away", b""),
+    ("/.well-known/security.txt", 200): ("stranger", b""),
+    ("/.well-known/security.txt", 308): ("overheard", b""),
     ("/metrics", 200): ("known", b""),
     ("/metrics", 401): ("stranger", b""),
     ("/metrics", 403): ("overheard", b""),

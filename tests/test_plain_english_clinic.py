@@ -55,6 +55,10 @@ TOLD = {
         "only these addresses get messages: j•••@example.org.",
     ),
     ("desk", "reveal_reason"): ("true", "The desk asks for a reason before it shows names"),
+    ("desk", "security_contact"): (
+        '"holes@example.org"',
+        "Whoever finds a hole in security is asked to write to holes@example.org.",
+    ),
     ("desk", "looks_per_hour"): ("50", "looks at people's data more than 50 times in an hour."),
     ("staff.desk", "email"): ('["kate@example.org"]', "The staff of desk: k•••@example.org."),
     ("staff.desk", "sms"): ('["07700 900001"]', "The staff of desk: +44•••••••001."),

@@ -82,7 +82,7 @@ def test_who_has_a_name_is_greeted_by_it(name: str) -> None:
     assert bool(recipient("customer", facts).first_name) is NAMES[name]
     assert bool(facts.namespace()["customer"].first_name) is NAMES[name]
     assert str(recipient("customer", facts).last_name) == "Smith"
-    notes = list(facts.no_names())
+    notes = list(facts.notes())
     assert len(notes) == (not NAMES[name])
     assert not any(str(kept) in note for note in notes if kept != "-")
 
@@ -110,7 +110,7 @@ def test_a_link_is_said_to_nobody_in_the_clinics_name(written: str, is_said: boo
     assert bool(seen["order"].address.line1) is is_said
     assert seen["registration"].download_url == "https://lab.example/report.pdf"
     told = "The order's tracking number has a link in it, so messages leave it out."
-    assert [*facts.no_names()] == ([] if is_said else [told])
+    assert [*facts.notes()] == ([] if is_said else [told])
 
 
 @pytest.mark.parametrize("written", SENT)
@@ -145,7 +145,7 @@ def test_no_judge_of_names_raises(text: str, value: Any) -> None:
     """Names, keys and masks are made of anything, and made of themselves stay as they are."""
     assert str(plain_text.written(plain_text.written(value))) == str(plain_text.written(value))
     assert isinstance(plain_text.why_no_name(text), str)
-    assert names.fold(names.fold(text)) == names.fold(text)
+    assert plain_text.fold(plain_text.fold(text)) == plain_text.fold(text)
     assert key(key(text)) == key(text) or "@" not in text
     assert isinstance(masks.name(text), str)
     assert len(names.readings(text)) <= names.MOST_WORDS

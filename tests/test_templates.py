@@ -39,7 +39,7 @@ SKU = "LML-THY-ADV"
 
 def facts(**person: Any) -> Facts:
     """Full facts of the lab's example, with other details of every person."""
-    known = vars(samples.full())
+    known = samples.full().to_json()
     return Facts(
         **{
             name: resource({**value, **person} if name != "order" else value, name)
@@ -173,7 +173,7 @@ def test_a_hostile_name_stays_a_name(rule: Rule, channel: str, name: str) -> Non
         ("first_name", "last_name", "tracking_number", "trf_code", "lab_id"), name
     )
     fields["carrier"] = "royal_mail"
-    known = {n: resource({**value, **fields}, n) for n, value in vars(samples.full()).items()}
+    known = {n: resource({**value, **fields}, n) for n, value in samples.full().to_json().items()}
     made = message(rule, channel, Facts(**known))
     plain = message(rule, channel, samples.full("Jane"))
     assert len(made.subject.splitlines()) == (channel == "email")

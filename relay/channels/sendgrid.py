@@ -10,7 +10,7 @@ import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
@@ -177,12 +177,20 @@ def until_reset(value: str) -> float | None:
     return min(LONGEST_WAIT, max(0.0, float(value) - time.time()))
 
 
+# SendGrid tries again for 24 hours. What is older has been kept by somebody, to be played again.
+SIGNED_WITHIN = timedelta(days=3)
+
+
 def is_signed(settings: Settings, body: bytes, signature: str, timestamp: str) -> bool:
-    """Whether one of our keys shows that a batch of events comes from SendGrid. False if malformed.
+    """Whether one of our keys shows that a batch of events comes from SendGrid, and lately. False
+    if malformed.
 
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features
     """
     keys = (settings.sendgrid_webhook_public_key, *settings.former_sendgrid_webhook_public_key)
+    when = moment(int(timestamp)) if re.fullmatch(r"\d{1,10}", timestamp, re.ASCII) else None
+    if not when or abs(datetime.now(UTC) - when) > SIGNED_WITHIN:
+        return False
     return any(_fits(key, body, signature, timestamp) for key in keys if key)
 
 

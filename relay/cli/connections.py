@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from relay import queue
 from relay.config.loader import Config
-from relay.config.settings import Settings
+from relay.config.settings import Settings, is_loopback_host
 from relay.errors import LedgerUnavailable, Problem
 from relay.ledger import migrate, people
 from relay.ledger.database import Database
@@ -36,6 +37,12 @@ def check_ledger(settings: Settings) -> Iterator[Problem]:
             return
         with db.read() as connection:
             found, accounts = stopped.counted(connection), people.everyone(connection)
+        if is_in_the_clear(db):
+            said = (
+                "patients' data crosses a network without TLS, for all who are on the way to read."
+            )
+            remedy = "Write ?sslmode=require behind DATABASE_URL."
+            yield Problem(said, "ledger", key="DATABASE_URL", remedy=remedy, warning=True)
         for halt, many in found:
             said = f"{many:,} wait since {halt.since:%Y-%m-%d %H:%M} UTC. {halt.said}"
             remedy = "`flask relay resume` lets them go on."
@@ -49,6 +56,16 @@ def check_ledger(settings: Settings) -> Iterator[Problem]:
         yield Problem(f"{error}.", "ledger", key="DATABASE_URL")
     finally:
         db.close()
+
+
+def is_in_the_clear(db: Database) -> bool:
+    """Whether what is asked of the ledger crosses a network without TLS."""
+    host = db.url.host or ""
+    if db.is_sqlite or not host or host.startswith("/") or is_loopback_host(host):
+        return False
+    with db.read() as connection:
+        session: Any = connection.connection.driver_connection
+        return not session.pgconn.ssl_in_use
 
 
 def check_redis(settings: Settings) -> Iterator[Problem]:

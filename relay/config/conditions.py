@@ -99,7 +99,8 @@ def _possible(config: Config, rule: Rule) -> Iterator[Mapping[str, Any]]:
 
 
 def _with(facts: Facts, resource: str, field: str, value: object) -> Facts:
-    return replace(facts, **{resource: {**(getattr(facts, resource) or {}), field: value}})
+    changed: dict[str, Any] = {resource: {**(getattr(facts, resource) or {}), field: value}}
+    return replace(facts, **changed)
 
 
 def names_for_event(

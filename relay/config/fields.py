@@ -66,9 +66,9 @@ def zone(text: str) -> ZoneInfo:
         raise ValueError('unknown time zone; write one as in "Europe/London"') from error
 
 
-def judged(kind: AddressKind) -> Parsed:
+def judged(kind: AddressKind, **how: Any) -> Parsed:
     """An address of a kind."""
-    return Parsed(partial(usable_address, kind))
+    return Parsed(partial(usable_address, kind), **how)
 
 
 def any_address(text: str) -> str:

@@ -251,6 +251,8 @@ def describe_desk(desk: Desk) -> Iterator[str]:
         f"Staff are alerted when somebody looks at people's data more than {desk.looks_per_hour:,} "
         "times in an hour."
     )
+    if desk.security_contact:
+        yield f"Whoever finds a hole in security is asked to write to {desk.security_contact}."
 
 
 def describe_clinic(config: Config) -> Iterator[str]:

@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from relay.config.fields import Dated, OneOf, Parsed, any_address, judged, lasting, told, zone
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
+from relay.rules.addresses import EMAIL
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import condition
@@ -189,6 +190,15 @@ class DeskSchema(Schema):
             "Past so many looks of one person at people's data in an hour, staff are alerted."
         ),
     )
+    security_contact = judged(
+        EMAIL,
+        load_default="",
+        metadata=told(
+            "Who is written to about a hole in security: /.well-known/security.txt says so. "
+            "Without it, email_from.",
+            "security@example.org",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,7 @@ class Desk:
     reveal_reason: bool = False
     looks_per_hour: int = 200
     second_person: bool = False
+    security_contact: str = ""
 
 
 def addresses() -> dict[str, fields.Field[Any]]:

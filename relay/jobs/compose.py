@@ -17,6 +17,7 @@ from relay.ledger import (
     attempts,
     cases,
     digests,
+    doubts,
     journeys,
     notifications,
     replies,
@@ -349,6 +350,7 @@ class Composer:
             raise NotSent(Ending("rejected", "validation-failed", lost))
         with self._db.write() as connection:
             notifications.insert_notices(connection, claim.event_id, notices)
+            doubts.ask(connection, self._config.policy, claim.event_id, claim.facts, notices)
         raise NotSent(outcomes.cancelled("The recipient now has another address."))
 
     def _redirected(self, claim: Claim, current: Sequence[str]) -> Claim:

@@ -88,8 +88,8 @@ class EventProcessor:
             return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
 
         kept = self._contexts.to_keep(event.name, facts)
-        by = self._config.edition
-        made = self._db.transact(events.plan_and_mark_processed, event, kept, decide, by)
+        given = (event, kept, decide, self._config.edition, self._config.policy)
+        made = self._db.transact(events.plan_and_mark_processed, *given)
         if made is None:  # its kit is back from history
             return self._plan(event)
         fault_injection.crash_point("event.after-commit")

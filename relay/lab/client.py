@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from relay.errors import LabError, NotReady
 from relay.http_client import Answer, HttpClient, NoAnswer, origin
 from relay.lab.events import ORDER, REGISTRATION, Kind, is_named
-from relay.lab.facts import EMAIL, MOBILE, PHONE, Facts, resource
+from relay.lab.facts import EMAIL, MOBILE, PHONE, Facts, differing, resource
 
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
@@ -90,12 +91,8 @@ class LabClient:
         if order_of and wanted & {"order", "customer"}:
             order_id = order_of(str(registration.get("id") or used))
         order = self._get_if_there("order", order_id) if order_id else None
-        return Facts(
-            registration=registration,
-            patient=self._patient(registration),
-            order=order,
-            customer=self._customer(order) if order else None,
-        )
+        customer = self._customer(order) if order else None
+        return self._with_patient(Facts(order, registration, customer), wanted)
 
     def _with_registration(self, order: dict[str, Any], wanted: frozenset[str]) -> Facts:
         """An order's facts; its registration's too when it has just one and a rule names it."""
@@ -103,12 +100,8 @@ class LabClient:
         registration = None
         if wanted & {"registration", "patient"} and len(listed) == 1:
             registration = self._get("registration", listed[0])
-        return Facts(
-            order=order,
-            customer=self._customer(order),
-            registration=registration,
-            patient=self._patient(registration) if registration else None,
-        )
+        facts = Facts(order, registration, self._customer(order))
+        return self._with_patient(facts, wanted) if registration else facts
 
     def _first(self, kind: Kind, data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """The event's resource and the id that found it: its own, or else the one in its `url`."""
@@ -140,21 +133,34 @@ class LabClient:
         known = resource(
             {**embedded, "id": embedded.get("id") or order.get("customer_id")}, "customer"
         )
-        return self._filled("customer", known or {})
+        person = known or {}
+        return person if _is_whole(person) else self._filled("customer", person)[0]
 
-    def _patient(self, registration: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Who takes the test: the registration's own details come before the patient's record."""
-        own = {key: registration.get(key) for key in ("first_name", "last_name", EMAIL)}
-        phone = registration.get(MOBILE)
-        person = resource({**own, "id": registration.get("patient_id"), PHONE: phone}, "patient")
-        return self._filled("patient", person or {})
+    def _with_patient(self, facts: Facts, wanted: frozenset[str]) -> Facts:
+        """Facts with who takes the test: the registration's own details come before the patient's
+        record. That one is asked though nothing is missing where messages go to the patient, since
+        the two may tell of different people; no trouble with it then keeps news waiting.
+        """
+        own = facts.registration or {}
+        known = {**own, "id": own.get("patient_id"), PHONE: own.get(MOBILE), "foreign_id": None}
+        person = resource(known, "patient") or {}
+        record: Mapping[str, Any] = {}
+        is_whole = _is_whole(person)
+        try:
+            if not is_whole or "patient" in wanted:
+                person, record = self._filled("patient", person)
+        except LabError:
+            if not is_whole:
+                raise
+        return replace(facts, patient=person, differs=differing(own, record))
 
-    def _filled(self, kind: str, person: dict[str, Any]) -> dict[str, Any]:
-        """`person` with what is missing fetched, if there is a record to fetch it from."""
-        if not person.get("id") or all(person.get(key) for key in _DETAILS):
-            return person
-        fetched = self._get_if_there(kind, person["id"]) or {}
-        return {key: person.get(key) or fetched.get(key) for key in person}
+    def _filled(
+        self, kind: str, person: dict[str, Any]
+    ) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """`person` with what is missing, and the record that it is from, if there is one."""
+        record = self._get_if_there(kind, person["id"]) if person.get("id") else None
+        found = record or {}
+        return {key: person.get(key) or found.get(key) for key in person}, found
 
     def _get_if_there(self, kind: str, id_: str) -> dict[str, Any] | None:
         """A resource that an event can do without; None when the lab does not know it."""
@@ -252,6 +258,11 @@ class LabClient:
         what = f"redirects to another address ({answer.status}), which is not followed."
         known = f"If it is the lab's, set LAB_API_URL={there}" if there else "Check LAB_API_URL"
         raise LabError(f"The lab's API {what} {known}, or ask the lab.", failed=True)
+
+
+def _is_whole(person: Mapping[str, Any]) -> bool:
+    """Whether all is known by which somebody is written to."""
+    return all(person.get(key) for key in _DETAILS)
 
 
 def segment(id_: object) -> str:

@@ -7,8 +7,8 @@ left empty is a `Null`: false in a condition, and an error when it is printed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import ChainableUndefined, UndefinedError
@@ -19,6 +19,7 @@ LONGEST_TEXT = 1000
 # By these names the lab has a person's addresses.
 EMAIL, PHONE, MOBILE = "email", "phone_number", "mobile_phone_number"
 NAMES = ("first_name", "last_name")
+BORN = "date_of_birth"
 _COUNTED = frozenset({"quantity"})  # the fields in which a number is meant as one
 
 # A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
@@ -39,7 +40,7 @@ SHAPES: dict[str, dict[str, str]] = {
             "last_name",
             EMAIL,
             MOBILE,
-            "date_of_birth",
+            BORN,
             "patient_id",
             "trf_code",
             "short_code",
@@ -56,7 +57,9 @@ SHAPES: dict[str, dict[str, str]] = {
         "",
     ),
     "customer": dict.fromkeys(("id", "first_name", "last_name", EMAIL, PHONE, "foreign_id"), ""),
-    "patient": dict.fromkeys(("id", "first_name", "last_name", EMAIL, PHONE, "foreign_id"), ""),
+    "patient": dict.fromkeys(
+        ("id", "first_name", "last_name", EMAIL, PHONE, BORN, "foreign_id"), ""
+    ),
     "item": dict.fromkeys(("product_id", "product_sku", "quantity"), ""),
     "ordered_registration": {"id": "", "trf_code": "", "product": "product*"},
     "product": {"id": "", "sku": ""},
@@ -69,7 +72,8 @@ SHAPES: dict[str, dict[str, str]] = {
 # `when` or template reads it.
 SENSITIVE: dict[str, tuple[str, ...]] = {
     "order": ("address",),
-    "registration": ("date_of_birth", "download_url"),
+    "registration": (BORN, "download_url"),
+    "patient": (BORN,),
 }
 RESOURCES = ("order", "registration", "customer", "patient")
 PERSONS = ("customer", "patient")
@@ -216,6 +220,28 @@ def why_left_out(key: str, value: Any) -> str:
     return "has a link in it" if is_link else ""
 
 
+# What two ways of writing a person's field have in common, where they mean the same.
+_MEANT: dict[str, Callable[[str], Iterable[str]]] = {
+    **dict.fromkeys(NAMES, lambda name: plain_text.fold(name).split()),
+    BORN: lambda date: (date[:10],),
+    PHONE: lambda number: (plain_text.digits(number),),
+    EMAIL: lambda address: (plain_text.mailbox(address).casefold(),),
+}
+
+
+def differing(registration: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields that a registration and its patient's record both have and that differ. Names of
+    which one word is the same do not.
+    """
+    found = []
+    for key, meant in _MEANT.items():
+        pair = (registration.get(MOBILE if key == PHONE else key), record.get(key))
+        if all(pair) and not any(why_left_out(key, value) for value in pair):
+            first, second = (set(meant(str(value))) for value in pair)
+            found += [key] if first.isdisjoint(second) else []
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Facts:
     """What was fetched for one event: each resource's cleaned fields, or None."""
@@ -224,6 +250,7 @@ class Facts:
     registration: Mapping[str, Any] | None = None
     customer: Mapping[str, Any] | None = None
     patient: Mapping[str, Any] | None = None
+    differs: tuple[str, ...] = ()  # fields that the patient's own record has otherwise
 
     def namespace(self) -> dict[str, Any]:
         """The names that rules and templates see."""
@@ -231,12 +258,12 @@ class Facts:
 
     def without_unread(self, read: frozenset[str]) -> Facts:
         """These without the sensitive fields that are not in `read`."""
-        kept = {}
+        kept: dict[str, Any] = {}
         for name in RESOURCES:
             fields = getattr(self, name)
             drop = set(SENSITIVE.get(name, ())) - read
             kept[name] = fields and {k: v for k, v in fields.items() if k not in drop}
-        return Facts(**kept)
+        return replace(self, **kept)
 
     def lacks(self, read: frozenset[str]) -> bool:
         """Whether something that is in `read` was not kept, or has been erased since."""
@@ -249,16 +276,29 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """What the ledger keeps."""
-        return {name: value for name in RESOURCES if (value := getattr(self, name)) is not None}
+        kept = {name: value for name in RESOURCES if (value := getattr(self, name)) is not None}
+        return {**kept, "differs": list(self.differs)} if self.differs else kept
 
-    def no_names(self) -> Iterator[str]:
-        """What is no name, or has a link, in sentences without it: messages leave it out."""
+    def notes(self) -> Iterator[str]:
+        """What is odd about them, in sentences without it: what messages leave out since it is no
+        name or has a link, and where the lab has two answers.
+        """
         for name in RESOURCES:
             for key, value in (getattr(self, name) or {}).items():
                 if why := why_left_out(key, value):
                     yield f"The {name}'s {key.replace('_', ' ')} {why}, so messages leave it out."
+        if self.differs:
+            yield f"{told_apart(self.differs)} Messages go by the registration."
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Facts:
         """The facts as the ledger kept them."""
-        return cls(**{name: (stored or {}).get(name) for name in RESOURCES})
+        known = stored or {}
+        differs = tuple(known.get("differs") or ())
+        return cls(**{name: known.get(name) for name in RESOURCES}, differs=differs)
+
+
+def told_apart(fields: Iterable[str]) -> str:
+    """That a registration and its patient's record differ, in words, and not in what."""
+    words = ", ".join(field.replace("_", " ") for field in fields)
+    return f"The registration and the patient's own record at the lab differ in: {words}."

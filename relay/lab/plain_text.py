@@ -29,6 +29,7 @@ _LINK = re.compile(r"(?<!\bst)\.\w{2}|www\.", re.IGNORECASE)  # bit.ly, and not 
 _ADDRESS = re.compile(r"://|\bwww\.|\.[a-z]{2,}/", re.IGNORECASE)  # that leads somewhere
 _FOREIGN_TO_NAMES = re.compile(r"[\d@/\\<>{}\[\]|#%=:;$£€!?*^_]")
 LONGEST_NAME = 60
+_APOSTROPHES = dict.fromkeys(map(ord, "'`\u00b4\u02bc\u2018\u2019"))
 
 
 def is_unseen(char: str) -> bool:
@@ -102,6 +103,18 @@ def domain_spellings(domain: str) -> Iterator[str]:
             yield as_read
     except UnicodeError:
         return
+
+
+def fold(text: str) -> str:
+    """A name without what people leave out or write in two ways: Zoë O'Brien-Li → zoe obrien li."""
+    marked = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).casefold()
+    kept = (c if c.isalnum() else " " for c in marked if not unicodedata.combining(c))
+    return " ".join("".join(kept).split())
+
+
+def digits(number: str) -> str:
+    """A phone number's own digits, however it is written."""
+    return re.sub(r"^(?:00)?(?:44)?0?", "", re.sub(r"\D", "", number))
 
 
 def has_address(text: str) -> bool:

@@ -50,7 +50,7 @@ def full(first_name: str = "") -> Facts:
     examples = resources()
     known = {"registration": examples["test_registration"], **examples}
     known["customer"] = examples["order"]["customer"]
-    made = {
+    made: dict[str, Any] = {
         name: resource({**filler(name), **_without_nulls(known[name])}, name) for name in RESOURCES
     }
     for person in (made["customer"], made["patient"], made["registration"]):

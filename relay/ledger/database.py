@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -115,6 +116,7 @@ class Database:
         # Half of it for our own queue, half for what others do to the file.
         arguments = {"timeout": self._patience / 2, "check_same_thread": False}
         engine = sa.create_engine(self.url, connect_args=arguments, **how)
+        sa.event.listen(engine, "do_connect", _keep_private)
         sa.event.listen(engine, "connect", _tune_sqlite)
         return engine
 
@@ -268,6 +270,19 @@ def lock_file(file: IO[str], ends: float) -> None:
             if time.monotonic() > ends:
                 raise LedgerUnavailable("the ledger is locked") from None
         time.sleep(0.0003)
+
+
+def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[str], _options: Any) -> None:
+    """Only its owner may read a SQLite file, or what lies beside it: SQLite gives these the rights
+    that the file has. Where Relay may not change that, somebody else has seen to it.
+    """
+    for end in ("", ".lock", "-wal", "-shm"):
+        with suppress(OSError):
+            if not end:
+                os.close(os.open(arguments[0], os.O_CREAT, 0o600))
+            beside = Path(f"{arguments[0]}{end}")
+            if (mode := beside.stat().st_mode) & 0o077:
+                beside.chmod(mode & 0o700)
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

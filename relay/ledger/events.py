@@ -20,14 +20,14 @@ from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, history, journeys, pauses, releases, replay
+from relay.ledger import digests, doubts, history, journeys, pauses, releases, replay
 from relay.ledger.cases import close_reached, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, lab_pauses, new_id
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
-from relay.rules.model import WAITS_FOR_LAB, AlreadyNotified, Case, Notice, Plan
+from relay.rules.model import WAITS_FOR_LAB, AlreadyNotified, Case, Notice, Plan, Policy
 from relay.rules.staleness import Step, Waiting
 from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
@@ -168,11 +168,12 @@ def plan_and_mark_processed(
     facts: Facts,
     decide: Callable[[Kit], Plan],
     edition: int | None = None,
+    policy: Policy | None = None,
 ) -> list[str] | None:
     """Insert the messages that an event leads to, link its kit, and mark it processed by an
-    edition; the ids of
-    the new messages. None where its kit has come back from history: what is known of it by now may
-    lead to more facts, so they are to be fetched once more.
+    edition; the ids of the new messages. With a `policy` a person is asked about doubtful ones.
+    None where its kit has come back from history: what is known of it by now may lead to more
+    facts, so they are to be fetched once more.
 
     It calls back into planning: `decide` gets the kit and gives the plan, and is asked again where
     a digest has gone meanwhile. That is inside the caller's write transaction, since nobody else
@@ -212,6 +213,8 @@ def plan_and_mark_processed(
         for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
             close_reached(connection, owed)
     releases.ask(connection, plan.cases)
+    if policy:
+        doubts.ask(connection, policy, event.id, facts, plan.notices)
     return made
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from relay.rules.doubts import MISMATCH
 from relay.rules.model import ALERT, WAITS_FOR_LAB
 from relay.rules.statuses import HELD, RECEIVED, UNROUTED, WAITING
 
@@ -607,6 +608,8 @@ cases = sa.Table(
 )
 # One open case about a thing. The release before leaves `about` empty: its `digest` is unique too.
 partial_index("ix_cases_about", cases.c.about, where=cases.c.closed_at.is_(None), unique=True)
+# Whether a person was asked about a doubt before: see relay.ledger.doubts.
+partial_index("ix_cases_mismatch", cases.c.about, where=cases.c.kind == MISMATCH)
 partial_index("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
 partial_index("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))
 sa.Index("ix_cases_event", cases.c.event_id)

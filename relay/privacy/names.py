@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from relay.lab.facts import Facts
+from relay.lab.plain_text import fold
 
 MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
 LONGEST = 200
 TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
-_APOSTROPHES = "'`\u00b4\u02bc\u2018\u2019"
 
 
 def full_name(facts: Facts) -> str:
@@ -23,13 +22,6 @@ def full_name(facts: Facts) -> str:
 def search_key(facts: Facts) -> str | None:
     """The same to be searched by: surname first, without accents, capitals and marks."""
     return fold(" ".join(reversed(first_known_names(facts))))[:LONGEST] or None
-
-
-def fold(text: str) -> str:
-    """A name without what people leave out or write in two ways: Zoë O'Brien-Li → zoe obrien li."""
-    plain = unicodedata.normalize("NFKD", text.translate(dict.fromkeys(map(ord, _APOSTROPHES))))
-    kept = (c if c.isalnum() else " " for c in plain.casefold() if not unicodedata.combining(c))
-    return " ".join("".join(kept).split())
 
 
 def readings(written: str) -> list[str]:

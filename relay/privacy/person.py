@@ -14,7 +14,8 @@ from urllib.parse import unquote_plus
 
 from relay.lab import plain_text
 from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
-from relay.privacy.names import TITLES, fold, persons_in
+from relay.lab.plain_text import fold
+from relay.privacy.names import TITLES, persons_in
 
 _WAYS = (EMAIL, PHONE, MOBILE)
 _NAMES = ("first_name", "last_name")
@@ -31,8 +32,7 @@ def key(address: str) -> str:
     """An address however it is written: a phone number's own digits, an email in small letters."""
     if "@" in address:
         return plain_text.mailbox(address).casefold()
-    digits = re.sub(r"\D", "", address)
-    own = re.sub(r"^(?:00)?(?:44)?0?", "", digits)
+    own = plain_text.digits(address)
     return own if len(own) >= _SHORTEST else ""
 
 
@@ -122,7 +122,7 @@ class Person:
 
     def redacted(self, facts: Facts) -> Facts:
         """Facts without what is theirs: what was about them is there, with nothing in it."""
-        kept = {}
+        kept: dict[str, Any] = {}
         for resource in ("order", "registration", *PERSONS):
             fields = getattr(facts, resource)
             kept[resource] = None if fields is None else self.without_own(fields)

@@ -28,6 +28,7 @@ KINDS = (
     "config",
     "release",
     "missing",
+    "mismatch",
     "erasure",
     "unknown",
     "rule",

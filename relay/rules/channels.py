@@ -29,6 +29,7 @@ class Provider:
     name: str  # as people read it
     module: str  # of relay.channels; its `connect` makes the provider
     account: tuple[str, ...]  # variables of the environment without which nothing is sent
+    home: str = ""  # the host of its API, in the USA, where no <NAME>_API_URL names another
     receipts: str = ""  # the variable without which nobody learns what arrived
     has_list: bool = False  # of messages, in which one can be looked up
     deletes: str = ""  # BY_ID or BY_ADDRESS, where it deletes anything when it is asked to
@@ -135,6 +136,7 @@ CHANNELS: dict[str, Channel] = {
         provider=Provider(
             name="Twilio",
             module="twilio",
+            home="api.twilio.com",
             account=("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
             receipts="PUBLIC_URL",
             has_list=True,
@@ -162,6 +164,7 @@ CHANNELS: dict[str, Channel] = {
         provider=Provider(
             name="SendGrid",
             module="sendgrid",
+            home="api.sendgrid.com",
             account=("SENDGRID_API_KEY",),
             receipts="SENDGRID_WEBHOOK_PUBLIC_KEY",
             deletes=BY_ADDRESS,

@@ -150,7 +150,7 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
     yield 1, said[event["status"]].strip()
     kind = EVENTS.get(event["name"])
     notes = unread(kind, event["data"]) if kind else ()
-    for note in (*notes, *Facts.from_json(event["facts"]).no_names()):
+    for note in (*notes, *Facts.from_json(event["facts"]).notes()):
         yield 1, note
     if event["status"] == RECEIVED:
         yield 1, f"It {stands}."

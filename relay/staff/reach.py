@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from relay.channels import Channels
 from relay.config.loader import Config
@@ -11,8 +12,12 @@ from relay.errors import LabError, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
-from relay.rules.channels import CHANNELS
+from relay.rules.channels import CHANNELS, Provider
 
+# Words in a host's name → where it is:
+# https://www.twilio.com/docs/global-infrastructure/understanding-twilio-regions
+# https://www.twilio.com/docs/sendgrid/for-developers/sending-email/data-residency
+_REGIONS = {"eu": "EU", "ie1": "EU", "au1": "Australia", "us1": "USA"}
 _SID = 6  # characters of an account's id that are shown
 
 
@@ -36,11 +41,22 @@ def in_use(config: Config) -> str:
         shown = f" {account[:2]}…{account[-4:]}" if len(account) > _SID and row.in_segments else ""
         instead = map(settings.variable, row.sender.instead if row.sender else ())
         sender = next(filter(None, (*instead, senders[name])), "nobody")
-        who = f"{row.provider.name}{shown} from {sender}" if account else "no account"
+        who = f"{row.provider.name}{shown} from {sender}{data_goes(settings, row.provider)}"
+        who = who if account else "no account"
         parts.append(f"{row.title}: {who}")
     ledger = "SQLite" if settings.database_url.startswith("sqlite") else "PostgreSQL"
     rules = sum(rule.enabled for rule in config.rules)
     return ". ".join((*parts, f"Ledger: {ledger}", f"{rules} rules on")) + "."
+
+
+def data_goes(settings: Settings, provider: Provider) -> str:
+    """Where what is sent goes: the provider's host, and the region that this says."""
+    url = urlsplit(settings.variable(f"{provider.name.upper()}_API_URL"))
+    host = url.hostname or provider.home
+    said = [region for part, region in _REGIONS.items() if part in host.split(".")]
+    said += ["USA"] if host == provider.home else []
+    where = f" ({said[0]})" if said else ""
+    return f", data to {host}{where}" if host else ""
 
 
 def check_lab(settings: Settings) -> Iterator[Problem]:

@@ -17,7 +17,17 @@ from relay.config.settings import Settings, from_environment
 from relay.ledger.database import Database
 from relay.ledger.editions import Shelf
 from relay.queue import Waker
-from relay.web import callbacks, desk, doors, health, metrics, plain_http, responses, webhooks
+from relay.web import (
+    callbacks,
+    contact,
+    desk,
+    doors,
+    health,
+    metrics,
+    plain_http,
+    responses,
+    webhooks,
+)
 from relay.web.forms import MOST_FIELDS, FormRequest
 from relay.web.services import Services
 
@@ -51,7 +61,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["relay"] = Services(settings, living, db, Waker(settings))
     if not settings.development:
         plain_http.refuse(app)
-    for part in (webhooks, callbacks, health, metrics):
+    for part in (webhooks, callbacks, health, metrics, contact):
         app.register_blueprint(part.blueprint)
     if settings.desk_ready:
         desk.set_up(app, settings)

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from relay.channels.base import Inbound
 from relay.lab.facts import Facts
+from relay.lab.plain_text import fold
 from relay.ledger import replies, suppressions
 from relay.ledger.database import Connection
 from relay.ledger.views import queries
-from relay.privacy.names import fold, persons_in
+from relay.privacy.names import persons_in
 from relay.rules import stops
 from relay.rules.alerts import NO_KIT
 from relay.rules.model import Policy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from relay.rules.receipts import STATES, Receipt
 from relay.rules.statuses import FAILED, OURS
 
 ADDRESS = "jane@example.org"
-AT = 1_790_000_000
+AT = int(time.time())
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -211,6 +212,24 @@ def test_any_other_is_not() -> None:
     assert not is_signed(by(public()), BODY, sign(BODY), str(AT + 1))
     assert not is_signed(by(public()), BODY, sign(BODY), "")
     assert not is_signed(by(public()), BODY, "", str(AT))
+
+
+@pytest.mark.parametrize(
+    ("age", "is_taken"),
+    [
+        (timedelta(hours=25), True),  # SendGrid tries for a day
+        (timedelta(days=4), False),
+        (timedelta(days=365), False),
+        (-timedelta(days=4), False),
+    ],
+    ids=str,
+)
+def test_what_was_signed_long_ago_is_refused(age: timedelta, is_taken: bool) -> None:
+    """A batch that somebody kept is not played again a year later; SendGrid's own repeats are
+    taken.
+    """
+    when = str(int((datetime.now(UTC) - age).timestamp()))
+    assert is_signed(by(public()), BODY, sign(BODY, when), when) == is_taken
 
 
 @pytest.mark.parametrize("signature", ["x", "é", "====", "AAAA", "\0", "a" * 10_000])

@@ -65,7 +65,8 @@ def test_check_asks_the_providers_where_it_is_to_send(
     """Right, it says what is so; a refusal is an error; in dry-run and offline nobody is asked."""
     answer = relay("check", **live_environ)
     assert answer.exit_code == 0
-    assert "Delivery: live. Texts: Twilio AC…0000 from HARBOUR. Emails: SendGrid" in answer.stdout
+    assert "Delivery: live. Texts: Twilio AC…0000 from HARBOUR, data to 127." in answer.stdout
+    assert "Emails: SendGrid" in answer.stdout
     assert len(twilio.requests) == 1
     assert len(sendgrid.requests) == 2
     sendgrid.account["/v3/scopes"] = Reply(401, {"errors": []})

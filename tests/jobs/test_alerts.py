@@ -59,6 +59,10 @@ OPENED = {
         "order.shipped came on 20 May 2026, and no order.delivered since. "
         "The lab's API does not show it either.",
     ),
+    "mismatch": (
+        KIT,
+        "The registration and the patient's own record at the lab differ in: first name.",
+    ),
     "erasure": ("era_019ac9f4e80e4a61b2c3d4e5f6a7", "2 rows of notifications still have it."),
     "rule": ("kit-shipped", "Its rule, kit-shipped, is no longer in config.toml."),
     "account": ("sms", "Delivery is live, and no account to send sms with is set."),

@@ -23,9 +23,17 @@ from relay.ledger import audit, cases, suppressions
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.audit import open_to_change
-from relay.ledger.database import Database
+from relay.ledger.database import Database, now
 from relay.ledger.removal import erasures
-from relay.ledger.schema import attempts, events, journeys, metadata, notifications, quarantine
+from relay.ledger.schema import (
+    attempts,
+    editions,
+    events,
+    journeys,
+    metadata,
+    notifications,
+    quarantine,
+)
 from relay.ledger.schema import audit as audit_table
 from relay.ledger.schema import cases as cases_table
 from relay.rules import addresses
@@ -194,6 +202,16 @@ def test_nothing_of_her_is_left(town: Clinic, address: str) -> None:
     assert done["counts"]["messages that wait"] == 2
     assert len(rows(town.db, quarantine)) == 1
     assert forget(town, address) == {"counts": {}, "left": {}, "refused": []}
+
+
+def test_an_edition_is_the_clinics_own(town: Clinic) -> None:
+    """config.toml may have the same number, as the clinic's own: no erasure reads or mends that."""
+    edition = {"number": 1, "digest": "d", "author": "admin", "note": "", "source": "files"}
+    edition |= {"made_at": now(), "content": f'phone = "{PHONE}"'.encode()}
+    with town.db.write() as connection:
+        connection.execute(editions.insert().values(**edition))
+    assert forget(town, PHONE)["left"] == {}
+    assert only(town.db, editions)["content"] == edition["content"]
 
 
 def test_a_surname_that_others_have_is_not_hers_alone(town: Clinic) -> None:

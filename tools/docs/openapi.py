@@ -232,6 +232,17 @@ def monitoring_paths() -> dict[str, Json]:
     asked: dict[str, tuple[str, list[Json], Json]] = {
         "/healthz": ("Whether the process serves", [], {"200": json_response("It serves.", Well)}),
         "/readyz": ("Whether Relay has all that it needs", [], ready),
+        "/.well-known/security.txt": (
+            "Whom to write to about a hole in security (RFC 9116)",
+            [],
+            {
+                "200": {
+                    "description": "A contact, and when this ends.",
+                    "content": {"text/plain": {}},
+                },
+                "308": {"description": "Asked by plain HTTP: the same by https."},
+            },
+        ),
         "/metrics": ("Metrics for Prometheus", [{"bearer": []}, {}], metrics),
     }
     return {

@@ -11,12 +11,14 @@ from flask import Flask
 
 from relay.lab import events, samples
 from relay.lab.facts import Facts
-from relay.ledger import cases, releases
+from relay.ledger import cases, releases, replies
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import notifications
+from relay.rules.alerts import NO_KIT
 from relay.rules.model import Case, Notice, Plan
+from relay.rules.replies import REPLY
 
 # Kind of case, what has become of the message that it is about, and why.
 KINDS = (
@@ -28,8 +30,9 @@ KINDS = (
     ("release", "scheduled", "It is for the customer. If nobody stops it, it goes out in 2 days."),
     ("release", "scheduled", "It is for the customer. If nobody stops it, it goes out in 2 days."),
     ("missing", "", "The results have not come within 10 days of the sample."),
+    ("mismatch", "", "3 patients of different names have this number."),
 )
-NAMES = ("Ada", "Ben", "Cleo", "Dev", "Eve", "Finn", "Gwen", "Hal")
+NAMES = ("Ada", "Ben", "Cleo", "Dev", "Eve", "Finn", "Gwen", "Hal", "Ivy")
 REFUSED = (
     b'{"event": "order.shipped", "data": {"order_id": "", "name": "Jane Smith"}}',
     b'{"event": "order.shipped", "data": {"order_id": "7", "order_id": "8"}}',
@@ -38,9 +41,12 @@ UNKNOWN = ("kit.recalled", "order.returned")
 
 
 def open_all(db: Database) -> None:
-    """A case of each of KINDS."""
+    """A case of each of KINDS, and a text."""
     for (kind, status, reason), name in zip(KINDS, NAMES, strict=True):
         _open(db, kind, status, reason, name)
+    text = Case(REPLY, "", NO_KIT, "")
+    with db.write() as connection:
+        replies.keep(connection, "sms", "SM-1", "+447700900002", "Where is my kit?", text)
 
 
 def post_all(app: Flask, secret: str) -> None:

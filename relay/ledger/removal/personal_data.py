@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, Facts
+from relay.lab.plain_text import fold
 from relay.ledger import history, packing
 from relay.ledger.audit import open_to_change
 from relay.ledger.cases import RELAY, close_case, close_cases_of
@@ -26,6 +27,7 @@ from relay.ledger.removal import retention
 from relay.ledger.schema import (
     attempts,
     cases,
+    editions,
     erasures,
     events,
     inbound_texts,
@@ -34,7 +36,7 @@ from relay.ledger.schema import (
 )
 from relay.ledger.schema import history as history_table
 from relay.privacy import odd_bytes
-from relay.privacy.names import fold, persons_in, search_key
+from relay.privacy.names import persons_in, search_key
 from relay.privacy.person import Person, key
 from relay.rules.channels import DELETED_BY_ADDRESS
 from relay.rules.statuses import WAITING
@@ -142,13 +144,14 @@ _WORD = "Erased."
 _STAYS = {("suppressions", "address")}
 _IDS = ("subject", "order_subject", "original_subject")
 # Messages by their events' facts, so events come last. What was asked for knows whom it is about
-# until it is done, and then blanks that itself: this erasure's row as well as another's.
+# until it is done, and then blanks that itself: this erasure's row as well as another's. An edition
+# is the clinic's own words: it may have its phone number, which is nobody's.
 TABLES = tuple(
     sorted(
         (
             table
             for table in metadata.sorted_tables
-            if table is not erasures and text_columns(table)
+            if table not in (erasures, editions) and text_columns(table)
         ),
         key=lambda one: (one is events, one is notifications),
     )

@@ -1,0 +1,88 @@
+"""Doubts about whom a patient's message goes to: what the ledger knows of it, and the cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from relay.lab.facts import Facts
+from relay.ledger.cases import open_case
+from relay.ledger.schema import cases, events, notifications
+from relay.privacy.names import search_key
+from relay.rules import doubts
+from relay.rules.channels import sharing
+from relay.rules.doubts import Known
+from relay.rules.model import Notice, Policy
+from relay.rules.statuses import GONE
+
+MOST = 200  # messages to an address whose people are counted
+_table = notifications.c
+_of_event = events.join(notifications, _table.event_id == events.c.id)
+_to_patient = sa.and_(
+    _table.role == doubts.PATIENT, _table.channel.in_(sa.bindparam("ways", expanding=True))
+)
+
+
+def ask(
+    connection: Connection,
+    policy: Policy,
+    event_id: str,
+    facts: Facts,
+    planned: Sequence[Notice],
+) -> None:
+    """Ask a person about each doubt that there is about these messages, unless somebody was asked
+    before: what has been decided stays so.
+    """
+    told = [one for one in planned if one.role == doubts.PATIENT and one.address]
+    if not told:
+        return
+    known = Known(
+        {one.address: _people(connection, facts, one) for one in told},
+        {one.channel: _last(connection, facts, one) for one in told},
+    )
+    for case in doubts.cases(facts, known, told, policy, datetime.now(UTC)):
+        if connection.execute(_ASKED, {"about": case.digest}).first() is None:
+            open_case(connection, replace(case, event_id=event_id))
+
+
+def _people(connection: Connection, facts: Facts, notice: Notice) -> int:
+    given = {"address": notice.address, "ways": sharing(notice.channel)}
+    return len({search_key(facts), *connection.execute(_PEOPLE, given).scalars()} - {None})
+
+
+def _last(connection: Connection, facts: Facts, notice: Notice) -> str:
+    """Where the patient's last message went: somebody of the same name and id, or of this kit."""
+    own = (facts.patient or {}).get("id")
+    given = {"person": search_key(facts), "ways": sharing(notice.channel)}
+    for row in connection.execute(_LAST, given) if given["person"] else ():
+        patient = Facts.from_json(row.facts).patient or {}
+        if row.subject == notice.subject or (own and patient.get("id") == own):
+            return str(row.address)
+    return ""
+
+
+# Built once: each event with a message to its patient asks.
+_ASKED = sa.select(cases.c.id).where(
+    cases.c.kind == sa.literal_column(f"'{doubts.MISMATCH}'"),
+    cases.c.about == sa.bindparam("about"),
+)
+# By an index each, of an address and of a name: neither is put in an order that another index has.
+_PEOPLE = (
+    sa.select(events.c.person)
+    .select_from(_of_event)
+    .where(_table.address == sa.bindparam("address"), _to_patient, events.c.person.is_not(None))
+    .limit(MOST)
+)
+_LAST = (
+    sa.select(_table.address, events.c.facts, events.c.subject)
+    .select_from(_of_event)
+    # What has failed says nothing: its number was corrected.
+    .where(events.c.person == sa.bindparam("person"), _to_patient, _table.status.in_(GONE))
+    .where(_table.address != "")
+    .order_by(events.c.received_at.desc())
+    .limit(10)
+)

@@ -1,0 +1,57 @@
+"""What may be the wrong person: doubts about whom a patient's message goes to. Pure.
+
+Nothing is held for a doubt: it is mostly a family with one phone, or a new number, and news that
+comes late does harm too. A person is asked, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from relay.lab.facts import BORN, NAMES, Facts, told_apart
+from relay.rules import alerts
+from relay.rules.addresses import same
+from relay.rules.channels import CHANNELS
+from relay.rules.model import Case, Notice, Policy
+
+MISMATCH = "mismatch"  # the kind of case
+PATIENT = "patient"
+FAMILY = 3  # patients at one address, from which it is asked about: two are a couple, or a child
+_WHO = frozenset((*NAMES, BORN))  # a field that says who somebody is, not how to reach them
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger knows of the patient's addresses, before this event's messages."""
+
+    people: Mapping[str, int]  # by address: the patients who have had messages there, and this one
+    last: Mapping[str, str]  # by channel: the address that this patient's last message went to
+
+
+def cases(
+    facts: Facts, known: Known, planned: Sequence[Notice], policy: Policy, now: datetime
+) -> Iterator[Case]:
+    """A case for each doubt about the patient whom these notices tell."""
+    told = {one.channel: one for one in planned if one.role == PATIENT and one.address}
+    for subject in {one.subject for one in told.values()}:
+        for key, reason in _doubts(facts, known, told, subject):
+            yield alerts.case(MISMATCH, key, subject, reason, policy=policy, now=now)
+
+
+def _doubts(
+    facts: Facts, known: Known, told: Mapping[str, Notice], kit: str
+) -> Iterator[tuple[str, str]]:
+    """Each doubt in words, after what it is about: nobody is asked twice about the same."""
+    if _WHO.intersection(facts.differs):
+        yield f"record {kit}", told_apart(facts.differs)
+    ways = {one.address: CHANNELS[channel].address.noun for channel, one in told.items()}
+    many, address = max((known.people.get(address, 1), address) for address in ways)
+    if many >= FAMILY:  # it is asked again about twice as many
+        said = f"{many} patients of different names have this {ways[address]}."
+        yield f"{many.bit_length()} at {address}", said
+    last = {channel: known.last.get(channel, "") for channel in told}
+    if new := [way for way in told if last[way] and same(last[way]) != same(told[way].address)]:
+        nouns = " and ".join(CHANNELS[way].address.noun for way in new)
+        yield f"changed {kit}", f"The last message to this patient went to another {nouns}."
