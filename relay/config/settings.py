@@ -109,6 +109,12 @@ def is_key(written: str) -> bool:
         return False
 
 
+# How platforms tell a process its own address, where nobody has set PUBLIC_URL.
+OWN_ADDRESS = {
+    "RENDER_EXTERNAL_URL": "{}",
+    "HEROKU_APP_DEFAULT_DOMAIN_NAME": "https://{}",
+    "FLY_APP_NAME": "https://{}.fly.dev",
+}
 LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
@@ -143,6 +149,7 @@ class Settings:
     sendgrid_webhook_public_key: str = ""
     sendgrid_api_url: str = ""
     public_url: str = ""
+    is_platforms_url: bool = False  # nobody has set PUBLIC_URL: a domain of ours may lead here too
     trusted_proxies: int = 1
     development: bool = False
     delivery: str = "dry-run"
@@ -225,6 +232,7 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
             return default
         return value
 
+    platforms_url = next((at.format(read(n)) for n, at in OWN_ADDRESS.items() if read(n)), "")
     development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
     urls = {name: http_url(name, read(name, default), problems) for name, default in _HTTP}
     settings = Settings(
@@ -240,7 +248,8 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         twilio_api_url=urls["TWILIO_API_URL"],
         sendgrid_api_key=read("SENDGRID_API_KEY"),
         sendgrid_api_url=urls["SENDGRID_API_URL"],
-        public_url=public_url(read("PUBLIC_URL"), development, problems),
+        public_url=public_url(read("PUBLIC_URL", platforms_url), development, problems),
+        is_platforms_url=not read("PUBLIC_URL") and bool(platforms_url),
         trusted_proxies=int(choice("TRUSTED_PROXIES", "1", tuple("12345"))),
         development=development,
         delivery=choice("RELAY_DELIVERY", "dry-run", MODES),
