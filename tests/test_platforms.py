@@ -198,7 +198,9 @@ def test_every_way_to_live_sets_what_is_missed_later(name: str) -> None:
     """
     page = (ROOT / "docs" / "platforms.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")
-    ways = dict(re.findall(r"^## (Heroku|Dokku|Render|Fly|Docker)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    ways = dict(
+        re.findall(r"^## (Heroku|Dokku|Render|Fly|Docker)\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+    )
     ways["README"] = readme.partition("\n## Deploy it\n")[2].partition("\n## ")[0]
     ways["app.json"] = " ".join(APP["env"])
     assert len(ways) == 7

@@ -29,9 +29,13 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     Messages of kits that are in history are not listed: see `flask relay explain`.
     """
     from relay.errors import did_you_mean
+    from relay.lab.events import EVENTS
     from relay.ledger.views.queries import Filter, notifications_where
     from relay.rules.statuses import STATUSES
 
+    if event and event not in EVENTS:
+        said = f'there is no event "{event}". {did_you_mean(event, EVENTS)}'
+        raise click.BadParameter(said, param_hint="--event")
     if status and status not in STATUSES:
         remedy = did_you_mean(status, STATUSES)
         context.stop(Problem("there is no such status.", key=status, remedy=remedy))

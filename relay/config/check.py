@@ -146,6 +146,13 @@ def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
 
 def missed_later(settings: Settings) -> Iterator[Problem]:
     """Warns about settings that Relay can start without and will need later."""
+    if settings.is_ledger_local:
+        message = (
+            "is SQLite, or not set: the ledger is a file on this machine's disk, lost with it. "
+            "Web and worker on two machines would each have their own, and send nothing."
+        )
+        remedy = "Set it to a PostgreSQL, as in postgres://user:password@host/relay."
+        yield Problem(message, "environment", key="DATABASE_URL", remedy=remedy, warning=True)
     sends = settings.delivery != "dry-run"
     for channel, row in CHANNELS.items():
         name = row.provider.receipts
