@@ -29,7 +29,16 @@ from relay.ledger.views import queries
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The demo takes nothing else from its environment: nothing in there may send, or report, anything.
-_FOR_THE_DEMO = ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "TERM", "PORT", "PYTHONUNBUFFERED")
+_FOR_THE_DEMO = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "TZ",
+    "PORT",
+    "PYTHONUNBUFFERED",
+)
 READY_SECONDS = 30
 STOP_SECONDS = 28
 SHOWN_SECONDS = 60
