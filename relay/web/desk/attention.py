@@ -45,7 +45,6 @@ UNKNOWN = (
     "kind of event is unknown to Relay",
     "kinds of event are unknown to Relay",
 )
-NEVER_MET = 10  # events for which a rule's condition was not true: it may never be
 NOT_TRIED = "Relay has not got to them yet."
 
 
@@ -71,7 +70,6 @@ def needs(connection: Connection, waiting: Mapping[str, int]) -> Iterator[Need]:
         yield Need(many, REFUSED[many > 1], url_for("desk.quarantine"), "Refused posts")
     if many := waiting["unknown"]:
         yield Need(many, UNKNOWN[many > 1], url_for("desk.unknown_events"), "Unknown events")
-    yield from _never_met(connection)
 
 
 def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
@@ -102,6 +100,10 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
         yield Need(one.many, f"{words} overdue since {when(one.since)}", *system)
     for said in _no_account():
         yield Need(None, said, *system)
+    yield from _never_met(connection)
+
+
+NEVER_MET = 10  # events for which a rule's condition was not true: it may never be
 
 
 def _never_met(connection: Connection) -> Iterator[Need]:
