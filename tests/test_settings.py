@@ -244,7 +244,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(name: str, value: str, reme
         ),
         ("LAB_API_TOKEN", "'token-of-ours'", "Remove them."),
         ("RELAY_DELIVERI", "live", "is no variable of Relay's. Did you mean RELAY_DELIVERY?"),
-        ("RELAY_CONFIG_FILE", "x.toml", "Did you mean RELAY_CONFIG?"),
+        ("RELAY_TEMPLATE", "words", "Did you mean RELAY_TEMPLATES?"),
         ("LAB_API_URL", "https://lab.example/api/", "ends in /api, which Relay adds itself."),
         (
             "WEB_CONCURRENCY",
@@ -262,7 +262,7 @@ def test_what_is_nearly_right_is_refused_with_what_to_write(
         from_environment({**LIVE, name: value})
     assert [problem.key for problem in caught.value.problems] == [name]
     assert said in str(caught.value)
-    assert from_environment({**LIVE, "RELAY_OF_ANOTHER_KIND": "x", "PORT": "1", "OTHER": "'x'"})
+    assert from_environment({**LIVE, "RELAY_HOST": "x", "PORT": "1", "OTHER": "'x'"})
 
 
 def test_a_developer_may_kill_and_hurry_relay() -> None:

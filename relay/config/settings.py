@@ -302,7 +302,8 @@ def miswritten(environ: Mapping[str, str], names: set[str]) -> Iterator[Problem]
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             yield wrong(name, "has quotes around it, which count as a part of it.", "Remove them.")
     for name in sorted(environ.keys() - names):
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        # Very near: a platform names some after the service, such as RELAY_HOST.
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.9)
         if name.startswith("RELAY_") and near:
             yield wrong(name, "is no variable of Relay's.", f"Did you mean {near[0]}?")
 
