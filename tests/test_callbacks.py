@@ -237,6 +237,7 @@ FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "relay.example"}
         (PUBLIC + "/relay", False, FORWARDED, PUBLIC + "/relay"),
         ("", False, FORWARDED, PUBLIC),
         ("", True, {}, HERE),
+        ("https://my-relay.fly.dev", False, FORWARDED, PUBLIC),
     ],
 )
 @one_database
@@ -249,8 +250,12 @@ def test_the_address_that_was_signed_is_the_public_one(
     headers: dict[str, str],
     signed: str,
 ) -> None:
-    """PUBLIC_URL, whatever a proxy says; without it what the one trusted proxy says."""
-    client = make_client(replace(by, public_url=public_url, development=development))
+    """PUBLIC_URL, whatever a proxy says; without it, also where the platform names an address of
+    its own, what the one trusted proxy says.
+    """
+    is_platforms = public_url.endswith("fly.dev")
+    made = replace(by, public_url=public_url, is_platforms_url=is_platforms)
+    client = make_client(replace(made, development=development))
     path = told(sent(db))
     assert is_refused(call(client, path, form(), "http://10.0.0.1:8000" + path, headers=headers))
     assert call(client, path, form(), signed + path, headers=headers).status_code == 200

@@ -6,6 +6,7 @@ tests/expected/config-errors.md shows them; RELAY_UPDATE_EXPECTED=1 writes it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -57,8 +58,13 @@ KIT, READY, DESK = "rules.kit-shipped", "rules.results-ready", "rules.desk-retes
 # A row a mistake.
 # fmt: off
 SYNTAX = [
-    wrong("no quotes", '"90d"', "90d", 14, "", "unexpected text after the value", "Text needs quotes"),
-    wrong("a word without quotes", '"kit_shipped"', "kit", 25, "", "unreadable value after =", "quotes"),
+    wrong("no quotes", '"90d"', "90d", 14, "", "text needs quotes.", 'Write retention = "90d".'),
+    wrong("a word without quotes", '"kit_shipped"', "kit", 25, "", "text needs quotes.", 'Write template = "kit".'),
+    wrong("a word as Python writes it", "enabled = true", "enabled = False", 34, "", "true and false are written small", "Write enabled = false."),
+    wrong("yes for true", "enabled = true", "enabled = yes", 34, "", "this is true or false", "Write enabled = true."),
+    wrong("a number with a comma", "= 2000", "= 2,000", 13, "", "a number has no comma", "Write daily_sms_limit = 2000."),
+    wrong("no comma in a list", '["sms", "email"]', '["sms" "email"]', 24, "", "no comma between the values", 'Write channels = ["sms", "email"].'),
+    wrong("a blank in a heading", "[rules.kit-shipped]", "[rules.Kit shipped]", 21, "", "a name in a heading has no blank", "Write [rules.Kit-shipped]."),
     wrong("quotes of a word processor", '"kit_shipped"', "“kit”", 25, "", "line 25, column 12 has a curly quote (U+201C), as Word writes it.", "straight quotes"),
     wrong("a curly quote at the end only", '"90d"', '"90d”', 14, "", "line 14, column 17 has a curly quote (U+201D)", "straight quotes"),
     wrong("French quotes", '"90d"', "«90d»", 14, "", "has a curly quote (U+00AB)", "straight quotes"),
@@ -118,6 +124,7 @@ VALUES = [
     wrong("a bad window", "08:00-20:00", "8 to 8", 11, "delivery.send_window", 'as in "08:00-20:00", or "always"'),
     wrong("a bad window", '"always"', '"24/7"', 40, f"{DESK}.send_window", 'or "always"', '"Mon-Fri 08:00-20:00"'),
     wrong("a time that there is not", "08:00-20:00", "08:00-25:00", 11, "delivery.send_window", "there is no time 25:00"),
+    wrong("a window with a long dash", "08:00-20:00", "08:00\u201320:00", 11, "delivery.send_window", "it has a long dash", 'write "08:00-20:00"'),
     wrong("a window without an end", "08:00-20:00", "08:00-08:00", 11, "delivery.send_window", 'write "always"'),
     wrong("a bad day of the week", "08:00-20:00", "Mo-Fr 08:00-20:00", 11, "delivery.send_window", 'no day "Mo"', "Mon, Tue, Wed"),
     wrong("a bad bank holiday", "max_sms_segments = 2", 'bank_holidays = ["25.12.2026"]', 12, "delivery.bank_holidays", "not a date", '"2026-12-25"'),
@@ -234,6 +241,54 @@ def test_a_mistake_is_told_with_its_line_key_and_remedy(mistake: Mistake, tmp_pa
     assert found.where == str(tmp_path / "config.toml")
     said_rightly(found, mistake)
     ROWS[mistake] = _row(mistake, found, tmp_path)
+
+
+_WRITE = re.compile(r"[Ww]rite (.+ = .+|\[.+\])\.$")
+_MEANT = re.compile(r'Did you mean "(.+)"\?$')
+_AS_IN = re.compile(r'(?:as in|write it as|write) ("[^"]*"|\[[^\]]*\]|\d+)')
+_UNKNOWN = re.compile(r'"(?:\w+\.)*([^".]+(?:\.[^".]+)?)"')
+
+
+def advised(mistake: Mistake, found: Problem) -> str | None:
+    """The file as somebody writes it who does to the letter what is said; None where what is said
+    is how to write it, and no more.
+    """
+    rows = EXAMPLE.replace(mistake.old, mistake.new, 1).split("\n")
+    row = rows[(found.line or 1) - 1]
+    if written := _WRITE.search(found.remedy):
+        if "text" in written[1]:  # an example of how
+            return None
+        rows[(found.line or 1) - 1] = written[1]
+    elif meant := _MEANT.search(found.remedy):
+        unknown = _UNKNOWN.search(found.message)
+        wrong_word = unknown[1] if unknown else found.key.split(".")[-1]
+        rows[(found.line or 1) - 1] = row.replace(wrong_word, meant[1])
+    elif (example := _AS_IN.search(f"{found.message} {found.remedy}")) and "=" in row:
+        rows[(found.line or 1) - 1] = f"{row.partition('=')[0]}= {example[1]}"
+    elif "Delete it" in found.remedy or "Remove" in found.remedy:
+        del rows[(found.line or 1) - 1]
+    else:
+        return None
+    return "\n".join(rows)
+
+
+def test_who_does_what_is_said_is_right(tmp_path: Path) -> None:
+    """Where a message says what to write, which word was meant, or what to remove, doing so to the
+    letter leaves nothing wrong there.
+    """
+    tried, left = 0, []
+    for mistake in IN_CONFIG:
+        found = config_problem(mistake, tmp_path)
+        if (text := advised(mistake, found)) is None:
+            continue
+        tried += 1
+        try:
+            parse(text, Settings())
+        except ConfigError as error:
+            if found.message in [one.message for one in error.problems]:
+                left.append((mistake.kind, found.remedy))
+    assert left == []
+    assert tried > 30
 
 
 @pytest.mark.parametrize("mistake", IN_TEMPLATES, ids=ids(IN_TEMPLATES))

@@ -249,6 +249,25 @@ def test_at_night_a_worker_moves_what_is_finished(
     assert begun == ["", "evt_1"]
 
 
+def test_a_ledger_on_this_disk_is_told_in_the_log_and_by_check(
+    own: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clinic's SQLite is lost with its machine, and a second machine has another: `check` warns,
+    and web and worker say so when they start. In development, or with PostgreSQL, nothing is said.
+    """
+    logs.set_up()
+    for development, url, is_told in (
+        (False, "sqlite:///instance/relay.db", True),
+        (True, "sqlite:///instance/relay.db", False),
+        (False, "postgresql+psycopg://u@h/d", False),
+    ):
+        settings = replace(own, development=development, database_url=url)
+        ConfigReloader(settings, check.load)
+        assert ("DATABASE_URL" in capsys.readouterr().out) == is_told
+        keys = [problem.key for problem in check.missed_later(settings)]
+        assert ("DATABASE_URL" in keys) == is_told
+
+
 @pytest.mark.parametrize("delivery", ["live", "dry-run"])
 def test_the_example_clinic_is_told_in_the_log(
     own: Settings, delivery: str, capsys: pytest.CaptureFixture[str]

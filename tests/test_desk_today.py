@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from relay.config.loader import load
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
 from relay.ledger import attempts, cases, pauses
@@ -24,6 +25,7 @@ from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
 from relay.rules import model
 from relay.rules.model import Ending
+from relay.rules.planner import unmet
 from relay.rules.statuses import STATUSES
 from relay.web.desk import auth, chart
 from tests.conftest import ROOT
@@ -175,6 +177,35 @@ def test_what_waits_for_long_needs_a_person(inside: Any, db: Database) -> None:
     seconds = int(views_status.LATE.total_seconds())
     rules = (ROOT / "ops" / "alerts.yml").read_text("utf-8")
     assert f"relay_oldest_unsent_seconds > {seconds}\n" in rules
+
+
+def test_a_rule_that_never_applies_needs_a_person(
+    inside: Any, db: Database, settings: Settings
+) -> None:
+    """A rule to patients whose `when` was not true for the last ten of its events may have a word
+    in it that the lab never says. Nine may be chance, one that told somebody ends it, and what was
+    recorded of another condition does not count.
+    """
+    rule = load(settings).rule("results-ready")
+    assert rule
+    said = "results-ready told nobody of the last 10 events: its `when` was not true"
+    never = {"rule": rule.name, "reason": unmet(rule), "is_final": False}
+
+    def results(number: int, *decisions: dict[str, Any]) -> None:
+        event = leased(db, order_id=f"o-{number:02}")
+        values = {"status": "processed", "decisions": list(decisions)}
+        change(db, events, {"id": event.id}, name="lab_results.complete", **values)
+
+    for number in range(9):
+        results(number, never)
+    assert said not in inside.get("/").text
+    results(9, {**never, "reason": "Its condition is not met: order.carrier == 'dhl'."})
+    assert said not in inside.get("/").text
+    for number in range(10, 20):
+        results(number, never)
+    assert said in inside.get("/").text
+    results(20)
+    assert said not in inside.get("/").text
 
 
 def test_a_channel_without_an_account_needs_a_person(

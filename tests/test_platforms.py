@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -19,7 +20,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+import yaml
 
+from relay.config.settings import OWN_ADDRESS, judge
 from relay.jobs.tasks import Jobs
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
@@ -83,15 +86,109 @@ def test_the_platforms_files_name_what_there_is() -> None:
     assert [name for name, one in APP["env"].items() if not one["description"]] == []
 
 
+def file(name: str) -> str:
+    """A platform's file."""
+    return (ROOT / name).read_text("utf-8")
+
+
+def bare(command: str) -> str:
+    """A command without the shell that a platform needs for its `&&`."""
+    return re.sub(r"^(ba)?sh -c ['\"](.*)['\"]$", r"\2", command)
+
+
+def test_the_image_is_the_procfiles_and_nobodys_root() -> None:
+    """The Dockerfile has Python as .python-version names it, runs web, and not as root; secrets and
+    the ledger of whoever builds it stay out.
+    """
+    steps = [
+        line.partition(" ")[::2] for line in file("Dockerfile").splitlines() if line[:1] != "#"
+    ]
+    assert ("FROM", f"python:{file('.python-version').strip()}-slim") in steps
+    assert " ".join(json.loads(steps[-1][1])) == PROCFILE["web"]
+    assert ("USER", "relay") in steps
+    assert {".env", ".git", ".venv", "instance"} <= set(file(".dockerignore").split())
+
+
+def test_compose_runs_what_the_procfile_has() -> None:
+    """compose.yaml has the three processes of one image, with time to stop, a Redis that evicts
+    nothing, and web behind one proxy.
+    """
+    services = yaml.safe_load(file("compose.yaml"))["services"]
+    assert {name: bare(services[name]["command"]) for name in PROCFILE} == PROCFILE
+    for name in PROCFILE:
+        assert services[name]["build"] == "."
+        assert set(services[name]["environment"]) <= set(contract.VARIABLES)
+        assert services[name]["stop_grace_period"] == "30s"
+        assert "ports" not in services[name]
+    assert "noeviction" in services["redis"]["command"]
+    assert services["proxy"]["command"].endswith("web:8000")
+
+
+def test_render_runs_what_the_procfile_has() -> None:
+    """render.yaml has the processes, sets only what Relay reads, makes the secrets, and tells the
+    worker where web is: it is the one that names the address of receipts.
+    """
+    made = yaml.safe_load(file("render.yaml"))
+    redis, web, worker = made["services"]
+    assert redis["maxmemoryPolicy"] == "noeviction"
+    assert (web["preDeployCommand"], web["startCommand"], worker["startCommand"]) == (
+        *(PROCFILE[name] for name in ("release", "web", "worker")),
+    )
+    assert web["healthCheckPath"] == "/healthz"
+    assert web["maxShutdownDelaySeconds"] == worker["maxShutdownDelaySeconds"] == 30
+    (group,) = made["envVarGroups"]
+    secret = {one["key"] for one in group["envVars"] if one.get("generateValue")}
+    assert secret == {"WEBHOOK_SECRET", "SECRET_KEY", "ADMIN_PASSWORD", "METRICS_TOKEN"}
+    sources = {one["key"]: one for one in worker["envVars"] if "key" in one}
+    assert sources["PUBLIC_URL"]["fromService"]["envVarKey"] in OWN_ADDRESS
+    names = {one["key"] for one in (*group["envVars"], *web["envVars"]) if "key" in one}
+    assert names | sources.keys() <= set(contract.VARIABLES)
+
+
+def test_fly_runs_what_the_procfile_has() -> None:
+    """fly.toml has the processes, sets only what Relay reads, and gives them time to stop."""
+    made = tomllib.loads(file("fly.toml"))
+    release = bare(made["deploy"]["release_command"])
+    assert {"release": release, **made["processes"]} == PROCFILE
+    assert made["env"].keys() <= set(contract.VARIABLES)
+    assert str(made["http_service"]["internal_port"]) == made["env"]["PORT"]
+    assert (made["kill_signal"], made["kill_timeout"]) == ("SIGTERM", 30)
+    assert made["http_service"]["checks"][0]["path"] == "/healthz"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "url"),
+    [
+        ("RENDER_EXTERNAL_URL", "https://relay.onrender.com", "https://relay.onrender.com"),
+        ("HEROKU_APP_DEFAULT_DOMAIN_NAME", "a-1.herokuapp.com", "https://a-1.herokuapp.com"),
+        ("FLY_APP_NAME", "my-relay", "https://my-relay.fly.dev"),
+    ],
+)
+def test_a_platform_says_where_relay_is(name: str, value: str, url: str) -> None:
+    """Without PUBLIC_URL receipts come to the address that the platform names; PUBLIC_URL wins."""
+    assert name in OWN_ADDRESS
+    found = judge({name: value})[0]
+    assert (found.public_url, found.receipts["sms"], found.is_platforms_url) == (url, True, True)
+    own = judge({name: value, "PUBLIC_URL": "https://relay.clinic.org"})[0]
+    assert (own.public_url, own.is_platforms_url) == ("https://relay.clinic.org", False)
+
+
+def test_an_edit_in_the_browser_is_checked() -> None:
+    """GitHub judges config.toml and the templates of each push and pull request."""
+    made = yaml.safe_load(file(".github/workflows/check.yml"))
+    assert set(made[True]) == {"push", "pull_request"}  # YAML reads `on` as true
+    assert made["jobs"]["check"]["steps"][-1] == {"run": "flask relay check --offline"}
+
+
 def test_the_page_names_what_there_is() -> None:
     """docs/platforms.md shows each platform what the Procfile runs, and sets no stranger."""
     text = (ROOT / "docs" / "platforms.md").read_text("utf-8")
-    for platform in ("Heroku", "Dokku", "Render", "Fly"):
+    for platform in ("Heroku", "Dokku", "Render", "Fly", "Docker"):
         assert f"\n## {platform}" in text
     for command in PROCFILE.values():
         assert command in text
     named = set(re.findall(r"\b([A-Z][A-Z_]{3,})=", text))
-    assert named - set(contract.VARIABLES) == set()
+    assert named - set(contract.VARIABLES) == {"POSTGRES_PASSWORD"}  # of compose.yaml's database
 
 
 @pytest.mark.parametrize("name", ["PUBLIC_URL", "METRICS_TOKEN", "WEBHOOK_SECRET", "SECRET_KEY"])
@@ -101,10 +198,12 @@ def test_every_way_to_live_sets_what_is_missed_later(name: str) -> None:
     """
     page = (ROOT / "docs" / "platforms.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")
-    ways = dict(re.findall(r"^## (Heroku|Dokku|Render|Fly)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    ways = dict(
+        re.findall(r"^## (Heroku|Dokku|Render|Fly|Docker)\n(.*?)(?=^## |\Z)", page, re.M | re.S)
+    )
     ways["README"] = readme.partition("\n## Deploy it\n")[2].partition("\n## ")[0]
     ways["app.json"] = " ".join(APP["env"])
-    assert len(ways) == 6
+    assert len(ways) == 7
     assert [way for way, told in ways.items() if name not in told] == []
 
 

@@ -234,6 +234,37 @@ def test_an_unknown_word_is_refused_with_the_nearest(name: str, value: str, reme
     assert str(caught.value) == f'environment: {name}: unknown value "{value}". {remedy}'
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "WEBHOOK_SECRET",
+            '"the-labs-secret"',
+            "has quotes around it, which count as a part of it.",
+        ),
+        ("LAB_API_TOKEN", "'token-of-ours'", "Remove them."),
+        ("RELAY_DELIVERI", "live", "is no variable of Relay's. Did you mean RELAY_DELIVERY?"),
+        ("RELAY_TEMPLATE", "words", "Did you mean RELAY_TEMPLATES?"),
+        ("LAB_API_URL", "https://lab.example/api/", "ends in /api, which Relay adds itself."),
+        (
+            "WEB_CONCURRENCY",
+            "two",
+            '"two" is not one. Write a whole number from 1 to 100 in digits.',
+        ),
+        ("PORT", "70000", "Write a whole number from 1 to 65535 in digits."),
+    ],
+)
+def test_what_is_nearly_right_is_refused_with_what_to_write(
+    name: str, value: str, said: str
+) -> None:
+    """A value or a name that would pass, and be missed by whoever wrote it, stops the start."""
+    with pytest.raises(ConfigError) as caught:
+        from_environment({**LIVE, name: value})
+    assert [problem.key for problem in caught.value.problems] == [name]
+    assert said in str(caught.value)
+    assert from_environment({**LIVE, "RELAY_HOST": "x", "PORT": "1", "OTHER": "'x'"})
+
+
 def test_a_developer_may_kill_and_hurry_relay() -> None:
     """In development a failpoint can be armed, and the ledger's waits made shorter."""
     told = {"RELAY_CRASH_AT": "message.claimed", "RELAY_HASTE": "2.5"}

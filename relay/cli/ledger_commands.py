@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from relay.ledger.database import Database
 
 
+_NOT_FAILED = "it did not fail, or may have gone out. What was only kept here goes by --kept."
+
+
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option("--status", help="Only this status, such as sent or permanent-failure.")
@@ -29,9 +32,13 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     Messages of kits that are in history are not listed: see `flask relay explain`.
     """
     from relay.errors import did_you_mean
+    from relay.lab.events import EVENTS
     from relay.ledger.views.queries import Filter, notifications_where
     from relay.rules.statuses import STATUSES
 
+    if event and event not in EVENTS:
+        said = f'there is no event "{event}". {did_you_mean(event, EVENTS)}'
+        raise click.BadParameter(said, param_hint="--event")
     if status and status not in STATUSES:
         remedy = did_you_mean(status, STATUSES)
         context.stop(Problem("there is no such status.", key=status, remedy=remedy))
@@ -60,17 +67,36 @@ def notification_line(row: Mapping[str, Any]) -> str:
 @click.option("--unrouted", is_flag=True, help="Events that Relay did not know when they came.")
 @click.option("--quarantined", is_flag=True, help="Refused bodies that nobody has put aside.")
 @click.option("--failed", is_flag=True, help="Failed messages and held events.")
-def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) -> None:
+@click.option("--kept", is_flag=True, help="Messages that dry-run delivery only kept here.")
+@click.option(
+    "--since", type=Since(), default="1d", show_default=True, help="With --kept: only those since."
+)
+@click.option("--yes", is_flag=True, help="With --kept: do not ask.")
+def replay(
+    ids: Sequence[str],
+    unrouted: bool,
+    quarantined: bool,
+    failed: bool,
+    kept: bool,
+    since: datetime,
+    yes: bool,
+) -> None:
     """Process events or messages again. Relay never sends a message twice.
 
-    IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…).
+    IDS are events (evt_…), messages (msg_…) or refused bodies (qrt_…). `--kept` asks first,
+    sends what is still true, and says how many went out; it needs RELAY_DELIVERY=live.
     """
+    from relay.cli.replay_kept import replay_kept
     from relay.ledger import audit, quarantine
     from relay.ledger import replay as ledger_replay
     from relay.rules.statuses import HELD, UNROUTED
 
-    if not (ids or unrouted or quarantined or failed):
-        raise click.UsageError("Give ids, or one of --unrouted, --quarantined, --failed.")
+    if kept and not (ids or unrouted or quarantined or failed):
+        replay_kept(since, is_sure=yes)
+        return
+    if kept or not (ids or unrouted or quarantined or failed):
+        known = "--unrouted, --quarantined, --failed"
+        raise click.UsageError(f"Give ids, or one of {known}; or --kept alone.")
     found = context.settings()
     with context.ledger(found) as db:
         wanted = list(ids)
@@ -85,12 +111,38 @@ def replay(ids: Sequence[str], unrouted: bool, quarantined: bool, failed: bool) 
         done = replay_all(db, found, wanted)
         with db.write() as connection:
             audit.write_audit(connection, "cli", "replay", "", f"{done} of {len(wanted)}")
+        nowhere = [*going_nowhere(found, db, wanted)] if done else []
     context.wake_worker(found)
     click.secho(
         f"{done} of {len(wanted)} will be processed again.", fg="green" if done else "yellow"
     )
+    for problem in nowhere:
+        context.show(problem)
     if ids and done < len(wanted):
         raise SystemExit(1)
+
+
+def going_nowhere(found: Settings, db: Database, wanted: Sequence[str]) -> Iterator[Problem]:
+    """Why what is processed again may reach nobody."""
+    from relay.config import check
+    from relay.errors import ConfigError
+    from relay.ledger import halts
+    from relay.ledger import replay as ledger_replay
+
+    if found.delivery == "dry-run":
+        said = "RELAY_DELIVERY is dry-run: what comes of it is kept here and goes to nobody."
+        yield Problem(said, warning=True)
+    with db.read() as connection:
+        names, stops = ledger_replay.names_of(connection, wanted), halts.standing(connection)
+    for halt in stops:
+        yield Problem(halt.said, "stopped", remedy="See `flask relay resume`.", warning=True)
+    try:
+        config = context.rules_in_use(found, db)
+    except ConfigError:
+        return  # a worker goes on with the last good one
+    yield from (problem for problem in check.senders(config) if problem.warning)
+    for name in sorted(names - {rule.event for rule in config.rules if rule.enabled}):
+        yield Problem(f"no rule is on for {name}: it tells nobody.", warning=True)
 
 
 def replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
@@ -117,7 +169,7 @@ def replay_one(db: Database, found: Settings, id_: str) -> str:
     if kind == "msg":
         with db.write() as connection:
             done = ledger_replay.replay_notification(connection, id_)
-        return "" if done else _why_not(db, id_, "it did not fail, or may have gone out.")
+        return "" if done else _why_not(db, id_, _NOT_FAILED)
     if kind == "qrt":
         return release_body(db, found, id_)
     return "ids begin with evt_, msg_ or qrt_."

@@ -38,6 +38,7 @@ def simulate(
     EVENTS are the names of some; without any, all seven are posted. A post that gets no 200 is
     repeated as the lab would, only faster.
     """
+    from relay import logs
     from relay.dev import lab_player
     from relay.errors import did_you_mean
     from relay.lab import samples
@@ -52,7 +53,12 @@ def simulate(
     where = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/lab"
     secret = os.environ.get("WEBHOOK_SECRET", "").split(",")[0].strip()
     lost = 0
-    for post in lab_player.play(script, where, secret, speed=speed):
+    for number, post in enumerate(lab_player.play(script, where, secret, speed=speed)):
+        if not number and post.status == lab_player.NO_ANSWER:
+            remedy = "Start Relay (`make run`), or say where it is: PORT=…, or --url."
+            context.stop(
+                Problem(f"nobody answers at {logs.without_secrets(where)}.", remedy=remedy)
+            )
         mark = click.style("200", fg="green") if post.taken else click.style(post.status, fg="red")
         click.echo(f"{mark}  {post.event:<38} {post.answer}")
         lost += post.given_up

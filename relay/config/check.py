@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from jinja2 import UndefinedError
 
-from relay.config import conditions
+from relay.config import conditions, unmeant
 from relay.config.conditions import names_for_event
 from relay.config.loader import Config, judge, read_config
 from relay.config.loader import load as load_config
@@ -146,6 +146,13 @@ def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
 
 def missed_later(settings: Settings) -> Iterator[Problem]:
     """Warns about settings that Relay can start without and will need later."""
+    if settings.is_ledger_local:
+        message = (
+            "is SQLite, or not set: the ledger is a file on this machine's disk, lost with it. "
+            "Web and worker on two machines would each have their own, and send nothing."
+        )
+        remedy = "Set it to a PostgreSQL, as in postgres://user:password@host/relay."
+        yield Problem(message, "environment", key="DATABASE_URL", remedy=remedy, warning=True)
     sends = settings.delivery != "dry-run"
     for channel, row in CHANNELS.items():
         name = row.provider.receipts
@@ -210,6 +217,7 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
         if CHANNELS[channel].in_segments:
             yield from check_segments(config, loaded, rule, channel)
     yield from hidden_characters(loaded, template_files(rule.template, channels))
+    yield from unmeant.of_templates(loaded, rule, channels)
     yield from disclosure.problems(loaded, rule)
 
 
@@ -218,7 +226,7 @@ def check_rendering(
 ) -> Iterator[Problem]:
     """Yield a problem if a template fails with every field filled in, or with few."""
     try:
-        example(config, loaded, rule, channel)
+        yield from unmeant.of_message(loaded, rule, example(config, loaded, rule, channel))
     except RenderError as error:
         yield broken(loaded, error, "It fails even with every field filled in.")
         return
@@ -353,6 +361,7 @@ def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, li
     found = wrong + templates(config, loaded)
     if wrong:
         return config, found + unread(config, loaded)
+    found += unmeant.of_rules(config)
     if not offline:
         found += [*senders(config), *dict.fromkeys(objecting(config, loaded))]
     return config, [*found, *placeholders(config), *bank_holidays(config, today)]
@@ -381,4 +390,4 @@ def load(settings: Settings) -> Config:
 def problems(config: Config) -> list[Problem]:
     """The problems of a configuration and its templates; some are only warnings."""
     loaded = Templates(config.settings.templates)
-    return [*templates(config, loaded), *senders(config)]
+    return [*templates(config, loaded), *unmeant.of_rules(config), *senders(config)]

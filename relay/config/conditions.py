@@ -57,10 +57,10 @@ def wrong_words(when: Condition) -> Iterator[tuple[str, str, bool]]:
             known = [value for value in VALUES.get(path, ()) if isinstance(value, str)]
             for word in words if known else ():
                 if word not in known:
-                    listed = ", ".join(known)
                     near = did_you_mean(word, known)
-                    said = f'"{word}" is no word that the lab documents for {name}.'
-                    yield said, f"{near} It documents: {listed}.".strip(), True
+                    if not near.startswith("Choose"):
+                        near += f" It documents: {', '.join(known)}."
+                    yield f'"{word}" is no word that the lab documents for {name}.', near, True
 
 
 def _sides(compare: nodes.Compare) -> Iterator[tuple[Path, Sequence[str]]]:

@@ -67,6 +67,8 @@ class ConfigReloader:
         self._wrong_files: ConfigError | None = None
         self._wrong_edition: ConfigError | None = None
         tell_placeholders(self._config)
+        if settings.is_ledger_local:
+            log.warning("the ledger is SQLite, on this machine's disk", variable="DATABASE_URL")
 
     @property
     def config(self) -> Config:

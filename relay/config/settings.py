@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import math
 import re
@@ -109,6 +110,12 @@ def is_key(written: str) -> bool:
         return False
 
 
+# How platforms tell a process its own address, where nobody has set PUBLIC_URL.
+OWN_ADDRESS = {
+    "RENDER_EXTERNAL_URL": "{}",
+    "HEROKU_APP_DEFAULT_DOMAIN_NAME": "https://{}",
+    "FLY_APP_NAME": "https://{}.fly.dev",
+}
 LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
@@ -143,6 +150,7 @@ class Settings:
     sendgrid_webhook_public_key: str = ""
     sendgrid_api_url: str = ""
     public_url: str = ""
+    is_platforms_url: bool = False  # nobody has set PUBLIC_URL: a domain of ours may lead here too
     trusted_proxies: int = 1
     development: bool = False
     delivery: str = "dry-run"
@@ -191,6 +199,11 @@ class Settings:
         return "development" if self.development else "production"
 
     @property
+    def is_ledger_local(self) -> bool:
+        """Whether a clinic's ledger is a file on this machine's disk."""
+        return not self.development and self.database_url.startswith("sqlite")
+
+    @property
     def desk_ready(self) -> bool:
         """Whether the admin desk is on."""
         return bool(self.admin_password or self.admin_password_hash)
@@ -213,8 +226,10 @@ def from_environment(environ: Mapping[str, str], *, to_serve: bool = True) -> Se
 def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Settings, list[Problem]]:
     """The settings as they are written, and all that is wrong with them."""
     problems: list[Problem] = []
+    names: set[str] = set()  # all that Relay reads
 
     def read(name: str, default: str = "") -> str:
+        names.add(name)
         return environ.get(name, "").strip() or default
 
     def choice(name: str, default: str, known: tuple[str, ...]) -> str:
@@ -225,8 +240,12 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
             return default
         return value
 
+    platforms_url = next((at.format(read(n)) for n, at in OWN_ADDRESS.items() if read(n)), "")
     development = choice("RELAY_ENV", "production", ("development", "production")) == "development"
     urls = {name: http_url(name, read(name, default), problems) for name, default in _HTTP}
+    if urls["LAB_API_URL"].endswith("/api"):
+        said = "ends in /api, which Relay adds itself."
+        problems.append(wrong("LAB_API_URL", said, "Write it without that."))
     settings = Settings(
         database_url=ledger_url(read("DATABASE_URL"), problems),
         database_connections=int(choice("DATABASE_CONNECTIONS", "3", _CONNECTIONS)),
@@ -240,7 +259,8 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
         twilio_api_url=urls["TWILIO_API_URL"],
         sendgrid_api_key=read("SENDGRID_API_KEY"),
         sendgrid_api_url=urls["SENDGRID_API_URL"],
-        public_url=public_url(read("PUBLIC_URL"), development, problems),
+        public_url=public_url(read("PUBLIC_URL", platforms_url), development, problems),
+        is_platforms_url=not read("PUBLIC_URL") and bool(platforms_url),
         trusted_proxies=int(choice("TRUSTED_PROXIES", "1", tuple("12345"))),
         development=development,
         delivery=choice("RELAY_DELIVERY", "dry-run", MODES),
@@ -261,7 +281,31 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
     if to_serve:
         problems += missing_settings(settings, environ)
         problems += odd(settings)
+        problems += no_number("PORT", read("PORT"), 65535)
+        problems += no_number("WEB_CONCURRENCY", read("WEB_CONCURRENCY"), 100)
+    known = {problem.key for problem in problems}
+    problems += (problem for problem in miswritten(environ, names) if problem.key not in known)
     return settings, problems
+
+
+def no_number(name: str, value: str, most: int) -> Iterator[Problem]:
+    """A number that only gunicorn reads, which would end with a traceback."""
+    if value and not (value.isdecimal() and 1 <= int(value) <= most):
+        remedy = f"Write a whole number from 1 to {most} in digits."
+        yield wrong(name, f'"{value}" is not one.', remedy)
+
+
+def miswritten(environ: Mapping[str, str], names: set[str]) -> Iterator[Problem]:
+    """Values with a shell's quotes still around them, and names that are nearly one of ours."""
+    for name in sorted(names):
+        value = environ.get(name, "").strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            yield wrong(name, "has quotes around it, which count as a part of it.", "Remove them.")
+    for name in sorted(environ.keys() - names):
+        # Very near: a platform names some after the service, such as RELAY_HOST.
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.9)
+        if name.startswith("RELAY_") and near:
+            yield wrong(name, "is no variable of Relay's.", f"Did you mean {near[0]}?")
 
 
 def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:

@@ -97,6 +97,27 @@ _SYNTAX = {  # how tomllib's message begins → what it means, and what would be
 }
 
 
+# What is written → what TOML wants, and what is wrong then. Said only where it makes the row TOML.
+_MENDS = (
+    (r"(=\s*)(true|false)\b", lambda m: m[1] + m[2].lower(), "true and false are written small"),
+    (r"(=\s*)(?:yes|on)\b", r"\1true", "this is true or false"),
+    (r"(=\s*)(?:no|off)\b", r"\1false", "this is true or false"),
+    (r"(?<=\d),(?=\d{3}\b)", "", "a number has no comma"),
+    (r"([\"'])[ \t]+(?=[\"'])", r"\1, ", "there is no comma between the values of this list"),
+    (r"(?<=\w)[ \t]+(?=\w[^=]*\])", "-", "a name in a heading has no blank"),
+    (r"(=\s*)([^\s\"'\[\]{}#][^\"\[\]{}#]*?)(?=\s*(?:#|$))", r'\1"\2"', "text needs quotes"),
+)
+
+
+def mended(row: str) -> tuple[str, str] | None:
+    """A row as TOML has it, and what is wrong with it, where that is plain."""
+    for wrong, right, said in _MENDS:
+        better = re.sub(wrong, right, row, flags=re.IGNORECASE)
+        if better != row and stands_alone(better):
+            return better, said
+    return None
+
+
 class Reading(NamedTuple):
     """What a text says, and the line of each key; by line what is wrong and its remedy; the paths
     of what could not be read for it, () where that is all.
@@ -188,10 +209,21 @@ def take_out(rows: list[str], at: int) -> set[KeyPath]:
         is_mended = not stands_alone(row) and stands_alone(f"[{whole}]")
         rows[at] = f"[{whole}]" if is_mended else f"[{_LOST}.{at}]"
         return set() if is_mended else {name, ("staff",)}  # which rules and alerts may miss
+    if found := mended(row):
+        rows[at] = found[0]
+        return set()
     above = filter(None, map(_HEADER.match, rows[:at][::-1]))
     table = next((split_key(header[1]) for header in above), ())
     rows[at] = ""
     return {table + split_key(key[1])} if (key := _FIRST.match(row)) else set()
+
+
+_OF_A_ROW = ("Invalid value", "Expected newline", "Unclosed array", "Expected ']'")
+
+
+def uncommented(row: str) -> str:
+    """A row without what stands behind its value."""
+    return re.sub(r"\s+#.*", "", row).strip()
 
 
 def syntax_error(text: str, error: str) -> tuple[int, str, str]:
@@ -202,6 +234,9 @@ def syntax_error(text: str, error: str) -> tuple[int, str, str]:
     line = int(found[1]) if found else len(text.splitlines())  # "at end of document"
     if found and (odd := odd_characters.said_of(text, line, int(found[2]))):
         return line, f"not valid TOML: {odd[0]}", odd[1]
+    rows = text.split("\n")
+    if message.startswith(_OF_A_ROW) and (better := mended(rows[line - 1])):
+        return line, f"not valid TOML: {better[1]}.", f"Write {uncommented(better[0])}."
     meant, remedy = next(
         (words for start, words in _SYNTAX.items() if message.startswith(start)),
         ("Relay cannot read this line", "Put text in quotes and lists in brackets."),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from relay.dev.demo import main
-from relay.errors import ConfigError
-
 try:
+    from relay.dev.demo import main
+
     raise SystemExit(main(sys.argv[1:]))
-except ConfigError as error:
-    raise SystemExit(str(error)) from error
+except KeyboardInterrupt:  # before `main` could say how to stop
+    raise SystemExit("\nStopped.") from None

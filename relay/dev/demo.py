@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -27,14 +28,24 @@ from relay.ledger.database import Database
 from relay.ledger.views import queries
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_NOT_FOR_THE_DEMO = ("TWILIO_", "SENDGRID_", "REDIS_", "LAB_API_", "RELAY_", "DYNO", "ADMIN_")
+# The demo takes nothing else from its environment: nothing in there may send, or report, anything.
+_FOR_THE_DEMO = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "TZ",
+    "PORT",
+    "PYTHONUNBUFFERED",
+)
 READY_SECONDS = 30
 STOP_SECONDS = 28
 SHOWN_SECONDS = 60
-PROCESSES = {
-    "web": (sys.executable, "-m", "gunicorn", "app:app"),
-    "worker": (sys.executable, "-m", "relay.worker"),
-}
+LOOK_SECONDS = 0.3
+WEB = (sys.executable, "-m", "gunicorn", "app:app")
+WORKER = (sys.executable, "-m", "relay.worker")
+Processes = Mapping[str, subprocess.Popen[bytes]]
 
 
 def main(arguments: list[str]) -> int:
@@ -46,12 +57,13 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, interrupt_once)
     try:
         with ExitStack() as stack:
-            (demo if arguments == ["demo"] else run)(stack)
+            try:
+                (demo if arguments == ["demo"] else run)(stack)
+            except RelayError as error:
+                print(f"{error}\nStopping …", file=sys.stderr, flush=True)
+                return 1
     except KeyboardInterrupt:
-        print("\nStopped.")
-    except RelayError as error:
-        print(error, file=sys.stderr)
-        return 1
+        print("Stopped.")
     return 0
 
 
@@ -59,15 +71,15 @@ def interrupt_once(_number: int, _frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt on the first stop signal, and ignore any later ones."""
     for number in _STOPPING:  # once is enough: a second Ctrl-C must not cut the stopping short
         signal.signal(number, signal.SIG_IGN)
+    print("\nStopping …", flush=True)
     raise KeyboardInterrupt
 
 
 def demo(stack: ExitStack) -> None:
     """The example events on embedded defaults, whatever the environment names: nothing is sent."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-demo-")))
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_THE_DEMO)}
     environ = {
-        **kept,
+        **{name: os.environ[name] for name in _FOR_THE_DEMO if name in os.environ},
         "RELAY_ENV": "development",
         "RELAY_DELIVERY": "dry-run",
         "RELAY_CONFIG": str(always_open(Path("config.toml"), folder / "config.toml")),
@@ -75,31 +87,52 @@ def demo(stack: ExitStack) -> None:
         "WEBHOOK_SECRET": "demo",
         "LOG_LEVEL": "WARNING",
     }
-    environ = start_services(stack, environ)
+    environ, processes = start_services(stack, environ)
     url = f"http://127.0.0.1:{environ['PORT']}"
     db = Database(environ["DATABASE_URL"])
     stack.callback(db.close)
     print("The lab posts its example events. Delivery is dry-run: nothing leaves this machine.\n")
     for post in lab_player.play(samples.webhooks(), f"{url}/webhooks/lab", "demo"):
         print(f"  {post.event:<38} {post.status}  {post.answer}")
-    shown = show(db)
-    print(f"\n{shown} messages. (In the demo it is always time to send.)")
-    stay(url, environ)
+    shown: set[str] = set()
+    ends = time.monotonic() + SHOWN_SECONDS
+    while show(db, shown) and time.monotonic() < ends:
+        fail_if_ended(processes)
+        time.sleep(0.1)
+    print(f"\n{len(shown)} messages. (In the demo it is always time to send.)")
+    print("\nPost an event of your own, and its messages appear here:")
+    body = json.dumps({"event": "order.shipped", "data": {"order_id": "my-order"}})
+    print(f"  curl -u lab:demo -d '{body}' {url}/webhooks/lab")
+    say_where(url, environ)
+    while True:
+        fail_if_ended(processes)
+        show(db, shown)
+        time.sleep(LOOK_SECONDS)
 
 
 def run(stack: ExitStack) -> None:
     """Web and worker on what the environment names; only what it leaves out is embedded."""
-    environ = start_services(
+    environ, processes = start_services(
         stack, {**os.environ, "RELAY_ENV": os.environ.get("RELAY_ENV", "development")}
     )
     print(f"The lab posts to http://127.0.0.1:{environ['PORT']}/webhooks/lab")
-    stay(f"http://127.0.0.1:{environ['PORT']}", environ)
+    say_where(f"http://127.0.0.1:{environ['PORT']}", environ)
+    while True:
+        fail_if_ended(processes)
+        time.sleep(LOOK_SECONDS)
 
 
-def start_services(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, str]:
-    """Start what is missing, then web and worker; the environment they run in."""
-    environ = {**environ, "PORT": environ.get("PORT") or str(free_port())}
-    if environ["RELAY_ENV"] == "development":
+def start_services(
+    stack: ExitStack, environ: Mapping[str, str]
+) -> tuple[dict[str, str], Processes]:
+    """Start what is missing, then web and worker; the environment they run in, and they."""
+    print("Starting web and worker …", flush=True)
+    is_development = environ["RELAY_ENV"] == "development"
+    door = stack.enter_context(
+        listening("127.0.0.1" if is_development else "0.0.0.0", environ.get("PORT", ""))
+    )
+    environ = {**environ, "PORT": str(door.getsockname()[1])}
+    if is_development:
         if not environ.get("REDIS_URL"):
             environ["REDIS_URL"] = stack.enter_context(redis_server.redis())
         if not environ.get("LAB_API_URL"):
@@ -107,25 +140,36 @@ def start_services(stack: ExitStack, environ: Mapping[str, str]) -> dict[str, st
     db = Database(database_url(environ.get("DATABASE_URL", "")), patience=10)
     migrate.upgrade(db)
     db.close()
+    web = (*WEB, "--bind", f"fd://{door.fileno()}")
     processes = {
-        name: stack.enter_context(child_process(command, environ))
-        for name, command in PROCESSES.items()
+        "web": stack.enter_context(child_process(web, environ, door.fileno())),
+        "worker": stack.enter_context(child_process(WORKER, environ)),
     }
+    for process in processes.values():
+        stack.callback(process.terminate)  # all of them first: they stop side by side
     await_ready(f"http://127.0.0.1:{environ['PORT']}/readyz", processes)
-    return environ
+    return environ, processes
 
 
-def free_port() -> int:
-    """8000 if it is free, else any that is."""
-    for port in (8000, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise AssertionError("port 0 is always free")
+def listening(host: str, port: str) -> socket.socket:
+    """The socket on which web is to answer, ours from now on: no other Relay can answer there.
+
+    On `port`, or else on 8000, or else on any that is free. Raises RelayError.
+    """
+    for number in (port,) if port else (8000, 0):
+        door = socket.socket()
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((host, int(number)))
+            door.listen(2048)
+        except (OSError, OverflowError, ValueError):
+            door.close()
+            continue
+        return door
+    raise RelayError(
+        f"Relay cannot listen on port {port}: another program, perhaps another Relay, may use it. "
+        "Stop that one, or choose another port, as in: PORT=8321 make demo"
+    )
 
 
 def always_open(source: Path, target: Path) -> Path:
@@ -165,10 +209,12 @@ def serving(app: Any, tls: Any = None) -> Iterator[str]:
 
 @contextmanager
 def child_process(
-    command: tuple[str, ...], environ: Mapping[str, str]
+    command: tuple[str, ...], environ: Mapping[str, str], *passed: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child in a session of its own: Ctrl-C reaches us alone, and we stop it in good order."""
-    process = subprocess.Popen(command, env=environ, start_new_session=True)  # noqa: S603 - ours
+    process = subprocess.Popen(  # noqa: S603 - ours
+        command, env=environ, start_new_session=True, pass_fds=passed
+    )
     try:
         yield process
     finally:
@@ -180,7 +226,7 @@ def child_process(
             process.wait()
 
 
-def await_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def await_ready(url: str, processes: Processes) -> None:
     """Wait until the URL answers 200; raise RelayError if a process ends or time runs out."""
     wire, ends, last = HttpClient(connections=1, deadline=2), time.monotonic() + READY_SECONDS, ""
     while time.monotonic() < ends:
@@ -196,28 +242,23 @@ def await_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]) -> N
     raise RelayError(f"Relay did not become ready: {last}")
 
 
-def fail_if_ended(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def fail_if_ended(processes: Processes) -> None:
     """Raise RelayError if any of the processes has ended."""
     for name, process in processes.items():
         if process.poll() is not None:
-            raise RelayError(f"{name} has ended with {process.returncode}.")
+            code = process.returncode
+            raise RelayError(f"{name} has ended with {code}; what it said stands above.")
 
 
-def show(db: Database) -> int:
-    """Print each message once it has ended, until nothing is left to do; how many there were."""
-    shown: set[str] = set()
-    ends = time.monotonic() + SHOWN_SECONDS
-    while time.monotonic() < ends:
-        with db.read() as connection:
-            busy, found = queries.unfinished(connection), queries.messages(connection, limit=1000)
-        for row in found:
-            if row["id"] not in shown and row["status"] not in ("created", "sending"):
-                shown.add(row["id"])
-                print_notification(row)
-        if not busy:
-            break
-        time.sleep(0.1)
-    return len(shown)
+def show(db: Database, shown: set[str]) -> bool:
+    """Print each message that has ended and is not `shown`; whether there is work left."""
+    with db.read() as connection:
+        is_busy, found = queries.unfinished(connection), queries.messages(connection, limit=1000)
+    for row in found:
+        if row["id"] not in shown and row["status"] not in ("created", "sending"):
+            shown.add(row["id"])
+            print_notification(row)
+    return bool(is_busy)
 
 
 def print_notification(row: Mapping[str, Any]) -> None:
@@ -227,13 +268,12 @@ def print_notification(row: Mapping[str, Any]) -> None:
     content = row["content"] or {}
     if "subject" in content:
         print(f"subject: {content['subject']}")
-    print(f"\n{content.get('text', '')}")
+    print(f"\n{content.get('text', '')}", flush=True)
 
 
-def stay(url: str, environ: Mapping[str, str]) -> None:
-    """Say where the desk is and wait for Ctrl-C."""
+def say_where(url: str, environ: Mapping[str, str]) -> None:
+    """Say where the desk is, and how to stop."""
     is_set = environ.get("ADMIN_PASSWORD") or environ.get("ADMIN_PASSWORD_HASH")
     shown = "the one in the environment" if is_set else "development"
     print(f"\nThe admin desk: {url}/   password: {shown}")
     print("Ctrl-C stops everything.", flush=True)
-    signal.pause()

@@ -16,6 +16,8 @@ from relay.http_client import HttpClient, NoAnswer
 # The lab's documented delays between attempts, in minutes.
 RETRY_MINUTES = (0, 5, 10, 30, 60, 240, 720, 1440, 2160, 2880, 4320)
 
+NO_ANSWER = "---"
+
 
 @dataclass(frozen=True)
 class Post:
@@ -81,6 +83,6 @@ def post_event(
     try:
         answer = wire.send("POST", url, headers, json.dumps(body).encode())
     except NoAnswer as error:
-        return Post(body["event"], "---", str(error), given_up=last)
+        return Post(body["event"], NO_ANSWER, str(error), given_up=last)
     told = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
     return Post(body["event"], str(answer.status), told, given_up=last and answer.status != 200)

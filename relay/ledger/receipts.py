@@ -7,7 +7,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import batched
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -51,8 +50,8 @@ def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
     """
     return [
         heard
-        for some in batched(told, AT_ONCE, strict=False)
-        for heard in db.transact(_record, channel, some)
+        for begin in range(0, len(told), AT_ONCE)
+        for heard in db.transact(_record, channel, told[begin : begin + AT_ONCE])
     ]
 
 

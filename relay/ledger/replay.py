@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,18 @@ from relay.lab.facts import PERSONS
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.cases import close_settled
 from relay.ledger.database import now
-from relay.ledger.notifications import KIND, insert_notices, is_item_of, maybe_sent, reaches
+from relay.ledger.notifications import (
+    IS_KEPT,
+    KIND,
+    insert_notices,
+    is_item_of,
+    is_kept_attempt,
+    maybe_sent,
+    reaches,
+)
 from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.suppressions import is_stopped
-from relay.rules.model import MESSAGE, RESENT, RESENT_OF, Notice, identity
+from relay.rules.model import DIGEST, MESSAGE, RESENT, RESENT_OF, Notice, identity
 from relay.rules.resend import EVENT, FailedMessage, decide
 from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
@@ -171,6 +180,64 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
             waits_for=None,
         )
     ).rowcount
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[begin : begin + 500] for begin in range(0, len(ids), 500))
+
+
+def names_of(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """The names of some events."""
+    found: set[str] = set()
+    for some in _batches(ids):
+        mine = events.c.id.in_(some)
+        found.update(connection.execute(sa.select(events.c.name).where(mine)).scalars())
+    return found
+
+
+def kept(connection: Connection, accounts: Mapping[str, bool]) -> Sequence[Any]:
+    """Messages to people that were only kept here, by channels that have an account now: `id`,
+    `rule`, `subject`, `role`, `channel`, `address`, `created_at`.
+    """
+    table = notifications.c
+    channels = [channel for channel, has_account in accounts.items() if has_account]
+    shown = ("id", "rule", "subject", "role", "channel", "address", "created_at")
+    query = sa.select(*(table[name] for name in shown)).where(
+        _only_kept(), table.channel.in_(channels)
+    )
+    return connection.execute(query.order_by(table.id)).all()
+
+
+def _only_kept() -> sa.ColumnElement[bool]:
+    table = notifications.c
+    is_one = KIND.in_((MESSAGE, DIGEST, RESENT))
+    return sa.and_(table.status == "sent", IS_KEPT, is_one, table.address != "", ~is_repeated())
+
+
+def take_up_kept(connection: Connection, ids: Sequence[str]) -> int:
+    """Let messages go that were only kept here, each as the row that it is: so what one says to
+    somebody is said once, whatever is replayed besides. How many there were.
+    """
+    done = 0
+    for some in _batches(ids):
+        mine = notifications.c.id.in_(some)
+        done += revive(connection, mine, _only_kept())
+        is_waiting = (mine, notifications.c.status == WAITING[0])
+        # Nobody has taken it: another try that fails may be replayed, and a look-up finds nothing.
+        went = attempts.update().where(attempts.c.notification_id.in_(some), is_kept_attempt())
+        connection.execute(went.values(outcome="rejected"))
+        blank = {"provider_id": None, "is_kept": False, "sent_at": None}
+        connection.execute(notifications.update().where(*is_waiting).values(**blank))
+    return done
+
+
+def statuses(connection: Connection, ids: Sequence[str]) -> Counter[str]:
+    """How many of some messages have which status."""
+    found: Counter[str] = Counter()
+    for some in _batches(ids):
+        mine = notifications.c.id.in_(some)
+        found.update(connection.execute(sa.select(notifications.c.status).where(mine)).scalars())
+    return found
 
 
 def ids_to_replay(connection: Connection, status: str) -> list[str]:

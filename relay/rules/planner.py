@@ -171,8 +171,13 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
     if rule.when:
         names = {**context.names, "recipient": recipient(rule.to, context.facts)}
         if not rule.when.holds(names):
-            return f"Its condition is not met: {rule.when.source}."
+            return unmet(rule)
     return ""
+
+
+def unmet(rule: Rule) -> str:
+    """What is recorded of an event for which a rule's `when` is not true."""
+    return f"Its condition is not met: {rule.when.source if rule.when else ''}."
 
 
 def last_objection(rule: Rule, context: RuleContext, now: datetime) -> str:

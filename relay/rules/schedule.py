@@ -55,6 +55,9 @@ class Window:
         if text.strip() == "always":
             return ALWAYS
         found = _WINDOW.fullmatch(text.strip())
+        plain = re.sub(r"\s*[\u2013\u2014]\s*", "-", text.strip())
+        if not found and _WINDOW.fullmatch(plain):
+            raise ValueError(f'it has a long dash; write "{plain}"')
         if not found:
             raise ValueError(
                 'write two times as in "08:00-20:00", or "always". '

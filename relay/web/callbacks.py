@@ -91,7 +91,8 @@ def _from_twilio() -> bool:
     _body(LARGEST_FORM)
     # As it was asked for: Twilio signs each slash, and a ? with nothing behind it.
     asked = _ORIGIN.sub("", request.environ["RAW_URI"])
-    url = (settings.public_url or request.host_url.rstrip("/")) + asked
+    named = "" if settings.is_platforms_url else settings.public_url
+    url = (named or request.host_url.rstrip("/")) + asked
     return twilio.is_signed(settings, url, request.form, signature)
 
 

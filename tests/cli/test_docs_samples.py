@@ -205,32 +205,46 @@ def test_the_readme_shows_a_rule(relay: Run) -> None:
 
 @pytest.mark.slow
 def test_the_readme_shows_the_demo() -> None:
-    """README.md shows what `make demo` prints: its first posts, a text, and its end."""
-    printed = demo()
+    """README.md shows what `make demo` prints: its first posts, a text, and its end. What somebody
+    posts to it afterwards appears too.
+    """
+    printed, after = demo()
+    assert "order.shipped, rule kit-shipped: sms to the customer" in after
+    assert after.endswith("\nStopping …\nStopped.\n")
     head, *messages = printed.split(f"\n{'-' * 72}\n")
     [text] = [
         one for one in messages if one.startswith("lab_results.complete, rule") and "sms" in one
     ]
     text = text.partition("\n10 messages.")[0].rstrip()
     end = printed[printed.index("10 messages.") :]
-    made = [*head.splitlines()[:4], "  …", "", "-" * 72, text, "…", end]
+    made = [*head.splitlines()[:5], "  …", "", "-" * 72, text, "…", end]
     check_block("README.md", "demo", sample("\n".join(made)))
 
 
-def demo() -> str:
-    """All that `make demo` prints until it is stopped by Ctrl-C."""
+def demo() -> tuple[str, str]:
+    """All that `make demo` prints up to its end, and what follows once somebody has typed the
+    command that it shows, until it is stopped by Ctrl-C.
+    """
     environ = {**os.environ, "PORT": "", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "relay.dev", "demo"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, cwd=ROOT, env=environ, **pipes) as process:
         assert process.stdout
-        printed, ends = b"", time.monotonic() + 120
-        while b"Ctrl-C stops everything." not in printed and time.monotonic() < ends:
-            if select.select([process.stdout], [], [], 1)[0]:
-                if not (more := os.read(process.stdout.fileno(), 65536)):
-                    break
-                printed += more
+
+        def read(until: bytes) -> bytes:
+            read, ends = b"", time.monotonic() + 120
+            while until not in read and time.monotonic() < ends:
+                if select.select([process.stdout], [], [], 1)[0]:
+                    if not (more := os.read(process.stdout.fileno(), 65536)):
+                        break
+                    read += more
+            return read
+
+        printed = read(b"Ctrl-C stops everything.").decode()
+        typed = next(line for line in printed.splitlines() if line.startswith("  curl "))
+        subprocess.run(shlex.split(typed), check=True, capture_output=True, timeout=60)
+        after = read(b"rule kit-shipped: sms")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        after += process.communicate(timeout=60)[0]
     assert process.returncode == 0
-    return printed.decode()
+    return printed, after.decode()

@@ -133,7 +133,12 @@ def test_an_unknown_status_is_refused(relay: Run) -> None:
 
 
 def test_only_one_event(relay: Run, post: Callable[..., str], work: Callable[..., int]) -> None:
-    """`--event` keeps notifications about that event."""
+    """`--event` keeps notifications about that event; one that there is not ends with 2, and with
+    the nearest.
+    """
+    wrong = relay("list", "--event", "order.shiped")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert 'Did you mean "order.shipped"?' in wrong.stderr
     post("order.shipped")
     post("lab_results.complete")
     work()

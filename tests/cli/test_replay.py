@@ -14,7 +14,7 @@ from relay.lab.events import EVENTS
 from relay.ledger import events as ledger_events
 from relay.ledger import quarantine
 from relay.ledger.audit import Act
-from relay.ledger.database import Database
+from relay.ledger.database import Database, now
 from relay.ledger.schema import attempts, events, notifications
 from tests.cli.conftest import Rows, Run
 from tests.rows import rows as ledger_rows
@@ -254,3 +254,98 @@ def test_every_attempt_is_kept(
         tries = connection.execute(events.select().where(events.c.id == id_)).one().status
     assert [row.outcome for row in kept] == ["rejected", "accepted"]
     assert tries == "processed"
+
+
+def test_a_replay_that_tells_nobody_promises_nothing(
+    relay: Run, post: Post, work: Work, live_environ: dict[str, str]
+) -> None:
+    """Where what comes of it goes nowhere it says so: delivery is dry-run, a stop stands, or no
+    rule is on for the event. Where it goes out, nothing is added.
+    """
+    id_, other = post("order.shipped"), post("test_registration.lml_lab_id_created")
+    work()
+    assert "is kept here and goes to nobody" in relay("replay", id_).stderr
+    work()
+    assert relay("replay", id_, **live_environ).stderr == ""
+    work()
+    relay("stop", "--rule", "kit-shipped", "--reason", "Wrong words.")
+    said = relay("replay", id_, other, **live_environ).stderr
+    assert "warning: stopped: " in said
+    assert "no rule is on for test_registration.lml_lab_id_created: it tells nobody." in said
+
+
+def test_what_was_only_kept_here_is_sent_once_when_delivery_is_live(
+    relay: Run,
+    post: Post,
+    work: Work,
+    live: Settings,
+    live_environ: dict[str, str],
+    twilio: ProviderStandIn,
+    sendgrid: ProviderStandIn,
+    rows: Rows,
+    db: Database,
+) -> None:
+    """`--kept` asks, with how many messages and people; a "no" sends nothing, `--yes` asks nothing.
+    Each goes out once, as the message that it is, and its event told nobody else meanwhile; what
+    went out is not taken again.
+    """
+    id_ = post("order.shipped")
+    work()
+    assert relay("replay", "--kept").exit_code == 1  # they would only be kept here again
+    asked = relay("replay", "--kept", typed="n\n", **live_environ)
+    assert "Messages: 2, to people: 1. Send them now?" in asked.stdout
+    assert (asked.exit_code, twilio.accepted) == (1, [])
+    kept = {row["id"] for row in rows()}
+    relay("replay", id_, **live_environ)
+    work(live)
+    assert (twilio.accepted, sendgrid.accepted) == ([], [])  # recorded as told
+
+    twilio.once(twilio_error(400, 21612))
+    done = relay("replay", "--kept", "--yes", **live_environ)
+    said = "1 went out. 1 did not: `flask relay list` says why."
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, said)
+    assert relay("replay", "--failed").stdout == "1 of 1 will be processed again.\n"
+    work(live)  # nobody had taken it: so it goes like any other that failed
+    assert (len(twilio.accepted), len(sendgrid.accepted)) == (1, 1)
+    assert {row["id"] for row in rows()} == kept
+    assert not any(row["provider_id"].startswith("dry-run") for row in rows())
+    outcomes = sorted(row["outcome"] for row in ledger_rows(db, attempts))
+    assert outcomes == ["accepted"] * 2 + ["rejected"] * 3
+    assert "an attempt was not sent but kept here" in relay("explain", id_).stdout
+    again = relay("replay", "--kept", "--yes", **live_environ)
+    assert again.stdout == "Nothing else was only kept here.\n"
+    relay("replay", id_, **live_environ)
+    work(live)
+    assert (len(twilio.accepted), len(sendgrid.accepted)) == (1, 1)
+
+
+def test_what_was_kept_and_is_out_of_date_is_left(
+    relay: Run,
+    post: Post,
+    work: Work,
+    live_environ: dict[str, str],
+    twilio: ProviderStandIn,
+    rows: Rows,
+    db: Database,
+) -> None:
+    """News that a later step overtook is not sent, and its reason says so; nor is what is older
+    than `--since`.
+    """
+    post("order.shipped")
+    work()
+    with db.write() as connection:
+        connection.execute(notifications.update().values(created_at=now(-3 * 86_400)))
+        connection.execute(events.update().values(received_at=now(-3 * 86_400)))
+    older = relay("replay", "--kept", "--yes", **live_environ)
+    assert "2 older than" in older.stderr
+    post("order.delivered")
+    work()
+    done = relay("replay", "--kept", "--yes", "--since", "5d", **live_environ)
+    assert done.stdout.splitlines()[-1] == "1 went out. 2 did not: `flask relay list` says why."
+    became = {(row["rule"], row["channel"]): row["status"] for row in rows()}
+    assert became == {
+        ("kit-shipped", "sms"): "cancelled",
+        ("kit-shipped", "email"): "cancelled",
+        ("kit-delivered", "sms"): "sent",
+    }
+    assert len(twilio.accepted) == 1

@@ -123,10 +123,22 @@ def test_the_lab_gives_up_in_the_end(relay: Run, relay_standin: StandIn, url: st
 
 
 def test_nobody_there_is_told(relay: Run) -> None:
-    """A web process that is not up is told a line an attempt, not as a traceback."""
-    result = relay("simulate", "order.shipped", "--url", "http://127.0.0.1:1/webhooks/lab", *FAST)
-    assert result.exit_code == 1
-    assert len([line for line in result.stdout.splitlines() if line.startswith("---")]) == 11
+    """Where no web process is up it says so at once, with what to do, and without the secret."""
+    result = relay("simulate", "--url", "http://127.0.0.1:1/webhooks/lab/the-secret")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "error: nobody answers at http://127.0.0.1:1/webhooks/lab/[secret]." in result.stderr
+    assert "make run" in result.stderr
+
+
+def test_a_relay_that_goes_away_is_posted_to_again(
+    relay: Run, relay_standin: StandIn, url: str
+) -> None:
+    """Once Relay has answered, a post without an answer is a line, and comes again."""
+    replies = [Reply(hang_up=True), Reply(hang_up=True), Reply(200, {})]
+    relay_standin.answers.insert(0, lambda _request: replies.pop() if replies else None)
+    result = relay("simulate", "order.shipped", "order.delivered", "--url", url, *FAST)
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["200", "---", "---", "200"]
 
 
 def test_an_unknown_event_is_refused(relay: Run, relay_standin: StandIn, url: str) -> None:

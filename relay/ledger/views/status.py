@@ -32,9 +32,10 @@ from relay.ledger.workers import WORKER_GONE_AFTER
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
 from relay.rules.daily_limit import DailyLimit
 from relay.rules.schedule import midnight
-from relay.rules.statuses import RECEIVED, WAITING
+from relay.rules.statuses import PROCESSED, RECEIVED, WAITING
 
 LATE = timedelta(minutes=15)  # what has waited so long has not only to wait its turn
+_LATEST = 300  # events: by the primary key, so that a page is fast
 _REASONS = 5  # of what waits: those that have held it up longest
 
 
@@ -81,6 +82,16 @@ def late_events(connection: Connection) -> list[Late]:
         .order_by(oldest)
         .limit(_REASONS),
     )
+
+
+def latest_decisions(connection: Connection) -> dict[str, list[dict[str, str]]]:
+    """Of the latest events, by name and newest first: which rules told nobody, and why."""
+    table = events.c
+    query = sa.select(table.name, table.decisions).where(table.status == PROCESSED)
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for name, decisions in connection.execute(query.order_by(table.id.desc()).limit(_LATEST)):
+        found[name].append({one["rule"]: one["reason"] for one in decisions or ()})
+    return found
 
 
 def late_messages(connection: Connection) -> list[Late]:

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from flask import url_for
 
+from relay.lab.facts import PERSONS
 from relay.ledger import pauses, workers
 from relay.ledger.database import Connection
 from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
+from relay.rules.planner import unmet
 from relay.web.services import services
 
 NOT_TRIED = "Relay has not got to them yet."
@@ -54,6 +56,24 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
         yield Need(one.many, f"{words} overdue since {when(one.since)}", *system)
     for said in _no_account():
         yield Need(None, said, *system)
+    yield from _never_met(connection)
+
+
+NEVER_MET = 10  # events for which a rule's condition was not true: it may never be
+
+
+def _never_met(connection: Connection) -> Iterator[Need]:
+    """Rules that told nobody of the last events that they are about: a condition may be wrong."""
+    latest = status.latest_decisions(connection)
+    for rule in services().config.rules:
+        some = latest.get(rule.event, [])[:NEVER_MET]
+        # Staff's may be about what is rare, such as a result that failed.
+        is_due = rule.enabled and rule.to in PERSONS and len(some) == NEVER_MET
+        if is_due and all(reasons.get(rule.name) == unmet(rule) for reasons in some):
+            said = (
+                f"{rule.name} told nobody of the last {NEVER_MET} events: its `when` was not true"
+            )
+            yield Need(None, said, url_for("desk.rule", name=rule.name), "The rule")
 
 
 def _no_account() -> Iterator[str]:

@@ -1,0 +1,135 @@
+"""Warns of what is right and surely not meant: it would go out to patients, or tell nobody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import combinations
+
+from jinja2 import nodes
+
+from relay.config.loader import Config
+from relay.config.toml_reader import KeyPath
+from relay.errors import Problem, did_you_mean
+from relay.lab.facts import PERSONS, RECIPIENT_FIELDS, SHAPES
+from relay.messages.templates import Message, Templates
+from relay.messages.templates import files as template_files
+from relay.rules.model import Rule
+from relay.rules.schedule import Window
+
+# Names as other programs mark them: {name}, ${name}, %name%, <<name>>, «name», [first name].
+_MARKS = re.compile(
+    r"(?<![{\w])\$?\{\s*([A-Za-z_][\w. ]*)\}(?!\})|%([A-Za-z_]\w*)%|<<([^<>\n]{1,40})>>"
+    r"|«([^»\n]{1,40})»|\[+([A-Za-z_ ]*(?:name|link|phone|portal|date))\]+",
+    re.IGNORECASE,
+)
+_STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
+_PLAIN_HTTP = re.compile(r"\bhttp://[^\s\"'<>]+")
+# Shops for short links: networks filter texts that have one, and nobody sees where it leads.
+_SHORTENED = re.compile(
+    r"\b(?:bit\.ly|tinyurl\.com|t\.co|goo\.gl|ow\.ly|is\.gd|rb\.gy)/[^\s\"'<>]+"
+)
+_STEP = re.compile(r"\bstep (\d+) of (\d+)", re.IGNORECASE)
+
+
+def of_rules(config: Config) -> Iterator[Problem]:
+    """Windows that are open at night only, rules that tell one person the same, and no rule."""
+    on = [rule for rule in config.rules if rule.enabled]
+    if not on:
+        said = "no rule is on: nobody is told of anything."
+        yield _warning(config, ("rules",), said, "Write one, or set enabled = true.")
+    shown: list[tuple[KeyPath, Window]] = [(("delivery",), config.delivery.send_window)]
+    shown += [(("rules", one.name), one.send_window) for one in on if one.send_window]
+    for path, window in shown:
+        if not window.is_open(datetime(2026, 1, 5, 12), config.clinic.timezone) and window.is_open(
+            datetime(2026, 1, 6, 3), config.clinic.timezone
+        ):
+            opens, closes = str(window).rpartition(" ")[2].split("-")
+            said = f"messages go out at night only, from {opens} to {closes}."
+            yield _warning(config, (*path, "send_window"), said, f'Write "{closes}-{opens}".')
+    for one, other in combinations(on, 2):
+        if both := _same(one, other):
+            said = f"{both} goes out twice for each {one.event}: [rules.{one.name}] sends it too."
+            yield _warning(
+                config, ("rules", other.name), said, "Remove one, or give each a `when`."
+            )
+
+
+def _warning(config: Config, path: KeyPath, said: str, remedy: str) -> Problem:
+    return replace(config.problem(path, said, remedy), warning=True)
+
+
+def _same(one: Rule, other: Rule) -> str:
+    """What two rules both send to one person; empty where they do not."""
+    keys = ("event", "to", "template", "after")
+    if any(getattr(one, key) != getattr(other, key) for key in keys) or one.to not in PERSONS:
+        return ""
+    if one.when and other.when and one.when != other.when:
+        return ""
+    return ", ".join(channel for channel in one.channels if channel in other.channels)
+
+
+def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iterator[Problem]:
+    """What a template's files say in the marks of other programs, links that nobody should follow,
+    and blocks that no layout shows.
+    """
+    for file in template_files(rule.template, channels):
+        names = list(loaded.named(file))
+        blocks = {
+            block.name for name in names[1:] for block in loaded.tree(name).find_all(nodes.Block)
+        }
+        for name in names:
+            tree, place = loaded.tree(name), str(loaded.folder / name)
+            for data in tree.find_all(nodes.TemplateData):
+                yield from _of_words(data, place)
+            if name == file and names[1:]:
+                for node in tree.body:
+                    if isinstance(node, nodes.Block) and node.name not in blocks:
+                        said = f'no layout shows a block "{node.name}": nobody reads what is in it.'
+                        remedy = did_you_mean(node.name, blocks)
+                        yield Problem(said, place, node.lineno, remedy=remedy, warning=True)
+
+
+def _of_words(data: nodes.TemplateData, place: str) -> Iterator[Problem]:
+    text = _STYLE.sub(lambda style: "\n" * style[0].count("\n"), data.data)
+    for found in _MARKS.finditer(text):
+        said = f"{found[0]} goes out as it is written."
+        yield _at(
+            data, text, found, place, said, f"Write {_name(next(filter(None, found.groups())))}."
+        )
+    for found in _PLAIN_HTTP.finditer(text):
+        yield _at(data, text, found, place, f"{found[0]} is plain http.", "Write https://.")
+    for found in _SHORTENED.finditer(text):
+        said = (
+            f"{found[0]} hides where it leads: networks filter such texts, and patients fear them."
+        )
+        yield _at(data, text, found, place, said, "Write the page's own address.")
+
+
+def _at(
+    data: nodes.TemplateData, text: str, found: re.Match[str], place: str, said: str, remedy: str
+) -> Problem:
+    line = data.lineno + text.count("\n", 0, found.start())
+    return Problem(said, place, line, remedy=remedy, warning=True)
+
+
+def _name(marked: str) -> str:
+    """The name that somebody meant, as a template writes it."""
+    root, _, field = re.sub(r"\W+", ".", marked.strip().lower().replace(" ", "_")).rpartition(".")
+    for known, fields in (("clinic", SHAPES["clinic"]), ("recipient", RECIPIENT_FIELDS)):
+        if field in fields and root in ("", known):
+            filled = " or 'there'" if known == "recipient" else ""
+            return f"{{{{ {known}.{field}{filled} }}}}"
+    return "a name between {{ and }}, as in {{ clinic.name }}"
+
+
+def of_message(loaded: Templates, rule: Rule, message: Message) -> Iterator[Problem]:
+    """A step that is more than there are."""
+    for found in _STEP.finditer(message.text):
+        if int(found[1]) > int(found[2]):
+            place = str(loaded.folder / rule.template)
+            said = f'the message says "{found[0]}".'
+            remedy = f"Write a number up to {found[2]} in {{% block step %}}."
+            yield Problem(said, place, remedy=remedy, warning=True)
