@@ -24,7 +24,10 @@ TOLD = {
     ("delivery", "sms_from"): ('"CLINIC"', "Texts come from CLINIC."),
     ("delivery", "email_from"): ('"a@example.org"', "Emails come from a@example.org."),
     ("delivery", "send_window"): ('"always"', "messages go out at any hour."),
-    ("delivery", "bank_holidays"): ("[2026-12-25]", "Bank holidays: 25 Dec 2026."),
+    ("delivery", "bank_holidays"): (
+        '["GB-ENG", 2026-12-24]',
+        "Bank holidays: those of GB-ENG, 24 Dec 2026.",
+    ),
     ("delivery", "max_sms_segments"): ("3", "`check` warns about texts of more than 3 segments."),
     ("delivery", "daily_sms_limit"): (
         "1500",

@@ -134,12 +134,12 @@ def _digits(text: str) -> str:
 
 def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
     """Warns when every date has passed: otherwise messages go out on the next holiday."""
-    known = config.delivery.bank_holidays
-    if known and max(known) < today:
+    known = config.delivery.bank_holidays.days
+    if known and max(known) < today and not config.delivery.bank_holidays.regions:
         found = config.problem(
             ("delivery", "bank_holidays"),
             f"all of these dates have passed; the last was {max(known)}.",
-            "Add the next ones (https://www.gov.uk/bank-holidays), or remove the key.",
+            'Add the next ones, or a region, as in "GB-ENG", whose bank holidays Relay knows.',
         )
         yield replace(found, warning=True)
 

@@ -34,7 +34,7 @@ from relay.errors import ConfigError, Problem, did_you_mean
 from relay.lab.facts import PERSONS
 from relay.rules.expressions import Condition
 from relay.rules.model import ALERT_PREFIX, Expectation, Never, Policy, Rule, Staff
-from relay.rules.schedule import ALWAYS
+from relay.rules.schedule import ALWAYS, Holidays
 
 PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
     "Not a valid string.": ("must be text.", 'Put it in quotes, as in "text".'),
@@ -88,7 +88,7 @@ class Config:
             delivery=replace(
                 self.delivery,
                 send_window=ALWAYS,
-                bank_holidays=frozenset(),
+                bank_holidays=Holidays(),
                 daily_sms_limit=sys.maxsize,
             ),
             rules=tuple(replace(rule, send_window=ALWAYS) for rule in self.rules),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from relay.config.fields import Dated, OneOf, Parsed, any_address, judged, lasting, told, zone
+from relay.config.fields import OneOf, Parsed, Several, any_address, judged, lasting, told, zone
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import Condition
 from relay.rules.receipts import RECEIPT_WAIT
-from relay.rules.schedule import Digest, Window, bank_holiday, duration
+from relay.rules.schedule import Digest, Holidays, Window, duration
 
 _word = validate.Length(min=1, error="must not be empty.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
@@ -88,16 +88,20 @@ def rate_fields() -> dict[str, fields.Field[Any]]:
 class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  # type: ignore[misc]
     """[delivery]: how messages go out, and for how long they are kept."""
 
-    send_window = Parsed(
+    send_window = Several(
         Window.parse,
         load_default=lambda: Window.parse("08:00-20:00"),
-        metadata=told('The hours when messages may go out, or "always".', "Mon-Fri 08:00-20:00"),
-    )
-    bank_holidays = fields.List(
-        Dated(bank_holiday),
-        load_default=list,
         metadata=told(
-            'Days on which messages wait, unless their window is "always".', ["2026-12-25"]
+            'The hours when messages may go out, or "always".',
+            ["Mon-Fri 08:00-20:00", "Sat 09:00-12:00"],
+        ),
+    )
+    bank_holidays = Several(
+        Holidays.parse,
+        load_default=Holidays,
+        metadata=told(
+            'Days on which messages wait, unless their window is "always".',
+            ["GB-ENG", "2026-12-24"],
         ),
     )
     max_sms_segments = fields.Integer(
@@ -162,8 +166,7 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         senders = {name: data.pop(SENDER.format(name), "") for name in CHANNELS}
         rates = {name: data.pop(RATE.format(name), None) for name in CHANNELS}
-        sets = {key: frozenset(data[key]) for key in ("allow", "bank_holidays")}
-        return {**data, **sets, "senders": senders, "rates": rates}
+        return {**data, "allow": frozenset(data["allow"]), "senders": senders, "rates": rates}
 
 
 class DeskSchema(Schema):
@@ -265,7 +268,7 @@ class Delivery:
     dedupe_window: timedelta
     lab_patience: timedelta
     allow: frozenset[str]
-    bank_holidays: frozenset[date] = frozenset()
+    bank_holidays: Holidays = field(default_factory=Holidays)
     alerts: str = ""
     senders: Mapping[str, str] = field(default_factory=dict)  # by channel
     rates: Mapping[str, float | None] = field(default_factory=dict)  # a second, over all workers
@@ -338,7 +341,7 @@ class RuleSchema(Schema):
         validate=validate.Length(min=1, error="list at least one."),
         metadata=told("Events that cancel the message if one of them comes first."),
     )
-    send_window = Parsed(
+    send_window = Several(
         Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
     )
     even_if_late = fields.Boolean(
@@ -365,7 +368,7 @@ class RuleSchema(Schema):
     digest = Parsed(
         Digest.parse,
         metadata=told(
-            "Staff only: when to send all that has gathered, in one message.", "daily 08:00"
+            "Staff only: when to send all that has gathered, in one message.", "weekly Mon 08:00"
         ),
     )
 

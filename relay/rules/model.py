@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -222,7 +222,7 @@ class Policy:
     staff: Mapping[str, Staff]
     alerts: str = ""  # the group that is told what needs a person
     desk: str = ""  # the admin desk's address
-    bank_holidays: frozenset[date] = frozenset()  # on which no window opens
+    bank_holidays: Container[date] = frozenset()  # on which no window opens
 
 
 @dataclass(frozen=True)
