@@ -132,6 +132,8 @@ VALUES = [
     wrong("a sender without its brackets", "<results@example.org>", "results@example.org", 10, "delivery.email_from", "not between < and >", '"Example Clinic <results@'),
     wrong("a sender without its last bracket", "example.org>", "example.org", 10, "delivery.email_from", "its last > is missing", '"Example Clinic <results@'),
     wrong("a sender with something behind it", "example.org>", "example.org> (results)", 10, "delivery.email_from", "something stands behind the address", '"Example Clinic <results@'),
+    wrong("a sender of what is not sent", '"always"', '"always"\nsms_from = "RESULTS"', 41, f"{DESK}.sms_from", "the rule sends no texts"),
+    wrong("a bad address for answers", "max_sms_segments = 2", 'email_reply_to = "Desk <a@example.org>"', 12, "delivery.email_reply_to", "not valid", '"desk@example.org"'),
     wrong("two senders", "example.org>", "example.org>, Desk <desk@example.org>", 10, "delivery.email_from", "more than one address", '"Example Clinic <results@'),
     wrong("two addresses", "Example Clinic <results@example.org>", "results@example.org, desk@example.org", 10, "delivery.email_from", "more than one address", '"Example Clinic <results@'),
     wrong("a sender on two lines", "Example Clinic <", "Example\\nClinic <", 10, "delivery.email_from", "more than one line", '"Example Clinic <results@'),

@@ -51,6 +51,14 @@ TOLD = {
         "note it for the staff of lab-desk; every day at 08:00, text and email them all",
     ),
 }
+TOLD |= {
+    "sms_from": ('sms_from = "RESULTS"', "Its texts come from RESULTS."),
+    "email_from": ('email_from = "a@example.org"', "Its emails come from a@example.org."),
+    "email_reply_to": (
+        'email_reply_to = "desk@example.org"',
+        "Answers to its emails go to d•••@example.org.",
+    ),
+}
 ELSEWHERE = {"template", "enabled"}  # beside the sentences: a link, and a word
 
 

@@ -23,6 +23,10 @@ TOLD = {
     ("clinic", "extra"): ('{ hours = "9 to 5" }', "Templates can use your own values: hours."),
     ("delivery", "sms_from"): ('"CLINIC"', "Texts come from CLINIC."),
     ("delivery", "email_from"): ('"a@example.org"', "Emails come from a@example.org."),
+    ("delivery", "email_reply_to"): (
+        '"jane@example.org"',
+        "Answers to emails go to j•••@example.org.",
+    ),
     ("delivery", "send_window"): ('"always"', "messages go out at any hour."),
     ("delivery", "bank_holidays"): (
         '["GB-ENG", 2026-12-24]',

@@ -159,6 +159,10 @@ def print_message(message: Message) -> None:
     click.secho(message.channel.upper(), bold=True)
     if message.address:
         click.echo(f"to: {message.address}")
+    if message.sender:
+        click.echo(f"from: {message.sender}")
+    if message.reply_to and message.html:
+        click.echo(f"answers to: {message.reply_to}")
     if message.subject:
         click.echo(f"subject: {message.subject}")
     click.echo(f"\n{message.text}\n")

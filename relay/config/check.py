@@ -75,6 +75,16 @@ def senders(config: Config) -> Iterator[Problem]:
         yield replace(config.problem(("delivery", "allow"), message), warning=True)
 
 
+def overruled(config: Config) -> Iterator[Problem]:
+    """Warns of a rule's sender that the environment's wins over."""
+    for rule in config.rules:
+        for channel in rule.senders:
+            sender = CHANNELS[channel].sender
+            for name in filter(config.settings.variable, sender.instead if sender else ()):
+                path = ("rules", rule.name, SENDER.format(channel))
+                yield replace(config.problem(path, f"{name} wins over it."), warning=True)
+
+
 # A link, with or without its scheme, or an email address.
 _LINK = re.compile(r"https?://|\b[\w-]+(?:\.[\w-]+)+/|[\w.+-]+@[\w-]+\.")
 
@@ -83,18 +93,20 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
     """Warns where whoever gets messages has no way to say that they want no more: the sender is a
     name, or a message to a person shows neither a number nor a link.
     """
-    used = {way: rule for rule in config.rules for way in (*rule.channels, *rule.fallback)}
-    for channel in used:
-        sender = CHANNELS[channel].sender
-        if sender and not can_be_answered(config, channel):
-            message = "nobody can answer a name: a STOP, or a question, never reaches you."
-            remedy = f"Write a number that can be texted, or set {' or '.join(sender.instead)}."
-            found = config.problem(("delivery", SENDER.format(channel)), message, remedy)
-            yield replace(found, warning=True)
+    for rule in config.rules:
+        for channel in (*rule.channels, *rule.fallback):
+            sender = CHANNELS[channel].sender
+            if sender and not can_be_answered(config, rule, channel):
+                message = "nobody can answer a name: a STOP, or a question, never reaches you."
+                remedy = f"Write a number that can be texted, or set {' or '.join(sender.instead)}."
+                at = ("rules", rule.name) if rule.senders.get(channel) else ("delivery",)
+                found = config.problem((*at, SENDER.format(channel)), message, remedy)
+                yield replace(found, warning=True)
     for rule in config.rules:
         for channel in (*rule.channels, *rule.fallback) if rule.to in PERSONS else ():
             if any(
-                lacks_a_way(config, text, channel) for text in texts(config, loaded, rule, channel)
+                lacks_a_way(config, rule, text, channel)
+                for text in texts(config, loaded, rule, channel)
             ):
                 message = "it shows no way to object: nobody can tell you to stop."
                 place = str(loaded.folder / rule.template / CHANNELS[channel].parts["text"])
@@ -102,19 +114,20 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
                 yield Problem(message, place, remedy=remedy, warning=True)
 
 
-def can_be_answered(config: Config, channel: str) -> bool:
-    """Whether whoever gets a message on a channel can write back to its sender."""
+def can_be_answered(config: Config, rule: Rule, channel: str) -> bool:
+    """Whether whoever gets a rule's message on a channel can write back to its sender."""
     sender, settings = CHANNELS[channel].sender, config.settings
     if sender is None:
         return True
-    written = (*map(settings.variable, sender.instead), config.delivery.senders[channel])
+    own = rule.senders.get(channel) or config.delivery.senders[channel]
+    written = (*map(settings.variable, sender.instead), own)
     return not sender.is_name(next(filter(None, written), ""))
 
 
-def lacks_a_way(config: Config, text: str, channel: str) -> bool:
+def lacks_a_way(config: Config, rule: Rule, text: str, channel: str) -> bool:
     """Whether a message shows no phone number, link or STOP that its reader could use."""
     phone = _digits(config.clinic.phone)
-    is_keyword = can_be_answered(config, channel) and re.search(r"\bSTOP\b", text)
+    is_keyword = can_be_answered(config, rule, channel) and re.search(r"\bSTOP\b", text)
     return not (is_keyword or _LINK.search(text) or (phone and phone in _digits(text)))
 
 
@@ -123,7 +136,7 @@ def texts(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterat
     for facts in (samples.full(), samples.sparse(rule.event)):
         try:
             seen = example_names(config, rule, facts)
-            yield loaded.render(rule.template, channel, "", seen).text
+            yield loaded.message(rule, channel, "", seen).text
         except RenderError:
             continue  # reported already
 
@@ -175,7 +188,7 @@ def example_names(
 def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Message:
     """A rule's message about the lab's example. Raises RenderError."""
     seen = example_names(config, rule, samples.full())
-    return loaded.render(rule.template, channel, "", seen)
+    return loaded.message(rule, channel, "", seen)
 
 
 def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
@@ -225,7 +238,7 @@ def check_rendering(
     try:
         sparse, least = samples.sparse(rule.event), samples.least(rule.event)
         seen = example_names(config, rule, sparse, least)
-        loaded.render(rule.template, channel, "", seen)
+        loaded.message(rule, channel, "", seen)
     except RenderError as error:
         remedy = "The lab may leave this empty: write {{ name or 'something else' }}."
         yield broken(loaded, error, remedy, warning=True)
@@ -288,7 +301,7 @@ def check_segments(
     """Warns about an SMS that costs more than the admin may expect."""
     try:
         seen = example_names(config, rule, samples.full(samples.LONG_NAME))
-        size = sms_segments.size(loaded.render(rule.template, channel, "", seen).text)
+        size = sms_segments.size(loaded.message(rule, channel, "", seen).text)
     except RenderError:
         return  # reported already
     most = config.delivery.max_sms_segments
@@ -354,7 +367,8 @@ def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, li
     if wrong:
         return config, found + unread(config, loaded)
     if not offline:
-        found += [*senders(config), *dict.fromkeys(objecting(config, loaded))]
+        found += [*senders(config), *overruled(config)]
+        found += dict.fromkeys(objecting(config, loaded))
     return config, [*found, *placeholders(config), *bank_holidays(config, today)]
 
 

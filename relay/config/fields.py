@@ -73,9 +73,9 @@ def zone(text: str) -> ZoneInfo:
         raise ValueError('unknown time zone; write one as in "Europe/London"') from error
 
 
-def judged(kind: AddressKind) -> Parsed:
+def judged(kind: AddressKind, **kwargs: Any) -> Parsed:
     """An address of a kind."""
-    return Parsed(partial(usable_address, kind))
+    return Parsed(partial(usable_address, kind), **kwargs)
 
 
 def any_address(text: str) -> str:

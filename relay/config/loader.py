@@ -190,7 +190,7 @@ class _Loader:
             delivery=Delivery(**default | {k: delivery[k] for k in default & delivery.keys()}),
             desk=Desk(**DeskSchema().load({}) | desk),
             staff={n: Staff({k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
-            rules=tuple(self.usable(rules)),
+            rules=tuple(self.usable(rules, delivery.get("reply_to", ""))),
             lines=self.lines,
             expect=tuple(
                 Expectation(name=name, **one)
@@ -199,11 +199,11 @@ class _Loader:
             ),
         )
 
-    def usable(self, rules: Mapping[str, dict[str, Any]]) -> Iterator[Rule]:
+    def usable(self, rules: Mapping[str, dict[str, Any]], reply_to: str) -> Iterator[Rule]:
         """The rules; of one that has mistakes as much as its templates are judged by."""
         for name, rule in rules.items():
             if ("rules", name) not in self.broken:
-                yield Rule(name=name, **rule)
+                yield Rule(name=name, **{"reply_to": reply_to, **rule})
             elif all(map(rule.get, _NEEDED)):
                 yield Rule(name=name, **{k: rule[k] for k in (*_NEEDED, *_BESIDES) if k in rule})
 

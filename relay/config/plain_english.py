@@ -199,6 +199,10 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
         within = duration(rule.fallback_after) if rule.fallback_after else ""
         late = f", or is not reported to have arrived within {within}" if within else ""
         yield f"If that cannot reach them{late}, {verbs_in_words(rule.fallback)} them instead."
+    for channel, sender in rule.senders.items():
+        yield f"Its {CHANNELS[channel].words} come from {sender}."
+    if rule.reply_to and "email" in (*rule.channels, *rule.fallback):
+        yield f"Answers to its emails go to {masks.address(rule.reply_to)}."
     if rule.even_if_late:
         yield "Send it even if a later step of the kit has already come."
     if rule.on_unknown == "hold":
@@ -288,6 +292,8 @@ def describe_sending(config: Config) -> Iterator[str]:
         if CHANNELS[channel].sender:
             origin = f"come from {sender}" if sender else "have no sender yet"
             yield f"{CHANNELS[channel].title} {origin}."
+    if delivery.reply_to:
+        yield f"Answers to emails go to {masks.address(delivery.reply_to)}."
     hours = window(delivery.send_window, config.policy)
     yield f"Unless a rule says otherwise, messages go out {hours}."
     if delivery.bank_holidays:

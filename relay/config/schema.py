@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from relay.config.fields import OneOf, Parsed, Several, any_address, judged, lasting, told, zone
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
+from relay.rules.addresses import EMAIL
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import Condition
@@ -60,7 +61,7 @@ class ClinicSchema(Schema):
     )
 
 
-SENDER, RATE = "{}_from", "{}_per_second"  # keys of [delivery], by a channel's name
+SENDER, REPLY_TO, RATE = "{}_from", "{}_reply_to", "{}_per_second"  # keys, by a channel's name
 
 
 def sender_fields() -> dict[str, fields.Field[Any]]:
@@ -72,6 +73,18 @@ def sender_fields() -> dict[str, fields.Field[Any]]:
         for name, row in CHANNELS.items()
         if row.sender
     }
+
+
+def reply_to_field() -> fields.Field[Any]:
+    """`email_reply_to`: where answers to emails go."""
+    return judged(EMAIL, metadata=told("Where answers to emails go.", "desk@example.org"))
+
+
+def own_senders(data: dict[str, Any]) -> dict[str, Any]:
+    """A table's values, with its senders by channel."""
+    senders = {name: data.pop(key) for name in CHANNELS if (key := SENDER.format(name)) in data}
+    reply_to = {"reply_to": data.pop("email_reply_to")} if "email_reply_to" in data else {}
+    return {**data, **reply_to, **({"senders": senders} if senders else {})}
 
 
 def rate_fields() -> dict[str, fields.Field[Any]]:
@@ -88,6 +101,7 @@ def rate_fields() -> dict[str, fields.Field[Any]]:
 class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  # type: ignore[misc]
     """[delivery]: how messages go out, and for how long they are kept."""
 
+    email_reply_to = reply_to_field()
     send_window = Several(
         Window.parse,
         load_default=lambda: Window.parse("08:00-20:00"),
@@ -164,9 +178,16 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        senders = {name: data.pop(SENDER.format(name), "") for name in CHANNELS}
+        data = own_senders(data)
+        senders = dict.fromkeys(CHANNELS, "") | data.get("senders", {})
         rates = {name: data.pop(RATE.format(name), None) for name in CHANNELS}
-        return {**data, "allow": frozenset(data["allow"]), "senders": senders, "rates": rates}
+        return {
+            "reply_to": "",
+            **data,
+            "allow": frozenset(data["allow"]),
+            "senders": senders,
+            "rates": rates,
+        }
 
 
 class DeskSchema(Schema):
@@ -271,6 +292,7 @@ class Delivery:
     bank_holidays: Holidays = field(default_factory=Holidays)
     alerts: str = ""
     senders: Mapping[str, str] = field(default_factory=dict)  # by channel
+    reply_to: str = ""  # of emails
     rates: Mapping[str, float | None] = field(default_factory=dict)  # a second, over all workers
 
 
@@ -295,6 +317,11 @@ def arriving(text: str) -> timedelta:
 
 class RuleSchema(Schema):
     """A [rules.…] table. To add a rule key, add it here and to Rule."""
+
+    class Meta:
+        """The keys that the channels bring."""
+
+        include = sender_fields()
 
     event = OneOf(
         EVENTS, required=True, metadata=told("What has happened: one of the lab's events.")
@@ -365,6 +392,7 @@ class RuleSchema(Schema):
     enabled = fields.Boolean(
         truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
     )
+    email_reply_to = reply_to_field()
     digest = Parsed(
         Digest.parse,
         metadata=told(
@@ -403,6 +431,14 @@ class RuleSchema(Schema):
             except ValueError as error:
                 raise ValidationError(str(error), "when") from error
 
+    @validates_schema
+    def check_senders(self, data: dict[str, Any], **_: Any) -> None:
+        """Check that a rule has senders for what it sends alone. Raises ValidationError."""
+        for channel in CHANNELS.keys() - {*data["channels"], *data.get("fallback", ())}:
+            for key in {SENDER.format(channel), REPLY_TO.format(channel)} & data.keys():
+                words = CHANNELS[channel].words
+                raise ValidationError(f"the rule sends no {words}. Remove the key.", key)
+
     def check_digest(self, data: dict[str, Any]) -> None:
         """Check the keys of a rule with a digest. Raises ValidationError."""
         if data.get("to") in PERSONS:
@@ -422,7 +458,7 @@ class RuleSchema(Schema):
             data["when"] = Condition(data["when"], data["event"])
         for key in data.keys() & {"channels", "fallback", "unless"}:
             data[key] = tuple(dict.fromkeys(data[key]))  # each once
-        return data
+        return own_senders(data)
 
 
 SHORTEST = timedelta(hours=1)

@@ -170,6 +170,8 @@ class Rule:
     on_unknown: str = "resend"
     discreet: bool = True
     enabled: bool = True
+    senders: Mapping[str, str] = field(default_factory=dict, hash=False)  # its own, by channel
+    reply_to: str = ""  # where answers to its emails go, if not to their sender
     never: tuple[Never, ...] = ()  # of config.toml, those that are about it or its template
 
     def forbidden(self, names: Mapping[str, Any]) -> str:

@@ -222,7 +222,7 @@ def key_default(table: str, key: str, field: fields.Field[Any]) -> Any:
     """Return a key's default as TOML; a rule's keys take theirs from the rule defaults."""
     made = field.load_default() if callable(field.load_default) else field.load_default
     if made is missing and table == "rules.NAME":
-        made = _RULE[key]
+        made = _RULE.get(key)
     return toml(made)
 
 
