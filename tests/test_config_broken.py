@@ -163,6 +163,8 @@ RULES = [
     wrong("nothing to wait for", "enabled = true", 'hold = "0h"', 34, f"{READY}.hold", "longer than zero"),
     wrong("hold and after", "enabled = true", 'hold = "1h"\nafter = "1d"', 34, f"{READY}.hold", "Remove after"),
     wrong("hold of a message to staff", '"always"', '"always"\nhold = "2d"', 41, f"{DESK}.hold", "to the patient or the customer"),
+    wrong("a bad language", "enabled = true", 'language = "patient.language"', 34, f"{READY}.language", 'unknown name "patient.language"'),
+    wrong("a digest in several languages", '"always"', '"always"\ndigest = "daily 08:00"\nlanguage = "event.name"', 42, f"{DESK}.language", "one language"),
     wrong("a digest for a patient", "enabled = true", 'digest = "daily 08:00"', 34, f"{READY}.digest", "only staff get digests"),
     wrong("a bad digest", '"always"', '"always"\ndigest = "hourly"', 41, f"{DESK}.digest", '"daily 08:00"', '"every 4h"'),
     wrong("an unknown choice", "enabled = true", 'on_unknown = "wait"', 34, f"{READY}.on_unknown", 'unknown value "wait"', "hold, resend"),

@@ -52,6 +52,10 @@ TOLD = {
     ),
 }
 TOLD |= {
+    "language": (
+        "language = \"'cy' if order.carrier == 'x'\"",
+        "In the language that `'cy' if order.carrier == 'x'` gives, where its words are there.",
+    ),
     "sms_from": ('sms_from = "RESULTS"', "Its texts come from RESULTS."),
     "email_from": ('email_from = "a@example.org"', "Its emails come from a@example.org."),
     "email_reply_to": (

@@ -62,14 +62,19 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
 
     They have the lab's example data, or that of `--event`.
     """
+    from relay.messages.templates import Templates
+
     config = context.load(context.settings())
     found = find_rule(config, rule)
-    for channel in (*found.channels, *found.fallback):
-        message = example_message(config, found, channel, event)
-        if as_json:
-            click.echo(json.dumps({"channel": channel, **message.content, **sms_size(message)}))
-        else:
-            print_message(message)
+    for one in Templates(config.settings.templates).variants(found):
+        language = one.template.removeprefix(found.template).strip("/")
+        for channel in (*one.channels, *one.fallback):
+            message = example_message(config, one, channel, event)
+            said = {"channel": channel, **({"language": language} if language else {})}
+            if as_json:
+                click.echo(json.dumps({**said, **message.content, **sms_size(message)}))
+            else:
+                print_message(message, language)
 
 
 @click.command("send-test")
@@ -154,9 +159,9 @@ def sms_size(message: Message) -> dict[str, Any]:
     }
 
 
-def print_message(message: Message) -> None:
+def print_message(message: Message, language: str = "") -> None:
     """Print a message: channel, address, subject, text, and the size of an SMS or HTML."""
-    click.secho(message.channel.upper(), bold=True)
+    click.secho(" ".join(filter(None, (message.channel.upper(), language))), bold=True)
     if message.address:
         click.echo(f"to: {message.address}")
     if message.sender:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ from relay.messages.templates import Message, Templates, digest_names
 from relay.messages.templates import files as template_files
 from relay.rules import alerts
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
+from relay.rules.expressions import Condition
 from relay.rules.model import Rule
 
 EXAMPLE_CASE = "cas_019ac9f4e80e4a61b2c3d4e5f6a7"
@@ -40,7 +42,10 @@ EXAMPLE_KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:
     """The problems of the rules' templates and the alerts'; some are only warnings."""
-    problems = [problem for rule in config.rules for problem in check_rule(config, loaded, rule)]
+    rules = chain.from_iterable(map(loaded.variants, config.rules))
+    problems = [problem for rule in rules for problem in check_rule(config, loaded, rule)]
+    for rule in config.rules:
+        problems += check_language(config, loaded, rule)
     problems += check_alerts(config, loaded)
     return list(dict.fromkeys(problems))  # one template may serve several rules
 
@@ -102,7 +107,7 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
                 at = ("rules", rule.name) if rule.senders.get(channel) else ("delivery",)
                 found = config.problem((*at, SENDER.format(channel)), message, remedy)
                 yield replace(found, warning=True)
-    for rule in config.rules:
+    for rule in chain.from_iterable(map(loaded.variants, config.rules)):
         for channel in (*rule.channels, *rule.fallback) if rule.to in PERSONS else ():
             if any(
                 lacks_a_way(config, rule, text, channel)
@@ -210,13 +215,7 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
     if faults:
         return
     yield from conditions.problems(config, rule)
-    for facts in (samples.full(), samples.sparse(rule.event)):
-        try:
-            if rule.when:
-                rule.when.holds(names_for_event(config, rule, facts))
-        except RenderError as error:
-            yield config.problem(("rules", rule.name, "when"), str(error))
-            break
+    yield from fails(config, rule, "when", rule.when)
     for channel in channels:
         yield from check_rendering(config, loaded, rule, channel)
     for channel in channels:
@@ -224,6 +223,25 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
             yield from check_segments(config, loaded, rule, channel)
     yield from hidden_characters(loaded, template_files(rule.template, channels))
     yield from disclosure.problems(loaded, rule)
+
+
+def check_language(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
+    """Yield a problem if a rule's language cannot be worked out, or never is another."""
+    folder = loaded.folder / rule.template
+    yield from fails(config, rule, "language", rule.language)
+    if rule.language and folder.is_dir() and not loaded.languages(rule.template):
+        remedy = f"Make one, as in {folder / 'cy'}, with the same files."
+        at = ("rules", rule.name, "language")
+        yield config.problem(at, f"{folder} has no folder of a language.", remedy)
+
+
+def fails(config: Config, rule: Rule, key: str, asked: Condition | None) -> Iterator[Problem]:
+    """Yield a problem if a rule's expression cannot be worked out."""
+    try:
+        for facts in (samples.full(), samples.sparse(rule.event)) if asked else ():
+            asked.holds(names_for_event(config, rule, facts))  # type: ignore[union-attr]
+    except RenderError as error:
+        yield config.problem(("rules", rule.name, key), str(error))
 
 
 def check_rendering(
@@ -375,7 +393,7 @@ def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, li
 def unread(config: Config, loaded: Templates) -> list[Problem]:
     """What is no Jinja in the templates of rules that could not be read."""
     used = {alert_templates.FOLDER, *(rule.template for rule in config.rules)}
-    names = (path.relative_to(loaded.folder) for path in sorted(loaded.folder.glob("*/*.*")))
+    names = (path.relative_to(loaded.folder) for path in sorted(loaded.folder.rglob("*/*.*")))
     return [
         Problem(fault.message, str(loaded.folder / fault.file), fault.line)
         for name in names

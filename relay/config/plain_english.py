@@ -199,6 +199,8 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
         within = duration(rule.fallback_after) if rule.fallback_after else ""
         late = f", or is not reported to have arrived within {within}" if within else ""
         yield f"If that cannot reach them{late}, {verbs_in_words(rule.fallback)} them instead."
+    if rule.language:
+        yield f"In the language that `{rule.language.source}` gives, where its words are there."
     for channel, sender in rule.senders.items():
         yield f"Its {CHANNELS[channel].words} come from {sender}."
     if rule.reply_to and "email" in (*rule.channels, *rule.fallback):

@@ -315,6 +315,9 @@ def arriving(text: str) -> timedelta:
     return found
 
 
+EXPRESSIONS = {"when", "language"}  # keys of a rule
+
+
 class RuleSchema(Schema):
     """A [rules.…] table. To add a rule key, add it here and to Rule."""
 
@@ -354,6 +357,12 @@ class RuleSchema(Schema):
     when = fields.String(
         metadata=told(
             "A condition: the rule applies only if it is true.", "registration.status != 'x'"
+        )
+    )
+    language = fields.String(
+        metadata=told(
+            "An expression that gives a folder beside the template's files: a language's.",
+            "'cy' if order.address.country == 'Wales'",
         )
     )
     after = Parsed(duration, metadata=told("How long to wait after the event.", "10d"))
@@ -425,11 +434,11 @@ class RuleSchema(Schema):
             raise ValidationError(
                 "a rule cannot have both: hold counts from the event. Remove after.", "hold"
             )
-        if "when" in data and "event" in data:
+        for key in data.keys() & EXPRESSIONS if "event" in data else ():
             try:
-                Condition(data["when"], data["event"])
+                Condition(data[key], data["event"], key)
             except ValueError as error:
-                raise ValidationError(str(error), "when") from error
+                raise ValidationError(str(error), key) from error
 
     @validates_schema
     def check_senders(self, data: dict[str, Any], **_: Any) -> None:
@@ -446,6 +455,8 @@ class RuleSchema(Schema):
                 f"only staff get digests, and this rule writes to the {data['to']}. Remove the key."
             )
             raise ValidationError(reason, "digest")
+        if "language" in data:
+            raise ValidationError("a digest has one language. Remove the key.", "language")
         if data.get("fallback"):
             reason = (
                 "a digest has no fallback. List every channel in channels: it goes out on each."
@@ -454,8 +465,8 @@ class RuleSchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        if "when" in data:
-            data["when"] = Condition(data["when"], data["event"])
+        for key in data.keys() & EXPRESSIONS:
+            data[key] = Condition(data[key], data["event"], key)
         for key in data.keys() & {"channels", "fallback", "unless"}:
             data[key] = tuple(dict.fromkeys(data[key]))  # each once
         return own_senders(data)

@@ -134,8 +134,13 @@ class Templates:
     def message(
         self, rule: Rule, channel: str, address: str, names: Mapping[str, Any], mark: str = ""
     ) -> Message:
-        """A rule's message to one address, from the rule's sender. Raises RenderError."""
-        made = self.render(rule.template, channel, address, names, mark)
+        """A rule's message to one address, in their language if there is a folder of it, and from
+        the rule's sender. Raises RenderError.
+        """
+        template = rule.template
+        if rule.language and (word := rule.language.word(names)) in self.languages(template):
+            template = f"{template}/{word}"
+        made = self.render(template, channel, address, names, mark)
         person = names["recipient"]
         return replace(
             made,
@@ -143,6 +148,16 @@ class Templates:
             sender=rule.senders.get(channel, ""),
             reply_to=rule.reply_to,
         )
+
+    def languages(self, template: str) -> list[str]:
+        """The languages that a template has beside its own: folders in its own."""
+        return sorted(path.name for path in (self.folder / template).glob("*") if path.is_dir())
+
+    def variants(self, rule: Rule) -> Iterator[Rule]:
+        """A rule by its template's own words, and by those of each language it may choose."""
+        yield (own := replace(rule, language=None))
+        for name in self.languages(rule.template) if rule.language else ():
+            yield replace(own, template=f"{rule.template}/{name}")
 
     def render(
         self, template: str, channel: str, address: str, names: Mapping[str, Any], mark: str = ""

@@ -166,6 +166,7 @@ class Rule:
     unless: tuple[str, ...] = ()
     send_window: Window | None = None
     digest: Digest | None = None
+    language: Condition | None = None  # its value is the folder of a language, beside the template
     even_if_late: bool = False
     on_unknown: str = "resend"
     discreet: bool = True
@@ -173,6 +174,11 @@ class Rule:
     senders: Mapping[str, str] = field(default_factory=dict, hash=False)  # its own, by channel
     reply_to: str = ""  # where answers to its emails go, if not to their sender
     never: tuple[Never, ...] = ()  # of config.toml, those that are about it or its template
+
+    @property
+    def asks(self) -> tuple[Condition, ...]:
+        """What it asks of the facts, besides what its templates do."""
+        return (*filter(None, (self.when, self.language)), *(one.when for one in self.never))
 
     def forbidden(self, names: Mapping[str, Any]) -> str:
         """Why no message of it may go out about these facts; empty where one may. Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +16,7 @@ from relay.jobs import backoff
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import Ending
-from tests.jobs.conftest import EMAIL, HEAD, PHONE, RULES, TO, Clinic, suppress
+from tests.jobs.conftest import EMAIL, HEAD, ORDER, PHONE, RULES, TO, Clinic, suppress
 from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error
 
@@ -50,6 +51,31 @@ def test_a_rules_own_senders_are_used(clinic: Clinic) -> None:
     assert said["from"] == {"name": "Kits", "email": "kits@example.org"}
     assert said["reply_to"] == {"email": "desk@example.org"}
     assert said["personalizations"][0]["to"] == [TO]
+
+
+@pytest.mark.parametrize(
+    ("country", "words"),
+    [
+        ("Wales", "Pecyn RM1"),
+        ("Scotland", "Kit RM1 for Jane"),  # no such folder
+        ("../results", "Kit RM1 for Jane"),
+        (None, "Kit RM1 for Jane"),
+    ],
+)
+def test_a_message_is_in_the_language_that_its_rule_finds(
+    clinic: Clinic, country: str | None, words: str
+) -> None:
+    """A folder beside a template's files has its words in another language; without one, or where
+    the lab does not say, they are the template's own.
+    """
+    folder = clinic.settings.templates / "kit"
+    shutil.copytree(folder, folder / "Wales")
+    (folder / "Wales" / "sms.txt").write_text("Pecyn {{ order.tracking_number }}", "utf-8")
+    clinic.configure(RULES.replace("when =", 'language = "order.address.country"\nwhen ='))
+    clinic.lab.change("order", ORDER, address={"country": country})
+    clinic.post()
+    clinic.work()
+    assert [text.form["Body"] for text in clinic.twilio.accepted] == [words]
 
 
 @pytest.mark.parametrize("lookups", [0, 3])
