@@ -18,6 +18,7 @@ from relay.config.schema import Delivery, Desk
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.privacy import masks
+from relay.rules.addresses import EMAIL
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
 from relay.rules.expressions import environment
@@ -203,7 +204,9 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
         yield f"In the language that `{rule.language.source}` gives, where its words are there."
     for channel, sender in rule.senders.items():
         yield f"Its {CHANNELS[channel].words} come from {sender}."
-    if rule.reply_to and "email" in (*rule.channels, *rule.fallback):
+    if rule.reply_to and any(
+        CHANNELS[way].address == EMAIL for way in (*rule.channels, *rule.fallback)
+    ):
         yield f"Answers to its emails go to {masks.address(rule.reply_to)}."
     if rule.even_if_late:
         yield "Send it even if a later step of the kit has already come."
