@@ -134,11 +134,13 @@ VALUES = [
     wrong("a sender with something behind it", "example.org>", "example.org> (results)", 10, "delivery.email_from", "something stands behind the address", '"Example Clinic <results@'),
     wrong("a sender of what is not sent", '"always"', '"always"\nsms_from = "RESULTS"', 41, f"{DESK}.sms_from", "the rule sends no texts"),
     wrong("a bad address for answers", "max_sms_segments = 2", 'email_reply_to = "Desk <a@example.org>"', 12, "delivery.email_reply_to", "not valid", '"desk@example.org"'),
+    wrong("a country that there is not", "max_sms_segments = 2", 'sms_countries = ["UK"]', 12, "delivery.sms_countries", 'no country "UK"', '"GB"'),
     wrong("two senders", "example.org>", "example.org>, Desk <desk@example.org>", 10, "delivery.email_from", "more than one address", '"Example Clinic <results@'),
     wrong("two addresses", "Example Clinic <results@example.org>", "results@example.org, desk@example.org", 10, "delivery.email_from", "more than one address", '"Example Clinic <results@'),
     wrong("a sender on two lines", "Example Clinic <", "Example\\nClinic <", 10, "delivery.email_from", "more than one line", '"Example Clinic <results@'),
     wrong("a sender that is not valid", "results@example.org>", "results@example>", 10, "delivery.email_from", "The email address is not valid", '"Example Clinic <results@'),
     wrong("a bad email address", "lab-desk@", "lab-desk ", 18, "staff.lab-desk.email", "The email address is not valid", '"desk@example.org"'),
+    wrong("a foreign number", "+447700900100", "+353851234567", 19, "staff.lab-desk.sms", "Relay texts UK mobiles only", "sms_countries"),
     wrong("a landline", "+447700900100", "020 7946 0000", 19, "staff.lab-desk.sms", "a landline", "Write a UK mobile"),
     wrong("a bad allowed address", "max_sms_segments = 2", 'allow = ["nobody"]', 12, "delivery.allow", "Write"),
 ]

@@ -27,6 +27,7 @@ TOLD = {
         '"jane@example.org"',
         "Answers to emails go to j•••@example.org.",
     ),
+    ("delivery", "sms_countries"): ('["GB", "IE"]', "Texts go to UK and IE mobiles."),
     ("delivery", "send_window"): ('"always"', "messages go out at any hour."),
     ("delivery", "bank_holidays"): (
         '["GB-ENG", 2026-12-24]',

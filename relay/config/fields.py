@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from marshmallow import ValidationError, fields
 
 from relay.errors import did_you_mean
-from relay.rules.addresses import PHONE, AddressKind
+from relay.rules.addresses import ANYWHERE, PHONE, AddressKind
 from relay.rules.channels import kind_of
 from relay.rules.schedule import duration
 
@@ -85,7 +85,7 @@ def any_address(text: str) -> str:
 
 def usable_address(kind: AddressKind, text: str) -> str:
     """Return the address in its normal form, or raise ValueError with the remedy."""
-    found = kind.judge(text)
+    found = kind.judge(text, ANYWHERE)
     if found.reason:
         raise ValueError(f'"{text}": {found.reason} {kind.remedy}')
     return found.address

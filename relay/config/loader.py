@@ -32,6 +32,8 @@ from relay.config.settings import AS_SENT, Settings
 from relay.config.toml_reader import KeyPath, Reading, nearest, read
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.lab.facts import PERSONS
+from relay.rules.addresses import AT_HOME
+from relay.rules.channels import CHANNELS
 from relay.rules.expressions import Condition
 from relay.rules.model import ALERT_PREFIX, Expectation, Never, Policy, Rule, Staff
 from relay.rules.schedule import ALWAYS, Holidays
@@ -74,6 +76,7 @@ class Config:
             alerts=self.delivery.alerts or next(iter(self.staff), ""),
             desk=self.settings.public_url,
             bank_holidays=self.delivery.bank_holidays,
+            countries=self.delivery.sms_countries,
         )
 
     def rule(self, name: str) -> Rule | None:
@@ -166,6 +169,7 @@ class _Loader:
         for name in set(staff) & set(PERSONS):
             message = f'in a rule, to = "{name}" means the person, not a group.'
             self.add_problem(("staff", name), message, "Choose another name.")
+        self.check_staff(staff, delivery.get("sms_countries", AT_HOME))
         alerts = delivery.get("alerts")
         if alerts and alerts not in staff and not self.is_told(alerts):
             remedy = did_you_mean(alerts, staff)
@@ -261,6 +265,15 @@ class _Loader:
     def is_told(self, group: str) -> bool:
         """Whether a staff group could not be read, which is reported already."""
         return any(path[:2] in (("staff", group), ("staff",), ()) for path in self.broken)
+
+    def check_staff(self, staff: Mapping[str, Any], countries: frozenset[str]) -> None:
+        """Note a problem where a group has a number of a country that is not texted."""
+        for name, group in staff.items():
+            for channel, written in group.items():
+                for one in written:
+                    if reason := CHANNELS[channel].address.judge(one, countries).reason:
+                        remedy = "Add its country to sms_countries in [delivery]."
+                        self.add_problem(("staff", name, channel), f'"{one}": {reason}', remedy)
 
     def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         """Note a problem where a rule writes to nobody, or on a channel that they do not have."""

@@ -18,7 +18,7 @@ from relay.config.schema import Delivery, Desk
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.privacy import masks
-from relay.rules.addresses import EMAIL
+from relay.rules.addresses import AT_HOME, EMAIL, in_words
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
 from relay.rules.expressions import environment
@@ -310,6 +310,8 @@ def describe_sending(config: Config) -> Iterator[str]:
         yield f"Relay keeps the last {kept:,} of these for {URGENT_WORDS}."
     segments = f"{delivery.max_sms_segments} segment{'s' * (delivery.max_sms_segments != 1)}"
     yield f"`check` warns about texts of more than {segments}."
+    if delivery.sms_countries != AT_HOME:
+        yield f"Texts go to {in_words(delivery.sms_countries)} mobiles."
     for channel, rate in delivery.rates.items():
         if rate:
             yield f"At most {rate:g} {CHANNELS[channel].words} go out in a second."

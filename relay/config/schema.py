@@ -13,7 +13,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from relay.config.fields import OneOf, Parsed, Several, any_address, judged, lasting, told, zone
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
-from relay.rules.addresses import EMAIL
+from relay.rules.addresses import AT_HOME, EMAIL, countries
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import Condition
@@ -137,6 +137,14 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
         load_default="",
         metadata=told("The staff group to alert when something needs a person.", "lab-desk"),
     )
+    sms_countries = Several(
+        countries,
+        load_default=AT_HOME,
+        metadata=told(
+            "Countries whose mobiles get texts. Each but GB has its own price, often a multiple.",
+            ["GB", "IE"],
+        ),
+    )
     lab_patience = Parsed(
         lasting,
         load_default=lambda: timedelta(days=3),
@@ -181,13 +189,8 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
         data = own_senders(data)
         senders = dict.fromkeys(CHANNELS, "") | data.get("senders", {})
         rates = {name: data.pop(RATE.format(name), None) for name in CHANNELS}
-        return {
-            "reply_to": "",
-            **data,
-            "allow": frozenset(data["allow"]),
-            "senders": senders,
-            "rates": rates,
-        }
+        data = {"reply_to": "", **data, "allow": frozenset(data["allow"])}
+        return {**data, "senders": senders, "rates": rates}
 
 
 class DeskSchema(Schema):
@@ -293,6 +296,7 @@ class Delivery:
     alerts: str = ""
     senders: Mapping[str, str] = field(default_factory=dict)  # by channel
     reply_to: str = ""  # of emails
+    sms_countries: frozenset[str] = AT_HOME
     rates: Mapping[str, float | None] = field(default_factory=dict)  # a second, over all workers
 
 

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from relay.rules.addresses import AT_HOME
 from relay.rules.schedule import Digest, Window
 
 if TYPE_CHECKING:
@@ -231,6 +232,7 @@ class Policy:
     alerts: str = ""  # the group that is told what needs a person
     desk: str = ""  # the admin desk's address
     bank_holidays: Container[date] = frozenset()  # on which no window opens
+    countries: frozenset[str] = AT_HOME  # whose mobiles are texted
 
 
 @dataclass(frozen=True)

@@ -315,6 +315,6 @@ def recipient_addresses(
     else:
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
     found: dict[str, addresses.Address] = {}
-    for judged in map(kind.judge, written):
+    for judged in (kind.judge(one, policy.countries) for one in written):
         found.setdefault(addresses.same(judged.address) or judged.reason, judged)
     return found.values()

@@ -11,6 +11,7 @@ from relay.errors import LabError, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
+from relay.rules.addresses import AT_HOME, PHONE
 from relay.rules.channels import CHANNELS
 
 _SID = 6  # characters of an account's id that are shown
@@ -36,7 +37,9 @@ def in_use(config: Config) -> str:
         shown = f" {account[:2]}…{account[-4:]}" if len(account) > _SID and row.in_segments else ""
         instead = map(settings.variable, row.sender.instead if row.sender else ())
         sender = next(filter(None, (*instead, senders[name])), "nobody")
-        who = f"{row.provider.name}{shown} from {sender}" if account else "no account"
+        abroad = sorted(config.policy.countries - AT_HOME) if row.address == PHONE else ()
+        far = f", also to {' and '.join(abroad)}, each at its own price" if abroad else ""
+        who = f"{row.provider.name}{shown} from {sender}{far}" if account else "no account"
         parts.append(f"{row.title}: {who}")
     ledger = "SQLite" if settings.database_url.startswith("sqlite") else "PostgreSQL"
     rules = sum(rule.enabled for rule in config.rules)

@@ -16,7 +16,7 @@ from relay.jobs import backoff
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import Ending
-from tests.jobs.conftest import EMAIL, HEAD, ORDER, PHONE, RULES, TO, Clinic, suppress
+from tests.jobs.conftest import EMAIL, HEAD, ORDER, PERSON, PHONE, RULES, TO, Clinic, suppress
 from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error
 
@@ -168,6 +168,15 @@ def test_a_permanent_refusal_is_answered_by_the_fallback_once(clinic: Clinic) ->
     assert len(clinic.sendgrid.accepted) == 1
     mail = clinic.sendgrid.accepted[0].json
     assert mail["personalizations"][0]["to"] == [TO]
+
+
+def test_a_mobile_of_a_country_that_is_named_is_texted(clinic: Clinic) -> None:
+    """With `sms_countries` its mobiles are told like any other."""
+    clinic.configure(head=HEAD + 'sms_countries = ["GB", "IE"]\n')
+    clinic.lab.change("order", ORDER, customer={**PERSON, "phone_number": "+353 85 123 4567"})
+    clinic.post()
+    clinic.work()
+    assert [text.form["To"] for text in clinic.twilio.accepted] == ["+353851234567"]
 
 
 @pytest.mark.parametrize("number", [None, "020 7946 0000", "+33612345678", "nonsense"])

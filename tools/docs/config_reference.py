@@ -24,6 +24,7 @@ from relay.config.schema import (
 )
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
+from relay.rules.addresses import countries
 from relay.rules.model import ALERT_PREFIX, Rule
 from relay.rules.schedule import DAYS, Digest, Holidays, Window, duration
 
@@ -39,6 +40,7 @@ _PATTERNS: dict[Any, str] = {
     arriving: r"^\d{1,6}[smhd]$",
     grace: r"^\d{1,6}[smhd]$",
     Window.parse: rf"^(always|(?:{_SOME_DAYS}\s)?\s*{_CLOCK}\s*-\s*{_CLOCK})$",
+    countries: "^[A-Z]{2}$",
     Holidays.parse: r"^(\d{4}-\d\d-\d\d|[A-Z]{2}(-[A-Z0-9]{1,3})?)$",
 }
 
@@ -189,6 +191,7 @@ _PARSED: dict[Any, str] = {
     grace: "a duration of an hour or more",
     Digest.parse: '"daily HH:MM", "weekly Mon HH:MM", "every Nh" or "every Nm"',
     Window.parse: '"HH:MM-HH:MM", days before it as in "Mon-Fri", a list of such, or "always"',
+    countries: "countries' codes: one or a list",
     Holidays.parse: 'dates and regions, as in "GB-ENG": one or a list',
     zone: "a time zone",
 }
@@ -234,6 +237,7 @@ def toml(value: Any) -> Any:
             for letter, unit in _UNITS
             if not value % timedelta(seconds=unit)
         )
+    value = sorted(value) if isinstance(value, frozenset) else value
     plain = isinstance(value, bool | int | float | str | list | tuple | Mapping)
     if isinstance(value, bool) or (plain and value):
         return value
