@@ -24,6 +24,20 @@ _word = validate.Length(min=1, error="must not be empty.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
 
 
+def whole(default: int, description: str, most: int | None = None) -> fields.Integer:
+    """A key for a whole number from 1 up, or to `most`."""
+    error = f"write a whole number from 1 {f'to {most}' if most else 'up'}."
+    limits = validate.Range(1, most, error=error)
+    return fields.Integer(
+        strict=True, validate=limits, load_default=default, metadata=told(description)
+    )
+
+
+def switch(description: str, **kwargs: Any) -> fields.Boolean:
+    """A key that is true or false, and nothing that looks like either."""
+    return fields.Boolean(truthy={True}, falsy={False}, metadata=told(description), **kwargs)
+
+
 class ClinicSchema(Schema):
     """[clinic]: what templates may say about the clinic."""
 
@@ -118,20 +132,11 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
             ["GB-ENG", "2026-12-24"],
         ),
     )
-    max_sms_segments = fields.Integer(
-        strict=True,
-        validate=validate.Range(1, 10, error="write a whole number from 1 to 10."),
-        load_default=2,
-        metadata=told("`check` warns about texts that take more segments."),
-    )
-    daily_sms_limit = fields.Integer(
-        strict=True,
-        validate=validate.Range(1, error="write a whole number from 1 up."),
-        load_default=2000,
-        metadata=told(
-            "The most texts in a day; any more wait until the next day. "
-            f"A fifth of them is kept for {URGENT_WORDS}."
-        ),
+    max_sms_segments = whole(2, "`check` warns about texts that take more segments.", most=10)
+    daily_sms_limit = whole(
+        2000,
+        "The most texts in a day; any more wait until the next day. "
+        f"A fifth of them is kept for {URGENT_WORDS}.",
     )
     alerts = fields.String(
         load_default="",
@@ -196,19 +201,11 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
 class DeskSchema(Schema):
     """[desk]: what the admin desk asks of those who use it."""
 
-    reveal_reason = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        load_default=False,
-        metadata=told("true asks for a reason before names and addresses are shown."),
+    reveal_reason = switch(
+        "true asks for a reason before names and addresses are shown.", load_default=False
     )
-    looks_per_hour = fields.Integer(
-        strict=True,
-        validate=validate.Range(1, error="write a whole number from 1 up."),
-        load_default=200,
-        metadata=told(
-            "Past so many looks of one person at people's data in an hour, staff are alerted."
-        ),
+    looks_per_hour = whole(
+        200, "Past so many looks of one person at people's data in an hour, staff are alerted."
     )
 
 
@@ -384,27 +381,15 @@ class RuleSchema(Schema):
     send_window = Several(
         Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
     )
-    even_if_late = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        metadata=told("true sends it even if a later step of the kit has already come."),
-    )
+    even_if_late = switch("true sends it even if a later step of the kit has already come.")
     on_unknown = OneOf(
         ON_UNKNOWN,
         metadata=told(
             "What to do when Relay cannot tell whether the provider accepted the message."
         ),
     )
-    discreet = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        metadata=told(
-            "false lets an SMS or a subject name a test, a date of birth or a full name."
-        ),
-    )
-    enabled = fields.Boolean(
-        truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
-    )
+    discreet = switch("false lets an SMS or a subject name a test, a date of birth or a full name.")
+    enabled = switch("false switches the rule off.")
     email_reply_to = reply_to_field()
     digest = Parsed(
         Digest.parse,
