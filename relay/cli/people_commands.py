@@ -77,7 +77,7 @@ def read(address: str | None) -> tuple[str, str]:
     written = context.address(address)
     channel = channel_of(written)
     kind = CHANNELS[channel].address
-    judged = kind.judge(written, ANYWHERE)
+    judged = kind.judge_in(ANYWHERE, written)
     if judged.reason:
         remedy = "Write it as in jane@example.org."
         if kind == PHONE:

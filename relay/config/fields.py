@@ -85,7 +85,7 @@ def any_address(text: str) -> str:
 
 def usable_address(kind: AddressKind, text: str) -> str:
     """Return the address in its normal form, or raise ValueError with the remedy."""
-    found = kind.judge(text, ANYWHERE)
+    found = kind.judge_in(ANYWHERE, text)
     if found.reason:
         raise ValueError(f'"{text}": {found.reason} {kind.remedy}')
     return found.address

@@ -271,7 +271,7 @@ class _Loader:
         for name, group in staff.items():
             for channel, written in group.items():
                 for one in written:
-                    if reason := CHANNELS[channel].address.judge(one, countries).reason:
+                    if reason := CHANNELS[channel].address.judge_in(countries, one).reason:
                         remedy = "Add its country to sms_countries in [delivery]."
                         self.add_problem(("staff", name, channel), f'"{one}": {reason}', remedy)
 

@@ -128,7 +128,7 @@ def number_refusal(parsed: Any, texted: frozenset[str], *, is_drama: bool) -> st
     return f"The phone number is {reasons.get(kind, 'not a mobile')}."
 
 
-def email(address: object, _countries: frozenset[str] = AT_HOME) -> Address:
+def email(address: object) -> Address:
     """An email address, its domain in ASCII and small letters, or the reason why Relay cannot write
     to it.
     """
@@ -181,7 +181,7 @@ def any_mailbox(text: str) -> str:
 class AddressKind:
     """A kind of address, which several channels may write to: a phone number has texts and more."""
 
-    judge: Callable[..., Address]  # of what is written, and perhaps the countries that are texted
+    judge: Callable[[object], Address]
     known: Callable[[str], str]  # as the ledger may have it, whether Relay writes to it or not
     field: str  # of a person, where the lab has it
     name: str  # with its article: a phone number
@@ -190,10 +190,16 @@ class AddressKind:
     example: str
     remedy: str  # how to write one, for a mistake in config.toml
     is_written: Callable[[str], bool]  # whether a text looks like one
+    judge_of: Callable[[object, frozenset[str]], Address] | None = None  # where countries differ
+
+    def judge_in(self, countries: frozenset[str], written: object) -> Address:
+        """As `judge`, but of these countries instead of the UK."""
+        return self.judge_of(written, countries) if self.judge_of else self.judge(written)
 
 
 PHONE = AddressKind(
     judge=phone,
+    judge_of=phone,
     known=any_number,
     field=facts.PHONE,
     name="a phone number",

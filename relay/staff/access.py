@@ -44,7 +44,7 @@ def _targets(connection: Connection, settings: Settings, written: str) -> Iterat
         yield from _of_kits(settings, found)
     elif kind := kind_of(written):
         channel = channel_of(written)
-        judged = CHANNELS[channel].address.judge(written, ANYWHERE)
+        judged = CHANNELS[channel].address.judge_in(ANYWHERE, written)
         if judged.reason:
             return
         yield from _marks(settings, channel, judged.address)

@@ -45,7 +45,7 @@ def why_not(reply: Reply | None) -> str:
         return GONE
     if reply.stopped_by:
         return stops.reason(reply.stopped_by, reply.channel)
-    return CHANNELS[reply.channel].address.judge(reply.address, ANYWHERE).reason
+    return CHANNELS[reply.channel].address.judge_in(ANYWHERE, reply.address).reason
 
 
 def draft(config: Config, words: str, facts: Facts | None = None) -> Draft:

@@ -68,7 +68,7 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     Raises NotTried, RenderError, LedgerUnavailable.
     """
     usual = channel_of(to)
-    judged = CHANNELS[usual].address.judge(to, config.policy.countries)
+    judged = CHANNELS[usual].address.judge_in(config.policy.countries, to)
     if judged.reason:
         raise NotTried(judged.reason, "--to")
     channel = next((one for one in (*rule.channels, *rule.fallback) if one in sharing(usual)), "")

@@ -81,7 +81,7 @@ def search() -> Any:
         else:
             found, more, reason = _by_name(connection, wanted)
     way = channels_to(kind)[0] if kind else "name"
-    meant = kind.judge(wanted, ANYWHERE).address if kind else wanted
+    meant = kind.judge_in(ANYWHERE, wanted).address if kind else wanted
     target = masks.target(services().settings.secret_key, way, meant)
     note_look(SEARCH, target, f"{len(found)} found", (one.subject for one in found))
     shown = [{**vars(one), "who": masks.name(one.person), **step(one.event)} for one in found]
@@ -102,7 +102,7 @@ def by_address(
     """Kits by an address; whether there may be more; why there can be none. What is written like
     one may have been meant as an id.
     """
-    judged = kind.judge(wanted, ANYWHERE)
+    judged = kind.judge_in(ANYWHERE, wanted)
     if judged.reason:
         return [], False, f"There is no such id; and as {kind.name}: {judged.reason}"
     found, more = queries.find_by_address(connection, channels_to(kind)[0], judged.address)

@@ -93,7 +93,7 @@ def posted() -> tuple[str, str, Any]:
     """The channel and the address that a form names, and the answer where it is none."""
     written = request.form.get("address", "").strip()[:320]
     channel = channel_of(written)
-    judged = CHANNELS[channel].address.judge(written, ANYWHERE)
+    judged = CHANNELS[channel].address.judge_in(ANYWHERE, written)
     if not judged.reason:
         return channel, judged.address, None
     wrong = judged.reason if written else "Write a UK mobile number or an email address."
