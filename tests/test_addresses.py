@@ -74,6 +74,27 @@ def test_number_that_cannot_be_texted_has_a_plain_reason(number: str, reason: st
     assert number not in found.reason
 
 
+@pytest.mark.parametrize(
+    ("number", "countries", "said"),
+    [
+        ("+353 85 123 4567", "GB IE", "+353851234567"),
+        ("0033 6 12 34 56 78", "GB IE", "foreign; Relay texts UK and IE mobiles only"),
+        ("+353 1 234 5678", "GB IE", "landline"),
+        ("+1 242 357 1234", "US", "foreign"),  # the Bahamas have America's code, and not its price
+        ("07911 123456", "IE", "foreign; Relay texts IE mobiles only"),
+        ("07781 123456", "GB", "+447781123456"),
+        ("+33 6 12 34 56 78", "", "+33612345678"),  # looked up, not texted
+    ],
+)
+def test_other_countries_are_texted_where_they_are_named(
+    number: str, countries: str, said: str
+) -> None:
+    """Only mobiles of the countries that config.toml names are used."""
+    found = addresses.phone(number, frozenset(countries.split()))
+    assert said in (found.address or found.reason)
+    assert bool(found.address) is said.startswith("+")
+
+
 @pytest.mark.parametrize("number", ["07781 123456", "07797 123456", "07624 123456"])
 def test_crown_dependencies_are_mobiles(number: str) -> None:
     """Guernsey, Jersey and the Isle of Man are +44 and can be texted."""

@@ -28,6 +28,7 @@ ONLY = {
     "twilio": ("relay/channels/twilio.py",),
     "sendgrid": ("relay/channels/sendgrid.py",),
     "phonenumbers": ("relay/rules/addresses.py",),
+    "holidays": ("relay/rules/schedule.py",),
     "urllib3": ("relay/http_client.py",),
     "apispec": (),  # for development only: tools/docs/ writes openapi.json with it
 }

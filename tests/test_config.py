@@ -139,7 +139,7 @@ def test_what_may_be_left_out_has_the_documented_value(tmp_path: Path) -> None:
             "digest",
             "only staff get digests, and this rule writes to the patient",
         ),
-        ("desk-retests", '"hourly"', "digest", 'write it as in "daily 08:00", "every 4h"'),
+        ("desk-retests", '"hourly"', "digest", 'write it as in "daily 08:00", "weekly Mon'),
         ("desk-retests", '"every 4h"\nfallback = ["sms"]', "fallback", "a digest has no fallback"),
     ],
 )

@@ -51,6 +51,18 @@ TOLD = {
         "note it for the staff of lab-desk; every day at 08:00, text and email them all",
     ),
 }
+TOLD |= {
+    "language": (
+        "language = \"'cy' if order.carrier == 'x'\"",
+        "In the language that `'cy' if order.carrier == 'x'` gives, where its words are there.",
+    ),
+    "sms_from": ('sms_from = "RESULTS"', "Its texts come from RESULTS."),
+    "email_from": ('email_from = "a@example.org"', "Its emails come from a@example.org."),
+    "email_reply_to": (
+        'email_reply_to = "desk@example.org"',
+        "Answers to its emails go to d•••@example.org.",
+    ),
+}
 ELSEWHERE = {"template", "enabled"}  # beside the sentences: a link, and a word
 
 
@@ -159,11 +171,15 @@ def test_every_event_has_its_clause() -> None:
         ("Sat-Mon 09:00-17:00", "on Saturday to Monday, between 09:00 and 17:00"),
         ("Tue,Thu,Sun 09:00-17:00", "on Tuesday, Thursday and Sunday, between 09:00 and 17:00"),
         ("Wed 09:00-17:00", "on Wednesday, between 09:00 and 17:00"),
+        (
+            "Mon-Fri 09:00-17:00 + Sat 09:00-12:00",
+            "on Monday to Friday, between 09:00 and 17:00, or on Saturday, between 09:00 and 12:00",
+        ),
     ],
 )
 def test_windows_in_words(written: str, words: str) -> None:
     """Hours, days and nights are told as people say them; bank holidays where there are any."""
-    window = Window.parse(written)
+    window = Window.parse(*written.split(" + "))
     free = replace(POLICY, bank_holidays=frozenset({date(2026, 12, 25)}))
     assert plain_english.window(window, POLICY) == words
     but = "" if written == "always" else ", but not on bank holidays"
@@ -177,6 +193,8 @@ def test_windows_in_words(written: str, words: str) -> None:
         ("every 60m", "every hour from midnight on"),
         ("every 90m", "every 90 minutes from midnight on"),
         ("every 24h", "every day at 00:00"),
+        ("weekly Mon 08:00", "every Monday at 08:00"),
+        ("weekly Mon,Thu 08:00", "every Monday and Thursday at 08:00"),
     ],
 )
 def test_digest_times_in_words(digest: str, words: str) -> None:

@@ -23,8 +23,16 @@ TOLD = {
     ("clinic", "extra"): ('{ hours = "9 to 5" }', "Templates can use your own values: hours."),
     ("delivery", "sms_from"): ('"CLINIC"', "Texts come from CLINIC."),
     ("delivery", "email_from"): ('"a@example.org"', "Emails come from a@example.org."),
+    ("delivery", "email_reply_to"): (
+        '"jane@example.org"',
+        "Answers to emails go to j•••@example.org.",
+    ),
+    ("delivery", "sms_countries"): ('["GB", "IE"]', "Texts go to UK and IE mobiles."),
     ("delivery", "send_window"): ('"always"', "messages go out at any hour."),
-    ("delivery", "bank_holidays"): ("[2026-12-25]", "Bank holidays: 25 Dec 2026."),
+    ("delivery", "bank_holidays"): (
+        '["GB-ENG", 2026-12-24]',
+        "Bank holidays: those of GB-ENG, 24 Dec 2026.",
+    ),
     ("delivery", "max_sms_segments"): ("3", "`check` warns about texts of more than 3 segments."),
     ("delivery", "daily_sms_limit"): (
         "1500",

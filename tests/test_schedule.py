@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from relay.rules.schedule import ALWAYS, DAYS, Digest, Window, bank_holiday, duration
+from relay.rules.schedule import ALWAYS, DAYS, Digest, Holidays, Hours, Window, duration
 
 LONDON = ZoneInfo("Europe/London")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its clocks change by half an hour
@@ -22,7 +22,7 @@ NIGHT = st.integers(0, 2)  # the hours in which the clocks change
 
 @st.composite
 def windows(draw: st.DrawFn) -> str:
-    """Windows as an admin writes them, many of them near the hours in which the clocks change."""
+    """Hours as an admin writes them, many of them near the hours in which the clocks change."""
     hours = [draw(st.sampled_from([HOUR, NIGHT]).flatmap(lambda hour: hour)) for _ in "oc"]
     opens, closes = (f"{hour:02}:{draw(st.integers(0, 59)):02}" for hour in hours)
     assume(opens != closes)
@@ -30,7 +30,15 @@ def windows(draw: st.DrawFn) -> str:
     return f"{','.join(days)} {opens}-{closes}"
 
 
-WINDOWS = windows()
+def apart(texts: list[str]) -> bool:
+    """Whether hours may stand in one list."""
+    try:
+        return bool(Window.parse(*texts))
+    except ValueError:
+        return False
+
+
+WINDOWS = st.lists(windows(), min_size=1, max_size=3).filter(apart)
 # When clocks change in 2026: London and Lord Howe, Beirut, London and Beirut back, Lord Howe.
 CHANGES = ["2026-03-29", "2026-04-04", "2026-10-24", "2026-10-03"]
 MOMENTS = st.one_of(
@@ -90,7 +98,7 @@ def test_other_windows_are_refused_with_an_example(text: str) -> None:
         ("mon 08:00-20:00", 'no day "mon"'),
         ("Mon-Wed-Fri 08:00-20:00", 'no day "Wed-Fri"'),
         ("Mon,,Fri 08:00-20:00", 'no day ""'),
-        ("Mon-Fri 08:00-20:00, Sat 09:00-12:00", 'no day "Fri 08:00'),
+        ("Mon-Fri 08:00-20:00, Sat 09:00-12:00", r'a list: \["Mon-Fri 08:00-20:00", "Sat 09'),
         ("Mon-Fri 08:00-08:00", '"always"'),
     ],
 )
@@ -113,15 +121,63 @@ def test_a_time_or_day_that_there_is_not_is_refused(text: str, said: str) -> Non
 )
 def test_days_are_named_or_left_out(text: str, days: str) -> None:
     """A window is for the days that it names, over Sunday too, or for every day."""
-    assert Window.parse(text).days == {DAYS.index(day) for day in days.split()}
+    assert Hours.parse(text).days == {DAYS.index(day) for day in days.split()}
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([], 'write "always", or hours'),
+        (["always", "Sat 09:00-12:00"], "write two times"),
+        (["08:00-20:00", "Sat 09:00-12:00"], 'and "Sat 09:00-12:00" overlap on Sat; write as in'),
+        (["Fri 22:00-06:00", "Sat 05:59-12:00"], "overlap on Sat"),
+        (["Mon 09:00-12:00", "Sun 22:00-10:00"], "overlap on Mon"),
+    ],
+)
+def test_hours_that_could_be_read_in_two_ways_are_refused(texts: list[str], said: str) -> None:
+    """A minute of the week stands once: shorter hours on Saturday are not lost in longer ones."""
+    with pytest.raises(ValueError, match=said):
+        Window.parse(*texts)
 
 
 @pytest.mark.parametrize("text", ["2026-13-01", "2026-06-31", "25.12.2026", "20261225", "", "Xmas"])
 def test_what_is_no_date_is_refused(text: str) -> None:
     """A bank holiday is a date as in 2026-12-25."""
-    assert bank_holiday("2026-12-25") == date(2026, 12, 25)
-    with pytest.raises(ValueError, match=f'"{text}" is not a date; write one as in "2026-12-25"'):
-        bank_holiday(text)
+    assert date(2026, 12, 25) in Holidays.parse("2026-12-25")
+    with pytest.raises(ValueError, match=f'"{text}" is no date; write one as in "2026-12-25", or'):
+        Holidays.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("GB", "write one of GB-ENG, GB-NIR, GB-SCT, GB-WLS"),  # which have few in common
+        ("GB-LON", "write one of GB-ENG"),
+        ("XX", 'no country "XX"'),
+    ],
+)
+def test_a_region_that_there_is_not_is_refused(text: str, said: str) -> None:
+    """A region is one whose bank holidays are known, or the mistake names those that are."""
+    with pytest.raises(ValueError, match=said):
+        Holidays.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "days"),
+    [
+        # Boxing Day is on a Saturday, so Monday is free too; St Andrew's Day is Scotland's.
+        (["GB-ENG"], "2026-12-25 2026-12-26 2026-12-28 2030-01-01"),
+        (["GB-SCT"], "2026-11-30 2026-12-25 2026-12-26 2026-12-28 2027-01-04 2030-01-01"),
+        (["GB-ENG", "2026-12-24"], "2026-12-24 2026-12-25 2026-12-26 2026-12-28 2030-01-01"),
+        (["IE", "2026-12-24"], "2026-12-24 2026-12-25 2026-12-26 2030-01-01"),
+    ],
+)
+def test_the_bank_holidays_of_a_region_are_known(texts: list[str], days: str) -> None:
+    """A region's holidays are those of any year, beside the dates that a clinic adds."""
+    asked = ["2026-11-30", *(f"2026-12-{day}" for day in range(24, 32)), "2027-01-04", "2030-01-01"]
+    found = Holidays.parse(*texts)
+    assert found
+    assert [day for day in asked if date.fromisoformat(day) in found] == days.split()
 
 
 @pytest.mark.parametrize("text", ["08:00-08:00", "00:00-24:00"])
@@ -203,11 +259,17 @@ def test_next_opening_is_right_across_clock_changes(window: str, moment: str, op
         ("Sun 01:10-01:50", "2026-10-25T00:55Z", "2026-10-25T01:10Z"),  # it comes twice
         ("Sun 01:10-01:50", "2026-10-25T01:55Z", "2026-11-01T01:10Z"),
         ("Sat 22:00-01:30", "2026-10-25T00:45Z", "2026-10-25T01:00Z"),  # opened on Saturday
+        # Several hours: whichever comes first.
+        ("Mon-Fri 08:00-20:00 + Sat 09:00-12:00", "2026-06-05T19:30Z", "2026-06-06T08:00Z"),
+        ("Mon-Fri 08:00-20:00 + Sat 09:00-12:00", "2026-06-06T11:00Z", "2026-06-08T07:00Z"),
+        ("Mon-Sat 09:00-12:00 + Sun 01:10-01:50", "2026-03-28T12:00Z", "2026-03-30T08:00Z"),
+        ("Mon-Sat 09:00-12:00 + Sun 01:10-01:50", "2026-10-25T00:55Z", "2026-10-25T01:10Z"),
+        ("13:00-14:00 + 09:00-12:00", "2026-06-06T11:30Z", "2026-06-06T12:00Z"),
     ],
 )
 def test_days_of_the_week_are_waited_for(window: str, moment: str, opening: str) -> None:
     """A message outside the days waits for the next of them, over clock changes too."""
-    found = Window.parse(window).next_open(datetime.fromisoformat(moment), LONDON)
+    found = Window.parse(*window.split(" + ")).next_open(datetime.fromisoformat(moment), LONDON)
     assert found == datetime.fromisoformat(opening)
 
 
@@ -244,8 +306,9 @@ def test_other_clocks_are_gone_by_too(
 )
 def test_bank_holidays_are_waited_out(window: str, moment: str, opening: str) -> None:
     """No window opens on a bank holiday, and what is always open does not care."""
-    found = Window.parse(window).next_open(datetime.fromisoformat(moment), LONDON, CHRISTMAS)
-    assert found == datetime.fromisoformat(opening)
+    for shut in (CHRISTMAS, Holidays(CHRISTMAS)):
+        found = Window.parse(window).next_open(datetime.fromisoformat(moment), LONDON, shut)
+        assert found == datetime.fromisoformat(opening)
 
 
 def test_a_year_of_bank_holidays_ends() -> None:
@@ -258,10 +321,10 @@ def test_a_year_of_bank_holidays_ends() -> None:
 
 @given(window=WINDOWS, moment=MOMENTS, zone=ZONES, holidays=HOLIDAYS)
 def test_next_opening_is_open_and_the_first(
-    window: str, moment: datetime, zone: ZoneInfo, holidays: frozenset[date]
+    window: list[str], moment: datetime, zone: ZoneInfo, holidays: frozenset[date]
 ) -> None:
     """The next opening is never in the past, is open, and nothing between is."""
-    parsed = Window.parse(window)
+    parsed = Window.parse(*window)
     found = parsed.next_open(moment, zone, holidays)
     assert found >= moment
     assert parsed.is_open(found, zone, holidays)
@@ -275,22 +338,24 @@ def test_next_opening_is_open_and_the_first(
 
 @given(window=WINDOWS, moment=MOMENTS, zone=ZONES, holidays=HOLIDAYS)
 def test_a_window_is_open_by_the_clock_that_people_see(
-    window: str, moment: datetime, zone: ZoneInfo, holidays: frozenset[date]
+    window: list[str], moment: datetime, zone: ZoneInfo, holidays: frozenset[date]
 ) -> None:
     """Open exactly when the local date and time lie in the window of a day that has one."""
-    days, _, clocks = window.rpartition(" ")
-    opens, closes = clocks.split("-")
     here = moment.astimezone(zone)
-    clock, opened_on = f"{here:%H:%M}", here.date()
-    if opens < closes:
-        is_in = opens <= clock < closes
-    else:
-        is_in = clock >= opens or clock < closes
-        if clock < closes:
-            opened_on -= timedelta(days=1)
-    is_on = not days.strip() or f"{opened_on:%a}" in days
-    expected = is_in and is_on and opened_on not in holidays
-    assert Window.parse(window).is_open(moment, zone, holidays) is expected
+    clock, expected = f"{here:%H:%M}", False
+    for hours in window:
+        days, _, clocks = hours.rpartition(" ")
+        opens, closes = clocks.split("-")
+        opened_on = here.date()
+        if opens < closes:
+            is_in = opens <= clock < closes
+        else:
+            is_in = clock >= opens or clock < closes
+            if clock < closes:
+                opened_on -= timedelta(days=1)
+        is_on = not days.strip() or f"{opened_on:%a}" in days
+        expected |= is_in and is_on and opened_on not in holidays
+    assert Window.parse(*window).is_open(moment, zone, holidays) is expected
 
 
 @given(moment=MOMENTS)
@@ -308,6 +373,8 @@ def test_always_is_always(moment: datetime) -> None:
         (" every 7h ", "00:00 07:00 14:00 21:00"),
         ("every 480m", "00:00 08:00 16:00"),
         ("every 24h", "00:00"),
+        ("weekly Fri-Sun 08:30", "08:30"),
+        ("daily 24:00", "00:00"),
     ],
 )
 def test_digest_times_are_counted_from_midnight(text: str, times: str) -> None:
@@ -315,16 +382,23 @@ def test_digest_times_are_counted_from_midnight(text: str, times: str) -> None:
     assert Digest.parse(text).times == tuple(map(time.fromisoformat, times.split()))
 
 
-@pytest.mark.parametrize("text", ["", "daily", "08:00", "daily 8:00", "every 4", "every 1d", "4h"])
+@pytest.mark.parametrize(
+    "text", ["", "daily", "08:00", "weekly 08:00", "daily 8:00", "every 4", "every 1d", "4h"]
+)
 def test_other_digests_are_refused_with_an_example(text: str) -> None:
     """What is not a digest's time is refused, and the error shows some that are right."""
-    with pytest.raises(ValueError, match='as in "daily 08:00", "every 4h"'):
+    with pytest.raises(ValueError, match='as in "daily 08:00", "weekly Mon 08:00"'):
         Digest.parse(text)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("every 0h", "longer than zero"), ("every 25h", "a day"), ("daily 25:00", "no time 25:00")],
+    [
+        ("every 0h", "longer than zero"),
+        ("every 25h", "a day"),
+        ("weekly Mo 25:00", "no time 25:00"),
+        ("weekly Mo 08:00", 'no day "Mo"'),
+    ],
 )
 def test_a_digest_that_no_day_has_is_refused(text: str, said: str) -> None:
     """A digest comes at least once a day, at a time that a clock can show."""
@@ -348,6 +422,14 @@ def test_a_digest_that_no_day_has_is_refused(text: str, said: str) -> None:
         # The hour from 01:00 and the one from 02:00 are the same on 29 March.
         ("every 1h", "2026-03-29T00:00Z", "2026-03-29T01:00Z"),
         ("every 1h", "2026-03-29T01:00Z", "2026-03-29T02:00Z"),
+        # 30 March and 26 October are the Mondays after the changes.
+        ("weekly Mon 08:00", "2026-03-23T08:00Z", "2026-03-30T07:00Z"),
+        ("weekly Mon 08:00", "2026-10-19T06:59Z", "2026-10-19T07:00Z"),
+        ("weekly Mon 08:00", "2026-10-19T07:00Z", "2026-10-26T08:00Z"),
+        ("weekly Sun 24:00", "2026-10-19T07:00Z", "2026-10-26T00:00Z"),
+        ("weekly Mon,Thu 08:00", "2026-10-19T07:00Z", "2026-10-22T07:00Z"),
+        ("weekly Sun 01:30", "2026-03-29T00:00Z", "2026-03-29T01:30Z"),
+        ("weekly Sun 01:30", "2026-10-25T00:30Z", "2026-11-01T01:30Z"),
     ],
 )
 def test_the_next_digest_is_right_across_clock_changes(text: str, moment: str, found: str) -> None:
@@ -360,6 +442,7 @@ DIGESTS = st.one_of(
     st.builds("daily {:02}:{:02}".format, st.one_of(HOUR, NIGHT), st.integers(0, 59)),
     st.builds("every {}h".format, st.integers(1, 24)),
     st.builds("every {}m".format, st.integers(20, 1440)),
+    st.builds("weekly {} {:02}:30".format, st.sampled_from(DAYS), st.one_of(HOUR, NIGHT)),
 ).map(Digest.parse)
 
 
@@ -368,7 +451,12 @@ def test_each_moment_belongs_to_one_digest(digest: Digest, moment: datetime, per
     """Digests follow one another without a gap: all between two of them is in the later one."""
     first = digest.next_at(moment, LONDON)
     second = digest.next_at(first, LONDON)
-    assert moment < first < second <= first + timedelta(hours=26)
+    assert (
+        moment
+        < first
+        < second
+        <= first + timedelta(days=7 if len(digest.days) == 1 else 1, hours=2)
+    )
     assert digest.next_at(moment + percent * (first - moment) / 100, LONDON) == first
     assert digest.next_at(first + percent * (second - first) / 100, LONDON) == second
 

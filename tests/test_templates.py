@@ -198,3 +198,37 @@ def test_a_name_is_greeted_as_it_is() -> None:
     assert "Hello O'Brien & Söhne," in made.text
     assert "O'Brien & Söhne" in Page(made.html).text
     assert "& S" not in made.html
+
+
+CLINICAL = {"retest", "results-ready"}
+
+
+@each_rule
+def test_emails_say_what_else_to_do(rule: Rule) -> None:
+    """An email to a person says what to do when nobody answers, by the clinic's hours if it has
+    written them down; one about results or a retest, whom to call who cannot wait.
+    """
+    extra = {"hours": "Mon to Fri, 9 to 5", "results_take": "3 to 5 days"}
+    config = replace(CONFIG, clinic=replace(CONFIG.clinic, extra=extra))
+    is_staffs = rule.to not in ("customer", "patient")
+    for of, hours in ((CONFIG, "try again later."), (config, "We are there Mon to Fri, 9 to 5.")):
+        made = message(rule, "email", samples.full(), of)
+        for text in (" ".join(made.text.split()), " ".join(Page(made.html).text.split())):
+            assert (hours in text) is not is_staffs
+            assert ("call 111. In an emergency, call 999." in text) is (rule.name in CLINICAL)
+            assert ("neither good news nor bad" in text) is (rule.name == "retest")
+            takes = "Results usually take 3 to 5 days." in text
+            assert takes is (rule.name == "sample-received" and of is config)
+
+
+@each_rule
+def test_an_inbox_shows_nothing_of_health(rule: Rule) -> None:
+    """A subject to a person, and what an inbox shows after it, is about a kit and says no more."""
+    made = message(rule, "email", facts(**PRIVATE))
+    shown = re.search(r'<div class="preheader"[^>]*>([^&<]+)', made.html)
+    assert shown
+    seen = f"{made.subject} {shown[1]}"
+    if rule.to in ("customer", "patient"):
+        assert "kit" in seen
+        assert not re.search(r"result|test|sample|blood|update|urgent|click", seen, re.IGNORECASE)
+    assert not any(secret in seen for secret in PRIVATE.values())

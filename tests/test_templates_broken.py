@@ -420,3 +420,37 @@ def test_texts_have_a_shorter_name_of_the_clinic(broken: Break) -> None:
     assert clinic.record().short_name == "Example Clinic"
     record = replace(clinic, short_name="Example").record()
     assert (record.name, record.short_name) == ("Example Clinic", "Example")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (WORDS, ""),
+        (None, "there is no such file"),
+        (f"{WORDS} {{{{ custmer.id }}}}", 'unknown name "custmer"'),
+        (f"{WORDS} {{{{ order.items[0].product_sku or '' }}}}", "it may show what is tested"),
+        (f"{WORDS} {{{{ customer.last_name }}}}", "The lab may leave this empty"),
+        (WORDS * 9, "segments when the name is long"),
+        (f"{WORDS} \N{LATIN SMALL LETTER W WITH CIRCUMFLEX}", "is not in the SMS alphabet"),
+    ],
+)
+def test_another_language_is_judged_as_the_main_one_is(
+    broken: Break, tmp_path: Path, words: str | None, said: str
+) -> None:
+    """A language's folder has to be whole, discreet, short, and right with the fewest facts."""
+    settings = broken()
+    folder = settings.templates / "kit_shipped"
+    shutil.copytree(folder, folder / "cy")
+    (folder / "cy" / "sms.txt").unlink()
+    if words:
+        (folder / "cy" / "sms.txt").write_text(words, "utf-8")
+    shipped = 'template = "kit_shipped"'
+    text = (ROOT / "config.toml").read_text("utf-8")
+    config = tmp_path / "config.toml"
+    config.write_text(text.replace(shipped, f"{shipped}\nlanguage = \"'cy'\""), "utf-8")
+    found = problems(replace(settings, config=config))
+    assert {one.where for one in found} == ({str(folder / "cy" / "sms.txt")} if said else set())
+    assert said in " ".join(f"{one.message} {one.remedy}" for one in found)
+    shutil.rmtree(folder / "cy")
+    (lacking,) = problems(replace(settings, config=config))
+    assert (lacking.key, lacking.warning) == ("rules.kit-shipped.language", False)

@@ -6,6 +6,7 @@ It may know the configuration and the messages, not the ledger. Begin with `base
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 
@@ -49,8 +50,11 @@ class Channels:
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand a message to its provider; keep it here where RELAY_DELIVERY does not let it
-        through.
+        through. A sender that the environment names wins over the message's own.
         """
+        sender = CHANNELS[message.channel].sender
+        if sender and any(map(self._settings.variable, sender.instead)):
+            message = replace(message, sender="")
         return self._way(message).send(message, attempt_id)
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:

@@ -22,8 +22,10 @@ from sendgrid.helpers.mail import (
     CustomArg,
     Email,
     Ganalytics,
+    Header,
     Mail,
     OpenTracking,
+    ReplyTo,
     SubscriptionTracking,
     To,
     TrackingSettings,
@@ -44,6 +46,10 @@ OK, ACCEPTED = 200, 202
 ATTEMPT = "relay_attempt"
 FORMER_ATTEMPT = "attempt"  # of emails that the release before has sent; goes a release later
 
+# In a name in `to`, SendGrid may read a comma as the end of an address, and send to what precedes
+# it or drop the mail: https://github.com/sendgrid/sendgrid-python/issues/291
+_NO_NAME = re.compile(r"[^\w\s.'\u2019-]")
+
 
 class SendGrid:
     """The email channel."""
@@ -52,19 +58,21 @@ class SendGrid:
         self._url = f"{api.host}/v3"
         self._headers = {**api.client.request_headers, "Content-Type": "application/json"}
         self._wire = wire
-        name, address = named_mailbox(sender)
-        self._sender = name, addresses.email(address).address
+        self._sender = mailbox(sender)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one email, with the attempt's id in its `custom_args`."""
-        name, address = self._sender
+        name, address = mailbox(message.sender) if message.sender else self._sender
         mail = Mail(
             from_email=Email(address, name or None),
-            to_emails=To(message.address),
+            to_emails=To(message.address, _NO_NAME.sub("", message.name).strip() or None),
             subject=message.subject,
             plain_text_content=message.text,
             html_content=message.html,
         )
+        mail.add_header(Header("Auto-Submitted", "auto-generated"))  # RFC 3834: no out-of-office
+        if message.reply_to:
+            mail.reply_to = ReplyTo(message.reply_to)
         mail.custom_arg = CustomArg(ATTEMPT, attempt_id, p=0)
         mail.tracking_settings = TrackingSettings(
             click_tracking=ClickTracking(False, False),
@@ -149,6 +157,12 @@ class SendGrid:
         """
         data = json.dumps(body).encode()
         return self._wire.send("POST", f"{self._url}/{path}", self._headers, data)
+
+
+def mailbox(sender: str) -> tuple[str, str]:
+    """A sender's name, and its address as it is sent."""
+    name, address = named_mailbox(sender)
+    return name, addresses.email(address).address
 
 
 def judge(status: int, headers: Any) -> Outcome:

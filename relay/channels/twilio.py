@@ -247,7 +247,7 @@ class Twilio:
                 to=message.address,
                 body=message.text,
                 validity_period=VALIDITY_SECONDS,
-                **self._sender,
+                **({"from_": message.sender} if message.sender else self._sender),
                 **(told if self._callback else {}),
             )
         except NoAnswer as error:

@@ -62,14 +62,21 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
 
     They have the lab's example data, or that of `--event`.
     """
+    from relay.messages.templates import Templates
+    from relay.rules.addresses import AT_HOME
+
     config = context.load(context.settings())
     found = find_rule(config, rule)
-    for channel in (*found.channels, *found.fallback):
-        message = example_message(config, found, channel, event)
-        if as_json:
-            click.echo(json.dumps({"channel": channel, **message.content, **sms_size(message)}))
-        else:
-            print_message(message)
+    abroad = config.policy.countries - AT_HOME
+    for one in Templates(config.settings.templates).variants(found):
+        language = one.template.removeprefix(found.template).strip("/")
+        for channel in (*one.channels, *one.fallback):
+            message = example_message(config, one, channel, event)
+            said = {"channel": channel, **({"language": language} if language else {})}
+            if as_json:
+                click.echo(json.dumps({**said, **message.content, **sms_size(message, abroad)}))
+            else:
+                print_message(message, language, abroad)
 
 
 @click.command("send-test")
@@ -138,7 +145,7 @@ def example_message(config: Config, rule: Rule, channel: str, event: Path | None
         context.stop(Problem(str(error)))
 
 
-def sms_size(message: Message) -> dict[str, Any]:
+def sms_size(message: Message, abroad: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return segments, alphabet, units and price class of an SMS; {} for other channels."""
     from relay.messages import sms_segments
     from relay.rules.channels import CHANNELS
@@ -150,19 +157,26 @@ def sms_size(message: Message) -> dict[str, Any]:
         "segments": size.segments,
         "alphabet": size.alphabet,
         "units": size.units,
-        "price_class": f"UK mobile, {size.segments} segment{'s' * (size.segments != 1)}",
+        "price_class": f"UK mobile, {size.segments} segment{'s' * (size.segments != 1)}"
+        + (f"; another price for {', '.join(sorted(abroad))}" if abroad else ""),
     }
 
 
-def print_message(message: Message) -> None:
+def print_message(
+    message: Message, language: str = "", abroad: frozenset[str] = frozenset()
+) -> None:
     """Print a message: channel, address, subject, text, and the size of an SMS or HTML."""
-    click.secho(message.channel.upper(), bold=True)
+    click.secho(" ".join(filter(None, (message.channel.upper(), language))), bold=True)
     if message.address:
         click.echo(f"to: {message.address}")
+    if message.sender:
+        click.echo(f"from: {message.sender}")
+    if message.reply_to and message.html:
+        click.echo(f"answers to: {message.reply_to}")
     if message.subject:
         click.echo(f"subject: {message.subject}")
     click.echo(f"\n{message.text}\n")
-    if size := sms_size(message):
+    if size := sms_size(message, abroad):
         click.secho(
             f"{size['price_class']} ({size['alphabet']}, {size['units']} characters)\n", dim=True
         )

@@ -71,13 +71,13 @@ def unsuppress(address: str | None) -> None:
 
 def read(address: str | None) -> tuple[str, str]:
     """An address's channel, and the address as the ledger writes it."""
-    from relay.rules.addresses import PHONE
+    from relay.rules.addresses import ANYWHERE, PHONE
     from relay.rules.channels import CHANNELS, channel_of
 
     written = context.address(address)
     channel = channel_of(written)
     kind = CHANNELS[channel].address
-    judged = kind.judge(written)
+    judged = kind.judge_in(ANYWHERE, written)
     if judged.reason:
         remedy = "Write it as in jane@example.org."
         if kind == PHONE:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ from relay.messages.templates import Message, Templates, digest_names
 from relay.messages.templates import files as template_files
 from relay.rules import alerts
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
+from relay.rules.expressions import Condition
 from relay.rules.model import Rule
 
 EXAMPLE_CASE = "cas_019ac9f4e80e4a61b2c3d4e5f6a7"
@@ -40,7 +42,10 @@ EXAMPLE_KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 
 def templates(config: Config, loaded: Templates) -> list[Problem]:
     """The problems of the rules' templates and the alerts'; some are only warnings."""
-    problems = [problem for rule in config.rules for problem in check_rule(config, loaded, rule)]
+    rules = chain.from_iterable(map(loaded.variants, config.rules))
+    problems = [problem for rule in rules for problem in check_rule(config, loaded, rule)]
+    for rule in config.rules:
+        problems += check_language(config, loaded, rule)
     problems += check_alerts(config, loaded)
     return list(dict.fromkeys(problems))  # one template may serve several rules
 
@@ -75,6 +80,16 @@ def senders(config: Config) -> Iterator[Problem]:
         yield replace(config.problem(("delivery", "allow"), message), warning=True)
 
 
+def overruled(config: Config) -> Iterator[Problem]:
+    """Warns of a rule's sender that the environment's wins over."""
+    for rule in config.rules:
+        for channel in rule.senders:
+            sender = CHANNELS[channel].sender
+            for name in filter(config.settings.variable, sender.instead if sender else ()):
+                path = ("rules", rule.name, SENDER.format(channel))
+                yield replace(config.problem(path, f"{name} wins over it."), warning=True)
+
+
 # A link, with or without its scheme, or an email address.
 _LINK = re.compile(r"https?://|\b[\w-]+(?:\.[\w-]+)+/|[\w.+-]+@[\w-]+\.")
 
@@ -83,18 +98,20 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
     """Warns where whoever gets messages has no way to say that they want no more: the sender is a
     name, or a message to a person shows neither a number nor a link.
     """
-    used = {way: rule for rule in config.rules for way in (*rule.channels, *rule.fallback)}
-    for channel in used:
-        sender = CHANNELS[channel].sender
-        if sender and not can_be_answered(config, channel):
-            message = "nobody can answer a name: a STOP, or a question, never reaches you."
-            remedy = f"Write a number that can be texted, or set {' or '.join(sender.instead)}."
-            found = config.problem(("delivery", SENDER.format(channel)), message, remedy)
-            yield replace(found, warning=True)
     for rule in config.rules:
+        for channel in (*rule.channels, *rule.fallback):
+            sender = CHANNELS[channel].sender
+            if sender and not can_be_answered(config, rule, channel):
+                message = "nobody can answer a name: a STOP, or a question, never reaches you."
+                remedy = f"Write a number that can be texted, or set {' or '.join(sender.instead)}."
+                at = ("rules", rule.name) if rule.senders.get(channel) else ("delivery",)
+                found = config.problem((*at, SENDER.format(channel)), message, remedy)
+                yield replace(found, warning=True)
+    for rule in chain.from_iterable(map(loaded.variants, config.rules)):
         for channel in (*rule.channels, *rule.fallback) if rule.to in PERSONS else ():
             if any(
-                lacks_a_way(config, text, channel) for text in texts(config, loaded, rule, channel)
+                lacks_a_way(config, rule, text, channel)
+                for text in texts(config, loaded, rule, channel)
             ):
                 message = "it shows no way to object: nobody can tell you to stop."
                 place = str(loaded.folder / rule.template / CHANNELS[channel].parts["text"])
@@ -102,19 +119,20 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
                 yield Problem(message, place, remedy=remedy, warning=True)
 
 
-def can_be_answered(config: Config, channel: str) -> bool:
-    """Whether whoever gets a message on a channel can write back to its sender."""
+def can_be_answered(config: Config, rule: Rule, channel: str) -> bool:
+    """Whether whoever gets a rule's message on a channel can write back to its sender."""
     sender, settings = CHANNELS[channel].sender, config.settings
     if sender is None:
         return True
-    written = (*map(settings.variable, sender.instead), config.delivery.senders[channel])
+    own = rule.senders.get(channel) or config.delivery.senders[channel]
+    written = (*map(settings.variable, sender.instead), own)
     return not sender.is_name(next(filter(None, written), ""))
 
 
-def lacks_a_way(config: Config, text: str, channel: str) -> bool:
+def lacks_a_way(config: Config, rule: Rule, text: str, channel: str) -> bool:
     """Whether a message shows no phone number, link or STOP that its reader could use."""
     phone = _digits(config.clinic.phone)
-    is_keyword = can_be_answered(config, channel) and re.search(r"\bSTOP\b", text)
+    is_keyword = can_be_answered(config, rule, channel) and re.search(r"\bSTOP\b", text)
     return not (is_keyword or _LINK.search(text) or (phone and phone in _digits(text)))
 
 
@@ -123,7 +141,7 @@ def texts(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterat
     for facts in (samples.full(), samples.sparse(rule.event)):
         try:
             seen = example_names(config, rule, facts)
-            yield loaded.render(rule.template, channel, "", seen).text
+            yield loaded.message(rule, channel, "", seen).text
         except RenderError:
             continue  # reported already
 
@@ -134,12 +152,12 @@ def _digits(text: str) -> str:
 
 def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
     """Warns when every date has passed: otherwise messages go out on the next holiday."""
-    known = config.delivery.bank_holidays
-    if known and max(known) < today:
+    known = config.delivery.bank_holidays.days
+    if known and max(known) < today and not config.delivery.bank_holidays.regions:
         found = config.problem(
             ("delivery", "bank_holidays"),
             f"all of these dates have passed; the last was {max(known)}.",
-            "Add the next ones (https://www.gov.uk/bank-holidays), or remove the key.",
+            'Add the next ones, or a region, as in "GB-ENG", whose bank holidays Relay knows.',
         )
         yield replace(found, warning=True)
 
@@ -182,7 +200,7 @@ def example_names(
 def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Message:
     """A rule's message about the lab's example. Raises RenderError."""
     seen = example_names(config, rule, samples.full())
-    return loaded.render(rule.template, channel, "", seen)
+    return loaded.message(rule, channel, "", seen)
 
 
 def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
@@ -204,13 +222,7 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
     if faults:
         return
     yield from conditions.problems(config, rule)
-    for facts in (samples.full(), samples.sparse(rule.event)):
-        try:
-            if rule.when:
-                rule.when.holds(names_for_event(config, rule, facts))
-        except RenderError as error:
-            yield config.problem(("rules", rule.name, "when"), str(error))
-            break
+    yield from fails(config, rule, "when", rule.when)
     for channel in channels:
         yield from check_rendering(config, loaded, rule, channel)
     for channel in channels:
@@ -219,6 +231,25 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
     yield from hidden_characters(loaded, template_files(rule.template, channels))
     yield from unmeant.of_templates(loaded, rule, channels)
     yield from disclosure.problems(loaded, rule)
+
+
+def check_language(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
+    """Yield a problem if a rule's language cannot be worked out, or never is another."""
+    folder = loaded.folder / rule.template
+    yield from fails(config, rule, "language", rule.language)
+    if rule.language and folder.is_dir() and not loaded.languages(rule.template):
+        remedy = f"Make one, as in {folder / 'cy'}, with the same files."
+        at = ("rules", rule.name, "language")
+        yield config.problem(at, f"{folder} has no folder of a language.", remedy)
+
+
+def fails(config: Config, rule: Rule, key: str, asked: Condition | None) -> Iterator[Problem]:
+    """Yield a problem if a rule's expression cannot be worked out."""
+    try:
+        for facts in (samples.full(), samples.sparse(rule.event)) if asked else ():
+            asked.holds(names_for_event(config, rule, facts))  # type: ignore[union-attr]
+    except RenderError as error:
+        yield config.problem(("rules", rule.name, key), str(error))
 
 
 def check_rendering(
@@ -233,7 +264,7 @@ def check_rendering(
     try:
         sparse, least = samples.sparse(rule.event), samples.least(rule.event)
         seen = example_names(config, rule, sparse, least)
-        loaded.render(rule.template, channel, "", seen)
+        loaded.message(rule, channel, "", seen)
     except RenderError as error:
         remedy = "The lab may leave this empty: write {{ name or 'something else' }}."
         yield broken(loaded, error, remedy, warning=True)
@@ -296,7 +327,7 @@ def check_segments(
     """Warns about an SMS that costs more than the admin may expect."""
     try:
         seen = example_names(config, rule, samples.full(samples.LONG_NAME))
-        size = sms_segments.size(loaded.render(rule.template, channel, "", seen).text)
+        size = sms_segments.size(loaded.message(rule, channel, "", seen).text)
     except RenderError:
         return  # reported already
     most = config.delivery.max_sms_segments
@@ -363,14 +394,15 @@ def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, li
         return config, found + unread(config, loaded)
     found += unmeant.of_rules(config)
     if not offline:
-        found += [*senders(config), *dict.fromkeys(objecting(config, loaded))]
+        found += [*senders(config), *overruled(config)]
+        found += dict.fromkeys(objecting(config, loaded))
     return config, [*found, *placeholders(config), *bank_holidays(config, today)]
 
 
 def unread(config: Config, loaded: Templates) -> list[Problem]:
     """What is no Jinja in the templates of rules that could not be read."""
     used = {alert_templates.FOLDER, *(rule.template for rule in config.rules)}
-    names = (path.relative_to(loaded.folder) for path in sorted(loaded.folder.glob("*/*.*")))
+    names = (path.relative_to(loaded.folder) for path in sorted(loaded.folder.rglob("*/*.*")))
     return [
         Problem(fault.message, str(loaded.folder / fault.file), fault.line)
         for name in names

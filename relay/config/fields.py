@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from marshmallow import ValidationError, fields
 
 from relay.errors import did_you_mean
-from relay.rules.addresses import PHONE, AddressKind
+from relay.rules.addresses import ANYWHERE, PHONE, AddressKind
 from relay.rules.channels import kind_of
 from relay.rules.schedule import duration
 
@@ -38,24 +38,31 @@ class OneOf(fields.String):
 class Parsed(fields.String):
     """A text that `parse` turns into a value; its ValueError is what the admin reads."""
 
-    def __init__(self, parse: Callable[[str], Any], **kwargs: Any):
+    def __init__(self, parse: Callable[..., Any], **kwargs: Any):
         super().__init__(**kwargs)
         self.parse = parse
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        written = [
+            super(Parsed, self)._deserialize(one, *args, **kwargs) for one in self.each(value)
+        ]
         try:
-            return self.parse(super()._deserialize(value, *args, **kwargs))
+            return self.parse(*written)
         except ValueError as error:
             raise ValidationError(f"{str(error).rstrip('.')}.") from error
 
+    def each(self, value: Any) -> list[Any]:
+        """The texts that are written."""
+        return [value]
 
-class Dated(Parsed):
-    """A date: text that `parse` reads, or a TOML date."""
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(value, date) and not isinstance(value, datetime):
-            return value
-        return super()._deserialize(str(value), *args, **kwargs)
+class Several(Parsed):
+    """A text or a TOML date, or a list of them, which `parse` turns into one value."""
+
+    def each(self, value: Any) -> list[Any]:
+        """The texts that are written."""
+        written = value if isinstance(value, list) else [value]
+        return [str(one) if isinstance(one, date) else one for one in written]
 
 
 def zone(text: str) -> ZoneInfo:
@@ -78,7 +85,7 @@ def any_address(text: str) -> str:
 
 def usable_address(kind: AddressKind, text: str) -> str:
     """Return the address in its normal form, or raise ValueError with the remedy."""
-    found = kind.judge(text)
+    found = kind.judge_in(ANYWHERE, text)
     if found.reason:
         raise ValueError(f'"{text}": {found.reason} {kind.remedy}')
     return found.address

@@ -32,9 +32,11 @@ from relay.config.settings import AS_SENT, Settings
 from relay.config.toml_reader import KeyPath, Reading, nearest, read
 from relay.errors import ConfigError, Problem, did_you_mean
 from relay.lab.facts import PERSONS
+from relay.rules.addresses import AT_HOME
+from relay.rules.channels import CHANNELS
 from relay.rules.expressions import condition
 from relay.rules.model import ALERT_PREFIX, Expectation, Never, Policy, Rule, Staff
-from relay.rules.schedule import ALWAYS
+from relay.rules.schedule import ALWAYS, Holidays
 
 PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
     "Not a valid string.": ("must be text.", 'Put it in quotes, as in "text".'),
@@ -74,6 +76,7 @@ class Config:
             alerts=self.delivery.alerts or next(iter(self.staff), ""),
             desk=self.settings.public_url,
             bank_holidays=self.delivery.bank_holidays,
+            countries=self.delivery.sms_countries,
         )
 
     def rule(self, name: str) -> Rule | None:
@@ -88,7 +91,7 @@ class Config:
             delivery=replace(
                 self.delivery,
                 send_window=ALWAYS,
-                bank_holidays=frozenset(),
+                bank_holidays=Holidays(),
                 daily_sms_limit=sys.maxsize,
             ),
             rules=tuple(replace(rule, send_window=ALWAYS) for rule in self.rules),
@@ -166,6 +169,7 @@ class _Loader:
         for name in set(staff) & set(PERSONS):
             message = f'in a rule, to = "{name}" means the person, not a group.'
             self.add_problem(("staff", name), message, "Choose another name.")
+        self.check_staff(staff, delivery.get("sms_countries", AT_HOME))
         alerts = delivery.get("alerts")
         if alerts and alerts not in staff and not self.is_told(alerts):
             remedy = did_you_mean(alerts, staff)
@@ -190,7 +194,7 @@ class _Loader:
             delivery=Delivery(**default | {k: delivery[k] for k in default & delivery.keys()}),
             desk=Desk(**DeskSchema().load({}) | desk),
             staff={n: Staff({k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
-            rules=tuple(self.usable(rules)),
+            rules=tuple(self.usable(rules, delivery.get("reply_to", ""))),
             lines=self.lines,
             expect=tuple(
                 Expectation(name=name, **one)
@@ -199,11 +203,11 @@ class _Loader:
             ),
         )
 
-    def usable(self, rules: Mapping[str, dict[str, Any]]) -> Iterator[Rule]:
+    def usable(self, rules: Mapping[str, dict[str, Any]], reply_to: str) -> Iterator[Rule]:
         """The rules; of one that has mistakes as much as its templates are judged by."""
         for name, rule in rules.items():
             if ("rules", name) not in self.broken:
-                yield Rule(name=name, **rule)
+                yield Rule(name=name, **{"reply_to": reply_to, **rule})
             elif all(map(rule.get, _NEEDED)):
                 yield Rule(name=name, **{k: rule[k] for k in (*_NEEDED, *_BESIDES) if k in rule})
 
@@ -261,6 +265,15 @@ class _Loader:
     def is_told(self, group: str) -> bool:
         """Whether a staff group could not be read, which is reported already."""
         return any(path[:2] in (("staff", group), ("staff",), ()) for path in self.broken)
+
+    def check_staff(self, staff: Mapping[str, Any], countries: frozenset[str]) -> None:
+        """Note a problem where a group has a number of a country that is not texted."""
+        for name, group in staff.items():
+            for channel, written in group.items():
+                for one in written:
+                    if reason := CHANNELS[channel].address.judge_in(countries, one).reason:
+                        remedy = "Add its country to sms_countries in [delivery]."
+                        self.add_problem(("staff", name, channel), f'"{one}": {reason}', remedy)
 
     def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         """Note a problem where a rule writes to nobody, or on a channel that they do not have."""

@@ -48,6 +48,9 @@ def _said(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("clinic", key), getattr(config.clinic, key) or ""
     for channel, sender in config.delivery.senders.items():
         yield ("delivery", SENDER.format(channel)), sender
+    for rule in config.rules:
+        for channel, sender in rule.senders.items():
+            yield ("rules", rule.name, SENDER.format(channel)), sender
     for name, group in config.staff.items():
         for channel, addresses in group.addresses.items():
             for address in addresses:

@@ -18,11 +18,12 @@ from relay.config.schema import Delivery, Desk
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.privacy import masks
+from relay.rules.addresses import AT_HOME, EMAIL, in_words
 from relay.rules.channels import CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
 from relay.rules.expressions import environment
 from relay.rules.model import Policy, Rule
-from relay.rules.schedule import ALWAYS, DAYS, Digest, Window
+from relay.rules.schedule import DAYS, Digest, Hours, Window
 
 # Jinja's words for a comparison: how it is said, and how its contrary is.
 _SAID = {
@@ -133,13 +134,17 @@ def duration(length: timedelta) -> str:
 
 def window(open_: Window, policy: Policy) -> str:
     """When messages may go out: between 08:00 and 20:00."""
-    if open_ == ALWAYS:
+    if not open_.hours:
         return "at any hour"
-    over = " the next morning" if open_.closes > _MIDNIGHT else ""
-    hours = f"between {clock_in_words(open_.opens)} and {clock_in_words(open_.closes)}{over}"
-    days = "" if len(open_.days) == len(DAYS) else f"on {days_in_words(open_.days)}, "
     free = ", but not on bank holidays" if policy.bank_holidays else ""
-    return f"{days}{hours}{free}"
+    return ", or ".join(map(hours_in_words, open_.hours)) + free
+
+
+def hours_in_words(hours: Hours) -> str:
+    """On Saturday, between 09:00 and 12:00."""
+    over = " the next morning" if hours.closes > _MIDNIGHT else ""
+    days = "" if len(hours.days) == len(DAYS) else f"on {days_in_words(hours.days)}, "
+    return f"{days}between {clock_in_words(hours.opens)} and {clock_in_words(hours.closes)}{over}"
 
 
 def expected(after: str, event: str, within: timedelta, to: str) -> str:
@@ -176,9 +181,10 @@ def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:
 
 
 def times_in_words(digest: Digest) -> str:
-    """Say when a digest goes out: every day at a time, or every few hours."""
+    """Say when a digest goes out: every day or Monday at a time, or every few hours."""
     if len(digest.times) == 1:
-        return f"every day at {digest.times[0]:%H:%M}"
+        days = "day" if len(digest.days) == len(DAYS) else days_in_words(digest.days)
+        return f"every {days} at {digest.times[0]:%H:%M}"
     step = duration(timedelta(hours=digest.times[1].hour, minutes=digest.times[1].minute))
     return f"every {step.removeprefix('1 ')} from midnight on"
 
@@ -194,6 +200,14 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
         within = duration(rule.fallback_after) if rule.fallback_after else ""
         late = f", or is not reported to have arrived within {within}" if within else ""
         yield f"If that cannot reach them{late}, {verbs_in_words(rule.fallback)} them instead."
+    if rule.language:
+        yield f"In the language that `{rule.language.source}` gives, where its words are there."
+    for channel, sender in rule.senders.items():
+        yield f"Its {CHANNELS[channel].words} come from {sender}."
+    if rule.reply_to and any(
+        CHANNELS[way].address == EMAIL for way in (*rule.channels, *rule.fallback)
+    ):
+        yield f"Answers to its emails go to {masks.address(rule.reply_to)}."
     if rule.even_if_late:
         yield "Send it even if a later step of the kit has already come."
     if rule.on_unknown == "hold":
@@ -285,16 +299,21 @@ def describe_sending(config: Config) -> Iterator[str]:
         if CHANNELS[channel].sender:
             origin = f"come from {sender}" if sender else "have no sender yet"
             yield f"{CHANNELS[channel].title} {origin}."
+    if delivery.reply_to:
+        yield f"Answers to emails go to {masks.address(delivery.reply_to)}."
     hours = window(delivery.send_window, config.policy)
     yield f"Unless a rule says otherwise, messages go out {hours}."
     if delivery.bank_holidays:
-        days = ", ".join(f"{day:%-d %b %Y}" for day in sorted(delivery.bank_holidays))
-        yield f"Bank holidays: {days}."
+        known = [f"those of {region}" for region in delivery.bank_holidays.regions]
+        known += [f"{day:%-d %b %Y}" for day in sorted(delivery.bank_holidays.days)]
+        yield f"Bank holidays: {', '.join(known)}."
     yield f"At most {delivery.daily_sms_limit:,} texts go out in a day; any more wait for the next."
     if kept := DailyLimit(delivery.daily_sms_limit).kept:
         yield f"Relay keeps the last {kept:,} of these for {URGENT_WORDS}."
     segments = f"{delivery.max_sms_segments} segment{'s' * (delivery.max_sms_segments != 1)}"
     yield f"`check` warns about texts of more than {segments}."
+    if delivery.sms_countries != AT_HOME:
+        yield f"Texts go to {in_words(delivery.sms_countries)} mobiles."
     for channel, rate in delivery.rates.items():
         if rate:
             yield f"At most {rate:g} {CHANNELS[channel].words} go out in a second."

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from relay.config.fields import Dated, OneOf, Parsed, any_address, judged, lasting, told, zone
+from relay.config.fields import OneOf, Parsed, Several, any_address, judged, lasting, told, zone
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
-from relay.rules.addresses import EMAIL
+from relay.rules.addresses import AT_HOME, EMAIL, countries
 from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.expressions import condition
 from relay.rules.receipts import RECEIPT_WAIT
-from relay.rules.schedule import Digest, Window, bank_holiday, duration
+from relay.rules.schedule import Digest, Holidays, Window, duration
 
 _word = validate.Length(min=1, error="must not be empty.")
 _rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
+
+
+def whole(default: int, description: str, most: int | None = None) -> fields.Integer:
+    """A key for a whole number from 1 up, or to `most`."""
+    error = f"write a whole number from 1 {f'to {most}' if most else 'up'}."
+    limits = validate.Range(1, most, error=error)
+    return fields.Integer(
+        strict=True, validate=limits, load_default=default, metadata=told(description)
+    )
+
+
+def switch(description: str, **kwargs: Any) -> fields.Boolean:
+    """A key that is true or false, and nothing that looks like either."""
+    return fields.Boolean(truthy={True}, falsy={False}, metadata=told(description), **kwargs)
 
 
 class ClinicSchema(Schema):
@@ -61,7 +75,7 @@ class ClinicSchema(Schema):
     )
 
 
-SENDER, RATE = "{}_from", "{}_per_second"  # keys of [delivery], by a channel's name
+SENDER, REPLY_TO, RATE = "{}_from", "{}_reply_to", "{}_per_second"  # keys, by a channel's name
 
 
 def sender_fields() -> dict[str, fields.Field[Any]]:
@@ -73,6 +87,18 @@ def sender_fields() -> dict[str, fields.Field[Any]]:
         for name, row in CHANNELS.items()
         if row.sender
     }
+
+
+def reply_to_field() -> fields.Field[Any]:
+    """`email_reply_to`: where answers to emails go."""
+    return judged(EMAIL, metadata=told("Where answers to emails go.", "desk@example.org"))
+
+
+def own_senders(data: dict[str, Any]) -> dict[str, Any]:
+    """A table's values, with its senders by channel."""
+    senders = {name: data.pop(key) for name in CHANNELS if (key := SENDER.format(name)) in data}
+    reply_to = {"reply_to": data.pop("email_reply_to")} if "email_reply_to" in data else {}
+    return {**data, **reply_to, **({"senders": senders} if senders else {})}
 
 
 def rate_fields() -> dict[str, fields.Field[Any]]:
@@ -89,36 +115,40 @@ def rate_fields() -> dict[str, fields.Field[Any]]:
 class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  # type: ignore[misc]
     """[delivery]: how messages go out, and for how long they are kept."""
 
-    send_window = Parsed(
+    email_reply_to = reply_to_field()
+    send_window = Several(
         Window.parse,
         load_default=lambda: Window.parse("08:00-20:00"),
-        metadata=told('The hours when messages may go out, or "always".', "Mon-Fri 08:00-20:00"),
-    )
-    bank_holidays = fields.List(
-        Dated(bank_holiday),
-        load_default=list,
         metadata=told(
-            'Days on which messages wait, unless their window is "always".', ["2026-12-25"]
+            'The hours when messages may go out, or "always".',
+            ["Mon-Fri 08:00-20:00", "Sat 09:00-12:00"],
         ),
     )
-    max_sms_segments = fields.Integer(
-        strict=True,
-        validate=validate.Range(1, 10, error="write a whole number from 1 to 10."),
-        load_default=2,
-        metadata=told("`check` warns about texts that take more segments."),
-    )
-    daily_sms_limit = fields.Integer(
-        strict=True,
-        validate=validate.Range(1, error="write a whole number from 1 up."),
-        load_default=2000,
+    bank_holidays = Several(
+        Holidays.parse,
+        load_default=Holidays,
         metadata=told(
-            "The most texts in a day; any more wait until the next day. "
-            f"A fifth of them is kept for {URGENT_WORDS}."
+            'Days on which messages wait, unless their window is "always".',
+            ["GB-ENG", "2026-12-24"],
         ),
+    )
+    max_sms_segments = whole(2, "`check` warns about texts that take more segments.", most=10)
+    daily_sms_limit = whole(
+        2000,
+        "The most texts in a day; any more wait until the next day. "
+        f"A fifth of them is kept for {URGENT_WORDS}.",
     )
     alerts = fields.String(
         load_default="",
         metadata=told("The staff group to alert when something needs a person.", "lab-desk"),
+    )
+    sms_countries = Several(
+        countries,
+        load_default=AT_HOME,
+        metadata=told(
+            "Countries whose mobiles get texts. Each but GB has its own price, often a multiple.",
+            ["GB", "IE"],
+        ),
     )
     lab_patience = Parsed(
         lasting,
@@ -161,34 +191,24 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        senders = {name: data.pop(SENDER.format(name), "") for name in CHANNELS}
+        data = own_senders(data)
+        senders = dict.fromkeys(CHANNELS, "") | data.get("senders", {})
         rates = {name: data.pop(RATE.format(name), None) for name in CHANNELS}
-        sets = {key: frozenset(data[key]) for key in ("allow", "bank_holidays")}
-        return {**data, **sets, "senders": senders, "rates": rates}
+        data = {"reply_to": "", **data, "allow": frozenset(data["allow"])}
+        return {**data, "senders": senders, "rates": rates}
 
 
 class DeskSchema(Schema):
     """[desk]: what the admin desk asks of those who use it."""
 
-    reveal_reason = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        load_default=False,
-        metadata=told("true asks for a reason before names and addresses are shown."),
+    reveal_reason = switch(
+        "true asks for a reason before names and addresses are shown.", load_default=False
     )
-    second_person = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        load_default=False,
-        metadata=told("true asks for a second person's approval before an edit is published."),
+    second_person = switch(
+        "true asks for a second person's approval before an edit is published.", load_default=False
     )
-    looks_per_hour = fields.Integer(
-        strict=True,
-        validate=validate.Range(1, error="write a whole number from 1 up."),
-        load_default=200,
-        metadata=told(
-            "Past so many looks of one person at people's data in an hour, staff are alerted."
-        ),
+    looks_per_hour = whole(
+        200, "Past so many looks of one person at people's data in an hour, staff are alerted."
     )
     security_contact = judged(
         EMAIL,
@@ -283,9 +303,11 @@ class Delivery:
     dedupe_window: timedelta
     lab_patience: timedelta
     allow: frozenset[str]
-    bank_holidays: frozenset[date] = frozenset()
+    bank_holidays: Holidays = field(default_factory=Holidays)
     alerts: str = ""
     senders: Mapping[str, str] = field(default_factory=dict)  # by channel
+    reply_to: str = ""  # of emails
+    sms_countries: frozenset[str] = AT_HOME
     rates: Mapping[str, float | None] = field(default_factory=dict)  # a second, over all workers
 
 
@@ -308,8 +330,16 @@ def arriving(text: str) -> timedelta:
     return found
 
 
+EXPRESSIONS = {"when", "language"}  # keys of a rule
+
+
 class RuleSchema(Schema):
     """A [rules.…] table. To add a rule key, add it here and to Rule."""
+
+    class Meta:
+        """The keys that the channels bring."""
+
+        include = sender_fields()
 
     event = OneOf(
         EVENTS, required=True, metadata=told("What has happened: one of the lab's events.")
@@ -344,6 +374,12 @@ class RuleSchema(Schema):
             "A condition: the rule applies only if it is true.", "registration.status != 'x'"
         )
     )
+    language = fields.String(
+        metadata=told(
+            "An expression that gives a folder beside the template's files: a language's.",
+            "'cy' if order.address.country == 'Wales'",
+        )
+    )
     after = Parsed(duration, metadata=told("How long to wait after the event.", "10d"))
     hold = Parsed(
         lasting,
@@ -356,34 +392,23 @@ class RuleSchema(Schema):
         validate=validate.Length(min=1, error="list at least one."),
         metadata=told("Events that cancel the message if one of them comes first."),
     )
-    send_window = Parsed(
+    send_window = Several(
         Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
     )
-    even_if_late = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        metadata=told("true sends it even if a later step of the kit has already come."),
-    )
+    even_if_late = switch("true sends it even if a later step of the kit has already come.")
     on_unknown = OneOf(
         ON_UNKNOWN,
         metadata=told(
             "What to do when Relay cannot tell whether the provider accepted the message."
         ),
     )
-    discreet = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        metadata=told(
-            "false lets an SMS or a subject name a test, a date of birth or a full name."
-        ),
-    )
-    enabled = fields.Boolean(
-        truthy={True}, falsy={False}, metadata=told("false switches the rule off.")
-    )
+    discreet = switch("false lets an SMS or a subject name a test, a date of birth or a full name.")
+    enabled = switch("false switches the rule off.")
+    email_reply_to = reply_to_field()
     digest = Parsed(
         Digest.parse,
         metadata=told(
-            "Staff only: when to send all that has gathered, in one message.", "daily 08:00"
+            "Staff only: when to send all that has gathered, in one message.", "weekly Mon 08:00"
         ),
     )
 
@@ -412,11 +437,19 @@ class RuleSchema(Schema):
             raise ValidationError(
                 "a rule cannot have both: hold counts from the event. Remove after.", "hold"
             )
-        if "when" in data and "event" in data:
+        for key in data.keys() & EXPRESSIONS if "event" in data else ():
             try:
-                condition(data["when"], data["event"])
+                condition(data[key], data["event"], key)
             except ValueError as error:
-                raise ValidationError(str(error), "when") from error
+                raise ValidationError(str(error), key) from error
+
+    @validates_schema
+    def check_senders(self, data: dict[str, Any], **_: Any) -> None:
+        """Check that a rule has senders for what it sends alone. Raises ValidationError."""
+        for channel in CHANNELS.keys() - {*data["channels"], *data.get("fallback", ())}:
+            for key in {SENDER.format(channel), REPLY_TO.format(channel)} & data.keys():
+                words = CHANNELS[channel].words
+                raise ValidationError(f"the rule sends no {words}. Remove the key.", key)
 
     def check_digest(self, data: dict[str, Any]) -> None:
         """Check the keys of a rule with a digest. Raises ValidationError."""
@@ -425,6 +458,8 @@ class RuleSchema(Schema):
                 f"only staff get digests, and this rule writes to the {data['to']}. Remove the key."
             )
             raise ValidationError(reason, "digest")
+        if "language" in data:
+            raise ValidationError("a digest has one language. Remove the key.", "language")
         if data.get("fallback"):
             reason = (
                 "a digest has no fallback. List every channel in channels: it goes out on each."
@@ -433,11 +468,11 @@ class RuleSchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        if "when" in data:
-            data["when"] = condition(data["when"], data["event"])
+        for key in data.keys() & EXPRESSIONS:
+            data[key] = condition(data[key], data["event"], key)
         for key in data.keys() & {"channels", "fallback", "unless"}:
             data[key] = tuple(dict.fromkeys(data[key]))  # each once
-        return data
+        return own_senders(data)
 
 
 SHORTEST = timedelta(hours=1)

@@ -174,7 +174,8 @@ def listening(host: str, port: str) -> socket.socket:
 
 def always_open(source: Path, target: Path) -> Path:
     """A copy of config.toml in which it is always time to send: a demo at night shows all."""
-    opened = re.sub(r'(?m)^(send_window\s*=\s*)"[^"]*"', r'\1"always"', source.read_text("utf-8"))
+    window = r'(?m)^(send_window\s*=\s*)(?:"[^"]*"|\[[^]]*\])'
+    opened = re.sub(window, r'\1"always"', source.read_text("utf-8"))
     target.write_text(opened, "utf-8")
     return target
 

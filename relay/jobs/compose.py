@@ -85,7 +85,7 @@ class Digests:
         if not (told := self._still_true(claim, rule, items)):
             raise NotSent(cancelled("The digest has no items left."))
         seen = digest_names(self._config.clinic.record(), recipient(rule.to, claim.facts), told)
-        return self._templates.render(rule.template, claim.channel, claim.address, seen)
+        return self._templates.message(rule, claim.channel, claim.address, seen)
 
     def let_go(self, claim: Claim, reason: str) -> None:
         """Let each item of a digest that is cancelled say why it was not sent."""
@@ -187,7 +187,7 @@ def render(
 ) -> Message:
     """The words of a single message, by its rule's template. Raises RenderError."""
     seen = {**context.names, "recipient": recipient(message.role, message.facts)}
-    return templates.render(rule.template, message.channel, message.address, seen)
+    return templates.message(rule, message.channel, message.address, seen)
 
 
 def _objection(rule: Rule, item: Item, context: RuleContext) -> str:

@@ -71,10 +71,12 @@ def write(connection: Connection, config: Config, templates: Templates, held: He
 
 def lacking(templates: Templates, rule: Rule, held: Held) -> str:
     """That Relay will ask the lab for what it has not kept; empty where it has all that is read."""
-    template, way = rule.template, (held.channel,)
-    if any(templates.faults(template, way, held.event_name)):
-        return ""  # it cannot be rendered: that says what is wrong with it
-    return LACKS if held.facts.lacks(templates.fields(template, way)) else ""
+    for one in templates.variants(rule):
+        if any(templates.faults(one.template, (held.channel,), held.event_name)):
+            return ""  # it cannot be rendered: that says what is wrong with it
+        if held.facts.lacks(templates.fields(one.template, (held.channel,))):
+            return LACKS
+    return ""
 
 
 def objection_to(rule: Rule, config: Config, held: Held, context: RuleContext) -> str:

@@ -142,9 +142,10 @@ def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
     named: set[str] = set()
     for rule in config.rules:
         if rule.event == event and rule.enabled:
-            named |= {rule.to} | (rule.when.roots if rule.when else frozenset())
+            named |= {rule.to}.union(*(one.roots for one in rule.asks))
             channels, is_digest = (*rule.channels, *rule.fallback), bool(rule.digest)
-            named |= templates.roots(rule.template, channels, is_digest=is_digest)
+            for one in templates.variants(rule):
+                named |= templates.roots(one.template, channels, is_digest=is_digest)
     return frozenset(named)
 
 
@@ -153,6 +154,7 @@ def _read(config: Config, templates: Templates, event: str) -> frozenset[str]:
     read: set[str] = set()
     for rule in config.rules:
         if rule.event == event and rule.enabled:
-            read |= rule.when.fields if rule.when else frozenset()
-            read |= templates.fields(rule.template, (*rule.channels, *rule.fallback))
+            read = read.union(*(one.fields for one in rule.asks))
+            for one in templates.variants(rule):
+                read |= templates.fields(one.template, (*rule.channels, *rule.fallback))
     return frozenset(read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jinja2.meta import find_referenced_templates
 from markupsafe import Markup
 
 from relay.errors import RenderError, did_you_mean
-from relay.lab.facts import RECIPIENT_FIELDS, RESOURCES, SHAPES, Empty, Record
+from relay.lab.facts import NAMES, RECIPIENT_FIELDS, RESOURCES, SHAPES, Empty, Record
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.expressions import (
@@ -33,6 +33,7 @@ from relay.rules.expressions import (
     vocabulary,
     wrong_field,
 )
+from relay.rules.model import Rule
 
 _DIGEST_VOCABULARY: Names = {
     "clinic": frozenset(SHAPES["clinic"]),
@@ -103,6 +104,9 @@ class Message:
     text: str
     subject: str = ""
     html: str = ""
+    name: str = ""  # of whom it is to
+    sender: str = ""  # where it is not the channel's
+    reply_to: str = ""
 
     @property
     def content(self) -> dict[str, str]:
@@ -127,6 +131,34 @@ class Templates:
         self._loader = FileSystemLoader(folder, encoding="utf-8-sig")  # Windows adds a mark
         self._environment = environment(self._loader)
         self._trees: dict[str, nodes.Template] = {}  # a file is asked many a question
+
+    def message(
+        self, rule: Rule, channel: str, address: str, names: Mapping[str, Any], mark: str = ""
+    ) -> Message:
+        """A rule's message to one address, in their language if there is a folder of it, and from
+        the rule's sender. Raises RenderError.
+        """
+        template = rule.template
+        if rule.language and (word := rule.language.word(names)) in self.languages(template):
+            template = f"{template}/{word}"
+        made = self.render(template, channel, address, names, mark)
+        person = names["recipient"]
+        return replace(
+            made,
+            name=" ".join(str(part) for name in NAMES if (part := getattr(person, name))),
+            sender=rule.senders.get(channel, ""),
+            reply_to=rule.reply_to,
+        )
+
+    def languages(self, template: str) -> list[str]:
+        """The languages that a template has beside its own: folders in its own."""
+        return sorted(path.name for path in (self.folder / template).glob("*") if path.is_dir())
+
+    def variants(self, rule: Rule) -> Iterator[Rule]:
+        """A rule by its template's own words, and by those of each language it may choose."""
+        yield (own := replace(rule, language=None))
+        for name in self.languages(rule.template) if rule.language else ():
+            yield replace(own, template=f"{rule.template}/{name}")
 
     def render(
         self, template: str, channel: str, address: str, names: Mapping[str, Any], mark: str = ""

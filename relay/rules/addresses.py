@@ -11,7 +11,9 @@ from typing import Any
 from relay.lab import facts, plain_text
 
 HOME = "GB"
-HOME_CODE = 44
+HOME_CODE = 44  # of Guernsey, Jersey and the Isle of Man, too
+AT_HOME = frozenset({HOME})
+ANYWHERE: frozenset[str] = frozenset()  # for what is looked up and not texted
 # Ofcom keeps these for drama and examples: the library calls them invalid, the lab uses them.
 # https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama
 _DRAMA = re.compile(r"\+447700900\d{3}")
@@ -39,12 +41,12 @@ class Address:
     reason: str = ""
 
 
-def phone(number: object) -> Address:
-    """A UK mobile number in E.164, or the reason why Relay cannot text it."""
+def phone(number: object, texted: frozenset[str] = AT_HOME) -> Address:
+    """A mobile number of a country that is `texted`, in E.164, or why Relay cannot text it."""
     written = plain_text.written(number)
     if not isinstance(written, str) or not (plain := plain_text.plain(written)):
         return Address(reason="The lab has no phone number for this person.")
-    return parse_uk_mobile(plain)
+    return parse_mobile(plain, texted)
 
 
 def bare_number(text: str) -> str:
@@ -71,7 +73,7 @@ def parse_number(text: str) -> Any:
 
 
 @lru_cache(AT_HAND)
-def parse_uk_mobile(number: str) -> Address:
+def parse_mobile(number: str, texted: frozenset[str]) -> Address:
     """Return the number as +44…, or the reason why Relay cannot text it."""
     import phonenumbers as lib
 
@@ -80,17 +82,33 @@ def parse_uk_mobile(number: str) -> Address:
     if (parsed := parse_number(number)) is None:
         return Address(reason="The phone number is not valid.")
     written = lib.format_number(parsed, lib.PhoneNumberFormat.E164)
-    refusal = number_refusal(parsed, is_drama=bool(_DRAMA.fullmatch(written)))
+    refusal = number_refusal(parsed, texted, is_drama=bool(_DRAMA.fullmatch(written)))
     return Address(reason=refusal) if refusal else Address(written)
 
 
-def number_refusal(parsed: Any, *, is_drama: bool) -> str:
+def countries(*codes: str) -> frozenset[str]:
+    """Countries by their ISO codes, as in 'IE'. Raises ValueError."""
+    import phonenumbers as lib
+
+    for code in codes or ("",):
+        if code not in lib.SUPPORTED_REGIONS:
+            raise ValueError(f'there is no country "{code}"; write its code, as in "GB" or "IE"')
+    return frozenset(codes)
+
+
+def in_words(texted: frozenset[str]) -> str:
+    """UK, or UK and IE."""
+    return " and ".join(sorted(("UK" if one == HOME else one for one in texted), reverse=True))
+
+
+def number_refusal(parsed: Any, texted: frozenset[str], *, is_drama: bool) -> str:
     """Why Relay cannot text a number; empty when it can."""
     import phonenumbers as lib
     from phonenumbers import PhoneNumberType as Type
 
-    if parsed.country_code != HOME_CODE:
-        return "The phone number is foreign; Relay texts UK mobiles only."
+    is_home = parsed.country_code == HOME_CODE
+    if texted and (HOME if is_home else lib.region_code_for_number(parsed)) not in texted:
+        return f"The phone number is foreign; Relay texts {in_words(texted)} mobiles only."
     if parsed.extension:
         return "The phone number has an extension, so Relay cannot text it."
     if is_drama:
@@ -175,10 +193,16 @@ class AddressKind:
     away: str  # in a receptionist's words: it took nothing for now
     dead: str  # it never will
     absent: str  # the lab has none that can be used
+    judge_of: Callable[[object, frozenset[str]], Address] | None = None  # where countries differ
+
+    def judge_in(self, countries: frozenset[str], written: object) -> Address:
+        """As `judge`, but of these countries instead of the UK."""
+        return self.judge_of(written, countries) if self.judge_of else self.judge(written)
 
 
 PHONE = AddressKind(
     judge=phone,
+    judge_of=phone,
     known=any_number,
     field=facts.PHONE,
     name="a phone number",

@@ -6,10 +6,10 @@ A name that no lab resource has is found when the text is loaded, not when a pat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
@@ -30,6 +30,7 @@ from relay.lab.facts import (
     record,
 )
 
+Kind = TypeVar("Kind")
 Path = tuple[Any, ...]  # the steps of order.items[0].quantity
 Names = Mapping[str, frozenset[str] | None]  # root → its fields, or None where any may be asked for
 
@@ -219,11 +220,11 @@ def filters_of(node: nodes.Filter) -> Iterator[str]:
 
 
 class Condition:
-    """One `when`: an expression over the names a template sees."""
+    """One `when`, or another key's expression over the names a template sees."""
 
-    def __init__(self, source: str, event: str):
+    def __init__(self, source: str, event: str, key: str = "when"):
         """Raises ValueError when `source` is not one expression over the names of `event`."""
-        self.source = source
+        self.source, self._key = source, key
         if len(source) > LONGEST:
             raise ValueError(f"a condition has at most {LONGEST:,} characters.")
         hint = "Write it as in \"order.carrier == 'royal_mail'\", with two equals signs."
@@ -251,18 +252,26 @@ class Condition:
 
     def holds(self, names: Mapping[str, Any]) -> bool:
         """Whether it is true of these facts. Raises RenderError when Relay cannot work it out."""
+        return self._work_out(bool, names)
+
+    def word(self, names: Mapping[str, Any]) -> str:
+        """What it gives for these facts, as a text. Raises RenderError like `holds`."""
+        return self._work_out(lambda found: str(found or ""), names)
+
+    def _work_out(self, as_kind: Callable[[Any], Kind], names: Mapping[str, Any]) -> Kind:
         try:
-            return bool(self._compiled(**names))
+            return as_kind(self._compiled(**names))
         except Exception as error:  # whatever an expression may do with what the lab sent
-            raise RenderError(f"Relay could not work out `when`: {self.source}.") from error
+            said = f"Relay could not work out `{self._key}`: {self.source}."
+            raise RenderError(said) from error
 
 
 @lru_cache(maxsize=512)
-def condition(source: str, event: str) -> Condition:
-    """A `when`, made once for each text: most of what a config.toml takes to read. Raises
+def condition(source: str, event: str, key: str = "when") -> Condition:
+    """An expression, made once for each text: most of what a config.toml takes to read. Raises
     ValueError.
     """
-    return Condition(source, event)
+    return Condition(source, event, key)
 
 
 def names(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from relay.rules.addresses import AT_HOME
 from relay.rules.schedule import Digest, Window
 
 if TYPE_CHECKING:
@@ -166,11 +167,19 @@ class Rule:
     unless: tuple[str, ...] = ()
     send_window: Window | None = None
     digest: Digest | None = None
+    language: Condition | None = None  # its value is the folder of a language, beside the template
     even_if_late: bool = False
     on_unknown: str = "resend"
     discreet: bool = True
     enabled: bool = True
+    senders: Mapping[str, str] = field(default_factory=dict, hash=False)  # its own, by channel
+    reply_to: str = ""  # where answers to its emails go, if not to their sender
     never: tuple[Never, ...] = ()  # of config.toml, those that are about it or its template
+
+    @property
+    def asks(self) -> tuple[Condition, ...]:
+        """What it asks of the facts, besides what its templates do."""
+        return (*filter(None, (self.when, self.language)), *(one.when for one in self.never))
 
     def forbidden(self, names: Mapping[str, Any]) -> str:
         """Why no message of it may go out about these facts; empty where one may. Raises
@@ -222,7 +231,8 @@ class Policy:
     staff: Mapping[str, Staff]
     alerts: str = ""  # the group that is told what needs a person
     desk: str = ""  # the admin desk's address
-    bank_holidays: frozenset[date] = frozenset()  # on which no window opens
+    bank_holidays: Container[date] = frozenset()  # on which no window opens
+    countries: frozenset[str] = AT_HOME  # whose mobiles are texted
 
 
 @dataclass(frozen=True)

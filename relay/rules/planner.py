@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from relay.errors import RenderError
@@ -320,6 +321,6 @@ def recipient_addresses(
     else:
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
     found: dict[str, addresses.Address] = {}
-    for judged in map(kind.judge, written):
+    for judged in map(partial(kind.judge_in, policy.countries), written):
         found.setdefault(addresses.same(judged.address) or judged.reason, judged)
     return found.values()

@@ -1,19 +1,23 @@
-"""Durations, send windows and digest times, in local time: right across clock changes."""
+"""Durations, send windows, bank holidays and digest times: right across clock changes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import count
+from functools import lru_cache
+from itertools import combinations, count, islice
 from zoneinfo import ZoneInfo
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DIGEST = re.compile(r"daily (\d\d:\d\d)|every (\d{1,4})([hm])")
-_WINDOW = re.compile(r"(?:(\S.*?)\s+)?(\d\d:\d\d)\s*-\s*(\d\d:\d\d)")
+_DIGEST = re.compile(r"(?:daily|weekly (\S.*?)) (\d\d:\d\d)|every (\d{1,4})([hm])")
+_HOURS = re.compile(r"(?:(\S.*?)\s+)?(\d\d:\d\d)\s*-\s*(\d\d:\d\d)")
+_REGION = re.compile(r"([A-Z]{2})(?:-([A-Z0-9]{1,3}))?")
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 EVERY_DAY = frozenset(range(7))
+_CLOCK = re.compile(r"\d\d:\d\d")
+_SEVERAL = '["Mon-Fri 08:00-20:00", "Sat 09:00-12:00"]'
 _DAY, _MINUTE, _MINUTES = timedelta(days=1), timedelta(minutes=1), 24 * 60
 
 
@@ -36,10 +40,10 @@ def midnight(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 @dataclass(frozen=True)
-class Window:
-    """When messages may go out, in the recipient's local time: from a minute of certain days on.
+class Hours:
+    """From one time to another on certain days of the week, in local time.
 
-    One that goes over midnight belongs to the day on which it opens.
+    Hours that go over midnight belong to the day on which they open.
     """
 
     opens: int  # minutes from midnight
@@ -47,16 +51,13 @@ class Window:
     days: frozenset[int] = EVERY_DAY  # 0 is Monday
 
     @classmethod
-    def parse(cls, text: str) -> Window:
-        """'08:00-20:00', 'Mon-Fri 08:00-20:00', 'Mon,Sat 09:00-12:00' or 'always'.
-
-        Raises ValueError.
-        """
-        if text.strip() == "always":
-            return ALWAYS
-        found = _WINDOW.fullmatch(text.strip())
+    def parse(cls, text: str) -> Hours:
+        """'08:00-20:00', 'Mon-Fri 08:00-20:00' or 'Mon,Sat 09:00-12:00'. Raises ValueError."""
+        if len(_CLOCK.findall(text)) > 2:
+            raise ValueError(f"hours that differ by day are a list: {_SEVERAL}")
+        found = _HOURS.fullmatch(text.strip())
         plain = re.sub(r"\s*[\u2013\u2014]\s*", "-", text.strip())
-        if not found and _WINDOW.fullmatch(plain):
+        if not found and _HOURS.fullmatch(plain):
             raise ValueError(f'it has a long dash; write "{plain}"')
         if not found:
             raise ValueError(
@@ -75,30 +76,33 @@ class Window:
 
     def __str__(self) -> str:
         """As `parse` reads it."""
-        if self == ALWAYS:
-            return "always"
         days = ",".join(DAYS[day] for day in sorted(self.days))
         hours = (f"{minute // 60 % 24:02}:{minute % 60:02}" for minute in (self.opens, self.closes))
         return f"{days} {'-'.join(hours)}" if self.days != EVERY_DAY else "-".join(hours)
 
-    def is_open(self, moment: datetime, zone: ZoneInfo, holidays: Set[date] = frozenset()) -> bool:
-        """Whether a message may go out at `moment` (aware). Never on `holidays`, but for always."""
-        if self == ALWAYS:
-            return True
+    def minutes(self) -> frozenset[int]:
+        """Of a week, counted from Monday's midnight."""
+        starts = [day * _MINUTES + self.opens for day in self.days]
+        return frozenset(
+            (start + n) % (7 * _MINUTES)
+            for start in starts
+            for n in range(self.closes - self.opens)
+        )
+
+    def is_open(self, moment: datetime, zone: ZoneInfo, holidays: Container[date]) -> bool:
+        """Whether `moment` (aware) is in them."""
         here = moment.astimezone(zone)
         today, minute = here.date(), here.hour * 60 + here.minute
         return (self.opens <= minute < self.closes and self._is_on(today, holidays)) or (
             minute + _MINUTES < self.closes and self._is_on(today - _DAY, holidays)
         )
 
-    def next_open(
-        self, moment: datetime, zone: ZoneInfo, holidays: Set[date] = frozenset()
-    ) -> datetime:
-        """`moment` itself when the window is open, else the first later one at which it is."""
+    def next_open(self, moment: datetime, zone: ZoneInfo, holidays: Container[date]) -> datetime:
+        """`moment` itself when it is in them, else the first later one that is."""
         if self.is_open(moment, zone, holidays):
             return moment
         today = moment.astimezone(zone).date()
-        for n in count(-1):  # ends: some weekday after the last holiday has the window
+        for n in count(-1):  # ends: no weekday is a holiday for ever
             day = today + n * _DAY
             if self._is_on(day, holidays):
                 opening = self._opening(day, moment.astimezone(UTC), zone, holidays)
@@ -106,14 +110,14 @@ class Window:
                     return opening
         raise AssertionError("a count has no end")
 
-    def _is_on(self, day: date, holidays: Set[date]) -> bool:
-        """Whether it opens on a day."""
+    def _is_on(self, day: date, holidays: Container[date]) -> bool:
+        """Whether they open on a day."""
         return day.weekday() in self.days and day not in holidays
 
     def _opening(
-        self, day: date, after: datetime, zone: ZoneInfo, holidays: Set[date]
+        self, day: date, after: datetime, zone: ZoneInfo, holidays: Container[date]
     ) -> datetime | None:
-        """When the window of a day opens, or opens again, later than `after`."""
+        """When those of a day begin, or begin again, later than `after`."""
         midnight = datetime.combine(day, time(), zone)
         starts = moments(midnight + self.opens * _MINUTE)
         ends = moments(midnight + self.closes * _MINUTE)
@@ -131,21 +135,112 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Window:
+    """When messages may go out, in the recipient's local time: in any of its hours. One without
+    hours is always open, on bank holidays too.
+    """
+
+    hours: tuple[Hours, ...] = ()
+
+    @classmethod
+    def parse(cls, *texts: str) -> Window:
+        """'always', or one or more hours that do not overlap. Raises ValueError."""
+        if [text.strip() for text in texts] == ["always"]:
+            return ALWAYS
+        if not texts:
+            raise ValueError('write "always", or hours as in "08:00-20:00"')
+        made = cls(tuple(map(Hours.parse, texts)))
+        for one, other in combinations(made.hours, 2):
+            if both := one.minutes() & other.minutes():
+                day = DAYS[min(both) // _MINUTES]
+                raise ValueError(f'"{one}" and "{other}" overlap on {day}; write as in {_SEVERAL}')
+        return made
+
+    def __str__(self) -> str:
+        """As an admin may write it, where it is one."""
+        return ", ".join(map(str, self.hours)) or "always"
+
+    def is_open(
+        self, moment: datetime, zone: ZoneInfo, holidays: Container[date] = frozenset()
+    ) -> bool:
+        """Whether a message may go out at `moment` (aware). Never on `holidays`, but for always."""
+        return not self.hours or any(one.is_open(moment, zone, holidays) for one in self.hours)
+
+    def next_open(
+        self, moment: datetime, zone: ZoneInfo, holidays: Container[date] = frozenset()
+    ) -> datetime:
+        """`moment` itself when the window is open, else the first later one at which it is."""
+        return min((one.next_open(moment, zone, holidays) for one in self.hours), default=moment)
+
+
+ALWAYS = Window()
+
+
+@dataclass(frozen=True)
+class Holidays:
+    """Days on which no window opens: dates, and the bank holidays of regions."""
+
+    days: frozenset[date] = frozenset()
+    regions: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, *texts: str) -> Holidays:
+        """Dates as in '2026-12-25' and regions as in 'GB-ENG'. Raises ValueError."""
+        regions = tuple(dict.fromkeys(text for text in texts if _REGION.fullmatch(text)))
+        for region in regions:
+            holidays_of(region, datetime.min.year)
+        return cls(frozenset(bank_holiday(text) for text in texts if text not in regions), regions)
+
+    def __contains__(self, day: object) -> bool:
+        """Whether a day is one of them."""
+        return isinstance(day, date) and (
+            day in self.days or any(day in holidays_of(one, day.year) for one in self.regions)
+        )
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.days or self.regions)
+
+
+@lru_cache(maxsize=64)
+def holidays_of(region: str, year: int) -> frozenset[date]:
+    """A region's bank holidays in a year, with the days that stand in for them at a weekend.
+
+    Raises ValueError for a region that the library does not know.
+    """
+    import holidays  # it takes half a second
+
+    country, part = _REGION.fullmatch(region).groups()  # type: ignore[union-attr]
+    parts = holidays.list_supported_countries().get(country)
+    if parts is None:
+        raise ValueError(f'there is no country "{country}"; write a region as in "GB-ENG"')
+    if (part or country == "GB") and part not in parts:  # whose parts have few days in common
+        known = ", ".join(f"{country}-{one}" for one in parts) or country
+        raise ValueError(f'"{region}" has no bank holidays of its own; write one of {known}')
+    return frozenset(holidays.country_holidays(country, part, years=year))
+
+
+@dataclass(frozen=True)
 class Digest:
-    """The local times of day at which a digest goes out."""
+    """The local times at which a digest goes out, on certain days of the week."""
 
     times: tuple[time, ...]  # in order
+    days: frozenset[int] = EVERY_DAY
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """'daily 08:00', or 'every 4h': at midnight and every four hours on. Raises ValueError."""
+        """'daily 08:00', 'weekly Mon 08:00', or 'every 4h': at midnight and every four hours on.
+
+        Raises ValueError.
+        """
         found = _DIGEST.fullmatch(text.strip())
         if not found:
-            raise ValueError('write it as in "daily 08:00", "every 4h" or "every 90m"')
-        if found[1]:
-            hours, minutes = divmod(parse_clock(found[1]) % _MINUTES, 60)
-            return cls((time(hours, minutes),))
-        step = duration(found[2] + found[3])
+            raise ValueError('write it as in "daily 08:00", "weekly Mon 08:00" or "every 4h"')
+        if found[2]:
+            over, minute = divmod(parse_clock(found[2]), _MINUTES)  # 24:00 is the next day's
+            days = parse_days(found[1]) if found[1] else EVERY_DAY
+            return cls((time(*divmod(minute, 60)),), frozenset((day + over) % 7 for day in days))
+        step = duration(found[3] + found[4])
         if not timedelta() < step <= _DAY:
             raise ValueError('must be longer than zero and at most a day, as in "every 4h"')
         midnight = datetime.min
@@ -158,11 +253,12 @@ class Digest:
         midnight as on other days, where it may meet another: then there is one digest for both.
         """
         today = moment.astimezone(zone).date()
+        days = (day for n in count() if (day := today + n * _DAY).weekday() in self.days)
         return min(
             at
-            for days in range(3)  # the third: clocks may go back over midnight
+            for day in islice(days, 3)  # the third: clocks may go back over midnight
             for clock in self.times
-            if (at := datetime.combine(today + days * _DAY, clock, zone).astimezone(UTC)) > moment
+            if (at := datetime.combine(day, clock, zone).astimezone(UTC)) > moment
         )
 
 
@@ -205,7 +301,6 @@ def bank_holiday(text: str) -> date:
             return date.fromisoformat(text)
     except ValueError:
         pass  # the 31st of June, say
-    raise ValueError(f'"{text}" is not a date; write one as in "2026-12-25"')
-
-
-ALWAYS = Window(0, 0)
+    raise ValueError(
+        f'"{text}" is no date; write one as in "2026-12-25", or a region as in "GB-ENG"'
+    )

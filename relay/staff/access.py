@@ -12,6 +12,7 @@ from relay.ledger import audit
 from relay.ledger.database import Connection
 from relay.ledger.views import queries, trail
 from relay.privacy import masks
+from relay.rules.addresses import ANYWHERE
 from relay.rules.channels import CHANNELS, channel_of, channels_to, kind_of, sharing
 
 # As a program reads a line of the trail.
@@ -43,7 +44,7 @@ def _targets(connection: Connection, settings: Settings, written: str) -> Iterat
         yield from _of_kits(settings, found)
     elif kind := kind_of(written):
         channel = channel_of(written)
-        judged = CHANNELS[channel].address.judge(written)
+        judged = CHANNELS[channel].address.judge_in(ANYWHERE, written)
         if judged.reason:
             return
         yield from _marks(settings, channel, judged.address)

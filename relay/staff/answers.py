@@ -17,6 +17,7 @@ from relay.messages import disclosure, sms_segments
 from relay.privacy.names import persons_in
 from relay.privacy.person import Person, without_address
 from relay.rules import stops
+from relay.rules.addresses import ANYWHERE
 from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT_PREFIX, ALERT_URGENCY, ANSWER, Notice
 
@@ -44,7 +45,7 @@ def why_not(reply: Reply | None) -> str:
         return GONE
     if reply.stopped_by:
         return stops.reason(reply.stopped_by, reply.channel)
-    return CHANNELS[reply.channel].address.judge(reply.address).reason
+    return CHANNELS[reply.channel].address.judge_in(ANYWHERE, reply.address).reason
 
 
 def draft(config: Config, words: str, facts: Facts | None = None) -> Draft:

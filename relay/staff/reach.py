@@ -12,6 +12,7 @@ from relay.errors import LabError, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
+from relay.rules.addresses import AT_HOME, PHONE
 from relay.rules.channels import CHANNELS, Provider
 
 # Words in a host's name → where it is:
@@ -41,7 +42,9 @@ def in_use(config: Config) -> str:
         shown = f" {account[:2]}…{account[-4:]}" if len(account) > _SID and row.in_segments else ""
         instead = map(settings.variable, row.sender.instead if row.sender else ())
         sender = next(filter(None, (*instead, senders[name])), "nobody")
-        who = f"{row.provider.name}{shown} from {sender}{data_goes(settings, row.provider)}"
+        abroad = sorted(config.policy.countries - AT_HOME) if row.address == PHONE else ()
+        far = f", also to {' and '.join(abroad)}, each at its own price" if abroad else ""
+        who = f"{row.provider.name}{shown} from {sender}{data_goes(settings, row.provider)}{far}"
         who = who if account else "no account"
         parts.append(f"{row.title}: {who}")
     ledger = "SQLite" if settings.database_url.startswith("sqlite") else "PostgreSQL"

@@ -58,7 +58,7 @@ def message(
     """A rule's message on a channel, by default about the lab's example. Raises RenderError."""
     names = check.example_names(config, rule, facts or samples.full(), data)
     templates = Templates(config.settings.templates)
-    return templates.render(rule.template, channel, address, names, mark)
+    return templates.message(rule, channel, address, names, mark)
 
 
 def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried:
@@ -68,7 +68,7 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     Raises NotTried, RenderError, LedgerUnavailable.
     """
     usual = channel_of(to)
-    judged = CHANNELS[usual].address.judge(to)
+    judged = CHANNELS[usual].address.judge_in(config.policy.countries, to)
     if judged.reason:
         raise NotTried(judged.reason, "--to")
     channel = next((one for one in (*rule.channels, *rule.fallback) if one in sharing(usual)), "")

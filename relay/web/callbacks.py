@@ -50,7 +50,7 @@ def twilio_inbound() -> Response:
     if not _from_twilio():
         return _refused()
     app, text = services(), twilio.parse_inbound(request.form)
-    number = addresses.phone(text.sender).address
+    number = addresses.phone(text.sender, app.config.policy.countries).address
     with app.db.write() as connection:
         taken = texts.take(connection, app.config.policy, twilio.CHANNEL, number, text)
     log.info("text came in", word=taken.word, known=bool(number), case=taken.case_id)

@@ -35,9 +35,11 @@ def test_an_email_is_handed_over_as_sendgrid_documents_it(
     channel: Provider, sendgrid: ProviderStandIn
 ) -> None:
     """One JSON POST with the API key: the words, and the attempt in its personalization's
-    `custom_args`, an object, as SendGrid's OpenAPI file has it; no tracking, name or category.
+    `custom_args`, an object, as SendGrid's OpenAPI file has it; no tracking or category. It says
+    that a machine wrote it, so that no out-of-office answers. In its
+    reader's name nothing could be read as an address.
     """
-    outcome = channel.send(EMAIL, "attempt-1")
+    outcome = channel.send(replace(EMAIL, name="Jane, <Doe> O'Neill-Zoë;"), "attempt-1")
     (request,) = sendgrid.requests
     assert (request.method, request.path) == ("POST", PATH)
     headers = {name.lower(): value for name, value in request.headers.items()}
@@ -47,10 +49,11 @@ def test_an_email_is_handed_over_as_sendgrid_documents_it(
         "from": {"email": "results@example.org", "name": "Example Clinic"},
         "personalizations": [
             {
-                "to": [{"email": "jane@example.org"}],
+                "to": [{"email": "jane@example.org", "name": "Jane Doe O'Neill-Zoë"}],
                 "custom_args": {"relay_attempt": "attempt-1"},
             }
         ],
+        "headers": {"Auto-Submitted": "auto-generated"},
         "subject": EMAIL.subject,
         "content": [
             {"type": "text/plain", "value": EMAIL.text},
@@ -64,6 +67,18 @@ def test_an_email_is_handed_over_as_sendgrid_documents_it(
         },
     }
     assert (outcome.result, outcome.provider_id) == ("accepted", "sg-1")
+
+
+def test_a_rules_own_sender_is_used(channel: Provider, sendgrid: ProviderStandIn) -> None:
+    """An email may be from somebody else than the others are, and have its answers sent elsewhere;
+    without a name of its reader it has the address alone.
+    """
+    own = replace(EMAIL, sender="Desk <desk@bücher.example>", reply_to="a@example.org")
+    channel.send(own, "attempt-1")
+    said = sendgrid.requests[0].json
+    assert said["from"] == {"name": "Desk", "email": "desk@xn--bcher-kva.example"}
+    assert said["reply_to"] == {"email": "a@example.org"}
+    assert said["personalizations"][0]["to"] == [{"email": "jane@example.org"}]
 
 
 # `email_from` → the name and the address that SendGrid gets.

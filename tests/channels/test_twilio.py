@@ -12,7 +12,7 @@ import pytest
 from relay.channels import Provider
 from relay.config.settings import Settings
 from relay.messages.templates import Message
-from tests.channels.conftest import SMS, UNREADABLE, Connect
+from tests.channels.conftest import SMS, UNREADABLE, Connect, exits
 from tests.rows import at_once
 from tests.standins import ProviderStandIn, Reply, StandIn, twilio_error
 
@@ -53,24 +53,27 @@ def test_an_sms_is_handed_over_as_twilio_documents_it(
 
 
 @pytest.mark.parametrize(
-    ("service", "number", "expected"),
+    ("service", "number", "own", "expected"),
     [
-        ("MG1", "+447700900200", {"MessagingServiceSid": "MG1"}),
-        ("", "+447700900200", {"From": "+447700900200"}),
-        ("", "", {"From": "EXCLINIC"}),
+        ("MG1", "+447700900200", "RESULTS", {"MessagingServiceSid": "MG1"}),
+        ("", "+447700900200", "RESULTS", {"From": "+447700900200"}),
+        ("", "", "RESULTS", {"From": "RESULTS"}),
+        ("", "", "", {"From": "EXCLINIC"}),
     ],
 )
 def test_the_messaging_service_wins(
     settings: Settings,
-    connect: Connect,
     twilio: ProviderStandIn,
     service: str,
     number: str,
+    own: str,
     expected: dict[str, str],
 ) -> None:
-    """TWILIO_MESSAGING_SERVICE_SID wins over TWILIO_FROM, which wins over sms_from."""
+    """TWILIO_MESSAGING_SERVICE_SID wins over TWILIO_FROM, which wins over sms_from: a rule's, or
+    else the clinic's.
+    """
     chosen = replace(settings, twilio_messaging_service_sid=service, twilio_from=number)
-    connect("sms", chosen).send(SMS, "attempt-1")
+    exits(chosen).send(replace(SMS, sender=own), "attempt-1")
     form = twilio.requests[0].form
     assert {k: form[k] for k in ("From", "MessagingServiceSid") if k in form} == expected
 

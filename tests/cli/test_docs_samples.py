@@ -91,7 +91,7 @@ def test_what_a_templates_mistake_looks_like(
     """
     file, words = BROKEN[mistake]
     (templates / file).write_text(words, "utf-8")
-    text = shown(relay, tmp_path, "check", "--offline", RELAY_TEMPLATES=str(templates))
+    text = shown(relay, tmp_path, "check", RELAY_TEMPLATES=str(templates))
     lines = [line for line in text.splitlines() if file in line]
     check_block("docs/templates.md", mistake, sample("\n".join(lines)))
 

@@ -123,7 +123,7 @@ def test_the_audit_tells_what_was_done_and_not_to_whom(relay: Run, db: Database)
         (" ", "no address given.", "Give a UK mobile"),
         ("jane", "is not valid", "07700 900123"),
         ("020 7946 0000", "a landline", "07700 900123"),
-        ("+1 500 555 0006", "is foreign", "07700 900123"),
+        ("+33 1 42 68 53 00", "a landline", "07700 900123"),
         ("jane@", "is not valid", "jane@example.org"),
         ("jane@example", "is not valid", "jane@example.org"),
         ("jäne@example.org", "characters that Relay cannot use", "jane@example.org"),

@@ -29,6 +29,7 @@ KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"
 RETEST = "0b7c6c1e-43c5-4c2c-9f0e-6c8f6a3f1f10"
 PHONE, EMAIL = "+447700900001", "jane@example.org"
 PERSON = {"first_name": "Jane", "last_name": "Smith", "email": EMAIL}
+TO = {"email": EMAIL, "name": "Jane Smith"}  # as SendGrid is told
 
 HEAD = """
 [clinic]

@@ -23,6 +23,7 @@ from tests.jobs.conftest import (
     PHONE,
     RULES,
     STAFF,
+    TO,
     Clinic,
     suppress,
 )
@@ -124,7 +125,7 @@ def test_what_failed_for_good_goes_another_way_once(
     clinic.work()
     clinic.work(DAY)
     (mail,) = clinic.sendgrid.accepted
-    assert mail.json["personalizations"][0]["to"] == [{"email": EMAIL}]
+    assert mail.json["personalizations"][0]["to"] == [TO]
     assert len(clinic.twilio.requests) == (status != "cancelled")
     assert (clinic.worklist(), clinic.told()) == ([], [])
 

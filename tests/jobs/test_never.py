@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.ledger.schema import notifications
-from tests.jobs.conftest import KIT, Clinic
+from tests.jobs.conftest import KIT, STAFF, Clinic
 from tests.rows import only
 
 RESULTS = """
@@ -41,6 +41,15 @@ def test_what_is_forbidden_is_not_handed_over(clinic: Clinic, about: str, status
     )
 
 
+def test_what_only_the_guard_rail_reads_is_fetched(clinic: Clinic) -> None:
+    """It may speak of somebody whom neither its rule nor the words name."""
+    never = 'rule = "desk"\nwhen = "patient.last_name == \'Smith\'"\nbecause = "So."\n'
+    clinic.configure(DESK_RESULTS + f"[never.smith]\n{never}", staff=STAFF)
+    clinic.results()
+    clinic.work()
+    assert (clinic.statuses(), clinic.sendgrid.accepted) == ([("email", "cancelled")], [])
+
+
 def test_it_is_asked_of_another_template_not(clinic: Clinic) -> None:
     """A guard rail of another rule's words stops nothing else."""
     clinic.configure(RESULTS + NEVER.format(about='template = "kit_shipped"') + SHIPPED)
@@ -50,6 +59,13 @@ def test_it_is_asked_of_another_template_not(clinic: Clinic) -> None:
     assert clinic.statuses() == [("sms", "sent")]
 
 
+DESK_RESULTS = """
+[rules.desk]
+event = "lab_results.complete"
+to = "desk"
+channels = ["email"]
+template = "desk_results"
+"""
 SHIPPED = """
 [rules.shipped]
 event = "order.shipped"

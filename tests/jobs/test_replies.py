@@ -115,6 +115,18 @@ def test_a_text_is_a_case_about_the_kit(patient: Patient) -> None:
     assert (kept["words"], kept["address"], kept["case_id"]) == (WORDS, PHONE, case["id"])
 
 
+@one_database
+def test_a_stop_from_another_country_counts_where_that_is_texted(
+    clinic: Clinic, make_client: Callable[[Settings], Any]
+) -> None:
+    """Whoever may be texted may say that they want no more."""
+    clinic.configure(head=HEAD + 'sms_countries = ["GB", "IE"]\n')
+    web = Patient(clinic, make_client(clinic.settings))
+    for number in ("+353851234567", "+33612345678"):
+        web.text("STOP", number)
+    assert [row["address"] for row in rows(clinic.db, suppressions)] == ["+353851234567"]
+
+
 def test_a_text_that_twilio_posts_again_is_no_second_case(patient: Patient) -> None:
     """Twilio asks again where it has got no answer: the case is there already, closed or open."""
     for _ in range(3):

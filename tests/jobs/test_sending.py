@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +16,7 @@ from relay.jobs import backoff
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import Ending
-from tests.jobs.conftest import EMAIL, PHONE, Clinic, suppress
+from tests.jobs.conftest import EMAIL, HEAD, ORDER, PERSON, PHONE, RULES, TO, Clinic, suppress
 from tests.rows import change, only, replay_event, replay_notification, rows
 from tests.standins import Reply, twilio_error
 
@@ -33,6 +34,48 @@ def test_an_accepted_message_is_sent(clinic: Clinic) -> None:
     assert request.form["To"] == row["address"] == PHONE
     assert request.form["Body"] == row["content"]["text"] == "Kit RM1 for Jane"
     assert only(clinic.db, attempts)["outcome"] == "accepted"
+
+
+def test_a_rules_own_senders_are_used(clinic: Clinic) -> None:
+    """A rule's messages come from its own senders, by name to whom they are for; answers go where
+    the rule says, or else where the clinic does.
+    """
+    own = 'sms_from = "KITS"\nemail_from = "Kits <kits@example.org>"\n'
+    rule = RULES.replace('["sms"]\nfallback = ["email"]', f'["sms", "email"]\n{own}')
+    clinic.configure(rule, HEAD + 'email_reply_to = "desk@example.org"\n')
+    clinic.post()
+    clinic.work()
+    (text,), (email,) = clinic.twilio.accepted, clinic.sendgrid.accepted
+    assert text.form["From"] == "KITS"
+    said = email.json
+    assert said["from"] == {"name": "Kits", "email": "kits@example.org"}
+    assert said["reply_to"] == {"email": "desk@example.org"}
+    assert said["personalizations"][0]["to"] == [TO]
+
+
+@pytest.mark.parametrize(
+    ("country", "words"),
+    [
+        ("Wales", "Pecyn RM1"),
+        ("Scotland", "Kit RM1 for Jane"),  # no such folder
+        ("../results", "Kit RM1 for Jane"),
+        (None, "Kit RM1 for Jane"),
+    ],
+)
+def test_a_message_is_in_the_language_that_its_rule_finds(
+    clinic: Clinic, country: str | None, words: str
+) -> None:
+    """A folder beside a template's files has its words in another language; without one, or where
+    the lab does not say, they are the template's own.
+    """
+    folder = clinic.settings.templates / "kit"
+    shutil.copytree(folder, folder / "Wales")
+    (folder / "Wales" / "sms.txt").write_text("Pecyn {{ order.tracking_number }}", "utf-8")
+    clinic.configure(RULES.replace("when =", 'language = "order.address.country"\nwhen ='))
+    clinic.lab.change("order", ORDER, address={"country": country})
+    clinic.post()
+    clinic.work()
+    assert [text.form["Body"] for text in clinic.twilio.accepted] == [words]
 
 
 @pytest.mark.parametrize("lookups", [0, 3])
@@ -124,7 +167,16 @@ def test_a_permanent_refusal_is_answered_by_the_fallback_once(clinic: Clinic) ->
     clinic.work(DAY)
     assert len(clinic.sendgrid.accepted) == 1
     mail = clinic.sendgrid.accepted[0].json
-    assert mail["personalizations"][0]["to"] == [{"email": EMAIL}]
+    assert mail["personalizations"][0]["to"] == [TO]
+
+
+def test_a_mobile_of_a_country_that_is_named_is_texted(clinic: Clinic) -> None:
+    """With `sms_countries` its mobiles are told like any other."""
+    clinic.configure(head=HEAD + 'sms_countries = ["GB", "IE"]\n')
+    clinic.lab.change("order", ORDER, customer={**PERSON, "phone_number": "+353 85 123 4567"})
+    clinic.post()
+    clinic.work()
+    assert [text.form["To"] for text in clinic.twilio.accepted] == ["+353851234567"]
 
 
 @pytest.mark.parametrize("number", [None, "020 7946 0000", "+33612345678", "nonsense"])

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.jobs.conftest import EMAIL, KIT, ORDER, PERSON, PHONE, RULES, Clinic
+from tests.jobs.conftest import KIT, ORDER, PERSON, PHONE, RULES, TO, Clinic
 from tests.rows import replay_event
 from tests.standins import Reply, twilio_error
 
@@ -58,7 +58,7 @@ def test_an_address_that_is_gone_is_answered_by_the_fallback(waiting: Clinic) ->
     assert [row["channel"] for row in waiting.messages(rule="kit", status="sent")] == ["email"]
     assert all("Kit" not in request.form["Body"] for request in waiting.twilio.accepted)
     (mail,) = waiting.sendgrid.accepted
-    assert mail.json["personalizations"][0]["to"] == [{"email": EMAIL}]
+    assert mail.json["personalizations"][0]["to"] == [TO]
 
 
 def test_a_condition_that_is_not_true_any_more_cancels(waiting: Clinic) -> None:

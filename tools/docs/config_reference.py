@@ -10,7 +10,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, missing, validate
 
-from relay.config.fields import OneOf, Parsed, lasting, zone
+from relay.config.fields import OneOf, Parsed, Several, lasting, zone
 from relay.config.schema import (
     ClinicSchema,
     DeliverySchema,
@@ -24,21 +24,24 @@ from relay.config.schema import (
 )
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
+from relay.rules.addresses import countries
 from relay.rules.model import ALERT_PREFIX, Rule
-from relay.rules.schedule import DAYS, Digest, Window, bank_holiday, duration
+from relay.rules.schedule import DAYS, Digest, Holidays, Window, duration
 
 _DAY = f"(?:{'|'.join(DAYS)})"
 _DAYS = rf"{_DAY}\s*(?:-\s*{_DAY}\s*)?"
+_SOME_DAYS = rf"{_DAYS}(?:,\s*{_DAYS})*"
 _CLOCK = r"\d\d:\d\d"
 DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that TOML editors know best
 _PATTERNS: dict[Any, str] = {
     duration: r"^\d{1,6}[smhd]$",
     lasting: r"^\d{1,6}[smhd]$",
-    Digest.parse: r"^(daily \d\d:\d\d|every \d{1,4}[hm])$",
+    Digest.parse: rf"^(daily {_CLOCK}|weekly {_SOME_DAYS} {_CLOCK}|every \d{{1,4}}[hm])$",
     arriving: r"^\d{1,6}[smhd]$",
     grace: r"^\d{1,6}[smhd]$",
-    Window.parse: rf"^(always|(?:{_DAYS}(?:,\s*{_DAYS})*\s)?\s*{_CLOCK}\s*-\s*{_CLOCK})$",
-    bank_holiday: r"^\d{4}-\d\d-\d\d$",
+    Window.parse: rf"^(always|(?:{_SOME_DAYS}\s)?\s*{_CLOCK}\s*-\s*{_CLOCK})$",
+    countries: "^[A-Z]{2}$",
+    Holidays.parse: r"^(\d{4}-\d\d-\d\d|[A-Z]{2}(-[A-Z0-9]{1,3})?)$",
 }
 
 
@@ -110,6 +113,12 @@ def parsed_schema(field: Any) -> dict[str, Any]:
     return {"type": "string", **({"pattern": pattern} if pattern else {})}
 
 
+def several_schema(field: Any) -> dict[str, Any]:
+    """Return the JSON Schema of a text or a list of such texts."""
+    one = parsed_schema(field)
+    return {"anyOf": [one, {"type": "array", "items": one}]}
+
+
 def list_schema(field: Any) -> dict[str, Any]:
     """Return the JSON Schema of a list: its items, and whether it may be empty."""
     is_filled = any(isinstance(rule, validate.Length) and rule.min for rule in field.validators)
@@ -132,6 +141,7 @@ def range_limits(field: fields.Field[Any]) -> dict[str, Any]:
 # The first that a field is an instance of: the narrower kinds come first.
 _VALUES: tuple[tuple[type[Any], Callable[[Any], dict[str, Any]]], ...] = (
     (OneOf, lambda field: {"type": "string", "enum": list(field.known)}),
+    (Several, several_schema),
     (Parsed, parsed_schema),
     (fields.List, list_schema),
     (fields.Dict, lambda field: {"type": "object"}),
@@ -179,9 +189,10 @@ _PARSED: dict[Any, str] = {
     lasting: "a duration",
     arriving: "a duration of less than 72h",
     grace: "a duration of an hour or more",
-    Digest.parse: '"daily HH:MM", "every Nh" or "every Nm"',
-    Window.parse: '"HH:MM-HH:MM", days before it as in "Mon-Fri", or "always"',
-    bank_holiday: "a date",
+    Digest.parse: '"daily HH:MM", "weekly Mon HH:MM", "every Nh" or "every Nm"',
+    Window.parse: '"HH:MM-HH:MM", days before it as in "Mon-Fri", a list of such, or "always"',
+    countries: "countries' codes: one or a list",
+    Holidays.parse: 'dates and regions, as in "GB-ENG": one or a list',
     zone: "a time zone",
 }
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -214,7 +225,7 @@ def key_default(table: str, key: str, field: fields.Field[Any]) -> Any:
     """Return a key's default as TOML; a rule's keys take theirs from the rule defaults."""
     made = field.load_default() if callable(field.load_default) else field.load_default
     if made is missing and table == "rules.NAME":
-        made = _RULE[key]
+        made = _RULE.get(key)
     return toml(made)
 
 
@@ -226,6 +237,7 @@ def toml(value: Any) -> Any:
             for letter, unit in _UNITS
             if not value % timedelta(seconds=unit)
         )
+    value = sorted(value) if isinstance(value, frozenset) else value
     plain = isinstance(value, bool | int | float | str | list | tuple | Mapping)
     if isinstance(value, bool) or (plain and value):
         return value

@@ -18,7 +18,7 @@ from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.privacy import masks
 from relay.privacy import names as privacy_names
-from relay.rules.addresses import AddressKind
+from relay.rules.addresses import ANYWHERE, AddressKind
 from relay.rules.channels import CHANNELS, begun, channels_to, kind_of
 from relay.rules.model import MESSAGE, RESENT
 from relay.rules.statuses import FAILED, GONE, WAITING
@@ -81,7 +81,7 @@ def search() -> Any:
         else:
             found, more, reason = _by_name(connection, wanted)
     way = channels_to(kind)[0] if kind else "name"
-    meant = kind.judge(wanted).address if kind else wanted
+    meant = kind.judge_in(ANYWHERE, wanted).address if kind else wanted
     target = masks.target(services().settings.secret_key, way, meant)
     note_look(SEARCH, target, f"{len(found)} found", (one.subject for one in found))
     shown = [
@@ -105,7 +105,7 @@ def by_address(
     """Kits by an address; whether there may be more; why there can be none. What is written like
     one may have been meant as an id.
     """
-    judged = kind.judge(wanted)
+    judged = kind.judge_in(ANYWHERE, wanted)
     if judged.reason:
         return [], False, f"There is no such id; and as {kind.name}: {judged.reason}"
     found, more = queries.find_by_address(connection, channels_to(kind)[0], judged.address)

@@ -18,6 +18,7 @@ from relay.ledger.audit import ACT_WORDS
 from relay.ledger.removal import erasures
 from relay.ledger.views import queries
 from relay.privacy import masks
+from relay.rules.addresses import ANYWHERE
 from relay.rules.channels import CHANNELS, channel_of, sharing, stop_lists, words_of
 from relay.staff.looks import LOOKED_UP
 from relay.staff.roles import ACT, LOOK, MANAGE
@@ -92,7 +93,7 @@ def posted() -> tuple[str, str, Any]:
     """The channel and the address that a form names, and the answer where it is none."""
     written = request.form.get("address", "").strip()[:320]
     channel = channel_of(written)
-    judged = CHANNELS[channel].address.judge(written)
+    judged = CHANNELS[channel].address.judge_in(ANYWHERE, written)
     if not judged.reason:
         return channel, judged.address, None
     wrong = judged.reason if written else "Write a UK mobile number or an email address."
