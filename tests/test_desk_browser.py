@@ -294,6 +294,113 @@ def test_one_message_is_revealed(page: Any, url: str) -> None:
     judge(page)
 
 
+class Hands:
+    """Somebody at the desk, whose acts are counted: a press, or words and a press."""
+
+    def __init__(self, page: Any, url: str):
+        self.page, self.acts = page, 0
+        page.goto(url)
+
+    def press(self, name: str, role: str = "link") -> Any:
+        """Press a link or a button."""
+        self.acts += 1
+        self.page.get_by_role(role, name=name).locator("visible=true").first.click()
+        return self.page
+
+    def write(self, label: str, words: str, then: str = "") -> Any:
+        """Write into a field, and press Enter or a button."""
+        self.page.get_by_label(label).locator("visible=true").last.fill(words)
+        if then:
+            return self.press(then, "button")
+        self.acts += 1
+        self.page.keyboard.press("Enter")
+        return self.page
+
+
+def find(hands: Hands) -> None:
+    """Search for a person from whatever page one is on, and open their kit."""
+    hands.write("Look for a kit or a person", "okafor")
+    hands.press("T••• O•••")
+
+
+def was_told(hands: Hands) -> str:
+    """Did this person get it, and if not, why?"""
+    find(hands)
+    return str(hands.page.get_by_role("list", name="The kit\u2019s steps").inner_text())
+
+
+def not_told(hands: Hands) -> str:
+    """Who has not been told?"""
+    return str(hands.page.locator(".needs").inner_text())
+
+
+def wrong_number(hands: Hands) -> str:
+    """Send it again to the number that the lab has now."""
+    find(hands)
+    hands.acts += 1
+    hands.page.locator(".again summary").first.click()
+    hands.write("Why", "Wrong number.", "Send it again")
+    return str(hands.page.locator("[role=status]").first.inner_text())
+
+
+def stop_texts(hands: Hands) -> str:
+    """Stop texts to a number."""
+    hands.press("Suppressions")
+    hands.write("Look up a number", "07700 900055", "Look up")
+    return str(hands.page.get_by_role("button", name="Stop").first.inner_text())
+
+
+def rules_words(hands: Hands) -> str:
+    """What will this rule say?"""
+    hands.press("Rules")
+    hands.press("See its messages (results-ready)")
+    return str(hands.page.locator(".phone").first.inner_text())
+
+
+def try_edit(hands: Hands) -> str:
+    """Begin an edit of the rules."""
+    hands.press("Editions")
+    hands.write("What the change is about", "Hours", "Begin a draft")
+    hands.press("Rules (config.toml)")
+    return str(hands.page.get_by_role("button", name="Only check").inner_text())
+
+
+def release(hands: Hands) -> str:
+    """Read a held message above its buttons."""
+    hands.acts += 1
+    hands.page.locator(".needs li").filter(has_text="waiting for your release").first.get_by_role(
+        "link", name="Open"
+    ).click()
+    assert hands.page.locator(".phone").first.is_visible()
+    return str(hands.page.get_by_role("button", name="Release now").inner_text())
+
+
+def batch(hands: Hands) -> str:
+    """See to a night's failed messages."""
+    return str(hands.page.get_by_role("button", name="Send it again").first.inner_text())
+
+
+TASKS = {
+    was_told: "Delivered",
+    not_told: "Somebody could not be reached",
+    wrong_number: "Relay is sending it again",
+    stop_texts: "Stop",
+    rules_words: "results",
+    try_edit: "Only check",
+    release: "Release now",
+    batch: "Send it again",
+}
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
+def test_a_receptionists_task_takes_four_acts(task: Any, page: Any, url: str) -> None:
+    """From Today, each of the eight: four presses at most, and the answer is on the page."""
+    hands = Hands(page, url)
+    assert TASKS[task] in task(hands)
+    assert hands.acts <= 4
+    judge(page)
+
+
 # A case by its title, the button on it, and what is told then.
 PRESSED = (
     ("Somebody could not be reached", "Try again", "Relay is sending it again."),
