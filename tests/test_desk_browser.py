@@ -130,7 +130,7 @@ def test_the_pages_are_reached_by_the_keyboard(page: Any, url: str) -> None:
     """The first Tab offers to skip the head; the next ones go through the pages in order."""
     page.goto(url)
     focused = []
-    for _ in range(11):
+    for _ in range(12):
         page.keyboard.press("Tab")
         focused.append(page.evaluate("document.activeElement.innerText.split('\\n')[0].trim()"))
     assert focused[0] == "Skip to the page"

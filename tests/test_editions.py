@@ -48,7 +48,8 @@ def newest(db: Database) -> Edition | None:
 
 def publish(db: Database, settings: Settings, files: Content) -> int:
     """Publish files, as a person does."""
-    return staff_editions.publish(db, settings, files, newest(db), "jane", "Because.")
+    found = staff_editions.judge(files, settings)
+    return staff_editions.publish(db, files, newest(db), "jane", "Because.", found)
 
 
 @pytest.fixture
@@ -225,9 +226,9 @@ def test_an_edition_that_a_process_cannot_use_keeps_the_last_good_one(
 def test_two_who_publish_at_once_lose_nothing(own: Settings, db: Database) -> None:
     """The second is told, and nothing of theirs is in use."""
     seen = newest(db)
-    assert staff_editions.publish(db, own, files_of(own), seen, "jane", "One.") == 1
+    assert staff_editions.publish(db, files_of(own), seen, "jane", "One.", []) == 1
     with pytest.raises(staff_editions.NotDone, match="edition 1 meanwhile"):
-        staff_editions.publish(db, own, files_of(own, NAME, 'name = "B"'), seen, "joe", "Two.")
+        staff_editions.publish(db, files_of(own, NAME, 'name = "B"'), seen, "joe", "Two.", [])
 
 
 def test_an_edition_comes_back_as_it_was(own: Settings, db: Database, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ TOLD = {
         "only these addresses get messages: j•••@example.org.",
     ),
     ("desk", "reveal_reason"): ("true", "The desk asks for a reason before it shows names"),
+    ("desk", "second_person"): ("true", "a second person has to approve before it is in use."),
     ("desk", "security_contact"): (
         '"holes@example.org"',
         "Whoever finds a hole in security is asked to write to holes@example.org.",

@@ -265,6 +265,8 @@ def describe_desk(desk: Desk) -> Iterator[str]:
         f"Staff are alerted when somebody looks at people's data more than {desk.looks_per_hour:,} "
         "times in an hour."
     )
+    if desk.second_person:
+        yield "What somebody edits, a second person has to approve before it is in use."
     if desk.security_contact:
         yield f"Whoever finds a hole in security is asked to write to {desk.security_contact}."
 

@@ -190,10 +190,11 @@ class AddressKind:
     example: str
     remedy: str  # how to write one, for a mistake in config.toml
     is_written: Callable[[str], bool]  # whether a text looks like one
-    away: str  # in a receptionist's words: it took nothing for now
-    dead: str  # it never will
-    absent: str  # the lab has none that can be used
     judge_of: Callable[[object, frozenset[str]], Address] | None = None  # where countries differ
+    # In a receptionist's words: it took nothing for now, it never will, the lab has none to use.
+    away: str = "Nothing could be delivered there"
+    dead: str = "Address does not work"
+    absent: str = "No address at the lab"
 
     def judge_in(self, countries: frozenset[str], written: object) -> Address:
         """As `judge`, but of these countries instead of the UK."""

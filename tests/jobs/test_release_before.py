@@ -20,7 +20,7 @@ from relay.ledger import logins, suppressions
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, audit, cases, inbound_texts, notifications
-from relay.ledger.views import daily_counts, kit_history, queries, trail
+from relay.ledger.views import activity, daily_counts, kit_history, trail
 from relay.rules.model import Case, Ending
 from relay.rules.schedule import utc_now
 from relay.staff.explain import is_kept, named
@@ -104,7 +104,7 @@ def test_its_alert_goes_out_with_its_words(clinic: Clinic) -> None:
     (id_,) = planned(clinic.db, alert)
     as_the_release_before(clinic.db)
     with clinic.db.read() as connection:
-        (row,) = (one for one in queries.latest(connection)[1] if one["id"] == id_)
+        (row,), _ = activity.messages(connection, activity.Wanted(alerts=True), 50)
     assert named(row, WORDS.title) == "Somebody could not be reached"
     clinic.work()
     assert only(clinic.db, notifications, id=id_)["status"] == "sent"

@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 
 from relay.ledger.database import Database
-from relay.ledger.views import queries
+from relay.ledger.views import activity
 from relay.queue import PENDING, PENDING_SECONDS
 from tests.conftest import DATABASES
 from tests.processes.conftest import Statuses
@@ -43,7 +43,7 @@ def test_ten_identical_posts_at_once(
     assert len({told["id"] for _, told in answers}) == 1
     eventually(lambda: messages(db) and not unfinished(db))
     with db.read() as connection:
-        events, _ = queries.latest(connection)
+        events, _ = activity.posted(connection, activity.Wanted(), 50)
     assert [(event["id"], event["duplicates"]) for event in events] == [(answers[0][1]["id"], 9)]
     assert (len(twilio.accepted), len(sendgrid.accepted)) == (1, 1)
     assert (len(twilio.requests), len(sendgrid.requests)) == (1, 1)

@@ -32,7 +32,8 @@ from relay.ledger.attempts import Claim
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
-from relay.ledger.views import queries
+from relay.ledger.views import activity, queries
+from relay.ledger.views.activity import Wanted
 from relay.rules.channels import CHANNELS
 from relay.rules.statuses import WAITING
 from relay.staff import case_acts, send_again
@@ -515,14 +516,14 @@ class Relay:
     def processed(self) -> set[str]:
         """The events that Relay has processed."""
         with self.db.read() as connection:
-            listed, _ = queries.latest(connection, 1000)
+            listed, _ = activity.posted(connection, Wanted(), 1000)
         return {row["id"] for row in listed if row["status"] == "processed"}
 
     def shown(self) -> Shown:
         """What Relay shows of all this."""
         with self.db.read() as connection:
             messages = list(queries.notifications_where(connection, queries.Filter()))
-            listed, _ = queries.latest(connection, 1000)
+            listed, _ = activity.posted(connection, Wanted(), 1000)
             open_, closed = cases.open_cases(connection), cases.closed_cases(connection, 1000)
         return Shown(messages, {row["id"]: row for row in listed}, open_, closed)
 

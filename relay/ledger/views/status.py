@@ -112,7 +112,7 @@ def _late(connection: Connection, query: sa.Select[Any]) -> list[Late]:
 
 def has_posted(connection: Connection) -> bool:
     """Whether the lab has ever posted an event that is still here."""
-    query = sa.select(events.c.id).where(events.c.source == "lab").limit(1)
+    query = sa.select(events.c.id).where(events.c.source == "lab").order_by(events.c.id).limit(1)
     return connection.execute(query).first() is not None
 
 
