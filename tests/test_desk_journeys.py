@@ -11,7 +11,7 @@ from typing import Any
 from relay.ledger import attempts, cases, history, receipts
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
-from relay.ledger.schema import aliases, audit, events, notifications
+from relay.ledger.schema import aliases, audit, events, notifications, suppressions
 from relay.rules import model
 from relay.rules.alerts import rule_name
 from relay.rules.model import Ending
@@ -239,6 +239,20 @@ def test_a_reveal_is_on_record(inside: Any, db: Database) -> None:
     assert leaks(inside.get("/journey?kit=o-1").text) == []
     press(inside, "/journey", kit="o-1")
     assert [action for _, action, _ in audited(db)] == ["reveal", "open kit", "reveal"]
+
+
+def test_a_number_is_stopped_from_its_kits_page(inside: Any, db: Database) -> None:
+    """Nobody has to see it for that; the page says so then, and who did it is on record."""
+    text, _ = kit(db)
+    assert "Give a reason" in inside.get(press(inside, "/journey/stop", message=text).location).text
+    press(inside, "/journey/stop", message=text, note="She asked.")
+    page = inside.get("/journey?kit=o-1").text
+    assert "Texts to this address are stopped since" in page
+    assert leaks(page) == []
+    assert only(db, suppressions)["address"] == PHONE
+    assert ("admin", "suppress") in {row[:2] for row in audited(db)}
+    for message in ("msg_none", ""):
+        assert press(inside, "/journey/stop", message=message, note="x").status_code == 404
 
 
 def test_one_message_can_be_revealed_alone(inside: Any, db: Database) -> None:

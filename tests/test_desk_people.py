@@ -275,6 +275,7 @@ ROUTES = {
     ("reveal", "POST"): ACT,
     ("reveal_case", "POST"): ACT,
     ("send_message_again", "POST"): ACT,
+    ("stop_address", "POST"): ACT,
     ("see_to", "POST"): ACT,
     ("see_to_post", "POST"): ACT,
     ("see_to_posts", "POST"): ACT,

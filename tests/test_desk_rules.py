@@ -41,6 +41,18 @@ def shown(page: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
+def test_a_rule_is_called_by_its_title(inside: Any, config_file: Path) -> None:
+    """Where it has one the desk says it in place of its name; the command line keeps the name."""
+    text = config_file.read_text("utf-8")
+    name = "[rules.results-ready]"
+    titled = text.replace(name, f'{name}\ntitle = "Results are in"')
+    config_file.write_text(titled, "utf-8")
+    inside.application.extensions["relay"].living.look()
+    assert ">Results are in</h3>" in inside.get("/rules").text
+    assert "<h1>Results are in</h1>" in inside.get("/rule?name=results-ready").text
+    assert '<option value="results-ready">Results are in' in inside.get("/activity").text
+
+
 def test_each_rule_is_a_card_in_plain_english(inside: Any) -> None:
     """A rule says what it does; one that is switched off says so."""
     page = inside.get("/rules").text

@@ -63,7 +63,7 @@ TOLD |= {
         "Answers to its emails go to d•••@example.org.",
     ),
 }
-ELSEWHERE = {"template", "enabled"}  # beside the sentences: a link, and a word
+ELSEWHERE = {"template", "enabled", "title"}  # beside the sentences: a link, a word, a heading
 
 
 def rule(extra: str = "") -> Rule:

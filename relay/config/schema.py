@@ -341,6 +341,10 @@ class RuleSchema(Schema):
 
         include = sender_fields()
 
+    title = fields.String(
+        validate=validate.Length(1, 60, error="write up to 60 characters."),
+        metadata=told("What the desk calls the rule, in words.", "Results are ready"),
+    )
     event = OneOf(
         EVENTS, required=True, metadata=told("What has happened: one of the lab's events.")
     )

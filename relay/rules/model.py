@@ -171,6 +171,7 @@ class Rule:
     even_if_late: bool = False
     on_unknown: str = "resend"
     discreet: bool = True
+    title: str = ""  # what the desk calls it
     enabled: bool = True
     senders: Mapping[str, str] = field(default_factory=dict, hash=False)  # its own, by channel
     reply_to: str = ""  # where answers to its emails go, if not to their sender

@@ -11,6 +11,7 @@ from flask import abort, flash, redirect, request, url_for
 
 from relay.lab.events import EVENTS, STAGES
 from relay.lab.facts import PERSONS, Facts
+from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
 from relay.ledger.views import queries, status, trail
@@ -19,7 +20,7 @@ from relay.ledger.views.trail import Trail
 from relay.privacy import masks
 from relay.privacy import names as privacy_names
 from relay.rules.addresses import ANYWHERE, AddressKind
-from relay.rules.channels import CHANNELS, begun, channels_to, kind_of
+from relay.rules.channels import CHANNELS, begun, channels_to, kind_of, sharing
 from relay.rules.model import MESSAGE, RESENT
 from relay.rules.statuses import FAILED, GONE, WAITING
 from relay.staff import send_again, words
@@ -38,6 +39,7 @@ from relay.staff.explain import (
 )
 from relay.staff.looks import OPENED, REVEAL, SEARCH
 from relay.staff.roles import ACT, LOOK
+from relay.web.desk import suppressions
 from relay.web.desk.drafts import ShownDraft, waiting_drafts
 from relay.web.desk.layout import (
     SHOWN,
@@ -50,6 +52,7 @@ from relay.web.desk.layout import (
     requires,
     written_note,
 )
+from relay.web.desk.suppressions import NO_REASON
 from relay.web.services import services
 
 Row = Mapping[str, Any]
@@ -158,6 +161,18 @@ def send_message_again() -> Any:
     return redirect(url_for("desk.journey", kit=kit))
 
 
+@blueprint.post("/journey/stop")
+@requires(ACT)
+def stop_address() -> Any:
+    """Stop what goes to a message's address, which nobody has to see for it."""
+    found = trails(id_ := request.form.get("message", ""))
+    rows = (row for one in found for row in one.messages if row["id"] == id_ and row["address"])
+    row, note = next(rows, None) or abort(404), written_note()
+    channel = sharing(row["channel"])[0]
+    flash(suppressions.stop(channel, row["address"], note) if note else NO_REASON)
+    return redirect(url_for("desk.journey", kit=_kit(found)))
+
+
 def is_personal(row: Row) -> bool:
     """Staff's may be about other kits too: those are revealed one by one."""
     return row["role"] in PERSONS
@@ -188,6 +203,11 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
         objections = send_again.objections(connection, config, over)
         unsent = [row["id"] for one in found for row in one.messages if _waits(row)]
         drafts = {one.held.id: one for one in waiting_drafts(connection, unsent, shown)}
+        stopped = {
+            (row["channel"], row["address"]): row
+            for address in {row["address"] for one in found for row in one.messages} - {""}
+            for row in ledger_suppressions.suppressed(connection, address)
+        }
     steps = [_shown(one, at, standing, shown, objections, drafts) for one in found]
     waits = tell_unprocessed(found, at, standing)
     return page(
@@ -202,6 +222,11 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
         ],
         steps=steps[::-1],
         revealed=names,
+        stopped={
+            row["id"]: stopped.get((sharing(row["channel"])[0], row["address"]))
+            for one in found
+            for row in one.messages
+        },
         delivery=config.delivery,
     )
 

@@ -230,10 +230,17 @@ def page(template: str, **context: Any) -> str:
         when=when,
         me=current_user,
         asks_reason=app.config.desk.reveal_reason,
+        called=called,
         stands=words.stands,
         step=words.step,
         **context,
     )
+
+
+def called(name: str) -> str:
+    """What people call a rule: its title, where it has one. Any other text stays as it is."""
+    rule = services().config.rule(name)
+    return rule.title if rule and rule.title else name
 
 
 def when(moment: datetime) -> Markup:

@@ -119,7 +119,8 @@ def _one(channel: str, address: str, wrong: str) -> str:
     )
 
 
-def _add(channel: str, address: str, note: str) -> str:
+def stop(channel: str, address: str, note: str) -> str:
+    """Stop what goes to an address, and keep who did; what to say of it."""
     act = my_act("suppress", target(channel, address))
     with services().db.write() as connection:
         added = ledger_suppressions.suppress(
@@ -144,7 +145,7 @@ def _lift(channel: str, address: str, note: str) -> str:
     return f"{words_of(channel)} to this address go out again."
 
 
-_ACTS = {"add": _add, "lift": _lift}
+_ACTS = {"add": stop, "lift": _lift}
 
 
 def target(channel: str, address: str) -> str:
