@@ -76,6 +76,8 @@ def _in_ledger(db: Database) -> Iterator[Step]:
 def _lab(config: Config) -> Step:
     wrong = next(check_lab(config.settings), None)
     missing = wrong.message if wrong else ""
+    if wrong and wrong.where == "environment":
+        missing = f"{wrong.key} {missing}"
     return Step("lab", "The lab's API answers", missing, wrong.remedy if wrong else "")
 
 
