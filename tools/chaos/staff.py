@@ -94,7 +94,9 @@ class Staff(threading.Thread):
         for act, likely in HABITS.get(case["kind"], {}).items():
             drawn -= likely
             if drawn < 0:
-                return self._act(connection, case, act)
+                # At the end nobody tries again: each try may wait for an hour, and fail once more.
+                is_over = self.is_calm and act == "resend"
+                return self._act(connection, case, cases.CLOSE if is_over else act)
         return None
 
     def _act(self, connection: Connection, case: Mapping[str, Any], act: str) -> Done:
