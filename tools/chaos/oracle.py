@@ -79,6 +79,7 @@ class Oracle:
                     self._orders[kit].append(order)
         self._events = {row["id"]: row for row in ledger["events"]}
         self._messages = {row["id"]: row for row in ledger["notifications"]}
+        self._closed = {row["id"] for row in ledger["cases"] if row["closed_at"]}
         self._cases = [row for row in ledger["cases"] if row["closed_by"] != "relay"]
         self._attempts: dict[str, list[Row]] = defaultdict(list)
         for row in ledger["attempts"]:
@@ -448,9 +449,6 @@ class Oracle:
     def _resends(self, row: Row) -> bool:
         return bool(self._rules.get(row["rule"], {}).get("on_unknown", "resend") == "resend")
 
-    def _is_closed(self, case_id: str) -> bool:
-        return any(case["id"] == case_id and case["closed_at"] for case in self._cases)
-
     def _has_case(self, kind: str, **about: str) -> bool:
         """Whether there is a case that is open, or that a person has closed."""
         return any(
@@ -500,7 +498,7 @@ class Oracle:
             ONCE_IS_ENOUGH: lambda: self._has(row, lambda part: part.retest),
             UNMET: lambda: self._has(row, lambda part: len(part.statuses) > 1 or part.retest),
             ELSEWHERE: lambda: not row["address"],  # it was not known yet
-            SETTLED: lambda: self._is_closed(row["case_id"]),
+            SETTLED: lambda: row["case_id"] in self._closed,
         }
         if reason.endswith(PLANNED_ANEW):
             owed = self._owes(row)
