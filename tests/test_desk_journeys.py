@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.ledger import attempts, cases, history, receipts
-from relay.ledger.database import Database
+from relay.ledger.database import Database, now
 from relay.ledger.removal import retention
 from relay.ledger.schema import aliases, audit, events, notifications, suppressions
 from relay.rules import model
@@ -253,6 +253,24 @@ def test_a_number_is_stopped_from_its_kits_page(inside: Any, db: Database) -> No
     assert ("admin", "suppress") in {row[:2] for row in audited(db)}
     for message in ("msg_none", ""):
         assert press(inside, "/journey/stop", message=message, note="x").status_code == 404
+
+
+def test_the_lab_is_asked_now(inside: Any, db: Database) -> None:
+    """About an event that waits or is held, from its kit's page; not over and over."""
+    event = leased(db, order_id="o-9").id
+    change(db, events, {"id": event}, tries=3, next_at=now(3600), tried_at=now(-3600))
+    assert "Ask the lab now" in inside.get(f"/journey?kit={event}").text
+    page = inside.get(press(inside, "/journey/ask", event=event).location).text
+    assert "Relay is asking the lab." in page
+    assert only(db, events)["next_at"] <= datetime.now(UTC)
+    assert ("admin", "replay", event) in audited(db)
+    change(db, events, {"id": event}, next_at=now(3600), tried_at=now())
+    page = inside.get(press(inside, "/journey/ask", event=event).location).text
+    assert "Relay has just tried it." in page
+    change(db, events, {"id": event}, status="held")
+    press(inside, "/journey/ask", event=event)
+    assert only(db, events)["status"] == "received"
+    assert press(inside, "/journey/ask", event="evt_none").status_code == 404
 
 
 def test_one_message_can_be_revealed_alone(inside: Any, db: Database) -> None:

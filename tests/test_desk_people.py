@@ -276,6 +276,7 @@ ROUTES = {
     ("reveal_case", "POST"): ACT,
     ("send_message_again", "POST"): ACT,
     ("stop_address", "POST"): ACT,
+    ("ask_the_lab", "POST"): ACT,
     ("see_to", "POST"): ACT,
     ("see_to_post", "POST"): ACT,
     ("see_to_posts", "POST"): ACT,

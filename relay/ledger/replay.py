@@ -417,6 +417,17 @@ def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: A
     return made[0]
 
 
+def try_now(connection: Connection, event_id: str) -> bool:
+    """Let an event that waits to be tried again be tried now; False where it was just now, or does
+    not wait.
+    """
+    last = sa.func.coalesce(events.c.tried_at, events.c.received_at)
+    is_old = last <= now(-fault_injection.hastened(AGAIN_SECONDS))
+    waits = (events.c.status == RECEIVED, events.c.tries > 0, events.c.next_at > now())
+    mine = events.update().where(events.c.id == event_id, is_old, *waits)
+    return bool(connection.execute(mine.values(next_at=now())).rowcount)
+
+
 AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us ask it all the time
 
 
@@ -437,10 +448,7 @@ def take_up(connection: Connection, event_id: str) -> bool:
     mine = events.c.id == event_id
     connection.execute(events.update().where(mine).values(posted_again_at=now()))
     if row.status == RECEIVED:
-        last = sa.func.coalesce(events.c.tried_at, events.c.received_at)
-        is_old = last <= now(-fault_injection.hastened(AGAIN_SECONDS))
-        waits = events.update().where(mine, events.c.tries > 0, is_old, events.c.next_at > now())
-        return bool(connection.execute(waits.values(next_at=now())).rowcount)
+        return try_now(connection, event_id)
     if row.status == HELD:
         close_settled(connection, "held", event_id, "The lab posted it again.")
         return process_again(connection, event_id)

@@ -125,6 +125,7 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
         },
         # Once it is done, and then it is refused.
         "desk.send_message_again": {"send a message again": _always(message=kit.text, **_NOTE)},
+        "desk.ask_the_lab": {"ask the lab now": _always(event=kit.event)},
         "desk.stop_address": {"stop a message's address": _always(message=kit.text, **_NOTE)},
         "desk.see_to_post": {
             "try a refused post again": _each("post_id", "qua_", 1, act="again"),

@@ -11,6 +11,7 @@ from flask import abort, flash, redirect, request, url_for
 
 from relay.lab.events import EVENTS, STAGES
 from relay.lab.facts import PERSONS, Facts
+from relay.ledger import audit, replay
 from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
@@ -22,7 +23,7 @@ from relay.privacy import names as privacy_names
 from relay.rules.addresses import ANYWHERE, AddressKind
 from relay.rules.channels import CHANNELS, begun, channels_to, kind_of, sharing
 from relay.rules.model import MESSAGE, RESENT
-from relay.rules.statuses import FAILED, GONE, WAITING
+from relay.rules.statuses import FAILED, GONE, HELD, RECEIVED, WAITING
 from relay.staff import send_again, words
 from relay.staff.explain import (
     NOT_ALL,
@@ -46,6 +47,7 @@ from relay.web.desk.layout import (
     actor,
     alert_words,
     blueprint,
+    my_act,
     note_look,
     page,
     reason_for,
@@ -57,6 +59,7 @@ from relay.web.services import services
 
 Row = Mapping[str, Any]
 _LONGEST = 255
+UNPROCESSED = (RECEIVED, HELD)
 _KINDS = {name: row.label for name, row in CHANNELS.items()}
 
 
@@ -170,6 +173,22 @@ def stop_address() -> Any:
     row, note = next(rows, None) or abort(404), written_note()
     channel = sharing(row["channel"])[0]
     flash(suppressions.stop(channel, row["address"], note) if note else NO_REASON)
+    return redirect(url_for("desk.journey", kit=_kit(found)))
+
+
+@blueprint.post("/journey/ask")
+@requires(ACT)
+def ask_the_lab() -> Any:
+    """Try an event now that waits for the lab or is held."""
+    app, id_ = services(), request.form.get("event", "")
+    found = trails(id_)
+    if not any(one.event["id"] == id_ and one.event["status"] in UNPROCESSED for one in found):
+        abort(404)
+    with app.db.write() as connection:
+        done = replay.try_now(connection, id_) or replay.replay_event(connection, id_)
+        audit.keep(connection, my_act("replay", id_) if done else None)
+    app.waker.wake()
+    flash("Relay is asking the lab." if done else "Relay has just tried it. Wait a minute.")
     return redirect(url_for("desk.journey", kit=_kit(found)))
 
 
