@@ -6,6 +6,7 @@ import html
 import re
 from typing import Any
 
+from relay.ledger import editions as ledger_editions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, drafts, editions
 from tests.conftest import one_database
@@ -172,6 +173,20 @@ def test_a_hostile_edition_harms_no_web_process(inside: Any) -> None:
     )
     assert "error" in page
     assert "Published" not in after(inside, path, act="publish", note="Try.")
+
+
+def test_what_is_no_utf_8_is_shown_and_left(inside: Any, db: Database) -> None:
+    """A file of other bytes breaks no page, and is not edited where it would be changed unseen."""
+    odd = {"config.toml": "a = 1", "templates/x/odd.txt": "caf\udce9"}
+    with db.write() as connection:
+        ledger_editions.add(connection, None, odd, "jane", "Odd.", "files")
+    path = started(inside)
+    assert inside.get("/edition/1").status_code == 200
+    assert inside.get(path).status_code == 200
+    answer = inside.get(f"{path}/file?name=templates/x/odd.txt", follow_redirects=True)
+    assert "is no UTF-8 text" in answer.text
+    saved(inside, path, "a = 2", "config.toml")
+    assert inside.get(path).status_code == 200
 
 
 def test_what_is_not_there_is_not_found(inside: Any) -> None:

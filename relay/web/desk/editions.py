@@ -190,11 +190,14 @@ def _publish(files: Content, newest: Edition | None, note: str) -> int:
 
 @blueprint.get("/draft/<draft_id>/file")
 @requires(EDIT)
-def draft_file(draft_id: str) -> str:
+def draft_file(draft_id: str) -> Any:
     """One file of a draft, to be edited; config.toml has staff's addresses, so a look is kept."""
     with services().db.read() as connection:
         it, base, _ = _found(connection, draft_id)
     name = _name(it.on(base))
+    if any("\udc80" <= one <= "\udcff" for one in it.on(base)[name]):
+        flash(f"{name} is no UTF-8 text. Save it as UTF-8, and bring it by files.")
+        return redirect(url_for("desk.draft", draft_id=it.id))
     if name == CONFIG:
         note_look(REVEAL, CONFIG, "the file")
     return _file(it, name, it.on(base)[name], it.on(base))
@@ -266,7 +269,12 @@ def _difference(before: Content, after: Content) -> dict[str, Any]:
     """What differs, in words and line by line; addresses masked."""
     told = [*editions.in_words(before, after, services().settings)] if before else []
     lines = [*editions.by_lines(before, after)] if before else []
-    return {"told": [*map(masks.inside, told)], "lines": [*map(masks.inside, lines)]}
+    return {name: [*map(_readable, some)] for name, some in (("told", told), ("lines", lines))}
+
+
+def _readable(text: str) -> str:
+    """A line for a page: addresses masked, and what is no UTF-8 a question mark."""
+    return masks.inside(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def _lines(before: str, after: str) -> Iterator[str]:
