@@ -175,7 +175,7 @@ class LabClient:
         """A resource. One that does not carry what was asked for is not believed."""
         found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{segment(id_)}"), kind)
         if found is None:
-            raise LabError(_NOT_AS_DOCUMENTED, failed=True)
+            raise LabError(_NOT_AS_DOCUMENTED)
         asked = str(id_)
         is_it = (
             is_named(found, asked)
@@ -201,7 +201,7 @@ class LabClient:
         if not isinstance(found, list) or not all(
             isinstance(row, dict) and row.keys() & _OF_A_RESULT for row in found
         ):
-            raise LabError(_NOT_AS_DOCUMENTED, failed=True)
+            raise LabError(_NOT_AS_DOCUMENTED)
         return len(found)
 
     def _json(self, path: str) -> Any:

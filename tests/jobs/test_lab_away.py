@@ -156,9 +156,11 @@ def test_one_kits_trouble_at_night_keeps_no_other_waiting(worker: Worker) -> Non
     assert only(clinic.db, events, named=ORDER)["status"] == "processed"
 
 
-@pytest.mark.parametrize("reply", [Reply(404), Reply(204)])
+@pytest.mark.parametrize("reply", [Reply(404), Reply(204), Reply(200, [])])
 def test_a_contradiction_is_an_answer(worker: Worker, reply: Reply) -> None:
-    """404 and 204 are no failures of the lab: they begin its row anew, and end its pause."""
+    """404, 204 and a record of another shape are no failures of the lab, but about one kit: they
+    begin its row anew, and end its pause.
+    """
     clinic = worker.clinic
     clinic.lab.answers.append(failing("o-2", "o-5", reply=reply))
     clinic.lab.answers.append(lambda _: DOWN)

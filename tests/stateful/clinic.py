@@ -29,7 +29,7 @@ from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.tasks import Jobs
 from relay.ledger import cases, receipts, replay, suppressions
 from relay.ledger.attempts import Claim
-from relay.ledger.audit import NotDone
+from relay.ledger.audit import NotDone, open_to_change
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
 from relay.ledger.views import activity, queries
@@ -354,6 +354,7 @@ class Relay:
     def begin(self, lab: Lab, providers: Providers) -> None:
         """An empty ledger, and another world beyond the wire."""
         with self.db.write() as connection:
+            open_to_change(connection)
             for table in reversed(metadata.sorted_tables):
                 connection.execute(table.delete())
         self.wire.begin(lab, providers)
