@@ -262,10 +262,13 @@ class Oracle:
         if any(row["reason"].startswith((NOT_NEEDED, *UNMET)) for row in rows):
             return  # for which there are checks of their own
         # Of a rule that is gone just then nobody knows the fallback; a person knows of the rest.
+        # While its channels were others, its fallback's way may have been its own.
+        ways = rule.get("fallback", ())
         is_tried = rule["event"] == self._rules[RENAMED_RULE]["event"] or any(
-            row["is_fallback"] or row["reason"].startswith(MOVED) for row in rows
+            row["is_fallback"] or row["channel"] in ways or row["reason"].startswith(MOVED)
+            for row in rows
         )
-        if rule.get("fallback") and not is_tried:
+        if ways and not is_tried:
             self.verdict.lost.append(f"{where}: failed, and no fallback was tried")
         if not any(
             self._has_case("unreached", notification_id=row["id"])
