@@ -106,7 +106,7 @@ def about(connection: Connection, targets: Collection[str]) -> list[Mapping[str,
 def all_lines(connection: Connection, since: datetime) -> Iterator[Mapping[str, Any]]:
     """The whole trail since a moment, the oldest first, a few thousand lines at a time."""
     query = audit.select().where(audit.c.at >= since, audit.c.id < _AFTER).order_by(audit.c.id)
-    with connection.execution_options(yield_per=5000).execute(query) as found:
+    with connection.execute(query.execution_options(yield_per=5000)) as found:
         yield from (dict(row) for row in found.mappings())
 
 

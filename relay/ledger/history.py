@@ -334,8 +334,8 @@ def holds(connection: Connection, id_: str) -> list[int]:
     query = sa.select(history.c.id, history.c.kit).where(
         history.c.last >= moment, history.c.first <= moment
     )
-    rows = connection.execution_options(yield_per=1000).execute(query)
-    return [row.id for row in rows if id_ in packing.text(row.kit)]
+    with connection.execute(query.execution_options(yield_per=1000)) as rows:
+        return [row.id for row in rows if id_ in packing.text(row.kit)]
 
 
 @contextmanager

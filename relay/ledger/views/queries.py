@@ -58,9 +58,8 @@ def notifications_where(connection: Connection, wanted: Filter) -> Iterator[Mapp
             query = query.where(column == value)
     if wanted.since is not None:
         query = query.where(notifications.c.created_at >= wanted.since)
-    rows = connection.execution_options(yield_per=1000).execute(query)
-    for row in rows.mappings():
-        yield dict(row)
+    with connection.execute(query.execution_options(yield_per=1000)) as rows:
+        yield from (dict(row) for row in rows.mappings())
 
 
 def listing() -> sa.Select[Any]:
