@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, given
-from hypothesis import settings as examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.ledger.database import Database
@@ -25,7 +24,7 @@ from tests.conftest import ROOT, SECRET, one_database
 from tests.desk import EMAIL, PHONE, kit
 from tests.test_desk import desk, inside, is_out, token
 from tests.test_desk_people import NEEDS, browser, invited, joined
-from tests.test_fuzz_long import MINUTES
+from tests.test_fuzz_long import AT_RANDOM, MINUTES
 from tests.test_webhooks_fuzz import NASTY
 from tools.shots import cases as scene
 
@@ -85,13 +84,7 @@ def test_every_page_stands_a_long_fuzz(
             joined(doors[role], invited(inside, role, f"{role}-{time.monotonic_ns()}@example.org"))
         tokens[role] = token(doors[role].get("/journeys" if role in ROLES else "/login").text)
 
-    @examples(
-        max_examples=300,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
+    @AT_RANDOM
     @given(
         role=st.sampled_from(["stranger", *ROLES]),
         rule=st.sampled_from(rules),

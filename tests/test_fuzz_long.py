@@ -30,6 +30,13 @@ from tests.test_desk import log_in, token
 from tests.test_webhooks_fuzz import BODIES, NASTY
 
 MINUTES = float(os.environ.get("RELAY_FUZZ_MINUTES", "2"))
+AT_RANDOM = examples(
+    max_examples=300,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 STATUS, INBOUND, MAIL = (
     f"/callbacks/{name}" for name in ("twilio/status", "twilio/inbound", "sendgrid")
@@ -131,13 +138,7 @@ def test_every_route_stands_a_long_fuzz(
     doors = [Client(app), Client(Known(app))]
     told: Counter[tuple[str, int]] = Counter()
 
-    @examples(
-        max_examples=300,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
+    @AT_RANDOM
     @given(
         door=st.sampled_from(doors),
         path=st.sampled_from(list(ROUTES)),

@@ -227,7 +227,7 @@ def _cases() -> sa.Select[Any]:
     joined = cases.join(events, events.c.id == cases.c.event_id)
     joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
     table, is_digest = notifications.c, (KIND == DIGEST).label("is_digest")
-    about = (events.c.name.label("event"), events.c.facts, table.rule, table.channel, is_digest)
+    about = (events.c.name.label("event"), table.rule, table.channel, is_digest)
     return sa.select(cases, *about).select_from(joined)
 
 

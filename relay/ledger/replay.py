@@ -182,17 +182,20 @@ def revive(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
     ).rowcount
 
 
+def _each(connection: Connection, column: sa.Column[str], ids: Sequence[str]) -> Iterator[str]:
+    """A column of some rows."""
+    for some in _batches(ids):
+        query = sa.select(column).where(column.table.c.id.in_(some))
+        yield from connection.execute(query).scalars()
+
+
 def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[begin : begin + 500] for begin in range(0, len(ids), 500))
 
 
 def names_of(connection: Connection, ids: Sequence[str]) -> set[str]:
     """The names of some events."""
-    found: set[str] = set()
-    for some in _batches(ids):
-        mine = events.c.id.in_(some)
-        found.update(connection.execute(sa.select(events.c.name).where(mine)).scalars())
-    return found
+    return set(_each(connection, events.c.name, ids))
 
 
 def kept(connection: Connection, accounts: Mapping[str, bool]) -> Sequence[Any]:
@@ -233,11 +236,7 @@ def take_up_kept(connection: Connection, ids: Sequence[str]) -> int:
 
 def statuses(connection: Connection, ids: Sequence[str]) -> Counter[str]:
     """How many of some messages have which status."""
-    found: Counter[str] = Counter()
-    for some in _batches(ids):
-        mine = notifications.c.id.in_(some)
-        found.update(connection.execute(sa.select(notifications.c.status).where(mine)).scalars())
-    return found
+    return Counter(_each(connection, notifications.c.status, ids))
 
 
 def ids_to_replay(connection: Connection, status: str) -> list[str]:

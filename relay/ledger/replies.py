@@ -101,12 +101,6 @@ def of_cases(connection: Connection, ids: Sequence[str]) -> Mapping[str, Reply]:
     return {row.case_id: Reply(*row[1:]) for row in found}
 
 
-def facts_of(connection: Connection, event_id: str) -> Facts:
-    """What the lab has said about the event that a text's case is kept with."""
-    query = sa.select(events.c.facts).where(events.c.id == event_id)
-    return Facts.from_json(connection.execute(query).scalar())
-
-
 def holding() -> sa.ColumnElement[bool]:
     """A condition: some case holds its kit's messages."""
     return sa.exists().where(cases.c.closed_at.is_(None), cases.c.holds)

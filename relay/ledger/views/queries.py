@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -105,6 +105,12 @@ def unfinished(connection: Connection) -> int:
             sa.select(sa.func.count()).where(notifications.c.status.in_(("created", "sending"))),
         )
     )
+
+
+def facts_of(connection: Connection, ids: Collection[str]) -> dict[str, Facts]:
+    """What the lab has said about each of some events."""
+    query = sa.select(events.c.id, events.c.facts).where(events.c.id.in_(ids))
+    return {id_: Facts.from_json(facts) for id_, facts in connection.execute(query)}
 
 
 MOST = 200  # rows that are looked at: a page is no list of everybody

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from relay.lab.facts import Facts
 from relay.ledger import replies
 from relay.ledger.database import Connection
 from relay.ledger.replies import Reply
+from relay.ledger.views import queries
 from relay.messages.alerts import CaseNames
 from relay.privacy import masks, names
 from relay.rules.alerts import RELEASE, counted, is_about_a_kit
@@ -65,6 +65,7 @@ def as_shown(
     are in `revealed` whole.
     """
     texts = replies.of_cases(connection, [case["id"] for case in found])
+    told = queries.facts_of(connection, {case["event_id"] for case in found})
     now = datetime.now(UTC)
     for case, offer in case_acts.offers(connection, services().config, found):
         subject = CaseNames(
@@ -83,9 +84,7 @@ def as_shown(
             "acts": offer.acts,
             "why_not": offer.why_not,
             "is_about_a_kit": is_about_kit,
-            "who": masks.name(names.full_name(Facts.from_json(case["facts"])))
-            if is_about_kit
-            else "",
+            "who": masks.name(names.full_name(told[case["event_id"]])) if is_about_kit else "",
             "missing": words.missing(case) if is_about_kit else "",
             "age": words.age(case["opened_at"], now),
             "drafts": [*drafts_of(connection, case, revealed)],

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 
 from relay.config import edition_files
 from relay.config.edition_files import CONFIG, TEMPLATES
-from relay.config.loader import load
+from relay.config.loader import Config, load
 from relay.errors import ConfigError
 from relay.ledger import drafts
 from relay.ledger import editions as ledger_editions
@@ -24,7 +26,7 @@ from relay.staff import editions, judging
 from relay.staff.looks import REVEAL
 from relay.staff.roles import EDIT, LOOK
 from relay.web.desk.layout import actor, blueprint, note_look, page, requires, written_note
-from relay.web.desk.previews import examples
+from relay.web.desk.previews import Shown, examples
 from relay.web.desk.rules import mistakes, tried_out
 from relay.web.services import services
 
@@ -33,6 +35,7 @@ BEHIND = (
     "up to date first: what edition {number} changed is shown below."
 )
 ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
+EXAMPLES = 4  # messages that a file's page shows
 LONGEST = 40_000  # characters of a file: a form has 64 KiB, in which odd ones count several times
 
 
@@ -105,29 +108,26 @@ def draft(draft_id: str) -> str:
     """What a draft changes, whether it is right, and what it would have done lately."""
     with services().db.read() as connection:
         it, base, newest = _found(connection, draft_id)
-        before = ledger_editions.content(connection, it.base) or {}
-        now = ledger_editions.content(connection, newest.number) if newest else {}
+        behind = newest if newest and newest.number != it.base else None
+        now = ledger_editions.content(connection, behind.number) if behind else None
     files = it.on(base)
-    held, used = edition_files.laid_out(files, services().settings)
     problems = judging.apart(files, services().settings)
     more: dict[str, Any] = {"found": [*mistakes(problems, files=files)]}
-    if not any(not problem.warning for problem in problems):
+    if all(problem.warning for problem in problems):
         touched = {name.split("/")[1] for name in it.files if name.startswith(f"{TEMPLATES}/")}
-        more |= tried_out(load(used), touched)
-    behind = newest is not None and newest.number != it.base
-    shown = page(
+        with _loaded(files) as edited:
+            more |= tried_out(edited, touched)
+    return page(
         "draft.html",
         draft=it,
         names=sorted(files),
-        behind=BEHIND.format(**vars(newest)) if behind else "",
-        theirs=_difference(before, now or {}) if behind else {},
+        behind=BEHIND.format(**vars(behind)) if behind else "",
+        theirs=_difference(base, now or {}) if behind else {},
         second=services().config.desk.second_person,
         may_approve=actor() not in (*it.authors, it.asked_by),
         **_difference(base, files),
         **more,
     )
-    held.let_go()
-    return shown
 
 
 @blueprint.post("/draft/<draft_id>")
@@ -194,13 +194,14 @@ def draft_file(draft_id: str) -> Any:
     """One file of a draft, to be edited; config.toml has staff's addresses, so a look is kept."""
     with services().db.read() as connection:
         it, base, _ = _found(connection, draft_id)
-    name = _name(it.on(base))
-    if any("\udc80" <= one <= "\udcff" for one in it.on(base)[name]):
+    files = it.on(base)
+    name = _name(files)
+    if any("\udc80" <= one <= "\udcff" for one in files[name]):
         flash(f"{name} is no UTF-8 text. Save it as UTF-8, and bring it by files.")
         return redirect(url_for("desk.draft", draft_id=it.id))
     if name == CONFIG:
         note_look(REVEAL, CONFIG, "the file")
-    return _file(it, name, it.on(base)[name], it.on(base))
+    return _file(it, name, files[name], files)
 
 
 @blueprint.post("/draft/<draft_id>/file")
@@ -230,26 +231,38 @@ def save_file(draft_id: str) -> Any:
 def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = None) -> str:
     """The editor; below it what is wrong with the text, or the messages that it makes."""
     problems = judging.apart(files, services().settings)
-    shown: list[Any] = []
-    if not any(not problem.warning for problem in problems) and name != CONFIG:
-        held, used = edition_files.laid_out(files, services().settings)
-        config, folder = load(used), name.split("/")[1]
-        loaded = Templates(used.templates)
-        for rule in config.rules:
-            if rule.template == folder or folder.endswith(".html"):
-                shown += examples(config, loaded, rule)
-        held.let_go()
+    is_usable = all(problem.warning for problem in problems) and name != CONFIG
     return page(
         "draft_file.html",
         draft=it,
         name=name,
         text=text,
         found=[*mistakes(problems, files=files)],
-        shown=shown[:4],
+        shown=[*islice(_shown(name, files), EXAMPLES)] if is_usable else [],
         delivery=services().config.delivery,
         theirs=[*_lines(theirs, text)] if theirs is not None else [],
         longest=LONGEST,
     )
+
+
+def _shown(name: str, files: Content) -> Iterator[Shown]:
+    """The messages that a template's file is in; a layout is in all."""
+    folder = name.split("/")[1]
+    with _loaded(files) as config:
+        loaded = Templates(config.settings.templates)
+        for rule in config.rules:
+            if rule.template == folder or folder.endswith(".html"):
+                yield from examples(config, loaded, rule)
+
+
+@contextmanager
+def _loaded(files: Content) -> Iterator[Config]:
+    """The configuration of files that have no error, laid out for as long as it is used."""
+    held, used = edition_files.laid_out(files, services().settings)
+    try:
+        yield load(used)
+    finally:
+        held.let_go()
 
 
 def _name(files: Content) -> str:

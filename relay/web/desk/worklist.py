@@ -10,6 +10,7 @@ from flask import abort, flash, redirect, request, url_for
 from relay.ledger import cases, replies
 from relay.ledger.audit import ACT_WORDS as SAID
 from relay.ledger.audit import NotDone
+from relay.ledger.views import queries
 from relay.rules import alerts
 from relay.rules.alerts import KINDS
 from relay.rules.replies import REPLY
@@ -99,7 +100,8 @@ def answer(case_id: str) -> Any:
     app, form = services(), request.form
     with app.db.read() as connection:
         case = cases.get_case(connection, case_id)
-        facts = replies.facts_of(connection, case["event_id"]) if case else None
+        ids = [case["event_id"]] if case else []
+        facts = next(iter(queries.facts_of(connection, ids).values()), None)
     if case is None or case["kind"] != REPLY:
         abort(404)
     draft = answers.draft(app.config, form.get("words", ""), facts)
