@@ -85,7 +85,8 @@ def test_what_it_takes_out_of_a_digest_is_a_message(desk: Clinic) -> None:
     desk.work()
     for order, status in (("o-0", "created"), ("o-1", "cancelled")):
         mine = {"id": item(desk, order)["id"]}
-        change(desk.db, notifications, mine, digest=None, status=status, due_at=datetime.now(UTC))
+        due_at = datetime.now(UTC) - timedelta(seconds=1)
+        change(desk.db, notifications, mine, digest=None, status=status, due_at=due_at)
     (claim,) = ledger_attempts.claim(desk.db, "email", 10)
     assert claim.kind == "message"
     (digest,) = desk.messages(status="scheduled")

@@ -18,6 +18,7 @@ from relay.rules.model import DIGEST, ITEM, Notice, Plan
 from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes
 
 HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
 
 
 def pair(subject: str, gone: frozenset[str] = frozenset()) -> tuple[Notice, Notice]:
@@ -53,8 +54,11 @@ def come(db: Database, count: int) -> list[Event]:
 
 
 def fall_due(db: Database) -> Claim:
-    """The one digest that waits falls due, and this worker claims it."""
-    change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC))
+    """The one digest that waits falls due, and this worker claims it.
+
+    SQLite's clock counts milliseconds: what is due at this microsecond is due in the next of them.
+    """
+    change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC) - SECOND)
     (claim,) = ledger_attempts.claim(db, "email", 10)
     return claim
 
@@ -83,7 +87,7 @@ def test_planners_and_workers_at_once_lose_nothing(db: Database) -> None:
     """
     first, *others = come(db, 9)
     gather(db, first)
-    change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC))
+    change(db, notifications, {"status": "scheduled"}, due_at=datetime.now(UTC) - SECOND)
     seen: dict[str, list[str]] = {}
 
     def work(number: int) -> None:
