@@ -102,9 +102,9 @@ def main() -> None:
                 told[part] = LONG[part](bench, chosen)
             else:
                 told[part] = MEASURES[part](bench, chosen.rounds)
+            if chosen.keep:  # at once: a later part may fail
+                _keep(chosen.keep, {part: told[part]})
     _print(_rows(told))
-    if chosen.keep:
-        _keep(chosen.keep, told)
 
 
 def _in_sqlite(bench: Bench, rounds: int) -> Figures:

@@ -140,7 +140,7 @@ def _kit(order: Row, registration: Row, began: datetime) -> dict[sa.Table, list[
             id_ = f"msg{event_id[3:]}{channel}"
             row = {"id": id_, "event_id": event_id, "rule": rule, "template": rule, "role": role}
             row |= {"channel": channel, "subject": subject, "address": "", "identity": id_}
-            row |= {"template": rule.replace("-", "_"), "family": id_, "status": "delivered"}
+            row |= {"template": rule.replace("-", "_"), "obligation": id_, "status": "delivered"}
             made[notifications].append({**row, "due_at": at, "created_at": at})
     return made
 
