@@ -187,7 +187,7 @@ def begin(
     text = content["text"] if CHANNELS[claim.channel].in_segments else ""
     given = {
         "notification": claim.id,
-        "attempt": claim.attempt_id,
+        "this": claim.attempt_id,
         "number": claim.number,
         "words": json.dumps(content),
         "segments": sms_segments.size(text).segments,
@@ -223,7 +223,7 @@ def _keeping_words(words: Any) -> Any:
 
 
 # The attempt is marked after its notification: that is locked first, as everywhere.
-_THIS_ATTEMPT = sa.and_(attempts.c.id == sa.bindparam("attempt"), attempts.c.outcome == "started")
+_THIS_ATTEMPT = sa.and_(attempts.c.id == sa.bindparam("this"), attempts.c.outcome == "started")
 _KEEPING_WORDS = _keeping_words(sa.bindparam("words", type_=sa.Text))
 _BEGUN = attempts.update().where(_THIS_ATTEMPT).values(begun_at=now())
 
@@ -248,9 +248,20 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
     """Commit how an attempt ended; False when somebody else has settled it meanwhile.
 
     It owns its transaction, as `claim` and `begin` do: the caller tries again until it is
-    committed.
+    committed. What went as it should is one prepared statement.
     """
+    if not db.is_sqlite and _is_plain(claim, ending):
+        values, moments = _values(ending)
+        given = {"its": claim.id, "this": claim.attempt_id, **_outcome(ending), **values}
+        if db.run(db.prepared(_finishing, moments), given):
+            return True
     return db.transact(settle, claim, ending)
+
+
+def _is_plain(claim: Claim, ending: Ending) -> bool:
+    """Whether an ending says something about its message alone."""
+    besides = ending.waits_for or ending.fallback_in or ending.pause or ending.suppress
+    return ending.outcome == "accepted" and not besides and not claim.is_probe
 
 
 def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
@@ -310,10 +321,7 @@ def record_outcome(
         _settling(is_unknown),
         {
             **{"its": notification_id, "this": attempt_id, "unsettled": unsettled},
-            "outcome": ending.outcome,
-            "provider_id": ending.provider_id,
-            "code": ending.code[:40],
-            "detail": ending.reason[:500],
+            **_outcome(ending),
             **{
                 f"look_{channel}": fault_injection.hastened(first) for channel, (first, *_) in looks
             },
@@ -348,6 +356,16 @@ def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:
         later.c.notification_id == mine.c.notification_id,
         later.c.started_at > mine.c.started_at,
     )
+
+
+def _outcome(ending: Ending) -> dict[str, Any]:
+    """What an attempt becomes."""
+    return {
+        "outcome": ending.outcome,
+        "provider_id": ending.provider_id,
+        "code": ending.code[:40],
+        "detail": ending.reason[:500],
+    }
 
 
 def _values(ending: Ending) -> tuple[dict[str, Any], frozenset[str]]:
@@ -418,6 +436,45 @@ def _following(is_accepted: bool, moments: frozenset[str]) -> Any:
         notifications.update()
         .where(table.id == sa.bindparam("its"), follows)
         .values(lease_until=None, **{name: _MOMENTS[name] for name in sorted(moments)})
+    )
+
+
+def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
+    """What `_settling` and `_following` do with an accepted attempt that nobody has looked for."""
+    table = notifications.c
+    locked = (
+        sa.select(table.id).where(table.id == sa.bindparam("its")).with_for_update(key_share=True)
+    )
+    settled = (
+        attempts.update()
+        .where(
+            attempts.c.notification_id == locked.scalar_subquery(),
+            _THIS_ATTEMPT,
+            attempts.c.looks == 0,
+        )
+        .values(
+            **{name: sa.bindparam(name) for name in ("outcome", "code", "detail")},
+            provider_id=sa.bindparam("provider_id", type_=sa.String),
+            finished_at=now(),
+            look_at=sa.null(),
+        )
+        .returning(attempts.c.notification_id)
+        .cte("settled")
+    )
+    return (
+        notifications.update()
+        .where(
+            table.id.in_(sa.select(settled.c.notification_id)),
+            sa.or_(*(table.status == word for word in (*_OPEN, *WAITING))),
+        )
+        .values(
+            **{name: sa.bindparam(name) for name in ("status", "reason")},
+            provider_id=sa.bindparam("provider_id", type_=sa.String),
+            is_kept=sa.bindparam("is_kept", type_=sa.Boolean),
+            lease_until=sa.null(),
+            **{name: _MOMENTS[name] for name in sorted(moments)},
+        )
+        .returning(table.id)
     )
 
 

@@ -8,7 +8,7 @@ https://www.pgbouncer.org/features.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,7 +103,19 @@ def engine(url: URL, patience: float, **how: Any) -> Engine:
 
     sa.event.listen(made, "do_connect", connect)
     sa.event.listen(made, "begin", begin)
+    sa.event.listen(made, "do_executemany", _one_by_one)
     return made
+
+
+_FEW = 4  # rows for which a pipeline costs more than it saves
+
+
+def _one_by_one(cursor: Any, statement: str, rows: Sequence[Any], _context: Any) -> bool:
+    """Run a statement for a few rows without a pipeline; whether that was done."""
+    if is_few := len(rows) <= _FEW:
+        for row in rows:
+            cursor.execute(statement, row)
+    return is_few
 
 
 def lift_limits(connection: sa.Connection) -> None:
