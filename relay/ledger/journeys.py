@@ -34,7 +34,7 @@ from relay.rules.model import (
     obligation,
 )
 from relay.rules.staleness import Step, Waiting
-from relay.rules.statuses import ALIVE, UNCONFIRMED, WAITING
+from relay.rules.statuses import ALIVE, FAILED, UNCONFIRMED, WAITING
 
 _TWICE = "The same is told already: the lab has linked this test to another."
 _KEYED = ("release", "unreached")  # kinds of case that are about an obligation
@@ -419,16 +419,17 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
     message about this very subject in this round.
     """
     kits, rows, was_planned = _kits(connection, kind.resource, place.subject, event)
-    waiting: list[Waiting] = []
+    waiting: list[Waiting] = []  # or failed: a later step may end what is asked of staff about it
     told: set[tuple[str, str, str]] = set()
     stopped: set[tuple[str, str]] = set()
     for row in rows:
         resource = EVENTS[row.name].resource
-        if row.message_status in WAITING and row.message_kind != ALERT:
+        has_failed = not row.counts
+        if (has_failed or row.message_status in WAITING) and row.message_kind != ALERT:
             step = Step(row.name, row.message_round, row.received_at)
             known = kits.steps(resource, row.subject)
-            waiting.append(Waiting(row.message, row.rule, row.due_at, step, known))
-        if (resource, row.subject, row.message_round) != (
+            waiting.append(Waiting(row.message, row.rule, row.due_at, step, known, has_failed))
+        if has_failed or (resource, row.subject, row.message_round) != (
             kind.resource,
             place.subject,
             place.round,
@@ -541,13 +542,16 @@ _HAPPENED = (
         _message.due_at,
         _message.stopped_by,
         _message.round.label("message_round"),
+        sa.or_(_message.status.in_(ALIVE), _UNCONFIRMED, _message.stopped_by.is_not(None)).label(
+            "counts"
+        ),
     )
     .join_from(
         events,
         notifications,
         sa.and_(
             _message.event_id == events.c.id,
-            sa.or_(_message.status.in_(ALIVE), _UNCONFIRMED, _message.stopped_by.is_not(None)),
+            sa.or_(_message.status.in_((*ALIVE, *FAILED)), _message.stopped_by.is_not(None)),
             # A digest hangs on its first item's event, and is about others too.
             KIND.in_((MESSAGE, ALERT, RESENT)),
         ),

@@ -17,7 +17,7 @@ from relay.staff import answers
 from relay.staff.send_again import NO_CONFIG, why_old
 
 Case = Mapping[str, Any]
-CLOSE, RESEND, SEND = cases.CLOSE, "resend", "send"
+CLOSE, RESEND, SEND = cases.CLOSE, cases.RESEND, "send"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
 LOOKED_AT = 5  # of a case's messages, before it is said that none can go again
 # What can be done about each kind of case, besides closing it; the words on the button.
@@ -53,7 +53,7 @@ class Decided:
     """What a person does about a case: by whose word, in the transaction that closes the case.
 
     `config` is None while config.toml cannot be read. Of an answer there are its `words`, and
-    whether it goes `at_once`.
+    whether it goes `at_once`. What is sent again waits for `wait` seconds.
     """
 
     connection: Connection
@@ -63,6 +63,7 @@ class Decided:
     note: str
     words: str = ""
     at_once: bool = False
+    wait: float = 0.0
 
 
 def acts_of(kind: str) -> dict[str, str]:
@@ -107,6 +108,7 @@ def see_to(
     note: str,
     words: str = "",
     at_once: bool = False,
+    wait: float = 0.0,
 ) -> str:
     """Do what a person has chosen about a case, close it and keep who did; what to say of it.
 
@@ -118,7 +120,7 @@ def see_to(
         raise NotDone(f'This case has no act "{act}". Choose from: {", ".join(acts)}.')
     if act == CLOSE and not note:
         raise NotDone(NO_NOTE)
-    said = DOING[act](Decided(connection, config, case, by, note, words, at_once))
+    said = DOING[act](Decided(connection, config, case, by, note, words, at_once, wait))
     if case["kind"] == REPLY and act == SEND:
         note = note or said
     cases.see_to(connection, case["id"], Act(by, cases.CASE_ACT + act, case["id"]), note)
@@ -139,7 +141,7 @@ def close(it: Decided) -> str:
 def try_again(it: Decided) -> str:
     """Try the messages again that failed."""
     if not it.case["notification_id"]:
-        gone = replay.replay_failed(it.connection, faults.concerned(it.case))
+        gone = replay.replay_failed(it.connection, faults.concerned(it.case), it.wait)
         if not gone:
             why = why_not_again(it.connection, it.config, it.case)
             raise NotDone(f"None of them can go again. {why}".rstrip())
@@ -147,7 +149,7 @@ def try_again(it: Decided) -> str:
     id_ = str(it.case["notification_id"])
     failed = replay.failed_messages(it.connection, [id_]).get(id_)
     old = why_old(it.connection, it.config, failed) if failed else ""
-    return _AGAIN[replay.try_again(it.connection, id_, old)]
+    return _AGAIN[replay.try_again(it.connection, id_, old, it.wait)]
 
 
 def release(it: Decided) -> str:
