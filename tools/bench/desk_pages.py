@@ -76,6 +76,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
         "desk.draft": [],
         "desk.draft_file": [],
         "desk.join": [],  # nobody is invited
+        "desk.accent": [],  # the bench's clinic has no colour of its own
         "desk.journey": [{"kit": kit.subject}],
         "desk.one_case": [{"case_id": "cas_21"}],
         "desk.rule": rules,
@@ -122,6 +123,7 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
         "desk.see_to": {
             "close a case": _each("case_id", "cas_", 1, act="close", **_NOTE),
             "send again": _each("case_id", "cas_", 11, act="resend", **_NOTE),
+            "take that back": _each("case_id", "cas_", 11, act="open"),
         },
         # Once it is done, and then it is refused.
         "desk.send_message_again": {"send a message again": _always(message=kit.text, **_NOTE)},
