@@ -13,6 +13,7 @@ from relay.ledger.audit import NO_NOTE, Act, NotDone
 from relay.ledger.database import Connection
 from relay.rules import planner, resend
 from relay.rules.replies import REPLY
+from relay.rules.resend import FailedMessage
 from relay.staff import answers
 from relay.staff.send_again import NO_CONFIG, why_old
 
@@ -79,22 +80,26 @@ def offers(
     """
     usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
     texts = replies.of_cases(connection, [case["id"] for case in found if case["kind"] == REPLY])
+    tried = [case for case in found if RESEND in usual.get(case["id"], ())]
+    about = {case["id"]: faults.some(connection, case, LOOKED_AT) for case in tried}
+    failed = replay.failed_messages(connection, [id_ for ids in about.values() for id_ in ids])
     for case in found:
         acts, why_not = usual.get(case["id"], {}), ""
         if case["kind"] == REPLY and answers.why_not(texts.get(case["id"])):
             acts.pop(SEND, None)
-        if RESEND in acts and (why_not := why_not_again(connection, config, case)):
+        mine = [failed[id_] for id_ in about.get(case["id"], ()) if id_ in failed]
+        if RESEND in acts and (why_not := why_not_again(connection, config, case, mine)):
             del acts[RESEND]
         yield case, Offer(acts, why_not)
 
 
-def why_not_again(connection: Connection, config: Config | None, case: Case) -> str:
-    """Why none of the messages that a case is about can go again, as the first ones have it; empty
-    where one can.
+def why_not_again(
+    connection: Connection, config: Config | None, case: Case, first: Sequence[FailedMessage]
+) -> str:
+    """Why none of the messages that a case is about can go again, as the `first` ones have it;
+    empty where one can.
     """
-    standings = replay.failed_messages(connection, faults.some(connection, case, LOOKED_AT))
-    decided = (resend.decide(it, why_old(connection, config, it)) for it in standings.values())
-    why = [decision.why for decision in decided]
+    why = [resend.decide(it, why_old(connection, config, it)).why for it in first]
     return why[0] if why and all(why) and case["count"] <= len(why) else ""
 
 
@@ -143,7 +148,9 @@ def try_again(it: Decided) -> str:
     if not it.case["notification_id"]:
         gone = replay.replay_failed(it.connection, faults.concerned(it.case), it.wait)
         if not gone:
-            why = why_not_again(it.connection, it.config, it.case)
+            ids = faults.some(it.connection, it.case, LOOKED_AT)
+            first = [*replay.failed_messages(it.connection, ids).values()]
+            why = why_not_again(it.connection, it.config, it.case, first)
             raise NotDone(f"None of them can go again. {why}".rstrip())
         return f"Relay is sending {gone} message{'s' * (gone > 1)} again."
     id_ = str(it.case["notification_id"])
