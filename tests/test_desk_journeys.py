@@ -84,12 +84,12 @@ def test_a_persons_kits_are_linked(inside: Any, db: Database) -> None:
         whole = {**facts, "customer": {**named, **facts.get("customer", {})}}
         change(db, events, {"subject": order}, facts=whole)
     page = inside.get("/journey?kit=o-1").text
-    others = page.partition("Other kits of the same person:")[2].partition("</p>")[0]
+    others = page.partition("2 other kits of the same person")[2].partition("</ul>")[0]
     assert re.findall(r"kit=(o-\d)", others) == ["o-3", "o-2"]
     assert leaks(page) == []
     found = [row["target"] for row in rows(db, audit, action="found")]
     assert sorted(found) == ["o-2", "o-3"]
-    assert "Other kits" not in inside.get("/journey?kit=o-4").text
+    assert "of the same person" not in inside.get("/journey?kit=o-4").text
 
 
 def test_nobody_else_is_found(inside: Any, db: Database) -> None:
