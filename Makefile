@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos reports shots figures sbom lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos reports shots html figures sbom lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -75,6 +75,11 @@ reports: $(STAMP) ## post what others ran into to a running Relay; a line each s
 shots: $(STAMP) ## take the desk's pictures for the docs (needs Debian's chromium)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
 	@LOG_LEVEL=ERROR exec $(BIN)/python -m tools.shots
+
+html: $(STAMP) ## judge the desk's pages by the Nu HTML checker, VNU_JAR=vnu.jar (needs Java and Debian's chromium)
+	@: $${VNU_JAR:?"Say where the checker is, as in VNU_JAR=vnu.jar: npm install vnu-jar brings it."}
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
+	@exec $(BIN)/pytest tests/test_desk_browser.py -k valid_html
 
 figures: $(STAMP) ## print figures of the code: modules, import chains, what one event enters
 	@exec $(BIN)/python -m tools.figures

@@ -5,8 +5,11 @@ Needs Debian's chromium and requirements-browser.txt, which .ci/run installs.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyotp
@@ -26,7 +29,9 @@ pytestmark = [
 ]
 
 PATHS = (*PAGES.values(), f"/erasure/{ERASING}", "/login")
-NARROW = {"width": 360, "height": 740}
+NARROW = {"width": 320, "height": 740}  # WCAG's reflow: 1280 pixels at 400 %
+WIDER = (360, 640, 768, 1280)  # a phone, 1280 pixels at 200 %, a tablet, a computer
+VNU = os.environ.get("VNU_JAR", "")
 RULE = "[rules.results-ready]"
 BROKEN = "[rules.kit-shipped]\nevent = 'order.shiped'\n"
 
@@ -46,7 +51,7 @@ def started() -> Iterator[Any]:
 
 
 def opened(url: str, started: Any, scheme: str) -> Any:
-    """A page 360 pixels wide in which somebody has logged in, and what went wrong on it."""
+    """A page 320 pixels wide in which somebody has logged in, and what went wrong on it."""
     # Without motion: colours on their way from light to dark contrast less.
     look = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": NARROW}
     page = started.new_context(**look).new_page()
@@ -64,12 +69,17 @@ def page(url: str, started: Any) -> Any:
     return opened(url, started, "light")
 
 
+def sideways(page: Any) -> int:
+    """How wide a page has become."""
+    return int(page.evaluate("document.documentElement.scrollWidth"))
+
+
 def judge(page: Any, *rules: str) -> None:
     """Nothing that axe finds wrong, nothing wider than the page, no script or policy at fault."""
     only = {"runOnly": rules} if rules else {}
     found = axe.Axe().run(page, options={"iframes": False, **only})
     assert found.violations_count == 0, f"{page.url}: {found.generate_report()}"
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], page.url
+    assert sideways(page) <= NARROW["width"], page.url
     assert page.faults == []
 
 
@@ -82,12 +92,34 @@ def judge_both(page: Any) -> None:
 
 
 def test_every_page_is_for_everybody(page: Any, url: str) -> None:
-    """Each page holds what axe asks for, and fits a small phone. The dark look has colours of its
-    own: they contrast as they must.
+    """Each page holds what axe asks for, and fits the smallest phone and whatever is wider, also
+    with letters twice as large. The dark look has colours of its own: they contrast as they must.
     """
     for path in PATHS:
         page.goto(url + path)
         judge_both(page)
+        for width in WIDER:
+            page.set_viewport_size({**NARROW, "width": width})
+            assert sideways(page) <= width, (path, width)
+        page.evaluate("document.documentElement.style.fontSize = '200%'")
+        assert sideways(page) <= width, (path, "large letters")
+        page.set_viewport_size(NARROW)
+
+
+@pytest.mark.skipif(not VNU, reason="needs VNU_JAR, the Nu HTML checker's")
+def test_every_page_is_valid_html(page: Any, url: str, tmp_path: Path) -> None:
+    """A second judge finds no error in what is served."""
+    for number, path in enumerate(PATHS):
+        served = page.request.get(url + path, ignore_https_errors=True).text()
+        name = "-".join(re.findall("[a-z]+", path))
+        (tmp_path / f"{number}{name}.html").write_text(served, "utf-8")
+    judged = subprocess.run(
+        ["java", "-jar", VNU, "--errors-only", "--no-langdetect", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (judged.returncode, judged.stderr) == (0, "")
 
 
 def test_an_edit_is_tried_by_the_keyboard(page: Any, url: str) -> None:

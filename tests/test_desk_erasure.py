@@ -80,7 +80,7 @@ def test_how_far_it_is_can_be_followed(inside: Any, db: Database) -> None:
     page = inside.get(path).text
     assert "No worker is running" in page
     assert f'data-again="{path}?again=1"' in page
-    assert f'http-equiv="refresh" content="10;url={path}?again=1"' in page
+    assert f'http-equiv="refresh" content="10; url={path}?again=1"' in page
     beat(db, "worker-1")
     (asked,) = ledger_erasures.lease(db, 1)
     with db.write() as connection:

@@ -65,6 +65,33 @@ def test_a_person_is_found(inside: Any, db: Database) -> None:
         assert leaks(page.replace(f'value="{written}"', "")) == []
 
 
+def test_a_persons_kits_are_linked(inside: Any, db: Database) -> None:
+    """By the same name with the lab's id of the patient or an address in common, and each that is
+    shown is on record. Who only has the same name, or only the same number, is somebody else.
+    """
+    by_id, mail = {"patient": {"id": "p-1"}}, {"email": EMAIL}
+    kits = {
+        "o-1": {"order": {"id": "o-1"}, "customer": mail, **by_id},
+        "o-2": {"order": {"id": "o-2"}, **by_id},
+        "o-3": {"order": {"id": "o-3"}, "customer": {"email": EMAIL.upper()}},
+        "o-4": {"order": {"id": "o-4"}, "customer": {"email": "other@example.org"}},
+        "o-5": {"order": {"id": "o-5"}, "customer": mail, "first_name": "Tom"},
+    }
+    for order, facts in kits.items():
+        first = str(facts.pop("first_name", "Jane"))
+        kit(db, first, order=order)
+        named = {"first_name": first, "last_name": "Smith"}
+        whole = {**facts, "customer": {**named, **facts.get("customer", {})}}
+        change(db, events, {"subject": order}, facts=whole)
+    page = inside.get("/journey?kit=o-1").text
+    others = page.partition("2 other kits of the same person")[2].partition("</ul>")[0]
+    assert re.findall(r"kit=(o-\d)", others) == ["o-3", "o-2"]
+    assert leaks(page) == []
+    found = [row["target"] for row in rows(db, audit, action="found")]
+    assert sorted(found) == ["o-2", "o-3"]
+    assert "of the same person" not in inside.get("/journey?kit=o-4").text
+
+
 def test_nobody_else_is_found(inside: Any, db: Database) -> None:
     """A first name alone, another's name or address, or a wildcard finds nothing."""
     kit(db)

@@ -242,6 +242,7 @@ ROUTES = {
     ("organisation", "GET"): EVERYBODY,
     ("organisation_back", "GET"): EVERYBODY,
     ("join", "GET POST"): EVERYBODY,
+    ("accent", "GET"): EVERYBODY,
     ("today", "GET"): LOOK,
     ("activity_page", "GET"): LOOK,
     ("activity_file", "GET"): LOOK,

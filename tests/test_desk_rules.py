@@ -66,6 +66,40 @@ def test_each_rule_is_a_card_in_plain_english(inside: Any) -> None:
     assert "There are mistakes in the files" not in said
 
 
+def test_a_rules_languages_are_offered(
+    settings: Settings, make_client: Callable[[Settings], Any], tmp_path: Path
+) -> None:
+    """Beside what the rule chooses, the words of each language: on the page, in the email's frame,
+    and in a test that one sends to oneself. A rule without languages offers none.
+    """
+    shutil.copytree(ROOT / "templates", templates := tmp_path / "templates")
+    own = templates / "results_ready"
+    shutil.copytree(own, tmp_path / "cy")
+    shutil.move(tmp_path / "cy", own / "cy")
+    (own / "cy" / "sms.txt").write_text("Croeso", "utf-8")
+    text = settings.config.read_text("utf-8")
+    name = "[rules.results-ready]"
+    settings.config.write_text(text.replace(name, f"{name}\nlanguage = \"'en'\""), "utf-8")
+    client = make_client(replace(settings, templates=templates))
+    log_in(client)
+    path = "/rule?name=results-ready&data=sample"
+    page = unescape(client.get("/rule?name=results-ready").text)
+    assert "Croeso" not in page
+    for template in ("results_ready", "results_ready/cy"):
+        assert f'href="{path}&template={template}"' in page
+    page = client.get(f"{path}&template=results_ready/cy").text
+    assert 'aria-current="true">results_ready/cy</a>' in page
+    assert "Croeso" in page
+    assert (
+        "data=sample&amp;template=results_ready/cy"
+        in re.findall(r'<iframe[^>]*src="([^"]*)', page)[0]
+    )
+    form = {"name": "results-ready", "template": "results_ready/cy", "address": "07700 900001"}
+    answer = press(client, "/rule", **form)
+    assert answer.location.endswith("template=results_ready/cy")
+    assert "In the words of" not in client.get("/rule?name=kit-shipped").text
+
+
 def test_what_words_cannot_say_is_shown_as_code(inside: Any, config_file: Path) -> None:
     """A condition that is more than a comparison stands as it is written, as text."""
     when = "registration.status not in ['cancelled', 'fail', 'processing_error', 'partial_result']"

@@ -328,7 +328,7 @@ def test_it_looks_again_by_itself(inside: Any) -> None:
     script, _ = re.findall(r'<script src="([^"]+)" defer></script>', page)
     with inside.get(script) as response:
         assert "innerHTML" not in response.text
-    assert re.search(r'<noscript><meta http-equiv="refresh" content="\d+;url=/\?again=1">', page)
+    assert re.search(r'<noscript><meta http-equiv="refresh" content="\d+; url=/\?again=1">', page)
     with inside.session_transaction() as session:
         session["seen"] = time.time() - auth.IDLE.total_seconds() + 100
     assert inside.get("/?again=1").status_code == 200

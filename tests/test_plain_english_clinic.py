@@ -13,7 +13,12 @@ PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n[delivery]\n[desk]\
 # Table and key, what is written, and the sentence that tells it.
 TOLD = {
     ("clinic", "name"): ('"Other"', "the clinic's name as Other and its phone as 020 7946 0000."),
-    ("clinic", "short_name"): ('"Cl"', "Texts call it Cl."),
+    ("clinic", "short_name"): ('"Cl"', "Texts, the head of emails and the desk call it Cl."),
+    ("clinic", "logo"): (
+        '"https://a.example/l.png"',
+        "Emails and the desk show the logo at https://a.example/l.png.",
+    ),
+    ("clinic", "accent"): ('"#0a6259"', "Emails and the desk have the colour #0a6259."),
     ("clinic", "phone"): (
         '"020 7946 0001"',
         "the clinic's name as Clinic and its phone as 020 7946 0001.",

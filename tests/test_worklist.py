@@ -27,7 +27,7 @@ from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.alerts import KINDS, OF_NO_KIT
-from relay.rules.model import Case, case_digest
+from relay.rules.model import GOES_AGAIN, Case, case_digest
 from tests.conftest import ROOT, SECRET
 from tests.desk import press
 from tests.dump import dump
@@ -177,10 +177,12 @@ def test_pressed_twice_it_is_done_once(inside: Any, db: Database) -> None:
 
 
 def test_a_failed_message_is_sent_again(inside: Any, db: Database) -> None:
-    """What failed waits to be sent once more, and the case is closed."""
+    """What failed is about to be sent once more, and the case is closed."""
     case_id = opened(db, "broken")
-    assert "Relay is sending it again." in act(inside, case_id, act="resend")
-    assert only(db, notifications)["status"] == "created"
+    page = act(inside, case_id, act="resend")
+    assert "Relay is sending it again." in page
+    assert "Undo</button>" in page
+    assert only(db, notifications)["waits_for"] == GOES_AGAIN
     assert open_cases(db) == []
 
 
@@ -453,7 +455,7 @@ def test_a_case_that_is_open_again_is_known_again(kind: str, is_old: bool, db: D
     with db.write() as connection:
         cases.close_settled(connection, kind, key, "It has settled.")
     assert open_cases(db) == []
-    with pytest.raises(ledger_audit.NotDone, match="already open"), db.write() as connection:
+    with pytest.raises(ledger_audit.NotDone, match="too late"), db.write() as connection:
         cases.reopen(connection, found["id"], Act("admin", "case open", found["id"]))
 
 

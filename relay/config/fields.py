@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from marshmallow import ValidationError, fields
@@ -71,6 +72,17 @@ def zone(text: str) -> ZoneInfo:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError('unknown time zone; write one as in "Europe/London"') from error
+
+
+def picture(text: str) -> str:
+    """The address of a picture that mail programs show."""
+    parts = urlsplit(text)
+    is_plain = text.isascii() and text.isprintable() and not set(text) & set(" \"';,<>")
+    if parts.scheme != "https" or not parts.hostname or not is_plain:
+        raise ValueError('write an https:// address, as in "https://www.example.org/logo.png"')
+    if parts.path.lower().endswith((".svg", ".webp")):
+        raise ValueError("many mail programs cannot show this kind of picture: use a PNG or JPEG")
+    return text
 
 
 def judged(kind: AddressKind, **how: Any) -> Parsed:

@@ -277,7 +277,11 @@ def describe_clinic(config: Config) -> Iterator[str]:
     read = f" Patients read their results at {clinic.portal}." if clinic.portal else ""
     yield f"Messages give the clinic's name as {clinic.name} and its phone as {clinic.phone}.{read}"
     if clinic.short_name:
-        yield f"Texts call it {clinic.short_name}."
+        yield f"Texts, the head of emails and the desk call it {clinic.short_name}."
+    if clinic.logo:
+        yield f"Emails and the desk show the logo at {clinic.logo}."
+    if clinic.accent:
+        yield f"Emails and the desk have the colour {clinic.accent}."
     yield f"Times are in the time zone {clinic.timezone}."
     if clinic.extra:
         yield f"Templates can use your own values: {', '.join(clinic.extra)}."

@@ -10,7 +10,18 @@ from zoneinfo import ZoneInfo
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
-from relay.config.fields import OneOf, Parsed, Several, any_address, judged, lasting, told, zone
+from relay.config.colours import BLACK, WHITE, accent, readable
+from relay.config.fields import (
+    OneOf,
+    Parsed,
+    Several,
+    any_address,
+    judged,
+    lasting,
+    picture,
+    told,
+    zone,
+)
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
 from relay.rules.addresses import AT_HOME, EMAIL, countries
@@ -38,6 +49,10 @@ def switch(description: str, **kwargs: Any) -> fields.Boolean:
     return fields.Boolean(truthy={True}, falsy={False}, metadata=told(description), **kwargs)
 
 
+# What the letters of an email's two looks stand on, where it is nearest to them: see layout.html.
+_LIGHT, _DARK = ("#edf3f1", "#f2f1ec"), "#223232"
+
+
 class ClinicSchema(Schema):
     """[clinic]: what templates may say about the clinic."""
 
@@ -48,7 +63,10 @@ class ClinicSchema(Schema):
     )
     short_name = fields.String(
         validate=_word,
-        metadata=told("A shorter name for texts; without it, name is used.", "Example"),
+        metadata=told(
+            "A shorter name for texts, the head of emails and the desk; without it, name is used.",
+            "Example",
+        ),
     )
     phone = fields.String(
         required=True,
@@ -59,6 +77,20 @@ class ClinicSchema(Schema):
         schemes={"https"},
         error_messages={"invalid": "write an https:// address."},
         metadata=told("Where patients read their results.", "https://portal.example/results"),
+    )
+    logo = Parsed(
+        picture,
+        metadata=told(
+            "The https address of your logo, a PNG or JPEG: emails and the desk show it.",
+            "https://www.example.org/logo.png",
+        ),
+    )
+    accent = Parsed(
+        accent,
+        metadata=told(
+            "Your colour, in emails and on the desk; white letters have to be readable on it.",
+            "#0a6259",
+        ),
     )
     timezone = Parsed(
         zone,
@@ -284,10 +316,16 @@ class Clinic:
     extra: Mapping[str, Any]
     portal: str | None = None
     short_name: str = ""
+    logo: str = ""
+    accent: str = ""
 
     def record(self) -> Record:
-        """The clinic as templates see it."""
-        made: Record = record("clinic", {**vars(self), "short_name": self.short_name or self.name})
+        """The clinic as templates see it: its colour as emails can have it, light and dark."""
+        more = {"short_name": self.short_name or self.name}
+        if self.accent:
+            more["accent"] = readable(self.accent, BLACK, *_LIGHT)
+            more["accent_in_dark"] = readable(self.accent, WHITE, _DARK)
+        made: Record = record("clinic", {**vars(self), **more})
         return made
 
 

@@ -12,12 +12,13 @@ from relay.config.plain_english import duration
 from relay.jobs.circuit_breaker import by_account
 from relay.jobs.rule_context import ContextBuilder
 from relay.ledger import followups, journeys, pauses
+from relay.ledger.audit import NotDone
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp
 from relay.ledger.pauses import DROPPED
 from relay.logs import get_logger
 from relay.rules import alerts, planner
-from relay.rules.model import ALERT, DIGEST, Case, Notice, Rule
+from relay.rules.model import ALERT, DIGEST, GOES_AGAIN, Case, Notice, Rule
 from relay.rules.schedule import utc_now
 from relay.rules.staleness import Step, overtaken
 from relay.rules.statuses import GONE, OURS
@@ -44,8 +45,22 @@ class FollowUps:
     def follow_up(self, item: FollowUp) -> None:
         """Follow up one message: send it once more, or reach the person otherwise."""
         fault_injection.crash_point("followup.before-commit")
-        done = "again" if self.goes_once_more(item) else self.reach_otherwise(item)
+        if item.waits_for == GOES_AGAIN:
+            done = self.go_as_wanted(item)
+        else:
+            done = "again" if self.goes_once_more(item) else self.reach_otherwise(item)
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
+
+    def go_as_wanted(self, item: FollowUp) -> str:
+        """Send it again, since a person wants that; where it cannot go by now, as for any that
+        failed.
+        """
+        rule = self._config.rule(item.rule)
+        old = self.why_overtaken(rule, item) if rule else ""
+        try:
+            return self._db.transact(followups.go_again, item, old)
+        except NotDone:
+            return self.reach_otherwise(item)
 
     def goes_once_more(self, item: FollowUp) -> bool:
         """Send it once more where the phone, or our account, may be on by then, and nothing makes

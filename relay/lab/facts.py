@@ -65,6 +65,7 @@ SHAPES: dict[str, dict[str, str]] = {
     "product": {"id": "", "sku": ""},
     "clinic": {
         **dict.fromkeys(("name", "short_name", "phone", "portal", "timezone"), ""),
+        **dict.fromkeys(("logo", "accent", "accent_in_dark"), ""),
         "extra": "?",
     },
 }

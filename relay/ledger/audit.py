@@ -25,6 +25,7 @@ LOGIN_REFUSED = "login refused"
 STOP, RESUME, CANCEL = "stop", "resume", "cancel latest"  # the stop button
 PUBLISH = "edition publish"
 RESEND = "resend"  # what the trail calls it when a person has a message sent again
+UNDO_RESEND = "resend undone"
 
 
 class NotDone(Exception):
@@ -174,6 +175,7 @@ ACT_WORDS = {
     "forget": "Erased a person",
     "replay": "Processed something again",
     RESEND: "Sent a message again",
+    UNDO_RESEND: "Took back a message",
     "purge": "Blanked old details",
     STOP: "Stopped messages",
     RESUME: "Resumed what was stopped",

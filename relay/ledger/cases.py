@@ -17,7 +17,7 @@ from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.rules.alerts import OF_NO_KIT
 from relay.rules.model import DIGEST, Case, case_digest
-from relay.rules.statuses import ALIVE, PROCESSED
+from relay.rules.statuses import ALIVE, FAILED, PROCESSED
 
 OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
 RELAY = "relay"  # who closes what has settled by itself
@@ -129,6 +129,21 @@ def close_reached(connection: Connection, obligation: str) -> None:
     connection.execute(_REACHED, {"about_": digest, "owed": obligation})
 
 
+def close_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
+    """Ask staff no more about those of these messages that failed, each for its reason: a later
+    step has made them old. In a fault's case there is one message less.
+    """
+    table = notifications.c
+    told = (table.id, table.obligation, table.status, table.reason, table.case_id)
+    failed = sa.select(*told).where(table.id.in_(reasons), table.status.in_(FAILED))
+    for row in connection.execute(failed.order_by(table.id)).all() if reasons else ():
+        why, unreached = reasons[row.id], is_about(case_digest("unreached", row.obligation))
+        is_faults = row.status == "technical-failure" and row.case_id
+        if _close(connection, unreached, RELAY, why) or is_faults:
+            mine = notifications.update().where(table.id == row.id)
+            connection.execute(mine.values(reason=f"{row.reason} {why}"[:500], case_id=None))
+
+
 def close_cases_of(connection: Connection, messages: Sequence[str], note: str) -> None:
     """Close the open cases about messages that need nobody any more."""
     _close(connection, cases.c.notification_id.in_(messages), RELAY, note)
@@ -232,9 +247,10 @@ def _cases() -> sa.Select[Any]:
 
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case
-CLOSE, OPEN = "close", "open"
+CLOSE, OPEN, RESEND = "close", "open", "resend"
 CLOSED_ALREADY = "That case is already closed."
 _OPEN_ALREADY = "That case is already open."
+_TOO_LATE = "It is too late for that: what was done about the case is done."
 _NEWER = "A newer case about this is already on the worklist."
 
 
@@ -261,12 +277,14 @@ def closed_cases(
     return [{**row, "can_open": bool(original_digest(connection, row))} for row in rows]
 
 
-def reopen(connection: Connection, case_id: str, act: Act) -> None:
-    """Open a case again that somebody has just closed. Raises NotDone where it cannot be."""
+def reopen(connection: Connection, case_id: str, act: Act, done: str = CLOSE) -> None:
+    """Open a case again that somebody has just closed; or that something else was `done` about,
+    which is undone. Raises NotDone where it cannot be.
+    """
     row = connection.execute(closed().where(cases.c.id == case_id)).mappings().first()
-    digest = original_digest(connection, dict(row)) if row else ""
+    digest = original_digest(connection, dict(row), done) if row else ""
     if not digest:
-        raise NotDone(_OPEN_ALREADY)
+        raise NotDone(_TOO_LATE if row else _OPEN_ALREADY)
     if connection.execute(sa.select(cases.c.id).where(is_about(digest))).first():
         raise NotDone(_NEWER)
     mine = cases.update().where(cases.c.id == case_id, cases.c.closed_at.is_not(None))
@@ -292,9 +310,9 @@ def closed() -> sa.Select[Any]:
     return query.where(cases.c.closed_at.is_not(None))
 
 
-def original_digest(connection: Connection, row: Mapping[str, Any]) -> str:
+def original_digest(connection: Connection, row: Mapping[str, Any], done: str = CLOSE) -> str:
     """The digest of what a closed case is about; empty where it cannot be opened again."""
-    if row["closed_by"] == RELAY or row["action"] != CASE_ACT + CLOSE or row["kind"] == PASSES:
+    if row["closed_by"] == RELAY or row["action"] != CASE_ACT + done or row["kind"] == PASSES:
         return ""
     return str(row["about"] or guessed(connection, row))
 

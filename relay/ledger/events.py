@@ -21,7 +21,7 @@ from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import digests, doubts, history, journeys, pauses, releases, replay
-from relay.ledger.cases import close_reached, open_case
+from relay.ledger.cases import close_overtaken, close_reached, open_case
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, lab_pauses, new_id
@@ -204,6 +204,7 @@ def plan_and_mark_processed(
     if not done.rowcount:
         return []
     journeys.cancel_overtaken(connection, plan.cancelled)
+    close_overtaken(connection, plan.cancelled)
 
     def replan(gone: frozenset[str]) -> Sequence[Notice]:
         return decide(replace(kit, gone=gone)).notices if gone else plan.notices

@@ -38,7 +38,9 @@ def concerned(case: Mapping[str, Any]) -> sa.ColumnElement[bool]:
 
 def some(connection: Connection, case: Mapping[str, Any], limit: int) -> list[str]:
     """The ids of the first messages that a case is about."""
-    query = sa.select(_table.id).where(concerned(case)).order_by(_table.id)
+    if alone := case["notification_id"]:
+        return [alone]
+    query = sa.select(_table.id).where(hit(case["id"])).order_by(_table.id)
     return list(connection.execute(query.limit(limit)).scalars())
 
 

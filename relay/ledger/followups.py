@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
+from relay.ledger import replay
 from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent, insert_notices, is_alive
-from relay.ledger.replay import made_up_for
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import RESENT, Case, Notice
 from relay.rules.statuses import GONE, RECEIVED, UNCONFIRMED
@@ -38,9 +38,10 @@ class FollowUp(WithEvent):
     taken: int  # attempts that the provider accepted
     code: str | None  # of its last attempt
     unconfirmed: bool  # nobody told in time whether it arrived
+    waits_for: str | None  # GOES_AGAIN where a person wants it to
 
 
-_CARRIED = ("rule", "role", "channel", "obligation", "is_fallback", "status", "reason")
+_CARRIED = ("rule", "role", "channel", "obligation", "is_fallback", "status", "reason", "waits_for")
 
 
 def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
@@ -146,10 +147,17 @@ def try_again(connection: Connection, item: FollowUp, seconds: float) -> bool:
     due = now(fault_injection.hastened(seconds))
     again = connection.execute(
         notifications.update()
-        .where(*mine, notifications.c.follow_up_at.is_not(None), ~made_up_for())
+        .where(*mine, notifications.c.follow_up_at.is_not(None), ~replay.made_up_for())
         .values(status="created", due_at=due, tries=0, follow_up_at=None)
     )
     return bool(again.rowcount)
+
+
+def go_again(connection: Connection, item: FollowUp, old: str) -> str:
+    """End the follow-up of a failed message by what a person has wanted of it, and has not taken
+    back: see `replay.try_again`. Raises NotDone.
+    """
+    return replay.try_again(connection, item.id, old) if _done(connection, item) else ""
 
 
 def _done(connection: sa.Connection, item: FollowUp) -> bool:
@@ -158,6 +166,6 @@ def _done(connection: sa.Connection, item: FollowUp) -> bool:
     done = connection.execute(
         notifications.update()
         .where(*mine, notifications.c.follow_up_at.is_not(None))
-        .values(follow_up_at=None)
+        .values(follow_up_at=None, waits_for=None)
     )
     return bool(done.rowcount)

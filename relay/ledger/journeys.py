@@ -34,7 +34,7 @@ from relay.rules.model import (
     obligation,
 )
 from relay.rules.staleness import Step, Waiting
-from relay.rules.statuses import ALIVE, UNCONFIRMED, WAITING
+from relay.rules.statuses import ALIVE, FAILED, UNCONFIRMED, WAITING
 
 _TWICE = "The same is told already: the lab has linked this test to another."
 _KEYED = ("release", "unreached")  # kinds of case that are about an obligation
@@ -419,16 +419,19 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
     message about this very subject in this round.
     """
     kits, rows, was_planned = _kits(connection, kind.resource, place.subject, event)
-    waiting: list[Waiting] = []
+    waiting: list[Waiting] = []  # or failed: a later step may end what is asked of staff about it
     told: set[tuple[str, str, str]] = set()
     stopped: set[tuple[str, str]] = set()
+    may_have_arrived = _unconfirmed(connection, rows)
     for row in rows:
         resource = EVENTS[row.name].resource
-        if row.message_status in WAITING and row.message_kind != ALERT:
+        is_over = row.message_status in FAILED and row.message not in may_have_arrived
+        has_failed = is_over and not row.stopped_by
+        if (has_failed or row.message_status in WAITING) and row.message_kind != ALERT:
             step = Step(row.name, row.message_round, row.received_at)
             known = kits.steps(resource, row.subject)
-            waiting.append(Waiting(row.message, row.rule, row.due_at, step, known))
-        if (resource, row.subject, row.message_round) != (
+            waiting.append(Waiting(row.message, row.rule, row.due_at, step, known, has_failed))
+        if has_failed or (resource, row.subject, row.message_round) != (
             kind.resource,
             place.subject,
             place.round,
@@ -440,6 +443,16 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
             stopped.add((row.rule, row.role))
     known = kits.steps(kind.resource, place.subject)
     return KitPast(known, tuple(waiting), frozenset(told), frozenset(stopped), was_planned)
+
+
+def _unconfirmed(connection: Connection, rows: Sequence[Any]) -> set[str]:
+    """Those of which nobody has told in time whether they arrived: as they may have, no plan tells
+    the same again.
+    """
+    ids = [row.message for row in rows if row.message_status == "temporary-failure"]
+    mine = (attempts.c.notification_id.in_(ids), attempts.c.code == UNCONFIRMED)
+    found = sa.select(attempts.c.notification_id).where(*mine)
+    return set(connection.execute(found).scalars()) if ids else set()
 
 
 def _kits(
@@ -519,11 +532,6 @@ def linked(resource: str) -> Any:
 
 
 _message = notifications.c
-# Nobody has told in time whether it arrived: it may have, so that no plan tells the same again.
-_UNCONFIRMED = sa.and_(
-    _message.status == "temporary-failure",
-    sa.exists().where(attempts.c.notification_id == _message.id, attempts.c.code == UNCONFIRMED),
-)
 _HAPPENED = (
     sa.select(
         events.c.id,
@@ -547,7 +555,7 @@ _HAPPENED = (
         notifications,
         sa.and_(
             _message.event_id == events.c.id,
-            sa.or_(_message.status.in_(ALIVE), _UNCONFIRMED, _message.stopped_by.is_not(None)),
+            sa.or_(_message.status.in_((*ALIVE, *FAILED)), _message.stopped_by.is_not(None)),
             # A digest hangs on its first item's event, and is about others too.
             KIND.in_((MESSAGE, ALERT, RESENT)),
         ),

@@ -227,7 +227,7 @@ def _delivered(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
     connection.execute(
         notifications.update()
         .where(table.id.in_([row.id for row in rows]))
-        .values(**arrived, receipt_by=None, follow_up_at=None)
+        .values(**arrived, receipt_by=None, follow_up_at=None, waits_for=None)
     )
     # Of one that is a fallback itself, those that wait are to others: staff, each with their own.
     owed = {row.obligation for row in rows if not row.is_fallback}

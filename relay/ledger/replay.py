@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +28,15 @@ from relay.ledger.notifications import (
 )
 from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.suppressions import is_stopped
-from relay.rules.model import DIGEST, MESSAGE, RESENT, RESENT_OF, Notice, identity
+from relay.rules.model import (
+    DIGEST,
+    GOES_AGAIN,
+    MESSAGE,
+    RESENT,
+    RESENT_OF,
+    Notice,
+    identity,
+)
 from relay.rules.resend import EVENT, FailedMessage, decide
 from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
 
@@ -93,9 +102,25 @@ def replay_notification(connection: Connection, notification_id: str) -> bool:
     )
 
 
-def replay_failed(connection: Connection, which: sa.ColumnElement[bool]) -> int:
-    """Send those of the messages again that failed and cannot have arrived; how many that were."""
-    return revive(connection, failed(), ~may_have_arrived(), which)
+def replay_failed(connection: Connection, which: sa.ColumnElement[bool], wait: float = 0.0) -> int:
+    """Send those of the messages again that failed and cannot have arrived, at once or in `wait`
+    seconds; how many that were.
+    """
+    send = partial(_go_in, wait) if wait else revive
+    return send(connection, failed(), ~may_have_arrived(), which)
+
+
+def _go_in(wait: float, connection: Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Let failed messages go again in a while: until then they stay as they are."""
+    values = {"waits_for": GOES_AGAIN, "follow_up_at": now(wait)}
+    return connection.execute(notifications.update().where(*which).values(values)).rowcount
+
+
+def let_be(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+    """Let failed messages not go again after all, as long as they wait to; how many did."""
+    mine = (which, notifications.c.waits_for == GOES_AGAIN, notifications.c.status.in_(FAILED))
+    values = {"waits_for": None, "follow_up_at": None}
+    return connection.execute(notifications.update().where(*mine).values(values)).rowcount
 
 
 def may_have_arrived() -> sa.ColumnElement[bool]:
@@ -301,8 +326,9 @@ _TOLD = (
 )
 
 
-def try_again(connection: Connection, notification_id: str, old: str) -> str:
-    """Do what is right about a message; by what it was: resend.MESSAGE or EVENT. Raises NotDone.
+def try_again(connection: Connection, notification_id: str, old: str, wait: float = 0.0) -> str:
+    """Do what is right about a message, at once or in `wait` seconds; by what it was:
+    resend.MESSAGE or EVENT. Raises NotDone.
 
     `old` says why it is no news any more, if it is none.
     """
@@ -313,7 +339,9 @@ def try_again(connection: Connection, notification_id: str, old: str) -> str:
     by, why = decide(it, old)
     if not by:
         raise NotDone(f"You cannot try it again. {why}")
-    if by == EVENT:
+    if wait:
+        _go_in(wait, connection, notifications.c.id == it.id)
+    elif by == EVENT:
         plan_anew(connection, it)
     else:
         revive(connection, notifications.c.id == it.id)
@@ -414,6 +442,23 @@ def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: A
     close_settled(connection, "unreached", it.obligation, _REPEATED)
     keep(connection, replace(act, target=made[0]))
     return made[0]
+
+
+def cancel_repeat(connection: Connection, repeat_id: str, reason: str) -> bool:
+    """Cancel a message that repeats another and follow the other up again: a fallback or a case
+    that it made needless may be needed after all. False where it no longer waits.
+    """
+    table = notifications.c
+    waits = (table.id == repeat_id, KIND == RESENT, table.status.in_(WAITING))
+    cancelled = notifications.update().where(*waits).values(status="cancelled", reason=reason)
+    row = connection.execute(cancelled.returning(table.identity)).first()
+    if row is None:
+        return False
+    first = (table.id == row.identity.removeprefix(RESENT_OF), table.follow_up_at.is_(None))
+    # One that is out may have had a fallback as well, because it had not arrived in time.
+    again = notifications.update().where(*first, table.status.in_((*FAILED, "sent")))
+    connection.execute(again.values(follow_up_at=now()))
+    return True
 
 
 def try_now(connection: Connection, event_id: str) -> bool:

@@ -227,6 +227,15 @@ def describes_person(record: Record) -> bool:
     return not record.keys().isdisjoint((*_WAYS, *_NAMES))
 
 
+def marks(facts: Facts) -> set[str]:
+    """By what two events of one name are known to be about one person: the patient's id at the lab,
+    and the addresses.
+    """
+    ids = ((facts.patient or {}).get("id"), (facts.registration or {}).get("patient_id"))
+    ways = (way for record in persons_in(facts) for way in address_keys(record))
+    return {*map(str, filter(None, ids)), *ways}
+
+
 def address_keys(record: Record) -> Iterator[str]:
     """Yield a record's phone numbers and email addresses, in comparable form."""
     for field in _WAYS:

@@ -31,6 +31,9 @@ WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
 WAITS_FOR_LAB = "lab"  # to be asked, before it goes out
 WAITS_FOR_RESUME = "stop"  # somebody has stopped it, with all that is like it
 WAITS_FOR_PERSON = "person"  # to close a case that holds its kit's messages
+# Of a message that failed: a person wants it to go again, and may take that back until it is
+# followed up.
+GOES_AGAIN = "again"
 
 
 @dataclass(frozen=True)

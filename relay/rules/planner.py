@@ -10,7 +10,7 @@ from typing import Any
 
 from relay.errors import RenderError
 from relay.fault_injection import hastened
-from relay.lab.events import EVENTS, RESULTS, Kind
+from relay.lab.events import EVENTS, RESULTS, RETEST, Kind
 from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
 from relay.rules.channels import CHANNELS
@@ -147,11 +147,15 @@ def told_instead(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
 def overtaken_messages(
     rules: Sequence[Rule], context: RuleContext, now: datetime, waiting: Iterable[Waiting]
 ) -> dict[str, str]:
-    """The ids of messages that wait and that the event makes old, and why."""
+    """The ids of messages that wait, or have failed, and that the event makes old, and why. Never
+    of failed ones about results or a retest: whoever has not heard of these has to.
+    """
     by_name = {rule.name: rule for rule in rules}
     found = {}
     for one in waiting:
         rule = by_name.get(one.rule)
+        if one.has_failed and one.step.name in (RESULTS, RETEST):
+            continue
         known = one.known or (context.step,)
         reason = overtaken(rule, one.step, known, one.due_at, now) if rule else ""
         if reason:

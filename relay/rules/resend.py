@@ -7,7 +7,7 @@ by another message, which its rule makes as it is now.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from relay.rules import planner
@@ -123,13 +123,21 @@ def why_not_repeated(it: FailedMessage, old: str = "") -> str:
     return next(filter(None, objections), "")
 
 
-def repeat(it: FailedMessage, rule: Rule, policy: Policy, now: datetime, reason: str) -> Notice:
-    """The message that repeats another, by its rule as it is now, due when that may write.
+def repeat(
+    it: FailedMessage,
+    rule: Rule,
+    policy: Policy,
+    now: datetime,
+    reason: str,
+    wait: float = 0.0,
+) -> Notice:
+    """The message that repeats another, by its rule as it is now, due when that may write, and not
+    before so many seconds have gone by.
 
     It has the other's address until the lab is asked, just before it goes out: so whoever erases
     that person finds it. It is not held for release: a person has just decided about it.
     """
-    due_at = planner.opening(rule, policy, now)
+    due_at = planner.opening(rule, policy, now + timedelta(seconds=wait))
     ways = (*rule.channels, *rule.fallback)
     channel = it.channel if it.channel in ways else ways[0]
     return Notice(

@@ -27,13 +27,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A message that waits to be sent, and the step that it is about."""
+    """A message that waits to be sent, or has failed, and the step that it is about."""
 
     id: str
     rule: str
     due_at: datetime
     step: Step
     known: tuple[Step, ...] = ()  # what has come of the kit or order that it is about
+    has_failed: bool = False  # it waits for nobody but staff, whom a case asks about it
 
 
 class Lateness(Protocol):

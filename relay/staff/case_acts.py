@@ -13,11 +13,12 @@ from relay.ledger.audit import NO_NOTE, Act, NotDone
 from relay.ledger.database import Connection
 from relay.rules import planner, resend
 from relay.rules.replies import REPLY
+from relay.rules.resend import FailedMessage
 from relay.staff import answers
 from relay.staff.send_again import NO_CONFIG, why_old
 
 Case = Mapping[str, Any]
-CLOSE, RESEND, SEND = cases.CLOSE, "resend", "send"
+CLOSE, RESEND, SEND = cases.CLOSE, cases.RESEND, "send"
 STAYS = ("release",)  # closed, it could not be stopped any more: one or the other has to be chosen
 LOOKED_AT = 5  # of a case's messages, before it is said that none can go again
 # What can be done about each kind of case, besides closing it; the words on the button.
@@ -53,7 +54,7 @@ class Decided:
     """What a person does about a case: by whose word, in the transaction that closes the case.
 
     `config` is None while config.toml cannot be read. Of an answer there are its `words`, and
-    whether it goes `at_once`.
+    whether it goes `at_once`. What is sent again waits for `wait` seconds.
     """
 
     connection: Connection
@@ -63,6 +64,7 @@ class Decided:
     note: str
     words: str = ""
     at_once: bool = False
+    wait: float = 0.0
 
 
 def acts_of(kind: str) -> dict[str, str]:
@@ -78,22 +80,26 @@ def offers(
     """
     usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
     texts = replies.of_cases(connection, [case["id"] for case in found if case["kind"] == REPLY])
+    tried = [case for case in found if RESEND in usual.get(case["id"], ())]
+    about = {case["id"]: faults.some(connection, case, LOOKED_AT) for case in tried}
+    failed = replay.failed_messages(connection, [id_ for ids in about.values() for id_ in ids])
     for case in found:
         acts, why_not = usual.get(case["id"], {}), ""
         if case["kind"] == REPLY and answers.why_not(texts.get(case["id"])):
             acts.pop(SEND, None)
-        if RESEND in acts and (why_not := why_not_again(connection, config, case)):
+        mine = [failed[id_] for id_ in about.get(case["id"], ()) if id_ in failed]
+        if RESEND in acts and (why_not := why_not_again(connection, config, case, mine)):
             del acts[RESEND]
         yield case, Offer(acts, why_not)
 
 
-def why_not_again(connection: Connection, config: Config | None, case: Case) -> str:
-    """Why none of the messages that a case is about can go again, as the first ones have it; empty
-    where one can.
+def why_not_again(
+    connection: Connection, config: Config | None, case: Case, first: Sequence[FailedMessage]
+) -> str:
+    """Why none of the messages that a case is about can go again, as the `first` ones have it;
+    empty where one can.
     """
-    standings = replay.failed_messages(connection, faults.some(connection, case, LOOKED_AT))
-    decided = (resend.decide(it, why_old(connection, config, it)) for it in standings.values())
-    why = [decision.why for decision in decided]
+    why = [resend.decide(it, why_old(connection, config, it)).why for it in first]
     return why[0] if why and all(why) and case["count"] <= len(why) else ""
 
 
@@ -107,6 +113,7 @@ def see_to(
     note: str,
     words: str = "",
     at_once: bool = False,
+    wait: float = 0.0,
 ) -> str:
     """Do what a person has chosen about a case, close it and keep who did; what to say of it.
 
@@ -118,7 +125,7 @@ def see_to(
         raise NotDone(f'This case has no act "{act}". Choose from: {", ".join(acts)}.')
     if act == CLOSE and not note:
         raise NotDone(NO_NOTE)
-    said = DOING[act](Decided(connection, config, case, by, note, words, at_once))
+    said = DOING[act](Decided(connection, config, case, by, note, words, at_once, wait))
     if case["kind"] == REPLY and act == SEND:
         note = note or said
     cases.see_to(connection, case["id"], Act(by, cases.CASE_ACT + act, case["id"]), note)
@@ -139,15 +146,17 @@ def close(it: Decided) -> str:
 def try_again(it: Decided) -> str:
     """Try the messages again that failed."""
     if not it.case["notification_id"]:
-        gone = replay.replay_failed(it.connection, faults.concerned(it.case))
+        gone = replay.replay_failed(it.connection, faults.concerned(it.case), it.wait)
         if not gone:
-            why = why_not_again(it.connection, it.config, it.case)
+            ids = faults.some(it.connection, it.case, LOOKED_AT)
+            first = [*replay.failed_messages(it.connection, ids).values()]
+            why = why_not_again(it.connection, it.config, it.case, first)
             raise NotDone(f"None of them can go again. {why}".rstrip())
         return f"Relay is sending {gone} message{'s' * (gone > 1)} again."
     id_ = str(it.case["notification_id"])
     failed = replay.failed_messages(it.connection, [id_]).get(id_)
     old = why_old(it.connection, it.config, failed) if failed else ""
-    return _AGAIN[replay.try_again(it.connection, id_, old)]
+    return _AGAIN[replay.try_again(it.connection, id_, old, it.wait)]
 
 
 def release(it: Decided) -> str:

@@ -22,6 +22,7 @@ from relay.rules.model import (
     ALERT,
     ALERT_PREFIX,
     ANSWER,
+    GOES_AGAIN,
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
@@ -263,7 +264,9 @@ def message_state(row: Row, at: Clock, standing: Blockers) -> str:
     if row["waits_for"] and row["status"] in WAITING and not is_asked_first:
         return f"is waiting {_WAITS_FOR[row['waits_for']]}"
     if not is_due(row, standing):
-        return _STANDS[row["status"]]
+        said = _STANDS[row["status"]]
+        goes_again = row["waits_for"] == GOES_AGAIN
+        return f"{said}, and is about to be sent again" if goes_again else said
     if causes := "; ".join(waiting_causes(row, at, standing)):
         return f"is waiting: {causes}"
     if is_asked_first:

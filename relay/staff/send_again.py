@@ -9,22 +9,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from relay import fault_injection
 from relay.config.loader import Config
 from relay.ledger import journeys, replay
-from relay.ledger.audit import NO_NOTE, RESEND, Act, NotDone
+from relay.ledger.audit import NO_NOTE, RESEND, UNDO_RESEND, Act, NotDone, keep
 from relay.ledger.database import Connection
 from relay.rules import resend
 from relay.rules.model import ANSWER
 from relay.rules.resend import FailedMessage
 from relay.rules.staleness import Step, overtaken
 
+UNDO_SECONDS = 10.0  # in which whoever has pressed on the desk may take it back
 NO_CONFIG = "config.toml has a mistake, so its rule cannot be read: run `flask relay check`."
 
 
+def seconds_to_undo() -> float:
+    """How long what is pressed on the desk waits before it goes."""
+    return fault_injection.hastened(UNDO_SECONDS)
+
+
 def send_again(
-    connection: Connection, config: Config, message_id: str, *, by: str, note: str
+    connection: Connection,
+    config: Config,
+    message_id: str,
+    *,
+    by: str,
+    note: str,
+    wait: float = 0.0,
 ) -> str:
-    """Have another message repeat one, and keep who wanted that and why; the new one's id.
+    """Have another message repeat one, at once or in `wait` seconds, and keep who wanted that and
+    why; the new one's id.
 
     Raises NotDone: without a note, while the message may still go out, when it is repeated already,
     and when it is no news any more.
@@ -39,8 +53,17 @@ def send_again(
     why = resend.why_not_repeated(it, why_old(connection, config, it))
     if why or not rule:
         raise NotDone(f"You cannot send it again. {why}")
-    notice = resend.repeat(it, rule, config.policy, datetime.now(UTC), f"Sent again by {by}.")
+    reason = f"Sent again by {by}."
+    notice = resend.repeat(it, rule, config.policy, datetime.now(UTC), reason, wait)
     return replay.add_repeat(connection, it, notice, Act(by, RESEND, detail=note))
+
+
+def take_back(connection: Connection, repeat_id: str, *, by: str) -> None:
+    """Cancel a message that repeats another, while it waits, and keep who did. Raises NotDone."""
+    replay.lock(connection, repeat_id)
+    if not replay.cancel_repeat(connection, repeat_id, f"Taken back by {by}."):
+        raise NotDone("It is too late for that: it has gone out, or is about to.")
+    keep(connection, Act(by, UNDO_RESEND, repeat_id))
 
 
 def objections(connection: Connection, config: Config, ids: Sequence[str]) -> dict[str, str]:

@@ -16,20 +16,27 @@ from relay.web import doors
 log = get_logger("relay.web")
 
 RETRY_AFTER_SECONDS = 10
+
+
 # On every answer: only what the desk itself serves is loaded, nothing is written inside a page,
 # nobody frames it, and nobody keeps a copy.
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        *(f"{kind} 'self'" for kind in ("script-src", "style-src", "img-src", "connect-src")),
-        "frame-src 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
+def policy(pictures: str = "") -> str:
+    """A page's Content-Security-Policy. `pictures` is a site of which it shows some as well."""
+    own = (f"{kind} 'self'" for kind in ("script-src", "style-src", "connect-src", "frame-src"))
+    return "; ".join(
+        (
+            "default-src 'none'",
+            *own,
+            f"img-src 'self' {pictures}".rstrip(),
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        )
     )
-)
+
+
 GUARDS = {
-    "Content-Security-Policy": _POLICY,
+    "Content-Security-Policy": policy(),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex",

@@ -38,6 +38,7 @@ from tests.standins import twilio_error
 from tests.test_desk import log_in, token
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SOON = timedelta(seconds=send_again.UNDO_SECONDS)  # what is pressed on the desk has gone by then
 RIGHT, OTHER = "+447700900201", "+447700900202"
 NO_MOBILE = twilio_error(400, 21614)
 
@@ -488,6 +489,12 @@ def inside(clinic: Clinic, make_client: Callable[[Settings], Any]) -> Any:
     return client
 
 
+def pressed(inside: Any, **form: str) -> str:
+    """The page after something was sent again, or taken back."""
+    data = {"csrf_token": token(inside.get("/journeys").text), **form}
+    return str(inside.post("/journey/again", data=data, follow_redirects=True).text)
+
+
 def said(page: str) -> str:
     """What the desk says at the top of a page."""
     return html.unescape(" ".join(re.findall(r'role="status"[^>]*>\s*(.*?)\s*<', page)))
@@ -514,14 +521,68 @@ def test_the_kits_page_has_a_button_for_it(told: Clinic, inside: Any) -> None:
         f"A later message has taken its place. To send it once more, send that one again: {made}",
     ):
         assert words in page
-    assert page.count('action="/journey/again"') == 0
+    assert page.count('action="/journey/again"') == 2  # the undo alone, by the notice and below
     told.work()
+    assert texted(told) == [PHONE]
+    told.work(SOON)
     page = inside.get(f"/journey?kit={KIT}").text
     assert page.count('action="/journey/again"') == 1
     answer = inside.post("/journey/again", data={**form, "note": "Twice."}, follow_redirects=True)
     assert made in said(answer.text)
     assert texted(told) == [PHONE, RIGHT]
     assert inside.post("/journey/again", data={**form, "message": "none"}).status_code == 404
+
+
+def test_on_the_desk_it_is_taken_back_while_it_waits(told: Clinic, inside: Any) -> None:
+    """For some seconds, or until its window opens, a press by the notice or the message cancels it,
+    on record; after that it is too late. The first can be sent again all the same.
+    """
+    first = only(told.db, notifications, rule="results")["id"]
+    again_, undo = {"message": first, "note": "A wrong number."}, {"act": "undo"}
+    page = pressed(inside, **again_)
+    made = told.messages(rule="results")[-1]["id"]
+    assert page.count(f'value="{made}"><button class="quiet" name="act" value="undo"') == 2
+    assert "Taken back" in said(pressed(inside, message=made, **undo))
+    told.work(HOUR)
+    assert texted(told) == [PHONE]
+    repeat = only(told.db, notifications, id=made)
+    assert (repeat["status"], repeat["reason"]) == ("cancelled", "Taken back by admin.")
+    assert only(told.db, audit, action="resend undone")["target"] == made
+    pressed(inside, **again_)
+    told.work(SOON)
+    assert texted(told) == [PHONE, RIGHT]
+    assert "too late" in said(pressed(inside, message=made, **undo))
+
+
+def test_what_a_repeat_made_needless_is_needed_again(clinic: Clinic) -> None:
+    """The text failed, and its email, or a case, was left out for the repeat: taken back, they come
+    after all.
+    """
+    clinic.configure(staff=STAFF)
+    clinic.twilio.answers.append(lambda request: NO_MOBILE)
+    clinic.post()
+    clinic.results()
+    jobs = clinic.jobs
+    for event in jobs.lease_events(2):
+        jobs.process(event)
+    for claim in jobs.claim("sms", 2):
+        jobs.deliver(claim)
+    for failed in jobs.follow_ups.due(2):
+        jobs.follow_ups.follow_up(failed)
+    assert clinic.worklist() == ["unreached"]
+    made = [
+        again(clinic, only(clinic.db, notifications, rule=rule, channel="sms")["id"])
+        for rule in ("kit", "results")
+    ]
+    (email,) = clinic.messages(rule="kit", channel="email")
+    assert (clinic.worklist(), email["status"]) == ([], "cancelled")
+    for id_ in made:
+        with clinic.db.write() as connection:
+            send_again.take_back(connection, id_, by="admin")
+    clinic.work()
+    (email,) = clinic.messages(rule="kit", channel="email")
+    assert (clinic.worklist(), email["status"]) == (["unreached"], "sent")
+    assert texted(clinic) == []
 
 
 def test_the_kits_page_says_why_there_is_no_button(clinic: Clinic, inside: Any) -> None:

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.jobs.conftest import KIT, ORDER, PERSON, PHONE, RULES, TO, Clinic
-from tests.rows import replay_event
+from relay.ledger.schema import cases
+from tests.jobs.conftest import KIT, ORDER, PERSON, PHONE, RETEST, RULES, STAFF, TO, Clinic
+from tests.rows import only, open_cases, replay_event
 from tests.standins import Reply, twilio_error
 
 HOUR = timedelta(hours=1)
@@ -121,3 +122,52 @@ def test_a_changed_address_is_used_once(waiting: Clinic) -> None:
     waiting.work(HOUR)
     assert len(waiting.twilio.accepted) == 2
     assert len(waiting.messages()) == 3
+
+
+MOVED_ON = "The kit has moved on: order.delivered has come."
+
+
+def test_what_cannot_matter_any_more_is_nobodys_task(clinic: Clinic) -> None:
+    """The kit's text failed and staff were asked: once a later step has come that case closes by
+    itself, and the message and the case say why. Results that failed stay, whatever comes.
+    """
+    clinic.configure(RULES.replace('fallback = ["email"]\n', ""), staff=STAFF)
+    clinic.twilio.answers.append(lambda request: twilio_error(400, 21614))
+    clinic.post()
+    clinic.results()
+    clinic.work()
+    assert clinic.worklist() == ["unreached"] * 2
+    clinic.work(HOUR)
+    clinic.post("order.delivered", order_id=ORDER)
+    clinic.post(
+        "test_registration.retest", testregistration_id=KIT, retest_testregistration_id=RETEST
+    )
+    clinic.work()
+    assert [case["subject"] for case in open_cases(clinic.db)] == [KIT]
+    case = only(clinic.db, cases, subject=ORDER)
+    assert (case["closed_by"], case["note"]) == ("relay", MOVED_ON)
+    (row,) = clinic.messages(rule="kit")
+    assert (row["status"], row["reason"].endswith(MOVED_ON)) == ("permanent-failure", True)
+    clinic.work(HOUR)
+    clinic.post("test_registration.complete", testregistration_id=KIT)
+    clinic.work()
+    (row,) = clinic.messages(rule="kit")
+    assert row["reason"].count("has come") == 1
+
+
+def test_a_faults_case_is_about_what_still_matters(clinic: Clinic) -> None:
+    """Two kits' words could not be made: one moves on and the case is about the other alone; then
+    about none, and it closes by itself.
+    """
+    clinic.configure(RULES.replace('fallback = ["email"]\n', ""), staff=STAFF)
+    (clinic.settings.templates / "kit" / "sms.txt").write_text("{{ customer.foreign_id }}", "utf-8")
+    clinic.orders(2)
+    clinic.work()
+    (case,) = open_cases(clinic.db)
+    assert (case["kind"], case["count"]) == ("broken", 2)
+    for order, left in (("o-0", [1]), ("o-1", [])):
+        clinic.work(HOUR)
+        clinic.post("order.delivered", order_id=order)
+        clinic.work()
+        clinic.work()
+        assert [case["count"] for case in open_cases(clinic.db)] == left

@@ -17,12 +17,14 @@ from relay.ledger import replay, suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.schema import audit, notifications
 from relay.rules import resend
+from relay.staff import send_again
 from tests.jobs.conftest import KIT, PERSON, PHONE, RULES, STAFF, Clinic
 from tests.rows import only, open_cases, replay_event, replay_notification, rows, suppress
 from tests.standins import twilio_error
 from tests.test_desk import log_in, token
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SOON = timedelta(seconds=send_again.UNDO_SECONDS)  # what is pressed on the desk has gone by then
 NO_MOBILE, OPTED_OUT = twilio_error(400, 21614), twilio_error(400, 21610)
 Press = Callable[..., str]
 # Kits, each of a patient with a phone of their own, by what becomes of their text.
@@ -138,6 +140,31 @@ def test_while_the_cause_is_there_it_is_a_case_again(results: Clinic, press: Pre
     assert len(results.told()) < len(CAUSES) + len(same)  # some tell of several
 
 
+def test_a_press_is_taken_back_while_it_waits(results: Clinic, press: Press) -> None:
+    """For some seconds nothing goes, and one more press puts the case back as it was, with the
+    message as it failed. Later it is too late, and says so.
+    """
+    results.twilio.answers.append(lambda request: NO_MOBILE)
+    results.results()
+    results.work()
+    failed, case_id = only(results.db, notifications, rule="results"), waiting(results)[KIT]
+    results.twilio.answers.clear()
+    assert "sending it again" in press(case_id)
+    results.work()
+    assert waiting(results) == {}
+    assert "back on the worklist" in press(case_id, act="open")
+    results.work(HOUR)
+    assert waiting(results) == {KIT: case_id}
+    same = ("status", "reason", "waits_for", "follow_up_at")
+    now = only(results.db, notifications, rule="results")
+    assert [now[key] for key in same] == [failed[key] for key in same]
+    assert texted(results) == Counter()
+    press(case_id)
+    results.work(SOON)
+    assert texted(results) == Counter([PHONE])
+    assert "too late" in press(case_id, act="open")
+
+
 def test_what_cannot_be_tried_again_says_why(results: Clinic, press: Press, inside: Any) -> None:
     """There is no button for it, and the case says the true reason; pressed all the same, it does
     nothing, says so, and the case stays.
@@ -236,7 +263,7 @@ def test_others_of_the_event_are_not_told_twice(clinic: Clinic, press: Press, in
     with clinic.db.write() as connection:
         suppressions.unsuppress(connection, "sms", PHONE)
     press()
-    clinic.work()
+    clinic.work(SOON)
     assert only(clinic.db, notifications, rule="kit-text")["status"] == "sent"
     emails = [sent for sent in clinic.sendgrid.accepted if "jane@" in str(sent.json)]
     assert (len(clinic.twilio.accepted), len(emails)) == (1, 1)

@@ -135,6 +135,10 @@ SELECT 'evt_unrouted' || n, CASE n % 3 WHEN 0 THEN 'order.shipped' ELSE 'unknown
   md5('unrouted' || n), json_build_object('order_id', 'a'), 'unrouted', now()
 FROM generate_series(1, 5000) n""",
     """
+INSERT INTO events (id, name, identity, data, status, received_at)
+SELECT 'evt_held', 'order.shipped', md5('held'), json_build_object('order_id', 'a'), 'held', now()
+""",
+    """
 INSERT INTO erasures (id, channel, address, target, actor, note, state, asked_at, next_at, done_at,
   outcome)
 SELECT * FROM (VALUES
@@ -218,7 +222,7 @@ def _asked(app: Any, db: Database, sent: dict[str, Any], number: int) -> tuple[F
     desk_pages.check_whole(app.url_map, {"GET": [gets], "POST": [looks, acts]})
     desk.log_in()
     looked = {
-        path: _median(path, repeat(partial(desk.browser.get, path)))
+        path: _median(path, repeat(partial(desk.browser.get, path, follow_redirects=True)))
         for endpoint, several in gets.items()
         for path in (desk.path(endpoint, given) for given in several)
     }

@@ -76,6 +76,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
         "desk.draft": [],
         "desk.draft_file": [],
         "desk.join": [],  # nobody is invited
+        "desk.accent": [],  # the bench's clinic has no colour of its own
         "desk.journey": [{"kit": kit.subject}],
         "desk.one_case": [{"case_id": "cas_21"}],
         "desk.rule": rules,
@@ -122,10 +123,11 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
         "desk.see_to": {
             "close a case": _each("case_id", "cas_", 1, act="close", **_NOTE),
             "send again": _each("case_id", "cas_", 11, act="resend", **_NOTE),
+            "take that back": _each("case_id", "cas_", 11, act="open"),
         },
         # Once it is done, and then it is refused.
         "desk.send_message_again": {"send a message again": _always(message=kit.text, **_NOTE)},
-        "desk.ask_the_lab": {"ask the lab now": _always(event=kit.event)},
+        "desk.ask_the_lab": {"ask the lab now": _always(event="evt_held")},
         "desk.stop_address": {"stop a message's address": _always(message=kit.text, **_NOTE)},
         "desk.see_to_post": {
             "try a refused post again": _each("post_id", "qua_", 1, act="again"),
@@ -156,7 +158,7 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
         "desk.start_draft": {"begin a draft": _always(name="Kinder words")},
         # Each needs an edition or a draft of its own.
         **{f"desk.{act}": {} for act in ("take_back", "see_to_draft", "save_file")},
-        "desk.send_test": {"send a test": _always(name="kit-shipped", address=kit.phone)},
+        "desk.send_test": {"send a test": _always(name="kit-shipped", address="+447487654321")},
         # The last ones: nothing is left to be put aside, and nobody is logged in.
         "desk.see_to_posts": {
             "put all refused posts aside": ({"until": one, **_NOTE} for one in until)

@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
 from relay.ledger.schema import events, journeys, notifications, small
-from relay.privacy.names import full_name
+from relay.privacy.names import full_name, search_key
+from relay.privacy.person import marks
 from relay.rules.channels import sharing
 from relay.rules.statuses import WAITING
 
@@ -166,6 +167,21 @@ def find_by_address(connection: Connection, channel: str, address: str) -> tuple
     return _found(connection, query)
 
 
+def other_kits(connection: Connection, facts: Facts, subjects: set[str]) -> list[Found]:
+    """The kits, but for those of these subjects, of whom facts are about: somebody of the same name
+    with the same id at the lab, or an address in common. The newest first.
+    """
+    person, mine = search_key(facts), marks(facts)
+    if not person or not mine:
+        return []
+    query = _steps().where(events.c.person == person).order_by(events.c.received_at.desc())
+    rows = connection.execute(query.limit(MOST)).all()
+    theirs = [row for row in rows if mine & marks(Facts.from_json(row.facts))]
+    own = {*kits(connection, subjects).values()} | subjects
+    found = _by_kit(connection, theirs)
+    return [one for (kit, _), one in found.items() if kit not in own]
+
+
 def count_by_address(connection: Connection, channel: str, address: str) -> dict[str, int]:
     """Count the messages to an address, and the kits, orders and events that they are about."""
     table = notifications.c
@@ -205,14 +221,19 @@ def _found(connection: Connection, *queries: sa.Select[Any]) -> tuple[list[Found
     rows: list[sa.Row[Any]] = []
     for query in queries:
         rows += connection.execute(query.limit(MOST - len(rows)))
+    return list(_by_kit(connection, rows).values()), len(rows) == MOST
+
+
+def _by_kit(connection: Connection, rows: Sequence[sa.Row[Any]]) -> dict[tuple[str, str], Found]:
+    """The first of these steps for each order, or kit without one, and person."""
     kit = kits(connection, {row.subject for row in rows if row.subject})
-    found: dict[str, Found] = {}
+    found: dict[tuple[str, str], Found] = {}
     for row in rows:
         person = full_name(Facts.from_json(row.facts))
         if row.subject:
             one = Found(row.subject, row.name, row.received_at, person)
-            found.setdefault(f"{kit.get(row.subject, row.subject)} {person}", one)
-    return list(found.values()), len(rows) == MOST
+            found.setdefault((kit.get(row.subject, row.subject), person), one)
+    return found
 
 
 def kits(connection: Connection, subjects: set[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from relay.config.settings import Settings
 from relay.web.desk import (
     activity,
     auth,
+    brand,
     drafts,
     editions,
     going_live,
@@ -38,6 +39,7 @@ from relay.web.desk.layout import blueprint
 __all__ = [
     "activity",
     "auth",
+    "brand",
     "drafts",
     "editions",
     "going_live",

@@ -44,6 +44,7 @@ from relay.web.desk import suppressions
 from relay.web.desk.drafts import ShownDraft, waiting_drafts
 from relay.web.desk.layout import (
     SHOWN,
+    UNDO,
     actor,
     alert_words,
     blueprint,
@@ -123,8 +124,9 @@ def by_address(
 def journey() -> str:
     """One kit as a timeline, what is personal masked."""
     found = trails(request.args.get("kit", ""))
-    note_look(OPENED, _kit(found), "masked")
-    return _timeline(found, frozenset())
+    others = _others(found)
+    note_look(OPENED, _kit(found), "masked", (one.subject for one in others))
+    return _timeline(found, frozenset(), others)
 
 
 @blueprint.post("/journey")
@@ -140,25 +142,37 @@ def reveal() -> str:
     shown = {row["id"] for row in messages if (row["id"] == only if only else is_personal(row))}
     if only and not shown:
         abort(404)
+    others = _others(found)
     if (reason := reason_for()) is None:
-        return _timeline(found, frozenset())
+        return _timeline(found, frozenset(), others)
     about = f"kit {kit}" if only else f"{len(shown)} messages and the names"
-    note_look(REVEAL, only or kit, about + reason)
+    note_look(REVEAL, only or kit, about + reason, (one.subject for one in others))
     flash(SHOWN)
-    return _timeline(found, frozenset(shown), names=not only)
+    return _timeline(found, frozenset(shown), others, names=not only)
 
 
 @blueprint.post("/journey/again")
 @requires(ACT)
 def send_message_again() -> Any:
-    """Have a message repeated by another, to the address that the lab has now."""
-    app, id_ = services(), request.form.get("message", "")
-    kit = _kit(trails(id_))
+    """Have a message repeated by another, to the address that the lab has now; or take that back,
+    while it waits.
+    """
+    app, id_, act = services(), request.form.get("message", ""), request.form.get("act")
+    kit, by, note = _kit(trails(id_)), actor(), written_note()
     try:
         with app.db.write() as connection:
-            send_again.send_again(connection, app.config, id_, by=actor(), note=written_note())
+            if act == UNDO:
+                send_again.take_back(connection, id_, by=by)
+                told = ("Taken back: it does not go out.", "message")
+            else:
+                wait = send_again.seconds_to_undo()
+                made = send_again.send_again(
+                    connection, app.config, id_, by=by, note=note, wait=wait
+                )
+                said = "Relay is sending it again, by a message of its own: see below."
+                told = (said, f"{UNDO} {made}")
         app.waker.wake()
-        flash("Relay is sending it again, by a message of its own: see below.")
+        flash(*told)
     except NotDone as error:
         flash(str(error))
     return redirect(url_for("desk.journey", kit=kit))
@@ -210,7 +224,22 @@ def _kit(found: Sequence[Trail]) -> str:
     return str(next(subjects, found[0].event["id"]))
 
 
-def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = False) -> str:
+def _others(found: Sequence[Trail]) -> list[queries.Found]:
+    """The other kits of the person whom the last event with a name is about."""
+    told = (Facts.from_json(one.event["facts"]) for one in reversed(found))
+    facts = next(filter(privacy_names.search_key, told), Facts())
+    subjects = {one.event["subject"] for one in found} - {None}
+    with services().db.read() as connection:
+        return queries.other_kits(connection, facts, subjects)
+
+
+def _timeline(
+    found: Sequence[Trail],
+    shown: frozenset[str],
+    others: Sequence[queries.Found],
+    *,
+    names: bool = False,
+) -> str:
     config = services().config
     zone, most_texts = config.clinic.timezone, config.delivery.daily_sms_limit
     at = clock(zone)
@@ -232,6 +261,7 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
     return page(
         "journey.html",
         track=[*_track(found)],
+        others=others,
         kinds=_KINDS,
         kit=_kit(found),
         persons=persons,
@@ -322,6 +352,7 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
         "address": address if revealed else masks.address(address),
         "content": (row["content"] or {}) if revealed else None,
         "asks_address": asks_address,
+        "can_undo": row["kind"] == RESENT and row["status"] in WAITING,
         "hides": bool(row["content"] or (address and not asks_address)) and not revealed,
     }
 

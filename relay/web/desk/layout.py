@@ -208,6 +208,8 @@ def reason_for() -> str | None:
     return f". {reason}" if reason else ""
 
 
+# Begins the kind of a notice that can be undone, before the ids of what was done.
+UNDO = "undo"
 SHOWN = "Shown; the audit trail records it. Reload the page to hide it."
 
 
@@ -247,7 +249,8 @@ def when(moment: datetime) -> Markup:
     """A moment by the clinic's clock."""
     local = moment.astimezone(services().config.clinic.timezone)
     written = local.strftime("%-d %b %Y, %H:%M")
-    return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), written)
+    exact = moment.isoformat(timespec="seconds")
+    return Markup('<time datetime="{}">{}</time>').format(exact, written)
 
 
 AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there

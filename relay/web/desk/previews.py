@@ -23,12 +23,14 @@ from relay.rules.channels import CHANNELS, Channel
 from relay.rules.model import Rule
 from relay.staff import test_send
 from relay.staff.roles import ACT, LOOK
-from relay.web.desk.layout import actor, blueprint, page, requires
+from relay.web.desk.brand import origin
+from relay.web.desk.layout import actor, blueprint, page, requires, templates
 from relay.web.services import services
 
 SAMPLE, REAL = "sample", "real"
 SCHEMES = ("light", "dark")
-# A mail as it was made, and nothing that it might bring along: no script, no form, no picture.
+# A mail as it was made, and nothing that it might bring along: no script, no form, no picture but
+# the clinic's own.
 _POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
 _MAIL = next(name for name, row in CHANNELS.items() if "html" in row.parts)
 _HOUR, _TESTS = timedelta(hours=1), 20  # that may be sent in it
@@ -68,7 +70,7 @@ def send_test() -> Any:
         said = f"{_TESTS} tests have gone out within an hour. Wait a while."
         return _preview(chosen, to, said), 429
     try:
-        tried = test_send.send(services().config, services().db, actor(), chosen, to)
+        tried = test_send.send(services().config, services().db, actor(), _worded(chosen), to)
     except (test_send.NotTried, RenderError) as error:
         said = str(error)
         return _preview(chosen, to, f"Not sent: {said[:1].lower()}{said[1:]}"), 400
@@ -78,7 +80,9 @@ def send_test() -> Any:
         if tried.is_live
         else f"The test was made but not sent: delivery is {mode}."
     )
-    return redirect(url_for("desk.rule", name=chosen.name))
+    return redirect(
+        url_for("desk.rule", name=chosen.name, template=request.form.get("template") or None)
+    )
 
 
 @blueprint.get("/rule/email")
@@ -88,7 +92,8 @@ def email() -> Response:
     scheme, channel = request.args.get("scheme", SCHEMES[0]), request.args.get("channel", _MAIL)
     if channel not in CHANNELS or "html" not in CHANNELS[channel].parts:
         abort(404)
-    shown = _shown(_rule(request.args), channel, _real(_rule(request.args)))
+    chosen = _rule(request.args)
+    shown = _shown(_worded(chosen), channel, _real(chosen))
     if shown.message is None or scheme not in SCHEMES:
         abort(404)
     return framed(scheme, shown.message.html)
@@ -97,7 +102,9 @@ def email() -> Response:
 def framed(scheme: str, html: str) -> Response:
     """An email's HTML for a frame of the desk's."""
     response = Response(_in(scheme, html), content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = _POLICY
+    logo = services().config.clinic.logo
+    pictures = f"; img-src {origin(logo)}" if logo else ""
+    response.headers["Content-Security-Policy"] = _POLICY + pictures
     response.headers["X-Frame-Options"] = "SAMEORIGIN"
     return response
 
@@ -117,13 +124,21 @@ def _rule(given: Mapping[str, str]) -> Rule:
     return services().config.rule(given.get("name", "")) or abort(404)
 
 
+def _worded(chosen: Rule) -> Rule:
+    """The rule in the language whose template was asked for; else in the one that it chooses."""
+    wanted, variants = request.values.get("template"), templates().variants(chosen)
+    return next((one for one in variants if one.template == wanted), chosen)
+
+
 def _preview(chosen: Rule, to: str = "", wrong: str = "") -> str:
-    policy, real = services().config.policy, _real(chosen)
+    policy, real, worded = services().config.policy, _real(chosen), _worded(chosen)
     return page(
         "rule.html",
         rule=chosen,
         sentences=plain_english.rule_sentences(chosen, policy),
-        shown=[_shown(chosen, one, real) for one in (*chosen.channels, *chosen.fallback)],
+        shown=[_shown(worded, one, real) for one in (*chosen.channels, *chosen.fallback)],
+        languages=[one.template for one in templates().variants(chosen)] if chosen.language else [],
+        language="" if worded == chosen else worded.template,
         senders=services().config.delivery.senders,
         data=_wanted(),
         real=real,

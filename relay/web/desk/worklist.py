@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 
-from relay.ledger import cases, replies
+from relay.ledger import cases, faults, replay, replies
 from relay.ledger.audit import ACT_WORDS as SAID
 from relay.ledger.audit import NotDone
 from relay.ledger.views import queries
@@ -17,10 +17,12 @@ from relay.rules.replies import REPLY
 from relay.staff import answers, case_acts
 from relay.staff.looks import REVEAL
 from relay.staff.roles import ACT, LOOK
+from relay.staff.send_again import seconds_to_undo
 from relay.web.desk.causes import as_shown, by_cause, drafts_of
 from relay.web.desk.drafts import is_permitted
 from relay.web.desk.layout import (
     SHOWN,
+    UNDO,
     actor,
     alert_words,
     blueprint,
@@ -35,7 +37,7 @@ from relay.web.services import services
 
 AT_ONCE = 100  # cases of a page, and of a press
 OPEN = cases.OPEN
-UNDO = "undo "  # begins the kind of a notice that offers to open cases again
+UNDONE = (cases.CLOSE, cases.RESEND)  # acts that can be undone, the second for some seconds
 Case = Mapping[str, Any]
 
 
@@ -155,7 +157,7 @@ def see_to(case_id: str) -> Any:
             not_done.append(str(error))
     many = len(done) + len(not_done)
     said = [*dict.fromkeys([*done.values(), *not_done])]
-    undo = UNDO + " ".join(done) if act == cases.CLOSE and done else "message"
+    undo = f"{UNDO} {' '.join(done)}" if act in UNDONE and done else "message"
     flash(f"{len(done)} of {many} done. {' '.join(said)}" if many > 1 else said[0], undo)
     if request.args.get("back"):
         return redirect(url_for("desk.today"))
@@ -168,7 +170,11 @@ def _see_to(case: Case, act: str, **words: Any) -> str:
     app = services()
     with app.db.write() as connection:
         said = case_acts.see_to(
-            connection, app.config, case, act, by=actor(), note=written_note(), **words
+            *(connection, app.config, case, act),
+            by=actor(),
+            note=written_note(),
+            wait=seconds_to_undo(),
+            **words,
         )
     app.waker.wake()
     return said
@@ -177,5 +183,6 @@ def _see_to(case: Case, act: str, **words: Any) -> str:
 def _open_again(case: Case) -> str:
     mine = my_act(cases.CASE_ACT + OPEN, case["id"])
     with services().db.write() as connection:
-        cases.reopen(connection, case["id"], mine)
+        went = replay.let_be(connection, faults.concerned(case))
+        cases.reopen(connection, case["id"], mine, cases.RESEND if went else cases.CLOSE)
     return "It is back on the worklist."
