@@ -4,20 +4,53 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from relay.lab import samples
 from relay.ledger import editions as ledger_editions
 from relay.ledger.database import Database
-from relay.ledger.schema import audit, drafts, editions
+from relay.ledger.schema import audit, drafts, editions, events
+from relay.staff import editions as staff_editions
+from relay.staff import judging, trial
 from tests.conftest import one_database
-from tests.desk import press
-from tests.rows import only, rows
+from tests.desk import kit, press
+from tests.rows import change, only, rows
 from tests.test_desk import desk, inside
 from tests.test_desk_people import as_role, browser, invited, joined
+from tests.test_desk_rules import shown
+from tests.test_queue import until
 
 __all__ = ["browser", "desk", "inside"]  # fixtures
 pytestmark = one_database
 SMS = "templates/results_ready/sms.txt"
+LATER = """
+[rules.later]
+event = "order.shipped"
+to = "customer"
+channels = ["sms"]
+template = "kit_shipped"
+after = "2d"
+
+[costs]
+sms = 0.04
+email = 0.01
+"""
+
+
+@pytest.fixture
+def by_processes() -> None:
+    """For a test in which drafts are judged and tried as they are in truth."""
+
+
+@pytest.fixture(autouse=True)
+def in_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere in this process, at once: to start others takes a second each."""
+    if "by_processes" not in request.fixturenames:
+        monkeypatch.setattr(judging, "_by_a_process", staff_editions.judge)
+        monkeypatch.setattr(trial, "_in_background", trial.work)
 
 
 def started(client: Any, name: str = "Kinder words") -> str:
@@ -46,6 +79,13 @@ def after(client: Any, path: str, **form: str) -> str:
     return str(client.get(press(client, path, **form).location).text)
 
 
+def tried(client: Any, page: str) -> str:
+    """A draft's page once it has been tried on the last days."""
+    path = re.findall(r'data-again="([^"]+)', page)
+    until(lambda: not path or 'data-again=""' in client.get(path[0]).text)
+    return str(client.get(path[0]).text if path else page)
+
+
 def in_use(client: Any) -> int | None:
     """The number of the edition that the web process goes by."""
     living = client.application.extensions["relay"].living
@@ -65,9 +105,11 @@ def test_the_whole_way(inside: Any, db: Database) -> None:
     assert rows(db, drafts)[0]["files"] == {}
     page = saved(inside, path, before + " Take care.")
     assert f"Saved in the draft: {SMS}" in page
+    page = tried(inside, page)
     assert "Words changed in" in page
     assert "Take care." in page
-    assert "Nothing was sent or kept." in page
+    assert "Its rules do the same" not in page
+    assert "Nothing was sent." in page
     assert in_use(inside) == 1
     assert "Write a note first" in after(inside, path, act="publish")
     assert "Published as edition 2" in after(inside, path, act="publish", note="As Dr Lee asked.")
@@ -103,6 +145,36 @@ def test_rules_are_edited_and_told_in_plain_english(inside: Any, db: Database) -
     assert in_use(inside) == 1
     saved(inside, path, edited, "config.toml", act="give up")
     assert rows(db, drafts)[0]["files"] == {}
+
+
+def test_an_edits_rules_are_told_in_words_and_tried(
+    inside: Any, db: Database, config_file: Path, by_processes: None
+) -> None:
+    """A rule that is new, changed or gone is told, with what it would write; no other is. What it
+    would have done in the last days, and for how much, is worked out by a process of its own.
+    """
+    kit(db)
+    change(db, events, {}, facts=samples.full().to_json())
+    text = config_file.read_text("utf-8").replace("retention =", "retention= ", 1)
+    text = re.sub(r"(?s)\[rules\.kit-delivered\].*?\n\n", "", text)
+    text = text.replace('channels = ["sms", "email"]', 'channels = ["sms"]', 1)
+    path = started(inside)
+    page = tried(inside, saved(inside, path, text + LATER, "config.toml"))
+    cards = {
+        name: shown(card)
+        for name, card in re.findall(r'(?s)<h4 id="change-\d+">([\w-]+)</h4>(.*?)</article>', page)
+    }
+    assert [*cards] == ["kit-shipped", "later", "kit-delivered"]
+    assert cards["later"].startswith("new When an order is shipped, text the customer 2 days later")
+    assert "1 segment" in cards["later"]
+    assert "It costs £0.04." in cards["later"]
+    assert cards["kit-shipped"].startswith("changed When")
+    assert cards["kit-delivered"].startswith("gone When")
+    said = shown(page)
+    assert "Relay tried it on the 1 events of the last 30 days." in said
+    assert "some 1 person got" in said
+    assert re.search(r"dropped \d+ \w+ \d{4}, [\d:]+ : kit-shipped to customer by email\.", said)
+    assert "In a month, 1 fewer email and 1 more segment of texts: some £0.03 more." in said
 
 
 def test_a_second_person_approves(
@@ -163,7 +235,7 @@ def test_a_draft_follows_what_was_published_meanwhile(inside: Any) -> None:
     assert text_of(inside, last, subject) == "Second subject"
 
 
-def test_a_hostile_edition_harms_no_web_process(inside: Any) -> None:
+def test_a_hostile_edition_harms_no_web_process(inside: Any, by_processes: None) -> None:
     """A loop without an end is judged by a process of its own, and refused."""
     path = started(inside)
     page = saved(

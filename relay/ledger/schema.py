@@ -250,6 +250,11 @@ drafts = sa.Table(
     text("note", 500, server_default=""),
     time("closed_at"),
     sa.Column("edition", sa.Integer),  # that it became
+    # What it would have done lately: of which files and edition, since when nothing was heard of
+    # the process that works it out, and how far that is, or what came of it.
+    text("trial_of", 64, nullable=True),
+    time("trial_at"),
+    sa.Column("trial", sa.JSON(none_as_null=True)),
 )
 
 # How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
@@ -295,7 +300,7 @@ erasures = sa.Table(
 )
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
-REVISION = "0018"  # what this code works with; /readyz compares it with the database's
+REVISION = "0020"  # what this code works with; /readyz compares it with the database's
 
 # Indexes that no statement uses any more: dropped once those are there that took their place.
 RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")

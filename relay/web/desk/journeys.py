@@ -246,7 +246,7 @@ def _timeline(found: Sequence[Trail], shown: frozenset[str], *, names: bool = Fa
             for one in found
             for row in one.messages
         },
-        delivery=config.delivery,
+        config=config,
     )
 
 

@@ -124,13 +124,12 @@ def _preview(chosen: Rule, to: str = "", wrong: str = "") -> str:
         rule=chosen,
         sentences=plain_english.rule_sentences(chosen, policy),
         shown=[_shown(chosen, one, real) for one in (*chosen.channels, *chosen.fallback)],
-        senders=services().config.delivery.senders,
         data=_wanted(),
         real=real,
         schemes=SCHEMES,
         to=to,
         wrong=wrong,
-        most=services().config.delivery.max_sms_segments,
+        config=services().config,
         delivery=services().settings.delivery,
     )
 
