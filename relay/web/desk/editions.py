@@ -114,7 +114,7 @@ def draft(draft_id: str) -> str:
     files = it.on(base)
     problems = judging.apart(files, services().settings)
     more: dict[str, Any] = {"found": [*mistakes(problems, files=files)]}
-    if all(problem.warning for problem in problems):
+    if it.files and all(problem.warning for problem in problems):
         with _loaded(files) as edited:
             more |= tried_out(it, files, edited)
     return page(

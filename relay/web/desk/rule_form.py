@@ -21,8 +21,9 @@ from relay.errors import ConfigError, Problem
 from relay.lab.facts import PERSONS
 from relay.ledger.drafts import Draft
 from relay.messages import alerts
-from relay.rules.channels import CHANNELS
+from relay.rules.channels import CHANNELS, begun
 from relay.rules.edition import Content
+from relay.rules.model import Rule
 from relay.staff import judging
 from relay.staff.looks import REVEAL
 from relay.staff.roles import EDIT
@@ -60,6 +61,13 @@ class Field:
     def label(self) -> str:
         """What it is called."""
         return self.key.replace("_", " ").capitalize()
+
+    @property
+    def default(self) -> str:
+        """What counts where nothing is written."""
+        made = Rule(self.key, "", "", (), "")
+        default = getattr(made, self.key, "")
+        return str(default).lower() if isinstance(default, bool | str) else ""
 
     @property
     def is_several(self) -> bool:
@@ -159,7 +167,7 @@ def _fields(
     schemas = RuleSchema().fields
     for key in sorted(schemas, key=lambda key: USUAL.index(key) if key in USUAL else len(USUAL)):
         problem = found.get(f"rules.{name}.{key}")
-        said = f"{problem.message} {problem.remedy}".strip() if problem else ""
+        said = begun(f"{problem.message} {problem.remedy}".strip()) if problem else ""
         value = _shown(schemas[key], written.get(key))
         yield Field(key, schemas[key], value, [*_choices(key, schemas[key], files)], said)
 
