@@ -245,6 +245,8 @@ ROUTES = {
     ("today", "GET"): LOOK,
     ("activity_page", "GET"): LOOK,
     ("activity_file", "GET"): LOOK,
+    ("letters_page", "GET"): ACT,
+    ("see_to_letters", "POST"): ACT,
     ("going_live", "GET"): MANAGE,
     ("editions_page", "GET"): LOOK,
     ("edition", "GET"): LOOK,

@@ -257,6 +257,21 @@ drafts = sa.Table(
     sa.Column("trial", sa.JSON(none_as_null=True)),
 )
 
+# What is written once to all who had a rule's message on a day, by an edition or by any.
+letters = sa.Table(
+    "letters",
+    metadata,
+    text("id", 40, primary_key=True),
+    text("rule", 100),
+    text("day", 10),  # of the clinic's calendar
+    sa.Column("edition", sa.Integer),
+    text("subject", 200, server_default=""),  # of those that go by email
+    text("words", 1600),
+    text("author", 100),
+    time("written_at", nullable=False),
+    time("closed_at"),  # sent, or thrown away
+)
+
 # How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
 allowances = sa.Table(
     "allowances",

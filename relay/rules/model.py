@@ -22,6 +22,7 @@ ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config
 # has written to answer a text.
 MESSAGE, DIGEST, ITEM, ALERT, RESENT = "message", "digest", "item", "alert", "resent"
 ANSWER = "answer"
+LETTER = "letter"  # its rule, behind ALERT_PREFIX, where it answers nobody: a letter to many
 # Begins the identity of a message that repeats another, before the other's id. So a message is
 # repeated once, whoever presses and however often; the next time it is the repeat that is repeated.
 RESENT_OF = "resent "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -76,6 +76,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
         "desk.draft": [],
         "desk.draft_file": [],
         "desk.draft_rule": [],
+        "desk.letters_page": [{}, {"rule": "kit-shipped", "day": f"{datetime.now(UTC):%F}"}],
         "desk.join": [],  # nobody is invited
         "desk.journey": [{"kit": kit.subject}],
         "desk.one_case": [{"case_id": "cas_21"}],
@@ -147,6 +148,11 @@ def acts(kit: Kit, now: datetime) -> dict[str, Mapping[str, Iterator[Given]]]:
         "desk.press_stop": {
             "stop a rule": _always(what="rule kit-shipped", act="stop", **_NOTE),
             "resume it": _always(what="rule kit-shipped", act="resume"),
+        },
+        "desk.see_to_letters": {
+            "write a letter": _always(
+                rule="kit-shipped", day=f"{now:%F}", act="write", subject="Sorry", words="Sorry."
+            ),
         },
         "desk.start_draft": {"begin a draft": _always(name="Kinder words")},
         # Each needs an edition or a draft of its own.

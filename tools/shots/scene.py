@@ -42,6 +42,7 @@ KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"  # of the lab's examples
 PAGES = {
     "today": "/",
     "activity": "/activity",
+    "letters": "/letters",
     "editions": "/editions",
     "going-live": "/going-live",
     "journeys": "/journeys",
