@@ -20,6 +20,7 @@ from relay.ledger.suppressions import stopped_by
 from relay.ledger.views.daily_counts import Day
 from relay.ledger.views.queries import MADE_BY
 from relay.rules.addresses import same
+from relay.rules.channels import CHANNEL_NAMES
 from relay.rules.model import MESSAGE, RESENT
 from relay.rules.statuses import GONE
 
@@ -80,8 +81,9 @@ def close(connection: Connection, letter: Letter, act: Act) -> None:
 def readers(
     connection: Connection, rule: str, day: Day, edition: int | None = None
 ) -> Mapping[str, Reader]:
-    """Each patient or customer who had a message of a rule on a day, once an address, by channel
-    and address: but for who gets nothing more, and whose kit waits for a person.
+    """Each patient or customer who had a message of a rule on a day, by channel and address: once,
+    whatever ways and kits they had it for, but for who gets nothing more, and whose kit waits for a
+    person.
     """
     row = notifications.c
     fields = (row[name] for name in Reader.__dataclass_fields__)
@@ -96,9 +98,14 @@ def readers(
     if edition is not None:
         query = query.where(MADE_BY.in_([edition]))
     may_be_held = connection.execute(sa.select(replies.holding())).scalar()
-    found = (Reader(**one) for one in connection.execute(query).mappings())
-    return {
-        f"{one.channel} {same(one.address)}": one
-        for one in found
-        if not (may_be_held and replies.held_by(connection, one.subject))
-    }
+    rows = (Reader(**one) for one in connection.execute(query).mappings())
+    made: dict[str, Reader] = {}
+    told = set()  # who gets it already by a way that comes first
+    for one in sorted(rows, key=lambda one: CHANNEL_NAMES.index(one.channel)):
+        person, address = (one.subject, one.role), f"{one.channel} {same(one.address)}"
+        if may_be_held and replies.held_by(connection, one.subject):
+            continue
+        if person not in told:
+            made.setdefault(address, one)
+        told.add(person)
+    return made

@@ -12,9 +12,10 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.ledger.schema import audit, letters
+from relay.staff import letters as letters_of
 from tests.conftest import one_database
 from tests.desk import press
-from tests.jobs.conftest import HEAD, PERSON, PHONE, RULES, Clinic, suppress
+from tests.jobs.conftest import PERSON, PHONE, RULES, Clinic, suppress
 from tests.rows import rows
 from tests.test_desk import log_in
 
@@ -25,8 +26,8 @@ KIT = {"rule": "kit", "day": TODAY}
 
 @pytest.fixture
 def desk(clinic: Clinic, make_client: Callable[[Settings], Any]) -> Any:
-    """A desk beside four people's texts: a couple has one phone, and somebody has stopped texts."""
-    clinic.configure(HEAD + "[desk]\nsecond_person = false\n" + RULES, head="")
+    """A desk beside four people's texts and emails: two have one phone, one has stopped texts."""
+    clinic.configure(RULES.replace('["sms"]\nfallback = ["email"]', '["sms", "email"]'))
     clinic.orders(2)
     for number, phone in ((7, "+447700900101"), (8, PHONE)):
         customer = {**PERSON, "phone_number": phone}
@@ -55,16 +56,17 @@ def seen_to(desk: Any, clinic: Clinic, act: str) -> str:
 
 @one_database
 def test_a_letter_goes_to_each_once(desk: Any, clinic: Clinic) -> None:
-    """Whoever had the message gets it, once a phone; nobody who has stopped texts; it is on the
-    kit's record, and on the trail who wrote and who sent it.
+    """Whoever had the message gets it once, though by two ways, for two kits or with another's
+    phone; who has stopped texts, by email. It is on the kit's record, and on the trail who did it.
     """
     page = desk.get(f"/letters?rule=kit&day={TODAY}").text
-    assert "<strong>2 people</strong>: 2 texts." in page
-    assert "goes to 2 texts" in written(desk)
+    assert "<strong>3 people</strong>: 2 texts and 1 email." in page
+    assert letters_of.NO_SUBJECT in written(desk)
+    assert "goes to 2 texts and 1 email" in written(desk, subject="Sorry")
     before = len(clinic.twilio.accepted)
     clinic.work()
     assert len(clinic.twilio.accepted) == before
-    assert "On its way to 2 people" in seen_to(desk, clinic, "send")
+    assert "On its way to 3 people" in seen_to(desk, clinic, "send")
     clinic.work()
     sent = [one.form for one in clinic.twilio.accepted[before:]]
     assert {(one["To"], one["Body"]) for one in sent} == {
@@ -72,6 +74,7 @@ def test_a_letter_goes_to_each_once(desk: Any, clinic: Clinic) -> None:
         ("+447700900101", WORDS),
     }
     assert len(sent) == 2
+    assert clinic.sendgrid.accepted[-1].json["subject"] == "Sorry"
     assert (
         press(desk, "/letters", act="send", letter=rows(clinic.db, letters)[0]["id"]).status_code
         == 404
@@ -94,7 +97,7 @@ def test_a_letter_goes_to_each_once(desk: Any, clinic: Clinic) -> None:
 )
 def test_what_nobody_may_read_is_not_kept(desk: Any, clinic: Clinic, words: str, why: str) -> None:
     """No test, no result, no name to be filled in; what was written stays in the form."""
-    page = written(desk, words)
+    page = written(desk, words, subject="Sorry")
     assert why in page
     assert words in page
     assert rows(clinic.db, letters) == []
@@ -105,11 +108,12 @@ def test_a_letter_is_taken_back_or_sent_by_another(desk: Any, clinic: Clinic) ->
     """Before it is sent it can be thrown away; where the clinic wants two people, who has written
     it does not send it.
     """
-    written(desk)
+    written(desk, subject="Sorry")
     assert "Nobody gets it" in seen_to(desk, clinic, "drop")
-    clinic.configure(HEAD + "[desk]\nsecond_person = true\n" + RULES, head="")
+    text = clinic.settings.config.read_text("utf-8")
+    clinic.settings.config.write_text(f"{text}[desk]\nsecond_person = true\n", "utf-8")
     desk.application.extensions["relay"].living.look()
-    assert "Somebody else sends it" in written(desk)
+    assert "Somebody else sends it" in written(desk, subject="Sorry")
     assert "you have written it" in seen_to(desk, clinic, "send")
     clinic.work(timedelta(hours=1))
     assert clinic.messages(rule="relay:letter") == []
