@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import html
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from relay.config.schema import RuleSchema
 from relay.lab import samples
 from relay.ledger import editions as ledger_editions
 from relay.ledger.database import Database
@@ -270,3 +272,68 @@ def test_what_is_not_there_is_not_found(inside: Any) -> None:
     assert press(inside, "/editions", name=" ").location == "/editions"
     assert "Thrown away." in after(inside, path, act="drop")
     assert inside.get(path).status_code == 404
+
+
+def form_saved(client: Any, path: str, **form: Any) -> str:
+    """The page after a rule was sent as its form has it, with other values."""
+    page = client.get(f"{path}/rule", query_string={"name": form.pop("opened", "")}).text
+    body = page.partition("<main")[2]
+    given: dict[str, Any] = dict(re.findall(r'<input[^>]* name="([\w-]+)" value="([^"]*)"', body))
+    for key in {*re.findall(r'type="checkbox" name="(\w+)"', body)}:
+        ticked = rf'name="{key}" value="([^"]*)" checked'
+        given[key] = re.findall(ticked, body)
+    for key, choices in re.findall(r'(?s)<select[^>]*name="(\w+)"[^>]*>(.*?)</select>', body):
+        given[key] = (re.findall(r'value="([^"]*)" selected', choices) or [""])[0]
+    given = {key: html.unescape(one) if isinstance(one, str) else one for key, one in given.items()}
+    answer = press(client, f"{path}/rule", **{**given, "act": "save", **form})
+    return str(client.get(answer.location).text if answer.status_code == 302 else answer.text)
+
+
+def test_a_rule_is_a_form_that_keeps_the_comments(inside: Any, db: Database) -> None:
+    """Each key that there is has a field. What is changed is written, and no other line; a rule
+    that nobody touched is the same to the byte.
+    """
+    path = started(inside)
+    before = text_of(inside, path, "config.toml")
+    page = inside.get(f"{path}/rule?name=kit-delivered").text
+    assert [key for key in RuleSchema().fields if f'id="key-{key}"' not in page] == []
+    form_saved(inside, path, opened="kit-delivered")
+    assert rows(db, drafts)[0]["files"] == {}
+    page = form_saved(inside, path, opened="kit-delivered", title="Parcel there", fallback=[])
+    assert "What it changes" in page
+    after = text_of(inside, path, "config.toml").splitlines()
+    changed = [*difflib.ndiff(before.splitlines(), after)]
+    assert [line for line in changed if line[0] in "+-"] == [
+        '- fallback = ["email"]',
+        '+ title = "Parcel there"',
+    ]
+    page = form_saved(inside, path, opened="results-ready", send_window="25:00-26:00", act="check")
+    assert "There is no time 25:00" in page
+    assert 'aria-invalid="true"' in page
+
+
+def test_a_new_rule_is_a_form_too(inside: Any, db: Database) -> None:
+    """It comes last, by a name that no other has; what is missing is said at its field."""
+    path = started(inside)
+    whole = {"event": "order.shipped", "to": "customer", "channels": ["email"]}
+    for name, why in (("a b", "letters, digits"), ("kit-shipped", "There is a rule kit-shipped")):
+        assert why in form_saved(inside, path, name=name, template="kit_shipped", **whole)
+    assert "Is missing." in form_saved(inside, path, name="second", act="check", **whole)
+    page = form_saved(inside, path, name="second", template="kit_shipped", **whole)
+    assert "Rule second: new." in page
+    assert text_of(inside, path, "config.toml").endswith(
+        '[rules.second]\nevent = "order.shipped"\nto = "customer"\nchannels = ["email"]\n'
+        'template = "kit_shipped"\n'
+    )
+
+
+def test_what_is_no_toml_is_put_right_as_text(inside: Any) -> None:
+    """A form cannot be made of it: it leads to the text, and who saves second is told there too."""
+    path = started(inside)
+    page = form_saved(inside, path, opened="kit-shipped", version="9", title="Mine")
+    assert "has saved this draft meanwhile" in page
+    assert "+title = &#34;Mine&#34;" in page
+    saved(inside, path, "[rules.x", "config.toml")
+    answer = inside.get(f"{path}/rule?name=kit-shipped", follow_redirects=True)
+    assert "that no form can get past" in answer.text
+    assert "<textarea" in answer.text
