@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import difflib
 import html
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from relay.config.schema import RuleSchema
+from relay.lab import samples
 from relay.ledger import editions as ledger_editions
 from relay.ledger.database import Database
-from relay.ledger.schema import audit, drafts, editions
+from relay.ledger.schema import audit, drafts, editions, events
+from relay.staff import editions as staff_editions
+from relay.staff import judging, trial
 from tests.conftest import one_database
-from tests.desk import press
-from tests.rows import only, rows
+from tests.desk import kit, press
+from tests.rows import change, only, rows
 from tests.test_desk import desk, inside
 from tests.test_desk_people import as_role, browser, invited, joined
+from tests.test_desk_rules import shown
+from tests.test_queue import until
 
 __all__ = ["browser", "desk", "inside"]  # fixtures
 pytestmark = one_database
 SMS = "templates/results_ready/sms.txt"
+LATER = """
+[rules.later]
+event = "order.shipped"
+to = "customer"
+channels = ["sms"]
+template = "kit_shipped"
+after = "2d"
+
+[costs]
+sms = 0.04
+email = 0.01
+"""
+
+
+@pytest.fixture
+def by_processes() -> None:
+    """For a test in which drafts are judged and tried as they are in truth."""
+
+
+@pytest.fixture(autouse=True)
+def in_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere in this process, at once: to start others takes a second each."""
+    if "by_processes" not in request.fixturenames:
+        monkeypatch.setattr(judging, "_by_a_process", staff_editions.judge)
+        monkeypatch.setattr(trial, "_in_background", trial.work)
 
 
 def started(client: Any, name: str = "Kinder words") -> str:
@@ -46,6 +81,13 @@ def after(client: Any, path: str, **form: str) -> str:
     return str(client.get(press(client, path, **form).location).text)
 
 
+def tried(client: Any, page: str) -> str:
+    """A draft's page once it has been tried on the last days."""
+    path = re.findall(r'data-again="([^"]+)', page)
+    until(lambda: not path or 'data-again=""' in client.get(path[0]).text)
+    return str(client.get(path[0]).text if path else page)
+
+
 def in_use(client: Any) -> int | None:
     """The number of the edition that the web process goes by."""
     living = client.application.extensions["relay"].living
@@ -65,9 +107,11 @@ def test_the_whole_way(inside: Any, db: Database) -> None:
     assert rows(db, drafts)[0]["files"] == {}
     page = saved(inside, path, before + " Take care.")
     assert f"Saved in the draft: {SMS}" in page
+    page = tried(inside, page)
     assert "Words changed in" in page
     assert "Take care." in page
-    assert "Nothing was sent or kept." in page
+    assert "Its rules do the same" not in page
+    assert "Nothing was sent." in page
     assert in_use(inside) == 1
     assert "Write a note first" in after(inside, path, act="publish")
     assert "Published as edition 2" in after(inside, path, act="publish", note="As Dr Lee asked.")
@@ -103,6 +147,36 @@ def test_rules_are_edited_and_told_in_plain_english(inside: Any, db: Database) -
     assert in_use(inside) == 1
     saved(inside, path, edited, "config.toml", act="give up")
     assert rows(db, drafts)[0]["files"] == {}
+
+
+def test_an_edits_rules_are_told_in_words_and_tried(
+    inside: Any, db: Database, config_file: Path, by_processes: None
+) -> None:
+    """A rule that is new, changed or gone is told, with what it would write; no other is. What it
+    would have done in the last days, and for how much, is worked out by a process of its own.
+    """
+    kit(db)
+    change(db, events, {}, facts=samples.full().to_json())
+    text = config_file.read_text("utf-8").replace("retention =", "retention= ", 1)
+    text = re.sub(r"(?s)\[rules\.kit-delivered\].*?\n\n", "", text)
+    text = text.replace('channels = ["sms", "email"]', 'channels = ["sms"]', 1)
+    path = started(inside)
+    page = tried(inside, saved(inside, path, text + LATER, "config.toml"))
+    cards = {
+        name: shown(card)
+        for name, card in re.findall(r'(?s)<h4 id="change-\d+">([\w-]+)</h4>(.*?)</article>', page)
+    }
+    assert [*cards] == ["kit-shipped", "later", "kit-delivered"]
+    assert cards["later"].startswith("new When an order is shipped, text the customer 2 days later")
+    assert "1 segment" in cards["later"]
+    assert "It costs £0.04." in cards["later"]
+    assert cards["kit-shipped"].startswith("changed When")
+    assert cards["kit-delivered"].startswith("gone When")
+    said = shown(page)
+    assert "Relay tried it on the 1 events of the last 30 days." in said
+    assert "some 1 person got" in said
+    assert re.search(r"dropped \d+ \w+ \d{4}, [\d:]+ : kit-shipped to customer by email\.", said)
+    assert "In a month, 1 fewer email and 1 more segment of texts: some £0.03 more." in said
 
 
 def test_a_second_person_approves(
@@ -163,7 +237,7 @@ def test_a_draft_follows_what_was_published_meanwhile(inside: Any) -> None:
     assert text_of(inside, last, subject) == "Second subject"
 
 
-def test_a_hostile_edition_harms_no_web_process(inside: Any) -> None:
+def test_a_hostile_edition_harms_no_web_process(inside: Any, by_processes: None) -> None:
     """A loop without an end is judged by a process of its own, and refused."""
     path = started(inside)
     page = saved(
@@ -198,3 +272,68 @@ def test_what_is_not_there_is_not_found(inside: Any) -> None:
     assert press(inside, "/editions", name=" ").location == "/editions"
     assert "Thrown away." in after(inside, path, act="drop")
     assert inside.get(path).status_code == 404
+
+
+def form_saved(client: Any, path: str, **form: Any) -> str:
+    """The page after a rule was sent as its form has it, with other values."""
+    page = client.get(f"{path}/rule", query_string={"name": form.pop("opened", "")}).text
+    body = page.partition("<main")[2]
+    given: dict[str, Any] = dict(re.findall(r'<input[^>]* name="([\w-]+)" value="([^"]*)"', body))
+    for key in {*re.findall(r'type="checkbox" name="(\w+)"', body)}:
+        ticked = rf'name="{key}" value="([^"]*)" checked'
+        given[key] = re.findall(ticked, body)
+    for key, choices in re.findall(r'(?s)<select[^>]*name="(\w+)"[^>]*>(.*?)</select>', body):
+        given[key] = (re.findall(r'value="([^"]*)" selected', choices) or [""])[0]
+    given = {key: html.unescape(one) if isinstance(one, str) else one for key, one in given.items()}
+    answer = press(client, f"{path}/rule", **{**given, "act": "save", **form})
+    return str(client.get(answer.location).text if answer.status_code == 302 else answer.text)
+
+
+def test_a_rule_is_a_form_that_keeps_the_comments(inside: Any, db: Database) -> None:
+    """Each key that there is has a field. What is changed is written, and no other line; a rule
+    that nobody touched is the same to the byte.
+    """
+    path = started(inside)
+    before = text_of(inside, path, "config.toml")
+    page = inside.get(f"{path}/rule?name=kit-delivered").text
+    assert [key for key in RuleSchema().fields if f'id="key-{key}"' not in page] == []
+    form_saved(inside, path, opened="kit-delivered")
+    assert rows(db, drafts)[0]["files"] == {}
+    page = form_saved(inside, path, opened="kit-delivered", title="Parcel there", fallback=[])
+    assert "What it changes" in page
+    after = text_of(inside, path, "config.toml").splitlines()
+    changed = [*difflib.ndiff(before.splitlines(), after)]
+    assert [line for line in changed if line[0] in "+-"] == [
+        '- fallback = ["email"]',
+        '+ title = "Parcel there"',
+    ]
+    page = form_saved(inside, path, opened="results-ready", send_window="25:00-26:00", act="check")
+    assert "There is no time 25:00" in page
+    assert 'aria-invalid="true"' in page
+
+
+def test_a_new_rule_is_a_form_too(inside: Any, db: Database) -> None:
+    """It comes last, by a name that no other has; what is missing is said at its field."""
+    path = started(inside)
+    whole = {"event": "order.shipped", "to": "customer", "channels": ["email"]}
+    for name, why in (("a b", "letters, digits"), ("kit-shipped", "There is a rule kit-shipped")):
+        assert why in form_saved(inside, path, name=name, template="kit_shipped", **whole)
+    assert "Is missing." in form_saved(inside, path, name="second", act="check", **whole)
+    page = form_saved(inside, path, name="second", template="kit_shipped", **whole)
+    assert "Rule second: new." in page
+    assert text_of(inside, path, "config.toml").endswith(
+        '[rules.second]\nevent = "order.shipped"\nto = "customer"\nchannels = ["email"]\n'
+        'template = "kit_shipped"\n'
+    )
+
+
+def test_what_is_no_toml_is_put_right_as_text(inside: Any) -> None:
+    """A form cannot be made of it: it leads to the text, and who saves second is told there too."""
+    path = started(inside)
+    page = form_saved(inside, path, opened="kit-shipped", version="9", title="Mine")
+    assert "has saved this draft meanwhile" in page
+    assert "+title = &#34;Mine&#34;" in page
+    saved(inside, path, "[rules.x", "config.toml")
+    answer = inside.get(f"{path}/rule?name=kit-shipped", follow_redirects=True)
+    assert "that no form can get past" in answer.text
+    assert "<textarea" in answer.text

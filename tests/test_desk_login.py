@@ -128,13 +128,13 @@ def test_what_was_pressed_too_late_is_told(
 
 def test_one_who_was_logged_out_elsewhere_is_told_too(inside: Any) -> None:
     """Another window's "Log out" ends this one's session: its button says that nothing was done."""
-    csrf = token(inside.get("/rules").text)
+    csrf = token(inside.get("/rule?name=kit-shipped").text)
     cookie = inside.get_cookie("session").value
     press(inside, "/logout")
     inside.set_cookie("session", cookie)
-    answer = inside.post("/rules", data={"csrf_token": csrf, "act": "load"})
+    answer = inside.post("/rule", data={"csrf_token": csrf, "name": "kit-shipped"})
     assert UNDONE in inside.get(answer.location).text
-    assert led(inside, answer.location) == "/rules"
+    assert led(inside, answer.location) == "/rule"
 
 
 def test_logging_out_too_late_says_nothing(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:

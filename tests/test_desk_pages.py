@@ -202,7 +202,7 @@ def test_the_bench_asks_for_every_page_and_every_act(desk: Any) -> None:
         desk.application.extensions["relay"].config,
         desk_pages.Kit(1, "o-1", "evt_1", "msg_1"),
     )
-    acts = desk_pages.acts(kit, config, datetime.now(UTC))
+    acts = desk_pages.acts(kit, datetime.now(UTC))
     tables: dict[str, Any] = {
         "GET": [desk_pages.gets(kit, config)],
         "POST": [desk_pages.looks(kit), acts],

@@ -246,6 +246,8 @@ ROUTES = {
     ("today", "GET"): LOOK,
     ("activity_page", "GET"): LOOK,
     ("activity_file", "GET"): LOOK,
+    ("letters_page", "GET"): ACT,
+    ("see_to_letters", "POST"): ACT,
     ("going_live", "GET"): MANAGE,
     ("editions_page", "GET"): LOOK,
     ("edition", "GET"): LOOK,
@@ -255,6 +257,8 @@ ROUTES = {
     ("see_to_draft", "POST"): EDIT,
     ("draft_file", "GET"): EDIT,
     ("save_file", "POST"): EDIT,
+    ("draft_rule", "GET"): EDIT,
+    ("save_rule", "POST"): EDIT,
     ("journeys", "GET"): LOOK,
     ("search", "POST"): LOOK,
     ("journey", "GET"): LOOK,
@@ -283,7 +287,6 @@ ROUTES = {
     ("see_to_posts", "POST"): ACT,
     ("see_to_event", "POST"): ACT,
     ("send_test", "POST"): ACT,
-    ("try_edit", "POST"): EDIT,
     ("erasure", "POST"): MANAGE,
     ("erased", "GET"): MANAGE,
     ("audit", "GET"): MANAGE,
@@ -334,6 +337,6 @@ def test_who_may_only_look_sees_no_button(role: str, inside: Any, browser: Any) 
     for path in ("/worklist", "/worklist/refused", "/suppressions", "/system", "/rules"):
         page = client.get(path).text
         assert 'href="/people"' not in page
-        assert ("Check it" in page) == (role == "editor" and path == "/rules")
+        assert ("begin a draft" in page) == (role == "editor" and path == "/rules")
     assert press(client, "/suppressions", address=PHONE, act="add", note="x").status_code == 403
     assert "Erase this person" not in press(client, "/suppressions", address=PHONE).text

@@ -22,8 +22,9 @@ from tests.conftest import one_database
 from tests.desk import EMAIL, PHONE, kit, leaks, press, search
 from tests.rows import only, rows
 from tests.test_desk import desk, inside
+from tests.test_desk_editions import in_here, saved, started
 
-__all__ = ["desk", "inside"]  # fixtures
+__all__ = ["desk", "in_here", "inside"]  # fixtures
 
 
 def looked(db: Database) -> list[tuple[str, str]]:
@@ -149,8 +150,9 @@ def test_no_number_is_read_out_of_an_edits_counts(
     """
     kit(db)
     edit = settings.config.read_text("utf-8") + "".join(DIGITS.format(n) for n in range(10))
-    page = press(inside, "/rules", text=edit).text
-    assert "Your edit" in page
+    path = started(inside)
+    assert rows(db, audit, action="what-if") == []
+    saved(inside, path, edit, "config.toml")
     assert only(db, audit, action="what-if")["detail"] == "10 conditions about people"
     with inside.session_transaction() as session:
         assert session

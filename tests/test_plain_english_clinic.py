@@ -6,10 +6,11 @@ import pytest
 
 from relay.config import plain_english
 from relay.config.loader import parse
-from relay.config.schema import ClinicSchema, DeliverySchema, DeskSchema, StaffSchema
+from relay.config.schema import ClinicSchema, CostsSchema, DeliverySchema, DeskSchema, StaffSchema
 from relay.config.settings import Settings
 
-PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n[delivery]\n[desk]\n[staff.desk]\n'
+PLAIN = '[clinic]\nname = "Clinic"\nphone = "020 7946 0000"\n'
+PLAIN += "[delivery]\n[desk]\n[costs]\n[staff.desk]\n"
 # Table and key, what is written, and the sentence that tells it.
 TOLD = {
     ("clinic", "name"): ('"Other"', "the clinic's name as Other and its phone as 020 7946 0000."),
@@ -74,6 +75,9 @@ TOLD = {
         "Whoever finds a hole in security is asked to write to holes@example.org.",
     ),
     ("desk", "looks_per_hour"): ("50", "looks at people's data more than 50 times in an hour."),
+    ("costs", "sms"): ("0.04", "A segment of a text costs £0.04."),
+    ("costs", "email"): ("0.0008", "An email costs £0.0008."),
+    ("costs", "currency"): ('"euros"\nemail = 2', "An email costs 2.00 euros."),
     ("staff.desk", "email"): ('["kate@example.org"]', "The staff of desk: k•••@example.org."),
     ("staff.desk", "sms"): ('["07700 900001"]', "The staff of desk: +44•••••••001."),
 }
@@ -103,6 +107,7 @@ def test_no_key_is_forgotten() -> None:
         "clinic": ClinicSchema,
         "delivery": DeliverySchema,
         "desk": DeskSchema,
+        "costs": CostsSchema,
         "staff.desk": StaffSchema,
     }
     assert set(TOLD) == {(name, key) for name, one in tables.items() for key in one().fields}

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from relay.config import check
 from relay.config.loader import Config, parse
 from relay.config.settings import Settings
 from relay.lab.facts import Facts, resource
 from relay.ledger.views.kit_history import History, PastEvent, Row
+from relay.messages import sms_segments
+from relay.messages.templates import Message
 from relay.rules.kits import Registration
 from relay.rules.staleness import Step
-from relay.staff.what_if import SENT, WOULD, Line, WhatIf, renamed
+from relay.staff.costs import of_edit
+from relay.staff.what_if import SENT, WOULD, Line, WhatIf, forbidden, renamed
 
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -97,10 +101,10 @@ def compared(
     edited: Config, current: Config, *kit: PastEvent | History, since: datetime = NOON - HOUR
 ) -> list[Line]:
     """The differences over one kit's past."""
-    found = WhatIf(edited, current, since)
+    made = WhatIf(edited, current, since)
     (past,) = kit if isinstance(kit[0], History) else (history(*kit),)
-    found.take(past)
-    return found.lines
+    made.take(past)
+    return made.found.lines
 
 
 def told(lines: list[Line]) -> list[tuple[str, str, str]]:
@@ -110,10 +114,10 @@ def told(lines: list[Line]) -> list[tuple[str, str, str]]:
 
 def test_the_same_config_makes_no_difference() -> None:
     """What was sent and would be again is counted, and is no difference."""
-    found = WhatIf(config(KIT, RESULT), config(KIT), NOON - HOUR)
-    found.take(history(past(SHIPPED, row("kit"))))
-    assert found.lines == []
-    assert (found.counts["kit"][WOULD], found.counts["kit"][SENT]) == (1, 1)
+    made = WhatIf(config(KIT, RESULT), config(KIT), NOON - HOUR)
+    made.take(history(past(SHIPPED, row("kit"))))
+    assert made.found.lines == []
+    assert (made.found.counts["kit"][WOULD], made.found.counts["kit"][SENT]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,65 @@ def test_an_edit_is_told_with_its_reason(edit: str, what: str, why: str) -> None
     lines = compared(edited, config(KIT), past(SHIPPED, row("kit")))
     assert what in {line.what for line in lines}
     assert any(why in line.why for line in lines if line.what == what)
+
+
+NEVER = """
+[never.slow-post]
+rule = "kit"
+when = "order.carrier == 'snail'"
+because = "It is not news."
+"""
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_guard_rail_says_what_it_would_have_stopped(is_new: bool) -> None:
+    """[never.…] is asked in every comparison, of rules that are not edited too: by its facts, what
+    it would have stopped is dropped by a new one, and counted in any case.
+    """
+    shipped = resource({"id": "o-1", "carrier": "snail"}, "order")
+    facts = Facts(order=shipped, customer=resource(PERSON, "customer"))
+    edited, current = config(KIT, RESULT, NEVER), config(KIT, *([] if is_new else [NEVER]))
+    made = WhatIf(edited, current, NOON - HOUR)
+    sent = [row("kit")] if is_new else []
+    made.take(history(past(SHIPPED, *sent, facts=facts, is_blanked=False)))
+    assert [*forbidden(made)] == [("slow-post", 1)]
+    why = "[never.slow-post] forbids it: It is not news."
+    expected = [("dropped", why)] if is_new else []
+    assert [(line.what, line.why) for line in made.found.lines] == expected
+
+
+@pytest.mark.parametrize(
+    ("edit", "costs", "told"),
+    [
+        ('channels = ["sms"]', "", "It costs as much as before."),
+        (
+            'channels = ["sms", "email"]',
+            "",
+            "In a month, 60 more emails. Write their prices into [costs] to see what that costs.",
+        ),
+        (
+            'channels = ["sms", "email"]',
+            "[costs]\nemail = 0.5",
+            "In a month, 60 more emails: some £30.00 more.",
+        ),
+        (
+            'channels = ["email"]',
+            '[costs]\nsms = 0.04\nemail = 0.01\ncurrency = "euros"',
+            "In a month, 60 more emails and 120 fewer segments of texts: some 4.20 euros less.",
+        ),
+    ],
+)
+def test_an_edit_is_told_with_its_price(
+    edit: str, costs: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what was sent in the time that it is compared with, as if that were a month."""
+    monkeypatch.setattr(sms_segments, "size", lambda _: sms_segments.Size("", 0, 2, 0))
+    monkeypatch.setattr(check, "example", lambda *_: Message("sms", "", "Two segments"))
+    edited = config(KIT.replace('channels = ["sms"]', edit), costs)
+    made = WhatIf(edited, config(KIT), NOON - 5 * DAY)
+    for number in range(10):
+        made.take(history(past(SHIPPED, row("kit"), id=f"evt-{number}")))
+    assert of_edit(made, NOON) == told
 
 
 def test_another_template_is_a_change() -> None:
@@ -289,7 +352,7 @@ def test_what_a_digest_tells_is_counted_and_not_the_digest() -> None:
     desk = KIT.replace("customer", "desk").replace('["sms"]', '["email"]')
     digest = config(desk + 'digest = "daily 08:00"\n')
     kit = past(SHIPPED, *(row("kit", "desk", "email") for _ in range(2)))
-    found = WhatIf(digest, config(desk), NOON - HOUR)
-    found.take(history(kit))
-    assert (found.counts["kit"][WOULD], found.counts["kit"][SENT]) == (2, 2)
-    assert told(found.lines) == [("changed", "kit", "email")]
+    made = WhatIf(digest, config(desk), NOON - HOUR)
+    made.take(history(kit))
+    assert (made.found.counts["kit"][WOULD], made.found.counts["kit"][SENT]) == (2, 2)
+    assert told(made.found.lines) == [("changed", "kit", "email")]

@@ -6,8 +6,7 @@ import gc
 import multiprocessing
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from relay.config.loader import Config
 from relay.ledger.database import Database
 from relay.ledger.views import kit_history
 from relay.ledger.views.kit_history import Kit
-from relay.staff.what_if import Line, WhatIf
+from relay.staff.what_if import Found, WhatIf
 
 WORTH_IT = 10_000  # events: below it more processes would take longer to start than they save
 MOST_PROCESSES = 4
-Part = tuple[list[Line], Mapping[str, Counter[str]]]
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,15 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
     )
     with bar, uncollected():
         parts = compare_batches(db, question, batches, events)
-        for batch, (lines, counts) in zip(batches, parts, strict=True):
-            compared.add(lines, counts)
+        for batch, found in zip(batches, parts, strict=True):
+            compared.found.add(found)
             bar.update(sum(kit.events for kit in batch))
     return compared, events
 
 
 def compare_batches(
     db: Database, question: _Question, batches: Sequence[list[Kit]], events: int
-) -> Iterator[Part]:
+) -> Iterator[Found]:
     """Yield each batch's comparison, in parallel processes when the events are many."""
     if events < WORTH_IT or "fork" not in multiprocessing.get_all_start_methods():
         yield from map(partial(compare_batch, db, question), batches)
@@ -71,14 +69,14 @@ def compare_batches(
         yield from pool.map(compare_in_process, batches)
 
 
-def compare_batch(db: Database, question: _Question, batch: Sequence[Kit]) -> Part:
-    """Replay a batch of kits under both configurations; return the lines and counts."""
+def compare_batch(db: Database, question: _Question, batch: Sequence[Kit]) -> Found:
+    """Replay a batch of kits under both configurations."""
     part = question.asked()
     with db.read() as connection:
         histories = kit_history.histories(connection, batch, part.events)
     for history in histories:
         part.take(history)
-    return part.lines, part.counts
+    return part.found
 
 
 _own: list[tuple[Database, _Question]] = []  # of a process that does parts
@@ -89,7 +87,7 @@ def start_process(url: str, question: _Question) -> None:
     _own[:] = [(Database(url, patience=10), question)]
 
 
-def compare_in_process(batch: Sequence[Kit]) -> Part:
+def compare_in_process(batch: Sequence[Kit]) -> Found:
     """Compare a batch with the worker process's own database connection."""
     ((db, question),) = _own
     return compare_batch(db, question, batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,8 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     writes nothing and asks the lab nothing.
     """
     from relay.cli.comparison import compare
-    from relay.staff.what_if import renamed
+    from relay.staff import costs
+    from relay.staff.what_if import forbidden, renamed
 
     found = context.settings()
     edited = context.load(replace(found, config=config))
@@ -58,7 +59,7 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
             context.show(renaming_warning(new, gone))
         compared, events = compare(db, edited, current, since)
     lines = sorted(
-        compared.lines,
+        compared.found.lines,
         key=lambda line: (line.at, line.event_id, line.rule, line.channel, line.what),
     )
     if as_json:
@@ -72,6 +73,9 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     for row in table(compared):
         click.echo(row)
     differences(compared, lines, details)
+    for name, many in forbidden(compared):
+        click.echo(f"[never.{name}] would have stopped {many:,}.")
+    click.echo(f"{costs.of_edit(compared, datetime.now(UTC))}\n\n{_ONCE_IN_USE}")
 
 
 def renaming_warning(new: str, gone: str) -> Problem:
@@ -98,11 +102,11 @@ def table(compared: WhatIf) -> Iterator[str]:
 
     rules = {rule.name: rule for rule in (*compared.current.rules, *compared.edited.rules)}
     names = [rule.name for rule in compared.edited.rules if rule.enabled]
-    names += sorted(set(compared.counts) - set(names))
+    names += sorted(set(compared.found.counts) - set(names))
     rows = [("rule", "event", *(count.replace("-", " ") for count in COUNTS))]
     for name in names:
         event = rules[name].event if name in rules else ""
-        counts = compared.counts[name]
+        counts = compared.found.counts[name]
         rows.append((name, event, *(f"{counts[count]:,}" for count in COUNTS)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
@@ -124,12 +128,11 @@ def differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
         click.echo(f"… and {len(wanted) - len(shown):,} more: --details")
     if not wanted:
         click.echo("No message would be added, dropped or changed.")
-    if anyway := sum(counts[EITHER_WAY] for counts in compared.counts.values()):
+    if anyway := sum(counts[EITHER_WAY] for counts in compared.found.counts.values()):
         click.echo(
             f"\n{anyway:,} differ either way: config.toml as it is would not send them as they went"
             " out either (an opt-out, a replay, a config.toml edited since). --details lists them."
         )
-    click.echo(f"\n{_ONCE_IN_USE}")
 
 
 def examples(lines: list[Line]) -> list[Line]:

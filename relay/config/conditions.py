@@ -37,7 +37,7 @@ def problems(config: Config, rule: Rule) -> Iterator[Problem]:
             "nothing that the lab can say makes this true: the rule never applies.",
             "Compare a field with one of the words in docs/lab-statuses.md.",
         )
-    elif rule.never and applying and all(map(rule.forbidden, applying)):
+    elif rule.never and applying and all(map(rule.forbidden_by, applying)):
         said = f"everything that it would send is forbidden by [never.{rule.never[0].name}]."
         yield replace(config.problem(("rules", rule.name), said), warning=True)
 
@@ -84,7 +84,7 @@ def _possible(config: Config, rule: Rule) -> Iterator[Mapping[str, Any]]:
     """The names that a rule's conditions may see: every combination of documented words, or none
     where they read something whose words nobody knows.
     """
-    conditions = [*filter(None, (rule.when, *(one.when for one in rule.never)))]
+    conditions = rule.conditions
     read = {path for one in conditions for _, path in paths(one.tree)}
     read = {path for path in read if not any(path == longer[:-1] for longer in read)}
     roots = {root for one in conditions for root in one.roots} - {path[0] for path in read}

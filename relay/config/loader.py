@@ -19,6 +19,8 @@ from relay.config.edition_files import Held
 from relay.config.schema import (
     Clinic,
     ClinicSchema,
+    Costs,
+    CostsSchema,
     Delivery,
     DeliverySchema,
     Desk,
@@ -48,7 +50,7 @@ PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
 }
 _NO_CLINIC = {"name": "Clinic", "phone": "0"}
 _NEEDED, _BESIDES = ("event", "to", "channels", "template"), ("fallback", "digest", "discreet")
-_TABLES = ("clinic", "delivery", "desk", "staff", "rules", "never", "expect")
+_TABLES = ("clinic", "delivery", "desk", "costs", "staff", "rules", "never", "expect")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Config:
     clinic: Clinic
     delivery: Delivery
     desk: Desk
+    costs: Costs
     staff: Mapping[str, Staff]
     rules: tuple[Rule, ...]
     lines: Mapping[KeyPath, int]
@@ -165,6 +168,7 @@ class _Loader:
         clinic = self.load_table(ClinicSchema(), document.get("clinic", {}), ("clinic",))
         delivery = self.load_table(DeliverySchema(), document.get("delivery", {}), ("delivery",))
         desk = self.load_table(DeskSchema(), document.get("desk", {}), ("desk",))
+        costs = self.load_table(CostsSchema(), document.get("costs", {}), ("costs",))
         staff = dict(self.load_group(StaffSchema(), document, "staff"))
         for name in set(staff) & set(PERSONS):
             message = f'in a rule, to = "{name}" means the person, not a group.'
@@ -193,6 +197,7 @@ class _Loader:
             clinic=Clinic(**ClinicSchema().load(_NO_CLINIC) | clinic),
             delivery=Delivery(**default | {k: delivery[k] for k in default & delivery.keys()}),
             desk=Desk(**DeskSchema().load({}) | desk),
+            costs=Costs(**CostsSchema().load({}) | costs),
             staff={n: Staff({k: tuple(v) for k, v in s.items()}) for n, s in staff.items()},
             rules=tuple(self.usable(rules, delivery.get("reply_to", ""))),
             lines=self.lines,

@@ -14,12 +14,12 @@ from typing import Any
 from jinja2 import nodes
 
 from relay.config.loader import Config
-from relay.config.schema import Delivery, Desk
+from relay.config.schema import Costs, Delivery, Desk
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.privacy import masks
 from relay.rules.addresses import AT_HOME, EMAIL, in_words
-from relay.rules.channels import CHANNELS
+from relay.rules.channels import CHANNELS, begun
 from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
 from relay.rules.expressions import environment
 from relay.rules.model import Policy, Rule
@@ -254,6 +254,7 @@ def clinic_sentences(config: Config) -> list[str]:
         *describe_sending(config),
         *describe_keeping(config.delivery),
         *describe_desk(config.desk),
+        *describe_costs(config.costs),
     ]
 
 
@@ -269,6 +270,14 @@ def describe_desk(desk: Desk) -> Iterator[str]:
         yield "What somebody edits, a second person has to approve before it is in use."
     if desk.security_contact:
         yield f"Whoever finds a hole in security is asked to write to {desk.security_contact}."
+
+
+def describe_costs(costs: Costs) -> Iterator[str]:
+    """Yield a sentence for each price."""
+    for channel, price in costs.prices.items():
+        row = CHANNELS[channel]
+        what = f"a segment of {row.one}" if row.in_segments else row.one
+        yield f"{begun(what)} costs {costs.in_words(price)}."
 
 
 def describe_clinic(config: Config) -> Iterator[str]:

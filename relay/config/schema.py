@@ -263,6 +263,48 @@ class Desk:
     security_contact: str = ""
 
 
+def price_fields() -> dict[str, fields.Field[Any]]:
+    """What each channel costs: a segment where it is billed by segments, else a message."""
+    return {
+        name: fields.Float(
+            validate=_rate,
+            metadata=told(
+                f"What {f'a segment of {row.one}' if row.in_segments else row.one} costs.", 0.04
+            ),
+        )
+        for name, row in CHANNELS.items()
+    }
+
+
+class CostsSchema(Schema.from_dict(price_fields())):  # type: ignore[misc]
+    """[costs]: what messages cost, so that an edit's price can be told before it is in use."""
+
+    currency = fields.String(
+        load_default="£",
+        validate=_word,
+        metadata=told("A sign before the sum, or a word behind it.", "euros"),
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        currency = data.pop("currency")
+        return {"currency": currency, "prices": data}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What messages cost: by channel, a segment or a message."""
+
+    currency: str
+    prices: Mapping[str, float]
+
+    def in_words(self, amount: float) -> str:
+        """A sum of money: £12.40, £0.0008, or 12.40 euros."""
+        is_small = amount < 1 and round(amount, 2) != amount
+        sum_ = f"{amount:.4g}" if is_small else f"{amount:,.2f}"
+        return f"{sum_} {self.currency}" if self.currency.isalpha() else f"{self.currency}{sum_}"
+
+
 def addresses() -> dict[str, fields.Field[Any]]:
     """A group's addresses on each channel."""
     return {

@@ -275,11 +275,15 @@ def lock_file(file: IO[str], ends: float) -> None:
 def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[str], _options: Any) -> None:
     """Only its owner may read a SQLite file, or what lies beside it: SQLite gives these the rights
     that the file has. Where Relay may not change that, somebody else has seen to it.
+
+    One that is there is not opened: to close it would give up this process's locks on it, and
+    another process that ends would then take away the log that this one still writes to
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
+    with suppress(OSError):
+        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL, 0o600))
     for end in ("", ".lock", "-wal", "-shm"):
         with suppress(OSError):
-            if not end:
-                os.close(os.open(arguments[0], os.O_CREAT, 0o600))
             beside = Path(f"{arguments[0]}{end}")
             if (mode := beside.stat().st_mode) & 0o077:
                 beside.chmod(mode & 0o700)

@@ -21,6 +21,7 @@ SAVED_BY = (
     "{} has saved this draft meanwhile, so nothing of yours was kept. What differs is below: bring "
     "the two together, then save."
 )
+LEFT_SECONDS = 30.0  # without a word from who tries a draft: it is tried anew
 _table = drafts.c
 
 
@@ -38,6 +39,8 @@ class Draft:
     saved_at: datetime
     asked_by: str | None
     note: str
+    trial_of: str | None
+    trial: Mapping[str, Any] | None  # what it would have done: see relay.staff.trial
 
     def on(self, content: Content) -> Content:
         """The files of an edition with this draft's in their place."""
@@ -101,6 +104,23 @@ def ask(connection: Connection, draft: Draft, by: str, note: str) -> None:
     """Ask somebody else to approve of it. Raises NotDone."""
     _change(connection, draft, draft.author, asked_by=by[:100], note=note[:500])
     keep(connection, Act(by, ASK, draft.id, note))
+
+
+def begin_trial(connection: Connection, draft: Draft, of: str) -> bool:
+    """Take it upon oneself to try a draft, unless that is done, or somebody is still at it."""
+    is_left = _table.trial_at < now(-LEFT_SECONDS)
+    is_new = sa.or_(_table.trial_of.is_(None), _table.trial_of != of)
+    mine = drafts.update().where(_table.id == draft.id, sa.or_(is_new, is_left))
+    begun = mine.values(trial_of=of, trial_at=now(), trial=None)
+    return connection.execute(begun).rowcount > 0
+
+
+def tell_trial(
+    connection: Connection, id_: str, of: str, told: Mapping[str, Any], *, is_over: bool = False
+) -> None:
+    """Keep how far a trial is, or what came of it; nothing where another has been begun."""
+    mine = drafts.update().where(_table.id == id_, _table.trial_of == of)
+    connection.execute(mine.values(trial=told, trial_at=None if is_over else now()))
 
 
 def close(connection: Connection, draft: Draft, by: str, edition: int | None = None) -> None:

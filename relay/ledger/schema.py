@@ -250,6 +250,26 @@ drafts = sa.Table(
     text("note", 500, server_default=""),
     time("closed_at"),
     sa.Column("edition", sa.Integer),  # that it became
+    # What it would have done lately: of which files and edition, since when nothing was heard of
+    # the process that works it out, and how far that is, or what came of it.
+    text("trial_of", 64, nullable=True),
+    time("trial_at"),
+    sa.Column("trial", sa.JSON(none_as_null=True)),
+)
+
+# What is written once to all who had a rule's message on a day, by an edition or by any.
+letters = sa.Table(
+    "letters",
+    metadata,
+    text("id", 40, primary_key=True),
+    text("rule", 100),
+    text("day", 10),  # of the clinic's calendar
+    sa.Column("edition", sa.Integer),
+    text("subject", 200, server_default=""),  # of those that go by email
+    text("words", 1600),
+    text("author", 100),
+    time("written_at", nullable=False),
+    time("closed_at"),  # sent, or thrown away
 )
 
 # How much of a channel's daily limit is used since `since`, at most: each claim adds to it.
@@ -295,7 +315,7 @@ erasures = sa.Table(
 )
 partial_index("ix_erasures_open", erasures.c.address, where=erasures.c.address != "", unique=True)
 
-REVISION = "0018"  # what this code works with; /readyz compares it with the database's
+REVISION = "0020"  # what this code works with; /readyz compares it with the database's
 
 # Indexes that no statement uses any more: dropped once those are there that took their place.
 RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")

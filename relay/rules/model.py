@@ -22,6 +22,7 @@ ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config
 # has written to answer a text.
 MESSAGE, DIGEST, ITEM, ALERT, RESENT = "message", "digest", "item", "alert", "resent"
 ANSWER = "answer"
+LETTER = "letter"  # its rule, behind ALERT_PREFIX, where it answers nobody: a letter to many
 # Begins the identity of a message that repeats another, before the other's id. So a message is
 # repeated once, whoever presses and however often; the next time it is the repeat that is repeated.
 RESENT_OF = "resent "
@@ -181,18 +182,20 @@ class Rule:
     never: tuple[Never, ...] = ()  # of config.toml, those that are about it or its template
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What has to be true of the facts, or must not be."""
+        return (*filter(None, (self.when,)), *(one.when for one in self.never))
+
+    @property
     def asks(self) -> tuple[Condition, ...]:
         """What it asks of the facts, besides what its templates do."""
-        return (*filter(None, (self.when, self.language)), *(one.when for one in self.never))
+        return (*filter(None, (self.language,)), *self.conditions)
 
-    def forbidden(self, names: Mapping[str, Any]) -> str:
-        """Why no message of it may go out about these facts; empty where one may. Raises
-        RenderError where that is unclear.
+    def forbidden_by(self, names: Mapping[str, Any]) -> Never | None:
+        """What lets no message of it go out about these facts. Raises RenderError where that is
+        unclear.
         """
-        for one in self.never:
-            if one.when.holds(names):
-                return f"[never.{one.name}] forbids it: {one.because}"
-        return ""
+        return next((one for one in self.never if one.when.holds(names)), None)
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,11 @@ class Never:
     name: str
     when: Condition
     because: str
+
+    @property
+    def reason(self) -> str:
+        """What is recorded of a message that it forbids."""
+        return f"[never.{self.name}] forbids it: {self.because}"
 
 
 @dataclass(frozen=True)

@@ -191,8 +191,8 @@ def last_objection(rule: Rule, context: RuleContext, now: datetime) -> str:
     """
     if said := objection(rule, context, now, now):
         return said
-    names = {**context.names, "recipient": recipient(rule.to, context.facts)}
-    return rule.forbidden(names)
+    never = rule.forbidden_by({**context.names, "recipient": recipient(rule.to, context.facts)})
+    return never.reason if never else ""
 
 
 def first_choice(

@@ -16,13 +16,14 @@ from relay.ledger.pauses import LAB
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.alerts import RELEASE, counted
-from relay.rules.channels import CHANNELS
+from relay.rules.channels import CHANNELS, begun
 from relay.rules.daily_limit import URGENT_WORDS
 from relay.rules.model import (
     ALERT,
     ALERT_PREFIX,
     ANSWER,
     GOES_AGAIN,
+    LETTER,
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
@@ -204,7 +205,7 @@ def named(row: Row, title: Title) -> str:
     """The name of a message's rule, or the title of one of Relay's own alerts."""
     rule = str(row["rule"])
     if row["kind"] == ANSWER:
-        return "an answer to a text"
+        return "a letter to many" if rule == ALERT_PREFIX + LETTER else "an answer to a text"
     return title(rule.removeprefix(ALERT_PREFIX)) if row["kind"] == ALERT else rule
 
 
@@ -219,7 +220,8 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
     if row["kind"] == ALERT:
         yield 1, f'Alert "{named(row, title)}": {kind} to {row["role"]} ({row["id"]}).'
     elif row["kind"] == ANSWER:
-        yield 1, f"A person's answer to a text: {kind} to the {row['role']} ({row['id']})."
+        what = f"{begun(named(row, title))}, in a person's words"
+        yield 1, f"{what}: {kind} to the {row['role']} ({row['id']})."
     else:
         way = " as its fallback" if row["is_fallback"] else ""
         yield 1, f"Rule {row['rule']}{way}: {kind} to the {row['role']} ({row['id']})."

@@ -13,13 +13,14 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from relay.config.loader import Config
+from relay.errors import RenderError
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, RESOURCES, Facts
 from relay.ledger.views.kit_history import History, MessageKey, PastEvent, Row
 from relay.rules import planner
-from relay.rules.expressions import names
+from relay.rules.expressions import names, recipient
 from relay.rules.kits import Kits
-from relay.rules.model import AlreadyNotified, Rule
+from relay.rules.model import AlreadyNotified, Never, Notice, Rule
 from relay.rules.planner import RuleContext
 from relay.rules.staleness import Waiting
 from relay.rules.statuses import ALIVE, FAILED, WAITING
@@ -46,6 +47,7 @@ class Rehearsed:
     )
     silent: dict[tuple[str, str, str], str] = field(default_factory=dict)  # rule, channel → why
     unknown: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # rule
+    forbidden: list[str] = field(default_factory=list)  # each message's [never.…], by its name
 
     last_due: datetime | None = None  # when the last of the messages goes out
 
@@ -100,7 +102,8 @@ class Rehearsal:
         self._events: dict[str, list[Rule]] = defaultdict(list)
         for rule in self._rules:
             self._events[rule.event].append(rule)
-        self._conditional = {rule.event for rule in self._rules if rule.when}
+        self._by_name = {rule.name: rule for rule in self._rules}
+        self._conditional = {rule.event for rule in self._rules if rule.conditions}
         self._new_needs: dict[str, dict[str, frozenset[str]]] = {name: {} for name in EVENTS}
         for rule in self._rules:
             old = before.rule(rule.name)
@@ -133,9 +136,10 @@ class Rehearsal:
         if not (own or waiting):
             return
         unknown = self._unknown(past) if own else {}
+        seen = self._names(past)
         known = kits.steps(EVENTS[past.name].resource, past.subject)
         plan = planner.plan(
-            RuleContext(past.step, past.subject, past.facts or Facts(), self._names(past), known),
+            RuleContext(past.step, past.subject, past.facts or Facts(), seen, known),
             self._asked(own, unknown, {way[0] for _, _, way in waiting}),
             self._policy,
             self.already_notified(past, earlier, made),
@@ -155,11 +159,24 @@ class Rehearsal:
                 made.unknown[past.id][notice.rule] = _not_known(unknown[notice.rule])
             elif notice.status in FAILED:
                 made.silent[(past.id, notice.rule, notice.channel)] = notice.reason
+            elif never := self._never(notice, seen, past.facts or Facts()):
+                made.silent[(past.id, notice.rule, notice.channel)] = never.reason
+                made.forbidden.append(never.name)
             else:
                 way = (notice.rule, notice.role, notice.channel)
                 message = Message(notice.template, notice.due_at)
                 made.messages[past.id].setdefault(way, message).addresses += 1
                 made.last_due = max(made.last_due or notice.due_at, notice.due_at)
+
+    def _never(self, notice: Notice, seen: Mapping[str, Any], facts: Facts) -> Never | None:
+        """What forbids a message, by the facts of when its event was processed."""
+        rule = self._by_name[notice.rule]
+        if not rule.never:
+            return None
+        try:
+            return rule.forbidden_by({**seen, "recipient": recipient(rule.to, facts)})
+        except RenderError:
+            return None  # it would fail, and staff hear of it: no [never.…] has stopped it
 
     def _names(self, past: PastEvent) -> Mapping[str, Any]:
         """What a condition sees: it costs more than all else, so only where there is one."""
@@ -226,8 +243,8 @@ def _not_known(lacking: frozenset[str]) -> str:
 
 
 def condition_resources(rule: Rule) -> frozenset[str]:
-    """What of the lab's a rule's condition speaks of."""
-    roots = rule.when.roots if rule.when else frozenset()
+    """What of the lab's a rule's conditions speak of."""
+    roots = frozenset[str]().union(*(when.roots for when in rule.conditions))
     who = {rule.to} if "recipient" in roots else set()
     return (roots | who) & frozenset(RESOURCES)
 
@@ -241,6 +258,7 @@ ADDED, DROPPED, CHANGED, UNKNOWN = "added", "dropped", "changed", "cannot-be-tol
 EITHER_WAY = "either-way"
 WOULD, SENT = "would-send", "sent"
 COUNTS = (WOULD, SENT, ADDED, DROPPED, CHANGED, UNKNOWN, EITHER_WAY)
+MORE = "more"  # messages than were sent, by the edit alone
 
 # A provider took it, may have, or refused it; or it waits. What could not be written went nowhere.
 _SENT = (*ALIVE, "permanent-failure", "temporary-failure")
@@ -263,21 +281,46 @@ class Line(NamedTuple):
     why: str
 
 
-class WhatIf:
-    """Compares one kit after another; `lines` and `counts` (by rule) hold the result.
+Volumes = Counter[tuple[str, str, str]]  # (rule, channel, SENT or MORE) → messages
 
-    Rules that the edit leaves alone are not played: they would do what they did. Those of the
-    config that is in use are asked where something differs.
+
+@dataclass
+class Found:
+    """What came of a comparison, of all kits or a part of them."""
+
+    lines: list[Line] = field(default_factory=list)
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by rule
+    volumes: Volumes = field(default_factory=Counter)
+    forbidden: Counter[str] = field(default_factory=Counter)  # [never.…] → messages it would stop
+
+    def add(self, other: Found) -> None:
+        """Add what came of other kits."""
+        self.lines += other.lines
+        for rule, count in other.counts.items():
+            self.counts[rule].update(count)
+        self.volumes.update(other.volumes)
+        self.forbidden.update(other.forbidden)
+
+
+class WhatIf:
+    """Compares one kit after another; `found` holds the result.
+
+    Rules that the edit leaves alone are not played: they would do what they did; but each with a
+    [never.…] is, to tell what that would stop. Those of the config that is in use are asked where
+    something differs.
     """
 
-    def __init__(self, edited: Config, current: Config, since: datetime):
+    def __init__(
+        self, edited: Config, current: Config, since: datetime, *, is_of_words: bool = False
+    ):
         self.edited, self.current, self.since = edited, current, since
-        self.lines: list[Line] = []
-        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.found = Found()
         self._same = unchanged(edited, current)
-        # The file that is in use may have been edited itself: then only what was sent is compared.
         self.is_edit = len(self._same) < max(len(edited.rules), len(current.rules))
-        if not self.is_edit:
+        self._same -= {rule.name for rule in edited.rules if rule.never}
+        # The file that is in use may have been edited itself: then only what was sent is compared.
+        # Where the words alone are edited it is asked how many messages there were.
+        if not self.is_edit and not is_of_words:
             self._same = frozenset()
         self._edited = Rehearsal(edited, _but(edited.rules, self._same), current, since)
         self._current = {
@@ -296,6 +339,7 @@ class WhatIf:
     def take(self, kit: History) -> None:
         """Compare the messages sent about a kit with those that would have been sent."""
         ours = self._edited.of(kit)
+        self.found.forbidden.update(ours.forbidden)
         theirs = cache(lambda name: self._current.get(name, self._gone).of(kit))
         for past in kit.events:
             if past.received_at < self.since:
@@ -305,20 +349,15 @@ class WhatIf:
                 rule = self.edited.rule(name)
                 self._note(past, (name, rule.to if rule else "", ""), UNKNOWN, 1, why)
             for way in {**was, **ours.messages.get(past.id, {})}:
-                rows, counts = was.get(way, []), self.counts[way[0]]
+                rows, counts = was.get(way, []), self.found.counts[way[0]]
                 counts[SENT] += len(rows)
+                self.found.volumes[way[0], way[2], SENT] += len(rows)
                 if way[0] in self._same:
                     counts[WOULD] += len(rows)
                 elif not ours.is_unknown(past, way[0]):
                     our = ours.message(past, way, rows)
                     counts[WOULD] += our.addresses if our else 0
                     self._judge(past, way, rows, our, ours, theirs)
-
-    def add(self, lines: Sequence[Line], counts: Mapping[str, Counter[str]]) -> None:
-        """Add the result of other kits."""
-        self.lines += lines
-        for rule, count in counts.items():
-            self.counts[rule] += count
 
     def _judge(
         self,
@@ -365,6 +404,7 @@ class WhatIf:
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
         if by_edit:
             self._note(past, way, CHANGED, our.addresses, self.described(by_edit, our, then))
+            self.found.volumes[way[0], way[2], MORE] += our.addresses - len(rows)
         elif anyway := [name for name in changed if name != "due_at"]:  # tries move that
             self._note(past, way, EITHER_WAY, our.addresses, self.described(anyway, our, then))
 
@@ -381,9 +421,18 @@ class WhatIf:
         return f"due {due:%d %b %Y %H:%M} instead of {was:%d %b %Y %H:%M}"
 
     def _note(self, past: PastEvent, way: MessageKey, what: str, messages: int, why: str) -> None:
-        self.counts[way[0]][what] += messages
+        self.found.counts[way[0]][what] += messages
+        if more := {ADDED: messages, DROPPED: -messages}.get(what):
+            self.found.volumes[way[0], way[2], MORE] += more
         about = (past.received_at, past.id, past.name, past.subject, past.round)
-        self.lines.append(Line(*about, *way, what, messages, why))
+        self.found.lines.append(Line(*about, *way, what, messages, why))
+
+
+def forbidden(compared: WhatIf) -> Iterator[tuple[str, int]]:
+    """Each [never.…] of the edit and how many messages it would have stopped."""
+    names = (one.name for rule in compared.edited.rules for one in rule.never)
+    for name in dict.fromkeys(names):
+        yield name, compared.found.forbidden[name]
 
 
 def unchanged(edited: Config, current: Config) -> frozenset[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -214,6 +216,24 @@ def test_a_lock_file_held_by_another_process_is_unavailable(tmp_path: Path) -> N
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(LedgerUnavailable), db.write():
             pass
+    db.close()
+
+
+def test_another_process_that_ends_takes_nothing_away(tmp_path: Path) -> None:
+    """Of SQLite: a process's new connection gives up no lock of those that it has. Else the next
+    process that closes the ledger, as a worker that ends, unlinks the log that this one writes to.
+    """
+    db = Database(f"sqlite:///{tmp_path}/relay.db")
+    with db.read() as first, db.read() as second:
+        for connection in (first, second):
+            connection.execute(sa.text("SELECT 1")).all()
+        with db.write() as connection:
+            connection.execute(sa.text("CREATE TABLE t AS SELECT 1 AS n"))
+        log = tmp_path / "relay.db-wal"
+        before = log.stat().st_ino
+        other = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT n FROM t')"
+        subprocess.run([sys.executable, "-c", other, tmp_path / "relay.db"], check=True)
+        assert log.stat().st_ino == before
     db.close()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -75,6 +75,8 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
         "desk.edition": [],  # there is none in the bench's ledger, and no draft
         "desk.draft": [],
         "desk.draft_file": [],
+        "desk.draft_rule": [],
+        "desk.letters_page": [{}, {"rule": "kit-shipped", "day": f"{datetime.now(UTC):%F}"}],
         "desk.join": [],  # nobody is invited
         "desk.accent": [],  # the bench's clinic has no colour of its own
         "desk.journey": [{"kit": kit.subject}],
@@ -113,10 +115,8 @@ def looks(kit: Kit) -> dict[str, Mapping[str, Given]]:
     }
 
 
-def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iterator[Given]]]:
+def acts(kit: Kit, now: datetime) -> dict[str, Mapping[str, Iterator[Given]]]:
     """Endpoint → name → forms, each for one press: what was done once is not done again."""
-    written = config.settings.config.read_text("utf-8")
-    edited = written.replace('channels = ["sms", "email"]', 'channels = ["sms"]')
     # As many again at each press: the fill has one post a second.
     until = ((now - timedelta(seconds=4000 - 1000 * n)).isoformat() for n in count())
     return {
@@ -147,17 +147,18 @@ def acts(kit: Kit, config: Config, now: datetime) -> dict[str, Mapping[str, Iter
         "desk.erasure": {
             "ask for an erasure": _each("address", "+4474", _PHONE, act="erase", **_NOTE),
         },
-        "desk.try_edit": {
-            "load config.toml": _always(act="load"),
-            "try an edit": _always(text=edited),
-        },
         "desk.press_stop": {
             "stop a rule": _always(what="rule kit-shipped", act="stop", **_NOTE),
             "resume it": _always(what="rule kit-shipped", act="resume"),
         },
+        "desk.see_to_letters": {
+            "write a letter": _always(
+                rule="kit-shipped", day=f"{now:%F}", act="write", subject="Sorry", words="Sorry."
+            ),
+        },
         "desk.start_draft": {"begin a draft": _always(name="Kinder words")},
         # Each needs an edition or a draft of its own.
-        **{f"desk.{act}": {} for act in ("take_back", "see_to_draft", "save_file")},
+        **{f"desk.{act}": {} for act in ("take_back", "see_to_draft", "save_file", "save_rule")},
         "desk.send_test": {"send a test": _always(name="kit-shipped", address="+447487654321")},
         # The last ones: nothing is left to be put aside, and nobody is logged in.
         "desk.see_to_posts": {

@@ -13,6 +13,7 @@ from marshmallow import Schema, fields, missing, validate
 from relay.config.fields import OneOf, Parsed, Several, lasting, zone
 from relay.config.schema import (
     ClinicSchema,
+    CostsSchema,
     DeliverySchema,
     DeskSchema,
     ExpectSchema,
@@ -58,6 +59,7 @@ def config_schema() -> dict[str, Any]:
             "clinic": table_schema(ClinicSchema()),
             "delivery": table_schema(DeliverySchema()),
             "desk": table_schema(DeskSchema()),
+            "costs": table_schema(CostsSchema()),
             "staff": {
                 "type": "object",
                 "description": "Groups that rules can name.",
@@ -157,6 +159,11 @@ TABLES: tuple[tuple[str, Schema, str], ...] = (
     ("clinic", ClinicSchema(), "What templates may say about you: `{{ clinic.name }}`."),
     ("delivery", DeliverySchema(), "How messages go out, and for how long they are kept."),
     ("desk", DeskSchema(), "What the admin desk asks of those who use it."),
+    (
+        "costs",
+        CostsSchema(),
+        "What messages cost, so that [what-if](rules.md#what-an-edit-would-have-done) can tell.",
+    ),
     ("staff.NAME", StaffSchema(), "A group that rules can name. As many as you like."),
     (
         "rules.NAME",

@@ -42,6 +42,7 @@ KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"  # of the lab's examples
 PAGES = {
     "today": "/",
     "activity": "/activity",
+    "letters": "/letters",
     "editions": "/editions",
     "going-live": "/going-live",
     "journeys": "/journeys",
@@ -81,17 +82,15 @@ def served() -> Iterator[str]:
 
 
 def _settings(folder: Path, lab: str) -> Settings:
-    text = (ROOT / "config.toml").read_text("utf-8")
     config = folder / "config.toml"
-    config.write_text(
-        text.replace('send_window = "08:00-20:00"', 'send_window = "always"'), "utf-8"
-    )
+    text = (ROOT / "config.toml").read_text("utf-8")
+    config.write_text(f"{text}\n[desk]\nsecond_person = true\n\n[costs]\nsms = 0.04\n", "utf-8")
     return Settings(
         database_url=f"sqlite:///{folder}/relay.db",
         lab_api_url=lab,
         webhook_secrets=(SECRET,),
         development=False,
-        config=ROOT / "config.toml",
+        config=config,
         templates=ROOT / "templates",
         admin_password=PASSWORD,
         secret_key="shots",

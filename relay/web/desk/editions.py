@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 
 from relay.config import edition_files
-from relay.config.edition_files import CONFIG, TEMPLATES
+from relay.config.edition_files import CONFIG
 from relay.config.loader import Config, load
+from relay.config.toml_writer import rules_in
 from relay.errors import ConfigError
 from relay.ledger import drafts
 from relay.ledger import editions as ledger_editions
 from relay.ledger.audit import NO_NOTE, NotDone
-from relay.ledger.database import Connection
 from relay.ledger.drafts import Draft
 from relay.messages.templates import Templates
 from relay.privacy import masks
@@ -25,9 +25,10 @@ from relay.rules.edition import Content, Edition
 from relay.staff import editions, judging
 from relay.staff.looks import REVEAL
 from relay.staff.roles import EDIT, LOOK
-from relay.web.desk.layout import actor, blueprint, note_look, page, requires, written_note
+from relay.web.desk.layout import AGAIN, actor, blueprint, note_look, page, requires, written_note
 from relay.web.desk.previews import Shown, examples
-from relay.web.desk.rules import mistakes, tried_out
+from relay.web.desk.rules import mistakes
+from relay.web.desk.trials import tried_out
 from relay.web.services import services
 
 BEHIND = (
@@ -106,23 +107,24 @@ def start_draft() -> Any:
 @requires(EDIT)
 def draft(draft_id: str) -> str:
     """What a draft changes, whether it is right, and what it would have done lately."""
+    it, base, newest = draft_of(draft_id)
+    behind = newest if newest and newest.number != it.base else None
     with services().db.read() as connection:
-        it, base, newest = _found(connection, draft_id)
-        behind = newest if newest and newest.number != it.base else None
         now = ledger_editions.content(connection, behind.number) if behind else None
     files = it.on(base)
     problems = judging.apart(files, services().settings)
     more: dict[str, Any] = {"found": [*mistakes(problems, files=files)]}
-    if all(problem.warning for problem in problems):
-        touched = {name.split("/")[1] for name in it.files if name.startswith(f"{TEMPLATES}/")}
+    if it.files and all(problem.warning for problem in problems):
         with _loaded(files) as edited:
-            more |= tried_out(edited, touched)
+            more |= tried_out(it, files, edited)
     return page(
         "draft.html",
         draft=it,
         names=sorted(files),
+        rules=_rule_names(files),
         behind=BEHIND.format(**vars(behind)) if behind else "",
         theirs=_difference(base, now or {}) if behind else {},
+        again=f"{url_for('desk.draft', draft_id=it.id)}?{AGAIN}=1",
         second=services().config.desk.second_person,
         may_approve=actor() not in (*it.authors, it.asked_by),
         **_difference(base, files),
@@ -135,8 +137,7 @@ def draft(draft_id: str) -> str:
 def see_to_draft(draft_id: str) -> Any:
     """Publish a draft, ask somebody to approve of it, bring it up to date, or throw it away."""
     act, app, note = request.form.get("act"), services(), written_note()
-    with app.db.read() as connection:
-        it, base, newest = _found(connection, draft_id)
+    it, base, newest = draft_of(draft_id)
     to = url_for("desk.editions_page")
     try:
         if act == "drop":
@@ -192,8 +193,7 @@ def _publish(files: Content, newest: Edition | None, note: str) -> int:
 @requires(EDIT)
 def draft_file(draft_id: str) -> Any:
     """One file of a draft, to be edited; config.toml has staff's addresses, so a look is kept."""
-    with services().db.read() as connection:
-        it, base, _ = _found(connection, draft_id)
+    it, base, _ = draft_of(draft_id)
     files = it.on(base)
     name = _name(files)
     if any("\udc80" <= one <= "\udcff" for one in files[name]):
@@ -208,24 +208,30 @@ def draft_file(draft_id: str) -> Any:
 @requires(EDIT)
 def save_file(draft_id: str) -> Any:
     """Save a file, give its changes up, or only look what the text would give."""
-    with services().db.read() as connection:
-        it, base, _ = _found(connection, draft_id)
+    it, base, _ = draft_of(draft_id)
     files = it.on(base)
     name, text = _name(files), request.form.get("text", "").replace("\r\n", "\n")
     if request.form.get("act") == "check":
         return _file(it, name, text, {**files, name: text})
-    kept = None if request.form.get("act") == "give up" or text == base.get(name) else text
-    if request.form.get("version") != str(it.version):
-        flash(drafts.SAVED_BY.format(it.author))
-        return _file(it, name, text, files, theirs=files[name])
+    if kept(it, base, name, base.get(name, "") if request.form.get("act") == "give up" else text):
+        return redirect(url_for("desk.draft", draft_id=it.id))
+    return _file(it, name, text, files, theirs=files[name])
+
+
+def kept(it: Draft, base: Content, name: str, text: str) -> bool:
+    """Whether a file is saved in a draft: not where somebody else has saved it since the page was
+    made. Either is said.
+    """
     try:
+        if request.form.get("version") != str(it.version):
+            raise NotDone(drafts.SAVED_BY.format(it.author))
         with services().db.write() as connection:
-            drafts.save(connection, it, name, kept, actor())
+            drafts.save(connection, it, name, None if text == base.get(name) else text, actor())
     except NotDone as error:
         flash(str(error))
-        return redirect(url_for("desk.draft_file", draft_id=it.id, name=name))
+        return False
     flash(f"Saved in the draft: {name}. Nothing is in use yet.")
-    return redirect(url_for("desk.draft", draft_id=it.id))
+    return True
 
 
 def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = None) -> str:
@@ -238,21 +244,24 @@ def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = 
         name=name,
         text=text,
         found=[*mistakes(problems, files=files)],
-        shown=[*islice(_shown(name, files), EXAMPLES)] if is_usable else [],
-        delivery=services().config.delivery,
-        theirs=[*_lines(theirs, text)] if theirs is not None else [],
+        shown=messages_of(files, name.split("/")[1]) if is_usable else [],
+        config=services().config,
+        theirs=[*lines_between(theirs, text)] if theirs is not None else [],
         longest=LONGEST,
     )
 
 
-def _shown(name: str, files: Content) -> Iterator[Shown]:
-    """The messages that a template's file is in; a layout is in all."""
-    folder = name.split("/")[1]
+def messages_of(files: Content, template: str = "", *, rule: str = "") -> list[Shown]:
+    """The messages that a rule makes, or that a template's file is in; a layout is in all."""
     with _loaded(files) as config:
         loaded = Templates(config.settings.templates)
-        for rule in config.rules:
-            if rule.template == folder or folder.endswith(".html"):
-                yield from examples(config, loaded, rule)
+        wanted = (
+            one
+            for one in config.rules
+            if one.name == rule or one.template == template or template.endswith(".html")
+        )
+        found = (shown for one in wanted for shown in examples(config, loaded, one))
+        return [*islice(found, EXAMPLES)]
 
 
 @contextmanager
@@ -265,17 +274,26 @@ def _loaded(files: Content) -> Iterator[Config]:
         held.let_go()
 
 
+def _rule_names(files: Content) -> Sequence[str]:
+    """The rules that have a form; none where config.toml can only be put right as text."""
+    try:
+        return [*rules_in(files[CONFIG])]
+    except ValueError:
+        return ()
+
+
 def _name(files: Content) -> str:
     """The file that was asked for."""
     name = request.values.get("name", "")
     return name if name in files else abort(404)
 
 
-def _found(connection: Connection, draft_id: str) -> tuple[Draft, Content, Edition | None]:
+def draft_of(draft_id: str) -> tuple[Draft, Content, Edition | None]:
     """A draft, the files it is an edit of, and the newest edition."""
-    it = drafts.get(connection, draft_id) or abort(404)
-    base = ledger_editions.content(connection, it.base) or {}
-    return it, base, ledger_editions.newest(connection)
+    with services().db.read() as connection:
+        it = drafts.get(connection, draft_id) or abort(404)
+        base = ledger_editions.content(connection, it.base) or {}
+        return it, base, ledger_editions.newest(connection)
 
 
 def _difference(before: Content, after: Content) -> dict[str, Any]:
@@ -290,6 +308,7 @@ def _readable(text: str) -> str:
     return masks.inside(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _lines(before: str, after: str) -> Iterator[str]:
+def lines_between(before: str, after: str) -> Iterator[str]:
+    """The lines of a file that somebody else has saved and one's own, where they differ."""
     pair = (before.splitlines(), after.splitlines())
     yield from difflib.unified_diff(*pair, "saved meanwhile", "yours", lineterm="")

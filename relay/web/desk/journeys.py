@@ -276,7 +276,7 @@ def _timeline(
             for one in found
             for row in one.messages
         },
-        delivery=config.delivery,
+        config=config,
     )
 
 

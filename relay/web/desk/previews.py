@@ -139,13 +139,12 @@ def _preview(chosen: Rule, to: str = "", wrong: str = "") -> str:
         shown=[_shown(worded, one, real) for one in (*chosen.channels, *chosen.fallback)],
         languages=[one.template for one in templates().variants(chosen)] if chosen.language else [],
         language="" if worded == chosen else worded.template,
-        senders=services().config.delivery.senders,
         data=_wanted(),
         real=real,
         schemes=SCHEMES,
         to=to,
         wrong=wrong,
-        most=services().config.delivery.max_sms_segments,
+        config=services().config,
         delivery=services().settings.delivery,
     )
 

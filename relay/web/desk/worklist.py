@@ -61,7 +61,7 @@ def worklist() -> str:
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
         title=alert_words().title,
         said=SAID,
-        delivery=services().config.delivery,
+        config=services().config,
     )
 
 
@@ -134,7 +134,7 @@ def _one(case_id: str, revealed: Sequence[str] = (), **answer: Any) -> str:
         closed=closed,
         title=alert_words().title,
         said=SAID,
-        delivery=services().config.delivery,
+        config=services().config,
         **answer,
     )
 

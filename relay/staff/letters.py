@@ -1,0 +1,94 @@
+"""Writes once to all who had a message: in a member of staff's words, sent by somebody who may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from html import escape
+
+from relay.config.loader import Config
+from relay.ledger import letters, notifications
+from relay.ledger.audit import Act, NotDone
+from relay.ledger.database import Connection
+from relay.ledger.letters import DROP, SEND, Letter, Reader
+from relay.ledger.views.daily_counts import Day, day_of
+from relay.messages import disclosure
+from relay.rules.channels import CHANNELS
+from relay.rules.model import ALERT_PREFIX, ANSWER, LETTER, Notice
+from relay.staff import answers
+
+MOST = 2000  # people
+LONGEST = answers.LONGEST
+URGENCY = 1  # below that of any event's message
+NO_SUBJECT = "Some of them get it by email: write a subject."
+ANOTHER = "Somebody else has to send it: you have written it."
+
+
+def day(config: Config, written: str) -> Day:
+    """A day of the clinic's. Raises NotDone."""
+    try:
+        return day_of(date.fromisoformat(written), config.clinic.timezone)
+    except (ValueError, OverflowError) as error:
+        raise NotDone("Choose the day on which the messages went out.") from error
+
+
+def readers(
+    connection: Connection, config: Config, rule: str, written: str, edition: int | None
+) -> Mapping[str, Reader]:
+    """Whom a letter would go to. Raises NotDone."""
+    if config.rule(rule) is None:
+        raise NotDone("Choose the rule whose messages they had.")
+    found = letters.readers(connection, rule, day(config, written), edition)
+    if len(found) > MOST:
+        raise NotDone(f"These are {len(found):,} people, and a letter goes to {MOST:,} at most.")
+    return found
+
+
+def judged(config: Config, subject: str, words: str, to: Mapping[str, Reader]) -> answers.Draft:
+    """A letter as it would be sent, and what there is to say against it. Raises NotDone."""
+    made = answers.draft(config, words)
+    if not made.words:
+        raise NotDone(answers.NO_WORDS)
+    by_email = any("subject" in CHANNELS[one.channel].parts for one in to.values())
+    if by_email and not subject:
+        raise NotDone(NO_SUBJECT)
+    for word, _ in disclosure.clinical(f"{subject} {made.words}"):
+        raise NotDone(f'It says "{word}", which a locked screen would show. Write it without.')
+    if any(sign in f"{subject} {made.words}" for sign in ("{{", "{%")):
+        raise NotDone("A letter is sent as it is written: no name is filled in. Take out the {.")
+    return made
+
+
+def send(connection: Connection, config: Config, letter: Letter, by: str) -> int:
+    """Plan a letter to each of its readers, in the clinic's window; how many. Raises NotDone."""
+    if config.desk.second_person and by == letter.author:
+        raise NotDone(ANOTHER)
+    to = readers(connection, config, letter.rule, letter.day, letter.edition)
+    made = judged(config, letter.subject, letter.words, to)
+    letters.close(connection, letter, Act(by, SEND, letter.id, f"{len(to)} people"))
+    html = "".join(f"<p>{escape(line)}</p>" for line in made.words.splitlines() if line)
+    parts = {"text": made.words, "subject": letter.subject, "html": html}
+    for key, one in to.items():
+        notice = Notice(
+            rule=ALERT_PREFIX + LETTER,
+            template=letter.id,
+            subject=one.subject,
+            round=one.round,
+            role=one.role,
+            channel=one.channel,
+            address=one.address,
+            status="scheduled" if made.opens_at else "created",
+            reason="",
+            due_at=made.opens_at or datetime.now(UTC),
+            urgency=URGENCY,
+            content={part: parts[part] for part in CHANNELS[one.channel].parts},
+            key=f"{letter.id} {key}",
+            kind=ANSWER,
+        )
+        notifications.insert_notices(connection, one.event_id, [notice])
+    return len(to)
+
+
+def drop(connection: Connection, letter: Letter, by: str) -> None:
+    """Throw a letter away. Raises NotDone."""
+    letters.close(connection, letter, Act(by, DROP, letter.id))

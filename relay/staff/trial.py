@@ -1,0 +1,188 @@
+"""Tries a draft on the events of the last 30 days, by a process of its own: it may take minutes.
+
+How far that is, and what came of it, are kept with the draft, for whoever looks at it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from relay.config import edition_files, loader, reload
+from relay.config.edition_files import TEMPLATES
+from relay.config.loader import Config
+from relay.config.settings import Settings
+from relay.errors import ConfigError, LedgerUnavailable
+from relay.lab.facts import PERSONS
+from relay.ledger import drafts
+from relay.ledger.database import Database
+from relay.ledger.drafts import Draft
+from relay.ledger.editions import Shelf
+from relay.ledger.views import kit_history
+from relay.logs import get_logger
+from relay.rules.edition import Content, digest
+from relay.staff import costs
+from relay.staff.what_if import EITHER_WAY, SENT, WOULD, WhatIf, forbidden, renamed
+
+DAYS = 30
+SHOWN = 20
+WHAT = ("added", "dropped", "changed", "cannot-be-told")
+_LONGEST_SECONDS = 900
+_MEMORY = 384 * 2**20
+_ROOT = Path(__file__).parents[2]
+Tell = Callable[[int, int], None]  # how many events are looked at, and how many there are
+log = get_logger("relay.trial")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A draft's files, to be tried: the edit of an edition."""
+
+    draft_id: str
+    of: str
+    files: Content
+    touched: Collection[str]  # templates whose words are edited
+    settings: Settings
+
+
+def begin(db: Database, draft: Draft, files: Content, edition: int | None, now: Settings) -> str:
+    """Have a draft tried against an edition, unless it is or was; what names that trial."""
+    of = f"{edition} {digest(files)[:32]}"
+    with db.write() as connection:
+        is_mine = drafts.begin_trial(connection, draft, of)
+    if is_mine:
+        _in_background(db, Trial(draft.id, of, files, reworded(draft), now))
+    return of
+
+
+def _in_background(db: Database, trial: Trial) -> None:
+    threading.Thread(target=apart, args=(db, trial), daemon=True).start()
+
+
+def reworded(draft: Draft) -> frozenset[str]:
+    """The templates of which a draft changes a file."""
+    paths = (name.split("/") for name in draft.files)
+    return frozenset(path[1] for path in paths if path[0] == TEMPLATES)
+
+
+def apart(db: Database, trial: Trial) -> None:
+    """Try it by a process of its own, and say so if that fails."""
+    try:
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-m", __name__],
+            input=pickle.dumps(trial),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_LONGEST_SECONDS,
+            check=True,
+            cwd=_ROOT,
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        log.error("trial failed", draft=trial.draft_id, reason=type(error).__name__)
+        with suppress(LedgerUnavailable):
+            tell(db, trial, {"failed": True}, is_over=True)
+
+
+def main() -> None:
+    """Try the draft that comes on standard input. Whatever is urgent goes first."""
+    trial: Trial = pickle.load(sys.stdin.buffer)  # noqa: S301
+    os.nice(10)
+    resource.setrlimit(resource.RLIMIT_CPU, (_LONGEST_SECONDS, _LONGEST_SECONDS))
+    with suppress(OSError, ValueError):  # elsewhere than on Linux the time alone is limited
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        most = pages * resource.getpagesize() + _MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    db = Database(trial.settings.database_url, patience=10)
+    work(db, trial)
+    db.close()
+
+
+def work(db: Database, trial: Trial) -> None:
+    """Compare a draft with what was sent, and keep what came of it."""
+    held, used = edition_files.laid_out(trial.files, trial.settings)
+    try:
+        edited = loader.load(used)
+        current = reload.in_use(trial.settings, loader.load, Shelf(db))
+    except ConfigError:
+        return tell(db, trial, {"failed": True}, is_over=True)
+    said = time.monotonic()
+
+    def tell_progress(looked: int, events: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > 1:
+            said = time.monotonic()
+            tell(db, trial, {"looked": looked, "events": events})
+
+    found = compare(db, edited, current, trial.touched, tell_progress)
+    tell(db, trial, found, is_over=True)
+    held.let_go()
+
+
+def tell(db: Database, trial: Trial, told: dict[str, Any], *, is_over: bool = False) -> None:
+    """Keep how far it is, or what came of it."""
+    with db.write() as connection:
+        drafts.tell_trial(connection, trial.draft_id, trial.of, told, is_over=is_over)
+
+
+def compare(
+    db: Database, edited: Config, current: Config, touched: Collection[str], progress: Tell
+) -> dict[str, Any]:
+    """What an edit would have done in the last days, as JSON: counts by rule, the latest of the
+    differences, how many people they are about, and what it costs.
+    """
+    now = datetime.now(UTC)
+    since = now - timedelta(days=DAYS)
+    compared = WhatIf(edited, current, since, is_of_words=bool(touched))
+    again = [*renamed(edited, current)]
+    if not (compared.is_edit or touched):
+        return {"is_edit": False, "renamed": again}
+    with db.read() as connection:
+        kits = kit_history.kits(connection, since)
+    events, looked = sum(kit.events for kit in kits), 0
+    for batch in kit_history.batches(kits):
+        with db.read() as connection:
+            histories = kit_history.histories(connection, batch, compared.events)
+        for history in histories:
+            compared.take(history)
+        looked += sum(kit.events for kit in batch)
+        progress(looked, events)
+    found = compared.found
+    lines = [line for line in found.lines if line.what != EITHER_WAY]
+    lines.sort(key=lambda line: (line.at, line.event_id, line.rule, line.channel), reverse=True)
+    in_new_words = {rule.name for rule in edited.rules if rule.template in touched}
+    rules = dict.fromkeys(rule.name for rule in (*current.rules, *edited.rules))
+    return {
+        "is_edit": compared.is_edit,
+        "events": events,
+        "counts": {
+            name: {what: found.counts[name][what] for what in (SENT, WOULD, *WHAT)}
+            for name in rules
+            if any(found.counts[name][what] for what in WHAT)
+        },
+        "lines": [{**line._asdict(), "at": line.at.isoformat()} for line in lines[:SHOWN]],
+        "more": max(0, len(lines) - SHOWN),
+        "people": len({(line.subject, line.role) for line in lines if line.role in PERSONS}),
+        "reworded": sum(
+            many
+            for (rule, _, what), many in found.volumes.items()
+            if what == SENT and rule in in_new_words
+        ),
+        "never": dict(forbidden(compared)),
+        "cost": costs.of_edit(compared, now),
+        "renamed": again,
+    }
+
+
+if __name__ == "__main__":
+    main()
