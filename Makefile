@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos reports shots html figures sbom lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos model reports shots html figures sbom lock clean
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -68,6 +68,9 @@ SEEDS ?= 1 2 3 4 5
 KITS ?= 1000
 chaos: $(STAMP) ## kill, freeze and starve all of it at random (needs PostgreSQL's programs; about 30 minutes)
 	@exec $(BIN)/python -m tools.chaos --kits $(KITS) $(SEEDS:%=--seed %)
+
+model: ## search docs/protocol's model and its mutants (needs Spin and gcc; half a minute)
+	@exec $(PYTHON) tools/model.py
 
 reports: $(STAMP) ## post what others ran into to a running Relay; a line each says what it did
 	@exec $(BIN)/python -m tools.reports

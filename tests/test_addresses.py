@@ -214,13 +214,13 @@ MAILBOXES = {
     "MAILTO:Jane%2Bkit@example.org?subject=Kit": "Jane+kit@example.org",
     "jane@mail.test": "jane@mail.test",
     "jane@clinic.example": "jane@clinic.example",
-    "jane@example.org..": "",
+    "jane@example.org..": "jane@example.org",
     "jane@exa\u0000mple.org, tom@example.org": "",
     "jané@example.org": "",
     "jane@host.local": "",
     "jane@localhost": "",
     "mailto:": "",
-    "mailto:mailto:jane@example.org": "",
+    "mailto:mailto:jane@example.org": "jane@example.org",
     "jane＠example.org": "",
     f"jane@{'ü' * 300}.example": "",
 }
@@ -238,19 +238,15 @@ def test_a_mailbox_is_read_as_people_write_it(written: str) -> None:
     assert addresses.email(written).address == MAILBOXES[written]
 
 
-SHARED = ROOT.parent / "shared/data/addresses.json"
-CASES = json.loads(SHARED.read_text("utf-8")) if SHARED.exists() else {}
-shared = pytest.mark.skipif(not CASES, reason=f"there is no {SHARED.name} beside the repository")
+CASES = json.loads((ROOT / "tests/data/addresses.json").read_text("utf-8"))
 
 
-@shared
 @pytest.mark.parametrize("written", CASES.get("valid_uk_mobile_phone_numbers", ()))
 def test_what_notify_texts_relay_texts(written: str) -> None:
     """GOV.UK Notify's table of UK mobiles, each of them written another way."""
     assert addresses.phone(written) == addresses.Address("+447723456789")
 
 
-@shared
 @pytest.mark.parametrize(
     "written",
     [
@@ -264,7 +260,6 @@ def test_what_is_no_uk_mobile_is_refused(written: str) -> None:
     assert addresses.phone(written).reason
 
 
-@shared
 @pytest.mark.parametrize("written", CASES.get("valid_email_addresses", ()))
 def test_what_notify_emails_relay_emails(written: str) -> None:
     """Notify's table of addresses that are right."""
@@ -272,7 +267,6 @@ def test_what_notify_emails_relay_emails(written: str) -> None:
     assert not addresses.email(written).reason
 
 
-@shared
 @pytest.mark.parametrize("written", CASES.get("invalid_email_addresses", ()))
 def test_what_notify_does_not_email_is_refused(written: str) -> None:
     """Notify's table of addresses that are wrong."""

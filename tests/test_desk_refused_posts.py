@@ -58,7 +58,7 @@ def test_a_refused_post_says_what_was_wrong_and_not_what_was_in_it(
     row = only(db, quarantine)
     for told in ("posted 2 times since", "The data of order.shipped", "data.order_id", "blank"):
         assert told in page
-    assert f"{row['last_at'].isoformat()}" in page
+    assert f"{row['last_at'].isoformat(timespec="seconds")}" in page
     assert "Jane" not in page
     assert '<span class="count">1' in page
     assert "A post from the lab was refused" in inside.get("/worklist").text

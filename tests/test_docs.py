@@ -16,6 +16,7 @@ PAGES = [
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "safety").glob("*.md")),
+    ROOT / "docs" / "protocol" / "README.md",
 ]
 TESTS = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
 

@@ -45,6 +45,7 @@ KEPT_ID = "dry-run-"  # begins the provider_id of what was kept here
 IS_KEPT = sa.or_(_row.is_kept, sa.func.coalesce(_row.provider_id, "").startswith(KEPT_ID))
 # Whether an attempt came as far as its words being kept, so that the provider may have it.
 BEGUN = sa.or_(attempts.c.begun_at.is_not(None), _row.content.is_not(None))
+UNDER_WAY = sa.and_(attempts.c.outcome == "started", BEGUN)
 
 # What `WithEvent` is read from, of notifications that are joined with their events.
 WITH_EVENT = (

@@ -17,7 +17,7 @@ from relay.ledger import pauses
 from relay.ledger.attempts import RECEIPT_SECONDS, record_outcome
 from relay.ledger.cases import close_settled
 from relay.ledger.database import Database, ago, lease_due, now
-from relay.ledger.notifications import IS_KEPT
+from relay.ledger.notifications import IS_KEPT, UNDER_WAY
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
 from relay.ledger.suppressions import suppress_channel, unsuppress
 from relay.rules.channels import carried_with
@@ -196,11 +196,10 @@ def follow(connection: Connection, ids: Collection[str]) -> None:
     delivered has bounced since.
     """
     mine = attempts.c.notification_id.in_(ids)
-    # One that was rejected has not gone out: what counts is how the one before it fared.
-    gone_out = sa.select(attempts.c.notification_id, attempts.c.id)
-    gone_out = gone_out.where(mine, attempts.c.outcome != "rejected").order_by(
-        attempts.c.started_at
-    )
+    # One that was rejected or has not begun is not out: what counts is how the one before it fared.
+    is_out = sa.or_(attempts.c.outcome.in_(("accepted", "unknown")), UNDER_WAY)
+    gone_out = sa.select(attempts.c.notification_id, attempts.c.id).join(notifications)
+    gone_out = gone_out.where(mine, is_out).order_by(attempts.c.started_at)
     latest: dict[str, str] = {row.notification_id: row.id for row in connection.execute(gone_out)}
     parts = (receipts.c[name] for name in ("state", "attempt_id", "code", "reason"))
     query = sa.select(attempts.c.notification_id, *parts, HAPPENED_AT.label("happened_at"))

@@ -27,6 +27,7 @@ class UnknownAttempt:
     id: str  # the notification's
     attempt_id: str
     looks: int  # with this one
+    number: int  # of the message's latest attempt
     started_at: datetime
     event_id: str
     rule: str
@@ -60,6 +61,7 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
             sa.select(
                 *(notifications.c[name] for name in _CARRIED),
                 attempts.c.id.label("attempt_id"),
+                notifications.c.attempts.label("number"),
                 (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
                 attempts.c.started_at,
             )
@@ -134,6 +136,8 @@ def give_up_unknown(
         .where(
             notifications.c.id == look.id,
             notifications.c.status == "unknown",
+            # In the row itself, as `attempts.begin` does: what follows may be of an older snapshot.
+            notifications.c.attempts == look.number,
             unsettled,
             ~is_superseded(look.attempt_id),
         )

@@ -511,6 +511,18 @@ def test_a_receipt_settles_what_waits_to_be_sent_again(db: Database, word: str) 
     assert bool(followups.lease_follow_ups(db, 10)) == (word == "undelivered 30005")
 
 
+def test_a_failure_counts_though_the_next_attempt_was_claimed(db: Database) -> None:
+    """An attempt that has not begun does not go out any more: what is told of the one before it is
+    followed up at once, and not after 72 hours.
+    """
+    first, second = resent(db)
+    record(db, told("sent", first), told("undelivered 30005", first))
+    assert not ledger_attempts.begin(db, second, WORDS)
+    ledger_attempts.finish(db, second, Ending("rejected", "created", "Too slow.", retry_in=0.0))
+    assert only(db, notifications)["status"] == "permanent-failure"
+    assert len(followups.lease_follow_ups(db, 10)) == 1
+
+
 def test_a_receipt_closes_the_case_of_a_message_that_was_held(db: Database) -> None:
     """Whether it went out is known now, so nobody has to find out."""
     claim = unknown(db)

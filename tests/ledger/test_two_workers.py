@@ -13,13 +13,26 @@ import pytest
 import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable
+from relay.jobs.outcomes import lapsed
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.database import TRIES, Connection, Database
 from relay.ledger.events import plan_and_mark_processed
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import Plan
-from tests.rows import at_once, claimed, leased, notice, only, planned, rows, time_passes
+from relay.ledger.unknown_attempts import give_up_unknown
+from relay.rules.model import Ending, Plan
+from tests.rows import (
+    at_once,
+    claimed,
+    leased,
+    looked,
+    notice,
+    only,
+    planned,
+    rows,
+    time_passes,
+    unknown,
+)
 
 OLD, NEW = {"text": "Old words."}, {"text": "New words."}
 
@@ -82,6 +95,27 @@ def test_a_claim_that_was_taken_over_begins_no_more(db: Database, other: Databas
     assert ledger_attempts.begin(other, second, NEW)
     assert only(other, notifications)["content"] == NEW
     assert only(other, attempts, id=first.attempt_id)["begun_at"] is None
+
+
+def test_a_look_gives_up_nothing_of_a_later_attempt(db: Database, other: Database) -> None:
+    """An attempt is about to be given up; meanwhile its worker wakes and puts the message back, and
+    another sends it and gets no answer. That attempt is looked for before anything is sent again.
+    """
+    first = unknown(db)
+    look = looked(db)
+    with ThreadPoolExecutor(1) as pool:
+        with other.write() as connection:
+            mine = sa.select(notifications.c.id).where(notifications.c.id == first.id)
+            connection.execute(mine.with_for_update())
+            gives_up = pool.submit(db.transact, give_up_unknown, look, "Not found.", None)
+            await_waiting(other)
+            one = as_one(other, connection)
+            ledger_attempts.finish(one, first, lapsed())
+            (second,) = ledger_attempts.claim(one, "sms", 10)
+            ledger_attempts.finish(one, second, Ending("unknown", "unknown", "No answer."))
+        assert not gives_up.result(20)
+    assert only(other, notifications)["status"] == "unknown"
+    assert looked(other).attempt_id == second.attempt_id
 
 
 @pytest.mark.parametrize("turn", [1, -1])
