@@ -17,23 +17,17 @@ from relay.errors import Refused
 from relay.lab import events
 from relay.lab.events import Incoming
 from relay.lab.facts import Facts
-from relay.ledger import (
-    attempts,
-    cases,
-    quarantine,
-    replay,
-    suppressions,
-    unknown_attempts,
-    workers,
-)
+from relay.ledger import attempts, replay, unknown_attempts, workers
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import REVISION, metadata, notifications, sessions
 from relay.ledger.schema import events as stored
 from relay.ledger.unknown_attempts import UnknownAttempt
 from relay.ledger.views import queries
+from relay.ledger.worklist import cases, quarantine
 from relay.rules.model import Case, Ending, Notice, Plan, Policy, Staff
 from relay.rules.schedule import ALWAYS
 

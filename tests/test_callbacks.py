@@ -19,8 +19,8 @@ from relay.config.settings import Settings
 from relay.jobs.outcomes import refused
 from relay.jobs.tasks import Jobs
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.queue import Waker

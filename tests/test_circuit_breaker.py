@@ -8,7 +8,7 @@ import pytest
 
 from relay.channels import Outcome
 from relay.jobs.circuit_breaker import IN_A_ROW, CircuitBreaker
-from relay.ledger.pauses import AWAY, BUSY, REFUSED
+from relay.ledger.holds.pauses import AWAY, BUSY, REFUSED
 from relay.rules.model import Policy, Staff
 from relay.rules.schedule import ALWAYS
 from tests.rows import at_once

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from relay.ledger import audit as ledger_audit
-from relay.ledger import events, suppressions
+from relay.ledger import events
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.staff import case_acts, test_send
 from relay.web.desk import auth, system
 from tests.conftest import ROOT

@@ -19,10 +19,10 @@ from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.events import parse
 from relay.ledger import events as ledger_events
-from relay.ledger import releases
 from relay.ledger.database import Database
 from relay.ledger.events import Event
 from relay.ledger.schema import audit, events, notifications
+from relay.ledger.worklist import releases
 from relay.rules.model import Case, Plan
 from tests.desk import EMAIL, PHONE, leaks, press
 from tests.rows import change, notice, only, open_cases, rows, suppress

@@ -9,8 +9,8 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
-from relay.ledger import suppressions
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures as ledger_erasures
 from relay.ledger.schema import audit, erasures, notifications
 from tests.conftest import drain

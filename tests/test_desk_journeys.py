@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from relay.ledger import attempts, cases, history, receipts
+from relay.ledger import attempts, history, receipts
 from relay.ledger.database import Database, now
 from relay.ledger.removal import retention
 from relay.ledger.schema import aliases, audit, events, notifications, suppressions
+from relay.ledger.worklist import cases
 from relay.rules import model
 from relay.rules.alerts import rule_name
 from relay.rules.model import Ending

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from relay.ledger import events as ledger_events
-from relay.ledger import quarantine as ledger_quarantine
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, quarantine
+from relay.ledger.worklist import quarantine as ledger_quarantine
 from tests.conftest import SECRET
 from tests.desk import press
 from tests.rows import MONTH, change, incoming, leased, only, rows
@@ -58,7 +58,7 @@ def test_a_refused_post_says_what_was_wrong_and_not_what_was_in_it(
     row = only(db, quarantine)
     for told in ("posted 2 times since", "The data of order.shipped", "data.order_id", "blank"):
         assert told in page
-    assert f"{row['last_at'].isoformat(timespec="seconds")}" in page
+    assert row["last_at"].isoformat(timespec="seconds") in page
     assert "Jane" not in page
     assert '<span class="count">1' in page
     assert "A post from the lab was refused" in inside.get("/worklist").text

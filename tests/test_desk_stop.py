@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import halts
 from relay.ledger.database import Database, now
+from relay.ledger.holds import halts
 from relay.ledger.schema import audit, notifications
 from relay.ledger.schema import halts as standing
 from tests.conftest import DATABASES

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from relay.errors import Refused
 from relay.ledger import events as ledger_events
-from relay.ledger import pauses, workers
+from relay.ledger import workers
 from relay.ledger.database import Database
+from relay.ledger.holds import pauses
 from relay.ledger.schema import REVISION, events
 from relay.ledger.schema import notifications as messages
 from relay.rules import model

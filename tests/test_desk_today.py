@@ -16,13 +16,15 @@ import pytest
 from relay.config.loader import load
 from relay.config.settings import Settings
 from relay.jobs.tasks import Jobs
-from relay.ledger import attempts, cases, pauses
+from relay.ledger import attempts
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
+from relay.ledger.holds import pauses
 from relay.ledger.schema import days, events, notifications, quarantine
 from relay.ledger.views import daily_counts
 from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import KEPT, Count, Day
+from relay.ledger.worklist import cases
 from relay.rules import model
 from relay.rules.model import Ending
 from relay.rules.planner import unmet

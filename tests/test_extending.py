@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from twilio.request_validator import RequestValidator
 
-from relay.ledger import suppressions
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from tests.cli.conftest import make_own
 from tests.conftest import ROOT, SECRET
 from tests.processes.harness import Processes, RedisServer, eventually

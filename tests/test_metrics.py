@@ -18,11 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.config.settings import Settings
 from relay.errors import Refused
-from relay.ledger import events, quarantine, stop_button
+from relay.ledger import events
 from relay.ledger.audit import Act
 from relay.ledger.database import Database
+from relay.ledger.holds import stop_button
 from relay.ledger.schema import events as stored
 from relay.ledger.views import daily_counts
+from relay.ledger.worklist import quarantine
 from relay.web.metrics import METRICS
 from tests.conftest import ROOT
 from tests.jobs.conftest import HEAD, RULES, STAFF, Clinic, clinic

@@ -37,7 +37,7 @@ Make = Callable[[Settings], Any]
 SECRET_WORDS = re.compile(r"secret|token|password|signature|hash$|_key$|^given$")
 # Compared there, and no secrets: names of variables, the keys that an event has, what an insert was
 # given.
-HARMLESS = {"relay.lab.events", "relay.config.settings", "relay.ledger.pauses"}
+HARMLESS = {"relay.lab.events", "relay.config.settings", "relay.ledger.holds.pauses"}
 UNEVEN = ast.Eq | ast.NotEq | ast.In | ast.NotIn
 FORM = "application/x-www-form-urlencoded"
 

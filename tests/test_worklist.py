@@ -15,7 +15,7 @@ from markupsafe import escape
 from relay.config.settings import Settings
 from relay.errors import LedgerUnavailable
 from relay.lab.facts import Record
-from relay.ledger import attempts, cases, releases
+from relay.ledger import attempts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events as ledger_events
 from relay.ledger.audit import Act
@@ -23,6 +23,7 @@ from relay.ledger.database import Database, now
 from relay.ledger.schema import audit, events, notifications, quarantine, watches
 from relay.ledger.schema import cases as stored
 from relay.ledger.views import trail
+from relay.ledger.worklist import cases, releases
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Templates
 from relay.rules import alerts

@@ -31,7 +31,7 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
     What goes out by itself comes first, then the oldest. No names, no addresses.
     """
     from relay.errors import did_you_mean
-    from relay.ledger import cases
+    from relay.ledger.worklist import cases
     from relay.rules.alerts import KINDS
     from relay.staff import case_acts
 
@@ -89,8 +89,8 @@ def act_on_case(case_id: str, act: str, note: str | None, at_once: bool) -> None
     believe. To `send` the answer to a text, write it on standard input, since what a command is
     started with is logged.
     """
-    from relay.ledger import cases
     from relay.ledger.audit import NotDone
+    from relay.ledger.worklist import cases
     from relay.rules.replies import REPLY
     from relay.staff import case_acts
 

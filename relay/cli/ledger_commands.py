@@ -87,8 +87,9 @@ def replay(
     sends what is still true, and says how many went out; it needs RELAY_DELIVERY=live.
     """
     from relay.cli.replay_kept import replay_kept
-    from relay.ledger import audit, quarantine
+    from relay.ledger import audit
     from relay.ledger import replay as ledger_replay
+    from relay.ledger.worklist import quarantine
     from relay.rules.statuses import HELD, UNROUTED
 
     if kept and not (ids or unrouted or quarantined or failed):
@@ -126,8 +127,8 @@ def going_nowhere(found: Settings, db: Database, wanted: Sequence[str]) -> Itera
     """Why what is processed again may reach nobody."""
     from relay.config import check
     from relay.errors import ConfigError
-    from relay.ledger import halts
     from relay.ledger import replay as ledger_replay
+    from relay.ledger.holds import halts
 
     if found.delivery == "dry-run":
         said = "RELAY_DELIVERY is dry-run: what comes of it is kept here and goes to nobody."
@@ -186,7 +187,7 @@ def _why_not(db: Database, id_: str, else_: str) -> str:
 def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
     """Record a refused body as the event that it can be read as now; why not, where it cannot."""
     from relay.lab import events
-    from relay.ledger import quarantine
+    from relay.ledger.worklist import quarantine
 
     with db.read() as connection:
         body = quarantine.body(connection, quarantine_id)
@@ -215,7 +216,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     """
     from relay.jobs.apart import Broken, each
     from relay.jobs.tasks import Jobs
-    from relay.ledger import pauses
+    from relay.ledger.holds import pauses
     from relay.worker.pump import Pump
 
     found = context.settings()
@@ -327,9 +328,9 @@ def explain_(id_: str) -> None:
     ID is an event (evt_…), a message (msg_…), a refused body (qrt_…), an attempt, or a kit's order,
     order number, tracking number, registration, TRF code or your own reference.
     """
-    from relay.ledger import quarantine
     from relay.ledger.views import status as views_status
     from relay.ledger.views import trail
+    from relay.ledger.worklist import quarantine
     from relay.messages.alerts import AlertTemplates
     from relay.messages.templates import Templates
     from relay.staff.explain import explain_kit, explain_refused

@@ -24,8 +24,8 @@ def suppress(address: str | None) -> None:
     ADDRESS is a UK mobile number or an email address. Leave it out, or write "-": Relay then asks
     for it on a terminal, or else reads stdin.
     """
-    from relay.ledger import suppressions
     from relay.ledger.audit import Act
+    from relay.ledger.holds import suppressions
     from relay.privacy import masks
 
     channel, written = read(address)
@@ -48,8 +48,8 @@ def unsuppress(address: str | None) -> None:
     ADDRESS is a UK mobile number or an email address. Leave it out, or write "-": Relay then asks
     for it on a terminal, or else reads stdin.
     """
-    from relay.ledger import suppressions
     from relay.ledger.audit import Act
+    from relay.ledger.holds import suppressions
     from relay.privacy import masks
     from relay.rules.channels import sharing, stop_lists
 
@@ -95,7 +95,7 @@ def messages(channel: str) -> str:
 
 def since(db: Database, channel: str, address: str) -> str:
     """By whom an address was suppressed, and since when."""
-    from relay.ledger import suppressions
+    from relay.ledger.holds import suppressions
     from relay.rules.channels import sharing
 
     with db.read() as connection:

@@ -42,7 +42,7 @@ def stop(is_all: bool, channel: str | None, rule: str | None, reason: str, cance
     Within two seconds nothing of it is handed over. What waits keeps waiting and says why; what the
     lab posts is taken all the same.
     """
-    from relay.ledger import stop_button
+    from relay.ledger.holds import stop_button
     from relay.ledger.views import stopped
 
     what = named(is_all, channel, rule)
@@ -75,7 +75,7 @@ def resume(is_all: bool, channel: str | None, rule: str | None, drop: bool) -> N
     What another stop holds as well keeps waiting. What is dropped does not come back by itself:
     `flask relay replay msg_…` brings back one message.
     """
-    from relay.ledger import halts, stop_button
+    from relay.ledger.holds import halts, stop_button
     from relay.ledger.views import stopped
 
     what = named(is_all, channel, rule)
@@ -99,7 +99,7 @@ def resume(is_all: bool, channel: str | None, rule: str | None, drop: bool) -> N
 
 def named(is_all: bool, channel: str | None, rule: str | None) -> str:
     """What a command is about, as the ledger names it. Exits with 2 where that is not one thing."""
-    from relay.ledger.halts import ALL, CHANNEL, RULE
+    from relay.ledger.holds.halts import ALL, CHANNEL, RULE
     from relay.rules.channels import CHANNELS
 
     if is_all + (channel is not None) + (rule is not None) != 1:

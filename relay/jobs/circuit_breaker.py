@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime
 
 from relay.channels import Outcome
-from relay.ledger.pauses import AWAY, BUSY, REFUSED
+from relay.ledger.holds.pauses import AWAY, BUSY, REFUSED
 from relay.rules import alerts
 from relay.rules.channels import CHANNELS
 from relay.rules.model import Pause, Policy

@@ -13,19 +13,11 @@ from relay.jobs import outcomes
 from relay.jobs.outcomes import NotSent, cancelled
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import (
-    attempts,
-    cases,
-    digests,
-    doubts,
-    journeys,
-    notifications,
-    replies,
-    telling,
-)
+from relay.ledger import attempts, digests, journeys, notifications
 from relay.ledger.database import Connection, Database
 from relay.ledger.digests import Item, Replan
 from relay.ledger.removal.personal_data import REASON as ERASED
+from relay.ledger.worklist import cases, doubts, replies, telling
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
@@ -51,7 +43,7 @@ from relay.rules.staleness import Step, is_news
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim
-    from relay.ledger.releases import Held
+    from relay.ledger.worklist.releases import Held
 
 log = get_logger("relay.digests")
 

@@ -14,10 +14,11 @@ from relay.jobs import outcomes
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.compose import Composer
 from relay.jobs.outcomes import NotSent
-from relay.ledger import attempts, halts, pauses
+from relay.ledger import attempts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
-from relay.ledger.pauses import REFUSED
+from relay.ledger.holds import halts, pauses
+from relay.ledger.holds.pauses import REFUSED
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts

@@ -16,7 +16,7 @@ from relay.jobs.rule_context import message_context
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import journeys
 from relay.ledger.database import Connection
-from relay.ledger.releases import Held
+from relay.ledger.worklist.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
 from relay.rules import planner, stops

@@ -11,11 +11,12 @@ from relay.config.loader import Config
 from relay.config.plain_english import duration
 from relay.jobs.circuit_breaker import by_account
 from relay.jobs.rule_context import ContextBuilder
-from relay.ledger import followups, journeys, pauses
+from relay.ledger import followups, journeys
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp
-from relay.ledger.pauses import DROPPED
+from relay.ledger.holds import pauses
+from relay.ledger.holds.pauses import DROPPED
 from relay.logs import get_logger
 from relay.rules import alerts, planner
 from relay.rules.model import ALERT, DIGEST, GOES_AGAIN, Case, Notice, Rule

@@ -18,10 +18,12 @@ from relay.jobs.backoff import LONGEST_ASKED
 from relay.lab.client import LabClient
 from relay.lab.events import Kind
 from relay.lab.facts import Facts
-from relay.ledger import cases, events, pauses, waits
+from relay.ledger import events
 from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
-from relay.ledger.pauses import AWAY, LAB, REFUSED
+from relay.ledger.holds import pauses, waits
+from relay.ledger.holds.pauses import AWAY, LAB, REFUSED
+from relay.ledger.worklist import cases
 from relay.logs import get_logger
 from relay.rules import alerts
 from relay.rules.model import Pause, Policy

@@ -10,7 +10,7 @@ from relay import fault_injection
 from relay.channels import Outcome
 from relay.errors import LabAway, LabError
 from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
-from relay.ledger.pauses import REFUSED
+from relay.ledger.holds.pauses import REFUSED
 from relay.rules import stops
 from relay.rules.model import WAITS_FOR_LAB, WAITS_FOR_PERSON, Case, Ending, Pause
 from relay.rules.statuses import LAB_FAILED

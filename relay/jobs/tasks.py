@@ -26,23 +26,15 @@ from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
 from relay.jobs.watchdog import BACK
 from relay.lab.client import LabClient
-from relay.ledger import (
-    attempts,
-    audit,
-    events,
-    faults,
-    history,
-    receipts,
-    releases,
-    stop_button,
-    waits,
-)
-from relay.ledger.allowances import Cap
+from relay.ledger import attempts, audit, events, history, receipts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event
+from relay.ledger.holds import stop_button, waits
+from relay.ledger.holds.allowances import Cap
 from relay.ledger.removal import retention
 from relay.ledger.views import daily_counts
+from relay.ledger.worklist import faults, releases
 from relay.logs import get_logger
 from relay.messages.templates import Templates
 from relay.rules import alerts

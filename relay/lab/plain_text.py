@@ -76,18 +76,15 @@ def written(value: object) -> object:
     return str(value) if abs(value) < _LARGEST else value
 
 
-_STOPS = ".。．｡ "  # what ends a sentence, in any script that a domain may be written in
-
-
 def mailbox(text: str) -> str:
     """What may be an email address as it is sent: without `mailto:`, its domain in ASCII and small
     letters. The part before the @ stays.
     """
     bare = plain(text)
-    while bare[:7].lower() == "mailto:":
+    if bare[:7].lower() == "mailto:":
         bare = plain(unquote(bare[7:].partition("?")[0]))
-    local, at, domain = bare.rpartition("@")
-    return f"{local}{at}{ascii_domain(domain.rstrip(_STOPS)).rstrip(_STOPS)}"
+    local, at, domain = bare.removesuffix(".").rpartition("@")
+    return f"{local}{at}{ascii_domain(domain)}"
 
 
 def ascii_domain(domain: str) -> str:

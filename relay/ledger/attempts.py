@@ -18,14 +18,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger import allowances, halts, pauses, waits
-from relay.ledger.allowances import Cap
-from relay.ledger.cases import close_settled, is_told, open_case
 from relay.ledger.database import Database, now, urgent_first
+from relay.ledger.holds import allowances, halts, pauses, waits
+from relay.ledger.holds.allowances import Cap
+from relay.ledger.holds.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.ledger.notifications import BEGUN, IS_KEPT, KIND, WITH_EVENT, WithEvent
-from relay.ledger.replies import holding
 from relay.ledger.schema import WAITS_FOR_THE_LAB, attempts, events, notifications
-from relay.ledger.suppressions import is_stopped, stopped_by, suppress_channel
+from relay.ledger.worklist.cases import close_settled, is_told, open_case
+from relay.ledger.worklist.replies import holding
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT, ANSWER, MESSAGE, RESENT, Ending

@@ -20,11 +20,13 @@ from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests, doubts, history, journeys, pauses, releases, replay
-from relay.ledger.cases import close_overtaken, close_reached, open_case
+from relay.ledger import digests, history, journeys, replay
 from relay.ledger.database import Database, now, urgent_first
+from relay.ledger.holds import pauses
 from relay.ledger.journeys import Place
 from relay.ledger.schema import INSERTS, acknowledged_events, events, lab_pauses, new_id
+from relay.ledger.worklist import doubts, releases
+from relay.ledger.worklist.cases import close_overtaken, close_reached, open_case
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
 from relay.rules.model import WAITS_FOR_LAB, AlreadyNotified, Case, Notice, Plan, Policy

@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import PERSONS
-from relay.ledger import replies
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import now
+from relay.ledger.holds.suppressions import stopped_by
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import events, letters, new_id, notifications
-from relay.ledger.suppressions import stopped_by
 from relay.ledger.views.daily_counts import Day
 from relay.ledger.views.queries import MADE_BY
+from relay.ledger.worklist import replies
 from relay.rules.addresses import same
 from relay.rules.channels import CHANNEL_NAMES
 from relay.rules.model import MESSAGE, RESENT

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
-from relay.ledger import halts
 from relay.ledger.database import now
+from relay.ledger.holds import halts
 from relay.ledger.schema import INSERTS, UtcDateTime, attempts, events, new_id, notifications
 from relay.rules.model import (
     ALERT,

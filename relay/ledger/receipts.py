@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger import pauses
 from relay.ledger.attempts import RECEIPT_SECONDS, record_outcome
-from relay.ledger.cases import close_settled
 from relay.ledger.database import Database, ago, lease_due, now
+from relay.ledger.holds import pauses
+from relay.ledger.holds.suppressions import suppress_channel, unsuppress
 from relay.ledger.notifications import IS_KEPT, UNDER_WAY
 from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
-from relay.ledger.suppressions import suppress_channel, unsuppress
+from relay.ledger.worklist.cases import close_settled
 from relay.rules.channels import carried_with
 from relay.rules.model import Ending
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict

@@ -15,8 +15,8 @@ from relay import fault_injection
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.cases import close_settled
 from relay.ledger.database import now
+from relay.ledger.holds.suppressions import is_stopped
 from relay.ledger.notifications import (
     IS_KEPT,
     KIND,
@@ -27,7 +27,7 @@ from relay.ledger.notifications import (
     reaches,
 )
 from relay.ledger.schema import attempts, events, notifications, receipts
-from relay.ledger.suppressions import is_stopped
+from relay.ledger.worklist.cases import close_settled
 from relay.rules.model import (
     DIGEST,
     GOES_AGAIN,

@@ -628,7 +628,7 @@ cases = sa.Table(
 )
 # One open case about a thing. The release before leaves `about` empty: its `digest` is unique too.
 partial_index("ix_cases_about", cases.c.about, where=cases.c.closed_at.is_(None), unique=True)
-# Whether a person was asked about a doubt before: see relay.ledger.doubts.
+# Whether a person was asked about a doubt before: see relay.ledger.worklist.doubts.
 partial_index("ix_cases_mismatch", cases.c.about, where=cases.c.kind == MISMATCH)
 partial_index("ix_cases_open", cases.c.opened_at, where=cases.c.closed_at.is_(None))
 partial_index("ix_cases_closed", cases.c.closed_at, where=cases.c.closed_at.is_not(None))

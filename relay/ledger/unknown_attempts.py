@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.attempts import is_superseded, record_outcome
-from relay.ledger.cases import open_case
 from relay.ledger.database import Database, lease_due, now
 from relay.ledger.schema import attempts, notifications
+from relay.ledger.worklist.cases import open_case
 from relay.rules.model import Case, Ending
 
 LEASE_SECONDS = 60.0

@@ -31,7 +31,9 @@ Name = tuple[str, str]
 def key(address: str) -> str:
     """An address however it is written: a phone number's own digits, an email in small letters."""
     if "@" in address:
-        return plain_text.mailbox(address).casefold()
+        while address != (bare := plain_text.mailbox(address).casefold()):
+            address = bare  # what has two stops at its end, or is in a link in a link
+        return bare
     own = plain_text.digits(address)
     return own if len(own) >= _SHORTEST else ""
 

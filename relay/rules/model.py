@@ -95,7 +95,7 @@ class Case:
     alerts: tuple[Notice, ...] = ()
     count: int = 1  # how many messages or events it is about
     # It is about every message that a fault of ours hits, of which this is one: see
-    # relay.ledger.faults.
+    # relay.ledger.worklist.faults.
     is_fault: bool = False
     is_urgent: bool = False  # comes first on the worklist, and its alert waits for no other
     holds: bool = False  # messages to its kit's people wait until it is closed

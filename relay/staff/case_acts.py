@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.config.loader import Config
-from relay.ledger import cases, faults, releases, replay, replies, waits
+from relay.ledger import replay
 from relay.ledger.audit import NO_NOTE, Act, NotDone
 from relay.ledger.database import Connection
+from relay.ledger.holds import waits
+from relay.ledger.worklist import cases, faults, releases, replies
 from relay.rules import planner, resend
 from relay.rules.replies import REPLY
 from relay.rules.resend import FailedMessage

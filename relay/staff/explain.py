@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from relay.lab.events import EVENTS, unread
 from relay.lab.facts import Facts
-from relay.ledger.pauses import LAB
+from relay.ledger.holds.pauses import LAB
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.alerts import RELEASE, counted

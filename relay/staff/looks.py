@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 
 from relay.config.loader import Config
-from relay.ledger import audit, cases
+from relay.ledger import audit
 from relay.ledger.database import Connection
+from relay.ledger.worklist import cases
 from relay.logs import get_logger
 from relay.rules import alerts
 from relay.rules.schedule import utc_now

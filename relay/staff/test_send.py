@@ -13,8 +13,9 @@ from relay.config.loader import Config
 from relay.errors import RelayError
 from relay.lab import samples
 from relay.lab.facts import Facts
-from relay.ledger import audit, halts, suppressions
+from relay.ledger import audit
 from relay.ledger.database import Database
+from relay.ledger.holds import halts, suppressions
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
 from relay.rules import stops

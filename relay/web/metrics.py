@@ -13,9 +13,9 @@ from flask import Blueprint, Response, request
 from relay import queue
 from relay.errors import LedgerUnavailable
 from relay.lab.events import EVENTS
-from relay.ledger import halts
 from relay.ledger import workers as ledger_workers
-from relay.ledger.pauses import LAB
+from relay.ledger.holds import halts
+from relay.ledger.holds.pauses import LAB
 from relay.ledger.views import daily_counts
 from relay.ledger.views import status as views_status
 from relay.ledger.views.daily_counts import Totals

@@ -12,7 +12,7 @@ from relay import fault_injection
 from relay.errors import Refused
 from relay.lab import events
 from relay.ledger.events import record_webhook
-from relay.ledger.quarantine import keep_refused
+from relay.ledger.worklist.quarantine import keep_refused
 from relay.logs import get_logger
 from relay.rules import alerts
 from relay.rules.model import Case

@@ -26,9 +26,10 @@ from relay.config.settings import Settings, from_environment
 from relay.errors import ConfigError, LedgerUnavailable
 from relay.jobs.apart import Broken, each
 from relay.jobs.tasks import Jobs
-from relay.ledger import cases, workers
+from relay.ledger import workers
 from relay.ledger.database import Database
 from relay.ledger.editions import Shelf
+from relay.ledger.worklist import cases
 from relay.rules import alerts
 from relay.worker.pump import THREADS, Pump
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import cases, releases, replies
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, notifications
 from relay.ledger.schema import cases as stored
+from relay.ledger.worklist import cases, releases, replies
 from relay.rules.alerts import KINDS
 from relay.rules.model import Case
 from relay.staff import case_acts

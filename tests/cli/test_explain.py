@@ -11,9 +11,10 @@ import pytest
 
 from relay.lab import samples
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import cases, receipts
+from relay.ledger import receipts
 from relay.ledger.database import Database
 from relay.ledger.schema import aliases, attempts, events, journeys, notifications, quarantine
+from relay.ledger.worklist import cases
 from relay.rules import model
 from relay.rules.model import Case, Ending
 from relay.rules.receipts import Receipt

@@ -15,8 +15,8 @@ from relay.jobs.tasks import Jobs
 from relay.lab.facts import Facts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events as ledger_events
-from relay.ledger import suppressions
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.schema import audit, notifications
 from relay.ledger.schema import erasures as stored_erasures

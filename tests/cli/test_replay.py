@@ -12,10 +12,10 @@ import pytest
 from relay.config.settings import Settings
 from relay.lab.events import EVENTS
 from relay.ledger import events as ledger_events
-from relay.ledger import quarantine
 from relay.ledger.audit import Act
 from relay.ledger.database import Database, now
 from relay.ledger.schema import attempts, events, notifications
+from relay.ledger.worklist import quarantine
 from tests.cli.conftest import Rows, Run
 from tests.rows import rows as ledger_rows
 from tests.standins import LabStandIn, ProviderStandIn, Reply, twilio_error

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import suppressions
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import audit
 from relay.privacy import masks
 from relay.rules import stops

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from relay.config.settings import Settings
 from relay.lab import samples
-from relay.ledger import migrate, pauses
+from relay.ledger import migrate
 from relay.ledger.database import Database, now
+from relay.ledger.holds import pauses
 from relay.ledger.schema import REVISION, audit, events, metadata, notifications
 from relay.rules.model import Pause
 from tests.cli.conftest import Rows, Run

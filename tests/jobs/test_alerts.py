@@ -19,8 +19,8 @@ import pytest
 
 from relay.config.loader import load
 from relay.lab import samples
-from relay.ledger import cases
 from relay.ledger.schema import notifications
+from relay.ledger.worklist import cases
 from relay.messages import sms_segments
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from relay.ledger import suppressions
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import suppressions as stopped
 from relay.ledger.views import queries
 from relay.rules.addresses import same

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from relay.channels.sendgrid import parse_receipts
-from relay.ledger import receipts, suppressions
+from relay.ledger import receipts
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import attempts
 from relay.ledger.schema import suppressions as stopped
 from relay.ledger.views import trail

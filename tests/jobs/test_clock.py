@@ -9,7 +9,8 @@ import pytest
 
 from relay.errors import LedgerUnavailable
 from relay.jobs.apart import Broken
-from relay.ledger import attempts, database, waits
+from relay.ledger import attempts, database
+from relay.ledger.holds import waits
 from relay.ledger.schema import events, notifications
 from tests.jobs.conftest import Clinic
 from tests.rows import change, rows, time_passes

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from relay.lab.events import EVENTS, RESULTS, RETEST
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger.allowances import Cap
 from relay.ledger.database import Database
+from relay.ledger.holds.allowances import Cap
 from relay.ledger.schema import allowances, attempts
 from relay.ledger.views import status, trail
 from relay.rules.daily_limit import DailyLimit

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from relay.config.loader import load
-from relay.ledger import cases
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
+from relay.ledger.worklist import cases
 from relay.rules import alerts
 from relay.rules.model import Case
 from relay.staff import case_acts

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from relay.ledger import attempts, cases, followups, receipts
+from relay.ledger import attempts, followups, receipts
 from relay.ledger.database import Database
 from relay.ledger.schema import notifications
+from relay.ledger.worklist import cases
 from relay.rules.model import Ending
 from tests.jobs.conftest import (
     DESK,

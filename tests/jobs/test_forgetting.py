@@ -19,11 +19,12 @@ from relay.errors import Refused
 from relay.jobs import erase as jobs_erase
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import audit, cases, suppressions
+from relay.ledger import audit
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.audit import open_to_change
 from relay.ledger.database import Database, now
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.schema import (
     attempts,
@@ -36,6 +37,7 @@ from relay.ledger.schema import (
 )
 from relay.ledger.schema import audit as audit_table
 from relay.ledger.schema import cases as cases_table
+from relay.ledger.worklist import cases
 from relay.rules import addresses
 from relay.rules.channels import channel_of
 from relay.rules.model import Ending, Plan

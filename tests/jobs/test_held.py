@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import cases, replay
+from relay.ledger import replay
 from relay.ledger.events import LEASES
 from relay.ledger.schema import events
+from relay.ledger.worklist import cases
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, STAFF, Clinic
 from tests.rows import change, only, replay_event, rows, time_passes
 from tests.standins import Reply

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from relay.errors import LedgerUnavailable
 from relay.jobs import erase as jobs_erase
-from relay.ledger import cases as ledger_cases
 from relay.ledger import history as ledger_history
-from relay.ledger import packing, releases, schema
+from relay.ledger import packing, schema
 from relay.ledger.database import Database
 from relay.ledger.removal import erasures
 from relay.ledger.schema import (
@@ -31,6 +30,8 @@ from relay.ledger.schema import (
     receipts,
 )
 from relay.ledger.views import status, trail
+from relay.ledger.worklist import cases as ledger_cases
+from relay.ledger.worklist import releases
 from relay.privacy.person import Person, key
 from relay.rules.model import Case
 from relay.staff.explain import explain

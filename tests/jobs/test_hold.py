@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import releases
 from relay.ledger.schema import cases as stored
 from relay.ledger.schema import notifications
+from relay.ledger.worklist import releases
 from tests.jobs.conftest import DESK, EMAIL, HEAD, KIT, PHONE, RETEST, RULES, STAFF, Clinic
 from tests.rows import change, only, open_cases, replay_event, replay_notification
 

@@ -9,10 +9,10 @@ import pytest
 
 from relay.jobs.lab_breaker import IN_A_ROW
 from relay.jobs.tasks import Jobs
-from relay.ledger import cases
-from relay.ledger import pauses as ledger_pauses
-from relay.ledger.pauses import PROBES
+from relay.ledger.holds import pauses as ledger_pauses
+from relay.ledger.holds.pauses import PROBES
 from relay.ledger.schema import events, lab_pauses
+from relay.ledger.worklist import cases
 from tests.conftest import drain
 from tests.jobs.conftest import DESK, HEAD, KIT, ORDER, RULES, STAFF, Clinic
 from tests.rows import close_case, only, rows, time_passes

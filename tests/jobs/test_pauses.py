@@ -12,11 +12,11 @@ import pytest
 
 from relay.jobs.circuit_breaker import IN_A_ROW
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import cases
-from relay.ledger import pauses as ledger_pauses
 from relay.ledger.database import Database
-from relay.ledger.pauses import AWAY, BUSY, PROBES
+from relay.ledger.holds import pauses as ledger_pauses
+from relay.ledger.holds.pauses import AWAY, BUSY, PROBES
 from relay.ledger.schema import pauses
+from relay.ledger.worklist import cases
 from relay.rules.model import Ending, Pause
 from tests.jobs.conftest import DESK, HEAD, RULES, STAFF, Clinic, suppress
 from tests.rows import (

@@ -13,14 +13,15 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases as ledger_cases
 from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
-from relay.ledger import logins, suppressions
+from relay.ledger import logins
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, audit, cases, inbound_texts, notifications
 from relay.ledger.views import activity, daily_counts, kit_history, trail
+from relay.ledger.worklist import cases as ledger_cases
 from relay.rules.model import Case, Ending
 from relay.rules.schedule import utc_now
 from relay.staff.explain import is_kept, named

@@ -14,7 +14,7 @@ from twilio.request_validator import RequestValidator
 
 from relay.channels import Channels
 from relay.config.settings import Settings
-from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.removal import retention
 from relay.ledger.schema import audit, cases, events, inbound_texts, suppressions
 from relay.staff import case_acts

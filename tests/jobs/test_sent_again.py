@@ -15,10 +15,12 @@ import pytest
 from relay.config.loader import load
 from relay.config.settings import Settings
 from relay.jobs.erase import forget
-from relay.ledger import journeys, releases, replay, suppressions
+from relay.ledger import journeys, replay
 from relay.ledger.audit import NotDone
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.schema import audit, events, notifications
+from relay.ledger.worklist import releases
 from relay.rules.model import RESENT
 from relay.staff import send_again
 from tests.jobs.conftest import (

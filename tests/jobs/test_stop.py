@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from relay.jobs import outcomes
-from relay.ledger import attempts, stop_button
+from relay.ledger import attempts
+from relay.ledger.holds import stop_button
 from relay.ledger.schema import attempts as tried
 from relay.ledger.schema import audit, events, halts
 from tests.jobs.conftest import DESK, HEAD, KIT, RULES, STAFF, Clinic

@@ -13,7 +13,8 @@ import pytest
 
 from relay.config.settings import Settings
 from relay.jobs.erase import forget
-from relay.ledger import replay, suppressions
+from relay.ledger import replay
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.schema import audit, notifications
 from relay.rules import resend

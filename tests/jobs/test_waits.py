@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger import waits
+from relay.ledger.holds import waits
 from relay.ledger.schema import cases
 from tests.jobs.conftest import KIT, ORDER, PERSON, PHONE, RULES, STAFF, Clinic
 from tests.rows import only

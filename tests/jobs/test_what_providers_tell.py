@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from relay.channels import sendgrid, twilio
-from relay.ledger import receipts, suppressions
+from relay.ledger import receipts
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import attempts
 from relay.ledger.schema import suppressions as stopped
 from relay.rules.stops import REASONS

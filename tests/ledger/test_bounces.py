@@ -11,9 +11,9 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups, receipts
-from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.rules.model import Ending

@@ -9,8 +9,8 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
-from relay.ledger.allowances import Cap
 from relay.ledger.database import Database
+from relay.ledger.holds.allowances import Cap
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.rules.model import Ending
 from relay.rules.statuses import ALIVE, STATUSES

@@ -9,9 +9,9 @@ import pytest
 from relay.errors import Refused
 from relay.lab.events import Incoming
 from relay.ledger import events as ledger_events
-from relay.ledger import quarantine as ledger_quarantine
 from relay.ledger.database import Database
 from relay.ledger.schema import events, quarantine
+from relay.ledger.worklist import quarantine as ledger_quarantine
 from tests.rows import MONTH, at_once, incoming, keep_refused, only, rows, time_passes
 
 UNKNOWN = incoming("order.returned", order_id="o-1")

@@ -28,10 +28,11 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import Facts, record, resource
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import events as ledger_events
-from relay.ledger import receipts, replay, suppressions
+from relay.ledger import receipts, replay
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Kit
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import attempts, cases, events, metadata, notifications
 from relay.messages.templates import Message
 from relay.rules import planner, stops

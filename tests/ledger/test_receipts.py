@@ -12,12 +12,13 @@ import pytest
 
 from relay.errors import LedgerUnavailable
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import cases, followups, receipts, unknown_attempts
-from relay.ledger import suppressions as ledger_suppressions
+from relay.ledger import followups, receipts, unknown_attempts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
+from relay.ledger.worklist import cases
 from relay.rules.model import Ending
 from relay.rules.receipts import Receipt
 from relay.rules.statuses import UNCONFIRMED

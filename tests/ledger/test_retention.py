@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases, database, logins, migrate, schema, suppressions, workers
+from relay.ledger import database, logins, migrate, schema, workers
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import retention
 from relay.ledger.schema import (
     audit,
@@ -25,6 +26,7 @@ from relay.ledger.schema import (
     notifications,
     quarantine,
 )
+from relay.ledger.worklist import cases
 from relay.rules.statuses import STATUSES
 from tests.rows import (
     beat,

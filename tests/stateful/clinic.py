@@ -27,13 +27,15 @@ from relay.config.settings import Settings
 from relay.http_client import Answer, NoAnswer
 from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.tasks import Jobs
-from relay.ledger import cases, receipts, replay, suppressions
+from relay.ledger import receipts, replay
 from relay.ledger.attempts import Claim
 from relay.ledger.audit import NotDone, open_to_change
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import metadata
 from relay.ledger.views import activity, queries
 from relay.ledger.views.activity import Wanted
+from relay.ledger.worklist import cases
 from relay.rules.channels import CHANNELS
 from relay.rules.statuses import WAITING
 from relay.staff import case_acts, send_again

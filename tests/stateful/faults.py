@@ -21,10 +21,11 @@ from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, REGISTRATION
 from relay.lab.facts import resource
-from relay.ledger import attempts, journeys, releases, replay
+from relay.ledger import attempts, journeys, replay
 from relay.ledger import events as ledger_events
-from relay.ledger.cases import close_settled
 from relay.ledger.schema import aliases, events, notifications, suppressions
+from relay.ledger.worklist import releases
+from relay.ledger.worklist.cases import close_settled
 from relay.rules import planner
 from relay.rules.kits import Kits
 from relay.rules.model import Rule

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from relay.ledger import attempts
-from relay.ledger.allowances import Cap
 from relay.ledger.database import Database
+from relay.ledger.holds.allowances import Cap
 from relay.rules.schedule import midnight
 from tests.servers import pgbouncer
 from tools.bench import servers

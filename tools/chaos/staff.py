@@ -15,10 +15,11 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.config.loader import Config
 from relay.errors import LedgerUnavailable
-from relay.ledger import cases, releases, replay
+from relay.ledger import replay
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Database
 from relay.ledger.schema import events, notifications
+from relay.ledger.worklist import cases, releases
 from relay.staff import case_acts
 
 NAME = "chaos-staff"

@@ -27,8 +27,9 @@ from twilio.request_validator import RequestValidator
 from relay.cli import relay_group
 from relay.dev import redis_server
 from relay.lab.facts import EMAIL, MOBILE, PHONE
-from relay.ledger import migrate, suppressions
+from relay.ledger import migrate
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.statuses import RECEIVED, WAITING
 from relay.web.callbacks import MAIL_SIGNATURE, MAIL_TIMESTAMP, SIGNATURE

@@ -11,11 +11,11 @@ from flask import Flask
 
 from relay.lab import events, samples
 from relay.lab.facts import Facts
-from relay.ledger import cases, releases, replies
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import events as stored
 from relay.ledger.schema import notifications
+from relay.ledger.worklist import cases, releases, replies
 from relay.rules.alerts import NO_KIT
 from relay.rules.model import Case, Notice, Plan
 from relay.rules.replies import REPLY

@@ -22,8 +22,9 @@ from relay.dev.demo import serving
 from relay.dev.lab_simulator import create_simulator
 from relay.jobs.tasks import Jobs
 from relay.lab import samples
-from relay.ledger import audit, migrate, receipts, suppressions, workers
+from relay.ledger import audit, migrate, receipts, workers
 from relay.ledger.database import Database
+from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures as ledger_erasures
 from relay.ledger.schema import attempts, days, erasures, notifications
 from relay.ledger.views import daily_counts

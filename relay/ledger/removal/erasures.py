@@ -11,10 +11,10 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.audit import Act, write_audit
-from relay.ledger.cases import open_for_all
 from relay.ledger.database import Database, lease_due, now
+from relay.ledger.holds.suppressions import STAFF, suppress
 from relay.ledger.schema import INSERTS, erasures, new_id
-from relay.ledger.suppressions import STAFF, suppress
+from relay.ledger.worklist.cases import open_for_all
 from relay.rules.model import Case
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"

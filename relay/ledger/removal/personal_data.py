@@ -21,7 +21,6 @@ from relay.lab.facts import PERSONS, Facts
 from relay.lab.plain_text import fold
 from relay.ledger import history, packing
 from relay.ledger.audit import open_to_change
-from relay.ledger.cases import RELAY, close_case, close_cases_of
 from relay.ledger.database import Database
 from relay.ledger.removal import retention
 from relay.ledger.schema import (
@@ -35,6 +34,7 @@ from relay.ledger.schema import (
     notifications,
 )
 from relay.ledger.schema import history as history_table
+from relay.ledger.worklist.cases import RELAY, close_case, close_cases_of
 from relay.privacy import odd_bytes
 from relay.privacy.names import persons_in, search_key
 from relay.privacy.person import Person, key

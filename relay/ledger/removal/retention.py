@@ -15,8 +15,8 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger import logins
 from relay.ledger.audit import LOGIN_REFUSED, open_to_change
-from relay.ledger.cases import RELAY
 from relay.ledger.database import Database, ago, lease_due, now
+from relay.ledger.holds.suppressions import fingerprint
 from relay.ledger.notifications import is_item_of, is_kept_attempt
 from relay.ledger.schema import (
     PERSONAL,
@@ -32,7 +32,7 @@ from relay.ledger.schema import (
     quarantine,
     sessions,
 )
-from relay.ledger.suppressions import fingerprint
+from relay.ledger.worklist.cases import RELAY
 from relay.rules.channels import DELETED_BY_ID
 from relay.rules.statuses import WAITING
 

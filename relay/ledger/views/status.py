@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger import halts
-from relay.ledger import pauses as ledger_pauses
 from relay.ledger import workers as ledger_workers
-from relay.ledger.allowances import spent
 from relay.ledger.database import ago, now
+from relay.ledger.holds import halts
+from relay.ledger.holds import pauses as ledger_pauses
+from relay.ledger.holds.allowances import spent
 from relay.ledger.schema import (
     IN_QUARANTINE,
     attempts,

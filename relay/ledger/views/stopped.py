@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.halts import WAITS, Halt, is_of, standing
+from relay.ledger.holds.halts import WAITS, Halt, is_of, standing
 from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import notifications
 from relay.ledger.views.queries import listing

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from flask import url_for
 
 from relay.lab.facts import PERSONS
-from relay.ledger import pauses, workers
+from relay.ledger import workers
 from relay.ledger.database import Connection
+from relay.ledger.holds import pauses
 from relay.ledger.views import status
 from relay.rules.channels import CHANNELS
 from relay.rules.planner import unmet

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from relay.ledger import replies
 from relay.ledger.database import Connection
-from relay.ledger.replies import Reply
 from relay.ledger.views import queries
+from relay.ledger.worklist import replies
+from relay.ledger.worklist.replies import Reply
 from relay.messages.alerts import CaseNames
 from relay.privacy import masks, names
 from relay.rules.alerts import RELEASE, counted, is_about_a_kit

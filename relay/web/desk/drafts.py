@@ -13,9 +13,9 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from relay.jobs import drafts
 from relay.jobs.drafts import Draft
-from relay.ledger import releases
 from relay.ledger.database import Connection
-from relay.ledger.releases import Held
+from relay.ledger.worklist import releases
+from relay.ledger.worklist.releases import Held
 from relay.messages import sms_segments
 from relay.messages.templates import Message
 from relay.privacy import masks

@@ -12,9 +12,9 @@ from flask import abort, flash, redirect, request, url_for
 from relay.lab.events import EVENTS, STAGES
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import audit, replay
-from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
+from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.views import queries, status, trail
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail

@@ -25,10 +25,11 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import audit, cases, events, quarantine
+from relay.ledger import audit, events
 from relay.ledger.audit import Act
-from relay.ledger.halts import Halt
+from relay.ledger.holds.halts import Halt
 from relay.ledger.views import stopped
+from relay.ledger.worklist import cases, quarantine
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates

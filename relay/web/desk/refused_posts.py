@@ -12,8 +12,8 @@ from flask import abort, flash, redirect, request, url_for
 
 from relay.errors import Refused
 from relay.lab import events
-from relay.ledger import quarantine as ledger_quarantine
 from relay.ledger.audit import NO_NOTE
+from relay.ledger.worklist import quarantine as ledger_quarantine
 from relay.staff.roles import ACT, LOOK
 from relay.web.desk.layout import blueprint, my_act, note_look, page, requires, written_note
 from relay.web.services import services

@@ -8,9 +8,9 @@ from typing import Any
 
 from flask import flash, redirect, request, url_for
 
-from relay.ledger import stop_button
 from relay.ledger.database import Connection
-from relay.ledger.halts import ALL, CHANNEL, RULE, Halt, in_words
+from relay.ledger.holds import stop_button
+from relay.ledger.holds.halts import ALL, CHANNEL, RULE, Halt, in_words
 from relay.ledger.views import stopped
 from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT, ALERT_PREFIX, MESSAGE

@@ -13,8 +13,8 @@ from flask import abort, flash, redirect, request, url_for
 
 from relay.jobs import erase
 from relay.ledger import audit, workers
-from relay.ledger import suppressions as ledger_suppressions
 from relay.ledger.audit import ACT_WORDS
+from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.views import queries
 from relay.privacy import masks

@@ -11,13 +11,14 @@ from flask import Response, request
 
 from relay import __version__
 from relay.ledger import audit as ledger_audit
-from relay.ledger import cases, migrate
-from relay.ledger import pauses as ledger_pauses
-from relay.ledger.allowances import spent
+from relay.ledger import migrate
 from relay.ledger.audit import ACT_WORDS
 from relay.ledger.database import Connection
+from relay.ledger.holds import pauses as ledger_pauses
+from relay.ledger.holds.allowances import spent
 from relay.ledger.schema import REVISION
 from relay.ledger.views import status
+from relay.ledger.worklist import cases
 from relay.privacy import masks
 from relay.rules.channels import CHANNELS
 from relay.rules.schedule import midnight

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from flask import url_for
 
-from relay.ledger import cases
 from relay.ledger.views import daily_counts, status
+from relay.ledger.worklist import cases
 from relay.staff.roles import LOOK
 from relay.web.desk import chart, layout
 from relay.web.desk.attention import held_up

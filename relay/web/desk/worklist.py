@@ -7,10 +7,11 @@ from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 
-from relay.ledger import cases, faults, replay, replies
+from relay.ledger import replay
 from relay.ledger.audit import ACT_WORDS as SAID
 from relay.ledger.audit import NotDone
 from relay.ledger.views import queries
+from relay.ledger.worklist import cases, faults, replies
 from relay.rules import alerts
 from relay.rules.alerts import KINDS
 from relay.rules.replies import REPLY

@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger import telling
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
+from relay.ledger.worklist import telling
 from relay.rules.alerts import OF_NO_KIT
 from relay.rules.model import DIGEST, Case, case_digest
 from relay.rules.statuses import ALIVE, FAILED, PROCESSED

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import resize
 from relay.ledger.notifications import KIND
 from relay.ledger.replay import is_repeated
 from relay.ledger.schema import cases, notifications
+from relay.ledger.worklist.cases import resize
 from relay.rules.model import ALERT
 from relay.rules.statuses import FAILED
 

@@ -14,11 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import Database
+from relay.ledger.holds.suppressions import stopped_by
 from relay.ledger.notifications import WITH_EVENT, WithEvent
 from relay.ledger.schema import cases, events, notifications
-from relay.ledger.suppressions import stopped_by
+from relay.ledger.worklist.cases import close_settled, open_case
 from relay.rules.alerts import RELEASE
 from relay.rules.model import Case
 from relay.rules.statuses import WAITING

@@ -13,9 +13,9 @@ from collections.abc import Collection
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.cases import recount
 from relay.ledger.database import Database, now
 from relay.ledger.schema import cases, events, journeys, notifications
+from relay.ledger.worklist.cases import recount
 from relay.rules.model import (
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,

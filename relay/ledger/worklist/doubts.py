@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts
-from relay.ledger.cases import open_case
 from relay.ledger.schema import cases, events, notifications
+from relay.ledger.worklist.cases import open_case
 from relay.privacy.names import search_key
 from relay.rules import doubts
 from relay.rules.channels import sharing

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger.cases import open_case, own_event
 from relay.ledger.database import now
+from relay.ledger.holds.suppressions import fingerprint, stopped_by
 from relay.ledger.schema import (
     INSERTS,
     cases,
@@ -22,8 +22,8 @@ from relay.ledger.schema import (
     new_id,
     notifications,
 )
-from relay.ledger.suppressions import fingerprint, stopped_by
 from relay.ledger.views.queries import to
+from relay.ledger.worklist.cases import open_case, own_event
 from relay.rules.model import Case
 
 _table = inbound_texts.c

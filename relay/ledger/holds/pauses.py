@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger.cases import close_settled, open_case
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, attempts, lab_pauses, pauses
+from relay.ledger.worklist.cases import close_settled, open_case
 from relay.rules.model import Pause
 
 REFUSED, AWAY, BUSY = "refused", "away", "busy"

@@ -13,11 +13,11 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger import halts as ledger_halts
 from relay.ledger.attempts import record_outcome
 from relay.ledger.audit import CANCEL, RESUME, STOP, Act, keep
 from relay.ledger.database import Database, ago, now
-from relay.ledger.halts import RULE, WAITS, is_halted, is_of, standing
+from relay.ledger.holds import halts as ledger_halts
+from relay.ledger.holds.halts import RULE, WAITS, is_halted, is_of, standing
 from relay.ledger.schema import INSERTS, attempts, halts, notifications
 from relay.rules.model import Ending
 from relay.rules.statuses import WAITING
