@@ -186,8 +186,9 @@ class Lab:
         if len(parts) == 4:
             return _RESULTS[kit.results.now]
         for pair in [pair for pair in self.mixed_up if pair[0] is kit]:
-            self.mixed_up.remove(pair)
-            kit = pair[1]
+            if parts[2] not in pair[1].names:  # else nobody could tell: it goes by that name too
+                self.mixed_up.remove(pair)
+                kit = pair[1]
         return 200, _body(self._registration(kit))
 
     @staticmethod
