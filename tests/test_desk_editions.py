@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from relay.config.schema import RuleSchema
 from relay.lab import samples
+from relay.ledger import drafts as ledger_drafts
 from relay.ledger import editions as ledger_editions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, drafts, editions, events
@@ -19,7 +21,7 @@ from relay.staff import editions as staff_editions
 from relay.staff import judging, trial
 from tests.conftest import one_database
 from tests.desk import kit, press
-from tests.rows import change, only, rows
+from tests.rows import change, only, rows, time_passes
 from tests.test_desk import desk, inside
 from tests.test_desk_people import as_role, browser, invited, joined
 from tests.test_desk_rules import shown
@@ -337,3 +339,31 @@ def test_what_is_no_toml_is_put_right_as_text(inside: Any) -> None:
     answer = inside.get(f"{path}/rule?name=kit-shipped", follow_redirects=True)
     assert "that no form can get past" in answer.text
     assert "<textarea" in answer.text
+
+
+def test_a_trial_is_begun_once_and_anew_where_it_was_left(
+    inside: Any, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all who look at a draft one begins to try it. Who is not heard of for half a minute has
+    left it; what is told of files that have changed since is not kept; a failure is said.
+    """
+    path = started(inside)
+    saved(inside, path, text_of(inside, path) + " Take care.")
+    (row,) = rows(db, drafts)
+    begin, tell = ledger_drafts.begin_trial, ledger_drafts.tell_trial
+    with db.write() as connection:
+        draft = ledger_drafts.get(connection, row["id"])
+        assert draft
+        assert [begin(connection, draft, of) for of in ("1 a", "1 a")] == [True, False]
+        tell(connection, draft.id, "1 b", {"events": 9})
+    assert only(db, drafts)["trial"] is None
+    time_passes(db, timedelta(seconds=40))
+    with db.write() as connection:
+        assert begin(connection, draft, "1 a")
+        tell(connection, draft.id, "1 a", {"events": 1}, is_over=True)
+    time_passes(db, timedelta(seconds=40))
+    with db.write() as connection:
+        assert not begin(connection, draft, "1 a")
+    monkeypatch.setattr(trial, "_in_background", trial.apart)
+    monkeypatch.setattr(trial, "_LONGEST_SECONDS", 0.001)
+    assert "took too long here" in (inside.get(path).text + inside.get(path).text)

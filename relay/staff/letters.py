@@ -10,8 +10,8 @@ from relay.config.loader import Config
 from relay.ledger import letters, notifications
 from relay.ledger.audit import Act, NotDone
 from relay.ledger.database import Connection
-from relay.ledger.letters import DROP, SEND, Letter, Reader
-from relay.ledger.views.daily_counts import Day, day_of
+from relay.ledger.letters import SEND, Letter, Reader
+from relay.ledger.views.daily_counts import day_of
 from relay.messages import disclosure
 from relay.rules.channels import CHANNELS
 from relay.rules.model import ALERT_PREFIX, ANSWER, LETTER, Notice
@@ -24,21 +24,17 @@ NO_SUBJECT = "Some of them get it by email: write a subject."
 ANOTHER = "Somebody else has to send it: you have written it."
 
 
-def day(config: Config, written: str) -> Day:
-    """A day of the clinic's. Raises NotDone."""
-    try:
-        return day_of(date.fromisoformat(written), config.clinic.timezone)
-    except (ValueError, OverflowError) as error:
-        raise NotDone("Choose the day on which the messages went out.") from error
-
-
 def readers(
     connection: Connection, config: Config, rule: str, written: str, edition: int | None
 ) -> Mapping[str, Reader]:
     """Whom a letter would go to. Raises NotDone."""
     if config.rule(rule) is None:
         raise NotDone("Choose the rule whose messages they had.")
-    found = letters.readers(connection, rule, day(config, written), edition)
+    try:
+        day = day_of(date.fromisoformat(written), config.clinic.timezone)
+    except (ValueError, OverflowError) as error:
+        raise NotDone("Choose the day on which the messages went out.") from error
+    found = letters.readers(connection, rule, day, edition)
     if len(found) > MOST:
         raise NotDone(f"These are {len(found):,} people, and a letter goes to {MOST:,} at most.")
     return found
@@ -87,8 +83,3 @@ def send(connection: Connection, config: Config, letter: Letter, by: str) -> int
         )
         notifications.insert_notices(connection, one.event_id, [notice])
     return len(to)
-
-
-def drop(connection: Connection, letter: Letter, by: str) -> None:
-    """Throw a letter away. Raises NotDone."""
-    letters.close(connection, letter, Act(by, DROP, letter.id))

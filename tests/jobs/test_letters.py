@@ -54,7 +54,6 @@ def seen_to(desk: Any, clinic: Clinic, act: str) -> str:
     return unescape(desk.get(answer.location).text if answer.status_code == 302 else answer.text)
 
 
-@one_database
 def test_a_letter_goes_to_each_once(desk: Any, clinic: Clinic) -> None:
     """Whoever had the message gets it once, though by two ways, for two kits or with another's
     phone; who has stopped texts, by email. It is on the kit's record, and on the trail who did it.

@@ -13,7 +13,7 @@ from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
 from relay.staff import letters
 from relay.staff.roles import ACT
-from relay.web.desk.layout import actor, blueprint, page, requires
+from relay.web.desk.layout import actor, blueprint, my_act, page, requires
 from relay.web.services import services
 
 
@@ -43,7 +43,8 @@ def see_to_letters() -> Any:
                 many = letters.send(connection, app.config, _letter(connection), actor())
                 flash(f"On its way to {many:,} people, within the hours for messages.")
             elif act == "drop":
-                letters.drop(connection, _letter(connection), actor())
+                letter = _letter(connection)
+                ledger_letters.close(connection, letter, my_act(ledger_letters.DROP, letter.id))
                 flash("Thrown away. Nobody gets it.")
             else:
                 abort(404)
@@ -57,14 +58,17 @@ def _page(given: Any) -> str:
     app, (rule, day, edition) = services(), _wanted(given)
     to, why = None, ""
     with app.db.read() as connection:
-        waiting = [(letter, _people(connection, letter)) for letter in _open(connection)]
+        unsent = [
+            (one, _people(connection, one), sms_segments.size(one.words))
+            for one in ledger_letters.listed(connection)
+        ]
         try:
             to = letters.readers(connection, app.config, rule, day, edition) if rule else None
         except NotDone as error:
             why = str(error)
     return page(
         "letters.html",
-        unsent=[(one, many, sms_segments.size(one.words)) for one, many in waiting],
+        unsent=unsent,
         rules=[one.name for one in app.config.rules],
         rule=rule,
         day=day,
@@ -81,13 +85,10 @@ def _page(given: Any) -> str:
     )
 
 
-def _open(connection: Any) -> list[Letter]:
-    return [*ledger_letters.listed(connection)]
-
-
 def _letter(connection: Any) -> Letter:
     wanted = request.form.get("letter")
-    return next((one for one in _open(connection) if one.id == wanted), None) or abort(404)
+    found = (one for one in ledger_letters.listed(connection) if one.id == wanted)
+    return next(found, None) or abort(404)
 
 
 def _people(connection: Any, letter: Letter) -> str:
