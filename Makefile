@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos model reports shots html figures sbom lock clean
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos model reports shots html figures sbom lock clean simulate
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -71,6 +71,9 @@ chaos: $(STAMP) ## kill, freeze and starve all of it at random (needs PostgreSQL
 
 model: ## search docs/protocol's model and its mutants (needs Spin and gcc; half a minute)
 	@exec $(PYTHON) tools/model.py
+
+simulate: $(STAMP) ## play SEEDS=100 seeds of all of Relay in one thread; each repeats to the letter
+	@LOG_LEVEL=ERROR exec $(BIN)/python -m tests.stateful.simulate --seeds $(if $(filter command line,$(origin SEEDS)),$(SEEDS),100)
 
 reports: $(STAMP) ## post what others ran into to a running Relay; a line each says what it did
 	@exec $(BIN)/python -m tools.reports

@@ -268,11 +268,11 @@ def a_stop_counts_until_the_claim(patch: Patch) -> None:
     """Whoever says STOP after a message was claimed gets it all the same."""
     begin = attempts.begin
 
-    def began(db: Any, claim: Any, content: Any) -> bool:
+    def began(db: Any, claim: Any, *given: Any) -> bool:
         with db.write() as connection:
             rows = connection.execute(suppressions.delete().returning(suppressions)).mappings()
             lifted = [dict(row) for row in rows]
-        done = begin(db, claim, content)
+        done = begin(db, claim, *given)
         if lifted:
             with db.write() as connection:
                 connection.execute(suppressions.insert(), lifted)

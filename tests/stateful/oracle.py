@@ -432,7 +432,9 @@ class Oracle:
                 for one in self.posts
             )
             is_lost = row["status"] == "held" and is_true and not is_told
-            if row["status"] == "received" or is_lost:
+            # Where the lab answers about nothing else, it counts as away: staff have its case.
+            is_known = not is_true and any(case["kind"] == "lab" for case in shown.cases)
+            if (row["status"] == "received" and not is_known) or is_lost:
                 said = f"{post.event} of {post.about} is {row['status']}: {row['reason']}"
                 self.broken.append(said)
 
