@@ -30,10 +30,10 @@ Name = tuple[str, str]
 
 def key(address: str) -> str:
     """An address however it is written: a phone number's own digits, an email in small letters."""
-    if "@" in address:
-        while address != (bare := plain_text.mailbox(address).casefold()):
-            address = bare  # what has two stops at its end, or is in a link in a link
-        return bare
+    while "@" in address:
+        if address == (bare := plain_text.mailbox(address).casefold()):
+            return bare
+        address = bare  # what has two stops at its end, or is in a link in a link
     own = plain_text.digits(address)
     return own if len(own) >= _SHORTEST else ""
 
