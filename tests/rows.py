@@ -20,6 +20,7 @@ from relay.lab.facts import Facts
 from relay.ledger import attempts, replay, unknown_attempts, workers
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
+from relay.ledger.audit import open_to_change
 from relay.ledger.database import Database
 from relay.ledger.events import Event
 from relay.ledger.holds import suppressions
@@ -148,6 +149,14 @@ def beat(db: Database, name: str) -> None:
 
 
 CHANGES_THE_TRAIL = "SET LOCAL relay.erases = 'yes'"  # which PostgreSQL refuses else
+
+
+def empty(db: Database) -> None:
+    """Take all rows out of the ledger, those of the trail as well."""
+    with db.write() as connection:
+        open_to_change(connection)
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())
 
 
 def time_passes(db: Database, by: timedelta) -> None:

@@ -72,10 +72,7 @@ def compare_batches(
 def compare_batch(db: Database, question: _Question, batch: Sequence[Kit]) -> Found:
     """Replay a batch of kits under both configurations."""
     part = question.asked()
-    with db.read() as connection:
-        histories = kit_history.histories(connection, batch, part.events)
-    for history in histories:
-        part.take(history)
+    part.take_batch(db, batch)
     return part.found
 
 

@@ -177,8 +177,8 @@ def begin(
     db: Database, claim: Claim, content: Mapping[str, str], edition: int | None = None
 ) -> bool:
     """Keep the words that are about to be sent, with the edition that made them, and renew the
-    lease; False when the claim has
-    lapsed, its address gets nothing more by now, or somebody has stopped all that is like it.
+    lease; False when the claim has lapsed, its address gets nothing more by now, or somebody has
+    stopped all that is like it.
 
     It is the last thing before a send. Whoever looks for this attempt later knows its words, and a
     worker that was frozen for longer than its lease sends nothing. It owns its transaction: one
@@ -398,21 +398,24 @@ _MOMENTS: dict[str, Any] = {
 
 # Statements are built once: that costs more than running them.
 
+# The notification is locked first, as everywhere: receipts come while a worker commits.
+_LOCKED = (
+    sa.select(notifications.c.id)
+    .where(notifications.c.id == sa.bindparam("its"))
+    .with_for_update(key_share=True)
+    .scalar_subquery()
+)
+
 
 @cache
 def _settling(is_unknown: bool) -> Any:
-    table = notifications.c
-    # The notification is locked first, as everywhere: receipts come while a worker commits.
-    locked = (
-        sa.select(table.id).where(table.id == sa.bindparam("its")).with_for_update(key_share=True)
-    )
     looks = [
         (attempts.c.channel == channel, now(sa.bindparam(f"look_{channel}"))) for channel in LOOKS
     ]
     return (
         attempts.update()
         .where(
-            attempts.c.notification_id == locked.scalar_subquery(),
+            attempts.c.notification_id == _LOCKED,
             attempts.c.id == sa.bindparam("this"),
             attempts.c.outcome.in_(sa.bindparam("unsettled", expanding=True)),
         )
@@ -442,13 +445,10 @@ def _following(is_accepted: bool, moments: frozenset[str]) -> Any:
 def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
     """What `_settling` and `_following` do with an accepted attempt that nobody has looked for."""
     table = notifications.c
-    locked = (
-        sa.select(table.id).where(table.id == sa.bindparam("its")).with_for_update(key_share=True)
-    )
     settled = (
         attempts.update()
         .where(
-            attempts.c.notification_id == locked.scalar_subquery(),
+            attempts.c.notification_id == _LOCKED,
             _THIS_ATTEMPT,
             attempts.c.looks == 0,
         )

@@ -44,10 +44,8 @@ def within_limits(judge: Judge, files: Content, settings: Settings) -> list[Prob
     rules = files.get(CONFIG, "").count("[rules.")
     before = signal.signal(signal.SIGVTALRM, end)
     signal.setitimer(signal.ITIMER_VIRTUAL, min(1 + rules / 10, 10))
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with suppress(OSError):  # elsewhere than on Linux the time alone is limited
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _MEMORY, hard))
+    before_it = resource.getrlimit(resource.RLIMIT_AS)
+    limit_memory(_MEMORY)
     try:
         return judge(files, settings)
     except TooMuch:
@@ -55,7 +53,32 @@ def within_limits(judge: Judge, files: Content, settings: Settings) -> list[Prob
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_AS, before_it)
+
+
+def limit_memory(more: int) -> None:
+    """Let this process take so many bytes more than it has. Elsewhere than on Linux nothing is
+    limited.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
+
+
+def run_apart(module: str, given: object, seconds: float) -> bytes:
+    """What `python -m module` prints once it has read `given`, pickled. Raises SubprocessError and
+    OSError where it fails, or is not done within so many seconds.
+    """
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", module],
+        input=pickle.dumps(given),
+        capture_output=True,
+        timeout=seconds,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    return done.stdout
 
 
 def apart(files: Content, settings: Settings) -> Sequence[Problem]:
@@ -76,17 +99,10 @@ _KEPT = 50
 
 def _by_a_process(files: Content, settings: Settings) -> Sequence[Problem]:
     try:
-        judged = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", __name__],
-            input=pickle.dumps((files, settings)),
-            capture_output=True,
-            timeout=_PATIENCE_SECONDS,
-            check=True,
-            cwd=Path(__file__).parents[2],
-        )
+        judged = run_apart(__name__, (files, settings), _PATIENCE_SECONDS)
     except (subprocess.SubprocessError, OSError):
         return TOO_MUCH
-    return [Problem(**one) for one in json.loads(judged.stdout.splitlines()[-1])]
+    return [Problem(**one) for one in json.loads(judged.splitlines()[-1])]
 
 
 def main() -> None:

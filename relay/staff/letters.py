@@ -40,13 +40,17 @@ def readers(
     return found
 
 
+def has_subject(to: Mapping[str, Reader]) -> bool:
+    """Whether somebody gets a letter by a way that has a subject."""
+    return any("subject" in CHANNELS[one.channel].parts for one in to.values())
+
+
 def judged(config: Config, subject: str, words: str, to: Mapping[str, Reader]) -> answers.Draft:
     """A letter as it would be sent, and what there is to say against it. Raises NotDone."""
     made = answers.draft(config, words)
     if not made.words:
         raise NotDone(answers.NO_WORDS)
-    by_email = any("subject" in CHANNELS[one.channel].parts for one in to.values())
-    if by_email and not subject:
+    if has_subject(to) and not subject:
         raise NotDone(NO_SUBJECT)
     for word, _ in disclosure.clinical(f"{subject} {made.words}"):
         raise NotDone(f'It says "{word}", which a locked screen would show. Write it without.')

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from relay.config import edition_files, loader, reload
@@ -33,6 +32,7 @@ from relay.ledger.views import kit_history
 from relay.logs import get_logger
 from relay.rules.edition import Content, digest
 from relay.staff import costs
+from relay.staff.judging import limit_memory, run_apart
 from relay.staff.what_if import EITHER_WAY, SENT, WOULD, WhatIf, forbidden, renamed
 
 DAYS = 30
@@ -40,7 +40,6 @@ SHOWN = 20
 WHAT = ("added", "dropped", "changed", "cannot-be-told")
 _LONGEST_SECONDS = 900
 _MEMORY = 384 * 2**20
-_ROOT = Path(__file__).parents[2]
 Tell = Callable[[int, int], None]  # how many events are looked at, and how many there are
 log = get_logger("relay.trial")
 
@@ -79,15 +78,7 @@ def reworded(draft: Draft) -> frozenset[str]:
 def apart(db: Database, trial: Trial) -> None:
     """Try it by a process of its own, and say so if that fails."""
     try:
-        subprocess.run(  # noqa: S603
-            [sys.executable, "-m", __name__],
-            input=pickle.dumps(trial),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_LONGEST_SECONDS,
-            check=True,
-            cwd=_ROOT,
-        )
+        run_apart(__name__, trial, _LONGEST_SECONDS)
     except (subprocess.SubprocessError, OSError) as error:
         log.error("trial failed", draft=trial.draft_id, reason=type(error).__name__)
         with suppress(LedgerUnavailable):
@@ -99,10 +90,7 @@ def main() -> None:
     trial: Trial = pickle.load(sys.stdin.buffer)  # noqa: S301
     os.nice(10)
     resource.setrlimit(resource.RLIMIT_CPU, (_LONGEST_SECONDS, _LONGEST_SECONDS))
-    with suppress(OSError, ValueError):  # elsewhere than on Linux the time alone is limited
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        most = pages * resource.getpagesize() + _MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    limit_memory(_MEMORY)
     db = Database(trial.settings.database_url, patience=10)
     work(db, trial)
     db.close()
@@ -110,7 +98,7 @@ def main() -> None:
 
 def work(db: Database, trial: Trial) -> None:
     """Compare a draft with what was sent, and keep what came of it."""
-    held, used = edition_files.laid_out(trial.files, trial.settings)
+    _held, used = edition_files.laid_out(trial.files, trial.settings)  # for as long as this runs
     try:
         edited = loader.load(used)
         current = reload.in_use(trial.settings, loader.load, Shelf(db))
@@ -126,7 +114,6 @@ def work(db: Database, trial: Trial) -> None:
 
     found = compare(db, edited, current, trial.touched, tell_progress)
     tell(db, trial, found, is_over=True)
-    held.let_go()
 
 
 def tell(db: Database, trial: Trial, told: dict[str, Any], *, is_over: bool = False) -> None:
@@ -151,10 +138,7 @@ def compare(
         kits = kit_history.kits(connection, since)
     events, looked = sum(kit.events for kit in kits), 0
     for batch in kit_history.batches(kits):
-        with db.read() as connection:
-            histories = kit_history.histories(connection, batch, compared.events)
-        for history in histories:
-            compared.take(history)
+        compared.take_batch(db, batch)
         looked += sum(kit.events for kit in batch)
         progress(looked, events)
     found = compared.found

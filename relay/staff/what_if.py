@@ -16,7 +16,9 @@ from relay.config.loader import Config
 from relay.errors import RenderError
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS, RESOURCES, Facts
-from relay.ledger.views.kit_history import History, MessageKey, PastEvent, Row
+from relay.ledger.database import Database
+from relay.ledger.views import kit_history
+from relay.ledger.views.kit_history import History, Kit, MessageKey, PastEvent, Row
 from relay.rules import planner
 from relay.rules.expressions import names, recipient
 from relay.rules.kits import Kits
@@ -335,6 +337,13 @@ class WhatIf:
         """The events whose details are needed."""
         rules = (*self.edited.rules, *self.current.rules)
         return {rule.event for rule in _but(rules, self._same)}
+
+    def take_batch(self, db: Database, batch: Sequence[Kit]) -> None:
+        """Read the histories of some kits, and compare each."""
+        with db.read() as connection:
+            histories = kit_history.histories(connection, batch, self.events)
+        for history in histories:
+            self.take(history)
 
     def take(self, kit: History) -> None:
         """Compare the messages sent about a kit with those that would have been sent."""

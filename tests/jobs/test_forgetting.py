@@ -22,7 +22,6 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
-from relay.ledger.audit import open_to_change
 from relay.ledger.database import Database, now
 from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures
@@ -31,7 +30,6 @@ from relay.ledger.schema import (
     editions,
     events,
     journeys,
-    metadata,
     notifications,
     quarantine,
 )
@@ -50,6 +48,7 @@ from tests.rows import (
     case,
     change,
     close_case,
+    empty,
     incoming,
     keep_refused,
     leased,
@@ -453,10 +452,7 @@ def test_whatever_was_written_nothing_is_left(
     db: Database, chapters: list[tuple[str, str, str]], by: str
 ) -> None:
     """Of any people in any roles, known by whatever part: what is hers goes, and no other's."""
-    with db.write() as connection:
-        open_to_change(connection)
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(table.delete())
+    empty(db)
     for number, chapter in enumerate([("whole", "jane", "created"), *chapters]):
         _write(db, number, *chapter)
     theirs = {one["phone_number"]: name for name, one in OTHERS.items()}

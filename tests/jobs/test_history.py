@@ -38,9 +38,9 @@ from relay.staff.explain import explain
 from tests.dump import dump, found
 from tests.jobs.conftest import HEAD, KIT, ORDER, RETEST, RULES, STAFF, Clinic
 from tests.rows import (
-    CHANGES_THE_TRAIL,
     at_once,
     change,
+    empty,
     only,
     open_cases,
     rows,
@@ -559,11 +559,7 @@ def played(
     clinic: Clinic, before: list[Any], after: list[Any], works: bool, *, moves: bool
 ) -> tuple[list[tuple[Any, ...]], ...]:
     """What is told and what the events are about, where kits move in between, or do not."""
-    with clinic.db.write() as connection:
-        if not clinic.db.is_sqlite:
-            connection.exec_driver_sql(CHANGES_THE_TRAIL)
-        for table in reversed(schema.metadata.sorted_tables):
-            connection.execute(table.delete())
+    empty(clinic.db)
     customer = {"first_name": "Jane", "phone_number": "+447700900001"}
     for id_, kit, number in ((ORDER, KIT, "A-17"), (ORDER_2, RETEST, "A-27")):
         own = {"id": id_, "order_number": number, "test_registrations": [{"id": kit}]}

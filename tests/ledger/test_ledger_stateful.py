@@ -33,7 +33,7 @@ from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Kit
 from relay.ledger.holds import suppressions
-from relay.ledger.schema import attempts, cases, events, metadata, notifications
+from relay.ledger.schema import attempts, cases, events, notifications
 from relay.messages.templates import Message
 from relay.rules import planner, stops
 from relay.rules.model import ALERT, Ending, Plan, Rule, case_digest
@@ -42,6 +42,7 @@ from relay.rules.statuses import ALIVE, FAILED, OURS
 from tests.rows import (
     MONTH,
     POLICY,
+    empty,
     incoming,
     replay_event,
     replay_notification,
@@ -168,9 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self, db: Database) -> None:
         super().__init__()
         self.db = db
-        with db.write() as connection:
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(table.delete())
+        empty(db)
         self.providers = Providers()
         clinic = SimpleNamespace(record=lambda: record("clinic", {"timezone": POLICY.zone}))
         config: Any = SimpleNamespace(rule=RULES.get, rules=(), policy=POLICY, clinic=clinic)

@@ -29,7 +29,7 @@ from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.jobs.tasks import Jobs
 from relay.ledger import receipts, replay
 from relay.ledger.attempts import Claim
-from relay.ledger.audit import NotDone, open_to_change
+from relay.ledger.audit import NotDone
 from relay.ledger.database import Database
 from relay.ledger.holds import suppressions
 from relay.ledger.schema import metadata
@@ -41,7 +41,7 @@ from relay.rules.statuses import WAITING
 from relay.staff import case_acts, send_again
 from relay.web import create_app
 from tests.conftest import ROOT, SECRET
-from tests.rows import suppress, time_passes
+from tests.rows import empty, suppress, time_passes
 from tests.stateful.world import (
     DELIVERED,
     RECEIVED,
@@ -355,10 +355,7 @@ class Relay:
 
     def begin(self, lab: Lab, providers: Providers) -> None:
         """An empty ledger, and another world beyond the wire."""
-        with self.db.write() as connection:
-            open_to_change(connection)
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(table.delete())
+        empty(self.db)
         self.wire.begin(lab, providers)
         self.edits, self.has_account = {}, True
         for jobs in self._made.values():

@@ -19,6 +19,7 @@ from relay.config.settings import database_url
 from relay.lab import events
 from relay.ledger import events as ledger_events
 from relay.ledger import migrate
+from relay.ledger.audit import open_to_change
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
 from tools.bench import baseline, servers
@@ -63,8 +64,7 @@ def fresh_ledger(url: str) -> Iterator[Database]:
     db = Database(database_url(url), patience=120)
     migrate.upgrade(db)
     with db.write() as connection:
-        if not db.is_sqlite:  # its trail of audit lets nobody delete who does not say so
-            connection.execute(sa.text("SET LOCAL relay.erases = 'yes'"))
+        open_to_change(connection)
         for table in reversed(metadata.sorted_tables):
             connection.execute(table.delete())
     yield db

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Response, abort
 
 from relay.config.colours import BLACK, WHITE, mixed, readable
+from relay.http_client import origin
 from relay.web.desk.layout import blueprint, requires
 from relay.web.responses import policy
 from relay.web.services import services
@@ -32,12 +32,6 @@ def show_logo(response: Response) -> Response:
     if logo := services().config.clinic.logo:
         response.headers.setdefault("Content-Security-Policy", policy(origin(logo)))
     return response
-
-
-def origin(address: str) -> str:
-    """The scheme and host of an address."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 @blueprint.get("/accent/<colour>.css")

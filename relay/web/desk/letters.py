@@ -75,7 +75,7 @@ def _page(given: Any) -> str:
         edition=edition,
         people=None if to is None else len(to),
         by_channel=_by_channel(to or {}),
-        by_email=any("subject" in CHANNELS[one.channel].parts for one in (to or {}).values()),
+        by_email=letters.has_subject(to or {}),
         words=given.get("words", ""),
         subject=given.get("subject", ""),
         why=why,

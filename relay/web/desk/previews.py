@@ -13,6 +13,7 @@ from marshmallow import ValidationError
 from relay.config import check, plain_english
 from relay.config.loader import Config
 from relay.errors import RenderError
+from relay.http_client import origin
 from relay.lab.facts import Facts
 from relay.ledger import audit
 from relay.ledger.views import queries
@@ -23,7 +24,6 @@ from relay.rules.channels import CHANNELS, Channel
 from relay.rules.model import Rule
 from relay.staff import test_send
 from relay.staff.roles import ACT, LOOK
-from relay.web.desk.brand import origin
 from relay.web.desk.layout import actor, blueprint, page, requires, templates
 from relay.web.services import services
 
