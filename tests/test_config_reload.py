@@ -39,7 +39,7 @@ def own(settings: Settings, tmp_path: Path) -> Settings:
     """Settings with a config.toml and templates that a test may edit."""
     folder = tmp_path / "own"
     shutil.copytree(ROOT / "templates", folder / "templates")
-    shutil.copy(ROOT / "config.toml", folder / "config.toml")
+    shutil.copy(settings.config, folder / "config.toml")  # in which it is always time to send
     return replace(settings, config=folder / "config.toml", templates=folder / "templates")
 
 
