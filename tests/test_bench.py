@@ -16,7 +16,7 @@ def _by(filling: tuple[str, ...], besides: tuple[str, ...] = ()) -> Callable[[Da
 
 
 FILLS: dict[str, Callable[[Database, int], object]] = {
-    "scale": _by(scale._FILLING),
+    "scale": _by(scale.FILLING),
     "busy": _by(busy._FILLING),
     "desk": _by(desk._FILLING, desk._BESIDES),
     "size": lambda db, count: size._write(db, range(count)),

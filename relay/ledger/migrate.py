@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from relay.errors import LedgerUnavailable
 from relay.ledger import postgresql
 from relay.ledger.database import Database, why_not
+from relay.ledger.migrations import carry_over
 from relay.ledger.schema import RETIRED_INDEXES, REVISION, metadata
 
 _LOCK = 7_236_841  # one release at a time: an advisory lock's number, ours alone
@@ -45,10 +46,30 @@ def upgrade(db: Database, revision: str = "head") -> str:
             config.attributes["metadata"] = metadata
             command.upgrade(config, revision)
         reached = str(context.get_current_revision())
-    if reached == REVISION:
-        with _alone(db) as connection:
+    with _alone(db) as connection:
+        if reached == REVISION:
             _build_indexes(db, connection)
+        _carry_over(db, connection)
     return reached
+
+
+def _carry_over(db: Database, alone: Connection) -> None:
+    """Bring older rows into today's form: on PostgreSQL in short transactions of their own, so that
+    nobody waits for `alone`.
+    """
+
+    def transact(work: carry_over.Work, after: str) -> str | None:
+        return work(alone, after) if db.is_sqlite else db.transact(unhurried, work, after)
+
+    def unhurried(connection: Connection, work: carry_over.Work, after: str) -> str | None:
+        postgresql.lift_limits(connection)
+        return work(connection, after)
+
+    revisions = carry_over.outstanding(alone)
+    for revision in revisions:
+        carry_over.run(revision, transact)
+    if revisions:
+        carry_over.finish(alone)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import relay.ledger
 from relay.ledger import events as ledger_events
 from relay.ledger import migrate
 from relay.ledger.database import Database
+from relay.ledger.migrations import carry_over
 from relay.ledger.schema import REVISION, attempts, cases, events, metadata, notifications
 from tests.processes.harness import eventually
 from tests.rows import MONTH, at_once, incoming, only
@@ -256,3 +257,74 @@ def _search_path(schema: str):
         connection.commit()
 
     return set_it
+
+
+def test_old_rows_take_todays_form_after_the_migration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What older code wrote is read as today's: alerts, what was only kept, what a person stopped,
+    what waits, and what was told of a retest. A release that is cut short goes on where it stopped.
+    """
+    db = Database(f"sqlite:///{tmp_path}/old.db")
+    _as_0004_left_it(db)
+    with monkeypatch.context() as patch:
+        patch.setitem(carry_over._OF, "0006", (_cut_short,))
+        with pytest.raises(KeyboardInterrupt):
+            migrate.upgrade(db)
+    assert migrate.upgrade(db) == REVISION
+    with db.read() as connection:
+        told = connection.execute(sa.select(notifications).order_by(notifications.c.id)).all()
+        waits = connection.execute(sa.select(events.c.named, events.c.subject, events.c.round))
+        assert [(row.kind, row.is_kept, row.stopped_by) for row in told] == [
+            ("message", True, None),
+            ("message", False, "a person"),
+            ("alert", False, None),
+            ("digest", False, None),
+            ("item", False, None),
+        ]
+        assert told[4].digest_id == told[3].id
+        assert [(row.subject, row.round) for row in told[:2]] == [("r-1", 1), ("r-1", 1)]
+        assert waits.all() == [("r-2", "r-1", 1)]
+        assert connection.execute(sa.select(cases.c.about)).scalars().all() == ["d"]
+        assert not sa.inspect(connection).has_table("to_carry_over")
+    db.close()
+
+
+def _cut_short(_connection: sa.Connection, _after: str) -> None:
+    raise KeyboardInterrupt
+
+
+def _as_0004_left_it(db: Database) -> None:
+    """A ledger of that version's: a held event of a retest, its messages, an alert and a digest."""
+    migrate.upgrade(db, "0004")
+    now, columns = "2026-11-01 09:00:00.000000", "id, event_id, rule, template, subject, role"
+    columns += ", channel, address, identity, family, status, due_at, created_at"
+    rows = (
+        ("m1", "results", "r-2", "i1", "sent", "provider_id", "dry-run-1"),
+        ("m2", "results", "r-2", "i2", "cancelled", "reason", "Stopped by Jo: wrong"),
+        ("m3", "relay:unreached", "r-9", "i3", "sent", "reason", ""),
+        ("m4", "results-staff", "r-9", "i4", "sent", "digest", "i4"),
+        ("m5", "results-staff", "r-9", "i5", "sent", "digest", "i4"),
+    )
+    with db.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO events (id, name, identity, data, status, received_at, subject, next_at)"
+            " VALUES ('e1', 'lab_results.complete', 'e1', ?, 'held', ?, 'r-2', ?)",
+            ('{"testregistration_id": "r-2"}', now, now),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO journeys (subject, resource, original_subject, round, created_at)"
+            " VALUES ('r-2', 'test_registration', 'r-1', 1, ?)",
+            (now,),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO cases (id, digest, kind, subject, event_id, reason, opened_at)"
+            " VALUES ('c1', 'd', 'held', 'r-2', 'e1', '', ?)",
+            (now,),
+        )
+        for id_, rule, subject, identity, status, column, value in rows:
+            connection.exec_driver_sql(
+                f"INSERT INTO notifications ({columns}, {column}) VALUES (?, 'e1', ?, 'words', ?,"  # noqa: S608
+                " 'patient', 'sms', '+447700900001', ?, ?, ?, ?, ?, ?)",
+                (id_, rule, subject, identity, identity, status, now, now, value),
+            )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.dev import redis_server
-from tools.bench import busy, desk, measure, scale, servers, size, soak, what_if
+from tools.bench import busy, desk, measure, scale, servers, size, soak, upgrade, what_if
 from tools.bench.chart import draw
 from tools.bench.measure import Bench, Figures, say
 
@@ -74,6 +74,14 @@ GOALS = (
     Goal("the desk's slowest page at 2,000,000 messages", "desk", "slowest_ms", 300, False, "ms"),
     Goal("queries of it that read a large table whole", "desk", "scans", 0, False),
     Goal("a finished kit in history, PostgreSQL", "size", "finished_bytes", 3000, False, "bytes"),
+    Goal(
+        "longest wait of a post in a deploy, 3,000,000 rows",
+        "upgrade",
+        "slowest_seconds",
+        1,
+        False,
+        "s",
+    ),
     Goal("soak, memory at the end / after a quarter", "soak", "memory_growth", 1.1, False),
     Goal("soak, connections and files, likewise", "soak", "connections_growth", 1.1, False),
     Goal("soak, lost or sent twice", "soak", "lost_or_twice", 0, False),
@@ -129,6 +137,7 @@ LONG: dict[str, Callable[[Bench, argparse.Namespace], Figures]] = {
     "desk": lambda bench, chosen: desk.desk(bench, chosen.events or 1_000_000),
     "size": lambda bench, chosen: size.size(bench, chosen.events or 10_000),
     "busy": lambda bench, _: busy.busy(bench),
+    "upgrade": lambda bench, chosen: upgrade.upgrade(bench, chosen.events or 3_000_000),
     "soak": lambda bench, chosen: soak.soak(bench, chosen.minutes),
 }
 

@@ -54,14 +54,14 @@ INSERT INTO journeys (subject, resource, round, created_at)
 SELECT md5('s' || n::text), 'order', 0, now()
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
 """
-_FILLING = (_EVENTS, _NOTIFICATIONS, _ATTEMPTS, _JOURNEYS)
+FILLING = (_EVENTS, _NOTIFICATIONS, _ATTEMPTS, _JOURNEYS)
 
 
 def growth(bench: Bench, count: int) -> Figures:
     """Medians on an empty ledger, then on one of `count` events and as many messages."""
     with fresh_ledger(bench.postgresql) as db:
         empty = _medians(db)
-        fill_tables(db, _FILLING, count, CHUNK)
+        fill_tables(db, FILLING, count, CHUNK)
         full = _medians(db)
         for line in _plans(db):
             say(line)

@@ -34,29 +34,12 @@ def upgrade() -> None:
     op.add_column("notifications", _text("case_id", 40, nullable=True))
     op.add_column("attempts", _time("begun_at", nullable=True))
     op.add_column("cases", _text("about", 64, nullable=True))
-    _indexes()
     _tables()
-    _carry_over()
-
-
-def _indexes() -> None:
-    where = sa.text("digest_id IS NOT NULL")
-    op.create_index(
-        "ix_notifications_item",
-        "notifications",
-        ["digest_id"],
-        postgresql_where=where,
-        sqlite_where=where,
+    # The rows that are there by then are brought into this form by relay.ledger.carry_over.
+    op.execute(
+        "CREATE TABLE IF NOT EXISTS to_carry_over (revision VARCHAR(10) NOT NULL PRIMARY KEY)"
     )
-    where = sa.text("closed_at IS NULL")
-    op.create_index(
-        "ix_cases_about",
-        "cases",
-        ["about"],
-        unique=True,
-        postgresql_where=where,
-        sqlite_where=where,
-    )
+    op.execute("INSERT INTO to_carry_over (revision) VALUES ('0005')")
 
 
 def _tables() -> None:
@@ -93,36 +76,11 @@ def _tables() -> None:
     op.create_index("ix_acknowledged_events_at", "acknowledged_events", ["acknowledged_at"])
 
 
-def _carry_over() -> None:
-    op.execute("UPDATE notifications SET kind = 'alert' WHERE rule LIKE 'relay:%'")
-    op.execute("UPDATE notifications SET kind = 'digest' WHERE digest = identity")
-    op.execute(
-        "UPDATE notifications SET kind = 'item', digest_id = ("
-        "SELECT told.id FROM notifications AS told WHERE told.identity = notifications.digest"
-        ") WHERE digest IS NOT NULL AND digest <> identity"
-    )
-    op.execute("UPDATE notifications SET is_kept = TRUE WHERE provider_id LIKE 'dry-run-%'")
-    op.execute("UPDATE cases SET about = digest WHERE closed_at IS NULL")
-    op.execute(
-        "INSERT INTO ended_sessions (id, ended_at) "
-        "SELECT target, max(at) FROM audit WHERE action = 'logout' GROUP BY target"
-    )
-    op.execute(
-        "INSERT INTO inbound_texts (id, channel, word, received_at) "
-        "SELECT id, target, action, at FROM audit WHERE id LIKE 'txt\\_%' ESCAPE '\\'"
-    )
-    op.execute(
-        "INSERT INTO acknowledged_events (name, actor, note, acknowledged_at) "
-        "SELECT target, max(actor), max(detail), max(at) FROM audit "
-        "WHERE action = 'acknowledge event' GROUP BY target"
-    )
-
-
 def downgrade() -> None:
+    op.execute("DROP TABLE IF EXISTS to_carry_over")
     for table in ("acknowledged_events", "inbound_texts", "login_failures", "ended_sessions"):
         op.drop_table(table)
-    op.drop_index("ix_cases_about", "cases")
-    op.drop_index("ix_notifications_item", "notifications")
+    op.execute("DROP INDEX IF EXISTS ix_cases_about")
     op.drop_column("cases", "about")
     op.drop_column("attempts", "begun_at")
     for column in ("case_id", "stopped_by", "is_kept", "digest_id", "kind"):
