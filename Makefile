@@ -51,7 +51,7 @@ bench: $(STAMP) ## measure against the baselines (needs PostgreSQL's programs; a
 	@exec $(BIN)/python -m tools.bench --keep tools/bench/results
 
 bench-scale: $(STAMP) ## measure on 5,000,000 events (about 10 minutes, 6 GB of disk)
-	@exec $(BIN)/python -m tools.bench scale --keep tools/bench/results
+	@exec $(BIN)/python -m tools.bench scale upgrade --keep tools/bench/results
 
 bench-desk: $(STAMP) ## measure the desk's pages on 1,000,000 events and 2,000,000 messages (about 10 minutes)
 	@exec $(BIN)/python -m tools.bench desk --keep tools/bench/results
