@@ -133,9 +133,11 @@ def _deliver(db: Database) -> None:
     with db.write() as connection:
         for attempt in connection.execute(sa.select(attempts)).all():
             name = "SM" if attempt.channel == "sms" else ""
-            as_theirs = {"provider_id": f"{name}{attempt.id}"}
-            for table, id_ in ((attempts, attempt.id), (notifications, attempt.notification_id)):
-                connection.execute(table.update().where(table.c.id == id_).values(**as_theirs))
+            theirs = f"{name}{attempt.id}"
+            tried = attempts.update().where(attempts.c.id == attempt.id)
+            connection.execute(tried.values(provider_id=theirs))
+            told = notifications.update().where(notifications.c.id == attempt.notification_id)
+            connection.execute(told.values(provider_id=theirs, is_kept=False))
     with db.read() as connection:
         sent = connection.execute(sa.select(attempts.c.id, attempts.c.channel)).all()
     for id_, channel in sent:
