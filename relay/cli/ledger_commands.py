@@ -197,7 +197,7 @@ def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
         incoming = events.parse(body)
     except Refused as refused:
         return f"Relay still refuses it: {refused} {refused.fields or ''}".rstrip()
-    window = context.rules_in_use(found, db).delivery.dedupe_window
+    window = context.last_good(found, db).delivery.dedupe_window
     with db.write() as connection:
         quarantine.release(connection, quarantine_id, incoming, window)
     return ""
@@ -337,7 +337,7 @@ def explain_(id_: str) -> None:
 
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
-        config = context.in_use(found, db)
+        config = context.last_good(found, db)
         zone = config.clinic.timezone
         templates = Templates(config.settings.templates)
         title = AlertTemplates(templates, config.clinic.record()).title
