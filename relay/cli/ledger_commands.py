@@ -177,10 +177,14 @@ def replay_one(db: Database, found: Settings, id_: str) -> str:
 
 
 def _why_not(db: Database, id_: str, else_: str) -> str:
-    from relay.ledger import history
+    from relay.lab.events import EVENTS
+    from relay.ledger import events, history
 
     with db.read() as connection:
         is_past = history.holds(connection, id_)
+        event = events.get_event(connection, id_)
+    if event and event.name not in EVENTS:
+        return f"Relay does not know the event {event.name} yet."
     return "its kit is in history: nothing is left that could be sent." if is_past else else_
 
 

@@ -248,8 +248,8 @@ def _cases() -> sa.Select[Any]:
 
 
 def _how_many() -> sa.ColumnElement[int]:
-    """How much a case is about: while one about the lab or a provider's account is open, what waits
-    for that now.
+    """How much a case is about: while one about the lab, a provider's account or the day's limit is
+    open, what waits for that now.
     """
     message, event = notifications.alias(), events.alias()
     is_due = sa.or_(message.c.status == "created", message.c.due_at <= now())
@@ -257,7 +257,8 @@ def _how_many() -> sa.ColumnElement[int]:
     of_channel = waits.where(message.c.channel == cases.c.subject, message.c.waits_for.is_(None))
     of_lab = waits.where(message.c.waits_for == WAITS_FOR_LAB).scalar_subquery()
     unread = sa.select(sa.func.count()).where(event.c.status == RECEIVED).scalar_subquery()
-    by_kind = {"paused": of_channel.scalar_subquery(), "lab": of_lab + unread}
+    by_channel = of_channel.scalar_subquery()
+    by_kind = {"paused": by_channel, "limit": by_channel, "lab": of_lab + unread}
     now_waiting = (
         (sa.and_(cases.c.kind == kind, cases.c.closed_at.is_(None)), sa.func.nullif(many, 0))
         for kind, many in by_kind.items()
