@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +71,25 @@ def rules_in_use(
     from relay.ledger.editions import Shelf
 
     return reload.in_use(found, read or loader.load, Shelf(db))
+
+
+def last_good(found: Settings, db: Database) -> Config:
+    """The config that is in use. Where a file has a mistake, the edition that web and worker go on
+    with, and a warning. Exits with 1 where there is none.
+    """
+    from relay.config import loader, reload
+    from relay.ledger.editions import Shelf
+
+    try:
+        return rules_in_use(found, db)
+    except ConfigError as error:
+        if newest := Shelf(db).newest():
+            said = f"it has a mistake, so edition {newest.number} stays in use."
+            remedy = "Run `flask relay check`."
+            show(Problem(said, "config.toml", remedy=remedy, warning=True))
+            with suppress(ConfigError):
+                return reload.published(found, loader.load, Shelf(db), newest)
+        stop(*error.problems)
 
 
 @contextmanager

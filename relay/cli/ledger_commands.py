@@ -177,10 +177,14 @@ def replay_one(db: Database, found: Settings, id_: str) -> str:
 
 
 def _why_not(db: Database, id_: str, else_: str) -> str:
-    from relay.ledger import history
+    from relay.lab.events import EVENTS
+    from relay.ledger import events, history
 
     with db.read() as connection:
         is_past = history.holds(connection, id_)
+        event = events.get_event(connection, id_)
+    if event and event.name not in EVENTS:
+        return f"Relay does not know the event {event.name} yet."
     return "its kit is in history: nothing is left that could be sent." if is_past else else_
 
 
@@ -197,7 +201,7 @@ def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
         incoming = events.parse(body)
     except Refused as refused:
         return f"Relay still refuses it: {refused} {refused.fields or ''}".rstrip()
-    window = context.rules_in_use(found, db).delivery.dedupe_window
+    window = context.last_good(found, db).delivery.dedupe_window
     with db.write() as connection:
         quarantine.release(connection, quarantine_id, incoming, window)
     return ""
@@ -337,7 +341,7 @@ def explain_(id_: str) -> None:
 
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
-        config = context.in_use(found, db)
+        config = context.last_good(found, db)
         zone = config.clinic.timezone
         templates = Templates(config.settings.templates)
         title = AlertTemplates(templates, config.clinic.record()).title

@@ -49,6 +49,7 @@ COUNTED = {
     "unconfirmed": "messages may not have arrived",
     "broken": "messages could not be written",
     "held": "events are held",
+    "lab": "events and messages wait",
     "unknown": "messages may or may not have gone out",
     "missing": "kits are late",
     "refused": "posts were refused",

@@ -205,6 +205,32 @@ def test_what_nobody_knows_is_an_error(relay: Run, db: Database) -> None:
     assert "the ledger has no such id" in result.stderr
 
 
+def test_a_mistake_in_the_files_hides_nothing(
+    relay: Run, shipped: str, client: Any, db: Database, config_file: Path
+) -> None:
+    """While config.toml has a mistake, web and worker go on with the edition before it: a story is
+    told by that, and a refused body is tried by it, with a warning. Where there is no edition the
+    mistake is printed, with its line.
+    """
+    client.post("/webhooks/lab", data='{"event": "order.shipped", "data": {}}')
+    right = config_file.read_text("utf-8")
+    config_file.write_text(right.replace("[delivery]", "[delivry]"), "utf-8")
+    refused = only(db, quarantine)["id"]
+    change(db, quarantine, {}, body=b'{"event": "order.shipped", "data": {"order_id": "o-1"}}')
+    for asked in (("explain", shipped), ("replay", refused)):
+        result = relay(*asked)
+        assert result.exit_code == 1
+        assert "delivry" in result.stderr
+    config_file.write_text(right, "utf-8")
+    relay("upgrade")
+    config_file.write_text(right.replace("[delivery]", "[delivry]"), "utf-8")
+    told, again = relay("explain", shipped), relay("replay", refused)
+    assert (told.exit_code, again.exit_code) == (0, 0)
+    assert "It was processed at" in told.stdout
+    for result in (told, again):
+        assert "so edition 1 stays in use. Run `flask relay check`." in result.stderr
+
+
 def test_a_name_that_is_none_is_noted(
     relay: Run, post: Callable[..., str], work: Callable[..., int], lab: LabStandIn, db: Database
 ) -> None:

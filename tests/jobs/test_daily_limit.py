@@ -77,6 +77,14 @@ def test_shipping_news_leaves_room_for_results(clinic: Clinic) -> None:
     assert sent(clinic) == ["kit"] * 12 + ["results", "retest"]
 
 
+def test_its_case_counts_what_waits(clinic: Clinic) -> None:
+    """The one case about the day's limit says how many messages wait for tomorrow."""
+    limit(clinic, 10)
+    clinic.orders(12)
+    clinic.work()
+    assert [(case["kind"], case["count"]) for case in open_cases(clinic.db)] == [("limit", 4)]
+
+
 def test_each_message_says_which_limit_it_waits_for(clinic: Clinic) -> None:
     """News waits for the part that it may use; once all is used up, it and results wait for all."""
     limit(clinic, 5)

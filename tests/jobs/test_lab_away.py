@@ -113,6 +113,30 @@ def test_a_refused_token_is_told_at_once(worker: Worker) -> None:
     assert (statuses(clinic), clinic.worklist()) == ({"processed"}, [])
 
 
+def test_its_case_counts_what_waits_for_it(worker: Worker) -> None:
+    """The one case about the lab says how many events wait for it, also of those that come later,
+    and keeps to one once nothing does.
+    """
+    clinic = worker.clinic
+    clinic.lab.always(NO_TOKEN)
+    clinic.orders(3)
+    worker.work()
+    assert counts(clinic) == [("lab", 3)]
+    clinic.results()
+    worker.work()
+    assert counts(clinic) == [("lab", 4)]
+    clinic.lab.answers.clear()
+    worker.work(6 * MINUTE)
+    assert counts(clinic) == [("lab", 1)]
+
+
+def counts(clinic: Clinic) -> list[tuple[str, int]]:
+    """Kind and count of each case, open or closed."""
+    with clinic.db.read() as connection:
+        listed = cases.open_cases(connection, with_closed=True)
+    return [(case["kind"], case["count"]) for case in listed]
+
+
 def test_retry_after_holds_for_all(worker: Worker) -> None:
     """One 429 that names ten minutes: nobody asks for ten minutes, and then one event does."""
     clinic = worker.clinic

@@ -116,6 +116,18 @@ def test_a_refused_account_pauses_its_channel_only(clinic: Clinic, reply: Reply)
     assert (sends(clinic.twilio), len(clinic.sendgrid.accepted)) == (asked, 6)
 
 
+def test_its_case_counts_what_waits(clinic: Clinic) -> None:
+    """The one case about a provider's account says how many messages wait for it: those that are
+    due, not what is due in an hour.
+    """
+    later = BOTH.partition("[rules.results]")[0].replace("rules.kit]", "rules.later]")
+    clinic.configure(BOTH + later + 'after = "1h"\n')
+    clinic.twilio.always(ACCOUNT)
+    clinic.orders(4)
+    clinic.work()
+    assert [(case["kind"], case["count"]) for case in open_cases(clinic.db)] == [("paused", 4)]
+
+
 def test_the_alert_says_which_channel(clinic: Clinic) -> None:
     """Staff read what does not go out, and why."""
     clinic.configure(staff=STAFF)

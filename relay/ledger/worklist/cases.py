@@ -16,8 +16,8 @@ from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.ledger.worklist import telling
 from relay.rules.alerts import OF_NO_KIT
-from relay.rules.model import DIGEST, Case, case_digest
-from relay.rules.statuses import ALIVE, FAILED, PROCESSED
+from relay.rules.model import DIGEST, WAITS_FOR_LAB, Case, case_digest
+from relay.rules.statuses import ALIVE, FAILED, PROCESSED, RECEIVED, WAITING
 
 OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
 RELAY = "relay"  # who closes what has settled by itself
@@ -242,8 +242,28 @@ def _cases() -> sa.Select[Any]:
     joined = cases.join(events, events.c.id == cases.c.event_id)
     joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
     table, is_digest = notifications.c, (KIND == DIGEST).label("is_digest")
+    own = [column for column in cases.c if column is not cases.c.count]
     about = (events.c.name.label("event"), table.rule, table.channel, is_digest)
-    return sa.select(cases, *about).select_from(joined)
+    return sa.select(*own, _how_many().label("count"), *about).select_from(joined)
+
+
+def _how_many() -> sa.ColumnElement[int]:
+    """How much a case is about: while one about the lab, a provider's account or the day's limit is
+    open, what waits for that now.
+    """
+    message, event = notifications.alias(), events.alias()
+    is_due = sa.or_(message.c.status == "created", message.c.due_at <= now())
+    waits = sa.select(sa.func.count()).where(message.c.status.in_(WAITING), is_due)
+    of_channel = waits.where(message.c.channel == cases.c.subject, message.c.waits_for.is_(None))
+    of_lab = waits.where(message.c.waits_for == WAITS_FOR_LAB).scalar_subquery()
+    unread = sa.select(sa.func.count()).where(event.c.status == RECEIVED).scalar_subquery()
+    by_channel = of_channel.scalar_subquery()
+    by_kind = {"paused": by_channel, "limit": by_channel, "lab": of_lab + unread}
+    now_waiting = (
+        (sa.and_(cases.c.kind == kind, cases.c.closed_at.is_(None)), sa.func.nullif(many, 0))
+        for kind, many in by_kind.items()
+    )
+    return sa.func.coalesce(sa.case(*now_waiting), cases.c.count)
 
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case
