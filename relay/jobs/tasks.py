@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Set
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from relay.config.loader import Config
 from relay.http_client import HttpClient
 from relay.jobs.apart import each
 from relay.jobs.circuit_breaker import CircuitBreaker
-from relay.jobs.compose import Composer
+from relay.jobs.compose import Composer, rule_now
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.lab_breaker import LabBreaker
@@ -35,6 +36,7 @@ from relay.ledger.holds.allowances import Cap
 from relay.ledger.removal import retention
 from relay.ledger.views import daily_counts
 from relay.ledger.worklist import faults, releases
+from relay.ledger.worklist.cases import open_case
 from relay.logs import get_logger
 from relay.messages.templates import Templates
 from relay.rules import alerts
@@ -69,6 +71,7 @@ class Jobs:
         )
         self.reconciler = Reconciler(config, db, self.channels)
         self.follow_ups = FollowUps(config, db, contexts)
+        self._knows_rules = False  # whether what is planned was compared with them
 
     def process(self, event: Event) -> Set[str]:
         """Process a leased event; the channels by which messages may be due now. See
@@ -113,14 +116,14 @@ class Jobs:
 
         The number of messages that it settled. Raises Broken once all that works is done.
         """
-        db, rules = self.db, {(rule.name, rule.to) for rule in self.config.rules}
+        db = self.db
         reached = [*filter(self.channels.reaches, CHANNELS)]
         parts: dict[str, Callable[[], Any]] = {
             "claims": partial(attempts.lapse, db),
             "receipts": partial(receipts.give_up, db, self.channels.asked()),
             "released": partial(releases.close_released, db),
             "audit": partial(db.transact, audit.carry_over),
-            "rules": partial(waits.resume_rules, db, rules),
+            "rules": self._see_to_rules,
             "accounts": partial(waits.resume_channels, db, reached),
             "orders": partial(waits.resume_orders, db),
             "stops": partial(stop_button.settle, db),
@@ -133,6 +136,26 @@ class Jobs:
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return int(lapsed + given_up)
+
+    def _see_to_rules(self) -> None:
+        """Let what is planned wait for its rule where that is gone or writes to somebody else now;
+        let go what waits for a rule that is there.
+        """
+        if not self._knows_rules:  # once a configuration: it reads all that is planned
+            with self.db.read() as connection:
+                found = waits.planned(connection)
+            for planned in found:
+                self._keep_if_gone(planned.rule, planned.role, planned.many, planned.event_id)
+            self._knows_rules = True
+        waits.resume_rules(self.db, {(rule.name, rule.to) for rule in self.config.rules})
+
+    def _keep_if_gone(self, name: str, role: str, many: int, event_id: str) -> None:
+        rule, reason = rule_now(self.config, name, role)
+        if rule is None:
+            policy, now = self.config.policy, utc_now()
+            case = alerts.case("rule", name, name, reason, policy=policy, now=now)
+            waits.keep_planned(self.db, name, role, reason)
+            self.db.transact(open_case, replace(case, event_id=event_id, count=many))
 
     def purge(self, seconds: float = math.inf) -> int:
         """Blank what is older than `retention`, for so many seconds at most; how many rows that

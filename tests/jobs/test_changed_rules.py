@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.ledger.schema import events
+from relay.ledger.schema import cases, events
 from tests.jobs.conftest import RULES, Clinic
 from tests.rows import only, replay_event
 from tests.standins import Reply, twilio_error
@@ -68,6 +68,28 @@ def test_a_rule_that_writes_to_others_now_sends_nothing_old(waiting: Clinic) -> 
     assert waiting.statuses() == [("sms", "scheduled")]
     assert "now writes to patient, not to customer" in waiting.messages()[0]["reason"]
     assert waiting.twilio.accepted == []
+
+
+def test_what_is_planned_for_later_says_at_once_that_its_rule_is_gone(clinic: Clinic) -> None:
+    """A reminder of next week waits from the edit on, not from its day; one case says how many.
+    Once its rule is back it goes on its own day, and no sooner.
+    """
+    later = RULES.replace("[rules.kit]", '[rules.kit]\nafter = "7d"')
+    clinic.configure(later)
+    clinic.orders(3)
+    clinic.work()
+    clinic.configure(STAFF.format("desk@example.org") + DESK)
+    clinic.work(MINUTE)
+    gone = "Its rule, kit, is no longer in config.toml."
+    assert [row["reason"] for row in clinic.messages(channel="sms")] == [gone] * 3
+    case = only(clinic.db, cases, kind="rule")
+    assert (case["count"], case["closed_at"]) == (3, None)
+    clinic.configure(later)
+    clinic.work(MINUTE)
+    assert only(clinic.db, cases, kind="rule")["closed_at"]
+    assert clinic.twilio.accepted == []
+    clinic.work(timedelta(days=7))
+    assert len(clinic.twilio.accepted) == 3
 
 
 def test_a_rule_that_uses_another_channel_now_is_followed(waiting: Clinic) -> None:

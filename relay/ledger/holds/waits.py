@@ -8,15 +8,18 @@ a person has not decided to cancel.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, now
-from relay.ledger.schema import cases, events, journeys, notifications
+from relay.ledger.notifications import KIND
+from relay.ledger.schema import WAITS_FOR_THE_LAB, cases, events, journeys, notifications
 from relay.ledger.worklist.cases import recount
 from relay.rules.model import (
+    MESSAGE,
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
@@ -38,6 +41,38 @@ def keep(
     mine = sa.and_(_table.id == notification_id, _table.status.in_(WAITING))
     held = {"case_id": case_id} if case_id else {}
     connection.execute(notifications.update().where(mine).values(waits_for=what, **held))
+
+
+def planned(connection: Connection) -> Sequence[sa.Row[Any]]:
+    """What is planned for later, by `rule` and `role`: how `many` messages, and an event of them.
+    It reads all of it.
+    """
+    query = sa.select(
+        *(_table.rule, _table.role),
+        sa.func.count().label("many"),
+        sa.func.min(_table.event_id).label("event_id"),
+    )
+    return connection.execute(query.where(_PLANNED).group_by(_table.rule, _table.role)).all()
+
+
+def keep_planned(db: Database, rule: str, role: str, reason: str) -> None:
+    """Let what is planned for later by a rule to a role wait for that rule. It owns its
+    transactions, of some rows each.
+    """
+    mine = sa.select(_table.id).where(_PLANNED, _table.rule == rule, _table.role == role)
+    waits = notifications.update().values(
+        status="scheduled", reason=reason, waits_for=WAITS_FOR_RULE
+    )
+    db.in_turns(mine, lambda connection, ids: connection.execute(waits.where(_table.id.in_(ids))))
+
+
+# What a person has to release waits for that person first.
+_IS_HELD = sa.exists().where(cases.c.notification_id == _table.id, cases.c.closed_at.is_(None))
+_PLANNED = sa.and_(
+    *(_table.status.in_(WAITING), _table.due_at > now()),
+    sa.or_(_table.waits_for.is_(None), WAITS_FOR_THE_LAB),
+    *(KIND == MESSAGE, ~_IS_HELD),
+)
 
 
 def resume_rules(db: Database, rules: Collection[tuple[str, str]]) -> int:
@@ -128,7 +163,10 @@ def _resume(
     *which: sa.ColumnElement[bool],
     next_waits_for: str | None = None,
 ) -> int:
-    go_on = notifications.update().values(waits_for=next_waits_for, due_at=now(), reason="")
+    # Who waits for an order is due when its hour is over.
+    due_at = sa.case((_table.due_at > now(), _table.due_at), else_=now())
+    when = due_at if what == WAITS_FOR_RULE else now()
+    go_on = notifications.update().values(waits_for=next_waits_for, due_at=when, reason="")
     return db.in_turns(
         sa.select(_table.id).where(_waits(what), *which),
         lambda connection, ids: connection.execute(go_on.where(_table.id.in_(ids))),
