@@ -4,7 +4,7 @@ const text = document.getElementById("text");
 const verdict = document.getElementById("verdict");
 const judged = document.getElementById("judged");
 const numbered = document.querySelector(".numbered");
-let asked = text.value; // what was judged last
+let asked = text.defaultValue; // what was judged last: a browser may have kept what was typed before a reload
 let isAsking = false;
 let pause;
 
@@ -79,5 +79,5 @@ addEventListener("click", (pressed) => {
   row.scrollIntoView({ block: "center" });
 });
 
-number(); // a browser may have kept what was typed before the page was loaded again
+number();
 judge();
