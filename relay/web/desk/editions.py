@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -241,14 +241,13 @@ def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = 
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
     shown = messages_of(files, name.split("/")[1]) if is_usable else []
     own = [one for one in shown if name.rpartition("/")[2] in one.row.parts.values()]
-    config, path = config_of(files), name.removeprefix(f"{TEMPLATES}/")
     by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
     return page(
         "draft_file.html",
         draft=it,
         name=name,
         text=text,
-        names={} if name == CONFIG else names_in(path, config.rules, config.clinic.extra),
+        names={} if name == CONFIG else _names(name, files),
         found=[*mistakes(problems, files=files)],
         at_lines={one.line: one.warning for one in by_weight if one.where == name},
         shown=own or shown,
@@ -256,6 +255,12 @@ def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = 
         theirs=[*lines_between(theirs, text)] if theirs is not None else [],
         longest=LONGEST,
     )
+
+
+def _names(name: str, files: Content) -> Mapping[str, Sequence[str]]:
+    """The names that a template's file may print, by the rules of the same files."""
+    config = config_of(files)
+    return names_in(name.removeprefix(f"{TEMPLATES}/"), config.rules, config.clinic.extra)
 
 
 def messages_of(files: Content, template: str = "", *, rule: str = "") -> list[Shown]:
