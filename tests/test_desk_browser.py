@@ -254,6 +254,13 @@ def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
     assert page.locator('meta[http-equiv="refresh"]').count() == 1
     page.goto(f"{url}/erasure/{ERASED}")
     assert page.locator('meta[http-equiv="refresh"]').count() == 0
+    page.goto(f"{begun(page, url, 'Without')}/file?name=templates/kit_shipped/sms.txt")
+    page.fill("#text", "Your kit.\n\n{{ order.trackin }}")
+    page.get_by_role("button", name="Only check").click()
+    page.locator("#line-3.error").wait_for(state="attached", timeout=30_000)
+    page.get_by_text("Names to put in").click()
+    assert page.get_by_text("tracking_number", exact=True).is_visible()
+    assert page.locator("details button").count() == 0
     context.close()
 
 
@@ -267,8 +274,8 @@ def tab_to(page: Any, words: str) -> None:
 
 
 def told(page: Any, words: str) -> None:
-    """The page says so, where a reader of the screen hears it."""
-    page.locator("[role=status]").filter(has_text=words).wait_for()
+    """The page says so, where a reader of the screen hears it: a judgement may take a while."""
+    page.locator("[role=status]").filter(has_text=words).wait_for(timeout=30_000)
 
 
 def test_a_person_is_found_and_read_by_the_keyboard_alone(url: str, started: Any) -> None:
@@ -685,12 +692,7 @@ def test_the_whole_way_of_an_edit(page: Any, colleague: Any, url: str, width: in
     """
     for one in (page, colleague):
         one.set_viewport_size({"width": width, "height": 800})
-    page.goto(f"{url}/editions")
-    page.locator("#name").focus()
-    page.keyboard.type(f"Hours at {width}")
-    page.keyboard.press("Enter")
-    page.get_by_role("heading", name=f"Hours at {width}").wait_for()
-    draft = page.url
+    draft = begun(page, url, f"Hours at {width}")
     tab_to(page, "kit-shipped")
     page.keyboard.press("Enter")
     filled(page, "#key-send_window", "25:00-26:00", "Only check")
@@ -721,6 +723,111 @@ def test_the_whole_way_of_an_edit(page: Any, colleague: Any, url: str, width: in
     page.goto(f"{url}/rule?name=kit-shipped")
     assert "between 09:00 and 18:00" not in page.inner_text(".lead")
     page.set_viewport_size(NARROW)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> None:
+    """What is typed is judged as it is typed: marked at its line, where a press leads; mended, it
+    is shown as it would be sent, with its segments, alphabet and price. A name is put in where the
+    cursor is, and can be taken back.
+    """
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{begun(page, url, f'Words at {width}')}/file?name=templates/kit_shipped/sms.txt")
+    typed(page, "Your kit\n{{ order.trackin }}")
+    told(page, "1 mistake.")
+    page.locator("#line-2.error").wait_for(state="attached")
+    assert page.locator("#text").get_attribute("aria-invalid") == "true"
+    assert page.locator(".numbered span").count() == 2
+    judge(page) if width > NARROW["width"] else judge_both(page)
+    page.get_by_role("link", name="line 2").press("Enter")
+    assert page.evaluate("text.value.slice(text.selectionStart, text.selectionEnd)") == (
+        "{{ order.trackin }}"
+    )
+    page.keyboard.type("is on its way, call ")
+    tab_to(page, "Names to put in")
+    page.keyboard.press("Enter")
+    judge_both(page)
+    for _ in range(2):
+        page.get_by_role("button", name="clinic.phone").press("Enter")
+    page.keyboard.press("Control+z")
+    page.keyboard.type("!")
+    assert page.input_value("#text") == "Your kit\nis on its way, call {{ clinic.phone }}!"
+    page.locator(".phone").filter(has_text="call 020 7946 0000!").wait_for(timeout=30_000)
+    assert "GSM-7" in page.inner_text("#judged")
+    assert "£0.04" in page.inner_text("#judged")
+    told(page, "No mistakes. 1 segment.")
+    page.keyboard.type(" Ł" + "x" * 70)
+    told(page, "2 segments.")
+    assert "UCS-2" in page.inner_text("#judged")
+    box = page.locator(".phone").bounding_box()
+    assert (box["x"] > width / 2) == (width == 1280)  # beside the text, where there is room
+    judge_both(page)
+    page.set_viewport_size(NARROW)
+
+
+def test_each_line_stands_beside_its_number(page: Any, url: str) -> None:
+    """However it wraps: the text that is laid out for the numbers is as high as what is typed."""
+    page.goto(f"{begun(page, url, 'Lines')}/file?name=config.toml")
+    for width in (320, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        heights = page.evaluate("[numbered, text].map((it) => it.scrollHeight)")
+        assert heights[0] == pytest.approx(heights[1], abs=2), width  # of some 300 rows
+    page.evaluate("document.activeElement.blur()")
+    judge_both(page)
+    typed(page, "# a\n" * 90 + "[rules.x]\n")
+    page.locator("#line-91.error").wait_for(state="attached", timeout=30_000)
+    assert page.locator(".numbered span").last.get_attribute("id") == "line-92"
+    page.set_viewport_size(NARROW)
+
+
+def test_a_text_that_cannot_be_judged_says_so(page: Any, url: str) -> None:
+    """Where Relay is out of reach, or the session has ended, nothing that is typed is lost, and the
+    next letter asks again.
+    """
+    page.goto(f"{begun(page, url, 'Away')}/file?name=templates/kit_shipped/sms.txt")
+    page.route("**/file", lambda route: route.abort())
+    typed(page, "Your kit.")
+    told(page, "could not be checked just now")
+    page.unroute("**/file")
+    page.keyboard.type("..")
+    told(page, "No mistakes.")
+    page.faults.clear()  # the browser's own words
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_rule_is_taken_out_by_the_keyboard(page: Any, url: str, width: int) -> None:
+    """What it means stands above the button; then the draft says what goes, and what waits."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{begun(page, url, f'Fewer at {width}')}/rule?name=kit-shipped")
+    tab_to(page, "Take the rule out")
+    page.keyboard.press("Enter")
+    page.get_by_text("kept until somebody decides").wait_for()
+    judge_both(page)
+    tab_to(page, "Take it out of the draft")
+    page.keyboard.press("Enter")
+    told(page, "Saved in the draft")
+    assert "kit-shipped: gone." in page.inner_text("section[aria-labelledby=changes]")
+    page.get_by_role("heading", name="What waits already").wait_for(timeout=30_000)
+    assert "kept until somebody decides" in page.inner_text("section[aria-labelledby=tried]")
+    judge_both(page)
+    page.set_viewport_size(NARROW)
+
+
+def begun(page: Any, url: str, name: str) -> str:
+    """The address of a new draft."""
+    page.goto(f"{url}/editions")
+    page.locator("#name").focus()
+    page.keyboard.type(name)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name=name).wait_for()
+    return str(page.url)
+
+
+def typed(page: Any, words: str) -> None:
+    """Write a text in place of the one in the editor."""
+    page.locator("#text").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(words)
 
 
 def filled(page: Any, field: str, words: str, button: str) -> None:

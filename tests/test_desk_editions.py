@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from relay.staff import editions as staff_editions
 from relay.staff import judging, trial
 from tests.conftest import one_database
 from tests.desk import kit, press
-from tests.rows import change, only, rows, time_passes
+from tests.rows import change, leased, notice, only, rows, settled, time_passes
 from tests.test_desk import desk, inside
 from tests.test_desk_people import as_role, browser, invited, joined
 from tests.test_desk_rules import shown
@@ -327,6 +327,78 @@ def test_a_new_rule_is_a_form_too(inside: Any, db: Database) -> None:
         '[rules.second]\nevent = "order.shipped"\nto = "customer"\nchannels = ["email"]\n'
         'template = "kit_shipped"\n'
     )
+
+
+def test_a_rule_is_taken_out_by_its_form(inside: Any) -> None:
+    """Its lines go and no other; what that means is said before, and can be given up. Not where
+    somebody else has saved meanwhile.
+    """
+    path = started(inside)
+    before = text_of(inside, path, "config.toml")
+    assert "kept until somebody decides" in inside.get(f"{path}/rule?name=kit-delivered").text
+    assert "Take it out" not in inside.get(f"{path}/rule").text
+    late = form_saved(inside, path, opened="kit-delivered", act="delete", version="9")
+    assert "has saved this draft meanwhile" in late
+    assert text_of(inside, path, "config.toml") == before
+    page = form_saved(inside, path, opened="kit-delivered", act="delete")
+    assert "Rule kit-delivered: gone." in page
+    lines = difflib.ndiff(before.split("\n"), text_of(inside, path, "config.toml").split("\n"))
+    changed = [line for line in lines if line[0] in "+-"]
+    assert {line[:2] for line in changed} == {"- "}
+    assert len(changed) == 7
+    saved(inside, path, before, "config.toml", act="give up")
+    assert "kit-delivered" in text_of(inside, path, "config.toml")
+
+
+def test_a_mistake_is_shown_at_its_line(inside: Any) -> None:
+    """Each line has its number; the one that is wrong is marked, and what is said leads there. Of a
+    warning and an error on one line it is the error.
+    """
+    path = started(inside)
+    wrong = "Your results, ł.\n\n{{ patient.nmae }} “ł”\n"
+    page = saved(inside, path, wrong, act="check")
+    rows = re.findall(r'<span id="line-(\d)"(?: class="(\w+)")?>', page)
+    assert rows == [("1", ""), ("2", ""), ("3", "error"), ("4", "")]
+    assert '<li data-line="3">' in page
+    assert '<a href="#line-3">line 3</a>' in page
+    assert "1 mistake." in shown(page)
+    page = saved(inside, path, "Your results are ready: łabel.", act="check")
+    assert '<span id="line-1" class="warning">' in page
+    assert "No mistakes, 1 warning. 1 segment." in shown(page)
+    assert "70 characters in the UCS-2 alphabet" in shown(page)
+    assert 'class="words email"' not in page
+
+
+def test_the_names_of_a_template_can_be_read(inside: Any) -> None:
+    """Those that its rules' messages may print, also where no script runs; of a draft's own rules,
+    and none for config.toml. Words that no rule uses are said to be unchecked.
+    """
+    path = started(inside)
+    page = inside.get(f"{path}/file?name={SMS}").text
+    assert '<code data-name="registration.short_code">short_code</code>' in page
+    unused = "templates/kit_delivered/sms.txt"
+    assert "No mistakes." in shown(inside.get(f"{path}/file?name={unused}").text)
+    form_saved(inside, path, opened="kit-delivered", act="delete")
+    page = inside.get(f"{path}/file?name={unused}").text
+    assert "No rule uses it, so that nothing of it is checked." in shown(page)
+    assert "data-name" not in inside.get(f"{path}/file?name=config.toml").text
+    for name in ("alerts/sms.txt", "alerts/words/lab.txt", "layout.txt", "layout.html"):
+        page = inside.get(f"{path}/file?name=templates/{name}").text
+        assert "No mistakes" in shown(page), name
+
+
+def test_what_waits_and_would_go_otherwise_is_counted(inside: Any, db: Database) -> None:
+    """Beside what the edit would have done: of what waits already, how many go nowhere, by rule."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    settled(db, leased(db), notice(status="scheduled", due_at=later))
+    path = started(inside)
+    page = tried(inside, form_saved(inside, path, opened="kit-shipped", enabled="false"))
+    told = shown(page).partition("What waits already")[2]
+    assert told.startswith(" Of the 1 message that waited")
+    assert "kit-shipped : 1 not sent." in told
+    path = started(inside, "No change for them")
+    page = tried(inside, form_saved(inside, path, opened="kit-shipped", title="Parcel"))
+    assert "All 1 message that waited" in shown(page)
 
 
 def test_what_is_no_toml_is_put_right_as_text(inside: Any) -> None:

@@ -336,7 +336,7 @@ def test_a_message_that_waits_says_so_when_it_is_dropped() -> None:
     (line,) = compared(config(RESULT), config(KIT), past(SHIPPED, waiting))
     assert (
         line.why
-        == "There is no such rule. It is still waiting, and will be cancelled when it is due."
+        == "There is no such rule. It still waits: what becomes of it is decided when it is due."
     )
 
 

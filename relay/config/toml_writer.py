@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Array
 
+from relay.config.toml_reader import line_index
+
 NO_TOML = "config.toml has a mistake that no form can get past: put it right in the text."
+ENTANGLED = "This rule is not a part of its own in config.toml: take it out in the text."
 
 
 def rules_in(text: str) -> Mapping[str, Mapping[str, Any]]:
@@ -43,6 +47,38 @@ def with_rule(text: str, name: str, changes: Mapping[str, Any]) -> str:
         return tomlkit.dumps(document)
     except (TOMLKitError, RecursionError) as error:
         raise ValueError(NO_TOML) from error
+
+
+def without_rule(text: str, name: str) -> str:
+    """The text without a rule, and the comment right above it. Raises ValueError where that would
+    change anything else.
+
+    By its lines: tomlkit counts the comment above a table to the table before it, and loses it with
+    that one.
+    """
+    wanted, lines, places = tomllib.loads(text), text.split("\n"), line_index(text)
+    del wanted["rules"][name]
+    own = ("rules", name)
+    start = places.get(own, 1) - 1
+    others = (line - 1 for at, line in places.items() if at[:2] != own and line - 1 > start)
+    end = min(others, default=len(lines))
+    while end > start and (not lines[end - 1].strip() or _comments(lines[end - 1 : end])):
+        end -= 1
+    below = end + _comments(lines[end:])  # its own, if nothing follows at once
+    if not "".join(lines[below : below + 1]).strip():
+        end = below
+    start -= _comments(lines[:start][::-1])
+    while end < len(lines) and not lines[end].strip():
+        end += 1
+    made = "\n".join((*lines[:start], *lines[end:])).rstrip("\n") + "\n"
+    if {"rules": {}, **tomllib.loads(made)} != wanted:
+        raise ValueError(ENTANGLED)
+    return made
+
+
+def _comments(lines: Sequence[str]) -> int:
+    """How many lines are comments before the first that is not."""
+    return len([*takewhile(lambda line: line.lstrip().startswith("#"), lines)])
 
 
 def _change(array: Array, wanted: list[Any]) -> None:

@@ -178,7 +178,7 @@ def render(
     templates: Templates, rule: Rule, message: Claim | Held, context: RuleContext
 ) -> Message:
     """The words of a single message, by its rule's template. Raises RenderError."""
-    seen = {**context.names, "recipient": recipient(message.role, message.facts)}
+    seen = context.names_to(message.role)
     return templates.message(rule, message.channel, message.address, seen)
 
 

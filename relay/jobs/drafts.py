@@ -12,7 +12,6 @@ from marshmallow import ValidationError
 from relay.config.loader import Config
 from relay.errors import RenderError
 from relay.jobs.compose import render, rule_now
-from relay.jobs.rule_context import message_context
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger import journeys
 from relay.ledger.database import Connection
@@ -58,7 +57,7 @@ def write(connection: Connection, config: Config, templates: Templates, held: He
     if rule.to in PERSONS and not getattr(held.facts, rule.to):
         return Draft(wrong=f"Relay does not know yet who the {rule.to} of this kit is.")
     known = journeys.steps_of_kit(connection, held.event_name, held.subject)
-    context = message_context(held, config.clinic.record(), known)
+    context = held.context(config.clinic.record(), known)
     caution = lacking(templates, rule, held)
     try:
         objection = objection_to(rule, config, held, context)
@@ -95,7 +94,7 @@ def render_masked(config: Config, templates: Templates, rule: Rule, held: Held) 
         facts=Facts.from_json(masks.fields(held.facts.to_json())),
     )
     try:
-        context = message_context(hidden, config.clinic.record())
+        context = hidden.context(config.clinic.record())
         return render(templates, rule, hidden, context)
     except (RenderError, ValidationError):  # a mask is no date
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relay.config.loader import Config
 from relay.fault_injection import hastened
 from relay.lab.events import EVENTS, REGISTRATION, is_named
-from relay.lab.facts import Facts, Record
+from relay.lab.facts import Facts
 from relay.ledger import journeys
 from relay.ledger.database import Database
 from relay.messages.templates import Templates
@@ -47,7 +47,7 @@ class ContextBuilder:
 
     def of_message(self, row: WithEvent, known: tuple[Step, ...] = ()) -> RuleContext:
         """The context of a notification, with the facts that it carries and the steps `known`."""
-        return message_context(row, self._clinic, known)
+        return row.context(self._clinic, known)
 
     def facts(
         self, name: str, data: Mapping[str, Any], known: Facts, *, has_turn: bool = False
@@ -122,13 +122,6 @@ class Answers:
         if known is None or not (fetch or known.done()):
             return None
         return known.result()
-
-
-def message_context(row: WithEvent, clinic: Record, known: tuple[Step, ...] = ()) -> RuleContext:
-    """The context of a notification, with the facts that it carries and the steps `known`."""
-    seen = names(row.event_name, row.event_data, row.event_received_at, row.facts, clinic)
-    step = Step(row.event_name, row.round, row.event_received_at)
-    return RuleContext(step, row.subject, row.facts, seen, known, row.facts_at)
 
 
 def own_id(known: Facts, name: str) -> str:

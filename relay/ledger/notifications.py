@@ -11,10 +11,11 @@ from typing import Any, Self
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.facts import Facts
+from relay.lab.facts import Facts, Record
 from relay.ledger.database import now
 from relay.ledger.holds import halts
 from relay.ledger.schema import INSERTS, UtcDateTime, attempts, events, new_id, notifications
+from relay.rules.expressions import names
 from relay.rules.model import (
     ALERT,
     ALERT_PREFIX,
@@ -25,6 +26,8 @@ from relay.rules.model import (
     RESENT,
     Notice,
 )
+from relay.rules.planner import RuleContext
+from relay.rules.staleness import Step
 from relay.rules.statuses import ALIVE, FAILED, GONE
 
 # The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
@@ -76,6 +79,12 @@ class WithEvent:
     def of(cls, row: Any, **more: Any) -> Self:
         """A row that has WITH_EVENT, with all else that the class has; `more` wins."""
         return cls(**{**row._mapping, "facts": Facts.from_json(row.facts), **more})
+
+    def context(self, clinic: Record, known: tuple[Step, ...] = ()) -> RuleContext:
+        """As rules see it, by the facts that it carries and the steps `known`."""
+        seen = names(self.event_name, self.event_data, self.event_received_at, self.facts, clinic)
+        step = Step(self.event_name, self.round, self.event_received_at)
+        return RuleContext(step, self.subject, self.facts, seen, known, self.facts_at)
 
 
 def is_item_of(digest: Any) -> sa.ColumnElement[bool]:

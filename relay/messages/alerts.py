@@ -142,6 +142,11 @@ def unknown_in_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
                     yield name.lineno, "a title cannot name its case: it stands for all of a kind."
 
 
+def names_in(file: str) -> Names:
+    """The names that a file of the folder may use."""
+    return _WORDS_SEE if "/words/" in file else _MESSAGES_SEE
+
+
 def words_file(kind: str) -> str:
     """The file with the words of a kind of case."""
     return f"{FOLDER}/words/{kind}.txt"

@@ -35,7 +35,7 @@ from relay.rules.expressions import (
 )
 from relay.rules.model import Rule
 
-_DIGEST_VOCABULARY: Names = {
+DIGEST_VOCABULARY: Names = {
     "clinic": frozenset(SHAPES["clinic"]),
     "recipient": frozenset(RECIPIENT_FIELDS),
     "count": None,
@@ -46,7 +46,7 @@ _SAME = frozenset({"list", "reject", "rejectattr", "reverse", "select", "selecta
 
 
 _FIELDS = frozenset(
-    (*_DIGEST_VOCABULARY, "event", "item"),
+    (*DIGEST_VOCABULARY, "event", "item"),
 ).union(*((shape, *fields) for shape, fields in SHAPES.items()))
 _PLACE = re.compile(r"\d{1,2}")  # in a list
 
@@ -61,7 +61,7 @@ def digest_names(
 
 def unknown_in_digest(tree: nodes.Template, event: str) -> Iterator[tuple[int, str]]:
     """(line, message) for each unknown name in a digest's template."""
-    yield from unknown_names(tree, _DIGEST_VOCABULARY)
+    yield from unknown_names(tree, DIGEST_VOCABULARY)
     names = vocabulary(event)
     for loop in tree.find_all(nodes.For):
         if not (isinstance(loop.target, nodes.Name) and runs_over_items(loop.iter)):

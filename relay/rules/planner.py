@@ -52,6 +52,10 @@ class RuleContext:
         """The event's row."""
         return EVENTS[self.step.name]
 
+    def names_to(self, role: str) -> dict[str, Any]:
+        """The names that a rule or a template to a role sees."""
+        return {**self.names, "recipient": recipient(role, self.facts)}
+
 
 def plan(
     context: RuleContext,
@@ -173,10 +177,8 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
     late = overtaken(rule, context.step, context.known, due_at, now)
     if late:
         return late
-    if rule.when:
-        names = {**context.names, "recipient": recipient(rule.to, context.facts)}
-        if not rule.when.holds(names):
-            return unmet(rule)
+    if rule.when and not rule.when.holds(context.names_to(rule.to)):
+        return unmet(rule)
     return ""
 
 
@@ -191,7 +193,7 @@ def last_objection(rule: Rule, context: RuleContext, now: datetime) -> str:
     """
     if said := objection(rule, context, now, now):
         return said
-    never = rule.forbidden_by({**context.names, "recipient": recipient(rule.to, context.facts)})
+    never = rule.forbidden_by(context.names_to(rule.to))
     return never.reason if never else ""
 
 

@@ -31,7 +31,7 @@ from relay.ledger.editions import Shelf
 from relay.ledger.views import kit_history
 from relay.logs import get_logger
 from relay.rules.edition import Content, digest
-from relay.staff import costs
+from relay.staff import costs, waiting
 from relay.staff.judging import limit_memory, run_apart
 from relay.staff.what_if import EITHER_WAY, SENT, WOULD, WhatIf, forbidden, renamed
 
@@ -57,7 +57,7 @@ class Trial:
 
 def begin(db: Database, draft: Draft, files: Content, edition: int | None, now: Settings) -> str:
     """Have a draft tried against an edition, unless it is or was; what names that trial."""
-    of = f"{edition} {digest(files)[:32]}"
+    of = f"{edition} {digest(files)[:32]} {datetime.now(UTC):%F}"  # another day, another past
     with db.write() as connection:
         is_mine = drafts.begin_trial(connection, draft, of)
     if is_mine:
@@ -165,6 +165,7 @@ def compare(
         "never": dict(forbidden(compared)),
         "cost": costs.of_edit(compared, now),
         "renamed": again,
+        "waits": waiting.compare(db, edited, current, touched, lambda: progress(looked, events)),
     }
 
 

@@ -393,7 +393,7 @@ class WhatIf:
         elif rows:
             why = ours.why_not(past, way)
             if any(row.status in WAITING for row in rows):
-                why = f"{why} It is still waiting, and will be cancelled when it is due."
+                why = f"{why} It still waits: what becomes of it is decided when it is due."
             by_edit = their or other.is_unknown(past, way[0]) or not self.is_edit
             self._note(past, way, DROPPED if by_edit else EITHER_WAY, len(rows), why)
 

@@ -6,7 +6,7 @@ messages, and the others are of the same obligation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,15 +16,16 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database
 from relay.ledger.holds.suppressions import stopped_by
-from relay.ledger.notifications import WITH_EVENT, WithEvent
+from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import cases, events, notifications
 from relay.ledger.worklist.cases import close_settled, open_case
 from relay.rules.alerts import RELEASE
 from relay.rules.model import Case
 from relay.rules.statuses import WAITING
 
+AT_ONCE = 500  # that wait, in memory at a time
 _WENT = ("sent", "delivered", "unknown")
-_HELD = ("rule", "role", "channel", "address", "obligation")
+_HELD = ("rule", "role", "channel", "address", "obligation", "due_at")
 
 
 @dataclass(frozen=True)
@@ -36,26 +37,38 @@ class Held(WithEvent):
     channel: str
     address: str
     obligation: str
+    due_at: datetime
+    kind: str
     stopped_by: str | None  # who or what has stopped its address
 
 
 def held_with(connection: Connection, ids: Sequence[str]) -> list[Held]:
     """The messages with these ids that wait, and those of the same obligations that wait too."""
-    table, mine = notifications.c, notifications.alias()
-    query = (
+    mine = notifications.alias()
+    obligations = sa.select(mine.c.obligation).where(mine.c.id.in_(ids))
+    query = _waiting().where(notifications.c.obligation.in_(obligations))
+    return [Held.of(row) for row in connection.execute(query)]
+
+
+def waiting_after(connection: Connection, id_: str, rules: Collection[str]) -> list[Held]:
+    """The next messages of these rules that wait, AT_ONCE at most, by their ids."""
+    query = _waiting().where(notifications.c.id > id_, notifications.c.rule.in_(rules))
+    return [Held.of(row) for row in connection.execute(query.limit(AT_ONCE))]
+
+
+def _waiting() -> sa.Select[Any]:
+    table = notifications.c
+    return (
         sa.select(
             *WITH_EVENT,
             *(table[name].label(name) for name in _HELD),
+            KIND.label("kind"),
             stopped_by(table.channel, table.address).label("stopped_by"),
         )
         .join(events, events.c.id == table.event_id)
-        .where(
-            table.obligation.in_(sa.select(mine.c.obligation).where(mine.c.id.in_(ids))),
-            table.status.in_(WAITING),
-        )
+        .where(table.status.in_(WAITING))
         .order_by(table.id)
     )
-    return [Held.of(row) for row in connection.execute(query)]
 
 
 def ask(connection: Connection, asked: Sequence[Case]) -> None:

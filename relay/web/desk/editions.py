@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 
 from relay.config import edition_files
-from relay.config.edition_files import CONFIG
-from relay.config.loader import Config, load
+from relay.config.edition_files import CONFIG, TEMPLATES
+from relay.config.loader import Config, load, parse
 from relay.config.toml_writer import rules_in
 from relay.errors import ConfigError
 from relay.ledger import drafts
@@ -20,6 +20,7 @@ from relay.ledger import editions as ledger_editions
 from relay.ledger.audit import NO_NOTE, NotDone
 from relay.ledger.drafts import Draft
 from relay.messages.templates import Templates
+from relay.messages.vocabulary import names_in
 from relay.privacy import masks
 from relay.rules.edition import Content, Edition
 from relay.staff import editions, judging
@@ -235,20 +236,31 @@ def kept(it: Draft, base: Content, name: str, text: str) -> bool:
 
 
 def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = None) -> str:
-    """The editor; below it what is wrong with the text, or the messages that it makes."""
+    """The editor, and beside it what is wrong with the text, or the messages that it makes."""
     problems = judging.apart(files, services().settings)
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
+    shown = messages_of(files, name.split("/")[1]) if is_usable else []
+    own = [one for one in shown if name.rpartition("/")[2] in one.row.parts.values()]
+    by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
     return page(
         "draft_file.html",
         draft=it,
         name=name,
         text=text,
+        names={} if name == CONFIG else _names(name, files),
         found=[*mistakes(problems, files=files)],
-        shown=messages_of(files, name.split("/")[1]) if is_usable else [],
+        at_lines={one.line: one.warning for one in by_weight if one.where == name},
+        shown=own or shown,
         config=services().config,
         theirs=[*lines_between(theirs, text)] if theirs is not None else [],
         longest=LONGEST,
     )
+
+
+def _names(name: str, files: Content) -> Mapping[str, Sequence[str]]:
+    """The names that a template's file may print, by the rules of the same files."""
+    config = config_of(files)
+    return names_in(name.removeprefix(f"{TEMPLATES}/"), config.rules, config.clinic.extra)
 
 
 def messages_of(files: Content, template: str = "", *, rule: str = "") -> list[Shown]:
@@ -258,7 +270,7 @@ def messages_of(files: Content, template: str = "", *, rule: str = "") -> list[S
         wanted = (
             one
             for one in config.rules
-            if one.name == rule or one.template == template or template.endswith(".html")
+            if one.name == rule or one.template == template or "." in template
         )
         found = (shown for one in wanted for shown in examples(config, loaded, one))
         return [*islice(found, EXAMPLES)]
@@ -272,6 +284,13 @@ def _loaded(files: Content) -> Iterator[Config]:
         yield load(used)
     finally:
         held.let_go()
+
+
+def config_of(files: Content) -> Config:
+    """What the config.toml of files says; where it has errors, what the one in use does."""
+    with suppress(ConfigError):
+        return parse(files[CONFIG], services().settings)
+    return services().config
 
 
 def _rule_names(files: Content) -> Sequence[str]:

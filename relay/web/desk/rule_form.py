@@ -16,7 +16,7 @@ from relay.config.edition_files import CONFIG
 from relay.config.fields import OneOf, Several
 from relay.config.loader import parse
 from relay.config.schema import RuleSchema
-from relay.config.toml_writer import rules_in, with_rule
+from relay.config.toml_writer import rules_in, with_rule, without_rule
 from relay.errors import ConfigError, Problem
 from relay.lab.facts import PERSONS
 from relay.ledger.drafts import Draft
@@ -27,7 +27,7 @@ from relay.rules.model import Rule
 from relay.staff import judging
 from relay.staff.looks import REVEAL
 from relay.staff.roles import EDIT
-from relay.web.desk.editions import draft_of, kept, lines_between, messages_of
+from relay.web.desk.editions import config_of, draft_of, kept, lines_between, messages_of
 from relay.web.desk.layout import blueprint, note_look, page, requires
 from relay.web.desk.rules import mistakes
 from relay.web.services import services
@@ -111,6 +111,10 @@ def save_rule(draft_id: str) -> Any:
             wrong = 'Give it a name of letters, digits and "-", as in results-ready.'
         elif is_new and name in there:
             wrong = f"There is a rule {name} already: open that one."
+        if request.form.get("act") == "delete" and name in there:
+            if kept(it, base, CONFIG, without_rule(files[CONFIG], name)):
+                return redirect(url_for("desk.draft", draft_id=it.id))
+            return redirect(url_for("desk.draft_rule", draft_id=it.id, name=name))
         before = there.get(name, {})
         text = files[CONFIG] if wrong else with_rule(files[CONFIG], name, _changes(before, given))
     except ValueError as error:
@@ -179,9 +183,7 @@ def _choices(key: str, schema: fields.Field[Any], files: Content) -> Iterator[tu
     if isinstance(schema, fields.Boolean):
         values = ("true", "false")
     elif key == "to":
-        values = (*PERSONS, *services().config.staff)
-        with suppress(ConfigError):
-            values = (*PERSONS, *parse(files[CONFIG], services().settings).staff)
+        values = (*PERSONS, *config_of(files).staff)
     elif key == "template":
         folders = {path[1] for name in files if len(path := name.split("/")) > 2}
         values = sorted(folders - {alerts.FOLDER})
