@@ -30,14 +30,12 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
 
     What goes out by itself comes first, then the oldest. No names, no addresses.
     """
-    from relay.errors import did_you_mean
     from relay.ledger.worklist import cases
     from relay.rules.alerts import KINDS
     from relay.staff import case_acts
 
-    if kind and kind not in KINDS:
-        remedy = did_you_mean(kind, KINDS)
-        context.stop(Problem("there is no such kind of case.", key=kind, remedy=remedy))
+    if kind:
+        context.known(kind, KINDS, "kind of case")
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
         config = config_or_none(found, db)
@@ -69,11 +67,8 @@ def case_lines(case: Mapping[str, Any], offer: Offer) -> str:
     opened = case["opened_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
     state = "closed" if case["closed_at"] else "open"
     cells = (opened, case["id"], case["kind"], case["count"], state, ", ".join(offer.acts))
-    why = [
-        case["subject"],
-        case["reason"],
-        offer.why_not and f"Not to be sent again: {offer.why_not}",
-    ]
+    why_not = offer.why_not and f"Not to be sent again: {offer.why_not}"
+    why = (case["subject"], case["reason"], why_not)
     return "\n".join((_LINE.format(*cells).rstrip(), f"  {'  '.join(filter(None, why))}"))
 
 
@@ -89,7 +84,6 @@ def act_on_case(case_id: str, act: str, note: str | None, at_once: bool) -> None
     believe. To `send` the answer to a text, write it on standard input, since what a command is
     started with is logged.
     """
-    from relay.ledger.audit import NotDone
     from relay.ledger.worklist import cases
     from relay.rules.replies import REPLY
     from relay.staff import case_acts
@@ -106,17 +100,10 @@ def act_on_case(case_id: str, act: str, note: str | None, at_once: bool) -> None
         written = written_note(note) if needs_note else (note or "").strip()
         is_answer = act == case_acts.SEND and case["kind"] == REPLY and not case["closed_at"]
         words = written_answer(config) if is_answer else ""
-        try:
-            with db.write() as connection:
-                said = case_acts.see_to(
-                    *(connection, config, case, act),
-                    by="cli",
-                    note=written,
-                    words=words,
-                    at_once=at_once,
-                )
-        except NotDone as error:
-            context.stop(Problem(str(error), key=case_id))
+        with context.doing(case_id), db.write() as connection:
+            said = case_acts.see_to(
+                connection, config, case, act, by="cli", note=written, words=words, at_once=at_once
+            )
     context.wake_worker(found)
     click.secho(said, fg="green")
 
@@ -131,18 +118,14 @@ def resend(message_id: str, note: str | None) -> None:
     If the message is out of date, or the person has opted out, nothing is sent. To send it a third
     time, resend the new message.
     """
-    from relay.ledger.audit import NotDone
     from relay.staff import send_again
 
     found = context.settings()
     written = written_note(note)
     with context.ledger(found) as db:
         config = context.in_use(found, db)
-        try:
-            with db.write() as connection:
-                made = send_again.send_again(connection, config, message_id, by="cli", note=written)
-        except NotDone as error:
-            context.stop(Problem(str(error), key=message_id))
+        with context.doing(message_id), db.write() as connection:
+            made = send_again.send_again(connection, config, message_id, by="cli", note=written)
     context.wake_worker(found)
     click.secho(f"{made} sends it again.", fg="green")
 

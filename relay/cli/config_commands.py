@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli import context
-from relay.errors import Problem, Refused, RenderError
+from relay.errors import Problem, Refused
 
 if TYPE_CHECKING:
     from relay.config.loader import Config
@@ -92,19 +92,16 @@ def send_test(rule: str, to: str | None) -> None:
     from relay.staff import test_send
 
     found = context.settings()
-    try:
-        with context.ledger(found) as db:
-            config = context.in_use(found, db)
-            chosen, address = find_rule(config, rule), context.address(to)
+    with context.ledger(found) as db:
+        config = context.in_use(found, db)
+        chosen, address = find_rule(config, rule), context.address(to)
+        try:
             tried = test_send.send(config, db, "cli", chosen, address)
-    except test_send.NotTried as error:
-        context.stop(Problem(str(error), key=error.key))
-    except RenderError as error:
-        context.stop(Problem(str(error)))
+        except test_send.NotTried as error:
+            context.stop(Problem(str(error), key=error.key))
     if not tried.is_live:
-        click.secho(
-            f"Not sent: RELAY_DELIVERY is {found.delivery}. This would have gone out:", fg="yellow"
-        )
+        said = f"Not sent: RELAY_DELIVERY is {found.delivery}. This would have gone out:"
+        click.secho(said, fg="yellow")
         print_message(tried.message)
         return
     click.secho(f"Sent. The provider's id for it is {tried.provider_id}.", fg="green")
@@ -112,13 +109,9 @@ def send_test(rule: str, to: str | None) -> None:
 
 def find_rule(config: Config, name: str) -> Rule:
     """Return the rule of that name, or stop the command and suggest a known one."""
-    from relay.errors import did_you_mean
-
-    rule = config.rule(name)
-    if rule is None:
-        known = [rule.name for rule in config.rules]
-        context.stop(Problem("there is no such rule.", key=name, remedy=did_you_mean(name, known)))
-    return rule
+    rules = {rule.name: rule for rule in config.rules}
+    context.known(name, rules, "rule")
+    return rules[name]
 
 
 def example_message(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
@@ -126,23 +119,16 @@ def example_message(config: Config, rule: Rule, channel: str, event: Path | None
     from relay.lab import events
     from relay.staff import test_send
 
-    data: Any = None
+    if event is None:
+        return test_send.message(config, rule, channel)
     try:
-        if event:
-            incoming = events.parse(event.read_bytes())
-            if incoming.name != rule.event:
-                context.stop(
-                    Problem(
-                        f"this event is {incoming.name}, but the rule is for {rule.event}.",
-                        str(event),
-                    )
-                )
-            data = incoming.data
-        return test_send.message(config, rule, channel, data=data)
+        incoming = events.parse(event.read_bytes())
     except Refused as error:
         context.stop(Problem(f"{error} {error.fields or ''}".strip(), str(event)))
-    except RenderError as error:
-        context.stop(Problem(str(error)))
+    if incoming.name != rule.event:
+        said = f"this event is {incoming.name}, but the rule is for {rule.event}."
+        context.stop(Problem(said, str(event)))
+    return test_send.message(config, rule, channel, data=incoming.data)
 
 
 def sms_size(message: Message, abroad: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -167,14 +153,15 @@ def print_message(
 ) -> None:
     """Print a message: channel, address, subject, text, and the size of an SMS or HTML."""
     click.secho(" ".join(filter(None, (message.channel.upper(), language))), bold=True)
-    if message.address:
-        click.echo(f"to: {message.address}")
-    if message.sender:
-        click.echo(f"from: {message.sender}")
-    if message.reply_to and message.html:
-        click.echo(f"answers to: {message.reply_to}")
-    if message.subject:
-        click.echo(f"subject: {message.subject}")
+    shown = {
+        "to": message.address,
+        "from": message.sender,
+        "answers to": message.html and message.reply_to,
+        "subject": message.subject,
+    }
+    for name, value in shown.items():
+        if value:
+            click.echo(f"{name}: {value}")
     click.echo(f"\n{message.text}\n")
     if size := sms_size(message, abroad):
         click.secho(

@@ -39,9 +39,8 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     if event and event not in EVENTS:
         said = f'there is no event "{event}". {did_you_mean(event, EVENTS)}'
         raise click.BadParameter(said, param_hint="--event")
-    if status and status not in STATUSES:
-        remedy = did_you_mean(status, STATUSES)
-        context.stop(Problem("there is no such status.", key=status, remedy=remedy))
+    if status:
+        context.known(status, STATUSES, "status")
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
         for row in notifications_where(connection, Filter(status, event, since)):

@@ -155,9 +155,8 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
         by = {"target": target, "actor": "cli", "note": ""}
         id_, stopped = erasures.ask(db, channel, address, **by, known=known, stop=suppress)
         if suppress:
-            click.echo(
-                f"{messages(channel)} {'are stopped' if stopped else 'were already stopped'}."
-            )
+            state = "are stopped" if stopped else "were already stopped"
+            click.echo(f"{messages(channel)} {state}.")
         if asked := erasures.take(db, id_):
             channels = Channels(found, {}, config.delivery.allow)
             erase.forget(db, channels, config.policy, asked, shown)
@@ -173,11 +172,8 @@ def tell(done: Mapping[str, Any]) -> None:
 
     outcome = done["outcome"]
     if outcome is None:
-        context.stop(
-            Problem(
-                "another process is erasing this person.", remedy="Run the command again later."
-            )
-        )
+        said = "another process is erasing this person."
+        context.stop(Problem(said, remedy="Run the command again later."))
     click.secho(f"Erased: {erase.told(outcome['counts'])}.", fg="green")
     for problem in outcome["refused"]:
         context.show(Problem(problem, remedy="Erase it there by hand."))
