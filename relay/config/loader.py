@@ -100,9 +100,11 @@ class Config:
             rules=tuple(replace(rule, send_window=ALWAYS) for rule in self.rules),
         )
 
-    def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
+    def problem(
+        self, path: KeyPath, message: str, remedy: str = "", *, warning: bool = False
+    ) -> Problem:
         """Something wrong at a table or key of config.toml."""
-        return problem_at(self.settings.config, self.lines, path, message, remedy)
+        return problem_at(self.settings.config, self.lines, path, message, remedy, warning=warning)
 
 
 def load(settings: Settings) -> Config:
@@ -131,20 +133,25 @@ def read_config(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         remedy = "If it is somewhere else, set RELAY_CONFIG."
-        raise ConfigError(
-            [Problem("Relay cannot read this file.", str(path), remedy=remedy)]
-        ) from error
-    if wrong := odd_characters.why_not_utf8(raw):
-        line, said = wrong
+        wrong = Problem("Relay cannot read this file.", str(path), remedy=remedy)
+        raise ConfigError([wrong]) from error
+    if why := odd_characters.why_not_utf8(raw):
+        line, said = why
         raise ConfigError([Problem(said, str(path), line, remedy="Save the file as UTF-8.")])
     return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def problem_at(
-    path: Path, lines: Mapping[KeyPath, int], at: KeyPath, message: str, remedy: str
+    path: Path,
+    lines: Mapping[KeyPath, int],
+    at: KeyPath,
+    message: str,
+    remedy: str,
+    *,
+    warning: bool = False,
 ) -> Problem:
     """Return a problem with the line of the key it concerns, or of the nearest one."""
-    return Problem(message, str(path), nearest(lines, at), ".".join(at), remedy)
+    return Problem(message, str(path), nearest(lines, at), ".".join(at), remedy, warning)
 
 
 class _Loader:
@@ -181,10 +188,8 @@ class _Loader:
         rules = dict(self.load_group(RuleSchema(), document, "rules"))
         for name, rule in rules.items():
             if name.startswith(ALERT_PREFIX):
-                message = (
-                    f'names that begin with "{ALERT_PREFIX}" are kept for Relay\'s own alerts.'
-                )
-                self.add_problem(("rules", name), message, "Choose another name.")
+                said = f'names that begin with "{ALERT_PREFIX}" are kept for Relay\'s own alerts.'
+                self.add_problem(("rules", name), said, "Choose another name.")
             self.check_recipient(name, rule, staff)
         for name, one in self.load_group(NeverSchema(), document, "never"):
             self.forbid(name, one, rules)
@@ -259,9 +264,8 @@ class _Loader:
         """Note marshmallow's message about a key, in an admin's words."""
         keys = path[:1]  # what comes after it is a place in a list
         if message == "Unknown field.":
-            self.add_problem(
-                at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields)
-            )
+            remedy = did_you_mean(keys[0], schema.fields)
+            self.add_problem(at + keys, "there is no such key.", remedy)
         elif message == "Missing data for required field.":
             self.add_problem(at + keys, "is missing.", f"Add it to [{'.'.join(at)}].")
         else:
@@ -282,22 +286,17 @@ class _Loader:
 
     def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         """Note a problem where a rule writes to nobody, or on a channel that they do not have."""
-        to = rule.get("to")
-        if to is None or to in PERSONS:
-            return
-        at = ("rules", name, "to")
-        if self.is_told(to):
+        at, to = ("rules", name, "to"), rule.get("to")
+        if to is None or to in PERSONS or self.is_told(to):
             return
         if to not in staff:
-            self.add_problem(
-                at, f'there is no recipient "{to}".', did_you_mean(to, (*PERSONS, *staff))
-            )
+            remedy = did_you_mean(to, (*PERSONS, *staff))
+            self.add_problem(at, f'there is no recipient "{to}".', remedy)
             return
+        remedy = f"Add some to [staff.{to}]."
         for channel in (*rule.get("channels", ()), *rule.get("fallback", ())):
             if not staff[to].get(channel):
-                self.add_problem(
-                    at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}]."
-                )
+                self.add_problem(at, f'"{to}" has no {channel} addresses.', remedy)
 
     def forbid(
         self, name: str, one: Mapping[str, Any], rules: Mapping[str, dict[str, Any]]
@@ -321,8 +320,7 @@ class _Loader:
             try:
                 never = Never(name, condition(when, rules[rule]["event"]), one["because"])
             except ValueError as error:
-                said = f"for the rule {rule}: {error}"
-                self.add_problem(("never", name, "when"), said)
+                self.add_problem(("never", name, "when"), f"for the rule {rule}: {error}")
                 return
             rules[rule]["never"] = (*rules[rule].get("never", ()), never)
 

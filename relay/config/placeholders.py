@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from relay.config.loader import Config
 from relay.config.schema import SENDER
@@ -39,7 +38,7 @@ def placeholders(config: Config) -> Iterator[Problem]:
             yield config.problem(path, said, "Write your own.")
         elif _EXAMPLE.search(value) or _DRAMA.search(re.sub(r"\D", "", value)):
             said = f'"{value}" looks like an example, and delivery is live.'
-            yield replace(config.problem(path, said, "Write your own."), warning=True)
+            yield config.problem(path, said, "Write your own.", warning=True)
 
 
 def _said(config: Config) -> Iterator[tuple[KeyPath, str]]:
