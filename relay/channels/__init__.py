@@ -18,9 +18,7 @@ from relay.messages.templates import Message
 from relay.rules.addresses import same
 from relay.rules.channels import CHANNELS
 
-Factory = Callable[[Settings, str, HttpClient], "Provider | None"]
-
-
+Factory = Callable[[Settings, str, HttpClient], Provider | None]
 DRY = ("dry-run", AS_SENT)  # values of RELAY_DELIVERY that let nothing out
 
 
@@ -139,9 +137,8 @@ class Channels:
         return lets_out(self._settings, self._allowed, message.address)
 
     def _way(self, message: Message) -> Provider:
-        if not self._is_to_leave(message):
-            return self._dry_run
-        return self._channel(message.channel) or self._dry_run
+        provider = self._channel(message.channel) if self._is_to_leave(message) else None
+        return provider or self._dry_run
 
     def _channel(self, name: str) -> Provider | None:
         if name not in self._made:

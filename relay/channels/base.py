@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from relay.http_client import NoAnswer
 from relay.messages.templates import Message
 from relay.rules.receipts import Receipt
 
@@ -36,6 +37,13 @@ class Outcome:
 def unlisted(reason: str, code: str) -> Outcome:
     """The outcome of a send that was refused by a code in no table: this message cannot go."""
     return Outcome("rejected", reason, code, permanent=True, is_unlisted=True)
+
+
+def not_answered(provider: str, error: NoAnswer) -> Outcome:
+    """The outcome of a send that got no answer: the provider may have it if anything was sent."""
+    if error.sent:
+        return Outcome("unknown", f"{provider} did not answer ({error}).")
+    return Outcome("rejected", f"Relay cannot reach {provider} ({error}).")
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,9 @@ class Inbound:
 
 
 class Provider(Protocol):
-    """A provider. Its verbs do not raise for anything that the provider or the network does."""
+    """A provider. Its verbs do not raise for anything that the provider or the network does. One
+    without a list, an account or a way to delete has them as they are here.
+    """
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one message, naming the attempt so that it can be found again."""
@@ -86,15 +96,16 @@ class Provider(Protocol):
 
         Ids in `taken` are those of other messages.
         """
+        return Found()
 
     def look(self, provider_id: str) -> Found:
         """Ask what has become of a message that the provider has taken."""
+        return Found()
 
     def standing(self) -> list[Standing]:
         """Ask whether our account may send; what is wrong with it."""
+        return []
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Have the provider delete what it keeps of a person; a sentence for each refusal."""
-
-
-__all__ = ["Found", "Inbound", "Outcome", "Provider", "Receipt", "Standing", "unlisted"]
+        return []

@@ -26,14 +26,16 @@ from relay.channels.base import (
     Found,
     Inbound,
     Outcome,
-    Receipt,
+    Provider,
     Standing,
+    not_answered,
     unlisted,
 )
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
 from relay.rules import replies
+from relay.rules.receipts import Receipt
 from relay.rules.statuses import OURS
 
 CHANNEL = "sms"
@@ -228,7 +230,7 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
 REFUSES_US = (401, 403, 404)
 
 
-class Twilio:
+class Twilio(Provider):
     """The SMS channel."""
 
     def __init__(self, client: Client, sender: dict[str, str], callback: str = ""):
@@ -251,9 +253,7 @@ class Twilio:
                 **(told if self._callback else {}),
             )
         except NoAnswer as error:
-            if not error.sent:
-                return Outcome("rejected", f"Relay cannot reach Twilio ({error}).")
-            return Outcome("unknown", f"Twilio did not answer ({error}).")
+            return not_answered("Twilio", error)
         except TwilioRestException as error:
             code = error.code if isinstance(error.code, int) else None
             return judge(error.status, code, self._client.http_client.retry_after)
@@ -304,13 +304,12 @@ class Twilio:
             return [Standing(f"Relay cannot reach Twilio ({error}).", is_warning=True)]
         except TwilioRestException as error:
             if error.status not in REFUSES_US:
-                said = f"Twilio answered with {error.status}."
-                return [Standing(said, is_warning=True)]
+                return [Standing(f"Twilio answered with {error.status}.", is_warning=True)]
             said = f"Twilio refuses the account ({error.code or error.status})."
-            remedy = (
+            copied = (
                 "Copy TWILIO_ACCOUNT_SID, which begins with AC, and its token from the console."
             )
-            return [Standing(said, remedy)]
+            return [Standing(said, copied)]
         if account.status in (None, "active"):
             return []
         return [Standing(f"Twilio calls the account {account.status}: it sends nothing.")]
@@ -412,23 +411,6 @@ def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: 
         return False
 
 
-def client(settings: Settings, wire: HttpClient) -> Client:
-    """Twilio's own client, over our shared connections."""
-    made = Client(
-        settings.twilio_account_sid,
-        settings.twilio_auth_token,
-        http_client=KeptConnections(wire),
-    )
-    if settings.twilio_api_url:
-        made.api.base_url = settings.twilio_api_url
-    return made
-
-
-def callback(settings: Settings) -> str:
-    """The URL for receipts that each message names; empty where Twilio could not reach it."""
-    return settings.public_url and settings.public_url + STATUS_PATH
-
-
 def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
     """The SMS channel; None where Twilio is not configured."""
     if not settings.accounts[CHANNEL]:
@@ -436,4 +418,9 @@ def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
     by = {"from_": settings.twilio_from or sender}
     if settings.twilio_messaging_service_sid:
         by = {"messaging_service_sid": settings.twilio_messaging_service_sid}
-    return Twilio(client(settings, wire), by, callback(settings))
+    sid, token = settings.twilio_account_sid, settings.twilio_auth_token
+    client = Client(sid, token, http_client=KeptConnections(wire))
+    if settings.twilio_api_url:
+        client.api.base_url = settings.twilio_api_url
+    # Without an address that Twilio could reach no text names one for its receipts.
+    return Twilio(client, by, settings.public_url and settings.public_url + STATUS_PATH)
