@@ -102,9 +102,7 @@ class Channels:
             return [f"What the {name} provider has was not erased ({type(error).__name__})."]
 
     def standing(self, name: str) -> list[Standing] | None:
-        """Ask a channel's provider whether our account may send; what is wrong with it. None where
-        nothing is sent by it from here.
-        """
+        """What is wrong with our account at a provider; None where nothing is sent by it."""
         channel = self._provider(name)
         if channel is None:
             return None

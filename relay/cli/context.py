@@ -47,9 +47,7 @@ def load(found: Settings) -> Config:
 
 
 def in_use(found: Settings, db: Database) -> Config:
-    """The config that is in use, the edition published last or else the files, with every template
-    tried. Raises ConfigError.
-    """
+    """The edition published last, or else the files, every template tried. Raises ConfigError."""
     from relay.config import check
 
     return rules_in_use(found, db, check.load)

@@ -111,9 +111,7 @@ def named(is_all: bool, channel: str | None, rule: str | None) -> str:
 
 
 def check_rule(found: Settings, db: Database, rule: str) -> None:
-    """Exit with 1 where config.toml has no such rule. One with a mistake says nothing: what has to
-    be stopped may be just that.
-    """
+    """Exit with 1 where there is no such rule; not where its mistake may be why it is stopped."""
     with suppress(ConfigError):
         known = [one.name for one in context.rules_in_use(found, db).rules]
         context.known(rule, known, "rule")

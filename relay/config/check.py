@@ -93,9 +93,7 @@ _LINK = re.compile(r"https?://|\b[\w-]+(?:\.[\w-]+)+/|[\w.+-]+@[\w-]+\.")
 
 
 def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
-    """Warns where whoever gets messages has no way to say that they want no more: the sender is a
-    name, or a message to a person shows neither a number nor a link.
-    """
+    """Warns where nobody can say that they want no more: no number, no link, a name as sender."""
     for rule in config.rules:
         for channel in (*rule.channels, *rule.fallback):
             sender = CHANNELS[channel].sender
@@ -380,10 +378,7 @@ def written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
 
 
 def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, list[Problem]]:
-    """The configuration as far as it can be read, and all that is wrong with config.toml and the
-    templates: a mistake in one hides none in the other. Not `offline` also what is missing around
-    them.
-    """
+    """The config as far as it can be read, and what is wrong; `offline`, with the files alone."""
     try:
         config, wrong = judge(read_config(settings.config), settings)
     except ConfigError as error:

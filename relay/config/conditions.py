@@ -77,9 +77,7 @@ def _words(node: nodes.Node) -> list[str]:
 
 
 def _possible(config: Config, rule: Rule) -> Iterator[Mapping[str, Any]]:
-    """The names that a rule's conditions may see: every combination of documented words, or none
-    where they read something whose words nobody knows.
-    """
+    """All that a rule's conditions may see; nothing where they read words that nobody documents."""
     conditions = rule.conditions
     read = {path for one in conditions for _, path in paths(one.tree)}
     read = {path for path in read if not any(path == longer[:-1] for longer in read)}

@@ -301,9 +301,7 @@ class _Loader:
     def forbid(
         self, name: str, one: Mapping[str, Any], rules: Mapping[str, dict[str, Any]]
     ) -> None:
-        """Give a [never.…] to each rule that it is about. Notes a problem where there is none, or
-        where its condition is wrong for one of them.
-        """
+        """Give a [never.…] to each rule that it is about; it has to be right for each of them."""
         key = "template" if "template" in one else "rule"
         wanted, when = one.get(key), one.get("when")
         if wanted is None or when is None or ("never", name) in self.broken:

@@ -27,9 +27,7 @@ _DRAMA = re.compile(
 
 
 def placeholders(config: Config) -> Iterator[Problem]:
-    """An error for each key that is as shipped, a warning for each that looks like an example; none
-    unless delivery is live.
-    """
+    """When live: an error for what is as shipped, a warning for what looks like an example."""
     if config.settings.delivery != "live":
         return
     for path, value in _said(config):

@@ -309,8 +309,7 @@ def miswritten(environ: Mapping[str, str], names: set[str]) -> Iterator[Problem]
 
 
 def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
-    """Secrets of which several may be set, comma-separated, so that a change leaves no gap: the
-    first is the one that we show, each of them is taken."""
+    """Secrets that are changed without a gap: of several, by commas, each is taken, one shown."""
 
     def listed(name: str) -> tuple[str, ...]:
         return tuple(filter(None, map(str.strip, read(name).split(","))))

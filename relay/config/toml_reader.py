@@ -179,9 +179,7 @@ def oversized(text: str) -> Iterator[tuple[int, tuple[str, str]]]:
 
 
 def culprit(rows: Sequence[str], at: int, error: str) -> int | None:
-    """The row to take out for an error: the one that it names, or the last before it that cannot
-    stand alone, as a list without its end.
-    """
+    """The row to take out for an error: it, or the last before it that cannot stand alone."""
     if error.startswith("Cannot ") or not stands_alone(rows[at]):
         return at
     return next((row for row in range(at - 1, -1, -1) if not stands_alone(rows[row])), None)

@@ -80,9 +80,7 @@ def _same(one: Rule, other: Rule) -> str:
 
 
 def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iterator[Problem]:
-    """What a template's files say in the marks of other programs, links that nobody should follow,
-    and blocks that no layout shows.
-    """
+    """Other programs' marks, links that nobody should follow, blocks that no layout shows."""
     for file in template_files(rule.template, channels):
         names = list(loaded.named(file))
         blocks = {

@@ -182,9 +182,7 @@ def always_open(source: Path, target: Path) -> Path:
 
 @contextmanager
 def serving(app: Any, tls: Any = None) -> Iterator[str]:
-    """A WSGI app on a port of this machine, in a thread, silent; its URL. `tls` is werkzeug's
-    `ssl_context`.
-    """
+    """The URL of a WSGI app in a thread, silent. `tls` is werkzeug's `ssl_context`."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):

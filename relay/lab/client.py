@@ -243,9 +243,7 @@ class LabClient:
         )
 
     def _onward(self, url: str, answer: Answer) -> str:
-        """Where a redirect leads at the lab's own address. Raises LabError where that is another:
-        the token stays.
-        """
+        """Where a redirect leads. Raises LabError unless that is the lab's own: the token stays."""
         try:
             to = urljoin(url, answer.headers.get("Location", ""))
         except ValueError:

@@ -321,9 +321,7 @@ class Incoming:
 
 
 def name_in(kind: Kind | None, data: Mapping[str, Any]) -> str | None:
-    """What an event's data call its order or registration; of an unknown event by any of the ids
-    that the known ones have. None where they call it nothing.
-    """
+    """What an event's data call its order or registration; an unknown event, by any known id."""
     kinds = [kind] if kind else EVENTS.values()
     written = (data.get(one.id_field) for one in kinds)
     names = (plain_text.trimmed(str(name)) for name in written if isinstance(name, str | int))

@@ -212,9 +212,7 @@ def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
 
 
 def why_left_out(key: str, value: Any) -> str:
-    """Why messages say nothing of a field, which anybody may have filled in who ordered a kit: it
-    would be said in the clinic's name. Empty where they may.
-    """
+    """Why messages leave a field out, which anybody may have filled in; empty where they do not."""
     if key in NAMES and value:
         return plain_text.why_no_name(str(value))
     is_link = isinstance(value, str) and "url" not in key and plain_text.has_address(value)
@@ -231,9 +229,7 @@ _MEANT: dict[str, Callable[[str], Iterable[str]]] = {
 
 
 def differing(registration: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields that a registration and its patient's record both have and that differ. Names of
-    which one word is the same do not.
-    """
+    """Fields in which a registration and the patient's record differ; names, by every word."""
     found = []
     for key, meant in _MEANT.items():
         pair = (registration.get(MOBILE if key == PHONE else key), record.get(key))
@@ -281,9 +277,7 @@ class Facts:
         return {**kept, "differs": list(self.differs)} if self.differs else kept
 
     def notes(self) -> Iterator[str]:
-        """What is odd about them, in sentences without it: what messages leave out since it is no
-        name or has a link, and where the lab has two answers.
-        """
+        """What messages leave out, and where the lab has two answers; in sentences without it."""
         for name in RESOURCES:
             for key, value in (getattr(self, name) or {}).items():
                 if why := why_left_out(key, value):

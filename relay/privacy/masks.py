@@ -38,9 +38,7 @@ def mark(secret: str, *parts: str) -> str:
 
 
 def target(secret: str, channel: str, address: str) -> str:
-    """What the audit trail calls an address, in whatever letters it is written; without a secret it
-    tells no more than the channel.
-    """
+    """An address in the audit trail, however it is written; without a secret, only its channel."""
     return f"{channel} {mark(secret, channel, address.lower())}" if secret else channel
 
 

@@ -39,9 +39,7 @@ def key(address: str) -> str:
 
 
 def without_address(asked: str) -> str:
-    """What stands for an address where somebody is asked for by an id or a name: it is none, and is
-    nowhere in the ledger.
-    """
+    """What stands for the address of whom an id or a name leads to: it is none, and nowhere."""
     return f"{asked}@"
 
 
@@ -94,9 +92,7 @@ class Person:
         return not written.isdisjoint(readings)
 
     def is_same_as(self, other: Person) -> bool:
-        """Whether two are one by all that is known: they share an address and no other name, or a
-        whole name and not two addresses.
-        """
+        """Whether two share an address and no other name, or a whole name and not two addresses."""
         if self.others & other.others:
             names = other.names or {("", "")}
             return not self.names or any(map(self.may_be_called, names))
@@ -199,9 +195,7 @@ class Person:
 
 
 def people(told: Iterable[Iterable[Record]], asked: str) -> list[Person]:
-    """Those whom events are about, each once, by what each event has of people. `asked` stands for
-    everybody's address.
-    """
+    """Those whom events are about, each once. `asked` stands for everybody's address."""
     found: list[Person] = []
     for records in told:
         by_name: dict[Name, Person] = {}
@@ -230,9 +224,7 @@ def describes_person(record: Record) -> bool:
 
 
 def marks(facts: Facts) -> set[str]:
-    """By what two events of one name are known to be about one person: the patient's id at the lab,
-    and the addresses.
-    """
+    """What shows that two events of one name are about one person: patient's id, addresses."""
     ids = ((facts.patient or {}).get("id"), (facts.registration or {}).get("patient_id"))
     ways = (way for record in persons_in(facts) for way in address_keys(record))
     return {*map(str, filter(None, ids)), *ways}

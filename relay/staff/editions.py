@@ -66,9 +66,7 @@ def publish(
 
 
 def first(db: Database, settings: Settings) -> None:
-    """Keep the files as the first edition where there is none, so that a release can tell later
-    whether they have changed.
-    """
+    """Keep the files as the first edition where there is none, for later releases to compare."""
     with db.read() as connection:
         is_first = editions.newest(connection) is None
     if is_first:
@@ -90,9 +88,7 @@ class Released:
 
 
 def release(db: Database, settings: Settings) -> Released:
-    """Make a release's files the next edition, where they have changed since the last release and
-    have all that was published since.
-    """
+    """Make a release's changed files the next edition, if they have what was published since."""
     with db.read() as connection:
         newest, base = editions.newest(connection), editions.last_from_files(connection)
         used = named(connection, settings, str(newest.number)) if newest else {}
@@ -130,9 +126,7 @@ def difference(before: Content, after: Content, settings: Settings) -> Iterator[
 
 
 def in_words(before: Content, after: Content, settings: Settings) -> Iterator[str]:
-    """The rules that are new, gone or changed, and what the clinic says otherwise, in sentences;
-    then the templates whose words have changed.
-    """
+    """What is new, gone or changed of rules and clinic, in sentences; then changed templates."""
     old, new = (_told(files, settings) for files in (before, after))
     for name in dict.fromkeys((*old, *new)):
         was, now = old.get(name, ()), new.get(name, ())
@@ -148,9 +142,7 @@ def in_words(before: Content, after: Content, settings: Settings) -> Iterator[st
 
 
 def _told(files: Content, settings: Settings) -> Mapping[str, Sequence[str]]:
-    """What an edition says of each rule, each step that is expected, and the clinic; of one that
-    this version cannot read, only that.
-    """
+    """What an edition says of each rule, expected step and the clinic, if it can be read."""
     try:
         config = parse(files.get(CONFIG, ""), settings)
     except ConfigError:

@@ -251,9 +251,7 @@ def is_due(row: Row, standing: Blockers) -> bool:
 
 
 def is_held_by_pause(row: Row, standing: Blockers) -> bool:
-    """Whether a message was tried and waits for its channel: the pause says why, and so does the
-    line about the attempt.
-    """
+    """Whether a message was tried and waits for its channel, which other lines say already."""
     is_held = row["channel"] in standing.pauses and not row["waits_for"]
     return is_due(row, standing) and is_held and bool(row["attempts"])
 

@@ -21,9 +21,7 @@ _LATELY = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that going live needs. `missing` says what is, and is empty where it is done;
-    `remedy` what to do next.
-    """
+    """One thing that going live needs: what of it is `missing`, if anything, and what to do."""
 
     name: str
     title: str

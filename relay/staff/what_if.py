@@ -198,9 +198,7 @@ class Rehearsal:
     def _asked(
         self, own: Sequence[Rule], unknown: Mapping[str, frozenset[str]], waiting: set[str]
     ) -> Sequence[Rule]:
-        """An event's own rules, and those of what waits. Where a condition cannot be told it is
-        left out: the rest of the rule may say no.
-        """
+        """Own rules and those of what waits. A condition that cannot be told is left out."""
         if unknown:
             own = [
                 replace(rule, when=None)

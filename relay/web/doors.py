@@ -41,9 +41,7 @@ def squeeze_paths(wsgi: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note_lost(error: HTTPException) -> None:
-    """Log what was looked for below the doors and is not there: of its path, our own words only,
-    since the rest may be a secret.
-    """
+    """Log what is not there below the doors by our own words only: the rest may be a secret."""
     parts = squeezed(request.path).split("/")
     if parts[0] not in DOORS or error.code not in (404, 405):
         return

@@ -62,9 +62,7 @@ def answer(code: int, /, **body: Any) -> Response:
 
 
 def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
-    """Answer every failure with JSON that says what it is and nothing about our insides, or, where
-    the desk has a `page` for it, a browser in words.
-    """
+    """Answer each failure with JSON that tells nothing of our insides, or a browser with a page."""
 
     guard(app)
 

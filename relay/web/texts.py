@@ -22,19 +22,15 @@ from relay.rules.replies import START, STOP, YES, Reading, case, read
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a text: its `word` for the log, the case that it has opened, and whether the
-    person gets no more texts because of it and did not know.
-    """
+    """What came of a text: its `word` for the log, its case, and whether it newly stopped texts."""
 
     word: str
     case_id: str = ""
-    is_stopped: bool = False
+    is_stopped: bool = False  # the person gets no more by it, and may not know
 
 
 def take(connection: Connection, policy: Policy, channel: str, number: str, text: Inbound) -> Taken:
-    """Do what a text asks for, or leave it to a person. `number` is the sender's where Relay could
-    text it, else empty. One that comes again changes nothing.
-    """
+    """Obey a text or open a case, once. `number` is empty where Relay could not text it."""
     if text.keyword and not _is_answer(connection, number, text):
         return Taken(text.keyword, is_stopped=_obey(connection, channel, number, text))
     told = replies.last_told(connection, channel, number) if number else None
