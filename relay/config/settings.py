@@ -309,7 +309,7 @@ def miswritten(environ: Mapping[str, str], names: set[str]) -> Iterator[Problem]
 
 
 def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
-    """Secrets that are changed without a gap: of several, by commas, each is taken, one shown."""
+    """Secrets that may have several values, by commas, while they change: each is taken."""
 
     def listed(name: str) -> tuple[str, ...]:
         return tuple(filter(None, map(str.strip, read(name).split(","))))

@@ -52,9 +52,8 @@ class Text(fields.String):
 
     def deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         """The value, as the lab wrote it, or None."""
-        return (
-            value if value is missing or (isinstance(value, str) and self.is_one(value)) else None
-        )
+        is_read = value is missing or (isinstance(value, str) and self.is_one(value))
+        return value if is_read else None
 
     def is_one(self, _value: str) -> bool:
         """Whether a text can be read."""
@@ -78,22 +77,14 @@ class _Data(Schema):
     url = Text(allow_none=True)
 
 
-class OrderData(_Data):
-    """`data` of the order events."""
-
-    order_id = OpaqueId(required=True)
-
-
 class RegistrationData(_Data):
     """`data` of the registration events."""
 
     testregistration_id = OpaqueId(required=True)
 
 
-class ReceivedData(RegistrationData):
-    """`data` of test_registration.sample_received."""
-
-    sample_received_at = Moment(allow_none=True)
+def _with(**more: fields.Field[Any]) -> Schema:
+    return RegistrationData.from_dict(more)()
 
 
 class RetestData(RegistrationData):
@@ -104,15 +95,8 @@ class RetestData(RegistrationData):
     @validates_schema(skip_on_field_errors=True)
     def _differ(self, data: dict[str, Any], **_: Any) -> None:
         if data["testregistration_id"] == data["retest_testregistration_id"]:
-            raise ValidationError(
-                "It is the same as testregistration_id.", "retest_testregistration_id"
-            )
-
-
-class LabIdData(RegistrationData):
-    """`data` of test_registration.lml_lab_id_created."""
-
-    lab_id = OpaqueId(required=True)
+            said = "It is the same as testregistration_id."
+            raise ValidationError(said, "retest_testregistration_id")
 
 
 ORDER, REGISTRATION = "order", "registration"
@@ -201,7 +185,7 @@ class Kind:
     """An event of the lab's: its schema, whose event it is, where it stands in a journey."""
 
     name: str
-    schema: _Data
+    schema: Schema
     resource: str  # what `id_field` names: ORDER or REGISTRATION
     id_field: str
     identity: tuple[str, ...]  # the fields of `data` that make two posts the same event
@@ -223,7 +207,11 @@ class Kind:
 
 
 _order = partial(
-    Kind, schema=OrderData(), resource=ORDER, id_field="order_id", identity=("order_id",)
+    Kind,
+    schema=_Data.from_dict({"order_id": OpaqueId(required=True)})(),
+    resource=ORDER,
+    id_field="order_id",
+    identity=("order_id",),
 )
 _registration = partial(
     Kind,
@@ -259,7 +247,7 @@ EVENTS: dict[str, Kind] = {
         ),
         _registration(
             "test_registration.sample_received",
-            schema=ReceivedData(),
+            schema=_with(sample_received_at=Moment(allow_none=True)),
             stage="received",
             happens="the lab has received the sample",
             urgency=3,
@@ -275,7 +263,7 @@ EVENTS: dict[str, Kind] = {
         ),
         _registration(
             "test_registration.lml_lab_id_created",
-            schema=LabIdData(),
+            schema=_with(lab_id=OpaqueId(required=True)),
             identity=("testregistration_id", "lab_id"),
             happens="the lab has given a sample its own number",
             proof=proven_by_lab_id,

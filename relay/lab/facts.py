@@ -22,50 +22,34 @@ NAMES = ("first_name", "last_name")
 BORN = "date_of_birth"
 _COUNTED = frozenset({"quantity"})  # the fields in which a number is meant as one
 
+
+def _texts(names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), "")
+
+
 # A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
 # them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
 SHAPES: dict[str, dict[str, str]] = {
     "order": {
-        **dict.fromkeys(("id", "customer_id", "shipping_date", "shipping_status", "carrier"), ""),
-        **dict.fromkeys(("tracking_number", "order_number"), ""),
+        **_texts("id customer_id shipping_date shipping_status carrier tracking_number"),
+        **_texts("order_number"),
         "customer": "customer",
         "address": "?",
         "items": "item*",
         "test_registrations": "ordered_registration*",
     },
-    "registration": dict.fromkeys(
-        (
-            "id",
-            "first_name",
-            "last_name",
-            EMAIL,
-            MOBILE,
-            BORN,
-            "patient_id",
-            "trf_code",
-            "short_code",
-            "status",
-            "results_ready",
-            "product_skus",
-            "foreign_id",
-            "parent_id",
-            "download_url",
-            "lab_id",
-            "created_at",
-            "completed_at",
-        ),
-        "",
-    ),
-    "customer": dict.fromkeys(("id", "first_name", "last_name", EMAIL, PHONE, "foreign_id"), ""),
-    "patient": dict.fromkeys(
-        ("id", "first_name", "last_name", EMAIL, PHONE, BORN, "foreign_id"), ""
-    ),
-    "item": dict.fromkeys(("product_id", "product_sku", "quantity"), ""),
-    "ordered_registration": {"id": "", "trf_code": "", "product": "product*"},
-    "product": {"id": "", "sku": ""},
+    "registration": {
+        **_texts(f"id first_name last_name {EMAIL} {MOBILE} {BORN} patient_id trf_code short_code"),
+        **_texts("status results_ready product_skus foreign_id parent_id download_url lab_id"),
+        **_texts("created_at completed_at"),
+    },
+    "customer": _texts(f"id first_name last_name {EMAIL} {PHONE} foreign_id"),
+    "patient": _texts(f"id first_name last_name {EMAIL} {PHONE} {BORN} foreign_id"),
+    "item": _texts("product_id product_sku quantity"),
+    "ordered_registration": {**_texts("id trf_code"), "product": "product*"},
+    "product": _texts("id sku"),
     "clinic": {
-        **dict.fromkeys(("name", "short_name", "phone", "portal", "timezone"), ""),
-        **dict.fromkeys(("logo", "accent", "accent_in_dark"), ""),
+        **_texts("name short_name phone portal timezone logo accent accent_in_dark"),
         "extra": "?",
     },
 }
@@ -108,9 +92,6 @@ class Null(ChainableUndefined):
     def __eq__(self, other: object) -> bool:
         return other is None or isinstance(other, Null)
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
     __hash__ = ChainableUndefined.__hash__
 
 
@@ -141,9 +122,6 @@ class Record:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
-
-    def __bool__(self) -> bool:
-        return True
 
 
 def clean_text(value: str) -> str | None:
