@@ -21,7 +21,7 @@ from relay.config.loader import Config, judge, read_config
 from relay.config.loader import load as load_config
 from relay.config.placeholders import placeholders
 from relay.config.schema import SENDER
-from relay.config.settings import Settings
+from relay.config.settings import Settings, wrong
 from relay.errors import ConfigError, Problem, RenderError, did_you_mean
 from relay.lab import samples
 from relay.lab.facts import PERSONS, Facts
@@ -160,7 +160,7 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
             "Web and worker on two machines would each have their own, and send nothing."
         )
         remedy = "Set it to a PostgreSQL, as in postgres://user:password@host/relay."
-        yield Problem(message, "environment", key="DATABASE_URL", remedy=remedy, warning=True)
+        yield wrong("DATABASE_URL", message, remedy, warning=True)
     sends = settings.delivery != "dry-run"
     for channel, row in CHANNELS.items():
         name = row.provider.receipts
@@ -168,10 +168,10 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
             why = f"Relay cannot learn whether {row.one} arrived"
             if not row.provider.has_list:
                 why += ", or look up one that may not have gone out"
-            yield Problem(f"is not set: {why}.", "environment", key=name, warning=True)
+            yield wrong(name, f"is not set: {why}.", warning=True)
     if urlsplit(settings.public_url).path:
         message = "has a path: receipts reach Relay only if a proxy removes the path."
-        yield Problem(message, "environment", key="PUBLIC_URL", warning=True)
+        yield wrong("PUBLIC_URL", message, warning=True)
 
 
 def example_names(

@@ -99,8 +99,7 @@ class ClinicSchema(Schema):
         keys=fields.String(),
         load_default=dict,
         metadata=told(
-            "Your own values for templates: {{ clinic.extra.… }}.",
-            {"hours": "Mon to Fri, 9 to 5"},
+            "Your own values for templates: {{ clinic.extra.… }}.", {"hours": "Mon to Fri, 9 to 5"}
         ),
     )
 
@@ -171,8 +170,7 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
     lab_patience = days(3, "How long to keep asking the lab for what an event needs.")
     retention = days(90, "How long to keep contact details and message texts, here and at Twilio.")
     history = days(
-        8 * 365 + 2,
-        "How long to keep what became of a finished kit, without anything personal.",
+        8 * 365 + 2, "How long to keep what became of a finished kit, without anything personal."
     )
     dedupe_window = days(30, "A repeat of an event within this time counts as a duplicate.")
     allow = fields.List(
@@ -393,8 +391,7 @@ class RuleSchema(Schema):
     )
     channels = one_or_more(CHANNEL_NAMES, "The message goes out on each of these.", required=True)
     fallback = fields.List(
-        OneOf(CHANNEL_NAMES),
-        metadata=told("Used only if no channel above could reach the person."),
+        OneOf(CHANNEL_NAMES), metadata=told("Used only if no channel above could reach the person.")
     )
     fallback_after = Parsed(
         arriving,

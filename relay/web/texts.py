@@ -73,11 +73,8 @@ def _obey(connection: Connection, channel: str, number: str, text: Inbound) -> b
     """Whether a keyword has stopped texts to a number."""
     if number and text.keyword == START:
         suppressions.opt_in(connection, channel, number, text.id)
-    return bool(
-        number
-        and text.keyword == STOP
-        and suppressions.opt_out(connection, channel, number, text.id)
-    )
+    is_stop = bool(number) and text.keyword == STOP
+    return is_stop and suppressions.opt_out(connection, channel, number, text.id)
 
 
 def _people(connection: Connection, channel: str, number: str) -> int:
