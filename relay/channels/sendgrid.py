@@ -31,14 +31,7 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.base import (
-    LONGEST_WAIT,
-    Outcome,
-    Provider,
-    Standing,
-    not_answered,
-    unlisted,
-)
+from relay.channels.base import LONGEST_WAIT, Outcome, Provider, Standing, not_answered, unlisted
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,7 +44,8 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
         rows = [*case_acts.offers(connection, config, listed)]
     if as_json:
         for case, offer in rows:
-            click.echo(json.dumps(case_object(case, offer)))
+            told = {**{name: case[name] for name in _TOLD}, "acts": [*offer.acts]}
+            click.echo(json.dumps(told, default=datetime.isoformat))
     elif rows:
         click.echo(_LINE.format("OPENED", "ID", "KIND", "COUNT", "STATE", "ACTS"))
         for case, offer in rows:
@@ -53,13 +55,7 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
 
 
 _LINE = "{:<20} {:<33} {:<10} {:>5}  {:<6}  {}"
-_TOLD = ("id", "kind", "subject", "reason", "count")
-
-
-def case_object(case: Mapping[str, Any], offer: Offer) -> dict[str, Any]:
-    """A case as programs read it."""
-    times = {name: case[name] and case[name].isoformat() for name in ("opened_at", "closed_at")}
-    return {**{name: case[name] for name in _TOLD}, **times, "acts": [*offer.acts]}
+_TOLD = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at")
 
 
 def case_lines(case: Mapping[str, Any], offer: Offer) -> str:

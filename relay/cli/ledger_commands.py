@@ -44,15 +44,11 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
         for row in notifications_where(connection, Filter(status, event, since)):
-            click.echo(json.dumps(as_json_values(row)) if as_json else notification_line(row))
+            said = json.dumps({**row}, default=datetime.isoformat) if as_json else in_a_line(row)
+            click.echo(said)
 
 
-def as_json_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with its times as ISO 8601 texts, ready for JSON."""
-    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}
-
-
-def notification_line(row: Mapping[str, Any]) -> str:
+def in_a_line(row: Mapping[str, Any]) -> str:
     """Return a notification as a line of text, its status green or red."""
     good = row["status"] in ("sent", "delivered", "created", "scheduled", "sending")
     status = click.style(f"{row['status']:<18}", fg="green" if good else "red")

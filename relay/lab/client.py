@@ -16,14 +16,14 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from relay.errors import LabError, NotReady
 from relay.http_client import Answer, HttpClient, NoAnswer, origin
 from relay.lab.events import ORDER, REGISTRATION, Kind, is_named
-from relay.lab.facts import EMAIL, MOBILE, PHONE, Facts, differing, resource
+from relay.lab.facts import EMAIL, MOBILE, NAMES, PHONE, Facts, differing, resource
 
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _OF_A_RESULT = {"id", "name", "value"}  # by one of these fields it is known
 _MOST_CALLS = 4  # for one answer: the first, and redirects
-_DETAILS = ("first_name", "last_name", EMAIL, PHONE)
+_DETAILS = (*NAMES, EMAIL, PHONE)
 _MEANS = {401: "refuses our token", 403: "refuses our token", 404: "does not know this id"}
 _ASK = "ask the lab about it."
 _NOT_AS_DOCUMENTED = "The lab's answer was not what its documentation says."

@@ -62,7 +62,7 @@ SENSITIVE: dict[str, tuple[str, ...]] = {
 }
 RESOURCES = ("order", "registration", "customer", "patient")
 PERSONS = ("customer", "patient")
-RECIPIENT_FIELDS = ("role", "first_name", "last_name", EMAIL, PHONE)
+RECIPIENT_FIELDS = ("role", *NAMES, EMAIL, PHONE)
 
 
 class Empty(UndefinedError):

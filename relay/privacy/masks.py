@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, SENSITIVE, SHAPES
+from relay.lab.facts import EMAIL, MOBILE, NAMES, PERSONS, PHONE, SENSITIVE, SHAPES
 from relay.lab.plain_text import why_no_name
 
 HIDDEN = "•"
@@ -64,7 +64,6 @@ _OPEN = frozenset(
 )
 # Says who somebody is, or how to reach them: of a condition that reads it each answer tells some.
 WHO = frozenset(key for one in PERSONS for key in SHAPES[one]).union(*SENSITIVE.values()) - _OPEN
-_NAMES = frozenset(("first_name", "last_name"))
 _ADDRESSES = frozenset((EMAIL, PHONE, MOBILE))
 
 
@@ -77,7 +76,7 @@ def fields(value: Any, key: str = "") -> Any:
     if value is None or isinstance(value, bool) or key in _OPEN:
         return value
     written = str(value)
-    if key in _NAMES:
+    if key in NAMES:
         return None if why_no_name(written) else name(written)  # nobody is greeted by it
     if key in _ADDRESSES:
         return address(written)

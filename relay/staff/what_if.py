@@ -158,7 +158,9 @@ class Rehearsal:
             if notice.is_digest:
                 continue  # what it tells are the messages
             if notice.rule in unknown:
-                made.unknown[past.id][notice.rule] = _not_known(unknown[notice.rule])
+                lacking = " and the ".join(sorted(unknown[notice.rule]))
+                why = f"The ledger does not know the {lacking} of this event."
+                made.unknown[past.id][notice.rule] = why
             elif notice.status in FAILED:
                 made.silent[(past.id, notice.rule, notice.channel)] = notice.reason
             elif never := self._never(notice, seen, past.facts or Facts()):
@@ -236,10 +238,6 @@ def would_be_waiting(
                 if message.due_at > now:
                     id_ = " ".join((one.id, *way))
                     yield Waiting(id_, way[0], message.due_at, one.step, known), one.id, way
-
-
-def _not_known(lacking: frozenset[str]) -> str:
-    return f"The ledger does not know the {' and the '.join(sorted(lacking))} of this event."
 
 
 def condition_resources(rule: Rule) -> frozenset[str]:

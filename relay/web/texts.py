@@ -13,7 +13,7 @@ from relay.ledger.database import Connection
 from relay.ledger.holds import suppressions
 from relay.ledger.views import queries
 from relay.ledger.worklist import replies
-from relay.privacy.names import persons_in
+from relay.privacy.names import name_of, persons_in
 from relay.rules import stops
 from relay.rules.alerts import NO_KIT
 from relay.rules.model import Policy
@@ -86,5 +86,5 @@ def _people(connection: Connection, channel: str, number: str) -> int:
 def _names(facts: Facts) -> Iterator[str]:
     """The names of whom an event is about, by themselves and together."""
     for person in persons_in(facts):
-        both = [str(person.get(field) or "") for field in ("first_name", "last_name")]
+        both = name_of(person)
         yield from filter(None, (*both, " ".join(both)))
