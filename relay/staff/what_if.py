@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from relay.config.loader import Config
 from relay.errors import RenderError
@@ -326,7 +327,6 @@ class WhatIf:
             for rule in _but(current.rules, self._same)
         }
         self._gone = Rehearsal(current, (), current, since)
-        self._zone = edited.clinic.timezone
 
     @property
     def events(self) -> set[str]:
@@ -374,7 +374,7 @@ class WhatIf:
         theirs: Callable[[str], Rehearsed],
     ) -> None:
         """Compare what went out one way, if anything did, with what would have."""
-        if our and rows and not (changed := changed_parts(our, rows)):
+        if our and rows and not (changed := changes(our, rows, self.edited.clinic.timezone)):
             return
         other = theirs(way[0]) if self.is_edit else ours
         their = other.message(past, way, rows)
@@ -397,7 +397,7 @@ class WhatIf:
         self,
         past: PastEvent,
         way: MessageKey,
-        changed: Sequence[str],
+        changed: Mapping[str, str],
         our: Message,
         their: Message | None,
         rows: Sequence[Row],
@@ -405,25 +405,13 @@ class WhatIf:
         """Note how a message that was sent would have been another one."""
         if not self.is_edit:
             their = None
-        then = message_as_sent(rows)
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
+        anyway = [name for name in changed if name != "due_at"]  # tries move that
+        if names := by_edit or anyway:
+            why = "; ".join(changed[name] for name in names) + "."
+            self._note(past, way, CHANGED if by_edit else EITHER_WAY, our.addresses, why)
         if by_edit:
-            self._note(past, way, CHANGED, our.addresses, self.described(by_edit, our, then))
             self.found.volumes[way[0], way[2], MORE] += our.addresses - len(rows)
-        elif anyway := [name for name in changed if name != "due_at"]:  # tries move that
-            self._note(past, way, EITHER_WAY, our.addresses, self.described(anyway, our, then))
-
-    def described(self, names: Sequence[str], our: Message, then: Message) -> str:
-        """The named parts of a message as they would be, and as they were."""
-        return "; ".join(self._instead(name, our, then) for name in names) + "."
-
-    def _instead(self, name: str, our: Message, then: Message) -> str:
-        if name == "template":
-            return f"template {our.template} instead of {then.template}"
-        if name == "addresses":
-            return f"{our.addresses} addresses instead of {then.addresses}"
-        due, was = (one.due_at.astimezone(self._zone) for one in (our, then))
-        return f"due {due:%d %b %Y %H:%M} instead of {was:%d %b %Y %H:%M}"
 
     def _note(self, past: PastEvent, way: MessageKey, what: str, messages: int, why: str) -> None:
         self.found.counts[way[0]][what] += messages
@@ -470,20 +458,17 @@ def sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
     return was
 
 
-def message_as_sent(rows: Sequence[Row]) -> Message:
-    """Build the message that the rows recorded: template, earliest due time, addresses."""
-    return Message(rows[0].template, min(row.due_at for row in rows), len(rows))
-
-
-def changed_parts(our: Message, rows: Sequence[Row]) -> list[str]:
-    """What of a message is not as it was sent."""
-    then = message_as_sent(rows)
-    differs = {
-        "template": our.template != then.template,
-        "addresses": our.addresses != then.addresses,
-        "due_at": abs(our.due_at - then.due_at) > _SAME_TIME,
-    }
-    return [name for name, differ in differs.items() if differ]
+def changes(our: Message, rows: Sequence[Row], zone: ZoneInfo) -> Mapping[str, str]:
+    """What of a message is not as the rows have it, in words."""
+    first, found = min(row.due_at for row in rows), {}
+    if our.template != rows[0].template:
+        found["template"] = f"template {our.template} instead of {rows[0].template}"
+    if our.addresses != len(rows):
+        found["addresses"] = f"{our.addresses} addresses instead of {len(rows)}"
+    if abs(our.due_at - first) > _SAME_TIME:
+        due, was = (f"{one.astimezone(zone):%d %b %Y %H:%M}" for one in (our.due_at, first))
+        found["due_at"] = f"due {due} instead of {was}"
+    return found
 
 
 def unsent_reasons(past: PastEvent, way: MessageKey) -> str:
