@@ -209,10 +209,9 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
         data: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
         auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
+        **_: Any,
     ) -> Response:
-        """Make one request over the shared pool."""
+        """Make one request over the shared pool, which has its own patience."""
         if params:
             url = f"{url}?{urlencode(params, doseq=True)}"
         sent = dict(headers or {})

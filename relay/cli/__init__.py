@@ -17,7 +17,6 @@ from relay.cli import (
     edition_commands,
     ledger_commands,
     people_commands,
-    ready_command,
     simulate,
     stop_commands,
     user_commands,
@@ -48,7 +47,7 @@ relay_group = Commands(
 )
 COMMANDS: tuple[click.Command, ...] = (
     config_commands.check,
-    ready_command.ready,
+    config_commands.ready,
     config_commands.preview,
     config_commands.send_test,
     ledger_commands.list_,

@@ -1,4 +1,4 @@
-"""Commands about config.toml and the templates."""
+"""Commands about config.toml, the templates, and what going live needs."""
 
 from __future__ import annotations
 
@@ -77,6 +77,33 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
                 click.echo(json.dumps({**said, **message.content, **sms_size(message, abroad)}))
             else:
                 print_message(message, language, abroad)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per step.")
+def ready(as_json: bool) -> None:
+    """List what going live needs, and what to do next about each thing that is missing.
+
+    Asks the lab and the providers, and sends nothing. Exits with 1 while something is missing.
+    """
+    from relay.staff import ready as going_live
+
+    found = context.settings()
+    config = context.load(found)
+    missing = 0
+    with context.ledger(found) as db:
+        for step in going_live.steps(config, db):
+            missing += bool(step.missing)
+            if as_json:
+                told = {"name": step.name, "done": not step.missing, "title": step.title}
+                click.echo(json.dumps({**told, "missing": step.missing, "remedy": step.remedy}))
+            elif step.missing:
+                tick = click.style("[ ]", fg="yellow")
+                click.echo(f"{tick} {step.title}: {step.missing} {step.remedy}".rstrip())
+            else:
+                click.echo(f"{click.style('[x]', fg='green')} {step.title}")
+    if missing:
+        raise SystemExit(1)
 
 
 @click.command("send-test")

@@ -15,8 +15,8 @@ from jinja2 import nodes
 from relay.config.loader import Config
 from relay.errors import Problem, RenderError, did_you_mean
 from relay.lab import samples
+from relay.lab.events import VALUES
 from relay.lab.facts import SHAPES, Facts
-from relay.lab.values import VALUES
 from relay.rules.expressions import Condition, Path, names, node_path, paths, recipient
 from relay.rules.model import Rule
 

@@ -48,10 +48,8 @@ def of_rules(config: Config) -> Iterator[Problem]:
     """Windows that are open at night only, rules that tell one person the same, and no rule."""
     on = [rule for rule in config.rules if rule.enabled]
     if not on:
-        said, remedy = (
-            "no rule is on: nobody is told of anything.",
-            "Write one, or set enabled = true.",
-        )
+        said = "no rule is on: nobody is told of anything."
+        remedy = "Write one, or set enabled = true."
         yield config.problem(("rules",), said, remedy, warning=True)
     shown: list[tuple[KeyPath, Window]] = [(("delivery",), config.delivery.send_window)]
     shown += [(("rules", one.name), one.send_window) for one in on if one.send_window]

@@ -112,6 +112,23 @@ SHIPPING_STATUSES = (
     "returned",
     "appointment",
 )
+# The words that the lab's API documents for a field, by the path that a condition reads. An empty
+# field is possible everywhere.
+VALUES: Mapping[tuple[str, ...], tuple[object, ...]] = {
+    ("registration", "status"): (
+        "awaiting_patient",
+        "pending",
+        "pending_authentication",
+        "success",
+        "partial_result",
+        "fail",
+        "processing_error",
+        "cancelled",
+        "closed",
+    ),
+    ("registration", "results_ready"): (True, False),
+    ("order", "shipping_status"): SHIPPING_STATUSES,
+}
 
 # Why the lab's API contradicts an event; empty where it does not. Given are the event's own
 # resource as `order` or `registration`, and what its row asks for besides.

@@ -34,9 +34,9 @@ def judge(files: Content, settings: Settings) -> list[Problem]:
         return [Problem(TOO_MUCH, CONFIG)]
 
 
-def errors(files: Content, settings: Settings) -> list[Problem]:
-    """What keeps an edition from being used."""
-    return [problem for problem in judge(files, settings) if not problem.warning]
+def errors(found: Sequence[Problem]) -> list[Problem]:
+    """Those of some problems that keep an edition from being used."""
+    return [problem for problem in found if not problem.warning]
 
 
 def publish(
@@ -55,7 +55,7 @@ def publish(
         raise NotDone(NO_NOTE)
     if after and after.digest == digest(files):
         raise NotDone(f"It is the same as edition {after.number}, the newest.")
-    if wrong := [problem for problem in found if not problem.warning]:
+    if wrong := errors(found):
         raise ConfigError(wrong)
     with db.write() as connection:
         number = editions.add(connection, after, files, by, note.strip(), DESK)
@@ -95,7 +95,7 @@ def release(db: Database, settings: Settings) -> Released:
     try:
         files = edition_files.read(settings)
         if base and base.digest == digest(files):
-            wrong = errors(used, settings) if newest and newest.is_published else []
+            wrong = errors(judge(used, settings)) if newest and newest.is_published else []
             return Released(wrong=wrong, newest=newest if wrong else None)
         check.load(settings)
     except ConfigError as error:
@@ -147,10 +147,9 @@ def _told(files: Content, settings: Settings) -> Mapping[str, Sequence[str]]:
         config = parse(files.get(CONFIG, ""), settings)
     except ConfigError:
         return {CONFIG: ["This version of Relay cannot read it."]}
+    said = plain_english.expected
     steps = {
-        f"Expected step {one.name}": [
-            plain_english.expected(one.after, one.event, one.within, one.to)
-        ]
+        f"Expected step {one.name}": [said(one.after, one.event, one.within, one.to)]
         for one in config.expect
     }
     rules = {f"Rule {rule.name}": [*_of_rule(rule, config.policy)] for rule in config.rules}
