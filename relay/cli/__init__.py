@@ -38,7 +38,7 @@ class Commands(AppGroup):
             remedy = "Is DATABASE_URL right? Has `flask relay upgrade` been run?"
             context.stop(Problem(f"{error}.", where="ledger", remedy=remedy))
         except RelayError as error:
-            context.stop(Problem(str(error)))
+            context.stop(Problem(str(error), key=error.key, remedy=error.remedy))
 
 
 relay_group = Commands(

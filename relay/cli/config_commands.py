@@ -42,11 +42,7 @@ def check(config: Path | None, offline: bool) -> None:
         problems += in_files
     else:
         problems = [*checks.missed_later(found), *in_files, *connections.check(found, loaded)]
-    for problem in problems:
-        context.show(problem)
-    errors = sum(not problem.warning for problem in problems)
-    if errors:
-        raise SystemExit(1)
+    context.show_all(problems)
     rules = sum(rule.enabled for rule in loaded.rules)
     click.secho(f"{found.config} is right: {rules} rules are on.", fg="green")
     if not offline:
@@ -122,10 +118,7 @@ def send_test(rule: str, to: str | None) -> None:
     with context.ledger(found) as db:
         config = context.in_use(found, db)
         chosen, address = find_rule(config, rule), context.address(to)
-        try:
-            tried = test_send.send(config, db, "cli", chosen, address)
-        except test_send.NotTried as error:
-            context.stop(Problem(str(error), key=error.key))
+        tried = test_send.send(config, db, "cli", chosen, address)
     if not tried.is_live:
         said = f"Not sent: RELAY_DELIVERY is {found.delivery}. This would have gone out:"
         click.secho(said, fg="yellow")

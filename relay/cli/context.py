@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -114,10 +114,17 @@ def show(problem: Problem) -> None:
     click.echo(f"{click.style(word, fg=colour, bold=True)}: {problem}", err=True)
 
 
-def stop(*problems: Problem) -> NoReturn:
-    """Print the problems and exit with 1."""
+def show_all(problems: Sequence[Problem]) -> None:
+    """Print problems, and exit with 1 if any of them is more than a warning."""
     for problem in problems:
         show(problem)
+    if not all(problem.warning for problem in problems):
+        raise SystemExit(1)
+
+
+def stop(*problems: Problem) -> NoReturn:
+    """Print the problems and exit with 1."""
+    show_all(problems)
     raise SystemExit(1)
 
 

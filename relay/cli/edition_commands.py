@@ -108,11 +108,7 @@ def check(folder: Path) -> None:
     from relay.staff import editions, judging
 
     found = context.settings()
-    problems = judging.within_limits(editions.judge, read(found, folder), found)
-    for problem in problems:
-        context.show(problem)
-    if any(not problem.warning for problem in problems):
-        raise SystemExit(1)
+    context.show_all(judging.within_limits(editions.judge, read(found, folder), found))
     click.secho(f"{folder} is right.", fg="green")
 
 

@@ -128,17 +128,14 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
     from relay.jobs import erase
     from relay.ledger.removal import erasures
     from relay.privacy import masks
-    from relay.staff.whom import NobodyMeant, whom
+    from relay.staff.whom import whom
 
     written = context.address(person, "phone number, email address, id or name")
     found = context.settings()
     with context.ledger(found) as db:
         config = context.in_use(found, db)
-        try:
-            with db.read() as connection:
-                meant = whom(connection, written)
-        except NobodyMeant as error:
-            context.stop(Problem(str(error), remedy=error.remedy))
+        with db.read() as connection:
+            meant = whom(connection, written)
         channel, address = meant.channel, meant.address
         if suppress and not channel:
             remedy = "Leave out --suppress, or write the address."
