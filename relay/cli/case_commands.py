@@ -116,13 +116,10 @@ def resend(message_id: str, note: str | None) -> None:
     """
     from relay.staff import send_again
 
-    found = context.settings()
     written = written_note(note)
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
-        with context.doing(message_id), db.write() as connection:
-            made = send_again.send_again(connection, config, message_id, by="cli", note=written)
-    context.wake_worker(found)
+    with context.opened() as (config, db), context.doing(message_id), db.write() as connection:
+        made = send_again.send_again(connection, config, message_id, by="cli", note=written)
+    context.wake_worker(config.settings)
     click.secho(f"{made} sends it again.", fg="green")
 
 

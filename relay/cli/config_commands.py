@@ -114,13 +114,12 @@ def send_test(rule: str, to: str | None) -> None:
     """
     from relay.staff import test_send
 
-    found = context.settings()
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
+    with context.opened() as (config, db):
         chosen, address = find_rule(config, rule), context.address(to)
         tried = test_send.send(config, db, "cli", chosen, address)
     if not tried.is_live:
-        said = f"Not sent: RELAY_DELIVERY is {found.delivery}. This would have gone out:"
+        mode = config.settings.delivery
+        said = f"Not sent: RELAY_DELIVERY is {mode}. This would have gone out:"
         click.secho(said, fg="yellow")
         print_message(tried.message)
         return

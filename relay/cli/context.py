@@ -76,6 +76,14 @@ def ledger(found: Settings) -> Iterator[Database]:
 
 
 @contextmanager
+def opened() -> Iterator[tuple[Config, Database]]:
+    """The config that is in use, and the ledger. Raises ConfigError."""
+    found = settings()
+    with ledger(found) as db:
+        yield in_use(found, db), db
+
+
+@contextmanager
 def doing(key: str = "") -> Iterator[None]:
     """Something that may not be possible: why not is said of `key`, and the exit status is 1."""
     from relay.ledger.audit import NotDone

@@ -214,14 +214,11 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     from relay.ledger.holds import pauses
     from relay.worker.pump import Pump
 
-    found = context.settings()
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
+    with context.opened() as (config, db):
         if as_sent:
-            config = config.as_sent()
             with db.write() as connection:
                 pauses.resume_all(connection)
-        jobs = Jobs(config, db)
+        jobs = Jobs(config.as_sent() if as_sent else config, db)
         pump = Pump(jobs)
         try:
             parts = {"lapsed": jobs.sweep, "purged": jobs.purge, "done": pump.drain}
@@ -249,9 +246,7 @@ def purge(as_json: bool, with_history: bool) -> None:
     from relay.jobs.tasks import Jobs
     from relay.ledger import audit
 
-    found = context.settings()
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
+    with context.opened() as (config, db):
         jobs = Jobs(config, db)
         counts = {"purged": jobs.purge()}
         if with_history:
@@ -330,9 +325,7 @@ def explain_(id_: str) -> None:
     from relay.messages.templates import Templates
     from relay.staff.explain import explain_kit, explain_refused
 
-    found = context.settings()
-    with context.ledger(found) as db, db.read() as connection:
-        config = context.in_use(found, db)
+    with context.opened() as (config, db), db.read() as connection:
         zone = config.clinic.timezone
         templates = Templates(config.settings.templates)
         title = AlertTemplates(templates, config.clinic.record()).title

@@ -131,16 +131,14 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
     from relay.staff.whom import whom
 
     written = context.address(person, "phone number, email address, id or name")
-    found = context.settings()
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
+    with context.opened() as (config, db):
         with db.read() as connection:
             meant = whom(connection, written)
         channel, address = meant.channel, meant.address
         if suppress and not channel:
             remedy = "Leave out --suppress, or write the address."
             context.stop(Problem("by an id or a name no address is stopped.", remedy=remedy))
-        target = masks.target(found.secret_key, channel or "person", address)
+        target = masks.target(config.settings.secret_key, channel or "person", address)
         shown = Progress()
         counts = erase.look(db, meant.person, shown)
         shown.end()
@@ -155,7 +153,7 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
             state = "are stopped" if stopped else "were already stopped"
             click.echo(f"{messages(channel)} {state}.")
         if asked := erasures.take(db, id_):
-            channels = Channels(found, {}, config.delivery.allow)
+            channels = Channels(config.settings, {}, config.delivery.allow)
             erase.forget(db, channels, config.policy, asked, shown)
             shown.end()
         with db.read() as connection:
