@@ -47,9 +47,7 @@ class Channels:
                 self._channel(name)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand a message to its provider; keep it here where RELAY_DELIVERY does not let it
-        through. A sender that the environment names wins over the message's own.
-        """
+        """Hand a message to its provider, or keep it here; a sender of the environment wins."""
         sender = CHANNELS[message.channel].sender
         if sender and any(map(self._settings.variable, sender.instead)):
             message = replace(message, sender="")

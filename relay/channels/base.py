@@ -48,27 +48,20 @@ def not_answered(provider: str, error: NoAnswer) -> Outcome:
 
 @dataclass(frozen=True)
 class Found:
-    """The result of looking for a message. It has a `provider_id` when the provider has the
-    message.
-
-    `failed` says why the provider could not be asked: nothing is known then.
-    """
+    """The result of looking for a message: its `provider_id`, where the provider has it."""
 
     provider_id: str | None = None
-    failed: str = ""
+    failed: str = ""  # why the provider could not be asked: nothing is known then
     receipt: Receipt | None = None  # what has become of it there, where that is known by now
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Something wrong with our account at a provider, as the provider tells it.
-
-    `is_warning`: messages go out all the same, or it could not be asked.
-    """
+    """Something wrong with our account at a provider, as the provider tells it."""
 
     wrong: str
     remedy: str = ""
-    is_warning: bool = False
+    is_warning: bool = False  # messages go out all the same, or it could not be asked
 
 
 @dataclass(frozen=True)
@@ -92,10 +85,7 @@ class Provider(Protocol):
         """Hand over one message, naming the attempt so that it can be found again."""
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Look whether the provider has a message that was handed over at `since` or after.
-
-        Ids in `taken` are those of other messages.
-        """
+        """Look for a message handed over at `since` or after; `taken` are ids of others."""
         return Found()
 
     def look(self, provider_id: str) -> Found:

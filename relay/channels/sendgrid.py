@@ -282,10 +282,7 @@ EVENTS: dict[str, Callable[[dict[str, Any]], Verdict]] = {
 
 
 def read(body: bytes) -> list[Any]:
-    """The events of a batch. Bytes that are no text are replaced, numbers without end are none.
-
-    Raises ValueError for what is no list in JSON.
-    """
+    """The events of a batch, odd bytes replaced. Raises ValueError for what is no JSON list."""
     text = body.decode(json.detect_encoding(body), "replace")
     try:
         batch = json.loads(text, strict=False, parse_int=whole)

@@ -177,10 +177,7 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
 def example_names(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The values that a rule's template sees: of the event's example, or `data`, and `facts`.
-
-    A digest sees the example three times, or `data` once.
-    """
+    """What a rule's template sees: `facts`, and `data` or the example's; of a digest, thrice."""
     seen = names_for_event(config, rule, facts, data)
     if rule.digest:
         return digest_names(seen["clinic"], seen["recipient"], [seen] * (1 if data else 3))

@@ -181,10 +181,7 @@ class _Loader:
             message = f'in a rule, to = "{name}" means the person, not a group.'
             self.add_problem(("staff", name), message, "Choose another name.")
         self.check_staff(staff, delivery.get("sms_countries", AT_HOME))
-        alerts = delivery.get("alerts")
-        if alerts and alerts not in staff and not self.is_told(alerts):
-            remedy = did_you_mean(alerts, staff)
-            self.add_problem(("delivery", "alerts"), f'there is no staff group "{alerts}".', remedy)
+        self.has_group(("delivery", "alerts"), delivery.get("alerts"), staff)
         rules = dict(self.load_group(RuleSchema(), document, "rules"))
         for name, rule in rules.items():
             if name.startswith(ALERT_PREFIX):
@@ -325,12 +322,17 @@ class _Loader:
     def check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
         """Note a problem where an [expect.…] would alert nobody."""
         at = ("expect", name, "to")
-        if to is None or self.is_told(to):
-            return
-        if to not in staff:
-            self.add_problem(at, f'there is no staff group "{to}".', did_you_mean(to, staff))
-        elif not any(staff[to].values()):
+        if self.has_group(at, to, staff) and not any(staff[str(to)].values()):
             self.add_problem(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
+
+    def has_group(self, at: KeyPath, group: str | None, staff: Mapping[str, Any]) -> bool:
+        """Whether a staff group could be read. Notes a problem where there is none of its name."""
+        if not group or self.is_told(group):
+            return False
+        if group not in staff:
+            said, remedy = f'there is no staff group "{group}".', did_you_mean(group, staff)
+            self.add_problem(at, said, remedy)
+        return group in staff
 
 
 def flatten_messages(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:

@@ -112,14 +112,12 @@ def mended(row: str) -> tuple[str, str] | None:
 
 
 class Reading(NamedTuple):
-    """What a text says, and the line of each key; by line what is wrong and its remedy; the paths
-    of what could not be read for it, () where that is all.
-    """
+    """What a text says, where, and what is wrong with it."""
 
     document: dict[str, Any]
     lines: Mapping[KeyPath, int]
-    mistakes: Mapping[int, tuple[str, str]]
-    lost: frozenset[KeyPath]
+    mistakes: Mapping[int, tuple[str, str]]  # by line: what is wrong, and its remedy
+    lost: frozenset[KeyPath]  # what could not be read for it; () is all
 
 
 MOST = 60  # lines that are taken out

@@ -152,10 +152,7 @@ def start_services(
 
 
 def listening(host: str, port: str) -> socket.socket:
-    """The socket on which web is to answer, ours from now on: no other Relay can answer there.
-
-    On `port`, or else on 8000, or else on any that is free. Raises RelayError.
-    """
+    """The socket for web, ours from now on: on `port`, else 8000, else any. Raises RelayError."""
     for number in (port,) if port else (8000, 0):
         door = socket.socket()
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -51,20 +51,16 @@ class Offer:
 
 @dataclass(frozen=True)
 class Decided:
-    """What a person does about a case: by whose word, in the transaction that closes the case.
-
-    `config` is None while config.toml cannot be read. Of an answer there are its `words`, and
-    whether it goes `at_once`. What is sent again waits for `wait` seconds.
-    """
+    """What a person does about a case, in the transaction that closes it."""
 
     connection: Connection
-    config: Config | None
+    config: Config | None  # None while config.toml cannot be read
     case: Case
     by: str
     note: str
-    words: str = ""
-    at_once: bool = False
-    wait: float = 0.0
+    words: str = ""  # of an answer
+    at_once: bool = False  # an answer, whatever the window
+    wait: float = 0.0  # seconds until what is sent again goes
 
 
 def acts_of(kind: str) -> dict[str, str]:
@@ -75,9 +71,7 @@ def acts_of(kind: str) -> dict[str, str]:
 def offers(
     connection: Connection, config: Config | None, found: Sequence[Case]
 ) -> Iterator[tuple[Case, Offer]]:
-    """Cases, each with what can be done about it: nothing of which it is known that it would do
-    nothing, and nothing at all about one that is closed.
-    """
+    """Cases, each with the acts that would do something; a closed one has none."""
     usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
     texts = replies.of_cases(connection, [case["id"] for case in found if case["kind"] == REPLY])
     tried = [case for case in found if RESEND in usual.get(case["id"], ())]

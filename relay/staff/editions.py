@@ -75,16 +75,12 @@ def first(db: Database, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Released:
-    """What came of a release: the number of the edition that its files became, if they did.
+    """What came of a release: an edition of its files, or why it is stopped or nothing new."""
 
-    It is stopped where there is a `newest` edition that people published: this version finds it
-    `wrong`, or the files have changed too since the `base`.
-    """
-
-    number: int | None = None
-    wrong: Sequence[Problem] = ()
-    base: Edition | None = None
-    newest: Edition | None = None
+    number: int | None = None  # of the edition that its files became
+    wrong: Sequence[Problem] = ()  # with the files; or with `newest`, by this version
+    base: Edition | None = None  # since which the files have changed, and `newest` has too
+    newest: Edition | None = None  # that people published, and that stops the release
 
 
 def release(db: Database, settings: Settings) -> Released:
