@@ -128,15 +128,14 @@ def own_senders(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **reply_to, **({"senders": senders} if senders else {})}
 
 
-def rate_fields() -> dict[str, fields.Field[Any]]:
-    """`sms_per_second` and the like: how fast each channel's provider may be asked."""
-    return {
-        RATE.format(name): amount(f"The most {row.words} to send in a second.", 10)
-        for name, row in CHANNELS.items()
-    }
+# How fast each channel's provider may be asked.
+_RATES = {
+    RATE.format(name): amount(f"The most {row.words} to send in a second.", 10)
+    for name, row in CHANNELS.items()
+}
 
 
-class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  # type: ignore[misc]
+class DeliverySchema(Schema.from_dict({**sender_fields(), **_RATES})):  # type: ignore[misc]
     """[delivery]: how messages go out, and for how long they are kept."""
 
     email_reply_to = reply_to_field()
@@ -227,17 +226,14 @@ class Desk:
     security_contact: str
 
 
-def price_fields() -> dict[str, fields.Field[Any]]:
-    """What each channel costs: a segment where it is billed by segments, else a message."""
-    return {
-        name: amount(
-            f"What {f'a segment of {row.one}' if row.in_segments else row.one} costs.", 0.04
-        )
-        for name, row in CHANNELS.items()
-    }
+# What each channel costs: a segment where it is billed by segments, else a message.
+_PRICES = {
+    name: amount(f"What {f'a segment of {row.one}' if row.in_segments else row.one} costs.", 0.04)
+    for name, row in CHANNELS.items()
+}
 
 
-class CostsSchema(Schema.from_dict(price_fields())):  # type: ignore[misc]
+class CostsSchema(Schema.from_dict(_PRICES)):  # type: ignore[misc]
     """[costs]: what messages cost, so that an edit's price can be told before it is in use."""
 
     currency = Text(
@@ -264,16 +260,14 @@ class Costs:
         return f"{sum_} {self.currency}" if self.currency.isalpha() else f"{self.currency}{sum_}"
 
 
-def addresses() -> dict[str, fields.Field[Any]]:
-    """A group's addresses on each channel."""
-    return {
-        name: fields.List(
-            judged(row.address),
-            load_default=list,
-            metadata=told(f"{row.address.several}.", [row.address.example]),
-        )
-        for name, row in CHANNELS.items()
-    }
+_ADDRESSES = {
+    name: fields.List(
+        judged(row.address),
+        load_default=list,
+        metadata=told(f"{row.address.several}.", [row.address.example]),
+    )
+    for name, row in CHANNELS.items()
+}
 
 
 class NeverSchema(Schema):
@@ -300,7 +294,7 @@ class NeverSchema(Schema):
             raise ValidationError("write either template or rule.", "template")
 
 
-class StaffSchema(Schema.from_dict(addresses())):  # type: ignore[misc]
+class StaffSchema(Schema.from_dict(_ADDRESSES)):  # type: ignore[misc]
     """A [staff.…] table."""
 
 
