@@ -83,8 +83,9 @@ class RegistrationData(_Data):
     testregistration_id = OpaqueId(required=True)
 
 
-def _with(**more: fields.Field[Any]) -> Schema:
-    return RegistrationData.from_dict(more)()
+def _data(name: str, kind: type[Schema], **more: fields.Field[Any]) -> Schema:
+    """A schema of one event's `data`, by its name in docs/openapi.json."""
+    return kind.from_dict(more, name=name)()
 
 
 class RetestData(RegistrationData):
@@ -225,7 +226,7 @@ class Kind:
 
 _order = partial(
     Kind,
-    schema=_Data.from_dict({"order_id": OpaqueId(required=True)})(),
+    schema=_data("OrderData", _Data, order_id=OpaqueId(required=True)),
     resource=ORDER,
     id_field="order_id",
     identity=("order_id",),
@@ -264,7 +265,9 @@ EVENTS: dict[str, Kind] = {
         ),
         _registration(
             "test_registration.sample_received",
-            schema=_with(sample_received_at=Moment(allow_none=True)),
+            schema=_data(
+                "ReceivedData", RegistrationData, sample_received_at=Moment(allow_none=True)
+            ),
             stage="received",
             happens="the lab has received the sample",
             urgency=3,
@@ -280,7 +283,7 @@ EVENTS: dict[str, Kind] = {
         ),
         _registration(
             "test_registration.lml_lab_id_created",
-            schema=_with(lab_id=OpaqueId(required=True)),
+            schema=_data("LabIdData", RegistrationData, lab_id=OpaqueId(required=True)),
             identity=("testregistration_id", "lab_id"),
             happens="the lab has given a sample its own number",
             proof=proven_by_lab_id,
