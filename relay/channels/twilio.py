@@ -410,6 +410,20 @@ def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: 
         return False
 
 
+def client(settings: Settings, wire: HttpClient) -> Client:
+    """Twilio's own client, over our shared connections."""
+    sid, token = settings.twilio_account_sid, settings.twilio_auth_token
+    made = Client(sid, token, http_client=KeptConnections(wire))
+    if settings.twilio_api_url:
+        made.api.base_url = settings.twilio_api_url
+    return made
+
+
+def callback(settings: Settings) -> str:
+    """The URL for receipts that each message names; empty where Twilio could not reach it."""
+    return settings.public_url and settings.public_url + STATUS_PATH
+
+
 def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
     """The SMS channel; None where Twilio is not configured."""
     if not settings.accounts[CHANNEL]:
@@ -417,9 +431,4 @@ def connect(settings: Settings, sender: str, wire: HttpClient) -> Twilio | None:
     by = {"from_": settings.twilio_from or sender}
     if settings.twilio_messaging_service_sid:
         by = {"messaging_service_sid": settings.twilio_messaging_service_sid}
-    sid, token = settings.twilio_account_sid, settings.twilio_auth_token
-    client = Client(sid, token, http_client=KeptConnections(wire))
-    if settings.twilio_api_url:
-        client.api.base_url = settings.twilio_api_url
-    # Without an address that Twilio could reach no text names one for its receipts.
-    return Twilio(client, by, settings.public_url and settings.public_url + STATUS_PATH)
+    return Twilio(client(settings, wire), by, callback(settings))
