@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 
 class RelayError(Exception):
-    """Any failure that Relay names itself."""
+    """Any failure that Relay names itself. `key` is what it is about, `remedy` what to do."""
 
     permanent = False
+    key = remedy = ""
 
 
 class Refused(RelayError):

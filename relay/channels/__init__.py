@@ -18,9 +18,7 @@ from relay.messages.templates import Message
 from relay.rules.addresses import same
 from relay.rules.channels import CHANNELS
 
-Factory = Callable[[Settings, str, HttpClient], "Provider | None"]
-
-
+Factory = Callable[[Settings, str, HttpClient], Provider | None]
 DRY = ("dry-run", AS_SENT)  # values of RELAY_DELIVERY that let nothing out
 
 
@@ -49,9 +47,7 @@ class Channels:
                 self._channel(name)
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
-        """Hand a message to its provider; keep it here where RELAY_DELIVERY does not let it
-        through. A sender that the environment names wins over the message's own.
-        """
+        """Hand a message to its provider, or keep it here; a sender of the environment wins."""
         sender = CHANNELS[message.channel].sender
         if sender and any(map(self._settings.variable, sender.instead)):
             message = replace(message, sender="")
@@ -104,9 +100,7 @@ class Channels:
             return [f"What the {name} provider has was not erased ({type(error).__name__})."]
 
     def standing(self, name: str) -> list[Standing] | None:
-        """Ask a channel's provider whether our account may send; what is wrong with it. None where
-        nothing is sent by it from here.
-        """
+        """What is wrong with our account at a provider; None where nothing is sent by it."""
         channel = self._provider(name)
         if channel is None:
             return None
@@ -139,9 +133,8 @@ class Channels:
         return lets_out(self._settings, self._allowed, message.address)
 
     def _way(self, message: Message) -> Provider:
-        if not self._is_to_leave(message):
-            return self._dry_run
-        return self._channel(message.channel) or self._dry_run
+        provider = self._channel(message.channel) if self._is_to_leave(message) else None
+        return provider or self._dry_run
 
     def _channel(self, name: str) -> Provider | None:
         if name not in self._made:

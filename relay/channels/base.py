@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from relay.http_client import NoAnswer
 from relay.messages.templates import Message
 from relay.rules.receipts import Receipt
 
@@ -38,29 +39,29 @@ def unlisted(reason: str, code: str) -> Outcome:
     return Outcome("rejected", reason, code, permanent=True, is_unlisted=True)
 
 
+def not_answered(provider: str, error: NoAnswer) -> Outcome:
+    """The outcome of a send that got no answer: the provider may have it if anything was sent."""
+    if error.sent:
+        return Outcome("unknown", f"{provider} did not answer ({error}).")
+    return Outcome("rejected", f"Relay cannot reach {provider} ({error}).")
+
+
 @dataclass(frozen=True)
 class Found:
-    """The result of looking for a message. It has a `provider_id` when the provider has the
-    message.
-
-    `failed` says why the provider could not be asked: nothing is known then.
-    """
+    """The result of looking for a message: its `provider_id`, where the provider has it."""
 
     provider_id: str | None = None
-    failed: str = ""
+    failed: str = ""  # why the provider could not be asked: nothing is known then
     receipt: Receipt | None = None  # what has become of it there, where that is known by now
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Something wrong with our account at a provider, as the provider tells it.
-
-    `is_warning`: messages go out all the same, or it could not be asked.
-    """
+    """Something wrong with our account at a provider, as the provider tells it."""
 
     wrong: str
     remedy: str = ""
-    is_warning: bool = False
+    is_warning: bool = False  # messages go out all the same, or it could not be asked
 
 
 @dataclass(frozen=True)
@@ -76,25 +77,25 @@ class Inbound:
 
 
 class Provider(Protocol):
-    """A provider. Its verbs do not raise for anything that the provider or the network does."""
+    """A provider. Its verbs do not raise for anything that the provider or the network does. One
+    without a list, an account or a way to delete has them as they are here.
+    """
 
     def send(self, message: Message, attempt_id: str) -> Outcome:
         """Hand over one message, naming the attempt so that it can be found again."""
 
     def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Look whether the provider has a message that was handed over at `since` or after.
-
-        Ids in `taken` are those of other messages.
-        """
+        """Look for a message handed over at `since` or after; `taken` are ids of others."""
+        return Found()
 
     def look(self, provider_id: str) -> Found:
         """Ask what has become of a message that the provider has taken."""
+        return Found()
 
     def standing(self) -> list[Standing]:
         """Ask whether our account may send; what is wrong with it."""
+        return []
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Have the provider delete what it keeps of a person; a sentence for each refusal."""
-
-
-__all__ = ["Found", "Inbound", "Outcome", "Provider", "Receipt", "Standing", "unlisted"]
+        return []

@@ -31,12 +31,13 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.base import LONGEST_WAIT, Found, Outcome, Receipt, Standing, unlisted
+from relay.channels.base import LONGEST_WAIT, Outcome, Provider, Standing, not_answered, unlisted
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
 from relay.rules import addresses, stops
 from relay.rules.channels import named_mailbox
+from relay.rules.receipts import Receipt
 from relay.rules.statuses import FAILED, OURS
 
 CHANNEL = "email"
@@ -51,8 +52,8 @@ FORMER_ATTEMPT = "attempt"  # of emails that the release before has sent; goes a
 _NO_NAME = re.compile(r"[^\w\s.'\u2019-]")
 
 
-class SendGrid:
-    """The email channel."""
+class SendGrid(Provider):
+    """The email channel. SendGrid has no list to look in: its event webhook tells."""
 
     def __init__(self, api: SendGridAPIClient, wire: HttpClient, sender: str):
         self._url = f"{api.host}/v3"
@@ -83,22 +84,12 @@ class SendGrid:
         try:
             answer = self._post("mail/send", mail.get())
         except NoAnswer as error:
-            if not error.sent:
-                return Outcome("rejected", f"Relay cannot reach SendGrid ({error}).")
-            return Outcome("unknown", f"SendGrid did not answer ({error}).")
+            return not_answered("SendGrid", error)
         if answer.status >= 300:
             return judge(answer.status, answer.headers)
         if answer.status != ACCEPTED:
             return Outcome("unknown", f"SendGrid answered with {answer.status}.")
         return Outcome("accepted", provider_id=answer.headers.get("X-Message-Id"))
-
-    def find(self, message: Message, since: datetime, taken: frozenset[str]) -> Found:
-        """Find nothing: SendGrid has no list to look in. Its event webhook will say."""
-        return Found()
-
-    def look(self, provider_id: str) -> Found:
-        """Know nothing of an email: only the event webhook tells."""
-        return Found()
 
     def standing(self) -> list[Standing]:
         """Ask what the key may do, and whether the sender's domain is authenticated.
@@ -140,9 +131,8 @@ class SendGrid:
         """
         if not addresses:
             return []
-        body = {"email_addresses": sorted(addresses)}
         try:
-            answer = self._post("recipients/erasejob", body)
+            answer = self._post("recipients/erasejob", {"email_addresses": sorted(addresses)})
         except NoAnswer as error:
             return [f"SendGrid did not answer ({error}): it still has the emails' data."]
         if answer.status >= 300:
@@ -292,10 +282,7 @@ EVENTS: dict[str, Callable[[dict[str, Any]], Verdict]] = {
 
 
 def read(body: bytes) -> list[Any]:
-    """The events of a batch. Bytes that are no text are replaced, numbers without end are none.
-
-    Raises ValueError for what is no list in JSON.
-    """
+    """The events of a batch, odd bytes replaced. Raises ValueError for what is no JSON list."""
     text = body.decode(json.detect_encoding(body), "replace")
     try:
         batch = json.loads(text, strict=False, parse_int=whole)
@@ -316,12 +303,9 @@ def parse_receipts(events: Sequence[Any]) -> list[Receipt]:
 
     https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/event
     """
-    receipts = (_receipt(event) for event in events if isinstance(event, dict))
+    receipts = [one for event in events if isinstance(event, dict) and (one := _receipt(event))]
     # As it happened: who unsubscribed and came back is not stopped.
-    return sorted(
-        filter(None, receipts),
-        key=lambda one: one.happened_at.timestamp() if one.happened_at else 0,
-    )
+    return sorted(receipts, key=lambda one: one.happened_at.timestamp() if one.happened_at else 0)
 
 
 def _receipt(event: dict[str, Any]) -> Receipt | None:

@@ -26,14 +26,16 @@ from relay.channels.base import (
     Found,
     Inbound,
     Outcome,
-    Receipt,
+    Provider,
     Standing,
+    not_answered,
     unlisted,
 )
 from relay.config.settings import Settings
 from relay.http_client import HttpClient, NoAnswer
 from relay.messages.templates import Message
 from relay.rules import replies
+from relay.rules.receipts import Receipt
 from relay.rules.statuses import OURS
 
 CHANNEL = "sms"
@@ -207,10 +209,9 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
         data: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
         auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
+        **_: Any,
     ) -> Response:
-        """Make one request over the shared pool."""
+        """Make one request over the shared pool, which has its own patience."""
         if params:
             url = f"{url}?{urlencode(params, doseq=True)}"
         sent = dict(headers or {})
@@ -228,7 +229,7 @@ class KeptConnections(TwilioHttpClient):  # type: ignore[misc]
 REFUSES_US = (401, 403, 404)
 
 
-class Twilio:
+class Twilio(Provider):
     """The SMS channel."""
 
     def __init__(self, client: Client, sender: dict[str, str], callback: str = ""):
@@ -251,9 +252,7 @@ class Twilio:
                 **(told if self._callback else {}),
             )
         except NoAnswer as error:
-            if not error.sent:
-                return Outcome("rejected", f"Relay cannot reach Twilio ({error}).")
-            return Outcome("unknown", f"Twilio did not answer ({error}).")
+            return not_answered("Twilio", error)
         except TwilioRestException as error:
             code = error.code if isinstance(error.code, int) else None
             return judge(error.status, code, self._client.http_client.retry_after)
@@ -304,13 +303,12 @@ class Twilio:
             return [Standing(f"Relay cannot reach Twilio ({error}).", is_warning=True)]
         except TwilioRestException as error:
             if error.status not in REFUSES_US:
-                said = f"Twilio answered with {error.status}."
-                return [Standing(said, is_warning=True)]
+                return [Standing(f"Twilio answered with {error.status}.", is_warning=True)]
             said = f"Twilio refuses the account ({error.code or error.status})."
-            remedy = (
+            copied = (
                 "Copy TWILIO_ACCOUNT_SID, which begins with AC, and its token from the console."
             )
-            return [Standing(said, remedy)]
+            return [Standing(said, copied)]
         if account.status in (None, "active"):
             return []
         return [Standing(f"Twilio calls the account {account.status}: it sends nothing.")]
@@ -414,11 +412,8 @@ def is_signed(settings: Settings, url: str, form: Mapping[str, str], signature: 
 
 def client(settings: Settings, wire: HttpClient) -> Client:
     """Twilio's own client, over our shared connections."""
-    made = Client(
-        settings.twilio_account_sid,
-        settings.twilio_auth_token,
-        http_client=KeptConnections(wire),
-    )
+    sid, token = settings.twilio_account_sid, settings.twilio_auth_token
+    made = Client(sid, token, http_client=KeptConnections(wire))
     if settings.twilio_api_url:
         made.api.base_url = settings.twilio_api_url
     return made

@@ -5,29 +5,49 @@ Begin with `context`, which opens a command's settings, config and ledger.
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from flask.cli import AppGroup
 
 from relay.cli import (
     case_commands,
     config_commands,
+    context,
     edition_commands,
     ledger_commands,
     people_commands,
-    ready_command,
     simulate,
     stop_commands,
     user_commands,
     what_if_command,
 )
+from relay.errors import ConfigError, LedgerUnavailable, Problem, RelayError
 
-relay_group = AppGroup(
+
+class Commands(AppGroup):
+    """Commands whose failures are printed in one way, with 1 as the exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            context.stop(*error.problems)
+        except LedgerUnavailable as error:
+            remedy = "Is DATABASE_URL right? Has `flask relay upgrade` been run?"
+            context.stop(Problem(f"{error}.", where="ledger", remedy=remedy))
+        except RelayError as error:
+            context.stop(Problem(str(error), key=error.key, remedy=error.remedy))
+
+
+relay_group = Commands(
     "relay",
     help="Check, try out and operate Relay. Secrets are in the environment, rules in config.toml.",
 )
 COMMANDS: tuple[click.Command, ...] = (
     config_commands.check,
-    ready_command.ready,
+    config_commands.ready,
     config_commands.preview,
     config_commands.send_test,
     ledger_commands.list_,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,14 +31,12 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
 
     What goes out by itself comes first, then the oldest. No names, no addresses.
     """
-    from relay.errors import did_you_mean
     from relay.ledger.worklist import cases
     from relay.rules.alerts import KINDS
     from relay.staff import case_acts
 
-    if kind and kind not in KINDS:
-        remedy = did_you_mean(kind, KINDS)
-        context.stop(Problem("there is no such kind of case.", key=kind, remedy=remedy))
+    if kind:
+        context.known(kind, KINDS, "kind of case")
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
         config = config_or_none(found, db)
@@ -45,7 +44,8 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
         rows = [*case_acts.offers(connection, config, listed)]
     if as_json:
         for case, offer in rows:
-            click.echo(json.dumps(case_object(case, offer)))
+            told = {**{name: case[name] for name in _TOLD}, "acts": [*offer.acts]}
+            click.echo(json.dumps(told, default=datetime.isoformat))
     elif rows:
         click.echo(_LINE.format("OPENED", "ID", "KIND", "COUNT", "STATE", "ACTS"))
         for case, offer in rows:
@@ -55,13 +55,7 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
 
 
 _LINE = "{:<20} {:<33} {:<10} {:>5}  {:<6}  {}"
-_TOLD = ("id", "kind", "subject", "reason", "count")
-
-
-def case_object(case: Mapping[str, Any], offer: Offer) -> dict[str, Any]:
-    """A case as programs read it."""
-    times = {name: case[name] and case[name].isoformat() for name in ("opened_at", "closed_at")}
-    return {**{name: case[name] for name in _TOLD}, **times, "acts": [*offer.acts]}
+_TOLD = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at")
 
 
 def case_lines(case: Mapping[str, Any], offer: Offer) -> str:
@@ -69,11 +63,8 @@ def case_lines(case: Mapping[str, Any], offer: Offer) -> str:
     opened = case["opened_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
     state = "closed" if case["closed_at"] else "open"
     cells = (opened, case["id"], case["kind"], case["count"], state, ", ".join(offer.acts))
-    why = [
-        case["subject"],
-        case["reason"],
-        offer.why_not and f"Not to be sent again: {offer.why_not}",
-    ]
+    why_not = offer.why_not and f"Not to be sent again: {offer.why_not}"
+    why = (case["subject"], case["reason"], why_not)
     return "\n".join((_LINE.format(*cells).rstrip(), f"  {'  '.join(filter(None, why))}"))
 
 
@@ -89,7 +80,6 @@ def act_on_case(case_id: str, act: str, note: str | None, at_once: bool) -> None
     believe. To `send` the answer to a text, write it on standard input, since what a command is
     started with is logged.
     """
-    from relay.ledger.audit import NotDone
     from relay.ledger.worklist import cases
     from relay.rules.replies import REPLY
     from relay.staff import case_acts
@@ -106,17 +96,10 @@ def act_on_case(case_id: str, act: str, note: str | None, at_once: bool) -> None
         written = written_note(note) if needs_note else (note or "").strip()
         is_answer = act == case_acts.SEND and case["kind"] == REPLY and not case["closed_at"]
         words = written_answer(config) if is_answer else ""
-        try:
-            with db.write() as connection:
-                said = case_acts.see_to(
-                    *(connection, config, case, act),
-                    by="cli",
-                    note=written,
-                    words=words,
-                    at_once=at_once,
-                )
-        except NotDone as error:
-            context.stop(Problem(str(error), key=case_id))
+        with context.doing(case_id), db.write() as connection:
+            said = case_acts.see_to(
+                connection, config, case, act, by="cli", note=written, words=words, at_once=at_once
+            )
     context.wake_worker(found)
     click.secho(said, fg="green")
 
@@ -131,19 +114,12 @@ def resend(message_id: str, note: str | None) -> None:
     If the message is out of date, or the person has opted out, nothing is sent. To send it a third
     time, resend the new message.
     """
-    from relay.ledger.audit import NotDone
     from relay.staff import send_again
 
-    found = context.settings()
     written = written_note(note)
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
-        try:
-            with db.write() as connection:
-                made = send_again.send_again(connection, config, message_id, by="cli", note=written)
-        except NotDone as error:
-            context.stop(Problem(str(error), key=message_id))
-    context.wake_worker(found)
+    with context.opened() as (config, db), context.doing(message_id), db.write() as connection:
+        made = send_again.send_again(connection, config, message_id, by="cli", note=written)
+    context.wake_worker(config.settings)
     click.secho(f"{made} sends it again.", fg="green")
 
 

@@ -6,10 +6,9 @@ import gc
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -25,20 +24,13 @@ WORTH_IT = 10_000  # events: below it more processes would take longer to start 
 MOST_PROCESSES = 4
 
 
-@dataclass(frozen=True)
-class _Question:
-    edited: Config
-    current: Config
-    since: datetime
-
-    def asked(self) -> WhatIf:
-        return WhatIf(self.edited, self.current, self.since)
+Asked = Callable[[], WhatIf]  # a comparison that has not begun
 
 
 def compare(db: Database, edited: Config, current: Config, since: datetime) -> tuple[WhatIf, int]:
     """What an edit does to the events since then, and how many events there were."""
-    question = _Question(edited, current, since)
-    compared = question.asked()
+    asked = partial(WhatIf, edited, current, since)
+    compared = asked()
     with db.read() as connection:
         kits = kit_history.kits(connection, since)
     events = sum(kit.events for kit in kits)
@@ -47,7 +39,7 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
         length=events, label="Past events", file=sys.stderr, hidden=not sys.stderr.isatty()
     )
     with bar, uncollected():
-        parts = compare_batches(db, question, batches, events)
+        parts = compare_batches(db, asked, batches, events)
         for batch, found in zip(batches, parts, strict=True):
             compared.found.add(found)
             bar.update(sum(kit.events for kit in batch))
@@ -55,39 +47,39 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
 
 
 def compare_batches(
-    db: Database, question: _Question, batches: Sequence[list[Kit]], events: int
+    db: Database, asked: Asked, batches: Sequence[list[Kit]], events: int
 ) -> Iterator[Found]:
     """Yield each batch's comparison, in parallel processes when the events are many."""
     if events < WORTH_IT or "fork" not in multiprocessing.get_all_start_methods():
-        yield from map(partial(compare_batch, db, question), batches)
+        yield from map(partial(compare_batch, db, asked), batches)
         return
     db.close()  # a connection must not be shared with a forked process
     url = db.url.render_as_string(hide_password=False)
     cores = min(os.cpu_count() or 1, MOST_PROCESSES)
     context = multiprocessing.get_context("fork")  # configs cannot be pickled, only inherited
-    with ProcessPoolExecutor(cores, context, start_process, (url, question)) as pool:
+    with ProcessPoolExecutor(cores, context, start_process, (url, asked)) as pool:
         yield from pool.map(compare_in_process, batches)
 
 
-def compare_batch(db: Database, question: _Question, batch: Sequence[Kit]) -> Found:
+def compare_batch(db: Database, asked: Asked, batch: Sequence[Kit]) -> Found:
     """Replay a batch of kits under both configurations."""
-    part = question.asked()
+    part = asked()
     part.take_batch(db, batch)
     return part.found
 
 
-_own: list[tuple[Database, _Question]] = []  # of a process that does parts
+_own: list[tuple[Database, Asked]] = []  # of a process that does parts
 
 
-def start_process(url: str, question: _Question) -> None:
-    """Open a database connection for a worker process and keep the question with it."""
-    _own[:] = [(Database(url, patience=10), question)]
+def start_process(url: str, asked: Asked) -> None:
+    """Open a database connection for a worker process and keep what is asked with it."""
+    _own[:] = [(Database(url, patience=10), asked)]
 
 
 def compare_in_process(batch: Sequence[Kit]) -> Found:
     """Compare a batch with the worker process's own database connection."""
-    ((db, question),) = _own
-    return compare_batch(db, question, batch)
+    ((db, asked),) = _own
+    return compare_batch(db, asked, batch)
 
 
 @contextmanager

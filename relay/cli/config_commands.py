@@ -1,4 +1,4 @@
-"""Commands about config.toml and the templates."""
+"""Commands about config.toml, the templates, and what going live needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli import context
-from relay.errors import Problem, Refused, RenderError
+from relay.errors import Problem, Refused
 
 if TYPE_CHECKING:
     from relay.config.loader import Config
@@ -42,11 +42,7 @@ def check(config: Path | None, offline: bool) -> None:
         problems += in_files
     else:
         problems = [*checks.missed_later(found), *in_files, *connections.check(found, loaded)]
-    for problem in problems:
-        context.show(problem)
-    errors = sum(not problem.warning for problem in problems)
-    if errors:
-        raise SystemExit(1)
+    context.show_all(problems)
     rules = sum(rule.enabled for rule in loaded.rules)
     click.secho(f"{found.config} is right: {rules} rules are on.", fg="green")
     if not offline:
@@ -79,6 +75,33 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
                 print_message(message, language, abroad)
 
 
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per step.")
+def ready(as_json: bool) -> None:
+    """List what going live needs, and what to do next about each thing that is missing.
+
+    Asks the lab and the providers, and sends nothing. Exits with 1 while something is missing.
+    """
+    from relay.staff import ready as going_live
+
+    found = context.settings()
+    config = context.load(found)
+    missing = 0
+    with context.ledger(found) as db:
+        for step in going_live.steps(config, db):
+            missing += bool(step.missing)
+            if as_json:
+                told = {"name": step.name, "done": not step.missing, "title": step.title}
+                click.echo(json.dumps({**told, "missing": step.missing, "remedy": step.remedy}))
+            elif step.missing:
+                tick = click.style("[ ]", fg="yellow")
+                click.echo(f"{tick} {step.title}: {step.missing} {step.remedy}".rstrip())
+            else:
+                click.echo(f"{click.style('[x]', fg='green')} {step.title}")
+    if missing:
+        raise SystemExit(1)
+
+
 @click.command("send-test")
 @click.argument("rule")
 @click.option(
@@ -91,20 +114,13 @@ def send_test(rule: str, to: str | None) -> None:
     """
     from relay.staff import test_send
 
-    found = context.settings()
-    try:
-        with context.ledger(found) as db:
-            config = context.in_use(found, db)
-            chosen, address = find_rule(config, rule), context.address(to)
-            tried = test_send.send(config, db, "cli", chosen, address)
-    except test_send.NotTried as error:
-        context.stop(Problem(str(error), key=error.key))
-    except RenderError as error:
-        context.stop(Problem(str(error)))
+    with context.opened() as (config, db):
+        chosen, address = find_rule(config, rule), context.address(to)
+        tried = test_send.send(config, db, "cli", chosen, address)
     if not tried.is_live:
-        click.secho(
-            f"Not sent: RELAY_DELIVERY is {found.delivery}. This would have gone out:", fg="yellow"
-        )
+        mode = config.settings.delivery
+        said = f"Not sent: RELAY_DELIVERY is {mode}. This would have gone out:"
+        click.secho(said, fg="yellow")
         print_message(tried.message)
         return
     click.secho(f"Sent. The provider's id for it is {tried.provider_id}.", fg="green")
@@ -112,13 +128,9 @@ def send_test(rule: str, to: str | None) -> None:
 
 def find_rule(config: Config, name: str) -> Rule:
     """Return the rule of that name, or stop the command and suggest a known one."""
-    from relay.errors import did_you_mean
-
-    rule = config.rule(name)
-    if rule is None:
-        known = [rule.name for rule in config.rules]
-        context.stop(Problem("there is no such rule.", key=name, remedy=did_you_mean(name, known)))
-    return rule
+    rules = {rule.name: rule for rule in config.rules}
+    context.known(name, rules, "rule")
+    return rules[name]
 
 
 def example_message(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
@@ -126,23 +138,16 @@ def example_message(config: Config, rule: Rule, channel: str, event: Path | None
     from relay.lab import events
     from relay.staff import test_send
 
-    data: Any = None
+    if event is None:
+        return test_send.message(config, rule, channel)
     try:
-        if event:
-            incoming = events.parse(event.read_bytes())
-            if incoming.name != rule.event:
-                context.stop(
-                    Problem(
-                        f"this event is {incoming.name}, but the rule is for {rule.event}.",
-                        str(event),
-                    )
-                )
-            data = incoming.data
-        return test_send.message(config, rule, channel, data=data)
+        incoming = events.parse(event.read_bytes())
     except Refused as error:
         context.stop(Problem(f"{error} {error.fields or ''}".strip(), str(event)))
-    except RenderError as error:
-        context.stop(Problem(str(error)))
+    if incoming.name != rule.event:
+        said = f"this event is {incoming.name}, but the rule is for {rule.event}."
+        context.stop(Problem(said, str(event)))
+    return test_send.message(config, rule, channel, data=incoming.data)
 
 
 def sms_size(message: Message, abroad: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -167,14 +172,15 @@ def print_message(
 ) -> None:
     """Print a message: channel, address, subject, text, and the size of an SMS or HTML."""
     click.secho(" ".join(filter(None, (message.channel.upper(), language))), bold=True)
-    if message.address:
-        click.echo(f"to: {message.address}")
-    if message.sender:
-        click.echo(f"from: {message.sender}")
-    if message.reply_to and message.html:
-        click.echo(f"answers to: {message.reply_to}")
-    if message.subject:
-        click.echo(f"subject: {message.subject}")
+    shown = {
+        "to": message.address,
+        "from": message.sender,
+        "answers to": message.html and message.reply_to,
+        "subject": message.subject,
+    }
+    for name, value in shown.items():
+        if value:
+            click.echo(f"{name}: {value}")
     click.echo(f"\n{message.text}\n")
     if size := sms_size(message, abroad):
         click.secho(

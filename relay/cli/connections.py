@@ -26,9 +26,7 @@ def check(settings: Settings, config: Config | None = None) -> list[Problem]:
 
 
 def check_ledger(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem if the ledger cannot be reached or its tables are out of date, and one for
-    each stop that stands.
-    """
+    """The ledger's problems: out of reach, out of date, in the clear; and each stop that stands."""
     db = Database(settings.database_url)
     try:
         if not migrate.is_migrated(db):

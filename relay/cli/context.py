@@ -1,12 +1,10 @@
-"""Opens a command's settings, config and ledger, and wakes a worker. Prints every problem, and
-exits with 1.
-"""
+"""Opens a command's settings, config and ledger, wakes a worker, and prints every problem."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from relay.errors import ConfigError, LedgerUnavailable, Problem
+from relay.errors import ConfigError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     from relay.config.loader import Config
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def settings() -> Settings:
-    """The environment's settings."""
+    """The environment's settings. Raises ConfigError."""
     found, problems = judged(to_serve=False)
     if problems:
-        stop(*problems)
+        raise ConfigError(problems)
     return found
 
 
@@ -42,25 +40,17 @@ def judged(config: Path | None = None, *, to_serve: bool = True) -> tuple[Settin
 
 
 def load(found: Settings) -> Config:
-    """The config, with every template tried. Exits with 1 where there is an error."""
+    """The config, with every template tried. Raises ConfigError."""
     from relay.config import check
 
-    try:
-        return check.load(found)
-    except ConfigError as error:
-        stop(*error.problems)
+    return check.load(found)
 
 
 def in_use(found: Settings, db: Database) -> Config:
-    """The config that is in use, the edition published last or else the files, with every template
-    tried. Exits with 1 where there is an error.
-    """
+    """The edition published last, or else the files, every template tried. Raises ConfigError."""
     from relay.config import check
 
-    try:
-        return rules_in_use(found, db, check.load)
-    except ConfigError as error:
-        stop(*error.problems)
+    return rules_in_use(found, db, check.load)
 
 
 def rules_in_use(
@@ -94,17 +84,40 @@ def last_good(found: Settings, db: Database) -> Config:
 
 @contextmanager
 def ledger(found: Settings) -> Iterator[Database]:
-    """The ledger. Exits with 1 when Relay cannot reach it."""
+    """The ledger, for as long as the command needs it."""
     from relay.ledger.database import Database
 
     db = Database(found.database_url, patience=10, connections=found.database_connections)
     try:
         yield db
-    except LedgerUnavailable as error:
-        remedy = "Is DATABASE_URL right? Has `flask relay upgrade` been run?"
-        stop(Problem(f"{error}.", where="ledger", remedy=remedy))
     finally:
         db.close()
+
+
+@contextmanager
+def opened() -> Iterator[tuple[Config, Database]]:
+    """The config that is in use, and the ledger. Raises ConfigError."""
+    found = settings()
+    with ledger(found) as db:
+        yield in_use(found, db), db
+
+
+@contextmanager
+def doing(key: str = "") -> Iterator[None]:
+    """Something that may not be possible: why not is said of `key`, and the exit status is 1."""
+    from relay.ledger.audit import NotDone
+
+    try:
+        yield
+    except NotDone as error:
+        stop(Problem(str(error), key=key))
+
+
+def known(word: str, options: Collection[str], what: str) -> None:
+    """Exit with 1 where a word is none of the options, and name the nearest: no such rule."""
+    if word not in options:
+        remedy = did_you_mean(word, options)
+        stop(Problem(f"there is no such {what}.", key=word, remedy=remedy))
 
 
 def address(named: str | None, what: str = "UK mobile number or email address") -> str:
@@ -112,15 +125,14 @@ def address(named: str | None, what: str = "UK mobile number or email address") 
 
     Platforms log a command's arguments, so an address is better not among them.
     """
-    written = named
-    if named in (None, "-"):
+    if named is None or named == "-":
         if sys.stdin.isatty():
-            written = str(click.prompt(what, err=True))
+            named = str(click.prompt(what, err=True))
         else:
-            written = sys.stdin.buffer.readline().decode("utf-8", "replace")
-    if not (written and written.strip()):
+            named = sys.stdin.buffer.readline().decode("utf-8", "replace")
+    if not named.strip():
         stop(Problem("no address given.", remedy=f"Give a {what}."))
-    return written
+    return named
 
 
 def show(problem: Problem) -> None:
@@ -129,11 +141,18 @@ def show(problem: Problem) -> None:
     click.echo(f"{click.style(word, fg=colour, bold=True)}: {problem}", err=True)
 
 
-def stop(*problems: Problem) -> NoReturn:
-    """Print the problems and exit with 1."""
+def show_all(problems: Sequence[Problem]) -> None:
+    """Print problems, and exit with 1 if any of them is more than a warning."""
     for problem in problems:
         show(problem)
-    sys.exit(1)
+    if not all(problem.warning for problem in problems):
+        raise SystemExit(1)
+
+
+def stop(*problems: Problem) -> NoReturn:
+    """Print the problems and exit with 1."""
+    show_all(problems)
+    raise SystemExit(1)
 
 
 class Since(click.ParamType[datetime]):
@@ -147,10 +166,8 @@ class Since(click.ParamType[datetime]):
 
         if isinstance(value, datetime):
             return value
-        try:
+        with suppress(ValueError):
             return datetime.now(UTC) - duration(value)
-        except ValueError:
-            pass
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
         except ValueError:
@@ -168,10 +185,5 @@ def wake_worker(found: Settings) -> None:
     try:
         queue.wake(queue.connect(found, timeout=1))
     except (RedisError, OSError):
-        show(
-            Problem(
-                "Relay cannot reach it. Workers will find the work by themselves, within seconds.",
-                "redis",
-                warning=True,
-            )
-        )
+        said = "Relay cannot reach it. Workers will find the work by themselves, within seconds."
+        show(Problem(said, "redis", warning=True))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli import context
-from relay.errors import ConfigError, Problem
+from relay.errors import Problem
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings
@@ -97,8 +97,8 @@ def diff(before: str, after: str) -> None:
     """
     found = context.settings()
     with context.ledger(found) as db:
-        told = contents(found, db, before), contents(found, db, after)
-    print_difference(*told, found)
+        old, new = contents(found, db, before), contents(found, db, after)
+    print_difference(old, new, found)
 
 
 @edition.command()
@@ -108,11 +108,7 @@ def check(folder: Path) -> None:
     from relay.staff import editions, judging
 
     found = context.settings()
-    problems = judging.within_limits(editions.judge, read(found, folder), found)
-    for problem in problems:
-        context.show(problem)
-    if any(not problem.warning for problem in problems):
-        raise SystemExit(1)
+    context.show_all(judging.within_limits(editions.judge, read(found, folder), found))
     click.secho(f"{folder} is right.", fg="green")
 
 
@@ -162,46 +158,32 @@ def export(folder: Path, number: int | None, force: bool) -> None:
 def make_newest(db: Database, found: Settings, files: Content, note: str) -> None:
     """Publish files and tell what that changes, or stop the command and say why not."""
     from relay.ledger import editions as ledger_editions
-    from relay.ledger.audit import NotDone
     from relay.staff import editions, judging
 
     editions.first(db, found)
     with db.read() as connection:
         newest = ledger_editions.newest(connection)
     before = contents(found, db, str(newest.number)) if newest else {}
-    try:
-        wrong = judging.within_limits(editions.judge, files, found)
+    wrong = judging.within_limits(editions.judge, files, found)
+    with context.doing():
         number = editions.publish(db, files, newest, "cli", note, wrong)
-    except NotDone as error:
-        context.stop(Problem(str(error)))
-    except ConfigError as error:
-        context.stop(*error.problems)
     print_difference(before, files, found)
     click.secho(f"\nEdition {number} is published: in use within 30 seconds.", fg="green")
 
 
 def read(found: Settings, folder: Path) -> Content:
-    """The files of a folder, or stop the command."""
+    """The files of a folder. Raises ConfigError."""
     from relay.config import edition_files
 
-    try:
-        return edition_files.read(edition_files.settings_in(found, folder))
-    except ConfigError as error:
-        context.stop(*error.problems)
+    return edition_files.read(edition_files.settings_in(found, folder))
 
 
 def contents(found: Settings, db: Database, name: str) -> Content:
     """The files of an edition, or of this machine, by its name; or stop the command."""
-    from relay.ledger.audit import NotDone
     from relay.staff import editions
 
-    try:
-        with db.read() as connection:
-            return editions.named(connection, found, name)
-    except NotDone as error:
-        context.stop(Problem(str(error)))
-    except ConfigError as error:
-        context.stop(*error.problems)
+    with context.doing(), db.read() as connection:
+        return editions.named(connection, found, name)
 
 
 def print_difference(before: Content, after: Content, found: Settings) -> None:
@@ -209,5 +191,4 @@ def print_difference(before: Content, after: Content, found: Settings) -> None:
     from relay.staff.editions import difference
 
     for line in difference(before, after, found):
-        colour = {"-": "red", "+": "green"}.get(line[:1])
-        click.secho(line, fg=colour)
+        click.secho(line, fg={"-": "red", "+": "green"}.get(line[:1]))

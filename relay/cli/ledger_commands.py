@@ -39,21 +39,16 @@ def list_(as_json: bool, status: str | None, event: str | None, since: datetime 
     if event and event not in EVENTS:
         said = f'there is no event "{event}". {did_you_mean(event, EVENTS)}'
         raise click.BadParameter(said, param_hint="--event")
-    if status and status not in STATUSES:
-        remedy = did_you_mean(status, STATUSES)
-        context.stop(Problem("there is no such status.", key=status, remedy=remedy))
+    if status:
+        context.known(status, STATUSES, "status")
     found = context.settings()
     with context.ledger(found) as db, db.read() as connection:
         for row in notifications_where(connection, Filter(status, event, since)):
-            click.echo(json.dumps(as_json_values(row)) if as_json else notification_line(row))
+            said = json.dumps({**row}, default=datetime.isoformat) if as_json else in_a_line(row)
+            click.echo(said)
 
 
-def as_json_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with its times as ISO 8601 texts, ready for JSON."""
-    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}
-
-
-def notification_line(row: Mapping[str, Any]) -> str:
+def in_a_line(row: Mapping[str, Any]) -> str:
     """Return a notification as a line of text, its status green or red."""
     good = row["status"] in ("sent", "delivered", "created", "scheduled", "sending")
     status = click.style(f"{row['status']:<18}", fg="green" if good else "red")
@@ -223,14 +218,11 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     from relay.ledger.holds import pauses
     from relay.worker.pump import Pump
 
-    found = context.settings()
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
+    with context.opened() as (config, db):
         if as_sent:
-            config = config.as_sent()
             with db.write() as connection:
                 pauses.resume_all(connection)
-        jobs = Jobs(config, db)
+        jobs = Jobs(config.as_sent() if as_sent else config, db)
         pump = Pump(jobs)
         try:
             parts = {"lapsed": jobs.sweep, "purged": jobs.purge, "done": pump.drain}
@@ -258,9 +250,7 @@ def purge(as_json: bool, with_history: bool) -> None:
     from relay.jobs.tasks import Jobs
     from relay.ledger import audit
 
-    found = context.settings()
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
+    with context.opened() as (config, db):
         jobs = Jobs(config, db)
         counts = {"purged": jobs.purge()}
         if with_history:

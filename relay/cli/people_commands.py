@@ -128,22 +128,17 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
     from relay.jobs import erase
     from relay.ledger.removal import erasures
     from relay.privacy import masks
-    from relay.staff.whom import NobodyMeant, whom
+    from relay.staff.whom import whom
 
     written = context.address(person, "phone number, email address, id or name")
-    found = context.settings()
-    with context.ledger(found) as db:
-        config = context.in_use(found, db)
-        try:
-            with db.read() as connection:
-                meant = whom(connection, written)
-        except NobodyMeant as error:
-            context.stop(Problem(str(error), remedy=error.remedy))
+    with context.opened() as (config, db):
+        with db.read() as connection:
+            meant = whom(connection, written)
         channel, address = meant.channel, meant.address
         if suppress and not channel:
             remedy = "Leave out --suppress, or write the address."
             context.stop(Problem("by an id or a name no address is stopped.", remedy=remedy))
-        target = masks.target(found.secret_key, channel or "person", address)
+        target = masks.target(config.settings.secret_key, channel or "person", address)
         shown = Progress()
         counts = erase.look(db, meant.person, shown)
         shown.end()
@@ -155,11 +150,10 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
         by = {"target": target, "actor": "cli", "note": ""}
         id_, stopped = erasures.ask(db, channel, address, **by, known=known, stop=suppress)
         if suppress:
-            click.echo(
-                f"{messages(channel)} {'are stopped' if stopped else 'were already stopped'}."
-            )
+            state = "are stopped" if stopped else "were already stopped"
+            click.echo(f"{messages(channel)} {state}.")
         if asked := erasures.take(db, id_):
-            channels = Channels(found, {}, config.delivery.allow)
+            channels = Channels(config.settings, {}, config.delivery.allow)
             erase.forget(db, channels, config.policy, asked, shown)
             shown.end()
         with db.read() as connection:
@@ -173,11 +167,8 @@ def tell(done: Mapping[str, Any]) -> None:
 
     outcome = done["outcome"]
     if outcome is None:
-        context.stop(
-            Problem(
-                "another process is erasing this person.", remedy="Run the command again later."
-            )
-        )
+        said = "another process is erasing this person."
+        context.stop(Problem(said, remedy="Run the command again later."))
     click.secho(f"Erased: {erase.told(outcome['counts'])}.", fg="green")
     for problem in outcome["refused"]:
         context.show(Problem(problem, remedy="Erase it there by hand."))

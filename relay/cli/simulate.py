@@ -40,14 +40,11 @@ def simulate(
     """
     from relay import logs
     from relay.dev import lab_player
-    from relay.errors import did_you_mean
     from relay.lab import samples
     from relay.lab.events import EVENTS
 
     for event in events:
-        if event not in EVENTS:
-            remedy = did_you_mean(event, EVENTS)
-            context.stop(Problem("there is no such event.", key=event, remedy=remedy))
+        context.known(event, EVENTS, "event")
     bodies = [body for body in samples.webhooks() if not events or body["event"] in events]
     script = lab_player.script(bodies, times=times, shuffle=shuffle, seed=seed, new_kit=new_kit)
     where = url or f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/webhooks/lab"
@@ -56,13 +53,11 @@ def simulate(
     for number, post in enumerate(lab_player.play(script, where, secret, speed=speed)):
         if not number and post.status == lab_player.NO_ANSWER:
             remedy = "Start Relay (`make run`), or say where it is: PORT=…, or --url."
-            context.stop(
-                Problem(f"nobody answers at {logs.without_secrets(where)}.", remedy=remedy)
-            )
+            said = f"nobody answers at {logs.without_secrets(where)}."
+            context.stop(Problem(said, remedy=remedy))
         mark = click.style("200", fg="green") if post.taken else click.style(post.status, fg="red")
         click.echo(f"{mark}  {post.event:<38} {post.answer}")
         lost += post.given_up
     if lost:
-        context.stop(
-            Problem(f"Relay did not accept {lost} events, and the lab has given up on them.")
-        )
+        said = f"Relay did not accept {lost} events, and the lab has given up on them."
+        context.stop(Problem(said))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from relay.cli import context
-from relay.errors import ConfigError, Problem, did_you_mean
+from relay.errors import ConfigError
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings
@@ -104,20 +105,13 @@ def named(is_all: bool, channel: str | None, rule: str | None) -> str:
 
     if is_all + (channel is not None) + (rule is not None) != 1:
         raise click.UsageError("Give one of --all, --channel and --rule.")
-    if channel is not None and channel not in CHANNELS:
-        remedy = did_you_mean(channel, CHANNELS)
-        context.stop(Problem("there is no such channel.", key=channel, remedy=remedy))
+    if channel is not None:
+        context.known(channel, CHANNELS, "channel")
     return ALL if is_all else f"{CHANNEL} {channel}" if channel else f"{RULE} {rule}"
 
 
 def check_rule(found: Settings, db: Database, rule: str) -> None:
-    """Exit with 1 where config.toml has no such rule. One with a mistake says nothing: what has to
-    be stopped may be just that.
-    """
-    try:
+    """Exit with 1 where there is no such rule; not where its mistake may be why it is stopped."""
+    with suppress(ConfigError):
         known = [one.name for one in context.rules_in_use(found, db).rules]
-    except ConfigError:
-        return
-    if rule not in known:
-        remedy = did_you_mean(rule, known)
-        context.stop(Problem("there is no such rule.", key=rule, remedy=remedy))
+        context.known(rule, known, "rule")

@@ -94,7 +94,7 @@ def reset(login: str) -> None:
 
 def _change(what: str, login: str, role: str = "", token: str = "") -> Settings:
     from relay.ledger import people
-    from relay.ledger.audit import Act, NotDone
+    from relay.ledger.audit import Act
 
     found, act = context.settings(), Act("cli", f"user {what}", login.strip().lower())
     given = tuple(filter(None, (role, token)))
@@ -104,12 +104,8 @@ def _change(what: str, login: str, role: str = "", token: str = "") -> Settings:
         "disable": people.disable,
         "reset": people.reset,
     }
-    with context.ledger(found) as db:
-        try:
-            with db.write() as connection:
-                doing[what](connection, login, *given, act)
-        except NotDone as error:
-            context.stop(Problem(str(error), key=login))
+    with context.ledger(found) as db, context.doing(login), db.write() as connection:
+        doing[what](connection, login, *given, act)
     return found
 
 

@@ -23,6 +23,7 @@ _ONCE_IN_USE = """\
 Once this config is in use it sends nothing for past events unless somebody replays one: it applies
 to the events that come from then on. Relay checks waiting messages again when they are due, and
 cancels those that the new rules do not want."""
+_KEEP_ITS_NAME = "If it is the same rule, keep its name: Relay uses it to remember who has what."
 _COLOURS = {"added": "green", "dropped": "red", "changed": "yellow"}
 
 
@@ -56,7 +57,11 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     with context.ledger(found) as db:
         current = context.in_use(found, db)
         for new, gone in renamed(edited, current):
-            context.show(renaming_warning(new, gone))
+            said = (
+                f"rule {new} is new and {gone} is gone: people who already have {gone}'s message "
+                f"would get {new}'s too, for events still to come."
+            )
+            context.show(Problem(said, "what-if", remedy=_KEEP_ITS_NAME, warning=True))
         compared, events = compare(db, edited, current, since)
     lines = sorted(
         compared.found.lines,
@@ -76,17 +81,6 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
     for name, many in forbidden(compared):
         click.echo(f"[never.{name}] would have stopped {many:,}.")
     click.echo(f"{costs.of_edit(compared, datetime.now(UTC))}\n\n{_ONCE_IN_USE}")
-
-
-def renaming_warning(new: str, gone: str) -> Problem:
-    """Warn that a renamed rule would send again to people who already have its message."""
-    return Problem(
-        f"rule {new} is new and {gone} is gone: people who already have {gone}'s message would get"
-        f" {new}'s too, for events still to come.",
-        where="what-if",
-        remedy="If it is the same rule, keep its name: Relay uses it to remember who has what.",
-        warning=True,
-    )
 
 
 def line_record(line: Line) -> dict[str, Any]:

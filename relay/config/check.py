@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import date
 from itertools import chain
 from typing import Any
@@ -22,14 +21,14 @@ from relay.config.loader import Config, judge, read_config
 from relay.config.loader import load as load_config
 from relay.config.placeholders import placeholders
 from relay.config.schema import SENDER
-from relay.config.settings import Settings
+from relay.config.settings import Settings, wrong
 from relay.errors import ConfigError, Problem, RenderError, did_you_mean
 from relay.lab import samples
 from relay.lab.facts import PERSONS, Facts
 from relay.messages import alerts as alert_templates
 from relay.messages import disclosure, sms_segments
 from relay.messages.alerts import AlertTemplates, CaseNames
-from relay.messages.templates import Message, Templates, digest_names
+from relay.messages.templates import Fault, Message, Templates, digest_names
 from relay.messages.templates import files as template_files
 from relay.rules import alerts
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
@@ -53,9 +52,11 @@ def templates(config: Config, loaded: Templates) -> list[Problem]:
 def senders(config: Config) -> Iterator[Problem]:
     """Problems that stop messages from going out, or from going where the admin expects."""
     settings, delivery = config.settings, config.delivery
+    if settings.delivery == "dry-run":
+        return
     used = {channel for rule in config.rules for channel in (*rule.channels, *rule.fallback)}
     for channel, row in CHANNELS.items():
-        if settings.delivery == "dry-run" or channel not in used:
+        if channel not in used:
             continue
         if not settings.accounts[channel]:
             message = f"nothing goes out by {channel}: the provider's credentials are not set."
@@ -65,19 +66,16 @@ def senders(config: Config) -> Iterator[Problem]:
         ):
             key = SENDER.format(channel)
             yield config.problem(("delivery", key), f"{channel} has no sender.")
-    timely = [rule for rule in config.rules if rule.fallback_after and rule.enabled]
-    for rule in timely if settings.delivery != "dry-run" else ():
-        for channel in rule.channels:
+    for rule in config.rules:
+        for channel in rule.channels if rule.fallback_after and rule.enabled else ():
             if not settings.receipts[channel]:
                 said = f"nobody reports what has arrived by {channel}: the fallback goes each time."
                 name = CHANNELS[channel].provider.receipts
-                found = config.problem(
-                    ("rules", rule.name, "fallback_after"), said, f"Set {name}." if name else ""
-                )
-                yield replace(found, warning=True)
+                at, remedy = ("rules", rule.name, "fallback_after"), f"Set {name}." if name else ""
+                yield config.problem(at, said, remedy, warning=True)
     if settings.delivery == "allow-list" and not delivery.allow:
         message = "RELAY_DELIVERY is allow-list and the list is empty: nothing goes out."
-        yield replace(config.problem(("delivery", "allow"), message), warning=True)
+        yield config.problem(("delivery", "allow"), message, warning=True)
 
 
 def overruled(config: Config) -> Iterator[Problem]:
@@ -87,7 +85,7 @@ def overruled(config: Config) -> Iterator[Problem]:
             sender = CHANNELS[channel].sender
             for name in filter(config.settings.variable, sender.instead if sender else ()):
                 path = ("rules", rule.name, SENDER.format(channel))
-                yield replace(config.problem(path, f"{name} wins over it."), warning=True)
+                yield config.problem(path, f"{name} wins over it.", warning=True)
 
 
 # A link, with or without its scheme, or an email address.
@@ -95,9 +93,7 @@ _LINK = re.compile(r"https?://|\b[\w-]+(?:\.[\w-]+)+/|[\w.+-]+@[\w-]+\.")
 
 
 def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
-    """Warns where whoever gets messages has no way to say that they want no more: the sender is a
-    name, or a message to a person shows neither a number nor a link.
-    """
+    """Warns where nobody can say that they want no more: no number, no link, a name as sender."""
     for rule in config.rules:
         for channel in (*rule.channels, *rule.fallback):
             sender = CHANNELS[channel].sender
@@ -105,18 +101,15 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
                 message = "nobody can answer a name: a STOP, or a question, never reaches you."
                 remedy = f"Write a number that can be texted, or set {' or '.join(sender.instead)}."
                 at = ("rules", rule.name) if rule.senders.get(channel) else ("delivery",)
-                found = config.problem((*at, SENDER.format(channel)), message, remedy)
-                yield replace(found, warning=True)
+                path = (*at, SENDER.format(channel))
+                yield config.problem(path, message, remedy, warning=True)
     for rule in chain.from_iterable(map(loaded.variants, config.rules)):
         for channel in (*rule.channels, *rule.fallback) if rule.to in PERSONS else ():
-            if any(
-                lacks_a_way(config, rule, text, channel)
-                for text in texts(config, loaded, rule, channel)
-            ):
+            shown = texts(config, loaded, rule, channel)
+            if any(lacks_a_way(config, rule, text, channel) for text in shown):
                 message = "it shows no way to object: nobody can tell you to stop."
-                place = str(loaded.folder / rule.template / CHANNELS[channel].parts["text"])
                 remedy = "Write {{ clinic.phone }}, or a link."
-                yield Problem(message, place, remedy=remedy, warning=True)
+                yield in_file(loaded, text_file(rule, channel), message, remedy)
 
 
 def can_be_answered(config: Config, rule: Rule, channel: str) -> bool:
@@ -154,12 +147,9 @@ def bank_holidays(config: Config, today: date) -> Iterator[Problem]:
     """Warns when every date has passed: otherwise messages go out on the next holiday."""
     known = config.delivery.bank_holidays.days
     if known and max(known) < today and not config.delivery.bank_holidays.regions:
-        found = config.problem(
-            ("delivery", "bank_holidays"),
-            f"all of these dates have passed; the last was {max(known)}.",
-            'Add the next ones, or a region, as in "GB-ENG", whose bank holidays Relay knows.',
-        )
-        yield replace(found, warning=True)
+        said = f"all of these dates have passed; the last was {max(known)}."
+        remedy = 'Add the next ones, or a region, as in "GB-ENG", whose bank holidays Relay knows.'
+        yield config.problem(("delivery", "bank_holidays"), said, remedy, warning=True)
 
 
 def missed_later(settings: Settings) -> Iterator[Problem]:
@@ -170,7 +160,7 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
             "Web and worker on two machines would each have their own, and send nothing."
         )
         remedy = "Set it to a PostgreSQL, as in postgres://user:password@host/relay."
-        yield Problem(message, "environment", key="DATABASE_URL", remedy=remedy, warning=True)
+        yield wrong("DATABASE_URL", message, remedy, warning=True)
     sends = settings.delivery != "dry-run"
     for channel, row in CHANNELS.items():
         name = row.provider.receipts
@@ -178,19 +168,16 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
             why = f"Relay cannot learn whether {row.one} arrived"
             if not row.provider.has_list:
                 why += ", or look up one that may not have gone out"
-            yield Problem(f"is not set: {why}.", "environment", key=name, warning=True)
+            yield wrong(name, f"is not set: {why}.", warning=True)
     if urlsplit(settings.public_url).path:
         message = "has a path: receipts reach Relay only if a proxy removes the path."
-        yield Problem(message, "environment", key="PUBLIC_URL", warning=True)
+        yield wrong("PUBLIC_URL", message, warning=True)
 
 
 def example_names(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The values that a rule's template sees: of the event's example, or `data`, and `facts`.
-
-    A digest sees the example three times, or `data` once.
-    """
+    """What a rule's template sees: `facts`, and `data` or the example's; of a digest, thrice."""
     seen = names_for_event(config, rule, facts, data)
     if rule.digest:
         return digest_names(seen["clinic"], seen["recipient"], [seen] * (1 if data else 3))
@@ -211,15 +198,13 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
         found = {path.name for path in loaded.folder.glob("*") if path.is_dir()}
         known = found - {alert_templates.FOLDER}
         remedy = did_you_mean(rule.template, known)
-        yield config.problem(
-            ("rules", rule.name, "template"), f"there is no folder {folder}.", remedy
-        )
+        at = ("rules", rule.name, "template")
+        yield config.problem(at, f"there is no folder {folder}.", remedy)
         return
     is_digest = bool(rule.digest)
-    faults = list(loaded.faults(rule.template, channels, rule.event, is_digest=is_digest))
-    for fault in faults:
-        yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
-    if faults:
+    faults = loaded.faults(rule.template, channels, rule.event, is_digest=is_digest)
+    if faulty := not_jinja(loaded, faults):
+        yield from faulty
         return
     yield from conditions.problems(config, rule)
     yield from fails(config, rule, "when", rule.when)
@@ -272,17 +257,13 @@ def check_rendering(
 
 def check_alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
     """Each kind of alert on each channel, about a kit and a digest, with and without a link."""
-    folder = loaded.folder / alert_templates.FOLDER
-    if not folder.is_dir():
+    if not (loaded.folder / alert_templates.FOLDER).is_dir():
         said = "there is no such folder: alerts to staff go out in Relay's own plain words."
-        remedy = "Copy it from Relay's templates/."
-        yield Problem(said, str(folder), remedy=remedy, warning=True)
+        yield in_file(loaded, alert_templates.FOLDER, said, "Copy it from Relay's templates/.")
         return
     made = AlertTemplates(loaded, config.clinic.record())
-    faults = list(made.faults())
-    for fault in faults:
-        yield Problem(fault.message, str(loaded.folder / fault.file), fault.line)
-    if faults:
+    if found := not_jinja(loaded, made.faults()):
+        yield from found
         return
     words = map(alert_templates.words_file, alerts.KINDS)
     yield from hidden_characters(
@@ -313,6 +294,23 @@ def check_alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
                     yield too_long_warning(loaded, file, said, most)
 
 
+def in_file(
+    loaded: Templates, file: str, message: str, remedy: str = "", line: int | None = None
+) -> Problem:
+    """A warning about a template's file."""
+    return Problem(message, str(loaded.folder / file), line, remedy=remedy, warning=True)
+
+
+def not_jinja(loaded: Templates, faults: Iterable[Fault]) -> list[Problem]:
+    """The faults of templates' files, each at its place."""
+    return [Problem(one.message, str(loaded.folder / one.file), one.line) for one in faults]
+
+
+def text_file(rule: Rule, channel: str) -> str:
+    """The file of a rule's text on a channel."""
+    return f"{rule.template}/{CHANNELS[channel].parts['text']}"
+
+
 def broken(loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False) -> Problem:
     """A template's mistake at its place, with all that is known: of the lab's example."""
     where, said = str(loaded.folder / error.file), str(error)
@@ -331,7 +329,7 @@ def check_segments(
     except RenderError:
         return  # reported already
     most = config.delivery.max_sms_segments
-    file = f"{rule.template}/{CHANNELS[channel].parts['text']}"
+    file = text_file(rule, channel)
     yield from costly_characters(loaded, file, size)
     if size.segments > most:
         message = (
@@ -349,10 +347,8 @@ def costly_characters(loaded: Templates, file: str, size: sms_segments.Size) -> 
             f'"{culprit}" (U+{ord(culprit):04X}) is not in the SMS alphabet: '
             "only 70 characters fit in a segment."
         )
-        remedy = (
-            "Use a plain character." if line else "It comes from a value, not from the template."
-        )
-        yield Problem(message, str(loaded.folder / name), line, remedy=remedy, warning=True)
+        is_value = "It comes from a value, not from the template."
+        yield in_file(loaded, name, message, "Use a plain character." if line else is_value, line)
 
 
 def hidden_characters(loaded: Templates, files: Iterable[str]) -> Iterator[Problem]:
@@ -361,13 +357,12 @@ def hidden_characters(loaded: Templates, files: Iterable[str]) -> Iterator[Probl
         for line, column, char in sms_segments.hidden(loaded.source(name)):
             said = f"column {column} has a character that nobody sees: {char}."
             remedy = "Delete it, or write a plain blank. Relay sends texts without it."
-            yield Problem(said, str(loaded.folder / name), line, remedy=remedy, warning=True)
+            yield in_file(loaded, name, said, remedy, line)
 
 
 def too_long_warning(loaded: Templates, file: str, message: str, most: int) -> Problem:
     """Return a warning that a template's text takes more than `most` SMS segments."""
-    remedy = f"Shorten it: max_sms_segments is {most}."
-    return Problem(message, str(loaded.folder / file), remedy=remedy, warning=True)
+    return in_file(loaded, file, message, f"Shorten it: max_sms_segments is {most}.")
 
 
 def written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
@@ -380,10 +375,7 @@ def written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
 
 
 def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, list[Problem]]:
-    """The configuration as far as it can be read, and all that is wrong with config.toml and the
-    templates: a mistake in one hides none in the other. Not `offline` also what is missing around
-    them.
-    """
+    """The config as far as it can be read, and what is wrong; `offline`, with the files alone."""
     try:
         config, wrong = judge(read_config(settings.config), settings)
     except ConfigError as error:
@@ -403,12 +395,12 @@ def unread(config: Config, loaded: Templates) -> list[Problem]:
     """What is no Jinja in the templates of rules that could not be read."""
     used = {alert_templates.FOLDER, *(rule.template for rule in config.rules)}
     names = (path.relative_to(loaded.folder) for path in sorted(loaded.folder.rglob("*/*.*")))
-    return [
-        Problem(fault.message, str(loaded.folder / fault.file), fault.line)
+    faults = (
+        loaded.file_faults(name.as_posix(), lambda _tree: iter(()))
         for name in names
         if name.parts[0] not in used
-        for fault in loaded.file_faults(name.as_posix(), lambda _tree: iter(()))
-    ]
+    )
+    return not_jinja(loaded, chain.from_iterable(faults))
 
 
 def load(settings: Settings) -> Config:

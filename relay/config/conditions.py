@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from jinja2 import nodes
@@ -15,8 +15,8 @@ from jinja2 import nodes
 from relay.config.loader import Config
 from relay.errors import Problem, RenderError, did_you_mean
 from relay.lab import samples
+from relay.lab.events import VALUES
 from relay.lab.facts import SHAPES, Facts
-from relay.lab.values import VALUES
 from relay.rules.expressions import Condition, Path, names, node_path, paths, recipient
 from relay.rules.model import Rule
 
@@ -28,18 +28,16 @@ def problems(config: Config, rule: Rule) -> Iterator[Problem]:
     at = ("rules", rule.name, "when")
     if rule.when:
         for said, remedy, is_warning in wrong_words(rule.when):
-            yield replace(config.problem(at, said, remedy), warning=is_warning)
+            yield config.problem(at, said, remedy, warning=is_warning)
     possible = [*_possible(config, rule)]
     applying = [seen for seen in possible if rule.when is None or _holds(rule.when, seen)]
     if possible and not applying:
-        yield config.problem(
-            at,
-            "nothing that the lab can say makes this true: the rule never applies.",
-            "Compare a field with one of the words in docs/lab-statuses.md.",
-        )
+        said = "nothing that the lab can say makes this true: the rule never applies."
+        remedy = "Compare a field with one of the words in docs/lab-statuses.md."
+        yield config.problem(at, said, remedy)
     elif rule.never and applying and all(map(rule.forbidden_by, applying)):
         said = f"everything that it would send is forbidden by [never.{rule.never[0].name}]."
-        yield replace(config.problem(("rules", rule.name), said), warning=True)
+        yield config.problem(("rules", rule.name), said, warning=True)
 
 
 def wrong_words(when: Condition) -> Iterator[tuple[str, str, bool]]:
@@ -74,16 +72,12 @@ def _words(node: nodes.Node) -> list[str]:
     """The words that are written out, alone or in a list, which Jinja may make one constant."""
     items = node.items if isinstance(node, nodes.List | nodes.Tuple) else [node]
     values = [one.value for one in items if isinstance(one, nodes.Const)]
-    flat = [
-        one for value in values for one in (value if isinstance(value, list | tuple) else [value])
-    ]
-    return [one for one in flat if isinstance(one, str)]
+    lists = (value if isinstance(value, list | tuple) else [value] for value in values)
+    return [one for one in chain.from_iterable(lists) if isinstance(one, str)]
 
 
 def _possible(config: Config, rule: Rule) -> Iterator[Mapping[str, Any]]:
-    """The names that a rule's conditions may see: every combination of documented words, or none
-    where they read something whose words nobody knows.
-    """
+    """All that a rule's conditions may see; nothing where they read words that nobody documents."""
     conditions = rule.conditions
     read = {path for one in conditions for _, path in paths(one.tree)}
     read = {path for path in read if not any(path == longer[:-1] for longer in read)}

@@ -69,12 +69,11 @@ def settings_in(settings: Settings, folder: Path) -> Settings:
 
 
 class Held:
-    """A private folder, which is there for as long as this is. It is locked against what a system
-    does with old temporary files (https://systemd.io/TEMPORARY_DIRECTORIES/).
-    """
+    """A private folder, which is there for as long as this is."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="relay-")).resolve()
+        # Locked against https://systemd.io/TEMPORARY_DIRECTORIES/, which clears up old ones.
         lock = os.open(self.path, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_SH)
         self.let_go = weakref.finalize(self, _let_go, self.path, lock)  # sooner, if called

@@ -22,11 +22,18 @@ def told(description: str, *examples: Any) -> dict[str, Any]:
     return {"description": description, "examples": list(examples)}
 
 
-class OneOf(fields.String):
+class Text(fields.String):
+    """A text, with its meaning and examples of it."""
+
+    def __init__(self, description: str = "", *examples: Any, **kwargs: Any):
+        super().__init__(metadata=told(description, *examples), **kwargs)
+
+
+class OneOf(Text):
     """A text that must be one of `known`; the error offers the nearest."""
 
-    def __init__(self, known: Iterable[str], **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(self, known: Iterable[str], *meaning: Any, **kwargs: Any):
+        super().__init__(*meaning, **kwargs)
         self.known = tuple(known)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
@@ -36,11 +43,11 @@ class OneOf(fields.String):
         return text
 
 
-class Parsed(fields.String):
+class Parsed(Text):
     """A text that `parse` turns into a value; its ValueError is what the admin reads."""
 
-    def __init__(self, parse: Callable[..., Any], **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(self, parse: Callable[..., Any], *meaning: Any, **kwargs: Any):
+        super().__init__(*meaning, **kwargs)
         self.parse = parse
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -85,9 +92,9 @@ def picture(text: str) -> str:
     return text
 
 
-def judged(kind: AddressKind, **how: Any) -> Parsed:
+def judged(kind: AddressKind, *meaning: Any, **how: Any) -> Parsed:
     """An address of a kind."""
-    return Parsed(partial(usable_address, kind), **how)
+    return Parsed(partial(usable_address, kind), *meaning, **how)
 
 
 def any_address(text: str) -> str:

@@ -100,9 +100,11 @@ class Config:
             rules=tuple(replace(rule, send_window=ALWAYS) for rule in self.rules),
         )
 
-    def problem(self, path: KeyPath, message: str, remedy: str = "") -> Problem:
+    def problem(
+        self, path: KeyPath, message: str, remedy: str = "", *, warning: bool = False
+    ) -> Problem:
         """Something wrong at a table or key of config.toml."""
-        return problem_at(self.settings.config, self.lines, path, message, remedy)
+        return problem_at(self.settings.config, self.lines, path, message, remedy, warning=warning)
 
 
 def load(settings: Settings) -> Config:
@@ -131,20 +133,25 @@ def read_config(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         remedy = "If it is somewhere else, set RELAY_CONFIG."
-        raise ConfigError(
-            [Problem("Relay cannot read this file.", str(path), remedy=remedy)]
-        ) from error
-    if wrong := odd_characters.why_not_utf8(raw):
-        line, said = wrong
+        wrong = Problem("Relay cannot read this file.", str(path), remedy=remedy)
+        raise ConfigError([wrong]) from error
+    if why := odd_characters.why_not_utf8(raw):
+        line, said = why
         raise ConfigError([Problem(said, str(path), line, remedy="Save the file as UTF-8.")])
     return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def problem_at(
-    path: Path, lines: Mapping[KeyPath, int], at: KeyPath, message: str, remedy: str
+    path: Path,
+    lines: Mapping[KeyPath, int],
+    at: KeyPath,
+    message: str,
+    remedy: str,
+    *,
+    warning: bool = False,
 ) -> Problem:
     """Return a problem with the line of the key it concerns, or of the nearest one."""
-    return Problem(message, str(path), nearest(lines, at), ".".join(at), remedy)
+    return Problem(message, str(path), nearest(lines, at), ".".join(at), remedy, warning)
 
 
 class _Loader:
@@ -174,17 +181,12 @@ class _Loader:
             message = f'in a rule, to = "{name}" means the person, not a group.'
             self.add_problem(("staff", name), message, "Choose another name.")
         self.check_staff(staff, delivery.get("sms_countries", AT_HOME))
-        alerts = delivery.get("alerts")
-        if alerts and alerts not in staff and not self.is_told(alerts):
-            remedy = did_you_mean(alerts, staff)
-            self.add_problem(("delivery", "alerts"), f'there is no staff group "{alerts}".', remedy)
+        self.has_group(("delivery", "alerts"), delivery.get("alerts"), staff)
         rules = dict(self.load_group(RuleSchema(), document, "rules"))
         for name, rule in rules.items():
             if name.startswith(ALERT_PREFIX):
-                message = (
-                    f'names that begin with "{ALERT_PREFIX}" are kept for Relay\'s own alerts.'
-                )
-                self.add_problem(("rules", name), message, "Choose another name.")
+                said = f'names that begin with "{ALERT_PREFIX}" are kept for Relay\'s own alerts.'
+                self.add_problem(("rules", name), said, "Choose another name.")
             self.check_recipient(name, rule, staff)
         for name, one in self.load_group(NeverSchema(), document, "never"):
             self.forbid(name, one, rules)
@@ -259,9 +261,8 @@ class _Loader:
         """Note marshmallow's message about a key, in an admin's words."""
         keys = path[:1]  # what comes after it is a place in a list
         if message == "Unknown field.":
-            self.add_problem(
-                at + keys, "there is no such key.", did_you_mean(keys[0], schema.fields)
-            )
+            remedy = did_you_mean(keys[0], schema.fields)
+            self.add_problem(at + keys, "there is no such key.", remedy)
         elif message == "Missing data for required field.":
             self.add_problem(at + keys, "is missing.", f"Add it to [{'.'.join(at)}].")
         else:
@@ -282,29 +283,22 @@ class _Loader:
 
     def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         """Note a problem where a rule writes to nobody, or on a channel that they do not have."""
-        to = rule.get("to")
-        if to is None or to in PERSONS:
-            return
-        at = ("rules", name, "to")
-        if self.is_told(to):
+        at, to = ("rules", name, "to"), rule.get("to")
+        if to is None or to in PERSONS or self.is_told(to):
             return
         if to not in staff:
-            self.add_problem(
-                at, f'there is no recipient "{to}".', did_you_mean(to, (*PERSONS, *staff))
-            )
+            remedy = did_you_mean(to, (*PERSONS, *staff))
+            self.add_problem(at, f'there is no recipient "{to}".', remedy)
             return
+        remedy = f"Add some to [staff.{to}]."
         for channel in (*rule.get("channels", ()), *rule.get("fallback", ())):
             if not staff[to].get(channel):
-                self.add_problem(
-                    at, f'"{to}" has no {channel} addresses.', f"Add some to [staff.{to}]."
-                )
+                self.add_problem(at, f'"{to}" has no {channel} addresses.', remedy)
 
     def forbid(
         self, name: str, one: Mapping[str, Any], rules: Mapping[str, dict[str, Any]]
     ) -> None:
-        """Give a [never.…] to each rule that it is about. Notes a problem where there is none, or
-        where its condition is wrong for one of them.
-        """
+        """Give a [never.…] to each rule that it is about; it has to be right for each of them."""
         key = "template" if "template" in one else "rule"
         wanted, when = one.get(key), one.get("when")
         if wanted is None or when is None or ("never", name) in self.broken:
@@ -321,20 +315,24 @@ class _Loader:
             try:
                 never = Never(name, condition(when, rules[rule]["event"]), one["because"])
             except ValueError as error:
-                said = f"for the rule {rule}: {error}"
-                self.add_problem(("never", name, "when"), said)
+                self.add_problem(("never", name, "when"), f"for the rule {rule}: {error}")
                 return
             rules[rule]["never"] = (*rules[rule].get("never", ()), never)
 
     def check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
         """Note a problem where an [expect.…] would alert nobody."""
         at = ("expect", name, "to")
-        if to is None or self.is_told(to):
-            return
-        if to not in staff:
-            self.add_problem(at, f'there is no staff group "{to}".', did_you_mean(to, staff))
-        elif not any(staff[to].values()):
+        if self.has_group(at, to, staff) and not any(staff[str(to)].values()):
             self.add_problem(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
+
+    def has_group(self, at: KeyPath, group: str | None, staff: Mapping[str, Any]) -> bool:
+        """Whether a staff group could be read. Notes a problem where there is none of its name."""
+        if not group or self.is_told(group):
+            return False
+        if group not in staff:
+            said, remedy = f'there is no staff group "{group}".', did_you_mean(group, staff)
+            self.add_problem(at, said, remedy)
+        return group in staff
 
 
 def flatten_messages(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPath, str]]:

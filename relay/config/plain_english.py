@@ -6,7 +6,7 @@ else is shown as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -87,8 +87,7 @@ def value_in_words(operand: nodes.Operand) -> str:
         if not isinstance(value, nodes.List | nodes.Tuple) or not value.items:
             return ""
         said = [constant(one) for one in value.items]
-        *others, last = said
-        return (f"{', '.join(others)} or {last}" if others else last) if all(said) else ""
+        return listed(said, "or") if all(said) else ""
     if operand.op in _WHOLE and not isinstance(getattr(value, "value", ""), int | float):
         return ""
     return constant(value)
@@ -106,17 +105,14 @@ def constant(node: nodes.Node) -> str:
 
 _FULL = {"Tue": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Sat": "Saturday"}
 _WEEK = tuple(_FULL.get(day, f"{day}day") for day in DAYS)
-_MIDNIGHT, _DAY = 24 * 60, timedelta(days=1)
+_MIDNIGHT = 24 * 60
 
 
 def rule_sentences(rule: Rule, policy: Policy) -> list[str]:
     """A rule in sentences: first who gets what and when, then its conditions and exceptions."""
-    first = (
-        digest_in_words(rule, rule.digest, policy)
-        if rule.digest
-        else message_in_words(rule, policy)
-    )
-    return [first, *conditions_in_words(rule)]
+    if rule.digest:
+        return [digest_in_words(rule, rule.digest, policy), *conditions_in_words(rule)]
+    return [message_in_words(rule, policy), *conditions_in_words(rule)]
 
 
 def happens(event: str) -> str:
@@ -157,16 +153,12 @@ def expected(after: str, event: str, within: timedelta, to: str) -> str:
 
 def message_in_words(rule: Rule, policy: Policy) -> str:
     """Say when a rule sends, to whom, on which channels, and within which hours."""
+    delay = f"{duration(rule.after)} later" if rule.after else "at once"
+    if rule.hold:
+        delay = f"once staff have released it, or {duration(rule.hold)} later if nobody stops it"
     when = window(rule.send_window or policy.send_window, policy)
     told = f"{verbs_in_words(rule.channels)} {recipient_in_words(rule.to)}"
-    return f"When {happens(rule.event)}, {told} {delay_in_words(rule)}, {when}."
-
-
-def delay_in_words(rule: Rule) -> str:
-    """Say how long after its event a rule sends: at once, later, or once released."""
-    if rule.hold:
-        return f"once staff have released it, or {duration(rule.hold)} later if nobody stops it"
-    return f"{duration(rule.after)} later" if rule.after else "at once"
+    return f"When {happens(rule.event)}, {told} {delay}, {when}."
 
 
 def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:
@@ -299,8 +291,8 @@ def describe_clinic(config: Config) -> Iterator[str]:
 def describe_staff(config: Config) -> Iterator[str]:
     """Yield a sentence for each staff group, addresses masked, and say who gets alerts."""
     for name, group in config.staff.items():
-        found = [address for channel in CHANNELS for address in group.on(channel)]
-        yield f"The staff of {name}: {masked_addresses(found) or 'nobody'}."
+        found = [masks.address(one) for channel in CHANNELS for one in group.on(channel)]
+        yield f"The staff of {name}: {', '.join(found) or 'nobody'}."
     if alerts := config.policy.alerts:
         yield f"When something needs a person, Relay alerts the staff of {alerts}."
     else:
@@ -333,7 +325,7 @@ def describe_sending(config: Config) -> Iterator[str]:
         if rate:
             yield f"At most {rate:g} {CHANNELS[channel].words} go out in a second."
     if delivery.allow:
-        allowed = masked_addresses(sorted(delivery.allow))
+        allowed = ", ".join(map(masks.address, sorted(delivery.allow)))
         yield f"While RELAY_DELIVERY is allow-list, only these addresses get messages: {allowed}."
 
 
@@ -348,8 +340,3 @@ def describe_keeping(delivery: Delivery) -> Iterator[str]:
     yield f"After {duration(delivery.retention)} {blanked}."
     gone = "it deletes the rest of what it knows of a finished kit"
     yield f"After {duration(delivery.history)} {gone}."
-
-
-def masked_addresses(found: Iterable[str]) -> str:
-    """Addresses that can be recognised but not read, with commas between them."""
-    return ", ".join(map(masks.address, found))

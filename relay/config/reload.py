@@ -46,9 +46,7 @@ class Shelf(Protocol):
 
 
 class ConfigReloader:
-    """Holds a configuration, and reads it again when an edition is published, or while none is,
-    when config.toml or a template has changed.
-    """
+    """Holds a configuration, and takes each edition or, while none is published, each edit."""
 
     def __init__(
         self, settings: Settings, read: Callable[[Settings], Config], shelf: Shelf | None = None
@@ -177,9 +175,7 @@ class ConfigReloader:
 
 
 def in_use(settings: Settings, read: Callable[[Settings], Config], shelf: Shelf) -> Config:
-    """The configuration that is to be in use, for who needs it once. Raises ConfigError and
-    LedgerUnavailable.
-    """
+    """The configuration to use, read once. Raises ConfigError and LedgerUnavailable."""
     newest = shelf.newest()
     if newest and newest.is_published:
         return published(settings, read, shelf, newest)

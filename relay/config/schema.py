@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from relay.config.fields import (
     OneOf,
     Parsed,
     Several,
+    Text,
     any_address,
     judged,
     lasting,
@@ -32,7 +33,6 @@ from relay.rules.receipts import RECEIPT_WAIT
 from relay.rules.schedule import Digest, Holidays, Window, duration
 
 _word = validate.Length(min=1, error="must not be empty.")
-_rate = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
 
 
 def whole(default: int, description: str, most: int | None = None) -> fields.Integer:
@@ -44,9 +44,20 @@ def whole(default: int, description: str, most: int | None = None) -> fields.Int
     )
 
 
+def amount(description: str, example: float) -> fields.Float:
+    """A key for a number above 0."""
+    above = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
+    return fields.Float(validate=above, metadata=told(description, example))
+
+
 def switch(description: str, **kwargs: Any) -> fields.Boolean:
     """A key that is true or false, and nothing that looks like either."""
     return fields.Boolean(truthy={True}, falsy={False}, metadata=told(description), **kwargs)
+
+
+def days(default: int, description: str) -> Parsed:
+    """A key for a time, and so many days where it is not written."""
+    return Parsed(lasting, description, f"{default}d", load_default=timedelta(days=default))
 
 
 # What the letters of an email's two looks stand on, where it is nearest to them: see layout.html.
@@ -56,23 +67,13 @@ _LIGHT, _DARK = ("#edf3f1", "#f2f1ec"), "#223232"
 class ClinicSchema(Schema):
     """[clinic]: what templates may say about the clinic."""
 
-    name = fields.String(
-        required=True,
+    name = Text("Your clinic's name in messages.", "Example Clinic", required=True, validate=_word)
+    short_name = Text(
+        "A shorter name for texts, the head of emails and the desk; without it, name is used.",
+        "Example",
         validate=_word,
-        metadata=told("Your clinic's name in messages.", "Example Clinic"),
     )
-    short_name = fields.String(
-        validate=_word,
-        metadata=told(
-            "A shorter name for texts, the head of emails and the desk; without it, name is used.",
-            "Example",
-        ),
-    )
-    phone = fields.String(
-        required=True,
-        validate=_word,
-        metadata=told("The phone number in messages.", "020 7946 0000"),
-    )
+    phone = Text("The phone number in messages.", "020 7946 0000", required=True, validate=_word)
     portal = fields.URL(
         schemes={"https"},
         error_messages={"invalid": "write an https:// address."},
@@ -80,29 +81,25 @@ class ClinicSchema(Schema):
     )
     logo = Parsed(
         picture,
-        metadata=told(
-            "The https address of your logo, a PNG or JPEG: emails and the desk show it.",
-            "https://www.example.org/logo.png",
-        ),
+        "The https address of your logo, a PNG or JPEG: emails and the desk show it.",
+        "https://www.example.org/logo.png",
     )
     accent = Parsed(
         accent,
-        metadata=told(
-            "Your colour, in emails and on the desk; white letters have to be readable on it.",
-            "#0a6259",
-        ),
+        "Your colour, in emails and on the desk; white letters have to be readable on it.",
+        "#0a6259",
     )
     timezone = Parsed(
         zone,
-        load_default=lambda: ZoneInfo("Europe/London"),
-        metadata=told("The time zone of your clinic and patients.", "Europe/London"),
+        "The time zone of your clinic and patients.",
+        "Europe/London",
+        load_default=ZoneInfo("Europe/London"),
     )
     extra = fields.Dict(
         keys=fields.String(),
         load_default=dict,
         metadata=told(
-            "Your own values for templates: {{ clinic.extra.… }}.",
-            {"hours": "Mon to Fri, 9 to 5"},
+            "Your own values for templates: {{ clinic.extra.… }}.", {"hours": "Mon to Fri, 9 to 5"}
         ),
     )
 
@@ -113,9 +110,7 @@ SENDER, REPLY_TO, RATE = "{}_from", "{}_reply_to", "{}_per_second"  # keys, by a
 def sender_fields() -> dict[str, fields.Field[Any]]:
     """`sms_from` and the like: who the messages of each channel are from."""
     return {
-        SENDER.format(name): Parsed(
-            row.sender.parse, metadata=told(row.sender.meaning, row.sender.example)
-        )
+        SENDER.format(name): Parsed(row.sender.parse, row.sender.meaning, row.sender.example)
         for name, row in CHANNELS.items()
         if row.sender
     }
@@ -123,7 +118,7 @@ def sender_fields() -> dict[str, fields.Field[Any]]:
 
 def reply_to_field() -> fields.Field[Any]:
     """`email_reply_to`: where answers to emails go."""
-    return judged(EMAIL, metadata=told("Where answers to emails go.", "desk@example.org"))
+    return judged(EMAIL, "Where answers to emails go.", "desk@example.org")
 
 
 def own_senders(data: dict[str, Any]) -> dict[str, Any]:
@@ -133,36 +128,28 @@ def own_senders(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **reply_to, **({"senders": senders} if senders else {})}
 
 
-def rate_fields() -> dict[str, fields.Field[Any]]:
-    """`sms_per_second` and the like: how fast each channel's provider may be asked."""
-    return {
-        RATE.format(name): fields.Float(
-            validate=_rate,
-            metadata=told(f"The most {row.words} to send in a second.", 10),
-        )
-        for name, row in CHANNELS.items()
-    }
+# How fast each channel's provider may be asked.
+_RATES = {
+    RATE.format(name): amount(f"The most {row.words} to send in a second.", 10)
+    for name, row in CHANNELS.items()
+}
 
 
-class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  # type: ignore[misc]
+class DeliverySchema(Schema.from_dict({**sender_fields(), **_RATES})):  # type: ignore[misc]
     """[delivery]: how messages go out, and for how long they are kept."""
 
     email_reply_to = reply_to_field()
     send_window = Several(
         Window.parse,
-        load_default=lambda: Window.parse("08:00-20:00"),
-        metadata=told(
-            'The hours when messages may go out, or "always".',
-            ["Mon-Fri 08:00-20:00", "Sat 09:00-12:00"],
-        ),
+        'The hours when messages may go out, or "always".',
+        ["Mon-Fri 08:00-20:00", "Sat 09:00-12:00"],
+        load_default=Window.parse("08:00-20:00"),
     )
     bank_holidays = Several(
         Holidays.parse,
+        'Days on which messages wait, unless their window is "always".',
+        ["GB-ENG", "2026-12-24"],
         load_default=Holidays,
-        metadata=told(
-            'Days on which messages wait, unless their window is "always".',
-            ["GB-ENG", "2026-12-24"],
-        ),
     )
     max_sms_segments = whole(2, "`check` warns about texts that take more segments.", most=10)
     daily_sms_limit = whole(
@@ -170,43 +157,21 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **rate_fields()})):  #
         "The most texts in a day; any more wait until the next day. "
         f"A fifth of them is kept for {URGENT_WORDS}.",
     )
-    alerts = fields.String(
-        load_default="",
-        metadata=told("The staff group to alert when something needs a person.", "lab-desk"),
+    alerts = Text(
+        "The staff group to alert when something needs a person.", "lab-desk", load_default=""
     )
     sms_countries = Several(
         countries,
+        "Countries whose mobiles get texts. Each but GB has its own price, often a multiple.",
+        ["GB", "IE"],
         load_default=AT_HOME,
-        metadata=told(
-            "Countries whose mobiles get texts. Each but GB has its own price, often a multiple.",
-            ["GB", "IE"],
-        ),
     )
-    lab_patience = Parsed(
-        lasting,
-        load_default=lambda: timedelta(days=3),
-        metadata=told("How long to keep asking the lab for what an event needs.", "3d"),
+    lab_patience = days(3, "How long to keep asking the lab for what an event needs.")
+    retention = days(90, "How long to keep contact details and message texts, here and at Twilio.")
+    history = days(
+        8 * 365 + 2, "How long to keep what became of a finished kit, without anything personal."
     )
-    retention = Parsed(
-        lasting,
-        load_default=lambda: timedelta(days=90),
-        metadata=told(
-            "How long to keep contact details and message texts, here and at Twilio.", "90d"
-        ),
-    )
-    history = Parsed(
-        lasting,
-        load_default=lambda: timedelta(days=8 * 365 + 2),
-        metadata=told(
-            "How long to keep what became of a finished kit, without anything personal.",
-            "2922d",
-        ),
-    )
-    dedupe_window = Parsed(
-        lasting,
-        load_default=lambda: timedelta(days=30),
-        metadata=told("A repeat of an event within this time counts as a duplicate.", "30d"),
-    )
+    dedupe_window = days(30, "A repeat of an event within this time counts as a duplicate.")
     allow = fields.List(
         Parsed(any_address),
         load_default=list,
@@ -244,12 +209,10 @@ class DeskSchema(Schema):
     )
     security_contact = judged(
         EMAIL,
+        "Who is written to about a hole in security: /.well-known/security.txt says so. "
+        "Without it, email_from.",
+        "security@example.org",
         load_default="",
-        metadata=told(
-            "Who is written to about a hole in security: /.well-known/security.txt says so. "
-            "Without it, email_from.",
-            "security@example.org",
-        ),
     )
 
 
@@ -257,32 +220,24 @@ class DeskSchema(Schema):
 class Desk:
     """What the admin desk asks of those who use it."""
 
-    reveal_reason: bool = False
-    looks_per_hour: int = 200
-    second_person: bool = False
-    security_contact: str = ""
+    reveal_reason: bool
+    looks_per_hour: int
+    second_person: bool
+    security_contact: str
 
 
-def price_fields() -> dict[str, fields.Field[Any]]:
-    """What each channel costs: a segment where it is billed by segments, else a message."""
-    return {
-        name: fields.Float(
-            validate=_rate,
-            metadata=told(
-                f"What {f'a segment of {row.one}' if row.in_segments else row.one} costs.", 0.04
-            ),
-        )
-        for name, row in CHANNELS.items()
-    }
+# What each channel costs: a segment where it is billed by segments, else a message.
+_PRICES = {
+    name: amount(f"What {f'a segment of {row.one}' if row.in_segments else row.one} costs.", 0.04)
+    for name, row in CHANNELS.items()
+}
 
 
-class CostsSchema(Schema.from_dict(price_fields())):  # type: ignore[misc]
+class CostsSchema(Schema.from_dict(_PRICES)):  # type: ignore[misc]
     """[costs]: what messages cost, so that an edit's price can be told before it is in use."""
 
-    currency = fields.String(
-        load_default="£",
-        validate=_word,
-        metadata=told("A sign before the sum, or a word behind it.", "euros"),
+    currency = Text(
+        "A sign before the sum, or a word behind it.", "euros", load_default="£", validate=_word
     )
 
     @post_load
@@ -305,36 +260,31 @@ class Costs:
         return f"{sum_} {self.currency}" if self.currency.isalpha() else f"{self.currency}{sum_}"
 
 
-def addresses() -> dict[str, fields.Field[Any]]:
-    """A group's addresses on each channel."""
-    return {
-        name: fields.List(
-            judged(row.address),
-            load_default=list,
-            metadata=told(f"{row.address.several}.", [row.address.example]),
-        )
-        for name, row in CHANNELS.items()
-    }
+_ADDRESSES = {
+    name: fields.List(
+        judged(row.address),
+        load_default=list,
+        metadata=told(f"{row.address.several}.", [row.address.example]),
+    )
+    for name, row in CHANNELS.items()
+}
 
 
 class NeverSchema(Schema):
     """A [never.…] table."""
 
-    template = fields.String(
-        metadata=told("The template whose messages this is about.", "results_ready")
-    )
-    rule = fields.String(metadata=told("Or the rule whose messages it is about.", "results-ready"))
-    when = fields.String(
+    template = Text("The template whose messages this is about.", "results_ready")
+    rule = Text("Or the rule whose messages it is about.", "results-ready")
+    when = Text(
+        "A condition: while it is true, no such message goes out.",
+        "registration.status == 'fail'",
         required=True,
-        metadata=told(
-            "A condition: while it is true, no such message goes out.",
-            "registration.status == 'fail'",
-        ),
     )
-    because = fields.String(
+    because = Text(
+        "Why, in a sentence for staff.",
+        "Nobody learns of a failed test by a text.",
         required=True,
         validate=_word,
-        metadata=told("Why, in a sentence for staff.", "Nobody learns of a failed test by a text."),
     )
 
     @validates_schema
@@ -344,7 +294,7 @@ class NeverSchema(Schema):
             raise ValidationError("write either template or rule.", "template")
 
 
-class StaffSchema(Schema.from_dict(addresses())):  # type: ignore[misc]
+class StaffSchema(Schema.from_dict(_ADDRESSES)):  # type: ignore[misc]
     """A [staff.…] table."""
 
 
@@ -395,9 +345,10 @@ class Delivery:
 ON_UNKNOWN = ("resend", "hold")
 
 
-def channel_list(**kwargs: Any) -> fields.List[str]:
-    """Return a schema field for a list of channel names."""
-    return fields.List(OneOf(CHANNEL_NAMES), **kwargs)
+def one_or_more(known: Iterable[str], description: str, **kwargs: Any) -> fields.List[str]:
+    """A key for a list of known words, with one at least."""
+    is_filled = validate.Length(min=1, error="list at least one.")
+    return fields.List(OneOf(known), validate=is_filled, metadata=told(description), **kwargs)
 
 
 def arriving(text: str) -> timedelta:
@@ -421,106 +372,80 @@ class RuleSchema(Schema):
 
         include = sender_fields()
 
-    title = fields.String(
+    title = Text(
+        "What the desk calls the rule, in words.",
+        "Results are ready",
         validate=validate.Length(1, 60, error="write up to 60 characters."),
-        metadata=told("What the desk calls the rule, in words.", "Results are ready"),
     )
-    event = OneOf(
-        EVENTS, required=True, metadata=told("What has happened: one of the lab's events.")
-    )
-    to = fields.String(
+    event = OneOf(EVENTS, "What has happened: one of the lab's events.", required=True)
+    to = Text(
+        '"customer" (who ordered), "patient" (who is tested), or a staff group.',
+        "patient",
         required=True,
-        metadata=told(
-            '"customer" (who ordered), "patient" (who is tested), or a staff group.', "patient"
-        ),
     )
-    channels = channel_list(
-        required=True,
-        validate=validate.Length(min=1, error="list at least one."),
-        metadata=told("The message goes out on each of these."),
+    channels = one_or_more(CHANNEL_NAMES, "The message goes out on each of these.", required=True)
+    fallback = fields.List(
+        OneOf(CHANNEL_NAMES), metadata=told("Used only if no channel above could reach the person.")
     )
-    fallback = channel_list(metadata=told("Used only if no channel above could reach the person."))
     fallback_after = Parsed(
         arriving,
-        metadata=told(
-            "How long a message may take to arrive: after that the fallback goes out as well.", "4h"
-        ),
+        "How long a message may take to arrive: after that the fallback goes out as well.",
+        "4h",
     )
-    template = fields.String(
+    template = Text(
+        "The folder under templates/ that holds the message.",
+        "results_ready",
         required=True,
         validate=validate.Regexp(
             r"[A-Za-z0-9][\w-]*\Z", error='write a folder\'s name, as in "kit_shipped".'
         ),
-        metadata=told("The folder under templates/ that holds the message.", "results_ready"),
     )
-    when = fields.String(
-        metadata=told(
-            "A condition: the rule applies only if it is true.", "registration.status != 'x'"
-        )
+    when = Text("A condition: the rule applies only if it is true.", "registration.status != 'x'")
+    language = Text(
+        "An expression that gives a folder beside the template's files: a language's.",
+        "'cy' if order.address.country == 'Wales'",
     )
-    language = fields.String(
-        metadata=told(
-            "An expression that gives a folder beside the template's files: a language's.",
-            "'cy' if order.address.country == 'Wales'",
-        )
-    )
-    after = Parsed(duration, metadata=told("How long to wait after the event.", "10d"))
+    after = Parsed(duration, "How long to wait after the event.", "10d")
     hold = Parsed(
         lasting,
-        metadata=told(
-            "How long staff, who are alerted, have to stop or release it. It then goes out.", "48h"
-        ),
+        "How long staff, who are alerted, have to stop or release it. It then goes out.",
+        "48h",
     )
-    unless = fields.List(
-        OneOf(EVENTS),
-        validate=validate.Length(min=1, error="list at least one."),
-        metadata=told("Events that cancel the message if one of them comes first."),
-    )
-    send_window = Several(
-        Window.parse, metadata=told('This rule\'s own window, or "always".', "08:00-20:00")
-    )
+    unless = one_or_more(EVENTS, "Events that cancel the message if one of them comes first.")
+    send_window = Several(Window.parse, 'This rule\'s own window, or "always".', "08:00-20:00")
     even_if_late = switch("true sends it even if a later step of the kit has already come.")
     on_unknown = OneOf(
-        ON_UNKNOWN,
-        metadata=told(
-            "What to do when Relay cannot tell whether the provider accepted the message."
-        ),
+        ON_UNKNOWN, "What to do when Relay cannot tell whether the provider accepted the message."
     )
     discreet = switch("false lets an SMS or a subject name a test, a date of birth or a full name.")
     enabled = switch("false switches the rule off.")
     email_reply_to = reply_to_field()
     digest = Parsed(
         Digest.parse,
-        metadata=told(
-            "Staff only: when to send all that has gathered, in one message.", "weekly Mon 08:00"
-        ),
+        "Staff only: when to send all that has gathered, in one message.",
+        "weekly Mon 08:00",
     )
 
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: dict[str, Any], **_: Any) -> None:
         """Check the keys against one another, even where one of them is wrong in itself."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
-            raise ValidationError(
-                f'"{twice.pop()}" is in channels too. Remove it from one of them.', "fallback"
-            )
+            said = f'"{twice.pop()}" is in channels too. Remove it from one of them.'
+            raise ValidationError(said, "fallback")
         if "fallback_after" in data and not data.get("fallback"):
-            message = (
-                'there is no fallback. Add one, as in fallback = ["email"], or remove the key.'
-            )
-            raise ValidationError(message, "fallback_after")
+            said = 'there is no fallback. Add one, as in fallback = ["email"], or remove the key.'
+            raise ValidationError(said, "fallback_after")
         if data.get("event") in data.get("unless", ()):
-            message = "this is the rule's own event, so nothing would be sent. Remove it."
-            raise ValidationError(message, "unless")
+            said = "this is the rule's own event, so nothing would be sent. Remove it."
+            raise ValidationError(said, "unless")
         if "digest" in data:
             self.check_digest(data)
         if "hold" in data and data.get("to", PERSONS[0]) not in PERSONS:
-            raise ValidationError(
-                "only messages to the patient or the customer can be held. Remove the key.", "hold"
-            )
+            said = "only messages to the patient or the customer can be held. Remove the key."
+            raise ValidationError(said, "hold")
         if "hold" in data and "after" in data:
-            raise ValidationError(
-                "a rule cannot have both: hold counts from the event. Remove after.", "hold"
-            )
+            said = "a rule cannot have both: hold counts from the event. Remove after."
+            raise ValidationError(said, "hold")
         for key in data.keys() & EXPRESSIONS if "event" in data else ():
             try:
                 condition(data[key], data["event"], key)
@@ -537,18 +462,14 @@ class RuleSchema(Schema):
 
     def check_digest(self, data: dict[str, Any]) -> None:
         """Check the keys of a rule with a digest. Raises ValidationError."""
-        if data.get("to") in PERSONS:
-            reason = (
-                f"only staff get digests, and this rule writes to the {data['to']}. Remove the key."
-            )
-            raise ValidationError(reason, "digest")
+        if (to := data.get("to")) in PERSONS:
+            said = f"only staff get digests, and this rule writes to the {to}. Remove the key."
+            raise ValidationError(said, "digest")
         if "language" in data:
             raise ValidationError("a digest has one language. Remove the key.", "language")
         if data.get("fallback"):
-            reason = (
-                "a digest has no fallback. List every channel in channels: it goes out on each."
-            )
-            raise ValidationError(reason, "fallback")
+            said = "a digest has no fallback. List every channel in channels: it goes out on each."
+            raise ValidationError(said, "fallback")
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -573,18 +494,10 @@ def grace(text: str) -> timedelta:
 class ExpectSchema(Schema):
     """An [expect.…] table."""
 
-    after = OneOf(
-        EVENTS, required=True, metadata=told("The step that a kit has reached.", "order.delivered")
-    )
-    event = OneOf(
-        EVENTS,
-        required=True,
-        metadata=told("The step that should come next.", "lab_results.complete"),
-    )
-    within = Parsed(grace, required=True, metadata=told("How long the next step may take.", "10d"))
-    to = fields.String(
-        required=True, metadata=told("The staff group to alert when it has not come.", "lab-desk")
-    )
+    after = OneOf(EVENTS, "The step that a kit has reached.", "order.delivered", required=True)
+    event = OneOf(EVENTS, "The step that should come next.", "lab_results.complete", required=True)
+    within = Parsed(grace, "How long the next step may take.", "10d", required=True)
+    to = Text("The staff group to alert when it has not come.", "lab-desk", required=True)
 
     @validates_schema
     def check_order(self, data: dict[str, Any], **_: Any) -> None:

@@ -6,7 +6,8 @@ import difflib
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ _HASH = re.compile(
 )
 
 
-def wrong(name: str, message: str, remedy: str) -> Problem:
+def wrong(name: str, message: str, remedy: str = "", *, warning: bool = False) -> Problem:
     """A problem with an environment variable."""
-    return Problem(message, where="environment", key=name, remedy=remedy)
+    return Problem(message, "environment", key=name, remedy=remedy, warning=warning)
 
 
 def http_url(name: str, value: str, problems: list[Problem]) -> str:
@@ -36,9 +37,8 @@ def http_url(name: str, value: str, problems: list[Problem]) -> str:
     if value and not parts:
         problems.append(wrong(name, "is not a URL.", "Write it as in https://host."))
     elif parts and parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
-        problems.append(
-            wrong(name, "is plain http, and Relay sends a secret to it.", "Write https://.")
-        )
+        said = "is plain http, and Relay sends a secret to it."
+        problems.append(wrong(name, said, "Write https://."))
     return value.rstrip("/")
 
 
@@ -53,31 +53,6 @@ def public_url(value: str, development: bool, problems: list[Problem]) -> str:
         message = f"{shown} is plain http, and receipts carry people's numbers."
         problems.append(wrong(name, message, remedy))
     return value.rstrip("/")
-
-
-def sentry_dsn(value: str) -> Iterator[Problem]:
-    """The Sentry address that faults are reported to."""
-    if value and not logs.is_dsn(value):
-        remedy = "Copy it from Sentry, Client Keys: it looks like https://key@host/project."
-        yield wrong("SENTRY_DSN", "is not a Sentry DSN.", remedy)
-
-
-def webhook_keys(values: Sequence[str]) -> Iterator[Problem]:
-    """The keys that check the signatures of SendGrid's receipts."""
-    if any(value and not is_key(value) for value in values):
-        message = "is not a signed event webhook's key: Relay would refuse every receipt."
-        remedy = (
-            "Copy it from SendGrid, Mail Settings, Event Webhook: one line that begins with MFkw."
-        )
-        yield wrong("SENDGRID_WEBHOOK_PUBLIC_KEY", message, remedy)
-
-
-def password_hash(value: str) -> Iterator[Problem]:
-    """The hash that the desk checks a password against."""
-    if value and not _HASH.fullmatch(value):
-        message = "is not a complete hash: nobody could log in."
-        remedy = "It begins with scrypt: and has two $ signs. Put it in single quotes."
-        yield wrong("ADMIN_PASSWORD_HASH", message, remedy)
 
 
 def split_http_url(value: str) -> SplitResult | None:
@@ -309,8 +284,7 @@ def miswritten(environ: Mapping[str, str], names: set[str]) -> Iterator[Problem]
 
 
 def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
-    """Secrets of which several may be set, comma-separated, so that a change leaves no gap: the
-    first is the one that we show, each of them is taken."""
+    """Secrets that may have several values, by commas, while they change: each is taken."""
 
     def listed(name: str) -> tuple[str, ...]:
         return tuple(filter(None, map(str.strip, read(name).split(","))))
@@ -348,18 +322,11 @@ def read_crash_point(read: Callable[[str], str], development: bool, problems: li
 def read_haste(read: Callable[[str], str], development: bool, problems: list[Problem]) -> float:
     """How many times faster the ledger's time goes by in a test."""
     written = for_developers("RELAY_HASTE", read, development, problems) or "1"
-    try:
+    with suppress(ValueError):
         if 1 <= (haste := float(written)) < math.inf:
             return haste
-    except ValueError:
-        pass
-    problems.append(
-        wrong(
-            "RELAY_HASTE",
-            f'"{written}" is not a number of 1 or more.',
-            "Write 1, or more to make time run faster.",
-        )
-    )
+    said = f'"{written}" is not a number of 1 or more.'
+    problems.append(wrong("RELAY_HASTE", said, "Write 1, or more to make time run faster."))
     return 1.0
 
 
@@ -414,32 +381,23 @@ def server_url(name: str, value: str) -> Iterator[Problem]:
         yield wrong(name, "has a port that is no number.", "Write it as in host:5432/name.")
 
 
-def missing_settings(settings: Settings, environ: Mapping[str, str]) -> list[Problem]:
-    """Return the problems of settings that are absent, or unfit for this environment."""
-    problems = []
+def missing_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a problem for each setting that is absent, or unfit for this environment."""
     if settings.desk_ready and not settings.secret_key:
-        problems.append(
-            wrong("SECRET_KEY", "is not set.", "The admin desk needs it for its sessions.")
-        )
+        yield wrong("SECRET_KEY", "is not set.", "The admin desk needs it for its sessions.")
     if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
         remedy = "This platform empties its disk at each restart: attach PostgreSQL."
-        problems.append(wrong("DATABASE_URL", "is SQLite, or not set.", remedy))
+        yield wrong("DATABASE_URL", "is SQLite, or not set.", remedy)
     if settings.redis_url and not settings.redis_url.startswith(_REDIS):
-        problems.append(wrong("REDIS_URL", "is not a Redis URL.", f"Write {_REDIS[0]}…"))
+        yield wrong("REDIS_URL", "is not a Redis URL.", f"Write {_REDIS[0]}…")
     if settings.development:
-        return problems
-    problems += guessable(settings)
-    for name, value, remedy in (
-        (
-            "WEBHOOK_SECRET",
-            settings.webhook_secrets,
-            "Set the secret that the lab sends with each webhook.",
-        ),
-        ("REDIS_URL", settings.redis_url, "The queue needs it outside development."),
-    ):
-        if not value:
-            problems.append(wrong(name, "is not set.", remedy))
-    return problems
+        return
+    yield from guessable(settings)
+    if not settings.webhook_secrets:
+        remedy = "Set the secret that the lab sends with each webhook."
+        yield wrong("WEBHOOK_SECRET", "is not set.", remedy)
+    if not settings.redis_url:
+        yield wrong("REDIS_URL", "is not set.", "The queue needs it outside development.")
 
 
 SHORTEST = 12  # characters of a secret
@@ -460,7 +418,16 @@ def guessable(settings: Settings) -> Iterator[Problem]:
 
 def odd(settings: Settings) -> Iterator[Problem]:
     """What is set, and is not what it should be: it would show only when it is needed."""
-    yield from password_hash(settings.admin_password_hash)
-    yield from sentry_dsn(settings.sentry_dsn)
+    if settings.admin_password_hash and not _HASH.fullmatch(settings.admin_password_hash):
+        said = "is not a complete hash: nobody could log in."
+        remedy = "It begins with scrypt: and has two $ signs. Put it in single quotes."
+        yield wrong("ADMIN_PASSWORD_HASH", said, remedy)
+    if settings.sentry_dsn and not logs.is_dsn(settings.sentry_dsn):
+        remedy = "Copy it from Sentry, Client Keys: it looks like https://key@host/project."
+        yield wrong("SENTRY_DSN", "is not a Sentry DSN.", remedy)
     key, former = settings.sendgrid_webhook_public_key, settings.former_sendgrid_webhook_public_key
-    yield from webhook_keys((key, *former))
+    if any(one and not is_key(one) for one in (key, *former)):
+        said = "is not a signed event webhook's key: Relay would refuse every receipt."
+        where = "Copy it from SendGrid, Mail Settings, Event Webhook"
+        remedy = f"{where}: one line that begins with MFkw."
+        yield wrong("SENDGRID_WEBHOOK_PUBLIC_KEY", said, remedy)

@@ -38,9 +38,8 @@ def line_index(text: str) -> Mapping[KeyPath, int]:
             elif key := _KEY.match(line):
                 lines.setdefault(table + split_key(key[1]), number)
         inside, depth = after(line, inside, depth)
-    around: dict[
-        KeyPath, int
-    ] = {}  # [rules.a-name] has [rules] in it, which may have no line itself
+    # [rules.a-name] has [rules] in it, which may have no line itself.
+    around: dict[KeyPath, int] = {}
     for path, number in lines.items():
         for length in range(1, len(path)):
             around.setdefault(path[:length], number)
@@ -49,10 +48,8 @@ def line_index(text: str) -> Mapping[KeyPath, int]:
 
 def nearest(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
     """The line of `path`, or of the closest table or key around it."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            return lines[path[:length]]
-    return None
+    shorter = (path[:length] for length in range(len(path), 0, -1))
+    return next((lines[one] for one in shorter if one in lines), None)
 
 
 def split_key(dotted: str) -> KeyPath:
@@ -90,12 +87,8 @@ _SYNTAX = {  # how tomllib's message begins → what it means, and what would be
     "Expected newline": ("unexpected text after the value", 'Text needs quotes: "020 7946".'),
     "Illegal character": ("this text is not closed", "Put a quote at each end, on the same line."),
     "Unterminated string": ("this text is not closed", 'Close it with the """ that it began with.'),
-    "Invalid value": (
-        "unreadable value after =",
-        'Text needs straight quotes: "text".',
-    ),
+    "Invalid value": ("unreadable value after =", 'Text needs straight quotes: "text".'),
 }
-
 
 # What is written → what TOML wants, and what is wrong then. Said only where it makes the row TOML.
 _MENDS = (
@@ -119,14 +112,12 @@ def mended(row: str) -> tuple[str, str] | None:
 
 
 class Reading(NamedTuple):
-    """What a text says, and the line of each key; by line what is wrong and its remedy; the paths
-    of what could not be read for it, () where that is all.
-    """
+    """What a text says, where, and what is wrong with it."""
 
     document: dict[str, Any]
     lines: Mapping[KeyPath, int]
-    mistakes: Mapping[int, tuple[str, str]]
-    lost: frozenset[KeyPath]
+    mistakes: Mapping[int, tuple[str, str]]  # by line: what is wrong, and its remedy
+    lost: frozenset[KeyPath]  # what could not be read for it; () is all
 
 
 MOST = 60  # lines that are taken out
@@ -179,9 +170,7 @@ def oversized(text: str) -> Iterator[tuple[int, tuple[str, str]]]:
 
 
 def culprit(rows: Sequence[str], at: int, error: str) -> int | None:
-    """The row to take out for an error: the one that it names, or the last before it that cannot
-    stand alone, as a list without its end.
-    """
+    """The row to take out for an error: it, or the last before it that cannot stand alone."""
     if error.startswith("Cannot ") or not stands_alone(rows[at]):
         return at
     return next((row for row in range(at - 1, -1, -1) if not stands_alone(rows[row])), None)
@@ -221,11 +210,6 @@ def take_out(rows: list[str], at: int) -> set[KeyPath]:
 _OF_A_ROW = ("Invalid value", "Expected newline", "Unclosed array", "Expected ']'")
 
 
-def uncommented(row: str) -> str:
-    """A row without what stands behind its value."""
-    return re.sub(r"\s+#.*", "", row).strip()
-
-
 def syntax_error(text: str, error: str) -> tuple[int, str, str]:
     """An error of tomllib → the line, what is wrong, and what would be right."""
     found = re.search(r"\(at line (\d+), column (\d+)", error)
@@ -236,7 +220,8 @@ def syntax_error(text: str, error: str) -> tuple[int, str, str]:
         return line, f"not valid TOML: {odd[0]}", odd[1]
     rows = text.split("\n")
     if message.startswith(_OF_A_ROW) and (better := mended(rows[line - 1])):
-        return line, f"not valid TOML: {better[1]}.", f"Write {uncommented(better[0])}."
+        row = re.sub(r"\s+#.*", "", better[0]).strip()  # without what stands behind its value
+        return line, f"not valid TOML: {better[1]}.", f"Write {row}."
     meant, remedy = next(
         (words for start, words in _SYNTAX.items() if message.startswith(start)),
         ("Relay cannot read this line", "Put text in quotes and lists in brackets."),

@@ -29,9 +29,7 @@ def rules_in(text: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def with_rule(text: str, name: str, changes: Mapping[str, Any]) -> str:
-    """The text with some keys of a rule as they are given; None takes a key out. A rule that is not
-    there comes last. Raises ValueError where the text is no TOML.
-    """
+    """The text with a rule's keys changed, None for none; a new rule is last. Raises ValueError."""
     if name not in rules_in(text):
         text = f"{text.rstrip()}\n\n[rules.{name}]\n"
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import combinations
 
@@ -31,6 +30,17 @@ _PLAIN_HTTP = re.compile(r"\bhttp://[^\s\"'<>]+")
 _SHORTENED = re.compile(
     r"\b(?:bit\.ly|tinyurl\.com|t\.co|goo\.gl|ow\.ly|is\.gd|rb\.gy)/[^\s\"'<>]+"
 )
+# What is found in a template's words: what is said of it, and what to write.
+_ODD_WORDS = (
+    (_MARKS, "{} goes out as it is written.", "Write {}."),
+    (_PLAIN_HTTP, "{} is plain http.", "Write https://."),
+    (
+        _SHORTENED,
+        "{} hides where it leads: networks filter such texts, and patients fear them.",
+        "Write the page's own address.",
+    ),
+)
+_NOON, _NIGHT = datetime(2026, 1, 5, 12), datetime(2026, 1, 6, 3)
 _STEP = re.compile(r"\bstep (\d+) of (\d+)", re.IGNORECASE)
 
 
@@ -39,26 +49,22 @@ def of_rules(config: Config) -> Iterator[Problem]:
     on = [rule for rule in config.rules if rule.enabled]
     if not on:
         said = "no rule is on: nobody is told of anything."
-        yield _warning(config, ("rules",), said, "Write one, or set enabled = true.")
+        remedy = "Write one, or set enabled = true."
+        yield config.problem(("rules",), said, remedy, warning=True)
     shown: list[tuple[KeyPath, Window]] = [(("delivery",), config.delivery.send_window)]
     shown += [(("rules", one.name), one.send_window) for one in on if one.send_window]
     for path, window in shown:
-        if not window.is_open(datetime(2026, 1, 5, 12), config.clinic.timezone) and window.is_open(
-            datetime(2026, 1, 6, 3), config.clinic.timezone
-        ):
+        at_noon, at_night = (window.is_open(at, config.clinic.timezone) for at in (_NOON, _NIGHT))
+        if at_night and not at_noon:
             opens, closes = str(window).rpartition(" ")[2].split("-")
             said = f"messages go out at night only, from {opens} to {closes}."
-            yield _warning(config, (*path, "send_window"), said, f'Write "{closes}-{opens}".')
+            remedy = f'Write "{closes}-{opens}".'
+            yield config.problem((*path, "send_window"), said, remedy, warning=True)
     for one, other in combinations(on, 2):
         if both := _same(one, other):
             said = f"{both} goes out twice for each {one.event}: [rules.{one.name}] sends it too."
-            yield _warning(
-                config, ("rules", other.name), said, "Remove one, or give each a `when`."
-            )
-
-
-def _warning(config: Config, path: KeyPath, said: str, remedy: str) -> Problem:
-    return replace(config.problem(path, said, remedy), warning=True)
+            remedy = "Remove one, or give each a `when`."
+            yield config.problem(("rules", other.name), said, remedy, warning=True)
 
 
 def _same(one: Rule, other: Rule) -> str:
@@ -72,9 +78,7 @@ def _same(one: Rule, other: Rule) -> str:
 
 
 def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iterator[Problem]:
-    """What a template's files say in the marks of other programs, links that nobody should follow,
-    and blocks that no layout shows.
-    """
+    """Other programs' marks, links that nobody should follow, blocks that no layout shows."""
     for file in template_files(rule.template, channels):
         names = list(loaded.named(file))
         blocks = {
@@ -94,25 +98,12 @@ def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iter
 
 def _of_words(data: nodes.TemplateData, place: str) -> Iterator[Problem]:
     text = _STYLE.sub(lambda style: "\n" * style[0].count("\n"), data.data)
-    for found in _MARKS.finditer(text):
-        said = f"{found[0]} goes out as it is written."
-        yield _at(
-            data, text, found, place, said, f"Write {_name(next(filter(None, found.groups())))}."
-        )
-    for found in _PLAIN_HTTP.finditer(text):
-        yield _at(data, text, found, place, f"{found[0]} is plain http.", "Write https://.")
-    for found in _SHORTENED.finditer(text):
-        said = (
-            f"{found[0]} hides where it leads: networks filter such texts, and patients fear them."
-        )
-        yield _at(data, text, found, place, said, "Write the page's own address.")
-
-
-def _at(
-    data: nodes.TemplateData, text: str, found: re.Match[str], place: str, said: str, remedy: str
-) -> Problem:
-    line = data.lineno + text.count("\n", 0, found.start())
-    return Problem(said, place, line, remedy=remedy, warning=True)
+    for pattern, said, remedy in _ODD_WORDS:
+        for found in pattern.finditer(text):
+            line = data.lineno + text.count("\n", 0, found.start())
+            instead = _name(next(filter(None, found.groups()), ""))
+            what = said.format(found[0])
+            yield Problem(what, place, line, remedy=remedy.format(instead), warning=True)
 
 
 def _name(marked: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from relay.config.settings import database_url
 from relay.dev import lab_player, redis_server
+from relay.dev.lab_simulator import create_simulator
 from relay.errors import RelayError
 from relay.http_client import HttpClient, NoAnswer
 from relay.lab import samples
@@ -112,11 +113,10 @@ def demo(stack: ExitStack) -> None:
 
 def run(stack: ExitStack) -> None:
     """Web and worker on what the environment names; only what it leaves out is embedded."""
-    environ, processes = start_services(
-        stack, {**os.environ, "RELAY_ENV": os.environ.get("RELAY_ENV", "development")}
-    )
-    print(f"The lab posts to http://127.0.0.1:{environ['PORT']}/webhooks/lab")
-    say_where(f"http://127.0.0.1:{environ['PORT']}", environ)
+    environ, processes = start_services(stack, {"RELAY_ENV": "development", **os.environ})
+    url = f"http://127.0.0.1:{environ['PORT']}"
+    print(f"The lab posts to {url}/webhooks/lab")
+    say_where(url, environ)
     while True:
         fail_if_ended(processes)
         time.sleep(LOOK_SECONDS)
@@ -128,15 +128,15 @@ def start_services(
     """Start what is missing, then web and worker; the environment they run in, and they."""
     print("Starting web and worker …", flush=True)
     is_development = environ["RELAY_ENV"] == "development"
-    door = stack.enter_context(
-        listening("127.0.0.1" if is_development else "0.0.0.0", environ.get("PORT", ""))
-    )
+    host = "127.0.0.1" if is_development else "0.0.0.0"
+    door = stack.enter_context(listening(host, environ.get("PORT", "")))
     environ = {**environ, "PORT": str(door.getsockname()[1])}
     if is_development:
         if not environ.get("REDIS_URL"):
             environ["REDIS_URL"] = stack.enter_context(redis_server.redis())
         if not environ.get("LAB_API_URL"):
-            environ |= {"LAB_API_URL": stack.enter_context(lab()), "LAB_API_TOKEN": "simulator"}
+            url = stack.enter_context(serving(create_simulator("simulator")))
+            environ |= {"LAB_API_URL": url, "LAB_API_TOKEN": "simulator"}
     db = Database(database_url(environ.get("DATABASE_URL", "")), patience=10)
     migrate.upgrade(db)
     db.close()
@@ -152,10 +152,7 @@ def start_services(
 
 
 def listening(host: str, port: str) -> socket.socket:
-    """The socket on which web is to answer, ours from now on: no other Relay can answer there.
-
-    On `port`, or else on 8000, or else on any that is free. Raises RelayError.
-    """
+    """The socket for web, ours from now on: on `port`, else 8000, else any. Raises RelayError."""
     for number in (port,) if port else (8000, 0):
         door = socket.socket()
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -181,19 +178,8 @@ def always_open(source: Path, target: Path) -> Path:
 
 
 @contextmanager
-def lab() -> Iterator[str]:
-    """The lab's stand-in, in a thread; its URL."""
-    from relay.dev.lab_simulator import create_simulator
-
-    with serving(create_simulator("simulator")) as url:
-        yield url
-
-
-@contextmanager
 def serving(app: Any, tls: Any = None) -> Iterator[str]:
-    """A WSGI app on a port of this machine, in a thread, silent; its URL. `tls` is werkzeug's
-    `ssl_context`.
-    """
+    """The URL of a WSGI app in a thread, silent. `tls` is werkzeug's `ssl_context`."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):

@@ -1,16 +1,16 @@
-"""A stand-in for the lab's API, in its documented shapes: `python -m relay.dev.lab_simulator`.
+"""A stand-in for the lab's API, in its documented shapes.
 
 Every id names something, so that any event can be played. The same id always gives the same person.
 """
 
 from __future__ import annotations
 
-import argparse
 import hmac
 import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, abort, jsonify, request
 
 from relay.lab import samples
 from relay.lab.facts import EMAIL, PHONE
@@ -22,46 +22,27 @@ _SAME = {"1234-5678": "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"}
 _RETESTS = {"5555-6666": "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"}
 
 
-def create_simulator(token: str = "", not_ready: int = 0) -> Flask:
-    """The stand-in. A `token` shuts others out; results answer 204 `not_ready` times first."""
+def create_simulator(token: str) -> Flask:
+    """The stand-in. It refuses who does not show its token."""
     app = Flask(__name__)
-    asked: dict[str, int] = {}
 
     @app.before_request
     def refuse_strangers() -> Response | tuple[Response, int] | None:
         """Answer 401 to a request without the token."""
         shown = request.headers.get("Authorization", "").encode()
-        if token and not hmac.compare_digest(shown, f"Bearer {token}".encode()):
+        if not hmac.compare_digest(shown, f"Bearer {token}".encode()):
             return jsonify(message="Token is not valid."), 401
         return None
 
-    @app.get("/api/test_registration/<id_>", strict_slashes=False)
-    def get_registration(id_: str) -> Response:
-        """A registration, by any of its names."""
-        return jsonify(registration(id_))
-
     @app.get("/api/test_registration/<id_>/lab_results/")
-    def get_results(id_: str) -> Any:
-        """The results of a registration; 204 while they are not ready."""
-        asked[id_] = asked.get(id_, 0) + 1
-        if asked[id_] <= not_ready:
-            return "", 204
+    def get_results(id_: str) -> Response:
+        """The results of a registration, which are always ready."""
         return jsonify(samples.resources()["lab_results"])
 
-    @app.get("/api/order/<id_>", strict_slashes=False)
-    def get_order(id_: str) -> Response:
-        """An order."""
-        return jsonify(order(id_))
-
-    @app.get("/api/patient/<id_>", strict_slashes=False)
-    def get_patient(id_: str) -> Response:
-        """A patient."""
-        return jsonify(person(id_))
-
-    @app.get("/api/customer/<id_>", strict_slashes=False)
-    def get_customer(id_: str) -> Response:
-        """A customer."""
-        return jsonify(person(id_))
+    @app.get("/api/<kind>/<id_>", strict_slashes=False)
+    def get_resource(kind: str, id_: str) -> Response:
+        """A registration, an order, a patient or a customer, by any of its names."""
+        return jsonify(MADE[kind](id_)) if kind in MADE else abort(404)
 
     return app
 
@@ -107,35 +88,24 @@ def registration(id_: str) -> dict[str, Any]:
 
 def order(id_: str) -> dict[str, Any]:
     """An order of one kit, which is not the registration that the lab's examples call by its id."""
-    own = id_  # an order has no other name
-    kit = canonical(f"kit of {own}")
-    customer = person(own)
+    kit, customer = canonical(f"kit of {id_}"), person(id_)
     details = ("id", "first_name", "last_name", EMAIL, PHONE)
     return {
         **samples.resources()["order"],
-        "id": own,
+        "id": id_,
         "customer_id": customer["id"],
         "customer": {key: customer[key] for key in details},
         "shipping_status": "delivered",  # fits both events of an order
         "carrier": "royal_mail",
-        "tracking_number": f"RM{uuid.UUID(canonical(own)).int % 10**9:09}GB",
-        "order_number": own[:8].upper(),
+        "tracking_number": f"RM{uuid.UUID(canonical(id_)).int % 10**9:09}GB",
+        "order_number": id_[:8].upper(),
         "test_registrations": [{"id": kit, "trf_code": f"LML-{kit[:6].upper()}", "product": []}],
     }
 
 
-def main() -> None:
-    """Serve until stopped."""
-    from werkzeug.serving import run_simple
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=9001)
-    parser.add_argument("--token", default="", help="refuse every other bearer token")
-    parser.add_argument("--not-ready", type=int, default=0, help="204s before there are results")
-    chosen = parser.parse_args()
-    app = create_simulator(chosen.token, chosen.not_ready)
-    run_simple("127.0.0.1", chosen.port, app, threaded=True)
-
-
-if __name__ == "__main__":
-    main()
+MADE: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "test_registration": registration,
+    "order": order,
+    "patient": person,
+    "customer": person,
+}

@@ -16,16 +16,15 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from relay.errors import LabError, NotReady
 from relay.http_client import Answer, HttpClient, NoAnswer, origin
 from relay.lab.events import ORDER, REGISTRATION, Kind, is_named
-from relay.lab.facts import EMAIL, MOBILE, PHONE, Facts, differing, resource
+from relay.lab.facts import EMAIL, MOBILE, NAMES, PHONE, Facts, differing, resource
 
 _PATHS = {"order": "order", "registration": "test_registration"}
 _ID_IN_URL = re.compile(r"/api/(order|test_registration)/([^/?#]+)(?:/|$)")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _OF_A_RESULT = {"id", "name", "value"}  # by one of these fields it is known
 _MOST_CALLS = 4  # for one answer: the first, and redirects
-_DETAILS = ("first_name", "last_name", EMAIL, PHONE)
-
-
+_DETAILS = (*NAMES, EMAIL, PHONE)
+_MEANS = {401: "refuses our token", 403: "refuses our token", 404: "does not know this id"}
 _ASK = "ask the lab about it."
 _NOT_AS_DOCUMENTED = "The lab's answer was not what its documentation says."
 
@@ -87,9 +86,8 @@ class LabClient:
         order_of: Callable[[str], str | None] | None,
     ) -> Facts:
         """A registration's facts; its order's too where that is known and a rule names it."""
-        order_id = None
-        if order_of and wanted & {"order", "customer"}:
-            order_id = order_of(str(registration.get("id") or used))
+        asked = order_of if wanted & {"order", "customer"} else None
+        order_id = asked(str(registration.get("id") or used)) if asked else None
         order = self._get_if_there("order", order_id) if order_id else None
         customer = self._customer(order) if order else None
         return self._with_patient(Facts(order, registration, customer), wanted)
@@ -130,10 +128,8 @@ class LabClient:
     def _customer(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
         """Who ordered, from the order itself, filled up from their own record."""
         embedded = order.get("customer") or {}
-        known = resource(
-            {**embedded, "id": embedded.get("id") or order.get("customer_id")}, "customer"
-        )
-        person = known or {}
+        id_ = embedded.get("id") or order.get("customer_id")
+        person = resource({**embedded, "id": id_}, "customer") or {}
         return person if _is_whole(person) else self._filled("customer", person)[0]
 
     def _with_patient(self, facts: Facts, wanted: frozenset[str]) -> Facts:
@@ -176,12 +172,10 @@ class LabClient:
         found = resource(self._json(f"/api/{_PATHS.get(kind, kind)}/{segment(id_)}"), kind)
         if found is None:
             raise LabError(_NOT_AS_DOCUMENTED)
-        asked = str(id_)
-        is_it = (
-            is_named(found, asked)
-            if kind == REGISTRATION
-            else str(found["id"] or "").casefold() == asked.strip().casefold()
-        )
+        if kind == REGISTRATION:
+            is_it = is_named(found, str(id_))
+        else:
+            is_it = str(found["id"] or "").casefold() == str(id_).strip().casefold()
         if not is_it:
             raise LabError("The lab's API answered with another record than it was asked for.")
         return found
@@ -225,12 +219,7 @@ class LabClient:
             return answer
         if answer.status == 204:
             raise NotReady("The lab's API has nothing there yet.")
-        meanings = {
-            401: "refuses our token",
-            403: "refuses our token",
-            404: "does not know this id",
-        }
-        meaning = meanings.get(answer.status, "did not give what was asked")
+        meaning = _MEANS.get(answer.status, "did not give what was asked")
         if answer.status in _REDIRECTS:
             meaning = f"leads on from one redirect to the next: {_ASK[:-1]}"
         raise LabError(
@@ -243,9 +232,7 @@ class LabClient:
         )
 
     def _onward(self, url: str, answer: Answer) -> str:
-        """Where a redirect leads at the lab's own address. Raises LabError where that is another:
-        the token stays.
-        """
+        """Where a redirect leads. Raises LabError unless that is the lab's own: the token stays."""
         try:
             to = urljoin(url, answer.headers.get("Location", ""))
         except ValueError:

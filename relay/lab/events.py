@@ -52,9 +52,8 @@ class Text(fields.String):
 
     def deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         """The value, as the lab wrote it, or None."""
-        return (
-            value if value is missing or (isinstance(value, str) and self.is_one(value)) else None
-        )
+        is_read = value is missing or (isinstance(value, str) and self.is_one(value))
+        return value if is_read else None
 
     def is_one(self, _value: str) -> bool:
         """Whether a text can be read."""
@@ -78,22 +77,15 @@ class _Data(Schema):
     url = Text(allow_none=True)
 
 
-class OrderData(_Data):
-    """`data` of the order events."""
-
-    order_id = OpaqueId(required=True)
-
-
 class RegistrationData(_Data):
     """`data` of the registration events."""
 
     testregistration_id = OpaqueId(required=True)
 
 
-class ReceivedData(RegistrationData):
-    """`data` of test_registration.sample_received."""
-
-    sample_received_at = Moment(allow_none=True)
+def _data(name: str, kind: type[Schema], **more: fields.Field[Any]) -> Schema:
+    """A schema of one event's `data`, by its name in docs/openapi.json."""
+    return kind.from_dict(more, name=name)()
 
 
 class RetestData(RegistrationData):
@@ -104,15 +96,8 @@ class RetestData(RegistrationData):
     @validates_schema(skip_on_field_errors=True)
     def _differ(self, data: dict[str, Any], **_: Any) -> None:
         if data["testregistration_id"] == data["retest_testregistration_id"]:
-            raise ValidationError(
-                "It is the same as testregistration_id.", "retest_testregistration_id"
-            )
-
-
-class LabIdData(RegistrationData):
-    """`data` of test_registration.lml_lab_id_created."""
-
-    lab_id = OpaqueId(required=True)
+            said = "It is the same as testregistration_id."
+            raise ValidationError(said, "retest_testregistration_id")
 
 
 ORDER, REGISTRATION = "order", "registration"
@@ -128,6 +113,23 @@ SHIPPING_STATUSES = (
     "returned",
     "appointment",
 )
+# The words that the lab's API documents for a field, by the path that a condition reads. An empty
+# field is possible everywhere.
+VALUES: Mapping[tuple[str, ...], tuple[object, ...]] = {
+    ("registration", "status"): (
+        "awaiting_patient",
+        "pending",
+        "pending_authentication",
+        "success",
+        "partial_result",
+        "fail",
+        "processing_error",
+        "cancelled",
+        "closed",
+    ),
+    ("registration", "results_ready"): (True, False),
+    ("order", "shipping_status"): SHIPPING_STATUSES,
+}
 
 # Why the lab's API contradicts an event; empty where it does not. Given are the event's own
 # resource as `order` or `registration`, and what its row asks for besides.
@@ -201,7 +203,7 @@ class Kind:
     """An event of the lab's: its schema, whose event it is, where it stands in a journey."""
 
     name: str
-    schema: _Data
+    schema: Schema
     resource: str  # what `id_field` names: ORDER or REGISTRATION
     id_field: str
     identity: tuple[str, ...]  # the fields of `data` that make two posts the same event
@@ -223,7 +225,11 @@ class Kind:
 
 
 _order = partial(
-    Kind, schema=OrderData(), resource=ORDER, id_field="order_id", identity=("order_id",)
+    Kind,
+    schema=_data("OrderData", _Data, order_id=OpaqueId(required=True)),
+    resource=ORDER,
+    id_field="order_id",
+    identity=("order_id",),
 )
 _registration = partial(
     Kind,
@@ -259,7 +265,9 @@ EVENTS: dict[str, Kind] = {
         ),
         _registration(
             "test_registration.sample_received",
-            schema=ReceivedData(),
+            schema=_data(
+                "ReceivedData", RegistrationData, sample_received_at=Moment(allow_none=True)
+            ),
             stage="received",
             happens="the lab has received the sample",
             urgency=3,
@@ -275,7 +283,7 @@ EVENTS: dict[str, Kind] = {
         ),
         _registration(
             "test_registration.lml_lab_id_created",
-            schema=LabIdData(),
+            schema=_data("LabIdData", RegistrationData, lab_id=OpaqueId(required=True)),
             identity=("testregistration_id", "lab_id"),
             happens="the lab has given a sample its own number",
             proof=proven_by_lab_id,
@@ -321,9 +329,7 @@ class Incoming:
 
 
 def name_in(kind: Kind | None, data: Mapping[str, Any]) -> str | None:
-    """What an event's data call its order or registration; of an unknown event by any of the ids
-    that the known ones have. None where they call it nothing.
-    """
+    """What an event's data call its order or registration; an unknown event, by any known id."""
     kinds = [kind] if kind else EVENTS.values()
     written = (data.get(one.id_field) for one in kinds)
     names = (plain_text.trimmed(str(name)) for name in written if isinstance(name, str | int))

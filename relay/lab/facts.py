@@ -22,50 +22,34 @@ NAMES = ("first_name", "last_name")
 BORN = "date_of_birth"
 _COUNTED = frozenset({"quantity"})  # the fields in which a number is meant as one
 
+
+def _texts(names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), "")
+
+
 # A resource's fields. The value is the shape of what is inside: "" for text, numbers and lists of
 # them, a shape's name for an object, "name*" for a list of objects, "?" for an object of any keys.
 SHAPES: dict[str, dict[str, str]] = {
     "order": {
-        **dict.fromkeys(("id", "customer_id", "shipping_date", "shipping_status", "carrier"), ""),
-        **dict.fromkeys(("tracking_number", "order_number"), ""),
+        **_texts("id customer_id shipping_date shipping_status carrier tracking_number"),
+        **_texts("order_number"),
         "customer": "customer",
         "address": "?",
         "items": "item*",
         "test_registrations": "ordered_registration*",
     },
-    "registration": dict.fromkeys(
-        (
-            "id",
-            "first_name",
-            "last_name",
-            EMAIL,
-            MOBILE,
-            BORN,
-            "patient_id",
-            "trf_code",
-            "short_code",
-            "status",
-            "results_ready",
-            "product_skus",
-            "foreign_id",
-            "parent_id",
-            "download_url",
-            "lab_id",
-            "created_at",
-            "completed_at",
-        ),
-        "",
-    ),
-    "customer": dict.fromkeys(("id", "first_name", "last_name", EMAIL, PHONE, "foreign_id"), ""),
-    "patient": dict.fromkeys(
-        ("id", "first_name", "last_name", EMAIL, PHONE, BORN, "foreign_id"), ""
-    ),
-    "item": dict.fromkeys(("product_id", "product_sku", "quantity"), ""),
-    "ordered_registration": {"id": "", "trf_code": "", "product": "product*"},
-    "product": {"id": "", "sku": ""},
+    "registration": {
+        **_texts(f"id first_name last_name {EMAIL} {MOBILE} {BORN} patient_id trf_code short_code"),
+        **_texts("status results_ready product_skus foreign_id parent_id download_url lab_id"),
+        **_texts("created_at completed_at"),
+    },
+    "customer": _texts(f"id first_name last_name {EMAIL} {PHONE} foreign_id"),
+    "patient": _texts(f"id first_name last_name {EMAIL} {PHONE} {BORN} foreign_id"),
+    "item": _texts("product_id product_sku quantity"),
+    "ordered_registration": {**_texts("id trf_code"), "product": "product*"},
+    "product": _texts("id sku"),
     "clinic": {
-        **dict.fromkeys(("name", "short_name", "phone", "portal", "timezone"), ""),
-        **dict.fromkeys(("logo", "accent", "accent_in_dark"), ""),
+        **_texts("name short_name phone portal timezone logo accent accent_in_dark"),
         "extra": "?",
     },
 }
@@ -78,7 +62,7 @@ SENSITIVE: dict[str, tuple[str, ...]] = {
 }
 RESOURCES = ("order", "registration", "customer", "patient")
 PERSONS = ("customer", "patient")
-RECIPIENT_FIELDS = ("role", "first_name", "last_name", EMAIL, PHONE)
+RECIPIENT_FIELDS = ("role", *NAMES, EMAIL, PHONE)
 
 
 class Empty(UndefinedError):
@@ -107,9 +91,6 @@ class Null(ChainableUndefined):
 
     def __eq__(self, other: object) -> bool:
         return other is None or isinstance(other, Null)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
 
     __hash__ = ChainableUndefined.__hash__
 
@@ -141,9 +122,6 @@ class Record:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
-
-    def __bool__(self) -> bool:
-        return True
 
 
 def clean_text(value: str) -> str | None:
@@ -212,9 +190,7 @@ def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
 
 
 def why_left_out(key: str, value: Any) -> str:
-    """Why messages say nothing of a field, which anybody may have filled in who ordered a kit: it
-    would be said in the clinic's name. Empty where they may.
-    """
+    """Why messages leave a field out, which anybody may have filled in; empty where they do not."""
     if key in NAMES and value:
         return plain_text.why_no_name(str(value))
     is_link = isinstance(value, str) and "url" not in key and plain_text.has_address(value)
@@ -231,9 +207,7 @@ _MEANT: dict[str, Callable[[str], Iterable[str]]] = {
 
 
 def differing(registration: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields that a registration and its patient's record both have and that differ. Names of
-    which one word is the same do not.
-    """
+    """Fields in which a registration and the patient's record differ; names, by every word."""
     found = []
     for key, meant in _MEANT.items():
         pair = (registration.get(MOBILE if key == PHONE else key), record.get(key))
@@ -281,9 +255,7 @@ class Facts:
         return {**kept, "differs": list(self.differs)} if self.differs else kept
 
     def notes(self) -> Iterator[str]:
-        """What is odd about them, in sentences without it: what messages leave out since it is no
-        name or has a link, and where the lab has two answers.
-        """
+        """What messages leave out, and where the lab has two answers; in sentences without it."""
         for name in RESOURCES:
             for key, value in (getattr(self, name) or {}).items():
                 if why := why_left_out(key, value):

@@ -55,9 +55,7 @@ def seen(text: str) -> str:
 
 
 def trimmed(text: str) -> str:
-    """A text without the white space around it, also that of no width. What turns the reading order
-    stays: an id with it is none.
-    """
+    """A text without white space around it, of no width too. What turns reading order stays."""
     shown = [at for at, char in enumerate(text) if not (char.isspace() or char in _NO_WIDTH)]
     return text[shown[0] : shown[-1] + 1] if shown else ""
 
@@ -77,9 +75,7 @@ def written(value: object) -> object:
 
 
 def mailbox(text: str) -> str:
-    """What may be an email address as it is sent: without `mailto:`, its domain in ASCII and small
-    letters. The part before the @ stays.
-    """
+    """What may be an email address, as it is sent: no `mailto:`, its domain small and in ASCII."""
     bare = plain(text)
     if bare[:7].lower() == "mailto:":
         bare = plain(unquote(bare[7:].partition("?")[0]))

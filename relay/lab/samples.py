@@ -50,9 +50,10 @@ def full(first_name: str = "") -> Facts:
     examples = resources()
     known = {"registration": examples["test_registration"], **examples}
     known["customer"] = examples["order"]["customer"]
-    made: dict[str, Any] = {
-        name: resource({**filler(name), **_without_nulls(known[name])}, name) for name in RESOURCES
-    }
+    made: dict[str, Any] = {}
+    for name in RESOURCES:
+        given = {key: value for key, value in known[name].items() if value is not None}
+        made[name] = resource({**filler(name), **given}, name)
     for person in (made["customer"], made["patient"], made["registration"]):
         if first_name and person:
             person["first_name"] = first_name
@@ -67,10 +68,6 @@ def sparse(event: str) -> Facts:
     status = "success" if event == RESULTS else None
     registration = resource({"id": "1", "status": status}, "registration")
     return Facts(registration=registration, patient=resource(person, "patient"))
-
-
-def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if value is not None}
 
 
 def filler(shape: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
+from functools import partial
 from typing import Any, NoReturn
 
 from relay.errors import Refused
@@ -25,24 +26,17 @@ def unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def bounded_integer(text: str) -> int:
-    """Read a JSON integer, refusing one that is too long or out of range."""
-    if len(text) > LONGEST_NUMBER or abs(number := int(text)) > LARGEST:
-        _refuse("The body has a number that is out of range.")
-    return number
-
-
-def bounded_float(text: str) -> float:
-    """Read a JSON decimal number, refusing one that is too long or out of range."""
-    if len(text) > LONGEST_NUMBER or math.isinf(number := float(text)):
+def bounded(kind: type[int] | type[float], most: float, text: str) -> int | float:
+    """Read a JSON number, refusing one that is too long or out of range."""
+    if len(text) > LONGEST_NUMBER or abs(number := kind(text)) > most:
         _refuse("The body has a number that is out of range.")
     return number
 
 
 _decoder = json.JSONDecoder(
     object_pairs_hook=unique_pairs,
-    parse_int=bounded_integer,
-    parse_float=bounded_float,
+    parse_int=partial(bounded, int, LARGEST),
+    parse_float=partial(bounded, float, sys.float_info.max),
     parse_constant=lambda name: _refuse(f"The body has {name}, which is not JSON."),
 )
 

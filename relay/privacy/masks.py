@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, SENSITIVE, SHAPES
+from relay.lab.facts import EMAIL, MOBILE, NAMES, PERSONS, PHONE, SENSITIVE, SHAPES
 from relay.lab.plain_text import why_no_name
 
 HIDDEN = "•"
@@ -38,9 +38,7 @@ def mark(secret: str, *parts: str) -> str:
 
 
 def target(secret: str, channel: str, address: str) -> str:
-    """What the audit trail calls an address, in whatever letters it is written; without a secret it
-    tells no more than the channel.
-    """
+    """An address in the audit trail, however it is written; without a secret, only its channel."""
     return f"{channel} {mark(secret, channel, address.lower())}" if secret else channel
 
 
@@ -66,7 +64,6 @@ _OPEN = frozenset(
 )
 # Says who somebody is, or how to reach them: of a condition that reads it each answer tells some.
 WHO = frozenset(key for one in PERSONS for key in SHAPES[one]).union(*SENSITIVE.values()) - _OPEN
-_NAMES = frozenset(("first_name", "last_name"))
 _ADDRESSES = frozenset((EMAIL, PHONE, MOBILE))
 
 
@@ -79,7 +76,7 @@ def fields(value: Any, key: str = "") -> Any:
     if value is None or isinstance(value, bool) or key in _OPEN:
         return value
     written = str(value)
-    if key in _NAMES:
+    if key in NAMES:
         return None if why_no_name(written) else name(written)  # nobody is greeted by it
     if key in _ADDRESSES:
         return address(written)

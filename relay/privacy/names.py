@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from relay.lab.facts import Facts
+from relay.lab.facts import NAMES, Facts
 from relay.lab.plain_text import fold
 
 MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
@@ -34,11 +34,14 @@ def readings(written: str) -> list[str]:
 
 def first_known_names(facts: Facts) -> tuple[str, ...]:
     """Return the first and last name of the first person in the facts who has either."""
-    for person in persons_in(facts):
-        names = tuple(str(person.get(key) or "") for key in ("first_name", "last_name"))
-        if any(names):
-            return tuple(filter(None, names))
-    return ()
+    names = (tuple(filter(None, name_of(person))) for person in persons_in(facts))
+    return next(filter(None, names), ())
+
+
+def name_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a record's first and last name, trimmed; each is empty when unknown."""
+    first, last = (str(record.get(field) or "").strip() for field in NAMES)
+    return first, last
 
 
 def persons_in(facts: Facts) -> Iterator[Mapping[str, Any]]:

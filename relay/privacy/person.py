@@ -13,12 +13,11 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from relay.lab import plain_text
-from relay.lab.facts import EMAIL, MOBILE, PERSONS, PHONE, Facts
+from relay.lab.facts import EMAIL, MOBILE, NAMES, PERSONS, PHONE, Facts
 from relay.lab.plain_text import fold
-from relay.privacy.names import TITLES, persons_in
+from relay.privacy.names import TITLES, name_of, persons_in
 
 _WAYS = (EMAIL, PHONE, MOBILE)
-_NAMES = ("first_name", "last_name")
 _SHORTEST = 7  # digits of what may be a phone number
 _BETWEEN = r"[\s().\-/]{0,3}"  # what people write between digits
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -39,9 +38,7 @@ def key(address: str) -> str:
 
 
 def without_address(asked: str) -> str:
-    """What stands for an address where somebody is asked for by an id or a name: it is none, and is
-    nowhere in the ledger.
-    """
+    """What stands for the address of whom an id or a name leads to: it is none, and nowhere."""
     return f"{asked}@"
 
 
@@ -94,9 +91,7 @@ class Person:
         return not written.isdisjoint(readings)
 
     def is_same_as(self, other: Person) -> bool:
-        """Whether two are one by all that is known: they share an address and no other name, or a
-        whole name and not two addresses.
-        """
+        """Whether two share an address and no other name, or a whole name and not two addresses."""
         if self.others & other.others:
             names = other.names or {("", "")}
             return not self.names or any(map(self.may_be_called, names))
@@ -136,7 +131,7 @@ class Person:
     def without_own(self, value: Any) -> Any:
         """A value of the facts without what is theirs, however deep it lies."""
         if isinstance(value, Mapping):
-            if describes_person(value):  # somebody else's is theirs, whatever they share
+            if value.keys() & {*_WAYS, *NAMES}:  # somebody else's is theirs, whatever they share
                 return {} if self.owns(value) else value
             return {name: self.without_own(inner) for name, inner in value.items()}
         if isinstance(value, list):
@@ -199,9 +194,7 @@ class Person:
 
 
 def people(told: Iterable[Iterable[Record]], asked: str) -> list[Person]:
-    """Those whom events are about, each once, by what each event has of people. `asked` stands for
-    everybody's address.
-    """
+    """Those whom events are about, each once. `asked` stands for everybody's address."""
     found: list[Person] = []
     for records in told:
         by_name: dict[Name, Person] = {}
@@ -224,15 +217,8 @@ def merged(found: Iterable[Person], one: Person) -> list[Person]:
     return [*others, one]
 
 
-def describes_person(record: Record) -> bool:
-    """Whether a record has a field for a person's name, phone or email."""
-    return not record.keys().isdisjoint((*_WAYS, *_NAMES))
-
-
 def marks(facts: Facts) -> set[str]:
-    """By what two events of one name are known to be about one person: the patient's id at the lab,
-    and the addresses.
-    """
+    """What shows that two events of one name are about one person: patient's id, addresses."""
     ids = ((facts.patient or {}).get("id"), (facts.registration or {}).get("patient_id"))
     ways = (way for record in persons_in(facts) for way in address_keys(record))
     return {*map(str, filter(None, ids)), *ways}
@@ -243,12 +229,6 @@ def address_keys(record: Record) -> Iterator[str]:
     for field in _WAYS:
         if written := key(str(record.get(field) or "")):
             yield written
-
-
-def name_of(record: Record) -> Name:
-    """Return a record's first and last name, trimmed; each is empty when unknown."""
-    first, last = (str(record.get(field) or "").strip() for field in _NAMES)
-    return first, last
 
 
 def folded(name: Name) -> Name:

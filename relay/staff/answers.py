@@ -30,14 +30,12 @@ SHOWN = "a locked screen shows it."
 
 @dataclass(frozen=True)
 class Draft:
-    """An answer as it would be sent, what there is to say against it, and when the window opens:
-    None where it is open.
-    """
+    """An answer as it would be sent, with what there is to say against it."""
 
     words: str
     size: sms_segments.Size
     cautions: tuple[str, ...]
-    opens_at: datetime | None
+    opens_at: datetime | None  # the window; None where it is open
 
 
 def why_not(reply: Reply | None) -> str:
@@ -77,9 +75,7 @@ def send(
     *,
     at_once: bool = False,
 ) -> str:
-    """Plan the answer to the text of a case, due when the clinic's window is open, or `at_once`;
-    its id. Raises NotDone.
-    """
+    """Plan the answer to a case's text, in the window or `at_once`; its id. Raises NotDone."""
     reply = replies.of_cases(connection, [case["id"]]).get(case["id"])
     if why := why_not(reply):
         raise NotDone(f"You cannot answer it by text. {why}")

@@ -43,9 +43,7 @@ _KNOWN_BY_NOW = f"{_TOO_LATE} Relay has since found out what became of it, or is
 
 @dataclass(frozen=True)
 class Offer:
-    """The acts that a case has now, each with the words on its button; why RESEND is not among
-    them, where it usually is.
-    """
+    """What a case offers: each act with its button's words; why not RESEND, where it usually is."""
 
     acts: Mapping[str, str]
     why_not: str = ""
@@ -53,20 +51,16 @@ class Offer:
 
 @dataclass(frozen=True)
 class Decided:
-    """What a person does about a case: by whose word, in the transaction that closes the case.
-
-    `config` is None while config.toml cannot be read. Of an answer there are its `words`, and
-    whether it goes `at_once`. What is sent again waits for `wait` seconds.
-    """
+    """What a person does about a case, in the transaction that closes it."""
 
     connection: Connection
-    config: Config | None
+    config: Config | None  # None while config.toml cannot be read
     case: Case
     by: str
     note: str
-    words: str = ""
-    at_once: bool = False
-    wait: float = 0.0
+    words: str = ""  # of an answer
+    at_once: bool = False  # an answer, whatever the window
+    wait: float = 0.0  # seconds until what is sent again goes
 
 
 def acts_of(kind: str) -> dict[str, str]:
@@ -77,9 +71,7 @@ def acts_of(kind: str) -> dict[str, str]:
 def offers(
     connection: Connection, config: Config | None, found: Sequence[Case]
 ) -> Iterator[tuple[Case, Offer]]:
-    """Cases, each with what can be done about it: nothing of which it is known that it would do
-    nothing, and nothing at all about one that is closed.
-    """
+    """Cases, each with the acts that would do something; a closed one has none."""
     usual = {case["id"]: acts_of(case["kind"]) for case in found if case["closed_at"] is None}
     texts = replies.of_cases(connection, [case["id"] for case in found if case["kind"] == REPLY])
     tried = [case for case in found if RESEND in usual.get(case["id"], ())]
@@ -98,9 +90,7 @@ def offers(
 def why_not_again(
     connection: Connection, config: Config | None, case: Case, first: Sequence[FailedMessage]
 ) -> str:
-    """Why none of the messages that a case is about can go again, as the `first` ones have it;
-    empty where one can.
-    """
+    """Why none of a case's messages can go again, by the `first` ones; empty where one can."""
     why = [resend.decide(it, why_old(connection, config, it)).why for it in first]
     return why[0] if why and all(why) and case["count"] <= len(why) else ""
 
@@ -117,10 +107,7 @@ def see_to(
     at_once: bool = False,
     wait: float = 0.0,
 ) -> str:
-    """Do what a person has chosen about a case, close it and keep who did; what to say of it.
-
-    Raises NotDone, and nothing may be kept then.
-    """
+    """Do what a person has chosen, close the case and keep who did. Raises NotDone."""
     if case["closed_at"] is not None:
         raise NotDone(cases.CLOSED_ALREADY)
     if act not in (acts := acts_of(case["kind"])):
@@ -135,9 +122,7 @@ def see_to(
 
 
 def close(it: Decided) -> str:
-    """Somebody has seen to it. What waits for a rule that is gone is cancelled; what the case has
-    held goes on by itself.
-    """
+    """Seen to. What waits for a rule that is gone is cancelled; the rest goes on by itself."""
     if it.case["kind"] == "rule":
         reason = f"Cancelled by {it.by}. {it.note}"
         gone = waits.cancel(it.connection, it.case["subject"], reason)

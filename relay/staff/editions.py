@@ -34,9 +34,9 @@ def judge(files: Content, settings: Settings) -> list[Problem]:
         return [Problem(TOO_MUCH, CONFIG)]
 
 
-def errors(files: Content, settings: Settings) -> list[Problem]:
-    """What keeps an edition from being used."""
-    return [problem for problem in judge(files, settings) if not problem.warning]
+def errors(found: Sequence[Problem]) -> list[Problem]:
+    """Those of some problems that keep an edition from being used."""
+    return [problem for problem in found if not problem.warning]
 
 
 def publish(
@@ -55,7 +55,7 @@ def publish(
         raise NotDone(NO_NOTE)
     if after and after.digest == digest(files):
         raise NotDone(f"It is the same as edition {after.number}, the newest.")
-    if wrong := [problem for problem in found if not problem.warning]:
+    if wrong := errors(found):
         raise ConfigError(wrong)
     with db.write() as connection:
         number = editions.add(connection, after, files, by, note.strip(), DESK)
@@ -66,9 +66,7 @@ def publish(
 
 
 def first(db: Database, settings: Settings) -> None:
-    """Keep the files as the first edition where there is none, so that a release can tell later
-    whether they have changed.
-    """
+    """Keep the files as the first edition where there is none, for later releases to compare."""
     with db.read() as connection:
         is_first = editions.newest(connection) is None
     if is_first:
@@ -77,29 +75,23 @@ def first(db: Database, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Released:
-    """What came of a release: the number of the edition that its files became, if they did.
+    """What came of a release: an edition of its files, or why it is stopped or nothing new."""
 
-    It is stopped where there is a `newest` edition that people published: this version finds it
-    `wrong`, or the files have changed too since the `base`.
-    """
-
-    number: int | None = None
-    wrong: Sequence[Problem] = ()
-    base: Edition | None = None
-    newest: Edition | None = None
+    number: int | None = None  # of the edition that its files became
+    wrong: Sequence[Problem] = ()  # with the files; or with `newest`, by this version
+    base: Edition | None = None  # since which the files have changed, and `newest` has too
+    newest: Edition | None = None  # that people published, and that stops the release
 
 
 def release(db: Database, settings: Settings) -> Released:
-    """Make a release's files the next edition, where they have changed since the last release and
-    have all that was published since.
-    """
+    """Make a release's changed files the next edition, if they have what was published since."""
     with db.read() as connection:
         newest, base = editions.newest(connection), editions.last_from_files(connection)
         used = named(connection, settings, str(newest.number)) if newest else {}
     try:
         files = edition_files.read(settings)
         if base and base.digest == digest(files):
-            wrong = errors(used, settings) if newest and newest.is_published else []
+            wrong = errors(judge(used, settings)) if newest and newest.is_published else []
             return Released(wrong=wrong, newest=newest if wrong else None)
         check.load(settings)
     except ConfigError as error:
@@ -130,9 +122,7 @@ def difference(before: Content, after: Content, settings: Settings) -> Iterator[
 
 
 def in_words(before: Content, after: Content, settings: Settings) -> Iterator[str]:
-    """The rules that are new, gone or changed, and what the clinic says otherwise, in sentences;
-    then the templates whose words have changed.
-    """
+    """What is new, gone or changed of rules and clinic, in sentences; then changed templates."""
     old, new = (_told(files, settings) for files in (before, after))
     for name in dict.fromkeys((*old, *new)):
         was, now = old.get(name, ()), new.get(name, ())
@@ -148,17 +138,14 @@ def in_words(before: Content, after: Content, settings: Settings) -> Iterator[st
 
 
 def _told(files: Content, settings: Settings) -> Mapping[str, Sequence[str]]:
-    """What an edition says of each rule, each step that is expected, and the clinic; of one that
-    this version cannot read, only that.
-    """
+    """What an edition says of each rule, expected step and the clinic, if it can be read."""
     try:
         config = parse(files.get(CONFIG, ""), settings)
     except ConfigError:
         return {CONFIG: ["This version of Relay cannot read it."]}
+    said = plain_english.expected
     steps = {
-        f"Expected step {one.name}": [
-            plain_english.expected(one.after, one.event, one.within, one.to)
-        ]
+        f"Expected step {one.name}": [said(one.after, one.event, one.within, one.to)]
         for one in config.expect
     }
     rules = {f"Rule {rule.name}": [*_of_rule(rule, config.policy)] for rule in config.rules}

@@ -32,6 +32,7 @@ from relay.rules.model import (
     WAITS_FOR_RULE,
 )
 from relay.rules.statuses import HELD, RECEIVED, WAITING
+from relay.staff.words import STANDS
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
@@ -44,23 +45,6 @@ _ATTEMPTS = {
     "rejected": "was refused",
     "unknown": "may or may not have reached the provider",
 }
-
-
-# How a message stands, said of it. The words of failures are those of the docs' tables besides.
-_STANDS = {
-    "created": "has not gone out yet",
-    "scheduled": "has not gone out yet",
-    "sending": "is being sent",
-    "sent": "was sent; there is no receipt yet",
-    "delivered": "has arrived",
-    "permanent-failure": "cannot arrive (permanent-failure)",
-    "temporary-failure": "was given up (temporary-failure)",
-    "technical-failure": "failed through a fault on our side (technical-failure)",
-    "validation-failed": "could not be sent: there is no usable address (validation-failed)",
-    "cancelled": "was cancelled",
-    "unknown": "may or may not have gone out",
-}
-_KEPT = "was made and kept here, not sent"
 _KEPT_ATTEMPT = "was not sent but kept here"
 _WAITS_FOR = {
     WAITS_FOR_RULE: "for its rule to be put back",
@@ -89,7 +73,6 @@ def explain_kit(
 
 def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> Iterator[Line]:
     """One event and its messages, step by step, and what holds them up now."""
-
     at = clock(zone)
     yield from tell_event(trail.event, at, standing)
     for row in trail.messages:
@@ -128,7 +111,6 @@ def clock(zone: ZoneInfo) -> Clock:
 
 def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
     """An event, and what Relay did with it."""
-    again = event["duplicates"]
     if event["source"] == "lab":
         how = f"the lab posted {event['name']}"
     else:
@@ -136,7 +118,7 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
     yield 0, f"{at(event['received_at'])}: {how} ({event['id']})."
     if event.get("is_past"):
         yield 1, _IS_PAST
-    if again:
+    if again := event["duplicates"]:
         yield 1, f"It was posted again {again} time{'s' * (again > 1)}, which changed nothing."
     if event["subject"]:
         part = f", in retest round {event['round']}" if event["round"] else ""
@@ -184,12 +166,10 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
     else:
         since = f"has waited since {at(event['received_at'])}"
     is_due = event["next_at"] is None or event["next_at"] <= standing.at
-    taken = "once the lab answers" if LAB in standing.pauses else "next"
-    then = (
-        f"a worker will take it {taken}"
-        if is_due
-        else f"will next be tried at {at(event['next_at'])}"
-    )
+    then = f"will next be tried at {at(event['next_at'])}"
+    if is_due:
+        taken = "once the lab answers" if LAB in standing.pauses else "next"
+        then = f"a worker will take it {taken}"
     return f"{since}, {tried}{last}, and {then}"
 
 
@@ -251,9 +231,7 @@ def is_due(row: Row, standing: Blockers) -> bool:
 
 
 def is_held_by_pause(row: Row, standing: Blockers) -> bool:
-    """Whether a message was tried and waits for its channel: the pause says why, and so does the
-    line about the attempt.
-    """
+    """Whether a message was tried and waits for its channel, which other lines say already."""
     is_held = row["channel"] in standing.pauses and not row["waits_for"]
     return is_due(row, standing) and is_held and bool(row["attempts"])
 
@@ -261,12 +239,12 @@ def is_held_by_pause(row: Row, standing: Blockers) -> bool:
 def message_state(row: Row, at: Clock, standing: Blockers) -> str:
     """How a message stands; of one that is due, what holds it up."""
     if is_kept(row):
-        return _KEPT
+        return STANDS["kept"][1]
     is_asked_first = row["waits_for"] == WAITS_FOR_LAB  # what is for later: once it is due
     if row["waits_for"] and row["status"] in WAITING and not is_asked_first:
         return f"is waiting {_WAITS_FOR[row['waits_for']]}"
     if not is_due(row, standing):
-        said = _STANDS[row["status"]]
+        said = STANDS[row["status"]][1]
         goes_again = row["waits_for"] == GOES_AGAIN
         return f"{said}, and is about to be sent again" if goes_again else said
     if causes := "; ".join(waiting_causes(row, at, standing)):

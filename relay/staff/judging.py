@@ -34,9 +34,7 @@ class TooMuch(BaseException):
 
 
 def within_limits(judge: Judge, files: Content, settings: Settings) -> list[Problem]:
-    """What a judgement finds in the time that its rules need, and in 64 MB; else TOO_MUCH. For the
-    main thread only.
-    """
+    """What a judge finds within some seconds and 64 MB, else TOO_MUCH. For the main thread only."""
 
     def end(*_: object) -> NoReturn:
         raise TooMuch
@@ -57,9 +55,7 @@ def within_limits(judge: Judge, files: Content, settings: Settings) -> list[Prob
 
 
 def limit_memory(more: int) -> None:
-    """Let this process take so many bytes more than it has. Elsewhere than on Linux nothing is
-    limited.
-    """
+    """Let this process take so many bytes more than it has. On Linux only."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
@@ -67,9 +63,7 @@ def limit_memory(more: int) -> None:
 
 
 def run_apart(module: str, given: object, seconds: float) -> bytes:
-    """What `python -m module` prints once it has read `given`, pickled. Raises SubprocessError and
-    OSError where it fails, or is not done within so many seconds.
-    """
+    """What `python -m module` prints for pickled input. Raises SubprocessError and OSError."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", module],
         input=pickle.dumps(given),
@@ -82,9 +76,7 @@ def run_apart(module: str, given: object, seconds: float) -> bytes:
 
 
 def apart(files: Content, settings: Settings) -> Sequence[Problem]:
-    """The same, by a process of its own, which takes about a second: it may be asked for in any
-    thread. What was judged last is known still.
-    """
+    """The same in a process of its own, about a second; what was judged last is known still."""
     mark = digest(files)
     if mark not in _judged:
         while len(_judged) >= _KEPT:

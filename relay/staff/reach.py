@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from relay.channels import Channels
 from relay.config.loader import Config
-from relay.config.settings import Settings
+from relay.config.settings import Settings, wrong
 from relay.errors import LabError, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
@@ -65,13 +65,8 @@ def data_goes(settings: Settings, provider: Provider) -> str:
 def check_lab(settings: Settings) -> Iterator[Problem]:
     """Yield a problem if the lab's API cannot be reached or refuses the token."""
     if not settings.lab_api_token:
-        yield Problem(
-            "is not set.",
-            "environment",
-            key="LAB_API_TOKEN",
-            remedy="The lab refuses calls without it.",
-            warning=True,
-        )
+        remedy = "The lab refuses calls without it."
+        yield wrong("LAB_API_TOKEN", "is not set.", remedy, warning=True)
         return
     lab = LabClient(HttpClient(deadline=5), settings.lab_api_url, settings.lab_api_token)
     kind = EVENTS["order.shipped"]

@@ -21,9 +21,7 @@ _LATELY = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that going live needs. `missing` says what is, and is empty where it is done;
-    `remedy` what to do next.
-    """
+    """One thing that going live needs: what of it is `missing`, if anything, and what to do."""
 
     name: str
     title: str
@@ -34,19 +32,17 @@ class Step:
 def steps(config: Config, db: Database) -> Iterator[Step]:
     """Each step, in the order in which a clinic takes them. Asks the lab and the providers."""
     yield _clinic(config)
-    yield from (_in_ledger(db))
+    yield from _in_ledger(db)
     yield _lab(config)
-    for channel in _used(config):
+    used = {one for rule in config.rules for one in (*rule.channels, *rule.fallback)}
+    for channel in (one for one in CHANNELS if one in used):
         yield from _channel(config, db, channel)
     yield _alerts(config)
     yield _people(db)
     is_live = config.settings.delivery == "live"
-    yield Step(
-        "delivery",
-        "Delivery is live",
-        "" if is_live else f"RELAY_DELIVERY is {config.settings.delivery}.",
-        "Set RELAY_DELIVERY=live once all else is done; allow-list first, for yourself.",
-    )
+    missing = "" if is_live else f"RELAY_DELIVERY is {config.settings.delivery}."
+    remedy = "Set RELAY_DELIVERY=live once all else is done; allow-list first, for yourself."
+    yield Step("delivery", "Delivery is live", missing, remedy)
 
 
 def _clinic(config: Config) -> Step:
@@ -59,18 +55,14 @@ def _clinic(config: Config) -> Step:
 def _in_ledger(db: Database) -> Iterator[Step]:
     with db.read() as connection:
         alive, has_posted = workers.workers_alive(connection), status.has_posted(connection)
-    yield Step(
-        "worker",
-        "A worker runs",
-        "" if alive else "No worker has been seen within the last minutes.",
-        "Start one: python -m relay.worker, or scale the worker process up.",
+    missing = "" if alive else "No worker has been seen within the last minutes."
+    remedy = "Start one: python -m relay.worker, or scale the worker process up."
+    yield Step("worker", "A worker runs", missing, remedy)
+    missing = "" if has_posted else "The lab has posted nothing yet."
+    remedy = (
+        "Give the lab the address /webhooks/lab and the secret; `flask relay simulate` tries it."
     )
-    yield Step(
-        "webhook",
-        "The lab's webhook has been seen",
-        "" if has_posted else "The lab has posted nothing yet.",
-        "Give the lab the address /webhooks/lab and the secret; `flask relay simulate` tries it.",
-    )
+    yield Step("webhook", "The lab's webhook has been seen", missing, remedy)
 
 
 def _lab(config: Config) -> Step:
@@ -79,11 +71,6 @@ def _lab(config: Config) -> Step:
     if wrong and wrong.where == "environment":
         missing = f"{wrong.key} {missing}"
     return Step("lab", "The lab's API answers", missing, wrong.remedy if wrong else "")
-
-
-def _used(config: Config) -> list[str]:
-    used = {one for rule in config.rules for one in (*rule.channels, *rule.fallback)}
-    return [channel for channel in CHANNELS if channel in used]
 
 
 def _channel(config: Config, db: Database, channel: str) -> Iterator[Step]:
@@ -101,18 +88,12 @@ def _channel(config: Config, db: Database, channel: str) -> Iterator[Step]:
     with db.read() as connection:
         has_receipts = status.has_receipts(connection, channel)
         tests = audit.audited(connection, SEND_TEST, _LATELY, channel)
-    yield Step(
-        f"{channel}-test",
-        f"A test {row.word} was sent to yourself",
-        "" if tests else "None was sent within 30 days.",
-        "Run `flask relay send-test RULE`, or press the button on a rule's page.",
-    )
-    yield Step(
-        f"{channel}-receipts",
-        f"{name}'s receipts arrive",
-        "" if has_receipts else f"{name} has not reported on any {row.word} yet.",
-        f"Set {row.provider.receipts}, and send a test." if row.provider.receipts else "",
-    )
+    missing = "" if tests else "None was sent within 30 days."
+    remedy = "Run `flask relay send-test RULE`, or press the button on a rule's page."
+    yield Step(f"{channel}-test", f"A test {row.word} was sent to yourself", missing, remedy)
+    missing = "" if has_receipts else f"{name} has not reported on any {row.word} yet."
+    remedy = f"Set {row.provider.receipts}, and send a test." if row.provider.receipts else ""
+    yield Step(f"{channel}-receipts", f"{name}'s receipts arrive", missing, remedy)
 
 
 def _alerts(config: Config) -> Step:

@@ -37,12 +37,7 @@ def send_again(
     note: str,
     wait: float = 0.0,
 ) -> str:
-    """Have another message repeat one, at once or in `wait` seconds, and keep who wanted that and
-    why; the new one's id.
-
-    Raises NotDone: without a note, while the message may still go out, when it is repeated already,
-    and when it is no news any more.
-    """
+    """Have another message repeat one in `wait` seconds; the new one's id. Raises NotDone."""
     if not note:
         raise NotDone(NO_NOTE)
     replay.lock(connection, message_id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from relay.config.loader import Config
 from relay.errors import RenderError
@@ -158,7 +159,9 @@ class Rehearsal:
             if notice.is_digest:
                 continue  # what it tells are the messages
             if notice.rule in unknown:
-                made.unknown[past.id][notice.rule] = _not_known(unknown[notice.rule])
+                lacking = " and the ".join(sorted(unknown[notice.rule]))
+                why = f"The ledger does not know the {lacking} of this event."
+                made.unknown[past.id][notice.rule] = why
             elif notice.status in FAILED:
                 made.silent[(past.id, notice.rule, notice.channel)] = notice.reason
             elif never := self._never(notice, seen, past.facts or Facts()):
@@ -198,9 +201,7 @@ class Rehearsal:
     def _asked(
         self, own: Sequence[Rule], unknown: Mapping[str, frozenset[str]], waiting: set[str]
     ) -> Sequence[Rule]:
-        """An event's own rules, and those of what waits. Where a condition cannot be told it is
-        left out: the rest of the rule may say no.
-        """
+        """Own rules and those of what waits. A condition that cannot be told is left out."""
         if unknown:
             own = [
                 replace(rule, when=None)
@@ -238,10 +239,6 @@ def would_be_waiting(
                 if message.due_at > now:
                     id_ = " ".join((one.id, *way))
                     yield Waiting(id_, way[0], message.due_at, one.step, known), one.id, way
-
-
-def _not_known(lacking: frozenset[str]) -> str:
-    return f"The ledger does not know the {' and the '.join(sorted(lacking))} of this event."
 
 
 def condition_resources(rule: Rule) -> frozenset[str]:
@@ -330,7 +327,6 @@ class WhatIf:
             for rule in _but(current.rules, self._same)
         }
         self._gone = Rehearsal(current, (), current, since)
-        self._zone = edited.clinic.timezone
 
     @property
     def events(self) -> set[str]:
@@ -378,7 +374,7 @@ class WhatIf:
         theirs: Callable[[str], Rehearsed],
     ) -> None:
         """Compare what went out one way, if anything did, with what would have."""
-        if our and rows and not (changed := changed_parts(our, rows)):
+        if our and rows and not (changed := changes(our, rows, self.edited.clinic.timezone)):
             return
         other = theirs(way[0]) if self.is_edit else ours
         their = other.message(past, way, rows)
@@ -401,7 +397,7 @@ class WhatIf:
         self,
         past: PastEvent,
         way: MessageKey,
-        changed: Sequence[str],
+        changed: Mapping[str, str],
         our: Message,
         their: Message | None,
         rows: Sequence[Row],
@@ -409,25 +405,13 @@ class WhatIf:
         """Note how a message that was sent would have been another one."""
         if not self.is_edit:
             their = None
-        then = message_as_sent(rows)
         by_edit = [name for name in changed if getattr(our, name) != getattr(their, name, None)]
+        anyway = [name for name in changed if name != "due_at"]  # tries move that
+        if names := by_edit or anyway:
+            why = "; ".join(changed[name] for name in names) + "."
+            self._note(past, way, CHANGED if by_edit else EITHER_WAY, our.addresses, why)
         if by_edit:
-            self._note(past, way, CHANGED, our.addresses, self.described(by_edit, our, then))
             self.found.volumes[way[0], way[2], MORE] += our.addresses - len(rows)
-        elif anyway := [name for name in changed if name != "due_at"]:  # tries move that
-            self._note(past, way, EITHER_WAY, our.addresses, self.described(anyway, our, then))
-
-    def described(self, names: Sequence[str], our: Message, then: Message) -> str:
-        """The named parts of a message as they would be, and as they were."""
-        return "; ".join(self._instead(name, our, then) for name in names) + "."
-
-    def _instead(self, name: str, our: Message, then: Message) -> str:
-        if name == "template":
-            return f"template {our.template} instead of {then.template}"
-        if name == "addresses":
-            return f"{our.addresses} addresses instead of {then.addresses}"
-        due, was = (one.due_at.astimezone(self._zone) for one in (our, then))
-        return f"due {due:%d %b %Y %H:%M} instead of {was:%d %b %Y %H:%M}"
 
     def _note(self, past: PastEvent, way: MessageKey, what: str, messages: int, why: str) -> None:
         self.found.counts[way[0]][what] += messages
@@ -474,20 +458,17 @@ def sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
     return was
 
 
-def message_as_sent(rows: Sequence[Row]) -> Message:
-    """Build the message that the rows recorded: template, earliest due time, addresses."""
-    return Message(rows[0].template, min(row.due_at for row in rows), len(rows))
-
-
-def changed_parts(our: Message, rows: Sequence[Row]) -> list[str]:
-    """What of a message is not as it was sent."""
-    then = message_as_sent(rows)
-    differs = {
-        "template": our.template != then.template,
-        "addresses": our.addresses != then.addresses,
-        "due_at": abs(our.due_at - then.due_at) > _SAME_TIME,
-    }
-    return [name for name, differ in differs.items() if differ]
+def changes(our: Message, rows: Sequence[Row], zone: ZoneInfo) -> Mapping[str, str]:
+    """What of a message is not as the rows have it, in words."""
+    first, found = min(row.due_at for row in rows), {}
+    if our.template != rows[0].template:
+        found["template"] = f"template {our.template} instead of {rows[0].template}"
+    if our.addresses != len(rows):
+        found["addresses"] = f"{our.addresses} addresses instead of {len(rows)}"
+    if abs(our.due_at - first) > _SAME_TIME:
+        due, was = (f"{one.astimezone(zone):%d %b %Y %H:%M}" for one in (our.due_at, first))
+        found["due_at"] = f"due {due} instead of {was}"
+    return found
 
 
 def unsent_reasons(past: PastEvent, way: MessageKey) -> str:

@@ -61,9 +61,7 @@ def whom(connection: Connection, written: str) -> Meant:
 
 
 def about(one: trail.Trail, roles: set[str]) -> Iterator[Record]:
-    """What the ledger has of an event's people, and where they were written to; where a message was
-    asked for, only of whom it is to.
-    """
+    """An event's people and where they were written to; of some roles only, where given."""
     facts = Facts.from_json(one.event["facts"])
     if not roles:
         yield from persons_in(facts)

@@ -9,24 +9,28 @@ from typing import Any
 from relay.lab.events import EVENTS
 from relay.rules.channels import CHANNELS, begun
 
-# Of an event and of a message, by status. A channel's row says the rest: its provider, its address.
-_STANDS = {
-    "received": "Not processed yet",
-    "processed": "Processed",
-    "unrouted": "Unknown to Relay",
-    "held": "Held",
-    "created": "Due now",
-    "scheduled": "Waiting",
-    "sending": "Being sent",
-    "sent": "Sent, no receipt yet",
-    "delivered": "Delivered",
-    "unknown": "Checking with {row.provider.name}",
-    "permanent-failure": "{row.address.dead}",
-    "temporary-failure": "{row.address.away}",
-    "technical-failure": "Our fault",
-    "validation-failed": "{row.address.absent}",
-    "cancelled": "Not needed any more",
-    "kept": "Kept here, not sent",
+# How an event or a message stands, by its status: on a list, where a channel's row says the rest,
+# and of a message in a sentence, where a failure has the docs' word too.
+STANDS = {
+    "received": ("Not processed yet", ""),
+    "processed": ("Processed", ""),
+    "unrouted": ("Unknown to Relay", ""),
+    "held": ("Held", ""),
+    "created": ("Due now", "has not gone out yet"),
+    "scheduled": ("Waiting", "has not gone out yet"),
+    "sending": ("Being sent", "is being sent"),
+    "sent": ("Sent, no receipt yet", "was sent; there is no receipt yet"),
+    "delivered": ("Delivered", "has arrived"),
+    "unknown": ("Checking with {row.provider.name}", "may or may not have gone out"),
+    "permanent-failure": ("{row.address.dead}", "cannot arrive (permanent-failure)"),
+    "temporary-failure": ("{row.address.away}", "was given up (temporary-failure)"),
+    "technical-failure": ("Our fault", "failed through a fault on our side (technical-failure)"),
+    "validation-failed": (
+        "{row.address.absent}",
+        "could not be sent: there is no usable address (validation-failed)",
+    ),
+    "cancelled": ("Not needed any more", "was cancelled"),
+    "kept": ("Kept here, not sent", "was made and kept here, not sent"),
 }
 _UNITS = (
     (timedelta(days=1), "day"),
@@ -37,7 +41,7 @@ _UNITS = (
 
 def stands(status: str, channel: str = "") -> str:
     """How an event or a message stands. A status of a newer version is said as it is."""
-    said, row = _STANDS.get(status, status), CHANNELS.get(channel)
+    said, row = STANDS.get(status, (status, ""))[0], CHANNELS.get(channel)
     return said.format(row=row) if row else status if "{" in said else said
 
 

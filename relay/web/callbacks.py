@@ -42,9 +42,7 @@ def twilio_status() -> Response:
 
 @blueprint.post("/twilio/inbound")
 def twilio_inbound() -> Response:
-    """A text from a person. Twilio answers STOP, START and HELP itself; we confirm a STOP that it
-    does not take for one, and to anything else a person replies.
-    """
+    """A text from a person. Twilio confirms a plain STOP; we do any other, and people reply."""
     from relay.channels import twilio
 
     if not _from_twilio():

@@ -24,16 +24,12 @@ def squeezed(path: str) -> str:
     return _SLASHES.sub("/", path).strip("/")
 
 
-def is_door(path: str) -> bool:
-    """Whether a path, squeezed, is at or below one of the doors."""
-    return path.partition("/")[0] in DOORS
-
-
 def squeeze_paths(wsgi: Callable[..., Any]) -> Callable[..., Any]:
     """A WSGI app that finds what is below the doors whatever slashes are in its address."""
 
     def call(environ: dict[str, Any], start_response: Any) -> Any:
-        if is_door(path := squeezed(environ.get("PATH_INFO", ""))):
+        path = squeezed(environ.get("PATH_INFO", ""))
+        if path.partition("/")[0] in DOORS:
             environ["PATH_INFO"] = f"/{path}"
         return wsgi(environ, start_response)
 
@@ -41,9 +37,7 @@ def squeeze_paths(wsgi: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note_lost(error: HTTPException) -> None:
-    """Log what was looked for below the doors and is not there: of its path, our own words only,
-    since the rest may be a secret.
-    """
+    """Log what is not there below the doors by our own words only: the rest may be a secret."""
     parts = squeezed(request.path).split("/")
     if parts[0] not in DOORS or error.code not in (404, 405):
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from flask import Blueprint, Response
@@ -30,21 +30,14 @@ def healthz() -> Response:
 def readyz() -> Response:
     """200, or 503 naming what is down."""
     wrong = down()
-    return answer(
-        503 if wrong else 200,
-        status="not ready" if wrong else "ready",
-        down=sorted(wrong),
-        reasons=wrong,
-    )
+    code, said = (503, "not ready") if wrong else (200, "ready")
+    return answer(code, status=said, down=sorted(wrong), reasons=wrong)
 
 
 def down() -> dict[str, str]:
     """Each part that is down, and why."""
-    return {**ledger(), **_told("redis", _redis), **_told("config", _config)}
-
-
-def _told(name: str, check: Callable[[], str]) -> dict[str, str]:
-    return {name: why} if (why := check()) else {}
+    parts = {**ledger(), "redis": _redis(), "config": _config()}
+    return {name: why for name, why in parts.items() if why}
 
 
 def ledger() -> dict[str, str]:
@@ -76,11 +69,8 @@ def _redis() -> str:
 
 
 def _config() -> str:
-    return (
-        "config.toml or a template has a mistake: run `flask relay check` to see where."
-        if problems()
-        else ""
-    )
+    said = "config.toml or a template has a mistake: run `flask relay check` to see where."
+    return said if problems() else ""
 
 
 def problems() -> Sequence[Problem]:

@@ -126,9 +126,8 @@ def ledger_samples(measured: Measured) -> Iterator[Sample]:
         yield "relay_attempts", {"channel": channel, "outcome": outcome}, many
     for channel in CHANNELS:
         yield "relay_messages_waiting", {"channel": channel}, measured.waiting.get(channel, 0)
-        yield from quantile_samples(
-            "relay_provider_seconds", measured.took.get(channel, ()), channel=channel
-        )
+        took = measured.took.get(channel, ())
+        yield from quantile_samples("relay_provider_seconds", took, channel=channel)
     for channel in (*CHANNELS, LAB):
         yield "relay_channel_paused", {"channel": channel}, channel in measured.paused
     yield from quantile_samples("relay_webhook_to_provider_seconds", measured.reached)

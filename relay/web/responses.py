@@ -22,16 +22,11 @@ RETRY_AFTER_SECONDS = 10
 # nobody frames it, and nobody keeps a copy.
 def policy(pictures: str = "") -> str:
     """A page's Content-Security-Policy. `pictures` is a site of which it shows some as well."""
-    own = (f"{kind} 'self'" for kind in ("script-src", "style-src", "connect-src", "frame-src"))
-    return "; ".join(
-        (
-            "default-src 'none'",
-            *own,
-            f"img-src 'self' {pictures}".rstrip(),
-            "form-action 'self'",
-            "frame-ancestors 'none'",
-            "base-uri 'none'",
-        )
+    own = f"'self' {pictures}".rstrip()
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        f"frame-src 'self'; img-src {own}; form-action 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'"
     )
 
 
@@ -62,9 +57,7 @@ def answer(code: int, /, **body: Any) -> Response:
 
 
 def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
-    """Answer every failure with JSON that says what it is and nothing about our insides, or, where
-    the desk has a `page` for it, a browser in words.
-    """
+    """Answer each failure with JSON that tells nothing of our insides, or a browser with a page."""
 
     guard(app)
 
@@ -76,9 +69,8 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(LedgerUnavailable)
     def _unavailable(error: LedgerUnavailable) -> Response:
         log.error("ledger unavailable", reason=str(error))
-        response = answer(
-            503, status="unavailable", error="Relay cannot reach its database. Try again."
-        )
+        said = "Relay cannot reach its database. Try again."
+        response = answer(503, status="unavailable", error=said)
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
 

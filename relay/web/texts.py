@@ -13,7 +13,7 @@ from relay.ledger.database import Connection
 from relay.ledger.holds import suppressions
 from relay.ledger.views import queries
 from relay.ledger.worklist import replies
-from relay.privacy.names import persons_in
+from relay.privacy.names import name_of, persons_in
 from relay.rules import stops
 from relay.rules.alerts import NO_KIT
 from relay.rules.model import Policy
@@ -22,19 +22,15 @@ from relay.rules.replies import START, STOP, YES, Reading, case, read
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a text: its `word` for the log, the case that it has opened, and whether the
-    person gets no more texts because of it and did not know.
-    """
+    """What came of a text: its `word` for the log, its case, and whether it newly stopped texts."""
 
     word: str
     case_id: str = ""
-    is_stopped: bool = False
+    is_stopped: bool = False  # the person gets no more by it, and may not know
 
 
 def take(connection: Connection, policy: Policy, channel: str, number: str, text: Inbound) -> Taken:
-    """Do what a text asks for, or leave it to a person. `number` is the sender's where Relay could
-    text it, else empty. One that comes again changes nothing.
-    """
+    """Obey a text or open a case, once. `number` is empty where Relay could not text it."""
     if text.keyword and not _is_answer(connection, number, text):
         return Taken(text.keyword, is_stopped=_obey(connection, channel, number, text))
     told = replies.last_told(connection, channel, number) if number else None
@@ -77,11 +73,8 @@ def _obey(connection: Connection, channel: str, number: str, text: Inbound) -> b
     """Whether a keyword has stopped texts to a number."""
     if number and text.keyword == START:
         suppressions.opt_in(connection, channel, number, text.id)
-    return bool(
-        number
-        and text.keyword == STOP
-        and suppressions.opt_out(connection, channel, number, text.id)
-    )
+    is_stop = bool(number) and text.keyword == STOP
+    return is_stop and suppressions.opt_out(connection, channel, number, text.id)
 
 
 def _people(connection: Connection, channel: str, number: str) -> int:
@@ -93,5 +86,5 @@ def _people(connection: Connection, channel: str, number: str) -> int:
 def _names(facts: Facts) -> Iterator[str]:
     """The names of whom an event is about, by themselves and together."""
     for person in persons_in(facts):
-        both = [str(person.get(field) or "") for field in ("first_name", "last_name")]
+        both = name_of(person)
         yield from filter(None, (*both, " ".join(both)))

@@ -45,9 +45,8 @@ def lab(secret: str | None = None) -> Response:
     except Refused as refused:
         with app.db.write() as connection:
             kept = keep_refused(connection, body, refused, case_of(refused))
-        log.warning(
-            "webhook refused", id=kept, status=refused.status, fields=sorted(refused.fields)
-        )
+        wrong = sorted(refused.fields)
+        log.warning("webhook refused", id=kept, status=refused.status, fields=wrong)
         raise
     recorded = record_webhook(app.db, incoming, app.config.delivery.dedupe_window)
     log.info("webhook " + recorded.status, id=recorded.id, correlation_id=recorded.id)
@@ -78,8 +77,7 @@ def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> 
 
 
 def in_header() -> bytes:
-    """A bearer token or Basic's password to the byte. Werkzeug's reader breaks on what is not ASCII
-    and takes a token such as "a=b" for parameters."""
+    """A bearer token or Basic's password to the byte: werkzeug breaks on "a=b" and non-ASCII."""
     scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
     given = shown.strip().encode("latin-1")
     if scheme.lower() == "bearer":
