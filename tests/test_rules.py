@@ -18,12 +18,13 @@ from relay.rules.model import (
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
     AlreadyNotified,
+    Never,
     Plan,
     Policy,
     Rule,
     Staff,
 )
-from relay.rules.planner import RuleContext, plan
+from relay.rules.planner import RuleContext, last_objection, plan
 from relay.rules.schedule import ALWAYS, Digest, Window
 from relay.rules.staleness import Step, Waiting
 
@@ -248,6 +249,17 @@ def test_who_was_told_is_not_told_again() -> None:
     ]
 
 
+def test_a_fallback_or_a_channel_that_is_new_tells_nobody_again() -> None:
+    """Who was told by whatever channel needs no fallback, nor what an edit has put in its place."""
+    told = frozenset({("results", "patient", "sms")})
+    said = [("results", "Already sent, or about to be, by sms.")]
+    for moved in (rule(channels=("email",)), rule(channels=("email",), fallback=("sms",))):
+        found = planned(moved, told=told)
+        assert (found.notices, [(d.rule, d.reason) for d in found.decisions]) == ((), said)
+    found = planned(rule(fallback=("email",)), of=facts(phone=None), told=told)
+    assert (found.notices, [(d.rule, d.reason) for d in found.decisions]) == ((), said * 2)
+
+
 def test_a_new_address_of_a_group_is_told_though_others_were() -> None:
     """For staff the address decides: who joins the group is told."""
     found = planned(
@@ -468,6 +480,8 @@ def test_the_lab_is_asked_again_of_what_goes_out_later(
     assert notice.waits_for == waits_for
     (other,) = planned(rule(after=after, fallback=("email",)), of=facts(None)).notices[1:]
     assert (other.is_fallback, other.waits_for) == (True, waits_for)
+    (nobody,) = planned(rule(after=after), of=facts(None)).notices  # whose address is nobody's
+    assert nobody.waits_for is None
 
 
 @pytest.mark.parametrize(
@@ -523,3 +537,15 @@ def test_an_event_makes_what_waits_and_what_has_failed_old() -> None:
         **dict.fromkeys(("waits", "failed", "results"), retest),
         "of another": f"The kit has moved on: {RESULTS} has come.",
     }
+
+
+def test_the_last_look_before_a_message_goes_out() -> None:
+    """It asks all that its rule asks, then whether a [never.…] forbids it, which sees the facts and
+    the recipient too.
+    """
+    never = Never("patients", Condition("recipient.role == 'patient'", RESULTS), "they phone.")
+    of, forbidden = context(facts()), rule(never=(never,))
+    assert last_objection(forbidden, of, NOON) == "[never.patients] forbids it: they phone."
+    assert last_objection(replace(forbidden, to="desk"), of, NOON) == ""
+    off = replace(forbidden, enabled=False)
+    assert last_objection(off, of, NOON) == "The rule is switched off (enabled = false)."
