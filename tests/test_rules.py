@@ -24,7 +24,7 @@ from relay.rules.model import (
     Rule,
     Staff,
 )
-from relay.rules.planner import RuleContext, last_objection, plan
+from relay.rules.planner import RuleContext, in_digest, last_objection, plan
 from relay.rules.schedule import ALWAYS, Digest, Window
 from relay.rules.staleness import Step, Waiting
 
@@ -197,6 +197,8 @@ def test_one_channel_that_reaches_is_enough() -> None:
     """With two channels, one address is enough to leave the fallback alone."""
     found = planned(rule(channels=("email",), fallback=("sms",)), of=facts(None, MAIL))
     assert outcome(found) == [("email", MAIL, "created")]
+    found = planned(rule(channels=("sms", "email"), fallback=("sms",)), of=facts(None, MAIL))
+    assert outcome(found) == [("sms", "", "validation-failed"), ("email", MAIL, "created")]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +239,14 @@ def test_an_address_that_a_group_names_twice_is_told_once() -> None:
     )
     found = planned(rule(to="desk", channels=("email", "sms")), staff=staff)
     assert [notice.address for notice in found.notices] == ["a@example.org", "+447700900100"]
+
+
+def test_each_address_of_a_group_that_is_none_says_why() -> None:
+    """Two mistakes in a group are two reasons; the same one twice is one."""
+    staff = Staff({"sms": ("020 7946 0018", "nobody", "no one")})
+    found = planned(rule(to="desk"), staff=staff)
+    assert outcome(found) == [("sms", "", "validation-failed")] * 2
+    assert len({notice.reason for notice in found.notices}) == 2
 
 
 def test_who_was_told_is_not_told_again() -> None:
@@ -347,16 +357,18 @@ def test_a_digest_goes_at_its_time_or_in_its_rules_own_window(
 
 
 def test_one_digest_a_rule_time_channel_and_address() -> None:
-    """Each kit is an item of its own; what one rule has for one address at one time is together."""
+    """Each kit is an item of its own; what one rule has for one address at one time is together,
+    retests too.
+    """
     desk = rule(to="desk", channels=("email", "sms"), digest=Digest.parse("every 4h"))
     policy = Policy(LONDON, ALWAYS, {"desk": DESK})
     made = [
         notice
-        for subject in ("r1", "r2")
+        for subject, round_ in (("r1", 0), ("r2", 1))
         for now in (NOON, NOON + timedelta(hours=4))
         for named in (desk, replace(desk, name="other"))
         for notice in plan(
-            context(facts(), subject=subject), [named], policy, frozenset(), now
+            context(facts(), subject=subject, round=round_), [named], policy, frozenset(), now
         ).notices
     ]
     assert len({one.identity for one in made if one.is_digest}) == 2 * 2 * 3
@@ -373,6 +385,15 @@ def test_a_digest_that_has_gone_takes_no_more() -> None:
         item, told = found.notices
         assert item.reason == f"It is part of the digest of {at}."
         gone |= {told.identity}
+
+
+def test_a_digest_waits_for_its_time_however_its_item_came() -> None:
+    """An item that was due at once is in a digest that is not."""
+    every = rule(to="desk", channels=("sms",))
+    (item,) = planned(every).notices
+    policy = Policy(LONDON, ALWAYS, {"desk": DESK})
+    told, digest = in_digest(every, item, policy, frozenset())
+    assert (item.status, told.status, digest.status) == ("created", "cancelled", "scheduled")
 
 
 def test_a_condition_that_breaks_is_told_singly() -> None:

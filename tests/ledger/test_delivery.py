@@ -11,8 +11,16 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
 from relay.ledger.database import Database
 from relay.ledger.holds.allowances import Cap
-from relay.ledger.schema import attempts, notifications, suppressions
-from relay.rules.model import Ending
+from relay.ledger.schema import allowances, attempts, notifications, suppressions
+from relay.rules.model import (
+    ALERT,
+    ANSWER,
+    MESSAGE,
+    RESENT,
+    WAITS_FOR_LAB,
+    WAITS_FOR_ORDER,
+    Ending,
+)
 from relay.rules.statuses import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
@@ -50,6 +58,52 @@ def test_the_urgent_message_is_claimed_first(db: Database) -> None:
     )
     assert [one.rule for one in ledger_attempts.claim(db, "sms", 2)] == ["results", "old"]
     assert [one.rule for one in ledger_attempts.claim(db, "sms", 2)] == ["new"]
+
+
+def test_what_is_claimed_at_once_is_in_that_order_too(db: Database) -> None:
+    """Within a worker's share the urgent go first, and of equals what has waited longest."""
+    now = datetime.now(UTC)
+    for minutes, urgency in ((1, 0), (3, 0), (2, 0), (1, 2), (5, 2)):
+        due = now - timedelta(minutes=minutes)
+        planned(db, notice(rule=f"{urgency} {minutes}", urgency=urgency, due_at=due))
+    claims = ledger_attempts.claim(db, "sms", 10)
+    assert [one.rule for one in claims] == ["2 5", "2 1", "0 3", "0 2", "0 1"]
+
+
+def test_what_waits_for_the_lab_is_claimed_by_those_who_may_ask_it(db: Database) -> None:
+    """Two lanes share a channel: a slow lab keeps up none of what need not ask it. What waits for
+    an order is for neither; what is claimed waits for nothing.
+    """
+    planned(
+        db,
+        notice(rule="asks", waits_for=WAITS_FOR_LAB),
+        notice(rule="order", waits_for=WAITS_FOR_ORDER),
+        notice(rule="plain"),
+    )
+    (plain,) = ledger_attempts.claim(db, "sms", 10)
+    (asks,) = ledger_attempts.claim(db, "sms", 10, may_ask=True)
+    assert [(one.rule, one.may_ask) for one in (plain, asks)] == [("plain", False), ("asks", True)]
+    assert only(db, notifications, id=asks.id)["waits_for"] is None
+    assert not plain.is_probe
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"), [(MESSAGE, None), (RESENT, None), (ALERT, WORDS), (ANSWER, WORDS)]
+)
+def test_a_claim_blanks_the_words_of_an_attempt_that_came_to_nothing(
+    db: Database, kind: str, kept: dict[str, str] | None
+) -> None:
+    """Each attempt has words of its own; an alert and an answer are sent as they were written."""
+    (id_,) = planned(db, notice(key="k", kind=kind))
+    change(db, notifications, {"id": id_}, content=WORDS)
+    assert [one.content for one in ledger_attempts.claim(db, "sms", 10)] == [WORDS]
+    assert only(db, notifications)["content"] == kept
+
+
+def test_without_a_cap_nothing_is_counted(db: Database) -> None:
+    """A channel that has no limit leaves no trace of one."""
+    claimed(db)
+    assert rows(db, allowances) == []
 
 
 def test_only_what_is_due_is_claimed(db: Database) -> None:
