@@ -108,6 +108,8 @@ def test_a_retest_makes_the_round_before_old() -> None:
     assert why(step(RESULTS, timedelta(seconds=1)), retest) == "A retest has begun since then."
     assert why(step(RECEIVED, HOUR), retest) == "A retest has begun since then."
     assert why(step(SHIPPED), step(RETEST, HOUR, 1)) == "A retest has begun since then."
+    reminder = {"due": NOW + DAY, "unless": (RECEIVED,)}
+    assert why(step(DELIVERED), retest, **reminder) == "A retest has begun since then."
     assert why(step(SHIPPED, timedelta(seconds=1)), retest) == ""  # in their order, in one burst
     assert why(step(RESULTS), step(RETEST, HOUR, 1)) == ""  # of the rest: the lab has confirmed it
 

@@ -259,9 +259,10 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
 
 
 def _is_plain(claim: Claim, ending: Ending) -> bool:
-    """Whether an ending says something about its message alone."""
-    besides = ending.waits_for or ending.fallback_in or ending.pause or ending.suppress
-    return ending.outcome == "accepted" and not besides and not claim.is_probe
+    """Whether an ending says something about its message alone: what was accepted pauses and stops
+    nothing.
+    """
+    return ending.outcome == "accepted" and not ending.fallback_in and not claim.is_probe
 
 
 def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
 from relay.ledger.database import Database
+from relay.ledger.holds import pauses
 from relay.ledger.holds.allowances import Cap
 from relay.ledger.schema import allowances, attempts, notifications, suppressions
 from relay.rules.model import (
@@ -20,6 +21,7 @@ from relay.rules.model import (
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
     Ending,
+    Pause,
 )
 from relay.rules.statuses import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
@@ -183,6 +185,56 @@ def test_an_accepted_message_is_sent(db: Database) -> None:
     assert row["sent_at"] is not None
     assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
     assert attempt["finished_at"] >= attempt["started_at"]
+
+
+@pytest.mark.parametrize(
+    ("channel", "address", "segments"),
+    [("sms", "+447700900001", 2), ("email", "a@example.org", 0)],
+)
+def test_the_segments_of_what_is_sent_are_kept(
+    db: Database, channel: str, address: str, segments: int
+) -> None:
+    """A text is paid for by segments, an email is not."""
+    claim = claimed(db, channel=channel, address=address)
+    assert ledger_attempts.begin(db, claim, {"text": "a" * 161}, edition=7)
+    row = only(db, notifications)
+    assert (row["segments"], row["edition"]) == (segments, 7)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_accepted_message_is_sent_unless_it_has_an_end(db: Database, status: str) -> None:
+    """Whatever it waits for it need not; what was found out about it since stays."""
+    claim = claimed(db)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    change(db, notifications, {}, status=status)
+    assert ledger_attempts.finish(db, claim, replace(ACCEPTED, is_kept=True))
+    row = only(db, notifications)
+    waits = status in ("sending", "unknown", "created", "scheduled")
+    assert (row["status"], row["is_kept"]) == ("sent" if waits else status, waits)
+    assert only(db, attempts)["outcome"] == "accepted"
+
+
+def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database) -> None:
+    """An accepted message whose rule has a fallback for that is looked at again, not before."""
+    claim = claimed(db)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    assert ledger_attempts.finish(db, claim, replace(ACCEPTED, fallback_in=3600.0))
+    assert followups.lease_follow_ups(db, 10) == []
+    time_passes(db, timedelta(seconds=3601))
+    assert [one.id for one in followups.lease_follow_ups(db, 10)] == [claim.id]
+
+
+def test_a_trial_message_that_was_accepted_ends_the_pause(db: Database) -> None:
+    """While a channel is paused one message finds out; what it was told is told to all."""
+    claim = claimed(db)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+    planned(db, notice(subject="o-2"))
+    assert ledger_attempts.claim(db, "sms", 10) == []
+    assert ledger_attempts.begin(db, claim, WORDS)
+    ending = replace(ACCEPTED, awaits_receipt=True, answered=True)
+    assert ledger_attempts.finish(db, replace(claim, is_probe=True), ending)
+    assert [one.is_probe for one in ledger_attempts.claim(db, "sms", 10)] == [False]
 
 
 def test_a_transient_refusal_comes_back_later(db: Database) -> None:
