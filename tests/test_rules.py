@@ -14,15 +14,24 @@ from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.facts import Facts, record, resource
 from relay.rules.expressions import Condition, names
-from relay.rules.model import AlreadyNotified, Plan, Policy, Rule, Staff
-from relay.rules.planner import RuleContext, plan
+from relay.rules.model import (
+    WAITS_FOR_LAB,
+    WAITS_FOR_ORDER,
+    AlreadyNotified,
+    Never,
+    Plan,
+    Policy,
+    Rule,
+    Staff,
+)
+from relay.rules.planner import RuleContext, in_digest, last_objection, plan
 from relay.rules.schedule import ALWAYS, Digest, Window
-from relay.rules.staleness import Step
+from relay.rules.staleness import Step, Waiting
 
 LONDON = ZoneInfo("Europe/London")
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)
 NIGHT = datetime(2026, 6, 1, 22, 0, tzinfo=UTC)  # 23:00 in London
-RESULTS = "lab_results.complete"
+RESULTS, RETEST = "lab_results.complete", "test_registration.retest"
 WINDOW = Window.parse("08:00-20:00")
 DESK = Staff({"email": ("a@example.org", "b@example.org"), "sms": ("+447700900100",)})
 MOBILE, MAIL = "+447700900000", "jane@example.com"
@@ -188,6 +197,8 @@ def test_one_channel_that_reaches_is_enough() -> None:
     """With two channels, one address is enough to leave the fallback alone."""
     found = planned(rule(channels=("email",), fallback=("sms",)), of=facts(None, MAIL))
     assert outcome(found) == [("email", MAIL, "created")]
+    found = planned(rule(channels=("sms", "email"), fallback=("sms",)), of=facts(None, MAIL))
+    assert outcome(found) == [("sms", "", "validation-failed"), ("email", MAIL, "created")]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +241,14 @@ def test_an_address_that_a_group_names_twice_is_told_once() -> None:
     assert [notice.address for notice in found.notices] == ["a@example.org", "+447700900100"]
 
 
+def test_each_address_of_a_group_that_is_none_says_why() -> None:
+    """Two mistakes in a group are two reasons; the same one twice is one."""
+    staff = Staff({"sms": ("020 7946 0018", "nobody", "no one")})
+    found = planned(rule(to="desk"), staff=staff)
+    assert outcome(found) == [("sms", "", "validation-failed")] * 2
+    assert len({notice.reason for notice in found.notices}) == 2
+
+
 def test_who_was_told_is_not_told_again() -> None:
     """A person who was told by a channel about this kit is not told again by it, and it says so."""
     told = frozenset({("results", "patient", "sms"), ("other", "patient", "email")})
@@ -238,6 +257,17 @@ def test_who_was_told_is_not_told_again() -> None:
     assert [(d.rule, d.reason) for d in found.decisions] == [
         ("results", "Already sent, or about to be, by sms.")
     ]
+
+
+def test_a_fallback_or_a_channel_that_is_new_tells_nobody_again() -> None:
+    """Who was told by whatever channel needs no fallback, nor what an edit has put in its place."""
+    told = frozenset({("results", "patient", "sms")})
+    said = [("results", "Already sent, or about to be, by sms.")]
+    for moved in (rule(channels=("email",)), rule(channels=("email",), fallback=("sms",))):
+        found = planned(moved, told=told)
+        assert (found.notices, [(d.rule, d.reason) for d in found.decisions]) == ((), said)
+    found = planned(rule(fallback=("email",)), of=facts(phone=None), told=told)
+    assert (found.notices, [(d.rule, d.reason) for d in found.decisions]) == ((), said * 2)
 
 
 def test_a_new_address_of_a_group_is_told_though_others_were() -> None:
@@ -327,16 +357,18 @@ def test_a_digest_goes_at_its_time_or_in_its_rules_own_window(
 
 
 def test_one_digest_a_rule_time_channel_and_address() -> None:
-    """Each kit is an item of its own; what one rule has for one address at one time is together."""
+    """Each kit is an item of its own; what one rule has for one address at one time is together,
+    retests too.
+    """
     desk = rule(to="desk", channels=("email", "sms"), digest=Digest.parse("every 4h"))
     policy = Policy(LONDON, ALWAYS, {"desk": DESK})
     made = [
         notice
-        for subject in ("r1", "r2")
+        for subject, round_ in (("r1", 0), ("r2", 1))
         for now in (NOON, NOON + timedelta(hours=4))
         for named in (desk, replace(desk, name="other"))
         for notice in plan(
-            context(facts(), subject=subject), [named], policy, frozenset(), now
+            context(facts(), subject=subject, round=round_), [named], policy, frozenset(), now
         ).notices
     ]
     assert len({one.identity for one in made if one.is_digest}) == 2 * 2 * 3
@@ -353,6 +385,15 @@ def test_a_digest_that_has_gone_takes_no_more() -> None:
         item, told = found.notices
         assert item.reason == f"It is part of the digest of {at}."
         gone |= {told.identity}
+
+
+def test_a_digest_waits_for_its_time_however_its_item_came() -> None:
+    """An item that was due at once is in a digest that is not."""
+    every = rule(to="desk", channels=("sms",))
+    (item,) = planned(every).notices
+    policy = Policy(LONDON, ALWAYS, {"desk": DESK})
+    told, digest = in_digest(every, item, policy, frozenset())
+    assert (item.status, told.status, digest.status) == ("created", "cancelled", "scheduled")
 
 
 def test_a_condition_that_breaks_is_told_singly() -> None:
@@ -376,3 +417,156 @@ def test_a_held_message_waits_for_staff_and_for_its_window() -> None:
     assert (notice.status, notice.due_at) == ("scheduled", datetime(2026, 6, 5, 7, tzinfo=UTC))
     found = planned(kept, of=facts(phone="none"))
     assert outcome(found) == [("sms", "", "validation-failed"), ("email", MAIL, "scheduled")]
+
+
+def test_what_a_person_has_stopped_is_planned_for_nobody_of_that_role() -> None:
+    """A stop is of one rule and one role about a kit, and is the last word; others are told."""
+    policy = Policy(LONDON, ALWAYS, {"desk": DESK})
+    rules = [rule(), rule("other"), rule("desk", to="desk")]
+    stopped = frozenset({("results", "patient"), ("desk", "patient"), ("other", "desk")})
+    made = plan(context(facts()), rules, policy, frozenset(), NOON, stopped=stopped)
+    assert [(one.rule, one.role) for one in made.notices] == [
+        ("other", "patient"),
+        ("desk", "desk"),
+    ]
+    (said,) = made.decisions
+    assert (said.rule, said.is_final) == ("results", True)
+    assert said.reason == "A person decided that this message is not to be sent."
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "told", "is_final"),
+    [
+        ({"enabled": False}, (), frozenset(), True),
+        ({}, (Step(RETEST, 1, NOON + timedelta(seconds=1)),), frozenset(), True),
+        ({}, (), frozenset({("results", "patient", "sms")}), True),
+        ({"when": "registration.status == 'fail'"}, (), frozenset(), False),
+        ({"to": "nobody"}, (), frozenset(), False),
+    ],
+)
+def test_only_what_the_lab_cannot_change_is_final(
+    changes: dict[str, Any], known: tuple[Step, ...], told: AlreadyNotified, is_final: bool
+) -> None:
+    """A rule that is off, old news and what was told stay so; a condition may come true, and a
+    group may get an address.
+    """
+    policy = Policy(LONDON, ALWAYS, {"nobody": Staff()})
+    made = plan(context(facts(), known=known), [rule(**changes)], policy, told, NOON)
+    assert made.notices == ()
+    assert [one.is_final for one in made.decisions] == [is_final]
+
+
+def test_what_is_to_be_held_is_judged_by_when_it_would_go() -> None:
+    """A message that goes at once is news though the next step is there; one that staff hold is
+    not.
+    """
+    second = timedelta(seconds=1)
+    of = context(facts(), "order.shipped", known=(Step("order.delivered", 0, NOON + second),))
+    policy, shipped = Policy(LONDON, ALWAYS, {}), rule(event="order.shipped")
+    assert outcome(plan(of, [shipped], policy, frozenset(), NOON + second)) != []
+    held = replace(shipped, hold=timedelta(hours=1))
+    made = plan(of, [held], policy, frozenset(), NOON + second)
+    assert [one.reason for one in made.decisions] == [
+        "The kit has moved on: order.delivered has come."
+    ]
+
+
+def test_a_broken_condition_is_held_for_nobody() -> None:
+    """Staff hear of our fault now, not when the message would have been released."""
+    held = rule(hold=timedelta(hours=36), when="registration.trf_code < 3")
+    (broken,) = planned(held).notices
+    assert (broken.status, broken.due_at) == ("technical-failure", NOON)
+
+
+def test_an_address_that_is_none_is_in_no_digest() -> None:
+    """What cannot be sent to a group says so by itself: no digest would ever carry it."""
+    gathered = rule(to="desk", channels=("email",), digest=Digest.parse("every 4h"))
+    found = planned(gathered, staff=Staff({"email": ("nobody",)}))
+    assert outcome(found) == [("email", "", "validation-failed")]
+
+
+@pytest.mark.parametrize(
+    ("after", "waits_for"),
+    [
+        (timedelta(minutes=15), None),
+        (timedelta(minutes=15, milliseconds=1), WAITS_FOR_LAB),
+    ],
+)
+def test_the_lab_is_asked_again_of_what_goes_out_later(
+    after: timedelta, waits_for: str | None
+) -> None:
+    """Facts of a quarter of an hour ago are good enough; older ones are fetched anew."""
+    (notice,) = planned(rule(after=after)).notices
+    assert (notice.status, notice.due_at) == ("scheduled", NOON + after)
+    assert notice.waits_for == waits_for
+    (other,) = planned(rule(after=after, fallback=("email",)), of=facts(None)).notices[1:]
+    assert (other.is_fallback, other.waits_for) == (True, waits_for)
+    (nobody,) = planned(rule(after=after), of=facts(None)).notices  # whose address is nobody's
+    assert nobody.waits_for is None
+
+
+@pytest.mark.parametrize(
+    ("facts_at", "expected"),
+    [
+        (None, ("scheduled", WAITS_FOR_ORDER, NOON + timedelta(hours=1))),
+        (NOON - timedelta(minutes=59), ("scheduled", WAITS_FOR_ORDER, NOON + timedelta(minutes=1))),
+        (NOON - timedelta(hours=1), ("validation-failed", None, NOON)),
+    ],
+)
+def test_who_ordered_a_kit_is_waited_for_an_hour(
+    facts_at: datetime | None, expected: tuple[str, str | None, datetime]
+) -> None:
+    """A message to a customer who is not known waits for an hour since its facts were kept, and
+    then has no address; one to a patient waits for nobody.
+    """
+    of, policy = replace(context(facts()), facts_at=facts_at), Policy(LONDON, ALWAYS, {})
+    (notice,) = plan(of, [rule(to="customer")], policy, frozenset(), NOON).notices
+    assert (notice.status, notice.waits_for, notice.due_at) == expected
+    known = Facts(customer=resource({"email": "", "phone_number": ""}, "customer"))
+    (nobody,) = plan(context(known), [rule(to="customer")], policy, frozenset(), NOON).notices
+    assert (nobody.status, nobody.waits_for) == ("validation-failed", None)
+
+
+def test_an_event_makes_what_waits_and_what_has_failed_old() -> None:
+    """What it overtakes is cancelled with its reason, a failed message's case too; but whoever has
+    not heard of results or of a retest has to, and a rule that is gone decides nothing.
+    """
+    rules = [rule("shipped", event="order.shipped"), rule(), rule("again", event=RETEST)]
+    before = NOON - timedelta(hours=1)
+
+    def waiting(id_: str, rule: str, event: str, **how: Any) -> Waiting:
+        return Waiting(id_, rule, NOON, Step(event, 0, before), **how)
+
+    found = plan(
+        context(facts(), RETEST, round=1),
+        rules,
+        Policy(LONDON, ALWAYS, {}),
+        frozenset(),
+        NOON,
+        [
+            waiting("waits", "shipped", "order.shipped"),
+            waiting("failed", "shipped", "order.shipped", has_failed=True),
+            waiting("results", "results", RESULTS),
+            waiting("failed results", "results", RESULTS, has_failed=True),
+            waiting("failed retest", "again", RETEST, has_failed=True),
+            waiting("gone", "gone", "order.shipped"),
+            waiting("of another", "shipped", "order.shipped", known=(Step(RESULTS, 0, NOON),)),
+        ],
+    )
+    retest = "A retest has begun since then."
+    assert found.cancelled == {
+        **dict.fromkeys(("waits", "failed", "results"), retest),
+        "of another": f"The kit has moved on: {RESULTS} has come.",
+    }
+
+
+def test_the_last_look_before_a_message_goes_out() -> None:
+    """It asks all that its rule asks, then whether a [never.…] forbids it, which sees the facts and
+    the recipient too.
+    """
+    never = Never("patients", Condition("recipient.role == 'patient'", RESULTS), "they phone.")
+    of, forbidden = context(facts()), rule(never=(never,))
+    assert last_objection(forbidden, of, NOON) == "[never.patients] forbids it: they phone."
+    assert last_objection(replace(forbidden, to="desk"), of, NOON) == ""
+    off = replace(forbidden, enabled=False)
+    assert last_objection(off, of, NOON) == "The rule is switched off (enabled = false)."

@@ -50,6 +50,28 @@ def test_steps_of_one_minute_in_their_order_are_all_news() -> None:
     assert why(step(SHIPPED, second), step(DELIVERED, 2 * second)) != ""
 
 
+def test_news_is_a_minute_old_at_most() -> None:
+    """A minute after it came a step is news still; then the next one makes it old."""
+    minute, next_one = timedelta(minutes=1), step(DELIVERED, timedelta(seconds=1))
+    assert why(step(SHIPPED, minute), next_one) == ""
+    assert why(step(SHIPPED, minute + timedelta(milliseconds=1)), next_one) != ""
+
+
+def test_of_two_steps_of_the_same_moment_the_later_is_told() -> None:
+    """What came at the very same time did not come in order."""
+    assert "order.delivered has come" in why(step(SHIPPED), step(DELIVERED))
+    assert why(step(DELIVERED), step(SHIPPED)) == ""
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_reason_is_the_newest_round_and_in_it_the_last_step(turn: int) -> None:
+    """Of several steps that each make it old the reason names the furthest, however they came."""
+    known = [step(RESULTS, HOUR), step(DELIVERED, HOUR), step(RECEIVED, HOUR)][::turn]
+    assert "lab_results.complete has come" in why(step(SHIPPED), *known)
+    anew = [step(RESULTS, HOUR), step(SHIPPED, HOUR, 1)][::turn]
+    assert why(step(SHIPPED), *anew) == "A retest has begun since then."
+
+
 @pytest.mark.parametrize("due", [NOW + HOUR, NOW])
 def test_what_waits_is_overtaken(due: datetime) -> None:
     """What is to wait, or has waited for more than a minute, is old once a later step is known."""
@@ -71,11 +93,24 @@ def test_unless_takes_the_place_of_the_steps() -> None:
     assert why(step(DELIVERED), step(RECEIVED, DAY), due=due, even_if_late=True, **keys) != ""
 
 
+def test_what_a_retest_asks_for_again_meets_no_unless() -> None:
+    """A sample that an order's retest repeats is not there; that its kit has come far is no less
+    true.
+    """
+    repeated = Step(RECEIVED, 0, NOW, is_repeated=True)
+    assert why(step(DELIVERED), repeated, due=NOW + DAY, unless=(RECEIVED,)) == ""
+    assert "sample_received has come" in why(step(DELIVERED), repeated)
+
+
 def test_a_retest_makes_the_round_before_old() -> None:
     """What waits of the old round, results too, is not told once there is a retest."""
     retest = step(RETEST, round_=1)
     assert why(step(RESULTS, timedelta(seconds=1)), retest) == "A retest has begun since then."
     assert why(step(RECEIVED, HOUR), retest) == "A retest has begun since then."
+    assert why(step(SHIPPED), step(RETEST, HOUR, 1)) == "A retest has begun since then."
+    reminder = {"due": NOW + DAY, "unless": (RECEIVED,)}
+    assert why(step(DELIVERED), retest, **reminder) == "A retest has begun since then."
+    assert why(step(SHIPPED, timedelta(seconds=1)), retest) == ""  # in their order, in one burst
     assert why(step(RESULTS), step(RETEST, HOUR, 1)) == ""  # of the rest: the lab has confirmed it
 
 
@@ -126,3 +161,23 @@ def test_any_step_of_the_new_kit_overtakes_the_request_for_it(name: str, ago: ti
     assert why(asked, new, to="desk") == ""
     assert why(asked, step(name, ago, 0)) == ""
     assert why(asked, new, even_if_late=True) == ""
+
+
+def test_a_request_for_a_new_kit_is_not_overtaken_by_itself() -> None:
+    """The retest's own event is known when the message about it goes out."""
+    asked = step(RETEST, HOUR, 1)
+    assert why(asked, asked) == ""
+
+
+def test_a_request_with_unless_goes_by_that_alone() -> None:
+    """A reminder of the new kit is true while it is on its way, and until its sample has come."""
+    asked, keys = step(RETEST, HOUR, 1), {"unless": (RECEIVED,)}
+    assert why(asked, step(SHIPPED, round_=1), **keys) == ""
+    assert "sample_received has come" in why(asked, step(RECEIVED, round_=1), **keys)
+
+
+@pytest.mark.parametrize("to", ["patient", "desk"])
+def test_the_next_retest_makes_the_request_for_this_one_old(to: str) -> None:
+    """Whatever has come of the next new kit, nobody is asked for this one, nor sees to it."""
+    asked = step(RETEST, HOUR, 1)
+    assert why(asked, step(SHIPPED, round_=2), to=to) == "A retest has begun since then."

@@ -1,10 +1,11 @@
-"""A stand-in for the lab's API, in its documented shapes.
+"""A stand-in for the lab's API, in its documented shapes: `python -m relay.dev.lab_simulator`.
 
 Every id names something, so that any event can be played. The same id always gives the same person.
 """
 
 from __future__ import annotations
 
+import argparse
 import hmac
 import uuid
 from collections.abc import Callable, Mapping
@@ -109,3 +110,18 @@ MADE: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "patient": person,
     "customer": person,
 }
+
+
+def main() -> None:
+    """Serve until stopped."""
+    from werkzeug.serving import run_simple
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=9001)
+    parser.add_argument("--token", default="", help="refuse every other bearer token")
+    chosen = parser.parse_args()
+    run_simple("127.0.0.1", chosen.port, create_simulator(chosen.token), threaded=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -56,8 +56,8 @@ class Claim(WithEvent):
     identity: str
     kind: str  # message, digest, alert, resent, answer
     may_be_held: bool  # some case holds its kit's messages
-    is_probe: bool = False  # its channel is paused: this one finds out whether it works again
-    may_ask: bool = False  # the lab: it is in the lane for that
+    is_probe: bool  # its channel is paused: this one finds out whether it works again
+    may_ask: bool  # the lab: it is in the lane for that
 
 
 _CARRIED = (
@@ -125,8 +125,8 @@ def _claim(row: sa.Row[Any], is_probe: bool, may_ask: bool) -> Claim:
 # Statements are built once: that costs more than running them.
 
 _TABLE = notifications.c
-_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-_CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids")
+_CHANNEL: sa.BindParameter[str] = sa.bindparam("by")
 
 
 @cache
@@ -147,7 +147,7 @@ _CLAIMABLE: sa.Select[Any] = (
         KIND.label("kind"),
         holding().label("may_be_held"),
     )
-    .join(events, events.c.id == _TABLE.event_id)
+    .join(events)
     .where(_TABLE.id.in_(_IDS))
     .order_by(_TABLE.urgency.desc(), _TABLE.due_at)
 )
@@ -161,7 +161,7 @@ _MARKING = (
         attempts=_TABLE.attempts + 1,
         tries=_TABLE.tries + 1,
         # What `begin` has not kept was not sent. An alert and an answer have words of their own.
-        content=sa.case((KIND.in_((ALERT, ANSWER)), _TABLE.content), else_=sa.null()),
+        content=sa.case((KIND.in_((ALERT, ANSWER)), _TABLE.content)),
     )
 )
 _TRYING = attempts.insert().values(outcome="started", started_at=now())
@@ -259,9 +259,10 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
 
 
 def _is_plain(claim: Claim, ending: Ending) -> bool:
-    """Whether an ending says something about its message alone."""
-    besides = ending.waits_for or ending.fallback_in or ending.pause or ending.suppress
-    return ending.outcome == "accepted" and not besides and not claim.is_probe
+    """Whether an ending says something about its message alone: what was accepted pauses and stops
+    nothing.
+    """
+    return ending.outcome == "accepted" and not ending.fallback_in and not claim.is_probe
 
 
 def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
@@ -421,7 +422,7 @@ def _settling(is_unknown: bool) -> Any:
         )
         .values(
             finished_at=now(),
-            look_at=sa.case(*looks, else_=sa.null()) if is_unknown else None,
+            look_at=sa.case(*looks) if is_unknown else None,
         )
         .returning(attempts.c.looks)
     )

@@ -44,13 +44,12 @@ class Kits:
     """Registrations and orders that belong together, and what has happened to them."""
 
     def __init__(self, registrations: Iterable[Registration], events: Iterable[KitEvent]):
-        self._of_order: dict[str, list[Registration]] = defaultdict(list)
+        self._of_order: dict[str | None, list[Registration]] = defaultdict(list)
         self._of_original: dict[str, list[Registration]] = defaultdict(list)
-        for one in sorted(set(registrations), key=lambda one: (one.round, one.subject)):
+        for one in set(registrations):
             self._of_original[one.original].append(one)
-            if one.order:
-                self._of_order[one.order].append(one)
-        self._order_events: dict[str, list[KitEvent]] = defaultdict(list)
+            self._of_order[one.order].append(one)
+        self._order_events: dict[str | None, list[KitEvent]] = defaultdict(list)
         self._kit_events: dict[str, list[KitEvent]] = defaultdict(list)
         for event in events:
             # By the event, since the lab may give an order and a registration the same id.
@@ -67,7 +66,7 @@ class Kits:
         for event in self._kit_events[original]:
             yield Step(event.name, event.round, event.received_at)
         for one in self._of_original[original]:
-            for event in self._order_events[one.order or ""]:
+            for event in self._order_events[one.order]:
                 yield Step(event.name, one.round, event.received_at)
 
     def _of_an_order(self, order: str) -> Iterable[Step]:
@@ -85,7 +84,7 @@ class Kits:
             yield Step(name, 0, newest.get(name, at), is_repeated=name not in newest)
 
     def _newest(self, original: str) -> int:
-        return max((one.round for one in self._of_original[original]), default=0)
+        return max(one.round for one in self._of_original[original])
 
     def _come(self, original: str, since: int) -> dict[str, datetime]:
         """What has come of a registration from a round on, and when first."""

@@ -14,7 +14,7 @@ from relay.lab.events import EVENTS, RESULTS, RETEST, Kind
 from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
 from relay.rules.channels import CHANNELS
-from relay.rules.expressions import recipient
+from relay.rules.expressions import Condition, recipient
 from relay.rules.model import (
     DIGEST,
     ITEM,
@@ -178,13 +178,13 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
     if late:
         return late
     if rule.when and not rule.when.holds(context.names_to(rule.to)):
-        return unmet(rule)
+        return unmet(rule.when)
     return ""
 
 
-def unmet(rule: Rule) -> str:
+def unmet(when: Condition) -> str:
     """What is recorded of an event for which a rule's `when` is not true."""
-    return f"Its condition is not met: {rule.when.source if rule.when else ''}."
+    return f"Its condition is not met: {when.source}."
 
 
 def last_objection(rule: Rule, context: RuleContext, now: datetime) -> str:

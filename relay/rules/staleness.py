@@ -74,18 +74,16 @@ def overtaken(
         came_first = other.received_at <= step.received_at
         if other.name in rule.unless and not other.is_repeated:
             return f"It is no longer needed: {other.name} has come."
-        if rule.even_if_late:
-            continue
-        if step.name == RETEST and other.round == step.round and other.name != RETEST:
-            # Any step of the new kit: who has it need not be asked for it. Staff follow it up.
-            if rule.to in PERSONS and not rule.unless:
-                return f"The new kit is on its way already: {other.name} has come."
+        if rule.even_if_late or (rule.unless and other.round == step.round):
             continue
         if other.round > step.round:
             # Results that came after the retest are what the lab says of the rest: news.
             if (not came_first) if step.name == RESULTS else (waits or came_first):
                 return "A retest has begun since then."
-        elif not rule.unless and (waits or came_first) and other.name in later(step.name):
+        elif step.name == RETEST and other.name != RETEST and rule.to in PERSONS:
+            # Any step of the new kit: who has it need not be asked for it. Staff follow it up.
+            return f"The new kit is on its way already: {other.name} has come."
+        elif (waits or came_first) and other.name in later(step.name):
             return f"The kit has moved on: {other.name} has come."
     return ""
 

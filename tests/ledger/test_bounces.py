@@ -256,6 +256,13 @@ def test_what_went_out_after_the_bounce_is_not_the_one(db: Database) -> None:
     assert [status(db, claim) for claim in (older, newer)] == ["permanent-failure", "delivered"]
 
 
+def test_the_providers_clock_may_be_slow(db: Database) -> None:
+    """A bounce of half a minute before a message went out may be that message's."""
+    older, newer = an_hour_ago(db, "o-1"), sent(db, "o-2")
+    assert hear(db, told("bounce", at(-0.5), address=JANE)) == 1
+    assert [status(db, claim) for claim in (older, newer)] == ["delivered", "permanent-failure"]
+
+
 def test_of_two_tries_it_is_the_one_that_went_out(db: Database) -> None:
     """Sent, then to be sent once more, which SendGrid refused: what came back is the first."""
     first = sent(db)

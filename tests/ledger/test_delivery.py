@@ -10,9 +10,19 @@ import pytest
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
 from relay.ledger.database import Database
+from relay.ledger.holds import pauses
 from relay.ledger.holds.allowances import Cap
-from relay.ledger.schema import attempts, notifications, suppressions
-from relay.rules.model import Ending
+from relay.ledger.schema import allowances, attempts, notifications, suppressions
+from relay.rules.model import (
+    ALERT,
+    ANSWER,
+    MESSAGE,
+    RESENT,
+    WAITS_FOR_LAB,
+    WAITS_FOR_ORDER,
+    Ending,
+    Pause,
+)
 from relay.rules.statuses import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
@@ -50,6 +60,52 @@ def test_the_urgent_message_is_claimed_first(db: Database) -> None:
     )
     assert [one.rule for one in ledger_attempts.claim(db, "sms", 2)] == ["results", "old"]
     assert [one.rule for one in ledger_attempts.claim(db, "sms", 2)] == ["new"]
+
+
+def test_what_is_claimed_at_once_is_in_that_order_too(db: Database) -> None:
+    """Within a worker's share the urgent go first, and of equals what has waited longest."""
+    now = datetime.now(UTC)
+    for minutes, urgency in ((1, 0), (3, 0), (2, 0), (1, 2), (5, 2)):
+        due = now - timedelta(minutes=minutes)
+        planned(db, notice(rule=f"{urgency} {minutes}", urgency=urgency, due_at=due))
+    claims = ledger_attempts.claim(db, "sms", 10)
+    assert [one.rule for one in claims] == ["2 5", "2 1", "0 3", "0 2", "0 1"]
+
+
+def test_what_waits_for_the_lab_is_claimed_by_those_who_may_ask_it(db: Database) -> None:
+    """Two lanes share a channel: a slow lab keeps up none of what need not ask it. What waits for
+    an order is for neither; what is claimed waits for nothing.
+    """
+    planned(
+        db,
+        notice(rule="asks", waits_for=WAITS_FOR_LAB),
+        notice(rule="order", waits_for=WAITS_FOR_ORDER),
+        notice(rule="plain"),
+    )
+    (plain,) = ledger_attempts.claim(db, "sms", 10)
+    (asks,) = ledger_attempts.claim(db, "sms", 10, may_ask=True)
+    assert [(one.rule, one.may_ask) for one in (plain, asks)] == [("plain", False), ("asks", True)]
+    assert only(db, notifications, id=asks.id)["waits_for"] is None
+    assert not plain.is_probe
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"), [(MESSAGE, None), (RESENT, None), (ALERT, WORDS), (ANSWER, WORDS)]
+)
+def test_a_claim_blanks_the_words_of_an_attempt_that_came_to_nothing(
+    db: Database, kind: str, kept: dict[str, str] | None
+) -> None:
+    """Each attempt has words of its own; an alert and an answer are sent as they were written."""
+    (id_,) = planned(db, notice(key="k", kind=kind))
+    change(db, notifications, {"id": id_}, content=WORDS)
+    assert [one.content for one in ledger_attempts.claim(db, "sms", 10)] == [WORDS]
+    assert only(db, notifications)["content"] == kept
+
+
+def test_without_a_cap_nothing_is_counted(db: Database) -> None:
+    """A channel that has no limit leaves no trace of one."""
+    claimed(db)
+    assert rows(db, allowances) == []
 
 
 def test_only_what_is_due_is_claimed(db: Database) -> None:
@@ -129,6 +185,56 @@ def test_an_accepted_message_is_sent(db: Database) -> None:
     assert row["sent_at"] is not None
     assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
     assert attempt["finished_at"] >= attempt["started_at"]
+
+
+@pytest.mark.parametrize(
+    ("channel", "address", "segments"),
+    [("sms", "+447700900001", 2), ("email", "a@example.org", 0)],
+)
+def test_the_segments_of_what_is_sent_are_kept(
+    db: Database, channel: str, address: str, segments: int
+) -> None:
+    """A text is paid for by segments, an email is not."""
+    claim = claimed(db, channel=channel, address=address)
+    assert ledger_attempts.begin(db, claim, {"text": "a" * 161}, edition=7)
+    row = only(db, notifications)
+    assert (row["segments"], row["edition"]) == (segments, 7)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_accepted_message_is_sent_unless_it_has_an_end(db: Database, status: str) -> None:
+    """Whatever it waits for it need not; what was found out about it since stays."""
+    claim = claimed(db)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    change(db, notifications, {}, status=status)
+    ledger_attempts.finish(db, claim, replace(ACCEPTED, is_kept=True))
+    row = only(db, notifications)
+    waits = status in ("sending", "unknown", "created", "scheduled")
+    assert (row["status"], row["is_kept"]) == ("sent" if waits else status, waits)
+    assert only(db, attempts)["outcome"] == "accepted"
+
+
+def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database) -> None:
+    """An accepted message whose rule has a fallback for that is looked at again, not before."""
+    claim = claimed(db)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    assert ledger_attempts.finish(db, claim, replace(ACCEPTED, fallback_in=3600.0))
+    assert followups.lease_follow_ups(db, 10) == []
+    time_passes(db, timedelta(seconds=3601))
+    assert [one.id for one in followups.lease_follow_ups(db, 10)] == [claim.id]
+
+
+def test_a_trial_message_that_was_accepted_ends_the_pause(db: Database) -> None:
+    """While a channel is paused one message finds out; what it was told is told to all."""
+    claim = claimed(db)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+    planned(db, notice(subject="o-2"))
+    assert ledger_attempts.claim(db, "sms", 10) == []
+    assert ledger_attempts.begin(db, claim, WORDS)
+    ending = replace(ACCEPTED, awaits_receipt=True, answered=True)
+    assert ledger_attempts.finish(db, replace(claim, is_probe=True), ending)
+    assert [one.is_probe for one in ledger_attempts.claim(db, "sms", 10)] == [False]
 
 
 def test_a_transient_refusal_comes_back_later(db: Database) -> None:

@@ -69,8 +69,10 @@ def _never_met(connection: Connection) -> Iterator[Need]:
     for rule in services().config.rules:
         some = latest.get(rule.event, [])[:NEVER_MET]
         # Staff's may be about what is rare, such as a result that failed.
-        is_due = rule.enabled and rule.to in PERSONS and len(some) == NEVER_MET
-        if is_due and all(reasons.get(rule.name) == unmet(rule) for reasons in some):
+        condition = rule.when if rule.enabled and rule.to in PERSONS else None
+        if not condition or len(some) < NEVER_MET:
+            continue
+        if all(reasons.get(rule.name) == unmet(condition) for reasons in some):
             said = (
                 f"{rule.name} told nobody of the last {NEVER_MET} events: its `when` was not true"
             )
