@@ -21,6 +21,7 @@ from relay.rules.model import (
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
     Ending,
+    Notice,
     Pause,
 )
 from relay.rules.statuses import ALIVE, STATUSES
@@ -212,6 +213,36 @@ def test_an_accepted_message_is_sent_unless_it_has_an_end(db: Database, status: 
     waits = status in ("sending", "unknown", "created", "scheduled")
     assert (row["status"], row["is_kept"]) == ("sent" if waits else status, waits)
     assert only(db, attempts)["outcome"] == "accepted"
+
+
+def test_an_ending_is_of_its_own_attempt_alone(db: Database) -> None:
+    """Neither the tries before it nor other messages on their way are touched, and it keeps what
+    the provider said.
+    """
+    first = claimed(db)
+    refused = Ending("rejected", "created", "Twilio is busy.", code="20429", retry_in=0.0)
+    assert ledger_attempts.finish(db, first, refused)
+    other = claimed_of(db, notice(subject="o-2", rule="other"))
+    (second,) = [one for one in other if one.id == first.id]
+    assert ledger_attempts.begin(db, second, WORDS)
+    said = replace(ACCEPTED, reason="Kept.", code="0", awaits_receipt=True)
+    assert ledger_attempts.finish(db, second, said)
+    found = {
+        row["id"]: (row["outcome"], row["code"], row["detail"], row["provider_id"])
+        for row in rows(db, attempts)
+    }
+    assert found.pop(first.attempt_id) == ("rejected", "20429", "Twilio is busy.", None)
+    assert found.pop(second.attempt_id) == ("accepted", "0", "Kept.", "SM1")
+    assert [*found.values()] == [("started", "", "", None)]
+    statuses = {row["id"]: row["status"] for row in rows(db, notifications)}
+    assert statuses.pop(first.id) == "sent"
+    assert [*statuses.values()] == ["sending"]
+
+
+def claimed_of(db: Database, *others: Notice) -> list[ledger_attempts.Claim]:
+    """All that is due, with these."""
+    planned(db, *others)
+    return ledger_attempts.claim(db, "sms", 10)
 
 
 def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database) -> None:
