@@ -31,6 +31,7 @@ pytestmark = [
 PATHS = (*PAGES.values(), f"/erasure/{ERASING}", "/login")
 NARROW = {"width": 320, "height": 740}  # WCAG's reflow: 1280 pixels at 400 %
 WIDER = (360, 640, 768, 1280)  # a phone, 1280 pixels at 200 %, a tablet, a computer
+SOURCE = "file?name=templates/kit_shipped/sms.txt&as=source"
 VNU = os.environ.get("VNU_JAR", "")
 
 
@@ -254,7 +255,7 @@ def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
     assert page.locator('meta[http-equiv="refresh"]').count() == 1
     page.goto(f"{url}/erasure/{ERASED}")
     assert page.locator('meta[http-equiv="refresh"]').count() == 0
-    page.goto(f"{begun(page, url, 'Without')}/file?name=templates/kit_shipped/sms.txt")
+    page.goto(f"{begun(page, url, 'Without')}/{SOURCE}")
     page.fill("#text", "Your kit.\n\n{{ order.trackin }}")
     page.get_by_role("button", name="Only check").click()
     page.locator("#line-3.error").wait_for(state="attached", timeout=30_000)
@@ -732,7 +733,7 @@ def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> No
     cursor is, and can be taken back.
     """
     page.set_viewport_size({"width": width, "height": 800})
-    page.goto(f"{begun(page, url, f'Words at {width}')}/file?name=templates/kit_shipped/sms.txt")
+    page.goto(f"{begun(page, url, f'Words at {width}')}/{SOURCE}")
     typed(page, "Your kit\n{{ order.trackin }}")
     told(page, "1 mistake.")
     page.locator("#line-2.error").wait_for(state="attached")
@@ -784,7 +785,7 @@ def test_a_text_that_cannot_be_judged_says_so(page: Any, url: str) -> None:
     """Where Relay is out of reach, or the session has ended, nothing that is typed is lost, and the
     next letter asks again.
     """
-    page.goto(f"{begun(page, url, 'Away')}/file?name=templates/kit_shipped/sms.txt")
+    page.goto(f"{begun(page, url, 'Away')}/{SOURCE}")
     page.route("**/file", lambda route: route.abort())
     typed(page, "Your kit.")
     told(page, "could not be checked just now")

@@ -64,7 +64,7 @@ def started(client: Any, name: str = "Kinder words") -> str:
 
 def text_of(client: Any, path: str, name: str = SMS) -> str:
     """A file's text in the editor."""
-    page = client.get(f"{path}/file", query_string={"name": name}).text
+    page = client.get(f"{path}/file", query_string={"name": name, "as": "source"}).text
     [found] = re.findall(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
     return html.unescape(found).lstrip("\n")
 
@@ -73,7 +73,7 @@ def saved(client: Any, path: str, text: str, name: str = SMS, **form: str) -> st
     """The page after a file was saved."""
     page = client.get(f"{path}/file", query_string={"name": name}).text
     [version] = re.findall(r'name="version" value="(\d+)"', page)
-    form = {"name": name, "version": version, "act": "save", **form}
+    form = {"name": name, "version": version, "act": "save", "as": "source", **form}
     answer = press(client, f"{path}/file", text=text, **form)
     return str(client.get(answer.location).text if answer.status_code == 302 else answer.text)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 from flask import abort, flash, redirect, request, url_for
+from jinja2 import TemplateSyntaxError
 
-from relay.config import edition_files
+from relay.config import edition_files, plain_english
 from relay.config.edition_files import CONFIG, TEMPLATES
 from relay.config.loader import Config, load, parse
 from relay.config.toml_writer import rules_in
@@ -19,6 +20,7 @@ from relay.ledger import drafts
 from relay.ledger import editions as ledger_editions
 from relay.ledger.audit import NO_NOTE, NotDone
 from relay.ledger.drafts import Draft
+from relay.messages import passages
 from relay.messages.templates import Templates
 from relay.messages.vocabulary import names_in
 from relay.privacy import masks
@@ -39,6 +41,34 @@ BEHIND = (
 ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
 EXAMPLES = 4  # messages that a file's page shows
 LONGEST = 40_000  # characters of a file: a form has 64 KiB, in which odd ones count several times
+
+
+class Passage(NamedTuple):
+    """Some words of a file in a field of their own, with what is wrong about them."""
+
+    number: int
+    block: str
+    depends: Sequence[str]
+    words: str
+    wrong: str
+
+    @classmethod
+    def of(cls, number: int, part: passages.Part, known: Collection[str]) -> Passage:
+        """A part's words, as somebody has just edited them."""
+        words = request.form.get(f"passage-{number}", part.words).replace("\r\n", "\n")
+        is_same = words.strip() == part.words.strip()
+        blocks = [frame.test.split()[0] for frame in part.frames if frame.kind == "block"]
+        depends = [*plain_english.frames_in_words(part.frames)]
+        wrong = "" if is_same else passages.fault(words, known)
+        return cls(number, blocks[-1] if blocks else "", depends, words, wrong)
+
+
+class Written(NamedTuple):
+    """A file as it was shown, and as it was sent: whole, or by `passages` where they are shown."""
+
+    source: str
+    text: str
+    passages: Sequence[Passage] = ()
 
 
 @blueprint.get("/editions")
@@ -202,7 +232,7 @@ def draft_file(draft_id: str) -> Any:
         return redirect(url_for("desk.draft", draft_id=it.id))
     if name == CONFIG:
         note_look(REVEAL, CONFIG, "the file")
-    return _file(it, name, files[name], files)
+    return _file(it, name, _written(name, files[name], files), files)
 
 
 @blueprint.post("/draft/<draft_id>/file")
@@ -211,12 +241,17 @@ def save_file(draft_id: str) -> Any:
     """Save a file, give its changes up, or only look what the text would give."""
     it, base, _ = draft_of(draft_id)
     files = it.on(base)
-    name, text = _name(files), request.form.get("text", "").replace("\r\n", "\n")
-    if request.form.get("act") == "check":
-        return _file(it, name, text, {**files, name: text})
-    if kept(it, base, name, base.get(name, "") if request.form.get("act") == "give up" else text):
+    name, act = _name(files), request.form.get("act")
+    source = request.form.get("text", "").replace("\r\n", "\n")
+    written = _written(
+        name, files[name] if files[name].split() == source.split() else source, files
+    )
+    text = base.get(name, "") if act == "give up" else written.text
+    if act == "check" or (act != "give up" and any(one.wrong for one in written.passages)):
+        return _file(it, name, written, {**files, name: text})
+    if kept(it, base, name, text):
         return redirect(url_for("desk.draft", draft_id=it.id))
-    return _file(it, name, text, files, theirs=files[name])
+    return _file(it, name, written, files, theirs=files[name])
 
 
 def kept(it: Draft, base: Content, name: str, text: str) -> bool:
@@ -235,7 +270,23 @@ def kept(it: Draft, base: Content, name: str, text: str) -> bool:
     return True
 
 
-def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = None) -> str:
+def _written(name: str, source: str, files: Content) -> Written:
+    """A file's text as it was sent, whole or by its passages."""
+    is_html, way = name.endswith(".html"), request.values.get("as")
+    is_message = name.count("/") > 1  # and no layout
+    if name == CONFIG or way == "source" or not (is_message or way == "words"):
+        return Written(source, source)
+    try:
+        parts = passages.split(source, is_html=is_html)
+    except TemplateSyntaxError:
+        return Written(source, source)
+    known = {*passages.names(source), *chain(*_names(name, files).values())}
+    shown = [Passage.of(number, part, known) for number, part in enumerate(parts) if part.words]
+    edited = {one.number: one.words for one in shown if not one.wrong}
+    return Written(source, passages.join(parts, edited, is_html=is_html), shown)
+
+
+def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | None = None) -> str:
     """The editor, and beside it what is wrong with the text, or the messages that it makes."""
     problems = judging.apart(files, services().settings)
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
@@ -246,13 +297,14 @@ def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = 
         "draft_file.html",
         draft=it,
         name=name,
-        text=text,
+        written=written,
+        is_template=name != CONFIG,
         names={} if name == CONFIG else _names(name, files),
         found=[*mistakes(problems, files=files)],
         at_lines={one.line: one.warning for one in by_weight if one.where == name},
         shown=own or shown,
         config=services().config,
-        theirs=[*lines_between(theirs, text)] if theirs is not None else [],
+        theirs=[*lines_between(theirs, written.text)] if theirs is not None else [],
         longest=LONGEST,
     )
 
