@@ -262,6 +262,10 @@ def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
     page.get_by_text("Names to put in").click()
     assert page.get_by_text("tracking_number", exact=True).is_visible()
     assert page.locator("details button").count() == 0
+    page.get_by_role("link", name="the words").click()
+    page.locator("main textarea").last.fill("<b>Your kit.</b>")
+    page.get_by_role("button", name="Save in the draft").click()
+    page.get_by_text("<b> is a tag").wait_for(timeout=30_000)
     context.close()
 
 
@@ -762,6 +766,51 @@ def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> No
     assert "UCS-2" in page.inner_text("#judged")
     box = page.locator(".phone").bounding_box()
     assert (box["x"] > width / 2) == (width == 1280)  # beside the text, where there is room
+    judge_both(page)
+    page.set_viewport_size(NARROW)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_words_alone_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> None:
+    """Passage by passage, with what each depends on; judged as they are typed, and what is refused
+    is said at its passage. A name goes into the passage that was typed in last.
+    """
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{begun(page, url, f'Plain at {width}')}/file?name=templates/results_ready/sms.txt")
+    assert page.get_by_role("link", name="the words").get_attribute("aria-current") == "true"
+    passages = page.locator("main textarea")
+    assert passages.count() == 3
+    assert "Not if the clinic's portal is given." in page.inner_text("main")
+    judge(page) if width > NARROW["width"] else judge_both(page)
+    passages.last.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("Ring {{ clinic.fone }}.")
+    told(page, "1 passage cannot stay like this")
+    assert passages.last.get_attribute("aria-invalid") == "true"
+    assert 'Did you mean "clinic.phone"?' in page.locator(".passage").last.inner_text()
+    judge_both(page)
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("Ring us: ")
+    told(page, "No mistakes. 1 segment.")
+    assert page.locator(".passage .wrong").count() == 0
+    tab_to(page, "Names to put in")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="clinic.phone").press("Enter")
+    assert passages.last.input_value() == "Ring us: {{ clinic.phone }}"
+    passages.first.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("Good news.")
+    page.locator(".phone").filter(has_text="Good news. Read them at").wait_for(timeout=30_000)
+    judge_both(page)
+    tab_to(page, "Save in the draft")
+    page.keyboard.press("Enter")
+    told(page, "Saved in the draft")
+    page.get_by_role("link", name="results_ready/sms.txt changed").click()
+    page.get_by_role("link", name="the source").press("Enter")
+    assert page.input_value("#text").startswith("Good news. {% if clinic.portal %}Read them at")
+    judge(page)
+    page.go_back()
+    page.goto(page.url.replace("sms.txt", "email.html"))
     judge_both(page)
     page.set_viewport_size(NARROW)
 

@@ -243,9 +243,9 @@ def save_file(draft_id: str) -> Any:
     files = it.on(base)
     name, act = _name(files), request.form.get("act")
     source = request.form.get("text", "").replace("\r\n", "\n")
-    written = _written(
-        name, files[name] if files[name].split() == source.split() else source, files
-    )
+    if source == files[name].replace("\r\n", "\n").replace("\r", "\n"):
+        source = files[name]  # a browser's line ends are no edit
+    written = _written(name, source, files)
     text = base.get(name, "") if act == "give up" else written.text
     if act == "check" or (act != "give up" and any(one.wrong for one in written.passages)):
         return _file(it, name, written, {**files, name: text})
