@@ -811,6 +811,10 @@ def test_words_alone_are_edited_by_the_keyboard(page: Any, url: str, width: int)
     judge(page)
     page.go_back()
     page.goto(page.url.replace("sms.txt", "email.html"))
+    passages.nth(2).fill("Here they are")
+    frame = page.frame_locator("iframe.dark").first
+    frame.get_by_role("heading", name="Here they are").wait_for(timeout=30_000)
+    assert page.locator("iframe").count() == 4
     judge_both(page)
     page.set_viewport_size(NARROW)
 

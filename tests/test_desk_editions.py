@@ -562,3 +562,35 @@ def test_a_files_own_line_ends_stay(inside: Any, db: Database) -> None:
         assert text == odd.replace("Three", form.get("Three", "Three"))
     saved(inside, path, odd.replace(" ", "  "), "templates/x/sms.txt")  # which is an edit
     assert "two." in rows(db, drafts)[0]["files"]["templates/x/sms.txt"]
+
+
+def frames(page: str) -> list[str]:
+    """Where the frames of a page get their emails from."""
+    found = re.findall(r'<iframe class="(?:small|large) (?:light|dark)"[^>]* src="([^"]+)"', page)
+    return [html.unescape(address) for address in found]
+
+
+def test_an_email_is_shown_as_its_reader_sees_it(inside: Any, db: Database) -> None:
+    """By the words that were only checked, on a phone and a computer, light and dark; only as long
+    as the draft is as it was, and where nothing is wrong.
+    """
+    path = started(inside)
+    name = "templates/kit_shipped/email.html"
+    page = worded(inside, path, name, act="check", **{"Your kit is on its way": "It & that"})
+    assert len(frames(page)) == 4
+    for address in frames(page):
+        answer = inside.get(address)
+        assert ">It &amp; that</h1>" in answer.text
+        assert "sandbox" in answer.headers["Content-Security-Policy"]
+        for wrong in (address[:-9], address.replace("message=0", "message=7"), f"{address}x"):
+            assert inside.get(wrong).status_code == 404
+    assert rows(db, drafts)[0]["files"] == {}
+    other = started(inside, "Another")
+    assert inside.get(frames(page)[0].replace(path, other)).status_code == 404
+    saved(inside, path, "Kit", "templates/kit_shipped/subject.txt")
+    assert inside.get(frames(page)[0]).status_code == 404
+    assert frames(saved(inside, path, "{{ nobody }}", name, act="check")) == []
+    assert frames(inside.get(f"{path}/file?name=templates/kit_shipped/email.txt").text) == []
+    layout = inside.get(f"{path}/file?name=templates/layout.html").text  # too long for an address
+    assert frames(layout) == []
+    assert "Your kit is on its way" in shown(layout)

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from flask import abort, flash, redirect, request, url_for
+from flask import Response, abort, current_app, flash, redirect, request, url_for
+from itsdangerous import BadSignature, URLSafeSerializer
 from jinja2 import TemplateSyntaxError
 
 from relay.config import edition_files, plain_english
@@ -29,7 +30,7 @@ from relay.staff import editions, judging
 from relay.staff.looks import REVEAL
 from relay.staff.roles import EDIT, LOOK
 from relay.web.desk.layout import AGAIN, actor, blueprint, note_look, page, requires, written_note
-from relay.web.desk.previews import Shown, examples
+from relay.web.desk.previews import SCHEMES, Shown, examples, framed
 from relay.web.desk.rules import mistakes
 from relay.web.desk.trials import tried_out
 from relay.web.services import services
@@ -40,6 +41,7 @@ BEHIND = (
 )
 ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
 EXAMPLES = 4  # messages that a file's page shows
+LONGEST_PERMIT = 3_000  # characters of an address, of which gunicorn takes 4,094 in all
 LONGEST = 40_000  # characters of a file: a form has 64 KiB, in which odd ones count several times
 
 
@@ -290,8 +292,7 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
     """The editor, and beside it what is wrong with the text, or the messages that it makes."""
     problems = judging.apart(files, services().settings)
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
-    shown = messages_of(files, name.split("/")[1]) if is_usable else []
-    own = [one for one in shown if name.rpartition("/")[2] in one.row.parts.values()]
+    shown = _shown_by(files, name) if is_usable else []
     by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
     return page(
         "draft_file.html",
@@ -302,11 +303,48 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
         names={} if name == CONFIG else _names(name, files),
         found=[*mistakes(problems, files=files)],
         at_lines={one.line: one.warning for one in by_weight if one.where == name},
-        shown=own or shown,
+        shown=shown,
+        schemes=SCHEMES,
+        permit=_permit(it, name, written.text) if shown and name.endswith(".html") else "",
         config=services().config,
         theirs=[*lines_between(theirs, written.text)] if theirs is not None else [],
         longest=LONGEST,
     )
+
+
+def _shown_by(files: Content, name: str) -> list[Shown]:
+    """The messages that a template's file makes or, where it makes none by itself, is in."""
+    shown = messages_of(files, name.split("/")[1])
+    own = [one for one in shown if name.rpartition("/")[2] in one.row.parts.values()]
+    return own or shown
+
+
+@blueprint.get("/draft/<draft_id>/email")
+@requires(EDIT)
+def email_in_draft(draft_id: str) -> Response:
+    """An email that a file of a draft makes, for a frame, also where the file is only checked."""
+    it, base, _ = draft_of(draft_id)
+    given, scheme = request.args, request.args.get("scheme")
+    try:
+        version, name, text = _permits().loads(given.get("permit", ""))[it.id]
+        message = _shown_by({**it.on(base), name: text}, name)[int(given["message"])].message
+    except (BadSignature, LookupError, ValueError):
+        abort(404)
+    if version != it.version or scheme not in SCHEMES or not (message and message.html):
+        abort(404)
+    return framed(scheme, message.html)
+
+
+def _permit(it: Draft, name: str, text: str) -> str:
+    """What a frame shows a file by that has been judged to be harmless; empty if it is too long for
+    an address.
+    """
+    made = str(_permits().dumps({it.id: [it.version, name, text]}))
+    return made if len(made) <= LONGEST_PERMIT else ""
+
+
+def _permits() -> URLSafeSerializer:
+    return URLSafeSerializer(str(current_app.secret_key), salt="email in draft")
 
 
 def _names(name: str, files: Content) -> Mapping[str, Sequence[str]]:
