@@ -542,11 +542,14 @@ def test_what_has_no_passages_is_shown_as_source(inside: Any) -> None:
     page = inside.get(f"{path}/file?name=templates/layout.txt&as=words").text
     assert "Best wishes," in fields(page).values()
     assert "Only if `next|trim`." not in page
-    saved(inside, path, "Your kit {{ clinic.phone")
-    saved(inside, path, "Your kit {{ clinic.phone }")
-    page = inside.get(f"{path}/file?name={SMS}&as=words").text
-    assert "Its words cannot be shown by themselves" in page
-    assert "Your kit {{ clinic.phone }" in page
+    for text in ("Your kit {{ clinic.phone }", "a{# #}" * 90, "No end. " * 2_000, "{{ a }}"):
+        saved(inside, path, text)
+        page = inside.get(f"{path}/file?name={SMS}&as=words").text
+        assert "Its words cannot be shown by themselves" in page
+        assert text in page
+    saved(inside, path, "{% block %}{% else %}{% endif %}Your kit{% if %}s{% for %}")
+    page = inside.get(f"{path}/file?name={SMS}").text
+    assert [*fields(page).values()] == ["Your kit", "s"]
 
 
 def test_a_files_own_line_ends_stay(inside: Any, db: Database) -> None:

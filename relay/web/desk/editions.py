@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -41,28 +41,18 @@ BEHIND = (
 )
 ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
 EXAMPLES = 4  # messages that a file's page shows
+MOST_PASSAGES = 80  # that a form has fields for
 LONGEST_PERMIT = 3_000  # characters of an address, of which gunicorn takes 4,094 in all
 LONGEST = 40_000  # characters of a file: a form has 64 KiB, in which odd ones count several times
 
 
 class Passage(NamedTuple):
-    """Some words of a file in a field of their own, with what is wrong about them."""
+    """A part of a file in a field of its own: its words as somebody has just edited them."""
 
     number: int
-    block: str
-    depends: Sequence[str]
+    part: passages.Part
     words: str
     wrong: str
-
-    @classmethod
-    def of(cls, number: int, part: passages.Part, known: Collection[str]) -> Passage:
-        """A part's words, as somebody has just edited them."""
-        words = request.form.get(f"passage-{number}", part.words).replace("\r\n", "\n")
-        is_same = words.strip() == part.words.strip()
-        blocks = [frame.test.split()[0] for frame in part.frames if frame.kind == "block"]
-        depends = [*plain_english.frames_in_words(part.frames)]
-        wrong = "" if is_same else passages.fault(words, known)
-        return cls(number, blocks[-1] if blocks else "", depends, words, wrong)
 
 
 class Written(NamedTuple):
@@ -283,7 +273,15 @@ def _written(name: str, source: str, files: Content) -> Written:
     except TemplateSyntaxError:
         return Written(source, source)
     known = {*passages.names(source), *chain(*_names(name, files).values())}
-    shown = [Passage.of(number, part, known) for number, part in enumerate(parts) if part.words]
+    shown = []
+    for number, part in enumerate(parts):
+        words = request.form.get(f"passage-{number}", part.words).replace("\r\n", "\n")
+        is_same = words.strip() == part.words.strip()
+        if part.words:
+            wrong = "" if is_same else passages.fault(words, known)
+            shown.append(Passage(number, part, words, wrong))
+    if len(shown) > MOST_PASSAGES or len(source) > LONGEST // 3:
+        return Written(source, source)
     edited = {one.number: one.words for one in shown if not one.wrong}
     return Written(source, passages.join(parts, edited, is_html=is_html), shown)
 
@@ -293,6 +291,7 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
     problems = judging.apart(files, services().settings)
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
     shown = _shown_by(files, name) if is_usable else []
+    permit = str(_permits().dumps({it.id: [it.version, name, written.text]}))
     by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
     return page(
         "draft_file.html",
@@ -305,7 +304,8 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
         at_lines={one.line: one.warning for one in by_weight if one.where == name},
         shown=shown,
         schemes=SCHEMES,
-        permit=_permit(it, name, written.text) if shown and name.endswith(".html") else "",
+        depends=plain_english.frames_in_words,
+        permit=permit if len(permit) <= LONGEST_PERMIT and name.endswith(".html") else "",
         config=services().config,
         theirs=[*lines_between(theirs, written.text)] if theirs is not None else [],
         longest=LONGEST,
@@ -335,15 +335,8 @@ def email_in_draft(draft_id: str) -> Response:
     return framed(scheme, message.html)
 
 
-def _permit(it: Draft, name: str, text: str) -> str:
-    """What a frame shows a file by that has been judged to be harmless; empty if it is too long for
-    an address.
-    """
-    made = str(_permits().dumps({it.id: [it.version, name, text]}))
-    return made if len(made) <= LONGEST_PERMIT else ""
-
-
 def _permits() -> URLSafeSerializer:
+    """What a frame shows a file by, which has been judged to be harmless."""
     return URLSafeSerializer(str(current_app.secret_key), salt="email in draft")
 
 
