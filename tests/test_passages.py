@@ -118,6 +118,8 @@ def test_words_are_escaped_where_the_file_is_html() -> None:
         [number] = [number for number, part in enumerate(parts) if part.words]
         words = "a < b & c {{ x['&'] }}" if is_html else "a < b & c"
         assert join(parts, {number: words}, is_html=is_html) == made
+    [part] = split("Fish &amp; {{ x['&amp;'] }}", is_html=True)[1:2]
+    assert part.words == "Fish & {{ x['&amp;'] }}"
 
 
 def test_line_ends_are_the_files_own() -> None:

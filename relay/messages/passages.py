@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from html import escape, unescape
 from itertools import chain, groupby, pairwise
 from typing import NamedTuple
@@ -71,10 +72,10 @@ def split(source: str, *, is_html: bool) -> list[Part]:
             kind, frames = pieces[start].kind, _around(frames, pieces[start])
         tag_end = tags.get(start, tag_end)
         segments.append((kind in (_TEXT, _NAME) and start >= tag_end, source[start:end], frames))
-    parts: list[Part] = []
+    parts, read = list[Part](), unescape if is_html else str
     for is_text, group in groupby(segments, key=lambda segment: segment[0]):
         _, texts, (around, *_) = zip(*group, strict=True)
-        parts += _passage("".join(texts), around, is_html) if is_text else map(Part, texts)
+        parts += _passage("".join(texts), around, read) if is_text else map(Part, texts)
     return parts
 
 
@@ -82,12 +83,13 @@ def join(parts: Sequence[Part], edited: Mapping[int, str], *, is_html: bool) -> 
     """The file, with some parts' words, by number, as somebody has edited them. The rest is the
     same to the byte.
     """
+    write = partial(escape, quote=False) if is_html else str
     line_end = "\r\n" if any("\r\n" in part.source for part in parts) else "\n"
     made = []
     for number, part in enumerate(parts):
         words = edited.get(number, part.words).strip()
         is_same = words == part.words.strip()
-        made.append(part.source if is_same else _written(words, is_html).replace("\n", line_end))
+        made.append(part.source if is_same else _changed(words, write).replace("\n", line_end))
     return "".join(made)
 
 
@@ -155,23 +157,20 @@ def _around(frames: tuple[Frame, ...], piece: Piece) -> tuple[Frame, ...]:
     return frames[:-1] if word in ("endif", "endfor", "endblock") else frames
 
 
-def _passage(text: str, frames: tuple[Frame, ...], is_html: bool) -> Iterator[Part]:
+def _passage(text: str, frames: tuple[Frame, ...], read: Callable[[str], str]) -> Iterator[Part]:
     """A passage and the blanks around it, which stay; where it has no words, nothing to edit."""
     source = text.strip()
-    written = "".join(piece.text for piece in _pieces(source) if piece.kind == _TEXT)
-    if not any(map(str.isalnum, unescape(written) if is_html else written)):
+    texts = (piece.text for piece in _pieces(source) if piece.kind == _TEXT)
+    if any(map(str.isalnum, read("".join(texts)))):
+        before, _, after = text.partition(source)
+        words = _changed(source, read).replace("\r\n", "\n").replace("\r", "\n")
+        yield from (Part(before), Part(source, words, frames), Part(after))
+    else:
         yield Part(text)
-        return
-    before, _, after = text.partition(source)
-    words = (unescape(source) if is_html else source).replace("\r\n", "\n").replace("\r", "\n")
-    yield from (Part(before), Part(source, words, frames), Part(after))
 
 
-def _written(words: str, is_html: bool) -> str:
-    """Words as a file has them."""
-    if not is_html:
-        return words
-    pieces = _pieces(words)
+def _changed(words: str, change: Callable[[str], str]) -> str:
+    """Words with the texts in them changed, and no name."""
     return "".join(
-        escape(piece.text, quote=False) if piece.kind == _TEXT else piece.text for piece in pieces
+        change(piece.text) if piece.kind == _TEXT else piece.text for piece in _pieces(words)
     )

@@ -41,7 +41,7 @@ BEHIND = (
 )
 ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
 EXAMPLES = 4  # messages that a file's page shows
-MOST_PASSAGES = 80  # that a form has fields for
+LONGEST_WORDS, MOST_PASSAGES = 13_000, 80  # of a file: its form has the source and each passage
 LONGEST_PERMIT = 3_000  # characters of an address, of which gunicorn takes 4,094 in all
 LONGEST = 40_000  # characters of a file: a form has 64 KiB, in which odd ones count several times
 
@@ -266,11 +266,12 @@ def _written(name: str, source: str, files: Content) -> Written:
     """A file's text as it was sent, whole or by its passages."""
     is_html, way = name.endswith(".html"), request.values.get("as")
     is_message = name.count("/") > 1  # and no layout
-    if name == CONFIG or way == "source" or not (is_message or way == "words"):
-        return Written(source, source)
-    try:
-        parts = passages.split(source, is_html=is_html)
-    except TemplateSyntaxError:
+    as_words = name != CONFIG and (way == "words" or (is_message and way != "source"))
+    parts: Sequence[passages.Part] = ()
+    with suppress(TemplateSyntaxError):
+        if as_words and len(source) <= LONGEST_WORDS:
+            parts = passages.split(source, is_html=is_html)
+    if not 0 < sum(bool(part.words) for part in parts) <= MOST_PASSAGES:
         return Written(source, source)
     known = {*passages.names(source), *chain(*_names(name, files).values())}
     shown = []
@@ -280,8 +281,6 @@ def _written(name: str, source: str, files: Content) -> Written:
         if part.words:
             wrong = "" if is_same else passages.fault(words, known)
             shown.append(Passage(number, part, words, wrong))
-    if len(shown) > MOST_PASSAGES or len(source) > LONGEST // 3:
-        return Written(source, source)
     edited = {one.number: one.words for one in shown if not one.wrong}
     return Written(source, passages.join(parts, edited, is_html=is_html), shown)
 
