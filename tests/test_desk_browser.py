@@ -31,6 +31,7 @@ pytestmark = [
 PATHS = (*PAGES.values(), f"/erasure/{ERASING}", "/login")
 NARROW = {"width": 320, "height": 740}  # WCAG's reflow: 1280 pixels at 400 %
 WIDER = (360, 640, 768, 1280)  # a phone, 1280 pixels at 200 %, a tablet, a computer
+SOURCE = "file?name=templates/kit_shipped/sms.txt&as=source"
 VNU = os.environ.get("VNU_JAR", "")
 
 
@@ -254,13 +255,17 @@ def test_without_scripts_all_of_it_works(url: str, started: Any) -> None:
     assert page.locator('meta[http-equiv="refresh"]').count() == 1
     page.goto(f"{url}/erasure/{ERASED}")
     assert page.locator('meta[http-equiv="refresh"]').count() == 0
-    page.goto(f"{begun(page, url, 'Without')}/file?name=templates/kit_shipped/sms.txt")
+    page.goto(f"{begun(page, url, 'Without')}/{SOURCE}")
     page.fill("#text", "Your kit.\n\n{{ order.trackin }}")
     page.get_by_role("button", name="Only check").click()
     page.locator("#line-3.error").wait_for(state="attached", timeout=30_000)
     page.get_by_text("Names to put in").click()
     assert page.get_by_text("tracking_number", exact=True).is_visible()
     assert page.locator("details button").count() == 0
+    page.get_by_role("link", name="the words").click()
+    page.locator("main textarea").last.fill("<b>Your kit.</b>")
+    page.get_by_role("button", name="Save in the draft").click()
+    page.get_by_text("<b> is a tag").wait_for(timeout=30_000)
     context.close()
 
 
@@ -732,7 +737,7 @@ def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> No
     cursor is, and can be taken back.
     """
     page.set_viewport_size({"width": width, "height": 800})
-    page.goto(f"{begun(page, url, f'Words at {width}')}/file?name=templates/kit_shipped/sms.txt")
+    page.goto(f"{begun(page, url, f'Words at {width}')}/{SOURCE}")
     typed(page, "Your kit\n{{ order.trackin }}")
     told(page, "1 mistake.")
     page.locator("#line-2.error").wait_for(state="attached")
@@ -765,6 +770,55 @@ def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> No
     page.set_viewport_size(NARROW)
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_words_alone_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> None:
+    """Passage by passage, with what each depends on; judged as they are typed, and what is refused
+    is said at its passage. A name goes into the passage that was typed in last.
+    """
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{begun(page, url, f'Plain at {width}')}/file?name=templates/results_ready/sms.txt")
+    assert page.get_by_role("link", name="the words").get_attribute("aria-current") == "true"
+    passages = page.locator("main textarea")
+    assert passages.count() == 3
+    assert "Not if the clinic's portal is given." in page.inner_text("main")
+    judge(page) if width > NARROW["width"] else judge_both(page)
+    passages.last.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("Ring {{ clinic.fone }}.")
+    told(page, "1 passage cannot stay like this")
+    assert passages.last.get_attribute("aria-invalid") == "true"
+    assert 'Did you mean "clinic.phone"?' in page.locator(".passage").last.inner_text()
+    judge_both(page)
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("Ring us: ")
+    told(page, "No mistakes. 1 segment.")
+    assert page.locator(".passage .wrong").count() == 0
+    tab_to(page, "Names to put in")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="clinic.phone").press("Enter")
+    assert passages.last.input_value() == "Ring us: {{ clinic.phone }}"
+    passages.first.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("Good news.")
+    page.locator(".phone").filter(has_text="Good news. Read them at").wait_for(timeout=30_000)
+    judge_both(page)
+    tab_to(page, "Save in the draft")
+    page.keyboard.press("Enter")
+    told(page, "Saved in the draft")
+    page.get_by_role("link", name="results_ready/sms.txt changed").click()
+    page.get_by_role("link", name="the source").press("Enter")
+    assert page.input_value("#text").startswith("Good news. {% if clinic.portal %}Read them at")
+    judge(page)
+    page.go_back()
+    page.goto(page.url.replace("sms.txt", "email.html"))
+    passages.nth(2).fill("Here they are")
+    frame = page.frame_locator("iframe.dark").first
+    frame.get_by_role("heading", name="Here they are").wait_for(timeout=30_000)
+    assert page.locator("iframe").count() == 4
+    judge_both(page)
+    page.set_viewport_size(NARROW)
+
+
 def test_each_line_stands_beside_its_number(page: Any, url: str) -> None:
     """However it wraps: the text that is laid out for the numbers is as high as what is typed."""
     page.goto(f"{begun(page, url, 'Lines')}/file?name=config.toml")
@@ -784,7 +838,7 @@ def test_a_text_that_cannot_be_judged_says_so(page: Any, url: str) -> None:
     """Where Relay is out of reach, or the session has ended, nothing that is typed is lost, and the
     next letter asks again.
     """
-    page.goto(f"{begun(page, url, 'Away')}/file?name=templates/kit_shipped/sms.txt")
+    page.goto(f"{begun(page, url, 'Away')}/{SOURCE}")
     page.route("**/file", lambda route: route.abort())
     typed(page, "Your kit.")
     told(page, "could not be checked just now")

@@ -64,7 +64,7 @@ def started(client: Any, name: str = "Kinder words") -> str:
 
 def text_of(client: Any, path: str, name: str = SMS) -> str:
     """A file's text in the editor."""
-    page = client.get(f"{path}/file", query_string={"name": name}).text
+    page = client.get(f"{path}/file", query_string={"name": name, "as": "source"}).text
     [found] = re.findall(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
     return html.unescape(found).lstrip("\n")
 
@@ -73,7 +73,7 @@ def saved(client: Any, path: str, text: str, name: str = SMS, **form: str) -> st
     """The page after a file was saved."""
     page = client.get(f"{path}/file", query_string={"name": name}).text
     [version] = re.findall(r'name="version" value="(\d+)"', page)
-    form = {"name": name, "version": version, "act": "save", **form}
+    form = {"name": name, "version": version, "act": "save", "as": "source", **form}
     answer = press(client, f"{path}/file", text=text, **form)
     return str(client.get(answer.location).text if answer.status_code == 302 else answer.text)
 
@@ -440,3 +440,160 @@ def test_a_trial_is_begun_once_and_anew_where_it_was_left(
     monkeypatch.setattr(trial, "_LONGEST_SECONDS", 0.001)
     # The files get their number while a page is looked at: the next look begins anew.
     assert any("took too long here" in inside.get(path).text for _ in range(3))
+
+
+def worded(client: Any, path: str, name: str = SMS, **form: str) -> str:
+    """The page after passages of a file were sent, told by the words that they had."""
+    page = client.get(f"{path}/file", query_string={"name": name}).text
+    hidden = {
+        key: html.unescape(value)
+        for key, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page)
+    }
+    passages = fields(page)
+    for before in [key for key in form if key in passages.values()]:
+        [number] = [key for key, words in passages.items() if words == before]
+        passages[number] = form.pop(before)
+    answer = press(client, f"{path}/file", **{**hidden, **passages, "act": "save", **form})
+    return str(client.get(answer.location).text if answer.status_code == 302 else answer.text)
+
+
+def fields(page: str) -> dict[str, str]:
+    """The passages of a page, by the names of their fields."""
+    found = re.findall(r'name="(passage-\d+)"[^>]*>\n(.*?)</textarea>', page, re.DOTALL)
+    return {key: html.unescape(words) for key, words in found}
+
+
+def test_words_are_edited_without_their_source(inside: Any, db: Database) -> None:
+    """Each passage is a field, with what it depends on above it; nothing else of the file is shown,
+    and what nobody touched is the same to the byte. The source is a link away.
+    """
+    path = started(inside)
+    name = "templates/results_ready/email.html"
+    before = text_of(inside, path, name)
+    page = inside.get(f"{path}/file?name={name}").text
+    assert "{%" not in shown(page.partition("<form method")[2].partition("What stands")[2])
+    assert "Not if the clinic's portal is given." in shown(page)
+    assert "Please call us on {{ phone(clinic.phone) }} and we will" in html.unescape(page)
+    assert [*fields(page).values()][2:4] == [
+        "Your results are ready",
+        "You can read your results online. To keep them private, we do not put them in an email.",
+    ]
+    assert 'as=source"' in page
+    worded(inside, path, name)
+    assert rows(db, drafts)[0]["files"] == {}
+    page = worded(inside, path, name, **{"Your results are ready": "News & <3 from us"})
+    assert f"Saved in the draft: {name}" in page
+    assert text_of(inside, path, name) == before.replace(
+        "Your results are ready", "News &amp; &lt;3 from us"
+    )
+    assert "News &amp; &lt;3 from us" in inside.get(f"{path}/file?name={name}").text
+    worded(inside, path, name, act="give up")
+    assert rows(db, drafts)[0]["files"] == {}
+
+
+def test_what_is_no_words_is_refused_at_its_passage(inside: Any, db: Database) -> None:
+    """With what to write instead, and what was typed is still there; nothing is saved, be the other
+    passages right. They are shown as they would be sent.
+    """
+    path = started(inside)
+    second = "Please call us on {{ clinic.phone }} to get them."
+    edited = {"{{ clinic.short_name }}: your results are ready.": "Good morning."}
+    for wrong, said in (
+        (
+            "Ring {{ clinic.fone }}.",
+            "Did you mean “clinic.phone”?".replace("“", '"').replace("”", '"'),
+        ),
+        ("{% if x %}", "Write words only"),
+        ("<b>Ring</b>", "<b> is a tag"),
+        ("", "Write something here."),
+    ):
+        page = html.unescape(worded(inside, path, **edited, **{second: wrong}))
+        at = page.partition(f">\n{wrong}</textarea>")[2].partition("</div>")[0]
+        assert said in at
+        assert page.count('aria-invalid="true"') == 1
+        assert "1 passage cannot stay like this" in shown(page)
+        assert "Good morning. Read them at" in shown(page)
+    assert rows(db, drafts)[0]["files"] == {}
+    page = worded(inside, path, act="check", **edited, **{second: "Ring {{ clinic.name }}."})
+    assert "No mistakes. 1 segment." in shown(page)
+    assert "Ring {{ clinic.name }}." in fields(page).values()
+
+
+def test_the_words_of_two_people_are_not_lost(inside: Any) -> None:
+    """As in the source: who saves second is told, sees what the other wrote, and has their own."""
+    path = started(inside)
+    first = "{{ clinic.short_name }}: your results are ready."
+    saved(inside, path, "Theirs: {{ clinic.phone }}.")
+    page = worded(inside, path, version="0", **{"Theirs: {{ clinic.phone }}.": "Mine."})
+    assert "has saved this draft meanwhile" in page
+    assert "Theirs: {{ clinic.phone }}." in html.unescape(page)
+    assert [*fields(page).values()] == ["Mine."]
+    assert first not in page
+
+
+def test_what_has_no_passages_is_shown_as_source(inside: Any) -> None:
+    """config.toml and layouts begin so; a layout's words can be asked for, those of a text that
+    Jinja cannot read cannot.
+    """
+    path = started(inside)
+    for name in ("config.toml", "templates/layout.txt"):
+        assert fields(inside.get(f"{path}/file?name={name}").text) == {}
+    assert fields(inside.get(f"{path}/file?name=config.toml&as=words").text) == {}
+    page = inside.get(f"{path}/file?name=templates/layout.txt&as=words").text
+    assert "Best wishes," in fields(page).values()
+    assert "Only if `next|trim`." not in page
+    for text in ("Your kit {{ clinic.phone }", "a{# #}" * 90, "No end. " * 2_000, "{{ a }}"):
+        saved(inside, path, text)
+        page = inside.get(f"{path}/file?name={SMS}&as=words").text
+        assert "Its words cannot be shown by themselves" in page
+        assert text in page
+    saved(inside, path, "{% block %}{% else %}{% endif %}Your kit{% if %}s{% for %}")
+    page = inside.get(f"{path}/file?name={SMS}").text
+    assert [*fields(page).values()] == ["Your kit", "s"]
+
+
+def test_a_files_own_line_ends_stay(inside: Any, db: Database) -> None:
+    """A browser sends others: neither its words nor its source are changed by them."""
+    odd = "One {{ clinic.phone }}\r\n\r\ntwo.\r\n{% if a %}\r\nThree{% endif %}\r\n"
+    with db.write() as connection:
+        files = {"config.toml": "", "templates/x/sms.txt": odd}
+        ledger_editions.add(connection, None, files, "jane", "Odd.", "files")
+    path = started(inside)
+    for form in ({"Three": "Four"}, {"Four": "Three"}):
+        worded(inside, path, "templates/x/sms.txt", **form)
+        [text] = {"templates/x/sms.txt": odd, **rows(db, drafts)[0]["files"]}.values()
+        assert text == odd.replace("Three", form.get("Three", "Three"))
+    saved(inside, path, odd.replace(" ", "  "), "templates/x/sms.txt")  # which is an edit
+    assert "two." in rows(db, drafts)[0]["files"]["templates/x/sms.txt"]
+
+
+def frames(page: str) -> list[str]:
+    """Where the frames of a page get their emails from."""
+    found = re.findall(r'<iframe class="(?:small|large) (?:light|dark)"[^>]* src="([^"]+)"', page)
+    return [html.unescape(address) for address in found]
+
+
+def test_an_email_is_shown_as_its_reader_sees_it(inside: Any, db: Database) -> None:
+    """By the words that were only checked, on a phone and a computer, light and dark; only as long
+    as the draft is as it was, and where nothing is wrong.
+    """
+    path = started(inside)
+    name = "templates/kit_shipped/email.html"
+    page = worded(inside, path, name, act="check", **{"Your kit is on its way": "It & that"})
+    assert len(frames(page)) == 4
+    for address in frames(page):
+        answer = inside.get(address)
+        assert ">It &amp; that</h1>" in answer.text
+        assert "sandbox" in answer.headers["Content-Security-Policy"]
+        for wrong in (address[:-9], address.replace("message=0", "message=7"), f"{address}x"):
+            assert inside.get(wrong).status_code == 404
+    assert rows(db, drafts)[0]["files"] == {}
+    other = started(inside, "Another")
+    assert inside.get(frames(page)[0].replace(path, other)).status_code == 404
+    saved(inside, path, "Kit", "templates/kit_shipped/subject.txt")
+    assert inside.get(frames(page)[0]).status_code == 404
+    assert frames(saved(inside, path, "{{ nobody }}", name, act="check")) == []
+    assert frames(inside.get(f"{path}/file?name=templates/kit_shipped/email.txt").text) == []
+    layout = inside.get(f"{path}/file?name=templates/layout.html").text  # too long for an address
+    assert frames(layout) == []
+    assert "Your kit is on its way" in shown(layout)

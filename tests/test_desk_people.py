@@ -257,6 +257,7 @@ ROUTES = {
     ("see_to_draft", "POST"): EDIT,
     ("draft_file", "GET"): EDIT,
     ("save_file", "POST"): EDIT,
+    ("email_in_draft", "GET"): EDIT,
     ("draft_rule", "GET"): EDIT,
     ("save_rule", "POST"): EDIT,
     ("journeys", "GET"): LOOK,

@@ -34,9 +34,10 @@ migrate = import_module("relay.ledger.migrate")
 web = import_module("relay.web")
 relay_folder = Path(sys.argv[1]) / "relay"
 
-lab = make_server("127.0.0.1", 0, simulator.create_simulator())
+lab = make_server("127.0.0.1", 0, simulator.create_simulator("simulator"))
 threading.Thread(target=lab.serve_forever, daemon=True).start()
 os.environ["LAB_API_URL"] = f"http://127.0.0.1:{lab.server_port}"
+os.environ["LAB_API_TOKEN"] = "simulator"
 settings = settings_module.from_environment(os.environ)
 db = database.Database(settings.database_url)
 migrate.upgrade(db)

@@ -6,22 +6,24 @@ else is shown as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import TemplateSyntaxError, nodes
 
 from relay.config.loader import Config
 from relay.config.schema import Costs, Delivery, Desk
 from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
+from relay.messages.passages import Frame
 from relay.privacy import masks
 from relay.rules.addresses import AT_HOME, EMAIL, in_words
 from relay.rules.channels import CHANNELS, begun
 from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
-from relay.rules.expressions import environment
+from relay.rules.expressions import environment, node_path, parsed
 from relay.rules.model import Policy, Rule
 from relay.rules.schedule import DAYS, Digest, Hours, Window
 
@@ -101,6 +103,33 @@ def constant(node: nodes.Node) -> str:
     if isinstance(value, int | float):
         return f"{value:,}"
     return f"“{value}”" if isinstance(value, str) and value.strip() else ""
+
+
+def frames_in_words(frames: Iterable[Frame]) -> Iterator[str]:
+    """Yield a sentence for each condition and loop around a passage of a template."""
+    for kind, test, passed in frames:
+        failed = listed([f"if {met_in_words(one)}" for one in passed], "or") if passed else ""
+        if kind == "for":
+            item, _, items = (test or passed[-1]).partition(" in ")
+            yield f"Once for each `{item}` of `{items}`." if test else f"If `{items}` is empty."
+        elif kind == "if" and test:
+            yield f"Only if {met_in_words(test)}{failed and f', and not {failed}'}."
+        elif kind == "if":
+            yield f"Not {failed}."
+
+
+def met_in_words(test: str) -> str:
+    """A template's condition, which may also ask whether there is a value at all."""
+    with suppress(TemplateSyntaxError, RecursionError):
+        if said := condition_in_words(test):
+            return said
+        node = parsed(test)
+        is_not = isinstance(node, nodes.Not)
+        node = node.node if isinstance(node, nodes.Not) else node
+        if path := node_path(node):
+            field = field_in_words(node) or f"`{'.'.join(map(str, path))}`"
+            return f"{field} is {'not ' * is_not}given"
+    return f"`{test}`"
 
 
 _FULL = {"Tue": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Sat": "Saturday"}

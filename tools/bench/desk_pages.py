@@ -75,6 +75,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
         "desk.edition": [],  # there is none in the bench's ledger, and no draft
         "desk.draft": [],
         "desk.draft_file": [],
+        "desk.email_in_draft": [],
         "desk.draft_rule": [],
         "desk.letters_page": [{}, {"rule": "kit-shipped", "day": f"{datetime.now(UTC):%F}"}],
         "desk.join": [],  # nobody is invited

@@ -40,6 +40,7 @@ ROOT = Path(__file__).parent.parent.parent
 PASSWORD, SECRET = "development", "demo"
 ERASED, ERASING = "era_2", "era_1"
 KIT = "e23e2d33-5ab4-4efc-8e94-7e914b5f99df"  # of the lab's examples
+LAB_TOKEN = "shots"
 PAGES = {
     "today": "/",
     "activity": "/activity",
@@ -67,7 +68,7 @@ def served() -> Iterator[str]:
     """The desk's address."""
     with (
         tempfile.TemporaryDirectory(prefix="relay-shots-") as name,
-        serving(create_simulator()) as lab,
+        serving(create_simulator(LAB_TOKEN)) as lab,
     ):
         settings = _settings(Path(name), lab)
         db = Database(settings.database_url)
@@ -89,6 +90,7 @@ def _settings(folder: Path, lab: str) -> Settings:
     return Settings(
         database_url=f"sqlite:///{folder}/relay.db",
         lab_api_url=lab,
+        lab_api_token=LAB_TOKEN,
         webhook_secrets=(SECRET,),
         development=False,
         config=config,

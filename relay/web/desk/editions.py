@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
-from flask import abort, flash, redirect, request, url_for
+from flask import Response, abort, current_app, flash, redirect, request, url_for
+from itsdangerous import BadSignature, URLSafeSerializer
+from jinja2 import TemplateSyntaxError
 
-from relay.config import edition_files
+from relay.config import edition_files, plain_english
 from relay.config.edition_files import CONFIG, TEMPLATES
 from relay.config.loader import Config, load, parse
 from relay.config.toml_writer import rules_in
@@ -19,6 +21,7 @@ from relay.ledger import drafts
 from relay.ledger import editions as ledger_editions
 from relay.ledger.audit import NO_NOTE, NotDone
 from relay.ledger.drafts import Draft
+from relay.messages import passages
 from relay.messages.templates import Templates
 from relay.messages.vocabulary import names_in
 from relay.privacy import masks
@@ -27,7 +30,7 @@ from relay.staff import editions, judging
 from relay.staff.looks import REVEAL
 from relay.staff.roles import EDIT, LOOK
 from relay.web.desk.layout import AGAIN, actor, blueprint, note_look, page, requires, written_note
-from relay.web.desk.previews import Shown, examples
+from relay.web.desk.previews import SCHEMES, Shown, examples, framed
 from relay.web.desk.rules import mistakes
 from relay.web.desk.trials import tried_out
 from relay.web.services import services
@@ -38,7 +41,26 @@ BEHIND = (
 )
 ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
 EXAMPLES = 4  # messages that a file's page shows
+LONGEST_WORDS, MOST_PASSAGES = 13_000, 80  # of a file: its form has the source and each passage
+LONGEST_PERMIT = 3_000  # characters of an address, of which gunicorn takes 4,094 in all
 LONGEST = 40_000  # characters of a file: a form has 64 KiB, in which odd ones count several times
+
+
+class Passage(NamedTuple):
+    """A part of a file in a field of its own: its words as somebody has just edited them."""
+
+    number: int
+    part: passages.Part
+    words: str
+    wrong: str
+
+
+class Written(NamedTuple):
+    """A file as it was shown, and as it was sent: whole, or by `passages` where they are shown."""
+
+    source: str
+    text: str
+    passages: Sequence[Passage] = ()
 
 
 @blueprint.get("/editions")
@@ -202,7 +224,7 @@ def draft_file(draft_id: str) -> Any:
         return redirect(url_for("desk.draft", draft_id=it.id))
     if name == CONFIG:
         note_look(REVEAL, CONFIG, "the file")
-    return _file(it, name, files[name], files)
+    return _file(it, name, _written(name, files[name], files), files)
 
 
 @blueprint.post("/draft/<draft_id>/file")
@@ -211,12 +233,17 @@ def save_file(draft_id: str) -> Any:
     """Save a file, give its changes up, or only look what the text would give."""
     it, base, _ = draft_of(draft_id)
     files = it.on(base)
-    name, text = _name(files), request.form.get("text", "").replace("\r\n", "\n")
-    if request.form.get("act") == "check":
-        return _file(it, name, text, {**files, name: text})
-    if kept(it, base, name, base.get(name, "") if request.form.get("act") == "give up" else text):
+    name, act = _name(files), request.form.get("act")
+    source = request.form.get("text", "").replace("\r\n", "\n")
+    if source == files[name].replace("\r\n", "\n").replace("\r", "\n"):
+        source = files[name]  # a browser's line ends are no edit
+    written = _written(name, source, files)
+    text = base.get(name, "") if act == "give up" else written.text
+    if act == "check" or (act != "give up" and any(one.wrong for one in written.passages)):
+        return _file(it, name, written, {**files, name: text})
+    if kept(it, base, name, text):
         return redirect(url_for("desk.draft", draft_id=it.id))
-    return _file(it, name, text, files, theirs=files[name])
+    return _file(it, name, written, files, theirs=files[name])
 
 
 def kept(it: Draft, base: Content, name: str, text: str) -> bool:
@@ -235,26 +262,81 @@ def kept(it: Draft, base: Content, name: str, text: str) -> bool:
     return True
 
 
-def _file(it: Draft, name: str, text: str, files: Content, theirs: str | None = None) -> str:
+def _written(name: str, source: str, files: Content) -> Written:
+    """A file's text as it was sent, whole or by its passages."""
+    is_html, way = name.endswith(".html"), request.values.get("as")
+    is_message = name.count("/") > 1  # and no layout
+    as_words = name != CONFIG and (way == "words" or (is_message and way != "source"))
+    parts: Sequence[passages.Part] = ()
+    with suppress(TemplateSyntaxError):
+        if as_words and len(source) <= LONGEST_WORDS:
+            parts = passages.split(source, is_html=is_html)
+    if not 0 < sum(bool(part.words) for part in parts) <= MOST_PASSAGES:
+        return Written(source, source)
+    known = {*passages.names(source), *chain(*_names(name, files).values())}
+    shown = []
+    for number, part in enumerate(parts):
+        words = request.form.get(f"passage-{number}", part.words).replace("\r\n", "\n")
+        is_same = words.strip() == part.words.strip()
+        if part.words:
+            wrong = "" if is_same else passages.fault(words, known)
+            shown.append(Passage(number, part, words, wrong))
+    edited = {one.number: one.words for one in shown if not one.wrong}
+    return Written(source, passages.join(parts, edited, is_html=is_html), shown)
+
+
+def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | None = None) -> str:
     """The editor, and beside it what is wrong with the text, or the messages that it makes."""
     problems = judging.apart(files, services().settings)
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
-    shown = messages_of(files, name.split("/")[1]) if is_usable else []
-    own = [one for one in shown if name.rpartition("/")[2] in one.row.parts.values()]
+    shown = _shown_by(files, name) if is_usable else []
+    permit = str(_permits().dumps({it.id: [it.version, name, written.text]}))
     by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
     return page(
         "draft_file.html",
         draft=it,
         name=name,
-        text=text,
+        written=written,
+        is_template=name != CONFIG,
         names={} if name == CONFIG else _names(name, files),
         found=[*mistakes(problems, files=files)],
         at_lines={one.line: one.warning for one in by_weight if one.where == name},
-        shown=own or shown,
+        shown=shown,
+        schemes=SCHEMES,
+        depends=plain_english.frames_in_words,
+        permit=permit if len(permit) <= LONGEST_PERMIT and name.endswith(".html") else "",
         config=services().config,
-        theirs=[*lines_between(theirs, text)] if theirs is not None else [],
+        theirs=[*lines_between(theirs, written.text)] if theirs is not None else [],
         longest=LONGEST,
     )
+
+
+def _shown_by(files: Content, name: str) -> list[Shown]:
+    """The messages that a template's file makes or, where it makes none by itself, is in."""
+    shown = messages_of(files, name.split("/")[1])
+    own = [one for one in shown if name.rpartition("/")[2] in one.row.parts.values()]
+    return own or shown
+
+
+@blueprint.get("/draft/<draft_id>/email")
+@requires(EDIT)
+def email_in_draft(draft_id: str) -> Response:
+    """An email that a file of a draft makes, for a frame, also where the file is only checked."""
+    it, base, _ = draft_of(draft_id)
+    given, scheme = request.args, request.args.get("scheme")
+    try:
+        version, name, text = _permits().loads(given.get("permit", ""))[it.id]
+        message = _shown_by({**it.on(base), name: text}, name)[int(given["message"])].message
+    except (BadSignature, LookupError, ValueError):
+        abort(404)
+    if version != it.version or scheme not in SCHEMES or not (message and message.html):
+        abort(404)
+    return framed(scheme, message.html)
+
+
+def _permits() -> URLSafeSerializer:
+    """What a frame shows a file by, which has been judged to be harmless."""
+    return URLSafeSerializer(str(current_app.secret_key), salt="email in draft")
 
 
 def _names(name: str, files: Content) -> Mapping[str, Sequence[str]]:

@@ -1,14 +1,17 @@
 // In the editor of a draft: lines stay numbered, names are put in by a press, and what is typed is judged as it is by the button.
 "use strict";
-const text = document.getElementById("text");
+const texts = [...document.querySelectorAll(".editor textarea, .passage textarea")];
+const written = (key) => texts.map((one) => one[key]).join("\0");
+let text = texts[0]; // the one that was typed in last
 const verdict = document.getElementById("verdict");
 const judged = document.getElementById("judged");
 const numbered = document.querySelector(".numbered");
-let asked = text.defaultValue; // what was judged last: a browser may have kept what was typed before a reload
+let asked = written("defaultValue"); // what was judged last: a browser may have kept what was typed before a reload
 let isAsking = false;
 let pause;
 
 function number() {
+  if (!numbered) return;
   const lines = text.value.split("\n");
   while (numbered.childElementCount > lines.length) numbered.lastElementChild.remove();
   lines.forEach((line, at) => {
@@ -18,7 +21,10 @@ function number() {
   });
 }
 
-function mark() {
+function mark(page) {
+  for (const one of texts) one.setAttribute("aria-invalid", page.getElementById(one.id).getAttribute("aria-invalid") || "false");
+  for (const one of document.querySelectorAll(".passage [id^=wrong-]")) one.replaceChildren(...page.getElementById(one.id).childNodes);
+  if (!numbered) return;
   for (const row of numbered.querySelectorAll("[class]")) row.removeAttribute("class");
   for (const one of judged.querySelectorAll("[data-line]")) {
     const row = numbered.children[one.dataset.line - 1];
@@ -28,9 +34,9 @@ function mark() {
 }
 
 async function judge() {
-  if (isAsking || text.value === asked) return;
+  if (isAsking || written("value") === asked) return;
   isAsking = true;
-  asked = text.value;
+  asked = written("value");
   let said = "It could not be checked just now. The button below still may.";
   try {
     const body = new URLSearchParams(new FormData(text.form));
@@ -39,9 +45,8 @@ async function judge() {
     if (answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       judged.replaceChildren(...page.getElementById("judged").childNodes);
-      text.setAttribute("aria-invalid", page.getElementById("text").getAttribute("aria-invalid") || "false");
       said = page.getElementById("verdict").textContent;
-      mark();
+      mark(page);
     } else if (answer.type === "opaqueredirect") said = "You have been logged out. Copy your text, then log in again.";
   } catch {} // it is said below
   if (verdict.textContent !== said) verdict.textContent = said; // or it would be read aloud each time
@@ -49,11 +54,14 @@ async function judge() {
   judge(); // what was typed meanwhile
 }
 
-text.addEventListener("input", () => {
-  number();
-  clearTimeout(pause);
-  pause = setTimeout(judge, 500);
-});
+for (const one of texts) {
+  one.addEventListener("focus", () => (text = one));
+  one.addEventListener("input", () => {
+    number();
+    clearTimeout(pause);
+    pause = setTimeout(judge, 500);
+  });
+}
 
 for (const name of document.querySelectorAll("[data-name]")) {
   const button = document.createElement("button");
