@@ -290,7 +290,9 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
     problems = judging.apart(files, services().settings)
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
     shown = _shown_by(files, name) if is_usable else []
-    permit = str(_permits().dumps({it.id: [it.version, name, written.text]}))
+    permit = ""
+    if shown and name.endswith(".html"):
+        permit = str(_permits().dumps({it.id: [it.version, name, written.text]}))
     by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
     return page(
         "draft_file.html",
@@ -304,7 +306,7 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
         shown=shown,
         schemes=SCHEMES,
         depends=plain_english.frames_in_words,
-        permit=permit if len(permit) <= LONGEST_PERMIT and name.endswith(".html") else "",
+        permit=permit if len(permit) <= LONGEST_PERMIT else "",
         config=services().config,
         theirs=[*lines_between(theirs, written.text)] if theirs is not None else [],
         longest=LONGEST,
