@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import permutations
@@ -454,6 +455,28 @@ def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
         assert ledger_suppressions.unsuppress(connection, "sms", claim.address, source="STOP") == ""
     with db.write() as connection:
         assert ledger_suppressions.unsuppress(connection, "sms", claim.address) == "provider, 30005"
+
+
+def test_the_address_that_a_receipt_names_is_stopped(db: Database) -> None:
+    """A provider that says which address it refuses is believed, whatever the message's was."""
+    claim = accepted(db)
+    record(db, told("failed 30007", claim, address="+447700900999", suppress="provider, 30007"))
+    assert [row["address"] for row in rows(db, suppressions)] == ["+447700900999"]
+
+
+@pytest.mark.parametrize(("later", "left"), [(-1, ["unsubscribe"]), (1, [])])
+def test_what_names_no_message_lifts_no_later_stop(
+    db: Database, later: int, left: list[str]
+) -> None:
+    """Who takes messages again is heard of by address alone, perhaps a second time: by its own
+    moment it lifts the stop of before, and never one of after.
+    """
+    with db.write() as connection:
+        ledger_suppressions.suppress(connection, "sms", "+447700900999", "unsubscribe")
+    at = datetime.now(UTC) + timedelta(minutes=later)
+    lifted = Receipt("", "resubscribe", "", address="+447700900999", happened_at=at)
+    record(db, replace(lifted, lifts="unsubscribe"))
+    assert [row["source"] for row in rows(db, suppressions, channel="sms")] == left
 
 
 def test_an_address_that_was_blanked_is_not_suppressed(db: Database) -> None:
