@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -178,7 +179,7 @@ _REACHED = _closing(
 
 def open_cases(
     connection: Connection, kind: str = "", limit: int | None = 200, *, with_closed: bool = False
-) -> list[Mapping[str, Any]]:
+) -> Sequence[Mapping[str, Any]]:
     """The worklist, or one kind of case: the urgent, what goes out by itself, then by harm (results
     before retests before the rest), the oldest first. `with_closed` adds those that are closed
     below, the latest first.
@@ -193,13 +194,13 @@ def open_cases(
     harm = sa.case((cases.c.kind.in_(OF_NO_KIT), 0), else_=events.c.urgency)
     urgent_first = (cases.c.is_urgent.desc(), cases.c.kind != RELEASE, harm.desc())
     query = query.order_by(*urgent_first, cases.c.opened_at, cases.c.id)
-    return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
+    return _counted(connection, connection.execute(query.limit(limit)).mappings())
 
 
 def get_case(connection: Connection, case_id: str) -> dict[str, Any] | None:
     """A case by its id, open or closed."""
-    row = connection.execute(_cases().where(cases.c.id == case_id)).mappings().first()
-    return dict(row) if row else None
+    found = connection.execute(_cases().where(cases.c.id == case_id)).mappings()
+    return next(iter(_counted(connection, found)), None)
 
 
 def count_open(connection: Connection) -> int:
@@ -242,28 +243,33 @@ def _cases() -> sa.Select[Any]:
     joined = cases.join(events, events.c.id == cases.c.event_id)
     joined = joined.join(notifications, notifications.c.id == cases.c.notification_id, isouter=True)
     table, is_digest = notifications.c, (KIND == DIGEST).label("is_digest")
-    own = [column for column in cases.c if column is not cases.c.count]
     about = (events.c.name.label("event"), table.rule, table.channel, is_digest)
-    return sa.select(*own, _how_many().label("count"), *about).select_from(joined)
+    return sa.select(cases, *about).select_from(joined)
 
 
-def _how_many() -> sa.ColumnElement[int]:
-    """How much a case is about: while one about the lab, a provider's account or the day's limit is
-    open, what waits for that now.
+def _counted(connection: Connection, found: Iterable[Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    """Cases; an open one about the lab, a provider's account or the day's limit with how much waits
+    for that now.
     """
-    message, event = notifications.alias(), events.alias()
-    is_due = sa.or_(message.c.status == "created", message.c.due_at <= now())
-    waits = sa.select(sa.func.count()).where(message.c.status.in_(WAITING), is_due)
-    of_channel = waits.where(message.c.channel == cases.c.subject, message.c.waits_for.is_(None))
-    of_lab = waits.where(message.c.waits_for == WAITS_FOR_LAB).scalar_subquery()
-    unread = sa.select(sa.func.count()).where(event.c.status == RECEIVED).scalar_subquery()
-    by_channel = of_channel.scalar_subquery()
-    by_kind = {"paused": by_channel, "limit": by_channel, "lab": of_lab + unread}
-    now_waiting = (
-        (sa.and_(cases.c.kind == kind, cases.c.closed_at.is_(None)), sa.func.nullif(many, 0))
-        for kind, many in by_kind.items()
-    )
-    return sa.func.coalesce(sa.case(*now_waiting), cases.c.count)
+    waiting = cache(lambda kind, about: _waiting(connection, kind, about))
+    told = [dict(case) for case in found]
+    for case in told:
+        if case["kind"] in ("lab", "paused", "limit") and case["closed_at"] is None:
+            case["count"] = waiting(case["kind"], case["subject"]) or case["count"]
+    return told
+
+
+def _waiting(connection: Connection, kind: str, about: str) -> int:
+    """How many events and messages wait for the lab, or messages for their channel."""
+    table = notifications.c
+    is_due = sa.or_(table.status == "created", table.due_at <= now())
+    waits = sa.select(sa.func.count()).where(table.status.in_(WAITING), is_due)
+    if kind != "lab":
+        of_channel = waits.where(table.channel == about, table.waits_for.is_(None))
+        return connection.execute(of_channel).scalar_one()
+    unread = sa.select(sa.func.count()).where(events.c.status == RECEIVED)
+    of_lab = waits.where(table.waits_for == WAITS_FOR_LAB)
+    return connection.execute(unread).scalar_one() + connection.execute(of_lab).scalar_one()
 
 
 CASE_ACT = "case "  # begins what the audit trail calls an act about a case
