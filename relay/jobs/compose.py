@@ -33,6 +33,7 @@ from relay.rules.model import (
     RESENT,
     WAITS_FOR_ORDER,
     WAITS_FOR_RULE,
+    Case,
     Ending,
     Notice,
     Rule,
@@ -174,6 +175,11 @@ def rule_now(config: Config, name: str, role: str) -> tuple[Rule | None, str]:
     return rule, ""
 
 
+def rule_case(config: Config, name: str, reason: str) -> Case:
+    """The case about messages that wait for their rule."""
+    return alerts.case("rule", name, name, reason, policy=config.policy, now=utc_now())
+
+
 def render(
     templates: Templates, rule: Rule, message: Claim | Held, context: RuleContext
 ) -> Message:
@@ -251,8 +257,7 @@ class Composer:
         rule, reason = rule_now(self._config, claim.rule, claim.role)
         if rule:
             return rule
-        policy, name = self._config.policy, claim.rule
-        case = alerts.case("rule", name, name, reason, policy=policy, now=utc_now())
+        case = rule_case(self._config, claim.rule, reason)
         raise NotSent(outcomes.kept_waiting(reason, WAITS_FOR_RULE, case))
 
     def _alert(self, claim: Claim) -> Message:

@@ -18,7 +18,7 @@ from relay.config.loader import Config
 from relay.http_client import HttpClient
 from relay.jobs.apart import each
 from relay.jobs.circuit_breaker import CircuitBreaker
-from relay.jobs.compose import Composer, rule_now
+from relay.jobs.compose import Composer, rule_case, rule_now
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
 from relay.jobs.lab_breaker import LabBreaker
@@ -152,8 +152,7 @@ class Jobs:
     def _keep_if_gone(self, name: str, role: str, many: int, event_id: str) -> None:
         rule, reason = rule_now(self.config, name, role)
         if rule is None:
-            policy, now = self.config.policy, utc_now()
-            case = alerts.case("rule", name, name, reason, policy=policy, now=now)
+            case = rule_case(self.config, name, reason)
             waits.keep_planned(self.db, name, role, reason)
             self.db.transact(open_case, replace(case, event_id=event_id, count=many))
 

@@ -290,6 +290,22 @@ def test_old_rows_take_todays_form_after_the_migration(
     db.close()
 
 
+def test_what_a_later_version_has_left_to_carry_over_stays(tmp_path: Path) -> None:
+    """A release that goes back to this version changes nothing of a ledger that a later one has
+    migrated, though that one was cut short.
+    """
+    db = Database(f"sqlite:///{tmp_path}/newer.db")
+    migrate.upgrade(db)
+    with db.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql("CREATE TABLE to_carry_over (revision VARCHAR(10))")
+        connection.exec_driver_sql("INSERT INTO to_carry_over VALUES ('9999')")
+    assert migrate.upgrade(db) == "9999"
+    with db.read() as connection:
+        assert carry_over.outstanding(connection) == ["9999"]
+    db.close()
+
+
 def _cut_short(_connection: sa.Connection, _after: str) -> None:
     raise KeyboardInterrupt
 
