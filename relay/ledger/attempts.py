@@ -23,7 +23,14 @@ from relay.ledger.holds import allowances, halts, pauses, waits
 from relay.ledger.holds.allowances import Cap
 from relay.ledger.holds.suppressions import is_stopped, stopped_by, suppress_channel
 from relay.ledger.notifications import BEGUN, IS_KEPT, KIND, WITH_EVENT, WithEvent
-from relay.ledger.schema import WAITS_FOR_THE_LAB, attempts, events, notifications
+from relay.ledger.schema import (
+    IS_SENDING,
+    IS_WAITING,
+    WAITS_FOR_THE_LAB,
+    attempts,
+    events,
+    notifications,
+)
 from relay.ledger.worklist.cases import close_settled, is_told, open_case
 from relay.ledger.worklist.replies import holding
 from relay.messages import sms_segments
@@ -134,7 +141,7 @@ def due(dialect: str, *, may_ask: bool = False) -> Any:
     """The query for what a channel is to send now, after asking the lab or without."""
     columns = (_TABLE.id, _TABLE.event_id, _TABLE.urgency)
     lane = WAITS_FOR_THE_LAB if may_ask else _TABLE.waits_for.is_(None)
-    is_waiting = (_TABLE.channel == _CHANNEL, _TABLE.status.in_(WAITING), lane)
+    is_waiting = (_TABLE.channel == _CHANNEL, IS_WAITING, lane)
     return urgent_first(dialect, columns, is_waiting, _TABLE.due_at)
 
 
@@ -510,7 +517,7 @@ def lapse(db: Database) -> int:
     One that had not begun was surely not sent, and goes back to `created`, until it was tried too
     often; one that had is `unknown`. It owns its transactions, of some claims each.
     """
-    claims = _TABLE.status == "sending", _TABLE.lease_until < now(), attempts.c.outcome == "started"
+    claims = IS_SENDING, _TABLE.lease_until < now(), attempts.c.outcome == "started"
     gone = sa.select(_TABLE.id).join(attempts, attempts.c.notification_id == _TABLE.id)
     found = gone.add_columns(attempts.c.id.label("attempt_id"), BEGUN.label("begun"), _TABLE.tries)
 

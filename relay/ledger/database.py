@@ -125,6 +125,8 @@ class Database:
         """A connection for queries. Raises LedgerUnavailable."""
         with _named_errors(), self.engine.connect() as connection:
             yield connection
+            # After a rollback, which is how it would end, psycopg forgets what it has prepared.
+            connection.commit()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

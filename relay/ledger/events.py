@@ -24,7 +24,15 @@ from relay.ledger import digests, history, journeys, replay
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.holds import pauses
 from relay.ledger.journeys import Place
-from relay.ledger.schema import INSERTS, acknowledged_events, events, lab_pauses, new_id
+from relay.ledger.schema import (
+    INSERTS,
+    IS_LEASED_AGAIN,
+    IS_RECEIVED,
+    acknowledged_events,
+    events,
+    lab_pauses,
+    new_id,
+)
 from relay.ledger.worklist import doubts, releases
 from relay.ledger.worklist.cases import close_overtaken, close_reached, open_case
 from relay.privacy.names import search_key
@@ -227,8 +235,7 @@ def plan_and_mark_processed(
 @cache
 def leasing(dialect: str, lapsed: bool = False) -> Any:
     """The statement that leases the events that are due: none while the lab is paused."""
-    leases = events.c.leases > 0 if lapsed else events.c.leases == 0
-    waits = (events.c.status == RECEIVED, leases)
+    waits = (IS_RECEIVED, IS_LEASED_AGAIN if lapsed else ~IS_LEASED_AGAIN)
     is_there = ~sa.exists(lab_pauses.select())
     first = urgent_first(dialect, [events.c.id], waits, events.c.next_at, is_there).cte("due")
     return (
@@ -243,7 +250,7 @@ def leasing(dialect: str, lapsed: bool = False) -> Any:
 _PROBE = (
     sa.select(events.c.id)
     .where(
-        events.c.status == RECEIVED,
+        IS_RECEIVED,
         sa.or_(events.c.next_at <= now(), events.c.waits_for == WAITS_FOR_LAB),
     )
     .order_by(events.c.tried_at.nulls_first(), events.c.urgency.desc(), events.c.next_at)

@@ -72,6 +72,16 @@ def partial_index(
     return sa.Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
+def is_one_of(column: sa.Column[str], *words: str) -> sa.ColumnElement[bool]:
+    """Whether a column has one of our own words, which are written into the statement.
+
+    A prepared statement may use a partial index only if PostgreSQL sees without its values that
+    what it looks for is there; else it is planned anew each time.
+    https://www.postgresql.org/docs/current/indexes-partial.html
+    """
+    return column.in_([sa.literal_column(f"'{word}'", sa.String) for word in words])
+
+
 def small(address: Any) -> sa.ColumnElement[str]:
     """An address to be compared: it is kept as it is sent, in whatever letters."""
     return sa.func.lower(address, type_=sa.String)
@@ -368,14 +378,10 @@ events = sa.Table(
     sa.Column("edition", sa.Integer),  # by which it was decided
     number("leases"),  # since its last end: more than one where a worker has gone with it
 )
-partial_index(
-    "ix_events_due", events.c.urgency.desc(), events.c.next_at, where=events.c.status == RECEIVED
-)
-partial_index(
-    "ix_events_lapsed",
-    events.c.next_at,
-    where=sa.and_(events.c.status == RECEIVED, events.c.leases > 0),
-)
+IS_RECEIVED = is_one_of(events.c.status, RECEIVED)
+IS_LEASED_AGAIN = events.c.leases > sa.literal_column("0")
+partial_index("ix_events_due", events.c.urgency.desc(), events.c.next_at, where=IS_RECEIVED)
+partial_index("ix_events_lapsed", events.c.next_at, where=sa.and_(IS_RECEIVED, IS_LEASED_AGAIN))
 sa.Index("ix_events_subject", events.c.subject)
 partial_index("ix_events_named", events.c.named, where=events.c.named.is_not(None))
 partial_index(
@@ -503,6 +509,7 @@ partial_index(
 partial_index(
     "ix_notifications_sent", notifications.c.sent_at, where=notifications.c.sent_at.is_not(None)
 )
+IS_WAITING = is_one_of(notifications.c.status, *WAITING)
 # All that waits, as it is counted; and the two lanes of it, as they are claimed: a claim in one is
 # not to read past the other.
 partial_index(
@@ -510,25 +517,25 @@ partial_index(
     notifications.c.channel,
     notifications.c.urgency.desc(),
     notifications.c.due_at,
-    where=notifications.c.status.in_(WAITING),
+    where=IS_WAITING,
 )
 partial_index(
     "ix_notifications_ready",
     notifications.c.channel,
     notifications.c.urgency.desc(),
     notifications.c.due_at,
-    where=sa.and_(notifications.c.status.in_(WAITING), notifications.c.waits_for.is_(None)),
+    where=sa.and_(IS_WAITING, notifications.c.waits_for.is_(None)),
 )
-WAITS_FOR_THE_LAB = notifications.c.waits_for == sa.literal_column(f"'{WAITS_FOR_LAB}'")
+WAITS_FOR_THE_LAB = is_one_of(notifications.c.waits_for, WAITS_FOR_LAB)
 partial_index(
     "ix_notifications_asking",
     notifications.c.channel,
     notifications.c.urgency.desc(),
     notifications.c.due_at,
-    where=sa.and_(notifications.c.status.in_(WAITING), WAITS_FOR_THE_LAB),
+    where=sa.and_(IS_WAITING, WAITS_FOR_THE_LAB),
 )
-_SENDING = notifications.c.status == "sending"
-partial_index("ix_notifications_leased", notifications.c.lease_until, where=_SENDING)
+IS_SENDING = is_one_of(notifications.c.status, "sending")
+partial_index("ix_notifications_leased", notifications.c.lease_until, where=IS_SENDING)
 partial_index(
     "ix_notifications_receipt",
     notifications.c.receipt_by,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -92,3 +93,54 @@ def test_the_urgent_go_first_and_of_each_urgency_the_oldest(db: Database, most: 
     order = ["2-5", "2-2", "1-7", "1-4", "1-1", "0-6", "0-3", "0-0"]
     took = [one.subject for one in ledger_attempts.claim(db, "sms", most)]
     assert took == order[:most]
+
+
+def prepared_plans(db: Database) -> str:
+    """How PostgreSQL goes about what this connection has prepared, without knowing the values."""
+    with db.engine.connect() as connection:
+        prepared = connection.exec_driver_sql(
+            "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"
+        ).all()
+        connection.exec_driver_sql("ANALYZE notifications, events")
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        asked = [
+            f"EXPLAIN EXECUTE {name}" + (f"({', '.join(['NULL'] * count)})" if count else "")
+            for name, count in prepared
+        ]
+        steps = [connection.exec_driver_sql(each).scalars().all() for each in asked]
+    return "\n".join(step for plan in steps for step in plan)
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda db: ledger_attempts.claim(db, "sms", 9), "ix_notifications_ready"),
+        (lambda db: ledger_attempts.claim(db, "sms", 9, may_ask=True), "ix_notifications_asking"),
+        (lambda db: ledger_events.lease_events(db, 9), "ix_events_due"),
+        (ledger_attempts.lapse, "ix_notifications_leased"),
+    ],
+)
+def test_what_is_asked_all_day_is_planned_once(
+    db: Database, ask: Callable[[Database], object], index: str
+) -> None:
+    """What a worker asks every few seconds is prepared, and its plan needs no values: to plan it
+    anew takes PostgreSQL longer than to run it.
+    """
+    if db.is_sqlite:
+        pytest.skip("SQLite plans in microseconds")
+    for _ in range(8):  # psycopg prepares what it is told for the sixth time
+        ask(db)
+    assert re.search(rf"Index (Only )?Scan using {index} ", prepared_plans(db))
+
+
+def test_a_query_leaves_what_is_prepared(db: Database) -> None:
+    """A connection that was read from still has the statements that it had prepared."""
+    if db.is_sqlite:
+        pytest.skip("SQLite's statements are Python's own to keep")
+    count = "SELECT count(*) FROM pg_prepared_statements"
+    found = []
+    for _ in range(12):
+        with db.read() as connection:
+            found.append(connection.exec_driver_sql(count).scalar_one())
+    assert found[-1] == 1
