@@ -81,10 +81,11 @@ BECOMES: dict[str, set[str]] = {
     "sending": {"created", "scheduled", "unknown", "cancelled", *ENDS},
     "unknown": {"created", "cancelled", *ENDS},
     "sent": {"delivered", "temporary-failure", "permanent-failure"},
-    "temporary-failure": {"created", "permanent-failure", "delivered"},
-    "permanent-failure": {"created", "delivered"},
-    "technical-failure": {"created", "delivered"},
-    "validation-failed": {"created"},
+    # Replayed with its event it waits again, and may be no news any more: both in one step.
+    "temporary-failure": {"created", "cancelled", "permanent-failure", "delivered"},
+    "permanent-failure": {"created", "cancelled", "delivered"},
+    "technical-failure": {"created", "cancelled", "delivered"},
+    "validation-failed": {"created", "cancelled"},
     "cancelled": {"created", "validation-failed", "delivered"},
     "delivered": set(),
 }
