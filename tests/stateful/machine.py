@@ -104,7 +104,16 @@ class RelayMachine(RuleBasedStateMachine):
             kit.results.becomes(READY)
             kit.status.becomes(status)
         if how != "silent":
-            self.posted(event, _data(event, kit, name), None, kit, None)
+            called = _pick(kit.names, max(0, name - 6))
+            self.posted(event, _data(event, called), None, kit, None)
+        self.works(works)
+
+    @precondition(lambda self: self.lab.is_shared(SHARED))
+    @rule(event=st.sampled_from([REGISTERED, RECEIVED]), works=ANY)
+    def a_shared_name_is_posted(self, event: str, works: int) -> None:
+        """A step of a kit, under the name that another's has too."""
+        kit = self.lab.named(SHARED)
+        self.posted(event, _data(event, SHARED), None, kit, None)
         self.works(works)
 
     @rule(
@@ -446,8 +455,8 @@ def _pick(there: Any, which: int) -> Any:
     return there[which % len(there)]
 
 
-def _data(event: str, kit: Kit, name: int) -> dict[str, str]:
-    data = {"testregistration_id": _pick(kit.names, max(0, name - 6))}
+def _data(event: str, name: str) -> dict[str, str]:
+    data = {"testregistration_id": name}
     if event == RECEIVED:
         data["sample_received_at"] = "2026-06-01T14:52:32+01:00"
     return data
