@@ -159,6 +159,19 @@ def test_a_link_leads_to_its_case(url: str, started: Any, scripts: bool) -> None
     context.close()
 
 
+@pytest.mark.parametrize("name", ["worklist", "journey"])
+def test_what_is_folded_is_opened_by_the_keyboard(page: Any, url: str, name: str) -> None:
+    """All of it; open, it is for everybody on a phone and on a computer, in light and dark."""
+    page.goto(url + PAGES[name])
+    for fold in page.locator("main details:not([open]) > summary").element_handles():
+        fold.press("Enter")
+    assert page.locator("main details:not([open])").count() == 0
+    judge_both(page)
+    page.set_viewport_size(SCREEN)
+    judge_both(page)
+    page.set_viewport_size(NARROW)
+
+
 @pytest.mark.skipif(not VNU, reason="needs VNU_JAR, the Nu HTML checker's")
 def test_every_page_is_valid_html(page: Any, url: str, tmp_path: Path) -> None:
     """A second judge finds no error in what is served."""
@@ -611,7 +624,7 @@ def test_a_release_is_read_before_it_is_decided(page: Any, url: str, started: An
 
 
 def test_each_case_is_seen_to(page: Any, url: str) -> None:
-    """Each button does what it says; Enter in the note presses none of them."""
+    """Each button does what it says, and the next case opens; Enter in the note presses none."""
     page.goto(f"{url}/worklist")
     cases = page.locator("article.case")
     assert cases.count() == len(PRESSED)
@@ -631,6 +644,8 @@ def test_each_case_is_seen_to(page: Any, url: str) -> None:
         case.get_by_role("button", name=button, exact=True).click()
         told(page, said)
         assert cases.count() == len(PRESSED) - left
+        if left == 1:
+            expect(page.locator(".case:target .why p").first).to_be_in_viewport()
     page.get_by_text("No cases are open.").wait_for()
     page.get_by_role("button", name="Open again").first.click()
     told(page, "back on the worklist")
