@@ -21,7 +21,7 @@ from relay.web.desk import system
 from tools.shots.browser import CHROMIUM, browser, log_in
 from tools.shots.scene import ERASED, ERASING, KIT, PAGES, served
 
-pytest.importorskip("playwright", reason="needs requirements-browser.txt")
+expect = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt").expect
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium"),
@@ -31,6 +31,7 @@ pytestmark = [
 PATHS = (*PAGES.values(), f"/erasure/{ERASING}", "/login")
 NARROW = {"width": 320, "height": 740}  # WCAG's reflow: 1280 pixels at 400 %
 WIDER = (360, 640, 768, 1280)  # a phone, 1280 pixels at 200 %, a tablet, a computer
+SCREEN = {"width": 1280, "height": 900}
 SOURCE = "file?name=templates/kit_shipped/sms.txt&as=source"
 VNU = os.environ.get("VNU_JAR", "")
 
@@ -103,6 +104,72 @@ def test_every_page_is_for_everybody(page: Any, url: str) -> None:
         page.evaluate("document.documentElement.style.fontSize = '200%'")
         assert sideways(page) <= width, (path, "large letters")
         page.set_viewport_size(NARROW)
+
+
+def test_every_page_is_three_screens_at_most(page: Any, url: str) -> None:
+    """With something of each kind on it: also a kit's page with all shown, each case by itself, and
+    a rule and an email that are edited.
+    """
+    page.set_viewport_size(SCREEN)
+    draft = begun(page, url, "High")
+    page.goto(f"{url}/worklist")
+    by_itself = [f"{url}/case/{id_}" for id_ in cases_of(page)]
+    edited = [
+        f"{draft}/rule?name=kit-shipped",
+        f"{draft}/{SOURCE.replace('sms.txt', 'email.html')}",
+    ]
+    for path in (*(url + path for path in PATHS), *by_itself, *edited):
+        page.goto(path)
+        assert screens(page) <= 3, path
+    page.goto(f"{url}{PAGES['journey']}")
+    page.get_by_role("button", name="Show names, addresses and messages").click()
+    told(page, "Shown; the audit trail")
+    assert screens(page) <= 3
+    page.set_viewport_size(NARROW)
+
+
+def cases_of(page: Any) -> list[str]:
+    """The ids of the cases on the worklist."""
+    return list(page.evaluate("[...document.querySelectorAll('article.case')].map((it) => it.id)"))
+
+
+def screens(page: Any) -> float:
+    """How many screens high a page is."""
+    return float(page.evaluate("document.documentElement.scrollHeight / innerHeight"))
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_link_leads_to_its_case(url: str, started: Any, scripts: bool) -> None:
+    """It stands open and in sight, as the first one does, though the others are folded; with
+    scripts and without, on a computer and on a phone.
+    """
+    context = started.new_context(java_script_enabled=scripts, viewport=SCREEN)
+    page = context.new_page()
+    log_in(page, url)
+    page.goto(f"{url}/worklist")
+    cases = cases_of(page)
+    assert page.locator(".why[open]").count() == 1
+    for size in (SCREEN, NARROW):
+        page.set_viewport_size(size)
+        for id_ in (cases[0], cases[7], cases[-1]):
+            page.goto(url)
+            page.goto(f"{url}/worklist#{id_}")
+            expect(page.locator(f"#h-{id_}")).to_be_in_viewport()
+            expect(page.locator(f"#{id_} .why p").first).to_be_in_viewport()
+    context.close()
+
+
+@pytest.mark.parametrize("name", ["worklist", "journey"])
+def test_what_is_folded_is_opened_by_the_keyboard(page: Any, url: str, name: str) -> None:
+    """All of it; open, it is for everybody on a phone and on a computer, in light and dark."""
+    page.goto(url + PAGES[name])
+    for fold in page.locator("main details:not([open]) > summary").element_handles():
+        fold.press("Enter")
+    assert page.locator("main details:not([open])").count() == 0
+    judge_both(page)
+    page.set_viewport_size(SCREEN)
+    judge_both(page)
+    page.set_viewport_size(NARROW)
 
 
 @pytest.mark.skipif(not VNU, reason="needs VNU_JAR, the Nu HTML checker's")
@@ -557,7 +624,7 @@ def test_a_release_is_read_before_it_is_decided(page: Any, url: str, started: An
 
 
 def test_each_case_is_seen_to(page: Any, url: str) -> None:
-    """Each button does what it says; Enter in the note presses none of them."""
+    """Each button does what it says, and the next case opens; Enter in the note presses none."""
     page.goto(f"{url}/worklist")
     cases = page.locator("article.case")
     assert cases.count() == len(PRESSED)
@@ -577,6 +644,8 @@ def test_each_case_is_seen_to(page: Any, url: str) -> None:
         case.get_by_role("button", name=button, exact=True).click()
         told(page, said)
         assert cases.count() == len(PRESSED) - left
+        if left == 1:
+            expect(page.locator(".case:target .why p").first).to_be_in_viewport()
     page.get_by_text("No cases are open.").wait_for()
     page.get_by_role("button", name="Open again").first.click()
     told(page, "back on the worklist")

@@ -11,7 +11,7 @@ from tools.shots.scene import PAGES, ROOT, served
 
 WIDE, NARROW = 1100, 360
 # A page whose best is further down, and one that shows more once a button is pressed.
-HIGH, TALL = 800, {"rule": 1350, "today": 1250, "journey": 1500}
+HIGH, TALL = 800, {"rule": 1350, "today": 1250, "journey": 1500, "worklist": 1700}
 PRESSED = {"journey": "Show names, addresses and messages"}
 
 

@@ -44,7 +44,9 @@ async function judge() {
     const answer = await fetch(location.pathname, { method: "POST", body, redirect: "manual", signal: AbortSignal.timeout(60000) });
     if (answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const open = [...judged.querySelectorAll("details")].map((one) => one.open);
       judged.replaceChildren(...page.getElementById("judged").childNodes);
+      judged.querySelectorAll("details").forEach((one, at) => (one.open = open[at]));
       said = page.getElementById("verdict").textContent;
       mark(page);
     } else if (answer.type === "opaqueredirect") said = "You have been logged out. Copy your text, then log in again.";
