@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -377,6 +378,37 @@ def test_a_case_is_closed_with_a_note(inside: Any, db: Database) -> None:
     assert "Closed." in act(inside, case_id, act="close", note="Rang her.")
 
 
+def test_a_page_has_twelve_cards_and_leads_to_the_next(inside: Any, db: Database) -> None:
+    """Who cannot close the first cases reaches the others, and after an act is where they were."""
+    opened(db)
+    (one,) = rows(db, stored)
+    with db.write() as connection:
+        many = [  # each has a cause of its own
+            {**one, "id": f"cas_{n:04}", "about": f"d-{n}", "digest": f"d-{n}", "reason": f"R{n}."}
+            for n in range(28)
+        ]
+        connection.execute(stored.insert(), many)
+
+    def shown(page: str) -> list[str]:
+        return re.findall('<article class="case" id="([^"]+)"', page)
+
+    first = inside.get("/worklist").text
+    assert "The cases before" not in first
+    second = inside.get("/worklist?from=12").text
+    last = inside.get("/worklist?from=24").text
+    assert [len(shown(page)) for page in (first, second, last)] == [12, 12, 5]
+    assert len({*shown(first), *shown(second), *shown(last)}) == 29
+    assert 'href="/worklist?from=12">The next' in first
+    assert 'href="/worklist">The cases before' in second
+    assert 'href="/worklist?from=24">The next' in second
+    assert "The next" not in last
+    assert shown(inside.get("/worklist?from=400").text) == shown(last)
+    case_id, next_ = shown(second)[:2]
+    form = {"csrf_token": token(second), "act": "close", "note": "Seen.", "next": next_}
+    answer = inside.post(f"/worklist/{case_id}?from=12", data=form)
+    assert answer.location == f"/worklist?from=12#{next_}"
+
+
 def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Database) -> None:
     """Of more cases than a page has, what waits for a release is first, then the oldest; how many
     there are is told, and each kind can be seen by itself.
@@ -392,7 +424,7 @@ def test_what_sends_itself_is_on_the_page_however_long_it_is(inside: Any, db: Da
     release = held(db)
     page = inside.get("/worklist").text
     assert page.index(release) < page.index("cas_0000")
-    assert "These are the first 100 of 211: what may do most harm first" in page
+    assert "Here are the first 100 of 211: what may do most harm first" in page
     assert "/worklist?kind=release" in page
     page = inside.get("/worklist?kind=release").text
     assert (release in page, page.count('<article class="case"')) == (True, 1)

@@ -36,7 +36,8 @@ from relay.web.desk.layout import (
 )
 from relay.web.services import services
 
-AT_ONCE = 100  # cases of a page, and of a press
+AT_ONCE = 100  # cases that are looked through, and of a press
+CARDS = 12  # of a page: some three screens
 OPEN = cases.OPEN
 UNDONE = (cases.CLOSE, cases.RESEND)  # acts that can be undone, the second for some seconds
 Case = Mapping[str, Any]
@@ -46,17 +47,22 @@ Case = Mapping[str, Any]
 @requires(LOOK)
 def worklist() -> str:
     """The open cases, of all kinds or of one, and those that were closed last."""
-    kind = request.args.get("kind", "")
+    kind, start = request.args.get("kind", ""), max(0, request.args.get("from", 0, int))
     if kind and kind not in KINDS:
         abort(404)
     with services().db.read() as connection:
         shown = [*as_shown(connection, cases.open_cases(connection, kind, AT_ONCE))]
         kinds, closed = cases.open_kinds(connection), cases.closed_cases(connection)
+    causes = by_cause(shown)
+    start = min(start, max(0, len(causes) - 1) // CARDS * CARDS)  # there may be fewer by now
     return page(
         "worklist.html",
-        causes=by_cause(shown),
+        causes=causes[start : start + CARDS],
+        before=max(0, start - CARDS) if start else None,
+        after=start + CARDS if causes[start + CARDS :] else None,
         closed=closed,
         kind=kind,
+        start=start or None,
         shown=len(shown),
         kinds={name: kinds.get(name, 0) for name in KINDS if name in kinds or name == kind},
         many=kinds.get(kind, 0) if kind else sum(kinds.values()),
@@ -162,8 +168,8 @@ def see_to(case_id: str) -> Any:
     flash(f"{len(done)} of {many} done. {' '.join(said)}" if many > 1 else said[0], undo)
     if request.args.get("back"):
         return redirect(url_for("desk.today"))
-    kind, next_ = request.args.get("kind") or None, request.form.get("next") or None
-    return redirect(url_for("desk.worklist", kind=kind, _anchor=next_))
+    here = {name: request.args.get(name) or None for name in ("kind", "from")}
+    return redirect(url_for("desk.worklist", **here, _anchor=request.form.get("next") or None))
 
 
 def _see_to(case: Case, act: str, **words: Any) -> str:
