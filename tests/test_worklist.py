@@ -28,7 +28,8 @@ from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.alerts import KINDS, OF_NO_KIT
-from relay.rules.model import GOES_AGAIN, Case, case_digest
+from relay.rules.model import Case, case_digest
+from relay.rules.statuses import GOES_AGAIN
 from tests.conftest import ROOT, SECRET
 from tests.desk import press
 from tests.dump import dump

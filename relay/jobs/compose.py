@@ -24,23 +24,19 @@ from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
 from relay.rules.addresses import same
 from relay.rules.expressions import recipient
-from relay.rules.model import (
+from relay.rules.model import ALERT_URGENCY, Case, Ending, Notice, Rule
+from relay.rules.planner import RuleContext
+from relay.rules.schedule import utc_now
+from relay.rules.staleness import Step, is_news
+from relay.rules.statuses import (
     ALERT,
-    ALERT_URGENCY,
     ANSWER,
     DIGEST,
     MESSAGE,
     RESENT,
     WAITS_FOR_ORDER,
     WAITS_FOR_RULE,
-    Case,
-    Ending,
-    Notice,
-    Rule,
 )
-from relay.rules.planner import RuleContext
-from relay.rules.schedule import utc_now
-from relay.rules.staleness import Step, is_news
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim

@@ -22,8 +22,9 @@ from relay.ledger.holds.pauses import REFUSED
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts
-from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME, Ending
+from relay.rules.model import Ending
 from relay.rules.schedule import utc_now
+from relay.rules.statuses import WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME
 
 log = get_logger("relay.jobs")
 

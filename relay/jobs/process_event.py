@@ -15,8 +15,9 @@ from relay.ledger.database import Database
 from relay.ledger.events import LEASES, Event, Kit
 from relay.logs import get_logger
 from relay.rules import alerts, planner
-from relay.rules.model import WAITS_FOR_LAB, Case, Plan
+from relay.rules.model import Case, Plan
 from relay.rules.schedule import utc_now
+from relay.rules.statuses import WAITS_FOR_LAB
 
 log = get_logger("relay.jobs")
 

@@ -22,8 +22,8 @@ from relay.ledger.notifications import (
     maybe_sent,
 )
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import ITEM, MESSAGE, Ending, Notice
-from relay.rules.statuses import FAILED, WAITING
+from relay.rules.model import Ending, Notice
+from relay.rules.statuses import FAILED, ITEM, MESSAGE, WAITING
 
 Replan = Callable[[frozenset[str]], Sequence[Notice]]
 

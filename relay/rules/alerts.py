@@ -14,7 +14,8 @@ from datetime import datetime
 from markupsafe import escape
 
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
-from relay.rules.model import ALERT, ALERT_PREFIX, ALERT_URGENCY, Case, Notice, Plan, Policy, Rule
+from relay.rules.model import ALERT_PREFIX, ALERT_URGENCY, Case, Notice, Plan, Policy, Rule
+from relay.rules.statuses import ALERT, RELEASE
 
 # The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
 KINDS = (
@@ -147,9 +148,6 @@ def case(
         for address in (group.on(way) if group else ())
     )
     return Case(kind, key, subject, reason, event_id, notification_id, notices)
-
-
-RELEASE = "release"
 
 
 def ask_to_release(

@@ -15,20 +15,10 @@ from relay.lab.facts import PERSONS, Facts
 from relay.rules import addresses
 from relay.rules.channels import CHANNELS
 from relay.rules.expressions import Condition, recipient
-from relay.rules.model import (
-    DIGEST,
-    ITEM,
-    WAITS_FOR_LAB,
-    WAITS_FOR_ORDER,
-    AlreadyNotified,
-    Decision,
-    Notice,
-    Plan,
-    Policy,
-    Rule,
-)
+from relay.rules.model import AlreadyNotified, Decision, Notice, Plan, Policy, Rule
 from relay.rules.schedule import ALWAYS
 from relay.rules.staleness import Step, Waiting, overtaken
+from relay.rules.statuses import DIGEST, ITEM, WAITS_FOR_LAB, WAITS_FOR_ORDER
 
 FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
 ORDER_SECONDS = 3600.0  # that the lab has to say who ordered a kit

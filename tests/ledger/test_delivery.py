@@ -13,18 +13,17 @@ from relay.ledger.database import Database
 from relay.ledger.holds import pauses
 from relay.ledger.holds.allowances import Cap
 from relay.ledger.schema import allowances, attempts, notifications, suppressions
-from relay.rules.model import (
+from relay.rules.model import Ending, Notice, Pause
+from relay.rules.statuses import (
     ALERT,
+    ALIVE,
     ANSWER,
     MESSAGE,
     RESENT,
+    STATUSES,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
-    Ending,
-    Notice,
-    Pause,
 )
-from relay.rules.statuses import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
 LEASE = timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1)

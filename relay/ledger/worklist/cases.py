@@ -17,13 +17,21 @@ from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
 from relay.ledger.worklist import telling
 from relay.rules.alerts import OF_NO_KIT
-from relay.rules.model import DIGEST, WAITS_FOR_LAB, Case, case_digest
-from relay.rules.statuses import ALIVE, FAILED, PROCESSED, RECEIVED, WAITING
+from relay.rules.model import Case, case_digest
+from relay.rules.statuses import (
+    ALIVE,
+    DIGEST,
+    FAILED,
+    PROCESSED,
+    RECEIVED,
+    RELEASE,
+    WAITING,
+    WAITS_FOR_LAB,
+)
 
 OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
 RELAY = "relay"  # who closes what has settled by itself
 PASSES = "limit"  # is over at midnight: it is not opened again
-RELEASE = "release"  # goes out by itself unless somebody looks at it in time
 
 
 # What an open case is about, by its digest. `about` is unique among open cases, and stays when one

@@ -19,9 +19,8 @@ from relay.ledger.holds.suppressions import stopped_by
 from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import cases, events, notifications
 from relay.ledger.worklist.cases import close_settled, open_case
-from relay.rules.alerts import RELEASE
 from relay.rules.model import Case
-from relay.rules.statuses import WAITING
+from relay.rules.statuses import RELEASE, WAITING
 
 AT_ONCE = 500  # that wait, in memory at a time
 _WENT = ("sent", "delivered", "unknown")

@@ -18,8 +18,8 @@ from relay import fault_injection
 from relay.ledger.database import now
 from relay.ledger.notifications import insert_notices
 from relay.ledger.schema import notifications
-from relay.rules.model import ALERT, Case
-from relay.rules.statuses import WAITING
+from relay.rules.model import Case
+from relay.rules.statuses import ALERT, WAITING
 
 QUARTER = 900.0  # seconds
 GATHERED = "Staff have just had an alert of this kind. This one tells of all that has come since."
