@@ -23,11 +23,10 @@ from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
 from relay.rules.addresses import same
-from relay.rules.expressions import recipient
-from relay.rules.model import ALERT_URGENCY, Case, Ending, Notice, Rule
-from relay.rules.planner import RuleContext
+from relay.rules.expressions import RuleContext, recipient
+from relay.rules.model import ALERT_URGENCY, Case, Ending, Notice, Rule, Step
 from relay.rules.schedule import utc_now
-from relay.rules.staleness import Step, is_news
+from relay.rules.staleness import is_news
 from relay.rules.statuses import (
     ALERT,
     ANSWER,
@@ -90,7 +89,12 @@ class Digests:
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
         with self._db.write() as connection:
-            return NotSent(cancelled(digests.plan_and_join(connection, claim, pair)))
+            item = digests.plan_and_make_room(connection, claim.event_id, pair)
+            ending = cancelled(item.reason)
+            given = (claim.id, claim.attempt_id, ending, ("started",))
+            if attempts.record_outcome(connection, *given):
+                digests.put_in(connection, claim.id, item)
+        return NotSent(ending)
 
     def _still_true(
         self, claim: Claim, rule: Rule, items: Sequence[Item]

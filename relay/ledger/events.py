@@ -29,8 +29,7 @@ from relay.ledger.worklist import doubts, releases
 from relay.ledger.worklist.cases import close_overtaken, close_reached, open_case
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
-from relay.rules.model import AlreadyNotified, Case, Notice, Plan, Policy
-from relay.rules.staleness import Step, Waiting
+from relay.rules.model import AlreadyNotified, Case, Notice, Plan, Policy, Step, Waiting
 from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING, WAITS_FOR_LAB
 
 LEASE_SECONDS = 90.0

@@ -134,6 +134,28 @@ class Plan:
     cases: tuple[Case, ...] = ()
 
 
+@dataclass(frozen=True)
+class Step:
+    """An event of a kit, as far as others of the same kit are concerned."""
+
+    name: str
+    round: int
+    received_at: datetime
+    is_repeated: bool = False  # of an order: a retest asks for it again, so no `unless` is met
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A message that waits to be sent, or has failed, and the step that it is about."""
+
+    id: str
+    rule: str
+    due_at: datetime
+    step: Step
+    known: tuple[Step, ...] = ()  # what has come of the kit or order that it is about
+    has_failed: bool = False  # it waits for nobody but staff, whom a case asks about it
+
+
 # (rule, role, channel) of what is on its way or has reached the person about this kit and round.
 AlreadyNotified = frozenset[tuple[str, str, str]]
 

@@ -21,7 +21,7 @@ from relay.ledger.worklist.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.rules import planner
 from relay.rules.addresses import same
-from relay.rules.staleness import Step
+from relay.rules.model import Step
 from relay.rules.statuses import DIGEST
 from relay.staff.what_if import unchanged
 

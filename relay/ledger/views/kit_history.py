@@ -16,7 +16,7 @@ from relay.lab.facts import Facts
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import events, first_id, journeys, notifications
 from relay.rules.kits import KitEvent, Kits, Registration
-from relay.rules.staleness import Step
+from relay.rules.model import Step
 from relay.rules.statuses import ITEM, MESSAGE, PROCESSED
 
 AT_ONCE = 1000  # events in memory at a time
