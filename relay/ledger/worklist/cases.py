@@ -211,12 +211,6 @@ def get_case(connection: Connection, case_id: str) -> dict[str, Any] | None:
     return next(iter(_counted(connection, found)), None)
 
 
-def count_open(connection: Connection) -> int:
-    """How many cases are open."""
-    query = sa.select(sa.func.count()).select_from(cases).where(cases.c.closed_at.is_(None))
-    return connection.execute(query).scalar_one()
-
-
 def open_kinds(connection: Connection) -> dict[str, int]:
     """How many cases of each kind are open."""
     query = sa.select(cases.c.kind, sa.func.count()).where(cases.c.closed_at.is_(None))

@@ -25,11 +25,10 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import audit, events
+from relay.ledger import audit
 from relay.ledger.audit import Act
 from relay.ledger.holds.halts import Halt
-from relay.ledger.views import stopped
-from relay.ledger.worklist import cases, quarantine
+from relay.ledger.views import status, stopped
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
@@ -86,13 +85,6 @@ def error_page(code: int) -> str:
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
 
-# What is on the worklist: its parts, and how much there is of each.
-_WORKLIST = {
-    "cases": cases.count_open,
-    "refused": quarantine.count,
-    "unknown": events.count_unrouted,
-}
-
 
 @blueprint.before_request
 def own_forms_only() -> None:
@@ -142,7 +134,7 @@ def waiting() -> dict[str, int]:
     """How much there is of each part of the worklist: counted once for a page."""
     if "waiting" not in g:
         with services().db.read() as connection:
-            g.waiting = {part: count(connection) for part, count in _WORKLIST.items()}
+            g.waiting = status.on_worklist(connection)
     found: dict[str, int] = g.waiting
     return found
 
