@@ -17,7 +17,7 @@ from relay.ledger import attempts, digests, journeys, notifications
 from relay.ledger.database import Connection, Database
 from relay.ledger.digests import Item, Replan
 from relay.ledger.removal.personal_data import REASON as ERASED
-from relay.ledger.worklist import cases, doubts, replies, telling
+from relay.ledger.worklist import cases, doubts, replies
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
@@ -265,7 +265,7 @@ class Composer:
         with self._db.read() as connection:
             found = cases.get_case(connection, claim.case_id) if claim.case_id else None
             open_kinds = cases.open_kinds(connection) if found else {}
-            if found and found["closed_at"] and telling.had_to_wait(connection, claim.id):
+            if found and found["closed_at"] and cases.had_to_wait(connection, claim.id):
                 found = self._opened_since(connection, found)
         if found is None:  # planned by the release before, which made the words there and then
             return Message(claim.channel, claim.address, **(claim.content or {}))
