@@ -57,6 +57,10 @@ WAITS_FOR_PERSON = "person"  # to close a case that holds its kit's messages
 # followed up.
 GOES_AGAIN = "again"
 
+# Why a channel is paused, or the lab.
+REFUSED, AWAY, BUSY = "refused", "away", "busy"
+DROPPED = "dropped"  # the provider accepts messages, and lets them fall by our account's fault
+
 # Kinds of case that have ways of their own; all are in relay.rules.alerts.
 RELEASE = "release"  # goes out by itself unless somebody looks at it in time
 MISMATCH = "mismatch"  # what was decided about one stays so

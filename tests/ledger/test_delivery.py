@@ -18,6 +18,7 @@ from relay.rules.statuses import (
     ALERT,
     ALIVE,
     ANSWER,
+    AWAY,
     MESSAGE,
     RESENT,
     STATUSES,
@@ -258,7 +259,7 @@ def test_a_trial_message_that_was_accepted_ends_the_pause(db: Database) -> None:
     """While a channel is paused one message finds out; what it was told is told to all."""
     claim = claimed(db)
     with db.write() as connection:
-        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+        pauses.pause(connection, "sms", claim.event_id, Pause(AWAY, "No answer."))
     planned(db, notice(subject="o-2"))
     assert ledger_attempts.claim(db, "sms", 10) == []
     assert ledger_attempts.begin(db, claim, WORDS)

@@ -5,6 +5,7 @@ An error page needs neither the ledger nor a session, which may be what is wrong
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import wraps
@@ -12,6 +13,7 @@ from typing import Any
 
 from flask import (
     Blueprint,
+    Response,
     abort,
     current_app,
     flash,
@@ -25,6 +27,7 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
+from relay.http_client import origin
 from relay.ledger import audit
 from relay.ledger.audit import Act
 from relay.ledger.holds.halts import Halt
@@ -247,3 +250,27 @@ def when(moment: datetime) -> Markup:
 
 
 AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
+
+
+SCHEMES = ("light", "dark")  # in which an email is shown
+# A mail as it was made, and nothing that it might bring along: no script, no form, no picture but
+# the clinic's own.
+_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+
+def framed(scheme: str, html: str) -> Response:
+    """An email's HTML for a frame of the desk's."""
+    response = Response(_in(scheme, html), content_type="text/html; charset=utf-8")
+    logo = services().config.clinic.logo
+    pictures = f"; img-src {origin(logo)}" if logo else ""
+    response.headers["Content-Security-Policy"] = _POLICY + pictures
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response
+
+
+def _in(scheme: str, html: str) -> str:
+    """The mail as a program in light or in dark shows it, whatever the browser is in."""
+    other = next(one for one in SCHEMES if one != scheme)
+    html = re.sub(rf"\(prefers-color-scheme:\s*{scheme}\)", "all", html)
+    html = re.sub(rf"\(prefers-color-scheme:\s*{other}\)", "not all", html)
+    return html.replace('content="light dark"', f'content="{scheme}"')
