@@ -199,8 +199,9 @@ def plan_and_mark_processed(
     )
     if not done.rowcount:
         return []
-    journeys.cancel_overtaken(connection, plan.cancelled)
-    close_overtaken(connection, plan.cancelled)
+    if plan.cancelled:
+        journeys.cancel_overtaken(connection, plan.cancelled)
+        close_overtaken(connection, plan.cancelled)
 
     def replan(gone: frozenset[str]) -> Sequence[Notice]:
         return decide(replace(kit, gone=gone)).notices if gone else plan.notices
@@ -209,7 +210,8 @@ def plan_and_mark_processed(
     if past.was_planned:  # else nobody can have failed to be reached yet
         for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
             close_reached(connection, owed)
-    releases.ask(connection, plan.cases)
+    for case in plan.cases:
+        releases.ask(connection, replace(case, event_id=event.id))
     if policy:
         doubts.ask(connection, policy, event.id, facts, plan.notices)
     return made

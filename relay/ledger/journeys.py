@@ -480,16 +480,12 @@ def _kits(
     return Kits(registrations, events_), messages, bool(found)
 
 
-def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> int:
-    """Cancel the messages of these ids that still wait, each for its reason; how many did."""
-    return sum(
-        connection.execute(
-            notifications.update()
-            .where(notifications.c.id == id_, notifications.c.status.in_(WAITING))
-            .values(status="cancelled", reason=reason[:500])
-        ).rowcount
-        for id_, reason in sorted(reasons.items())
-    )
+def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
+    """Cancel the messages of these ids that still wait, each for its reason."""
+    for id_, reason in sorted(reasons.items()):
+        mine = sa.and_(notifications.c.id == id_, notifications.c.status.in_(WAITING))
+        ended = {"status": "cancelled", "reason": reason[:500]}
+        connection.execute(notifications.update().where(mine).values(ended))
 
 
 # Statements are built once: that costs more than running them.

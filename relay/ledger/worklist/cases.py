@@ -206,7 +206,7 @@ def close_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
     table = notifications.c
     told = (table.id, table.obligation, table.status, table.reason, table.case_id)
     failed = sa.select(*told).where(table.id.in_(reasons), table.status.in_(FAILED))
-    for row in connection.execute(failed.order_by(table.id)).all() if reasons else ():
+    for row in connection.execute(failed.order_by(table.id)).all():
         why, unreached = reasons[row.id], is_about(case_digest("unreached", row.obligation))
         is_faults = row.status == "technical-failure" and row.case_id
         if _close(connection, unreached, RELAY, why) or is_faults:
