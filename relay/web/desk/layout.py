@@ -28,7 +28,6 @@ from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
 from relay.http_client import origin
-from relay.ledger import audit
 from relay.ledger.audit import Act
 from relay.ledger.holds.halts import Halt
 from relay.ledger.views import status, stopped
@@ -172,13 +171,6 @@ def actor() -> str:
 def my_act(action: str, target: str = "", detail: str = "") -> Act:
     """An act of whoever is logged in, to be kept in the transaction of what is done."""
     return Act(actor(), action, target, detail)
-
-
-def note_act(act: str, target: str, detail: str = "") -> None:
-    """Keep in the audit trail what whoever is logged in does, where that changes nothing else."""
-    by = actor()
-    with services().db.write() as connection:
-        audit.write_audit(connection, by, act, target, detail)
 
 
 def note_look(act: str, target: str, detail: str, found: Iterable[str] = ()) -> None:
