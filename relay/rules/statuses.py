@@ -1,5 +1,5 @@
 """The words in the ledger's rows: what becomes of an event and of a notification, as the contract
-has it; what a notification is, and what it waits for.
+has it; what a notification is and waits for; why a channel is paused.
 """
 
 from __future__ import annotations

@@ -39,10 +39,6 @@ from relay.rules.statuses import (
 OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
 RELAY = "relay"  # who closes what has settled by itself
 PASSES = "limit"  # is over at midnight: it is not opened again
-QUARTER = 900.0  # seconds
-GATHERED = "Staff have just had an alert of this kind. This one tells of all that has come since."
-_LOCK = 7_236_842  # the first half of an advisory lock; the other is a kind's
-
 
 # What an open case is about, by its digest. `about` is unique among open cases, and stays when one
 # is closed. The release before (schema 0004) knows only `digest`, which is unique among all: it is
@@ -50,12 +46,6 @@ _LOCK = 7_236_842  # the first half of an advisory lock; the other is a kind's
 # over once more what 0005 did. Then ABOUT is `about`, and `digest`, `_guessed` and `_keys` go.
 ABOUT: sa.ColumnElement[str] = sa.func.coalesce(cases.c.about, cases.c.digest)
 _MARK = 20  # characters of `digest` that stay when a case is closed
-
-_alerts = notifications.c
-# When an alert was told: while it is being sent, in a moment.
-_TOLD_AT = sa.func.coalesce(
-    _alerts.sent_at, _alerts.lease_until, _alerts.due_at, type_=_alerts.due_at.type
-)
 
 
 def is_about(digest: Any) -> sa.ColumnElement[bool]:
@@ -106,6 +96,16 @@ def open_case(connection: Connection, case: Case) -> str:
     if opened:
         _plan_alerts(connection, case, id_)
     return id_ if opened else ""
+
+
+QUARTER = 900.0  # seconds between two alerts of a kind
+GATHERED = "Staff have just had an alert of this kind. This one tells of all that has come since."
+_LOCK = 7_236_842  # the first half of an advisory lock; the other is a kind's
+_alerts = notifications.c
+# When an alert was told: while it is being sent, in a moment.
+_TOLD_AT = sa.func.coalesce(
+    _alerts.sent_at, _alerts.lease_until, _alerts.due_at, type_=_alerts.due_at.type
+)
 
 
 def _plan_alerts(connection: Connection, case: Case, case_id: str) -> None:
