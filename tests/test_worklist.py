@@ -239,7 +239,7 @@ def held(db: Database) -> str:
     event_id = only(db, notifications, id=first)["event_id"]
     with db.write() as connection:
         about = Case("release", both[0].obligation, "o-1", "It is for the customer.", event_id)
-        releases.ask(connection, [about])
+        releases.ask(connection, about)
     return str(open_cases(db, "release")[-1]["id"])
 
 
