@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ NAMED_FOR_NOTHING = {"utils", "helpers", "common", "misc", "managers"}
 
 
 def name(path: Path) -> str:
-    """relay/web/responses.py → relay.web.answers"""
+    """relay/web/responses.py → relay.web.responses"""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -70,7 +71,7 @@ GRAPH = {module: set(imports(path)) for module, path in MODULES.items()}
 
 
 def unit(module: str) -> str:
-    """relay.web.answers → web"""
+    """relay.web.responses → web"""
     return module.split(".")[1]
 
 
@@ -80,6 +81,19 @@ EDGES = {
     for other in others
     if module != "relay" and other.startswith("relay.") and unit(module) != unit(other)
 }
+
+
+LONGEST_CHAIN = 15  # modules, from one that is read down to one that imports none
+
+
+def test_no_chain_of_imports_is_long() -> None:
+    """Whoever reads a module is never far from the ground, and imports go in no circle."""
+
+    @cache
+    def depth(module: str) -> int:
+        return 1 + max(map(depth, GRAPH[module] & MODULES.keys()), default=0)
+
+    assert max(map(depth, MODULES)) <= LONGEST_CHAIN
 
 
 PACKAGES = {unit(module) for module, path in MODULES.items() if path.parent != ROOT / "relay"}

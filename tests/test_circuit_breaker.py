@@ -6,11 +6,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.channels import Outcome
+from relay.channels.base import Outcome
 from relay.jobs.circuit_breaker import IN_A_ROW, CircuitBreaker
-from relay.ledger.holds.pauses import AWAY, BUSY, REFUSED
 from relay.rules.model import Policy, Staff
 from relay.rules.schedule import ALWAYS
+from relay.rules.statuses import AWAY, BUSY, REFUSED
 from tests.rows import at_once
 
 PHONE, DESK = "+447700900100", "desk@example.org"

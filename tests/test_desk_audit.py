@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from relay.ledger import audit as ledger_audit
-from relay.ledger import events
 from relay.ledger.database import Database
 from relay.ledger.holds import suppressions
+from relay.ledger.worklist import unknown_events
 from relay.staff import case_acts, test_send
 from relay.web.desk import auth, system
 from tests.conftest import ROOT
@@ -55,14 +55,14 @@ def test_marks_of_texts_are_nobodys_acts(inside: Any, db: Database) -> None:
 def test_every_act_has_its_words() -> None:
     """Whatever Relay writes into the trail is told in an admin's words."""
     source = "".join(path.read_text("utf-8") for path in (ROOT / "relay").rglob("*.py"))
-    by = r'(?:write_audit(?:_in)?\(\s*[^,]+, [^,]+, |(?:note|my)_act\()"([^"]+)"'
+    by = r'(?:write_audit(?:_in)?\(\s*[^,]+, [^,]+, |my_act\()"([^"]+)"'
     written = set(re.findall(by, source))
     acts = {f"case {act}" for act in case_acts.DOING} | {"case open", ledger_audit.RESEND}
     named = {
         auth.LOGOUT,
         ledger_audit.LOGIN_REFUSED,
         test_send.SEND_TEST,
-        events.ACKNOWLEDGED,
+        unknown_events.ACKNOWLEDGED,
         "reveal",
     }
     assert len(written) > 7

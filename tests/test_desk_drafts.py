@@ -59,7 +59,7 @@ def plan_held(db: Database, event: Event, both: list[Any]) -> None:
     with db.write() as connection:
         ledger_events.plan_and_mark_processed(connection, event, facts, lambda _kit: Plan(both))
         about = Case("release", both[0].obligation, "o-1", "It is for the customer.", event.id)
-        releases.ask(connection, [about])
+        releases.ask(connection, about)
 
 
 def frames(page: str) -> list[str]:

@@ -17,7 +17,6 @@ from relay.ledger import drafts as ledger_drafts
 from relay.ledger import editions as ledger_editions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, drafts, editions, events
-from relay.staff import editions as staff_editions
 from relay.staff import judging, trial
 from tests.conftest import one_database
 from tests.desk import kit, press
@@ -53,7 +52,7 @@ def by_processes() -> None:
 def in_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere in this process, at once: to start others takes a second each."""
     if "by_processes" not in request.fixturenames:
-        monkeypatch.setattr(judging, "_by_a_process", staff_editions.judge)
+        monkeypatch.setattr(judging, "_by_a_process", judging.judge)
         monkeypatch.setattr(trial, "_in_background", trial.work)
 
 

@@ -10,7 +10,6 @@ import pyotp
 import pytest
 
 from relay.config.settings import Settings
-from relay.ledger import logins as ledger_logins
 from relay.ledger import people
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, login_failures, sessions, users
@@ -215,7 +214,7 @@ def test_a_known_browser_is_never_shut_out(
     monkeypatch.setattr(auth, "FLOOD", 20)
     with db.write() as connection:
         for number in range(20):
-            ledger_logins.add_failure(connection, f"visitor-{number}")
+            people.add_failure(connection, f"visitor-{number}")
     with inside.session_transaction() as session:
         session.clear()
     assert is_out(inside)

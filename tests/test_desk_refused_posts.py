@@ -10,7 +10,9 @@ import pytest
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, events, quarantine
+from relay.ledger.views import status
 from relay.ledger.worklist import quarantine as ledger_quarantine
+from relay.ledger.worklist import unknown_events
 from tests.conftest import SECRET
 from tests.desk import press
 from tests.rows import MONTH, change, incoming, leased, only, rows
@@ -97,7 +99,7 @@ def test_tried_again_it_is_taken_or_says_what_is_wrong_still(inside: Any, db: Da
     assert (row["status"], row["duplicates"]) == ("received", 0)
     assert acts(db) == [("post again", post, row["id"])]
     with db.read() as connection:
-        assert ledger_quarantine.count(connection) == 0
+        assert status.on_worklist(connection)["refused"] == 0
 
 
 def test_what_came_rightly_since_is_not_told_twice(inside: Any, db: Database) -> None:
@@ -119,7 +121,10 @@ def test_put_aside_it_needs_nobody_any_more(inside: Any, db: Database) -> None:
     assert "already dealt with that post" in see_to(inside, post, act="aside", note="Again.")
     assert inside.post(f"/webhooks/lab/{SECRET}", data=BAD).status_code == 422
     with db.read() as connection:
-        assert (ledger_quarantine.ids(connection), ledger_quarantine.count(connection)) == ([], 0)
+        assert (ledger_quarantine.ids(connection), status.on_worklist(connection)["refused"]) == (
+            [],
+            0,
+        )
     page = inside.get("/worklist/refused").text
     assert "No refused posts need a person now." in page
     assert f": {WHY}" in page.partition("Put aside by admin")[2]
@@ -152,7 +157,7 @@ def test_all_that_was_seen_is_put_aside_at_once(inside: Any, db: Database) -> No
     form = {"until": until, "note": WHY}
     assert press(inside, "/worklist/refused", **form | {"note": " "}).status_code == 302
     with db.read() as connection:
-        assert ledger_quarantine.count(connection) == 3
+        assert status.on_worklist(connection)["refused"] == 3
     for told in ("2 put aside", "already dealt with that post"):
         press(inside, "/worklist/refused", **form)
         assert told in inside.get("/worklist/refused").text
@@ -182,8 +187,8 @@ def test_what_cannot_be_done_is_not_found(
     ledger_events.record_webhook(db, incoming("kit.lost", kit_id="7"), MONTH)
     assert press(inside, path.replace("mine", post), **form).status_code == 404
     with db.read() as connection:
-        assert ledger_quarantine.count(connection) == 1
-        assert ledger_events.count_unrouted(connection) == 1
+        assert status.on_worklist(connection)["refused"] == 1
+        assert unknown_events.count(connection) == 1
 
 
 def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
@@ -197,9 +202,9 @@ def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
     for told in ("2 times, first on <time", "a&lt;b&gt;", f"/journey?kit={last.id}", "Once, on <"):
         assert told in page
     with db.read() as connection:
-        assert (page.count("<article"), ledger_events.count_unrouted(connection)) == (2, 2)
+        assert (page.count("<article"), unknown_events.count(connection)) == (2, 2)
     assert '2</strong><span class="what">kinds of event are unknown' in inside.get("/").text
-    monkeypatch.setattr(ledger_events, "MANY", 1)
+    monkeypatch.setattr(unknown_events, "MANY", 1)
     assert "More than 1 times" in inside.get("/worklist/unknown").text
     form = {"act": "acknowledge", "name": "kit.lost"}
     for note, told in ((" ", "Write a note first"), (WHY, "Acknowledged."), (WHY, "already")):
@@ -208,9 +213,9 @@ def test_an_unknown_event_is_shown_once_until_it_is_acknowledged(
     ledger_events.record_webhook(db, incoming("kit.lost", kit_id="9"), MONTH)
     page = inside.get("/worklist/unknown").text
     with db.read() as connection:
-        assert (page.count("<article"), ledger_events.count_unrouted(connection)) == (1, 1)
+        assert (page.count("<article"), unknown_events.count(connection)) == (1, 1)
     assert f": {WHY}" in page.partition("<code>kit.lost</code>, by admin")[2]
-    assert acts(db) == [(ledger_events.ACKNOWLEDGED, "kit.lost", WHY)]
+    assert acts(db) == [(unknown_events.ACKNOWLEDGED, "kit.lost", WHY)]
 
 
 def test_once_relay_knows_them_they_are_processed(inside: Any, db: Database) -> None:

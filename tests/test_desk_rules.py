@@ -18,7 +18,7 @@ from relay.ledger.database import Database
 from relay.ledger.schema import audit, events
 from relay.privacy import masks
 from relay.staff import test_send
-from relay.web.desk import previews
+from relay.web.desk import layout, previews
 from tests.conftest import ROOT
 from tests.desk import EMAIL, PHONE, kit, leaks, press
 from tests.rows import change, only, rows
@@ -133,7 +133,7 @@ def test_a_message_is_shown_as_its_reader_sees_it(inside: Any) -> None:
     assert re.search(r"1 segment</span> \d+ of 160 characters in the GSM-7 alphabet", page)
     frames = re.findall(r'<iframe class="(\w+) (\w+)" sandbox [^>]*src="([^"]+)"', page)
     assert {frame[:2] for frame in frames} == {
-        (width, scheme) for width in ("small", "large") for scheme in previews.SCHEMES
+        (width, scheme) for width in ("small", "large") for scheme in layout.SCHEMES
     }
     light, dark = (inside.get(unescape(frames[at][2])) for at in (0, 2))
     for answer in (light, dark):

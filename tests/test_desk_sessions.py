@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relay.config.settings import Settings
-from relay.ledger import logins as ledger_logins
+from relay.ledger import people
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, sessions
 from relay.web.desk import auth as logins
@@ -123,7 +123,7 @@ def test_a_flood_from_everywhere_is_slowed(
     monkeypatch.setattr(logins, "FLOOD", 3)
     for number in range(3):
         with db.write() as connection:
-            ledger_logins.add_failure(connection, f"visitor-{number}")
+            people.add_failure(connection, f"visitor-{number}")
     assert log_in(desk).status_code == 429
     time_passes(db, timedelta(seconds=61))
     assert log_in(desk, PASSWORD).status_code == 302

@@ -22,6 +22,7 @@ from relay.ledger.schema import notifications
 from relay.messages.templates import Templates
 from relay.rules.edition import Content, Edition, digest
 from relay.staff import editions as staff_editions
+from relay.staff import judging
 from relay.worker.process import Clock, make_jobs
 from relay.worker.pump import Pump
 from tests.conftest import drain
@@ -48,7 +49,7 @@ def newest(db: Database) -> Edition | None:
 
 def publish(db: Database, settings: Settings, files: Content) -> int:
     """Publish files, as a person does."""
-    found = staff_editions.judge(files, settings)
+    found = judging.judge(files, settings)
     return staff_editions.publish(db, files, newest(db), "jane", "Because.", found)
 
 

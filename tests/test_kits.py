@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from relay.lab.events import ORDER, REGISTRATION, RESULTS, RETEST
 from relay.rules.kits import KitEvent, Kits, Registration
-from relay.rules.staleness import Step
+from relay.rules.model import Step
 
 SHIPPED, DELIVERED = "order.shipped", "order.delivered"
 REGISTERED, RECEIVED = "test_registration.complete", "test_registration.sample_received"

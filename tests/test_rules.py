@@ -13,20 +13,11 @@ from relay.config.loader import load
 from relay.config.settings import Settings
 from relay.lab import samples
 from relay.lab.facts import Facts, record, resource
-from relay.rules.expressions import Condition, names
-from relay.rules.model import (
-    WAITS_FOR_LAB,
-    WAITS_FOR_ORDER,
-    AlreadyNotified,
-    Never,
-    Plan,
-    Policy,
-    Rule,
-    Staff,
-)
-from relay.rules.planner import RuleContext, in_digest, last_objection, plan
+from relay.rules.expressions import Condition, RuleContext, names
+from relay.rules.model import AlreadyNotified, Never, Plan, Policy, Rule, Staff, Step, Waiting
+from relay.rules.planner import in_digest, last_objection, plan
 from relay.rules.schedule import ALWAYS, Digest, Window
-from relay.rules.staleness import Step, Waiting
+from relay.rules.statuses import WAITS_FOR_LAB, WAITS_FOR_ORDER
 
 LONDON = ZoneInfo("Europe/London")
 NOON = datetime(2026, 6, 1, 11, 0, tzinfo=UTC)

@@ -14,11 +14,10 @@ from relay.config.schema import ON_UNKNOWN
 from relay.lab.events import EVENTS, RESULTS, STAGES
 from relay.lab.facts import PERSONS
 from relay.rules import planner as rules_module
-from relay.rules.expressions import Condition
-from relay.rules.model import AlreadyNotified, Plan, Policy, Rule, Staff
-from relay.rules.planner import RuleContext, plan
+from relay.rules.expressions import Condition, RuleContext
+from relay.rules.model import AlreadyNotified, Plan, Policy, Rule, Staff, Step, Waiting
+from relay.rules.planner import plan
 from relay.rules.schedule import Digest, Window
-from relay.rules.staleness import Step, Waiting
 from tests.test_rules import LONDON, MAIL, MOBILE, NOON, context, facts, rule
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.lab.events import EVENTS, RETEST
-from relay.rules.staleness import Step, later, overtaken
+from relay.rules.model import Step
+from relay.rules.staleness import later, overtaken
 from tests.test_rules import rule
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)

@@ -29,7 +29,8 @@ from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.alerts import KINDS, OF_NO_KIT
-from relay.rules.model import GOES_AGAIN, Case, case_digest
+from relay.rules.model import Case, case_digest
+from relay.rules.statuses import GOES_AGAIN
 from tests.conftest import ROOT, SECRET
 from tests.desk import press
 from tests.dump import dump
@@ -239,7 +240,7 @@ def held(db: Database) -> str:
     event_id = only(db, notifications, id=first)["event_id"]
     with db.write() as connection:
         about = Case("release", both[0].obligation, "o-1", "It is for the customer.", event_id)
-        releases.ask(connection, [about])
+        releases.ask(connection, about)
     return str(open_cases(db, "release")[-1]["id"])
 
 

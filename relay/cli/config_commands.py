@@ -135,11 +135,13 @@ def find_rule(config: Config, name: str) -> Rule:
 
 def example_message(config: Config, rule: Rule, channel: str, event: Path | None) -> Message:
     """Render a rule's message for the event in a file or a sample, or stop the command."""
+    from relay.config import check
     from relay.lab import events
-    from relay.staff import test_send
+    from relay.messages.templates import Templates
 
+    loaded = Templates(config.settings.templates)
     if event is None:
-        return test_send.message(config, rule, channel)
+        return check.example(config, loaded, rule, channel)
     try:
         incoming = events.parse(event.read_bytes())
     except Refused as error:
@@ -147,17 +149,13 @@ def example_message(config: Config, rule: Rule, channel: str, event: Path | None
     if incoming.name != rule.event:
         said = f"this event is {incoming.name}, but the rule is for {rule.event}."
         context.stop(Problem(said, str(event)))
-    return test_send.message(config, rule, channel, data=incoming.data)
+    return check.example(config, loaded, rule, channel, data=incoming.data)
 
 
 def sms_size(message: Message, abroad: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return segments, alphabet, units and price class of an SMS; {} for other channels."""
-    from relay.messages import sms_segments
-    from relay.rules.channels import CHANNELS
-
-    if not CHANNELS[message.channel].in_segments:
+    if (size := message.size) is None:
         return {}
-    size = sms_segments.size(message.text)
     return {
         "segments": size.segments,
         "alphabet": size.alphabet,

@@ -105,10 +105,10 @@ def diff(before: str, after: str) -> None:
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 def check(folder: Path) -> None:
     """Judge DIR/config.toml and DIR/templates as an edition. Needs no ledger."""
-    from relay.staff import editions, judging
+    from relay.staff import judging
 
     found = context.settings()
-    context.show_all(judging.within_limits(editions.judge, read(found, folder), found))
+    context.show_all(judging.within_limits(read(found, folder), found))
     click.secho(f"{folder} is right.", fg="green")
 
 
@@ -164,7 +164,7 @@ def make_newest(db: Database, found: Settings, files: Content, note: str) -> Non
     with db.read() as connection:
         newest = ledger_editions.newest(connection)
     before = contents(found, db, str(newest.number)) if newest else {}
-    wrong = judging.within_limits(editions.judge, files, found)
+    wrong = judging.within_limits(files, found)
     with context.doing():
         number = editions.publish(db, files, newest, "cli", note, wrong)
     print_difference(before, files, found)

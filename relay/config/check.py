@@ -184,10 +184,20 @@ def example_names(
     return seen
 
 
-def example(config: Config, loaded: Templates, rule: Rule, channel: str) -> Message:
-    """A rule's message about the lab's example. Raises RenderError."""
-    seen = example_names(config, rule, samples.full())
-    return loaded.message(rule, channel, "", seen)
+def example(
+    config: Config,
+    loaded: Templates,
+    rule: Rule,
+    channel: str,
+    *,
+    facts: Facts | None = None,
+    data: Mapping[str, Any] | None = None,
+    address: str = "",
+    mark: str = "",
+) -> Message:
+    """A rule's message, about the lab's example unless others are given. Raises RenderError."""
+    seen = example_names(config, rule, facts or samples.full(), data)
+    return loaded.message(rule, channel, address, seen, mark)
 
 
 def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:

@@ -20,8 +20,8 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.messages.passages import Frame
 from relay.privacy import masks
-from relay.rules.addresses import AT_HOME, EMAIL, in_words
-from relay.rules.channels import CHANNELS, begun
+from relay.rules.addresses import AT_HOME, in_words
+from relay.rules.channels import CHANNELS, EMAIL, begun
 from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
 from relay.rules.expressions import environment, node_path, parsed
 from relay.rules.model import Policy, Rule

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 
-from relay.channels import Outcome
-from relay.ledger.holds.pauses import AWAY, BUSY, REFUSED
+from relay.channels.base import Outcome
 from relay.rules import alerts
 from relay.rules.channels import CHANNELS
 from relay.rules.model import Pause, Policy
+from relay.rules.statuses import AWAY, BUSY, REFUSED
 
 IN_A_ROW = 5  # sends without a readable answer before a provider counts as away
 ALIKE = (

@@ -17,30 +17,25 @@ from relay.ledger import attempts, digests, journeys, notifications
 from relay.ledger.database import Connection, Database
 from relay.ledger.digests import Item, Replan
 from relay.ledger.removal.personal_data import REASON as ERASED
-from relay.ledger.worklist import cases, doubts, replies, telling
+from relay.ledger.worklist import cases, doubts, replies
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
 from relay.rules import alerts, planner
 from relay.rules.addresses import same
-from relay.rules.expressions import recipient
-from relay.rules.model import (
+from relay.rules.expressions import RuleContext, recipient
+from relay.rules.model import ALERT_URGENCY, Case, Ending, Notice, Rule, Step
+from relay.rules.schedule import utc_now
+from relay.rules.staleness import is_news
+from relay.rules.statuses import (
     ALERT,
-    ALERT_URGENCY,
     ANSWER,
     DIGEST,
     MESSAGE,
     RESENT,
     WAITS_FOR_ORDER,
     WAITS_FOR_RULE,
-    Case,
-    Ending,
-    Notice,
-    Rule,
 )
-from relay.rules.planner import RuleContext
-from relay.rules.schedule import utc_now
-from relay.rules.staleness import Step, is_news
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim
@@ -94,7 +89,12 @@ class Digests:
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
         with self._db.write() as connection:
-            return NotSent(cancelled(digests.plan_and_join(connection, claim, pair)))
+            item = digests.plan_and_make_room(connection, claim.event_id, pair)
+            ending = cancelled(item.reason)
+            given = (claim.id, claim.attempt_id, ending, ("started",))
+            if attempts.record_outcome(connection, *given):
+                digests.put_in(connection, claim.id, item)
+        return NotSent(ending)
 
     def _still_true(
         self, claim: Claim, rule: Rule, items: Sequence[Item]
@@ -265,7 +265,7 @@ class Composer:
         with self._db.read() as connection:
             found = cases.get_case(connection, claim.case_id) if claim.case_id else None
             open_kinds = cases.open_kinds(connection) if found else {}
-            if found and found["closed_at"] and telling.had_to_wait(connection, claim.id):
+            if found and found["closed_at"] and cases.had_to_wait(connection, claim.id):
                 found = self._opened_since(connection, found)
         if found is None:  # planned by the release before, which made the words there and then
             return Message(claim.channel, claim.address, **(claim.content or {}))

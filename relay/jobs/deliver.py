@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from relay import fault_injection
-from relay.channels import Channels, Outcome
+from relay.channels import Channels
+from relay.channels.base import Outcome
 from relay.config.loader import Config
 from relay.errors import LabAway, LabError, LedgerUnavailable, RenderError
 from relay.http_client import TooLate, within
@@ -18,12 +19,12 @@ from relay.ledger import attempts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.holds import halts, pauses
-from relay.ledger.holds.pauses import REFUSED
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts
-from relay.rules.model import WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME, Ending
+from relay.rules.model import Ending
 from relay.rules.schedule import utc_now
+from relay.rules.statuses import REFUSED, WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME
 
 log = get_logger("relay.jobs")
 

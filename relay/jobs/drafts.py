@@ -19,8 +19,8 @@ from relay.ledger.worklist.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.privacy import masks
 from relay.rules import planner, stops
+from relay.rules.expressions import RuleContext
 from relay.rules.model import Rule
-from relay.rules.planner import RuleContext
 from relay.rules.schedule import utc_now
 
 NOT_KEPT = "Relay no longer keeps what the lab said about this kit."

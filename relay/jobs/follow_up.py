@@ -16,13 +16,12 @@ from relay.ledger.audit import NotDone
 from relay.ledger.database import Database
 from relay.ledger.followups import FollowUp
 from relay.ledger.holds import pauses
-from relay.ledger.holds.pauses import DROPPED
 from relay.logs import get_logger
 from relay.rules import alerts, planner
-from relay.rules.model import ALERT, DIGEST, GOES_AGAIN, Case, Notice, Rule
+from relay.rules.model import Case, Notice, Rule, Step
 from relay.rules.schedule import utc_now
-from relay.rules.staleness import Step, overtaken
-from relay.rules.statuses import GONE, OURS
+from relay.rules.staleness import overtaken
+from relay.rules.statuses import ALERT, DIGEST, DROPPED, GOES_AGAIN, GONE, OURS
 
 log = get_logger("relay.follow_up")
 

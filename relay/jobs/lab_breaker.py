@@ -22,12 +22,13 @@ from relay.ledger import events
 from relay.ledger.database import Connection, Database
 from relay.ledger.events import Event
 from relay.ledger.holds import pauses, waits
-from relay.ledger.holds.pauses import AWAY, LAB, REFUSED
+from relay.ledger.holds.pauses import LAB
 from relay.ledger.worklist import cases
 from relay.logs import get_logger
 from relay.rules import alerts
 from relay.rules.model import Pause, Policy
 from relay.rules.schedule import utc_now
+from relay.rules.statuses import AWAY, REFUSED
 
 log = get_logger("relay.jobs")
 

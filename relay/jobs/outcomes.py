@@ -7,13 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from relay import fault_injection
-from relay.channels import Outcome
+from relay.channels.base import Outcome
 from relay.errors import LabAway, LabError
 from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
-from relay.ledger.holds.pauses import REFUSED
 from relay.rules import stops
-from relay.rules.model import WAITS_FOR_LAB, WAITS_FOR_PERSON, Case, Ending, Pause
-from relay.rules.statuses import LAB_FAILED
+from relay.rules.model import Case, Ending, Pause
+from relay.rules.statuses import LAB_FAILED, REFUSED, WAITS_FOR_LAB, WAITS_FOR_PERSON
 
 if TYPE_CHECKING:
     from relay.ledger.attempts import Claim

@@ -15,8 +15,9 @@ from relay.ledger.database import Database
 from relay.ledger.events import LEASES, Event, Kit
 from relay.logs import get_logger
 from relay.rules import alerts, planner
-from relay.rules.model import WAITS_FOR_LAB, Case, Plan
+from relay.rules.model import Case, Plan
 from relay.rules.schedule import utc_now
+from relay.rules.statuses import WAITS_FOR_LAB
 
 log = get_logger("relay.jobs")
 
@@ -73,11 +74,10 @@ class EventProcessor:
 
         def decide(kit: Kit) -> Plan:
             context = self._contexts.of_event(event, facts, kit)
-            known, policy = self._config.rules, self._config.policy
             plan = planner.plan(
                 context,
-                known,
-                policy,
+                self._config.rules,
+                self._config.policy,
                 kit.told,
                 utc_now(),
                 waiting=kit.waiting,
@@ -85,7 +85,7 @@ class EventProcessor:
                 stopped=kit.stopped,
             )
             channels.update(notice.channel for notice in plan.notices)
-            return alerts.ask_to_release(plan, known, policy, event.id, utc_now())
+            return plan
 
         kept = self._contexts.to_keep(event.name, facts)
         given = (event, kept, decide, self._config.edition, self._config.policy)

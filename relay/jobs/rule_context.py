@@ -16,9 +16,9 @@ from relay.lab.facts import Facts
 from relay.ledger import journeys
 from relay.ledger.database import Database
 from relay.messages.templates import Templates
-from relay.rules.expressions import names
-from relay.rules.planner import FRESH_SECONDS, RuleContext
-from relay.rules.staleness import Step
+from relay.rules.expressions import RuleContext, names
+from relay.rules.model import Step
+from relay.rules.planner import FRESH_SECONDS
 
 if TYPE_CHECKING:
     from relay.jobs.lab_breaker import LabBreaker

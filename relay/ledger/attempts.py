@@ -35,9 +35,9 @@ from relay.ledger.worklist.cases import close_settled, is_told, open_case
 from relay.ledger.worklist.replies import holding
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, ANSWER, MESSAGE, RESENT, Ending
+from relay.rules.model import Ending
 from relay.rules.receipts import RECEIPT_WAIT
-from relay.rules.statuses import FAILED, LAB_FAILED, WAITING
+from relay.rules.statuses import ALERT, ANSWER, FAILED, LAB_FAILED, MESSAGE, RESENT, WAITING
 
 LEASE_SECONDS = 60  # longer than any send may take
 

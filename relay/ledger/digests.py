@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.attempts import Claim, record_outcome
 from relay.ledger.database import now
 from relay.ledger.notifications import (
     KIND,
@@ -22,8 +21,8 @@ from relay.ledger.notifications import (
     maybe_sent,
 )
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import ITEM, MESSAGE, Ending, Notice
-from relay.rules.statuses import FAILED, WAITING
+from relay.rules.model import Notice
+from relay.rules.statuses import FAILED, ITEM, MESSAGE, WAITING
 
 Replan = Callable[[frozenset[str]], Sequence[Notice]]
 
@@ -130,11 +129,10 @@ def take_out(
     return True
 
 
-def plan_and_join(
-    connection: Connection, claim: Claim, pair: Callable[[frozenset[str]], Sequence[Notice]]
-) -> str:
-    """Turn a claimed message into an item, since its rule has a digest now; the reason that it ends
-    with.
+def plan_and_make_room(
+    connection: Connection, event_id: str, pair: Callable[[frozenset[str]], Sequence[Notice]]
+) -> Notice:
+    """The item that a message becomes, since its rule has a digest now, and a digest that takes it.
 
     It calls back into planning: `pair` gets the digests that take no more items, and gives the item
     and its digest. It is asked again until a digest takes the item. That is inside the caller's
@@ -142,16 +140,17 @@ def plan_and_join(
     connection.
     """
     gone: frozenset[str] = frozenset()
-    while closed := _closed(connection, claim.event_id, pair(gone)[1:]):
+    while closed := _closed(connection, event_id, pair(gone)[1:]):
         gone |= closed
-    item = pair(gone)[0]
-    ending = Ending("rejected", "cancelled", item.reason)
-    if record_outcome(connection, claim.id, claim.attempt_id, ending, ("started",)):
-        table, digest = notifications.c, notifications.alias()
-        told_in = sa.select(digest.c.id).where(digest.c.identity == item.digest)
-        connection.execute(
-            notifications.update()
-            .where(table.id == claim.id)
-            .values(kind=ITEM, digest=item.digest, digest_id=told_in.scalar_subquery())
-        )
-    return item.reason
+    return pair(gone)[0]
+
+
+def put_in(connection: Connection, message_id: str, item: Notice) -> None:
+    """Turn a message into an item of the digest that has been made for it."""
+    table, digest = notifications.c, notifications.alias()
+    told_in = sa.select(digest.c.id).where(digest.c.identity == item.digest)
+    connection.execute(
+        notifications.update()
+        .where(table.id == message_id)
+        .values(kind=ITEM, digest=item.digest, digest_id=told_in.scalar_subquery())
+    )

@@ -1,8 +1,4 @@
-"""Events: recorded once each, leased, put back, held, processed; and those of an unknown name.
-
-An unknown event is kept, and nothing is sent for it. Somebody acknowledges a name, not each event:
-from then on it is known that the lab posts it.
-"""
+"""Events: recorded once each, leased, put back, held, processed."""
 
 from __future__ import annotations
 
@@ -19,7 +15,6 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts
-from relay.ledger import audit as ledger_audit
 from relay.ledger import digests, history, journeys, replay
 from relay.ledger.database import Database, now, urgent_first
 from relay.ledger.holds import pauses
@@ -37,9 +32,8 @@ from relay.ledger.worklist import doubts, releases
 from relay.ledger.worklist.cases import close_overtaken, close_reached, open_case
 from relay.privacy.names import search_key
 from relay.rules.kits import KitEvent
-from relay.rules.model import WAITS_FOR_LAB, AlreadyNotified, Case, Notice, Plan, Policy
-from relay.rules.staleness import Step, Waiting
-from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
+from relay.rules.model import AlreadyNotified, Case, Notice, Plan, Policy, Step, Waiting
+from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING, WAITS_FOR_LAB
 
 LEASE_SECONDS = 90.0
 LEASES = 5  # that no worker has ended, before a person has to look: see `lease_events`
@@ -213,8 +207,9 @@ def plan_and_mark_processed(
     )
     if not done.rowcount:
         return []
-    journeys.cancel_overtaken(connection, plan.cancelled)
-    close_overtaken(connection, plan.cancelled)
+    if plan.cancelled:
+        journeys.cancel_overtaken(connection, plan.cancelled)
+        close_overtaken(connection, plan.cancelled)
 
     def replan(gone: frozenset[str]) -> Sequence[Notice]:
         return decide(replace(kit, gone=gone)).notices if gone else plan.notices
@@ -223,7 +218,8 @@ def plan_and_mark_processed(
     if past.was_planned:  # else nobody can have failed to be reached yet
         for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
             close_reached(connection, owed)
-    releases.ask(connection, plan.cases)
+    for case in plan.cases:
+        releases.ask(connection, replace(case, event_id=event.id))
     if policy:
         doubts.ask(connection, policy, event.id, facts, plan.notices)
     return made
@@ -400,90 +396,4 @@ def retire(connection: Connection, event_id: str, identity: str) -> None:
         events.update()
         .where(events.c.id == event_id)
         .values(identity=f"{identity}:{event_id[-8:]}")
-    )
-
-
-ACKNOWLEDGED = "acknowledge event"  # what the audit trail calls it
-MANY = 1000  # past which they are not counted
-_NAMES = 100  # past which names are not counted
-_UNKNOWN = events.c.status == UNROUTED
-
-
-def count_unrouted(connection: Connection) -> int:
-    """Count the unknown event names that nobody has acknowledged."""
-    new = sa.select(sa.literal(1)).where(*_is_new(names := _names())).select_from(names)
-    query = sa.select(sa.func.count()).select_from(new.limit(_NAMES).subquery())
-    return int(connection.execute(query).scalar_one())
-
-
-def unrouted(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """The unknown event names that nobody has acknowledged, each with its first and last time and
-    how often it came. `many` counts no further than one above MANY.
-    """
-    names = _names()
-    query = sa.select(names.c.name).where(*_is_new(names)).order_by(names.c.name).limit(limit)
-    found = list(connection.execute(query).scalars())
-    return [dict(connection.execute(_told(name)).mappings().one()) for name in found]
-
-
-def acknowledged(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
-    """The event names that were acknowledged last, each with by whom, when and the note."""
-    query = acknowledged_events.select().order_by(acknowledged_events.c.acknowledged_at.desc())
-    return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
-
-
-def acknowledge(connection: Connection, name: str, by: str, note: str) -> bool:
-    """Take an unknown event name off the worklist; False when no such name is on it."""
-    query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name).limit(1)
-    is_known = connection.execute(query.where(~seen(events.c.name))).first() is not None
-    if is_known:
-        insert = INSERTS[connection.dialect.name](acknowledged_events).values(
-            name=name, actor=by[:100], note=note[:500], acknowledged_at=now()
-        )
-        connection.execute(insert.on_conflict_do_nothing())
-        ledger_audit.write_audit(connection, by, ACKNOWLEDGED, name, note)
-    return is_known
-
-
-def unrouted_ids(connection: Connection, name: str, limit: int) -> list[str]:
-    """The ids of the oldest events of an unknown name."""
-    query = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
-    return list(connection.execute(query.order_by(events.c.received_at).limit(limit)).scalars())
-
-
-def _names() -> sa.CTE:
-    """Each name once: a step of the index a name, however many events have it."""
-    first = sa.select(sa.func.min(events.c.name).label("name")).where(_UNKNOWN)
-    names = first.cte("names", recursive=True)
-    after = sa.select(sa.func.min(events.c.name)).where(_UNKNOWN, events.c.name > names.c.name)
-    step = sa.select(after.correlate(names).scalar_subquery()).where(names.c.name.is_not(None))
-    return names.union_all(step)
-
-
-def _is_new(names: sa.CTE) -> tuple[sa.ColumnElement[bool], ...]:
-    return names.c.name.is_not(None), ~seen(names.c.name)
-
-
-def seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """A condition: somebody has acknowledged this event name."""
-    return sa.exists().where(acknowledged_events.c.name == name)
-
-
-def _told(name: str) -> sa.Select[Any]:
-    """What is known of the events of one name."""
-    mine = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
-    counted = mine.limit(MANY + 1).subquery()
-    last = mine.order_by(events.c.received_at.desc()).limit(1).scalar_subquery()
-    ends = [
-        sa.select(end(events.c.received_at, type_=events.c.received_at.type))
-        .where(_UNKNOWN, events.c.name == name)
-        .scalar_subquery()
-        for end in (sa.func.min, sa.func.max)
-    ]
-    return sa.select(
-        sa.literal(name).label("name"),
-        sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("many"),
-        ends[0].label("first_at"),
-        ends[1].label("last_at"),
-        last.label("last_id"),
     )

@@ -17,8 +17,8 @@ from relay.ledger.database import Database, lease_due, now
 from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent, insert_notices, is_alive
 from relay.ledger.schema import attempts, events, notifications
 from relay.ledger.worklist.cases import open_case
-from relay.rules.model import RESENT, Case, Notice
-from relay.rules.statuses import GONE, RECEIVED, UNCONFIRMED
+from relay.rules.model import Case, Notice
+from relay.rules.statuses import GONE, RECEIVED, RESENT, UNCONFIRMED
 
 LEASE_SECONDS = 60.0
 

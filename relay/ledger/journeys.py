@@ -23,18 +23,8 @@ from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, attempts, cases, events, journeys, notifications
 from relay.rules.addresses import same
 from relay.rules.kits import KitEvent, Kits, Registration
-from relay.rules.model import (
-    ALERT,
-    ITEM,
-    MESSAGE,
-    RESENT,
-    AlreadyNotified,
-    case_digest,
-    identity,
-    obligation,
-)
-from relay.rules.staleness import Step, Waiting
-from relay.rules.statuses import ALIVE, FAILED, UNCONFIRMED, WAITING
+from relay.rules.model import AlreadyNotified, Step, Waiting, case_digest, identity, obligation
+from relay.rules.statuses import ALERT, ALIVE, FAILED, ITEM, MESSAGE, RESENT, UNCONFIRMED, WAITING
 
 _TWICE = "The same is told already: the lab has linked this test to another."
 _KEYED = ("release", "unreached")  # kinds of case that are about an obligation
@@ -490,16 +480,12 @@ def _kits(
     return Kits(registrations, events_), messages, bool(found)
 
 
-def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> int:
-    """Cancel the messages of these ids that still wait, each for its reason; how many did."""
-    return sum(
-        connection.execute(
-            notifications.update()
-            .where(notifications.c.id == id_, notifications.c.status.in_(WAITING))
-            .values(status="cancelled", reason=reason[:500])
-        ).rowcount
-        for id_, reason in sorted(reasons.items())
-    )
+def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
+    """Cancel the messages of these ids that still wait, each for its reason."""
+    for id_, reason in sorted(reasons.items()):
+        mine = sa.and_(notifications.c.id == id_, notifications.c.status.in_(WAITING))
+        ended = {"status": "cancelled", "reason": reason[:500]}
+        connection.execute(notifications.update().where(mine).values(ended))
 
 
 # Statements are built once: that costs more than running them.

@@ -21,8 +21,7 @@ from relay.ledger.views.queries import MADE_BY
 from relay.ledger.worklist import replies
 from relay.rules.addresses import same
 from relay.rules.channels import CHANNEL_NAMES
-from relay.rules.model import MESSAGE, RESENT
-from relay.rules.statuses import GONE
+from relay.rules.statuses import GONE, MESSAGE, RESENT
 
 WRITE, SEND, DROP = "letter write", "letter send", "letter drop"
 CLOSED = "That letter is sent or thrown away."

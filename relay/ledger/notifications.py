@@ -15,20 +15,9 @@ from relay.lab.facts import Facts, Record
 from relay.ledger.database import now
 from relay.ledger.holds import halts
 from relay.ledger.schema import INSERTS, UtcDateTime, attempts, events, new_id, notifications
-from relay.rules.expressions import names
-from relay.rules.model import (
-    ALERT,
-    ALERT_PREFIX,
-    ANSWER,
-    DIGEST,
-    ITEM,
-    MESSAGE,
-    RESENT,
-    Notice,
-)
-from relay.rules.planner import RuleContext
-from relay.rules.staleness import Step
-from relay.rules.statuses import ALIVE, FAILED, GONE
+from relay.rules.expressions import RuleContext, names
+from relay.rules.model import ALERT_PREFIX, Notice, Step
+from relay.rules.statuses import ALERT, ALIVE, ANSWER, DIGEST, FAILED, GONE, ITEM, MESSAGE, RESENT
 
 # The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
 # are by default, and moves items in and out of digests by `digest` alone. Both write during a

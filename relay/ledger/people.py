@@ -1,4 +1,4 @@
-"""Accounts of the people who use the desk, and their sessions.
+"""Accounts of the people who use the desk, their sessions, and wrong passwords.
 
 ADMIN_PASSWORD's account has no row: it is called ADMIN, and its sessions stand here like others'.
 """
@@ -15,10 +15,21 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import ago, now
-from relay.ledger.logins import LONGEST_SESSION
-from relay.ledger.schema import INSERTS, new_id, sessions, users
+from relay.ledger.schema import (
+    INSERTS,
+    ended_sessions,
+    first_id,
+    login_failures,
+    new_id,
+    sessions,
+    users,
+)
+from relay.rules.schedule import utc_now
 
 ADMIN = "admin"
+LONGEST_SESSION = timedelta(hours=12)  # from the login, however busy it is
+LONGEST_PAUSE = timedelta(days=1)  # no wrong password counts for longer
+_CLOCKS_DIFFER = timedelta(minutes=10)  # an id has the web process's clock in it
 INVITED = timedelta(days=7)  # for which the link of an invitation works
 _NOBODY = "There is no such account. `flask relay user list` shows them all."
 _ROW = users.c
@@ -168,9 +179,32 @@ def end(connection: Connection, id_: str) -> None:
     connection.execute(_ENDING.where(sessions.c.id == id_))
 
 
+def end_for_release_before(connection: Connection, id_: str) -> None:
+    """Mark a session as ended where the release before looks."""
+    insert = INSERTS[connection.dialect.name](ended_sessions)
+    connection.execute(insert.values(id=id_, ended_at=now()).on_conflict_do_nothing())
+
+
 def end_all(connection: Connection, login: str) -> None:
     """End all sessions of an account."""
     connection.execute(_ENDING.where(sessions.c.person == login.strip().lower()))
 
 
 _ENDING = sessions.update().where(sessions.c.ended_at.is_(None)).values(ended_at=now())
+
+
+def add_failure(connection: Connection, visitor: str) -> None:
+    """Count a wrong password of a visitor, who is named by a mark and not by an address."""
+    row = {"id": new_id("lgf"), "visitor": visitor, "failed_at": now()}
+    connection.execute(login_failures.insert().values(row))
+
+
+def count_failures(connection: Connection, interval: timedelta, visitor: str = "") -> int:
+    """Count the wrong passwords within the last `interval`: a visitor's, or everybody's."""
+    table = login_failures.c
+    query = sa.select(sa.func.count()).where(table.failed_at > ago(interval))
+    if visitor:
+        query = query.where(table.visitor == visitor)
+    else:  # along the primary key: ids sort by time
+        query = query.where(table.id >= first_id("lgf", utc_now() - interval - _CLOCKS_DIFFER))
+    return int(connection.execute(query).scalar_one())

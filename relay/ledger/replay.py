@@ -28,17 +28,21 @@ from relay.ledger.notifications import (
 )
 from relay.ledger.schema import attempts, events, notifications, receipts
 from relay.ledger.worklist.cases import close_settled
-from relay.rules.model import (
-    DIGEST,
-    GOES_AGAIN,
-    MESSAGE,
-    RESENT,
-    RESENT_OF,
-    Notice,
-    identity,
-)
+from relay.rules.model import RESENT_OF, Notice, identity
 from relay.rules.resend import EVENT, FailedMessage, decide
-from relay.rules.statuses import ALIVE, FAILED, HELD, PROCESSED, RECEIVED, UNROUTED, WAITING
+from relay.rules.statuses import (
+    ALIVE,
+    DIGEST,
+    FAILED,
+    GOES_AGAIN,
+    HELD,
+    MESSAGE,
+    PROCESSED,
+    RECEIVED,
+    RESENT,
+    UNROUTED,
+    WAITING,
+)
 
 
 def replay_event(connection: Connection, event_id: str) -> bool:

@@ -10,9 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from relay.rules.doubts import MISMATCH
-from relay.rules.model import ALERT, WAITS_FOR_LAB
-from relay.rules.statuses import HELD, RECEIVED, UNROUTED, WAITING
+from relay.rules.statuses import ALERT, HELD, MISMATCH, RECEIVED, UNROUTED, WAITING, WAITS_FOR_LAB
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):

@@ -113,6 +113,11 @@ class Message:
         """The parts that the ledger keeps."""
         return {part: getattr(self, part) for part in CHANNELS[self.channel].parts}
 
+    @property
+    def size(self) -> sms_segments.Size | None:
+        """How many segments it takes, where it is billed so."""
+        return sms_segments.size(self.text) if CHANNELS[self.channel].in_segments else None
+
 
 @dataclass(frozen=True)
 class Fault:

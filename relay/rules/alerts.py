@@ -1,20 +1,18 @@
 """Alerts: who of the staff is written to when something needs a person. Pure.
 
 What an alert says stands in templates/alerts (see relay.messages.alerts). Here are the kinds of
-case, and the plain sentence that goes out where a template is broken. Messages that wait for a
-person's word are here too: staff are asked before they go out.
+case, and the plain sentence that goes out where a template is broken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from markupsafe import escape
 
 from relay.rules.channels import ALERT_CHANNELS, CHANNELS
-from relay.rules.model import ALERT, ALERT_PREFIX, ALERT_URGENCY, Case, Notice, Plan, Policy, Rule
+from relay.rules.model import ALERT_PREFIX, ALERT_URGENCY, Case, Notice, Policy
+from relay.rules.statuses import ALERT
 
 # The kinds of case. Each has a file of words: templates/alerts/words/<kind>.txt.
 KINDS = (
@@ -147,37 +145,3 @@ def case(
         for address in (group.on(way) if group else ())
     )
     return Case(kind, key, subject, reason, event_id, notification_id, notices)
-
-
-RELEASE = "release"
-
-
-def ask_to_release(
-    plan: Plan, rules: Sequence[Rule], policy: Policy, event_id: str, now: datetime
-) -> Plan:
-    """The plan with a case for each rule that holds its messages, whatever their channels."""
-    holding = {rule.name for rule in rules if rule.hold}
-    waiting = {
-        notice.obligation: notice
-        for notice in plan.notices
-        if notice.rule in holding and notice.status == "scheduled"
-    }
-    cases = [
-        case(
-            RELEASE,
-            obligation,
-            notice.subject,
-            release_reason(notice, policy),
-            policy=policy,
-            now=now,
-            event_id=event_id,
-        )
-        for obligation, notice in waiting.items()
-    ]
-    return replace(plan, cases=(*plan.cases, *cases))
-
-
-def release_reason(notice: Notice, policy: Policy) -> str:
-    """Say who a held message is for and when it goes out if nobody stops it."""
-    when = notice.due_at.astimezone(policy.zone).strftime("%A %d %B at %H:%M")
-    return f"It is for the {notice.role}. If nobody stops it, it goes out on {when}."

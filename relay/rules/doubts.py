@@ -15,8 +15,8 @@ from relay.rules import alerts
 from relay.rules.addresses import same
 from relay.rules.channels import CHANNELS
 from relay.rules.model import Case, Notice, Policy
+from relay.rules.statuses import MISMATCH
 
-MISMATCH = "mismatch"  # the kind of case
 PATIENT = "patient"
 FAMILY = 3  # patients at one address, from which it is asked about: two are a couple, or a child
 _WHO = frozenset((*NAMES, BORN))  # a field that says who somebody is, not how to reach them

@@ -1,4 +1,5 @@
-"""The one Jinja environment for templates and conditions, and the check of every name they use.
+"""The one Jinja environment for templates and conditions, what they see of an event, and the check
+of every name that they use.
 
 A name that no lab resource has is found when the text is loaded, not when a patient waits for it.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -17,7 +19,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from relay.errors import RenderError, did_you_mean
-from relay.lab.events import EVENTS, Moment, moment
+from relay.lab.events import EVENTS, Kind, Moment, moment
 from relay.lab.facts import (
     PERSONS,
     RECIPIENT_FIELDS,
@@ -29,8 +31,9 @@ from relay.lab.facts import (
     Record,
     record,
 )
+from relay.rules.model import Step
 
-Kind = TypeVar("Kind")
+Value = TypeVar("Value")
 Path = tuple[Any, ...]  # the steps of order.items[0].quantity
 Names = Mapping[str, frozenset[str] | None]  # root → its fields, or None where any may be asked for
 
@@ -258,7 +261,7 @@ class Condition:
         """What it gives for these facts, as a text. Raises RenderError like `holds`."""
         return self._work_out(lambda found: str(found or ""), names)
 
-    def _work_out(self, as_kind: Callable[[Any], Kind], names: Mapping[str, Any]) -> Kind:
+    def _work_out(self, as_kind: Callable[[Any], Value], names: Mapping[str, Any]) -> Value:
         try:
             return as_kind(self._compiled(**names))
         except Exception as error:  # whatever an expression may do with what the lab sent
@@ -294,3 +297,24 @@ def recipient(role: str, facts: Facts) -> Record:
     fields = {key: person.get(key) for key in RECIPIENT_FIELDS}
     made: Record = record("recipient", {**fields, "role": role})
     return made
+
+
+@dataclass(frozen=True)
+class RuleContext:
+    """One event as rules see it: its kit, its round, the facts and their names."""
+
+    step: Step
+    subject: str
+    facts: Facts
+    names: Mapping[str, Any]
+    known: tuple[Step, ...] = ()  # what else has come of the kit
+    facts_at: datetime | None = None  # when the facts were kept; None of an event that is planned
+
+    @property
+    def kind(self) -> Kind:
+        """The event's row."""
+        return EVENTS[self.step.name]
+
+    def names_to(self, role: str) -> dict[str, Any]:
+        """The names that a rule or a template to a role sees."""
+        return {**self.names, "recipient": recipient(role, self.facts)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from relay.lab.events import EVENTS, ORDER
-from relay.rules.staleness import Step
+from relay.rules.model import Step
 
 # A kit has been through these before it is asked for again, whether or not the lab posted them.
 BEFORE_A_RETEST = tuple(

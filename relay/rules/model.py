@@ -12,29 +12,17 @@ from zoneinfo import ZoneInfo
 
 from relay.rules.addresses import AT_HOME
 from relay.rules.schedule import Digest, Window
+from relay.rules.statuses import ANSWER, DIGEST, MESSAGE, RESENT
 
 if TYPE_CHECKING:
     from relay.rules.expressions import Condition
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
-# What a notification is: a rule's message, a digest of many, an item that a digest tells, a message
-# to staff about a case, a message that repeats another since a person wanted that, or what a person
-# has written to answer a text.
-MESSAGE, DIGEST, ITEM, ALERT, RESENT = "message", "digest", "item", "alert", "resent"
-ANSWER = "answer"
 LETTER = "letter"  # its rule, behind ALERT_PREFIX, where it answers nobody: a letter to many
 # Begins the identity of a message that repeats another, before the other's id. So a message is
 # repeated once, whoever presses and however often; the next time it is the repeat that is repeated.
 RESENT_OF = "resent "
 ALERT_URGENCY = 9  # above that of any event's message
-
-WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
-WAITS_FOR_LAB = "lab"  # to be asked, before it goes out
-WAITS_FOR_RESUME = "stop"  # somebody has stopped it, with all that is like it
-WAITS_FOR_PERSON = "person"  # to close a case that holds its kit's messages
-# Of a message that failed: a person wants it to go again, and may take that back until it is
-# followed up.
-GOES_AGAIN = "again"
 
 
 @dataclass(frozen=True)
@@ -144,6 +132,28 @@ class Plan:
     decisions: tuple[Decision, ...] = ()
     cancelled: Mapping[str, str] = field(default_factory=dict)
     cases: tuple[Case, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """An event of a kit, as far as others of the same kit are concerned."""
+
+    name: str
+    round: int
+    received_at: datetime
+    is_repeated: bool = False  # of an order: a retest asks for it again, so no `unless` is met
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A message that waits to be sent, or has failed, and the step that it is about."""
+
+    id: str
+    rule: str
+    due_at: datetime
+    step: Step
+    known: tuple[Step, ...] = ()  # what has come of the kit or order that it is about
+    has_failed: bool = False  # it waits for nobody but staff, whom a case asks about it
 
 
 # (rule, role, channel) of what is on its way or has reached the person about this kit and round.

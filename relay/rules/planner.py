@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from relay.errors import RenderError
 from relay.fault_injection import hastened
-from relay.lab.events import EVENTS, RESULTS, RETEST, Kind
+from relay.lab.events import RESULTS, RETEST
 from relay.lab.facts import PERSONS, Facts
-from relay.rules import addresses
+from relay.rules import addresses, alerts
 from relay.rules.channels import CHANNELS
-from relay.rules.expressions import Condition, recipient
-from relay.rules.model import (
-    DIGEST,
-    ITEM,
-    WAITS_FOR_LAB,
-    WAITS_FOR_ORDER,
-    AlreadyNotified,
-    Decision,
-    Notice,
-    Plan,
-    Policy,
-    Rule,
-)
+from relay.rules.expressions import Condition, RuleContext
+from relay.rules.model import AlreadyNotified, Case, Decision, Notice, Plan, Policy, Rule, Waiting
 from relay.rules.schedule import ALWAYS
-from relay.rules.staleness import Step, Waiting, overtaken
+from relay.rules.staleness import overtaken
+from relay.rules.statuses import DIGEST, ITEM, RELEASE, WAITS_FOR_LAB, WAITS_FOR_ORDER
 
 FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
 ORDER_SECONDS = 3600.0  # that the lab has to say who ordered a kit
 CUSTOMER = "customer"
 STOPPED = "A person decided that this message is not to be sent."
-
-
-@dataclass(frozen=True)
-class RuleContext:
-    """One event as rules see it: its kit, its round, the facts and their names."""
-
-    step: Step
-    subject: str
-    facts: Facts
-    names: Mapping[str, Any]
-    known: tuple[Step, ...] = ()  # what else has come of the kit
-    facts_at: datetime | None = None  # when the facts were kept; None of an event that is planned
-
-    @property
-    def kind(self) -> Kind:
-        """The event's row."""
-        return EVENTS[self.step.name]
-
-    def names_to(self, role: str) -> dict[str, Any]:
-        """The names that a rule or a template to a role sees."""
-        return {**self.names, "recipient": recipient(role, self.facts)}
 
 
 def plan(
@@ -79,11 +47,31 @@ def plan(
         for rule in rules
         if rule.event == context.kind.name
     ]
+    made = tuple(notice for one in plans for notice in one.notices)
     return Plan(
-        notices=tuple(notice for one in plans for notice in one.notices),
+        notices=made,
         decisions=tuple(decision for one in plans for decision in one.decisions),
         cancelled=overtaken_messages(rules, context, now, waiting),
+        cases=tuple(to_release(made, rules, policy, now)),
     )
+
+
+def to_release(
+    made: Sequence[Notice], rules: Sequence[Rule], policy: Policy, now: datetime
+) -> Iterator[Case]:
+    """A case for each rule that holds its messages, whatever their channels: who they are for, and
+    when they go out if nobody stops them.
+    """
+    holding = {rule.name for rule in rules if rule.hold}
+    waiting = {
+        notice.obligation: notice
+        for notice in made
+        if notice.rule in holding and notice.status == "scheduled"
+    }
+    for obligation, notice in waiting.items():
+        when = notice.due_at.astimezone(policy.zone).strftime("%A %d %B at %H:%M")
+        said = f"It is for the {notice.role}. If nobody stops it, it goes out on {when}."
+        yield alerts.case(RELEASE, obligation, notice.subject, said, policy=policy, now=now)
 
 
 def plan_rule(

@@ -11,18 +11,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from relay.rules import planner
-from relay.rules.model import (
-    ALERT,
-    ANSWER,
-    DIGEST,
-    ITEM,
-    RESENT,
-    WAITS_FOR_LAB,
-    Notice,
-    Policy,
-    Rule,
-)
-from relay.rules.statuses import FAILED, GONE
+from relay.rules.model import Notice, Policy, Rule
+from relay.rules.statuses import ALERT, ANSWER, DIGEST, FAILED, GONE, ITEM, RESENT, WAITS_FOR_LAB
 
 MESSAGE, EVENT = "message", "event"
 _MEANWHILE = {

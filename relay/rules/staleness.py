@@ -3,54 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Protocol
 
 from relay import fault_injection
 from relay.lab.events import EVENTS, RESULTS, RETEST, STAGES
 from relay.lab.facts import PERSONS
+from relay.rules.model import Rule, Step
 
 NEWS_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """An event of a kit, as far as others of the same kit are concerned."""
-
-    name: str
-    round: int
-    received_at: datetime
-    is_repeated: bool = False  # of an order: a retest asks for it again, so no `unless` is met
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A message that waits to be sent, or has failed, and the step that it is about."""
-
-    id: str
-    rule: str
-    due_at: datetime
-    step: Step
-    known: tuple[Step, ...] = ()  # what has come of the kit or order that it is about
-    has_failed: bool = False  # it waits for nobody but staff, whom a case asks about it
-
-
-class Lateness(Protocol):
-    """The keys of a rule that decide about late messages."""
-
-    @property
-    def to(self) -> str:
-        """Who is told: a person of the kit, or a staff group."""
-
-    @property
-    def even_if_late(self) -> bool:
-        """Whether to send it although a later step is known."""
-
-    @property
-    def unless(self) -> tuple[str, ...]:
-        """The events that make the message unnecessary."""
 
 
 def is_news(received_at: datetime, now: datetime) -> bool:
@@ -59,7 +20,7 @@ def is_news(received_at: datetime, now: datetime) -> bool:
 
 
 def overtaken(
-    rule: Lateness, step: Step, known: Iterable[Step], due_at: datetime, now: datetime
+    rule: Rule, step: Step, known: Iterable[Step], due_at: datetime, now: datetime
 ) -> str:
     """Why a rule's message about a step is out of date; empty when it is still news.
 

@@ -1,4 +1,6 @@
-"""The words for what becomes of an event and of a notification, as the contract has them."""
+"""The words in the ledger's rows: what becomes of an event and of a notification, as the contract
+has it; what a notification is and waits for; why a channel is paused.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +41,26 @@ STATUSES = {
 UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
 LAB_FAILED = "lab"  # when the lab could not be asked about its kit
 OURS = "account"  # and when the provider has taken it and dropped it by our account's fault
+
+# What a notification is: a rule's message, a digest of many, an item that a digest tells, a message
+# to staff about a case, a message that repeats another since a person wanted that, or what a person
+# has written to answer a text.
+MESSAGE, DIGEST, ITEM, ALERT, RESENT = "message", "digest", "item", "alert", "resent"
+ANSWER = "answer"
+
+# What a message waits for.
+WAITS_FOR_RULE, WAITS_FOR_ORDER, WAITS_FOR_ACCOUNT = "rule", "order", "account"
+WAITS_FOR_LAB = "lab"  # to be asked, before it goes out
+WAITS_FOR_RESUME = "stop"  # somebody has stopped it, with all that is like it
+WAITS_FOR_PERSON = "person"  # to close a case that holds its kit's messages
+# Of a message that failed: a person wants it to go again, and may take that back until it is
+# followed up.
+GOES_AGAIN = "again"
+
+# Why a channel is paused, or the lab.
+REFUSED, AWAY, BUSY = "refused", "away", "busy"
+DROPPED = "dropped"  # the provider accepts messages, and lets them fall by our account's fault
+
+# Kinds of case that have ways of their own; all are in relay.rules.alerts.
+RELEASE = "release"  # goes out by itself unless somebody looks at it in time
+MISMATCH = "mismatch"  # what was decided about one stays so

@@ -20,7 +20,8 @@ from relay.privacy.person import Person, without_address
 from relay.rules import stops
 from relay.rules.addresses import ANYWHERE
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT_PREFIX, ALERT_URGENCY, ANSWER, Notice
+from relay.rules.model import ALERT_PREFIX, ALERT_URGENCY, Notice
+from relay.rules.statuses import ANSWER
 
 LONGEST = 1600  # characters that Twilio takes
 GONE = "Relay no longer knows who wrote it: erased, or older than the retention time."

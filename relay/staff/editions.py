@@ -1,4 +1,4 @@
-"""What people do with editions, and what a release brings: judge, compare, publish, take back."""
+"""What people do with editions, and what a release brings: compare, publish, take back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from relay.config import check, edition_files, plain_english
 from relay.config.edition_files import CONFIG
-from relay.config.loader import load, parse
+from relay.config.loader import parse
 from relay.config.settings import Settings
 from relay.errors import ConfigError, Problem
 from relay.ledger import editions
@@ -16,22 +16,11 @@ from relay.ledger.audit import NO_NOTE, NotDone
 from relay.ledger.database import Connection, Database
 from relay.rules.edition import DESK, FILES, Content, Edition, digest
 from relay.rules.model import Policy, Rule
+from relay.staff import judging
 
-TOO_MUCH = "it takes too long or too much memory to judge: a loop or a text in it has no end."
 SAME_IN_WORDS = "What can be said in plain English is the same."
 AS_FILES = "files"  # how the files as they are now are named among editions
 TOO_LATE = "Somebody has published edition {} meanwhile. Look at it, and publish again."
-
-
-def judge(files: Content, settings: Settings) -> list[Problem]:
-    """All that is wrong with an edition, by the names of its files; some are only warnings."""
-    _held, used = edition_files.laid_out(files, settings)
-    try:
-        return edition_files.as_admins_know(check.problems(load(used)), used)
-    except ConfigError as error:
-        return edition_files.as_admins_know(error.problems, used)
-    except (MemoryError, RecursionError):
-        return [Problem(TOO_MUCH, CONFIG)]
 
 
 def errors(found: Sequence[Problem]) -> list[Problem]:
@@ -91,7 +80,7 @@ def release(db: Database, settings: Settings) -> Released:
     try:
         files = edition_files.read(settings)
         if base and base.digest == digest(files):
-            wrong = errors(judge(used, settings)) if newest and newest.is_published else []
+            wrong = errors(judging.judge(used, settings)) if newest and newest.is_published else []
             return Released(wrong=wrong, newest=newest if wrong else None)
         check.load(settings)
     except ConfigError as error:

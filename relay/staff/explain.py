@@ -15,15 +15,18 @@ from relay.lab.facts import Facts
 from relay.ledger.holds.pauses import LAB
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
-from relay.rules.alerts import RELEASE, counted
+from relay.rules.alerts import counted
 from relay.rules.channels import CHANNELS, begun
 from relay.rules.daily_limit import URGENT_WORDS
-from relay.rules.model import (
+from relay.rules.model import ALERT_PREFIX, LETTER
+from relay.rules.statuses import (
     ALERT,
-    ALERT_PREFIX,
     ANSWER,
     GOES_AGAIN,
-    LETTER,
+    HELD,
+    RECEIVED,
+    RELEASE,
+    WAITING,
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
@@ -31,7 +34,6 @@ from relay.rules.model import (
     WAITS_FOR_RESUME,
     WAITS_FOR_RULE,
 )
-from relay.rules.statuses import HELD, RECEIVED, WAITING
 from relay.staff.words import STANDS
 
 Row = Mapping[str, Any]

@@ -11,30 +11,42 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
+from relay.config import check, edition_files
 from relay.config.edition_files import CONFIG
+from relay.config.loader import load
 from relay.config.settings import Settings
-from relay.errors import Problem
+from relay.errors import ConfigError, Problem
 from relay.rules.edition import Content, digest
-from relay.staff import editions
 
 _MEMORY = 64 * 2**20
 _PATIENCE_SECONDS = 30  # of a busy machine: the time that the work itself takes is limited apart
-TOO_MUCH = [Problem(editions.TOO_MUCH, CONFIG)]
-Judge = Callable[[Content, Settings], list[Problem]]
+_NO_END = "it takes too long or too much memory to judge: a loop or a text in it has no end."
+TOO_MUCH = [Problem(_NO_END, CONFIG)]
 
 
 class TooMuch(BaseException):
     """No Exception: a template's own errors are caught, and this is none."""
 
 
-def within_limits(judge: Judge, files: Content, settings: Settings) -> list[Problem]:
-    """What a judge finds within some seconds and 64 MB, else TOO_MUCH. For the main thread only."""
+def judge(files: Content, settings: Settings) -> list[Problem]:
+    """All that is wrong with an edition, by the names of its files; some are only warnings."""
+    _held, used = edition_files.laid_out(files, settings)
+    try:
+        return edition_files.as_admins_know(check.problems(load(used)), used)
+    except ConfigError as error:
+        return edition_files.as_admins_know(error.problems, used)
+    except (MemoryError, RecursionError):
+        return TOO_MUCH
+
+
+def within_limits(files: Content, settings: Settings) -> list[Problem]:
+    """The same within some seconds and 64 MB, else TOO_MUCH. For the main thread only."""
 
     def end(*_: object) -> NoReturn:
         raise TooMuch
@@ -76,7 +88,9 @@ def run_apart(module: str, given: object, seconds: float) -> bytes:
 
 
 def apart(files: Content, settings: Settings) -> Sequence[Problem]:
-    """The same in a process of its own, about a second; what was judged last is known still."""
+    """What is wrong with an edition, judged by a process of its own, for about a second; what was
+    judged last is known still.
+    """
     mark = digest(files)
     if mark not in _judged:
         while len(_judged) >= _KEPT:
@@ -100,7 +114,7 @@ def _by_a_process(files: Content, settings: Settings) -> Sequence[Problem]:
 def main() -> None:
     """Judge what comes on standard input; the problems go to standard output, as its last line."""
     files, settings = pickle.load(sys.stdin.buffer)  # noqa: S301
-    found = within_limits(editions.judge, files, settings)
+    found = within_limits(files, settings)
     print(json.dumps([asdict(problem) for problem in found]))
 
 

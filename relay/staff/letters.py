@@ -14,7 +14,8 @@ from relay.ledger.letters import SEND, Letter, Reader
 from relay.ledger.views.daily_counts import day_of
 from relay.messages import disclosure
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT_PREFIX, ANSWER, LETTER, Notice
+from relay.rules.model import ALERT_PREFIX, LETTER, Notice
+from relay.rules.statuses import ANSWER
 from relay.staff import answers
 
 MOST = 2000  # people

@@ -15,9 +15,10 @@ from relay.ledger import journeys, replay
 from relay.ledger.audit import NO_NOTE, RESEND, UNDO_RESEND, Act, NotDone, keep
 from relay.ledger.database import Connection
 from relay.rules import resend
-from relay.rules.model import ANSWER
+from relay.rules.model import Step
 from relay.rules.resend import FailedMessage
-from relay.rules.staleness import Step, overtaken
+from relay.rules.staleness import overtaken
+from relay.rules.statuses import ANSWER
 
 UNDO_SECONDS = 10.0  # in which whoever has pressed on the desk may take it back
 NO_CONFIG = "config.toml has a mistake, so its rule cannot be read: run `flask relay check`."

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from relay.channels import Channels
 from relay.config import check
 from relay.config.loader import Config
 from relay.errors import RelayError
-from relay.lab import samples
-from relay.lab.facts import Facts
 from relay.ledger import audit
 from relay.ledger.database import Database
 from relay.ledger.holds import halts, suppressions
@@ -46,22 +42,6 @@ class Tried:
     provider_id: str | None
 
 
-def message(
-    config: Config,
-    rule: Rule,
-    channel: str,
-    *,
-    data: Mapping[str, Any] | None = None,
-    facts: Facts | None = None,
-    address: str = "",
-    mark: str = "",
-) -> Message:
-    """A rule's message on a channel, by default about the lab's example. Raises RenderError."""
-    names = check.example_names(config, rule, facts or samples.full(), data)
-    templates = Templates(config.settings.templates)
-    return templates.message(rule, channel, address, names, mark)
-
-
 def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried:
     """Send one real message with example data, marked as a test; not to whom nothing more goes. Who
     did it is kept, and to whom, as a mark.
@@ -75,7 +55,8 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     channel = next((one for one in (*rule.channels, *rule.fallback) if one in sharing(usual)), "")
     if not channel:
         raise NotTried(f"the rule does not send {usual}.", rule.name)
-    made = message(config, rule, channel, address=judged.address, mark=MARK)
+    loaded = Templates(config.settings.templates)
+    made = check.example(config, loaded, rule, channel, address=judged.address, mark=MARK)
     providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
     target = masks.target(config.settings.secret_key, usual, judged.address)
     with db.write() as connection:  # before it is sent: nobody sends unnoticed

@@ -21,8 +21,8 @@ from relay.ledger.worklist.releases import Held
 from relay.messages.templates import Message, Templates
 from relay.rules import planner
 from relay.rules.addresses import same
-from relay.rules.model import DIGEST
-from relay.rules.staleness import Step
+from relay.rules.model import Step
+from relay.rules.statuses import DIGEST
 from relay.staff.what_if import unchanged
 
 # What becomes of a message otherwise, as the page says it.

@@ -21,11 +21,9 @@ from relay.ledger.database import Database
 from relay.ledger.views import kit_history
 from relay.ledger.views.kit_history import History, Kit, MessageKey, PastEvent, Row
 from relay.rules import planner
-from relay.rules.expressions import names, recipient
+from relay.rules.expressions import RuleContext, names, recipient
 from relay.rules.kits import Kits
-from relay.rules.model import AlreadyNotified, Never, Notice, Rule
-from relay.rules.planner import RuleContext
-from relay.rules.staleness import Waiting
+from relay.rules.model import AlreadyNotified, Never, Notice, Rule, Waiting
 from relay.rules.statuses import ALIVE, FAILED, WAITING
 
 BLANKED = "The ledger no longer has this event's details: they passed the retention time."

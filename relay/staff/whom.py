@@ -16,8 +16,7 @@ from relay.ledger.database import Connection
 from relay.ledger.views import queries, trail
 from relay.privacy.names import persons_in, readings
 from relay.privacy.person import Person, Record, key, people, without_address
-from relay.rules.addresses import EMAIL, PHONE
-from relay.rules.channels import CHANNELS, channels_to, kind_of
+from relay.rules.channels import CHANNELS, EMAIL, PHONE, channels_to, kind_of
 
 LONGEST = 200  # of what is asked for: the ledger keeps 255 characters
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from relay.channels import Channels, Provider
+from relay.channels import Channels
 from relay.channels import sendgrid as sendgrid_channel
 from relay.channels import twilio as twilio_channel
+from relay.channels.base import Provider
 from relay.config.settings import Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message

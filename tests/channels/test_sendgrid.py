@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import Provider
+from relay.channels.base import Provider
 from relay.config.settings import Settings
 from relay.messages.templates import Message
 from relay.rules.channels import email_sender

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import Provider
+from relay.channels.base import Provider
 from relay.config.settings import Settings
 from relay.messages.templates import Message
 from tests.channels.conftest import SMS, UNREADABLE, Connect, exits

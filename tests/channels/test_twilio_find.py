@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.channels import Provider
-from relay.channels.base import Found
+from relay.channels.base import Found, Provider
 from relay.config.settings import Settings
 from relay.messages.templates import Message
 from tests.channels.conftest import SMS, Connect

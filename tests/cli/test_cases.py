@@ -250,7 +250,7 @@ def test_one_message_that_waits_is_one(relay: Run, db: Database) -> None:
     planned(db, later)
     with db.write() as connection:
         about = Case("release", later.obligation, "o-1", "Why.", only(db, events)["id"])
-        releases.ask(connection, [about])
+        releases.ask(connection, about)
     assert [row["count"] for row in listed(relay)] == [1]
 
 

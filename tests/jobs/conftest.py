@@ -18,8 +18,8 @@ from relay.ledger import events, receipts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
-from relay.rules.model import ALERT
 from relay.rules.receipts import Receipt
+from relay.rules.statuses import ALERT
 from tests.conftest import ROOT, drain
 from tests.rows import MONTH, incoming, only, open_cases, rows, time_passes
 from tests.standins import LabStandIn, ProviderStandIn

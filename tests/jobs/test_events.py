@@ -10,10 +10,10 @@ import pytest
 
 from relay.jobs import backoff
 from relay.lab.events import EVENTS
-from relay.ledger import events as ledger_events
 from relay.ledger import replay
 from relay.ledger.database import now
 from relay.ledger.schema import acknowledged_events, events, notifications
+from relay.ledger.worklist import unknown_events
 from tests.jobs.conftest import KIT, ORDER, RETEST, Clinic
 from tests.rows import change, only, open_cases, replay_event, rows
 from tests.standins import Reply
@@ -226,7 +226,7 @@ def test_an_event_of_a_newer_version_is_left_to_a_person(clinic: Clinic) -> None
             f"This version of Relay does not know {NEWER}. A newer one has taken it."
         ]
         with clinic.db.read() as connection:
-            assert ledger_events.count_unrouted(connection) == 1
+            assert unknown_events.count(connection) == 1
         assert not replay_event(clinic.db, ids[0])
     assert all(replay_event(clinic.db, id_) for id_ in ids)
     clinic.work()

@@ -14,10 +14,12 @@ from relay.jobs.circuit_breaker import IN_A_ROW
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.database import Database
 from relay.ledger.holds import pauses as ledger_pauses
-from relay.ledger.holds.pauses import AWAY, BUSY, PROBES
+from relay.ledger.holds.pauses import PROBES
 from relay.ledger.schema import pauses
 from relay.ledger.worklist import cases
+from relay.rules import statuses
 from relay.rules.model import Ending, Pause
+from relay.rules.statuses import AWAY, BUSY
 from tests.jobs.conftest import DESK, HEAD, RULES, STAFF, Clinic, suppress
 from tests.rows import (
     at_once,
@@ -40,7 +42,7 @@ STAFF_BOTH = STAFF + f'sms = ["{PHONE}"]\n'
 BOTH = RULES.replace('channels = ["sms"]\nfallback = ["email"]', 'channels = ["sms", "email"]')
 MAILED = RULES.replace('channels = ["sms"]\nfallback = ["email"]', 'channels = ["email"]')
 WHY = "Twilio refuses our account (20003)."
-REFUSED = Pause(ledger_pauses.REFUSED, WHY)
+REFUSED = Pause(statuses.REFUSED, WHY)
 REFUSAL = Ending(
     "rejected", "created", WHY, retry_in=0.0, is_a_try=False, pause=REFUSED, answered=True
 )

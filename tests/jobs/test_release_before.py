@@ -15,13 +15,13 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
-from relay.ledger import logins
 from relay.ledger.database import Database
 from relay.ledger.holds import suppressions
 from relay.ledger.removal import retention
-from relay.ledger.schema import attempts, audit, cases, inbound_texts, notifications
+from relay.ledger.schema import attempts, audit, cases, ended_sessions, inbound_texts, notifications
 from relay.ledger.views import activity, daily_counts, kit_history, trail
 from relay.ledger.worklist import cases as ledger_cases
+from relay.ledger.worklist import unknown_events
 from relay.rules.model import Case, Ending
 from relay.rules.schedule import utc_now
 from relay.staff.explain import is_kept, named
@@ -178,16 +178,15 @@ def test_what_it_has_kept_in_the_audit_trail_counts(db: Database) -> None:
     with db.write() as connection:
         ledger_events.record(connection, incoming(name, kit_id="7"), MONTH)
         ledger_audit.write_audit(connection, "admin", "logout", "ses_1")
-        ledger_audit.write_audit(connection, "admin", ledger_events.ACKNOWLEDGED, name, said)
+        ledger_audit.write_audit(connection, "admin", unknown_events.ACKNOWLEDGED, name, said)
     for _ in range(2):
         with db.write() as connection:
             ledger_audit.carry_over(connection)
     with db.read() as connection:
-        assert logins.has_ended(connection, "ses_1")
-        assert not logins.has_ended(connection, "ses_2")
-        assert ledger_events.count_unrouted(connection) == 0
-        (seen,) = ledger_events.acknowledged(connection)
+        assert unknown_events.count(connection) == 0
+        (seen,) = unknown_events.acknowledged(connection)
     assert (seen["actor"], seen["note"]) == ("admin", said)
+    assert [row["id"] for row in rows(db, ended_sessions)] == ["ses_1"]
     with db.write() as connection:
         assert suppressions.opt_out(connection, "sms", PHONE, "SM1")
     (mark,) = (row["id"] for row in rows(db, audit) if row["id"].startswith("txt_"))

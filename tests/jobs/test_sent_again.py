@@ -21,7 +21,7 @@ from relay.ledger.holds import suppressions
 from relay.ledger.removal import erasures
 from relay.ledger.schema import audit, events, notifications
 from relay.ledger.worklist import releases
-from relay.rules.model import RESENT
+from relay.rules.statuses import RESENT
 from relay.staff import send_again
 from tests.jobs.conftest import (
     EMAIL,

@@ -13,18 +13,18 @@ from relay.ledger.database import Database
 from relay.ledger.holds import pauses
 from relay.ledger.holds.allowances import Cap
 from relay.ledger.schema import allowances, attempts, notifications, suppressions
-from relay.rules.model import (
+from relay.rules.model import Ending, Notice, Pause
+from relay.rules.statuses import (
     ALERT,
+    ALIVE,
     ANSWER,
+    AWAY,
     MESSAGE,
     RESENT,
+    STATUSES,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
-    Ending,
-    Notice,
-    Pause,
 )
-from relay.rules.statuses import ALIVE, STATUSES
 from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
 
 LEASE = timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1)
@@ -259,7 +259,7 @@ def test_a_trial_message_that_was_accepted_ends_the_pause(db: Database) -> None:
     """While a channel is paused one message finds out; what it was told is told to all."""
     claim = claimed(db)
     with db.write() as connection:
-        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+        pauses.pause(connection, "sms", claim.event_id, Pause(AWAY, "No answer."))
     planned(db, notice(subject="o-2"))
     assert ledger_attempts.claim(db, "sms", 10) == []
     assert ledger_attempts.begin(db, claim, WORDS)

@@ -14,7 +14,8 @@ from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, events, notifications
-from relay.rules.model import DIGEST, ITEM, Notice, Plan
+from relay.rules.model import Notice, Plan
+from relay.rules.statuses import DIGEST, ITEM
 from tests.rows import MONTH, at_once, change, incoming, notice, only, rows, time_passes
 
 HOUR = timedelta(hours=1)

@@ -36,9 +36,9 @@ from relay.ledger.holds import suppressions
 from relay.ledger.schema import attempts, cases, events, notifications
 from relay.messages.templates import Message
 from relay.rules import planner, stops
-from relay.rules.model import ALERT, Ending, Plan, Rule, case_digest
+from relay.rules.model import Ending, Plan, Rule, case_digest
 from relay.rules.receipts import Receipt
-from relay.rules.statuses import ALIVE, FAILED, OURS
+from relay.rules.statuses import ALERT, ALIVE, FAILED, OURS
 from tests.rows import (
     MONTH,
     POLICY,

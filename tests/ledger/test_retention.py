@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable, Refused
 from relay.ledger import audit as ledger_audit
-from relay.ledger import database, logins, migrate, schema, workers
+from relay.ledger import database, migrate, people, schema, workers
 from relay.ledger.database import Database
 from relay.ledger.holds import suppressions
 from relay.ledger.removal import retention
@@ -160,8 +160,8 @@ def test_what_nothing_asks_for_any_more_is_deleted(db: Database) -> None:
     visits = (inbound_texts, login_failures, ended_sessions)
     with db.write() as connection:
         suppressions.opt_out(connection, "sms", "+447700900001", "SM1")
-        logins.add_failure(connection, "a visitor")
-        logins.end_session(connection, "ses_1")
+        people.add_failure(connection, "a visitor")
+        people.end_for_release_before(connection, "ses_1")
     left = [1, 1, 1]
     ages = (timedelta(hours=23), timedelta(hours=25), timedelta(hours=37), 2 * RETENTION)
     for age, gone in zip(ages, (None, 1, 2, 0), strict=True):

@@ -15,6 +15,7 @@ from relay.config.settings import Settings
 from relay.ledger import editions
 from relay.ledger.database import Database
 from relay.staff import editions as staff_editions
+from relay.staff import judging
 from tests.conftest import DATABASES, ROOT
 from tests.processes.harness import Processes, eventually, free_port, order
 from tests.standins import ProviderStandIn
@@ -37,7 +38,7 @@ def publish(db: Database, config: Path, number: int) -> datetime:
     files[SMS] = f"{{{{ clinic.name }}}} by words {number}. {{{{ clinic.phone }}}}"
     with db.read() as connection:
         newest = editions.newest(connection)
-    found = staff_editions.judge(files, settings)
+    found = judging.judge(files, settings)
     assert staff_editions.publish(db, files, newest, "jane", "Because.", found) == number
     return datetime.now(UTC)
 

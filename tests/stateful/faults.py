@@ -28,8 +28,7 @@ from relay.ledger.worklist import releases
 from relay.ledger.worklist.cases import close_settled
 from relay.rules import planner
 from relay.rules.kits import Kits
-from relay.rules.model import Rule
-from relay.rules.staleness import Step
+from relay.rules.model import Rule, Step
 from relay.rules.statuses import HELD
 from tests.stateful import clinic
 from tests.stateful.world import RESULTS, RETEST, SHIPPED

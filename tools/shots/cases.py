@@ -76,7 +76,7 @@ def _open(db: Database, kind: str, status: str, reason: str, name: str) -> None:
     case = Case(kind, told[0].obligation if told else kit, kit, reason, event.id, (*ids, None)[0])
     with db.write() as connection:
         if kind == "release":
-            releases.ask(connection, [case])
+            releases.ask(connection, case)
         else:
             cases.open_case(connection, case)
         if ids:

@@ -16,8 +16,7 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.schema import WAITS_FOR_THE_LAB, halts, notifications
 from relay.rules.channels import CHANNELS
-from relay.rules.model import WAITS_FOR_RESUME
-from relay.rules.statuses import WAITING
+from relay.rules.statuses import WAITING, WAITS_FOR_RESUME
 
 NAMES = sa.select(halts.c.what)
 ALL = "all"

@@ -15,9 +15,8 @@ from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, attempts, lab_pauses, pauses
 from relay.ledger.worklist.cases import close_settled, open_case
 from relay.rules.model import Pause
+from relay.rules.statuses import AWAY, BUSY, DROPPED, REFUSED
 
-REFUSED, AWAY, BUSY = "refused", "away", "busy"
-DROPPED = "dropped"  # the provider accepts messages, and lets them fall by our account's fault
 LAB = "lab"  # stands where a channel's name does
 # A message that is accepted shows that these are over; of the other only a receipt does.
 AT_SENDING = (REFUSED, AWAY, BUSY)

@@ -18,15 +18,16 @@ from relay.ledger.database import Database, now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import WAITS_FOR_THE_LAB, cases, events, journeys, notifications
 from relay.ledger.worklist.cases import recount
-from relay.rules.model import (
+from relay.rules.statuses import (
     MESSAGE,
+    RECEIVED,
+    WAITING,
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
     WAITS_FOR_PERSON,
     WAITS_FOR_RULE,
 )
-from relay.rules.statuses import RECEIVED, WAITING
 
 _table = notifications.c
 _WAIT_NO_MORE = "Its messages wait no more."

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay import fault_injection
-from relay.ledger import logins
+from relay.ledger import people
 from relay.ledger.audit import LOGIN_REFUSED, open_to_change
 from relay.ledger.database import Database, ago, lease_due, now
 from relay.ledger.holds.suppressions import fingerprint
@@ -141,7 +141,7 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     old, ends = ago(retention), time.monotonic() + seconds
     failed, ended = login_failures.c.failed_at, ended_sessions.c.ended_at
     came, seen = inbound_texts.c.received_at, sessions.c.seen_at
-    over = ago(logins.LONGEST_SESSION + timedelta(days=1))
+    over = ago(people.LONGEST_SESSION + timedelta(days=1))
     return sum(
         _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
@@ -151,7 +151,7 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
             (cases, noted_before(old), cases.c.closed_at, {"note": ""}),
             (inbound_texts, sa.and_(came < old, _says), came, _UNSAID),
             (inbound_texts, sa.and_(came < old, inbound_texts.c.erase_at.is_(None)), came, None),
-            (login_failures, failed < ago(logins.LONGEST_PAUSE), failed, None),
+            (login_failures, failed < ago(people.LONGEST_PAUSE), failed, None),
             (ended_sessions, ended < over, ended, None),
             (sessions, seen < over, seen, None),
             (audit, refused_before(old), audit.c.at, None),

@@ -14,7 +14,7 @@ from relay.ledger.notifications import IS_KEPT, KIND
 from relay.ledger.schema import events, first_id, notifications
 from relay.ledger.views.daily_counts import SLACK, Day
 from relay.ledger.views.queries import listing
-from relay.rules.model import ALERT
+from relay.rules.statuses import ALERT
 
 Row = Mapping[str, Any]
 LOOKED_AT = 20_000  # rows, for one page: what is rare is looked for in several

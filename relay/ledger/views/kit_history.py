@@ -16,9 +16,8 @@ from relay.lab.facts import Facts
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import events, first_id, journeys, notifications
 from relay.rules.kits import KitEvent, Kits, Registration
-from relay.rules.model import ITEM, MESSAGE
-from relay.rules.staleness import Step
-from relay.rules.statuses import PROCESSED
+from relay.rules.model import Step
+from relay.rules.statuses import ITEM, MESSAGE, PROCESSED
 
 AT_ONCE = 1000  # events in memory at a time
 SLACK = timedelta(days=1)  # between an event's id, by a process's clock, and received_at

@@ -29,6 +29,7 @@ from relay.ledger.schema import (
     receipts,
 )
 from relay.ledger.workers import WORKER_GONE_AFTER
+from relay.ledger.worklist import unknown_events
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
 from relay.rules.daily_limit import DailyLimit
 from relay.rules.schedule import midnight
@@ -132,6 +133,17 @@ def waiting(connection: Connection) -> dict[str, int]:
         for channel, many in connection.execute(query):
             found[channel] = found.get(channel, 0) + many
     return found
+
+
+def on_worklist(connection: Connection) -> dict[str, int]:
+    """Count each part of the worklist: open cases, refused posts that nobody has seen to, and the
+    unknown event names that nobody has acknowledged.
+    """
+    return {
+        "cases": _many(connection, cases, cases.c.closed_at.is_(None)),
+        "refused": _many(connection, quarantine, IN_QUARANTINE),
+        "unknown": unknown_events.count(connection),
+    }
 
 
 def queue(connection: Connection) -> Mapping[str, Any]:

@@ -16,7 +16,8 @@ from relay.ledger.notifications import IS_KEPT, KIND, is_item_of, is_kept_attemp
 from relay.ledger.schema import attempts, audit, cases, events, notifications, receipts
 from relay.ledger.views import kit_names
 from relay.rules.alerts import OF_NO_KIT, rule_name
-from relay.rules.model import ALERT, DIGEST, ITEM, RESENT_OF
+from relay.rules.model import RESENT_OF
+from relay.rules.statuses import ALERT, DIGEST, ITEM
 
 Row = Mapping[str, Any]
 _MESSAGE = (

@@ -1,1 +1,1 @@
-"""What waits for a person: cases and whom they are told to, faults, refused posts, releases."""
+"""What waits for a person: cases and their alerts, refused posts, unknown events, and more."""

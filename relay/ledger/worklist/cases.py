@@ -1,30 +1,44 @@
-"""The worklist: each case is opened once, and stays until a person or Relay closes it."""
+"""The worklist: each case is opened once, and stays until a person or Relay closes it.
+
+Staff get one alert of a kind of case in a quarter of an hour, whatever opens in it. The first goes
+out at once. Of what opens within a quarter of an hour after it another one tells, once that is
+over, unless staff have closed all of it by then. What is urgent waits for no other.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay import fault_injection
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import now
-from relay.ledger.notifications import KIND
+from relay.ledger.notifications import KIND, insert_notices
 from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
-from relay.ledger.worklist import telling
 from relay.rules.alerts import OF_NO_KIT
-from relay.rules.model import DIGEST, WAITS_FOR_LAB, Case, case_digest
-from relay.rules.statuses import ALIVE, FAILED, PROCESSED, RECEIVED, WAITING
+from relay.rules.model import Case, case_digest
+from relay.rules.statuses import (
+    ALERT,
+    ALIVE,
+    DIGEST,
+    FAILED,
+    PROCESSED,
+    RECEIVED,
+    RELEASE,
+    WAITING,
+    WAITS_FOR_LAB,
+)
 
 OURS = "relay.began"  # the event that cases are kept with before the lab has posted any
 RELAY = "relay"  # who closes what has settled by itself
 PASSES = "limit"  # is over at midnight: it is not opened again
-RELEASE = "release"  # goes out by itself unless somebody looks at it in time
-
 
 # What an open case is about, by its digest. `about` is unique among open cases, and stays when one
 # is closed. The release before (schema 0004) knows only `digest`, which is unique among all: it is
@@ -80,8 +94,63 @@ def open_case(connection: Connection, case: Case) -> str:
         mine = notifications.update().where(notifications.c.id == case.notification_id)
         connection.execute(mine.values(case_id=found or id_))
     if opened:
-        telling.plan(connection, case, id_)
+        _plan_alerts(connection, case, id_)
     return id_ if opened else ""
+
+
+QUARTER = 900.0  # seconds between two alerts of a kind
+GATHERED = "Staff have just had an alert of this kind. This one tells of all that has come since."
+_LOCK = 7_236_842  # the first half of an advisory lock; the other is a kind's
+_alerts = notifications.c
+# When an alert was told: while it is being sent, in a moment.
+_TOLD_AT = sa.func.coalesce(
+    _alerts.sent_at, _alerts.lease_until, _alerts.due_at, type_=_alerts.due_at.type
+)
+
+
+def _plan_alerts(connection: Connection, case: Case, case_id: str) -> None:
+    """Plan the alerts about a case that has just been opened, unless one that waits tells of it."""
+    if not case.alerts:
+        return
+    rule, role = case.alerts[0].rule, case.alerts[0].role
+    if connection.dialect.name == "postgresql":  # two that open at once must not both be the first
+        lock = sa.func.pg_advisory_xact_lock(_LOCK, zlib.crc32(rule.encode()) - 2**31)
+        connection.execute(sa.select(lock))
+    # Locked: who claims it meanwhile would not count this case yet.
+    last = connection.execute(_last(rule, role).with_for_update()).first()
+    if case.is_urgent:
+        last = None
+    if last and last.status in WAITING:
+        return
+    alerts = [replace(alert, key=case_id) for alert in case.alerts]
+    if last and last.is_recent:
+        due_at = last.told_at + timedelta(seconds=fault_injection.hastened(QUARTER))
+        later = {"due_at": due_at, "status": "scheduled", "reason": GATHERED}
+        alerts = [replace(alert, **later) for alert in alerts]
+    insert_notices(connection, case.event_id, alerts, case_id=case_id)
+
+
+def _last(rule: str, role: str) -> sa.Select[Any]:
+    """A query for the last alert of a kind to a group that was not called off."""
+    quarter_ago = now(-fault_injection.hastened(QUARTER))
+    is_recent = (quarter_ago < _TOLD_AT).label("is_recent")
+    return (
+        sa.select(_alerts.status, _TOLD_AT.label("told_at"), is_recent)
+        .where(_alerts.kind == ALERT, _alerts.rule == rule, _alerts.role == role)
+        .where(_alerts.status != "cancelled")
+        .order_by(_alerts.id.desc())
+        .limit(1)
+    )
+
+
+def had_to_wait(connection: Connection, alert_id: str) -> bool:
+    """Whether an alert did not go out at once, since another of its kind had just gone out."""
+    query = sa.select(_alerts.rule, _alerts.role, _alerts.case_id, _alerts.created_at)
+    mine = connection.execute(query.where(_alerts.id == alert_id)).one()
+    others = _alerts.id < alert_id, _alerts.case_id != mine.case_id
+    before = connection.execute(_last(mine.rule, mine.role).where(*others)).first()
+    quarter = timedelta(seconds=fault_injection.hastened(QUARTER))
+    return before is not None and before.told_at > mine.created_at - quarter
 
 
 def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
@@ -137,7 +206,7 @@ def close_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
     table = notifications.c
     told = (table.id, table.obligation, table.status, table.reason, table.case_id)
     failed = sa.select(*told).where(table.id.in_(reasons), table.status.in_(FAILED))
-    for row in connection.execute(failed.order_by(table.id)).all() if reasons else ():
+    for row in connection.execute(failed.order_by(table.id)).all():
         why, unreached = reasons[row.id], is_about(case_digest("unreached", row.obligation))
         is_faults = row.status == "technical-failure" and row.case_id
         if _close(connection, unreached, RELAY, why) or is_faults:
@@ -201,12 +270,6 @@ def get_case(connection: Connection, case_id: str) -> dict[str, Any] | None:
     """A case by its id, open or closed."""
     found = connection.execute(_cases().where(cases.c.id == case_id)).mappings()
     return next(iter(_counted(connection, found)), None)
-
-
-def count_open(connection: Connection) -> int:
-    """How many cases are open."""
-    query = sa.select(sa.func.count()).select_from(cases).where(cases.c.closed_at.is_(None))
-    return connection.execute(query).scalar_one()
 
 
 def open_kinds(connection: Connection) -> dict[str, int]:

@@ -17,7 +17,7 @@ from relay.rules import doubts
 from relay.rules.channels import sharing
 from relay.rules.doubts import Known
 from relay.rules.model import Notice, Policy
-from relay.rules.statuses import GONE
+from relay.rules.statuses import GONE, MISMATCH
 
 MOST = 200  # messages to an address whose people are counted
 _table = notifications.c
@@ -67,7 +67,7 @@ def _last(connection: Connection, facts: Facts, notice: Notice) -> str:
 
 # Built once: each event with a message to its patient asks.
 _ASKED = sa.select(cases.c.id).where(
-    cases.c.kind == sa.literal_column(f"'{doubts.MISMATCH}'"),
+    cases.c.kind == sa.literal_column(f"'{MISMATCH}'"),
     cases.c.about == sa.bindparam("about"),
 )
 # By an index each, of an address and of a name: neither is put in an order that another index has.

@@ -16,8 +16,7 @@ from relay.ledger.notifications import KIND
 from relay.ledger.replay import is_repeated
 from relay.ledger.schema import cases, notifications
 from relay.ledger.worklist.cases import resize
-from relay.rules.model import ALERT
-from relay.rules.statuses import FAILED
+from relay.rules.statuses import ALERT, FAILED
 
 # How a message stands while it needs such a case, by the case's kind.
 STANDS = {"broken": FAILED, "unconfirmed": FAILED, "unknown": ("unknown",)}

@@ -80,12 +80,6 @@ def ids(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def count(connection: Connection) -> int:
-    """Count the refused posts that nobody has seen to."""
-    query = sa.select(sa.func.count()).select_from(quarantine).where(IN_QUARANTINE)
-    return int(connection.execute(query).scalar_one())
-
-
 def latest(connection: Connection, limit: int = 50) -> list[Row]:
     """The refused posts that nobody has seen to, the last posted first."""
     query = sa.select(*_SHOWN).where(IN_QUARANTINE).order_by(quarantine.c.last_at.desc())

@@ -19,9 +19,8 @@ from relay.ledger.holds.suppressions import stopped_by
 from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent
 from relay.ledger.schema import cases, events, notifications
 from relay.ledger.worklist.cases import close_settled, open_case
-from relay.rules.alerts import RELEASE
 from relay.rules.model import Case
-from relay.rules.statuses import WAITING
+from relay.rules.statuses import RELEASE, WAITING
 
 AT_ONCE = 500  # that wait, in memory at a time
 _WENT = ("sent", "delivered", "unknown")
@@ -71,16 +70,15 @@ def _waiting() -> sa.Select[Any]:
     )
 
 
-def ask(connection: Connection, asked: Sequence[Case]) -> None:
-    """Open the case of each obligation that has a message waiting."""
-    for case in asked:
-        waits = (
-            sa.select(notifications.c.id)
-            .where(notifications.c.obligation == case.key, notifications.c.status.in_(WAITING))
-            .order_by(notifications.c.id)
-        )
-        if held := list(connection.execute(waits).scalars()):
-            open_case(connection, replace(case, notification_id=held[0], count=len(held)))
+def ask(connection: Connection, case: Case) -> None:
+    """Open the case of an obligation, if it has a message waiting."""
+    waits = (
+        sa.select(notifications.c.id)
+        .where(notifications.c.obligation == case.key, notifications.c.status.in_(WAITING))
+        .order_by(notifications.c.id)
+    )
+    if held := list(connection.execute(waits).scalars()):
+        open_case(connection, replace(case, notification_id=held[0], count=len(held)))
 
 
 def rule_of(connection: Connection, notification_id: str) -> str:

@@ -29,7 +29,7 @@ from wtforms import PasswordField, StringField
 from wtforms.validators import DataRequired, Length, Optional
 
 from relay.config.settings import Settings
-from relay.ledger import audit, logins, people
+from relay.ledger import audit, people
 from relay.privacy.masks import mark
 from relay.staff.roles import FIRST, LOOK, ROLES
 from relay.web.desk.layout import AGAIN, blueprint, requires
@@ -75,7 +75,7 @@ def end_session() -> None:
     """End it for good: a copy of its cookie opens nothing either."""
     with services().db.write() as connection:
         people.end(connection, session["id"])
-        logins.end_session(connection, session["id"])  # for the release before
+        people.end_for_release_before(connection, session["id"])
         audit.write_audit(connection, current_user.id, LOGOUT, session["id"])
     logout_user()
     session.clear()
@@ -217,8 +217,8 @@ def _too_many(form: FlaskForm, wait: timedelta, page: str = "login.html") -> Any
 def _refused(form: FlaskForm, alert: str, page: str = "login.html") -> Any:
     visitor = _visitor()
     with services().db.write() as connection:
-        logins.add_failure(connection, visitor)
-        if logins.count_failures(connection, EBB) <= NOTED:
+        people.add_failure(connection, visitor)
+        if people.count_failures(connection, EBB) <= NOTED:
             audit.write_audit(connection, "nobody", audit.LOGIN_REFUSED, visitor)
     return render_template(page, form=form, alert=alert), 401
 
@@ -329,11 +329,11 @@ def _wait() -> timedelta | None:
     for its own guesses only: a stranger's never shut staff out.
     """
     with services().db.read() as connection:
-        if logins.count_failures(connection, PAUSE, _visitor()) >= GUESSES:
+        if people.count_failures(connection, PAUSE, _visitor()) >= GUESSES:
             return PAUSE
         if _browser():
             return None
-        return EBB if logins.count_failures(connection, EBB) >= FLOOD else None
+        return EBB if people.count_failures(connection, EBB) >= FLOOD else None
 
 
 def _is_admins(password: str, settings: Settings) -> bool:

@@ -13,8 +13,9 @@ from relay.ledger.worklist import replies
 from relay.ledger.worklist.replies import Reply
 from relay.messages.alerts import CaseNames
 from relay.privacy import masks, names
-from relay.rules.alerts import RELEASE, counted, is_about_a_kit
+from relay.rules.alerts import counted, is_about_a_kit
 from relay.rules.replies import REPLY
+from relay.rules.statuses import RELEASE
 from relay.staff import answers, case_acts, words
 from relay.web.desk.drafts import ShownDraft, permit, waiting_drafts
 from relay.web.desk.layout import alert_words

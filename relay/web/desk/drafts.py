@@ -21,8 +21,7 @@ from relay.messages.templates import Message
 from relay.privacy import masks
 from relay.rules.channels import CHANNELS, Channel
 from relay.staff.roles import LOOK
-from relay.web.desk.layout import actor, blueprint, requires, templates
-from relay.web.desk.previews import SCHEMES, framed, size_of
+from relay.web.desk.layout import SCHEMES, actor, blueprint, framed, requires, templates
 from relay.web.services import services
 
 _SHOWN_SECONDS = 600  # that a frame, once its words were asked for, may load them
@@ -53,7 +52,7 @@ class ShownDraft:
     @property
     def size(self) -> sms_segments.Size | None:
         """How many segments it takes, where it is billed so."""
-        return size_of(self.draft.whole) if self.draft.whole else None
+        return self.draft.whole.size if self.draft.whole else None
 
     @property
     def row(self) -> Channel:

@@ -28,9 +28,19 @@ from relay.privacy import masks
 from relay.rules.edition import Content, Edition
 from relay.staff import editions, judging
 from relay.staff.looks import REVEAL
+from relay.staff.previews import Shown, examples
 from relay.staff.roles import EDIT, LOOK
-from relay.web.desk.layout import AGAIN, actor, blueprint, note_look, page, requires, written_note
-from relay.web.desk.previews import SCHEMES, Shown, examples, framed
+from relay.web.desk.layout import (
+    AGAIN,
+    SCHEMES,
+    actor,
+    blueprint,
+    framed,
+    note_look,
+    page,
+    requires,
+    written_note,
+)
 from relay.web.desk.rules import mistakes
 from relay.web.desk.trials import tried_out
 from relay.web.services import services

@@ -20,10 +20,9 @@ from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.privacy import masks
 from relay.privacy import names as privacy_names
-from relay.rules.addresses import ANYWHERE, AddressKind
-from relay.rules.channels import CHANNELS, begun, channels_to, kind_of, sharing
-from relay.rules.model import MESSAGE, RESENT
-from relay.rules.statuses import FAILED, GONE, HELD, RECEIVED, WAITING
+from relay.rules.addresses import ANYWHERE
+from relay.rules.channels import CHANNELS, AddressKind, begun, channels_to, kind_of, sharing
+from relay.rules.statuses import FAILED, GONE, HELD, MESSAGE, RECEIVED, RESENT, WAITING
 from relay.staff import send_again, words
 from relay.staff.explain import (
     NOT_ALL,

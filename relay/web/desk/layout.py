@@ -5,6 +5,7 @@ An error page needs neither the ledger nor a session, which may be what is wrong
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import wraps
@@ -12,6 +13,7 @@ from typing import Any
 
 from flask import (
     Blueprint,
+    Response,
     abort,
     current_app,
     flash,
@@ -25,11 +27,10 @@ from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from relay.errors import LedgerUnavailable
-from relay.ledger import audit, events
+from relay.http_client import origin
 from relay.ledger.audit import Act
 from relay.ledger.holds.halts import Halt
-from relay.ledger.views import stopped
-from relay.ledger.worklist import cases, quarantine
+from relay.ledger.views import status, stopped
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates
 from relay.messages.templates import Templates
@@ -86,13 +87,6 @@ def error_page(code: int) -> str:
 log = get_logger("relay.desk")
 blueprint = Blueprint("desk", __name__)
 
-# What is on the worklist: its parts, and how much there is of each.
-_WORKLIST = {
-    "cases": cases.count_open,
-    "refused": quarantine.count,
-    "unknown": events.count_unrouted,
-}
-
 
 @blueprint.before_request
 def own_forms_only() -> None:
@@ -142,7 +136,7 @@ def waiting() -> dict[str, int]:
     """How much there is of each part of the worklist: counted once for a page."""
     if "waiting" not in g:
         with services().db.read() as connection:
-            g.waiting = {part: count(connection) for part, count in _WORKLIST.items()}
+            g.waiting = status.on_worklist(connection)
     found: dict[str, int] = g.waiting
     return found
 
@@ -177,13 +171,6 @@ def actor() -> str:
 def my_act(action: str, target: str = "", detail: str = "") -> Act:
     """An act of whoever is logged in, to be kept in the transaction of what is done."""
     return Act(actor(), action, target, detail)
-
-
-def note_act(act: str, target: str, detail: str = "") -> None:
-    """Keep in the audit trail what whoever is logged in does, where that changes nothing else."""
-    by = actor()
-    with services().db.write() as connection:
-        audit.write_audit(connection, by, act, target, detail)
 
 
 def note_look(act: str, target: str, detail: str, found: Iterable[str] = ()) -> None:
@@ -255,3 +242,27 @@ def when(moment: datetime) -> Markup:
 
 
 AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
+
+
+SCHEMES = ("light", "dark")  # in which an email is shown
+# A mail as it was made, and nothing that it might bring along: no script, no form, no picture but
+# the clinic's own.
+_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+
+def framed(scheme: str, html: str) -> Response:
+    """An email's HTML for a frame of the desk's."""
+    response = Response(_in(scheme, html), content_type="text/html; charset=utf-8")
+    logo = services().config.clinic.logo
+    pictures = f"; img-src {origin(logo)}" if logo else ""
+    response.headers["Content-Security-Policy"] = _POLICY + pictures
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response
+
+
+def _in(scheme: str, html: str) -> str:
+    """The mail as a program in light or in dark shows it, whatever the browser is in."""
+    other = next(one for one in SCHEMES if one != scheme)
+    html = re.sub(rf"\(prefers-color-scheme:\s*{scheme}\)", "all", html)
+    html = re.sub(rf"\(prefers-color-scheme:\s*{other}\)", "not all", html)
+    return html.replace('content="light dark"', f'content="{scheme}"')

@@ -15,7 +15,7 @@ from relay.lab import events
 from relay.ledger.audit import NO_NOTE
 from relay.ledger.worklist import quarantine as ledger_quarantine
 from relay.staff.roles import ACT, LOOK
-from relay.web.desk.layout import blueprint, my_act, note_look, page, requires, written_note
+from relay.web.desk.layout import SHOWN, blueprint, my_act, note_look, page, requires, written_note
 from relay.web.services import services
 
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
@@ -84,7 +84,7 @@ def reveal(post_id: str) -> str:
     with services().db.read() as connection:
         body = ledger_quarantine.body(connection, post_id) or b""
     note_look(REVEAL, post_id, "a refused post")
-    flash("Shown; the audit trail records it. Reload the page to hide it.")
+    flash(SHOWN)
     return _posts(post_id, legible(body))
 
 

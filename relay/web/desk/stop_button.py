@@ -13,7 +13,8 @@ from relay.ledger.holds import stop_button
 from relay.ledger.holds.halts import ALL, CHANNEL, RULE, Halt, in_words
 from relay.ledger.views import stopped
 from relay.rules.channels import CHANNELS
-from relay.rules.model import ALERT, ALERT_PREFIX, MESSAGE
+from relay.rules.model import ALERT_PREFIX
+from relay.rules.statuses import ALERT, MESSAGE
 from relay.staff.explain import is_kept, named
 from relay.staff.roles import ACT, LOOK
 from relay.web.desk.layout import actor, alert_words, blueprint, page, requires, written_note

@@ -20,9 +20,9 @@ from relay.rules.edition import Content
 from relay.rules.model import Rule
 from relay.staff import trial
 from relay.staff.looks import WHAT_IF
+from relay.staff.previews import Shown, examples
 from relay.staff.roles import ACT
 from relay.web.desk.layout import AGAIN, me, note_look
-from relay.web.desk.previews import Shown, examples
 from relay.web.services import services
 
 WORDS = {what: what.replace("-be-told", " tell").replace("-", " ") for what in trial.WHAT}

@@ -7,8 +7,9 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 
 from relay.lab.events import EVENTS
-from relay.ledger import events, replay
+from relay.ledger import replay
 from relay.ledger.audit import NO_NOTE
+from relay.ledger.worklist import unknown_events as ledger_unknown
 from relay.staff.roles import ACT, LOOK
 from relay.web.desk.layout import actor, blueprint, my_act, page, requires, written_note
 from relay.web.services import services
@@ -22,13 +23,16 @@ ACKNOWLEDGE, PROCESS = "acknowledge", "process"
 def unknown_events() -> str:
     """Each name once: how often it came, and since when."""
     with services().db.read() as connection:
-        names, acknowledged = events.unrouted(connection), events.acknowledged(connection)
+        names, acknowledged = (
+            ledger_unknown.names(connection),
+            ledger_unknown.acknowledged(connection),
+        )
     return page(
         "unknown_events.html",
         names=names,
         acknowledged=acknowledged,
         known=EVENTS,
-        many=events.MANY,
+        many=ledger_unknown.MANY,
     )
 
 
@@ -55,7 +59,7 @@ def _acknowledge(name: str) -> str:
         return NO_NOTE
     by = actor()
     with services().db.write() as connection:
-        done = events.acknowledge(connection, name, by, note)
+        done = ledger_unknown.acknowledge(connection, name, by, note)
     if not done:
         return "Somebody has already acknowledged or processed that."
     return "Acknowledged. Relay keeps events of that name and no longer lists them here."
@@ -64,7 +68,7 @@ def _acknowledge(name: str) -> str:
 def _process(name: str) -> str:
     app, act = services(), my_act("process events", name)
     with app.db.write() as connection:
-        ids = events.unrouted_ids(connection, name, AT_ONCE)
+        ids = ledger_unknown.ids(connection, name, AT_ONCE)
         done = replay.replay_events(connection, ids, act)
     if not done:
         return "Those have already been processed."
