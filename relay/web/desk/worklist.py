@@ -168,7 +168,7 @@ def see_to(case_id: str) -> Any:
     flash(f"{len(done)} of {many} done. {' '.join(said)}" if many > 1 else said[0], undo)
     if request.args.get("back"):
         return redirect(url_for("desk.today"))
-    here = {name: request.args.get(name) or None for name in ("kind", "from")}
+    here: dict[str, Any] = {name: request.args.get(name) or None for name in ("kind", "from")}
     return redirect(url_for("desk.worklist", **here, _anchor=request.form.get("next") or None))
 
 
