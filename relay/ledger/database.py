@@ -159,10 +159,10 @@ class Database:
         The query must not find again what was changed. Rows that another has locked are left, and
         where there are none nobody is locked out.
         """
-        key = found.selected_columns[0]
-        turn = found.limit(ROWS).with_for_update(skip_locked=True, of=key.table)
 
         def work(connection: Connection) -> int:
+            rows = found.selected_columns[0].table
+            turn = found.limit(ROWS).with_for_update(skip_locked=True, of=rows)
             ids = list(connection.execute(turn).scalars())
             if ids:
                 change(connection, ids)
