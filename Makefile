@@ -11,6 +11,8 @@ VENV := .venv
 RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
+# Images of Python often set it: each process would then compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 install = @test -n "$(PYTHON)" || { echo "Relay needs Python 3.11 or newer; none was found." >&2; exit 1; }; \
 	$(PYTHON) tools/install.py $@
 

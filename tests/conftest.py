@@ -5,6 +5,7 @@ TEST_DATABASE_URL and TEST_REDIS_URL name servers to run on besides the embedded
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -67,6 +68,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
         config.hook.pytest_deselected(items=crossed)
         items[:] = [item for item in items if item not in {*crossed}]
+
+
+def pytest_collection_finish() -> None:
+    """The tests stay to the end: garbage is not looked for among them."""
+    gc.collect()
+    gc.freeze()
 
 
 class Compiled(BytecodeCache):

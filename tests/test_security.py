@@ -236,7 +236,7 @@ def test_a_hostile_event_is_one_line_of_the_log(
 
 def test_only_the_trail_is_a_spreadsheet() -> None:
     """One module writes CSV: the audit trail's, which has ids, and no names."""
-    writers = [m for m, path in MODULES.items() if {"csv", "openpyxl"} & set(imports(path))]
+    writers = [m for m, path in MODULES.items() if {"csv", "openpyxl"} & imports(path)]
     assert writers == ["relay.staff.access"]
 
 

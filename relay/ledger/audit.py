@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -130,6 +131,12 @@ def carry_over(connection: Connection) -> None:
 
     It does so during a deploy (schema 0004). To be removed a release later.
     """
+    for statement in _carrying(connection.dialect.name):
+        connection.execute(statement)
+
+
+@cache
+def _carrying(dialect: str) -> list[Any]:
     acts = (
         (ended_sessions, "logout", {"id": audit.c.target, "ended_at": sa.func.max(audit.c.at)}),
         (
@@ -143,11 +150,13 @@ def carry_over(connection: Connection) -> None:
             },
         ),
     )
+    made = []
     for table, action, values in acts:
         lately = (audit.c.action == action, audit.c.at > ago(timedelta(days=1)))
         found = sa.select(*values.values()).where(*lately).group_by(audit.c.target)
-        insert = INSERTS[connection.dialect.name](table).from_select([*values], found)
-        connection.execute(insert.on_conflict_do_nothing())
+        insert = INSERTS[dialect](table).from_select([*values], found)
+        made.append(insert.on_conflict_do_nothing())
+    return made
 
 
 # What the trail's words mean. A word that is not here is told as it is.

@@ -161,10 +161,10 @@ class Database:
         The query must not find again what was changed. Rows that another has locked are left, and
         where there are none nobody is locked out.
         """
-        key = found.selected_columns[0]
-        turn = found.limit(ROWS).with_for_update(skip_locked=True, of=key.table)
 
         def work(connection: Connection) -> int:
+            rows = found.selected_columns[0].table
+            turn = found.limit(ROWS).with_for_update(skip_locked=True, of=rows)
             ids = list(connection.execute(turn).scalars())
             if ids:
                 change(connection, ids)
@@ -349,16 +349,15 @@ def lease_due(
     id_: sa.Column[Any],
     is_due: Sequence[sa.ColumnElement[bool]],
     order: Sequence[sa.ColumnElement[Any]],
-    limit: Any,
 ) -> sa.Select[Any]:
-    """A query for up to `limit` ids of rows that are due, in this order, leaving out those that
-    another worker is taking.
+    """A query for up to `most` ids of rows that are due, in this order, leaving out those that
+    another worker is taking. It is asked for all the time: whoever needs it builds it once.
     """
     rows = (
         sa.select(id_)
         .where(*is_due)
         .order_by(*order)
-        .limit(limit)
+        .limit(sa.bindparam("most", type_=sa.Integer))
         .with_for_update(skip_locked=True)
         .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
     )

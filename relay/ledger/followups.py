@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -49,21 +50,26 @@ def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
 
     It owns its transaction: a lease holds once it is committed.
     """
+    given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
+    with db.write() as connection:
+        if not (ids := list(connection.execute(_leasing(), given).scalars())):
+            return []
+        query = carrying().where(notifications.c.id.in_(ids))
+        return [FollowUp.of(row) for row in connection.execute(query)]
+
+
+@cache
+def _leasing() -> Any:
     table = notifications.c
     # While its event is processed again it is not known yet who is told.
     is_open = sa.exists().where(events.c.id == table.event_id, events.c.status == RECEIVED)
     is_due = (table.follow_up_at <= now(), ~is_open)
-    with db.write() as connection:
-        leased = connection.execute(
-            notifications.update()
-            .where(table.id.in_(lease_due(table.id, is_due, [table.follow_up_at], limit)), *is_due)
-            .values(follow_up_at=now(fault_injection.hastened(LEASE_SECONDS)))
-            .returning(table.id)
-        ).scalars()
-        if not (ids := list(leased)):
-            return []
-        query = carrying().where(table.id.in_(ids))
-        return [FollowUp.of(row) for row in connection.execute(query)]
+    return (
+        notifications.update()
+        .where(table.id.in_(lease_due(table.id, is_due, [table.follow_up_at])), *is_due)
+        .values(follow_up_at=now(sa.bindparam("lease")))
+        .returning(table.id)
+    )
 
 
 def carrying() -> sa.Select[Any]:

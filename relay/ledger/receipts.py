@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -276,7 +277,10 @@ class Overdue:
     provider_id: str
 
 
-def is_asked_for(channels: Collection[str]) -> sa.ColumnElement[bool]:
+_AT: sa.BindParameter[Any] = sa.bindparam("at", expanding=True)
+
+
+def is_asked_for(channels: Collection[str] | sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
     """A condition: the provider can be asked what became of a message, by its own id."""
     return sa.and_(notifications.c.channel.in_(channels), notifications.c.provider_id.is_not(None))
 
@@ -285,15 +289,13 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
     """Lease up to `limit` messages of these channels whose receipt has not come in time: nobody
     else gets them for a while. It owns its transaction, and looks before it writes.
     """
-    table, is_due = notifications.c, [OVERDUE, is_asked_for(channels)]
+    table, at = notifications.c, {"at": list(channels)}
     with db.read() as connection:
-        if not channels or connection.execute(sa.select(table.id).where(*is_due)).first() is None:
+        if not channels or connection.execute(_overdue(), at).first() is None:
             return []
-    first = lease_due(table.id, is_due, [table.receipt_by], limit)
-    later = now(fault_injection.hastened(ASK_AGAIN_SECONDS))
+    given = {"most": limit, "later": fault_injection.hastened(ASK_AGAIN_SECONDS), **at}
     with db.write() as connection:
-        leased = notifications.update().where(table.id.in_(first), *is_due)
-        ids = connection.execute(leased.values(receipt_by=later).returning(table.id)).scalars()
+        ids = connection.execute(_leasing(), given).scalars()
         query = (
             sa.select(table.id, table.event_id, table.channel, table.provider_id)
             .add_columns(attempts.c.id.label("attempt_id"))
@@ -301,6 +303,20 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
             .where(table.id.in_(list(ids)), attempts.c.provider_id == table.provider_id)
         )
         return [Overdue(**row._mapping) for row in connection.execute(query)]
+
+
+@cache
+def _overdue() -> Any:
+    return sa.select(notifications.c.id).where(OVERDUE, is_asked_for(_AT))
+
+
+@cache
+def _leasing() -> Any:
+    table, is_due = notifications.c, [OVERDUE, is_asked_for(_AT)]
+    leased = notifications.update().where(
+        table.id.in_(lease_due(table.id, is_due, [table.receipt_by])), *is_due
+    )
+    return leased.values(receipt_by=now(sa.bindparam("later"))).returning(table.id)
 
 
 def give_up(db: Database, asked: Collection[str] = ()) -> int:

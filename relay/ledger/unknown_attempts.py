@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,17 +46,9 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
 
     Nobody else gets them for a while. It owns its transaction: a lease holds once it is committed.
     """
-    table = attempts.c
-    is_unknown = table.outcome == "unknown"
-    first = lease_due(table.id, [table.look_at <= now(), is_unknown], [table.look_at], limit)
+    given = {"most": limit, "lease": fault_injection.hastened(LEASE_SECONDS)}
     with db.write() as connection:
-        leased = connection.execute(
-            attempts.update()
-            .where(table.id.in_(first), is_unknown)
-            .values(look_at=now(fault_injection.hastened(LEASE_SECONDS)))
-            .returning(attempts.c.id)
-        ).scalars()
-        if not (ids := list(leased)):
+        if not (ids := list(connection.execute(_leasing(), given).scalars())):
             return []
         query = (
             sa.select(
@@ -69,6 +62,19 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
             .where(attempts.c.id.in_(ids))
         )
         return [UnknownAttempt(**row._mapping) for row in connection.execute(query)]
+
+
+@cache
+def _leasing() -> Any:
+    table = attempts.c
+    is_unknown = table.outcome == "unknown"
+    first = lease_due(table.id, [table.look_at <= now(), is_unknown], [table.look_at])
+    return (
+        attempts.update()
+        .where(table.id.in_(first), is_unknown)
+        .values(look_at=now(sa.bindparam("lease")))
+        .returning(table.id)
+    )
 
 
 def taken_ids(connection: Connection, look: UnknownAttempt) -> frozenset[str]:

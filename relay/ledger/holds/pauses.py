@@ -135,6 +135,8 @@ def paused(connection: Connection) -> list[Mapping[str, Any]]:
 
 def of_lab(connection: Connection) -> Mapping[str, Any] | None:
     """The lab's pause, with whether it is time for a probe (`is_due`); None while it answers."""
-    is_due = (lab_pauses.c.until <= now()).label("is_due")
-    row = connection.execute(sa.select(lab_pauses, is_due)).mappings().first()
+    row = connection.execute(_OF_LAB).mappings().first()
     return dict(row) if row else None
+
+
+_OF_LAB = sa.select(lab_pauses, (lab_pauses.c.until <= now()).label("is_due"))

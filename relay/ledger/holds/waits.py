@@ -164,11 +164,11 @@ def _resume(
     *which: sa.ColumnElement[bool],
     next_waits_for: str | None = None,
 ) -> int:
-    # Who waits for an order is due when its hour is over.
-    due_at = sa.case((_table.due_at > now(), _table.due_at), else_=now())
-    when = due_at if what == WAITS_FOR_RULE else now()
-    go_on = notifications.update().values(waits_for=next_waits_for, due_at=when, reason="")
-    return db.in_turns(
-        sa.select(_table.id).where(_waits(what), *which),
-        lambda connection, ids: connection.execute(go_on.where(_table.id.in_(ids))),
-    )
+    def let_go(connection: Connection, ids: Sequence[str]) -> None:
+        # Who waits for an order is due when its hour is over.
+        due_at = sa.case((_table.due_at > now(), _table.due_at), else_=now())
+        when = due_at if what == WAITS_FOR_RULE else now()
+        go_on = notifications.update().values(waits_for=next_waits_for, due_at=when, reason="")
+        connection.execute(go_on.where(_table.id.in_(ids)))
+
+    return db.in_turns(sa.select(_table.id).where(_waits(what), *which), let_go)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -90,12 +91,17 @@ def lease(db: Database, limit: int) -> list[Asked]:
 
     It owns its transaction: a lease holds once it is committed.
     """
+    with db.write() as connection:
+        leased = connection.execute(_leasing(), {"most": limit, "lease": _lease()})
+        return [Asked(**row._mapping) for row in leased]
+
+
+@cache
+def _leasing() -> Any:
     table = erasures.c
     is_due = (table.address != "", table.next_at <= now())
-    with db.write() as connection:
-        these = table.id.in_(lease_due(table.id, is_due, [table.next_at], limit))
-        leased = connection.execute(_leased(erasures.update().where(these, *is_due)))
-        return [Asked(**row._mapping) for row in leased]
+    these = table.id.in_(lease_due(table.id, is_due, [table.next_at]))
+    return _leased(erasures.update().where(these, *is_due))
 
 
 def take(db: Database, id_: str) -> Asked | None:
@@ -105,13 +111,13 @@ def take(db: Database, id_: str) -> Asked | None:
     """
     mine = erasures.update().where(erasures.c.id == id_, erasures.c.address != "")
     with db.write() as connection:
-        row = connection.execute(_leased(mine)).first()
+        row = connection.execute(_leased(mine), {"lease": _lease()}).first()
     return Asked(**row._mapping) if row else None
 
 
 def _leased(these: sa.Update) -> Any:
-    values = {"state": RUNNING, "tries": erasures.c.tries + 1, "next_at": _lease()}
-    return these.values(values).returning(*_CARRIED)
+    values = {"state": RUNNING, "tries": erasures.c.tries + 1}
+    return these.values(**values, next_at=now(sa.bindparam("lease"))).returning(*_CARRIED)
 
 
 def note(connection: Connection, asked: Asked, **values: Any) -> None:
@@ -120,7 +126,7 @@ def note(connection: Connection, asked: Asked, **values: Any) -> None:
     mine = erasures.update().where(
         table.id == asked.id, table.tries == asked.tries, table.address != ""
     )
-    if not connection.execute(mine.values(next_at=_lease(), **values)).rowcount:
+    if not connection.execute(mine.values(next_at=now(_lease()), **values)).rowcount:
         raise Lapsed
 
 
@@ -157,5 +163,5 @@ def _told() -> sa.Select[Any]:
     return sa.select(*(column for column in erasures.c if column.name not in _NOBODY))
 
 
-def _lease() -> now:
-    return now(fault_injection.hastened(LEASE_SECONDS))
+def _lease() -> float:
+    return fault_injection.hastened(LEASE_SECONDS)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,22 +86,24 @@ def lease_texts(db: Database, channels: Sequence[str], limit: int) -> list[KeptT
     They are due again in an hour unless they are `mark_deleted`. It owns its transaction: a lease
     holds once it is committed.
     """
+    again = fault_injection.hastened(AGAIN_SECONDS)
+    given = {"most": limit, "at": list(channels), "again": again}
     with db.write() as connection:
-        return [text for one in _KEPT for text in _leased(connection, one, channels, limit)]
+        leased = (row for one in _KEPT for row in connection.execute(_leasing(one), given))
+        return [KeptText(row.id, row.channel, row.provider_id) for row in leased]
 
 
-def _leased(
-    connection: Connection, table: sa.Table, channels: Sequence[str], limit: int
-) -> list[KeptText]:
+@cache
+def _leasing(table: sa.Table) -> Any:
     it = table.c
-    is_due = (it.erase_at <= now(), it.provider_id.is_not(None), it.channel.in_(channels))
-    leased = connection.execute(
+    at: sa.BindParameter[Any] = sa.bindparam("at", expanding=True)
+    is_due = (it.erase_at <= now(), it.provider_id.is_not(None), it.channel.in_(at))
+    return (
         table.update()
-        .where(it.id.in_(lease_due(it.id, is_due, [it.erase_at], limit)), *is_due)
-        .values(erase_at=asked_again())
+        .where(it.id.in_(lease_due(it.id, is_due, [it.erase_at])), *is_due)
+        .values(erase_at=now(sa.bindparam("again")))
         .returning(it.id, it.channel, it.provider_id)
     )
-    return [KeptText(row.id, row.channel, row.provider_id) for row in leased]
 
 
 def kept_texts(connection: Connection, provider_ids: Iterable[str]) -> list[KeptText]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -102,47 +103,62 @@ def _many(counts: Sequence[Count]) -> int:
 
 def count(connection: Connection, day: Day, now: datetime) -> Tally:
     """Count a day as it is now."""
-    told = by_status(sa.func.count()).where(*_within(notifications.c.created_at, day))
-    came = (
-        sa.select(events.c.status, sa.func.count())
-        .where(
-            events.c.id >= first_id("evt", day.begins - SLACK),
-            events.c.id < first_id("evt", day.ends + SLACK),
-            *_within(events.c.received_at, day),
-        )
-        .group_by(events.c.status)
-    )
-    messages = [Count(*row) for row in connection.execute(told)]
-    coming = {name: many for name, many in connection.execute(came)}
-    queries = _tried(day) if now < day.ends else ()
-    tried = [Count(*row) for query in queries for row in connection.execute(query)]
-    ended = [Ended(*row) for row in connection.execute(_ended(day))]
+    given = {
+        "begins": day.begins,
+        "ends": day.ends,
+        "first": first_id("evt", day.begins - SLACK),
+        "last": first_id("evt", day.ends + SLACK),
+    }
+    messages = [Count(*row) for row in connection.execute(_planned(), given)]
+    coming = {name: many for name, many in connection.execute(_came(), given)}
+    queries = _tried() if now < day.ends else ()
+    tried = [Count(*row) for query in queries for row in connection.execute(query, given)]
+    ended = [Ended(*row) for row in connection.execute(_ended(), given)]
     return Tally(coming, messages, now, tried, ended)
 
 
-def _ended(day: Day) -> sa.Select[Any]:
+# Queries for the day from `begins` to `ends`. The clock asks for all of them at each sweep.
+
+
+@cache
+def _planned() -> sa.Select[Any]:
+    return by_status(sa.func.count()).where(*_within(notifications.c.created_at))
+
+
+@cache
+def _came() -> sa.Select[Any]:
+    of_the_day = (
+        events.c.id >= sa.bindparam("first"),
+        events.c.id < sa.bindparam("last"),
+        *_within(events.c.received_at),
+    )
+    query = sa.select(events.c.status, sa.func.count())
+    return query.where(*of_the_day).group_by(events.c.status)
+
+
+@cache
+def _ended() -> sa.Select[Any]:
     table = attempts.c
-    tried = (table.channel.in_(CHANNEL_NAMES), *_within(table.started_at, day))
+    tried = (table.channel.in_(CHANNEL_NAMES), *_within(table.started_at))
     query = sa.select(table.channel, table.outcome, sa.func.count())
     is_over = table.outcome.in_(("accepted", "rejected"))
     return query.where(*tried, is_over).group_by(table.channel, table.outcome)
 
 
-def _tried(day: Day) -> Iterator[sa.Select[Any]]:
+@cache
+def _tried() -> tuple[sa.Select[Any], ...]:
     """The messages that went out on a day; those that failed on it and never went out, tried again
     in vain or not to be tried at all.
     """
     table, tries = notifications.c, attempts.c
-    yield by_status(sa.func.count()).where(*_within(table.sent_at, day))
     failed = (table.status.in_(FAILED), table.sent_at.is_(None))
     in_vain = tries.outcome.in_(("rejected", "unknown"))  # few: a join of all would read them all
-    yield (
+    return (
+        by_status(sa.func.count()).where(*_within(table.sent_at)),
         by_status(sa.func.count(table.id.distinct()))
         .join_from(attempts, notifications, table.id == tries.notification_id)
-        .where(tries.channel.in_(CHANNEL_NAMES), *_within(tries.started_at, day), in_vain, *failed)
-    )
-    yield by_status(sa.func.count()).where(
-        *_within(table.created_at, day), table.attempts == 0, *failed
+        .where(tries.channel.in_(CHANNEL_NAMES), *_within(tries.started_at), in_vain, *failed),
+        by_status(sa.func.count()).where(*_within(table.created_at), table.attempts == 0, *failed),
     )
 
 
@@ -237,8 +253,8 @@ def totals(connection: Connection) -> Totals:
     return Totals(events, planned, ended)
 
 
-def _within(moment: sa.Column[Any], day: Day) -> tuple[sa.ColumnElement[bool], ...]:
-    return moment >= day.begins, moment < day.ends
+def _within(moment: sa.Column[Any]) -> tuple[sa.ColumnElement[bool], ...]:
+    return moment >= sa.bindparam("begins"), moment < sa.bindparam("ends")
 
 
 def _among(wanted: list[Day]) -> sa.ColumnElement[bool]:

@@ -7,6 +7,7 @@ message says by its `case_id` in which case it is: see `cases.open_case`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,11 +46,15 @@ def some(connection: Connection, case: Mapping[str, Any], limit: int) -> list[st
 
 def recount(connection: Connection) -> None:
     """Each open case of a fault says how many messages need it; where none does, it is closed."""
+    for case in connection.execute(_counting()).all():
+        resize(connection, case.id, case.many, case.left, _OVER)
+
+
+@cache
+def _counting() -> sa.Select[Any]:
     stands = (sa.and_(cases.c.kind == k, _table.status.in_(how)) for k, how in STANDS.items())
     needs = (hit(cases.c.id), sa.or_(*stands), _table.address != "", ~is_repeated())
     left = sa.select(sa.func.count()).where(*needs).scalar_subquery()
-    query = sa.select(cases.c.id, cases.c.count.label("many"), left.label("left")).where(
+    return sa.select(cases.c.id, cases.c.count.label("many"), left.label("left")).where(
         cases.c.kind.in_(STANDS), cases.c.notification_id.is_(None), cases.c.closed_at.is_(None)
     )
-    for case in connection.execute(query).all():
-        resize(connection, case.id, case.many, case.left, _OVER)
