@@ -14,7 +14,7 @@ from relay.ledger import receipts
 from relay.logs import get_logger
 from relay.rules import addresses, stops
 from relay.rules.receipts import Receipt
-from relay.web import texts
+from relay.web import inbound_texts
 from relay.web.responses import answer
 from relay.web.services import services
 
@@ -50,7 +50,7 @@ def twilio_inbound() -> Response:
     app, text = services(), twilio.parse_inbound(request.form)
     number = addresses.phone(text.sender, app.config.policy.countries).address
     with app.db.write() as connection:
-        taken = texts.take(connection, app.config.policy, twilio.CHANNEL, number, text)
+        taken = inbound_texts.take(connection, app.config.policy, twilio.CHANNEL, number, text)
     log.info("text came in", word=taken.word, known=bool(number), case=taken.case_id)
     if taken.case_id:
         app.waker.wake()
