@@ -316,16 +316,15 @@ def record_outcome(
     False when the attempt is settled already. The notification goes by its latest attempt, and by
     any that was accepted.
     """
-    is_unknown, is_accepted = ending.outcome == "unknown", ending.outcome == "accepted"
-    looks = LOOKS.items() if is_unknown else ()
+    which = {"its": notification_id, "this": attempt_id}
+    is_accepted = ending.outcome == "accepted"
     settled = connection.execute(
-        _settling(is_unknown),
+        _settling(ending.outcome == "unknown"),
         {
-            **{"its": notification_id, "this": attempt_id, "unsettled": unsettled},
+            **which,
+            "unsettled": unsettled,
             **_outcome(ending),
-            **{
-                f"look_{channel}": fault_injection.hastened(first) for channel, (first, *_) in looks
-            },
+            **{f"look_{by}": fault_injection.hastened(first) for by, (first, *_) in LOOKS.items()},
         },
     ).first()
     if settled is None:
@@ -333,8 +332,7 @@ def record_outcome(
     if is_accepted and settled.looks:  # a person may have been asked by now
         close_settled(connection, "unknown", notification_id, "It has gone out.")
     values, moments = _values(ending)
-    this = {} if is_accepted else {"this": attempt_id}
-    connection.execute(_following(is_accepted, moments), {"its": notification_id, **this, **values})
+    connection.execute(_following(is_accepted, moments), {**which, **values})
     if ending.suppress:  # also where the notification does not follow: it is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()
@@ -345,7 +343,7 @@ def record_outcome(
 def lab_failures(connection: Connection, claim: Claim) -> int:
     """How many attempts of a claimed message have ended since the lab failed for its kit."""
     mine = (attempts.c.notification_id == claim.id, attempts.c.code == LAB_FAILED)
-    query = sa.select(sa.func.count()).select_from(attempts).where(*mine)
+    query = sa.select(sa.func.count()).where(*mine)
     return int(connection.execute(query).scalar_one())
 
 
@@ -418,7 +416,7 @@ def _settling(is_unknown: bool) -> Any:
         .where(
             attempts.c.notification_id == _LOCKED,
             attempts.c.id == sa.bindparam("this"),
-            attempts.c.outcome.in_(sa.bindparam("unsettled", expanding=True)),
+            attempts.c.outcome.in_(sa.bindparam("unsettled")),
         )
         .values(
             finished_at=now(),
@@ -511,12 +509,12 @@ def lapse(db: Database) -> int:
     often; one that had is `unknown`. It owns its transactions, of some claims each.
     """
     claims = _TABLE.status == "sending", _TABLE.lease_until < now(), attempts.c.outcome == "started"
-    gone = sa.select(_TABLE.id).join(attempts, attempts.c.notification_id == _TABLE.id)
+    gone = sa.select(_TABLE.id).join(attempts)
     found = gone.add_columns(attempts.c.id.label("attempt_id"), BEGUN.label("begun"), _TABLE.tries)
 
     def settle_these(connection: Connection, ids: Sequence[str]) -> None:
         # Asked again, locked: a slow worker may have begun to send one of them this very moment.
-        for row in list(connection.execute(found.where(*claims, _TABLE.id.in_(ids)))):
+        for row in list(connection.execute(found.where(_TABLE.id.in_(ids)))):
             record_outcome(connection, row.id, row.attempt_id, _lapsed(row), ("started",))
 
     return db.in_turns(gone.where(*claims).order_by(_TABLE.lease_until), settle_these)

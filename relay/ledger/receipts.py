@@ -106,7 +106,7 @@ def change_stops(
     """
     if receipt.suppress and address:
         suppress_channel(connection, channel, address, receipt.suppress)
-    if receipt.lifts and address:
+    if receipt.lifts:
         unsuppress(connection, channel, address, source=receipt.lifts, before=before)
 
 
@@ -118,11 +118,9 @@ def attempts_of(connection: Connection, channel: str, told: Sequence[Receipt]) -
     query = sa.select(table.id, table.notification_id, table.provider_id)
     query = query.where(table.channel.in_(carried_with(channel)))
     known: dict[str, Any] = {}
-    for column, ids in (
-        (table.provider_id, {one.provider_id for one in told} - {""}),
-        (table.id, {one.attempt_id for one in told} - {""}),
-    ):
-        found = connection.execute(query.where(column.in_(ids))).all() if ids else ()
+    for column, name in ((table.provider_id, "provider_id"), (table.id, "attempt_id")):
+        ids = {getattr(one, name) for one in told} - {""}
+        found = connection.execute(query.where(column.in_(ids)))
         known |= {row._mapping[column]: row for row in found}
     # One that names both says what another one means that names only the provider's.
     both = {one.provider_id: known[one.attempt_id] for one in told if one.attempt_id in known}
@@ -134,24 +132,22 @@ def last_to(connection: Connection, channel: str, receipt: Receipt) -> Any:
     """The last attempt to the address of a receipt that names no message."""
     if not receipt.address or receipt.attempt_id or receipt.provider_id or receipt.lifts:
         return None
-    table, sent, ours = attempts.c, notifications.c, carried_with(channel)
+    table, sent = attempts.c, notifications.c
     lately = (sent.sent_at >= ago(LATELY), table.outcome == "accepted", ~IS_KEPT)
     query = (
         sa.select(table.id, table.notification_id)
-        .join(notifications, sent.id == table.notification_id)
-        .where(table.channel.in_(ours), sent.channel.in_(ours), sent.address == receipt.address)
+        .join(notifications)
+        .where(sent.channel.in_(carried_with(channel)), sent.address == receipt.address)
         .where(*lately)
     )
     if receipt.happened_at:  # rather one that was out by then than a newer one
         query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
-    query = query.order_by(sent.sent_at.desc(), table.started_at.desc())
-    return connection.execute(query.limit(1)).first()
+    return connection.execute(query.order_by(table.started_at.desc())).first()
 
 
 def _locked(connection: Connection, ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """Notifications by their ids, locked in one order: two batches are about many, in any order."""
-    owed = notifications.c.obligation.label("obligation")
-    query = sa.select(notifications, owed).where(notifications.c.id.in_(ids))
+    query = sa.select(notifications).where(notifications.c.id.in_(ids))
     found = connection.execute(query.order_by(notifications.c.id).with_for_update())
     return {row.id: row for row in found}
 

@@ -337,6 +337,39 @@ def test_where_it_can_be_of_no_message_it_is_of_the_address(
     assert len(stopped(db)) == 1
 
 
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        told("bounce", at(5), address=JANE, attempt_id="f" * 32),
+        told("bounce", at(5), address=JANE, provider_id="sg-another"),
+        Receipt("", "group_resubscribe", "", address=JANE, lifts="unsubscribe"),
+    ],
+    ids=["attempt", "provider id", "taken back"],
+)
+def test_what_names_another_message_is_not_of_the_last(db: Database, receipt: Receipt) -> None:
+    """Another system wrote to the same person, by the same account; nor is it of a message that
+    somebody takes messages again.
+    """
+    claim = delivered(db)
+    assert hear(db, receipt) == 0
+    assert status(db, claim) == "delivered"
+
+
+def test_what_names_nothing_is_of_no_message(db: Database) -> None:
+    """Not of one whose address is blanked either."""
+    claim = delivered(db)
+    change(db, notifications, {}, address="", content=None)
+    assert hear(db, told("bounce", at(5))) == 0
+    assert (status(db, claim), stopped(db)) == ("delivered", [])
+
+
+def test_a_bounce_that_does_not_say_when_is_of_the_last_message(db: Database) -> None:
+    """Of several, the newest."""
+    older, newer = an_hour_ago(db, "o-1"), sent(db, "o-2")
+    assert hear(db, told("bounce", None, address=JANE)) == 1
+    assert [status(db, claim) for claim in (older, newer)] == ["delivered", "permanent-failure"]
+
+
 def test_the_stop_ends_what_waits(db: Database) -> None:
     """What is to go to the same address by then is not sent: its rule finds another way."""
     delivered(db)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
 from relay.ledger.database import Database
 from relay.ledger.holds import pauses
 from relay.ledger.holds.allowances import Cap
-from relay.ledger.schema import allowances, attempts, notifications, suppressions
+from relay.ledger.schema import allowances, attempts, halts, notifications, suppressions
 from relay.rules.model import (
     ALERT,
     ANSWER,
@@ -20,12 +22,25 @@ from relay.rules.model import (
     RESENT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
+    WAITS_FOR_PERSON,
     Ending,
     Notice,
     Pause,
 )
-from relay.rules.statuses import ALIVE, STATUSES
-from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
+from relay.rules.statuses import ALIVE, LAB_FAILED, STATUSES
+from tests.rows import (
+    at_once,
+    case,
+    change,
+    claimed,
+    notice,
+    only,
+    open_cases,
+    planned,
+    rows,
+    suppress,
+    time_passes,
+)
 
 LEASE = timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1)
 ACCEPTED = Ending("accepted", "sent", provider_id="SM1")
@@ -175,6 +190,56 @@ def test_the_claim_says_who_has_opted_out(
     assert [bool(one.stopped_by) for one in ledger_attempts.claim(db, "sms", 10)] == [is_out]
 
 
+def test_what_is_begun_has_its_words_and_its_time_to_itself(db: Database) -> None:
+    """Its lease counts anew, and nothing that is claimed beside it is touched."""
+    planned(db, notice(), notice(rule="other"))
+    first, other = ledger_attempts.claim(db, "sms", 10)
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    change(db, notifications, {}, lease_until=soon)
+    before = only(db, notifications, id=other.id), only(db, attempts, id=other.attempt_id)
+    assert ledger_attempts.begin(db, first, WORDS)
+    assert only(db, notifications, id=first.id)["lease_until"] > soon + LEASE / 2
+    assert only(db, attempts, id=first.attempt_id)["begun_at"]
+    after = only(db, notifications, id=other.id), only(db, attempts, id=other.attempt_id)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        (suppressions, {"channel": "sms", "address": "+447700900001", "source": "STOP"}),
+        (halts, {"what": "rule kit-shipped", "actor": "jane", "reason": "A wrong link."}),
+    ],
+    ids=["by the person", "by staff"],
+)
+def test_what_is_stopped_after_its_claim_is_not_begun(
+    db: Database, table: sa.Table, row: dict[str, str]
+) -> None:
+    """A stop counts until the last moment, and leaves no words that were not sent."""
+    claim = claimed(db)
+    moment = {"created_at" if table is suppressions else "since": datetime.now(UTC)}
+    with db.write() as connection:
+        connection.execute(table.insert().values(**row, **moment))
+    before = only(db, notifications)
+    assert not ledger_attempts.begin(db, claim, WORDS)
+    assert only(db, notifications) == before
+
+
+def test_a_claimed_message_goes_to_the_address_that_is_found(db: Database) -> None:
+    """It alone, and while it is claimed; who has stopped that address is told."""
+    planned(db, notice(), notice(rule="other"))
+    first, other = ledger_attempts.claim(db, "sms", 10)
+    suppress(db, "sms", "+447700900002", "STOP")
+    with db.write() as connection:
+        assert ledger_attempts.redirect(connection, first, "+447700900002") == "STOP"
+        assert ledger_attempts.redirect(connection, first, "+447700900003") is None
+    change(db, notifications, {"id": first.id}, status="sent")
+    with db.write() as connection:
+        ledger_attempts.redirect(connection, first, "+447700900004")
+    found = {row["id"]: row["address"] for row in rows(db, notifications)}
+    assert found == {first.id: "+447700900003", other.id: "+447700900001"}
+
+
 def test_an_accepted_message_is_sent(db: Database) -> None:
     """What the provider accepted is sent, with the provider's id, its words and the time."""
     claim = claimed(db)
@@ -184,6 +249,7 @@ def test_an_accepted_message_is_sent(db: Database) -> None:
     assert (row["status"], row["provider_id"], row["lease_until"]) == ("sent", "SM1", None)
     assert row["content"] == {"text": "Your kit …"}
     assert row["sent_at"] is not None
+    assert (row["receipt_by"], row["follow_up_at"]) == (None, None)
     assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
     assert attempt["finished_at"] >= attempt["started_at"]
 
@@ -239,6 +305,41 @@ def test_an_ending_is_of_its_own_attempt_alone(db: Database) -> None:
     assert [*statuses.values()] == ["sending"]
 
 
+def test_a_message_that_is_claimed_later_is_another(db: Database) -> None:
+    """What is claimed since, of another message, keeps no ending from its own."""
+    first = claimed(db)
+    claimed_of(db, notice(rule="other"))
+    assert ledger_attempts.finish(db, first, Ending("rejected", "permanent-failure", "No."))
+    assert only(db, notifications, id=first.id)["status"] == "permanent-failure"
+
+
+def test_what_a_provider_says_at_length_is_cut(db: Database) -> None:
+    """However much it says, what has become of the message is written down."""
+    claim = claimed(db)
+    ending = Ending("rejected", "permanent-failure", "r" * 600, code="c" * 60)
+    assert ledger_attempts.finish(db, claim, ending)
+    row, attempt = only(db, notifications), only(db, attempts)
+    assert (row["reason"], attempt["detail"]) == ("r" * 500, "r" * 500)
+    assert attempt["code"] == "c" * 40
+
+
+def test_the_labs_failures_are_counted_for_each_message(db: Database) -> None:
+    """What else an attempt ended by does not count, nor what happened to another message."""
+    planned(db, notice(), notice(rule="other"))
+    for codes in ((LAB_FAILED, LAB_FAILED), (LAB_FAILED, LAB_FAILED), ("20429", LAB_FAILED)):
+        for claim, code in zip(by_rule(db), codes, strict=True):
+            again = Ending("rejected", "created", "Later.", code=code, retry_in=0.0)
+            assert ledger_attempts.finish(db, claim, again)
+    with db.read() as connection:
+        found = [ledger_attempts.lab_failures(connection, claim) for claim in by_rule(db)]
+    assert found == [2, 3]
+
+
+def by_rule(db: Database) -> list[ledger_attempts.Claim]:
+    """All that is due, by its rule's name."""
+    return sorted(ledger_attempts.claim(db, "sms", 10), key=lambda claim: claim.rule)
+
+
 def claimed_of(db: Database, *others: Notice) -> list[ledger_attempts.Claim]:
     """All that is due, with these."""
     planned(db, *others)
@@ -253,6 +354,142 @@ def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database) -
     assert followups.lease_follow_ups(db, 10) == []
     time_passes(db, timedelta(seconds=3601))
     assert [one.id for one in followups.lease_follow_ups(db, 10)] == [claim.id]
+
+
+@pytest.mark.parametrize(
+    ("left_alone", "fields"),
+    [
+        ({}, {"is_fallback": True}),
+        ({}, {"kind": ALERT}),
+        ({"is_kept": True}, {}),
+        ({"status": "delivered"}, {}),
+        ({"follow_up_at": datetime(2026, 11, 26, 9, tzinfo=UTC)}, {}),
+        ({}, None),
+    ],
+    ids=["fallback", "alert", "kept", "delivered", "followed up", "another"],
+)
+def test_only_what_is_out_and_may_fall_back_has_to_arrive_in_time(
+    db: Database, left_alone: dict[str, Any], fields: dict[str, Any] | None
+) -> None:
+    """A fallback has none of its own, nor has an alert; what is kept here is sent to nobody; what
+    has arrived, or has a time to be followed up, keeps that.
+    """
+    claim = claimed(db)
+    (id_,) = planned(db, notice(rule="other", **(fields or {})))
+    change(db, notifications, {"id": id_}, **{"status": "sent", **left_alone})
+    before = only(db, notifications, id=id_)
+    with db.write() as connection:
+        ledger_attempts.await_delivery(connection, id_ if fields is not None else claim.id, 60.0)
+    assert only(db, notifications, id=id_) == before
+
+
+@pytest.mark.parametrize("reached_nobody", [True, False])
+def test_what_is_cancelled_is_followed_up_where_nobody_is_told(
+    db: Database, reached_nobody: bool
+) -> None:
+    """Its address gets nothing more, say: the person still has to be told another way."""
+    ending = Ending("rejected", "cancelled", "Opted out.", reached_nobody=reached_nobody)
+    assert ledger_attempts.finish(db, claimed(db), ending)
+    assert len(followups.lease_follow_ups(db, 10)) == reached_nobody
+
+
+def test_a_receipt_that_is_faster_than_we_takes_no_fallback_away(db: Database) -> None:
+    """What the provider has told of by then still has its time to arrive."""
+    claim = claimed(db)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    assert ledger_attempts.finish(db, claim, ACCEPTED)
+    assert only(db, notifications)["follow_up_at"] is None
+    assert not ledger_attempts.finish(db, claim, replace(ACCEPTED, fallback_in=3600.0))
+    assert only(db, notifications)["follow_up_at"] is not None
+
+
+def test_what_has_to_be_put_right_first_is_waited_for(db: Database) -> None:
+    """Nobody claims the message meanwhile, and its case is about its event. Who comes too late to
+    say so changes nothing.
+    """
+    waits = Ending("rejected", "scheduled", retry_in=0.0, is_a_try=False)
+    waits = replace(waits, waits_for=WAITS_FOR_PERSON, case=case("account"), case_id="case_1")
+    claim = claimed(db)
+    assert ledger_attempts.finish(db, claim, replace(waits, waits_for="", case=None))
+    assert not ledger_attempts.finish(db, claim, waits)
+    (again,) = ledger_attempts.claim(db, "sms", 10)
+    assert open_cases(db) == []
+    assert ledger_attempts.finish(db, again, waits)
+    row = only(db, notifications)
+    assert (row["waits_for"], row["case_id"]) == (WAITS_FOR_PERSON, "case_1")
+    assert [(one["kind"], one["event_id"]) for one in open_cases(db)] == [
+        ("account", row["event_id"])
+    ]
+    assert ledger_attempts.claim(db, "sms", 10) == []
+
+
+def test_what_an_ending_says_of_its_channel_pauses_it(db: Database) -> None:
+    """The case is about its event. Who comes too late to say so pauses nothing."""
+    claim = claimed(db)
+    refused = Ending("rejected", "created", "No.", retry_in=0.0)
+    paused = replace(refused, pause=Pause(pauses.REFUSED, "No.", case=case("paused")))
+    assert ledger_attempts.finish(db, claim, refused)
+    assert not ledger_attempts.finish(db, claim, paused)
+    (again,) = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.finish(db, again, paused)
+    assert [row["channel"] for row in rows(db, pauses.pauses)] == ["sms"]
+    assert [one["event_id"] for one in open_cases(db)] == [claim.event_id]
+
+
+JUDGED = replace(ACCEPTED, answered=True)
+
+
+@pytest.mark.parametrize(
+    ("ending", "is_probe", "ended"),
+    [
+        (JUDGED, True, {pauses.AWAY, pauses.DROPPED}),
+        (replace(JUDGED, awaits_receipt=True), True, {pauses.AWAY}),
+        (Ending("rejected", "permanent-failure", answered=True), True, {pauses.AWAY}),
+        (ACCEPTED, True, set()),
+        (JUDGED, False, set()),
+    ],
+    ids=["accepted for good", "accepted", "refused", "not judged", "no trial"],
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["", "late"])
+@pytest.mark.parametrize("cause", [pauses.AWAY, pauses.DROPPED])
+def test_what_a_trial_message_is_told_of_the_channel(
+    db: Database, cause: str, is_late: bool, ending: Ending, is_probe: bool, ended: set[str]
+) -> None:
+    """The provider's own word on it ends a pause, also where a receipt has told of it before us;
+    that messages are dropped is over only once one has arrived, or no receipt is to come.
+    """
+    claim = replace(claimed(db), is_probe=is_probe)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(cause, "It does not work."))
+    if is_late:
+        assert ledger_attempts.finish(db, replace(claim, is_probe=False), ACCEPTED)
+    ledger_attempts.finish(db, claim, ending)
+    assert (rows(db, pauses.pauses) == []) == (cause in ended)
+
+
+@pytest.mark.parametrize(
+    ("is_probe", "is_begun", "is_late", "given_back"),
+    [(1, 0, 0, True), (1, 1, 0, False), (1, 0, 1, False), (0, 0, 0, False)],
+    ids=["not handed over", "begun", "late", "no trial"],
+)
+def test_a_trial_message_that_was_not_handed_over_costs_no_turn(
+    db: Database, is_probe: int, is_begun: int, is_late: int, given_back: bool
+) -> None:
+    """Another is it at once, whatever is begun beside it; who comes too late to say so gives no
+    second turn back.
+    """
+    planned(db, notice(rule="beside", urgency=2), notice())
+    beside, claim = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.begin(db, claim if is_begun else beside, WORDS)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+    change(db, pauses.pauses, {}, probes=3)
+    needless = Ending("rejected", "cancelled", "It is not wanted any more.")
+    if is_late:
+        assert ledger_attempts.finish(db, claim, needless)
+    ledger_attempts.finish(db, replace(claim, is_probe=bool(is_probe)), needless)
+    assert only(db, pauses.pauses)["probes"] == (2 if given_back else 3)
 
 
 def test_a_trial_message_that_was_accepted_ends_the_pause(db: Database) -> None:
@@ -315,15 +552,38 @@ def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
     assert ledger_attempts.claim(db, "sms", 10) == []
 
 
+@pytest.mark.parametrize("status", [one for one in STATUSES if one != "sending"])
+def test_only_what_is_being_sent_lapses(db: Database, status: str) -> None:
+    """Of what has got another status meanwhile, the attempt is left to its worker."""
+    claimed(db)
+    change(db, notifications, {}, status=status)
+    time_passes(db, LEASE)
+    assert ledger_attempts.lapse(db) == 0
+    assert only(db, attempts)["outcome"] == "started"
+
+
 def test_a_lost_claim_that_was_not_begun_is_sent_by_another(db: Database) -> None:
     """A worker that died before it had its words sent nothing: the message is claimed again."""
     first = claimed(db)
     time_passes(db, LEASE)
     assert ledger_attempts.lapse(db) == 1
     assert only(db, attempts)["outcome"] == "rejected"
+    assert only(db, notifications)["reason"] == "The worker stopped before sending this."
     (second,) = ledger_attempts.claim(db, "sms", 10)
+    before = only(db, notifications)
     assert not ledger_attempts.begin(db, first, WORDS)
+    assert only(db, notifications) == before
     assert ledger_attempts.begin(db, second, WORDS)
+
+
+def test_a_message_that_kills_its_worker_keeps_no_other_waiting(db: Database) -> None:
+    """It goes to the end of what is as urgent: the next worker takes another first."""
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    planned(db, notice(rule="kills", due_at=long_ago), notice(rule="other"))
+    assert [one.rule for one in ledger_attempts.claim(db, "sms", 1)] == ["kills"]
+    time_passes(db, LEASE)
+    assert ledger_attempts.lapse(db) == 1
+    assert [one.rule for one in ledger_attempts.claim(db, "sms", 1)] == ["other"]
 
 
 def test_a_message_that_no_worker_gets_ready_is_given_up(db: Database) -> None:
@@ -339,10 +599,9 @@ def test_a_message_that_no_worker_gets_ready_is_given_up(db: Database) -> None:
     change(db, notifications, {}, lease_until=datetime.now(UTC) - LEASE)
     assert ledger_attempts.lapse(db) == 1
     row = only(db, notifications)
-    assert (row["status"], row["reason"]) == (
-        "technical-failure",
-        ledger_attempts.NEVER_BEGUN.reason,
-    )
+    reason = "No worker could get this ready to be sent, though it was tried 30 times."
+    assert (row["status"], row["reason"]) == ("technical-failure", reason)
+    assert {row["outcome"] for row in rows(db, attempts)} == {"rejected"}
     assert len(followups.lease_follow_ups(db, 10)) == 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,13 +18,14 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups, receipts, unknown_attempts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
+from relay.ledger.holds import pauses
 from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.ledger.worklist import cases
-from relay.rules.model import Ending
+from relay.rules.model import Ending, Pause
 from relay.rules.receipts import Receipt
-from relay.rules.statuses import UNCONFIRMED
+from relay.rules.statuses import OURS, UNCONFIRMED
 from tests.rows import (
     at_once,
     case,
@@ -216,6 +219,13 @@ def test_a_receipt_before_our_own_commit_adopts_the_attempt(db: Database) -> Non
     assert only(db, notifications) == row
 
 
+def test_a_receipt_without_the_providers_id_leaves_it_open(db: Database) -> None:
+    """It names our attempt alone: nobody can ask the provider by an id that is none."""
+    claim = begun(db)
+    record(db, told("sent", claim, provider_id=""))
+    assert (outcome(db, claim)["provider_id"], only(db, attempts)["provider_id"]) == (None, None)
+
+
 @pytest.mark.parametrize("late", [ACCEPTED, Ending("unknown", "unknown", "Twilio did not answer.")])
 def test_the_workers_own_answer_after_a_receipt_changes_nothing(db: Database, late: Ending) -> None:
     """Once a receipt has told, what the worker thinks of its send is no news."""
@@ -307,6 +317,16 @@ def test_a_receipt_is_kept_once(db: Database) -> None:
     assert record(db, one) == 0
     assert record(db, told("undelivered 30003", claim, happened_at=THEN)) == 1
     assert [row["code"] for row in rows(db, kept)] == ["30003", "30003"]
+
+
+def test_a_receipt_is_told_from_others_alike_in_every_release(db: Database) -> None:
+    """What is told before a deploy and once more after it is no news."""
+    claim = accepted(db)
+    record(db, told("failed 30007", claim), told("failed 30007", claim, happened_at=THEN))
+    moments = ("", "1795683600")
+    parts = [json.dumps([claim.attempt_id, "failed", "30007", moment]) for moment in moments]
+    digests = {hashlib.sha256(one.encode()).hexdigest() for one in parts}
+    assert {row["digest"] for row in rows(db, kept)} == digests
 
 
 def test_a_receipt_is_kept_once_among_callbacks_at_once(db: Database) -> None:
@@ -477,6 +497,42 @@ def test_what_names_no_message_lifts_no_later_stop(
     lifted = Receipt("", "resubscribe", "", address="+447700900999", happened_at=at)
     record(db, replace(lifted, lifts="unsubscribe"))
     assert [row["source"] for row in rows(db, suppressions, channel="sms")] == left
+
+
+@pytest.mark.parametrize(("stop", "left"), [("unsubscribe", 0), ("STOP", 1), ("staff", 1)])
+def test_a_receipt_lifts_what_the_provider_had_stopped(db: Database, stop: str, left: int) -> None:
+    """Who subscribes again has not taken back a STOP, nor what staff have decided."""
+    claim = accepted(db)
+    with db.write() as connection:
+        ledger_suppressions.suppress(connection, "sms", claim.address, stop)
+    record(db, Receipt("", "resubscribe", claim.attempt_id, lifts="unsubscribe"))
+    assert len(rows(db, suppressions)) == left
+
+
+@pytest.mark.parametrize(
+    ("receipt", "minutes", "ends"),
+    [
+        (Receipt("delivered", "delivered"), 1, True),
+        (Receipt("permanent-failure", "undelivered", code="30005"), 1, True),
+        (Receipt("temporary-failure", "failed", code=OURS), 1, False),
+        (Receipt("sent", "sent"), 1, False),
+        (Receipt("", "unsubscribe"), 1, False),
+        (Receipt("delivered", "delivered"), -1, False),
+    ],
+    ids=["arrived", "the person's", "the account's", "on its way", "no word", "sent before"],
+)
+def test_what_has_arrived_shows_that_messages_are_dropped_no_more(
+    db: Database, receipt: Receipt, minutes: int, ends: bool
+) -> None:
+    """So does what failed for the person's own sake, if it was sent since."""
+    claim = accepted(db)
+    with db.write() as connection:
+        why = Pause(pauses.DROPPED, "The account is suspended.")
+        pauses.pause(connection, "sms", claim.event_id, why)
+    sent = datetime.now(UTC) + timedelta(minutes=minutes)
+    change(db, attempts, {}, started_at=sent)
+    record(db, replace(receipt, attempt_id=claim.attempt_id))
+    assert (rows(db, pauses.pauses) == []) == ends
 
 
 def test_an_address_that_was_blanked_is_not_suppressed(db: Database) -> None:
