@@ -216,7 +216,7 @@ def _keeping_words(words: Any) -> Any:
             lease_until=now(sa.bindparam("lease")),
             content=words,
             segments=sa.bindparam("segments"),
-            edition=sa.bindparam("made_by", type_=sa.Integer),
+            edition=sa.bindparam("made_by"),
         )
         .returning(notifications.c.id)
     )
@@ -452,10 +452,8 @@ def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
             attempts.c.looks == 0,
         )
         .values(
-            **{name: sa.bindparam(name) for name in ("outcome", "code", "detail")},
-            provider_id=sa.bindparam("provider_id", type_=sa.String),
+            **{name: sa.bindparam(name) for name in ("outcome", "provider_id", "code", "detail")},
             finished_at=now(),
-            look_at=sa.null(),
         )
         .returning(attempts.c.notification_id)
         .cte("settled")
@@ -467,9 +465,7 @@ def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
             sa.or_(*(table.status == word for word in (*_OPEN, *WAITING))),
         )
         .values(
-            **{name: sa.bindparam(name) for name in ("status", "reason")},
-            provider_id=sa.bindparam("provider_id", type_=sa.String),
-            is_kept=sa.bindparam("is_kept", type_=sa.Boolean),
+            **{name: sa.bindparam(name) for name in ("status", "reason", "provider_id", "is_kept")},
             lease_until=sa.null(),
             **{name: _MOMENTS[name] for name in sorted(moments)},
         )

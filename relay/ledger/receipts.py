@@ -198,8 +198,8 @@ def follow(connection: Connection, ids: Collection[str]) -> None:
     gone_out = gone_out.where(mine, is_out).order_by(attempts.c.started_at)
     latest: dict[str, str] = {row.notification_id: row.id for row in connection.execute(gone_out)}
     parts = (receipts.c[name] for name in ("state", "attempt_id", "code", "reason"))
-    query = sa.select(attempts.c.notification_id, *parts, HAPPENED_AT.label("happened_at"))
-    query = query.join(attempts, attempts.c.id == receipts.c.attempt_id)
+    query = sa.select(attempts.c.notification_id, *parts, HAPPENED_AT)
+    query = query.join_from(receipts, attempts)
     told: dict[str, list[StoredReceipt]] = {}
     for its, *values in connection.execute(query.where(mine, receipts.c.state.in_(STATES))):
         told.setdefault(its, []).append(StoredReceipt(*values))

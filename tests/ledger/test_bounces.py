@@ -193,6 +193,20 @@ def test_an_email_that_went_out_twice_waits_for_the_second(db: Database, first: 
     assert status(db, one) == "delivered"
 
 
+@pytest.mark.parametrize("outcome", ["started", "unknown"])
+def test_what_may_be_out_is_waited_for(db: Database, outcome: str) -> None:
+    """The first copy bounces while the second is handed over, or nobody knows whether it was: that
+    one may arrive.
+    """
+    one, two = resent(db, channel="email", address=JANE)
+    assert ledger_attempts.begin(db, two, WORDS)
+    if outcome == "unknown":
+        assert ledger_attempts.finish(db, two, Ending("unknown", "unknown", "No answer."))
+    assert hear(db, told("delivered", at(1), attempt_id=one.attempt_id)) == 1
+    assert hear(db, told("bounce", at(5), attempt_id=one.attempt_id)) == 1
+    assert (status(db, one), followups.lease_follow_ups(db, 10)) == ("sent", [])
+
+
 def test_what_is_sent_again_after_a_bounce_is_not_undone_by_it(db: Database) -> None:
     """Staff had the mailbox put right and sent it once more: the old bounce, told again, is old."""
     claim = delivered(db)
@@ -315,12 +329,17 @@ def _in_other_letters(db: Database) -> None:
     delivered(db, address="JANE@example.org")
 
 
+def _by_text(db: Database) -> None:
+    taken(db, claimed(db, address=JANE))
+
+
 def _nothing(db: Database) -> None:
     pass
 
 
 @pytest.mark.parametrize(
-    "before", [_a_week_ago, _blanked, _kept_here, _waits, _unknown, _in_other_letters, _nothing]
+    "before",
+    [_a_week_ago, _blanked, _kept_here, _waits, _unknown, _in_other_letters, _by_text, _nothing],
 )
 def test_where_it_can_be_of_no_message_it_is_of_the_address(
     db: Database, before: Callable[[Database], None]

@@ -229,7 +229,8 @@ def test_a_claimed_message_goes_to_the_address_that_is_found(db: Database) -> No
     """It alone, and while it is claimed; who has stopped that address is told."""
     planned(db, notice(), notice(rule="other"))
     first, other = ledger_attempts.claim(db, "sms", 10)
-    suppress(db, "sms", "+447700900002", "STOP")
+    for address in ("+447700900001", "+447700900002"):
+        suppress(db, "sms", address, "STOP")
     with db.write() as connection:
         assert ledger_attempts.redirect(connection, first, "+447700900002") == "STOP"
         assert ledger_attempts.redirect(connection, first, "+447700900003") is None
@@ -346,9 +347,10 @@ def claimed_of(db: Database, *others: Notice) -> list[ledger_attempts.Claim]:
     return ledger_attempts.claim(db, "sms", 10)
 
 
-def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database) -> None:
+@pytest.mark.parametrize("kind", [MESSAGE, RESENT])
+def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database, kind: str) -> None:
     """An accepted message whose rule has a fallback for that is looked at again, not before."""
-    claim = claimed(db)
+    claim = claimed(db, key="k", kind=kind)
     assert ledger_attempts.begin(db, claim, WORDS)
     assert ledger_attempts.finish(db, claim, replace(ACCEPTED, fallback_in=3600.0))
     assert followups.lease_follow_ups(db, 10) == []
@@ -412,14 +414,13 @@ def test_what_has_to_be_put_right_first_is_waited_for(db: Database) -> None:
     claim = claimed(db)
     assert ledger_attempts.finish(db, claim, replace(waits, waits_for="", case=None))
     assert not ledger_attempts.finish(db, claim, waits)
-    (again,) = ledger_attempts.claim(db, "sms", 10)
+    other, again = claimed_of(db, notice(rule="other", urgency=2))
+    assert ledger_attempts.finish(db, other, replace(waits, case=None))
     assert open_cases(db) == []
     assert ledger_attempts.finish(db, again, waits)
-    row = only(db, notifications)
-    assert (row["waits_for"], row["case_id"]) == (WAITS_FOR_PERSON, "case_1")
-    assert [(one["kind"], one["event_id"]) for one in open_cases(db)] == [
-        ("account", row["event_id"])
-    ]
+    for row in rows(db, notifications):
+        assert (row["waits_for"], row["case_id"]) == (WAITS_FOR_PERSON, "case_1")
+    assert [one["event_id"] for one in open_cases(db)] == [claim.event_id]
     assert ledger_attempts.claim(db, "sms", 10) == []
 
 
@@ -584,6 +585,17 @@ def test_a_message_that_kills_its_worker_keeps_no_other_waiting(db: Database) ->
     time_passes(db, LEASE)
     assert ledger_attempts.lapse(db) == 1
     assert [one.rule for one in ledger_attempts.claim(db, "sms", 1)] == ["other"]
+
+
+def test_only_the_lost_claim_lapses(db: Database) -> None:
+    """What another worker has claimed meanwhile is its own."""
+    lost = claimed(db)
+    time_passes(db, LEASE)
+    claimed_of(db, notice(rule="other"))
+    assert ledger_attempts.lapse(db) == 1
+    outcomes = {row["id"]: row["outcome"] for row in rows(db, attempts)}
+    assert outcomes.pop(lost.attempt_id) == "rejected"
+    assert [*outcomes.values()] == ["started"]
 
 
 def test_a_message_that_no_worker_gets_ready_is_given_up(db: Database) -> None:

@@ -288,6 +288,7 @@ def test_what_names_no_attempt_of_ours_is_passed_over(db: Database, ids: dict[st
     """Another system may use the same account: its receipts change nothing and are no error."""
     accepted(db)
     unknown(db, subject="o-2")  # an attempt without a provider's id
+    change(db, attempts, {"id": accepted(db, subject="o-3").attempt_id}, provider_id="")
     before = rows(db, notifications)
     assert record(db, told("delivered", **ids)) == 0
     assert rows(db, notifications) == before
@@ -317,6 +318,15 @@ def test_a_receipt_is_kept_once(db: Database) -> None:
     assert record(db, one) == 0
     assert record(db, told("undelivered 30003", claim, happened_at=THEN)) == 1
     assert [row["code"] for row in rows(db, kept)] == ["30003", "30003"]
+
+
+def test_what_a_receipt_says_at_length_is_cut(db: Database) -> None:
+    """However much the provider says, the receipt is kept."""
+    claim = accepted(db)
+    record(db, Receipt("sent", "w" * 60, claim.attempt_id, code="c" * 60, reason="r" * 600))
+    row = only(db, kept)
+    assert (row["word"], row["code"], row["reason"]) == ("w" * 40, "c" * 40, "r" * 500)
+    assert row["id"].startswith("rcp_")
 
 
 def test_a_receipt_is_told_from_others_alike_in_every_release(db: Database) -> None:
@@ -391,6 +401,134 @@ def test_without_a_receipt_it_is_given_up(db: Database) -> None:
     assert row["reason"] == "No receipt came within 72 hours."
     (item,) = followups.lease_follow_ups(db, 10)
     assert (item.id, item.code) == (claim.id, UNCONFIRMED)
+
+
+def test_a_receipt_that_does_not_come_is_asked_for_by_one_worker(db: Database) -> None:
+    """After 72 hours, by the provider's id of the attempt that it took; another worker asks only
+    once some minutes are over.
+    """
+    _, second = resent(db)
+    assert ledger_attempts.begin(db, second, WORDS)
+    assert ledger_attempts.finish(db, second, ACCEPTED)
+    time_passes(db, THREE_DAYS - timedelta(minutes=1))
+    assert receipts.lease_overdue(db, ["sms"], 10) == []
+    time_passes(db, timedelta(minutes=1))
+    event_id = only(db, notifications)["event_id"]
+    asked = receipts.Overdue(second.id, event_id, second.attempt_id, "sms", "SM1")
+    assert receipts.lease_overdue(db, ["sms"], 10) == [asked]
+    time_passes(db, timedelta(minutes=9))
+    assert receipts.lease_overdue(db, ["sms"], 10) == []
+    time_passes(db, timedelta(minutes=2))
+    assert receipts.lease_overdue(db, ["sms"], 10) == [asked]
+
+
+def test_as_many_are_asked_for_as_a_worker_can_ask_the_oldest_first(db: Database) -> None:
+    """The others wait for the next."""
+    claims = [accepted(db, subject=f"o-{number}") for number in range(3)]
+    for hours, claim in enumerate(claims):
+        change(db, attempts, {"id": claim.attempt_id}, provider_id=f"SM{hours}")
+        late = datetime.now(UTC) - timedelta(hours=hours + 1)
+        change(db, notifications, {"id": claim.id}, provider_id=f"SM{hours}", receipt_by=late)
+    asked = [receipts.lease_overdue(db, ["sms"], 2) for _ in range(3)]
+    assert [{one.provider_id for one in batch} for batch in asked] == [
+        {"SM1", "SM2"},
+        {"SM0"},
+        set(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "fields"),
+    [
+        ((), {"status": "sent"}),
+        (("email",), {"status": "sent"}),
+        (("sms",), {"provider_id": None}),
+        (("sms",), {"status": "delivered"}),
+    ],
+    ids=["nobody to ask", "another channel", "no id", "known by now"],
+)
+def test_only_who_can_know_is_asked(
+    db: Database, channels: tuple[str, ...], fields: dict[str, Any]
+) -> None:
+    """A provider that can be asked, by an id of its own, of what is not known yet."""
+    accepted(db)
+    change(db, notifications, {}, **fields)
+    time_passes(db, THREE_DAYS)
+    before = only(db, notifications)
+    assert receipts.lease_overdue(db, channels, 10) == []
+    assert only(db, notifications) == before
+
+
+def test_whoever_can_be_asked_has_a_day_to_be_asked(db: Database) -> None:
+    """What its provider is asked about is given up a day later than what nobody can be asked of."""
+    accepted(db)
+    time_passes(db, THREE_DAYS)
+    assert receipts.give_up(db, ["sms"]) == 0
+    time_passes(db, timedelta(hours=23, minutes=59))
+    assert receipts.give_up(db, ["sms"]) == 0
+    time_passes(db, timedelta(minutes=2))
+    assert receipts.give_up(db, ["sms"]) == 1
+
+
+def test_what_its_provider_knows_nothing_of_is_given_up(db: Database) -> None:
+    """It is followed up as what nobody has confirmed; no other message is touched, nor an attempt
+    that was refused, nor what has arrived while the provider was asked.
+    """
+    refused = claimed(db)
+    busy = Ending("rejected", "created", "Busy.", code="20429", retry_in=0.0)
+    assert ledger_attempts.finish(db, refused, busy)
+    (mine,) = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.begin(db, mine, WORDS)
+    assert ledger_attempts.finish(db, mine, ACCEPTED)
+    other, there = accepted(db, subject="o-2"), accepted(db, subject="o-3")
+    record(db, told("delivered", there, provider_id=""))
+    before = [only(db, notifications, id=one.id) for one in (other, there)]
+    with db.write() as connection:
+        for one in (mine, there):
+            receipts.give_up_asked(connection, one.id)
+    row = only(db, notifications, id=mine.id)
+    reason = "No receipt came within 72 hours, and its provider was asked and knows no more."
+    assert (row["status"], row["reason"]) == ("temporary-failure", reason)
+    assert row["receipt_by"] is None
+    assert [item.id for item in followups.lease_follow_ups(db, 10)] == [mine.id]
+    assert [only(db, notifications, id=one.id) for one in (other, there)] == before
+    codes = {row["id"]: row["code"] for row in rows(db, attempts) if row["code"]}
+    assert codes == {refused.attempt_id: "20429", mine.attempt_id: UNCONFIRMED}
+
+
+def test_what_has_arrived_waits_for_nothing(db: Database) -> None:
+    """Whatever was to become of it, and of it alone."""
+    claim, other = accepted(db), accepted(db, subject="o-2")
+    at = datetime.now(UTC) + timedelta(hours=1)
+    waits = {"reason": "It waits.", "waits_for": "lab", "lease_until": at, "follow_up_at": at}
+    change(db, notifications, {}, **waits)
+    before = only(db, notifications, id=other.id)
+    record(db, told("delivered", claim, provider_id=""))
+    row = only(db, notifications, id=claim.id)
+    assert {**row, "delivered_at": None} == {
+        **{**row, "status": "delivered", "reason": "", "delivered_at": None, "receipt_by": None},
+        **{name: None for name in waits if name != "reason"},
+    }
+    assert timedelta() <= row["delivered_at"] - row["sent_at"] < timedelta(minutes=1)
+    assert only(db, notifications, id=other.id) == before
+
+
+def test_only_a_fallback_that_waits_is_called_off(db: Database) -> None:
+    """Not one that has gone out, nor another person's message, nor another rule's fallback."""
+    claim = accepted(db)
+    there = {
+        "goes": notice(address="+447700900002", is_fallback=True),
+        "sent": notice(address="+447700900003", is_fallback=True, status="sent"),
+        "first": notice(address="+447700900004"),
+        "rule": notice(rule="other", is_fallback=True),
+    }
+    ids = dict(zip(planned(db, *there.values()), there, strict=True))
+    record(db, told("delivered", claim))
+    found = {ids[row["id"]]: row for row in rows(db, notifications) if row["id"] in ids}
+    reason = "It is no longer needed: the first message arrived after all."
+    assert (found["goes"]["status"], found["goes"]["reason"]) == ("cancelled", reason)
+    others = {name: row["status"] for name, row in found.items() if name != "goes"}
+    assert others == {"sent": "sent", "first": "created", "rule": "created"}
 
 
 def test_a_delivered_that_comes_after_that_still_counts(db: Database) -> None:

@@ -207,7 +207,8 @@ class Run:
 
     def is_alive(self, one: Mutant) -> bool:
         """Whether nothing explains a survivor."""
-        return one.what not in self.explained and one.function not in self.left
+        left = one.function in self.left or one.what in self.left
+        return one.what not in self.explained and not left
 
     def lived(self, one: Mutant, tier: str) -> Mutant:
         """Say that no test of a tier has failed a mutant, unless the next one may."""
