@@ -98,9 +98,7 @@ def claim(
             if not is_told(connection, case, cap.since):
                 open_case(connection, case)
         turn = pauses.turn(connection, channel) if ids else None
-        if turn is not None:
-            ids = ids[:turn]
-        if not ids:
+        if not (ids := ids[:turn]):
             return []
         if cap:
             allowances.use(connection, channel, len(ids))

@@ -283,7 +283,7 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
     """
     table, is_due = notifications.c, [OVERDUE, is_asked_for(channels)]
     with db.read() as connection:
-        if not channels or connection.execute(sa.select(table.id).where(*is_due)).first() is None:
+        if connection.execute(sa.select(table.id).where(*is_due)).first() is None:
             return []
     first = lease_due(table.id, is_due, [table.receipt_by], limit)
     later = now(fault_injection.hastened(ASK_AGAIN_SECONDS))
@@ -293,7 +293,7 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
         query = (
             sa.select(table.id, table.event_id, table.channel, table.provider_id)
             .add_columns(attempts.c.id.label("attempt_id"))
-            .join(attempts, attempts.c.notification_id == table.id)
+            .join(attempts)
             .where(table.id.in_(list(ids)), attempts.c.provider_id == table.provider_id)
         )
         return [Overdue(**row._mapping) for row in connection.execute(query)]

@@ -179,14 +179,16 @@ def test_an_email_that_went_out_twice_waits_for_the_second(db: Database, first: 
     receipt decides, or that there is none for 72 hours.
     """
     one, two = resent(db, channel="email", address=JANE)
+    other = delivered(db, "o-2", address="ann@example.org")
     taken(db, two)
     story = [("delivered", at(1)), ("bounce", at(5))]
     if first == "bounce":
         story.reverse()
     for word, moment in story:
         assert hear(db, told(word, moment, attempt_id=one.attempt_id)) == 1
-    row = only(db, notifications)
+    row = only(db, notifications, id=one.id)
     assert (row["status"], row["delivered_at"], row["follow_up_at"]) == ("sent", None, None)
+    assert status(db, other) == "delivered"
     time_passes(db, timedelta(hours=73))
     assert receipts.give_up(db) == 1
     assert hear(db, told("delivered", at(6), attempt_id=two.attempt_id)) == 1

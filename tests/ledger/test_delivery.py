@@ -105,6 +105,19 @@ def test_what_waits_for_the_lab_is_claimed_by_those_who_may_ask_it(db: Database)
     assert not plain.is_probe
 
 
+def test_while_the_lab_is_away_one_message_may_find_out(db: Database) -> None:
+    """At its time, and one alone; what need not ask the lab goes out as ever."""
+    asks = {"waits_for": WAITS_FOR_LAB}
+    planned(db, *(notice(rule=f"{n}", **(asks if n < 2 else {})) for n in range(4)))
+    with db.write() as connection:
+        event_id = rows(db, notifications)[0]["event_id"]
+        pauses.pause(connection, pauses.LAB, event_id, Pause(pauses.AWAY, "No answer."))
+    assert ledger_attempts.claim(db, "sms", 10, may_ask=True) == []
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 2
+    time_passes(db, timedelta(seconds=pauses.PROBES[0] + 1))
+    assert len(ledger_attempts.claim(db, "sms", 10, may_ask=True)) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "kept"), [(MESSAGE, None), (RESENT, None), (ALERT, WORDS), (ANSWER, WORDS)]
 )
@@ -437,6 +450,16 @@ def test_what_an_ending_says_of_its_channel_pauses_it(db: Database) -> None:
     assert [one["event_id"] for one in open_cases(db)] == [claim.event_id]
 
 
+def test_where_nothing_is_due_no_trial_is_used_up(db: Database) -> None:
+    """The next message that is due finds out at once."""
+    claim = claimed(db)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+    time_passes(db, timedelta(seconds=pauses.PROBES[0] + 1))
+    assert ledger_attempts.claim(db, "sms", 10) == []
+    assert [one.is_probe for one in claimed_of(db, notice(rule="other"))] == [True]
+
+
 JUDGED = replace(ACCEPTED, answered=True)
 
 
@@ -536,7 +559,8 @@ def test_an_attempt_is_settled_once(db: Database, first: Ending) -> None:
     claim = claimed(db)
     assert ledger_attempts.finish(db, claim, first)
     before = (only(db, notifications), only(db, attempts))
-    assert not ledger_attempts.finish(db, claim, Ending("unknown", "unknown", "late"))
+    for late in (Ending("unknown", "unknown", "late"), replace(ACCEPTED, provider_id="SM2")):
+        assert not ledger_attempts.finish(db, claim, late)
     assert (only(db, notifications), only(db, attempts)) == before
 
 

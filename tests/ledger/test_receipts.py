@@ -65,6 +65,7 @@ STORIES = (
     "undelivered 30003, undelivered 30005",
     "sent, delivered, delivered",
     "undelivered 30005, undelivered 30005",
+    "undelivered 30005, failed 30007",
 )
 
 
@@ -350,8 +351,9 @@ def test_a_receipt_is_kept_once_among_callbacks_at_once(db: Database) -> None:
 def test_what_says_nothing_of_the_message_is_kept_and_moves_nothing(db: Database) -> None:
     """A receipt without a state, as an unsubscribe, leaves the message as it is."""
     claim = accepted(db)
+    before = only(db, notifications)
     assert record(db, Receipt("", "unsubscribe", claim.attempt_id, suppress="unsubscribe")) == 1
-    assert only(db, notifications)["status"] == "sent"
+    assert only(db, notifications) == before
     assert only(db, kept)["word"] == "unsubscribe"
 
 
@@ -407,19 +409,31 @@ def test_a_receipt_that_does_not_come_is_asked_for_by_one_worker(db: Database) -
     """After 72 hours, by the provider's id of the attempt that it took; another worker asks only
     once some minutes are over.
     """
+    other = accepted(db, subject="o-2")
+    change(db, notifications, {"id": other.id}, status="delivered")
     _, second = resent(db)
     assert ledger_attempts.begin(db, second, WORDS)
     assert ledger_attempts.finish(db, second, ACCEPTED)
     time_passes(db, THREE_DAYS - timedelta(minutes=1))
     assert receipts.lease_overdue(db, ["sms"], 10) == []
     time_passes(db, timedelta(minutes=1))
-    event_id = only(db, notifications)["event_id"]
+    event_id = only(db, notifications, id=second.id)["event_id"]
     asked = receipts.Overdue(second.id, event_id, second.attempt_id, "sms", "SM1")
     assert receipts.lease_overdue(db, ["sms"], 10) == [asked]
     time_passes(db, timedelta(minutes=9))
     assert receipts.lease_overdue(db, ["sms"], 10) == []
     time_passes(db, timedelta(minutes=2))
     assert receipts.lease_overdue(db, ["sms"], 10) == [asked]
+
+
+def test_who_has_nothing_to_ask_about_writes_nothing(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker looks every few seconds: it locks nobody out by that."""
+    accepted(db)
+    with monkeypatch.context() as patch:
+        patch.setattr(db, "write", lambda: pytest.fail("it writes"))
+        assert receipts.lease_overdue(db, ["sms"], 10) == []
 
 
 def test_as_many_are_asked_for_as_a_worker_can_ask_the_oldest_first(db: Database) -> None:
@@ -545,8 +559,9 @@ def test_a_delivered_that_comes_after_that_still_counts(db: Database) -> None:
 def test_only_an_end_is_a_receipt_in_that_sense(db: Database, word: str) -> None:
     """A message that is told to be on its way, and no more, is given up just the same."""
     claim = accepted(db)
+    time_passes(db, timedelta(hours=71, minutes=59))
     record(db, told(word, claim))
-    time_passes(db, THREE_DAYS)
+    time_passes(db, timedelta(minutes=2))
     assert receipts.give_up(db) == 1
 
 
@@ -689,8 +704,10 @@ def test_the_first_attempts_failure_is_not_the_seconds(db: Database) -> None:
     record(db, told("undelivered 30005", first))
     assert only(db, notifications)["status"] == "sent"
     assert followups.lease_follow_ups(db, 10) == []
-    record(db, told("undelivered 30005", second, provider_id="SM2"))
-    assert only(db, notifications)["status"] == "permanent-failure"
+    record(db, told("undelivered 30003", second, provider_id="SM2"))
+    assert only(db, notifications)["status"] == "temporary-failure"
+    codes = {row["id"]: row["code"] for row in rows(db, attempts)}
+    assert codes == {first.attempt_id: "", second.attempt_id: "30003"}
 
 
 def test_the_first_attempts_delivered_counts(db: Database) -> None:
