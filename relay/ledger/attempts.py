@@ -444,11 +444,7 @@ def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
     table = notifications.c
     settled = (
         attempts.update()
-        .where(
-            attempts.c.notification_id == _LOCKED,
-            _THIS_ATTEMPT,
-            attempts.c.looks == 0,
-        )
+        .where(attempts.c.notification_id == _LOCKED, _THIS_ATTEMPT)
         .values(
             **{name: sa.bindparam(name) for name in ("outcome", "provider_id", "code", "detail")},
             finished_at=now(),

@@ -26,6 +26,7 @@ from relay.rules.model import (
     Ending,
     Notice,
     Pause,
+    case_digest,
 )
 from relay.rules.statuses import ALIVE, LAB_FAILED, STATUSES
 from tests.rows import (
@@ -33,6 +34,7 @@ from tests.rows import (
     case,
     change,
     claimed,
+    close_case,
     notice,
     only,
     open_cases,
@@ -314,6 +316,7 @@ def test_an_ending_is_of_its_own_attempt_alone(db: Database) -> None:
     assert found.pop(first.attempt_id) == ("rejected", "20429", "Twilio is busy.", None)
     assert found.pop(second.attempt_id) == ("accepted", "0", "Kept.", "SM1")
     assert [*found.values()] == [("started", "", "", None)]
+    assert only(db, notifications, id=first.id)["reason"] == "Kept."
     statuses = {row["id"]: row["status"] for row in rows(db, notifications)}
     assert statuses.pop(first.id) == "sent"
     assert [*statuses.values()] == ["sending"]
@@ -706,6 +709,28 @@ def test_a_cap_counts_what_may_cost_something(
     assert len(ledger_attempts.claim(db, "sms", 10, Cap(3, now - hour))) == 3 - counted
     assert ledger_attempts.claim(db, "sms", 10, Cap(3, now - hour)) == []
     assert len(ledger_attempts.claim(db, "sms", 10, Cap(3, now + hour))) == 2 + counted
+
+
+def test_a_limit_that_is_passed_opens_one_case(db: Database) -> None:
+    """About the most urgent of what has to wait, and its event; once since the limit counts."""
+    cap = Cap(
+        1, datetime.now(UTC) - timedelta(hours=1), lambda urgency: case("limit", f"{urgency}")
+    )
+    planned(db, notice())
+    assert len(ledger_attempts.claim(db, "sms", 10, cap)) == 1
+    assert ledger_attempts.claim(db, "sms", 10, cap) == []
+    assert open_cases(db) == []
+    planned(db, notice(rule="other"))
+    (urgent,) = planned(db, notice(rule="urgent", urgency=1))
+    for _ in range(2):
+        assert ledger_attempts.claim(db, "sms", 10, cap) == []
+        (one,) = open_cases(db)
+        assert one["event_id"] == only(db, notifications, id=urgent)["event_id"]
+        assert one["digest"] == case_digest("limit", "1")
+    close_case(db, one["id"], "jane")
+    assert ledger_attempts.claim(db, "sms", 10, cap) == []
+    assert open_cases(db) == []
+    assert len(ledger_attempts.claim(db, "sms", 10, replace(cap, most=9))) == 2
 
 
 @pytest.mark.parametrize("status", STATUSES)
