@@ -613,6 +613,15 @@ def test_what_arrived_counts_whatever_became_of_it_since(db: Database, status: s
     assert followups.lease_follow_ups(db, 10) == []
 
 
+@pytest.mark.parametrize("status", ["technical-failure", "validation-failed", "cancelled"])
+def test_a_failure_is_none_of_what_has_ended_since(db: Database, status: str) -> None:
+    """It is heard, and the message keeps its end."""
+    claim = accepted(db)
+    change(db, notifications, {}, status=status)
+    assert record(db, told("undelivered 30005", claim)) == 1
+    assert only(db, notifications)["status"] == status
+
+
 def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
     """A bounce or a STOP suppresses the address on its channel; the first source is kept."""
     claim = accepted(db)
