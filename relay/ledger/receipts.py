@@ -107,7 +107,7 @@ def change_stops(
     """
     if receipt.suppress and address:
         suppress_channel(connection, channel, address, receipt.suppress)
-    if receipt.lifts and address:
+    if receipt.lifts:
         unsuppress(connection, channel, address, source=receipt.lifts, before=before)
 
 
@@ -119,11 +119,9 @@ def attempts_of(connection: Connection, channel: str, told: Sequence[Receipt]) -
     query = sa.select(table.id, table.notification_id, table.provider_id)
     query = query.where(table.channel.in_(carried_with(channel)))
     known: dict[str, Any] = {}
-    for column, ids in (
-        (table.provider_id, {one.provider_id for one in told} - {""}),
-        (table.id, {one.attempt_id for one in told} - {""}),
-    ):
-        found = connection.execute(query.where(column.in_(ids))).all() if ids else ()
+    for column, name in ((table.provider_id, "provider_id"), (table.id, "attempt_id")):
+        ids = {getattr(one, name) for one in told} - {""}
+        found = connection.execute(query.where(column.in_(ids)))
         known |= {row._mapping[column]: row for row in found}
     # One that names both says what another one means that names only the provider's.
     both = {one.provider_id: known[one.attempt_id] for one in told if one.attempt_id in known}
@@ -135,24 +133,22 @@ def last_to(connection: Connection, channel: str, receipt: Receipt) -> Any:
     """The last attempt to the address of a receipt that names no message."""
     if not receipt.address or receipt.attempt_id or receipt.provider_id or receipt.lifts:
         return None
-    table, sent, ours = attempts.c, notifications.c, carried_with(channel)
+    table, sent = attempts.c, notifications.c
     lately = (sent.sent_at >= ago(LATELY), table.outcome == "accepted", ~IS_KEPT)
     query = (
         sa.select(table.id, table.notification_id)
-        .join(notifications, sent.id == table.notification_id)
-        .where(table.channel.in_(ours), sent.channel.in_(ours), sent.address == receipt.address)
+        .join(notifications)
+        .where(sent.channel.in_(carried_with(channel)), sent.address == receipt.address)
         .where(*lately)
     )
     if receipt.happened_at:  # rather one that was out by then than a newer one
         query = query.order_by(sent.sent_at > receipt.happened_at + SKEW)
-    query = query.order_by(sent.sent_at.desc(), table.started_at.desc())
-    return connection.execute(query.limit(1)).first()
+    return connection.execute(query.order_by(table.started_at.desc()).limit(1)).first()
 
 
 def _locked(connection: Connection, ids: Collection[str]) -> dict[str, sa.Row[Any]]:
     """Notifications by their ids, locked in one order: two batches are about many, in any order."""
-    owed = notifications.c.obligation.label("obligation")
-    query = sa.select(notifications, owed).where(notifications.c.id.in_(ids))
+    query = sa.select(notifications).where(notifications.c.id.in_(ids))
     found = connection.execute(query.order_by(notifications.c.id).with_for_update())
     return {row.id: row for row in found}
 
@@ -203,8 +199,8 @@ def follow(connection: Connection, ids: Collection[str]) -> None:
     gone_out = gone_out.where(mine, is_out).order_by(attempts.c.started_at)
     latest: dict[str, str] = {row.notification_id: row.id for row in connection.execute(gone_out)}
     parts = (receipts.c[name] for name in ("state", "attempt_id", "code", "reason"))
-    query = sa.select(attempts.c.notification_id, *parts, HAPPENED_AT.label("happened_at"))
-    query = query.join(attempts, attempts.c.id == receipts.c.attempt_id)
+    query = sa.select(attempts.c.notification_id, *parts, HAPPENED_AT)
+    query = query.join_from(receipts, attempts)
     told: dict[str, list[StoredReceipt]] = {}
     for its, *values in connection.execute(query.where(mine, receipts.c.state.in_(STATES))):
         told.setdefault(its, []).append(StoredReceipt(*values))
@@ -277,7 +273,7 @@ class Overdue:
     provider_id: str
 
 
-_AT: sa.BindParameter[Any] = sa.bindparam("at", expanding=True)
+_AT: sa.BindParameter[Any] = sa.bindparam("at")
 
 
 def is_asked_for(channels: Collection[str] | sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
@@ -291,7 +287,7 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
     """
     table, at = notifications.c, {"at": list(channels)}
     with db.read() as connection:
-        if not channels or connection.execute(_overdue(), at).first() is None:
+        if connection.execute(_overdue(), at).first() is None:
             return []
     given = {"most": limit, "later": fault_injection.hastened(ASK_AGAIN_SECONDS), **at}
     with db.write() as connection:
@@ -299,7 +295,7 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
         query = (
             sa.select(table.id, table.event_id, table.channel, table.provider_id)
             .add_columns(attempts.c.id.label("attempt_id"))
-            .join(attempts, attempts.c.notification_id == table.id)
+            .join(attempts)
             .where(table.id.in_(list(ids)), attempts.c.provider_id == table.provider_id)
         )
         return [Overdue(**row._mapping) for row in connection.execute(query)]

@@ -179,18 +179,34 @@ def test_an_email_that_went_out_twice_waits_for_the_second(db: Database, first: 
     receipt decides, or that there is none for 72 hours.
     """
     one, two = resent(db, channel="email", address=JANE)
+    other = delivered(db, "o-2", address="ann@example.org")
     taken(db, two)
     story = [("delivered", at(1)), ("bounce", at(5))]
     if first == "bounce":
         story.reverse()
     for word, moment in story:
         assert hear(db, told(word, moment, attempt_id=one.attempt_id)) == 1
-    row = only(db, notifications)
+    row = only(db, notifications, id=one.id)
     assert (row["status"], row["delivered_at"], row["follow_up_at"]) == ("sent", None, None)
+    assert status(db, other) == "delivered"
     time_passes(db, timedelta(hours=73))
     assert receipts.give_up(db) == 1
     assert hear(db, told("delivered", at(6), attempt_id=two.attempt_id)) == 1
     assert status(db, one) == "delivered"
+
+
+@pytest.mark.parametrize("outcome", ["started", "unknown"])
+def test_what_may_be_out_is_waited_for(db: Database, outcome: str) -> None:
+    """The first copy bounces while the second is handed over, or nobody knows whether it was: that
+    one may arrive.
+    """
+    one, two = resent(db, channel="email", address=JANE)
+    assert ledger_attempts.begin(db, two, WORDS)
+    if outcome == "unknown":
+        assert ledger_attempts.finish(db, two, Ending("unknown", "unknown", "No answer."))
+    assert hear(db, told("delivered", at(1), attempt_id=one.attempt_id)) == 1
+    assert hear(db, told("bounce", at(5), attempt_id=one.attempt_id)) == 1
+    assert (status(db, one), followups.lease_follow_ups(db, 10)) == ("sent", [])
 
 
 def test_what_is_sent_again_after_a_bounce_is_not_undone_by_it(db: Database) -> None:
@@ -315,12 +331,17 @@ def _in_other_letters(db: Database) -> None:
     delivered(db, address="JANE@example.org")
 
 
+def _by_text(db: Database) -> None:
+    taken(db, claimed(db, address=JANE))
+
+
 def _nothing(db: Database) -> None:
     pass
 
 
 @pytest.mark.parametrize(
-    "before", [_a_week_ago, _blanked, _kept_here, _waits, _unknown, _in_other_letters, _nothing]
+    "before",
+    [_a_week_ago, _blanked, _kept_here, _waits, _unknown, _in_other_letters, _by_text, _nothing],
 )
 def test_where_it_can_be_of_no_message_it_is_of_the_address(
     db: Database, before: Callable[[Database], None]
@@ -335,6 +356,39 @@ def test_where_it_can_be_of_no_message_it_is_of_the_address(
     assert (rows(db, notifications), rows(db, kept, word="bounce")) == (there, [])
     assert hear(db, told("blocked", at(5), address="ann@example.org")) == 0
     assert len(stopped(db)) == 1
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        told("bounce", at(5), address=JANE, attempt_id="f" * 32),
+        told("bounce", at(5), address=JANE, provider_id="sg-another"),
+        Receipt("", "group_resubscribe", "", address=JANE, lifts="unsubscribe"),
+    ],
+    ids=["attempt", "provider id", "taken back"],
+)
+def test_what_names_another_message_is_not_of_the_last(db: Database, receipt: Receipt) -> None:
+    """Another system wrote to the same person, by the same account; nor is it of a message that
+    somebody takes messages again.
+    """
+    claim = delivered(db)
+    assert hear(db, receipt) == 0
+    assert status(db, claim) == "delivered"
+
+
+def test_what_names_nothing_is_of_no_message(db: Database) -> None:
+    """Not of one whose address is blanked either."""
+    claim = delivered(db)
+    change(db, notifications, {}, address="", content=None)
+    assert hear(db, told("bounce", at(5))) == 0
+    assert (status(db, claim), stopped(db)) == ("delivered", [])
+
+
+def test_a_bounce_that_does_not_say_when_is_of_the_last_message(db: Database) -> None:
+    """Of several, the newest."""
+    older, newer = an_hour_ago(db, "o-1"), sent(db, "o-2")
+    assert hear(db, told("bounce", None, address=JANE)) == 1
+    assert [status(db, claim) for claim in (older, newer)] == ["delivered", "permanent-failure"]
 
 
 def test_the_stop_ends_what_waits(db: Database) -> None:

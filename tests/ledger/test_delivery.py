@@ -4,28 +4,45 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups
 from relay.ledger.database import Database
 from relay.ledger.holds import pauses
 from relay.ledger.holds.allowances import Cap
-from relay.ledger.schema import allowances, attempts, notifications, suppressions
-from relay.rules.model import Ending, Notice, Pause
+from relay.ledger.schema import allowances, attempts, halts, notifications, suppressions
+from relay.rules.model import Ending, Notice, Pause, case_digest
 from relay.rules.statuses import (
     ALERT,
     ALIVE,
     ANSWER,
     AWAY,
+    LAB_FAILED,
     MESSAGE,
     RESENT,
     STATUSES,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
+    WAITS_FOR_PERSON,
 )
-from tests.rows import at_once, change, claimed, notice, only, planned, rows, time_passes
+from tests.rows import (
+    at_once,
+    case,
+    change,
+    claimed,
+    close_case,
+    notice,
+    only,
+    open_cases,
+    planned,
+    rows,
+    suppress,
+    time_passes,
+)
 
 LEASE = timedelta(seconds=ledger_attempts.LEASE_SECONDS + 1)
 ACCEPTED = Ending("accepted", "sent", provider_id="SM1")
@@ -88,6 +105,19 @@ def test_what_waits_for_the_lab_is_claimed_by_those_who_may_ask_it(db: Database)
     assert [(one.rule, one.may_ask) for one in (plain, asks)] == [("plain", False), ("asks", True)]
     assert only(db, notifications, id=asks.id)["waits_for"] is None
     assert not plain.is_probe
+
+
+def test_while_the_lab_is_away_one_message_may_find_out(db: Database) -> None:
+    """At its time, and one alone; what need not ask the lab goes out as ever."""
+    asks = {"waits_for": WAITS_FOR_LAB}
+    planned(db, *(notice(rule=f"{n}", **(asks if n < 2 else {})) for n in range(4)))
+    with db.write() as connection:
+        event_id = rows(db, notifications)[0]["event_id"]
+        pauses.pause(connection, pauses.LAB, event_id, Pause(pauses.AWAY, "No answer."))
+    assert ledger_attempts.claim(db, "sms", 10, may_ask=True) == []
+    assert len(ledger_attempts.claim(db, "sms", 10)) == 2
+    time_passes(db, timedelta(seconds=pauses.PROBES[0] + 1))
+    assert len(ledger_attempts.claim(db, "sms", 10, may_ask=True)) == 1
 
 
 @pytest.mark.parametrize(
@@ -175,6 +205,57 @@ def test_the_claim_says_who_has_opted_out(
     assert [bool(one.stopped_by) for one in ledger_attempts.claim(db, "sms", 10)] == [is_out]
 
 
+def test_what_is_begun_has_its_words_and_its_time_to_itself(db: Database) -> None:
+    """Its lease counts anew, and nothing that is claimed beside it is touched."""
+    planned(db, notice(), notice(rule="other"))
+    first, other = ledger_attempts.claim(db, "sms", 10)
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    change(db, notifications, {}, lease_until=soon)
+    before = only(db, notifications, id=other.id), only(db, attempts, id=other.attempt_id)
+    assert ledger_attempts.begin(db, first, WORDS)
+    assert only(db, notifications, id=first.id)["lease_until"] > soon + LEASE / 2
+    assert only(db, attempts, id=first.attempt_id)["begun_at"]
+    after = only(db, notifications, id=other.id), only(db, attempts, id=other.attempt_id)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        (suppressions, {"channel": "sms", "address": "+447700900001", "source": "STOP"}),
+        (halts, {"what": "rule kit-shipped", "actor": "jane", "reason": "A wrong link."}),
+    ],
+    ids=["by the person", "by staff"],
+)
+def test_what_is_stopped_after_its_claim_is_not_begun(
+    db: Database, table: sa.Table, row: dict[str, str]
+) -> None:
+    """A stop counts until the last moment, and leaves no words that were not sent."""
+    claim = claimed(db)
+    moment = {"created_at" if table is suppressions else "since": datetime.now(UTC)}
+    with db.write() as connection:
+        connection.execute(table.insert().values(**row, **moment))
+    before = only(db, notifications)
+    assert not ledger_attempts.begin(db, claim, WORDS)
+    assert only(db, notifications) == before
+
+
+def test_a_claimed_message_goes_to_the_address_that_is_found(db: Database) -> None:
+    """It alone, and while it is claimed; who has stopped that address is told."""
+    planned(db, notice(), notice(rule="other"))
+    first, other = ledger_attempts.claim(db, "sms", 10)
+    for address in ("+447700900001", "+447700900002"):
+        suppress(db, "sms", address, "STOP")
+    with db.write() as connection:
+        assert ledger_attempts.redirect(connection, first, "+447700900002") == "STOP"
+        assert ledger_attempts.redirect(connection, first, "+447700900003") is None
+    change(db, notifications, {"id": first.id}, status="sent")
+    with db.write() as connection:
+        ledger_attempts.redirect(connection, first, "+447700900004")
+    found = {row["id"]: row["address"] for row in rows(db, notifications)}
+    assert found == {first.id: "+447700900003", other.id: "+447700900001"}
+
+
 def test_an_accepted_message_is_sent(db: Database) -> None:
     """What the provider accepted is sent, with the provider's id, its words and the time."""
     claim = claimed(db)
@@ -184,6 +265,7 @@ def test_an_accepted_message_is_sent(db: Database) -> None:
     assert (row["status"], row["provider_id"], row["lease_until"]) == ("sent", "SM1", None)
     assert row["content"] == {"text": "Your kit …"}
     assert row["sent_at"] is not None
+    assert (row["receipt_by"], row["follow_up_at"]) == (None, None)
     assert (attempt["outcome"], attempt["provider_id"]) == ("accepted", "SM1")
     assert attempt["finished_at"] >= attempt["started_at"]
 
@@ -234,9 +316,45 @@ def test_an_ending_is_of_its_own_attempt_alone(db: Database) -> None:
     assert found.pop(first.attempt_id) == ("rejected", "20429", "Twilio is busy.", None)
     assert found.pop(second.attempt_id) == ("accepted", "0", "Kept.", "SM1")
     assert [*found.values()] == [("started", "", "", None)]
+    assert only(db, notifications, id=first.id)["reason"] == "Kept."
     statuses = {row["id"]: row["status"] for row in rows(db, notifications)}
     assert statuses.pop(first.id) == "sent"
     assert [*statuses.values()] == ["sending"]
+
+
+def test_a_message_that_is_claimed_later_is_another(db: Database) -> None:
+    """What is claimed since, of another message, keeps no ending from its own."""
+    first = claimed(db)
+    claimed_of(db, notice(rule="other"))
+    assert ledger_attempts.finish(db, first, Ending("rejected", "permanent-failure", "No."))
+    assert only(db, notifications, id=first.id)["status"] == "permanent-failure"
+
+
+def test_what_a_provider_says_at_length_is_cut(db: Database) -> None:
+    """However much it says, what has become of the message is written down."""
+    claim = claimed(db)
+    ending = Ending("rejected", "permanent-failure", "r" * 600, code="c" * 60)
+    assert ledger_attempts.finish(db, claim, ending)
+    row, attempt = only(db, notifications), only(db, attempts)
+    assert (row["reason"], attempt["detail"]) == ("r" * 500, "r" * 500)
+    assert attempt["code"] == "c" * 40
+
+
+def test_the_labs_failures_are_counted_for_each_message(db: Database) -> None:
+    """What else an attempt ended by does not count, nor what happened to another message."""
+    planned(db, notice(), notice(rule="other"))
+    for codes in ((LAB_FAILED, LAB_FAILED), (LAB_FAILED, LAB_FAILED), ("20429", LAB_FAILED)):
+        for claim, code in zip(by_rule(db), codes, strict=True):
+            again = Ending("rejected", "created", "Later.", code=code, retry_in=0.0)
+            assert ledger_attempts.finish(db, claim, again)
+    with db.read() as connection:
+        found = [ledger_attempts.lab_failures(connection, claim) for claim in by_rule(db)]
+    assert found == [2, 3]
+
+
+def by_rule(db: Database) -> list[ledger_attempts.Claim]:
+    """All that is due, by its rule's name."""
+    return sorted(ledger_attempts.claim(db, "sms", 10), key=lambda claim: claim.rule)
 
 
 def claimed_of(db: Database, *others: Notice) -> list[ledger_attempts.Claim]:
@@ -245,14 +363,160 @@ def claimed_of(db: Database, *others: Notice) -> list[ledger_attempts.Claim]:
     return ledger_attempts.claim(db, "sms", 10)
 
 
-def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database) -> None:
+@pytest.mark.parametrize("kind", [MESSAGE, RESENT])
+def test_what_has_to_arrive_in_time_is_followed_up_if_it_has_not(db: Database, kind: str) -> None:
     """An accepted message whose rule has a fallback for that is looked at again, not before."""
-    claim = claimed(db)
+    claim = claimed(db, key="k", kind=kind)
     assert ledger_attempts.begin(db, claim, WORDS)
     assert ledger_attempts.finish(db, claim, replace(ACCEPTED, fallback_in=3600.0))
     assert followups.lease_follow_ups(db, 10) == []
     time_passes(db, timedelta(seconds=3601))
     assert [one.id for one in followups.lease_follow_ups(db, 10)] == [claim.id]
+
+
+@pytest.mark.parametrize(
+    ("left_alone", "fields"),
+    [
+        ({}, {"is_fallback": True}),
+        ({}, {"kind": ALERT}),
+        ({"is_kept": True}, {}),
+        ({"status": "delivered"}, {}),
+        ({"follow_up_at": datetime(2026, 11, 26, 9, tzinfo=UTC)}, {}),
+        ({}, None),
+    ],
+    ids=["fallback", "alert", "kept", "delivered", "followed up", "another"],
+)
+def test_only_what_is_out_and_may_fall_back_has_to_arrive_in_time(
+    db: Database, left_alone: dict[str, Any], fields: dict[str, Any] | None
+) -> None:
+    """A fallback has none of its own, nor has an alert; what is kept here is sent to nobody; what
+    has arrived, or has a time to be followed up, keeps that.
+    """
+    claim = claimed(db)
+    (id_,) = planned(db, notice(rule="other", **(fields or {})))
+    change(db, notifications, {"id": id_}, **{"status": "sent", **left_alone})
+    before = only(db, notifications, id=id_)
+    with db.write() as connection:
+        ledger_attempts.await_delivery(connection, id_ if fields is not None else claim.id, 60.0)
+    assert only(db, notifications, id=id_) == before
+
+
+@pytest.mark.parametrize("reached_nobody", [True, False])
+def test_what_is_cancelled_is_followed_up_where_nobody_is_told(
+    db: Database, reached_nobody: bool
+) -> None:
+    """Its address gets nothing more, say: the person still has to be told another way."""
+    ending = Ending("rejected", "cancelled", "Opted out.", reached_nobody=reached_nobody)
+    assert ledger_attempts.finish(db, claimed(db), ending)
+    assert len(followups.lease_follow_ups(db, 10)) == reached_nobody
+
+
+def test_a_receipt_that_is_faster_than_we_takes_no_fallback_away(db: Database) -> None:
+    """What the provider has told of by then still has its time to arrive."""
+    claim = claimed(db)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    assert ledger_attempts.finish(db, claim, ACCEPTED)
+    assert only(db, notifications)["follow_up_at"] is None
+    assert not ledger_attempts.finish(db, claim, replace(ACCEPTED, fallback_in=3600.0))
+    assert only(db, notifications)["follow_up_at"] is not None
+
+
+def test_what_has_to_be_put_right_first_is_waited_for(db: Database) -> None:
+    """Nobody claims the message meanwhile, and its case is about its event. Who comes too late to
+    say so changes nothing.
+    """
+    waits = Ending("rejected", "scheduled", retry_in=0.0, is_a_try=False)
+    waits = replace(waits, waits_for=WAITS_FOR_PERSON, case=case("account"), case_id="case_1")
+    claim = claimed(db)
+    assert ledger_attempts.finish(db, claim, replace(waits, waits_for="", case=None))
+    assert not ledger_attempts.finish(db, claim, waits)
+    other, again = claimed_of(db, notice(rule="other", urgency=2))
+    assert ledger_attempts.finish(db, other, replace(waits, case=None))
+    assert open_cases(db) == []
+    assert ledger_attempts.finish(db, again, waits)
+    for row in rows(db, notifications):
+        assert (row["waits_for"], row["case_id"]) == (WAITS_FOR_PERSON, "case_1")
+    assert [one["event_id"] for one in open_cases(db)] == [claim.event_id]
+    assert ledger_attempts.claim(db, "sms", 10) == []
+
+
+def test_what_an_ending_says_of_its_channel_pauses_it(db: Database) -> None:
+    """The case is about its event. Who comes too late to say so pauses nothing."""
+    claim = claimed(db)
+    refused = Ending("rejected", "created", "No.", retry_in=0.0)
+    paused = replace(refused, pause=Pause(pauses.REFUSED, "No.", case=case("paused")))
+    assert ledger_attempts.finish(db, claim, refused)
+    assert not ledger_attempts.finish(db, claim, paused)
+    (again,) = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.finish(db, again, paused)
+    assert [row["channel"] for row in rows(db, pauses.pauses)] == ["sms"]
+    assert [one["event_id"] for one in open_cases(db)] == [claim.event_id]
+
+
+def test_where_nothing_is_due_no_trial_is_used_up(db: Database) -> None:
+    """The next message that is due finds out at once."""
+    claim = claimed(db)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+    time_passes(db, timedelta(seconds=pauses.PROBES[0] + 1))
+    assert ledger_attempts.claim(db, "sms", 10) == []
+    assert [one.is_probe for one in claimed_of(db, notice(rule="other"))] == [True]
+
+
+JUDGED = replace(ACCEPTED, answered=True)
+
+
+@pytest.mark.parametrize(
+    ("ending", "is_probe", "ended"),
+    [
+        (JUDGED, True, {pauses.AWAY, pauses.DROPPED}),
+        (replace(JUDGED, awaits_receipt=True), True, {pauses.AWAY}),
+        (Ending("rejected", "permanent-failure", answered=True), True, {pauses.AWAY}),
+        (ACCEPTED, True, set()),
+        (JUDGED, False, set()),
+    ],
+    ids=["accepted for good", "accepted", "refused", "not judged", "no trial"],
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["", "late"])
+@pytest.mark.parametrize("cause", [pauses.AWAY, pauses.DROPPED])
+def test_what_a_trial_message_is_told_of_the_channel(
+    db: Database, cause: str, is_late: bool, ending: Ending, is_probe: bool, ended: set[str]
+) -> None:
+    """The provider's own word on it ends a pause, also where a receipt has told of it before us;
+    that messages are dropped is over only once one has arrived, or no receipt is to come.
+    """
+    claim = replace(claimed(db), is_probe=is_probe)
+    assert ledger_attempts.begin(db, claim, WORDS)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(cause, "It does not work."))
+    if is_late:
+        assert ledger_attempts.finish(db, replace(claim, is_probe=False), ACCEPTED)
+    ledger_attempts.finish(db, claim, ending)
+    assert (rows(db, pauses.pauses) == []) == (cause in ended)
+
+
+@pytest.mark.parametrize(
+    ("is_probe", "is_begun", "is_late", "given_back"),
+    [(1, 0, 0, True), (1, 1, 0, False), (1, 0, 1, False), (0, 0, 0, False)],
+    ids=["not handed over", "begun", "late", "no trial"],
+)
+def test_a_trial_message_that_was_not_handed_over_costs_no_turn(
+    db: Database, is_probe: int, is_begun: int, is_late: int, given_back: bool
+) -> None:
+    """Another is it at once, whatever is begun beside it; who comes too late to say so gives no
+    second turn back.
+    """
+    planned(db, notice(rule="beside", urgency=2), notice())
+    beside, claim = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.begin(db, claim if is_begun else beside, WORDS)
+    with db.write() as connection:
+        pauses.pause(connection, "sms", claim.event_id, Pause(pauses.AWAY, "No answer."))
+    change(db, pauses.pauses, {}, probes=3)
+    needless = Ending("rejected", "cancelled", "It is not wanted any more.")
+    if is_late:
+        assert ledger_attempts.finish(db, claim, needless)
+    ledger_attempts.finish(db, replace(claim, is_probe=bool(is_probe)), needless)
+    assert only(db, pauses.pauses)["probes"] == (2 if given_back else 3)
 
 
 def test_a_trial_message_that_was_accepted_ends_the_pause(db: Database) -> None:
@@ -298,7 +562,8 @@ def test_an_attempt_is_settled_once(db: Database, first: Ending) -> None:
     claim = claimed(db)
     assert ledger_attempts.finish(db, claim, first)
     before = (only(db, notifications), only(db, attempts))
-    assert not ledger_attempts.finish(db, claim, Ending("unknown", "unknown", "late"))
+    for late in (Ending("unknown", "unknown", "late"), replace(ACCEPTED, provider_id="SM2")):
+        assert not ledger_attempts.finish(db, claim, late)
     assert (only(db, notifications), only(db, attempts)) == before
 
 
@@ -315,15 +580,49 @@ def test_a_lost_workers_claim_becomes_unknown(db: Database) -> None:
     assert ledger_attempts.claim(db, "sms", 10) == []
 
 
+@pytest.mark.parametrize("status", [one for one in STATUSES if one != "sending"])
+def test_only_what_is_being_sent_lapses(db: Database, status: str) -> None:
+    """Of what has got another status meanwhile, the attempt is left to its worker."""
+    claimed(db)
+    change(db, notifications, {}, status=status)
+    time_passes(db, LEASE)
+    assert ledger_attempts.lapse(db) == 0
+    assert only(db, attempts)["outcome"] == "started"
+
+
 def test_a_lost_claim_that_was_not_begun_is_sent_by_another(db: Database) -> None:
     """A worker that died before it had its words sent nothing: the message is claimed again."""
     first = claimed(db)
     time_passes(db, LEASE)
     assert ledger_attempts.lapse(db) == 1
     assert only(db, attempts)["outcome"] == "rejected"
+    assert only(db, notifications)["reason"] == "The worker stopped before sending this."
     (second,) = ledger_attempts.claim(db, "sms", 10)
+    before = only(db, notifications)
     assert not ledger_attempts.begin(db, first, WORDS)
+    assert only(db, notifications) == before
     assert ledger_attempts.begin(db, second, WORDS)
+
+
+def test_a_message_that_kills_its_worker_keeps_no_other_waiting(db: Database) -> None:
+    """It goes to the end of what is as urgent: the next worker takes another first."""
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    planned(db, notice(rule="kills", due_at=long_ago), notice(rule="other"))
+    assert [one.rule for one in ledger_attempts.claim(db, "sms", 1)] == ["kills"]
+    time_passes(db, LEASE)
+    assert ledger_attempts.lapse(db) == 1
+    assert [one.rule for one in ledger_attempts.claim(db, "sms", 1)] == ["other"]
+
+
+def test_only_the_lost_claim_lapses(db: Database) -> None:
+    """What another worker has claimed meanwhile is its own."""
+    lost = claimed(db)
+    time_passes(db, LEASE)
+    claimed_of(db, notice(rule="other"))
+    assert ledger_attempts.lapse(db) == 1
+    outcomes = {row["id"]: row["outcome"] for row in rows(db, attempts)}
+    assert outcomes.pop(lost.attempt_id) == "rejected"
+    assert [*outcomes.values()] == ["started"]
 
 
 def test_a_message_that_no_worker_gets_ready_is_given_up(db: Database) -> None:
@@ -339,10 +638,9 @@ def test_a_message_that_no_worker_gets_ready_is_given_up(db: Database) -> None:
     change(db, notifications, {}, lease_until=datetime.now(UTC) - LEASE)
     assert ledger_attempts.lapse(db) == 1
     row = only(db, notifications)
-    assert (row["status"], row["reason"]) == (
-        "technical-failure",
-        ledger_attempts.NEVER_BEGUN.reason,
-    )
+    reason = "No worker could get this ready to be sent, though it was tried 30 times."
+    assert (row["status"], row["reason"]) == ("technical-failure", reason)
+    assert {row["outcome"] for row in rows(db, attempts)} == {"rejected"}
     assert len(followups.lease_follow_ups(db, 10)) == 1
 
 
@@ -411,6 +709,28 @@ def test_a_cap_counts_what_may_cost_something(
     assert len(ledger_attempts.claim(db, "sms", 10, Cap(3, now - hour))) == 3 - counted
     assert ledger_attempts.claim(db, "sms", 10, Cap(3, now - hour)) == []
     assert len(ledger_attempts.claim(db, "sms", 10, Cap(3, now + hour))) == 2 + counted
+
+
+def test_a_limit_that_is_passed_opens_one_case(db: Database) -> None:
+    """About the most urgent of what has to wait, and its event; once since the limit counts."""
+    cap = Cap(
+        1, datetime.now(UTC) - timedelta(hours=1), lambda urgency: case("limit", f"{urgency}")
+    )
+    planned(db, notice())
+    assert len(ledger_attempts.claim(db, "sms", 10, cap)) == 1
+    assert ledger_attempts.claim(db, "sms", 10, cap) == []
+    assert open_cases(db) == []
+    planned(db, notice(rule="other"))
+    (urgent,) = planned(db, notice(rule="urgent", urgency=1))
+    for _ in range(2):
+        assert ledger_attempts.claim(db, "sms", 10, cap) == []
+        (one,) = open_cases(db)
+        assert one["event_id"] == only(db, notifications, id=urgent)["event_id"]
+        assert one["digest"] == case_digest("limit", "1")
+    close_case(db, one["id"], "jane")
+    assert ledger_attempts.claim(db, "sms", 10, cap) == []
+    assert open_cases(db) == []
+    assert len(ledger_attempts.claim(db, "sms", 10, replace(cap, most=9))) == 2
 
 
 @pytest.mark.parametrize("status", STATUSES)

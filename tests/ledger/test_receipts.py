@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,13 +18,14 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import followups, receipts, unknown_attempts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
+from relay.ledger.holds import pauses
 from relay.ledger.holds import suppressions as ledger_suppressions
 from relay.ledger.schema import attempts, notifications, suppressions
 from relay.ledger.schema import receipts as kept
 from relay.ledger.worklist import cases
-from relay.rules.model import Ending
+from relay.rules.model import Ending, Pause
 from relay.rules.receipts import Receipt
-from relay.rules.statuses import UNCONFIRMED
+from relay.rules.statuses import OURS, UNCONFIRMED
 from tests.rows import (
     at_once,
     case,
@@ -62,6 +65,7 @@ STORIES = (
     "undelivered 30003, undelivered 30005",
     "sent, delivered, delivered",
     "undelivered 30005, undelivered 30005",
+    "undelivered 30005, failed 30007",
 )
 
 
@@ -216,6 +220,13 @@ def test_a_receipt_before_our_own_commit_adopts_the_attempt(db: Database) -> Non
     assert only(db, notifications) == row
 
 
+def test_a_receipt_without_the_providers_id_leaves_it_open(db: Database) -> None:
+    """It names our attempt alone: nobody can ask the provider by an id that is none."""
+    claim = begun(db)
+    record(db, told("sent", claim, provider_id=""))
+    assert (outcome(db, claim)["provider_id"], only(db, attempts)["provider_id"]) == (None, None)
+
+
 @pytest.mark.parametrize("late", [ACCEPTED, Ending("unknown", "unknown", "Twilio did not answer.")])
 def test_the_workers_own_answer_after_a_receipt_changes_nothing(db: Database, late: Ending) -> None:
     """Once a receipt has told, what the worker thinks of its send is no news."""
@@ -278,6 +289,7 @@ def test_what_names_no_attempt_of_ours_is_passed_over(db: Database, ids: dict[st
     """Another system may use the same account: its receipts change nothing and are no error."""
     accepted(db)
     unknown(db, subject="o-2")  # an attempt without a provider's id
+    change(db, attempts, {"id": accepted(db, subject="o-3").attempt_id}, provider_id="")
     before = rows(db, notifications)
     assert record(db, told("delivered", **ids)) == 0
     assert rows(db, notifications) == before
@@ -309,6 +321,25 @@ def test_a_receipt_is_kept_once(db: Database) -> None:
     assert [row["code"] for row in rows(db, kept)] == ["30003", "30003"]
 
 
+def test_what_a_receipt_says_at_length_is_cut(db: Database) -> None:
+    """However much the provider says, the receipt is kept."""
+    claim = accepted(db)
+    record(db, Receipt("sent", "w" * 60, claim.attempt_id, code="c" * 60, reason="r" * 600))
+    row = only(db, kept)
+    assert (row["word"], row["code"], row["reason"]) == ("w" * 40, "c" * 40, "r" * 500)
+    assert row["id"].startswith("rcp_")
+
+
+def test_a_receipt_is_told_from_others_alike_in_every_release(db: Database) -> None:
+    """What is told before a deploy and once more after it is no news."""
+    claim = accepted(db)
+    record(db, told("failed 30007", claim), told("failed 30007", claim, happened_at=THEN))
+    moments = ("", "1795683600")
+    parts = [json.dumps([claim.attempt_id, "failed", "30007", moment]) for moment in moments]
+    digests = {hashlib.sha256(one.encode()).hexdigest() for one in parts}
+    assert {row["digest"] for row in rows(db, kept)} == digests
+
+
 def test_a_receipt_is_kept_once_among_callbacks_at_once(db: Database) -> None:
     """The same callback ten times at the same moment is one receipt."""
     claim = begun(db)
@@ -320,8 +351,9 @@ def test_a_receipt_is_kept_once_among_callbacks_at_once(db: Database) -> None:
 def test_what_says_nothing_of_the_message_is_kept_and_moves_nothing(db: Database) -> None:
     """A receipt without a state, as an unsubscribe, leaves the message as it is."""
     claim = accepted(db)
+    before = only(db, notifications)
     assert record(db, Receipt("", "unsubscribe", claim.attempt_id, suppress="unsubscribe")) == 1
-    assert only(db, notifications)["status"] == "sent"
+    assert only(db, notifications) == before
     assert only(db, kept)["word"] == "unsubscribe"
 
 
@@ -373,6 +405,157 @@ def test_without_a_receipt_it_is_given_up(db: Database) -> None:
     assert (item.id, item.code) == (claim.id, UNCONFIRMED)
 
 
+def test_a_receipt_that_does_not_come_is_asked_for_by_one_worker(db: Database) -> None:
+    """After 72 hours, by the provider's id of the attempt that it took; another worker asks only
+    once some minutes are over.
+    """
+    other = accepted(db, subject="o-2")
+    change(db, notifications, {"id": other.id}, status="delivered")
+    _, second = resent(db)
+    assert ledger_attempts.begin(db, second, WORDS)
+    assert ledger_attempts.finish(db, second, ACCEPTED)
+    time_passes(db, THREE_DAYS - timedelta(minutes=1))
+    assert receipts.lease_overdue(db, ["sms"], 10) == []
+    time_passes(db, timedelta(minutes=1))
+    event_id = only(db, notifications, id=second.id)["event_id"]
+    asked = receipts.Overdue(second.id, event_id, second.attempt_id, "sms", "SM1")
+    assert receipts.lease_overdue(db, ["sms"], 10) == [asked]
+    time_passes(db, timedelta(minutes=9))
+    assert receipts.lease_overdue(db, ["sms"], 10) == []
+    time_passes(db, timedelta(minutes=2))
+    assert receipts.lease_overdue(db, ["sms"], 10) == [asked]
+
+
+def test_who_has_nothing_to_ask_about_writes_nothing(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker looks every few seconds: it locks nobody out by that."""
+    accepted(db)
+    with monkeypatch.context() as patch:
+        patch.setattr(db, "write", lambda: pytest.fail("it writes"))
+        assert receipts.lease_overdue(db, ["sms"], 10) == []
+
+
+def test_as_many_are_asked_for_as_a_worker_can_ask_the_oldest_first(db: Database) -> None:
+    """The others wait for the next."""
+    claims = [accepted(db, subject=f"o-{number}") for number in range(3)]
+    for hours, claim in enumerate(claims):
+        change(db, attempts, {"id": claim.attempt_id}, provider_id=f"SM{hours}")
+        late = datetime.now(UTC) - timedelta(hours=hours + 1)
+        change(db, notifications, {"id": claim.id}, provider_id=f"SM{hours}", receipt_by=late)
+    asked = [receipts.lease_overdue(db, ["sms"], 2) for _ in range(3)]
+    assert [{one.provider_id for one in batch} for batch in asked] == [
+        {"SM1", "SM2"},
+        {"SM0"},
+        set(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "fields"),
+    [
+        ((), {"status": "sent"}),
+        (("email",), {"status": "sent"}),
+        (("sms",), {"provider_id": None}),
+        (("sms",), {"status": "delivered"}),
+    ],
+    ids=["nobody to ask", "another channel", "no id", "known by now"],
+)
+def test_only_who_can_know_is_asked(
+    db: Database, channels: tuple[str, ...], fields: dict[str, Any]
+) -> None:
+    """A provider that can be asked, by an id of its own, of what is not known yet."""
+    accepted(db)
+    change(db, notifications, {}, **fields)
+    time_passes(db, THREE_DAYS)
+    before = only(db, notifications)
+    assert receipts.lease_overdue(db, channels, 10) == []
+    assert only(db, notifications) == before
+
+
+@pytest.mark.parametrize("fields", [{"provider_id": None}, {"channel": "email"}])
+def test_who_cannot_know_is_left_alone_beside_who_can(db: Database, fields: dict[str, Any]) -> None:
+    """A lease of one message that can be asked about touches none that cannot be."""
+    asked, other = accepted(db), accepted(db, subject="o-2")
+    change(db, notifications, {"id": other.id}, **fields)
+    time_passes(db, THREE_DAYS)
+    before = only(db, notifications, id=other.id)
+    assert [one.id for one in receipts.lease_overdue(db, ["sms"], 10)] == [asked.id]
+    assert only(db, notifications, id=other.id) == before
+
+
+def test_whoever_can_be_asked_has_a_day_to_be_asked(db: Database) -> None:
+    """What its provider is asked about is given up a day later than what nobody can be asked of."""
+    accepted(db)
+    time_passes(db, THREE_DAYS)
+    assert receipts.give_up(db, ["sms"]) == 0
+    time_passes(db, timedelta(hours=23, minutes=59))
+    assert receipts.give_up(db, ["sms"]) == 0
+    time_passes(db, timedelta(minutes=2))
+    assert receipts.give_up(db, ["sms"]) == 1
+
+
+def test_what_its_provider_knows_nothing_of_is_given_up(db: Database) -> None:
+    """It is followed up as what nobody has confirmed; no other message is touched, nor an attempt
+    that was refused, nor what has arrived while the provider was asked.
+    """
+    refused = claimed(db)
+    busy = Ending("rejected", "created", "Busy.", code="20429", retry_in=0.0)
+    assert ledger_attempts.finish(db, refused, busy)
+    (mine,) = ledger_attempts.claim(db, "sms", 10)
+    assert ledger_attempts.begin(db, mine, WORDS)
+    assert ledger_attempts.finish(db, mine, ACCEPTED)
+    other, there = accepted(db, subject="o-2"), accepted(db, subject="o-3")
+    record(db, told("delivered", there, provider_id=""))
+    before = [only(db, notifications, id=one.id) for one in (other, there)]
+    with db.write() as connection:
+        for one in (mine, there):
+            receipts.give_up_asked(connection, one.id)
+    row = only(db, notifications, id=mine.id)
+    reason = "No receipt came within 72 hours, and its provider was asked and knows no more."
+    assert (row["status"], row["reason"]) == ("temporary-failure", reason)
+    assert row["receipt_by"] is None
+    assert [item.id for item in followups.lease_follow_ups(db, 10)] == [mine.id]
+    assert [only(db, notifications, id=one.id) for one in (other, there)] == before
+    codes = {row["id"]: row["code"] for row in rows(db, attempts) if row["code"]}
+    assert codes == {refused.attempt_id: "20429", mine.attempt_id: UNCONFIRMED}
+
+
+def test_what_has_arrived_waits_for_nothing(db: Database) -> None:
+    """Whatever was to become of it, and of it alone."""
+    claim, other = accepted(db), accepted(db, subject="o-2")
+    at = datetime.now(UTC) + timedelta(hours=1)
+    waits = {"reason": "It waits.", "waits_for": "lab", "lease_until": at, "follow_up_at": at}
+    change(db, notifications, {}, **waits)
+    before = only(db, notifications, id=other.id)
+    record(db, told("delivered", claim, provider_id=""))
+    row = only(db, notifications, id=claim.id)
+    assert {**row, "delivered_at": None} == {
+        **{**row, "status": "delivered", "reason": "", "delivered_at": None, "receipt_by": None},
+        **{name: None for name in waits if name != "reason"},
+    }
+    assert timedelta() <= row["delivered_at"] - row["sent_at"] < timedelta(minutes=1)
+    assert only(db, notifications, id=other.id) == before
+
+
+def test_only_a_fallback_that_waits_is_called_off(db: Database) -> None:
+    """Not one that has gone out, nor another person's message, nor another rule's fallback."""
+    claim = accepted(db)
+    there = {
+        "goes": notice(address="+447700900002", is_fallback=True),
+        "sent": notice(address="+447700900003", is_fallback=True, status="sent"),
+        "first": notice(address="+447700900004"),
+        "rule": notice(rule="other", is_fallback=True),
+    }
+    ids = dict(zip(planned(db, *there.values()), there, strict=True))
+    record(db, told("delivered", claim))
+    found = {ids[row["id"]]: row for row in rows(db, notifications) if row["id"] in ids}
+    reason = "It is no longer needed: the first message arrived after all."
+    assert (found["goes"]["status"], found["goes"]["reason"]) == ("cancelled", reason)
+    others = {name: row["status"] for name, row in found.items() if name != "goes"}
+    assert others == {"sent": "sent", "first": "created", "rule": "created"}
+
+
 def test_a_delivered_that_comes_after_that_still_counts(db: Database) -> None:
     """What was given up after 72 hours and has arrived after all is delivered (fault 38)."""
     claim = accepted(db)
@@ -387,8 +570,9 @@ def test_a_delivered_that_comes_after_that_still_counts(db: Database) -> None:
 def test_only_an_end_is_a_receipt_in_that_sense(db: Database, word: str) -> None:
     """A message that is told to be on its way, and no more, is given up just the same."""
     claim = accepted(db)
+    time_passes(db, timedelta(hours=71, minutes=59))
     record(db, told(word, claim))
-    time_passes(db, THREE_DAYS)
+    time_passes(db, timedelta(minutes=2))
     assert receipts.give_up(db) == 1
 
 
@@ -440,6 +624,15 @@ def test_what_arrived_counts_whatever_became_of_it_since(db: Database, status: s
     assert followups.lease_follow_ups(db, 10) == []
 
 
+@pytest.mark.parametrize("status", ["technical-failure", "validation-failed", "cancelled"])
+def test_a_failure_is_none_of_what_has_ended_since(db: Database, status: str) -> None:
+    """It is heard, and the message keeps its end."""
+    claim = accepted(db)
+    change(db, notifications, {}, status=status)
+    assert record(db, told("undelivered 30005", claim)) == 1
+    assert only(db, notifications)["status"] == status
+
+
 def test_an_opt_out_is_kept_with_its_source(db: Database) -> None:
     """A bounce or a STOP suppresses the address on its channel; the first source is kept."""
     claim = accepted(db)
@@ -479,6 +672,42 @@ def test_what_names_no_message_lifts_no_later_stop(
     assert [row["source"] for row in rows(db, suppressions, channel="sms")] == left
 
 
+@pytest.mark.parametrize(("stop", "left"), [("unsubscribe", 0), ("STOP", 1), ("staff", 1)])
+def test_a_receipt_lifts_what_the_provider_had_stopped(db: Database, stop: str, left: int) -> None:
+    """Who subscribes again has not taken back a STOP, nor what staff have decided."""
+    claim = accepted(db)
+    with db.write() as connection:
+        ledger_suppressions.suppress(connection, "sms", claim.address, stop)
+    record(db, Receipt("", "resubscribe", claim.attempt_id, lifts="unsubscribe"))
+    assert len(rows(db, suppressions)) == left
+
+
+@pytest.mark.parametrize(
+    ("receipt", "minutes", "ends"),
+    [
+        (Receipt("delivered", "delivered"), 1, True),
+        (Receipt("permanent-failure", "undelivered", code="30005"), 1, True),
+        (Receipt("temporary-failure", "failed", code=OURS), 1, False),
+        (Receipt("sent", "sent"), 1, False),
+        (Receipt("", "unsubscribe"), 1, False),
+        (Receipt("delivered", "delivered"), -1, False),
+    ],
+    ids=["arrived", "the person's", "the account's", "on its way", "no word", "sent before"],
+)
+def test_what_has_arrived_shows_that_messages_are_dropped_no_more(
+    db: Database, receipt: Receipt, minutes: int, ends: bool
+) -> None:
+    """So does what failed for the person's own sake, if it was sent since."""
+    claim = accepted(db)
+    with db.write() as connection:
+        why = Pause(pauses.DROPPED, "The account is suspended.")
+        pauses.pause(connection, "sms", claim.event_id, why)
+    sent = datetime.now(UTC) + timedelta(minutes=minutes)
+    change(db, attempts, {}, started_at=sent)
+    record(db, replace(receipt, attempt_id=claim.attempt_id))
+    assert (rows(db, pauses.pauses) == []) == ends
+
+
 def test_an_address_that_was_blanked_is_not_suppressed(db: Database) -> None:
     """After retention has blanked the address, there is nothing to suppress."""
     claim = accepted(db)
@@ -495,8 +724,10 @@ def test_the_first_attempts_failure_is_not_the_seconds(db: Database) -> None:
     record(db, told("undelivered 30005", first))
     assert only(db, notifications)["status"] == "sent"
     assert followups.lease_follow_ups(db, 10) == []
-    record(db, told("undelivered 30005", second, provider_id="SM2"))
-    assert only(db, notifications)["status"] == "permanent-failure"
+    record(db, told("undelivered 30003", second, provider_id="SM2"))
+    assert only(db, notifications)["status"] == "temporary-failure"
+    codes = {row["id"]: row["code"] for row in rows(db, attempts)}
+    assert codes == {first.attempt_id: "", second.attempt_id: "30003"}
 
 
 def test_the_first_attempts_delivered_counts(db: Database) -> None:

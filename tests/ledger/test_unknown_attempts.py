@@ -13,6 +13,7 @@ from relay.ledger.attempts import LOOKS, Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
 from relay.ledger.unknown_attempts import UnknownAttempt
+from relay.ledger.worklist import cases
 from relay.rules.model import Ending, case_digest
 from relay.rules.receipts import Receipt
 from tests.rows import (
@@ -247,6 +248,20 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
     time_passes(db, timedelta(days=1))
     assert unknown_attempts.lease_unknown(db, 10) == []
     assert ledger_attempts.claim(db, "sms", 10) == []
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "rejected"])
+def test_nobody_has_to_find_out_what_went_out_after_all(db: Database, outcome: str) -> None:
+    """Its own worker was only slow, and its case is closed; of what was refused nobody says so."""
+    claim = unknown(db)
+    look = looked(db)
+    with db.write() as connection:
+        held = case("unknown", look.id, look.event_id)
+        assert unknown_attempts.give_up_unknown(connection, look, "It waits for a person.", held)
+        cases.open_case(connection, case("unreached", look.id, look.event_id))
+    assert ledger_attempts.finish(db, claim, Ending(outcome, "sent", provider_id="SM1"))
+    kinds = {"unreached"} | ({"unknown"} if outcome == "rejected" else set())
+    assert {row["kind"] for row in open_cases(db)} == kinds
 
 
 def test_a_late_answer_of_the_first_attempt_does_not_move_the_second(db: Database) -> None:

@@ -214,6 +214,8 @@ def is_empty(node: ast.expr) -> bool:
     """Whether an expression is None or empty: None in the place of that is for mypy to see."""
     if isinstance(node, ast.Constant):
         return not node.value
+    if isinstance(node, ast.Call):
+        return ast.unparse(node) == "set()"
     return isinstance(node, (ast.Tuple, ast.List)) and not node.elts
 
 
