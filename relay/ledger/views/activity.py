@@ -57,29 +57,23 @@ def _page(
     wanted: Wanted,
     limit: int,
 ) -> tuple[list[Row], str]:
-    equal = dict(wanted.equal)
-    looked = sa.select(table.c.id).order_by(table.c.id.desc())
+    equal, id_, among = dict(wanted.equal), table.c.id, list[sa.ColumnElement[bool]]()
+    if wanted.before:
+        among.append(id_ < wanted.before)
+    if wanted.day:
+        among.append(id_ >= first_id(prefix, wanted.day.begins - SLACK))
+        among.append(id_ < first_id(prefix, wanted.day.ends + SLACK))
+    last = None
     if kit := equal.pop("kit", ""):  # few: by its index
         of_kit = sa.select(events.c.id).where(events.c.subject == kit)
-        looked = looked.where((table.c.event_id if prefix == "msg" else table.c.id).in_(of_kit))
-    else:
-        looked = looked.limit(LOOKED_AT)
-    if wanted.before:
-        looked = looked.where(table.c.id < wanted.before)
-    if wanted.day:
-        looked = looked.where(
-            table.c.id >= first_id(prefix, wanted.day.begins - SLACK),
-            table.c.id < first_id(prefix, wanted.day.ends + SLACK),
-        )
-    seen = looked.subquery()
-    query = shown.where(
-        table.c.id.in_(sa.select(seen.c.id)),
-        *(table.c[name] == value for name, value in equal.items()),
-    )
-    found = connection.execute(query.order_by(table.c.id.desc()).limit(limit + 1)).mappings()
+        among.append((table.c.event_id if prefix == "msg" else id_).in_(of_kit))
+    else:  # as ids from and to, which leave PostgreSQL no other way than by the primary key
+        newest = sa.select(id_).where(*among).order_by(id_.desc())
+        last = connection.execute(newest.offset(LOOKED_AT - 1).limit(1)).scalar()
+        among += [id_ >= last] if last else []
+    query = shown.where(*among, *(table.c[name] == value for name, value in equal.items()))
+    found = connection.execute(query.order_by(id_.desc()).limit(limit + 1)).mappings()
     rows: list[Row] = [dict(row) for row in found]
     if len(rows) > limit:
         return rows[:limit], str(rows[limit - 1]["id"])
-    last = sa.select(sa.func.count(), sa.func.min(seen.c.id))
-    many, least = connection.execute(last).one()
-    return rows, str(least) if many == LOOKED_AT else ""
+    return rows, last or ""
