@@ -139,7 +139,7 @@ _BROWSER, _YEAR = "relay_browser", 365 * 24 * 3600
 KNOWN = frozenset(
     (
         *("kit", "name", "data", "channel", "scheme", "before", "kind", "message", "permit"),
-        *("what", "status", "rule", "day", "alerts", "back", "template", "edition", "as"),
+        *("what", "status", "rule", "day", "alerts", "back", "template", "edition", "as", "from"),
     )
 )
 _UNDONE = "You had been logged out, so nothing was done. Log in and try again."
