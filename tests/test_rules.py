@@ -465,8 +465,18 @@ def test_what_is_to_be_held_is_judged_by_when_it_would_go() -> None:
 def test_a_broken_condition_is_held_for_nobody() -> None:
     """Staff hear of our fault now, not when the message would have been released."""
     held = rule(hold=timedelta(hours=36), when="registration.trf_code < 3")
-    (broken,) = planned(held).notices
+    found = planned(held)
+    (broken,) = found.notices
     assert (broken.status, broken.due_at) == ("technical-failure", NOON)
+    assert found.cases == ()
+
+
+def test_who_is_asked_to_release_it_reads_when_it_goes_otherwise() -> None:
+    """One question a rule, whatever its channels, with the day and hour by the clinic's clock."""
+    (case,) = planned(rule(hold=timedelta(hours=36), channels=("sms", "email"))).cases
+    assert case.reason == (
+        "It is for the patient. If nobody stops it, it goes out on Wednesday 03 June at 00:00."
+    )
 
 
 def test_an_address_that_is_none_is_in_no_digest() -> None:
