@@ -505,8 +505,7 @@ def lapse(db: Database) -> int:
     One that had not begun was surely not sent, and goes back to `created`, until it was tried too
     often; one that had is `unknown`. It owns its transactions, of some claims each.
     """
-    claims = IS_SENDING, _TABLE.lease_until < now(), attempts.c.outcome == "started"
-    gone = sa.select(_TABLE.id).join(attempts)
+    gone = sa.select(_TABLE.id).join(attempts).where(attempts.c.outcome == "started")
     found = gone.add_columns(attempts.c.id.label("attempt_id"), BEGUN.label("begun"), _TABLE.tries)
 
     def settle_these(connection: Connection, ids: Sequence[str]) -> None:
@@ -514,4 +513,5 @@ def lapse(db: Database) -> int:
         for row in list(connection.execute(found.where(_TABLE.id.in_(ids)))):
             record_outcome(connection, row.id, row.attempt_id, _lapsed(row), ("started",))
 
-    return db.in_turns(gone.where(*claims).order_by(_TABLE.lease_until), settle_these)
+    lapsed = gone.where(IS_SENDING, _TABLE.lease_until < now()).order_by(_TABLE.lease_until)
+    return db.in_turns(lapsed, settle_these)

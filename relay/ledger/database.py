@@ -345,23 +345,22 @@ def ago(interval: timedelta) -> now:
     return now(-interval.total_seconds())
 
 
-def lease_due(
-    id_: sa.Column[Any],
-    is_due: Sequence[sa.ColumnElement[bool]],
-    order: Sequence[sa.ColumnElement[Any]],
-) -> sa.Select[Any]:
-    """A query for up to `most` ids of rows that are due, in this order, leaving out those that
-    another worker is taking. It is asked for all the time: whoever needs it builds it once.
+def leasing(moment: sa.Column[Any], *is_due: sa.ColumnElement[bool]) -> sa.Update:
+    """The statement that leases up to `most` rows that are due, the earliest `moment` first, by
+    putting that off for `lease` seconds; it leaves out those that another worker is taking. It is
+    asked for all the time: whoever needs it builds it once.
     """
+    table: Any = moment.table
     rows = (
-        sa.select(id_)
+        sa.select(table.c.id)
         .where(*is_due)
-        .order_by(*order)
+        .order_by(moment)
         .limit(sa.bindparam("most", type_=sa.Integer))
         .with_for_update(skip_locked=True)
         .cte("due")  # as a plain subquery PostgreSQL may run it again, and lease too many
     )
-    return sa.select(rows.c.id)
+    leased: sa.Update = table.update().where(table.c.id.in_(sa.select(rows.c.id)), *is_due)
+    return leased.values({moment: now(sa.bindparam("lease"))})
 
 
 def urgent_first(

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger import replay
-from relay.ledger.database import Database, lease_due, now
+from relay.ledger.database import Database, leasing, now
 from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent, insert_notices, is_alive
 from relay.ledger.schema import attempts, events, notifications
 from relay.ledger.worklist.cases import open_case
@@ -64,12 +64,7 @@ def _leasing() -> Any:
     # While its event is processed again it is not known yet who is told.
     is_open = sa.exists().where(events.c.id == table.event_id, events.c.status == RECEIVED)
     is_due = (table.follow_up_at <= now(), ~is_open)
-    return (
-        notifications.update()
-        .where(table.id.in_(lease_due(table.id, is_due, [table.follow_up_at])), *is_due)
-        .values(follow_up_at=now(sa.bindparam("lease")))
-        .returning(table.id)
-    )
+    return leasing(table.follow_up_at, *is_due).returning(table.id)
 
 
 def carrying() -> sa.Select[Any]:

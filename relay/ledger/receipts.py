@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.attempts import RECEIPT_SECONDS, record_outcome
-from relay.ledger.database import Database, ago, lease_due, now
+from relay.ledger.database import Database, ago, leasing, now
 from relay.ledger.holds import pauses
 from relay.ledger.holds.suppressions import suppress_channel, unsuppress
 from relay.ledger.notifications import IS_KEPT, UNDER_WAY
@@ -289,7 +289,7 @@ def lease_overdue(db: Database, channels: Collection[str], limit: int) -> list[O
     with db.read() as connection:
         if connection.execute(_overdue(), at).first() is None:
             return []
-    given = {"most": limit, "later": fault_injection.hastened(ASK_AGAIN_SECONDS), **at}
+    given = {"most": limit, "lease": fault_injection.hastened(ASK_AGAIN_SECONDS), **at}
     with db.write() as connection:
         ids = connection.execute(_leasing(), given).scalars()
         query = (
@@ -308,11 +308,8 @@ def _overdue() -> Any:
 
 @cache
 def _leasing() -> Any:
-    table, is_due = notifications.c, [OVERDUE, is_asked_for(_AT)]
-    leased = notifications.update().where(
-        table.id.in_(lease_due(table.id, is_due, [table.receipt_by])), *is_due
-    )
-    return leased.values(receipt_by=now(sa.bindparam("later"))).returning(table.id)
+    table = notifications.c
+    return leasing(table.receipt_by, OVERDUE, is_asked_for(_AT)).returning(table.id)
 
 
 def give_up(db: Database, asked: Collection[str] = ()) -> int:

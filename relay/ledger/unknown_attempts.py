@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.attempts import is_superseded, record_outcome
-from relay.ledger.database import Database, lease_due, now
+from relay.ledger.database import Database, leasing, now
 from relay.ledger.schema import attempts, notifications
 from relay.ledger.worklist.cases import open_case
 from relay.rules.model import Case, Ending
@@ -67,14 +67,8 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
 @cache
 def _leasing() -> Any:
     table = attempts.c
-    is_unknown = table.outcome == "unknown"
-    first = lease_due(table.id, [table.look_at <= now(), is_unknown], [table.look_at])
-    return (
-        attempts.update()
-        .where(table.id.in_(first), is_unknown)
-        .values(look_at=now(sa.bindparam("lease")))
-        .returning(table.id)
-    )
+    is_due = (table.look_at <= now(), table.outcome == "unknown")
+    return leasing(table.look_at, *is_due).returning(table.id)
 
 
 def taken_ids(connection: Connection, look: UnknownAttempt) -> frozenset[str]:

@@ -238,7 +238,7 @@ def graft(module: ModuleType, made: dict[str, Any]) -> None:
     Its functions and its classes' get the new code, and stay the same objects; other values are
     changed wherever they have been imported by their name.
     """
-    old = vars(module)
+    old, modules = vars(module), ours()
     for name, new in made.items():
         was = old.get(name)
         if name.startswith("__") or was is new or isinstance(new, ModuleType):
@@ -250,8 +250,8 @@ def graft(module: ModuleType, made: dict[str, Any]) -> None:
         elif is_function(new):
             regraft(was, new)
         else:
-            for it in ours():
-                if vars(it).get(name, ours) is was:
+            for it in modules:
+                if vars(it).get(name, made) is was:
                     setattr(it, name, new)
     forget()
 

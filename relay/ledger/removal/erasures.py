@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.audit import Act, write_audit
-from relay.ledger.database import Database, lease_due, now
+from relay.ledger.database import Database, leasing, now
 from relay.ledger.holds.suppressions import STAFF, suppress
 from relay.ledger.schema import INSERTS, erasures, new_id
 from relay.ledger.worklist.cases import open_for_all
@@ -99,9 +99,7 @@ def lease(db: Database, limit: int) -> list[Asked]:
 @cache
 def _leasing() -> Any:
     table = erasures.c
-    is_due = (table.address != "", table.next_at <= now())
-    these = table.id.in_(lease_due(table.id, is_due, [table.next_at]))
-    return _leased(erasures.update().where(these, *is_due))
+    return _leased(leasing(table.next_at, table.address != "", table.next_at <= now()))
 
 
 def take(db: Database, id_: str) -> Asked | None:
@@ -110,14 +108,14 @@ def take(db: Database, id_: str) -> Asked | None:
     It owns its transaction: a lease holds once it is committed.
     """
     mine = erasures.update().where(erasures.c.id == id_, erasures.c.address != "")
+    mine = mine.values(next_at=now(sa.bindparam("lease")))
     with db.write() as connection:
         row = connection.execute(_leased(mine), {"lease": _lease()}).first()
     return Asked(**row._mapping) if row else None
 
 
 def _leased(these: sa.Update) -> Any:
-    values = {"state": RUNNING, "tries": erasures.c.tries + 1}
-    return these.values(**values, next_at=now(sa.bindparam("lease"))).returning(*_CARRIED)
+    return these.values(state=RUNNING, tries=erasures.c.tries + 1).returning(*_CARRIED)
 
 
 def note(connection: Connection, asked: Asked, **values: Any) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger import people
 from relay.ledger.audit import LOGIN_REFUSED, open_to_change
-from relay.ledger.database import Database, ago, lease_due, now
+from relay.ledger.database import Database, ago, leasing, now
 from relay.ledger.holds.suppressions import fingerprint
 from relay.ledger.notifications import is_item_of, is_kept_attempt
 from relay.ledger.schema import (
@@ -86,8 +86,7 @@ def lease_texts(db: Database, channels: Sequence[str], limit: int) -> list[KeptT
     They are due again in an hour unless they are `mark_deleted`. It owns its transaction: a lease
     holds once it is committed.
     """
-    again = fault_injection.hastened(AGAIN_SECONDS)
-    given = {"most": limit, "at": list(channels), "again": again}
+    given = {"most": limit, "at": list(channels), "lease": fault_injection.hastened(AGAIN_SECONDS)}
     with db.write() as connection:
         leased = (row for one in _KEPT for row in connection.execute(_leasing(one), given))
         return [KeptText(row.id, row.channel, row.provider_id) for row in leased]
@@ -96,14 +95,9 @@ def lease_texts(db: Database, channels: Sequence[str], limit: int) -> list[KeptT
 @cache
 def _leasing(table: sa.Table) -> Any:
     it = table.c
-    at: sa.BindParameter[Any] = sa.bindparam("at", expanding=True)
+    at: sa.BindParameter[Any] = sa.bindparam("at")
     is_due = (it.erase_at <= now(), it.provider_id.is_not(None), it.channel.in_(at))
-    return (
-        table.update()
-        .where(it.id.in_(lease_due(it.id, is_due, [it.erase_at])), *is_due)
-        .values(erase_at=now(sa.bindparam("again")))
-        .returning(it.id, it.channel, it.provider_id)
-    )
+    return leasing(it.erase_at, *is_due).returning(it.id, it.channel, it.provider_id)
 
 
 def kept_texts(connection: Connection, provider_ids: Iterable[str]) -> list[KeptText]:
