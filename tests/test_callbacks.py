@@ -16,7 +16,7 @@ from twilio.request_validator import RequestValidator
 
 from relay.channels.twilio import judge
 from relay.config.settings import Settings
-from relay.jobs.outcomes import refused
+from relay.jobs.deliver import refused
 from relay.jobs.tasks import Jobs
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.database import Database

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from relay.channels.base import Outcome
-from relay.jobs.circuit_breaker import IN_A_ROW, CircuitBreaker
+from relay.jobs.circuit_breaker import SILENT as MOST_SILENT
+from relay.jobs.circuit_breaker import CircuitBreaker
 from relay.rules.model import Policy, Staff
 from relay.rules.schedule import ALWAYS
 from relay.rules.statuses import AWAY, BUSY, REFUSED
@@ -77,9 +78,9 @@ def test_a_provider_that_asks_us_to_wait_is_obeyed() -> None:
 def test_five_without_an_answer_pause_the_channel(silence: Outcome) -> None:
     """A provider that is away is not sent one message after the other; it is nobody's fault."""
     judge = brakes()
-    told = [judge.after("sms", silence) for _ in range(IN_A_ROW + 1)]
-    assert told[: IN_A_ROW - 1] == [None] * (IN_A_ROW - 1)
-    for pause in told[IN_A_ROW - 1 :]:
+    told = [judge.after("sms", silence) for _ in range(MOST_SILENT + 1)]
+    assert told[: MOST_SILENT - 1] == [None] * (MOST_SILENT - 1)
+    for pause in told[MOST_SILENT - 1 :]:
         assert pause
         assert (pause.cause, pause.reason, pause.case) == (AWAY, silence.reason, None)
 
@@ -88,7 +89,7 @@ def test_five_without_an_answer_pause_the_channel(silence: Outcome) -> None:
 def test_an_answer_in_between_begins_anew(answer: Outcome) -> None:
     """A provider that answers any of them is there."""
     judge = brakes()
-    row = [SILENT] * (IN_A_ROW - 1)
+    row = [SILENT] * (MOST_SILENT - 1)
     assert [judge.after("sms", outcome) for outcome in (*row, answer, *row)] == [None] * 9
     assert judge.after("sms", SILENT)
 
@@ -96,7 +97,7 @@ def test_an_answer_in_between_begins_anew(answer: Outcome) -> None:
 def test_a_channel_is_judged_by_itself() -> None:
     """Twilio's silence says nothing of SendGrid."""
     judge = brakes()
-    for _ in range(IN_A_ROW - 1):
+    for _ in range(MOST_SILENT - 1):
         assert judge.after("sms", SILENT) is None
         assert judge.after("email", SILENT) is None
     assert judge.after("email", ACCEPTED) is None
@@ -108,4 +109,4 @@ def test_threads_count_together() -> None:
     """Twelve sends that end at the same moment are twelve in a row, none counted twice."""
     judge = brakes()
     told = at_once(lambda _: judge.after("sms", SILENT), 12)
-    assert sum(pause is not None for pause in told) == 12 - (IN_A_ROW - 1)
+    assert sum(pause is not None for pause in told) == 12 - (MOST_SILENT - 1)

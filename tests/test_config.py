@@ -104,7 +104,7 @@ def test_the_contracts_example_loads(write: Write) -> None:
         "lab-desk": Staff({"sms": ("+447700900100",), "email": ("lab-desk@example.org",)})
     }
     assert [rule.name for rule in config.rules] == ["kit-shipped", "results-ready", "desk-retests"]
-    rule = config.rule("results-ready")
+    rule = config.by_name.get("results-ready")
     assert rule is not None
     assert (rule.channels, rule.fallback, rule.enabled) == (("sms",), ("email",), True)
     assert rule.when is not None
@@ -158,14 +158,14 @@ def test_a_digest_that_makes_no_sense_is_refused(
 def test_a_digest_may_wait_and_be_called_off(write: Write) -> None:
     """`after` and `unless` go with a digest: what is late is told in one list."""
     more = 'digest = "daily 08:00"\nafter = "10d"\nunless = ["order.shipped"]'
-    rule = loaded(write('send_window = "always"', more)).rule("desk-retests")
+    rule = loaded(write('send_window = "always"', more)).by_name.get("desk-retests")
     assert rule is not None
     assert (rule.digest, rule.after) == (Digest.parse("daily 08:00"), timedelta(days=10))
 
 
 def test_a_channel_named_twice_is_used_once(write: Write) -> None:
     """Naming a channel twice does not tell anybody twice."""
-    rule = loaded(write('["sms", "email"]', '["sms", "email", "sms"]')).rule("kit-shipped")
+    rule = loaded(write('["sms", "email"]', '["sms", "email", "sms"]')).by_name.get("kit-shipped")
     assert rule is not None
     assert rule.channels == ("sms", "email")
 

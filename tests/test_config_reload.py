@@ -204,7 +204,7 @@ def test_a_process_that_starts_waits_for_half_a_file(
             os.utime(file, (time.time() - 5, time.time() - 5))
 
     monkeypatch.setattr("relay.config.reload.time.sleep", passes)
-    assert ConfigReloader(own, check.load).config.rule("results-ready")
+    assert ConfigReloader(own, check.load).config.by_name.get("results-ready")
 
 
 def test_a_change_while_it_is_read_is_seen(own: Settings) -> None:

@@ -188,7 +188,7 @@ def test_a_rule_that_never_applies_needs_a_person(
     in it that the lab never says. Nine may be chance, one that told somebody ends it, and what was
     recorded of another condition does not count.
     """
-    rule = load(settings).rule("results-ready")
+    rule = load(settings).by_name.get("results-ready")
     assert rule
     said = "results-ready told nobody of the last 10 events: its `when` was not true"
     never = {"rule": rule.name, "reason": unmet(rule.when), "is_final": False}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from relay.lab.events import ORDER, REGISTRATION, RESULTS, RETEST
-from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import Step
+from relay.rules.staleness import KitEvent, Kits, Registration
 
 SHIPPED, DELIVERED = "order.shipped", "order.delivered"
 REGISTERED, RECEIVED = "test_registration.complete", "test_registration.sample_received"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relay.lab.facts import Facts
+from relay.lab.facts import Facts, full_name, readings, search_key
 from relay.lab.plain_text import fold
 from relay.privacy import masks
-from relay.privacy.names import full_name, readings, search_key
 
 JANE = {"first_name": "Jane", "last_name": "Smith"}
 TOM = {"first_name": "Tom", "last_name": None}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.lab import plain_text
+from relay.lab import facts, plain_text
 from relay.lab.facts import Facts, clean_text, resource
 from relay.messages import sms_segments
-from relay.privacy import masks, names
+from relay.privacy import masks
 from relay.privacy.person import Person, key, without_address
 from relay.rules.expressions import recipient
 from relay.rules.schedule import Digest, Window, bank_holiday, duration
@@ -158,7 +158,7 @@ def test_no_judge_of_names_raises(text: str, value: Any) -> None:
     assert isinstance(plain_text.why_no_name(text), str)
     assert plain_text.fold(plain_text.fold(text)) == plain_text.fold(text)
     assert isinstance(masks.name(text), str)
-    assert len(names.readings(text)) <= names.MOST_WORDS
+    assert len(facts.readings(text)) <= facts.MOST_WORDS
     somebody = Person(without_address(text), frozenset({key(text)} - {""}), frozenset({(text, "")}))
     somebody.is_in(text)
     list(somebody.hints())

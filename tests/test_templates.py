@@ -192,7 +192,7 @@ def test_a_hostile_name_stays_a_name(rule: Rule, channel: str, name: str) -> Non
 
 def test_a_name_is_greeted_as_it_is() -> None:
     """A name with signs in it is shown as it is written, and escaped where it must be."""
-    rule = CONFIG.rule("results-ready")
+    rule = CONFIG.by_name.get("results-ready")
     assert rule is not None
     made = message(rule, "email", samples.full("O'Brien & Söhne"))
     assert "Hello O'Brien & Söhne," in made.text

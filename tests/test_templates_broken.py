@@ -237,7 +237,7 @@ def test_a_hole_at_send_names_the_field_and_no_person(broken: Break) -> None:
     """At send a hole is an error that says which field it was, and no more."""
     settings = broken(sms_txt="{{ customer.first_name }} {{ order.carrier }}")
     config = load(settings)
-    rule = config.rule("kit-shipped")
+    rule = config.by_name.get("kit-shipped")
     assert rule is not None
     facts = replace(samples.full("Zephyrine"), order=None)
     seen = check.example_names(config, rule, facts)
@@ -270,7 +270,7 @@ def test_an_error_at_send_says_nothing_of_a_value(broken: Break, printed: str) -
     settings = broken(sms_txt="Hello")
     (settings.templates / "kit_shipped" / "sms.txt").write_text(printed, "utf-8")
     config = load(settings)
-    rule = config.rule("kit-shipped")
+    rule = config.by_name.get("kit-shipped")
     assert rule is not None
     facts = samples.full("Zephyrine")
     kit = {**(facts.registration or {}), "product_skus": ["Zephyrine"], "foreign_id": None}
@@ -327,7 +327,7 @@ def test_what_a_locked_screen_would_show_stops_the_start(broken: Break) -> None:
 
 def test_a_mark_stands_before_the_words(config_path: Config) -> None:
     """A test message is marked as one in every part that a person reads."""
-    rule = config_path.rule("kit-shipped")
+    rule = config_path.by_name.get("kit-shipped")
     assert rule is not None
     seen = check.example_names(config_path, rule, samples.full())
     words = Templates(ROOT / "templates")

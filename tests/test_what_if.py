@@ -14,8 +14,8 @@ from relay.lab.facts import Facts, resource
 from relay.ledger.views.kit_history import History, PastEvent, Row
 from relay.messages import sms_segments
 from relay.messages.templates import Message
-from relay.rules.kits import Registration
 from relay.rules.model import Step
+from relay.rules.staleness import Registration
 from relay.staff.costs import of_edit
 from relay.staff.what_if import SENT, WOULD, Line, WhatIf, forbidden, renamed
 

@@ -71,8 +71,8 @@ def unsuppress(address: str | None) -> None:
 
 def read(address: str | None) -> tuple[str, str]:
     """An address's channel, and the address as the ledger writes it."""
-    from relay.rules.addresses import ANYWHERE
-    from relay.rules.channels import CHANNELS, PHONE, channel_of
+    from relay.rules.addresses import ANYWHERE, PHONE
+    from relay.rules.channels import CHANNELS, channel_of
 
     written = context.address(address)
     channel = channel_of(written)

@@ -32,7 +32,7 @@ def user() -> None:
 @click.option("--role", type=_ROLE, required=True, help="What they may do.")
 def add(login: str, role: str) -> None:
     """Add an account, and print the link by which its owner chooses a password."""
-    from relay.rules.channels import EMAIL
+    from relay.rules.addresses import EMAIL
 
     if (judged := EMAIL.judge(login)).reason or len(login) > 100:
         said = judged.reason or "That address is too long."

@@ -17,9 +17,8 @@ from jinja2 import UndefinedError
 
 from relay.config import conditions, unmeant
 from relay.config.conditions import names_for_event
-from relay.config.loader import Config, judge, read_config
+from relay.config.loader import Config, judge, placeholders, read_config
 from relay.config.loader import load as load_config
-from relay.config.placeholders import placeholders
 from relay.config.schema import SENDER
 from relay.config.settings import Settings, wrong
 from relay.errors import ConfigError, Problem, RenderError, did_you_mean

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from marshmallow import ValidationError, fields
 
 from relay.errors import did_you_mean
-from relay.rules.addresses import ANYWHERE
-from relay.rules.channels import PHONE, AddressKind, kind_of
+from relay.rules.addresses import ANYWHERE, PHONE, AddressKind
+from relay.rules.channels import kind_of
 from relay.rules.schedule import duration
 
 

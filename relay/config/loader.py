@@ -5,10 +5,12 @@ What marshmallow says is put into an admin's words.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from marshmallow import Schema, ValidationError
 from relay.config import odd_characters
 from relay.config.edition_files import Held
 from relay.config.schema import (
+    SENDER,
     Clinic,
     ClinicSchema,
     Costs,
@@ -52,6 +55,22 @@ _NO_CLINIC = {"name": "Clinic", "phone": "0"}
 _NEEDED, _BESIDES = ("event", "to", "channels", "template"), ("fallback", "digest", "discreet")
 _TABLES = ("clinic", "delivery", "desk", "costs", "staff", "rules", "never", "expect")
 
+# What config.toml has of the example clinic: with live delivery patients would read it.
+SHIPPED: dict[KeyPath, str] = {
+    ("clinic", "name"): "Example Clinic",
+    ("clinic", "phone"): "020 7946 0000",
+    ("clinic", "portal"): "https://portal.example/results",
+    ("delivery", "sms_from"): "EXCLINIC",
+    ("delivery", "email_from"): "Example Clinic <results@example.org>",
+}
+# Names that nobody can own: https://www.rfc-editor.org/rfc/rfc2606
+_EXAMPLE = re.compile(r"example|\.(test|invalid|localhost)\b", re.IGNORECASE)
+# https://www.ofcom.org.uk/phones-and-broadband/phone-numbers/numbers-for-drama, digits only.
+_DRAMA = re.compile(
+    r"(?:(?:11[3-8]|1[2-6]1)4960|1914980|2079460|2896496|2920180|1632960|7700900|8081570|9098790"
+    r"|3069990)\d{3}"
+)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -69,7 +88,7 @@ class Config:
     edition: int | None = None  # by its number, where it is one
     held: Held | None = field(default=None, repr=False, compare=False)  # keeps its folder there
 
-    @property
+    @cached_property
     def policy(self) -> Policy:
         """The clinic-wide settings that every rule uses."""
         return Policy(
@@ -82,9 +101,10 @@ class Config:
             countries=self.delivery.sms_countries,
         )
 
-    def rule(self, name: str) -> Rule | None:
-        """The rule of that name, if config.toml still has it."""
-        return next((rule for rule in self.rules if rule.name == name), None)
+    @cached_property
+    def by_name(self) -> Mapping[str, Rule]:
+        """The rules that config.toml has, by name; of two with one name, the first."""
+        return {rule.name: rule for rule in reversed(self.rules)}
 
     def as_sent(self) -> Config:
         """A copy that sends nothing and delays nothing: a message that is due counts as sent."""
@@ -343,3 +363,31 @@ def flatten_messages(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPat
     else:
         for message in messages:
             yield path, str(message)
+
+
+def placeholders(config: Config) -> Iterator[Problem]:
+    """When live: an error for what is as shipped, a warning for what looks like an example."""
+    if config.settings.delivery != "live":
+        return
+    for path, value in _said(config):
+        if value == SHIPPED.get(path):
+            said = f'"{value}" is what Relay came with, and delivery is live.'
+            yield config.problem(path, said, "Write your own.")
+        elif _EXAMPLE.search(value) or _DRAMA.search(re.sub(r"\D", "", value)):
+            said = f'"{value}" looks like an example, and delivery is live.'
+            yield config.problem(path, said, "Write your own.", warning=True)
+
+
+def _said(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """The values by which people know the clinic, and by which staff are reached."""
+    for key in ("name", "phone", "portal"):
+        yield ("clinic", key), getattr(config.clinic, key) or ""
+    for channel, sender in config.delivery.senders.items():
+        yield ("delivery", SENDER.format(channel)), sender
+    for rule in config.rules:
+        for channel, sender in rule.senders.items():
+            yield ("rules", rule.name, SENDER.format(channel)), sender
+    for name, group in config.staff.items():
+        for channel, addresses in group.addresses.items():
+            for address in addresses:
+                yield ("staff", name, channel), address

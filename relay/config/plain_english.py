@@ -20,11 +20,10 @@ from relay.lab.events import EVENTS
 from relay.lab.facts import PERSONS
 from relay.messages.passages import Frame
 from relay.privacy import masks
-from relay.rules.addresses import AT_HOME, in_words
-from relay.rules.channels import CHANNELS, EMAIL, begun
-from relay.rules.daily_limit import URGENT_WORDS, DailyLimit
+from relay.rules.addresses import AT_HOME, EMAIL, in_words
+from relay.rules.channels import CHANNELS, begun
 from relay.rules.expressions import environment, node_path, parsed
-from relay.rules.model import Policy, Rule
+from relay.rules.model import URGENT_WORDS, DailyLimit, Policy, Rule
 from relay.rules.schedule import DAYS, Digest, Hours, Window
 
 # Jinja's words for a comparison: how it is said, and how its contrary is.

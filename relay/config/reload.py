@@ -12,8 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from relay.config import edition_files
-from relay.config.loader import Config
-from relay.config.placeholders import placeholders
+from relay.config.loader import Config, placeholders
 from relay.config.settings import Settings
 from relay.errors import ConfigError, LedgerUnavailable, Problem
 from relay.logs import get_logger

@@ -25,10 +25,10 @@ from relay.config.fields import (
 )
 from relay.lab.events import EVENTS, ORDER, STAGES
 from relay.lab.facts import PERSONS, Record, record
-from relay.rules.addresses import AT_HOME, countries
-from relay.rules.channels import CHANNEL_NAMES, CHANNELS, EMAIL
-from relay.rules.daily_limit import URGENT_WORDS
+from relay.rules.addresses import AT_HOME, EMAIL, countries
+from relay.rules.channels import CHANNEL_NAMES, CHANNELS
 from relay.rules.expressions import condition
+from relay.rules.model import URGENT_WORDS
 from relay.rules.receipts import RECEIPT_WAIT
 from relay.rules.schedule import Digest, Holidays, Window, duration
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.errors import LabError, NotReady, Refused
-from relay.jobs.lab_breaker import LabBreaker
 from relay.lab import events
 from relay.lab.events import EVENTS, RETEST, Kind
 from relay.lab.facts import Facts
@@ -17,6 +16,9 @@ from relay.ledger.database import Database
 from relay.ledger.expectations import Kit
 from relay.logs import get_logger
 from relay.rules.model import Expectation
+
+if TYPE_CHECKING:
+    from relay.jobs.circuit_breaker import LabBreaker
 
 log = get_logger("relay.backfill")
 

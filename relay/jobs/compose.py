@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from relay.config.loader import Config
 from relay.errors import LabError, NotReady, RenderError
-from relay.jobs import outcomes
-from relay.jobs.outcomes import NotSent, cancelled
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import attempts, digests, journeys, notifications
+from relay.ledger import attempts, journeys, notifications
 from relay.ledger.database import Connection, Database
-from relay.ledger.digests import Item, Replan
+from relay.ledger.notifications import Item, Replan
 from relay.ledger.removal.personal_data import REASON as ERASED
 from relay.ledger.worklist import cases, doubts, replies
 from relay.logs import get_logger
 from relay.messages.alerts import AlertTemplates, CaseNames
 from relay.messages.templates import Message, Templates, digest_names
-from relay.rules import alerts, planner
+from relay.rules import alerts, planner, stops
 from relay.rules.addresses import same
 from relay.rules.expressions import RuleContext, recipient
 from relay.rules.model import ALERT_URGENCY, Case, Ending, Notice, Rule, Step
@@ -33,7 +31,9 @@ from relay.rules.statuses import (
     DIGEST,
     MESSAGE,
     RESENT,
+    WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
+    WAITS_FOR_PERSON,
     WAITS_FOR_RULE,
 )
 
@@ -64,7 +64,7 @@ class Digests:
         if claim.role != rule.to or claim.channel not in rule.channels:
             raise NotSent(cancelled("The rule now writes to others or uses other channels."))
         with self._db.read() as connection:
-            items = digests.items(connection, claim.id)
+            items = notifications.items(connection, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule no longer sends digests.")
         group = map(same, self._config.policy.staff[rule.to].on(claim.channel))
@@ -79,8 +79,8 @@ class Digests:
         """Let each item of a digest that is cancelled say why it was not sent."""
         said = f"Its digest was cancelled: {reason}"
         with self._db.write() as connection:
-            ids = [item.id for item in digests.items(connection, claim.id)]
-            digests.take_out(connection, claim.id, dict.fromkeys(ids, said))
+            ids = [item.id for item in notifications.items(connection, claim.id)]
+            notifications.take_out(connection, claim.id, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
@@ -89,11 +89,11 @@ class Digests:
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
         with self._db.write() as connection:
-            item = digests.plan_and_make_room(connection, claim.event_id, pair)
+            item = notifications.plan_and_make_room(connection, claim.event_id, pair)
             ending = cancelled(item.reason)
             given = (claim.id, claim.attempt_id, ending, ("started",))
             if attempts.record_outcome(connection, *given):
-                digests.put_in(connection, claim.id, item)
+                notifications.put_in(connection, claim.id, item)
         return NotSent(ending)
 
     def _still_true(
@@ -115,8 +115,8 @@ class Digests:
         if out or broken:
             log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
             with self._db.write() as connection:
-                digests.take_out(connection, claim.id, out)
-                digests.take_out(connection, claim.id, broken, status="technical-failure")
+                notifications.take_out(connection, claim.id, out)
+                notifications.take_out(connection, claim.id, broken, status="technical-failure")
         return told
 
     def _context(self, item: Item, ends: float) -> RuleContext:
@@ -148,9 +148,9 @@ class Digests:
         }
         reasons = dict.fromkeys((item.id for item in items), reason)
         with self._db.write() as connection:
-            if digests.take_out(connection, claim.id, reasons):
+            if notifications.take_out(connection, claim.id, reasons):
                 for event_id, replan in sorted(instead.items()):
-                    digests.plan_and_add(connection, event_id, replan)
+                    notifications.plan_and_add(connection, event_id, replan)
         raise NotSent(cancelled(reason))
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
@@ -167,7 +167,7 @@ class Digests:
 
 def rule_now(config: Config, name: str, role: str) -> tuple[Rule | None, str]:
     """The rule of a message to a role as it is now; or none, and why it is not that message's."""
-    rule = config.rule(name)
+    rule = config.by_name.get(name)
     if rule is None:
         return None, f"Its rule, {name}, is no longer in config.toml."
     if rule.to != role:
@@ -219,7 +219,7 @@ class Composer:
 
     def _message(self, claim: Claim) -> Message:
         if claim.stopped_by and claim.kind in (ALERT, ANSWER, DIGEST):
-            raise NotSent(outcomes.stopped(claim.channel, claim.stopped_by))
+            raise NotSent(stopped(claim.channel, claim.stopped_by))
         if claim.kind == ALERT:
             return self._alert(claim)
         if claim.kind == ANSWER:
@@ -230,7 +230,7 @@ class Composer:
         opening = planner.opening(rule, self._config.policy, utc_now())
         if opening > utc_now():
             wait = (opening - utc_now()).total_seconds()
-            raise NotSent(outcomes.postponed(wait))
+            raise NotSent(postponed(wait))
         if claim.kind == DIGEST:
             return self._digests.message(claim, rule)
         return self._single(claim, rule)
@@ -240,7 +240,7 @@ class Composer:
         policy, moment = self._config.policy, utc_now()
         opening = policy.send_window.next_open(moment, policy.zone, policy.bank_holidays)
         if opening > moment and claim.urgency < ALERT_URGENCY:
-            raise NotSent(outcomes.postponed((opening - moment).total_seconds()))
+            raise NotSent(postponed((opening - moment).total_seconds()))
         if not claim.content:
             raise NotSent(cancelled(ERASED))
         return Message(claim.channel, claim.address, **claim.content)
@@ -250,7 +250,7 @@ class Composer:
         with self._db.read() as connection:
             case_id = replies.held_by(connection, claim.subject)
         if case_id:
-            raise NotSent(outcomes.held(case_id))
+            raise NotSent(held(case_id))
 
     def _rule(self, claim: Claim) -> Rule:
         """A message's rule as it is now. Raises NotSent while it is gone or writes to others."""
@@ -258,7 +258,7 @@ class Composer:
         if rule:
             return rule
         case = rule_case(self._config, claim.rule, reason)
-        raise NotSent(outcomes.kept_waiting(reason, WAITS_FOR_RULE, case))
+        raise NotSent(kept_waiting(reason, WAITS_FOR_RULE, case))
 
     def _alert(self, claim: Claim) -> Message:
         """An alert by its template; in plain words where that is broken: it must go out."""
@@ -314,7 +314,7 @@ class Composer:
                     self._require_wanted(rule, context)
                 raise
             if facts is None:
-                raise NotSent(outcomes.asks_first())
+                raise NotSent(asks_first())
             claim = replace(claim, facts=facts)
         context = self._contexts.of_message(claim, known)
         claim = self._require_still_true(claim, rule, context)
@@ -338,17 +338,18 @@ class Composer:
             return self._redirected(claim, current)
         if claim.address and same(claim.address) in map(same, current):
             if claim.stopped_by:  # asked here: who has stopped an old address may have another now
-                raise NotSent(outcomes.stopped(claim.channel, claim.stopped_by))
+                raise NotSent(stopped(claim.channel, claim.stopped_by))
             return claim
         if any(notice.waits_for == WAITS_FOR_ORDER for notice in notices):
-            raise NotSent(outcomes.kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
+            raise NotSent(kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
         lost = " ".join(notice.reason for notice in notices)
         if lost:
             raise NotSent(Ending("rejected", "validation-failed", lost))
         with self._db.write() as connection:
             notifications.insert_notices(connection, claim.event_id, notices)
-            doubts.ask(connection, self._config.policy, claim.event_id, claim.facts, notices)
-        raise NotSent(outcomes.cancelled("The recipient now has another address."))
+            if told := [one for one in notices if one.tells_patient]:
+                doubts.ask(connection, self._config.policy, claim.event_id, claim.facts, told)
+        raise NotSent(cancelled("The recipient now has another address."))
 
     def _redirected(self, claim: Claim, current: Sequence[str]) -> Claim:
         """A repeat, to the address that its recipient has now. Raises NotSent where that is
@@ -358,7 +359,7 @@ class Composer:
         with self._db.write() as connection:
             source = attempts.redirect(connection, claim, address)
         if source:
-            raise NotSent(outcomes.stopped(claim.channel, source))
+            raise NotSent(stopped(claim.channel, source))
         return replace(claim, address=address)
 
     def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
@@ -372,10 +373,66 @@ class Composer:
                 pairs = (planner.in_digest(rule, one, policy, frozenset()) for one in notices)
                 notices = [one for pair in pairs for one in pair]
             notifications.insert_notices(connection, claim.event_id, notices)
-        return NotSent(outcomes.cancelled(f"Its rule no longer uses {claim.channel}."))
+        return NotSent(cancelled(f"Its rule no longer uses {claim.channel}."))
 
     @staticmethod
     def _require_wanted(rule: Rule, context: RuleContext) -> None:
         """Ask a rule whether it still wants its message sent."""
         if objection := planner.last_objection(rule, context, utc_now()):
-            raise NotSent(outcomes.cancelled(objection))
+            raise NotSent(cancelled(objection))
+
+
+class NotSent(Exception):
+    """A message must not go out, or not now. `ending` is what becomes of it."""
+
+    def __init__(self, ending: Ending):
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+def cancelled(reason: str) -> Ending:
+    """The ending of a message that is no longer wanted."""
+    return Ending("rejected", "cancelled", reason)
+
+
+def postponed(seconds: float) -> Ending:
+    """The ending of a message that waits for its send window, which opens in `seconds`."""
+    return Ending(
+        "rejected",
+        "scheduled",
+        "It is waiting for its send window.",
+        retry_in=seconds,
+        is_a_try=False,
+    )
+
+
+def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Ending:
+    """The ending of a message that waits for something to be put right, and the case about it."""
+    return Ending(
+        "rejected",
+        "scheduled",
+        reason,
+        retry_in=0.0,
+        is_a_try=False,
+        waits_for=waits_for,
+        case=case,
+    )
+
+
+def held(case_id: str) -> Ending:
+    """The ending of a message to somebody whose number may be another's, until that is settled."""
+    reason = "Somebody has answered that this kit's number is wrong: it waits for a person."
+    return replace(kept_waiting(reason, WAITS_FOR_PERSON), case_id=case_id)
+
+
+def asks_first() -> Ending:
+    """The ending of a message about which the lab has to be asked, in a lane of its own."""
+    reason = "Relay asks the lab about this kit again before it goes out."
+    return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
+
+
+def stopped(channel: str, source: str) -> Ending:
+    """The ending of a message to an address that gets nothing more; the rule's fallback may reach
+    the person.
+    """
+    return Ending("rejected", "cancelled", stops.reason(source, channel), reached_nobody=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 from relay import fault_injection
 from relay.channels import Channels
@@ -11,10 +13,9 @@ from relay.channels.base import Outcome
 from relay.config.loader import Config
 from relay.errors import LabAway, LabError, LedgerUnavailable, RenderError
 from relay.http_client import TooLate, within
-from relay.jobs import outcomes
+from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
 from relay.jobs.circuit_breaker import CircuitBreaker
-from relay.jobs.compose import Composer
-from relay.jobs.outcomes import NotSent
+from relay.jobs.compose import Composer, NotSent, asks_first, kept_waiting
 from relay.ledger import attempts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -22,9 +23,9 @@ from relay.ledger.holds import halts, pauses
 from relay.logs import get_logger
 from relay.messages.templates import Message
 from relay.rules import alerts
-from relay.rules.model import Ending
+from relay.rules.model import Ending, Pause
 from relay.rules.schedule import utc_now
-from relay.rules.statuses import REFUSED, WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME
+from relay.rules.statuses import LAB_FAILED, REFUSED, WAITS_FOR_ACCOUNT, WAITS_FOR_RESUME
 
 log = get_logger("relay.jobs")
 
@@ -43,6 +44,7 @@ class Deliverer:
         breaker: CircuitBreaker,
     ):
         self._config = config
+        self._rules = config.by_name
         self._db = db
         self._channels = channels
         self._composer = composer
@@ -80,18 +82,18 @@ class Deliverer:
                 with self._db.read() as connection:
                     failures += attempts.lab_failures(connection, claim)
             patience = self._config.delivery.lab_patience
-            return outcomes.unanswered(error, patience, failures, claim)
+            return unanswered(error, patience, failures, claim)
         except LedgerUnavailable as error:
-            return outcomes.refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
+            return refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
         except Exception:
             log.exception("message broke", id=claim.id)
             return Ending("rejected", "technical-failure", "Relay failed before sending this.")
         awaits = self._channels.awaits_receipt(message)
         is_still = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
         pause = self._breaker.after(claim.channel, outcome, claim.address, is_still=is_still)
-        rule = self._config.rule(claim.rule)
-        ending = outcomes.sent(claim, outcome, awaits_receipt=awaits, pause=pause)
-        return outcomes.to_arrive(ending, rule.fallback_after) if rule else ending
+        rule = self._rules.get(claim.rule)
+        ending = sent(claim, outcome, awaits_receipt=awaits, pause=pause)
+        return to_arrive(ending, rule.fallback_after) if rule else ending
 
     def _composed(self, claim: Claim) -> Message:
         """A claim's words, if it is right to send them now. Raises NotSent."""
@@ -107,8 +109,8 @@ class Deliverer:
         if not attempts.begin(self._db, claim, message.content, self._config.edition):
             with self._db.read() as connection:
                 halt = halts.over(connection, claim.channel, claim.rule)
-            stopped = halt and outcomes.kept_waiting(halt.said, WAITS_FOR_RESUME)
-            raise NotSent(stopped or outcomes.lapsed())
+            stopped = halt and kept_waiting(halt.said, WAITS_FOR_RESUME)
+            raise NotSent(stopped or lapsed())
         fault_injection.crash_point("message.before-send")
 
     def _is_refused(self, channel: str) -> bool:
@@ -121,13 +123,13 @@ class Deliverer:
         reason = f"Delivery is live, and no account to send {channel} with is set."
         policy, now = self._config.policy, utc_now()
         case = alerts.case("account", channel, channel, reason, policy=policy, now=now)
-        return outcomes.kept_waiting(reason, WAITS_FOR_ACCOUNT, case)
+        return kept_waiting(reason, WAITS_FOR_ACCOUNT, case)
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
         try:
             return self._channels.send(message, claim.attempt_id)
         except TooLate as error:
-            raise NotSent(outcomes.lapsed()) from error
+            raise NotSent(lapsed()) from error
         except Exception:  # whatever it was, the provider may have the message
             log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
             return Outcome("unknown", "Relay failed while sending this.")
@@ -137,10 +139,87 @@ def patiently(commit: Callable[[], object]) -> None:
     """Commit, and try again while the ledger is away: an outcome that is lost cannot be found out
     anew.
     """
-    for delay in FINISH_DELAYS:
+    for seconds in FINISH_DELAYS:
         try:
             commit()
             return
         except LedgerUnavailable:
-            time.sleep(delay)
+            time.sleep(seconds)
     commit()
+
+
+def lapsed() -> Ending:
+    """The ending of a message that this claim may send no more: it surely did not go out."""
+    reason = "Relay was too slow to send it, or its address was stopped meanwhile."
+    return Ending("rejected", "created", reason, retry_in=0.0)
+
+
+def to_arrive(ending: Ending, within: timedelta) -> Ending:
+    """The ending of a message that is to arrive within that time, if its rule says so."""
+    is_out = ending.outcome == "accepted"
+    return replace(ending, fallback_in=within.total_seconds()) if is_out else ending
+
+
+def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:
+    """The ending of a message that was handed over, by the provider's answer."""
+    if outcome.result == "rejected":
+        if pause and pause.cause == REFUSED:  # whatever was refused with it, it is kept
+            outcome = replace(outcome, permanent=False, operator=True)
+        return replace(refused(claim, outcome), pause=pause, answered=bool(outcome.code))
+    accepted = outcome.result == "accepted"
+    return Ending(
+        outcome.result,
+        "sent" if accepted else "unknown",
+        outcome.reason,
+        provider_id=outcome.provider_id,
+        code=outcome.code,
+        awaits_receipt=accepted and awaits_receipt,
+        is_kept=outcome.is_kept,
+        pause=pause,
+        answered=accepted,
+    )
+
+
+def unanswered(error: LabError, patience: timedelta, failures: int, claim: Claim) -> Ending:
+    """The ending of a message about which the lab has to be asked again first, after so many
+    `failures` of the lab, with this one.
+
+    They use up none of its tries. Where they are its own kit's alone, it is given up once they have
+    lasted for `patience`, as an event is.
+    """
+    reason = f"{error} Relay has to ask the lab again before this goes out."
+    waiting = replace(asks_first(), reason=reason, code=LAB_FAILED)
+    if isinstance(error, LabAway):
+        return waiting
+    if not error.failed:
+        return refused(claim, Outcome("rejected", reason))
+    if is_hopeless(failures, patience):
+        reason = f"{reason} Relay tried {failures} times."
+        return Ending("rejected", "temporary-failure", reason)
+    return replace(waiting, retry_in=delay(EVENT_DELAYS, failures, None))
+
+
+def refused(claim: Claim, outcome: Outcome) -> Ending:
+    """The ending of a message that surely did not go out: a failure, or another try later."""
+    if outcome.permanent:
+        return Ending(
+            "rejected",
+            "permanent-failure",
+            outcome.reason,
+            code=outcome.code,
+            suppress=outcome.suppress,
+        )
+    if outcome.operator:  # no fault of this message: it is kept for as long as it takes
+        return Ending(
+            "rejected",
+            "created",
+            outcome.reason,
+            code=outcome.code,
+            retry_in=fault_injection.hastened(SEND_DELAYS[0]),
+            is_a_try=False,
+        )
+    if claim.tries > len(SEND_DELAYS):
+        reason = f"{outcome.reason} Relay tried {claim.tries} times."
+        return Ending("rejected", "temporary-failure", reason, code=outcome.code)
+    wait = delay(SEND_DELAYS, claim.tries, outcome.retry_after)
+    return Ending("rejected", "created", outcome.reason, code=outcome.code, retry_in=wait)

@@ -55,7 +55,7 @@ class FollowUps:
         """Send it again, since a person wants that; where it cannot go by now, as for any that
         failed.
         """
-        rule = self._config.rule(item.rule)
+        rule = self._config.by_name.get(item.rule)
         old = self.why_overtaken(rule, item) if rule else ""
         try:
             return self._db.transact(followups.go_again, item, old)
@@ -81,7 +81,7 @@ class FollowUps:
 
         The answer is a word for the log: `waiting`, `fallback`, `case`, or empty.
         """
-        rule = self._config.rule(item.rule)
+        rule = self._config.by_name.get(item.rule)
         if rule and (why := self.why_overtaken(rule, item)):
             return self._db.transact(followups.let_be, item, why)
         late = self.why_late(rule, item)

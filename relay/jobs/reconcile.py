@@ -75,7 +75,7 @@ class Reconciler:
                 is_ours = unknown_attempts.adopt(
                     connection, unknown, found.provider_id, awaits_receipt=awaits
                 )
-                rule = self._config.rule(unknown.rule)
+                rule = self._config.by_name.get(unknown.rule)
                 if is_ours and rule and rule.fallback_after:
                     seconds = rule.fallback_after.total_seconds()
                     await_delivery(connection, unknown.id, seconds)
@@ -106,7 +106,7 @@ class Reconciler:
             wait = delays[unknown.looks] - delays[unknown.looks - 1]
             self._db.transact(unknown_attempts.look_later, unknown, wait)
             return
-        rule = self._config.rule(unknown.rule)
+        rule = self._config.by_name.get(unknown.rule)
         if rule is None or rule.on_unknown == "resend":
             reason = "The provider has no record of it, so Relay is sending it again."
             self._db.transact(unknown_attempts.give_up_unknown, unknown, reason, None)

@@ -21,7 +21,7 @@ from relay.rules.model import Step
 from relay.rules.planner import FRESH_SECONDS
 
 if TYPE_CHECKING:
-    from relay.jobs.lab_breaker import LabBreaker
+    from relay.jobs.circuit_breaker import LabBreaker
     from relay.ledger.events import Event, Kit
     from relay.ledger.notifications import WithEvent
 

@@ -17,11 +17,10 @@ from relay.channels import Channels
 from relay.config.loader import Config
 from relay.http_client import HttpClient
 from relay.jobs.apart import each
-from relay.jobs.circuit_breaker import CircuitBreaker
+from relay.jobs.circuit_breaker import CircuitBreaker, LabBreaker
 from relay.jobs.compose import Composer, rule_case, rule_now
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
-from relay.jobs.lab_breaker import LabBreaker
 from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
@@ -41,8 +40,7 @@ from relay.logs import get_logger
 from relay.messages.templates import Templates
 from relay.rules import alerts
 from relay.rules.channels import CHANNELS
-from relay.rules.daily_limit import DailyLimit
-from relay.rules.model import Case
+from relay.rules.model import Case, DailyLimit
 from relay.rules.schedule import midnight, utc_now
 
 log = get_logger("relay.jobs")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from relay.config.loader import Config
 from relay.errors import LabAway, LabError, LedgerUnavailable
 from relay.jobs.backfill import Backfill
-from relay.jobs.lab_breaker import LabBreaker
 from relay.lab.events import EVENTS
 from relay.ledger import expectations
 from relay.ledger.database import Database
@@ -18,6 +18,9 @@ from relay.logs import get_logger
 from relay.rules import alerts
 from relay.rules.model import Case, Expectation
 from relay.rules.schedule import utc_now
+
+if TYPE_CHECKING:
+    from relay.jobs.circuit_breaker import LabBreaker
 
 log = get_logger("relay.watchdog")
 

@@ -1,4 +1,5 @@
-"""What the lab's API may say of a kit: the fields that rules and templates can name.
+"""What the lab's API may say of a kit: the fields that rules and templates can name, and whose name
+they tell.
 
 Shapes are those of the lab's documentation; any field may be null or missing. A field the lab
 left empty is a `Null`: false in a condition, and an error when it is printed.
@@ -7,6 +8,7 @@ left empty is a `Null`: false in a condition, and an error when it is printed.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, UndefinedError
 
 from relay.lab import plain_text
+from relay.lab.plain_text import fold
 
 LONGEST_TEXT = 1000
 # By these names the lab has a person's addresses.
@@ -275,3 +278,46 @@ def told_apart(fields: Iterable[str]) -> str:
     """That a registration and its patient's record differ, in words, and not in what."""
     words = ", ".join(field.replace("_", " ") for field in fields)
     return f"The registration and the patient's own record at the lab differ in: {words}."
+
+
+MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
+LONGEST = 200
+TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
+
+
+def full_name(facts: Facts) -> str:
+    """First name and surname of whom an event is about: the patient, or else the customer."""
+    return " ".join(first_known_names(facts))
+
+
+def search_key(facts: Facts) -> str | None:
+    """The same to be searched by: surname first, without accents, capitals and marks."""
+    return fold(" ".join(reversed(first_known_names(facts))))[:LONGEST] or None
+
+
+def readings(written: str) -> list[str]:
+    """What the search key of a written name may begin with: the surname may be any of its words."""
+    words = fold(re.sub(r"[.,]", " ", written)).split()[:MOST_WORDS]
+    words = [word for word in words if word not in TITLES] or words
+    turned = (words[turn:] + words[:turn] for turn in range(len(words)))
+    return list(dict.fromkeys(" ".join(one) for one in turned))
+
+
+def first_known_names(facts: Facts) -> tuple[str, ...]:
+    """Return the first and last name of the first person in the facts who has either."""
+    names = (tuple(filter(None, name_of(person))) for person in persons_in(facts))
+    return next(filter(None, names), ())
+
+
+def name_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a record's first and last name, trimmed; each is empty when unknown."""
+    first, last = (str(record.get(field) or "").strip() for field in NAMES)
+    return first, last
+
+
+def persons_in(facts: Facts) -> Iterator[Mapping[str, Any]]:
+    """Yield each person in the facts: registration, patient, customer, order's customer."""
+    order = facts.order or {}
+    for person in (facts.registration, facts.patient, facts.customer, order.get("customer")):
+        if person:
+            yield person

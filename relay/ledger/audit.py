@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.database import ago, now
-from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions, new_id
+from relay.ledger.database import ago, new_id, now
+from relay.ledger.schema import INSERTS, acknowledged_events, audit, ended_sessions
 
 # Where what is done comes from: a session of the desk, and a mark of its address. Of the request
 # that is being answered; the desk sets it.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from time import time_ns
 from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -22,7 +24,6 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from relay.errors import LedgerUnavailable, meaning
 from relay.ledger.group_commit import GroupCommit
-from relay.ledger.schema import UtcDateTime
 
 Connection = sa.Connection  # one unit of work: what the ledger's functions take
 P = ParamSpec("P")
@@ -49,6 +50,26 @@ class Prepared:
         else:
             rows = connection.execute(self._sql, [given[name] for name in self._order]).fetchall()
         return rows
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware time in UTC. SQLite has no time zones, so there they are taken off and put back."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """To UTC."""
+        if value is None:
+            return None
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """From UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
@@ -398,3 +419,19 @@ def urgent_first(
         .order_by(levels.c.urgency.desc(), rows.c.moment)
         .limit(sa.bindparam("most", type_=sa.Integer))
     )
+
+
+def new_id(prefix: str) -> str:
+    """An id that sorts by time: 'evt_' and 28 hex digits, the last 13 of them random.
+
+    Milliseconds, then a 4,096th of one: two posts in a millisecond keep their order
+    (https://www.rfc-editor.org/rfc/rfc9562#section-6.2, method 3).
+    """
+    milliseconds, nanoseconds = divmod(time_ns(), 1_000_000)
+    fraction = nanoseconds * 4096 // 1_000_000
+    return f"{prefix}_{milliseconds:012x}{fraction:03x}{secrets.randbits(52):013x}"
+
+
+def first_id(prefix: str, moment: datetime) -> str:
+    """The least id that was made at `moment` or later: what is recent goes by the primary key."""
+    return f"{prefix}_{max(0, int(moment.timestamp() * 1000)):012x}"

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.database import now
-from relay.ledger.schema import drafts, new_id
+from relay.ledger.database import new_id, now
+from relay.ledger.schema import drafts
 from relay.rules.edition import Content
 
 START, SAVE, ASK, DROP = "draft start", "draft save", "draft ask", "draft drop"

@@ -14,9 +14,9 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
-from relay.lab.facts import Facts
-from relay.ledger import digests, history, journeys, replay
-from relay.ledger.database import Database, now, urgent_first
+from relay.lab.facts import Facts, search_key
+from relay.ledger import history, journeys, notifications, replay
+from relay.ledger.database import Database, new_id, now, urgent_first
 from relay.ledger.holds import pauses
 from relay.ledger.journeys import Place
 from relay.ledger.schema import (
@@ -26,13 +26,11 @@ from relay.ledger.schema import (
     acknowledged_events,
     events,
     lab_pauses,
-    new_id,
 )
 from relay.ledger.worklist import doubts, releases
 from relay.ledger.worklist.cases import close_overtaken, close_reached, open_case
-from relay.privacy.names import search_key
-from relay.rules.kits import KitEvent
 from relay.rules.model import AlreadyNotified, Case, Notice, Plan, Policy, Step, Waiting
+from relay.rules.staleness import KitEvent
 from relay.rules.statuses import HELD, PROCESSED, RECEIVED, UNROUTED, WAITING, WAITS_FOR_LAB
 
 LEASE_SECONDS = 90.0
@@ -214,14 +212,15 @@ def plan_and_mark_processed(
     def replan(gone: frozenset[str]) -> Sequence[Notice]:
         return decide(replace(kit, gone=gone)).notices if gone else plan.notices
 
-    made = digests.plan_and_add(connection, event.id, replan)
+    made = notifications.plan_and_add(connection, event.id, replan)
     if past.was_planned:  # else nobody can have failed to be reached yet
         for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
             close_reached(connection, owed)
     for case in plan.cases:
         releases.ask(connection, replace(case, event_id=event.id))
-    if policy:
-        doubts.ask(connection, policy, event.id, facts, plan.notices)
+    told = [one for one in plan.notices if one.tells_patient]
+    if policy and told:
+        doubts.ask(connection, policy, event.id, facts, told)
     return made
 
 

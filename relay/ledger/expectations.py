@@ -16,9 +16,9 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.lab.events import EVENTS, REGISTRATION, Incoming, about
-from relay.ledger.database import Database, now
+from relay.ledger.database import Database, first_id, now
 from relay.ledger.events import record
-from relay.ledger.schema import INSERTS, cases, events, first_id, journeys, watches
+from relay.ledger.schema import INSERTS, cases, events, journeys, watches
 from relay.ledger.worklist.cases import ABOUT, close_settled, open_case, was_about
 from relay.rules.model import Case, Expectation, Notice, case_digest
 from relay.rules.staleness import later

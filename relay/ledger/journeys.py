@@ -22,8 +22,8 @@ from relay.ledger.database import now
 from relay.ledger.notifications import KIND
 from relay.ledger.schema import INSERTS, aliases, attempts, cases, events, journeys, notifications
 from relay.rules.addresses import same
-from relay.rules.kits import KitEvent, Kits, Registration
 from relay.rules.model import AlreadyNotified, Step, Waiting, case_digest, identity, obligation
+from relay.rules.staleness import KitEvent, Kits, Registration
 from relay.rules.statuses import ALERT, ALIVE, FAILED, ITEM, MESSAGE, RESENT, UNCONFIRMED, WAITING
 
 _TWICE = "The same is told already: the lab has linked this test to another."

@@ -12,10 +12,10 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.facts import PERSONS
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.database import now
+from relay.ledger.database import new_id, now
 from relay.ledger.holds.suppressions import stopped_by
 from relay.ledger.notifications import KIND
-from relay.ledger.schema import events, letters, new_id, notifications
+from relay.ledger.schema import events, letters, notifications
 from relay.ledger.views.daily_counts import Day
 from relay.ledger.views.queries import MADE_BY
 from relay.ledger.worklist import replies

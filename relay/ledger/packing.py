@@ -17,18 +17,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.ledger.database import UtcDateTime, new_id
 from relay.ledger.notifications import KEPT_ID
-from relay.ledger.schema import (
-    UtcDateTime,
-    aliases,
-    attempts,
-    cases,
-    events,
-    journeys,
-    new_id,
-    notifications,
-    receipts,
-)
+from relay.ledger.schema import aliases, attempts, cases, events, journeys, notifications, receipts
 from relay.rules.model import obligation
 from relay.rules.statuses import FAILED, GONE, PROCESSED
 

@@ -14,16 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.database import ago, now
-from relay.ledger.schema import (
-    INSERTS,
-    ended_sessions,
-    first_id,
-    login_failures,
-    new_id,
-    sessions,
-    users,
-)
+from relay.ledger.database import ago, first_id, new_id, now
+from relay.ledger.schema import INSERTS, ended_sessions, login_failures, sessions, users
 from relay.rules.schedule import utc_now
 
 ADMIN = "admin"

@@ -15,11 +15,11 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.attempts import RECEIPT_SECONDS, record_outcome
-from relay.ledger.database import Database, ago, leasing, now
+from relay.ledger.database import Database, ago, leasing, new_id, now
 from relay.ledger.holds import pauses
 from relay.ledger.holds.suppressions import suppress_channel, unsuppress
 from relay.ledger.notifications import IS_KEPT, UNDER_WAY
-from relay.ledger.schema import INSERTS, attempts, new_id, notifications, receipts
+from relay.ledger.schema import INSERTS, attempts, notifications, receipts
 from relay.ledger.worklist.cases import close_settled
 from relay.rules.channels import carried_with
 from relay.rules.model import Ending

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import UTC, datetime
-from time import time_ns
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from relay.ledger.database import UtcDateTime
 from relay.rules.statuses import ALERT, HELD, MISMATCH, RECEIVED, UNROUTED, WAITING, WAITS_FOR_LAB
-
-
-class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware time in UTC. SQLite has no time zones, so there they are taken off and put back."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """To UTC."""
-        if value is None:
-            return None
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """From UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
 
 metadata = sa.MetaData(
     naming_convention={
@@ -330,22 +307,6 @@ RETIRED_INDEXES = ("ix_notifications_item", "ix_notifications_subject")
 
 # An INSERT that can say what to do on a conflict, by the dialect's name.
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-
-
-def new_id(prefix: str) -> str:
-    """An id that sorts by time: 'evt_' and 28 hex digits, the last 13 of them random.
-
-    Milliseconds, then a 4,096th of one: two posts in a millisecond keep their order
-    (https://www.rfc-editor.org/rfc/rfc9562#section-6.2, method 3).
-    """
-    milliseconds, nanoseconds = divmod(time_ns(), 1_000_000)
-    fraction = nanoseconds * 4096 // 1_000_000
-    return f"{prefix}_{milliseconds:012x}{fraction:03x}{secrets.randbits(52):013x}"
-
-
-def first_id(prefix: str, moment: datetime) -> str:
-    """The least id that was made at `moment` or later: what is recent goes by the primary key."""
-    return f"{prefix}_{max(0, int(moment.timestamp() * 1000)):012x}"
 
 
 events = sa.Table(

@@ -13,9 +13,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from relay.lab import plain_text
-from relay.lab.facts import EMAIL, MOBILE, NAMES, PERSONS, PHONE, Facts
+from relay.lab.facts import EMAIL, MOBILE, NAMES, PERSONS, PHONE, TITLES, Facts, name_of, persons_in
 from relay.lab.plain_text import fold
-from relay.privacy.names import TITLES, name_of, persons_in
 
 _WAYS = (EMAIL, PHONE, MOBILE)
 _SHORTEST = 7  # digits of what may be a phone number

@@ -1,8 +1,9 @@
-"""Judges phone numbers and email addresses: the form to send to, or why Relay cannot."""
+"""The kinds of address, and how one is judged: the form to send to, or why Relay cannot."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -173,3 +174,56 @@ def any_mailbox(text: str) -> str:
     bare = plain_text.mailbox(text)
     local, _, domain = bare.rpartition("@")
     return bare if local and domain and " " not in bare else ""
+
+
+@dataclass(frozen=True)
+class AddressKind:
+    """A kind of address, which several channels may write to: a phone number has texts and more."""
+
+    judge: Callable[[object], Address]
+    known: Callable[[str], str]  # as the ledger may have it, whether Relay writes to it or not
+    name: str  # with its article: a phone number
+    noun: str  # after "this", where the channel's word stands beside it: this number
+    several: str  # as config.toml lists them: UK mobile numbers
+    example: str
+    remedy: str  # how to write one, for a mistake in config.toml
+    is_written: Callable[[str], bool]  # whether a text looks like one
+    judge_of: Callable[[object, frozenset[str]], Address] | None = None  # where countries differ
+    # In a receptionist's words: it took nothing for now, it never will, the lab has none to use.
+    away: str = "Nothing could be delivered there"
+    dead: str = "Address does not work"
+    absent: str = "No address at the lab"
+
+    def judge_in(self, countries: frozenset[str], written: object) -> Address:
+        """As `judge`, but of these countries instead of the UK."""
+        return self.judge_of(written, countries) if self.judge_of else self.judge(written)
+
+
+_WRITTEN = re.compile(r"\+?[\d\s().-]{7,}")
+PHONE = AddressKind(
+    judge=phone,
+    judge_of=phone,
+    known=any_number,
+    name="a phone number",
+    noun="number",
+    several="UK mobile numbers",
+    example="+447700900100",
+    remedy='Write a UK mobile, as in "+447700900100".',
+    is_written=lambda text: bool(_WRITTEN.fullmatch(bare_number(text))),
+    away="Phone off or out of reach",
+    dead="Number does not work",
+    absent="No mobile number at the lab",
+)
+EMAIL = AddressKind(
+    judge=email,
+    known=any_mailbox,
+    name="an email address",
+    noun="address",
+    several="Email addresses",
+    example="lab-desk@example.org",
+    remedy='Write one as in "desk@example.org".',
+    is_written=lambda text: "@" in text,
+    away="Mailbox does not take it",
+    dead="Address does not work",
+    absent="No email address at the lab",
+)

@@ -1,6 +1,4 @@
-"""The channels: a row each in CHANNELS, and what kind of address each writes to. To add a channel,
-add its row and its provider's file.
-"""
+"""The channels: a row each in CHANNELS. To add one, add its row and its provider's file."""
 
 from __future__ import annotations
 
@@ -10,63 +8,7 @@ from dataclasses import dataclass
 
 from relay.lab import facts, plain_text
 from relay.rules import addresses
-from relay.rules.addresses import Address
-
-
-@dataclass(frozen=True)
-class AddressKind:
-    """A kind of address, which several channels may write to: a phone number has texts and more."""
-
-    judge: Callable[[object], Address]
-    known: Callable[[str], str]  # as the ledger may have it, whether Relay writes to it or not
-    field: str  # of a person, where the lab has it
-    name: str  # with its article: a phone number
-    noun: str  # after "this", where the channel's word stands beside it: this number
-    several: str  # as config.toml lists them: UK mobile numbers
-    example: str
-    remedy: str  # how to write one, for a mistake in config.toml
-    is_written: Callable[[str], bool]  # whether a text looks like one
-    judge_of: Callable[[object, frozenset[str]], Address] | None = None  # where countries differ
-    # In a receptionist's words: it took nothing for now, it never will, the lab has none to use.
-    away: str = "Nothing could be delivered there"
-    dead: str = "Address does not work"
-    absent: str = "No address at the lab"
-
-    def judge_in(self, countries: frozenset[str], written: object) -> Address:
-        """As `judge`, but of these countries instead of the UK."""
-        return self.judge_of(written, countries) if self.judge_of else self.judge(written)
-
-
-_PHONE = re.compile(r"\+?[\d\s().-]{7,}")
-PHONE = AddressKind(
-    judge=addresses.phone,
-    judge_of=addresses.phone,
-    known=addresses.any_number,
-    field=facts.PHONE,
-    name="a phone number",
-    noun="number",
-    several="UK mobile numbers",
-    example="+447700900100",
-    remedy='Write a UK mobile, as in "+447700900100".',
-    is_written=lambda text: bool(_PHONE.fullmatch(addresses.bare_number(text))),
-    away="Phone off or out of reach",
-    dead="Number does not work",
-    absent="No mobile number at the lab",
-)
-EMAIL = AddressKind(
-    judge=addresses.email,
-    known=addresses.any_mailbox,
-    field=facts.EMAIL,
-    name="an email address",
-    noun="address",
-    several="Email addresses",
-    example="lab-desk@example.org",
-    remedy='Write one as in "desk@example.org".',
-    is_written=lambda text: "@" in text,
-    away="Mailbox does not take it",
-    dead="Address does not work",
-    absent="No email address at the lab",
-)
+from relay.rules.addresses import EMAIL, PHONE, AddressKind
 
 
 @dataclass(frozen=True)
@@ -102,6 +44,7 @@ class Channel:
     """One way of writing to people."""
 
     address: AddressKind
+    field: str  # of a person, where the lab has their address
     provider: Provider
     word: str  # for one message
     words: str  # for several
@@ -191,6 +134,7 @@ def why_no_sender(text: str) -> str:
 CHANNELS: dict[str, Channel] = {
     "sms": Channel(
         address=PHONE,
+        field=facts.PHONE,
         provider=Provider(
             name="Twilio",
             module="twilio",
@@ -219,6 +163,7 @@ CHANNELS: dict[str, Channel] = {
     ),
     "email": Channel(
         address=EMAIL,
+        field=facts.EMAIL,
         provider=Provider(
             name="SendGrid",
             module="sendgrid",

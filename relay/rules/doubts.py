@@ -17,7 +17,6 @@ from relay.rules.channels import CHANNELS
 from relay.rules.model import Case, Notice, Policy
 from relay.rules.statuses import MISMATCH
 
-PATIENT = "patient"
 FAMILY = 3  # patients at one address, from which it is asked about: two are a couple, or a child
 _WHO = frozenset((*NAMES, BORN))  # a field that says who somebody is, not how to reach them
 
@@ -34,7 +33,7 @@ def cases(
     facts: Facts, known: Known, planned: Sequence[Notice], policy: Policy, now: datetime
 ) -> Iterator[Case]:
     """A case for each doubt about the patient whom these notices tell."""
-    told = {one.channel: one for one in planned if one.role == PATIENT and one.address}
+    told = {one.channel: one for one in planned if one.tells_patient}
     for subject in {one.subject for one in told.values()}:
         for key, reason in _doubts(facts, known, told, subject):
             yield alerts.case(MISMATCH, key, subject, reason, policy=policy, now=now)

@@ -1,27 +1,30 @@
-"""The values that rules work with: a rule, the notices that it plans, how an attempt ended."""
+"""The values that rules work with: a rule, the notices that it plans, endings, the day's limit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from relay.lab.events import EVENTS, RETEST
 from relay.rules.addresses import AT_HOME
-from relay.rules.schedule import Digest, Window
 from relay.rules.statuses import ANSWER, DIGEST, MESSAGE, RESENT
 
 if TYPE_CHECKING:
     from relay.rules.expressions import Condition
+    from relay.rules.schedule import Digest, Window
 
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
 LETTER = "letter"  # its rule, behind ALERT_PREFIX, where it answers nobody: a letter to many
 # Begins the identity of a message that repeats another, before the other's id. So a message is
 # repeated once, whoever presses and however often; the next time it is the repeat that is repeated.
 RESENT_OF = "resent "
+PATIENT = "patient"  # the role
 ALERT_URGENCY = 9  # above that of any event's message
 
 
@@ -63,6 +66,11 @@ class Notice:
             return self.obligation
         parts = (self.rule, self.subject, self.round, self.role, self.channel, self.address)
         return identity(*parts, self.key)
+
+    @property
+    def tells_patient(self) -> bool:
+        """Whether it is to reach the patient, and there is an address."""
+        return self.role == PATIENT and bool(self.address)
 
     @property
     def is_digest(self) -> bool:
@@ -288,3 +296,43 @@ class Pause:
     reason: str
     seconds: float | None = None
     case: Case | None = None  # where staff have to act
+
+
+# The last fifth of the day's limit is for what is urgent. By the shipped rules one text in four or
+# five about a kit is: on a day of ordinary news about as many of them are still to come when the
+# rest is used up. It is rounded down, so a limit below five is too small to share.
+KEPT = 5
+URGENT = EVENTS[RETEST].urgency  # and what is above it: results, and alerts to staff
+URGENT_WORDS = "results, retests and alerts"
+
+
+@dataclass(frozen=True)
+class DailyLimit:
+    """A day's limit on a channel, and how many messages count against it so far."""
+
+    most: int
+    spent: int = 0
+
+    @property
+    def kept(self) -> int:
+        """How many of them only urgent messages may use."""
+        return self.most // KEPT
+
+    def reach(self, urgency: int) -> float:
+        """How far the count may go with messages of an urgency.
+
+        An alert counts, but is never held up: it may be the one that tells of the limit.
+        """
+        if urgency >= ALERT_URGENCY:
+            return math.inf
+        return self.most if urgency >= URGENT else self.most - self.kept
+
+    def lets_through(self, urgency: int, ahead: int = 0) -> bool:
+        """Whether a message of an urgency may go now, with so many others ahead of it."""
+        return self.spent + ahead < self.reach(urgency)
+
+    def reason(self, urgency: int) -> str:
+        """What a case says about messages of an urgency that wait for the limit."""
+        if self.kept and urgency < URGENT:
+            return f"daily_sms_limit is {self.most}, with {self.kept} kept for {URGENT_WORDS}."
+        return f"daily_sms_limit is {self.most}. Results and retests wait too."

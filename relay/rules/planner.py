@@ -307,14 +307,14 @@ def recipient_addresses(
     """The recipient's addresses, each of them once however often and in whatever letters it was
     written down.
     """
-    kind = CHANNELS[channel].address
+    row = CHANNELS[channel]
     if to not in PERSONS:
         written: Sequence[object] = policy.staff[to].on(channel)
     elif person := getattr(facts, to):
-        written = (person.get(kind.field),)
+        written = (person.get(row.field),)
     else:
         return (addresses.Address(reason=f"Relay does not know yet who the {to} of this kit is."),)
     found: dict[str, addresses.Address] = {}
-    for judged in map(partial(kind.judge_in, policy.countries), written):
+    for judged in map(partial(row.address.judge_in, policy.countries), written):
         found.setdefault(addresses.same(judged.address) or judged.reason, judged)
     return found.values()

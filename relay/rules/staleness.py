@@ -1,15 +1,111 @@
-"""Which messages are out of date, by what else has happened to the kit. Pure."""
+"""Which messages are out of date, by the steps that count for their kit or order. Pure.
+
+A kit is (original registration, round): a retest's registration is a later round of the one that it
+repeats, whatever order it was shipped with. An order may have several kits.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
 from relay import fault_injection
-from relay.lab.events import EVENTS, RESULTS, RETEST, STAGES
+from relay.lab.events import EVENTS, ORDER, RESULTS, RETEST, STAGES
 from relay.lab.facts import PERSONS
 from relay.rules.model import Rule, Step
+
+# A kit has been through these before it is asked for again, whether or not the lab posted them.
+BEFORE_A_RETEST = tuple(
+    name for name, kind in EVENTS.items() if kind.stage in ("registered", "received")
+)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A registration as the lab's API has linked it."""
+
+    subject: str  # its own id
+    original: str  # the registration that it repeats; its own id where it repeats none
+    round: int
+    order: str | None  # the order that it came with
+
+
+@dataclass(frozen=True)
+class KitEvent:
+    """A processed event, about an order or about an original registration in a round."""
+
+    name: str
+    subject: str
+    round: int
+    received_at: datetime
+
+
+class Kits:
+    """Registrations and orders that belong together, and what has happened to them."""
+
+    def __init__(self, registrations: Iterable[Registration], events: Iterable[KitEvent]):
+        self._of_order: dict[str | None, list[Registration]] = defaultdict(list)
+        self._of_original: dict[str, list[Registration]] = defaultdict(list)
+        for one in set(registrations):
+            self._of_original[one.original].append(one)
+            self._of_order[one.order].append(one)
+        self._order_events: dict[str | None, list[KitEvent]] = defaultdict(list)
+        self._kit_events: dict[str, list[KitEvent]] = defaultdict(list)
+        for event in events:
+            # By the event, since the lab may give an order and a registration the same id.
+            of_order = EVENTS[event.name].resource == ORDER
+            (self._order_events if of_order else self._kit_events)[event.subject].append(event)
+
+    def steps(self, resource: str, subject: str) -> tuple[Step, ...]:
+        """The steps that count for an ORDER, or for an original REGISTRATION in all its rounds."""
+        found = self._of_an_order(subject) if resource == ORDER else self._of_a_kit(subject)
+        return tuple(sorted(found, key=lambda step: (step.received_at, step.name, step.round)))
+
+    def _of_a_kit(self, original: str) -> Iterable[Step]:
+        """Its own steps, and those of the orders that its rounds were shipped with."""
+        for event in self._kit_events[original]:
+            yield Step(event.name, event.round, event.received_at)
+        for one in self._of_original[original]:
+            for event in self._order_events[one.order]:
+                yield Step(event.name, one.round, event.received_at)
+
+    def _of_an_order(self, order: str) -> Iterable[Step]:
+        """Its own steps, and each that has come for all of its registrations.
+
+        Of a registration that was repeated, the newest round counts: one sample of two, or the old
+        sample of a kit that is tested anew, does not mean that the order's samples are there. What
+        came of the rounds before is `is_repeated`: it still makes news of the order old.
+        """
+        for event in self._order_events[order]:
+            yield Step(event.name, 0, event.received_at)
+        kits = self._of_order[order]
+        newest = for_each(self._come(one.original, self._newest(one.original)) for one in kits)
+        for name, at in for_each(self._come(one.original, one.round) for one in kits).items():
+            yield Step(name, 0, newest.get(name, at), is_repeated=name not in newest)
+
+    def _newest(self, original: str) -> int:
+        return max(one.round for one in self._of_original[original])
+
+    def _come(self, original: str, since: int) -> dict[str, datetime]:
+        """What has come of a registration from a round on, and when first."""
+        come: dict[str, datetime] = {}
+        for event in self._kit_events[original]:
+            if event.round >= since:
+                implied = BEFORE_A_RETEST if event.round > since else ()
+                for name in (event.name, *implied):
+                    come[name] = min(come.get(name, event.received_at), event.received_at)
+        return come
+
+
+def for_each(come: Iterable[dict[str, datetime]]) -> dict[str, datetime]:
+    """What has come of all of some kits, and when it had."""
+    kits = list(come)
+    names = set.intersection(*map(set, kits)) if kits else set[str]()
+    return {name: max(steps[name] for steps in kits) for name in names}
+
 
 NEWS_SECONDS = 60.0
 

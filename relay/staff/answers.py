@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.config.loader import Config
-from relay.lab.facts import Facts
+from relay.lab.facts import Facts, persons_in
 from relay.ledger import notifications
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
 from relay.ledger.worklist import replies
 from relay.ledger.worklist.replies import Reply
 from relay.messages import disclosure, sms_segments
-from relay.privacy.names import persons_in
 from relay.privacy.person import Person, without_address
 from relay.rules import stops
 from relay.rules.addresses import ANYWHERE

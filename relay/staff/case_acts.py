@@ -149,7 +149,7 @@ def try_again(it: Decided) -> str:
 def release(it: Decided) -> str:
     """Let it go now, or when the window of its rule opens."""
     moment, id_ = datetime.now(UTC), it.case["notification_id"]
-    rule = it.config and it.config.rule(releases.rule_of(it.connection, id_))
+    rule = it.config and it.config.by_name.get(releases.rule_of(it.connection, id_))
     due_at = planner.opening(rule, it.config.policy, moment) if it.config and rule else moment
     if not releases.release(it.connection, id_, due_at, it.by):
         raise NotDone(_WAITS_NO_MORE)

@@ -35,7 +35,7 @@ def units(config: Config, name: str, channel: str) -> int:
     """What is paid for a rule's message, judged by its example: segments, or 1 where it is not
     billed by them. What a digest tells costs nothing by itself.
     """
-    rule = config.rule(name)
+    rule = config.by_name.get(name)
     if rule is None or rule.digest:
         return 0
     if not CHANNELS[channel].in_segments:

@@ -17,8 +17,7 @@ from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.rules.alerts import counted
 from relay.rules.channels import CHANNELS, begun
-from relay.rules.daily_limit import URGENT_WORDS
-from relay.rules.model import ALERT_PREFIX, LETTER
+from relay.rules.model import ALERT_PREFIX, LETTER, URGENT_WORDS
 from relay.rules.statuses import (
     ALERT,
     ANSWER,

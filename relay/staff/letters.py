@@ -29,7 +29,7 @@ def readers(
     connection: Connection, config: Config, rule: str, written: str, edition: int | None
 ) -> Mapping[str, Reader]:
     """Whom a letter would go to. Raises NotDone."""
-    if config.rule(rule) is None:
+    if config.by_name.get(rule) is None:
         raise NotDone("Choose the rule whose messages they had.")
     try:
         day = day_of(date.fromisoformat(written), config.clinic.timezone)

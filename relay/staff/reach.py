@@ -12,8 +12,8 @@ from relay.errors import LabError, Problem
 from relay.http_client import HttpClient
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS
-from relay.rules.addresses import AT_HOME
-from relay.rules.channels import CHANNELS, PHONE, Provider
+from relay.rules.addresses import AT_HOME, PHONE
+from relay.rules.channels import CHANNELS, Provider
 
 # Words in a host's name → where it is:
 # https://www.twilio.com/docs/global-infrastructure/understanding-twilio-regions

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from relay.channels import Channels
-from relay.config.loader import Config
-from relay.config.placeholders import placeholders
+from relay.config.loader import Config, placeholders
 from relay.ledger import audit, people, workers
 from relay.ledger.database import Database
 from relay.ledger.views import status

@@ -45,7 +45,7 @@ def send_again(
     it = replay.failed_messages(connection, [message_id]).get(message_id)
     if it is None:
         raise NotDone("There is no such message: `flask relay list` shows the ids of all.")
-    rule = config.rule(it.rule)
+    rule = config.by_name.get(it.rule)
     why = resend.why_not_repeated(it, why_old(connection, config, it))
     if why or not rule:
         raise NotDone(f"You cannot send it again. {why}")
@@ -77,7 +77,7 @@ def why_old(connection: Connection, config: Config | None, it: FailedMessage) ->
         return ""
     if config is None:
         return NO_CONFIG
-    rule, moment = config.rule(it.rule), datetime.now(UTC)
+    rule, moment = config.by_name.get(it.rule), datetime.now(UTC)
     if rule is None:
         return "Its rule is no longer in config.toml."
     if not rule.enabled:

@@ -84,7 +84,7 @@ def fate(
     config: Config, loaded: Templates, held: Held, known: tuple[Step, ...], now: datetime
 ) -> Fate:
     """What becomes of a message by a configuration, if nothing else happens to its kit."""
-    rule = config.rule(held.rule)
+    rule = config.by_name.get(held.rule)
     if rule is None or rule.to != held.role:
         return Fate(KEPT)
     context, is_digest = held.context(config.clinic.record(), known), held.kind == DIGEST

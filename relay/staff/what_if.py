@@ -22,8 +22,8 @@ from relay.ledger.views import kit_history
 from relay.ledger.views.kit_history import History, Kit, MessageKey, PastEvent, Row
 from relay.rules import planner
 from relay.rules.expressions import RuleContext, names, recipient
-from relay.rules.kits import Kits
 from relay.rules.model import AlreadyNotified, Never, Notice, Rule, Waiting
+from relay.rules.staleness import Kits
 from relay.rules.statuses import ALIVE, FAILED, WAITING
 
 BLANKED = "The ledger no longer has this event's details: they passed the retention time."
@@ -60,7 +60,7 @@ class Rehearsed:
         name, role, channel = way
         if way in own or not any(row.is_fallback for row in rows):
             return own.get(way)
-        rule = self.config.rule(name)
+        rule = self.config.by_name.get(name)
         if rule and channel in rule.fallback and any(other[:2] == (name, role) for other in own):
             return Message(rule.template, rows[0].due_at, len(rows))
         return None
@@ -68,7 +68,7 @@ class Rehearsed:
     def why_not(self, past: PastEvent, way: MessageKey) -> str:
         """Why nothing would have gone out that way."""
         name, role, channel = way
-        rule = self.config.rule(name)
+        rule = self.config.by_name.get(name)
         if rule is None:
             return "There is no such rule."
         if rule.event != past.name:
@@ -107,7 +107,7 @@ class Rehearsal:
         self._conditional = {rule.event for rule in self._rules if rule.conditions}
         self._new_needs: dict[str, dict[str, frozenset[str]]] = {name: {} for name in EVENTS}
         for rule in self._rules:
-            old = before.rule(rule.name)
+            old = before.by_name.get(rule.name)
             asked_for = (
                 needed_resources(old) if old and old.enabled and old.event == rule.event else set()
             )
@@ -349,7 +349,7 @@ class WhatIf:
                 continue
             was = sent(past)
             for name, why in ours.unknown.get(past.id, {}).items():
-                rule = self.edited.rule(name)
+                rule = self.edited.by_name.get(name)
                 self._note(past, (name, rule.to if rule else "", ""), UNKNOWN, 1, why)
             for way in {**was, **ours.messages.get(past.id, {})}:
                 rows, counts = was.get(way, []), self.found.counts[way[0]]
@@ -430,16 +430,16 @@ def unchanged(edited: Config, current: Config) -> frozenset[str]:
     """The names of the rules that decide the same by both."""
     if (edited.policy, edited.clinic) != (current.policy, current.clinic):
         return frozenset()
-    return frozenset(rule.name for rule in edited.rules if current.rule(rule.name) == rule)
+    return frozenset(rule.name for rule in edited.rules if current.by_name.get(rule.name) == rule)
 
 
 def renamed(edited: Config, current: Config) -> Iterator[tuple[str, str]]:
     """Each (new rule, rule that is gone) about the same event: it may be the same one renamed."""
     for new in edited.rules:
-        if current.rule(new.name):
+        if current.by_name.get(new.name):
             continue
         for gone in current.rules:
-            if gone.event == new.event and not edited.rule(gone.name):
+            if gone.event == new.event and not edited.by_name.get(gone.name):
                 yield new.name, gone.name
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from relay.errors import RelayError
 from relay.lab import plain_text
-from relay.lab.facts import PERSONS, Facts
+from relay.lab.facts import PERSONS, Facts, persons_in, readings
 from relay.ledger.database import Connection
 from relay.ledger.views import queries, trail
-from relay.privacy.names import persons_in, readings
 from relay.privacy.person import Person, Record, key, people, without_address
-from relay.rules.channels import CHANNELS, EMAIL, PHONE, channels_to, kind_of
+from relay.rules.addresses import EMAIL, PHONE
+from relay.rules.channels import CHANNELS, channels_to, kind_of
 
 LONGEST = 200  # of what is asked for: the ledger keeps 255 characters
 
@@ -69,7 +69,7 @@ def about(one: trail.Trail, roles: set[str]) -> Iterator[Record]:
         yield person
         for row in one.messages:
             if row["role"] == role:
-                yield {**person, CHANNELS[row["channel"]].address.field: row["address"]}
+                yield {**person, CHANNELS[row["channel"]].field: row["address"]}
 
 
 def only(found: Sequence[Person], several: str) -> Meant:

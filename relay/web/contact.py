@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from flask import Blueprint, Response
 
 from relay.config.loader import Config
-from relay.rules.addresses import any_number
-from relay.rules.channels import EMAIL, channels_to, named_mailbox
+from relay.rules.addresses import EMAIL, any_number
+from relay.rules.channels import channels_to, named_mailbox
 from relay.web.services import services
 
 blueprint = Blueprint("contact", __name__)

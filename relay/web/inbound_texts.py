@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from relay.channels.base import Inbound
-from relay.lab.facts import Facts
+from relay.lab.facts import Facts, name_of, persons_in
 from relay.lab.plain_text import fold
 from relay.ledger.database import Connection
 from relay.ledger.holds import suppressions
 from relay.ledger.views import queries
 from relay.ledger.worklist import replies
-from relay.privacy.names import name_of, persons_in
 from relay.rules import stops
 from relay.rules.alerts import NO_KIT
 from relay.rules.model import Policy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.config.placeholders import SHIPPED
+from relay.config.loader import SHIPPED
 from tests.cli.conftest import OWN, Run
 from tests.conftest import DATABASES, ROOT
 from tests.standins import LabStandIn, ProviderStandIn

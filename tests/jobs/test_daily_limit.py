@@ -16,8 +16,7 @@ from relay.ledger.database import Database
 from relay.ledger.holds.allowances import Cap
 from relay.ledger.schema import allowances, attempts
 from relay.ledger.views import status, trail
-from relay.rules.daily_limit import DailyLimit
-from relay.rules.model import ALERT_URGENCY, Ending
+from relay.rules.model import ALERT_URGENCY, DailyLimit, Ending
 from relay.staff.explain import explain
 from tests.jobs.conftest import DESK, HEAD, KIT, RULES, STAFF, Clinic
 from tests.rows import at_once, change, close_case, notice, only, open_cases, planned, rows

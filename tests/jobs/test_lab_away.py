@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.jobs.lab_breaker import IN_A_ROW
+from relay.jobs.circuit_breaker import LAB_FAILURES
 from relay.jobs.tasks import Jobs
 from relay.ledger.holds import pauses as ledger_pauses
 from relay.ledger.holds.pauses import PROBES
@@ -155,13 +155,13 @@ def test_one_kits_trouble_does_not_pause_the_lab(worker: Worker) -> None:
     """A 500 for one id, while others are answered, is that event's own: never three in a row."""
     clinic = worker.clinic
     clinic.lab.answers.append(failing("o-0"))
-    for number in range(IN_A_ROW + 1):
+    for number in range(LAB_FAILURES + 1):
         clinic.orders(1 + number)
         one_by_one(worker.jobs)
         time_passes(clinic.db, 20 * MINUTE)
     assert rows(clinic.db, lab_pauses) == []
     (bad,) = rows(clinic.db, events, status="received")
-    assert bad["tries"] == IN_A_ROW + 1
+    assert bad["tries"] == LAB_FAILURES + 1
 
 
 def test_one_kits_trouble_at_night_keeps_no_other_waiting(worker: Worker) -> None:
@@ -171,7 +171,7 @@ def test_one_kits_trouble_at_night_keeps_no_other_waiting(worker: Worker) -> Non
     clinic = worker.clinic
     clinic.lab.answers.append(failing("o-0"))
     clinic.orders(1)
-    for _ in range(IN_A_ROW):
+    for _ in range(LAB_FAILURES):
         worker.work(2 * MINUTE)
     assert len(rows(clinic.db, lab_pauses)) == 1
     clinic.post()
@@ -300,7 +300,7 @@ def test_a_lab_that_is_away_is_told_after_a_quarter_of_an_hour(worker: Worker) -
     """A short absence is nobody's to see to. A case that staff close is not opened again."""
     clinic = worker.clinic
     clinic.lab.always(Reply(hang_up=True))
-    clinic.orders(IN_A_ROW)
+    clinic.orders(LAB_FAILURES)
     worker.work()
     worker.work(14 * MINUTE)
     assert clinic.worklist() == []

@@ -13,10 +13,10 @@ import pytest
 
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit as ledger_audit
-from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
 from relay.ledger.holds import suppressions
+from relay.ledger.notifications import items
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, audit, cases, ended_sessions, inbound_texts, notifications
 from relay.ledger.views import activity, daily_counts, kit_history, trail
@@ -92,7 +92,7 @@ def test_what_it_takes_out_of_a_digest_is_a_message(desk: Clinic) -> None:
     assert claim.kind == "message"
     (digest,) = desk.messages(status="scheduled")
     with desk.db.read() as connection:
-        assert ledger_digests.items(connection, digest["id"]) == []
+        assert items(connection, digest["id"]) == []
     replay_all(desk)
     assert item(desk, "o-1")["digest_id"] == digest["id"]
 

@@ -88,7 +88,7 @@ def past(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> Past:
     def post(ago: timedelta, name: str = RECEIVED, *, work: bool = True, **data: Any) -> str:
         with monkeypatch.context() as then:
             shift = int(ago.total_seconds() * 1e9)
-            then.setattr("relay.ledger.schema.time_ns", lambda: time.time_ns() - shift)
+            then.setattr("relay.ledger.database.time_ns", lambda: time.time_ns() - shift)
             id_ = clinic.post(name, **(data or SAMPLE))
         if work:
             drain_events(clinic)

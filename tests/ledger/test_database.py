@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from relay.errors import LedgerUnavailable
 from relay.ledger import database
 from relay.ledger import events as ledger_events
-from relay.ledger.database import Connection, Database, ago, now
-from relay.ledger.schema import audit, events, first_id, new_id
+from relay.ledger.database import Connection, Database, ago, first_id, new_id, now
+from relay.ledger.schema import audit, events
 from tests.rows import MONTH, incoming, only, rows
 
 SECRET = "+447700900123"

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
-from relay.ledger import digests as ledger_digests
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
 from relay.ledger.events import Event, Kit
+from relay.ledger.notifications import items, take_out
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import Notice, Plan
@@ -67,7 +67,7 @@ def fall_due(db: Database) -> Claim:
 def told_by(db: Database, digest: str) -> list[str]:
     """The events that a digest tells of."""
     with db.read() as connection:
-        return [item.event_id for item in ledger_digests.items(connection, digest)]
+        return [item.event_id for item in items(connection, digest)]
 
 
 def test_what_comes_while_a_digest_is_claimed_goes_into_the_next(db: Database) -> None:
@@ -117,10 +117,10 @@ def test_a_digest_that_may_have_gone_out_takes_no_more(db: Database) -> None:
     change(db, notifications, {"id": claim.id}, status="created")
     gather(db, second)
     with db.read() as connection:
-        (item,) = ledger_digests.items(connection, claim.id)
+        (item,) = items(connection, claim.id)
     assert item.event_id == first.id
     with db.write() as connection:
-        ledger_digests.take_out(connection, claim.id, {item.id: "It is not true any more."})
+        take_out(connection, claim.id, {item.id: "It is not true any more."})
     assert only(db, notifications, id=item.id)["digest_id"] == claim.id  # it may have been told
 
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from relay.channels.base import Found, Outcome
-from relay.jobs import outcomes
+from relay.jobs import compose, deliver
 from relay.jobs.follow_up import ONCE_MORE, FollowUps
 from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
@@ -173,7 +173,7 @@ class LedgerMachine(RuleBasedStateMachine):
         empty(db)
         self.providers = Providers()
         clinic = SimpleNamespace(record=lambda: record("clinic", {"timezone": POLICY.zone}))
-        config: Any = SimpleNamespace(rule=RULES.get, rules=(), policy=POLICY, clinic=clinic)
+        config: Any = SimpleNamespace(by_name=RULES, rules=(), policy=POLICY, clinic=clinic)
         nothing: Any = None  # no lab is asked, and no template is rendered
         self.contexts = ContextBuilder(config, db, nothing, nothing)
         self.care = FollowUps(config, db, self.contexts)
@@ -261,16 +261,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if (claim := _take(self.claimed, which)) is None:
             return
         if claim.stopped_by:
-            self.heard.append((claim, outcomes.stopped(claim.channel, claim.stopped_by)))
+            self.heard.append((claim, compose.stopped(claim.channel, claim.stopped_by)))
         elif finds == "unwanted" and claim.kind != ALERT:
-            self.heard.append((claim, outcomes.cancelled("It is not wanted any more.")))
+            self.heard.append((claim, compose.cancelled("It is not wanted any more.")))
         elif finds == "broken":
             self.heard.append((claim, Ending("rejected", "technical-failure", "No such name.")))
         elif ledger_attempts.begin(self.db, claim, {"text": _as_sent(claim)[2]}):
             self.require_not_sent(claim)
             self.begun.append(claim)
         else:
-            self.heard.append((claim, outcomes.lapsed()))
+            self.heard.append((claim, deliver.lapsed()))
 
     def require_not_sent(self, claim: Claim) -> None:
         """It goes out twice only if nobody knows of the first, or if that is known to be lost."""
@@ -290,7 +290,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         outcome = replace(what.hears, provider_id=f"SM{claim.attempt_id}")
         tried = replace(claim, tries=max(what.tries, claim.tries))
-        self.heard.append((claim, outcomes.sent(tried, outcome, awaits_receipt=True, pause=None)))
+        self.heard.append((claim, deliver.sent(tried, outcome, awaits_receipt=True, pause=None)))
 
     def finish(self, which: int) -> None:
         """A worker commits what came of a claim."""

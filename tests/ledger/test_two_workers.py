@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable
-from relay.jobs.outcomes import lapsed
+from relay.jobs.deliver import lapsed
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.database import TRIES, Connection, Database

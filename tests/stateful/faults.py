@@ -14,9 +14,7 @@ import sqlalchemy as sa
 
 from relay.channels import Channels
 from relay.errors import LabError
-from relay.jobs import outcomes
-from relay.jobs.compose import Composer
-from relay.jobs.outcomes import NotSent
+from relay.jobs.compose import Composer, NotSent, cancelled
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, REGISTRATION
@@ -27,8 +25,8 @@ from relay.ledger.schema import aliases, events, notifications, suppressions
 from relay.ledger.worklist import releases
 from relay.ledger.worklist.cases import close_settled
 from relay.rules import planner
-from relay.rules.kits import Kits
 from relay.rules.model import Rule, Step
+from relay.rules.staleness import Kits
 from relay.rules.statuses import HELD
 from tests.stateful import clinic
 from tests.stateful.world import RESULTS, RETEST, SHIPPED
@@ -190,7 +188,7 @@ def a_rule_that_is_gone_cancels(patch: Patch) -> None:
         try:
             return rule_of(self, claim)
         except NotSent as error:
-            raise NotSent(outcomes.cancelled(error.ending.reason)) from error
+            raise NotSent(cancelled(error.ending.reason)) from error
 
     patch.setattr(Composer, "_rule", rule)
 

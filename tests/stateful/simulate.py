@@ -30,7 +30,7 @@ from hypothesis.internal.conjecture.providers import HypothesisProvider
 
 from relay import fault_injection
 from relay.config.settings import Settings
-from relay.ledger import attempts, migrate, schema
+from relay.ledger import attempts, database, migrate
 from relay.ledger.database import Database
 from tests.conftest import SECRET
 from tests.stateful import clinic
@@ -99,8 +99,8 @@ class Now:
             is_ours = name.startswith(("relay.", "tests.stateful.")) and name != __name__
             if is_ours and vars(module).get("datetime") is datetime:
                 patch.setattr(module, "datetime", Then)
-        patch.setattr(schema, "time_ns", lambda: int(now().timestamp() * 1000) * 1_000_000)
-        patch.setattr(schema, "secrets", SimpleNamespace(randbits=bits))
+        patch.setattr(database, "time_ns", lambda: int(now().timestamp() * 1000) * 1_000_000)
+        patch.setattr(database, "secrets", SimpleNamespace(randbits=bits))
         drawn = SimpleNamespace(uuid4=lambda: uuid.UUID(int=bits(128), version=4))
         patch.setattr(attempts, "uuid", drawn)
         patch.setattr(clinic, "time_passes", lambda *_: None)  # the clock goes; no row is moved

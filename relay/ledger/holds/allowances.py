@@ -18,8 +18,7 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.ledger.database import now
 from relay.ledger.schema import INSERTS, allowances, attempts
-from relay.rules.daily_limit import DailyLimit
-from relay.rules.model import Case
+from relay.rules.model import Case, DailyLimit
 
 _ANEW = -1  # counted while some were under way: one of them may yet be rejected
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.audit import Act, write_audit
-from relay.ledger.database import Database, leasing, now
+from relay.ledger.database import Database, leasing, new_id, now
 from relay.ledger.holds.suppressions import STAFF, suppress
-from relay.ledger.schema import INSERTS, erasures, new_id
+from relay.ledger.schema import INSERTS, erasures
 from relay.ledger.worklist.cases import open_for_all
 from relay.rules.model import Case
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS
-from relay.lab.facts import PERSONS, Facts
+from relay.lab.facts import PERSONS, Facts, persons_in, search_key
 from relay.lab.plain_text import fold
 from relay.ledger import history, packing
 from relay.ledger.audit import open_to_change
@@ -36,7 +36,6 @@ from relay.ledger.schema import (
 from relay.ledger.schema import history as history_table
 from relay.ledger.worklist.cases import RELAY, close_case, close_cases_of
 from relay.privacy import odd_bytes
-from relay.privacy.names import persons_in, search_key
 from relay.privacy.person import Person, key
 from relay.rules.channels import DELETED_BY_ADDRESS
 from relay.rules.statuses import WAITING

@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from relay.ledger.database import first_id
 from relay.ledger.notifications import IS_KEPT, KIND
-from relay.ledger.schema import events, first_id, notifications
+from relay.ledger.schema import events, notifications
 from relay.ledger.views.daily_counts import SLACK, Day
 from relay.ledger.views.queries import listing
 from relay.rules.statuses import ALERT

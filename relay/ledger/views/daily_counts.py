@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.database import Database
+from relay.ledger.database import Database, first_id
 from relay.ledger.notifications import IS_KEPT
-from relay.ledger.schema import INSERTS, attempts, days, events, first_id, notifications
+from relay.ledger.schema import INSERTS, attempts, days, events, notifications
 from relay.rules.channels import CHANNEL_NAMES
 from relay.rules.statuses import FAILED
 

@@ -13,10 +13,11 @@ from sqlalchemy.engine import Connection
 
 from relay.lab.events import EVENTS, ORDER, REGISTRATION, about
 from relay.lab.facts import Facts
+from relay.ledger.database import first_id
 from relay.ledger.notifications import KIND
-from relay.ledger.schema import events, first_id, journeys, notifications
-from relay.rules.kits import KitEvent, Kits, Registration
+from relay.ledger.schema import events, journeys, notifications
 from relay.rules.model import Step
+from relay.rules.staleness import KitEvent, Kits, Registration
 from relay.rules.statuses import ITEM, MESSAGE, PROCESSED
 
 AT_ONCE = 1000  # events in memory at a time

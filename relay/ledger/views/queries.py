@@ -10,9 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.facts import Facts
+from relay.lab.facts import Facts, full_name, search_key
 from relay.ledger.schema import events, journeys, notifications, small
-from relay.privacy.names import full_name, search_key
 from relay.privacy.person import marks
 from relay.rules.channels import sharing
 from relay.rules.statuses import WAITING

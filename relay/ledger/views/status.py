@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.ledger import workers as ledger_workers
-from relay.ledger.database import ago, now
+from relay.ledger.database import ago, first_id, now
 from relay.ledger.holds import halts
 from relay.ledger.holds import pauses as ledger_pauses
 from relay.ledger.holds.allowances import spent
@@ -22,7 +22,6 @@ from relay.ledger.schema import (
     attempts,
     cases,
     events,
-    first_id,
     heartbeats,
     notifications,
     quarantine,
@@ -31,7 +30,7 @@ from relay.ledger.schema import (
 from relay.ledger.workers import WORKER_GONE_AFTER
 from relay.ledger.worklist import unknown_events
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
-from relay.rules.daily_limit import DailyLimit
+from relay.rules.model import DailyLimit
 from relay.rules.schedule import midnight
 from relay.rules.statuses import PROCESSED, RECEIVED, WAITING
 

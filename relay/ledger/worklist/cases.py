@@ -19,9 +19,9 @@ from sqlalchemy.engine import Connection
 
 from relay import fault_injection
 from relay.ledger.audit import Act, NotDone, keep
-from relay.ledger.database import now
+from relay.ledger.database import new_id, now
 from relay.ledger.notifications import KIND, insert_notices
-from relay.ledger.schema import INSERTS, audit, cases, events, new_id, notifications, watches
+from relay.ledger.schema import INSERTS, audit, cases, events, notifications, watches
 from relay.rules.alerts import OF_NO_KIT
 from relay.rules.model import Case, case_digest
 from relay.rules.statuses import (

@@ -9,21 +9,20 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.lab.facts import Facts
+from relay.lab.facts import Facts, search_key
 from relay.ledger.schema import cases, events, notifications
 from relay.ledger.worklist.cases import open_case
-from relay.privacy.names import search_key
 from relay.rules import doubts
 from relay.rules.channels import sharing
 from relay.rules.doubts import Known
-from relay.rules.model import Notice, Policy
+from relay.rules.model import PATIENT, Notice, Policy
 from relay.rules.statuses import GONE, MISMATCH
 
 MOST = 200  # messages to an address whose people are counted
 _table = notifications.c
 _of_event = events.join(notifications, _table.event_id == events.c.id)
 _to_patient = sa.and_(
-    _table.role == doubts.PATIENT, _table.channel.in_(sa.bindparam("ways", expanding=True))
+    _table.role == PATIENT, _table.channel.in_(sa.bindparam("ways", expanding=True))
 )
 
 
@@ -32,14 +31,11 @@ def ask(
     policy: Policy,
     event_id: str,
     facts: Facts,
-    planned: Sequence[Notice],
+    told: Sequence[Notice],
 ) -> None:
-    """Ask a person about each doubt that there is about these messages, unless somebody was asked
+    """Ask a person about each doubt about these messages to a patient, unless somebody was asked
     before: what has been decided stays so.
     """
-    told = [one for one in planned if one.role == doubts.PATIENT and one.address]
-    if not told:
-        return
     known = Known(
         {one.address: _people(connection, facts, one) for one in told},
         {one.channel: _last(connection, facts, one) for one in told},

@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection
 from relay.errors import Refused
 from relay.lab.events import REFUSED, Incoming
 from relay.ledger.audit import Act, keep
-from relay.ledger.database import now
+from relay.ledger.database import first_id, new_id, now
 from relay.ledger.events import Recorded, record
-from relay.ledger.schema import IN_QUARANTINE, INSERTS, first_id, new_id, quarantine
+from relay.ledger.schema import IN_QUARANTINE, INSERTS, quarantine
 from relay.ledger.worklist.cases import open_for_all, recount
 from relay.rules.model import Case
 

@@ -11,17 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger.database import now
+from relay.ledger.database import new_id, now
 from relay.ledger.holds.suppressions import fingerprint, stopped_by
-from relay.ledger.schema import (
-    INSERTS,
-    cases,
-    events,
-    inbound_texts,
-    journeys,
-    new_id,
-    notifications,
-)
+from relay.ledger.schema import INSERTS, cases, events, inbound_texts, journeys, notifications
 from relay.ledger.views.queries import to
 from relay.ledger.worklist.cases import open_case, own_event
 from relay.rules.model import Case

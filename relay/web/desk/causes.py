@@ -1,4 +1,8 @@
-"""Cases as the desk shows them: those that one thing has led to stand together, for one act."""
+"""Cases as the desk shows them: those that one thing has led to stand together, for one act.
+
+The messages that wait in them are shown as their readers will see them, beside their buttons. What
+is somebody's own is masked until it is asked for; nothing of it is kept.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,36 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from flask import Response, abort, current_app, request
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from relay.jobs import drafts
+from relay.jobs.drafts import Draft
+from relay.lab import facts
 from relay.ledger.database import Connection
 from relay.ledger.views import queries
-from relay.ledger.worklist import replies
+from relay.ledger.worklist import releases, replies
+from relay.ledger.worklist.releases import Held
 from relay.ledger.worklist.replies import Reply
+from relay.messages import sms_segments
 from relay.messages.alerts import CaseNames
-from relay.privacy import masks, names
+from relay.messages.templates import Message
+from relay.privacy import masks
 from relay.rules.alerts import counted, is_about_a_kit
+from relay.rules.channels import CHANNELS, Channel
 from relay.rules.replies import REPLY
 from relay.rules.statuses import RELEASE
 from relay.staff import answers, case_acts, words
-from relay.web.desk.drafts import ShownDraft, permit, waiting_drafts
-from relay.web.desk.layout import alert_words
+from relay.staff.roles import LOOK
+from relay.web.desk.layout import (
+    SCHEMES,
+    actor,
+    alert_words,
+    blueprint,
+    framed,
+    requires,
+    templates,
+)
 from relay.web.services import services
 
 Case = Mapping[str, Any]
@@ -85,7 +107,7 @@ def as_shown(
             "acts": offer.acts,
             "why_not": offer.why_not,
             "is_about_a_kit": is_about_kit,
-            "who": masks.name(names.full_name(told[case["event_id"]])) if is_about_kit else "",
+            "who": masks.name(facts.full_name(told[case["event_id"]])) if is_about_kit else "",
             "missing": words.missing(case) if is_about_kit else "",
             "age": words.age(case["opened_at"], now),
             "drafts": [*drafts_of(connection, case, revealed)],
@@ -111,3 +133,81 @@ def _text(text: Reply | None, case: Case, revealed: Collection[str]) -> dict[str
         "why_not": answers.why_not(text),
         "is_gone": not address,
     }
+
+
+_SHOWN_SECONDS = 600  # that a frame, once its words were asked for, may load them
+
+
+@dataclass(frozen=True)
+class ShownDraft:
+    """A draft as a page shows it; its size is that of the real words, since a mask's dots are not
+    in the SMS alphabet.
+
+    `permit` lets its frame load the words unmasked, for a while.
+    """
+
+    held: Held
+    draft: Draft
+    permit: str = ""
+
+    @property
+    def message(self) -> Message | None:
+        """The words that may be seen."""
+        return self.draft.whole if self.permit else self.draft.masked
+
+    @property
+    def address(self) -> str:
+        """The address as it may be seen."""
+        return self.held.address if self.permit else masks.address(self.held.address)
+
+    @property
+    def size(self) -> sms_segments.Size | None:
+        """How many segments it takes, where it is billed so."""
+        return self.draft.whole.size if self.draft.whole else None
+
+    @property
+    def row(self) -> Channel:
+        """The channel's row."""
+        return CHANNELS[self.held.channel]
+
+
+def waiting_drafts(
+    connection: Connection, ids: Sequence[str], revealed: Collection[str] = ()
+) -> Iterator[ShownDraft]:
+    """What waits of these messages, and of all that is owed together with them. Those in `revealed`
+    are shown whole.
+    """
+    for held in releases.held_with(connection, ids) if ids else ():
+        draft = drafts.write(connection, services().config, templates(), held)
+        yield ShownDraft(held, draft, permit(held.id) if held.id in revealed else "")
+
+
+@blueprint.get("/draft")
+@requires(LOOK)
+def draft_email() -> Response:
+    """An email that waits, on its own, for a frame: masked without a permit."""
+    id_ = request.args.get("message", "")
+    revealed = (id_,) if is_permitted(request.args.get("permit", ""), id_) else ()
+    with services().db.read() as connection:
+        found = [*waiting_drafts(connection, [id_], revealed)]
+    shown = next((one.message for one in found if one.held.id == id_), None)
+    if shown is None or not shown.html:
+        abort(404)
+    return framed(SCHEMES[0], shown.html)
+
+
+def permit(id_: str) -> str:
+    """What a frame shows for whoever has asked, on record, to see a message."""
+    return str(_signer().dumps([actor(), id_]))
+
+
+def is_permitted(written: str, id_: str) -> bool:
+    """Whether whoever is logged in has just asked to see a message."""
+    try:
+        return bool(_signer().loads(written, max_age=_SHOWN_SECONDS) == [actor(), id_])
+    except BadSignature:
+        return False
+
+
+def _signer() -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(str(current_app.secret_key), salt="draft")

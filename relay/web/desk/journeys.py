@@ -10,7 +10,7 @@ from typing import Any
 from flask import abort, flash, redirect, request, url_for
 
 from relay.lab.events import EVENTS, STAGES
-from relay.lab.facts import PERSONS, Facts
+from relay.lab.facts import PERSONS, Facts, full_name, readings, search_key
 from relay.ledger import audit, replay
 from relay.ledger.audit import NotDone
 from relay.ledger.database import Connection
@@ -19,9 +19,8 @@ from relay.ledger.views import queries, status, trail
 from relay.ledger.views.status import Blockers
 from relay.ledger.views.trail import Trail
 from relay.privacy import masks
-from relay.privacy import names as privacy_names
-from relay.rules.addresses import ANYWHERE
-from relay.rules.channels import CHANNELS, AddressKind, begun, channels_to, kind_of, sharing
+from relay.rules.addresses import ANYWHERE, AddressKind
+from relay.rules.channels import CHANNELS, begun, channels_to, kind_of, sharing
 from relay.rules.statuses import FAILED, GONE, HELD, MESSAGE, RECEIVED, RESENT, WAITING
 from relay.staff import send_again, words
 from relay.staff.explain import (
@@ -40,7 +39,7 @@ from relay.staff.explain import (
 from relay.staff.looks import OPENED, REVEAL, SEARCH
 from relay.staff.roles import ACT, LOOK
 from relay.web.desk import suppressions
-from relay.web.desk.drafts import ShownDraft, waiting_drafts
+from relay.web.desk.causes import ShownDraft, waiting_drafts
 from relay.web.desk.layout import (
     SHOWN,
     UNDO,
@@ -100,8 +99,8 @@ def search() -> Any:
 
 
 def _by_name(connection: Connection, wanted: str) -> tuple[list[queries.Found], bool, str]:
-    readings = privacy_names.readings(wanted)
-    found, more = queries.find_by_name(connection, readings) if readings else ([], False)
+    ways = readings(wanted)
+    found, more = queries.find_by_name(connection, ways) if ways else ([], False)
     return found, more, ""
 
 
@@ -226,7 +225,7 @@ def _kit(found: Sequence[Trail]) -> str:
 def _others(found: Sequence[Trail]) -> list[queries.Found]:
     """The other kits of the person whom the last event with a name is about."""
     told = (Facts.from_json(one.event["facts"]) for one in reversed(found))
-    facts = next(filter(privacy_names.search_key, told), Facts())
+    facts = next(filter(search_key, told), Facts())
     subjects = {one.event["subject"] for one in found} - {None}
     with services().db.read() as connection:
         return queries.other_kits(connection, facts, subjects)
@@ -242,7 +241,7 @@ def _timeline(
     config = services().config
     zone, most_texts = config.clinic.timezone, config.delivery.daily_sms_limit
     at = clock(zone)
-    whole = [privacy_names.full_name(Facts.from_json(one.event["facts"])) for one in found]
+    whole = [full_name(Facts.from_json(one.event["facts"])) for one in found]
     persons = [who if names else masks.name(who) for who in dict.fromkeys(filter(None, whole))]
     over = [row["id"] for one in found for row in one.messages if _is_over(row)]
     with services().db.read() as connection:

@@ -229,7 +229,7 @@ def page(template: str, **context: Any) -> str:
 
 def called(name: str) -> str:
     """What people call a rule: its title, where it has one. Any other text stays as it is."""
-    rule = services().config.rule(name)
+    rule = services().config.by_name.get(name)
     return rule.title if rule and rule.title else name
 
 

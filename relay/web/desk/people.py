@@ -13,7 +13,7 @@ from werkzeug.security import generate_password_hash
 
 from relay.ledger import people as ledger_people
 from relay.ledger.audit import NotDone, write_audit
-from relay.rules.channels import EMAIL
+from relay.rules.addresses import EMAIL
 from relay.staff.roles import MANAGE, ROLES, WORDS
 from relay.web.desk.auth import begin_session
 from relay.web.desk.layout import actor, blueprint, my_act, page, requires

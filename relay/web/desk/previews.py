@@ -75,7 +75,7 @@ def email() -> Response:
 
 
 def _rule(given: Mapping[str, str]) -> Rule:
-    return services().config.rule(given.get("name", "")) or abort(404)
+    return services().config.by_name.get(given.get("name", "")) or abort(404)
 
 
 def _worded(chosen: Rule) -> Rule:

@@ -143,7 +143,7 @@ def _form(
     said: list[str] = []
     with suppress(ConfigError):
         config = parse(files[CONFIG], services().settings)
-        rule = config.rule(name)
+        rule = config.by_name.get(name)
         said = plain_english.rule_sentences(rule, config.policy) if rule else []
     is_usable = bool(said) and all(problem.warning for problem in found)
     made = [*_fields(name, written, files, mine)]

@@ -19,8 +19,7 @@ from relay.staff import answers, case_acts
 from relay.staff.looks import REVEAL
 from relay.staff.roles import ACT, LOOK
 from relay.staff.send_again import seconds_to_undo
-from relay.web.desk.causes import as_shown, by_cause, drafts_of
-from relay.web.desk.drafts import is_permitted
+from relay.web.desk.causes import as_shown, by_cause, drafts_of, is_permitted
 from relay.web.desk.layout import (
     SHOWN,
     UNDO,
