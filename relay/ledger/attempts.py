@@ -334,10 +334,12 @@ def record_outcome(
     ).first()
     if settled is None:
         return False
-    if is_accepted and settled.looks:  # a person may have been asked by now
-        close_settled(connection, "unknown", notification_id, "It has gone out.")
     values, moments = _values(ending)
-    connection.execute(_following(is_accepted, moments), {**which, **values})
+    follows = connection.execute(_following(is_accepted, moments), {**which, **values}).rowcount
+    if settled.looks and (is_accepted or (follows and ending.outcome == "rejected")):
+        # A person may have been asked by now what has become of it.
+        said = "It has gone out." if is_accepted else "It did not go out."
+        close_settled(connection, "unknown", notification_id, said)
     if ending.suppress:  # also where the notification does not follow: it is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)
         row = connection.execute(to.where(notifications.c.id == notification_id)).one()

@@ -250,18 +250,38 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
     assert ledger_attempts.claim(db, "sms", 10) == []
 
 
-@pytest.mark.parametrize("outcome", ["accepted", "rejected"])
-def test_nobody_has_to_find_out_what_went_out_after_all(db: Database, outcome: str) -> None:
-    """Its own worker was only slow, and its case is closed; of what was refused nobody says so."""
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [("accepted", "sent"), ("rejected", "created"), ("rejected", "permanent-failure")],
+)
+def test_nobody_has_to_find_out_what_its_worker_says(
+    db: Database, outcome: str, status: str
+) -> None:
+    """Its own worker was only slow: once that says whether it was taken, its case is closed."""
     claim = unknown(db)
     look = looked(db)
     with db.write() as connection:
         held = case("unknown", look.id, look.event_id)
         assert unknown_attempts.give_up_unknown(connection, look, "It waits for a person.", held)
         cases.open_case(connection, case("unreached", look.id, look.event_id))
-    assert ledger_attempts.finish(db, claim, Ending(outcome, "sent", provider_id="SM1"))
-    kinds = {"unreached"} | ({"unknown"} if outcome == "rejected" else set())
-    assert {row["kind"] for row in open_cases(db)} == kinds
+    assert ledger_attempts.finish(db, claim, Ending(outcome, status, provider_id="SM1"))
+    assert [row["kind"] for row in open_cases(db)] == ["unreached"]
+
+
+def test_a_person_still_finds_out_about_the_second_try(db: Database) -> None:
+    """That the first one was refused says nothing about it: its case stays open."""
+    first, second = resent(db)
+    lost = Ending("unknown", "unknown", "Twilio did not answer.")
+    ledger_attempts.begin(db, second, {"text": "Your kit …"})
+    ledger_attempts.finish(db, second, lost)
+    time_passes(db, 3 * MINUTE)
+    looks = {look.attempt_id: look for look in unknown_attempts.lease_unknown(db, 10)}
+    look = looks[second.attempt_id]
+    with db.write() as connection:
+        held = case("unknown", look.id, look.event_id)
+        assert unknown_attempts.give_up_unknown(connection, look, "It waits for a person.", held)
+    assert rejected(db, first)
+    assert [row["kind"] for row in open_cases(db)] == ["unknown"]
 
 
 def test_a_late_answer_of_the_first_attempt_does_not_move_the_second(db: Database) -> None:
