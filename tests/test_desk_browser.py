@@ -32,6 +32,7 @@ PATHS = (*PAGES.values(), f"/erasure/{ERASING}", "/login")
 NARROW = {"width": 320, "height": 740}  # WCAG's reflow: 1280 pixels at 400 %
 WIDER = (360, 640, 768, 1280)  # a phone, 1280 pixels at 200 %, a tablet, a computer
 SCREEN = {"width": 1280, "height": 900}
+PHONE = {"width": 360, "height": 800}
 SOURCE = "file?name=templates/kit_shipped/sms.txt&as=source"
 VNU = os.environ.get("VNU_JAR", "")
 
@@ -77,7 +78,7 @@ def sideways(page: Any) -> int:
 def judge(page: Any, *rules: str) -> None:
     """Nothing that axe finds wrong, nothing wider than the page, no script or policy at fault."""
     only = {"runOnly": rules} if rules else {}
-    found = axe.Axe().run(page, options={"iframes": False, **only})
+    found = axe.Axe().run(page, options={"iframes": False, "resultTypes": ["violations"], **only})
     assert found.violations_count == 0, f"{page.url}: {found.generate_report()}"
     assert sideways(page) <= page.viewport_size["width"], page.url
     assert page.faults == []
@@ -89,6 +90,15 @@ def judge_both(page: Any) -> None:
     page.emulate_media(color_scheme="dark")
     judge(page, "color-contrast")
     page.emulate_media(color_scheme="light")
+
+
+def judge_sizes(page: Any) -> None:
+    """Judge a page as it stands, in light and dark, and as it is on a phone or a computer."""
+    judge_both(page)
+    here = page.viewport_size
+    page.set_viewport_size(SCREEN if here == PHONE else PHONE)
+    judge(page)
+    page.set_viewport_size(here)
 
 
 def test_every_page_is_for_everybody(page: Any, url: str) -> None:
@@ -759,33 +769,32 @@ def colleague(url: str, started: Any, page: Any) -> Any:
     return theirs
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_the_whole_way_of_an_edit(page: Any, colleague: Any, url: str, width: int) -> None:
+def test_the_whole_way_of_an_edit(page: Any, colleague: Any, url: str) -> None:
     """By the keyboard: a rule is edited in its form, wrong, mended, tried on the last days,
     approved by somebody else, live, and taken back.
     """
     for one in (page, colleague):
-        one.set_viewport_size({"width": width, "height": 800})
-    draft = begun(page, url, f"Hours at {width}")
+        one.set_viewport_size(PHONE)
+    draft = begun(page, url, "Hours")
     tab_to(page, "kit-shipped")
     page.keyboard.press("Enter")
     filled(page, "#key-send_window", "25:00-26:00", "Only check")
     page.get_by_role("alert").get_by_role("link", name="Send window").wait_for()
     assert page.get_by_label("Send window").get_attribute("aria-invalid") == "true"
-    judge(page) if width > NARROW["width"] else judge_both(page)
+    judge_sizes(page)
     filled(page, "#key-send_window", "09:00-18:00", "Save in the draft")
     told(page, "Saved in the draft")
     assert (
         "between 09:00 and 18:00" in page.locator("section[aria-labelledby=changes]").inner_text()
     )
     page.get_by_text("Relay tried it on").wait_for(timeout=30_000)
-    judge(page)
+    judge_sizes(page)
     filled(page, "#note", "As Dr Lee asked.", "Ask for approval")
     told(page, "Asked:")
     colleague.goto(draft)
     colleague.get_by_text("asks for approval: As Dr Lee asked.").wait_for()
     tab_to(colleague, "Approve and publish")
-    judge(colleague)
+    judge_sizes(colleague)
     colleague.keyboard.press("Enter")
     told(colleague, "Published as edition")
     live = int(re.findall(r"edition (\d+)", colleague.inner_text("[role=status]"))[0])
@@ -799,20 +808,19 @@ def test_the_whole_way_of_an_edit(page: Any, colleague: Any, url: str, width: in
     page.set_viewport_size(NARROW)
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> None:
+def test_words_are_edited_by_the_keyboard(page: Any, url: str) -> None:
     """What is typed is judged as it is typed: marked at its line, where a press leads; mended, it
     is shown as it would be sent, with its segments, alphabet and price. A name is put in where the
     cursor is, and can be taken back.
     """
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(f"{begun(page, url, f'Words at {width}')}/{SOURCE}")
+    page.set_viewport_size(SCREEN)
+    page.goto(f"{begun(page, url, 'Words')}/{SOURCE}")
     typed(page, "Your kit\n{{ order.trackin }}")
     told(page, "1 mistake.")
     page.locator("#line-2.error").wait_for(state="attached")
     assert page.locator("#text").get_attribute("aria-invalid") == "true"
     assert page.locator(".numbered span").count() == 2
-    judge(page) if width > NARROW["width"] else judge_both(page)
+    judge_sizes(page)
     page.get_by_role("link", name="line 2").press("Enter")
     assert page.evaluate("text.value.slice(text.selectionStart, text.selectionEnd)") == (
         "{{ order.trackin }}"
@@ -820,7 +828,7 @@ def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> No
     page.keyboard.type("is on its way, call ")
     tab_to(page, "Names to put in")
     page.keyboard.press("Enter")
-    judge_both(page)
+    judge_sizes(page)
     for _ in range(2):
         page.get_by_role("button", name="clinic.phone").press("Enter")
     page.keyboard.press("Control+z")
@@ -833,31 +841,32 @@ def test_words_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> No
     page.keyboard.type(" Ł" + "x" * 70)
     told(page, "2 segments.")
     assert "UCS-2" in page.inner_text("#judged")
-    box = page.locator(".phone").bounding_box()
-    assert (box["x"] > width / 2) == (width == 1280)  # beside the text, where there is room
-    judge_both(page)
+    for size in (PHONE, SCREEN):  # beside the text, where there is room
+        page.set_viewport_size(size)
+        is_beside = page.locator(".phone").bounding_box()["x"] > size["width"] / 2
+        assert is_beside == (size == SCREEN)
+    judge_sizes(page)
     page.set_viewport_size(NARROW)
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_words_alone_are_edited_by_the_keyboard(page: Any, url: str, width: int) -> None:
+def test_words_alone_are_edited_by_the_keyboard(page: Any, url: str) -> None:
     """Passage by passage, with what each depends on; judged as they are typed, and what is refused
     is said at its passage. A name goes into the passage that was typed in last.
     """
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(f"{begun(page, url, f'Plain at {width}')}/file?name=templates/results_ready/sms.txt")
+    page.set_viewport_size(PHONE)
+    page.goto(f"{begun(page, url, 'Plain')}/file?name=templates/results_ready/sms.txt")
     assert page.get_by_role("link", name="the words").get_attribute("aria-current") == "true"
     passages = page.locator("main textarea")
     assert passages.count() == 3
     assert "Not if the clinic's portal is given." in page.inner_text("main")
-    judge(page) if width > NARROW["width"] else judge_both(page)
+    judge_sizes(page)
     passages.last.focus()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("Ring {{ clinic.fone }}.")
     told(page, "1 passage cannot stay like this")
     assert passages.last.get_attribute("aria-invalid") == "true"
     assert 'Did you mean "clinic.phone"?' in page.locator(".passage").last.inner_text()
-    judge_both(page)
+    judge_sizes(page)
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("Ring us: ")
     told(page, "No mistakes. 1 segment.")
@@ -870,21 +879,21 @@ def test_words_alone_are_edited_by_the_keyboard(page: Any, url: str, width: int)
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("Good news.")
     page.locator(".phone").filter(has_text="Good news. Read them at").wait_for(timeout=30_000)
-    judge_both(page)
+    judge_sizes(page)
     tab_to(page, "Save in the draft")
     page.keyboard.press("Enter")
     told(page, "Saved in the draft")
     page.get_by_role("link", name="results_ready/sms.txt changed").click()
     page.get_by_role("link", name="the source").press("Enter")
     assert page.input_value("#text").startswith("Good news. {% if clinic.portal %}Read them at")
-    judge(page)
+    judge_sizes(page)
     page.go_back()
     page.goto(page.url.replace("sms.txt", "email.html"))
     passages.nth(2).fill("Here they are")
     frame = page.frame_locator("iframe.dark").first
     frame.get_by_role("heading", name="Here they are").wait_for(timeout=30_000)
     assert page.locator("iframe").count() == 4
-    judge_both(page)
+    judge_sizes(page)
     page.set_viewport_size(NARROW)
 
 
@@ -917,22 +926,21 @@ def test_a_text_that_cannot_be_judged_says_so(page: Any, url: str) -> None:
     page.faults.clear()  # the browser's own words
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_a_rule_is_taken_out_by_the_keyboard(page: Any, url: str, width: int) -> None:
+def test_a_rule_is_taken_out_by_the_keyboard(page: Any, url: str) -> None:
     """What it means stands above the button; then the draft says what goes, and what waits."""
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto(f"{begun(page, url, f'Fewer at {width}')}/rule?name=kit-shipped")
+    page.set_viewport_size(SCREEN)
+    page.goto(f"{begun(page, url, 'Fewer')}/rule?name=kit-shipped")
     tab_to(page, "Take the rule out")
     page.keyboard.press("Enter")
     page.get_by_text("kept until somebody decides").wait_for()
-    judge_both(page)
+    judge_sizes(page)
     tab_to(page, "Take it out of the draft")
     page.keyboard.press("Enter")
     told(page, "Saved in the draft")
     assert "kit-shipped: gone." in page.inner_text("section[aria-labelledby=changes]")
     page.get_by_role("heading", name="What waits already").wait_for(timeout=30_000)
     assert "kept until somebody decides" in page.inner_text("section[aria-labelledby=tried]")
-    judge_both(page)
+    judge_sizes(page)
     page.set_viewport_size(NARROW)
 
 
