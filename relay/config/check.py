@@ -53,7 +53,7 @@ def senders(config: Config) -> Iterator[Problem]:
     settings, delivery = config.settings, config.delivery
     if settings.delivery == "dry-run":
         return
-    used = {channel for rule in config.rules for channel in (*rule.channels, *rule.fallback)}
+    used = {channel for rule in config.rules for channel in rule.ways}
     for channel, row in CHANNELS.items():
         if channel not in used:
             continue
@@ -94,7 +94,7 @@ _LINK = re.compile(r"https?://|\b[\w-]+(?:\.[\w-]+)+/|[\w.+-]+@[\w-]+\.")
 def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
     """Warns where nobody can say that they want no more: no number, no link, a name as sender."""
     for rule in config.rules:
-        for channel in (*rule.channels, *rule.fallback):
+        for channel in rule.ways:
             sender = CHANNELS[channel].sender
             if sender and not can_be_answered(config, rule, channel):
                 message = "nobody can answer a name: a STOP, or a question, never reaches you."
@@ -103,7 +103,7 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
                 path = (*at, SENDER.format(channel))
                 yield config.problem(path, message, remedy, warning=True)
     for rule in chain.from_iterable(map(loaded.variants, config.rules)):
-        for channel in (*rule.channels, *rule.fallback) if rule.to in PERSONS else ():
+        for channel in rule.ways if rule.to in PERSONS else ():
             shown = texts(config, loaded, rule, channel)
             if any(lacks_a_way(config, rule, text, channel) for text in shown):
                 message = "it shows no way to object: nobody can tell you to stop."
@@ -201,7 +201,7 @@ def example(
 
 def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
     """Yield the problems of one rule: its templates, their names and their rendering."""
-    channels = (*rule.channels, *rule.fallback)
+    channels = rule.ways
     folder = loaded.folder / rule.template
     if not folder.is_dir():
         found = {path.name for path in loaded.folder.glob("*") if path.is_dir()}

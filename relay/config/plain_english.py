@@ -224,9 +224,7 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
         yield f"In the language that `{rule.language.source}` gives, where its words are there."
     for channel, sender in rule.senders.items():
         yield f"Its {CHANNELS[channel].words} come from {sender}."
-    if rule.reply_to and any(
-        CHANNELS[way].address == EMAIL for way in (*rule.channels, *rule.fallback)
-    ):
+    if rule.reply_to and any(CHANNELS[way].address == EMAIL for way in rule.ways):
         yield f"Answers to its emails go to {masks.address(rule.reply_to)}."
     if rule.even_if_late:
         yield "Send it even if a later step of the kit has already come."

@@ -323,7 +323,7 @@ class Composer:
     def _require_still_true(self, claim: Claim, rule: Rule, context: RuleContext) -> Claim:
         """Ask the rule again: it may have changed since the plan, and so may the facts."""
         self._require_wanted(rule, context)
-        if claim.channel not in (*rule.channels, *rule.fallback):
+        if claim.channel not in rule.ways:
             raise self._other_way(claim, rule, context)
         if rule.digest:
             raise self._digests.join(claim, rule, context)

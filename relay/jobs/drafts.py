@@ -50,7 +50,7 @@ def write(connection: Connection, config: Config, templates: Templates, held: He
     rule, reason = rule_now(config, held.rule, held.role)
     if rule is None:
         return Draft(wrong=reason)
-    if held.channel not in (*rule.channels, *rule.fallback):
+    if held.channel not in rule.ways:
         return Draft(wrong=f"Its rule no longer uses {held.channel}.")
     if held.facts == Facts():
         return Draft(wrong=NOT_KEPT)

@@ -136,7 +136,7 @@ def _named(config: Config, templates: Templates, event: str) -> frozenset[str]:
     for rule in config.rules:
         if rule.event == event and rule.enabled:
             named |= {rule.to}.union(*(one.roots for one in rule.asks))
-            channels, is_digest = (*rule.channels, *rule.fallback), bool(rule.digest)
+            channels, is_digest = rule.ways, bool(rule.digest)
             for one in templates.variants(rule):
                 named |= templates.roots(one.template, channels, is_digest=is_digest)
     return frozenset(named)
@@ -149,5 +149,5 @@ def _read(config: Config, templates: Templates, event: str) -> frozenset[str]:
         if rule.event == event and rule.enabled:
             read = read.union(*(one.fields for one in rule.asks))
             for one in templates.variants(rule):
-                read |= templates.fields(one.template, (*rule.channels, *rule.fallback))
+                read |= templates.fields(one.template, rule.ways)
     return frozenset(read)

@@ -158,7 +158,7 @@ _CLAIMABLE: sa.Select[Any] = (
 )
 _MARKING = (
     notifications.update()
-    .where(_TABLE.id.in_(_IDS), _TABLE.status.in_(WAITING))
+    .where(_TABLE.id.in_(_IDS), IS_WAITING)
     .values(
         status="sending",
         waits_for=None,

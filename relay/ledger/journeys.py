@@ -20,7 +20,16 @@ from relay.lab.events import EVENTS, ORDER, REGISTRATION, RETEST, Kind, about
 from relay.lab.facts import PERSONS, Facts
 from relay.ledger.database import now
 from relay.ledger.notifications import KIND
-from relay.ledger.schema import INSERTS, aliases, attempts, cases, events, journeys, notifications
+from relay.ledger.schema import (
+    INSERTS,
+    IS_WAITING,
+    aliases,
+    attempts,
+    cases,
+    events,
+    journeys,
+    notifications,
+)
 from relay.rules.addresses import same
 from relay.rules.model import AlreadyNotified, Step, Waiting, case_digest, identity, obligation
 from relay.rules.staleness import KitEvent, Kits, Registration
@@ -96,7 +105,7 @@ def tell_once(connection: Connection, owed: str) -> None:
     query = (
         sa.select(table.id, table.role, table.channel, table.address, table.status, is_repeat)
         .where(table.obligation == owed, table.status.in_(ALIVE))
-        .order_by(table.status.in_(WAITING), KIND != RESENT, table.id)
+        .order_by(IS_WAITING, KIND != RESENT, table.id)
         .with_for_update()
     )
     seen: set[Sequence[str]] = set()
@@ -483,7 +492,7 @@ def _kits(
 def cancel_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
     """Cancel the messages of these ids that still wait, each for its reason."""
     for id_, reason in sorted(reasons.items()):
-        mine = sa.and_(notifications.c.id == id_, notifications.c.status.in_(WAITING))
+        mine = sa.and_(notifications.c.id == id_, IS_WAITING)
         ended = {"status": "cancelled", "reason": reason[:500]}
         connection.execute(notifications.update().where(mine).values(ended))
 

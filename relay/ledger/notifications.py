@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from relay.lab.facts import Facts, Record
 from relay.ledger.database import UtcDateTime, new_id, now
 from relay.ledger.holds import halts
-from relay.ledger.schema import INSERTS, attempts, events, notifications
+from relay.ledger.schema import INSERTS, IS_WAITING, attempts, events, notifications
 from relay.rules.expressions import RuleContext, names
 from relay.rules.model import ALERT_PREFIX, Notice, Step
 from relay.rules.statuses import (
@@ -31,7 +31,6 @@ from relay.rules.statuses import (
     ITEM,
     MESSAGE,
     RESENT,
-    WAITING,
 )
 
 # The release before this (schema 0004) leaves `kind`, `digest_id`, `is_kept` and `begun_at` as they
@@ -255,7 +254,7 @@ def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) ->
     insert_notices(connection, event_id, sorted(digests, key=lambda one: one.identity))
     table = notifications.c
     query = (
-        sa.select(table.identity, sa.and_(table.status.in_(WAITING), ~maybe_sent()).label("takes"))
+        sa.select(table.identity, sa.and_(IS_WAITING, ~maybe_sent()).label("takes"))
         .where(table.identity.in_([one.identity for one in digests]))
         .order_by(table.identity)
         .with_for_update()

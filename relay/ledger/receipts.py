@@ -19,12 +19,12 @@ from relay.ledger.database import Database, ago, leasing, new_id, now
 from relay.ledger.holds import pauses
 from relay.ledger.holds.suppressions import suppress_channel, unsuppress
 from relay.ledger.notifications import IS_KEPT, UNDER_WAY
-from relay.ledger.schema import INSERTS, attempts, notifications, receipts
+from relay.ledger.schema import INSERTS, IS_WAITING, attempts, notifications, receipts
 from relay.ledger.worklist.cases import close_settled
 from relay.rules.channels import carried_with
 from relay.rules.model import Ending
 from relay.rules.receipts import STATES, Receipt, StoredReceipt, verdict
-from relay.rules.statuses import FAILED, OURS, UNCONFIRMED, WAITING
+from relay.rules.statuses import FAILED, OURS, UNCONFIRMED
 
 AT_ONCE = 100  # receipts in one transaction
 ARRIVED = "It arrived after all."
@@ -227,7 +227,7 @@ def _delivered(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
     )
     # Of one that is a fallback itself, those that wait are to others: staff, each with their own.
     owed = {row.obligation for row in rows if not row.is_fallback}
-    waiting = (table.obligation.in_(owed), table.is_fallback, table.status.in_(WAITING))
+    waiting = (table.obligation.in_(owed), table.is_fallback, IS_WAITING)
     reason = "It is no longer needed: the first message arrived after all."
     connection.execute(
         notifications.update().where(*waiting).values(status="cancelled", reason=reason)

@@ -26,7 +26,7 @@ from relay.ledger.notifications import (
     maybe_sent,
     reaches,
 )
-from relay.ledger.schema import attempts, events, notifications, receipts
+from relay.ledger.schema import IS_WAITING, attempts, events, notifications, receipts
 from relay.ledger.worklist.cases import close_settled
 from relay.rules.model import RESENT_OF, Notice, identity
 from relay.rules.resend import EVENT, FailedMessage, decide
@@ -438,7 +438,7 @@ def add_repeat(connection: Connection, it: FailedMessage, notice: Notice, act: A
     if not made:
         raise NotDone("It was sent again already.")
     table = notifications.c
-    waits = (table.obligation == it.obligation, table.is_fallback, table.status.in_(WAITING))
+    waits = (table.obligation == it.obligation, table.is_fallback, IS_WAITING)
     connection.execute(
         notifications.update()
         .where(*waits, table.id != made[0])
@@ -454,7 +454,7 @@ def cancel_repeat(connection: Connection, repeat_id: str, reason: str) -> bool:
     that it made needless may be needed after all. False where it no longer waits.
     """
     table = notifications.c
-    waits = (table.id == repeat_id, KIND == RESENT, table.status.in_(WAITING))
+    waits = (table.id == repeat_id, KIND == RESENT, IS_WAITING)
     cancelled = notifications.update().where(*waits).values(status="cancelled", reason=reason)
     row = connection.execute(cancelled.returning(table.identity)).first()
     if row is None:

@@ -570,7 +570,7 @@ def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
     remedy = (
         f"A locked screen shows it: remove it, or write discreet = false in [rules.{rule.name}]."
     )
-    rows = [CHANNELS[channel] for channel in (*rule.channels, *rule.fallback)]
+    rows = [CHANNELS[channel] for channel in rule.ways]
     for part_file in (row.parts[part] for row in rows for part in row.shown):
         file = f"{rule.template}/{part_file}"
         shown = Disclosure(loaded.tree, file)

@@ -209,6 +209,11 @@ class Rule:
         """What it asks of the facts, besides what its templates do."""
         return (*filter(None, (self.language,)), *self.conditions)
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The channels that it may use: its own, and those of its fallback."""
+        return (*self.channels, *self.fallback)
+
     def forbidden_by(self, names: Mapping[str, Any]) -> Never | None:
         """What lets no message of it go out about these facts. Raises RenderError where that is
         unclear.

@@ -128,7 +128,7 @@ def repeat(
     that person finds it. It is not held for release: a person has just decided about it.
     """
     due_at = planner.opening(rule, policy, now + timedelta(seconds=wait))
-    ways = (*rule.channels, *rule.fallback)
+    ways = rule.ways
     channel = it.channel if it.channel in ways else ways[0]
     return Notice(
         rule=rule.name,

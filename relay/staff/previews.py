@@ -35,7 +35,7 @@ class Shown(NamedTuple):
 
 def examples(config: Config, loaded: Templates, rule: Rule) -> Iterator[Shown]:
     """A rule's messages about the lab's example."""
-    for channel in (*rule.channels, *rule.fallback):
+    for channel in rule.ways:
         yield shown(config, loaded, rule, channel)
 
 

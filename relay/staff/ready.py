@@ -33,7 +33,7 @@ def steps(config: Config, db: Database) -> Iterator[Step]:
     yield _clinic(config)
     yield from _in_ledger(db)
     yield _lab(config)
-    used = {one for rule in config.rules for one in (*rule.channels, *rule.fallback)}
+    used = {one for rule in config.rules for one in rule.ways}
     for channel in (one for one in CHANNELS if one in used):
         yield from _channel(config, db, channel)
     yield _alerts(config)

@@ -52,7 +52,7 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     judged = CHANNELS[usual].address.judge_in(config.policy.countries, to)
     if judged.reason:
         raise NotTried(judged.reason, "--to")
-    channel = next((one for one in (*rule.channels, *rule.fallback) if one in sharing(usual)), "")
+    channel = next((one for one in rule.ways if one in sharing(usual)), "")
     if not channel:
         raise NotTried(f"the rule does not send {usual}.", rule.name)
     loaded = Templates(config.settings.templates)

@@ -95,7 +95,7 @@ def fate(
     if held.stopped_by or not is_wanted:
         return Fate(DROPPED)
     way = ("digest" if rule.digest else "", *rule.channels)
-    if held.channel in (*rule.channels, *rule.fallback):
+    if held.channel in rule.ways:
         made = planner.notices(rule, (held.channel,), context, config.policy, now)
         is_theirs = same(held.address) in (same(notice.address) for notice in made)
         way = (way[0], held.channel, "" if is_theirs else "another address")

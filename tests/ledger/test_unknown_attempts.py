@@ -12,6 +12,7 @@ from relay.ledger import receipts, unknown_attempts
 from relay.ledger.attempts import LOOKS, Claim
 from relay.ledger.database import Database
 from relay.ledger.schema import attempts, notifications
+from relay.ledger.schema import cases as ledger_cases
 from relay.ledger.unknown_attempts import UnknownAttempt
 from relay.ledger.worklist import cases
 from relay.rules.model import Ending, case_digest
@@ -251,11 +252,15 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status"),
-    [("accepted", "sent"), ("rejected", "created"), ("rejected", "permanent-failure")],
+    ("outcome", "status", "said"),
+    [
+        ("accepted", "sent", "It has gone out."),
+        ("rejected", "created", "It did not go out."),
+        ("rejected", "permanent-failure", "It did not go out."),
+    ],
 )
 def test_nobody_has_to_find_out_what_its_worker_says(
-    db: Database, outcome: str, status: str
+    db: Database, outcome: str, status: str, said: str
 ) -> None:
     """Its own worker was only slow: once that says whether it was taken, its case is closed."""
     claim = unknown(db)
@@ -266,6 +271,18 @@ def test_nobody_has_to_find_out_what_its_worker_says(
         cases.open_case(connection, case("unreached", look.id, look.event_id))
     assert ledger_attempts.finish(db, claim, Ending(outcome, status, provider_id="SM1"))
     assert [row["kind"] for row in open_cases(db)] == ["unreached"]
+    assert only(db, ledger_cases, kind="unknown")["note"] == said
+
+
+def test_a_person_finds_out_what_its_worker_does_not_know(db: Database) -> None:
+    """That it got no answer either closes no case."""
+    claim = unknown(db)
+    look = looked(db)
+    with db.write() as connection:
+        held = case("unknown", look.id, look.event_id)
+        assert unknown_attempts.give_up_unknown(connection, look, "It waits for a person.", held)
+    assert ledger_attempts.finish(db, claim, Ending("unknown", "unknown"))
+    assert [row["kind"] for row in open_cases(db)] == ["unknown"]
 
 
 def test_a_person_still_finds_out_about_the_second_try(db: Database) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from relay.ledger.schema import WAITS_FOR_THE_LAB, halts, notifications
+from relay.ledger.schema import IS_WAITING, WAITS_FOR_THE_LAB, halts, notifications
 from relay.rules.channels import CHANNELS
-from relay.rules.statuses import WAITING, WAITS_FOR_RESUME
+from relay.rules.statuses import WAITS_FOR_RESUME
 
 NAMES = sa.select(halts.c.what)
 ALL = "all"
@@ -83,11 +83,9 @@ def is_of(what: str) -> sa.ColumnElement[bool]:
 
 
 GOES_ON = sa.or_(_table.waits_for.is_(None), _table.waits_for != WAITS_FOR_RESUME)
-WAITS = sa.and_(_table.waits_for == WAITS_FOR_RESUME, _table.status.in_(WAITING))
+WAITS = sa.and_(_table.waits_for == WAITS_FOR_RESUME, IS_WAITING)
 # What waits for another thing to be put right says so, and is stopped once that has come.
-_MAY_WAIT = sa.and_(
-    _table.status.in_(WAITING), sa.or_(_table.waits_for.is_(None), WAITS_FOR_THE_LAB)
-)
+_MAY_WAIT = sa.and_(IS_WAITING, sa.or_(_table.waits_for.is_(None), WAITS_FOR_THE_LAB))
 
 
 def waiting(halt: Halt) -> sa.Select[Any]:

@@ -18,7 +18,7 @@ from relay.ledger.audit import CANCEL, RESUME, STOP, Act, keep
 from relay.ledger.database import Database, ago, now
 from relay.ledger.holds import halts as ledger_halts
 from relay.ledger.holds.halts import RULE, WAITS, is_halted, is_of, standing
-from relay.ledger.schema import INSERTS, attempts, halts, notifications
+from relay.ledger.schema import INSERTS, IS_WAITING, attempts, halts, notifications
 from relay.rules.model import Ending
 from relay.rules.statuses import WAITING
 
@@ -97,7 +97,7 @@ def cancel_latest(db: Database, rule: str, by: str, reason: str) -> int:
 def _cancel_all(db: Database, by: str, reason: str, *which: sa.ColumnElement[bool]) -> int:
     """Cancel what has not left, for good, as a person's decision; how many that was."""
     done: set[str] = set()
-    for unsent in (_table.status.in_(WAITING), sa.and_(_table.status == "sending", ~_has_begun())):
+    for unsent in (IS_WAITING, sa.and_(_table.status == "sending", ~_has_begun())):
         db.in_turns(
             sa.select(_table.id).where(unsent, *which),
             lambda connection, ids: done.update(_cancel(connection, ids, by, reason)),

@@ -16,12 +16,18 @@ from sqlalchemy.engine import Connection
 
 from relay.ledger.database import Database, now
 from relay.ledger.notifications import KIND
-from relay.ledger.schema import WAITS_FOR_THE_LAB, cases, events, journeys, notifications
+from relay.ledger.schema import (
+    IS_WAITING,
+    WAITS_FOR_THE_LAB,
+    cases,
+    events,
+    journeys,
+    notifications,
+)
 from relay.ledger.worklist.cases import recount
 from relay.rules.statuses import (
     MESSAGE,
     RECEIVED,
-    WAITING,
     WAITS_FOR_ACCOUNT,
     WAITS_FOR_LAB,
     WAITS_FOR_ORDER,
@@ -39,7 +45,7 @@ def keep(
     """Let a message wait for `what`: a rule, an account, an order, the lab or, of the case
     `case_id`, a person.
     """
-    mine = sa.and_(_table.id == notification_id, _table.status.in_(WAITING))
+    mine = sa.and_(_table.id == notification_id, IS_WAITING)
     held = {"case_id": case_id} if case_id else {}
     connection.execute(notifications.update().where(mine).values(waits_for=what, **held))
 
@@ -70,7 +76,7 @@ def keep_planned(db: Database, rule: str, role: str, reason: str) -> None:
 # What a person has to release waits for that person first.
 _IS_HELD = sa.exists().where(cases.c.notification_id == _table.id, cases.c.closed_at.is_(None))
 _PLANNED = sa.and_(
-    *(_table.status.in_(WAITING), _table.due_at > now()),
+    *(IS_WAITING, _table.due_at > now()),
     sa.or_(_table.waits_for.is_(None), WAITS_FOR_THE_LAB),
     *(KIND == MESSAGE, ~_IS_HELD),
 )
@@ -155,7 +161,7 @@ def lab_answers(db: Database) -> None:
 
 
 def _waits(what: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_table.waits_for == what, _table.status.in_(WAITING))
+    return sa.and_(_table.waits_for == what, IS_WAITING)
 
 
 def _resume(

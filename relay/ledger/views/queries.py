@@ -11,10 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from relay.lab.facts import Facts, full_name, search_key
-from relay.ledger.schema import events, journeys, notifications, small
+from relay.ledger.schema import IS_WAITING, events, journeys, notifications, small
 from relay.privacy.person import marks
 from relay.rules.channels import sharing
-from relay.rules.statuses import WAITING
 
 _LISTED = (
     "id",
@@ -186,7 +185,7 @@ def count_by_address(connection: Connection, channel: str, address: str) -> dict
     table = notifications.c
     query = sa.select(
         sa.func.count().label("messages"),
-        sa.func.count().filter(table.status.in_(WAITING)).label("messages that wait"),
+        sa.func.count().filter(IS_WAITING).label("messages that wait"),
         sa.func.count(table.event_id.distinct()).label("events"),
         sa.func.count(table.subject.distinct()).label("kits"),
     ).where(to(channel, address))

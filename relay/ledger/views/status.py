@@ -19,6 +19,8 @@ from relay.ledger.holds import pauses as ledger_pauses
 from relay.ledger.holds.allowances import spent
 from relay.ledger.schema import (
     IN_QUARANTINE,
+    IS_SENDING,
+    IS_WAITING,
     attempts,
     cases,
     events,
@@ -32,7 +34,7 @@ from relay.ledger.worklist import unknown_events
 from relay.rules.channels import CHANNEL_NAMES, IN_SEGMENTS
 from relay.rules.model import DailyLimit
 from relay.rules.schedule import midnight
-from relay.rules.statuses import PROCESSED, RECEIVED, WAITING
+from relay.rules.statuses import PROCESSED, RECEIVED
 
 LATE = timedelta(minutes=15)  # what has waited so long has not only to wait its turn
 _LATEST = 300  # events: by the primary key, so that a page is fast
@@ -100,7 +102,7 @@ def late_messages(connection: Connection) -> list[Late]:
     return _late(
         connection,
         sa.select(table.channel, sa.func.count(), sa.func.min(table.due_at))
-        .where(table.status.in_(WAITING), table.due_at < ago(LATE), halts.GOES_ON)
+        .where(IS_WAITING, table.due_at < ago(LATE), halts.GOES_ON)
         .group_by(table.channel)
         .order_by(table.channel),
     )
@@ -127,7 +129,7 @@ def has_receipts(connection: Connection, channel: str) -> bool:
 def waiting(connection: Connection) -> dict[str, int]:
     """Count the messages that are still to go out, now or later, by channel."""
     table, found = notifications.c, dict[str, int]()
-    for which in (table.status.in_(WAITING), table.status == "sending"):
+    for which in (IS_WAITING, IS_SENDING):
         query = sa.select(table.channel, sa.func.count()).where(which).group_by(table.channel)
         for channel, many in connection.execute(query):
             found[channel] = found.get(channel, 0) + many
@@ -156,7 +158,7 @@ def queue(connection: Connection) -> Mapping[str, Any]:
         sa.func.count().filter(is_due).label("due"),
         sa.func.min(table.due_at).filter(is_due).label("oldest_due"),
         sa.func.count().filter(~is_due).label("later"),
-    ).where(table.status.in_(WAITING))
+    ).where(IS_WAITING)
     flying = sa.select(sa.func.count().label("sending")).where(table.status == "sending")
     found = [connection.execute(query).mappings().one() for query in (coming, going, flying)]
     return {name: value for row in found for name, value in row.items()}
@@ -290,7 +292,7 @@ def _due() -> sa.Select[Any]:
             sa.func.min(table.due_at, type_=table.due_at.type).label("oldest"),
             now().label("clock"),
         )
-        .where(table.status.in_(WAITING), table.due_at <= now(), halts.GOES_ON)
+        .where(IS_WAITING, table.due_at <= now(), halts.GOES_ON)
         .group_by(table.channel)
     )
 

@@ -21,7 +21,7 @@ from relay import fault_injection
 from relay.ledger.audit import Act, NotDone, keep
 from relay.ledger.database import new_id, now
 from relay.ledger.notifications import KIND, insert_notices
-from relay.ledger.schema import INSERTS, audit, cases, events, notifications, watches
+from relay.ledger.schema import INSERTS, IS_WAITING, audit, cases, events, notifications, watches
 from relay.rules.alerts import OF_NO_KIT
 from relay.rules.model import Case, case_digest
 from relay.rules.statuses import (
@@ -326,7 +326,7 @@ def _waiting(connection: Connection, kind: str, about: str) -> int:
     """How many events and messages wait for the lab, or messages for their channel."""
     table = notifications.c
     is_due = sa.or_(table.status == "created", table.due_at <= now())
-    waits = sa.select(sa.func.count()).where(table.status.in_(WAITING), is_due)
+    waits = sa.select(sa.func.count()).where(IS_WAITING, is_due)
     if kind != "lab":
         of_channel = waits.where(table.channel == about, table.waits_for.is_(None))
         return connection.execute(of_channel).scalar_one()

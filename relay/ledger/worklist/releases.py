@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from relay.ledger.database import Database
 from relay.ledger.holds.suppressions import stopped_by
 from relay.ledger.notifications import KIND, WITH_EVENT, WithEvent
-from relay.ledger.schema import cases, events, notifications
+from relay.ledger.schema import IS_WAITING, cases, events, notifications
 from relay.ledger.worklist.cases import close_settled, open_case
 from relay.rules.model import Case
 from relay.rules.statuses import RELEASE, WAITING
@@ -65,7 +65,7 @@ def _waiting() -> sa.Select[Any]:
             stopped_by(table.channel, table.address).label("stopped_by"),
         )
         .join(events, events.c.id == table.event_id)
-        .where(table.status.in_(WAITING))
+        .where(IS_WAITING)
         .order_by(table.id)
     )
 
@@ -74,7 +74,7 @@ def ask(connection: Connection, case: Case) -> None:
     """Open the case of an obligation, if it has a message waiting."""
     waits = (
         sa.select(notifications.c.id)
-        .where(notifications.c.obligation == case.key, notifications.c.status.in_(WAITING))
+        .where(notifications.c.obligation == case.key, IS_WAITING)
         .order_by(notifications.c.id)
     )
     if held := list(connection.execute(waits).scalars()):
@@ -112,7 +112,7 @@ def _change(connection: Connection, notification_id: str, **values: Any) -> bool
     obligation = sa.select(mine.c.obligation).where(mine.c.id == notification_id).scalar_subquery()
     waiting = (
         sa.select(notifications.c.id)
-        .where(notifications.c.obligation == obligation, notifications.c.status.in_(WAITING))
+        .where(notifications.c.obligation == obligation, IS_WAITING)
         .order_by(notifications.c.id)
         .with_for_update()
     )

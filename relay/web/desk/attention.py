@@ -81,7 +81,7 @@ def _never_met(connection: Connection) -> Iterator[Need]:
 
 def _no_account() -> Iterator[str]:
     settings, rules = services().settings, services().config.rules
-    used = {way for rule in rules if rule.enabled for way in (*rule.channels, *rule.fallback)}
+    used = {way for rule in rules if rule.enabled for way in rule.ways}
     for channel in sorted(used):
         if settings.delivery != "dry-run" and not settings.accounts[channel]:
             why = f"delivery is {settings.delivery}, but no account is set up for them"
