@@ -190,6 +190,14 @@ def postgresql() -> str:
     return made
 
 
+@pytest.fixture(scope="session")
+def emptying(postgresql: str) -> Iterator[sa.Engine]:
+    """A connection that stays: each new one is a process of the server's."""
+    engine = sa.create_engine(postgresql, pool_pre_ping=True)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture(params=DATABASES)
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty, migrated ledger: every test that asks for it runs on each database there is."""
@@ -197,15 +205,12 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         path = tmp_path / "relay.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         return f"sqlite:///{path}"
-    url: str = request.getfixturevalue("postgresql")
-    db = Database(url, patience=30)
-    with db.engine.begin() as connection:
+    with request.getfixturevalue("emptying").begin() as connection:
         # TRUNCATE would make each index's file anew.
         tables = reversed(metadata.sorted_tables)
         emptied = "; ".join(f"DELETE FROM {table.name}" for table in tables)  # noqa: S608
         connection.exec_driver_sql(f"SET LOCAL relay.erases = 'yes'; {emptied}")
-    db.close()
-    return url
+    return str(request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture

@@ -49,10 +49,16 @@ MODULES = {name(path): path for path in SOURCES}
 
 
 @cache  # a second of work for all of them, which a dozen tests ask for
+def parsed(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
 def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, anywhere in it, but for type checkers only."""
     found = set()
-    waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
+    waiting: list[ast.AST] = [parsed(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -143,7 +149,7 @@ def questions() -> dict[str, int]:
         text = path.read_text("utf-8")
         if (length := len(text.splitlines())) > LONGEST_MODULE:
             found[module] = length
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(path)):
             length = (getattr(node, "end_lineno", None) or 0) - getattr(node, "lineno", 0) + 1
             if isinstance(node, ast.FunctionDef) and length > LONGEST_FUNCTION:
                 found[f"{module}.{node.name}"] = length
@@ -169,7 +175,7 @@ def test_who_owns_a_transaction_says_so() -> None:
     for module, path in MODULES.items():
         functions = {
             node.name: node
-            for node in ast.parse(path.read_text("utf-8")).body
+            for node in parsed(path).body
             if isinstance(node, ast.FunctionDef) and module.startswith("relay.ledger.")
         }
         for called, node in functions.items():
@@ -196,7 +202,7 @@ def names_of_channels(path: Path) -> set[str]:
     """The channels' names that stand in a file as literals: in Python, or in a page's tags."""
     text = path.read_text("utf-8")
     if path.suffix == ".py":
-        nodes = ast.walk(ast.parse(text))
+        nodes = ast.walk(parsed(path))
         found = {node.value for node in nodes if isinstance(node, ast.Constant)}
         return {name for name in CHANNEL_NAMES if name in found}
     tags = " ".join(re.findall(r"{[{%].*?[%}]}", text, re.DOTALL))

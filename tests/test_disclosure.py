@@ -44,7 +44,7 @@ def words(tmp_path: Path) -> Templates:
 def found(words: Templates, text: str, file: str = "sms.txt", **keys: object) -> list[Problem]:
     """What is said of a template with this text."""
     (words.folder / "results" / file).write_text(text, "utf-8")
-    words._trees.clear()  # Relay reads an edited file by other Templates
+    words._sources.clear()  # Relay reads an edited file by other Templates
     return list(disclosure.problems(words, rule(**{"channels": ("sms", "email"), **keys})))
 
 

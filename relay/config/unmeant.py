@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import combinations
 
 from jinja2 import nodes
@@ -81,29 +82,40 @@ def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iter
     """Other programs' marks, links that nobody should follow, blocks that no layout shows."""
     for file in template_files(rule.template, channels):
         names = list(loaded.named(file))
-        blocks = {
-            block.name for name in names[1:] for block in loaded.tree(name).find_all(nodes.Block)
-        }
+        shown = frozenset().union(*(blocks(loaded.tree(name)) for name in names[1:]))
         for name in names:
             tree, place = loaded.tree(name), str(loaded.folder / name)
-            for data in tree.find_all(nodes.TemplateData):
-                yield from _of_words(data, place)
+            for line, said, remedy in odd_words(tree):
+                yield Problem(said, place, line, remedy=remedy, warning=True)
             if name == file and names[1:]:
                 for node in tree.body:
-                    if isinstance(node, nodes.Block) and node.name not in blocks:
+                    if isinstance(node, nodes.Block) and node.name not in shown:
                         said = f'no layout shows a block "{node.name}": nobody reads what is in it.'
-                        remedy = did_you_mean(node.name, blocks)
+                        remedy = did_you_mean(node.name, shown)
                         yield Problem(said, place, node.lineno, remedy=remedy, warning=True)
 
 
-def _of_words(data: nodes.TemplateData, place: str) -> Iterator[Problem]:
-    text = _STYLE.sub(lambda style: "\n" * style[0].count("\n"), data.data)
-    for pattern, said, remedy in _ODD_WORDS:
-        for found in pattern.finditer(text):
-            line = data.lineno + text.count("\n", 0, found.start())
-            instead = _name(next(filter(None, found.groups()), ""))
-            what = said.format(found[0])
-            yield Problem(what, place, line, remedy=remedy.format(instead), warning=True)
+# A layout is in many templates.
+
+
+@lru_cache(maxsize=256)
+def blocks(tree: nodes.Template) -> frozenset[str]:
+    """The names of a template's blocks."""
+    return frozenset(block.name for block in tree.find_all(nodes.Block))
+
+
+@lru_cache(maxsize=256)
+def odd_words(tree: nodes.Template) -> tuple[tuple[int, str, str], ...]:
+    """(line, what is wrong, remedy) for each odd thing in a template's own words."""
+    found = []
+    for data in tree.find_all(nodes.TemplateData):
+        text = _STYLE.sub(lambda style: "\n" * style[0].count("\n"), data.data)
+        for pattern, said, remedy in _ODD_WORDS:
+            for odd in pattern.finditer(text):
+                line = data.lineno + text.count("\n", 0, odd.start())
+                instead = _name(next(filter(None, odd.groups()), ""))
+                found.append((line, said.format(odd[0]), remedy.format(instead)))
+    return tuple(found)
 
 
 def _name(marked: str) -> str:

@@ -135,7 +135,7 @@ class Templates:
         self.folder = folder
         self._loader = FileSystemLoader(folder, encoding="utf-8-sig")  # Windows adds a mark
         self._environment = environment(self._loader)
-        self._trees: dict[str, nodes.Template] = {}  # a file is asked many a question
+        self._sources: dict[str, str] = {}  # a file is asked many a question
 
     def message(
         self, rule: Rule, channel: str, address: str, names: Mapping[str, Any], mark: str = ""
@@ -296,14 +296,13 @@ class Templates:
 
     def tree(self, file: str) -> nodes.Template:
         """A file's syntax tree. Raises TemplateError, or UnicodeDecodeError."""
-        if file not in self._trees:
-            self._trees[file] = parse_template(file, self.source(file))
-        return self._trees[file]
+        return parse_template(file, self.source(file))
 
     def source(self, file: str) -> str:
         """A file's text."""
-        text: str = self._loader.get_source(self._environment, file)[0]
-        return text
+        if file not in self._sources:
+            self._sources[file] = self._loader.get_source(self._environment, file)[0]
+        return self._sources[file]
 
 
 # A layout is in many templates, and a file is looked at for many a question: each is parsed once.

@@ -97,15 +97,15 @@ def read_fields(tree: nodes.Node) -> frozenset[str]:
 
 def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str]]:
     """(line, what is wrong) for each name in a parsed template that is not in `names`."""
-    if wrong := list(unknown_words(tree)):
+    if wrong := unknown_words(tree):
         yield from wrong  # Jinja cannot tell the free names of such a template
         return
     free = free_names(tree)
     told: set[str] = set()
-    for node in tree.find_all(nodes.Name):
-        if node.name in free and node.name not in names and node.name not in told:
-            told.add(node.name)
-            yield node.lineno, f'unknown name "{node.name}". {did_you_mean(node.name, names)}'
+    for line, name in names_read(tree):
+        if name in free and name not in names and name not in told:
+            told.add(name)
+            yield line, f'unknown name "{name}". {did_you_mean(name, names)}'
     for line, path in paths(tree):
         if path[0] in free and (said := wrong_field(path, names)):
             yield line, said
@@ -121,20 +121,30 @@ def wrong_field(path: Sequence[Any], names: Names, under: str = "") -> str:
     return f'unknown name "{written}". {did_you_mean(str(field), known)}'
 
 
-def unknown_words(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+@lru_cache(maxsize=256)
+def unknown_words(tree: nodes.Template) -> tuple[tuple[int, str], ...]:
     """Filters and tests that there are not: Jinja itself finds some of them only at send."""
+    found = []
     for node in tree.find_all((nodes.Filter, nodes.Test)):
         kind = "filter" if isinstance(node, nodes.Filter) else "test"
         known = _ENVIRONMENT.filters if kind == "filter" else _ENVIRONMENT.tests
         if node.name not in known:
-            yield node.lineno, f'unknown {kind} "{node.name}". {did_you_mean(node.name, known)}'
+            said = f'unknown {kind} "{node.name}". {did_you_mean(node.name, known)}'
+            found.append((node.lineno, said))
+    return tuple(found)
 
 
-def paths(tree: nodes.Node) -> Iterator[tuple[int, Path]]:
+@lru_cache(maxsize=256)
+def paths(tree: nodes.Node) -> tuple[tuple[int, Path], ...]:
     """(line, steps) of every plain path that is read."""
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        if path := node_path(node):
-            yield node.lineno, path
+    found = tree.find_all((nodes.Getattr, nodes.Getitem))
+    return tuple((node.lineno, path) for node in found if (path := node_path(node)))
+
+
+@lru_cache(maxsize=256)
+def names_read(tree: nodes.Template) -> tuple[tuple[int, str], ...]:
+    """(line, name) of every name that a template has."""
+    return tuple((node.lineno, node.name) for node in tree.find_all(nodes.Name))
 
 
 def node_path(node: nodes.Node) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shlex
@@ -40,10 +41,14 @@ def eventually(found: Callable[[], T], seconds: float = 30.0) -> T:
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a server that is about to start. Nobody else is given it until we end: it stays
+    bound, and what does not listen keeps no server with SO_REUSEADDR from listening there.
+    """
+    probe = socket.socket()
+    atexit.register(probe.close)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    return int(probe.getsockname()[1])
 
 
 def order(id_: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 import zlib
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,12 @@ def test_a_job_works_for_a_while_and_enqueues_itself(
     assert process.TURN_SECONDS + process.ENDING_SECONDS <= 45 < queue.JOB_SECONDS
 
 
+@cache  # some seconds of work
+def gigabyte() -> bytes:
+    """A few megabytes that unpack to one."""
+    return zlib.compress(bytes(1 << 30), 1)
+
+
 def forge(redis: Redis, mark: Path) -> None:
     """Put into Redis what would leave the mark if anything ran it: jobs that name a function, as
     JSON and as a pickle; one that a worker seems to have left, with a callback; a pickle beside the
@@ -132,7 +139,7 @@ def forge(redis: Redis, mark: Path) -> None:
         packed = {"meta": pickle.dumps(Touch()), "result": pickle.dumps(Touch())}
         redis.hset(job.key, mapping={**names, **packed})
     bomb = Queue(queue.NAME, redis).enqueue(*touch)
-    redis.hset(bomb.key, "data", zlib.compress(bytes(1 << 30), 9))
+    redis.hset(bomb.key, "data", gigabyte())
     redis.set(f"marked:{left.id}", str(mark))
     redis.zadd(StartedJobRegistry(queue.NAME, redis).key, {f"{left.id}:1": 1})
 
