@@ -192,10 +192,10 @@ def postgresql() -> str:
 
 @pytest.fixture(scope="session")
 def emptying(postgresql: str) -> Iterator[sa.Engine]:
-    """A connection that stays: each new one is a process of the server's."""
-    engine = sa.create_engine(postgresql, pool_pre_ping=True)
-    yield engine
-    engine.dispose()
+    """Keeps its connection: each new one is a process of the server's."""
+    db = Database(postgresql, patience=30)
+    yield db.engine
+    db.close()
 
 
 @pytest.fixture(params=DATABASES)

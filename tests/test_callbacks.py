@@ -16,7 +16,7 @@ from twilio.request_validator import RequestValidator
 
 from relay.channels.twilio import judge
 from relay.config.settings import Settings
-from relay.jobs.deliver import refused
+from relay.jobs.deliver import refused_ending
 from relay.jobs.tasks import Jobs
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.database import Database
@@ -367,7 +367,7 @@ def test_a_refused_send_is_taken_back_by_start(client: Any, db: Database) -> Non
     """Twilio's own 21610 to a send is the person's STOP as well: their START lifts it here too."""
     claim = claimed(db)
     assert ledger_attempts.begin(db, claim, {"text": "Your kit …"})
-    assert ledger_attempts.finish(db, claim, refused(claim, judge(400, 21610)))
+    assert ledger_attempts.finish(db, claim, refused_ending(claim, judge(400, 21610)))
     assert only(db, suppressions)["address"] == PHONE
     call(client, INBOUND, text("START"))
     assert rows(db, suppressions) == []

@@ -93,11 +93,11 @@ def judge_both(page: Any) -> None:
 
 
 def judge_sizes(page: Any) -> None:
-    """Judge a page as it stands, in light and dark, and as it is on a phone or a computer."""
-    judge_both(page)
+    """Judge a page in light and dark on a phone and on a computer; it stays as wide as it is."""
     here = page.viewport_size
-    page.set_viewport_size(SCREEN if here == PHONE else PHONE)
-    judge(page)
+    for size in (SCREEN, PHONE):
+        page.set_viewport_size(size)
+        judge_both(page)
     page.set_viewport_size(here)
 
 

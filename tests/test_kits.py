@@ -1,4 +1,4 @@
-"""Which steps count for a kit and for an order: relay/rules/kits.py with plain values."""
+"""Which steps count for a kit and for an order: relay/rules/staleness.py with plain values."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.lab.events import EVENTS, RETEST
 from relay.rules.model import Step
-from relay.rules.staleness import later, overtaken
+from relay.rules.staleness import later, why_stale
 from tests.test_rules import rule
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -36,7 +36,7 @@ def step(name: str, ago: timedelta = timedelta(), round_: int = 0) -> Step:
 
 def why(told: Step, *known: Step, due: datetime = NOW, **keys: object) -> str:
     """Why a message about `told` is old."""
-    return overtaken(rule(**keys), told, known, due, NOW)
+    return why_stale(rule(**keys), told, known, due, NOW)
 
 
 def test_a_later_step_that_came_before_makes_it_old() -> None:

@@ -1,6 +1,7 @@
 """The providers: one file each, with the same verbs. relay/rules/channels.py is their table.
 
-It may know the configuration and the messages, not the ledger. Begin with `base`.
+Those that send nothing stand below. It may know the configuration and the messages, not the
+ledger. Begin with `base`.
 """
 
 from __future__ import annotations

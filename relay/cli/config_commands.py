@@ -66,7 +66,7 @@ def preview(rule: str, event: Path | None, as_json: bool) -> None:
     abroad = config.policy.countries - AT_HOME
     for one in Templates(config.settings.templates).variants(found):
         language = one.template.removeprefix(found.template).strip("/")
-        for channel in (*one.channels, *one.fallback):
+        for channel in one.ways:
             message = example_message(config, one, channel, event)
             said = {"channel": channel, **({"language": language} if language else {})}
             if as_json:

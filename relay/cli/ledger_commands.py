@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,18 +16,9 @@ from relay.cli.context import Since
 from relay.errors import LedgerUnavailable, Problem, Refused
 
 if TYPE_CHECKING:
+    from relay.config.loader import Config
     from relay.config.settings import Settings
     from relay.ledger.database import Database
-
-
-import time
-from collections import Counter
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from relay.config.loader import Config
-    from relay.ledger.database import Database
-
 
 PATIENCE = 60.0  # seconds for a worker that has taken some of what was kept
 _NOT_FAILED = "it did not fail, or may have gone out. What was only kept here goes by --kept."
@@ -211,6 +204,75 @@ def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
     return ""
 
 
+def replay_kept(since: datetime, *, is_sure: bool) -> None:
+    """Ask, send what was only kept here and is still true, and say how many went out."""
+    from relay.lab.facts import PERSONS
+    from relay.ledger import audit
+    from relay.ledger import replay as ledger_replay
+
+    settings = context.settings()
+    if settings.delivery != "live":
+        said = f"RELAY_DELIVERY is {settings.delivery}: they would only be kept here again."
+        context.stop(Problem(said, "environment", remedy="Set RELAY_DELIVERY=live first."))
+    with context.ledger(settings) as db:
+        config = context.in_use(settings, db)
+        with db.read() as connection:
+            found = ledger_replay.kept(connection, settings.accounts)
+        chosen = [one for one in found if one.created_at >= since]
+        if older := len(found) - len(chosen):
+            said = f"{older:,} older than {since:%Y-%m-%d %H:%M} UTC stay as they are."
+            context.show(Problem(said, remedy="--since takes them too.", warning=True))
+        if not chosen:
+            click.echo("Nothing else was only kept here.")
+            return
+        many = Counter((one.rule, one.channel) for one in chosen)
+        for (rule, channel), number in sorted(many.items()):
+            click.echo(f"  {rule:<24} {channel:<6} {number:>7,}")
+        people = len(
+            {(one.subject, one.role) if one.role in PERSONS else one.address for one in chosen}
+        )
+        asked = f"Messages: {len(chosen):,}, to people: {people:,}. Send them now?"
+        if not is_sure:
+            click.confirm(f"{asked} Relay asks the lab again, and leaves what is old.", abort=True)
+        ids = [one.id for one in chosen]
+        with db.write() as connection:
+            taken = ledger_replay.take_up_kept(connection, ids)
+            audit.write_audit(connection, "cli", "replay", "", f"kept: {taken}")
+        click.echo(outcome_in_words(send_kept(config, db, ids)))
+
+
+def send_kept(config: Config, db: Database, ids: Sequence[str]) -> Counter[str]:
+    """Send what is due, here and by the workers that run; how many messages have which status."""
+    from relay.jobs.tasks import Jobs
+    from relay.ledger import replay as ledger_replay
+    from relay.worker.pump import Pump
+
+    pump = Pump(Jobs(config, db))
+    ends = time.monotonic() + PATIENCE
+    try:
+        while True:
+            pump.drain(PATIENCE)
+            with db.read() as connection:
+                found = ledger_replay.statuses(connection, ids)
+            if not found["sending"] or time.monotonic() > ends:
+                return found
+            time.sleep(0.5)
+    finally:
+        pump.stop()
+
+
+def outcome_in_words(found: Counter[str]) -> str:
+    """What became of them, in words."""
+    out, wait = found["sent"] + found["delivered"], found["created"] + found["scheduled"]
+    left = found.total() - out - wait
+    said = [f"{out:,} went out."]
+    if wait:
+        said.append(f"{wait:,} wait: for their hour, for the lab, or for a stop to end.")
+    if left:
+        said.append(f"{left:,} did not: `flask relay list` says why.")
+    return " ".join(said)
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @click.option(
@@ -356,72 +418,3 @@ def explain_(id_: str) -> None:
             click.echo()
         for indent, line in lines:
             click.secho(f"{'  ' * indent}{line}", bold=not indent)
-
-
-def replay_kept(since: datetime, *, is_sure: bool) -> None:
-    """Ask, send what was only kept here and is still true, and say how many went out."""
-    from relay.lab.facts import PERSONS
-    from relay.ledger import audit
-    from relay.ledger import replay as ledger_replay
-
-    settings = context.settings()
-    if settings.delivery != "live":
-        said = f"RELAY_DELIVERY is {settings.delivery}: they would only be kept here again."
-        context.stop(Problem(said, "environment", remedy="Set RELAY_DELIVERY=live first."))
-    with context.ledger(settings) as db:
-        config = context.in_use(settings, db)
-        with db.read() as connection:
-            found = ledger_replay.kept(connection, settings.accounts)
-        chosen = [one for one in found if one.created_at >= since]
-        if older := len(found) - len(chosen):
-            said = f"{older:,} older than {since:%Y-%m-%d %H:%M} UTC stay as they are."
-            context.show(Problem(said, remedy="--since takes them too.", warning=True))
-        if not chosen:
-            click.echo("Nothing else was only kept here.")
-            return
-        many = Counter((one.rule, one.channel) for one in chosen)
-        for (rule, channel), number in sorted(many.items()):
-            click.echo(f"  {rule:<24} {channel:<6} {number:>7,}")
-        people = len(
-            {(one.subject, one.role) if one.role in PERSONS else one.address for one in chosen}
-        )
-        asked = f"Messages: {len(chosen):,}, to people: {people:,}. Send them now?"
-        if not is_sure:
-            click.confirm(f"{asked} Relay asks the lab again, and leaves what is old.", abort=True)
-        ids = [one.id for one in chosen]
-        with db.write() as connection:
-            taken = ledger_replay.take_up_kept(connection, ids)
-            audit.write_audit(connection, "cli", "replay", "", f"kept: {taken}")
-        click.echo(outcome(send(config, db, ids)))
-
-
-def send(config: Config, db: Database, ids: Sequence[str]) -> Counter[str]:
-    """Send what is due, here and by the workers that run; how many messages have which status."""
-    from relay.jobs.tasks import Jobs
-    from relay.ledger import replay as ledger_replay
-    from relay.worker.pump import Pump
-
-    pump = Pump(Jobs(config, db))
-    ends = time.monotonic() + PATIENCE
-    try:
-        while True:
-            pump.drain(PATIENCE)
-            with db.read() as connection:
-                found = ledger_replay.statuses(connection, ids)
-            if not found["sending"] or time.monotonic() > ends:
-                return found
-            time.sleep(0.5)
-    finally:
-        pump.stop()
-
-
-def outcome(found: Counter[str]) -> str:
-    """What became of them, in words."""
-    out, wait = found["sent"] + found["delivered"], found["created"] + found["scheduled"]
-    left = found.total() - out - wait
-    said = [f"{out:,} went out."]
-    if wait:
-        said.append(f"{wait:,} wait: for their hour, for the lab, or for a stop to end.")
-    if left:
-        said.append(f"{left:,} did not: `flask relay list` says why.")
-    return " ".join(said)

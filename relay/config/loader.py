@@ -55,7 +55,7 @@ _NO_CLINIC = {"name": "Clinic", "phone": "0"}
 _NEEDED, _BESIDES = ("event", "to", "channels", "template"), ("fallback", "digest", "discreet")
 _TABLES = ("clinic", "delivery", "desk", "costs", "staff", "rules", "never", "expect")
 
-# What config.toml has of the example clinic: with live delivery patients would read it.
+# What is still the example clinic's: with live delivery, patients would read it.
 SHIPPED: dict[KeyPath, str] = {
     ("clinic", "name"): "Example Clinic",
     ("clinic", "phone"): "020 7946 0000",
@@ -87,6 +87,7 @@ class Config:
     expect: tuple[Expectation, ...] = ()
     edition: int | None = None  # by its number, where it is one
     held: Held | None = field(default=None, repr=False, compare=False)  # keeps its folder there
+    by_name: Mapping[str, Rule] = field(init=False, repr=False, compare=False)
 
     @cached_property
     def policy(self) -> Policy:
@@ -101,10 +102,11 @@ class Config:
             countries=self.delivery.sms_countries,
         )
 
-    @cached_property
-    def by_name(self) -> Mapping[str, Rule]:
-        """The rules that config.toml has, by name; of two with one name, the first."""
-        return {rule.name: rule for rule in reversed(self.rules)}
+    def __post_init__(self) -> None:
+        """Make what is asked for all day."""
+        # Of two rules with one name, which is a mistake, the first.
+        by_name = {rule.name: rule for rule in reversed(self.rules)}
+        object.__setattr__(self, "by_name", by_name)
 
     def as_sent(self) -> Config:
         """A copy that sends nothing and delays nothing: a message that is due counts as sent."""

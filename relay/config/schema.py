@@ -365,7 +365,7 @@ EXPRESSIONS = {"when", "language"}  # keys of a rule
 
 
 class RuleSchema(Schema):
-    """A [rules.…] table. To add a rule key, add it here and to Rule."""
+    """A [rules.…] table. To add a rule key, add it here and to Rule in relay/rules/model.py."""
 
     class Meta:
         """The keys that the channels bring."""

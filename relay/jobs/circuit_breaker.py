@@ -2,7 +2,7 @@
 
 Three failures of the lab in a row, a 401, or a Retry-After pause it for all workers, by a row in
 the ledger: nobody asks but a probe. Events are not leased meanwhile, and messages that need the lab
-wait. Any answer lets all go on, also one that contradicts its event: that is the event's own
+wait. Any answer lets all go on, even one that contradicts its event: that is the event's own
 trouble.
 """
 
@@ -36,9 +36,9 @@ from relay.rules.statuses import AWAY, BUSY, REFUSED
 log = get_logger("relay.jobs")
 
 SILENT = 5  # sends in a row without a readable answer before a provider counts as away
-ALIKE = 5  # recipients refused in a row by one code in no table: that is our account's fault
+ALIKE = 5  # recipients refused in a row with one code that is in no table: our account's fault
 LAB_FAILURES = 3  # in a row before the lab counts as away
-REFUSES = 401  # the lab our token. A 403 may be about the one record
+REFUSES = 401  # how the lab refuses our token. A 403 may be about one record only
 ALERT_SECONDS = 900.0  # that the lab is away before staff hear of it; and between two alerts
 REMEDY = "Ask the lab for a token that works, set LAB_API_TOKEN to it and restart Relay."
 

@@ -11,9 +11,9 @@ from relay.config.loader import Config
 from relay.errors import LabError, NotReady, RenderError
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.facts import PERSONS, Facts
-from relay.ledger import attempts, journeys, notifications
+from relay.ledger import attempts, digests, journeys, notifications
 from relay.ledger.database import Connection, Database
-from relay.ledger.notifications import Item, Replan
+from relay.ledger.digests import Item, Replan
 from relay.ledger.removal.personal_data import REASON as ERASED
 from relay.ledger.worklist import cases, doubts, replies
 from relay.logs import get_logger
@@ -60,18 +60,18 @@ class Digests:
     def message(self, claim: Claim, rule: Rule) -> Message:
         """A claimed digest as it goes out. Raises NotSent and RenderError."""
         if not rule.enabled:
-            raise NotSent(cancelled("The rule is switched off (enabled = false)."))
+            raise NotSent(cancelled_ending("The rule is switched off (enabled = false)."))
         if claim.role != rule.to or claim.channel not in rule.channels:
-            raise NotSent(cancelled("The rule now writes to others or uses other channels."))
+            raise NotSent(cancelled_ending("The rule now writes to others or uses other channels."))
         with self._db.read() as connection:
-            items = notifications.items(connection, claim.id)
+            items = digests.items(connection, claim.id)
         if not rule.digest:
             self._tell_otherwise(claim, rule, items, "Its rule no longer sends digests.")
         group = map(same, self._config.policy.staff[rule.to].on(claim.channel))
         if same(claim.address) not in group:
             self._tell_otherwise(claim, rule, items, "The address is no longer in the group.")
         if not (told := self._still_true(claim, rule, items)):
-            raise NotSent(cancelled("The digest has no items left."))
+            raise NotSent(cancelled_ending("The digest has no items left."))
         seen = digest_names(self._config.clinic.record(), recipient(rule.to, claim.facts), told)
         return self._templates.message(rule, claim.channel, claim.address, seen)
 
@@ -79,8 +79,8 @@ class Digests:
         """Let each item of a digest that is cancelled say why it was not sent."""
         said = f"Its digest was cancelled: {reason}"
         with self._db.write() as connection:
-            ids = [item.id for item in notifications.items(connection, claim.id)]
-            notifications.take_out(connection, claim.id, dict.fromkeys(ids, said))
+            ids = [item.id for item in digests.items(connection, claim.id)]
+            digests.take_out(connection, claim.id, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
         """Make a message that was planned by itself an item, since its rule has digests by now."""
@@ -89,11 +89,11 @@ class Digests:
         item = replace(found, address=claim.address)
         pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
         with self._db.write() as connection:
-            item = notifications.plan_and_make_room(connection, claim.event_id, pair)
-            ending = cancelled(item.reason)
+            item = digests.plan_and_make_room(connection, claim.event_id, pair)
+            ending = cancelled_ending(item.reason)
             given = (claim.id, claim.attempt_id, ending, ("started",))
             if attempts.record_outcome(connection, *given):
-                notifications.put_in(connection, claim.id, item)
+                digests.put_in(connection, claim.id, item)
         return NotSent(ending)
 
     def _still_true(
@@ -115,8 +115,8 @@ class Digests:
         if out or broken:
             log.info("digest shortened", id=claim.id, out=len(out), broken=len(broken))
             with self._db.write() as connection:
-                notifications.take_out(connection, claim.id, out)
-                notifications.take_out(connection, claim.id, broken, status="technical-failure")
+                digests.take_out(connection, claim.id, out)
+                digests.take_out(connection, claim.id, broken, status="technical-failure")
         return told
 
     def _context(self, item: Item, ends: float) -> RuleContext:
@@ -148,10 +148,10 @@ class Digests:
         }
         reasons = dict.fromkeys((item.id for item in items), reason)
         with self._db.write() as connection:
-            if notifications.take_out(connection, claim.id, reasons):
+            if digests.take_out(connection, claim.id, reasons):
                 for event_id, replan in sorted(instead.items()):
-                    notifications.plan_and_add(connection, event_id, replan)
-        raise NotSent(cancelled(reason))
+                    digests.plan_and_add(connection, event_id, replan)
+        raise NotSent(cancelled_ending(reason))
 
     def _replan(self, channel: str, rule: Rule, item: Item) -> Replan:
         policy, now = self._config.policy, utc_now()
@@ -219,7 +219,7 @@ class Composer:
 
     def _message(self, claim: Claim) -> Message:
         if claim.stopped_by and claim.kind in (ALERT, ANSWER, DIGEST):
-            raise NotSent(stopped(claim.channel, claim.stopped_by))
+            raise NotSent(stopped_ending(claim.channel, claim.stopped_by))
         if claim.kind == ALERT:
             return self._alert(claim)
         if claim.kind == ANSWER:
@@ -230,7 +230,7 @@ class Composer:
         opening = planner.opening(rule, self._config.policy, utc_now())
         if opening > utc_now():
             wait = (opening - utc_now()).total_seconds()
-            raise NotSent(postponed(wait))
+            raise NotSent(postponed_ending(wait))
         if claim.kind == DIGEST:
             return self._digests.message(claim, rule)
         return self._single(claim, rule)
@@ -240,9 +240,9 @@ class Composer:
         policy, moment = self._config.policy, utc_now()
         opening = policy.send_window.next_open(moment, policy.zone, policy.bank_holidays)
         if opening > moment and claim.urgency < ALERT_URGENCY:
-            raise NotSent(postponed((opening - moment).total_seconds()))
+            raise NotSent(postponed_ending((opening - moment).total_seconds()))
         if not claim.content:
-            raise NotSent(cancelled(ERASED))
+            raise NotSent(cancelled_ending(ERASED))
         return Message(claim.channel, claim.address, **claim.content)
 
     def _require_unheld(self, claim: Claim) -> None:
@@ -250,7 +250,7 @@ class Composer:
         with self._db.read() as connection:
             case_id = replies.held_by(connection, claim.subject)
         if case_id:
-            raise NotSent(held(case_id))
+            raise NotSent(held_ending(case_id))
 
     def _rule(self, claim: Claim) -> Rule:
         """A message's rule as it is now. Raises NotSent while it is gone or writes to others."""
@@ -258,7 +258,7 @@ class Composer:
         if rule:
             return rule
         case = rule_case(self._config, claim.rule, reason)
-        raise NotSent(kept_waiting(reason, WAITS_FOR_RULE, case))
+        raise NotSent(waiting_ending(reason, WAITS_FOR_RULE, case))
 
     def _alert(self, claim: Claim) -> Message:
         """An alert by its template; in plain words where that is broken: it must go out."""
@@ -291,11 +291,11 @@ class Composer:
         for case in cases.open_cases(connection, closed["kind"], None):
             if case["opened_at"] >= closed["opened_at"]:
                 return dict(case)
-        raise NotSent(cancelled("Its case was closed before this could go out."))
+        raise NotSent(cancelled_ending("Its case was closed before this could go out."))
 
     def _single(self, claim: Claim, rule: Rule) -> Message:
         if claim.kind == RESENT and getattr(claim.facts, claim.role, None) == {}:
-            raise NotSent(cancelled(ERASED))
+            raise NotSent(cancelled_ending(ERASED))
         known: tuple[Step, ...] = ()
         is_old = self._contexts.are_old(claim.event_name, claim.facts, claim.facts_at)
         is_unknown = rule.to in PERSONS and getattr(claim.facts, rule.to) is None
@@ -314,7 +314,7 @@ class Composer:
                     self._require_wanted(rule, context)
                 raise
             if facts is None:
-                raise NotSent(asks_first())
+                raise NotSent(ask_lab_ending())
             claim = replace(claim, facts=facts)
         context = self._contexts.of_message(claim, known)
         claim = self._require_still_true(claim, rule, context)
@@ -338,10 +338,10 @@ class Composer:
             return self._redirected(claim, current)
         if claim.address and same(claim.address) in map(same, current):
             if claim.stopped_by:  # asked here: who has stopped an old address may have another now
-                raise NotSent(stopped(claim.channel, claim.stopped_by))
+                raise NotSent(stopped_ending(claim.channel, claim.stopped_by))
             return claim
         if any(notice.waits_for == WAITS_FOR_ORDER for notice in notices):
-            raise NotSent(kept_waiting(notices[0].reason, WAITS_FOR_ORDER))
+            raise NotSent(waiting_ending(notices[0].reason, WAITS_FOR_ORDER))
         lost = " ".join(notice.reason for notice in notices)
         if lost:
             raise NotSent(Ending("rejected", "validation-failed", lost))
@@ -349,7 +349,7 @@ class Composer:
             notifications.insert_notices(connection, claim.event_id, notices)
             if told := [one for one in notices if one.tells_patient]:
                 doubts.ask(connection, self._config.policy, claim.event_id, claim.facts, told)
-        raise NotSent(cancelled("The recipient now has another address."))
+        raise NotSent(cancelled_ending("The recipient now has another address."))
 
     def _redirected(self, claim: Claim, current: Sequence[str]) -> Claim:
         """A repeat, to the address that its recipient has now. Raises NotSent where that is
@@ -359,7 +359,7 @@ class Composer:
         with self._db.write() as connection:
             source = attempts.redirect(connection, claim, address)
         if source:
-            raise NotSent(stopped(claim.channel, source))
+            raise NotSent(stopped_ending(claim.channel, source))
         return replace(claim, address=address)
 
     def _other_way(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
@@ -373,13 +373,13 @@ class Composer:
                 pairs = (planner.in_digest(rule, one, policy, frozenset()) for one in notices)
                 notices = [one for pair in pairs for one in pair]
             notifications.insert_notices(connection, claim.event_id, notices)
-        return NotSent(cancelled(f"Its rule no longer uses {claim.channel}."))
+        return NotSent(cancelled_ending(f"Its rule no longer uses {claim.channel}."))
 
     @staticmethod
     def _require_wanted(rule: Rule, context: RuleContext) -> None:
         """Ask a rule whether it still wants its message sent."""
         if objection := planner.last_objection(rule, context, utc_now()):
-            raise NotSent(cancelled(objection))
+            raise NotSent(cancelled_ending(objection))
 
 
 class NotSent(Exception):
@@ -390,12 +390,12 @@ class NotSent(Exception):
         self.ending = ending
 
 
-def cancelled(reason: str) -> Ending:
+def cancelled_ending(reason: str) -> Ending:
     """The ending of a message that is no longer wanted."""
     return Ending("rejected", "cancelled", reason)
 
 
-def postponed(seconds: float) -> Ending:
+def postponed_ending(seconds: float) -> Ending:
     """The ending of a message that waits for its send window, which opens in `seconds`."""
     return Ending(
         "rejected",
@@ -406,7 +406,7 @@ def postponed(seconds: float) -> Ending:
     )
 
 
-def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Ending:
+def waiting_ending(reason: str, waits_for: str, case: Case | None = None) -> Ending:
     """The ending of a message that waits for something to be put right, and the case about it."""
     return Ending(
         "rejected",
@@ -419,19 +419,19 @@ def kept_waiting(reason: str, waits_for: str, case: Case | None = None) -> Endin
     )
 
 
-def held(case_id: str) -> Ending:
+def held_ending(case_id: str) -> Ending:
     """The ending of a message to somebody whose number may be another's, until that is settled."""
     reason = "Somebody has answered that this kit's number is wrong: it waits for a person."
-    return replace(kept_waiting(reason, WAITS_FOR_PERSON), case_id=case_id)
+    return replace(waiting_ending(reason, WAITS_FOR_PERSON), case_id=case_id)
 
 
-def asks_first() -> Ending:
+def ask_lab_ending() -> Ending:
     """The ending of a message about which the lab has to be asked, in a lane of its own."""
     reason = "Relay asks the lab about this kit again before it goes out."
-    return replace(kept_waiting(reason, WAITS_FOR_LAB), status="created")
+    return replace(waiting_ending(reason, WAITS_FOR_LAB), status="created")
 
 
-def stopped(channel: str, source: str) -> Ending:
+def stopped_ending(channel: str, source: str) -> Ending:
     """The ending of a message to an address that gets nothing more; the rule's fallback may reach
     the person.
     """

@@ -15,7 +15,7 @@ from relay.errors import LabAway, LabError, LedgerUnavailable, RenderError
 from relay.http_client import TooLate, within
 from relay.jobs.backoff import EVENT_DELAYS, SEND_DELAYS, delay, is_hopeless
 from relay.jobs.circuit_breaker import CircuitBreaker
-from relay.jobs.compose import Composer, NotSent, asks_first, kept_waiting
+from relay.jobs.compose import Composer, NotSent, ask_lab_ending, waiting_ending
 from relay.ledger import attempts
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
@@ -44,7 +44,6 @@ class Deliverer:
         breaker: CircuitBreaker,
     ):
         self._config = config
-        self._rules = config.by_name
         self._db = db
         self._channels = channels
         self._composer = composer
@@ -68,7 +67,7 @@ class Deliverer:
     def _attempt(self, claim: Claim) -> Ending:
         try:
             message = self._composed(claim)
-            # Counted from before the lease is renewed: who is frozen for as long sends nothing.
+            # Counted from before the lease is renewed: a worker frozen that long sends nothing.
             with within(fault_injection.hastened(attempts.LEASE_SECONDS)):
                 self._begin(claim, message)
                 outcome = self._send(message, claim)
@@ -82,18 +81,18 @@ class Deliverer:
                 with self._db.read() as connection:
                     failures += attempts.lab_failures(connection, claim)
             patience = self._config.delivery.lab_patience
-            return unanswered(error, patience, failures, claim)
+            return lab_failed_ending(error, patience, failures, claim)
         except LedgerUnavailable as error:
-            return refused(claim, Outcome("rejected", f"Before it was sent, {error}."))
+            return refused_ending(claim, Outcome("rejected", f"Before it was sent, {error}."))
         except Exception:
             log.exception("message broke", id=claim.id)
             return Ending("rejected", "technical-failure", "Relay failed before sending this.")
         awaits = self._channels.awaits_receipt(message)
         is_still = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
         pause = self._breaker.after(claim.channel, outcome, claim.address, is_still=is_still)
-        rule = self._rules.get(claim.rule)
-        ending = sent(claim, outcome, awaits_receipt=awaits, pause=pause)
-        return to_arrive(ending, rule.fallback_after) if rule else ending
+        rule = self._config.by_name.get(claim.rule)
+        ending = handed_over_ending(claim, outcome, awaits_receipt=awaits, pause=pause)
+        return with_fallback(ending, rule.fallback_after) if rule else ending
 
     def _composed(self, claim: Claim) -> Message:
         """A claim's words, if it is right to send them now. Raises NotSent."""
@@ -109,8 +108,8 @@ class Deliverer:
         if not attempts.begin(self._db, claim, message.content, self._config.edition):
             with self._db.read() as connection:
                 halt = halts.over(connection, claim.channel, claim.rule)
-            stopped = halt and kept_waiting(halt.said, WAITS_FOR_RESUME)
-            raise NotSent(stopped or lapsed())
+            stopped = halt and waiting_ending(halt.said, WAITS_FOR_RESUME)
+            raise NotSent(stopped or lapsed_ending())
         fault_injection.crash_point("message.before-send")
 
     def _is_refused(self, channel: str) -> bool:
@@ -123,13 +122,13 @@ class Deliverer:
         reason = f"Delivery is live, and no account to send {channel} with is set."
         policy, now = self._config.policy, utc_now()
         case = alerts.case("account", channel, channel, reason, policy=policy, now=now)
-        return kept_waiting(reason, WAITS_FOR_ACCOUNT, case)
+        return waiting_ending(reason, WAITS_FOR_ACCOUNT, case)
 
     def _send(self, message: Message, claim: Claim) -> Outcome:
         try:
             return self._channels.send(message, claim.attempt_id)
         except TooLate as error:
-            raise NotSent(lapsed()) from error
+            raise NotSent(lapsed_ending()) from error
         except Exception:  # whatever it was, the provider may have the message
             log.exception("send broke", id=claim.id, attempt=claim.attempt_id)
             return Outcome("unknown", "Relay failed while sending this.")
@@ -148,24 +147,26 @@ def patiently(commit: Callable[[], object]) -> None:
     commit()
 
 
-def lapsed() -> Ending:
+def lapsed_ending() -> Ending:
     """The ending of a message that this claim may send no more: it surely did not go out."""
     reason = "Relay was too slow to send it, or its address was stopped meanwhile."
     return Ending("rejected", "created", reason, retry_in=0.0)
 
 
-def to_arrive(ending: Ending, within: timedelta) -> Ending:
+def with_fallback(ending: Ending, patience: timedelta) -> Ending:
     """The ending of a message that is to arrive within that time, if its rule says so."""
     is_out = ending.outcome == "accepted"
-    return replace(ending, fallback_in=within.total_seconds()) if is_out else ending
+    return replace(ending, fallback_in=patience.total_seconds()) if is_out else ending
 
 
-def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None) -> Ending:
+def handed_over_ending(
+    claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause | None
+) -> Ending:
     """The ending of a message that was handed over, by the provider's answer."""
     if outcome.result == "rejected":
         if pause and pause.cause == REFUSED:  # whatever was refused with it, it is kept
             outcome = replace(outcome, permanent=False, operator=True)
-        return replace(refused(claim, outcome), pause=pause, answered=bool(outcome.code))
+        return replace(refused_ending(claim, outcome), pause=pause, answered=bool(outcome.code))
     accepted = outcome.result == "accepted"
     return Ending(
         outcome.result,
@@ -180,7 +181,7 @@ def sent(claim: Claim, outcome: Outcome, *, awaits_receipt: bool, pause: Pause |
     )
 
 
-def unanswered(error: LabError, patience: timedelta, failures: int, claim: Claim) -> Ending:
+def lab_failed_ending(error: LabError, patience: timedelta, failures: int, claim: Claim) -> Ending:
     """The ending of a message about which the lab has to be asked again first, after so many
     `failures` of the lab, with this one.
 
@@ -188,18 +189,18 @@ def unanswered(error: LabError, patience: timedelta, failures: int, claim: Claim
     lasted for `patience`, as an event is.
     """
     reason = f"{error} Relay has to ask the lab again before this goes out."
-    waiting = replace(asks_first(), reason=reason, code=LAB_FAILED)
+    waiting = replace(ask_lab_ending(), reason=reason, code=LAB_FAILED)
     if isinstance(error, LabAway):
         return waiting
     if not error.failed:
-        return refused(claim, Outcome("rejected", reason))
+        return refused_ending(claim, Outcome("rejected", reason))
     if is_hopeless(failures, patience):
         reason = f"{reason} Relay tried {failures} times."
         return Ending("rejected", "temporary-failure", reason)
     return replace(waiting, retry_in=delay(EVENT_DELAYS, failures, None))
 
 
-def refused(claim: Claim, outcome: Outcome) -> Ending:
+def refused_ending(claim: Claim, outcome: Outcome) -> Ending:
     """The ending of a message that surely did not go out: a failure, or another try later."""
     if outcome.permanent:
         return Ending(

@@ -20,7 +20,7 @@ from relay.logs import get_logger
 from relay.rules import alerts, planner
 from relay.rules.model import Case, Notice, Rule, Step
 from relay.rules.schedule import utc_now
-from relay.rules.staleness import overtaken
+from relay.rules.staleness import why_stale
 from relay.rules.statuses import ALERT, DIGEST, DROPPED, GOES_AGAIN, GONE, OURS
 
 log = get_logger("relay.follow_up")
@@ -102,7 +102,7 @@ class FollowUps:
         step = Step(item.event_name, item.round, item.event_received_at)
         with self._db.read() as connection:
             known = journeys.steps_of_kit(connection, item.event_name, item.subject)
-        return overtaken(rule, step, known, utc_now(), utc_now())
+        return why_stale(rule, step, known, utc_now(), utc_now())
 
     def plan_fallback(self, rule: Rule | None, item: FollowUp) -> tuple[Notice, ...]:
         """The notices of the rule's fallback; none for a message that may have arrived."""

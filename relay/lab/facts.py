@@ -19,6 +19,9 @@ from relay.lab import plain_text
 from relay.lab.plain_text import fold
 
 LONGEST_TEXT = 1000
+MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
+LONGEST_KEY = 200
+TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
 # By these names the lab has a person's addresses.
 EMAIL, PHONE, MOBILE = "email", "phone_number", "mobile_phone_number"
 NAMES = ("first_name", "last_name")
@@ -280,11 +283,6 @@ def told_apart(fields: Iterable[str]) -> str:
     return f"The registration and the patient's own record at the lab differ in: {words}."
 
 
-MOST_WORDS = 6  # of a name that is searched: each may be the one that a surname begins with
-LONGEST = 200
-TITLES = frozenset({"dr", "miss", "mr", "mrs", "ms", "mx", "prof"})
-
-
 def full_name(facts: Facts) -> str:
     """First name and surname of whom an event is about: the patient, or else the customer."""
     return " ".join(first_known_names(facts))
@@ -292,7 +290,7 @@ def full_name(facts: Facts) -> str:
 
 def search_key(facts: Facts) -> str | None:
     """The same to be searched by: surname first, without accents, capitals and marks."""
-    return fold(" ".join(reversed(first_known_names(facts))))[:LONGEST] or None
+    return fold(" ".join(reversed(first_known_names(facts))))[:LONGEST_KEY] or None
 
 
 def readings(written: str) -> list[str]:

@@ -338,7 +338,7 @@ def record_outcome(
     follows = connection.execute(_following(is_accepted, moments), {**which, **values}).rowcount
     if settled.looks and (is_accepted or (follows and ending.outcome == "rejected")):
         # A person may have been asked by now what has become of it.
-        said = "It has gone out." if is_accepted else "It did not go out."
+        said = "It has gone out." if is_accepted else "That try did not go out."
         close_settled(connection, "unknown", notification_id, said)
     if ending.suppress:  # also where the notification does not follow: it is about the address
         to = sa.select(notifications.c.channel, notifications.c.address)

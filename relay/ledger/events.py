@@ -15,10 +15,11 @@ from sqlalchemy.engine import Connection
 from relay import fault_injection
 from relay.lab.events import EVENTS, Incoming
 from relay.lab.facts import Facts, search_key
-from relay.ledger import history, journeys, notifications, replay
+from relay.ledger import digests, history, journeys, replay
 from relay.ledger.database import Database, new_id, now, urgent_first
 from relay.ledger.holds import pauses
 from relay.ledger.journeys import Place
+from relay.ledger.notifications import insert_notices
 from relay.ledger.schema import (
     INSERTS,
     IS_LEASED_AGAIN,
@@ -212,7 +213,10 @@ def plan_and_mark_processed(
     def replan(gone: frozenset[str]) -> Sequence[Notice]:
         return decide(replace(kit, gone=gone)).notices if gone else plan.notices
 
-    made = notifications.plan_and_add(connection, event.id, replan)
+    if any(one.digest for one in plan.notices):
+        made = digests.plan_and_add(connection, event.id, replan)
+    else:
+        made = insert_notices(connection, event.id, plan.notices)
     if past.was_planned:  # else nobody can have failed to be reached yet
         for owed in {one.obligation for one in plan.notices if one.status in WAITING}:
             close_reached(connection, owed)

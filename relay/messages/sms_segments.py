@@ -40,7 +40,7 @@ def hidden(text: str) -> Iterator[tuple[int, int, str]]:
     """(line, column, its name) of each character that nobody sees, or takes for a plain blank."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.isascii() and line.replace("\t", "").isprintable():
-            continue  # as most are
+            continue  # plain ASCII, as most lines are
         places = {at for at, char in enumerate(line) if char.isspace() and char not in " \t\f\r"}
         for at in sorted(places | plain_text.unseen(line)):
             yield number, at + 1, spelt(line[at])

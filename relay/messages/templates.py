@@ -135,7 +135,7 @@ class Templates:
         self.folder = folder
         self._loader = FileSystemLoader(folder, encoding="utf-8-sig")  # Windows adds a mark
         self._environment = environment(self._loader)
-        self._sources: dict[str, str] = {}  # a file is asked many a question
+        self._sources: dict[str, str] = {}  # each file's text is needed many times
 
     def message(
         self, rule: Rule, channel: str, address: str, names: Mapping[str, Any], mark: str = ""

@@ -30,10 +30,10 @@ class Known:
 
 
 def cases(
-    facts: Facts, known: Known, planned: Sequence[Notice], policy: Policy, now: datetime
+    facts: Facts, known: Known, notices: Sequence[Notice], policy: Policy, now: datetime
 ) -> Iterator[Case]:
-    """A case for each doubt about the patient whom these notices tell."""
-    told = {one.channel: one for one in planned if one.tells_patient}
+    """A case for each doubt about the patient whom all of these notices tell."""
+    told = {one.channel: one for one in notices}
     for subject in {one.subject for one in told.values()}:
         for key, reason in _doubts(facts, known, told, subject):
             yield alerts.case(MISMATCH, key, subject, reason, policy=policy, now=now)

@@ -306,7 +306,7 @@ class Pause:
 # The last fifth of the day's limit is for what is urgent. By the shipped rules one text in four or
 # five about a kit is: on a day of ordinary news about as many of them are still to come when the
 # rest is used up. It is rounded down, so a limit below five is too small to share.
-KEPT = 5
+KEPT_SHARE = 5
 URGENT = EVENTS[RETEST].urgency  # and what is above it: results, and alerts to staff
 URGENT_WORDS = "results, retests and alerts"
 
@@ -321,7 +321,7 @@ class DailyLimit:
     @property
     def kept(self) -> int:
         """How many of them only urgent messages may use."""
-        return self.most // KEPT
+        return self.most // KEPT_SHARE
 
     def reach(self, urgency: int) -> float:
         """How far the count may go with messages of an urgency.

@@ -16,7 +16,7 @@ from relay.rules.channels import CHANNELS
 from relay.rules.expressions import Condition, RuleContext
 from relay.rules.model import AlreadyNotified, Case, Decision, Notice, Plan, Policy, Rule, Waiting
 from relay.rules.schedule import ALWAYS
-from relay.rules.staleness import overtaken
+from relay.rules.staleness import why_stale
 from relay.rules.statuses import DIGEST, ITEM, RELEASE, WAITS_FOR_LAB, WAITS_FOR_ORDER
 
 FRESH_SECONDS = 900.0  # facts older than this are fetched again before a message goes out
@@ -88,7 +88,7 @@ def plan_rule(
         due_at = due(rule, context, policy, now) + rule.hold
         reason = objection(rule, context, due_at, now)
         if reason:
-            is_late = bool(overtaken(rule, context.step, context.known, due_at, now))
+            is_late = bool(why_stale(rule, context.step, context.known, due_at, now))
             is_final = is_late or not rule.enabled
             return Plan(decisions=(Decision(rule.name, reason, is_final),))
     except RenderError as error:
@@ -149,7 +149,7 @@ def overtaken_messages(
         if one.has_failed and one.step.name in (RESULTS, RETEST):
             continue
         known = one.known or (context.step,)
-        reason = overtaken(rule, one.step, known, one.due_at, now) if rule else ""
+        reason = why_stale(rule, one.step, known, one.due_at, now) if rule else ""
         if reason:
             found[one.id] = reason
     return found
@@ -162,7 +162,7 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
     is_cancelled = (context.facts.registration or {}).get("status") == "cancelled"
     if is_cancelled and context.kind.name == RESULTS:
         return "The test was cancelled."
-    late = overtaken(rule, context.step, context.known, due_at, now)
+    late = why_stale(rule, context.step, context.known, due_at, now)
     if late:
         return late
     if rule.when and not rule.when.holds(context.names_to(rule.to)):

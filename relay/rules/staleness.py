@@ -17,6 +17,7 @@ from relay.lab.events import EVENTS, ORDER, RESULTS, RETEST, STAGES
 from relay.lab.facts import PERSONS
 from relay.rules.model import Rule, Step
 
+NEWS_SECONDS = 60.0
 # A kit has been through these before it is asked for again, whether or not the lab posted them.
 BEFORE_A_RETEST = tuple(
     name for name, kind in EVENTS.items() if kind.stage in ("registered", "received")
@@ -82,8 +83,8 @@ class Kits:
         for event in self._order_events[order]:
             yield Step(event.name, 0, event.received_at)
         kits = self._of_order[order]
-        newest = for_each(self._come(one.original, self._newest(one.original)) for one in kits)
-        for name, at in for_each(self._come(one.original, one.round) for one in kits).items():
+        newest = common_to_all(self._come(one.original, self._newest(one.original)) for one in kits)
+        for name, at in common_to_all(self._come(one.original, one.round) for one in kits).items():
             yield Step(name, 0, newest.get(name, at), is_repeated=name not in newest)
 
     def _newest(self, original: str) -> int:
@@ -100,14 +101,11 @@ class Kits:
         return come
 
 
-def for_each(come: Iterable[dict[str, datetime]]) -> dict[str, datetime]:
+def common_to_all(come: Iterable[dict[str, datetime]]) -> dict[str, datetime]:
     """What has come of all of some kits, and when it had."""
     kits = list(come)
     names = set.intersection(*map(set, kits)) if kits else set[str]()
     return {name: max(steps[name] for steps in kits) for name in names}
-
-
-NEWS_SECONDS = 60.0
 
 
 def is_news(received_at: datetime, now: datetime) -> bool:
@@ -115,7 +113,7 @@ def is_news(received_at: datetime, now: datetime) -> bool:
     return received_at >= now - timedelta(seconds=fault_injection.hastened(NEWS_SECONDS))
 
 
-def overtaken(
+def why_stale(
     rule: Rule, step: Step, known: Iterable[Step], due_at: datetime, now: datetime
 ) -> str:
     """Why a rule's message about a step is out of date; empty when it is still news.

@@ -17,7 +17,7 @@ from relay.ledger.database import Connection
 from relay.rules import resend
 from relay.rules.model import Step
 from relay.rules.resend import FailedMessage
-from relay.rules.staleness import overtaken
+from relay.rules.staleness import why_stale
 from relay.rules.statuses import ANSWER
 
 UNDO_SECONDS = 10.0  # in which whoever has pressed on the desk may take it back
@@ -83,6 +83,6 @@ def why_old(connection: Connection, config: Config | None, it: FailedMessage) ->
     if not rule.enabled:
         return "Its rule is switched off (enabled = false)."
     known = journeys.steps_of_kit(connection, it.event_name, it.subject)
-    return overtaken(
+    return why_stale(
         rule, Step(it.event_name, it.round, it.event_received_at), known, moment, moment
     )

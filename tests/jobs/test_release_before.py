@@ -15,8 +15,8 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import audit as ledger_audit
 from relay.ledger import events as ledger_events
 from relay.ledger.database import Database
+from relay.ledger.digests import items
 from relay.ledger.holds import suppressions
-from relay.ledger.notifications import items
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, audit, cases, ended_sessions, inbound_texts, notifications
 from relay.ledger.views import activity, daily_counts, kit_history, trail

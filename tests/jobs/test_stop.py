@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from relay.jobs.compose import kept_waiting
+from relay.jobs.compose import waiting_ending
 from relay.ledger import attempts
 from relay.ledger.holds import stop_button
 from relay.ledger.schema import attempts as tried
@@ -101,7 +101,7 @@ def test_the_sweep_sees_to_what_a_worker_has_put_back(clinic: Clinic) -> None:
     """
     clinic.post()
     jobs, claim = clinic.claimed()
-    attempts.finish(clinic.db, claim, kept_waiting("It was stopped.", "stop"))
+    attempts.finish(clinic.db, claim, waiting_ending("It was stopped.", "stop"))
     assert jobs.claim("sms", 1) == []
     clinic.work()
     assert clinic.statuses() == [("sms", "sent")]

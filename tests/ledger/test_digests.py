@@ -10,8 +10,8 @@ from relay.ledger import attempts as ledger_attempts
 from relay.ledger import events as ledger_events
 from relay.ledger.attempts import Claim
 from relay.ledger.database import Database
+from relay.ledger.digests import items, take_out
 from relay.ledger.events import Event, Kit
-from relay.ledger.notifications import items, take_out
 from relay.ledger.removal import retention
 from relay.ledger.schema import attempts, events, notifications
 from relay.rules.model import Notice, Plan

@@ -261,16 +261,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if (claim := _take(self.claimed, which)) is None:
             return
         if claim.stopped_by:
-            self.heard.append((claim, compose.stopped(claim.channel, claim.stopped_by)))
+            self.heard.append((claim, compose.stopped_ending(claim.channel, claim.stopped_by)))
         elif finds == "unwanted" and claim.kind != ALERT:
-            self.heard.append((claim, compose.cancelled("It is not wanted any more.")))
+            self.heard.append((claim, compose.cancelled_ending("It is not wanted any more.")))
         elif finds == "broken":
             self.heard.append((claim, Ending("rejected", "technical-failure", "No such name.")))
         elif ledger_attempts.begin(self.db, claim, {"text": _as_sent(claim)[2]}):
             self.require_not_sent(claim)
             self.begun.append(claim)
         else:
-            self.heard.append((claim, deliver.lapsed()))
+            self.heard.append((claim, deliver.lapsed_ending()))
 
     def require_not_sent(self, claim: Claim) -> None:
         """It goes out twice only if nobody knows of the first, or if that is known to be lost."""
@@ -290,7 +290,9 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         outcome = replace(what.hears, provider_id=f"SM{claim.attempt_id}")
         tried = replace(claim, tries=max(what.tries, claim.tries))
-        self.heard.append((claim, deliver.sent(tried, outcome, awaits_receipt=True, pause=None)))
+        self.heard.append(
+            (claim, deliver.handed_over_ending(tried, outcome, awaits_receipt=True, pause=None))
+        )
 
     def finish(self, which: int) -> None:
         """A worker commits what came of a claim."""

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from relay.errors import LedgerUnavailable
-from relay.jobs.deliver import lapsed
+from relay.jobs.deliver import lapsed_ending
 from relay.lab.facts import Facts
 from relay.ledger import attempts as ledger_attempts
 from relay.ledger.database import TRIES, Connection, Database
@@ -110,7 +110,7 @@ def test_a_look_gives_up_nothing_of_a_later_attempt(db: Database, other: Databas
             gives_up = pool.submit(db.transact, give_up_unknown, look, "Not found.", None)
             await_waiting(other)
             one = as_one(other, connection)
-            ledger_attempts.finish(one, first, lapsed())
+            ledger_attempts.finish(one, first, lapsed_ending())
             (second,) = ledger_attempts.claim(one, "sms", 10)
             ledger_attempts.finish(one, second, Ending("unknown", "unknown", "No answer."))
         assert not gives_up.result(20)

@@ -255,8 +255,8 @@ def test_what_is_not_found_is_held_with_a_case(db: Database) -> None:
     ("outcome", "status", "said"),
     [
         ("accepted", "sent", "It has gone out."),
-        ("rejected", "created", "It did not go out."),
-        ("rejected", "permanent-failure", "It did not go out."),
+        ("rejected", "created", "That try did not go out."),
+        ("rejected", "permanent-failure", "That try did not go out."),
     ],
 )
 def test_nobody_has_to_find_out_what_its_worker_says(
@@ -275,7 +275,7 @@ def test_nobody_has_to_find_out_what_its_worker_says(
 
 
 def test_a_person_finds_out_what_its_worker_does_not_know(db: Database) -> None:
-    """That it got no answer either closes no case."""
+    """A worker that got no answer either closes no case."""
     claim = unknown(db)
     look = looked(db)
     with db.write() as connection:
@@ -286,7 +286,7 @@ def test_a_person_finds_out_what_its_worker_does_not_know(db: Database) -> None:
 
 
 def test_a_person_still_finds_out_about_the_second_try(db: Database) -> None:
-    """That the first one was refused says nothing about it: its case stays open."""
+    """The first try's refusal says nothing about the second, whose case stays open."""
     first, second = resent(db)
     lost = Ending("unknown", "unknown", "Twilio did not answer.")
     ledger_attempts.begin(db, second, {"text": "Your kit …"})

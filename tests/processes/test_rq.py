@@ -113,7 +113,7 @@ def test_a_job_works_for_a_while_and_enqueues_itself(
 
 @cache  # some seconds of work
 def gigabyte() -> bytes:
-    """A few megabytes that unpack to one."""
+    """A gigabyte of zeros, packed into a few megabytes."""
     return zlib.compress(bytes(1 << 30), 1)
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from relay.channels import Channels
 from relay.errors import LabError
-from relay.jobs.compose import Composer, NotSent, cancelled
+from relay.jobs.compose import Composer, NotSent, cancelled_ending
 from relay.jobs.rule_context import ContextBuilder
 from relay.lab.client import LabClient
 from relay.lab.events import EVENTS, REGISTRATION
@@ -108,14 +108,14 @@ def a_retests_order_is_nobodys(patch: Patch) -> None:
 
 def a_new_kit_is_asked_for_though_it_is_there(patch: Patch) -> None:
     """The steps of a retest's own kit do not overtake the request for it."""
-    overtaken = planner.overtaken
+    why_stale = planner.why_stale
 
     def late(rule: Any, step: Step, known: Any, *when: Any) -> str:
         if step.name == RETEST:
             known = [other for other in known if other.name == RETEST]
-        return overtaken(rule, step, known, *when)
+        return why_stale(rule, step, known, *when)
 
-    patch.setattr(planner, "overtaken", late)
+    patch.setattr(planner, "why_stale", late)
 
 
 def a_shared_name_leads_to_the_first(patch: Patch) -> None:
@@ -188,7 +188,7 @@ def a_rule_that_is_gone_cancels(patch: Patch) -> None:
         try:
             return rule_of(self, claim)
         except NotSent as error:
-            raise NotSent(cancelled(error.ending.reason)) from error
+            raise NotSent(cancelled_ending(error.ending.reason)) from error
 
     patch.setattr(Composer, "_rule", rule)
 

@@ -44,7 +44,7 @@ def gets(kit: Kit, config: Config) -> dict[str, Sequence[Given]]:
     rules = [
         {"name": rule.name, "data": data} for rule in config.rules for data in ("sample", "real")
     ]
-    emailed = {rule.name for rule in config.rules if "email" in (*rule.channels, *rule.fallback)}
+    emailed = {rule.name for rule in config.rules if "email" in rule.ways}
     return {
         **{
             f"desk.{page}": [{}]

@@ -24,14 +24,20 @@ SECRET = "the-secret-of-the-bench"
 
 
 def free_port() -> int:
-    """A port for a server that is about to start. Nobody else is given it until we end: it stays
-    bound, and what does not listen keeps no server with SO_REUSEADDR from listening there.
+    """A port for a server that is about to start.
+
+    On Linux nobody else is given it until we end: it stays bound, and a bound socket that does not
+    listen does not stop a server with SO_REUSEADDR from listening there.
     """
     probe = socket.socket()
-    atexit.register(probe.close)
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     probe.bind(("127.0.0.1", 0))
-    return int(probe.getsockname()[1])
+    port = int(probe.getsockname()[1])
+    if sys.platform == "linux":
+        atexit.register(probe.close)
+    else:
+        probe.close()
+    return port
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from tools.shots.scene import PASSWORD
 
-# The one that has no windows to draw takes a third less of a processor.
+# The headless shell draws no windows and needs a third less of a processor.
 _KINDS = [Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium")]
 CHROMIUM = next(filter(Path.exists, _KINDS), _KINDS[0])
 SCHEMES = ("light", "dark")

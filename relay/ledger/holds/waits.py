@@ -36,7 +36,7 @@ from relay.rules.statuses import (
 )
 
 _table = notifications.c
-_WAIT_NO_MORE = "Its messages wait no more."
+_WAIT_NO_MORE = "Its messages are no longer waiting."
 
 
 def keep(
@@ -171,7 +171,7 @@ def _resume(
     next_waits_for: str | None = None,
 ) -> int:
     def let_go(connection: Connection, ids: Sequence[str]) -> None:
-        # Who waits for an order is due when its hour is over.
+        # A message that waits for its order is due when its hour is up.
         due_at = sa.case((_table.due_at > now(), _table.due_at), else_=now())
         when = due_at if what == WAITS_FOR_RULE else now()
         go_on = notifications.update().values(waits_for=next_waits_for, due_at=when, reason="")

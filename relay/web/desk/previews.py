@@ -86,7 +86,7 @@ def _worded(chosen: Rule) -> Rule:
 
 def _preview(chosen: Rule, to: str = "", wrong: str = "") -> str:
     config, real, worded = services().config, _real(chosen), _worded(chosen)
-    ways = (*chosen.channels, *chosen.fallback)
+    ways = chosen.ways
     return page(
         "rule.html",
         rule=chosen,
