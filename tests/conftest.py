@@ -26,15 +26,19 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from werkzeug.routing import Rule
 
+from relay.config import check
 from relay.config.loader import Config
 from relay.config.loader import load as load_config
 from relay.config.settings import Settings, database_url
 from relay.dev import redis_server as dev_redis_server
+from relay.errors import Problem
 from relay.jobs.tasks import Jobs
 from relay.ledger import migrate
 from relay.ledger.database import Database
 from relay.ledger.schema import metadata
 from relay.messages import templates
+from relay.messages.templates import Templates
+from relay.staff import judging, trial
 from relay.web import create_app
 from relay.worker.pump import Pump
 from tests.standins import LabStandIn, ProviderStandIn
@@ -112,6 +116,27 @@ def compiled_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def judged_once() -> Iterator[None]:
+    """Our own templates, which no test edits, are judged once with a configuration by which nothing
+    is wrong with them.
+    """
+    judge, fine = check.templates, set[str]()
+
+    def judged(config: Config, loaded: Templates) -> list[Problem]:
+        told: Any = {"settings": None, "lines": {}}
+        key = repr((replace(config, **told), config.settings.public_url, config.settings.delivery))
+        if loaded.folder == ROOT / "templates" and key in fine:
+            return []
+        found = judge(config, loaded)
+        fine.update([] if found or loaded.folder != ROOT / "templates" else [key])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "templates", judged)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def addresses_compiled_late() -> Iterator[None]:
     """Werkzeug compiles two functions for each route of each app; few tests ask for any."""
     compiled = Rule._compile_builder
@@ -150,6 +175,14 @@ def statements_compiled_once() -> Iterator[None]:
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """An edited file counts as whole at once: tests write files whole."""
     monkeypatch.setattr("relay.config.reload.SETTLED_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def drafts_judged_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process and at once, but for tests that are marked `by_processes`."""
+    if request.node.get_closest_marker("by_processes") is None:
+        monkeypatch.setattr(judging, "_by_a_process", judging.judge)
+        monkeypatch.setattr(trial, "_in_background", trial.work)
 
 
 @pytest.fixture(autouse=True)

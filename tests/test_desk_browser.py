@@ -769,6 +769,7 @@ def colleague(url: str, started: Any, page: Any) -> Any:
     return theirs
 
 
+@pytest.mark.by_processes
 def test_the_whole_way_of_an_edit(page: Any, colleague: Any, url: str) -> None:
     """By the keyboard: a rule is edited in its form, wrong, mended, tried on the last days,
     approved by somebody else, live, and taken back.

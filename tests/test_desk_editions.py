@@ -17,7 +17,7 @@ from relay.ledger import drafts as ledger_drafts
 from relay.ledger import editions as ledger_editions
 from relay.ledger.database import Database
 from relay.ledger.schema import audit, drafts, editions, events
-from relay.staff import judging, trial
+from relay.staff import trial
 from tests.conftest import one_database
 from tests.desk import kit, press
 from tests.rows import change, leased, notice, only, rows, settled, time_passes
@@ -41,19 +41,6 @@ after = "2d"
 sms = 0.04
 email = 0.01
 """
-
-
-@pytest.fixture
-def by_processes() -> None:
-    """For a test in which drafts are judged and tried as they are in truth."""
-
-
-@pytest.fixture(autouse=True)
-def in_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere in this process, at once: to start others takes a second each."""
-    if "by_processes" not in request.fixturenames:
-        monkeypatch.setattr(judging, "_by_a_process", judging.judge)
-        monkeypatch.setattr(trial, "_in_background", trial.work)
 
 
 def started(client: Any, name: str = "Kinder words") -> str:
@@ -150,8 +137,9 @@ def test_rules_are_edited_and_told_in_plain_english(inside: Any, db: Database) -
     assert rows(db, drafts)[0]["files"] == {}
 
 
+@pytest.mark.by_processes
 def test_an_edits_rules_are_told_in_words_and_tried(
-    inside: Any, db: Database, config_file: Path, by_processes: None
+    inside: Any, db: Database, config_file: Path
 ) -> None:
     """A rule that is new, changed or gone is told, with what it would write; no other is. What it
     would have done in the last days, and for how much, is worked out by a process of its own.
@@ -238,7 +226,8 @@ def test_a_draft_follows_what_was_published_meanwhile(inside: Any) -> None:
     assert text_of(inside, last, subject) == "Second subject"
 
 
-def test_a_hostile_edition_harms_no_web_process(inside: Any, by_processes: None) -> None:
+@pytest.mark.by_processes
+def test_a_hostile_edition_harms_no_web_process(inside: Any) -> None:
     """A loop without an end is judged by a process of its own, and refused."""
     path = started(inside)
     page = saved(

@@ -263,6 +263,9 @@ class Condition:
     def __hash__(self) -> int:
         return hash(self.source)
 
+    def __repr__(self) -> str:
+        return f"Condition({self.source!r})"
+
     def holds(self, names: Mapping[str, Any]) -> bool:
         """Whether it is true of these facts. Raises RenderError when Relay cannot work it out."""
         return self._work_out(bool, names)

@@ -110,7 +110,7 @@ class Processes:
         self.port = free_port()
         self.environ = {
             **{"PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(folder)},
-            **{"PORT": str(self.port), "WEB_CONCURRENCY": "2", **environ},
+            **{"PORT": str(self.port), "WEB_CONCURRENCY": "1", **environ},
         }
         self._folder = folder
         self.root = root

@@ -30,6 +30,12 @@ GOES_OVER = 6  # of two web with two processes each, and two workers
 MOST_SECONDS = 30.0
 
 
+@pytest.fixture(autouse=True)
+def two_web_processes(processes: Processes) -> None:
+    """As on a plan that has room for them; elsewhere one is enough."""
+    processes.environ["WEB_CONCURRENCY"] = "2"
+
+
 def publish(db: Database, config: Path, number: int) -> datetime:
     """Publish an edition whose rules and words both say its number; when that was."""
     settings = Settings(config=config, templates=ROOT / "templates")

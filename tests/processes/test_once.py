@@ -24,6 +24,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def two_web_processes(processes: Processes) -> None:
+    """As on a plan that has room for them; elsewhere one is enough."""
+    processes.environ["WEB_CONCURRENCY"] = "2"
+
+
 def test_ten_identical_posts_at_once(
     running: Processes, db: Database, twilio: ProviderStandIn, sendgrid: ProviderStandIn
 ) -> None:
