@@ -22,9 +22,9 @@ from tests.conftest import one_database
 from tests.desk import EMAIL, PHONE, kit, leaks, press, search
 from tests.rows import only, rows
 from tests.test_desk import desk, inside
-from tests.test_desk_editions import in_here, saved, started
+from tests.test_desk_editions import saved, started
 
-__all__ = ["desk", "in_here", "inside"]  # fixtures
+__all__ = ["desk", "inside"]  # fixtures
 
 
 def looked(db: Database) -> list[tuple[str, str]]:
