@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,23 @@ def drafts_judged_here(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     if request.node.get_closest_marker("by_processes") is None:
         monkeypatch.setattr(judging, "_by_a_process", judging.judge)
         monkeypatch.setattr(trial, "_in_background", trial.work)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def late_lines() -> Iterator[None]:
+    """A thread that a test has left behind may log once more, to a stream that is closed by then:
+    such a line goes nowhere.
+    """
+    write = structlog.WriteLogger.msg
+
+    def late(self: structlog.WriteLogger, message: str) -> None:
+        with suppress(ValueError):
+            write(self, message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name, kept in vars(structlog.WriteLogger).items() if kept is write]:
+            patch.setattr(structlog.WriteLogger, name, late)
+        yield
 
 
 @pytest.fixture(autouse=True)
