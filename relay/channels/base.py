@@ -72,7 +72,7 @@ class Inbound:
     sender: str
     words: str
     keyword: str  # as relay.rules.replies has them; empty for any other words
-    is_confirmed: bool  # the provider itself has told the person that they get no more
+    is_confirmed: bool  # the provider itself has confirmed the stop to the person
     files: int = 0  # that came with it
 
 

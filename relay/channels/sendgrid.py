@@ -317,23 +317,23 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
     provider_id = matched(_ID, provider_id)
     if judge is None:
         return None
-    told = judge(event)
+    judged = judge(event)
     address = ""
-    # All that a delayed bounce names. Who comes back does so by whichever email has the link.
-    is_of_address = not (attempt_id or provider_id) and told.state in FAILED and not told.code
-    if is_of_address or told.lifts:
+    # A delayed bounce names only this. People may resubscribe from any email with the link.
+    is_of_address = not (attempt_id or provider_id) and judged.state in FAILED and not judged.code
+    if is_of_address or judged.lifts:
         address = addresses.email(event.get("email")).address
     if not (attempt_id or provider_id or address):
         return None
     return Receipt(
-        told.state,
+        judged.state,
         str(word),
         attempt_id=attempt_id,
         provider_id=provider_id,
-        code=told.code or (matched(_CODE, event.get("status")) if told.reason else ""),
-        reason=told.reason,
-        suppress=told.suppress,
-        lifts=told.lifts,
+        code=judged.code or (matched(_CODE, event.get("status")) if judged.reason else ""),
+        reason=judged.reason,
+        suppress=judged.suppress,
+        lifts=judged.lifts,
         happened_at=moment(event.get("timestamp")),
         address=address,
     )

@@ -242,14 +242,14 @@ class Twilio(Provider):
 
         https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
         """
-        told = {"status_callback": f"{self._callback}?attempt={attempt_id}{OVERRIDES}"}
+        callback = {"status_callback": f"{self._callback}?attempt={attempt_id}{OVERRIDES}"}
         try:
             made = self._client.messages.create(
                 to=message.address,
                 body=message.text,
                 validity_period=VALIDITY_SECONDS,
                 **({"from_": message.sender} if message.sender else self._sender),
-                **(told if self._callback else {}),
+                **(callback if self._callback else {}),
             )
         except NoAnswer as error:
             return not_answered("Twilio", error)
@@ -355,8 +355,8 @@ def not_asked(error: Exception) -> Found:
 def found(text: Any) -> Found:
     """A text as Twilio has it, with what has become of it where that is known by now."""
     code = text.error_code if isinstance(text.error_code, int) else 0
-    told = receipt(str(text.status), code, provider_id=text.sid)
-    return Found(text.sid, receipt=told if told.state not in ("", "sent") else None)
+    reported = receipt(str(text.status), code, provider_id=text.sid)
+    return Found(text.sid, receipt=reported if reported.state not in ("", "sent") else None)
 
 
 def _is(text: Any, message: Message) -> bool:

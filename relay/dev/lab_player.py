@@ -84,5 +84,5 @@ def post_event(
         answer = wire.send("POST", url, headers, json.dumps(body).encode())
     except NoAnswer as error:
         return Post(body["event"], NO_ANSWER, str(error), given_up=last)
-    told = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
-    return Post(body["event"], str(answer.status), told, given_up=last and answer.status != 200)
+    words = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
+    return Post(body["event"], str(answer.status), words, given_up=last and answer.status != 200)

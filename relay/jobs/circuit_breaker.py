@@ -195,5 +195,5 @@ class LabBreaker:
             return
         reason = f"{pause['reason']} {more}"
         case = alerts.case(LAB, LAB, "the lab", reason, policy=self._policy, now=now)
-        if not cases.is_told(connection, case, min(since, now - wait)):
+        if not cases.was_opened_since(connection, case, min(since, now - wait)):
             cases.open_for_all(connection, case)

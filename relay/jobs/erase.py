@@ -61,7 +61,7 @@ _NOTHING: Mapping[str, Any] = {"others": (), "names": (), "counts": {}, "texts":
 
 @dataclass
 class SoFar:
-    """How far an erasure has come: whatever cannot be found out anew once it has begun."""
+    """The progress of an erasure: what cannot be found out again once it has begun."""
 
     person: Person
     counts: Counter[str] = field(default_factory=Counter)
@@ -126,14 +126,14 @@ def forget(
         return
     outcome = {"counts": done.counts, "left": done.left, "refused": done.refused}
     note = "" if so_far.person.is_in(asked.note) else asked.note
-    said = ". ".join(filter(None, (told(done.counts), note)))
+    said = ". ".join(filter(None, (counts_in_words(done.counts), note)))
     case = _case(asked, done, policy)
     with db.write() as connection:
         erasures.finish(connection, asked, outcome, said, case)
 
 
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
-    """A case about whatever an erasure has left; None where nothing is."""
+    """A case about what an erasure has left; None if that is nothing."""
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
     reason = " ".join([*left, *done.refused])
     now = datetime.now(UTC)
@@ -211,14 +211,14 @@ def _delete(db: Database, channels: Channels, text: retention.KeptText) -> list[
 
 
 def _words(made: Iterable[Change]) -> Iterator[str]:
-    """The words by which people are told of changes, one for each."""
+    """A word for each change, as people read it."""
     for change in made:
         yield _NAMED.get(change.table.name, "other rows")
         if change.is_stopped:
             yield "messages that wait"
 
 
-def told(counts: Mapping[str, int]) -> str:
+def counts_in_words(counts: Mapping[str, int]) -> str:
     """Counts of rows in a phrase without anything personal: 1 event, 2 messages; or nothing."""
     return ", ".join(phrases(counts)) or "nothing"
 

@@ -78,7 +78,7 @@ class EventProcessor:
                 context,
                 self._config.rules,
                 self._config.policy,
-                kit.told,
+                kit.notified,
                 utc_now(),
                 waiting=kit.waiting,
                 gone=kit.gone,

@@ -1,4 +1,4 @@
-"""Reconciles with the provider what nobody has told: unknown attempts, receipts that never came."""
+"""Asks providers about unknown attempts, and about messages whose receipts never came."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def resource(value: Any, shape: str) -> dict[str, Any] | None:
 
 
 def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
-    """`value` as a template sees it under `name`. What nobody may be told counts as empty."""
+    """`value` as a template sees it under `name`. What may not be sent counts as empty."""
     if value is None:
         return Null(name=name)
     shapes = SHAPES.get(shape or name, {})
@@ -267,7 +267,7 @@ class Facts:
                 if why := why_left_out(key, value):
                     yield f"The {name}'s {key.replace('_', ' ')} {why}, so messages leave it out."
         if self.differs:
-            yield f"{told_apart(self.differs)} Messages go by the registration."
+            yield f"{differences_in_words(self.differs)} Messages go by the registration."
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Facts:
@@ -277,8 +277,8 @@ class Facts:
         return cls(**{name: known.get(name) for name in RESOURCES}, differs=differs)
 
 
-def told_apart(fields: Iterable[str]) -> str:
-    """That a registration and its patient's record differ, in words, and not in what."""
+def differences_in_words(fields: Iterable[str]) -> str:
+    """Name the fields in which a registration and its patient's record differ, without values."""
     words = ", ".join(field.replace("_", " ") for field in fields)
     return f"The registration and the patient's own record at the lab differ in: {words}."
 

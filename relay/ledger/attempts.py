@@ -31,7 +31,7 @@ from relay.ledger.schema import (
     events,
     notifications,
 )
-from relay.ledger.worklist.cases import close_settled, is_told, open_case
+from relay.ledger.worklist.cases import close_settled, open_case, was_opened_since
 from relay.ledger.worklist.replies import holding
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
@@ -102,7 +102,7 @@ def claim(
             ids = list(compress(ids, allowances.allowed(connection, channel, cap, urgencies)))
         if found and not ids and cap and cap.case:
             case = replace(cap.case(found[0].urgency), event_id=found[0].event_id)
-            if not is_told(connection, case, cap.since):
+            if not was_opened_since(connection, case, cap.since):
                 open_case(connection, case)
         turn = pauses.turn(connection, channel) if ids else None
         if not (ids := ids[:turn]):

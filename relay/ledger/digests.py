@@ -102,16 +102,16 @@ def take_out(
     """Take items out of a digest that does not report on them: `reasons` has each item's id and
     why.
 
-    False, and they stay, where the digest was or may have been sent by an earlier attempt: the
-    people have those items then.
+    False, and they stay, where an earlier attempt sent the digest, or may have: people then have
+    those items.
     """
     table, digest = notifications.c, notifications.alias()
-    was_told = sa.exists().where(
+    may_be_sent = sa.exists().where(
         attempts.c.notification_id == digest_id,
         attempts.c.outcome.in_(("accepted", "unknown")),
     )
     is_in_it = sa.exists().where(digest.c.id == digest_id, is_item_of(digest))
-    if connection.execute(sa.select(was_told)).scalar():
+    if connection.execute(sa.select(may_be_sent)).scalar():
         return False
     for id_, reason in sorted(reasons.items()):
         connection.execute(
@@ -148,9 +148,9 @@ def plan_and_make_room(
 def put_in(connection: Connection, message_id: str, item: Notice) -> None:
     """Turn a message into an item of the digest that has been made for it."""
     table, digest = notifications.c, notifications.alias()
-    told_in = sa.select(digest.c.id).where(digest.c.identity == item.digest)
+    its_digest = sa.select(digest.c.id).where(digest.c.identity == item.digest)
     connection.execute(
         notifications.update()
         .where(table.id == message_id)
-        .values(kind=ITEM, digest=item.digest, digest_id=told_in.scalar_subquery())
+        .values(kind=ITEM, digest=item.digest, digest_id=its_digest.scalar_subquery())
     )

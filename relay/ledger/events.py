@@ -58,7 +58,7 @@ class Kit:
     """The kit of an event, as far as the ledger knows it."""
 
     place: Place
-    told: AlreadyNotified
+    notified: AlreadyNotified
     known: tuple[Step, ...] = ()
     waiting: Sequence[Waiting] = ()
     gone: frozenset[str] = frozenset()  # digests that take no more items
@@ -190,7 +190,7 @@ def plan_and_mark_processed(
     place = journeys.place(connection, kind, event.data, facts)
     this = KitEvent(event.name, place.subject, place.round, event.received_at)
     past = journeys.kit_past(connection, kind, place, this)
-    kit = Kit(place, past.told, past.known, past.waiting, stopped=past.stopped)
+    kit = Kit(place, past.notified, past.known, past.waiting, stopped=past.stopped)
     plan = decide(kit)
     done = connection.execute(
         _SETTLED,
@@ -222,9 +222,9 @@ def plan_and_mark_processed(
             close_reached(connection, owed)
     for case in plan.cases:
         releases.ask(connection, replace(case, event_id=event.id))
-    told = [one for one in plan.notices if one.tells_patient]
-    if policy and told:
-        doubts.ask(connection, policy, event.id, facts, told)
+    to_patient = [one for one in plan.notices if one.tells_patient]
+    if policy and to_patient:
+        doubts.ask(connection, policy, event.id, facts, to_patient)
     return made
 
 
@@ -368,8 +368,8 @@ def _record(
     fault_injection.crash_point("intake.before-commit")
     rows = db.run(statement, parameters)
     fault_injection.crash_point("intake.after-commit")
-    told = {identity: (id_, recent) for identity, id_, recent in rows}
-    return [told[row["identity"]] for row, _ in given]
+    by_identity = {identity: (id_, recent) for identity, id_, recent in rows}
+    return [by_identity[row["identity"]] for row, _ in given]
 
 
 def record(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:

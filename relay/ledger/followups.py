@@ -38,7 +38,7 @@ class FollowUp(WithEvent):
     reason: str
     taken: int  # attempts that the provider accepted
     code: str | None  # of its last attempt
-    unconfirmed: bool  # nobody told in time whether it arrived
+    unconfirmed: bool  # no receipt in time said whether it arrived
     waits_for: str | None  # GOES_AGAIN where a person wants it to
 
 
@@ -61,7 +61,7 @@ def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
 @cache
 def _leasing() -> Any:
     table = notifications.c
-    # While its event is processed again it is not known yet who is told.
+    # While its event is processed again it is not known yet who gets a message.
     is_open = sa.exists().where(events.c.id == table.event_id, events.c.status == RECEIVED)
     is_due = (table.follow_up_at <= now(), ~is_open)
     return leasing(table.follow_up_at, *is_due).returning(table.id)

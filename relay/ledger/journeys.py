@@ -397,7 +397,7 @@ class KitPast:
 
     known: tuple[Step, ...]
     waiting: tuple[Waiting, ...]
-    told: AlreadyNotified
+    notified: AlreadyNotified
     stopped: frozenset[tuple[str, str]]  # (rule, role) that a person has decided not to tell
     was_planned: bool  # an event of it has been planned before, or this one has
 
@@ -414,12 +414,12 @@ def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple
 def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) -> KitPast:
     """The past of a kit, of its orders and of the other kits that came with these.
 
-    `event` is the one that is being planned: it counts already. `told` has who got, or will get, a
-    message about this very subject in this round.
+    `event` is the one that is being planned: it counts already. `notified` has those who got, or
+    will get, a message about this very subject in this round.
     """
     kits, rows, was_planned = _kits(connection, kind.resource, place.subject, event)
     waiting: list[Waiting] = []  # or failed: a later step may end what is asked of staff about it
-    told: set[tuple[str, str, str]] = set()
+    notified: set[tuple[str, str, str]] = set()
     stopped: set[tuple[str, str]] = set()
     may_have_arrived = _unconfirmed(connection, rows)
     for row in rows:
@@ -437,11 +437,11 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
         ):
             continue
         if not row.stopped_by:
-            told.add((row.rule, row.role, row.channel))
+            notified.add((row.rule, row.role, row.channel))
         if row.stopped_by:
             stopped.add((row.rule, row.role))
     known = kits.steps(kind.resource, place.subject)
-    return KitPast(known, tuple(waiting), frozenset(told), frozenset(stopped), was_planned)
+    return KitPast(known, tuple(waiting), frozenset(notified), frozenset(stopped), was_planned)
 
 
 def _unconfirmed(connection: Connection, rows: Sequence[Any]) -> set[str]:

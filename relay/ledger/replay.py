@@ -75,12 +75,12 @@ def process_again(connection: Connection, event_id: str) -> bool:
     if row.status == UNROUTED:  # its case is one for all of its name
         close_settled(connection, "held", row.name, "It was replayed.")
     table, digest = notifications.c, notifications.alias()
-    told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
-    told_in = told_in.where(table.event_id == event_id)
+    its_digests = sa.select(digest.c.id).join(notifications, is_item_of(digest))
+    its_digests = its_digests.where(table.event_id == event_id)
     # One by one: with OR PostgreSQL reads the whole table. A fallback only where nothing else goes.
     revive(connection, unsent(), table.event_id == event_id, ~table.is_fallback)
     revive(connection, unsent(), table.event_id == event_id, table.is_fallback)
-    revive(connection, unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
+    revive(connection, unsent(), table.id.in_(list(connection.execute(its_digests).scalars())))
     return True
 
 
@@ -131,9 +131,9 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
     """A condition: an attempt of a notification was, or may have been, taken by its provider, which
     has not reported since that it failed.
     """
-    told = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
+    failed = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
     return sa.exists().where(
-        attempts.c.notification_id == notifications.c.id, attempts.c.outcome != "rejected", ~told
+        attempts.c.notification_id == notifications.c.id, attempts.c.outcome != "rejected", ~failed
     )
 
 
@@ -317,7 +317,7 @@ _KEPT = (
     "status",
     "stopped_by",
 )
-_TOLD = (
+_FIELDS = (
     *_KEPT,
     "kind",
     "event_name",
@@ -409,7 +409,7 @@ def _telling() -> sa.Select[Any]:
 
 def _failed_message(row: sa.Row[Any]) -> FailedMessage:
     return FailedMessage(
-        **{name: row._mapping[name] for name in _TOLD},
+        **{name: row._mapping[name] for name in _FIELDS},
         is_blank=is_blank(row),
         event_is_waiting=row.event_status == RECEIVED,
     )

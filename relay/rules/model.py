@@ -45,10 +45,10 @@ class Notice:
     urgency: int
     is_fallback: bool = False
     content: Mapping[str, str] | None = None  # an alert's plain words, in case its template fails
-    key: str = ""  # what sets apart what is told again: a case, a digest's time, a message's id
+    key: str = ""  # what distinguishes a repeat: a case, a digest's time, a message's id
     kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT, RESENT, ANSWER
     waits_for: str | None = None  # what has to be put right before it goes out
-    digest: str | None = None  # identity of the digest it is told in; a digest has its own
+    digest: str | None = None  # identity of the digest it is in; a digest has its own
 
     @property
     def obligation(self) -> str:
@@ -264,7 +264,7 @@ class Policy:
     zone: ZoneInfo
     send_window: Window
     staff: Mapping[str, Staff]
-    alerts: str = ""  # the group that is told what needs a person
+    alerts: str = ""  # the group that hears what needs a person
     desk: str = ""  # the admin desk's address
     bank_holidays: Container[date] = frozenset()  # on which no window opens
     countries: frozenset[str] = AT_HOME  # whose mobiles are texted

@@ -29,7 +29,7 @@ def plan(
     context: RuleContext,
     rules: Sequence[Rule],
     policy: Policy,
-    told: AlreadyNotified,
+    notified: AlreadyNotified,
     now: datetime,
     waiting: Iterable[Waiting] = (),
     gone: frozenset[str] = frozenset(),
@@ -43,7 +43,7 @@ def plan(
     plans = [
         Plan(decisions=(Decision(rule.name, STOPPED, is_final=True),))
         if (rule.name, rule.to) in stopped
-        else plan_rule(rule, context, policy, told, now, gone)
+        else plan_rule(rule, context, policy, notified, now, gone)
         for rule in rules
         if rule.event == context.kind.name
     ]
@@ -78,7 +78,7 @@ def plan_rule(
     rule: Rule,
     context: RuleContext,
     policy: Policy,
-    told: AlreadyNotified,
+    notified: AlreadyNotified,
     now: datetime,
     gone: frozenset[str],
 ) -> Plan:
@@ -99,11 +99,11 @@ def plan_rule(
         return Plan(decisions=(Decision(rule.name, reason),))
     planned: list[Notice] = []
     decisions: list[Decision] = []
-    ways = sorted(channel for name, to, channel in told if (name, to) == (rule.name, rule.to))
+    ways = sorted(channel for name, to, channel in notified if (name, to) == (rule.name, rule.to))
     for notice in made:
-        told_by = told_instead(rule, notice, ways)
-        if rule.to in PERSONS and told_by:
-            reason = f"Already sent, or about to be, by {told_by}."
+        earlier = earlier_channel(rule, notice, ways)
+        if rule.to in PERSONS and earlier:
+            reason = f"Already sent, or about to be, by {earlier}."
             decisions.append(Decision(rule.name, reason, is_final=True))
         elif failed:
             at = due(rule, context, policy, now)  # it waits for nobody's answer or release
@@ -124,11 +124,11 @@ def asking(notice: Notice, now: datetime) -> Notice:
     return notice
 
 
-def told_instead(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
-    """The channel by which a notice's person was told already, of all `ways`; empty if by none.
+def earlier_channel(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
+    """The channel, of all `ways`, that already told a notice's person the same; empty if none did.
 
-    Each of a rule's channels tells by itself. A fallback does not, nor does a channel that an edit
-    has put in the place of another.
+    Each of a rule's channels sends regardless of the others. A fallback does not, nor does a
+    channel that an edit has put in the place of another.
     """
     if notice.channel in ways:
         return notice.channel
@@ -139,8 +139,8 @@ def told_instead(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
 def overtaken_messages(
     rules: Sequence[Rule], context: RuleContext, now: datetime, waiting: Iterable[Waiting]
 ) -> dict[str, str]:
-    """The ids of messages that wait, or have failed, and that the event makes old, and why. Never
-    of failed ones about results or a retest: whoever has not heard of these has to.
+    """The ids of messages that wait or have failed and that the event makes out of date, with why.
+    Never failed ones about results or a retest: people must still hear of these.
     """
     by_name = {rule.name: rule for rule in rules}
     found = {}
@@ -246,8 +246,8 @@ def in_digest(
         digest = digest_for(rule, item, policy)
     at = item.due_at.astimezone(policy.zone)
     reason = f"It is part of the digest of {at:%a %d %b, %H:%M}."
-    told = replace(item, kind=ITEM, status="cancelled", reason=reason, digest=digest.identity)
-    return told, digest
+    as_item = replace(item, kind=ITEM, status="cancelled", reason=reason, digest=digest.identity)
+    return as_item, digest
 
 
 def digest_for(rule: Rule, item: Notice, policy: Policy) -> Notice:

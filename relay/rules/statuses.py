@@ -38,7 +38,7 @@ STATUSES = {
 }
 
 
-UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
+UNCONFIRMED = "no-receipt"  # an attempt's code when no receipt said that it arrived
 LAB_FAILED = "lab"  # when the lab could not be asked about its kit
 OURS = "account"  # and when the provider has taken it and dropped it by our account's fault
 

@@ -19,7 +19,7 @@ from relay.rules.channels import CHANNELS, channel_of, channels_to, kind_of, sha
 FIELDS = ("at", "actor", "action", "target", "detail", "session", "source")
 
 
-def told(row: Mapping[str, Any]) -> dict[str, Any]:
+def for_programs(row: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the trail for programs."""
     return {**{name: row[name] for name in FIELDS}, "at": row["at"].isoformat()}
 

@@ -214,16 +214,16 @@ class Rehearsal:
     def already_notified(
         self, past: PastEvent, earlier: Sequence[PastEvent], made: Rehearsed
     ) -> AlreadyNotified:
-        """Who has been told already: before `since` in truth, from then on in this rehearsal."""
-        told: set[MessageKey] = set()
+        """Who was notified earlier: in fact before `since`, from then on in this rehearsal."""
+        notified: set[MessageKey] = set()
         for one in earlier:
             if one.subject != past.subject or one.round != past.round:
                 continue
             if one.received_at >= self._since and not one.is_blanked:
-                told.update(made.messages.get(one.id, ()))
+                notified.update(made.messages.get(one.id, ()))
             else:
-                told |= {row.way for row in one.rows if row.status in ALIVE}
-        return frozenset(told)
+                notified |= {row.way for row in one.rows if row.status in ALIVE}
+        return frozenset(notified)
 
 
 def would_be_waiting(

@@ -61,7 +61,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
 
     guard(app)
 
-    def told(code: int, error: str) -> Response:
+    def failure(code: int, error: str) -> Response:
         if page and is_read_by_a_person():
             return make_response(page(code), code)
         return answer(code, status="error", error=error)
@@ -87,7 +87,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
         doors.note_lost(error)
-        response = told(error.code or 500, error.name)
+        response = failure(error.code or 500, error.name)
         for name, value in error.get_headers():
             if name.lower() in ("allow", "retry-after", "www-authenticate", "location"):
                 response.headers[name] = value
@@ -96,7 +96,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(Exception)
     def _broken(error: Exception) -> Response:
         log.error("request broke", exc_info=error)
-        return told(500, "Relay failed. The fault has been logged.")
+        return failure(500, "Relay failed. The fault has been logged.")
 
 
 def guard(app: Flask) -> None:

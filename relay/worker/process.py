@@ -58,7 +58,7 @@ class Clock(threading.Thread):
         self._jobs = jobs
         self._pump = pump
         self._living = living
-        self._told: object = "not yet"  # what of config.toml staff know
+        self._reported: object = "not yet"  # the fault of config.toml that staff know of
         self._stopping = threading.Event()
         self._worker = name or f"{socket.gethostname()}-{os.getpid()}"
         self._next_purge = 0.0
@@ -132,7 +132,7 @@ class Clock(threading.Thread):
             self._jobs.channels.load()
             self._pump.adopt(self._jobs)
         wrong, db = self._living.wrong, self._jobs.db
-        if wrong is self._told:
+        if wrong is self._reported:
             return
         if wrong:
             lines = ", ".join(str(problem.line) for problem in wrong.problems if problem.line)
@@ -146,7 +146,7 @@ class Clock(threading.Thread):
         else:
             with db.write() as connection:
                 cases.close_settled(connection, "config", CONFIG, "It was put right.")
-        self._told = wrong
+        self._reported = wrong
 
     def stop(self) -> None:
         """Tick no more, and say that this worker has gone."""

@@ -55,11 +55,11 @@ def suppressions() -> str:
         {**row, "address": masks.address(row["address"]), "kind": CHANNELS[row["channel"]].title}
         for row in stopped
     ]
-    return page("suppressions.html", latest=latest, erasures=[*map(told, asked)])
+    return page("suppressions.html", latest=latest, erasures=[*map(summary, asked)])
 
 
-def told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
-    """One of the last erasures, with its state in a word and the look of that."""
+def summary(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One of the latest erasures, with its state in a word and how to show it."""
     outcome = erasure["outcome"] or {}
     is_whole = not (outcome.get("left") or outcome.get("refused"))
     stands, look = ERASURES[erasure["state"]] if is_whole else ("incomplete", "held")
