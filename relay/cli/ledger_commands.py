@@ -284,7 +284,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     This process sends what is due itself; it needs no worker. After a restore from a backup,
     whatever is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
     """
-    from relay.jobs.apart import Broken, each
+    from relay.jobs.isolation import Broken, run_isolated
     from relay.jobs.tasks import Jobs
     from relay.ledger.holds import pauses
     from relay.worker.pump import Pump
@@ -297,7 +297,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
         pump = Pump(jobs)
         try:
             parts = {"lapsed": jobs.sweep, "purged": jobs.purge, "done": pump.drain}
-            counts = dict(zip(parts, each(parts), strict=True))
+            counts = dict(zip(parts, run_isolated(parts), strict=True))
         except Broken as error:
             if isinstance(error.__cause__, LedgerUnavailable):
                 raise error.__cause__ from error

@@ -87,7 +87,7 @@ class Digests:
         policy, now = self._config.policy, utc_now()
         found = planner.notices(rule, (claim.channel,), context, policy, now)[0]
         item = replace(found, address=claim.address)
-        pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
+        pair = lambda closed: planner.in_digest(rule, item, policy, closed)  # noqa: E731
         with self._db.write() as connection:
             item = digests.plan_and_make_room(connection, claim.event_id, pair)
             ending = cancelled_ending(item.reason)
@@ -157,10 +157,10 @@ class Digests:
         policy, now = self._config.policy, utc_now()
         made = planner.notices(rule, (channel,), self._contexts.of_message(item), policy, now)
 
-        def replan(gone: frozenset[str]) -> Sequence[Notice]:
+        def replan(closed: frozenset[str]) -> Sequence[Notice]:
             if not rule.digest:
                 return made
-            return [one for each in made for one in planner.in_digest(rule, each, policy, gone)]
+            return [one for each in made for one in planner.in_digest(rule, each, policy, closed)]
 
         return replan
 

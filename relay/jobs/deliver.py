@@ -88,8 +88,10 @@ class Deliverer:
             log.exception("message broke", id=claim.id)
             return Ending("rejected", "technical-failure", "Relay failed before sending this.")
         awaits = self._channels.awaits_receipt(message)
-        is_still = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
-        pause = self._breaker.after(claim.channel, outcome, claim.address, is_still=is_still)
+        already_refused = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
+        pause = self._breaker.after(
+            claim.channel, outcome, claim.address, already_refused=already_refused
+        )
         rule = self._config.by_name.get(claim.rule)
         ending = handed_over_ending(claim, outcome, awaits_receipt=awaits, pause=pause)
         return with_fallback(ending, rule.fallback_after) if rule else ending

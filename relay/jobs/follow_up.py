@@ -9,7 +9,7 @@ from dataclasses import replace
 from relay import fault_injection
 from relay.config.loader import Config
 from relay.config.plain_english import duration
-from relay.jobs.circuit_breaker import by_account
+from relay.jobs.circuit_breaker import account_pause
 from relay.jobs.rule_context import ContextBuilder
 from relay.ledger import followups, journeys
 from relay.ledger.audit import NotDone
@@ -69,7 +69,7 @@ class FollowUps:
         if item.status != "temporary-failure":
             return False
         if item.code == OURS:
-            pause = by_account(DROPPED, item.channel, item.reason, self._config.policy)
+            pause = account_pause(DROPPED, item.channel, item.reason, self._config.policy)
             with self._db.write() as connection:
                 pauses.pause(connection, item.channel, item.event_id, pause)
                 return followups.try_again(connection, item, 0.0)

@@ -81,7 +81,7 @@ class EventProcessor:
                 kit.notified,
                 utc_now(),
                 waiting=kit.waiting,
-                gone=kit.gone,
+                closed_digests=kit.closed_digests,
                 stopped=kit.stopped,
             )
             channels.update(notice.channel for notice in plan.notices)

@@ -32,27 +32,27 @@ class Item(WithEvent):
 
 
 def plan_and_add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
-    """Insert the notices that `replan` gives for an event; the ids of the new rows.
+    """Insert the notices that `replan` gives for an event; return the ids of the new rows.
 
     It calls back into planning. An item needs a digest that still takes items: `replan` gets the
     digests that do not, and is asked again until every item has one. That is inside the caller's
     write transaction, which keeps the digests locked, so `replan` must be pure and quick, and use
     no connection.
     """
-    gone: frozenset[str] = frozenset()
+    closed_digests: frozenset[str] = frozenset()
     while True:
-        notices = replan(gone)
+        notices = replan(closed_digests)
         placed = _placed(connection, notices)
         items = [one for one in notices if not one.is_digest and one.identity not in placed]
         wanted = {one.digest for one in items}
         digests = [one for one in notices if one.is_digest and one.digest in wanted]
         if not (closed := _closed(connection, event_id, digests)):
             return insert_notices(connection, event_id, items)
-        gone |= closed
+        closed_digests |= closed
 
 
 def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
-    """Which items are in a digest already: an event that is replayed is not told again."""
+    """Which items are in a digest already: a replayed event is not reported again."""
     wanted = [one.identity for one in notices if one.kind == ITEM]
     if not wanted:
         return set()
@@ -139,10 +139,10 @@ def plan_and_make_room(
     write transaction, which keeps that digest locked, so `pair` must be pure and quick, and use no
     connection.
     """
-    gone: frozenset[str] = frozenset()
-    while closed := _closed(connection, event_id, pair(gone)[1:]):
-        gone |= closed
-    return pair(gone)[0]
+    closed_digests: frozenset[str] = frozenset()
+    while closed := _closed(connection, event_id, pair(closed_digests)[1:]):
+        closed_digests |= closed
+    return pair(closed_digests)[0]
 
 
 def put_in(connection: Connection, message_id: str, item: Notice) -> None:

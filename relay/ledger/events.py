@@ -61,7 +61,7 @@ class Kit:
     notified: AlreadyNotified
     known: tuple[Step, ...] = ()
     waiting: Sequence[Waiting] = ()
-    gone: frozenset[str] = frozenset()  # digests that take no more items
+    closed_digests: frozenset[str] = frozenset()  # digests that take no more items
     stopped: frozenset[tuple[str, str]] = frozenset()  # (rule, role) that a person has stopped
 
 
@@ -210,8 +210,8 @@ def plan_and_mark_processed(
         journeys.cancel_overtaken(connection, plan.cancelled)
         close_overtaken(connection, plan.cancelled)
 
-    def replan(gone: frozenset[str]) -> Sequence[Notice]:
-        return decide(replace(kit, gone=gone)).notices if gone else plan.notices
+    def replan(closed: frozenset[str]) -> Sequence[Notice]:
+        return decide(replace(kit, closed_digests=closed)).notices if closed else plan.notices
 
     if any(one.digest for one in plan.notices):
         made = digests.plan_and_add(connection, event.id, replan)

@@ -32,18 +32,18 @@ def plan(
     notified: AlreadyNotified,
     now: datetime,
     waiting: Iterable[Waiting] = (),
-    gone: frozenset[str] = frozenset(),
+    closed_digests: frozenset[str] = frozenset(),
     stopped: frozenset[tuple[str, str]] = frozenset(),
 ) -> Plan:
     """Decides who gets which message about an event, and which waiting ones are out of date.
 
-    Pure: the same facts give the same plan. `gone` are digests that take no more items; `stopped`
+    Pure: the same facts give the same plan. `closed_digests` take no more items; `stopped`
     has the (rule, role) of what a person has decided not to send about this kit and round.
     """
     plans = [
         Plan(decisions=(Decision(rule.name, STOPPED, is_final=True),))
         if (rule.name, rule.to) in stopped
-        else plan_rule(rule, context, policy, notified, now, gone)
+        else plan_rule(rule, context, policy, notified, now, closed_digests)
         for rule in rules
         if rule.event == context.kind.name
     ]
@@ -80,7 +80,7 @@ def plan_rule(
     policy: Policy,
     notified: AlreadyNotified,
     now: datetime,
-    gone: frozenset[str],
+    closed_digests: frozenset[str],
 ) -> Plan:
     """The notices of one rule that is about the event, or why there are none."""
     failed = ""
@@ -110,7 +110,7 @@ def plan_rule(
             broken = replace(notice, due_at=at, waits_for=None, reason=failed)
             planned.append(replace(broken, status="technical-failure"))
         elif rule.digest and notice.address:
-            planned += in_digest(rule, notice, policy, gone)
+            planned += in_digest(rule, notice, policy, closed_digests)
         else:
             planned.append(asking(notice, now))
     return Plan(tuple(planned), tuple(decisions))
@@ -237,11 +237,11 @@ def next_due(rule: Rule, policy: Policy, moment: datetime) -> datetime:
 
 
 def in_digest(
-    rule: Rule, item: Notice, policy: Policy, gone: frozenset[str]
+    rule: Rule, item: Notice, policy: Policy, closed_digests: frozenset[str]
 ) -> tuple[Notice, Notice]:
-    """A notice as an item that ends at once, and its digest: the first that is not in `gone`."""
+    """A notice as an item that ends at once, and its digest: the first that is not closed."""
     digest = digest_for(rule, item, policy)
-    while digest.identity in gone:
+    while digest.identity in closed_digests:
         item = replace(item, due_at=next_due(rule, policy, item.due_at))
         digest = digest_for(rule, item, policy)
     at = item.due_at.astimezone(policy.zone)

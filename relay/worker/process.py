@@ -24,7 +24,7 @@ from relay.config.loader import Config
 from relay.config.reload import LOOK_SECONDS, SETTLED_SECONDS, ConfigReloader
 from relay.config.settings import Settings, from_environment
 from relay.errors import ConfigError, LedgerUnavailable
-from relay.jobs.apart import Broken, each
+from relay.jobs.isolation import Broken, run_isolated
 from relay.jobs.tasks import Jobs
 from relay.ledger import workers
 from relay.ledger.database import Database
@@ -76,11 +76,11 @@ class Clock(threading.Thread):
                 if self._stopping.wait(min(left, fault_injection.hastened(LOOK_SECONDS))):
                     break
                 with suppress(Broken):
-                    each({"config": self.reload_config})
+                    run_isolated({"config": self.reload_config})
 
     def tick(self) -> None:
-        """All that is due every half a minute. Raises Broken once all that works is done."""
-        each(
+        """Do all that is due every half minute. Raises Broken once every part has had its turn."""
+        run_isolated(
             {
                 "config": self.reload_config,
                 "heartbeat": self._beat,
