@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.channels import Channels
+from relay.jobs.expire import NOBODY, delete_text
 from relay.ledger.database import Database
 from relay.ledger.removal import erasures, personal_data, retention
 from relay.ledger.removal.erasures import Asked
@@ -17,12 +18,11 @@ from relay.ledger.removal.personal_data import Change, Handed, Progress
 from relay.logs import get_logger
 from relay.privacy.person import Person, is_address, key
 from relay.rules import alerts
-from relay.rules.channels import DELETED_BY_ADDRESS, DELETED_BY_ID, channel_of, sharing
+from relay.rules.channels import DELETED_BY_ADDRESS, channel_of, sharing
 from relay.rules.model import Case, Policy
 
 log = get_logger("relay.erase")
 
-NOBODY = frozenset[str]()
 ROUNDS = 3  # what workers write meanwhile is erased in the next one
 NOTE_SECONDS = 2.0  # after which it is noted how far a search is
 _NAMED = {"notifications": "messages", "events": "events"}
@@ -177,7 +177,7 @@ def _forget(
         left.update(change.table.name for change in made)
     with db.read() as connection:
         kept = retention.kept_texts(connection, handed.texts)
-    refused = [said for text in kept for said in _delete(db, channels, text)]
+    refused = [said for text in kept for said in delete_text(db, channels, text)]
     for channel in DELETED_BY_ADDRESS:
         theirs = frozenset(one for one in handed.emails if channel in deleted_by(one))
         refused += channels.erase(channel, theirs, NOBODY)
@@ -188,26 +188,6 @@ def _forget(
 def deleted_by(address: str) -> list[str]:
     """The channels whose providers can delete everything that was sent to an address."""
     return [channel for channel in sharing(channel_of(address)) if channel in DELETED_BY_ADDRESS]
-
-
-def expiries(db: Database, channels: Channels, limit: int) -> list[retention.KeptText]:
-    """Lease up to `limit` texts that have outlived retention, where their provider can be asked."""
-    reached = [channel for channel in DELETED_BY_ID if channels.reaches(channel)]
-    return retention.lease_texts(db, reached, limit) if reached else []
-
-
-def expire(db: Database, channels: Channels, text: retention.KeptText) -> None:
-    """Have the provider delete a text that has outlived retention; a failure is tried again."""
-    if refused := _delete(db, channels, text):
-        log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
-
-
-def _delete(db: Database, channels: Channels, text: retention.KeptText) -> list[str]:
-    refused = channels.erase(text.channel, NOBODY, frozenset((text.provider_id,)))
-    if not refused:
-        with db.write() as connection:
-            retention.mark_deleted(connection, text.provider_id)
-    return refused
 
 
 def _words(made: Iterable[Change]) -> Iterator[str]:
