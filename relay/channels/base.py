@@ -52,7 +52,7 @@ class Found:
 
     provider_id: str | None = None
     failed: str = ""  # why the provider could not be asked: nothing is known then
-    receipt: Receipt | None = None  # what has become of it there, where that is known by now
+    receipt: Receipt | None = None  # its outcome there, if that is known
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Re
     )
 
 
-# What Twilio hears as STOP by itself, confirms, and sends no more for: one word, nothing around it.
+# Texts of one word that Twilio itself takes as STOP: it confirms them and sends nothing more.
 # https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
 CONFIRMED = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
 
@@ -183,7 +183,7 @@ PAGE, PAGES = 100, 10  # texts to one number that are looked through
 SKEW = timedelta(seconds=60)  # Twilio's clock and ours
 OLD = timedelta(minutes=2)  # no page is asked for behind one that goes back this far
 
-# What the SDK raises for a 2xx that is not a message's JSON: it trusts every answer's shape.
+# The SDK trusts every answer's shape: it raises these for a 2xx that is not a message's JSON.
 UNREADABLE = (TwilioException, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
@@ -314,7 +314,7 @@ class Twilio(Provider):
         return [Standing(f"Twilio calls the account {account.status}: it sends nothing.")]
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Delete the texts themselves, number and words. One that is gone already is no failure.
+        """Delete the texts themselves, number and words. It is no failure if one does not exist.
 
         https://www.twilio.com/docs/messaging/api/message-resource#delete-a-message-resource
         """
@@ -353,7 +353,7 @@ def not_asked(error: Exception) -> Found:
 
 
 def found(text: Any) -> Found:
-    """A text as Twilio has it, with what has become of it where that is known by now."""
+    """A text as Twilio has it, with a receipt if its outcome is known."""
     code = text.error_code if isinstance(text.error_code, int) else 0
     reported = receipt(str(text.status), code, provider_id=text.sid)
     return Found(text.sid, receipt=reported if reported.state not in ("", "sent") else None)

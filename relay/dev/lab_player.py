@@ -62,7 +62,7 @@ def with_new_ids(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def play(
     bodies: Sequence[dict[str, Any]], url: str, secret: str = "", *, speed: float = 3600.0
 ) -> Iterator[Post]:
-    """Post each body until it is taken, or the schedule is used up; every attempt is told."""
+    """Post each body until it is taken, or the schedule is used up; yield every attempt."""
     wire = HttpClient(connections=1)
     headers = {"Content-Type": "application/json", "User-Agent": "relay-simulator"}
     if secret:

@@ -166,7 +166,7 @@ class LabBreaker:
         log.warning("lab answers again")
 
     def _after_failure(self, error: LabError) -> LabError:
-        """What a failure is to whoever asked: the lab's, where it is paused by now."""
+        """The error for the caller: the whole lab's, if this failure has led to a pause of it."""
         with self._lock:
             self._failures += 1
             failures = self._failures

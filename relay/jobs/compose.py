@@ -83,7 +83,7 @@ class Digests:
             digests.take_out(connection, claim.id, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
-        """Make a message that was planned by itself an item, since its rule has digests by now."""
+        """Turn a message that was planned singly into an item, since its rule now has digests."""
         policy, now = self._config.policy, utc_now()
         found = planner.notices(rule, (claim.channel,), context, policy, now)[0]
         item = replace(found, address=claim.address)

@@ -104,8 +104,8 @@ class Deliverer:
         return message
 
     def _begin(self, claim: Claim, message: Message) -> None:
-        """Keep a claim's words in the ledger. Raises NotSent where it is ours no more, or stopped
-        with all that is like it.
+        """Keep a claim's words in the ledger. Raises NotSent if the claim has lapsed, or somebody
+        has stopped all messages like it.
         """
         if not attempts.begin(self._db, claim, message.content, self._config.edition):
             with self._db.read() as connection:
@@ -150,7 +150,7 @@ def patiently(commit: Callable[[], object]) -> None:
 
 
 def lapsed_ending() -> Ending:
-    """The ending of a message that this claim may send no more: it surely did not go out."""
+    """The ending of a message that this claim may no longer send, and has not sent."""
     reason = "Relay was too slow to send it, or its address was stopped meanwhile."
     return Ending("rejected", "created", reason, retry_in=0.0)
 

@@ -33,7 +33,7 @@ _ONE = {
     "messages that wait": "message that waits",
     "other rows": "other row",
 }
-# What is not erased, and what cannot be, in words for the person who erases.
+# What an erasure keeps, and what it cannot reach, in words for the person who asks for it.
 STAYS = (
     "Relay keeps ids, times, counts and reasons. It keeps an opt-out with its address too, or the "
     "person would get messages again."
@@ -92,7 +92,7 @@ def _nowhere(*_: Any) -> None:
 
 
 def beginning(person: Person) -> Mapping[str, Any]:
-    """What an erasure has to know of who was asked for by an id or a name."""
+    """What an erasure must know of a person who was found by an id or a name."""
     return SoFar(person).to_json()
 
 

@@ -52,8 +52,8 @@ class FollowUps:
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
 
     def go_as_wanted(self, item: FollowUp) -> str:
-        """Send it again, since a person wants that; where it cannot go by now, as for any that
-        failed.
+        """Send it again because a person asked for that; if it can no longer go, do as for any
+        failed message.
         """
         rule = self._config.by_name.get(item.rule)
         old = self.why_overtaken(rule, item) if rule else ""
@@ -91,7 +91,7 @@ class FollowUps:
 
     @staticmethod
     def why_late(rule: Rule | None, item: FollowUp) -> str:
-        """What a message says that has not arrived in its rule's time; empty where it has none."""
+        """Why a message counts as late by its rule; empty if the rule has no such limit."""
         if rule is None or not rule.fallback_after or item.is_fallback:
             return ""
         within = duration(rule.fallback_after)

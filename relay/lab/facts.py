@@ -294,7 +294,7 @@ def search_key(facts: Facts) -> str | None:
 
 
 def readings(written: str) -> list[str]:
-    """What the search key of a written name may begin with: the surname may be any of its words."""
+    """The possible beginnings of a written name's search key: any word may be the surname."""
     words = fold(re.sub(r"[.,]", " ", written)).split()[:MOST_WORDS]
     words = [word for word in words if word not in TITLES] or words
     turned = (words[turn:] + words[:turn] for turn in range(len(words)))

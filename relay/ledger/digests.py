@@ -62,9 +62,9 @@ def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
 
 
 def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) -> frozenset[str]:
-    """Make the digests that there are not yet, hold the others, and tell which take no more.
+    """Insert digests that are missing, lock the others, and return those that take no more items.
 
-    Held until the end of the transaction: no worker claims one while an item is put into it.
+    Locked until the end of the transaction: no worker claims one while it is given an item.
     """
     if not digests:
         return frozenset()

@@ -147,8 +147,8 @@ def hold(connection: Connection, event_id: str, reason: str, case: Case | None =
 
 
 def set_aside(connection: Connection, event: Event, reason: str, case: Case) -> None:
-    """Keep an event as one of an unknown name, of which staff are told though they had dealt with
-    that name before: since then a version has known it.
+    """Keep an event as one of an unknown name. Staff hear of the name again, even if they had
+    acknowledged it: a version since then has known it.
     """
     if _change(connection, event.id, status=UNROUTED, reason=reason[:500]):
         mine = acknowledged_events.c.name == event.name
@@ -174,12 +174,12 @@ def plan_and_mark_processed(
     policy: Policy | None = None,
 ) -> list[str] | None:
     """Insert the messages that an event leads to, link its kit, and mark it processed by an
-    edition; the ids of the new messages. With a `policy` a person is asked about doubtful ones.
-    None where its kit has come back from history: what is known of it by now may lead to more
-    facts, so they are to be fetched once more.
+    edition; return the ids of the new messages. With a `policy` a person is asked about doubtful
+    ones. None where its kit has come back from history: what is now known of it may lead to more
+    facts, so they have to be fetched again.
 
     It calls back into planning: `decide` gets the kit and gives the plan, and is asked again where
-    a digest has gone meanwhile. That is inside the caller's write transaction, since nobody else
+    a digest has closed meanwhile. That is inside the caller's write transaction, since nobody else
     may plan for the kit between the question and the answer. So `decide` must be pure and quick: no
     network, no file, no connection of its own.
     """

@@ -67,7 +67,7 @@ class GroupCommit(Generic[Given, Got]):
                 job.got = got
         except Exception as error:
             if isinstance(error, LedgerUnavailable):
-                with self._lock:  # whoever waits would wait as long again for the same answer
+                with self._lock:  # the others would wait as long again for the same answer
                     batch += self._waiting
                     self._waiting = []
             for job in batch:

@@ -69,8 +69,8 @@ def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_:
     """Give a message its new identity; the obligation that it now belongs to."""
     values: dict[str, Any] = {"subject": subject, "round": round_}
     new = obligation(row.rule, subject, round_, row.role)
-    # An alert's or a digest's identity is no kit's, and a repeat's is of the message that it
-    # repeats. Of a blank address it cannot be known.
+    # An alert's or a digest's identity does not name a kit, and a repeat's is that of the message
+    # it repeats. Without an address an identity cannot be made.
     if row.kind in (MESSAGE, ITEM, RESENT):
         values["obligation"] = new
         move_cases(connection, row.obligation, new)
@@ -356,7 +356,7 @@ def _add(connection: Connection, registration: str) -> sa.Row[Any]:
 
 
 def _name(connection: Connection, names: Mapping[tuple[str, str], str]) -> None:
-    """Add what subjects are called besides. The first to claim a name keeps it."""
+    """Add the other names of subjects. The first to claim a name keeps it."""
     rows = [
         {"resource": resource, "alias": name, "subject": subject}
         for (resource, name), subject in sorted(names.items())
@@ -445,9 +445,7 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
 
 
 def _unconfirmed(connection: Connection, rows: Sequence[Any]) -> set[str]:
-    """Those of which nobody has told in time whether they arrived: as they may have, no plan tells
-    the same again.
-    """
+    """Messages without a receipt in time: they may have arrived, so no plan sends them again."""
     ids = [row.message for row in rows if row.message_status == "temporary-failure"]
     mine = (attempts.c.notification_id.in_(ids), attempts.c.code == UNCONFIRMED)
     found = sa.select(attempts.c.notification_id).where(*mine)

@@ -124,7 +124,7 @@ def inserting(dialect: str) -> Any:
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
     what = ("kind", "digest", "digest_id", "waits_for")
-    # What is in a digest is told there; what a person has stopped, no plan brings back.
+    # An item is sent in its digest; and no plan brings back what a person has stopped.
     is_free = sa.and_(KIND != DIGEST, KIND != ITEM, notifications.c.stopped_by.is_(None))
     return insert.on_conflict_do_update(
         index_elements=[notifications.c.identity],

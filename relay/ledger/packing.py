@@ -27,7 +27,7 @@ Row = dict[str, Any]
 Rows = Mapping[sa.Table, list[Row]]
 # In the order in which they can be put back.
 TABLES = (journeys, aliases, events, notifications, attempts, receipts, cases)
-# What was somebody's, what waits for something, and what only providers and the lab went by.
+# Personal data, what is waited for, and what only providers and the lab used.
 _LEFT_OUT: Mapping[sa.Table, Iterable[str]] = {
     events: (
         *("identity", "data", "facts", "person", "next_at", "tried_at"),
@@ -153,7 +153,7 @@ def _filled(table: sa.Table, columns: Mapping[str, list[Any]], kit: Rows) -> Ite
 
 
 def _made_anew(table: sa.Table, row: Row) -> Row:
-    """What a row needs that was left out."""
+    """The values that a row needs and that were left out."""
     if table is events:  # its `dedupe_window` is over: a repeat of it is another event
         return {"data": {}, "identity": f"history:{row['id']}"}
     if table is notifications:
@@ -182,7 +182,7 @@ def _target(column: sa.Column[Any]) -> sa.Table:
 
 @cache
 def _blank(column: sa.Column[Any]) -> Any:
-    """What a column has where nothing is said."""
+    """The value of a column where none is given."""
     default: Any = column.server_default
     if column.nullable or default is None:
         return None

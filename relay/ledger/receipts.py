@@ -235,7 +235,7 @@ def _delivered(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
 
 
 def _awaited_again(connection: Connection, row: sa.Row[Any]) -> None:
-    """The attempt that was delivered has bounced since; a later one has not been told of yet."""
+    """Wait for a receipt again: the delivered attempt has bounced, and a later one has none yet."""
     wait = now(fault_injection.hastened(RECEIPT_SECONDS))
     undone = {"status": "sent", "delivered_at": None, "receipt_by": wait}
     connection.execute(notifications.update().where(notifications.c.id == row.id).values(**undone))
@@ -248,7 +248,7 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
     values: dict[str, Any] = {"status": best.state, "receipt_by": None, "delivered_at": None}
     if row.status not in FAILED or row.follow_up_at:  # else it says what was done about it
         values["reason"] = best.reason
-    if row.status not in FAILED and row.address:  # else whoever it was for is erased
+    if row.status not in FAILED and row.address:  # else the person has been erased
         values["follow_up_at"] = now()
     connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))
     connection.execute(

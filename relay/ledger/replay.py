@@ -300,7 +300,7 @@ def decide_unknown(connection: Connection, which: sa.ColumnElement[bool], *, sen
     return connection.execute(settled).rowcount
 
 
-# Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
+# Its event has then been processed. If nothing of the rule can reach the person, staff hear of it.
 LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
 _KEPT = (
@@ -364,7 +364,7 @@ def lock(connection: Connection, notification_id: str) -> None:
 def plan_anew(connection: Connection, it: FailedMessage) -> None:
     """Process its event again, and look afterwards whether that reaches anybody.
 
-    What is cancelled and was not taken by a provider can be planned anew, also without an address.
+    A cancelled message that no provider accepted can be planned again, even without an address.
     """
     table = notifications.c
     replay_event(connection, it.event_id)
@@ -481,11 +481,11 @@ AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us
 
 
 def take_up(connection: Connection, event_id: str) -> bool:
-    """Look again at an event that the lab has posted again, where that can tell somebody something;
+    """Look again at an event that the lab has posted again, if that can lead to a message; return
     whether it is due now.
 
-    One that waits is tried at once, one that is held is taken up and its case closed, and one that
-    is processed is processed again where some rule has told nobody.
+    One that waits is tried at once, one that is held is released and its case closed, and one that
+    was processed is processed again if some rule reached nobody.
     """
     row = connection.execute(
         sa.select(events.c.id, events.c.status, events.c.decisions)
@@ -506,7 +506,7 @@ def take_up(connection: Connection, event_id: str) -> bool:
 
 
 def is_silent(decisions: list[dict[str, str]] | None) -> bool:
-    """Whether some rule told nobody of an event, and may do so by what the lab says now."""
+    """Whether some rule sent nothing for an event, and may do so with the lab's new facts."""
     return any(
         not (one.get("is_final") or one["reason"].startswith("Told already"))  # as 0005 wrote it
         for one in decisions or ()

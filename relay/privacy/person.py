@@ -62,8 +62,8 @@ class Person:
     alone: frozenset[str] = frozenset()  # of their surnames, folded, those that nobody else has
 
     def goes_by(self, address: str, record: Record | None) -> bool:
-        """Whether a message to an address is theirs. `record` is what the lab told of whom it is
-        for: None of staff.
+        """Whether a message to an address is theirs. `record` is the lab's of the person it is for;
+        None for staff.
         """
         written = key(address)
         if written in self.others and record is not None:

@@ -206,7 +206,7 @@ def parsed(source: str) -> nodes.Expr:
 
 
 def unfit(tree: nodes.Expr) -> Iterator[str]:
-    """What a condition has that has no place in one."""
+    """What a condition has and may not have."""
     found = [tree, *tree.find_all(nodes.Node)]
     for node in found:
         if not isinstance(node, _ASKS):
@@ -226,7 +226,7 @@ def unfit(tree: nodes.Expr) -> Iterator[str]:
 
 
 def filters_of(node: nodes.Filter) -> Iterator[str]:
-    """The filter that is named, and the one that `map` is told to apply."""
+    """The filter that is named, and the one that `map` applies."""
     yield node.name
     if node.name == "map" and node.args:
         yield str(getattr(node.args[0], "value", "that a value names"))

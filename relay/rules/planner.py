@@ -171,7 +171,7 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
 
 
 def unmet(when: Condition) -> str:
-    """What is recorded of an event for which a rule's `when` is not true."""
+    """The reason that is recorded where a rule's `when` is not true of an event."""
     return f"Its condition is not met: {when.source}."
 
 

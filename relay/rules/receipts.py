@@ -16,10 +16,10 @@ STATES = ("sent", "temporary-failure", "permanent-failure", "delivered")
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a provider told of a message after it was sent, in the same words for every provider.
+    """What a provider reports of a message after it was sent, in the same words for every provider.
 
     `state` is `sent` (on its way), `delivered`, `temporary-failure`, `permanent-failure`, or empty
-    where it says nothing of that. `suppress` says why the address gets nothing more this way, and
+    where it does not say. `suppress` says why the address gets nothing more on this channel, and
     `lifts` which of these has ended.
     """
 

@@ -124,8 +124,8 @@ def repeat(
     """The message that repeats another, by its rule as it is now, due when that may write, and not
     before so many seconds have gone by.
 
-    It has the other's address until the lab is asked, just before it goes out: so whoever erases
-    that person finds it. It is not held for release: a person has just decided about it.
+    It has the other's address until the lab is asked, just before it goes out, so that an erasure
+    of that person finds it. It is not held for release: a person has just decided about it.
     """
     due_at = planner.opening(rule, policy, now + timedelta(seconds=wait))
     ways = rule.ways

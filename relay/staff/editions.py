@@ -64,7 +64,7 @@ def first(db: Database, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Released:
-    """What came of a release: an edition of its files, or why it is stopped or nothing new."""
+    """The result of a release: an edition of its files, or why there is none."""
 
     number: int | None = None  # of the edition that its files became
     wrong: Sequence[Problem] = ()  # with the files; or with `newest`, by this version

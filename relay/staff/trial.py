@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def work(db: Database, trial: Trial) -> None:
-    """Compare a draft with what was sent, and keep what came of it."""
+    """Compare a draft with what was sent, and keep the result."""
     _held, used = edition_files.laid_out(trial.files, trial.settings)  # for as long as this runs
     try:
         edited = loader.load(used)

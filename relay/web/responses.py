@@ -35,7 +35,7 @@ GUARDS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex",
-    # Nobody else is told which page leads to them. The desk itself has to be: over TLS a form
+    # No other site learns which page led to it. The desk itself has to know: over TLS a form
     # without its page's address is refused (flask-wtf, WTF_CSRF_SSL_STRICT).
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -57,7 +57,7 @@ def answer(code: int, /, **body: Any) -> Response:
 
 
 def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
-    """Answer each failure with JSON that tells nothing of our insides, or a browser with a page."""
+    """Answer each failure with JSON that reveals no internals, or a browser with a page."""
 
     guard(app)
 

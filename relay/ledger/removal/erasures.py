@@ -62,9 +62,8 @@ def ask(
     known: Mapping[str, Any] | None = None,
     stop: bool = False,
 ) -> Asking:
-    """Ask for the erasure of whoever has an address. A request that is not done yet is not made
-    twice. With `stop` the address is suppressed too. `known` has what an
-    id or a name led to.
+    """Ask for the erasure of the person who has an address. A request that is not done yet is not
+    made twice. With `stop` the address is suppressed too. `known` has what an id or a name led to.
 
     `target` is what the audit trail calls the address, which the note must not name. It owns its
     transactions: where an erasure that was in the way has just ended, it tries in another one.

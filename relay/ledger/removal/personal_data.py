@@ -42,7 +42,7 @@ from relay.rules.statuses import WAITING
 
 AT_ONCE = 5000
 Row = Mapping[str, Any]
-Progress = Callable[[str, int], None]  # is told a table, and how many rows of it were read
+Progress = Callable[[str, int], None]  # gets a table, and how many rows of it were read
 # Ids and fingerprints that Relay and the providers make.
 _NOT_WORDS = {
     "id",
@@ -197,7 +197,7 @@ def learn(db: Database, person: Person, progress: Progress) -> Person:
 
 
 def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Person:
-    """What was sent to the address was for whom the lab named, and so was what went with it."""
+    """Learn from messages to the address: they were for the person whom the lab named."""
     theirs = [
         row for row in found if row["role"] in PERSONS and key(row["address"]) == person.address
     ]
@@ -301,7 +301,7 @@ def _change(
         values |= {"note": _WORD} if any(map(person.owns, about)) else {}
     elif values and table.name in ("quarantine", "aliases"):
         return Change(table, row, None)
-    elif values and table is inbound_texts:  # what it says is theirs, whoever it names
+    elif values and table is inbound_texts:  # its words are theirs, even if they name others
         values = {"address": "", "words": "", "erase_at": retention.asked_again()}
     return Change(table, row, values) if values else None
 

@@ -62,8 +62,8 @@ def find(connection: Connection, wanted: str) -> list[Trail]:
     """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
     its names. A message's id finds only that message. None where nothing has such a name.
 
-    Where nothing goes by it as it is written, it is looked for as people spell it besides. Events
-    that are in history say so: `is_past`.
+    Where nothing has the id as written, other spellings of it are tried. Events that are in history
+    say so: `is_past`.
     """
     found = _find(connection, wanted)
     names = {wanted} | kit_names.spellings(wanted)
@@ -99,7 +99,7 @@ def find_kit(connection: Connection, wanted: str) -> list[Trail]:
 
 
 def name_used(event: Row) -> str | None:
-    """What an event calls its kit. The release before keeps it in the data alone."""
+    """The name that an event has for its kit. The release before keeps it only in the data."""
     return event["named"] or name_in(EVENTS.get(event["name"]), event["data"])
 
 
@@ -179,7 +179,7 @@ def _by(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
 
 
 def digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
-    """What a digest among messages tells, and which digest tells an item."""
+    """The items of each digest among messages, and the digest of each item."""
     table, digest = notifications.c, notifications.alias()
     ids = [row["id"] for row in messages if row["kind"] in (DIGEST, ITEM)]
     pairs = sa.select(table.id.label("item"), digest.c.id.label("digest"))

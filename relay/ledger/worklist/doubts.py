@@ -76,7 +76,7 @@ _PEOPLE = (
 _LAST = (
     sa.select(_table.address, events.c.facts, events.c.subject)
     .select_from(_of_event)
-    # What has failed says nothing: its number was corrected.
+    # A failed message proves nothing: its number has been corrected.
     .where(events.c.person == sa.bindparam("person"), _to_patient, _table.status.in_(GONE))
     .where(_table.address != "")
     .order_by(events.c.received_at.desc())

@@ -84,7 +84,7 @@ def _is_seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
 
 
 def _summary(name: str) -> sa.Select[Any]:
-    """What is known of the events of one name."""
+    """A query for what is known of the events of one name."""
     mine = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
     counted = mine.limit(MANY + 1).subquery()
     last = mine.order_by(events.c.received_at.desc()).limit(1).scalar_subquery()

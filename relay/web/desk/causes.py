@@ -197,12 +197,12 @@ def draft_email() -> Response:
 
 
 def permit(id_: str) -> str:
-    """What a frame shows for whoever has asked, on record, to see a message."""
+    """A token that lets a frame show a message to the person who asked, on record, to see it."""
     return str(_signer().dumps([actor(), id_]))
 
 
 def is_permitted(written: str, id_: str) -> bool:
-    """Whether whoever is logged in has just asked to see a message."""
+    """Whether the person who is logged in has just asked to see a message."""
     try:
         return bool(_signer().loads(written, max_age=_SHOWN_SECONDS) == [actor(), id_])
     except BadSignature:
