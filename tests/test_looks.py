@@ -94,7 +94,7 @@ def test_the_trail_is_saved_as_csv(inside: Any, db: Database) -> None:
     head, *lines = csv.reader(io.StringIO(inside.get("/audit.csv").text))
     assert head == [*access.FIELDS]
     assert [line[2] for line in lines] == ["login", "open kit", "access"]
-    assert json.dumps(access.told(rows(db, audit)[0]))
+    assert json.dumps(access.for_programs(rows(db, audit)[0]))
 
 
 def test_the_trail_is_only_added_to(db: Database) -> None:

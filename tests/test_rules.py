@@ -370,12 +370,12 @@ def test_a_digest_that_has_gone_takes_no_more() -> None:
     """An item goes into the first digest that still takes it, and says into which."""
     desk = rule(to="desk", channels=("sms",), digest=Digest.parse("every 4h"))
     policy = Policy(LONDON, ALWAYS, {"desk": DESK})
-    gone: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
     for at in ("Mon 01 Jun, 16:00", "Mon 01 Jun, 20:00", "Tue 02 Jun, 00:00"):
-        found = plan(context(facts()), [desk], policy, frozenset(), NOON, gone=gone)
+        found = plan(context(facts()), [desk], policy, frozenset(), NOON, closed_digests=closed)
         item, told = found.notices
         assert item.reason == f"It is part of the digest of {at}."
-        gone |= {told.identity}
+        closed |= {told.identity}
 
 
 def test_a_digest_waits_for_its_time_however_its_item_came() -> None:

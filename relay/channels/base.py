@@ -52,7 +52,7 @@ class Found:
 
     provider_id: str | None = None
     failed: str = ""  # why the provider could not be asked: nothing is known then
-    receipt: Receipt | None = None  # what has become of it there, where that is known by now
+    receipt: Receipt | None = None  # its outcome there, if that is known
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Inbound:
     sender: str
     words: str
     keyword: str  # as relay.rules.replies has them; empty for any other words
-    is_confirmed: bool  # the provider itself has told the person that they get no more
+    is_confirmed: bool  # the provider itself has confirmed the stop to the person
     files: int = 0  # that came with it
 
 

@@ -181,7 +181,7 @@ def until_reset(value: str) -> float | None:
     return min(LONGEST_WAIT, max(0.0, float(value) - time.time()))
 
 
-# SendGrid tries again for 24 hours. What is older has been kept by somebody, to be played again.
+# SendGrid tries again for 24 hours. An older post is a replay by somebody who kept it.
 SIGNED_WITHIN = timedelta(days=3)
 
 
@@ -217,8 +217,8 @@ def connect(settings: Settings, sender: str, wire: HttpClient) -> SendGrid | Non
 
 
 PERMANENT, TEMPORARY = "permanent-failure", "temporary-failure"
-# What SendGrid drops by our account's fault, whoever it is to. Only the quota is documented; its
-# API and its support say the others: https://github.com/sendgrid/sendgrid-nodejs/issues/1032
+# Why SendGrid drops email to anybody: a fault of our account. Only the quota is documented; its
+# API and its support name the others: https://github.com/sendgrid/sendgrid-nodejs/issues/1032
 ACCOUNT = re.compile(r"quota|credits|suspended|under review|frozen|deactivated|billing")
 # SendGrid's words for why it has dropped an email → (our reason, why the address is suppressed).
 # "Spam Content" and "Invalid SMTPAPI header" are about the email: they say nothing of the address.
@@ -235,7 +235,7 @@ _FAR_OFF = 1 << 33  # in the year 2242
 
 
 class Verdict(NamedTuple):
-    """What an event tells of a message and of its address, in our words: as in a Receipt."""
+    """What an event says about a message and its address, in the words of a Receipt."""
 
     state: str = ""
     reason: str = ""
@@ -282,7 +282,7 @@ EVENTS: dict[str, Callable[[dict[str, Any]], Verdict]] = {
 
 
 def read(body: bytes) -> list[Any]:
-    """The events of a batch, odd bytes replaced. Raises ValueError for what is no JSON list."""
+    """The events of a batch, odd bytes replaced. Raises ValueError if it is not a JSON list."""
     text = body.decode(json.detect_encoding(body), "replace")
     try:
         batch = json.loads(text, strict=False, parse_int=whole)
@@ -317,23 +317,23 @@ def _receipt(event: dict[str, Any]) -> Receipt | None:
     provider_id = matched(_ID, provider_id)
     if judge is None:
         return None
-    told = judge(event)
+    judged = judge(event)
     address = ""
-    # All that a delayed bounce names. Who comes back does so by whichever email has the link.
-    is_of_address = not (attempt_id or provider_id) and told.state in FAILED and not told.code
-    if is_of_address or told.lifts:
+    # A delayed bounce names only this. People may resubscribe from any email with the link.
+    is_of_address = not (attempt_id or provider_id) and judged.state in FAILED and not judged.code
+    if is_of_address or judged.lifts:
         address = addresses.email(event.get("email")).address
     if not (attempt_id or provider_id or address):
         return None
     return Receipt(
-        told.state,
+        judged.state,
         str(word),
         attempt_id=attempt_id,
         provider_id=provider_id,
-        code=told.code or (matched(_CODE, event.get("status")) if told.reason else ""),
-        reason=told.reason,
-        suppress=told.suppress,
-        lifts=told.lifts,
+        code=judged.code or (matched(_CODE, event.get("status")) if judged.reason else ""),
+        reason=judged.reason,
+        suppress=judged.suppress,
+        lifts=judged.lifts,
         happened_at=moment(event.get("timestamp")),
         address=address,
     )

@@ -130,7 +130,7 @@ def receipt(word: str, error: int, provider_id: str, attempt_id: str = "") -> Re
     )
 
 
-# What Twilio hears as STOP by itself, confirms, and sends no more for: one word, nothing around it.
+# Texts of one word that Twilio itself takes as STOP: it confirms them and sends nothing more.
 # https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
 CONFIRMED = {"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
 
@@ -183,7 +183,7 @@ PAGE, PAGES = 100, 10  # texts to one number that are looked through
 SKEW = timedelta(seconds=60)  # Twilio's clock and ours
 OLD = timedelta(minutes=2)  # no page is asked for behind one that goes back this far
 
-# What the SDK raises for a 2xx that is not a message's JSON: it trusts every answer's shape.
+# The SDK trusts every answer's shape: it raises these for a 2xx that is not a message's JSON.
 UNREADABLE = (TwilioException, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
@@ -242,14 +242,14 @@ class Twilio(Provider):
 
         https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource
         """
-        told = {"status_callback": f"{self._callback}?attempt={attempt_id}{OVERRIDES}"}
+        callback = {"status_callback": f"{self._callback}?attempt={attempt_id}{OVERRIDES}"}
         try:
             made = self._client.messages.create(
                 to=message.address,
                 body=message.text,
                 validity_period=VALIDITY_SECONDS,
                 **({"from_": message.sender} if message.sender else self._sender),
-                **(told if self._callback else {}),
+                **(callback if self._callback else {}),
             )
         except NoAnswer as error:
             return not_answered("Twilio", error)
@@ -314,7 +314,7 @@ class Twilio(Provider):
         return [Standing(f"Twilio calls the account {account.status}: it sends nothing.")]
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
-        """Delete the texts themselves, number and words. One that is gone already is no failure.
+        """Delete the texts themselves, number and words. It is no failure if one does not exist.
 
         https://www.twilio.com/docs/messaging/api/message-resource#delete-a-message-resource
         """
@@ -353,10 +353,10 @@ def not_asked(error: Exception) -> Found:
 
 
 def found(text: Any) -> Found:
-    """A text as Twilio has it, with what has become of it where that is known by now."""
+    """A text as Twilio has it, with a receipt if its outcome is known."""
     code = text.error_code if isinstance(text.error_code, int) else 0
-    told = receipt(str(text.status), code, provider_id=text.sid)
-    return Found(text.sid, receipt=told if told.state not in ("", "sent") else None)
+    reported = receipt(str(text.status), code, provider_id=text.sid)
+    return Found(text.sid, receipt=reported if reported.state not in ("", "sent") else None)
 
 
 def _is(text: Any, message: Message) -> bool:

@@ -44,8 +44,8 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
         rows = [*case_acts.offers(connection, config, listed)]
     if as_json:
         for case, offer in rows:
-            told = {**{name: case[name] for name in _TOLD}, "acts": [*offer.acts]}
-            click.echo(json.dumps(told, default=datetime.isoformat))
+            fields = {**{name: case[name] for name in _FIELDS}, "acts": [*offer.acts]}
+            click.echo(json.dumps(fields, default=datetime.isoformat))
     elif rows:
         click.echo(_LINE.format("OPENED", "ID", "KIND", "COUNT", "STATE", "ACTS"))
         for case, offer in rows:
@@ -55,7 +55,7 @@ def list_cases(as_json: bool, kind: str | None, with_closed: bool) -> None:
 
 
 _LINE = "{:<20} {:<33} {:<10} {:>5}  {:<6}  {}"
-_TOLD = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at")
+_FIELDS = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at")
 
 
 def case_lines(case: Mapping[str, Any], offer: Offer) -> str:

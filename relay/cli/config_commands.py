@@ -91,8 +91,8 @@ def ready(as_json: bool) -> None:
         for step in going_live.steps(config, db):
             missing += bool(step.missing)
             if as_json:
-                told = {"name": step.name, "done": not step.missing, "title": step.title}
-                click.echo(json.dumps({**told, "missing": step.missing, "remedy": step.remedy}))
+                fields = {"name": step.name, "done": not step.missing, "title": step.title}
+                click.echo(json.dumps({**fields, "missing": step.missing, "remedy": step.remedy}))
             elif step.missing:
                 tick = click.style("[ ]", fg="yellow")
                 click.echo(f"{tick} {step.title}: {step.missing} {step.remedy}".rstrip())

@@ -56,8 +56,8 @@ def in_a_line(row: Mapping[str, Any]) -> str:
     good = row["status"] in ("sent", "delivered", "created", "scheduled", "sending")
     status = click.style(f"{row['status']:<18}", fg="green" if good else "red")
     when = row["created_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    told = f"{row['event']:<36} {row['rule']:<24} {row['to']:<10} {row['channel']:<6}"
-    return f"{when}  {row['id']}  {status} {told} {row['reason']}".rstrip()
+    message = f"{row['event']:<36} {row['rule']:<24} {row['to']:<10} {row['channel']:<6}"
+    return f"{when}  {row['id']}  {status} {message} {row['reason']}".rstrip()
 
 
 @click.command()
@@ -284,7 +284,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
     This process sends what is due itself; it needs no worker. After a restore from a backup,
     whatever is due has already gone out: `--as-sent` marks it as sent, whatever its send window.
     """
-    from relay.jobs.apart import Broken, each
+    from relay.jobs.isolation import Broken, run_isolated
     from relay.jobs.tasks import Jobs
     from relay.ledger.holds import pauses
     from relay.worker.pump import Pump
@@ -297,7 +297,7 @@ def sweep(as_json: bool, as_sent: bool) -> None:
         pump = Pump(jobs)
         try:
             parts = {"lapsed": jobs.sweep, "purged": jobs.purge, "done": pump.drain}
-            counts = dict(zip(parts, each(parts), strict=True))
+            counts = dict(zip(parts, run_isolated(parts), strict=True))
         except Broken as error:
             if isinstance(error.__cause__, LedgerUnavailable):
                 raise error.__cause__ from error
@@ -407,13 +407,13 @@ def explain_(id_: str) -> None:
         templates = Templates(config.settings.templates)
         title = AlertTemplates(templates, config.clinic.record()).title
         standing = views_status.blockers(connection, zone, config.delivery.daily_sms_limit)
-        told = [*explain_kit(trail.find(connection, id_), zone, standing, title)]
-        if not told and (row := quarantine.get(connection, id_)):
-            told.append(explain_refused(row, zone))
-    if not told:
+        records = [*explain_kit(trail.find(connection, id_), zone, standing, title)]
+        if not records and (row := quarantine.get(connection, id_)):
+            records.append(explain_refused(row, zone))
+    if not records:
         remedy = "`flask relay list` shows the ids of messages and their events."
         context.stop(Problem("the ledger has no such id.", key=id_, remedy=remedy))
-    for number, lines in enumerate(told):
+    for number, lines in enumerate(records):
         if number:
             click.echo()
         for indent, line in lines:

@@ -142,7 +142,7 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
         shown = Progress()
         counts = erase.look(db, meant.person, shown)
         shown.end()
-        click.echo(f"To be erased: {erase.told(counts)}.")
+        click.echo(f"To be erased: {erase.counts_in_words(counts)}.")
         click.echo(f"{erase.STAYS}\n{erase.OUT_OF_REACH}")
         if not yes and sys.stdin.isatty():
             click.confirm("Erase it? This cannot be undone.", abort=True)
@@ -169,7 +169,7 @@ def tell(done: Mapping[str, Any]) -> None:
     if outcome is None:
         said = "another process is erasing this person."
         context.stop(Problem(said, remedy="Run the command again later."))
-    click.secho(f"Erased: {erase.told(outcome['counts'])}.", fg="green")
+    click.secho(f"Erased: {erase.counts_in_words(outcome['counts'])}.", fg="green")
     for problem in outcome["refused"]:
         context.show(Problem(problem, remedy="Erase it there by hand."))
     for table, number in outcome["left"].items():

@@ -92,8 +92,8 @@ def resume(is_all: bool, channel: str | None, rule: str | None, drop: bool) -> N
     if dropped is None:
         click.secho(f"{words} were not stopped.", fg="yellow")
     else:
-        told = f" {dropped:,} that waited are cancelled." if drop else ""
-        click.secho(f"{words} go out again.{told}", fg="green")
+        note = f" {dropped:,} that waited are cancelled." if drop else ""
+        click.secho(f"{words} go out again.{note}", fg="green")
     for halt, many in others:
         click.secho(f"{halt.said} ({many:,} wait)", fg="yellow")
 

@@ -59,8 +59,8 @@ def list_(as_json: bool) -> None:
             state = "invited"
         if as_json:
             made = row["created_at"].isoformat()
-            told = dict(email=row["login"], role=row["role"], state=state, created_at=made)
-            click.echo(json.dumps(told))
+            fields = dict(email=row["login"], role=row["role"], state=state, created_at=made)
+            click.echo(json.dumps(fields))
         else:
             click.echo(f"{row['login']:<40} {row['role']:<8} {state}")
 
@@ -151,9 +151,9 @@ def access(
         click.echo(who.csv_line(who.FIELDS), nl=False)
     for row in rows:
         if as_json:
-            click.echo(json.dumps(who.told(row)))
+            click.echo(json.dumps(who.for_programs(row)))
         elif as_csv:
-            click.echo(who.csv_line(who.told(row).values()), nl=False)
+            click.echo(who.csv_line(who.for_programs(row).values()), nl=False)
         else:
             words = audit.ACT_WORDS.get(row["action"], row["action"])
             at = row["at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")

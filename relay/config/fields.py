@@ -17,7 +17,7 @@ from relay.rules.channels import kind_of
 from relay.rules.schedule import duration
 
 
-def told(description: str, *examples: Any) -> dict[str, Any]:
+def described(description: str, *examples: Any) -> dict[str, Any]:
     """A key's meaning and examples, which tools/docs/ hands to editors and docs."""
     return {"description": description, "examples": list(examples)}
 
@@ -26,7 +26,7 @@ class Text(fields.String):
     """A text, with its meaning and examples of it."""
 
     def __init__(self, description: str = "", *examples: Any, **kwargs: Any):
-        super().__init__(metadata=told(description, *examples), **kwargs)
+        super().__init__(metadata=described(description, *examples), **kwargs)
 
 
 class OneOf(Text):

@@ -290,8 +290,8 @@ class _Loader:
         else:
             self.add_problem(at + keys, *PLAIN_WORDS.get(message, (message,)))
 
-    def is_told(self, group: str) -> bool:
-        """Whether a staff group could not be read, which is reported already."""
+    def is_unreadable(self, group: str) -> bool:
+        """Whether a staff group could not be read, which has been reported already."""
         return any(path[:2] in (("staff", group), ("staff",), ()) for path in self.broken)
 
     def check_staff(self, staff: Mapping[str, Any], countries: frozenset[str]) -> None:
@@ -306,7 +306,7 @@ class _Loader:
     def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
         """Note a problem where a rule writes to nobody, or on a channel that they do not have."""
         at, to = ("rules", name, "to"), rule.get("to")
-        if to is None or to in PERSONS or self.is_told(to):
+        if to is None or to in PERSONS or self.is_unreadable(to):
             return
         if to not in staff:
             remedy = did_you_mean(to, (*PERSONS, *staff))
@@ -349,7 +349,7 @@ class _Loader:
 
     def has_group(self, at: KeyPath, group: str | None, staff: Mapping[str, Any]) -> bool:
         """Whether a staff group could be read. Notes a problem where there is none of its name."""
-        if not group or self.is_told(group):
+        if not group or self.is_unreadable(group):
             return False
         if group not in staff:
             said, remedy = f'there is no staff group "{group}".', did_you_mean(group, staff)

@@ -185,8 +185,8 @@ def message_in_words(rule: Rule, policy: Policy) -> str:
     if rule.hold:
         delay = f"once staff have released it, or {duration(rule.hold)} later if nobody stops it"
     when = window(rule.send_window or policy.send_window, policy)
-    told = f"{verbs_in_words(rule.channels)} {recipient_in_words(rule.to)}"
-    return f"When {happens(rule.event)}, {told} {delay}, {when}."
+    action = f"{verbs_in_words(rule.channels)} {recipient_in_words(rule.to)}"
+    return f"When {happens(rule.event)}, {action} {delay}, {when}."
 
 
 def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:

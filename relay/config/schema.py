@@ -17,10 +17,10 @@ from relay.config.fields import (
     Several,
     Text,
     any_address,
+    described,
     judged,
     lasting,
     picture,
-    told,
     zone,
 )
 from relay.lab.events import EVENTS, ORDER, STAGES
@@ -40,19 +40,19 @@ def whole(default: int, description: str, most: int | None = None) -> fields.Int
     error = f"write a whole number from 1 {f'to {most}' if most else 'up'}."
     limits = validate.Range(1, most, error=error)
     return fields.Integer(
-        strict=True, validate=limits, load_default=default, metadata=told(description)
+        strict=True, validate=limits, load_default=default, metadata=described(description)
     )
 
 
 def amount(description: str, example: float) -> fields.Float:
     """A key for a number above 0."""
     above = validate.Range(0, min_inclusive=False, error="write a number above 0, as in 10.")
-    return fields.Float(validate=above, metadata=told(description, example))
+    return fields.Float(validate=above, metadata=described(description, example))
 
 
 def switch(description: str, **kwargs: Any) -> fields.Boolean:
     """A key that is true or false, and nothing that looks like either."""
-    return fields.Boolean(truthy={True}, falsy={False}, metadata=told(description), **kwargs)
+    return fields.Boolean(truthy={True}, falsy={False}, metadata=described(description), **kwargs)
 
 
 def days(default: int, description: str) -> Parsed:
@@ -77,7 +77,7 @@ class ClinicSchema(Schema):
     portal = fields.URL(
         schemes={"https"},
         error_messages={"invalid": "write an https:// address."},
-        metadata=told("Where patients read their results.", "https://portal.example/results"),
+        metadata=described("Where patients read their results.", "https://portal.example/results"),
     )
     logo = Parsed(
         picture,
@@ -98,7 +98,7 @@ class ClinicSchema(Schema):
     extra = fields.Dict(
         keys=fields.String(),
         load_default=dict,
-        metadata=told(
+        metadata=described(
             "Your own values for templates: {{ clinic.extra.… }}.", {"hours": "Mon to Fri, 9 to 5"}
         ),
     )
@@ -175,7 +175,7 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **_RATES})):  # type: 
     allow = fields.List(
         Parsed(any_address),
         load_default=list,
-        metadata=told(
+        metadata=described(
             "The only addresses that get messages while RELAY_DELIVERY=allow-list.",
             ["you@example.org"],
         ),
@@ -264,7 +264,7 @@ _ADDRESSES = {
     name: fields.List(
         judged(row.address),
         load_default=list,
-        metadata=told(f"{row.address.several}.", [row.address.example]),
+        metadata=described(f"{row.address.several}.", [row.address.example]),
     )
     for name, row in CHANNELS.items()
 }
@@ -348,7 +348,7 @@ ON_UNKNOWN = ("resend", "hold")
 def one_or_more(known: Iterable[str], description: str, **kwargs: Any) -> fields.List[str]:
     """A key for a list of known words, with one at least."""
     is_filled = validate.Length(min=1, error="list at least one.")
-    return fields.List(OneOf(known), validate=is_filled, metadata=told(description), **kwargs)
+    return fields.List(OneOf(known), validate=is_filled, metadata=described(description), **kwargs)
 
 
 def arriving(text: str) -> timedelta:
@@ -385,7 +385,8 @@ class RuleSchema(Schema):
     )
     channels = one_or_more(CHANNEL_NAMES, "The message goes out on each of these.", required=True)
     fallback = fields.List(
-        OneOf(CHANNEL_NAMES), metadata=told("Used only if no channel above could reach the person.")
+        OneOf(CHANNEL_NAMES),
+        metadata=described("Used only if no channel above could reach the person."),
     )
     fallback_after = Parsed(
         arriving,

@@ -62,7 +62,7 @@ def with_new_ids(bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def play(
     bodies: Sequence[dict[str, Any]], url: str, secret: str = "", *, speed: float = 3600.0
 ) -> Iterator[Post]:
-    """Post each body until it is taken, or the schedule is used up; every attempt is told."""
+    """Post each body until it is taken, or the schedule is used up; yield every attempt."""
     wire = HttpClient(connections=1)
     headers = {"Content-Type": "application/json", "User-Agent": "relay-simulator"}
     if secret:
@@ -84,5 +84,5 @@ def post_event(
         answer = wire.send("POST", url, headers, json.dumps(body).encode())
     except NoAnswer as error:
         return Post(body["event"], NO_ANSWER, str(error), given_up=last)
-    told = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
-    return Post(body["event"], str(answer.status), told, given_up=last and answer.status != 200)
+    words = " ".join(answer.body.decode("utf-8", "replace").split())[:200]
+    return Post(body["event"], str(answer.status), words, given_up=last and answer.status != 200)

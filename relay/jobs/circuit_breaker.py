@@ -43,8 +43,8 @@ ALERT_SECONDS = 900.0  # that the lab is away before staff hear of it; and betwe
 REMEDY = "Ask the lab for a token that works, set LAB_API_TOKEN to it and restart Relay."
 
 
-def by_account(cause: str, channel: str, reason: str, policy: Policy) -> Pause:
-    """The pause that a fault of our account calls for: staff have to put it right."""
+def account_pause(cause: str, channel: str, reason: str, policy: Policy) -> Pause:
+    """The pause for a fault of our account, with the case for staff, who have to put it right."""
     now = datetime.now(UTC)
     case = alerts.case("paused", channel, channel, reason, policy=policy, now=now)
     return Pause(cause, reason, case=case)
@@ -60,15 +60,15 @@ class CircuitBreaker:
         self._alike: dict[str, tuple[str, set[str]]] = {}  # by channel: a code, and who had it
 
     def after(
-        self, channel: str, outcome: Outcome, address: str = "", *, is_still: bool = False
+        self, channel: str, outcome: Outcome, address: str = "", *, already_refused: bool = False
     ) -> Pause | None:
         """The pause that an outcome calls for; None where sending may go on.
 
-        `is_still` says that the channel is paused for a refusal already, and this was its probe.
+        `already_refused`: the channel is paused for a refusal, and this was its probe.
         """
         away, is_ours = self._is_away(channel, outcome), self._is_ours(channel, outcome, address)
-        if outcome.operator or is_ours or (is_still and outcome.is_unlisted):
-            return by_account(REFUSED, channel, outcome.reason, self._policy)
+        if outcome.operator or is_ours or (already_refused and outcome.is_unlisted):
+            return account_pause(REFUSED, channel, outcome.reason, self._policy)
         if outcome.result == "rejected" and outcome.retry_after:
             return Pause(BUSY, outcome.reason, outcome.retry_after)
         return Pause(AWAY, outcome.reason) if away else None
@@ -166,7 +166,7 @@ class LabBreaker:
         log.warning("lab answers again")
 
     def _after_failure(self, error: LabError) -> LabError:
-        """What a failure is to whoever asked: the lab's, where it is paused by now."""
+        """The error for the caller: the whole lab's, if this failure has led to a pause of it."""
         with self._lock:
             self._failures += 1
             failures = self._failures
@@ -195,5 +195,5 @@ class LabBreaker:
             return
         reason = f"{pause['reason']} {more}"
         case = alerts.case(LAB, LAB, "the lab", reason, policy=self._policy, now=now)
-        if not cases.is_told(connection, case, min(since, now - wait)):
+        if not cases.was_opened_since(connection, case, min(since, now - wait)):
             cases.open_for_all(connection, case)

@@ -70,9 +70,9 @@ class Digests:
         group = map(same, self._config.policy.staff[rule.to].on(claim.channel))
         if same(claim.address) not in group:
             self._tell_otherwise(claim, rule, items, "The address is no longer in the group.")
-        if not (told := self._still_true(claim, rule, items)):
+        if not (left := self._still_true(claim, rule, items)):
             raise NotSent(cancelled_ending("The digest has no items left."))
-        seen = digest_names(self._config.clinic.record(), recipient(rule.to, claim.facts), told)
+        seen = digest_names(self._config.clinic.record(), recipient(rule.to, claim.facts), left)
         return self._templates.message(rule, claim.channel, claim.address, seen)
 
     def let_go(self, claim: Claim, reason: str) -> None:
@@ -83,11 +83,11 @@ class Digests:
             digests.take_out(connection, claim.id, dict.fromkeys(ids, said))
 
     def join(self, claim: Claim, rule: Rule, context: RuleContext) -> NotSent:
-        """Make a message that was planned by itself an item, since its rule has digests by now."""
+        """Turn a message that was planned singly into an item, since its rule now has digests."""
         policy, now = self._config.policy, utc_now()
         found = planner.notices(rule, (claim.channel,), context, policy, now)[0]
         item = replace(found, address=claim.address)
-        pair = lambda gone: planner.in_digest(rule, item, policy, gone)  # noqa: E731
+        pair = lambda closed: planner.in_digest(rule, item, policy, closed)  # noqa: E731
         with self._db.write() as connection:
             item = digests.plan_and_make_room(connection, claim.event_id, pair)
             ending = cancelled_ending(item.reason)
@@ -100,7 +100,7 @@ class Digests:
         self, claim: Claim, rule: Rule, items: Sequence[Item]
     ) -> list[Mapping[str, Any]]:
         """The names of each item that is still true. The others are taken out and say why."""
-        told: list[Mapping[str, Any]] = []
+        left: list[Mapping[str, Any]] = []
         out, broken = {}, {}
         ends = time.monotonic() + ASK_SECONDS
         for item in items:
@@ -109,7 +109,7 @@ class Digests:
                 if reason := _objection(rule, item, context):
                     out[item.id] = f"It was left out of its digest. {reason}"
                 else:
-                    told.append(context.names)
+                    left.append(context.names)
             except RenderError as error:
                 broken[item.id] = str(error)
         if out or broken:
@@ -117,10 +117,10 @@ class Digests:
             with self._db.write() as connection:
                 digests.take_out(connection, claim.id, out)
                 digests.take_out(connection, claim.id, broken, status="technical-failure")
-        return told
+        return left
 
     def _context(self, item: Item, ends: float) -> RuleContext:
-        """An item as the lab tells it now; as it was told, where the lab cannot be asked in time.
+        """An item as the lab has it now; as it was before, where the lab cannot be asked in time.
 
         One kit that the lab does not answer for must not hold up the others.
         """
@@ -157,10 +157,10 @@ class Digests:
         policy, now = self._config.policy, utc_now()
         made = planner.notices(rule, (channel,), self._contexts.of_message(item), policy, now)
 
-        def replan(gone: frozenset[str]) -> Sequence[Notice]:
+        def replan(closed: frozenset[str]) -> Sequence[Notice]:
             if not rule.digest:
                 return made
-            return [one for each in made for one in planner.in_digest(rule, each, policy, gone)]
+            return [one for each in made for one in planner.in_digest(rule, each, policy, closed)]
 
         return replan
 
@@ -189,7 +189,7 @@ def render(
 
 
 def _objection(rule: Rule, item: Item, context: RuleContext) -> str:
-    """Why an item is not told any more. Raises RenderError."""
+    """Why a digest no longer has an item. Raises RenderError."""
     if item.event_name != rule.event:
         return "Its rule is now for another event."
     return planner.last_objection(rule, context, utc_now())
@@ -347,8 +347,8 @@ class Composer:
             raise NotSent(Ending("rejected", "validation-failed", lost))
         with self._db.write() as connection:
             notifications.insert_notices(connection, claim.event_id, notices)
-            if told := [one for one in notices if one.tells_patient]:
-                doubts.ask(connection, self._config.policy, claim.event_id, claim.facts, told)
+            if to_patient := [one for one in notices if one.tells_patient]:
+                doubts.ask(connection, self._config.policy, claim.event_id, claim.facts, to_patient)
         raise NotSent(cancelled_ending("The recipient now has another address."))
 
     def _redirected(self, claim: Claim, current: Sequence[str]) -> Claim:

@@ -88,8 +88,10 @@ class Deliverer:
             log.exception("message broke", id=claim.id)
             return Ending("rejected", "technical-failure", "Relay failed before sending this.")
         awaits = self._channels.awaits_receipt(message)
-        is_still = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
-        pause = self._breaker.after(claim.channel, outcome, claim.address, is_still=is_still)
+        already_refused = claim.is_probe and outcome.is_unlisted and self._is_refused(claim.channel)
+        pause = self._breaker.after(
+            claim.channel, outcome, claim.address, already_refused=already_refused
+        )
         rule = self._config.by_name.get(claim.rule)
         ending = handed_over_ending(claim, outcome, awaits_receipt=awaits, pause=pause)
         return with_fallback(ending, rule.fallback_after) if rule else ending
@@ -102,8 +104,8 @@ class Deliverer:
         return message
 
     def _begin(self, claim: Claim, message: Message) -> None:
-        """Keep a claim's words in the ledger. Raises NotSent where it is ours no more, or stopped
-        with all that is like it.
+        """Keep a claim's words in the ledger. Raises NotSent if the claim has lapsed, or somebody
+        has stopped all messages like it.
         """
         if not attempts.begin(self._db, claim, message.content, self._config.edition):
             with self._db.read() as connection:
@@ -148,7 +150,7 @@ def patiently(commit: Callable[[], object]) -> None:
 
 
 def lapsed_ending() -> Ending:
-    """The ending of a message that this claim may send no more: it surely did not go out."""
+    """The ending of a message that this claim may no longer send, and has not sent."""
     reason = "Relay was too slow to send it, or its address was stopped meanwhile."
     return Ending("rejected", "created", reason, retry_in=0.0)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.channels import Channels
+from relay.jobs.expire import NOBODY, delete_text
 from relay.ledger.database import Database
 from relay.ledger.removal import erasures, personal_data, retention
 from relay.ledger.removal.erasures import Asked
@@ -17,12 +18,11 @@ from relay.ledger.removal.personal_data import Change, Handed, Progress
 from relay.logs import get_logger
 from relay.privacy.person import Person, is_address, key
 from relay.rules import alerts
-from relay.rules.channels import DELETED_BY_ADDRESS, DELETED_BY_ID, channel_of, sharing
+from relay.rules.channels import DELETED_BY_ADDRESS, channel_of, sharing
 from relay.rules.model import Case, Policy
 
 log = get_logger("relay.erase")
 
-NOBODY = frozenset[str]()
 ROUNDS = 3  # what workers write meanwhile is erased in the next one
 NOTE_SECONDS = 2.0  # after which it is noted how far a search is
 _NAMED = {"notifications": "messages", "events": "events"}
@@ -33,7 +33,7 @@ _ONE = {
     "messages that wait": "message that waits",
     "other rows": "other row",
 }
-# What is not erased, and what cannot be, in words for the person who erases.
+# What an erasure keeps, and what it cannot reach, in words for the person who asks for it.
 STAYS = (
     "Relay keeps ids, times, counts and reasons. It keeps an opt-out with its address too, or the "
     "person would get messages again."
@@ -61,7 +61,7 @@ _NOTHING: Mapping[str, Any] = {"others": (), "names": (), "counts": {}, "texts":
 
 @dataclass
 class SoFar:
-    """How far an erasure has come: whatever cannot be found out anew once it has begun."""
+    """The progress of an erasure: what cannot be found out again once it has begun."""
 
     person: Person
     counts: Counter[str] = field(default_factory=Counter)
@@ -92,7 +92,7 @@ def _nowhere(*_: Any) -> None:
 
 
 def beginning(person: Person) -> Mapping[str, Any]:
-    """What an erasure has to know of who was asked for by an id or a name."""
+    """What an erasure must know of a person who was found by an id or a name."""
     return SoFar(person).to_json()
 
 
@@ -126,14 +126,14 @@ def forget(
         return
     outcome = {"counts": done.counts, "left": done.left, "refused": done.refused}
     note = "" if so_far.person.is_in(asked.note) else asked.note
-    said = ". ".join(filter(None, (told(done.counts), note)))
+    said = ". ".join(filter(None, (counts_in_words(done.counts), note)))
     case = _case(asked, done, policy)
     with db.write() as connection:
         erasures.finish(connection, asked, outcome, said, case)
 
 
 def _case(asked: Asked, done: Erased, policy: Policy) -> Case | None:
-    """A case about whatever an erasure has left; None where nothing is."""
+    """A case about what an erasure has left; None if that is nothing."""
     left = [f"{number} rows of {table} still have it." for table, number in done.left.items()]
     reason = " ".join([*left, *done.refused])
     now = datetime.now(UTC)
@@ -177,7 +177,7 @@ def _forget(
         left.update(change.table.name for change in made)
     with db.read() as connection:
         kept = retention.kept_texts(connection, handed.texts)
-    refused = [said for text in kept for said in _delete(db, channels, text)]
+    refused = [said for text in kept for said in delete_text(db, channels, text)]
     for channel in DELETED_BY_ADDRESS:
         theirs = frozenset(one for one in handed.emails if channel in deleted_by(one))
         refused += channels.erase(channel, theirs, NOBODY)
@@ -190,35 +190,15 @@ def deleted_by(address: str) -> list[str]:
     return [channel for channel in sharing(channel_of(address)) if channel in DELETED_BY_ADDRESS]
 
 
-def expiries(db: Database, channels: Channels, limit: int) -> list[retention.KeptText]:
-    """Lease up to `limit` texts that have outlived retention, where their provider can be asked."""
-    reached = [channel for channel in DELETED_BY_ID if channels.reaches(channel)]
-    return retention.lease_texts(db, reached, limit) if reached else []
-
-
-def expire(db: Database, channels: Channels, text: retention.KeptText) -> None:
-    """Have the provider delete a text that has outlived retention; a failure is tried again."""
-    if refused := _delete(db, channels, text):
-        log.warning("text not deleted", attempt=text.id, reason=" ".join(refused))
-
-
-def _delete(db: Database, channels: Channels, text: retention.KeptText) -> list[str]:
-    refused = channels.erase(text.channel, NOBODY, frozenset((text.provider_id,)))
-    if not refused:
-        with db.write() as connection:
-            retention.mark_deleted(connection, text.provider_id)
-    return refused
-
-
 def _words(made: Iterable[Change]) -> Iterator[str]:
-    """The words by which people are told of changes, one for each."""
+    """A word for each change, as people read it."""
     for change in made:
         yield _NAMED.get(change.table.name, "other rows")
         if change.is_stopped:
             yield "messages that wait"
 
 
-def told(counts: Mapping[str, int]) -> str:
+def counts_in_words(counts: Mapping[str, int]) -> str:
     """Counts of rows in a phrase without anything personal: 1 event, 2 messages; or nothing."""
     return ", ".join(phrases(counts)) or "nothing"
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from relay import fault_injection
 from relay.config.loader import Config
 from relay.config.plain_english import duration
-from relay.jobs.circuit_breaker import by_account
+from relay.jobs.circuit_breaker import account_pause
 from relay.jobs.rule_context import ContextBuilder
 from relay.ledger import followups, journeys
 from relay.ledger.audit import NotDone
@@ -52,8 +52,8 @@ class FollowUps:
         log.info("message followed up", id=item.id, status=item.status, done=done or "nothing")
 
     def go_as_wanted(self, item: FollowUp) -> str:
-        """Send it again, since a person wants that; where it cannot go by now, as for any that
-        failed.
+        """Send it again because a person asked for that; if it can no longer go, do as for any
+        failed message.
         """
         rule = self._config.by_name.get(item.rule)
         old = self.why_overtaken(rule, item) if rule else ""
@@ -69,7 +69,7 @@ class FollowUps:
         if item.status != "temporary-failure":
             return False
         if item.code == OURS:
-            pause = by_account(DROPPED, item.channel, item.reason, self._config.policy)
+            pause = account_pause(DROPPED, item.channel, item.reason, self._config.policy)
             with self._db.write() as connection:
                 pauses.pause(connection, item.channel, item.event_id, pause)
                 return followups.try_again(connection, item, 0.0)
@@ -91,7 +91,7 @@ class FollowUps:
 
     @staticmethod
     def why_late(rule: Rule | None, item: FollowUp) -> str:
-        """What a message says that has not arrived in its rule's time; empty where it has none."""
+        """Why a message counts as late by its rule; empty if the rule has no such limit."""
         if rule is None or not rule.fallback_after or item.is_fallback:
             return ""
         within = duration(rule.fallback_after)

@@ -78,10 +78,10 @@ class EventProcessor:
                 context,
                 self._config.rules,
                 self._config.policy,
-                kit.told,
+                kit.notified,
                 utc_now(),
                 waiting=kit.waiting,
-                gone=kit.gone,
+                closed_digests=kit.closed_digests,
                 stopped=kit.stopped,
             )
             channels.update(notice.channel for notice in plan.notices)

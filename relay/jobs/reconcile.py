@@ -1,4 +1,4 @@
-"""Reconciles with the provider what nobody has told: unknown attempts, receipts that never came."""
+"""Asks providers about unknown attempts, and about messages whose receipts never came."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ class Reconciler:
         self.leave_to_a_person(unknown, reason)
 
     def leave_to_a_person(self, unknown: UnknownAttempt, reason: str, fault: str = "") -> None:
-        """Look for it no more, and open a case, one for a `fault`: somebody has to say whether it
-        went out.
+        """Stop looking for it and open a case, or one for all of a `fault`: a person has to say
+        whether it went out.
         """
         case = alerts.case(
             "unknown",

@@ -16,11 +16,11 @@ from typing import Any
 from relay.channels import Channels
 from relay.config.loader import Config
 from relay.http_client import HttpClient
-from relay.jobs.apart import each
 from relay.jobs.circuit_breaker import CircuitBreaker, LabBreaker
 from relay.jobs.compose import Composer, rule_case, rule_now
 from relay.jobs.deliver import Deliverer
 from relay.jobs.follow_up import FollowUps
+from relay.jobs.isolation import run_isolated
 from relay.jobs.process_event import EventProcessor
 from relay.jobs.reconcile import Reconciler
 from relay.jobs.rule_context import ContextBuilder
@@ -130,7 +130,7 @@ class Jobs:
             "faults": partial(db.transact, faults.recount),
             "days": partial(daily_counts.keep, db, self.config.clinic.timezone, utc_now()),
         }
-        lapsed, given_up, *_ = each(parts)
+        lapsed, given_up, *_ = run_isolated(parts)
         if lapsed or given_up:
             log.warning("sweep", lapsed=lapsed, without_receipt=given_up)
         return int(lapsed + given_up)

@@ -70,7 +70,7 @@ class LabClient:
         if not kind.contradiction or not own:
             return
         if kind.asks == "results" and own.get("status") == "cancelled":
-            return  # there may never be any, and nobody is told of them
+            return  # there may never be any, and no message needs them
         answers: dict[str, Any] = {kind.resource: own, "results": results}
         if kind.asks == "retest":
             new = data.get("retest_testregistration_id")

@@ -177,7 +177,7 @@ def resource(value: Any, shape: str) -> dict[str, Any] | None:
 
 
 def record(name: str, value: Mapping[str, Any] | None, shape: str = "") -> Any:
-    """`value` as a template sees it under `name`. What nobody may be told counts as empty."""
+    """`value` as a template sees it under `name`. What may not be sent counts as empty."""
     if value is None:
         return Null(name=name)
     shapes = SHAPES.get(shape or name, {})
@@ -267,7 +267,7 @@ class Facts:
                 if why := why_left_out(key, value):
                     yield f"The {name}'s {key.replace('_', ' ')} {why}, so messages leave it out."
         if self.differs:
-            yield f"{told_apart(self.differs)} Messages go by the registration."
+            yield f"{differences_in_words(self.differs)} Messages go by the registration."
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Facts:
@@ -277,8 +277,8 @@ class Facts:
         return cls(**{name: known.get(name) for name in RESOURCES}, differs=differs)
 
 
-def told_apart(fields: Iterable[str]) -> str:
-    """That a registration and its patient's record differ, in words, and not in what."""
+def differences_in_words(fields: Iterable[str]) -> str:
+    """Name the fields in which a registration and its patient's record differ, without values."""
     words = ", ".join(field.replace("_", " ") for field in fields)
     return f"The registration and the patient's own record at the lab differ in: {words}."
 
@@ -294,7 +294,7 @@ def search_key(facts: Facts) -> str | None:
 
 
 def readings(written: str) -> list[str]:
-    """What the search key of a written name may begin with: the surname may be any of its words."""
+    """The possible beginnings of a written name's search key: any word may be the surname."""
     words = fold(re.sub(r"[.,]", " ", written)).split()[:MOST_WORDS]
     words = [word for word in words if word not in TITLES] or words
     turned = (words[turn:] + words[:turn] for turn in range(len(words)))

@@ -31,7 +31,7 @@ from relay.ledger.schema import (
     events,
     notifications,
 )
-from relay.ledger.worklist.cases import close_settled, is_told, open_case
+from relay.ledger.worklist.cases import close_settled, open_case, was_opened_since
 from relay.ledger.worklist.replies import holding
 from relay.messages import sms_segments
 from relay.rules.channels import CHANNELS
@@ -102,7 +102,7 @@ def claim(
             ids = list(compress(ids, allowances.allowed(connection, channel, cap, urgencies)))
         if found and not ids and cap and cap.case:
             case = replace(cap.case(found[0].urgency), event_id=found[0].event_id)
-            if not is_told(connection, case, cap.since):
+            if not was_opened_since(connection, case, cap.since):
                 open_case(connection, case)
         turn = pauses.turn(connection, channel) if ids else None
         if not (ids := ids[:turn]):
@@ -182,12 +182,12 @@ def begin(
     db: Database, claim: Claim, content: Mapping[str, str], edition: int | None = None
 ) -> bool:
     """Keep the words that are about to be sent, with the edition that made them, and renew the
-    lease; False when the claim has lapsed, its address gets nothing more by now, or somebody has
-    stopped all that is like it.
+    lease; False when the claim has lapsed, its address has been suppressed, or somebody has stopped
+    all messages like it.
 
-    It is the last thing before a send. Whoever looks for this attempt later knows its words, and a
-    worker that was frozen for longer than its lease sends nothing. It owns its transaction: one
-    prepared statement, on the hottest path there is.
+    It is the last step before a send. A later search for this attempt knows its words, and a worker
+    that was frozen for longer than its lease sends nothing. It owns its transaction: one prepared
+    statement, on the busiest path.
     """
     text = content["text"] if CHANNELS[claim.channel].in_segments else ""
     given = {
@@ -337,7 +337,7 @@ def record_outcome(
     values, moments = _values(ending)
     follows = connection.execute(_following(is_accepted, moments), {**which, **values}).rowcount
     if settled.looks and (is_accepted or (follows and ending.outcome == "rejected")):
-        # A person may have been asked by now what has become of it.
+        # A person may have been asked whether it went out.
         said = "It has gone out." if is_accepted else "That try did not go out."
         close_settled(connection, "unknown", notification_id, said)
     if ending.suppress:  # also where the notification does not follow: it is about the address
@@ -365,7 +365,7 @@ def is_superseded(attempt_id: Any) -> sa.ColumnElement[bool]:
 
 
 def _outcome(ending: Ending) -> dict[str, Any]:
-    """What an attempt becomes."""
+    """The values of an attempt that has ended."""
     return {
         "outcome": ending.outcome,
         "provider_id": ending.provider_id,
@@ -375,7 +375,7 @@ def _outcome(ending: Ending) -> dict[str, Any]:
 
 
 def _values(ending: Ending) -> tuple[dict[str, Any], frozenset[str]]:
-    """What a notification becomes, and which moments of `_MOMENTS` are set with it."""
+    """The new values of a notification, and which of `_MOMENTS` are set with them."""
     values: dict[str, Any] = {"status": ending.status, "reason": ending.reason[:500]}
     moments = set()
     if ending.retry_in is not None:

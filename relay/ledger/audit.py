@@ -48,8 +48,8 @@ def keep(connection: Connection, act: Act | None, detail: str = "") -> None:
     where one is given. Does nothing for None: the caller then writes its own.
     """
     if act:
-        told = replace(act, detail=detail) if detail else act
-        write_audit(connection, told.actor, told.action, told.target, told.detail)
+        written = replace(act, detail=detail) if detail else act
+        write_audit(connection, written.actor, written.action, written.target, written.detail)
 
 
 _AFTER = "aud_g"  # sorts behind every id that `new_id` gives the audit trail

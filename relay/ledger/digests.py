@@ -32,27 +32,27 @@ class Item(WithEvent):
 
 
 def plan_and_add(connection: Connection, event_id: str, replan: Replan) -> list[str]:
-    """Insert the notices that `replan` gives for an event; the ids of the new rows.
+    """Insert the notices that `replan` gives for an event; return the ids of the new rows.
 
     It calls back into planning. An item needs a digest that still takes items: `replan` gets the
     digests that do not, and is asked again until every item has one. That is inside the caller's
     write transaction, which keeps the digests locked, so `replan` must be pure and quick, and use
     no connection.
     """
-    gone: frozenset[str] = frozenset()
+    closed_digests: frozenset[str] = frozenset()
     while True:
-        notices = replan(gone)
+        notices = replan(closed_digests)
         placed = _placed(connection, notices)
         items = [one for one in notices if not one.is_digest and one.identity not in placed]
         wanted = {one.digest for one in items}
         digests = [one for one in notices if one.is_digest and one.digest in wanted]
         if not (closed := _closed(connection, event_id, digests)):
             return insert_notices(connection, event_id, items)
-        gone |= closed
+        closed_digests |= closed
 
 
 def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
-    """Which items are in a digest already: an event that is replayed is not told again."""
+    """Which items are in a digest already: a replayed event is not reported again."""
     wanted = [one.identity for one in notices if one.kind == ITEM]
     if not wanted:
         return set()
@@ -62,9 +62,9 @@ def _placed(connection: Connection, notices: Sequence[Notice]) -> set[str]:
 
 
 def _closed(connection: Connection, event_id: str, digests: Sequence[Notice]) -> frozenset[str]:
-    """Make the digests that there are not yet, hold the others, and tell which take no more.
+    """Insert digests that are missing, lock the others, and return those that take no more items.
 
-    Held until the end of the transaction: no worker claims one while an item is put into it.
+    Locked until the end of the transaction: no worker claims one while it is given an item.
     """
     if not digests:
         return frozenset()
@@ -102,16 +102,16 @@ def take_out(
     """Take items out of a digest that does not report on them: `reasons` has each item's id and
     why.
 
-    False, and they stay, where the digest was or may have been sent by an earlier attempt: the
-    people have those items then.
+    False, and they stay, where an earlier attempt sent the digest, or may have: people then have
+    those items.
     """
     table, digest = notifications.c, notifications.alias()
-    was_told = sa.exists().where(
+    may_be_sent = sa.exists().where(
         attempts.c.notification_id == digest_id,
         attempts.c.outcome.in_(("accepted", "unknown")),
     )
     is_in_it = sa.exists().where(digest.c.id == digest_id, is_item_of(digest))
-    if connection.execute(sa.select(was_told)).scalar():
+    if connection.execute(sa.select(may_be_sent)).scalar():
         return False
     for id_, reason in sorted(reasons.items()):
         connection.execute(
@@ -139,18 +139,18 @@ def plan_and_make_room(
     write transaction, which keeps that digest locked, so `pair` must be pure and quick, and use no
     connection.
     """
-    gone: frozenset[str] = frozenset()
-    while closed := _closed(connection, event_id, pair(gone)[1:]):
-        gone |= closed
-    return pair(gone)[0]
+    closed_digests: frozenset[str] = frozenset()
+    while closed := _closed(connection, event_id, pair(closed_digests)[1:]):
+        closed_digests |= closed
+    return pair(closed_digests)[0]
 
 
 def put_in(connection: Connection, message_id: str, item: Notice) -> None:
     """Turn a message into an item of the digest that has been made for it."""
     table, digest = notifications.c, notifications.alias()
-    told_in = sa.select(digest.c.id).where(digest.c.identity == item.digest)
+    its_digest = sa.select(digest.c.id).where(digest.c.identity == item.digest)
     connection.execute(
         notifications.update()
         .where(table.id == message_id)
-        .values(kind=ITEM, digest=item.digest, digest_id=told_in.scalar_subquery())
+        .values(kind=ITEM, digest=item.digest, digest_id=its_digest.scalar_subquery())
     )

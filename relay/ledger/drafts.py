@@ -47,7 +47,7 @@ class Draft:
         return {**content, **self.files}
 
 
-_TOLD = tuple(Draft.__dataclass_fields__)
+_COLUMNS = tuple(Draft.__dataclass_fields__)
 
 
 def listed(connection: Connection) -> Sequence[Draft]:
@@ -63,7 +63,7 @@ def get(connection: Connection, id_: str) -> Draft | None:
 
 
 def _open() -> sa.Select[Any]:
-    return sa.select(*(_table[name] for name in _TOLD)).where(_table.closed_at.is_(None))
+    return sa.select(*(_table[name] for name in _COLUMNS)).where(_table.closed_at.is_(None))
 
 
 def start(connection: Connection, name: str, base: int, by: str) -> str:
@@ -116,11 +116,11 @@ def begin_trial(connection: Connection, draft: Draft, of: str) -> bool:
 
 
 def tell_trial(
-    connection: Connection, id_: str, of: str, told: Mapping[str, Any], *, is_over: bool = False
+    connection: Connection, id_: str, of: str, state: Mapping[str, Any], *, is_over: bool = False
 ) -> None:
-    """Keep how far a trial is, or what came of it; nothing where another has been begun."""
+    """Keep a trial's progress or its result, unless another trial has begun since."""
     mine = drafts.update().where(_table.id == id_, _table.trial_of == of)
-    connection.execute(mine.values(trial=told, trial_at=None if is_over else now()))
+    connection.execute(mine.values(trial=state, trial_at=None if is_over else now()))
 
 
 def close(connection: Connection, draft: Draft, by: str, edition: int | None = None) -> None:

@@ -14,12 +14,12 @@ from relay.ledger.database import Database, now
 from relay.ledger.schema import INSERTS, editions
 from relay.rules.edition import FILES, Content, Edition, digest
 
-_TOLD = ("number", "digest", "author", "note", "source", "made_at")
+_COLUMNS = ("number", "digest", "author", "note", "source", "made_at")
 
 
 def listed(connection: Connection, limit: int = 1000) -> Sequence[Edition]:
     """The editions, the newest first, which is the one that runs."""
-    query = sa.select(*(editions.c[name] for name in _TOLD)).order_by(editions.c.number.desc())
+    query = sa.select(*(editions.c[name] for name in _COLUMNS)).order_by(editions.c.number.desc())
     return [Edition(**row) for row in connection.execute(query.limit(limit)).mappings()]
 
 

@@ -58,10 +58,10 @@ class Kit:
     """The kit of an event, as far as the ledger knows it."""
 
     place: Place
-    told: AlreadyNotified
+    notified: AlreadyNotified
     known: tuple[Step, ...] = ()
     waiting: Sequence[Waiting] = ()
-    gone: frozenset[str] = frozenset()  # digests that take no more items
+    closed_digests: frozenset[str] = frozenset()  # digests that take no more items
     stopped: frozenset[tuple[str, str]] = frozenset()  # (rule, role) that a person has stopped
 
 
@@ -147,8 +147,8 @@ def hold(connection: Connection, event_id: str, reason: str, case: Case | None =
 
 
 def set_aside(connection: Connection, event: Event, reason: str, case: Case) -> None:
-    """Keep an event as one of an unknown name, of which staff are told though they had dealt with
-    that name before: since then a version has known it.
+    """Keep an event as one of an unknown name. Staff hear of the name again, even if they had
+    acknowledged it: a version since then has known it.
     """
     if _change(connection, event.id, status=UNROUTED, reason=reason[:500]):
         mine = acknowledged_events.c.name == event.name
@@ -174,12 +174,12 @@ def plan_and_mark_processed(
     policy: Policy | None = None,
 ) -> list[str] | None:
     """Insert the messages that an event leads to, link its kit, and mark it processed by an
-    edition; the ids of the new messages. With a `policy` a person is asked about doubtful ones.
-    None where its kit has come back from history: what is known of it by now may lead to more
-    facts, so they are to be fetched once more.
+    edition; return the ids of the new messages. With a `policy` a person is asked about doubtful
+    ones. None where its kit has come back from history: what is now known of it may lead to more
+    facts, so they have to be fetched again.
 
     It calls back into planning: `decide` gets the kit and gives the plan, and is asked again where
-    a digest has gone meanwhile. That is inside the caller's write transaction, since nobody else
+    a digest has closed meanwhile. That is inside the caller's write transaction, since nobody else
     may plan for the kit between the question and the answer. So `decide` must be pure and quick: no
     network, no file, no connection of its own.
     """
@@ -190,7 +190,7 @@ def plan_and_mark_processed(
     place = journeys.place(connection, kind, event.data, facts)
     this = KitEvent(event.name, place.subject, place.round, event.received_at)
     past = journeys.kit_past(connection, kind, place, this)
-    kit = Kit(place, past.told, past.known, past.waiting, stopped=past.stopped)
+    kit = Kit(place, past.notified, past.known, past.waiting, stopped=past.stopped)
     plan = decide(kit)
     done = connection.execute(
         _SETTLED,
@@ -210,8 +210,8 @@ def plan_and_mark_processed(
         journeys.cancel_overtaken(connection, plan.cancelled)
         close_overtaken(connection, plan.cancelled)
 
-    def replan(gone: frozenset[str]) -> Sequence[Notice]:
-        return decide(replace(kit, gone=gone)).notices if gone else plan.notices
+    def replan(closed: frozenset[str]) -> Sequence[Notice]:
+        return decide(replace(kit, closed_digests=closed)).notices if closed else plan.notices
 
     if any(one.digest for one in plan.notices):
         made = digests.plan_and_add(connection, event.id, replan)
@@ -222,9 +222,9 @@ def plan_and_mark_processed(
             close_reached(connection, owed)
     for case in plan.cases:
         releases.ask(connection, replace(case, event_id=event.id))
-    told = [one for one in plan.notices if one.tells_patient]
-    if policy and told:
-        doubts.ask(connection, policy, event.id, facts, told)
+    to_patient = [one for one in plan.notices if one.tells_patient]
+    if policy and to_patient:
+        doubts.ask(connection, policy, event.id, facts, to_patient)
     return made
 
 
@@ -368,8 +368,8 @@ def _record(
     fault_injection.crash_point("intake.before-commit")
     rows = db.run(statement, parameters)
     fault_injection.crash_point("intake.after-commit")
-    told = {identity: (id_, recent) for identity, id_, recent in rows}
-    return [told[row["identity"]] for row, _ in given]
+    by_identity = {identity: (id_, recent) for identity, id_, recent in rows}
+    return [by_identity[row["identity"]] for row, _ in given]
 
 
 def record(connection: Connection, incoming: Incoming, window: timedelta) -> Recorded:

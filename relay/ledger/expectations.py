@@ -117,10 +117,10 @@ def behind(db: Database, expected: Expectation, since: datetime, until: datetime
         with db.read() as connection:
             found = _found(connection, expected, chosen)
             unmet = [kit for kit in found if not kit.met]
-            told = _told(connection, [kit.event_id for kit in unmet])
+            abouts_by_event = _abouts_by_event(connection, [kit.event_id for kit in unmet])
         for kit in unmet:
             digests = [case_digest(KIND, key) for key in kit.keys(expected)]
-            abouts = told.get(kit.event_id, ())
+            abouts = abouts_by_event.get(kit.event_id, ())
             if not any(was_about(about, digest) for about in abouts for digest in digests):
                 yield kit
         if len({kit.event_id for kit in found}) < BATCH:
@@ -133,15 +133,15 @@ def _found(connection: sa.Connection, expected: Expectation, chosen: sa.Select[A
     return sorted((Kit(**row._mapping) for row in kits), key=lambda kit: kit.event_id)
 
 
-def _told(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[str]]:
+def _abouts_by_event(connection: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[str]]:
     """The ABOUT of each case about these events, open or closed, by event."""
     query = sa.select(cases.c.event_id, ABOUT.label("about")).where(
         cases.c.kind == KIND, cases.c.event_id.in_(event_ids)
     )
-    told: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for row in connection.execute(query):
-        told.setdefault(row.event_id, []).append(row.about)
-    return told
+        found.setdefault(row.event_id, []).append(row.about)
+    return found
 
 
 def close_fulfilled(db: Database, expected: Expectation) -> int:
@@ -153,12 +153,12 @@ def close_fulfilled(db: Database, expected: Expectation) -> int:
         cases.c.kind == KIND, cases.c.closed_at.is_(None)
     )
     with db.read() as connection:
-        told = list(connection.execute(query))
-        if not told:
+        open_cases = list(connection.execute(query))
+        if not open_cases:
             return 0
-        chosen = _came_to(expected).where(events.c.id.in_({row.event_id for row in told}))
+        chosen = _came_to(expected).where(events.c.id.in_({row.event_id for row in open_cases}))
         found = _found(connection, expected, chosen)
-    digests = {row.about for row in told}
+    digests = {row.about for row in open_cases}
     are_met: dict[str, list[bool]] = {}
     for kit in found:
         for key in kit.keys(expected):

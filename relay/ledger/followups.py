@@ -38,7 +38,7 @@ class FollowUp(WithEvent):
     reason: str
     taken: int  # attempts that the provider accepted
     code: str | None  # of its last attempt
-    unconfirmed: bool  # nobody told in time whether it arrived
+    unconfirmed: bool  # no receipt in time said whether it arrived
     waits_for: str | None  # GOES_AGAIN where a person wants it to
 
 
@@ -61,7 +61,7 @@ def lease_follow_ups(db: Database, limit: int) -> list[FollowUp]:
 @cache
 def _leasing() -> Any:
     table = notifications.c
-    # While its event is processed again it is not known yet who is told.
+    # While its event is processed again it is not known yet who gets a message.
     is_open = sa.exists().where(events.c.id == table.event_id, events.c.status == RECEIVED)
     is_due = (table.follow_up_at <= now(), ~is_open)
     return leasing(table.follow_up_at, *is_due).returning(table.id)
@@ -98,7 +98,7 @@ def finish_follow_up(
     *,
     late: str = "",
 ) -> str:
-    """End the follow-up of a message; what came of it: `waiting`, `fallback`, `case`, or empty.
+    """End the follow-up of a message; return its result: `waiting`, `fallback`, `case`, or empty.
 
     The fallback's notices are inserted unless another message of the same rule may still reach the
     person. In both cases only the `broken` case is opened, if there is one; otherwise the
@@ -119,7 +119,7 @@ def finish_follow_up(
     done = "waiting" if may_reach() else ""
     if not done and fallback:
         insert_notices(connection, item.event_id, fallback)
-        # Asked again whoever inserted them: another worker may have, at the same moment.
+        # Asked again, as another worker may have inserted them at the same moment.
         done = "fallback" if may_reach() else ""
         if done and item.status in GONE:
             _say(connection, item, late)
@@ -162,7 +162,7 @@ def go_again(connection: Connection, item: FollowUp, old: str) -> str:
 
 
 def _done(connection: sa.Connection, item: FollowUp) -> bool:
-    """Take the mark away; False when somebody else has done so, or its status is another by now."""
+    """Take the mark away; False if somebody else has done so, or its status has changed."""
     mine = (notifications.c.id == item.id, notifications.c.status == item.status)
     done = connection.execute(
         notifications.update()

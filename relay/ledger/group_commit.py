@@ -59,15 +59,15 @@ class GroupCommit(Generic[Given, Got]):
         return job.got  # type: ignore[return-value]  # set, since there was no error
 
     def _lead(self) -> None:
-        """Write for the first of all, which is our own, and for who else waits; hand over."""
+        """Write our own job, which is the first, and others that wait; then hand over."""
         batch = self._batch()
         try:
-            told = self._work([job.given for job in batch])
-            for job, got in zip(batch, told, strict=True):
+            results = self._work([job.given for job in batch])
+            for job, got in zip(batch, results, strict=True):
                 job.got = got
         except Exception as error:
             if isinstance(error, LedgerUnavailable):
-                with self._lock:  # whoever waits would wait as long again for the same answer
+                with self._lock:  # the others would wait as long again for the same answer
                     batch += self._waiting
                     self._waiting = []
             for job in batch:

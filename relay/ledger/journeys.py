@@ -69,8 +69,8 @@ def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_:
     """Give a message its new identity; the obligation that it now belongs to."""
     values: dict[str, Any] = {"subject": subject, "round": round_}
     new = obligation(row.rule, subject, round_, row.role)
-    # An alert's or a digest's identity is no kit's, and a repeat's is of the message that it
-    # repeats. Of a blank address it cannot be known.
+    # An alert's or a digest's identity does not name a kit, and a repeat's is that of the message
+    # it repeats. Without an address an identity cannot be made.
     if row.kind in (MESSAGE, ITEM, RESENT):
         values["obligation"] = new
         move_cases(connection, row.obligation, new)
@@ -356,7 +356,7 @@ def _add(connection: Connection, registration: str) -> sa.Row[Any]:
 
 
 def _name(connection: Connection, names: Mapping[tuple[str, str], str]) -> None:
-    """Add what subjects are called besides. The first to claim a name keeps it."""
+    """Add the other names of subjects. The first to claim a name keeps it."""
     rows = [
         {"resource": resource, "alias": name, "subject": subject}
         for (resource, name), subject in sorted(names.items())
@@ -397,7 +397,7 @@ class KitPast:
 
     known: tuple[Step, ...]
     waiting: tuple[Waiting, ...]
-    told: AlreadyNotified
+    notified: AlreadyNotified
     stopped: frozenset[tuple[str, str]]  # (rule, role) that a person has decided not to tell
     was_planned: bool  # an event of it has been planned before, or this one has
 
@@ -414,12 +414,12 @@ def steps_of_kit(connection: Connection, event_name: str, subject: str) -> tuple
 def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) -> KitPast:
     """The past of a kit, of its orders and of the other kits that came with these.
 
-    `event` is the one that is being planned: it counts already. `told` has who got, or will get, a
-    message about this very subject in this round.
+    `event` is the one that is being planned: it counts already. `notified` has those who got, or
+    will get, a message about this very subject in this round.
     """
     kits, rows, was_planned = _kits(connection, kind.resource, place.subject, event)
     waiting: list[Waiting] = []  # or failed: a later step may end what is asked of staff about it
-    told: set[tuple[str, str, str]] = set()
+    notified: set[tuple[str, str, str]] = set()
     stopped: set[tuple[str, str]] = set()
     may_have_arrived = _unconfirmed(connection, rows)
     for row in rows:
@@ -437,17 +437,15 @@ def kit_past(connection: Connection, kind: Kind, place: Place, event: KitEvent) 
         ):
             continue
         if not row.stopped_by:
-            told.add((row.rule, row.role, row.channel))
+            notified.add((row.rule, row.role, row.channel))
         if row.stopped_by:
             stopped.add((row.rule, row.role))
     known = kits.steps(kind.resource, place.subject)
-    return KitPast(known, tuple(waiting), frozenset(told), frozenset(stopped), was_planned)
+    return KitPast(known, tuple(waiting), frozenset(notified), frozenset(stopped), was_planned)
 
 
 def _unconfirmed(connection: Connection, rows: Sequence[Any]) -> set[str]:
-    """Those of which nobody has told in time whether they arrived: as they may have, no plan tells
-    the same again.
-    """
+    """Messages without a receipt in time: they may have arrived, so no plan sends them again."""
     ids = [row.message for row in rows if row.message_status == "temporary-failure"]
     mine = (attempts.c.notification_id.in_(ids), attempts.c.code == UNCONFIRMED)
     found = sa.select(attempts.c.notification_id).where(*mine)

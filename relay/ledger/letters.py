@@ -99,12 +99,12 @@ def readers(
     may_be_held = connection.execute(sa.select(replies.holding())).scalar()
     rows = (Reader(**one) for one in connection.execute(query).mappings())
     made: dict[str, Reader] = {}
-    told = set()  # who gets it already by a way that comes first
+    reached = set()  # by an earlier channel
     for one in sorted(rows, key=lambda one: CHANNEL_NAMES.index(one.channel)):
         person, address = (one.subject, one.role), f"{one.channel} {same(one.address)}"
         if may_be_held and replies.held_by(connection, one.subject):
             continue
-        if person not in told:
+        if person not in reached:
             made.setdefault(address, one)
-        told.add(person)
+        reached.add(person)
     return made

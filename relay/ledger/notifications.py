@@ -115,16 +115,16 @@ def inserting(dialect: str) -> Any:
     at_once = sa.bindparam("at_once", type_=sa.Boolean)
     due = sa.bindparam("due", type_=UtcDateTime())
     digest = notifications.alias()
-    told_in = sa.select(digest.c.id).where(digest.c.identity == sa.bindparam("told_in"))
+    its_digest = sa.select(digest.c.id).where(digest.c.identity == sa.bindparam("told_in"))
     insert = INSERTS[dialect](notifications).values(
-        digest_id=told_in.scalar_subquery(),
+        digest_id=its_digest.scalar_subquery(),
         created_at=now(),
         due_at=sa.case((sa.and_(at_once, due > now()), now()), else_=due),
         follow_up_at=sa.case((failed, now()), else_=sa.null()),
     )
     again = ("event_id", "template", "status", "reason", "due_at", "urgency", "follow_up_at")
     what = ("kind", "digest", "digest_id", "waits_for")
-    # What is in a digest is told there; what a person has stopped, no plan brings back.
+    # An item is sent in its digest; and no plan brings back what a person has stopped.
     is_free = sa.and_(KIND != DIGEST, KIND != ITEM, notifications.c.stopped_by.is_(None))
     return insert.on_conflict_do_update(
         index_elements=[notifications.c.identity],
@@ -160,9 +160,9 @@ def insert_notices(
         for notice in notices
     ]
     # As parameters: SQLAlchemy compiles an INSERT with many VALUES anew each time, for 3 ms.
-    told = connection.execute(inserting(connection.dialect.name), rows).all()
-    ids = [str(row.id) for row in told]
-    if told and told[0].is_any_stopped:
+    inserted = connection.execute(inserting(connection.dialect.name), rows).all()
+    ids = [str(row.id) for row in inserted]
+    if inserted and inserted[0].is_any_stopped:
         for halt in halts.standing(connection):
             halts.hold(connection, ids, halt)
     return ids

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 Rows = Mapping[sa.Table, list[Row]]
 # In the order in which they can be put back.
 TABLES = (journeys, aliases, events, notifications, attempts, receipts, cases)
-# What was somebody's, what waits for something, and what only providers and the lab went by.
+# Personal data, what is waited for, and what only providers and the lab used.
 _LEFT_OUT: Mapping[sa.Table, Iterable[str]] = {
     events: (
         *("identity", "data", "facts", "person", "next_at", "tried_at"),
@@ -55,7 +55,7 @@ def is_over(kit: Rows, old: datetime) -> bool:
     return (
         all(moment <= old for moment in moments(kit))
         and all(row["status"] == PROCESSED and not _says(row) for row in kit[events])
-        and all(row["status"] in _OVER and not _is_told(row) for row in kit[notifications])
+        and all(row["status"] in _OVER and not _is_in_use(row) for row in kit[notifications])
         and all(_is_settled(row) for row in kit[attempts])
         and all(row["closed_at"] for row in kit[cases])
     )
@@ -73,7 +73,7 @@ def _says(event: Row) -> bool:
     return bool(event["facts"] is not None or event["data"] or event["person"])
 
 
-def _is_told(message: Row) -> bool:
+def _is_in_use(message: Row) -> bool:
     marks = (message["receipt_by"], message["follow_up_at"])
     return bool(message["address"] or message["content"] is not None or any(marks))
 
@@ -85,8 +85,8 @@ def _is_settled(attempt: Row) -> bool:
 def pack(kit: Rows) -> bytes:
     """A kit's rows as one blob, a column at a time: what is alike stands together."""
     places = {row["id"]: n for table in TABLES for n, row in enumerate(kit[table]) if "id" in row}
-    told = {table.name: _columns(table, [*_thinned(table, kit, places)]) for table in TABLES}
-    return zlib.compress(json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode(), 9)
+    thinned = {table.name: _columns(table, [*_thinned(table, kit, places)]) for table in TABLES}
+    return zlib.compress(json.dumps(thinned, separators=(",", ":"), ensure_ascii=False).encode(), 9)
 
 
 def text(blob: bytes) -> str:
@@ -96,9 +96,9 @@ def text(blob: bytes) -> str:
 
 def unpack(blob: bytes) -> Rows:
     """A kit's rows as they were, but for what was left out."""
-    told, kit = json.loads(text(blob)), dict[sa.Table, list[Row]]()
+    thinned, kit = json.loads(text(blob)), dict[sa.Table, list[Row]]()
     for table in TABLES:
-        kit[table] = [*_filled(table, told.get(table.name, {}), kit)]
+        kit[table] = [*_filled(table, thinned.get(table.name, {}), kit)]
     return kit
 
 
@@ -153,7 +153,7 @@ def _filled(table: sa.Table, columns: Mapping[str, list[Any]], kit: Rows) -> Ite
 
 
 def _made_anew(table: sa.Table, row: Row) -> Row:
-    """What a row needs that was left out."""
+    """The values that a row needs and that were left out."""
     if table is events:  # its `dedupe_window` is over: a repeat of it is another event
         return {"data": {}, "identity": f"history:{row['id']}"}
     if table is notifications:
@@ -182,7 +182,7 @@ def _target(column: sa.Column[Any]) -> sa.Table:
 
 @cache
 def _blank(column: sa.Column[Any]) -> Any:
-    """What a column has where nothing is said."""
+    """The value of a column where none is given."""
     default: Any = column.server_default
     if column.nullable or default is None:
         return None

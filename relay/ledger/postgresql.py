@@ -32,7 +32,7 @@ class Session(psycopg.Connection[Any]):
     """
 
     limit: float | None = None
-    is_silent = False  # it was given up: what it was told may still be done
+    is_silent = False  # it was given up: it may still do what it was asked
     begins = ""  # of one that is shared: how a transaction begins
 
     @classmethod

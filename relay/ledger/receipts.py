@@ -41,32 +41,31 @@ class Heard(NamedTuple):
     state: str
 
 
-def record(db: Database, channel: str, told: Sequence[Receipt]) -> list[Heard]:
-    """Keep receipts of a channel's provider, and let their notifications follow; those that were
-    new.
+def record(db: Database, channel: str, reported: Sequence[Receipt]) -> list[Heard]:
+    """Keep receipts of a channel's provider, update their notifications, and return the new ones.
 
-    One that names no attempt of ours is passed over: another system may use the same account. A
-    bounce that names only an address suppresses that, whoever wrote to it. It owns its
-    transactions, of some receipts each: what is told again after a failure is no news.
+    A receipt that names none of our attempts is ignored: another system may use the same account.
+    A bounce that names only an address suppresses it, whoever wrote to it. It owns its
+    transactions, a few receipts each: one that is repeated after a failure is not new.
     """
     return [
         heard
-        for begin in range(0, len(told), AT_ONCE)
-        for heard in db.transact(_record, channel, told[begin : begin + AT_ONCE])
+        for begin in range(0, len(reported), AT_ONCE)
+        for heard in db.transact(_record, channel, reported[begin : begin + AT_ONCE])
     ]
 
 
-def _record(connection: Connection, channel: str, told: Sequence[Receipt]) -> list[Heard]:
+def _record(connection: Connection, channel: str, reported: Sequence[Receipt]) -> list[Heard]:
     known = [
         one or last_to(connection, channel, receipt)
-        for one, receipt in zip(attempts_of(connection, channel, told), told, strict=True)
+        for one, receipt in zip(attempts_of(connection, channel, reported), reported, strict=True)
     ]
     rows = _locked(connection, {one.notification_id for one in known if one})
-    news = keep(connection, [(one.id, of) for one, of in zip(known, told, strict=True) if one])
+    news = keep(connection, [(one.id, of) for one, of in zip(known, reported, strict=True) if one])
     heard = []
-    for one, receipt in zip(known, told, strict=True):
+    for one, receipt in zip(known, reported, strict=True):
         if one is None:
-            # Of what is not kept nobody knows whether it has come before: it lifts no later stop.
+            # It is not kept, and so may have come before: it lifts no stop that is later than it.
             change_stops(connection, channel, receipt.address, receipt, receipt.happened_at)
         elif (digest := _digest(one.id, receipt)) in news:
             news.remove(digest)
@@ -84,12 +83,12 @@ def _record(connection: Connection, channel: str, told: Sequence[Receipt]) -> li
     return [new for new, *_ in heard]
 
 
-def _adopt(connection: Connection, told: Mapping[str, tuple[sa.Row[Any], Receipt]]) -> None:
-    """What a provider tells of, it has accepted, whatever we know of the attempt."""
+def _adopt(connection: Connection, by_attempt: Mapping[str, tuple[sa.Row[Any], Receipt]]) -> None:
+    """Mark attempts as accepted: a provider that reports on one must have taken it."""
     unsettled = ("started", "unknown")
-    query = sa.select(attempts.c.id).where(attempts.c.id.in_(told))
+    query = sa.select(attempts.c.id).where(attempts.c.id.in_(by_attempt))
     for id_ in connection.execute(query.where(attempts.c.outcome.in_(unsettled))).scalars().all():
-        row, receipt = told[id_]
+        row, receipt = by_attempt[id_]
         provider_id = receipt.provider_id or None
         accepted = Ending("accepted", "sent", provider_id=provider_id, awaits_receipt=True)
         record_outcome(connection, row.id, id_, accepted, unsettled)
@@ -111,7 +110,7 @@ def change_stops(
         unsuppress(connection, channel, address, source=receipt.lifts, before=before)
 
 
-def attempts_of(connection: Connection, channel: str, told: Sequence[Receipt]) -> list[Any]:
+def attempts_of(connection: Connection, channel: str, reported: Sequence[Receipt]) -> list[Any]:
     """The attempt that each receipt is about, by its own id, else by the provider's; None where it
     names none.
     """
@@ -120,13 +119,13 @@ def attempts_of(connection: Connection, channel: str, told: Sequence[Receipt]) -
     query = query.where(table.channel.in_(carried_with(channel)))
     known: dict[str, Any] = {}
     for column, name in ((table.provider_id, "provider_id"), (table.id, "attempt_id")):
-        ids = {getattr(one, name) for one in told} - {""}
+        ids = {getattr(one, name) for one in reported} - {""}
         found = connection.execute(query.where(column.in_(ids)))
         known |= {row._mapping[column]: row for row in found}
     # One that names both says what another one means that names only the provider's.
-    both = {one.provider_id: known[one.attempt_id] for one in told if one.attempt_id in known}
+    both = {one.provider_id: known[one.attempt_id] for one in reported if one.attempt_id in known}
     known = both | known
-    return [known.get(one.attempt_id) or known.get(one.provider_id) for one in told]
+    return [known.get(one.attempt_id) or known.get(one.provider_id) for one in reported]
 
 
 def last_to(connection: Connection, channel: str, receipt: Receipt) -> Any:
@@ -159,8 +158,8 @@ def _digest(attempt_id: str, receipt: Receipt) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def keep(connection: Connection, told: Sequence[tuple[str, Receipt]]) -> set[str]:
-    """Insert receipts, each with its attempt's id; the digests of those that were not there yet."""
+def keep(connection: Connection, reported: Sequence[tuple[str, Receipt]]) -> set[str]:
+    """Insert receipts, each with its attempt's id, and return the digests of the new ones."""
     rows = [
         {
             "id": new_id("rcp"),
@@ -173,7 +172,7 @@ def keep(connection: Connection, told: Sequence[tuple[str, Receipt]]) -> set[str
             "received_at": now(),
             "happened_at": receipt.happened_at,
         }
-        for attempt_id, receipt in told
+        for attempt_id, receipt in reported
     ]
     if not rows:
         return set()
@@ -201,12 +200,12 @@ def follow(connection: Connection, ids: Collection[str]) -> None:
     parts = (receipts.c[name] for name in ("state", "attempt_id", "code", "reason"))
     query = sa.select(attempts.c.notification_id, *parts, HAPPENED_AT)
     query = query.join_from(receipts, attempts)
-    told: dict[str, list[StoredReceipt]] = {}
+    stored: dict[str, list[StoredReceipt]] = {}
     for its, *values in connection.execute(query.where(mine, receipts.c.state.in_(STATES))):
-        told.setdefault(its, []).append(StoredReceipt(*values))
+        stored.setdefault(its, []).append(StoredReceipt(*values))
     arrived = []
     for row in _locked(connection, ids).values():
-        best = verdict(told.get(row.id, ()), latest.get(row.id, ""))
+        best = verdict(stored.get(row.id, ()), latest.get(row.id, ""))
         if best and best.state == "delivered":
             arrived += [row] if row.status != "delivered" else []
         elif best and best.state in FAILED and row.status in STATES:
@@ -236,7 +235,7 @@ def _delivered(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
 
 
 def _awaited_again(connection: Connection, row: sa.Row[Any]) -> None:
-    """The attempt that was delivered has bounced since; a later one has not been told of yet."""
+    """Wait for a receipt again: the delivered attempt has bounced, and a later one has none yet."""
     wait = now(fault_injection.hastened(RECEIPT_SECONDS))
     undone = {"status": "sent", "delivered_at": None, "receipt_by": wait}
     connection.execute(notifications.update().where(notifications.c.id == row.id).values(**undone))
@@ -249,7 +248,7 @@ def _failed(connection: Connection, row: sa.Row[Any], best: StoredReceipt) -> No
     values: dict[str, Any] = {"status": best.state, "receipt_by": None, "delivered_at": None}
     if row.status not in FAILED or row.follow_up_at:  # else it says what was done about it
         values["reason"] = best.reason
-    if row.status not in FAILED and row.address:  # else whoever it was for is erased
+    if row.status not in FAILED and row.address:  # else the person has been erased
         values["follow_up_at"] = now()
     connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))
     connection.execute(

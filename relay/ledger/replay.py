@@ -75,12 +75,12 @@ def process_again(connection: Connection, event_id: str) -> bool:
     if row.status == UNROUTED:  # its case is one for all of its name
         close_settled(connection, "held", row.name, "It was replayed.")
     table, digest = notifications.c, notifications.alias()
-    told_in = sa.select(digest.c.id).join(notifications, is_item_of(digest))
-    told_in = told_in.where(table.event_id == event_id)
+    its_digests = sa.select(digest.c.id).join(notifications, is_item_of(digest))
+    its_digests = its_digests.where(table.event_id == event_id)
     # One by one: with OR PostgreSQL reads the whole table. A fallback only where nothing else goes.
     revive(connection, unsent(), table.event_id == event_id, ~table.is_fallback)
     revive(connection, unsent(), table.event_id == event_id, table.is_fallback)
-    revive(connection, unsent(), table.id.in_(list(connection.execute(told_in).scalars())))
+    revive(connection, unsent(), table.id.in_(list(connection.execute(its_digests).scalars())))
     return True
 
 
@@ -131,9 +131,9 @@ def may_have_arrived() -> sa.ColumnElement[bool]:
     """A condition: an attempt of a notification was, or may have been, taken by its provider, which
     has not reported since that it failed.
     """
-    told = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
+    failed = sa.exists().where(receipts.c.attempt_id == attempts.c.id, receipts.c.state.in_(FAILED))
     return sa.exists().where(
-        attempts.c.notification_id == notifications.c.id, attempts.c.outcome != "rejected", ~told
+        attempts.c.notification_id == notifications.c.id, attempts.c.outcome != "rejected", ~failed
     )
 
 
@@ -300,7 +300,7 @@ def decide_unknown(connection: Connection, which: sa.ColumnElement[bool], *, sen
     return connection.execute(settled).rowcount
 
 
-# Its event is processed by then. If still nothing of the rule can reach the person, staff are told.
+# Its event has then been processed. If nothing of the rule can reach the person, staff hear of it.
 LOOKED_AT_AFTER = 120.0  # seconds
 _SAID = "Its event was processed again."
 _KEPT = (
@@ -317,7 +317,7 @@ _KEPT = (
     "status",
     "stopped_by",
 )
-_TOLD = (
+_FIELDS = (
     *_KEPT,
     "kind",
     "event_name",
@@ -364,7 +364,7 @@ def lock(connection: Connection, notification_id: str) -> None:
 def plan_anew(connection: Connection, it: FailedMessage) -> None:
     """Process its event again, and look afterwards whether that reaches anybody.
 
-    What is cancelled and was not taken by a provider can be planned anew, also without an address.
+    A cancelled message that no provider accepted can be planned again, even without an address.
     """
     table = notifications.c
     replay_event(connection, it.event_id)
@@ -409,7 +409,7 @@ def _telling() -> sa.Select[Any]:
 
 def _failed_message(row: sa.Row[Any]) -> FailedMessage:
     return FailedMessage(
-        **{name: row._mapping[name] for name in _TOLD},
+        **{name: row._mapping[name] for name in _FIELDS},
         is_blank=is_blank(row),
         event_is_waiting=row.event_status == RECEIVED,
     )
@@ -481,11 +481,11 @@ AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us
 
 
 def take_up(connection: Connection, event_id: str) -> bool:
-    """Look again at an event that the lab has posted again, where that can tell somebody something;
+    """Look again at an event that the lab has posted again, if that can lead to a message; return
     whether it is due now.
 
-    One that waits is tried at once, one that is held is taken up and its case closed, and one that
-    is processed is processed again where some rule has told nobody.
+    One that waits is tried at once, one that is held is released and its case closed, and one that
+    was processed is processed again if some rule reached nobody.
     """
     row = connection.execute(
         sa.select(events.c.id, events.c.status, events.c.decisions)
@@ -506,7 +506,7 @@ def take_up(connection: Connection, event_id: str) -> bool:
 
 
 def is_silent(decisions: list[dict[str, str]] | None) -> bool:
-    """Whether some rule told nobody of an event, and may do so by what the lab says now."""
+    """Whether some rule sent nothing for an event, and may do so with the lab's new facts."""
     return any(
         not (one.get("is_final") or one["reason"].startswith("Told already"))  # as 0005 wrote it
         for one in decisions or ()

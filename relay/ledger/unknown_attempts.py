@@ -55,7 +55,7 @@ def lease_unknown(db: Database, limit: int) -> list[UnknownAttempt]:
                 *(notifications.c[name] for name in _CARRIED),
                 attempts.c.id.label("attempt_id"),
                 notifications.c.attempts.label("number"),
-                (attempts.c.looks + 1).label("looks"),  # counted once the provider has told
+                (attempts.c.looks + 1).label("looks"),  # counted once the provider has answered
                 attempts.c.started_at,
             )
             .join(attempts, attempts.c.notification_id == notifications.c.id)

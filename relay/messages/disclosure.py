@@ -36,9 +36,9 @@ _DETAILS = {
 _SHAPES: dict[str, dict[str, str]] = {
     **SHAPES,
     "recipient": dict.fromkeys(("first_name", "last_name"), ""),
-    "told": {**{name: name for name in RESOURCES}, "recipient": "recipient"},
+    "digest_item": {**{name: name for name in RESOURCES}, "recipient": "recipient"},
 }
-_ROOTS = {**_SHAPES["told"], "items": "told*"}
+_ROOTS = {**_SHAPES["digest_item"], "items": "digest_item*"}
 _NAMES = ("first_name", "last_name")
 _ONE = ("first", "last", "max", "min", "random")  # filters: a list → one of it
 _SAME = (  # filters: a list → it, or a part
@@ -574,7 +574,7 @@ def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
     for part_file in (row.parts[part] for row in rows for part in row.shown):
         file = f"{rule.template}/{part_file}"
         shown = Disclosure(loaded.tree, file)
-        for detail, message in told(shown.ways):
+        for detail, message in secrets_shown(shown.ways):
             name, line = shown.places[detail]
             yield Problem(message, str(loaded.folder / name), line, remedy=remedy)
         for name in loaded.named(file):
@@ -583,7 +583,7 @@ def problems(loaded: Templates, rule: Rule) -> Iterator[Problem]:
                 yield Problem(f'it says "{word}".', where, line, remedy=remedy, warning=True)
 
 
-def told(ways: Wordings) -> Iterator[tuple[str, str]]:
+def secrets_shown(ways: Wordings) -> Iterator[tuple[str, str]]:
     """Each secret that words may show in one way or another, and what is said of it."""
     for detail, message in _SECRETS.items():
         if any(detail in way for way in ways):

@@ -68,7 +68,7 @@ _ADDRESSES = frozenset((EMAIL, PHONE, MOBILE))
 
 
 def fields(value: Any, key: str = "") -> Any:
-    """What the lab told of a kit, in its own shape, with nothing that is somebody's own."""
+    """What the lab said about a kit, in its own shape, without personal data."""
     if isinstance(value, Mapping):
         return {name: fields(inner, name) for name, inner in value.items()}
     if isinstance(value, list | tuple):

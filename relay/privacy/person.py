@@ -62,8 +62,8 @@ class Person:
     alone: frozenset[str] = frozenset()  # of their surnames, folded, those that nobody else has
 
     def goes_by(self, address: str, record: Record | None) -> bool:
-        """Whether a message to an address is theirs. `record` is what the lab told of whom it is
-        for: None of staff.
+        """Whether a message to an address is theirs. `record` is the lab's of the person it is for;
+        None for staff.
         """
         written = key(address)
         if written in self.others and record is not None:
@@ -71,7 +71,7 @@ class Person:
         return bool(written) and written == self.address
 
     def owns(self, record: Record) -> bool:
-        """Whether what the lab told of somebody is about them."""
+        """Whether the lab's record of somebody is about them."""
         ways, name = set(address_keys(record)), name_of(record)
         if self.address in ways:
             return True
@@ -192,10 +192,10 @@ class Person:
             yield from found or spellings(name[1] or name[0])
 
 
-def people(told: Iterable[Iterable[Record]], asked: str) -> list[Person]:
+def people(records_by_event: Iterable[Iterable[Record]], asked: str) -> list[Person]:
     """Those whom events are about, each once. `asked` stands for everybody's address."""
     found: list[Person] = []
-    for records in told:
+    for records in records_by_event:
         by_name: dict[Name, Person] = {}
         for record in records:
             known = by_name.get(name := folded(name_of(record)), Person(asked))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.lab.facts import BORN, NAMES, Facts, told_apart
+from relay.lab.facts import BORN, NAMES, Facts, differences_in_words
 from relay.rules import alerts
 from relay.rules.addresses import same
 from relay.rules.channels import CHANNELS
@@ -33,24 +33,26 @@ def cases(
     facts: Facts, known: Known, notices: Sequence[Notice], policy: Policy, now: datetime
 ) -> Iterator[Case]:
     """A case for each doubt about the patient whom all of these notices tell."""
-    told = {one.channel: one for one in notices}
-    for subject in {one.subject for one in told.values()}:
-        for key, reason in _doubts(facts, known, told, subject):
+    by_channel = {one.channel: one for one in notices}
+    for subject in {one.subject for one in by_channel.values()}:
+        for key, reason in _doubts(facts, known, by_channel, subject):
             yield alerts.case(MISMATCH, key, subject, reason, policy=policy, now=now)
 
 
 def _doubts(
-    facts: Facts, known: Known, told: Mapping[str, Notice], kit: str
+    facts: Facts, known: Known, by_channel: Mapping[str, Notice], kit: str
 ) -> Iterator[tuple[str, str]]:
     """Each doubt in words, after what it is about: nobody is asked twice about the same."""
     if _WHO.intersection(facts.differs):
-        yield f"record {kit}", told_apart(facts.differs)
-    ways = {one.address: CHANNELS[channel].address.noun for channel, one in told.items()}
+        yield f"record {kit}", differences_in_words(facts.differs)
+    ways = {one.address: CHANNELS[channel].address.noun for channel, one in by_channel.items()}
     many, address = max((known.people.get(address, 1), address) for address in ways)
     if many >= FAMILY:  # it is asked again about twice as many
         said = f"{many} patients of different names have this {ways[address]}."
         yield f"{many.bit_length()} at {address}", said
-    last = {channel: known.last.get(channel, "") for channel in told}
-    if new := [way for way in told if last[way] and same(last[way]) != same(told[way].address)]:
+    last = {channel: known.last.get(channel, "") for channel in by_channel}
+    if new := [
+        way for way in by_channel if last[way] and same(last[way]) != same(by_channel[way].address)
+    ]:
         nouns = " and ".join(CHANNELS[way].address.noun for way in new)
         yield f"changed {kit}", f"The last message to this patient went to another {nouns}."

@@ -101,10 +101,10 @@ def unknown_names(tree: nodes.Template, names: Names) -> Iterator[tuple[int, str
         yield from wrong  # Jinja cannot tell the free names of such a template
         return
     free = free_names(tree)
-    told: set[str] = set()
+    reported: set[str] = set()
     for line, name in names_read(tree):
-        if name in free and name not in names and name not in told:
-            told.add(name)
+        if name in free and name not in names and name not in reported:
+            reported.add(name)
             yield line, f'unknown name "{name}". {did_you_mean(name, names)}'
     for line, path in paths(tree):
         if path[0] in free and (said := wrong_field(path, names)):
@@ -206,7 +206,7 @@ def parsed(source: str) -> nodes.Expr:
 
 
 def unfit(tree: nodes.Expr) -> Iterator[str]:
-    """What a condition has that has no place in one."""
+    """What a condition has and may not have."""
     found = [tree, *tree.find_all(nodes.Node)]
     for node in found:
         if not isinstance(node, _ASKS):
@@ -226,7 +226,7 @@ def unfit(tree: nodes.Expr) -> Iterator[str]:
 
 
 def filters_of(node: nodes.Filter) -> Iterator[str]:
-    """The filter that is named, and the one that `map` is told to apply."""
+    """The filter that is named, and the one that `map` applies."""
     yield node.name
     if node.name == "map" and node.args:
         yield str(getattr(node.args[0], "value", "that a value names"))
@@ -295,13 +295,13 @@ def names(
 ) -> dict[str, Any]:
     """The values of the vocabulary for one event, all but `recipient`. Times are the clinic's."""
     zone = clinic.timezone
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         # Not the whole schema: the data was validated when it came, and this is asked often.
         key: moment(data.get(key), zone) if isinstance(field, Moment) else data.get(key)
         for key, field in EVENTS[event].schema.fields.items()
     }
-    told |= {"name": event, "received_at": received_at.astimezone(zone)}
-    return {**facts.namespace(), "clinic": clinic, "event": Record("event", told)}
+    values |= {"name": event, "received_at": received_at.astimezone(zone)}
+    return {**facts.namespace(), "clinic": clinic, "event": Record("event", values)}
 
 
 def recipient(role: str, facts: Facts) -> Record:

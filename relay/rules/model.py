@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ALERT_PREFIX = "relay:"  # begins the rule's name of an alert; no rule of config.toml may
 LETTER = "letter"  # its rule, behind ALERT_PREFIX, where it answers nobody: a letter to many
 # Begins the identity of a message that repeats another, before the other's id. So a message is
-# repeated once, whoever presses and however often; the next time it is the repeat that is repeated.
+# repeated once, however often people press; the next time the repeat is repeated.
 RESENT_OF = "resent "
 PATIENT = "patient"  # the role
 ALERT_URGENCY = 9  # above that of any event's message
@@ -45,10 +45,10 @@ class Notice:
     urgency: int
     is_fallback: bool = False
     content: Mapping[str, str] | None = None  # an alert's plain words, in case its template fails
-    key: str = ""  # what sets apart what is told again: a case, a digest's time, a message's id
+    key: str = ""  # what distinguishes a repeat: a case, a digest's time, a message's id
     kind: str = MESSAGE  # MESSAGE, DIGEST, ITEM, ALERT, RESENT, ANSWER
     waits_for: str | None = None  # what has to be put right before it goes out
-    digest: str | None = None  # identity of the digest it is told in; a digest has its own
+    digest: str | None = None  # identity of the digest it is in; a digest has its own
 
     @property
     def obligation(self) -> str:
@@ -201,12 +201,12 @@ class Rule:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """What has to be true of the facts, or must not be."""
+        """The conditions that must be true of the facts, then those that must not."""
         return (*filter(None, (self.when,)), *(one.when for one in self.never))
 
     @property
     def asks(self) -> tuple[Condition, ...]:
-        """What it asks of the facts, besides what its templates do."""
+        """The conditions that read facts; its templates read more."""
         return (*filter(None, (self.language,)), *self.conditions)
 
     @property
@@ -231,7 +231,7 @@ class Never:
 
     @property
     def reason(self) -> str:
-        """What is recorded of a message that it forbids."""
+        """The reason that a message it forbids is recorded with."""
         return f"[never.{self.name}] forbids it: {self.because}"
 
 
@@ -264,7 +264,7 @@ class Policy:
     zone: ZoneInfo
     send_window: Window
     staff: Mapping[str, Staff]
-    alerts: str = ""  # the group that is told what needs a person
+    alerts: str = ""  # the group that hears what needs a person
     desk: str = ""  # the admin desk's address
     bank_holidays: Container[date] = frozenset()  # on which no window opens
     countries: frozenset[str] = AT_HOME  # whose mobiles are texted
@@ -289,7 +289,7 @@ class Ending:
     waits_for: str = ""  # while it waits: what has to be put right first
     case: Case | None = None  # and the case that says so
     case_id: str | None = None  # or the one that is open already
-    reached_nobody: bool = False  # cancelled, but the person still has to be told another way
+    reached_nobody: bool = False  # cancelled, but the person still has to hear of it another way
     answered: bool = False  # the provider has judged this very message, so the channel works
 
 

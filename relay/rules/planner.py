@@ -29,21 +29,21 @@ def plan(
     context: RuleContext,
     rules: Sequence[Rule],
     policy: Policy,
-    told: AlreadyNotified,
+    notified: AlreadyNotified,
     now: datetime,
     waiting: Iterable[Waiting] = (),
-    gone: frozenset[str] = frozenset(),
+    closed_digests: frozenset[str] = frozenset(),
     stopped: frozenset[tuple[str, str]] = frozenset(),
 ) -> Plan:
     """Decides who gets which message about an event, and which waiting ones are out of date.
 
-    Pure: the same facts give the same plan. `gone` are digests that take no more items; `stopped`
+    Pure: the same facts give the same plan. `closed_digests` take no more items; `stopped`
     has the (rule, role) of what a person has decided not to send about this kit and round.
     """
     plans = [
         Plan(decisions=(Decision(rule.name, STOPPED, is_final=True),))
         if (rule.name, rule.to) in stopped
-        else plan_rule(rule, context, policy, told, now, gone)
+        else plan_rule(rule, context, policy, notified, now, closed_digests)
         for rule in rules
         if rule.event == context.kind.name
     ]
@@ -78,9 +78,9 @@ def plan_rule(
     rule: Rule,
     context: RuleContext,
     policy: Policy,
-    told: AlreadyNotified,
+    notified: AlreadyNotified,
     now: datetime,
-    gone: frozenset[str],
+    closed_digests: frozenset[str],
 ) -> Plan:
     """The notices of one rule that is about the event, or why there are none."""
     failed = ""
@@ -99,18 +99,18 @@ def plan_rule(
         return Plan(decisions=(Decision(rule.name, reason),))
     planned: list[Notice] = []
     decisions: list[Decision] = []
-    ways = sorted(channel for name, to, channel in told if (name, to) == (rule.name, rule.to))
+    ways = sorted(channel for name, to, channel in notified if (name, to) == (rule.name, rule.to))
     for notice in made:
-        told_by = told_instead(rule, notice, ways)
-        if rule.to in PERSONS and told_by:
-            reason = f"Already sent, or about to be, by {told_by}."
+        earlier = earlier_channel(rule, notice, ways)
+        if rule.to in PERSONS and earlier:
+            reason = f"Already sent, or about to be, by {earlier}."
             decisions.append(Decision(rule.name, reason, is_final=True))
         elif failed:
             at = due(rule, context, policy, now)  # it waits for nobody's answer or release
             broken = replace(notice, due_at=at, waits_for=None, reason=failed)
             planned.append(replace(broken, status="technical-failure"))
         elif rule.digest and notice.address:
-            planned += in_digest(rule, notice, policy, gone)
+            planned += in_digest(rule, notice, policy, closed_digests)
         else:
             planned.append(asking(notice, now))
     return Plan(tuple(planned), tuple(decisions))
@@ -124,11 +124,11 @@ def asking(notice: Notice, now: datetime) -> Notice:
     return notice
 
 
-def told_instead(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
-    """The channel by which a notice's person was told already, of all `ways`; empty if by none.
+def earlier_channel(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
+    """The channel, of all `ways`, that already told a notice's person the same; empty if none did.
 
-    Each of a rule's channels tells by itself. A fallback does not, nor does a channel that an edit
-    has put in the place of another.
+    Each of a rule's channels sends regardless of the others. A fallback does not, nor does a
+    channel that an edit has put in the place of another.
     """
     if notice.channel in ways:
         return notice.channel
@@ -139,8 +139,8 @@ def told_instead(rule: Rule, notice: Notice, ways: Sequence[str]) -> str:
 def overtaken_messages(
     rules: Sequence[Rule], context: RuleContext, now: datetime, waiting: Iterable[Waiting]
 ) -> dict[str, str]:
-    """The ids of messages that wait, or have failed, and that the event makes old, and why. Never
-    of failed ones about results or a retest: whoever has not heard of these has to.
+    """The ids of messages that wait or have failed and that the event makes out of date, with why.
+    Never failed ones about results or a retest: people must still hear of these.
     """
     by_name = {rule.name: rule for rule in rules}
     found = {}
@@ -171,7 +171,7 @@ def objection(rule: Rule, context: RuleContext, due_at: datetime, now: datetime)
 
 
 def unmet(when: Condition) -> str:
-    """What is recorded of an event for which a rule's `when` is not true."""
+    """The reason that is recorded where a rule's `when` is not true of an event."""
     return f"Its condition is not met: {when.source}."
 
 
@@ -237,17 +237,17 @@ def next_due(rule: Rule, policy: Policy, moment: datetime) -> datetime:
 
 
 def in_digest(
-    rule: Rule, item: Notice, policy: Policy, gone: frozenset[str]
+    rule: Rule, item: Notice, policy: Policy, closed_digests: frozenset[str]
 ) -> tuple[Notice, Notice]:
-    """A notice as an item that ends at once, and its digest: the first that is not in `gone`."""
+    """A notice as an item that ends at once, and its digest: the first that is not closed."""
     digest = digest_for(rule, item, policy)
-    while digest.identity in gone:
+    while digest.identity in closed_digests:
         item = replace(item, due_at=next_due(rule, policy, item.due_at))
         digest = digest_for(rule, item, policy)
     at = item.due_at.astimezone(policy.zone)
     reason = f"It is part of the digest of {at:%a %d %b, %H:%M}."
-    told = replace(item, kind=ITEM, status="cancelled", reason=reason, digest=digest.identity)
-    return told, digest
+    as_item = replace(item, kind=ITEM, status="cancelled", reason=reason, digest=digest.identity)
+    return as_item, digest
 
 
 def digest_for(rule: Rule, item: Notice, policy: Policy) -> Notice:

@@ -16,10 +16,10 @@ STATES = ("sent", "temporary-failure", "permanent-failure", "delivered")
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a provider told of a message after it was sent, in the same words for every provider.
+    """What a provider reports of a message after it was sent, in the same words for every provider.
 
     `state` is `sent` (on its way), `delivered`, `temporary-failure`, `permanent-failure`, or empty
-    where it says nothing of that. `suppress` says why the address gets nothing more this way, and
+    where it does not say. `suppress` says why the address gets nothing more on this channel, and
     `lifts` which of these has ended.
     """
 
@@ -46,16 +46,16 @@ class StoredReceipt:
     happened_at: datetime | None = field(default=None, compare=False)  # two alike say the same
 
 
-def verdict(told: Iterable[StoredReceipt], current: str) -> StoredReceipt | None:
-    """What receipts add up to, whatever their order. Pure.
+def verdict(stored: Iterable[StoredReceipt], current: str) -> StoredReceipt | None:
+    """The receipt that decides what became of a message, in whatever order they came. Pure.
 
     Any attempt may have arrived; a failure counts only if it is the `current` attempt's.
     """
-    told = list(told)
+    stored = list(stored)
     counted = [
         one
-        for one in told
-        if (has_arrived(one, told) if one.state == "delivered" else one.attempt_id == current)
+        for one in stored
+        if (has_arrived(one, stored) if one.state == "delivered" else one.attempt_id == current)
     ]
     return max(
         counted,
@@ -64,7 +64,7 @@ def verdict(told: Iterable[StoredReceipt], current: str) -> StoredReceipt | None
     )
 
 
-def has_arrived(delivered: StoredReceipt, told: Iterable[StoredReceipt]) -> bool:
+def has_arrived(delivered: StoredReceipt, stored: Iterable[StoredReceipt]) -> bool:
     """Whether an attempt that was delivered has not failed since. An email may bounce after a mail
     server has taken it; of texts nobody says when they failed, and delivered they stay.
     """
@@ -76,5 +76,5 @@ def has_arrived(delivered: StoredReceipt, told: Iterable[StoredReceipt]) -> bool
         and one.happened_at
         and since
         and one.happened_at > since
-        for one in told
+        for one in stored
     )

@@ -56,7 +56,7 @@ class FailedMessage:
     is_blank: bool  # whom it was for is erased, or retention has blanked it
     is_stopped: bool  # its address gets nothing more this way
     was_taken: bool  # by a provider, or may have been
-    may_have_arrived: bool  # and nobody has told that it did not
+    may_have_arrived: bool  # and no receipt says that it did not
     made_up_for: bool  # by a fallback, or by its repeat
     newer: str | None  # the message to the same recipient that has taken its place
     event_is_waiting: bool
@@ -124,8 +124,8 @@ def repeat(
     """The message that repeats another, by its rule as it is now, due when that may write, and not
     before so many seconds have gone by.
 
-    It has the other's address until the lab is asked, just before it goes out: so whoever erases
-    that person finds it. It is not held for release: a person has just decided about it.
+    It has the other's address until the lab is asked, just before it goes out, so that an erasure
+    of that person finds it. It is not held for release: a person has just decided about it.
     """
     due_at = planner.opening(rule, policy, now + timedelta(seconds=wait))
     ways = rule.ways

@@ -12,7 +12,7 @@ EVENT_STATUSES = {
     UNROUTED: "Relay does not know an event of this name. It can be replayed once Relay does.",
     HELD: "Relay has stopped trying, after `lab_patience`. Staff look, then replay it.",
 }
-# What is on its way or has reached somebody; the rest are ends that reached nobody.
+# Messages that are on their way or have reached somebody; the other statuses reached nobody.
 WAITING = ("created", "scheduled")
 GONE = ("sent", "delivered")
 ALIVE = (*WAITING, "sending", *GONE, "unknown")
@@ -38,13 +38,13 @@ STATUSES = {
 }
 
 
-UNCONFIRMED = "no-receipt"  # an attempt's code when nobody told that it arrived
+UNCONFIRMED = "no-receipt"  # an attempt's code when no receipt said that it arrived
 LAB_FAILED = "lab"  # when the lab could not be asked about its kit
 OURS = "account"  # and when the provider has taken it and dropped it by our account's fault
 
-# What a notification is: a rule's message, a digest of many, an item that a digest tells, a message
-# to staff about a case, a message that repeats another since a person wanted that, or what a person
-# has written to answer a text.
+# The kinds of notification: a rule's message, a digest of many, an item of a digest, a message to
+# staff about a case, a message that repeats another because a person asked for it, or a person's
+# written answer to a text.
 MESSAGE, DIGEST, ITEM, ALERT, RESENT = "message", "digest", "item", "alert", "resent"
 ANSWER = "answer"
 

@@ -19,7 +19,7 @@ from relay.rules.channels import CHANNELS, channel_of, channels_to, kind_of, sha
 FIELDS = ("at", "actor", "action", "target", "detail", "session", "source")
 
 
-def told(row: Mapping[str, Any]) -> dict[str, Any]:
+def for_programs(row: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the trail for programs."""
     return {**{name: row[name] for name in FIELDS}, "at": row["at"].isoformat()}
 
@@ -39,7 +39,7 @@ def of(connection: Connection, settings: Settings, written: str) -> list[Mapping
 
 
 def _targets(connection: Connection, settings: Settings, written: str) -> Iterator[str]:
-    """What the trail may call them: marks of addresses, and ids of all that is theirs."""
+    """The trail's names for a person: marks of addresses, and ids of all that is theirs."""
     if found := trail.find_kit(connection, written):
         yield from _of_kits(settings, found)
     elif kind := kind_of(written):
@@ -64,6 +64,6 @@ def _of_kits(settings: Settings, found: Sequence[trail.Trail]) -> Iterator[str]:
 
 
 def _marks(settings: Settings, channel: str, address: str) -> Iterator[str]:
-    """What the trail calls an address, by the secret there is now and by those before it."""
+    """The trail's names for an address, by the current secret and the ones before it."""
     for secret in (settings.secret_key, *settings.former_secret_key):
         yield from (masks.target(secret, one, address) for one in (*sharing(channel), channel))

@@ -81,14 +81,14 @@ def send(
         raise NotDone(f"You cannot answer it by text. {why}")
     if reply is None or not (made := draft(config, words)).words:
         raise NotDone(NO_WORDS)
-    told = replies.last_told(connection, reply.channel, reply.address)
+    last = replies.last_message_to(connection, reply.channel, reply.address)
     later = None if at_once else made.opens_at
     notice = Notice(
         rule=ALERT_PREFIX + ANSWER,  # by which the release before sends it as it is written
         template="",
         subject=case["subject"],
-        round=told.round if told else 0,
-        role=told.role if told else "patient",
+        round=last.round if last else 0,
+        role=last.role if last else "patient",
         channel=reply.channel,
         address=reply.address,
         status="scheduled" if later else "created",

@@ -48,16 +48,16 @@ def units(config: Config, name: str, channel: str) -> int:
 
 
 def _in_words(costs: Costs, more: Mapping[str, int]) -> str:
-    told = []
+    parts = []
     for channel, many in sorted(more.items()):
         row, number = CHANNELS[channel], abs(many)
         what = row.word if number == 1 else row.words
         if row.in_segments:
             what = f"segment{'s' * (number != 1)} of {row.words}"
-        told.append(f"{number:,} {'more' if many > 0 else 'fewer'} {what}")
-    if not told:
+        parts.append(f"{number:,} {'more' if many > 0 else 'fewer'} {what}")
+    if not parts:
         return "It costs as much as before."
-    said = f"In a month, {' and '.join(told)}"
+    said = f"In a month, {' and '.join(parts)}"
     if not more.keys() <= costs.prices.keys():
         return f"{said}. Write their prices into [costs] to see what that costs."
     total = sum(costs.prices[channel] * many for channel, many in more.items())

@@ -64,7 +64,7 @@ def first(db: Database, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Released:
-    """What came of a release: an edition of its files, or why it is stopped or nothing new."""
+    """The result of a release: an edition of its files, or why there is none."""
 
     number: int | None = None  # of the edition that its files became
     wrong: Sequence[Problem] = ()  # with the files; or with `newest`, by this version
@@ -112,7 +112,7 @@ def difference(before: Content, after: Content, settings: Settings) -> Iterator[
 
 def in_words(before: Content, after: Content, settings: Settings) -> Iterator[str]:
     """What is new, gone or changed of rules and clinic, in sentences; then changed templates."""
-    old, new = (_told(files, settings) for files in (before, after))
+    old, new = (_sentences(files, settings) for files in (before, after))
     for name in dict.fromkeys((*old, *new)):
         was, now = old.get(name, ()), new.get(name, ())
         if was == now:
@@ -126,7 +126,7 @@ def in_words(before: Content, after: Content, settings: Settings) -> Iterator[st
         yield f"Words changed in: {', '.join(texts)}."
 
 
-def _told(files: Content, settings: Settings) -> Mapping[str, Sequence[str]]:
+def _sentences(files: Content, settings: Settings) -> Mapping[str, Sequence[str]]:
     """What an edition says of each rule, expected step and the clinic, if it can be read."""
     try:
         config = parse(files.get(CONFIG, ""), settings)

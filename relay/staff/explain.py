@@ -63,11 +63,11 @@ _NO_WORKER = "no worker is running"
 def explain_kit(
     found: Sequence[Trail], zone: ZoneInfo, standing: Blockers, title: Title
 ) -> Iterator[Iterator[Line]]:
-    """The record of each event that was found; of several, first which are not processed yet."""
+    """The record of each event found; where there are several, first those not yet processed."""
     late = [*tell_unprocessed(found, clock(zone), standing)]
     if late and len(found) > 1:
-        told = [(1, f"{event['name']} ({event['id']}) {said}.") for event, said in late]
-        yield iter([(0, NOT_ALL), *told])
+        lines = [(1, f"{event['name']} ({event['id']}) {said}.") for event, said in late]
+        yield iter([(0, NOT_ALL), *lines])
     for one in found:
         yield explain(one, zone, standing, title)
 

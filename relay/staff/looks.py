@@ -1,4 +1,4 @@
-"""Looks at people's data: each leaves a trace, and whoever looks at very many is told of."""
+"""Looks at people's data: each leaves a trace, and staff hear of anybody who looks at very many."""
 
 from __future__ import annotations
 

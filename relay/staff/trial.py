@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def work(db: Database, trial: Trial) -> None:
-    """Compare a draft with what was sent, and keep what came of it."""
+    """Compare a draft with what was sent, and keep the result."""
     _held, used = edition_files.laid_out(trial.files, trial.settings)  # for as long as this runs
     try:
         edited = loader.load(used)
@@ -116,10 +116,10 @@ def work(db: Database, trial: Trial) -> None:
     tell(db, trial, found, is_over=True)
 
 
-def tell(db: Database, trial: Trial, told: dict[str, Any], *, is_over: bool = False) -> None:
-    """Keep how far it is, or what came of it."""
+def tell(db: Database, trial: Trial, state: dict[str, Any], *, is_over: bool = False) -> None:
+    """Keep a trial's progress or its result."""
     with db.write() as connection:
-        drafts.tell_trial(connection, trial.draft_id, trial.of, told, is_over=is_over)
+        drafts.tell_trial(connection, trial.draft_id, trial.of, state, is_over=is_over)
 
 
 def compare(

@@ -182,14 +182,14 @@ class Rehearsal:
             return None  # it would fail, and staff hear of it: no [never.…] has stopped it
 
     def _names(self, past: PastEvent) -> Mapping[str, Any]:
-        """What a condition sees: it costs more than all else, so only where there is one."""
+        """The names that a condition reads: costly to make, so only where there is a condition."""
         if past.name not in self._conditional:
             return {}
         facts = past.facts or Facts()
         return names(past.name, past.data or {}, past.received_at, facts, self._clinic)
 
     def _unknown(self, past: PastEvent) -> dict[str, frozenset[str]]:
-        """The rules that need what the ledger may not have been told: their names, and what."""
+        """The names of rules that need facts the ledger may lack, with those facts."""
         return {
             rule: lacking
             for rule, needs in self._new_needs[past.name].items()
@@ -199,7 +199,7 @@ class Rehearsal:
     def _asked(
         self, own: Sequence[Rule], unknown: Mapping[str, frozenset[str]], waiting: set[str]
     ) -> Sequence[Rule]:
-        """Own rules and those of what waits. A condition that cannot be told is left out."""
+        """Own rules and those of what waits. A condition that cannot be decided is left out."""
         if unknown:
             own = [
                 replace(rule, when=None)
@@ -214,16 +214,16 @@ class Rehearsal:
     def already_notified(
         self, past: PastEvent, earlier: Sequence[PastEvent], made: Rehearsed
     ) -> AlreadyNotified:
-        """Who has been told already: before `since` in truth, from then on in this rehearsal."""
-        told: set[MessageKey] = set()
+        """Who was notified earlier: in fact before `since`, from then on in this rehearsal."""
+        notified: set[MessageKey] = set()
         for one in earlier:
             if one.subject != past.subject or one.round != past.round:
                 continue
             if one.received_at >= self._since and not one.is_blanked:
-                told.update(made.messages.get(one.id, ()))
+                notified.update(made.messages.get(one.id, ()))
             else:
-                told |= {row.way for row in one.rows if row.status in ALIVE}
-        return frozenset(told)
+                notified |= {row.way for row in one.rows if row.status in ALIVE}
+        return frozenset(notified)
 
 
 def would_be_waiting(
@@ -240,14 +240,14 @@ def would_be_waiting(
 
 
 def condition_resources(rule: Rule) -> frozenset[str]:
-    """What of the lab's a rule's conditions speak of."""
+    """The lab's resources that a rule's conditions read."""
     roots = frozenset[str]().union(*(when.roots for when in rule.conditions))
     who = {rule.to} if "recipient" in roots else set()
     return (roots | who) & frozenset(RESOURCES)
 
 
 def needed_resources(rule: Rule) -> frozenset[str]:
-    """What of the lab's it takes to decide a rule."""
+    """The lab's resources that are needed to decide a rule."""
     return condition_resources(rule) | ({rule.to} & set(PERSONS))
 
 
@@ -283,7 +283,7 @@ Volumes = Counter[tuple[str, str, str]]  # (rule, channel, SENT or MORE) → mes
 
 @dataclass
 class Found:
-    """What came of a comparison, of all kits or a part of them."""
+    """The result of a comparison, of all kits or some."""
 
     lines: list[Line] = field(default_factory=list)
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by rule
@@ -291,7 +291,7 @@ class Found:
     forbidden: Counter[str] = field(default_factory=Counter)  # [never.…] → messages it would stop
 
     def add(self, other: Found) -> None:
-        """Add what came of other kits."""
+        """Add the result for other kits."""
         self.lines += other.lines
         for rule, count in other.counts.items():
             self.counts[rule].update(count)
@@ -457,7 +457,7 @@ def sent(past: PastEvent) -> dict[MessageKey, list[Row]]:
 
 
 def changes(our: Message, rows: Sequence[Row], zone: ZoneInfo) -> Mapping[str, str]:
-    """What of a message is not as the rows have it, in words."""
+    """In which ways a message differs from its rows, in words."""
     first, found = min(row.due_at for row in rows), {}
     if our.template != rows[0].template:
         found["template"] = f"template {our.template} instead of {rows[0].template}"

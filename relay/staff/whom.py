@@ -47,8 +47,8 @@ def whom(connection: Connection, written: str) -> Meant:
         event = found[0].event
         roles = {row["role"] for one in found for row in one.messages if row["id"] == asked}
         kit = trail.find(connection, str(event["subject"] or event["id"])) or found
-        told = [about(one, roles & {*PERSONS}) for one in kit]
-        return only(people(told, without_address(asked)), "That is about several people.")
+        records = [about(one, roles & {*PERSONS}) for one in kit]
+        return only(people(records, without_address(asked)), "That is about several people.")
     for each in (kind, PHONE):
         if each and key(address := each.known(asked)):
             return Meant(address, channels_to(each)[0], Person(key(address)))

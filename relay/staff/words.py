@@ -60,6 +60,6 @@ def age(since: datetime, now: datetime) -> str:
 
 
 def missing(case: Mapping[str, Any]) -> str:
-    """What a kit's people have not been told, and how: Results, text."""
+    """What a kit's people have not heard of, and by which channel: Results, text."""
     row = CHANNELS.get(case["channel"] or "")
     return step(case["event"]) + (f", {row.word}" if row else "")

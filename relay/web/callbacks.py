@@ -108,13 +108,13 @@ def _refused() -> Response:
     return answer(403, status="error", error="The signature is missing or wrong.")
 
 
-def _recorded(channel: str, told: Sequence[Receipt]) -> Response:
+def _recorded(channel: str, reported: Sequence[Receipt]) -> Response:
     app = services()
-    news = receipts.record(app.db, channel, told)
+    news = receipts.record(app.db, channel, reported)
     for heard in news:
         ids = {"id": heard.notification_id, "attempt": heard.attempt_id}
         log.info("receipt", **ids, correlation_id=heard.event_id, state=heard.state)
-    log.info("receipts taken", channel=channel, told=len(told), news=len(news))
+    log.info("receipts taken", channel=channel, told=len(reported), news=len(news))
     if news:
         app.waker.wake()
     return answer(200, status="ok")

@@ -32,8 +32,8 @@ def take(connection: Connection, policy: Policy, channel: str, number: str, text
     """Obey a text or open a case, once. `number` is empty where Relay could not text it."""
     if text.keyword and not _is_answer(connection, number, text):
         return Taken(text.keyword, is_stopped=_obey(connection, channel, number, text))
-    told = replies.last_told(connection, channel, number) if number else None
-    said = read(text.words, _names(told.facts) if told else ())
+    last = replies.last_message_to(connection, channel, number) if number else None
+    said = read(text.words, _names(last.facts) if last else ())
     if not number:  # nothing goes to it that could be stopped
         said = Reading(sounds_unwell=said.sounds_unwell)
     opened = replies.keep(
@@ -44,13 +44,13 @@ def take(connection: Connection, policy: Policy, channel: str, number: str, text
         text.words,
         case(
             said,
-            told.subject if told else NO_KIT,
-            told.event_id if told else "",
+            last.subject if last else NO_KIT,
+            last.event_id if last else "",
             policy=policy,
             now=datetime.now(UTC),
             is_empty=not text.words.strip(),
             files=text.files,
-            people=_people(connection, channel, number) if told else 1,
+            people=_people(connection, channel, number) if last else 1,
         ),
     )
     if not opened:

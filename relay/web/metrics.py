@@ -115,10 +115,10 @@ def collect() -> Iterator[Sample]:
 
 def ledger_samples(measured: Measured) -> Iterator[Sample]:
     """Yield the samples of what the ledger has measured."""
-    told: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for (name, status), many in measured.events.items():
-        told[name if name in EVENTS else "other", status] += many  # a label has few values
-    for (name, status), many in sorted(told.items()):
+        counts[name if name in EVENTS else "other", status] += many  # a label has few values
+    for (name, status), many in sorted(counts.items()):
         yield "relay_events", {"event": name, "status": status}, many
     for (channel, status), many in sorted(measured.messages.items()):
         yield "relay_messages", {"channel": channel, "status": status}, many

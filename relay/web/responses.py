@@ -35,7 +35,7 @@ GUARDS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex",
-    # Nobody else is told which page leads to them. The desk itself has to be: over TLS a form
+    # No other site learns which page led to it. The desk itself has to know: over TLS a form
     # without its page's address is refused (flask-wtf, WTF_CSRF_SSL_STRICT).
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -57,11 +57,11 @@ def answer(code: int, /, **body: Any) -> Response:
 
 
 def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
-    """Answer each failure with JSON that tells nothing of our insides, or a browser with a page."""
+    """Answer each failure with JSON that reveals no internals, or a browser with a page."""
 
     guard(app)
 
-    def told(code: int, error: str) -> Response:
+    def failure(code: int, error: str) -> Response:
         if page and is_read_by_a_person():
             return make_response(page(code), code)
         return answer(code, status="error", error=error)
@@ -87,7 +87,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
         doors.note_lost(error)
-        response = told(error.code or 500, error.name)
+        response = failure(error.code or 500, error.name)
         for name, value in error.get_headers():
             if name.lower() in ("allow", "retry-after", "www-authenticate", "location"):
                 response.headers[name] = value
@@ -96,7 +96,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(Exception)
     def _broken(error: Exception) -> Response:
         log.error("request broke", exc_info=error)
-        return told(500, "Relay failed. The fault has been logged.")
+        return failure(500, "Relay failed. The fault has been logged.")
 
 
 def guard(app: Flask) -> None:

@@ -24,7 +24,7 @@ from relay.config.loader import Config
 from relay.config.reload import LOOK_SECONDS, SETTLED_SECONDS, ConfigReloader
 from relay.config.settings import Settings, from_environment
 from relay.errors import ConfigError, LedgerUnavailable
-from relay.jobs.apart import Broken, each
+from relay.jobs.isolation import Broken, run_isolated
 from relay.jobs.tasks import Jobs
 from relay.ledger import workers
 from relay.ledger.database import Database
@@ -58,7 +58,7 @@ class Clock(threading.Thread):
         self._jobs = jobs
         self._pump = pump
         self._living = living
-        self._told: object = "not yet"  # what of config.toml staff know
+        self._reported: object = "not yet"  # the fault of config.toml that staff know of
         self._stopping = threading.Event()
         self._worker = name or f"{socket.gethostname()}-{os.getpid()}"
         self._next_purge = 0.0
@@ -76,11 +76,11 @@ class Clock(threading.Thread):
                 if self._stopping.wait(min(left, fault_injection.hastened(LOOK_SECONDS))):
                     break
                 with suppress(Broken):
-                    each({"config": self.reload_config})
+                    run_isolated({"config": self.reload_config})
 
     def tick(self) -> None:
-        """All that is due every half a minute. Raises Broken once all that works is done."""
-        each(
+        """Do all that is due every half minute. Raises Broken once every part has had its turn."""
+        run_isolated(
             {
                 "config": self.reload_config,
                 "heartbeat": self._beat,
@@ -132,7 +132,7 @@ class Clock(threading.Thread):
             self._jobs.channels.load()
             self._pump.adopt(self._jobs)
         wrong, db = self._living.wrong, self._jobs.db
-        if wrong is self._told:
+        if wrong is self._reported:
             return
         if wrong:
             lines = ", ".join(str(problem.line) for problem in wrong.problems if problem.line)
@@ -146,7 +146,7 @@ class Clock(threading.Thread):
         else:
             with db.write() as connection:
                 cases.close_settled(connection, "config", CONFIG, "It was put right.")
-        self._told = wrong
+        self._reported = wrong
 
     def stop(self) -> None:
         """Tick no more, and say that this worker has gone."""

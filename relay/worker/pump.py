@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from relay import fault_injection
 from relay.errors import LedgerUnavailable
-from relay.jobs import erase
+from relay.jobs import erase, expire
 from relay.jobs.watchdog import Watch
 from relay.ledger.removal import erasures
 from relay.logs import about, get_logger
@@ -128,8 +128,8 @@ def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., S
             partial(erase.forget, jobs.db, jobs.channels, jobs.config.policy),
         ),
         "expiries": (
-            partial(erase.expiries, jobs.db, jobs.channels),
-            partial(erase.expire, jobs.db, jobs.channels),
+            partial(expire.lease_expired, jobs.db, jobs.channels),
+            partial(expire.delete_expired, jobs.db, jobs.channels),
         ),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.errors import LedgerUnavailable
-from relay.jobs.apart import Broken
+from relay.jobs.isolation import Broken
 from relay.ledger import attempts, database
 from relay.ledger.holds import waits
 from relay.ledger.schema import events, notifications

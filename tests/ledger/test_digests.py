@@ -22,14 +22,14 @@ HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 
 
-def pair(subject: str, gone: frozenset[str] = frozenset()) -> tuple[Notice, Notice]:
-    """An item about a kit, and the first of the hourly digests that has not gone."""
+def pair(subject: str, closed: frozenset[str] = frozenset()) -> tuple[Notice, Notice]:
+    """An item about a kit, and the first of the hourly digests that has not closed."""
     due_at = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + HOUR
     how = {"rule": "desk", "role": "desk", "channel": "email", "address": "a@example.org"}
     while True:
         made = notice(**how, subject=f"digest {due_at:%H}", status="scheduled", due_at=due_at)
         digest = replace(made, kind=DIGEST, digest=made.identity)
-        if digest.identity not in gone:
+        if digest.identity not in closed:
             item = notice(**how, subject=subject, status="cancelled", reason="It is told …")
             return replace(item, kind=ITEM, digest=digest.identity), digest
         due_at += HOUR
@@ -39,7 +39,7 @@ def gather(db: Database, event: Event) -> list[str]:
     """Process an event about an order that the desk is told of in a digest."""
 
     def decide(kit: Kit) -> Plan:
-        return Plan(pair(kit.place.subject, kit.gone))
+        return Plan(pair(kit.place.subject, kit.closed_digests))
 
     with db.write() as connection:
         return ledger_events.plan_and_mark_processed(

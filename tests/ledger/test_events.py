@@ -167,7 +167,7 @@ def test_told_is_what_is_on_its_way_or_arrived(db: Database, status: str) -> Non
 
     def decide(kit: Kit) -> Plan:
         assert kit.place == Place("o-1", 0)
-        told.append(kit.told)
+        told.append(kit.notified)
         return Plan()
 
     event = leased(db, order_id="o-1-by-another-name")

@@ -223,7 +223,7 @@ class LedgerMachine(RuleBasedStateMachine):
             def decide(kit: Kit, event: Any = event, facts: Facts = facts) -> Plan:
                 context = self.contexts.of_event(event, facts, kit)
                 every = list(RULES.values())
-                return planner.plan(context, every, POLICY, kit.told, _now(), kit.waiting)
+                return planner.plan(context, every, POLICY, kit.notified, _now(), kit.waiting)
 
             with self.db.write() as connection:
                 ledger_events.plan_and_mark_processed(connection, event, facts, decide)

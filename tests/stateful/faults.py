@@ -232,7 +232,7 @@ def every_way_tells(patch: Patch) -> None:
     """A fallback, or a way that an edit has put in another's place, tells the same again."""
     patch.setattr(
         planner,
-        "told_instead",
+        "earlier_channel",
         lambda _rule, notice, ways: notice.channel if notice.channel in ways else "",
     )
 

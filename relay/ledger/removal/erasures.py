@@ -62,9 +62,8 @@ def ask(
     known: Mapping[str, Any] | None = None,
     stop: bool = False,
 ) -> Asking:
-    """Ask for the erasure of whoever has an address. A request that is not done yet is not made
-    twice. With `stop` the address is suppressed too. `known` has what an
-    id or a name led to.
+    """Ask for the erasure of the person who has an address. A request that is not done yet is not
+    made twice. With `stop` the address is suppressed too. `known` has what an id or a name led to.
 
     `target` is what the audit trail calls the address, which the note must not name. It owns its
     transactions: where an erasure that was in the way has just ended, it tries in another one.
@@ -147,17 +146,17 @@ def finish(
 
 def find(connection: Connection, id_: str) -> Mapping[str, Any] | None:
     """An erasure by its id, without whom it is about; None where there is none."""
-    row = connection.execute(_told().where(erasures.c.id == id_)).mappings().first()
+    row = connection.execute(_anonymous().where(erasures.c.id == id_)).mappings().first()
     return dict(row) if row else None
 
 
 def latest(connection: Connection, limit: int = 10) -> list[Mapping[str, Any]]:
     """The erasures that were asked for last, the newest first."""
-    query = _told().order_by(erasures.c.id.desc()).limit(limit)
+    query = _anonymous().order_by(erasures.c.id.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _told() -> sa.Select[Any]:
+def _anonymous() -> sa.Select[Any]:
     return sa.select(*(column for column in erasures.c if column.name not in _NOBODY))
 
 

@@ -42,7 +42,7 @@ from relay.rules.statuses import WAITING
 
 AT_ONCE = 5000
 Row = Mapping[str, Any]
-Progress = Callable[[str, int], None]  # is told a table, and how many rows of it were read
+Progress = Callable[[str, int], None]  # gets a table, and how many rows of it were read
 # Ids and fingerprints that Relay and the providers make.
 _NOT_WORDS = {
     "id",
@@ -197,11 +197,11 @@ def learn(db: Database, person: Person, progress: Progress) -> Person:
 
 
 def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Person:
-    """What was sent to the address was for whom the lab named, and so was what went with it."""
+    """Learn from messages to the address: they were for the person whom the lab named."""
     theirs = [
         row for row in found if row["role"] in PERSONS and key(row["address"]) == person.address
     ]
-    told = _facts(db, theirs)
+    facts_by_event = _facts(db, theirs)
     table = notifications.c
     meant = {(row["event_id"], row["role"]) for row in theirs}
     query = sa.select(table.event_id, table.role, table.address).where(
@@ -210,7 +210,7 @@ def _learn_by_messages(db: Database, person: Person, found: Sequence[Row]) -> Pe
     with db.read() as connection:
         rows = list(connection.execute(query)) if meant else []
     person = person.also_at(row.address for row in rows if (row.event_id, row.role) in meant)
-    return person.known_as(*(recipient(row, told) or {} for row in theirs))
+    return person.known_as(*(recipient(row, facts_by_event) or {} for row in theirs))
 
 
 def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[Change]]:
@@ -222,8 +222,8 @@ def changes(db: Database, person: Person, progress: Progress) -> Iterator[list[C
     person = replace(person, alone=frozenset(_surnames_alone(db, person)))
     for table in TABLES:
         for found in suspects(db, table, person.hints(), progress):
-            told = _facts(db, found) if table in (notifications, cases) else {}
-            made = [_change(person, table, row, told, tokens) for row in found]
+            facts_by_event = _facts(db, found) if table in (notifications, cases) else {}
+            made = [_change(person, table, row, facts_by_event, tokens) for row in found]
             if wanted := [change for change in made if change]:
                 yield wanted
 
@@ -285,19 +285,23 @@ def _facts(db: Database, messages: Iterable[Row]) -> dict[str, Facts]:
 
 
 def _change(
-    person: Person, table: sa.Table, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
+    person: Person,
+    table: sa.Table,
+    row: Row,
+    facts_by_event: Mapping[str, Facts],
+    tokens: dict[str, str],
 ) -> Change | None:
     if table is notifications:
-        return message(person, row, told, tokens)
+        return message(person, row, facts_by_event, tokens)
     values = _words(person, table, row, tokens)
     if table is events:
         values |= event(person, row)
     elif table is cases and person.is_meant_in(row["note"]):
-        about = persons_in(told.get(row["event_id"], Facts()))
+        about = persons_in(facts_by_event.get(row["event_id"], Facts()))
         values |= {"note": _WORD} if any(map(person.owns, about)) else {}
     elif values and table.name in ("quarantine", "aliases"):
         return Change(table, row, None)
-    elif values and table is inbound_texts:  # what it says is theirs, whoever it names
+    elif values and table is inbound_texts:  # its words are theirs, even if they name others
         values = {"address": "", "words": "", "erase_at": retention.asked_again()}
     return Change(table, row, values) if values else None
 
@@ -334,23 +338,23 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def recipient(row: Row, told: Mapping[str, Facts]) -> Row | None:
+def recipient(row: Row, facts_by_event: Mapping[str, Facts]) -> Row | None:
     """The lab's record of whom a message is for; empty where it is not known, None for staff."""
     if row["role"] not in PERSONS:
         return None
-    return getattr(told.get(row["event_id"], Facts()), row["role"]) or {}
+    return getattr(facts_by_event.get(row["event_id"], Facts()), row["role"]) or {}
 
 
 def message(
-    person: Person, row: Row, told: Mapping[str, Facts], tokens: dict[str, str]
+    person: Person, row: Row, facts_by_event: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
     """The change to a message; None where it has nothing of the person's. A message to them is
     blanked, and stopped where it has not gone out. One to others loses its words where they name
     the person.
     """
     values = _words(person, notifications, row, tokens)
-    theirs = person.goes_by(row["address"], recipient(row, told))
-    about = persons_in(told.get(row["event_id"], Facts()))
+    theirs = person.goes_by(row["address"], recipient(row, facts_by_event))
+    about = persons_in(facts_by_event.get(row["event_id"], Facts()))
     if (
         row["content"]
         and any(map(person.owns, about))

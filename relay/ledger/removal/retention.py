@@ -142,16 +142,16 @@ def purge(db: Database, retention: timedelta, seconds: float = math.inf) -> int:
     return sum(
         _in_turns(db, table, where, moment, values, ends)
         for table, where, moment, values in (
-            (notifications, told_before(old), notifications.c.created_at, _NOBODY),
-            (events, about_before(old), events.c.received_at, _NOTHING),
+            (notifications, old_messages(old), notifications.c.created_at, _NOBODY),
+            (events, old_events(old), events.c.received_at, _NOTHING),
             (quarantine, quarantine.c.last_at < old, quarantine.c.last_at, None),
-            (cases, noted_before(old), cases.c.closed_at, {"note": ""}),
+            (cases, old_case_notes(old), cases.c.closed_at, {"note": ""}),
             (inbound_texts, sa.and_(came < old, _says), came, _UNSAID),
             (inbound_texts, sa.and_(came < old, inbound_texts.c.erase_at.is_(None)), came, None),
             (login_failures, failed < ago(people.LONGEST_PAUSE), failed, None),
             (ended_sessions, ended < over, ended, None),
             (sessions, seen < over, seen, None),
-            (audit, refused_before(old), audit.c.at, None),
+            (audit, old_refusals(old), audit.c.at, None),
         )
     )
 
@@ -187,26 +187,26 @@ def _in_turns(
     return db.in_turns(sa.select(table.c.id).where(where).order_by(moment), blank, ends)
 
 
-def refused_before(old: now) -> sa.ColumnElement[bool]:
-    """A condition: a wrong password is older. It is the only line of the trail that ever goes."""
+def old_refusals(old: now) -> sa.ColumnElement[bool]:
+    """A condition: a refused login is older. No other line of the trail is ever deleted."""
     return sa.and_(audit.c.action == LOGIN_REFUSED, audit.c.at < old)
 
 
-def told_before(old: now) -> sa.ColumnElement[bool]:
+def old_messages(old: now) -> sa.ColumnElement[bool]:
     """A condition: a message is older, and still has an address or words."""
     table = notifications.c
     is_over = (table.created_at < old, table.due_at < old)  # the first has the index
     return sa.and_(PERSONAL, *is_over, table.status.not_in(_ON_ITS_WAY))
 
 
-def about_before(old: now) -> sa.ColumnElement[bool]:
+def old_events(old: now) -> sa.ColumnElement[bool]:
     """A condition: an event is older, still has details, and no message about it waits."""
     digest = notifications.alias()
     waiting = sa.or_(
         sa.exists().where(
             notifications.c.event_id == events.c.id, notifications.c.status.in_(_ON_ITS_WAY)
         ),
-        sa.exists().where(  # to be told in a digest
+        sa.exists().where(  # as an item of a digest
             notifications.c.event_id == events.c.id,
             is_item_of(digest),
             digest.c.status.in_(_ON_ITS_WAY),
@@ -221,6 +221,6 @@ def about_before(old: now) -> sa.ColumnElement[bool]:
     )
 
 
-def noted_before(old: now) -> sa.ColumnElement[bool]:
-    """A condition: a case was closed before, and still has the note of whoever closed it."""
+def old_case_notes(old: now) -> sa.ColumnElement[bool]:
+    """A condition: a case was closed earlier, and still has a note by the person who closed it."""
     return sa.and_(cases.c.closed_at < old, cases.c.note != "", cases.c.closed_by != RELAY)

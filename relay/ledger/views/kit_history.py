@@ -241,16 +241,16 @@ def _events() -> sa.FromClause:
 
 
 def _rows(connection: Connection, event_ids: Sequence[str]) -> Mapping[str, Sequence[Row]]:
-    """The events' notifications that rules made. A digest is not one; what it tells is, as sent."""
+    """The notifications that rules made for these events; digests' items, as sent, not digests."""
     table = notifications.c
-    told_in_a_digest = sa.and_(KIND == ITEM, table.status == "cancelled")
+    is_in_a_digest = sa.and_(KIND == ITEM, table.status == "cancelled")
     query = sa.select(
         table.event_id,
         table.rule,
         table.role,
         table.channel,
         table.template,
-        sa.case((told_in_a_digest, "sent"), else_=table.status),
+        sa.case((is_in_a_digest, "sent"), else_=table.status),
         table.reason,
         table.due_at,
         table.is_fallback,

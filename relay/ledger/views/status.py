@@ -87,7 +87,7 @@ def late_events(connection: Connection) -> list[Late]:
 
 
 def latest_decisions(connection: Connection) -> dict[str, list[dict[str, str]]]:
-    """Of the latest events, by name and newest first: which rules told nobody, and why."""
+    """Of the latest events, by name and newest first: which rules sent nothing, and why."""
     table = events.c
     query = sa.select(table.name, table.decisions).where(table.status == PROCESSED)
     found: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -119,7 +119,7 @@ def has_posted(connection: Connection) -> bool:
 
 
 def has_receipts(connection: Connection, channel: str) -> bool:
-    """Whether a channel's provider has told of one of the latest thousand attempts."""
+    """Whether a channel's provider has reported on one of the latest thousand attempts."""
     mine = sa.select(attempts.c.id).where(attempts.c.channel == channel)
     latest = mine.order_by(attempts.c.started_at.desc()).limit(1000)
     query = sa.select(receipts.c.id).where(receipts.c.attempt_id.in_(latest)).limit(1)

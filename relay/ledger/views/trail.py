@@ -48,9 +48,9 @@ _MESSAGE = (
 class Trail:
     """An event with its messages, oldest first; each with its attempts, each with its receipts.
 
-    Its facts and its messages' addresses and words are people's own: nobody shows them unasked.
-    A digest has its `items` besides, and an item what it is `told_in`; a message what it `repeats`,
-    who `asked` for that, and by what it is `repeated`.
+    Its facts and its messages' addresses and words are personal: show them only when asked to. A
+    digest also has its `items`, and an item the digest it is `told_in`; a message has what it
+    `repeats`, who `asked` for that, and what it is `repeated` by.
     """
 
     event: Row
@@ -60,10 +60,10 @@ class Trail:
 
 def find(connection: Connection, wanted: str) -> list[Trail]:
     """The events that an id is about: an event's, a message's, an attempt's, or a kit's by any of
-    its names. Of a message only itself is told. None where nothing goes by it.
+    its names. A message's id finds only that message. None where nothing has such a name.
 
-    Where nothing goes by it as it is written, it is looked for as people spell it besides. Events
-    that are in history say so: `is_past`.
+    Where nothing has the id as written, other spellings of it are tried. Events that are in history
+    say so: `is_past`.
     """
     found = _find(connection, wanted)
     names = {wanted} | kit_names.spellings(wanted)
@@ -99,7 +99,7 @@ def find_kit(connection: Connection, wanted: str) -> list[Trail]:
 
 
 def name_used(event: Row) -> str | None:
-    """What an event calls its kit. The release before keeps it in the data alone."""
+    """The name that an event has for its kit. The release before keeps it only in the data."""
     return event["named"] or name_in(EVENTS.get(event["name"]), event["data"])
 
 
@@ -117,14 +117,14 @@ def trails(connection: Connection, ids: Sequence[str], message: str = "") -> lis
     shown = [column for column in events.c if column.name not in ("identity", "person")]
     found = _rows(connection, sa.select(*shown).where(events.c.id.in_(ids)))
     what = (KIND.label("kind"), IS_KEPT.label("is_kept"))
-    told = sa.select(*(notifications.c[name] for name in _MESSAGE), *what).where(
+    query = sa.select(*(notifications.c[name] for name in _MESSAGE), *what).where(
         notifications.c.event_id.in_(ids)
     )
     if message:
-        told = told.where(notifications.c.id == message)
+        query = query.where(notifications.c.id == message)
     else:
-        told = told.where(notifications.c.rule.not_in([*map(rule_name, OF_NO_KIT)]))
-    messages = _rows(connection, told.order_by(notifications.c.id))
+        query = query.where(notifications.c.rule.not_in([*map(rule_name, OF_NO_KIT)]))
+    messages = _rows(connection, query.order_by(notifications.c.id))
     tried = _attempts(connection, [row["id"] for row in messages])
     gathered, repeated = digests(connection, messages), repeats(connection, messages)
     opened = _by(_cases(connection, ids), "event_id")
@@ -160,9 +160,9 @@ def _attempts(connection: Connection, messages: Sequence[str]) -> dict[str, list
     query = sa.select(attempts, is_kept).where(attempts.c.notification_id.in_(messages))
     rows = _rows(connection, query.order_by(attempts.c.started_at))
     when = sa.func.coalesce(receipts.c.happened_at, receipts.c.received_at)
-    told = sa.select(receipts, when.label("at"))
-    told = told.where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
-    heard = _rows(connection, told.order_by("at", receipts.c.received_at, receipts.c.id))
+    reported = sa.select(receipts, when.label("at"))
+    reported = reported.where(receipts.c.attempt_id.in_([row["id"] for row in rows]))
+    heard = _rows(connection, reported.order_by("at", receipts.c.received_at, receipts.c.id))
     said = _by(heard, "attempt_id")
     return _by([{**row, "receipts": said.get(row["id"], [])} for row in rows], "notification_id")
 
@@ -179,21 +179,21 @@ def _by(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
 
 
 def digests(connection: Connection, messages: Sequence[Row]) -> Callable[[Row], Row]:
-    """What a digest among messages tells, and which digest tells an item."""
+    """The items of each digest among messages, and the digest of each item."""
     table, digest = notifications.c, notifications.alias()
     ids = [row["id"] for row in messages if row["kind"] in (DIGEST, ITEM)]
     pairs = sa.select(table.id.label("item"), digest.c.id.label("digest"))
     pairs = pairs.select_from(notifications).join(digest, is_item_of(digest))
     # One by one: with OR PostgreSQL reads the whole table.
-    told_in = dict(_pairs(connection, pairs.where(table.id.in_(ids)))) if ids else {}
-    told = _pairs(connection, pairs.where(digest.c.id.in_(ids))) if ids else []
-    found = kin(connection, {*told_in.values(), *(item for item, _ in told)})
+    digest_of = dict(_pairs(connection, pairs.where(table.id.in_(ids)))) if ids else {}
+    gathered = _pairs(connection, pairs.where(digest.c.id.in_(ids))) if ids else []
+    found = kin(connection, {*digest_of.values(), *(item for item, _ in gathered)})
     items: dict[str, list[Row]] = {}
-    for item, its_digest in sorted(told):
+    for item, its_digest in sorted(gathered):
         items.setdefault(its_digest, []).append(found[item])
     return lambda row: {
         "items": items.get(row["id"], ()),
-        "told_in": found.get(told_in.get(row["id"], "")),
+        "told_in": found.get(digest_of.get(row["id"], "")),
     }
 
 

@@ -59,8 +59,8 @@ def was_about(about: str, digest: str) -> bool:
     return about == digest or (about[_MARK : _MARK + 1] == ":" and about[:_MARK] == digest[:_MARK])
 
 
-def is_told(connection: Connection, case: Case, since: datetime) -> bool:
-    """Whether staff were told of a case since a moment, though they may have closed it by now."""
+def was_opened_since(connection: Connection, case: Case, since: datetime) -> bool:
+    """Whether a case about the same thing was opened since a moment, closed or not."""
     query = sa.select(ABOUT).where(cases.c.kind == case.kind, cases.c.opened_at >= since)
     return any(was_about(about, case.digest) for about in connection.execute(query).scalars())
 
@@ -102,8 +102,8 @@ QUARTER = 900.0  # seconds between two alerts of a kind
 GATHERED = "Staff have just had an alert of this kind. This one tells of all that has come since."
 _LOCK = 7_236_842  # the first half of an advisory lock; the other is a kind's
 _alerts = notifications.c
-# When an alert was told: while it is being sent, in a moment.
-_TOLD_AT = sa.func.coalesce(
+# When an alert went out; where it is being sent or waits, when it will.
+_WENT_OUT_AT = sa.func.coalesce(
     _alerts.sent_at, _alerts.lease_until, _alerts.due_at, type_=_alerts.due_at.type
 )
 
@@ -124,7 +124,7 @@ def _plan_alerts(connection: Connection, case: Case, case_id: str) -> None:
         return
     alerts = [replace(alert, key=case_id) for alert in case.alerts]
     if last and last.is_recent:
-        due_at = last.told_at + timedelta(seconds=fault_injection.hastened(QUARTER))
+        due_at = last.went_out_at + timedelta(seconds=fault_injection.hastened(QUARTER))
         later = {"due_at": due_at, "status": "scheduled", "reason": GATHERED}
         alerts = [replace(alert, **later) for alert in alerts]
     insert_notices(connection, case.event_id, alerts, case_id=case_id)
@@ -133,9 +133,9 @@ def _plan_alerts(connection: Connection, case: Case, case_id: str) -> None:
 def _last(rule: str, role: str) -> sa.Select[Any]:
     """A query for the last alert of a kind to a group that was not called off."""
     quarter_ago = now(-fault_injection.hastened(QUARTER))
-    is_recent = (quarter_ago < _TOLD_AT).label("is_recent")
+    is_recent = (quarter_ago < _WENT_OUT_AT).label("is_recent")
     return (
-        sa.select(_alerts.status, _TOLD_AT.label("told_at"), is_recent)
+        sa.select(_alerts.status, _WENT_OUT_AT.label("went_out_at"), is_recent)
         .where(_alerts.kind == ALERT, _alerts.rule == rule, _alerts.role == role)
         .where(_alerts.status != "cancelled")
         .order_by(_alerts.id.desc())
@@ -150,7 +150,7 @@ def had_to_wait(connection: Connection, alert_id: str) -> bool:
     others = _alerts.id < alert_id, _alerts.case_id != mine.case_id
     before = connection.execute(_last(mine.rule, mine.role).where(*others)).first()
     quarter = timedelta(seconds=fault_injection.hastened(QUARTER))
-    return before is not None and before.told_at > mine.created_at - quarter
+    return before is not None and before.went_out_at > mine.created_at - quarter
 
 
 def close_case(connection: Connection, case_id: str, by: str, note: str) -> bool:
@@ -200,12 +200,12 @@ def close_reached(connection: Connection, obligation: str) -> None:
 
 
 def close_overtaken(connection: Connection, reasons: Mapping[str, str]) -> None:
-    """Ask staff no more about those of these messages that failed, each for its reason: a later
-    step has made them old. In a fault's case there is one message less.
+    """Stop asking staff about the failed ones among these messages, each for its reason: a later
+    step has made them out of date. A fault's case then counts one message fewer.
     """
     table = notifications.c
-    told = (table.id, table.obligation, table.status, table.reason, table.case_id)
-    failed = sa.select(*told).where(table.id.in_(reasons), table.status.in_(FAILED))
+    columns = (table.id, table.obligation, table.status, table.reason, table.case_id)
+    failed = sa.select(*columns).where(table.id.in_(reasons), table.status.in_(FAILED))
     for row in connection.execute(failed.order_by(table.id)).all():
         why, unreached = reasons[row.id], is_about(case_digest("unreached", row.obligation))
         is_faults = row.status == "technical-failure" and row.case_id
@@ -315,11 +315,11 @@ def _counted(connection: Connection, found: Iterable[Mapping[Any, Any]]) -> list
     for that now.
     """
     waiting = cache(lambda kind, about: _waiting(connection, kind, about))
-    told = [dict(case) for case in found]
-    for case in told:
+    listed = [dict(case) for case in found]
+    for case in listed:
         if case["kind"] in ("lab", "paused", "limit") and case["closed_at"] is None:
             case["count"] = waiting(case["kind"], case["subject"]) or case["count"]
-    return told
+    return listed
 
 
 def _waiting(connection: Connection, kind: str, about: str) -> int:

@@ -31,16 +31,16 @@ def ask(
     policy: Policy,
     event_id: str,
     facts: Facts,
-    told: Sequence[Notice],
+    notices: Sequence[Notice],
 ) -> None:
     """Ask a person about each doubt about these messages to a patient, unless somebody was asked
     before: what has been decided stays so.
     """
     known = Known(
-        {one.address: _people(connection, facts, one) for one in told},
-        {one.channel: _last(connection, facts, one) for one in told},
+        {one.address: _people(connection, facts, one) for one in notices},
+        {one.channel: _last(connection, facts, one) for one in notices},
     )
-    for case in doubts.cases(facts, known, told, policy, datetime.now(UTC)):
+    for case in doubts.cases(facts, known, notices, policy, datetime.now(UTC)):
         if connection.execute(_ASKED, {"about": case.digest}).first() is None:
             open_case(connection, replace(case, event_id=event_id))
 
@@ -76,7 +76,7 @@ _PEOPLE = (
 _LAST = (
     sa.select(_table.address, events.c.facts, events.c.subject)
     .select_from(_of_event)
-    # What has failed says nothing: its number was corrected.
+    # A failed message proves nothing: its number has been corrected.
     .where(events.c.person == sa.bindparam("person"), _to_patient, _table.status.in_(GONE))
     .where(_table.address != "")
     .order_by(events.c.received_at.desc())

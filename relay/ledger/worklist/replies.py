@@ -1,4 +1,4 @@
-"""Texts from people that are no keyword: each is a case, with its words kept apart from it."""
+"""Texts from people that are not keywords: each opens a case, which does not hold its words."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _table = inbound_texts.c
 
 
 @dataclass(frozen=True)
-class Told:
-    """The message that a number had last: what a text from it is about."""
+class LastMessage:
+    """The last message to a number, which a text from it is about."""
 
     event_id: str
     subject: str
@@ -32,7 +32,7 @@ class Told:
     facts: Facts
 
 
-def last_told(connection: Connection, channel: str, address: str) -> Told | None:
+def last_message_to(connection: Connection, channel: str, address: str) -> LastMessage | None:
     """The newest message to a patient's or customer's address; what has gone out comes first."""
     table = notifications.c
     query = (
@@ -42,7 +42,7 @@ def last_told(connection: Connection, channel: str, address: str) -> Told | None
         .order_by(table.sent_at.is_(None), table.sent_at.desc(), table.id.desc())
     )
     row = connection.execute(query.limit(1)).first()
-    return Told(*row[:4], Facts.from_json(row.facts)) if row else None
+    return LastMessage(*row[:4], Facts.from_json(row.facts)) if row else None
 
 
 def keep(

@@ -37,7 +37,7 @@ def names(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
     each = _names()
     query = sa.select(each.c.name).where(*_is_new(each)).order_by(each.c.name).limit(limit)
     found = list(connection.execute(query).scalars())
-    return [dict(connection.execute(_told(name)).mappings().one()) for name in found]
+    return [dict(connection.execute(_summary(name)).mappings().one()) for name in found]
 
 
 def acknowledged(connection: Connection, limit: int = 50) -> list[Mapping[str, Any]]:
@@ -83,8 +83,8 @@ def _is_seen(name: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return sa.exists().where(acknowledged_events.c.name == name)
 
 
-def _told(name: str) -> sa.Select[Any]:
-    """What is known of the events of one name."""
+def _summary(name: str) -> sa.Select[Any]:
+    """A query for what is known of the events of one name."""
     mine = sa.select(events.c.id).where(_UNKNOWN, events.c.name == name)
     counted = mine.limit(MANY + 1).subquery()
     last = mine.order_by(events.c.received_at.desc()).limit(1).scalar_subquery()

@@ -30,11 +30,11 @@ FILTERS = {
 }
 FIND = {"messages": activity.messages, "events": activity.posted}
 STANDS = {"messages": STATUSES, "events": EVENT_STATUSES}
-# The figures that are told by channel, of the messages that were tried today.
+# The figures for each channel, of the messages that were tried today.
 FIGURES: Mapping[str, Callable[[Totals], int]] = {
-    "out": lambda told: told.out,
-    "delivered": lambda told: told.outcomes["delivered"],
-    "failed": lambda told: told.outcomes["failed"],
+    "out": lambda totals: totals.out,
+    "delivered": lambda totals: totals.outcomes["delivered"],
+    "failed": lambda totals: totals.outcomes["failed"],
 }
 
 
@@ -115,11 +115,11 @@ def _wanted(asked: Mapping[str, str]) -> Wanted:
 
 def by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:
     """Each figure by channel."""
-    told = {
+    totals = {
         channel: chart.totals(one for one in tried if one.channel == channel)
         for channel in CHANNELS
     }
     return {
-        name: {channel: figure(of) for channel, of in told.items()}
+        name: {channel: figure(of) for channel, of in totals.items()}
         for name, figure in FIGURES.items()
     }

@@ -88,7 +88,7 @@ def as_shown(
     are in `revealed` whole.
     """
     texts = replies.of_cases(connection, [case["id"] for case in found])
-    told = queries.facts_of(connection, {case["event_id"] for case in found})
+    by_event = queries.facts_of(connection, {case["event_id"] for case in found})
     now = datetime.now(UTC)
     for case, offer in case_acts.offers(connection, services().config, found):
         subject = CaseNames(
@@ -107,7 +107,7 @@ def as_shown(
             "acts": offer.acts,
             "why_not": offer.why_not,
             "is_about_a_kit": is_about_kit,
-            "who": masks.name(facts.full_name(told[case["event_id"]])) if is_about_kit else "",
+            "who": masks.name(facts.full_name(by_event[case["event_id"]])) if is_about_kit else "",
             "missing": words.missing(case) if is_about_kit else "",
             "age": words.age(case["opened_at"], now),
             "drafts": [*drafts_of(connection, case, revealed)],
@@ -197,12 +197,12 @@ def draft_email() -> Response:
 
 
 def permit(id_: str) -> str:
-    """What a frame shows for whoever has asked, on record, to see a message."""
+    """A token that lets a frame show a message to the person who asked, on record, to see it."""
     return str(_signer().dumps([actor(), id_]))
 
 
 def is_permitted(written: str, id_: str) -> bool:
-    """Whether whoever is logged in has just asked to see a message."""
+    """Whether the person who is logged in has just asked to see a message."""
     try:
         return bool(_signer().loads(written, max_age=_SHOWN_SECONDS) == [actor(), id_])
     except BadSignature:

@@ -10,7 +10,7 @@ from relay.ledger.views.daily_counts import KEPT, Count
 from relay.rules.channels import CHANNELS
 from relay.rules.statuses import FAILED
 
-# What became of messages, as bars are piled up. What was cancelled was not to be told.
+# What became of messages, from the bottom of a bar up. Cancelled ones were not to be sent.
 OUTCOMES: dict[str, tuple[str, ...]] = {
     "delivered": ("delivered",),
     "sent": ("sent",),
@@ -40,7 +40,7 @@ class Totals:
 
     @property
     def messages(self) -> int:
-        """Those that were to be told."""
+        """Those that were to be sent."""
         return sum(self.outcomes.values())
 
 
@@ -67,8 +67,8 @@ class Panel:
     def said(self) -> str:
         """The panel in a sentence."""
         whole = {name: sum(c.totals.outcomes[name] for c in self.columns) for name in OUTCOMES}
-        told = ", ".join(f"{many:,} {WORDS[name].lower()}" for name, many in whole.items() if many)
-        return f"{self.name} of the last {len(self.columns)} days: {told or 'none'}."
+        parts = ", ".join(f"{many:,} {WORDS[name].lower()}" for name, many in whole.items() if many)
+        return f"{self.name} of the last {len(self.columns)} days: {parts or 'none'}."
 
 
 def shown(panels: Iterable[Panel]) -> list[str]:

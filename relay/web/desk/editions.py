@@ -416,9 +416,9 @@ def draft_of(draft_id: str) -> tuple[Draft, Content, Edition | None]:
 
 def _difference(before: Content, after: Content) -> dict[str, Any]:
     """What differs, in words and line by line; addresses masked."""
-    told = [*editions.in_words(before, after, services().settings)] if before else []
+    sentences = [*editions.in_words(before, after, services().settings)] if before else []
     lines = [*editions.by_lines(before, after)] if before else []
-    return {name: [*map(_readable, some)] for name, some in (("told", told), ("lines", lines))}
+    return {name: [*map(_readable, some)] for name, some in (("told", sentences), ("lines", lines))}
 
 
 def _readable(text: str) -> str:

@@ -161,16 +161,16 @@ def send_message_again() -> Any:
         with app.db.write() as connection:
             if act == UNDO:
                 send_again.take_back(connection, id_, by=by)
-                told = ("Taken back: it does not go out.", "message")
+                flashed = ("Taken back: it does not go out.", "message")
             else:
                 wait = send_again.seconds_to_undo()
                 made = send_again.send_again(
                     connection, app.config, id_, by=by, note=note, wait=wait
                 )
                 said = "Relay is sending it again, by a message of its own: see below."
-                told = (said, f"{UNDO} {made}")
+                flashed = (said, f"{UNDO} {made}")
         app.waker.wake()
-        flash(*told)
+        flash(*flashed)
     except NotDone as error:
         flash(str(error))
     return redirect(url_for("desk.journey", kit=kit))
@@ -224,8 +224,8 @@ def _kit(found: Sequence[Trail]) -> str:
 
 def _others(found: Sequence[Trail]) -> list[queries.Found]:
     """The other kits of the person whom the last event with a name is about."""
-    told = (Facts.from_json(one.event["facts"]) for one in reversed(found))
-    facts = next(filter(search_key, told), Facts())
+    all_facts = (Facts.from_json(one.event["facts"]) for one in reversed(found))
+    facts = next(filter(search_key, all_facts), Facts())
     subjects = {one.event["subject"] for one in found} - {None}
     with services().db.read() as connection:
         return queries.other_kits(connection, facts, subjects)

@@ -68,8 +68,8 @@ def _resume(what: str, *, drop: bool = False) -> str:
     dropped = stop_button.resume(services().db, what, actor(), drop=drop)
     if dropped is None:
         return f"{in_words(what)} are not stopped any more."
-    told = f" {dropped:,} that waited {'is' if dropped == 1 else 'are'} cancelled." if drop else ""
-    return f"{in_words(what)} go out again.{told}"
+    note = f" {dropped:,} that waited {'is' if dropped == 1 else 'are'} cancelled." if drop else ""
+    return f"{in_words(what)} go out again.{note}"
 
 
 _ACTS: Mapping[str, Callable[[str], str]] = {

@@ -55,11 +55,11 @@ def suppressions() -> str:
         {**row, "address": masks.address(row["address"]), "kind": CHANNELS[row["channel"]].title}
         for row in stopped
     ]
-    return page("suppressions.html", latest=latest, erasures=[*map(told, asked)])
+    return page("suppressions.html", latest=latest, erasures=[*map(summary, asked)])
 
 
-def told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
-    """One of the last erasures, with its state in a word and the look of that."""
+def summary(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One of the latest erasures, with its state in a word and how to show it."""
     outcome = erasure["outcome"] or {}
     is_whole = not (outcome.get("left") or outcome.get("refused"))
     stands, look = ERASURES[erasure["state"]] if is_whole else ("incomplete", "held")
@@ -69,9 +69,9 @@ def told(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
 @blueprint.post("/suppressions")
 @requires(LOOK)
 def suppression() -> Any:
-    """Look an address up, and add or lift it. It is in no link and no log: only in what is posted.
+    """Look an address up, and add or lift it. Links and logs never have it, only the posted form.
 
-    Pressed twice, the second says how it stands by now.
+    Pressed twice, the second answer says how it stands.
     """
     channel, address, refused = posted()
     if refused:
@@ -149,7 +149,7 @@ _ACTS = {"add": stop, "lift": _lift}
 
 
 def target(channel: str, address: str) -> str:
-    """What the audit trail calls an address: by it nobody finds the address, but the address it."""
+    """The audit trail's name for an address: it can be made from the address, but not undone."""
     return masks.target(services().settings.secret_key, channel, address)
 
 
@@ -178,7 +178,7 @@ def erasure() -> Any:
 @blueprint.get("/erasure/<id_>")
 @requires(MANAGE)
 def erased(id_: str) -> str:
-    """How an erasure stands, and at last what came of it."""
+    """The progress of an erasure, and its result once it is done."""
     with services().db.read() as connection:
         found = erasures.find(connection, id_) or abort(404)
         alive = workers.workers_alive(connection)

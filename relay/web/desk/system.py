@@ -144,7 +144,7 @@ def trail_file() -> Response:
         with app.db.read() as connection:
             yield access.csv_line(access.FIELDS)
             for row in ledger_audit.all_lines(connection, EVER):
-                yield access.csv_line(access.told(row).values())
+                yield access.csv_line(access.for_programs(row).values())
 
     app = services()
     return Response(lines(), mimetype="text/csv")

@@ -1,4 +1,4 @@
-"""The clock's work in parts: one that breaks is logged, and stops no other."""
+"""Runs work in parts: one that breaks is logged, and does not stop the others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class Broken(RelayError):
-    """Parts of the work broke, which the log tells of. Its cause is what broke first."""
+    """Parts of the work broke, as the log says. Its cause is what broke first."""
 
 
-def each(parts: Mapping[str, Callable[[], T]]) -> list[T]:
-    """What each part gives, in order. Raises Broken once all have had their turn."""
+def run_isolated(parts: Mapping[str, Callable[[], T]]) -> list[T]:
+    """Run each part; return the results in order. Raises Broken once all have had their turn."""
     done: list[T] = []
     broken: dict[str, BaseException] = {}
     for name, part in parts.items():
