@@ -38,7 +38,7 @@ def check(config: Path | None, offline: bool) -> None:
     loaded, in_files = checks.files(found, datetime.now(UTC).date(), offline=offline)
     if offline:
         problems = in_files
-    elif problems:  # a token does not go to an address that is wrong
+    elif problems:  # no token goes to a wrong address
         problems += in_files
     else:
         problems = [*checks.missed_later(found), *in_files, *connections.check(found, loaded)]
@@ -127,7 +127,7 @@ def send_test(rule: str, to: str | None) -> None:
 
 
 def find_rule(config: Config, name: str) -> Rule:
-    """Return the rule of that name, or stop the command and suggest a known one."""
+    """Return the rule with a name, or stop the command and suggest a known one."""
     rules = {rule.name: rule for rule in config.rules}
     context.known(name, rules, "rule")
     return rules[name]

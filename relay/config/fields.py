@@ -1,4 +1,4 @@
-"""The kinds of value that config.toml may hold. Their errors are what an admin reads."""
+"""The kinds of value that config.toml may hold. Their errors are written for admins."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from relay.rules.schedule import duration
 
 
 def described(description: str, *examples: Any) -> dict[str, Any]:
-    """A key's meaning and examples, which tools/docs/ hands to editors and docs."""
+    """A key's meaning and examples, which tools/docs/ passes to editors and docs."""
     return {"description": description, "examples": list(examples)}
 
 
 class Text(fields.String):
-    """A text, with its meaning and examples of it."""
+    """A text, with its meaning and examples."""
 
     def __init__(self, description: str = "", *examples: Any, **kwargs: Any):
         super().__init__(metadata=described(description, *examples), **kwargs)
@@ -44,7 +44,7 @@ class OneOf(Text):
 
 
 class Parsed(Text):
-    """A text that `parse` turns into a value; its ValueError is what the admin reads."""
+    """A text that `parse` turns into a value; the admin reads its ValueError."""
 
     def __init__(self, parse: Callable[..., Any], *meaning: Any, **kwargs: Any):
         super().__init__(*meaning, **kwargs)

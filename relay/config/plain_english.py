@@ -1,7 +1,7 @@
 """A configuration in plain English: rules, their conditions, and what the clinic says. Pure.
 
-A condition is put into words where it is plain: comparisons, joined by `and` or by `or`. Anything
-else is shown as it is written.
+A plain condition is put into words: comparisons, joined by `and` or by `or`. Any other is shown as
+it is written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from relay.rules.expressions import environment, node_path, parsed
 from relay.rules.model import URGENT_WORDS, DailyLimit, Policy, Rule
 from relay.rules.schedule import DAYS, Digest, Hours, Window
 
-# Jinja's words for a comparison: how it is said, and how its contrary is.
+# Jinja's name for a comparison → our words for it, and for its opposite.
 _SAID = {
     "eq": ("is", "is not"),
     "ne": ("is not", "is"),
@@ -37,12 +37,12 @@ _SAID = {
     "in": ("is", "is not"),
     "notin": ("is not", "is"),
 }
-_WHOLE = frozenset(("gt", "gteq", "lt", "lteq"))  # that are said of numbers only
+_WHOLE = frozenset(("gt", "gteq", "lt", "lteq"))  # for numbers only
 
 
 @lru_cache(maxsize=256)
 def condition_in_words(source: str) -> str:
-    """The registration's status is not “cancelled”; empty where it cannot be said plainly."""
+    """As in: the registration's status is not “cancelled”; empty if it cannot be said plainly."""
     tree = environment().parse("{{ (" + source + ") }}")
     [output] = tree.body
     [node] = output.nodes if isinstance(output, nodes.Output) else [output]
@@ -61,7 +61,7 @@ def joined(node: Any, kind: type[nodes.BinExpr]) -> list[nodes.Node]:
 
 
 def compared(node: nodes.Node, contrary: bool = False) -> str:
-    """One comparison of a field with something that is written out."""
+    """One comparison of a field with a literal."""
     if isinstance(node, nodes.Not):
         return compared(node.node, not contrary)
     if isinstance(node, nodes.Test) and node.name == "none":
@@ -95,7 +95,7 @@ def value_in_words(operand: nodes.Operand) -> str:
 
 
 def constant(node: nodes.Node) -> str:
-    """What is written out; empty where it is no such thing, or nothing that can be said."""
+    """A literal in words; empty if it is not one, or cannot be put into words."""
     value = node.value if isinstance(node, nodes.Const) else None
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -118,7 +118,7 @@ def frames_in_words(frames: Iterable[Frame]) -> Iterator[str]:
 
 
 def met_in_words(test: str) -> str:
-    """A template's condition, which may also ask whether there is a value at all."""
+    """A template's condition, which may also ask whether a value exists."""
     with suppress(TemplateSyntaxError, RecursionError):
         if said := condition_in_words(test):
             return said
@@ -172,7 +172,7 @@ def hours_in_words(hours: Hours) -> str:
 
 
 def expected(after: str, event: str, within: timedelta, to: str) -> str:
-    """A step that is expected of a kit."""
+    """A sentence about a step that is expected of a kit."""
     return (
         f"When {happens(after)}, Relay allows {duration(within)} until {happens(event)}. "
         f"After that it alerts {recipient_in_words(to)}."
@@ -212,7 +212,7 @@ def times_in_words(digest: Digest) -> str:
 def conditions_in_words(rule: Rule) -> Iterator[str]:
     """Yield a sentence for each condition, exception and fallback of a rule."""
     if rule.when:
-        # As code, between backticks, where words would say it worse.
+        # As code, between backticks, if it cannot be said plainly.
         yield f"Only if {condition_in_words(rule.when.source) or f'`{rule.when.source}`'}."
     if rule.unless:
         yield f"Not if, by then, {listed([happens(event) for event in rule.unless], 'or')}."

@@ -1,4 +1,4 @@
-"""What comes of a text from a person: a keyword is obeyed, and anything else is a case."""
+"""Texts from people: Relay obeys a keyword, and opens a case for anything else."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from relay.rules.replies import START, STOP, YES, Reading, case, read
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a text: its `word` for the log, its case, and whether it newly stopped texts."""
+    """A text's outcome: a `word` for the log, its case, and whether it newly stopped texts."""
 
     word: str
     case_id: str = ""
-    is_stopped: bool = False  # the person gets no more by it, and may not know
+    is_stopped: bool = False  # the person gets no more texts, and may not know
 
 
 def take(connection: Connection, policy: Policy, channel: str, number: str, text: Inbound) -> Taken:
@@ -34,7 +34,7 @@ def take(connection: Connection, policy: Policy, channel: str, number: str, text
         return Taken(text.keyword, is_stopped=_obey(connection, channel, number, text))
     last = replies.last_message_to(connection, channel, number) if number else None
     said = read(text.words, _names(last.facts) if last else ())
-    if not number:  # nothing goes to it that could be stopped
+    if not number:  # Relay never texts it, so has nothing to stop
         said = Reading(sounds_unwell=said.sounds_unwell)
     opened = replies.keep(
         connection,
@@ -63,7 +63,7 @@ def take(connection: Connection, policy: Policy, channel: str, number: str, text
 
 
 def _is_answer(connection: Connection, number: str, text: Inbound) -> bool:
-    """Whether YES is no START: to somebody whom nothing stops it can only answer a question."""
+    """Whether YES is an answer and not a START: nothing has stopped texts to the person."""
     is_yes = text.keyword == START and text.words.strip(" .!").upper() == YES
     return is_yes and not (number and suppressions.suppressed(connection, number))
 
@@ -77,13 +77,13 @@ def _obey(connection: Connection, channel: str, number: str, text: Inbound) -> b
 
 
 def _people(connection: Connection, channel: str, number: str) -> int:
-    """How many people have had messages at a number, or are to."""
+    """How many people have had messages at a number, or will get one."""
     found, _ = queries.find_by_address(connection, channel, number)
     return len({fold(one.person) for one in found if one.person})
 
 
 def _names(facts: Facts) -> Iterator[str]:
-    """The names of whom an event is about, by themselves and together."""
+    """The names of the people an event is about: each alone, then both together."""
     for person in persons_in(facts):
         both = name_of(person)
         yield from filter(None, (*both, " ".join(both)))
