@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
-# In the order in which an event and its message pass them.
+# In the order in which an event and then its message pass them.
 CRASH_POINTS = (
     "intake.before-commit",
     "intake.after-commit",

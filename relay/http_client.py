@@ -87,7 +87,7 @@ class InTime(http.client.HTTPConnection):
     """
 
     def send(self, data: Any) -> None:
-        """Write a part of a request. Raises TooLate."""
+        """Write a part of a request. Raises TooLate if the time is over."""
         if self.sock is None:
             self.connect()
         if awake() > _ends.get():

@@ -182,7 +182,7 @@ def is_dsn(written: str) -> bool:
 
     try:
         Dsn(written)
-    except ValueError:  # BadDsn is one
+    except ValueError:  # BadDsn is a subclass
         return False
     return True
 

@@ -133,7 +133,7 @@ def unread(job: Job, connection: Redis, kind: type[Exception], *_error: object) 
 
 
 class Waker:
-    """Wakes workers from a thread of its own, so that Redis can never hold up the lab's answer."""
+    """Wakes workers from its own thread, so that Redis can never hold up the answer to the lab."""
 
     def __init__(self, settings: Settings):
         self._settings = settings

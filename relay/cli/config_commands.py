@@ -127,7 +127,7 @@ def send_test(rule: str, to: str | None) -> None:
 
 
 def find_rule(config: Config, name: str) -> Rule:
-    """Return the rule with a name, or stop the command and suggest a known one."""
+    """Return the rule of that name, or stop the command and suggest a known one."""
     rules = {rule.name: rule for rule in config.rules}
     context.known(name, rules, "rule")
     return rules[name]

@@ -161,7 +161,7 @@ class Since(click.ParamType[datetime]):
     name = "duration or date"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """The moment, in UTC."""
+        """Return the moment, in UTC."""
         from relay.rules.schedule import duration
 
         if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""Tries everything before it goes live: every template, with full and with sparse facts.
+"""Tries everything before it is used: every template, with full and with sparse facts.
 
 A worker starts only when config.toml and the templates are both right. The web process reads
 config.toml alone: with a broken template it still takes the lab's events.

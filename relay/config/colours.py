@@ -30,7 +30,7 @@ def readable(colour: str, toward: str, *grounds: str) -> str:
 
 
 def mixed(colour: str, other: str, share: float) -> str:
-    """A colour with a share of another one in it, from 0 to 1."""
+    """A mix of two colours; `share` is the other one's, from 0 to 1."""
     pairs = zip(_parts(colour), _parts(other), strict=True)
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
 

@@ -1,6 +1,6 @@
 """Judges each `when` by what the lab can say: finds unknown words, and rules that never apply.
 
-A condition that reads nothing but fields whose words are documented is tried with all of them.
+A condition that reads only fields with documented words is tried with all of those words.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def wrong_words(when: Condition) -> Iterator[tuple[str, str, bool]]:
 
 
 def _sides(compare: nodes.Compare) -> Iterator[tuple[Path, Sequence[str]]]:
-    """Each field of a comparison, with the words that it is compared with."""
+    """Each field in a comparison, with the words on the other side."""
     sides = [compare.expr, *(operand.expr for operand in compare.ops)]
     words = [word for side in sides for word in _words(side)]
     yield from ((path, words) for side in sides if len(path := node_path(side)) > 1 and words)

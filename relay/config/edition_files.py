@@ -64,7 +64,7 @@ def write(content: Content, folder: Path) -> None:
 
 
 def settings_in(settings: Settings, folder: Path) -> Settings:
-    """The settings, for the files of another folder."""
+    """The settings, changed to use the files of another folder."""
     return replace(settings, config=folder / CONFIG, templates=folder / TEMPLATES)
 
 

@@ -74,7 +74,7 @@ _DRAMA = re.compile(
 
 @dataclass(frozen=True)
 class Config:
-    """All that an admin and the environment decide."""
+    """The whole configuration: config.toml and the settings of the environment."""
 
     settings: Settings
     clinic: Clinic
@@ -186,7 +186,7 @@ class _Loader:
             Problem(said, str(path), line, remedy=remedy)
             for line, (said, remedy) in mistakes.items()
         ]
-        self.broken = set(self.lost)  # tables of which something could not be read
+        self.broken = set(self.lost)  # tables that could not be read whole
 
     def config(self, settings: Settings) -> Config:
         """The config, with defaults in place of anything unreadable."""
@@ -271,7 +271,7 @@ class _Loader:
     def load_group(
         self, schema: Schema, document: dict[str, Any], name: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each table of a group, as [staff.…] is one, with its name."""
+        """Yield each table of a group, such as [staff.…], with its name."""
         group = document.get(name, {})
         if not isinstance(group, dict):
             self.add_problem((name,), "must contain tables.", f"Write [{name}.a-name].")

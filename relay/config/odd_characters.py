@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-_QUOTES = (  # “ ” and their like, double and single
+_QUOTES = (  # “ ” and similar quotes, double and single
     "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019\u201a\u201b\u2032\u2033\u00b4`"
 )
 _STRAIGHT = 'Text needs straight quotes: "text".'

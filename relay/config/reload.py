@@ -21,7 +21,7 @@ from relay.rules.edition import Content, Edition, digest
 log = get_logger("relay.config")
 
 LOOK_SECONDS = 5.0
-SETTLED_SECONDS = 2.0  # a file may still be being written
+SETTLED_SECONDS = 2.0  # a file that changed more recently may be incomplete
 START_SECONDS = 10.0  # the longest that a start waits for files that are being written
 REQUEST_SECONDS = 1.0  # the longest that a request waits for a look: the ledger may be down
 
@@ -38,7 +38,7 @@ class Shelf(Protocol):
         """An edition's files."""
 
     def number(self, digest: str) -> int | None:
-        """The number of the latest edition with these files; None if there is none."""
+        """The number of the latest edition whose files have this digest; None if none has."""
 
     def follow(self, after: Edition | None, files: Content) -> int | None:
         """Keep a machine's files as the next edition, if this process may; return its number."""
@@ -57,7 +57,7 @@ class ConfigReloader:
         self._files = self._config = read(settings)  # of the files here; the one in use
         self._seen, self._seen_at = self._stamps, 0.0  # stamps at the last look; since when
         self._newest: Edition | None = None
-        self._known: object = "nothing yet"  # of the files and of the newest edition
+        self._known: object = "nothing yet"  # stamps and newest edition at the last look
         self._digest = ""  # of the files in use
         self._next = time.monotonic() + (LOOK_SECONDS if shelf is None else 0.0)
         # The present mistakes in the files here, and in the published edition.
@@ -138,7 +138,7 @@ class ConfigReloader:
         try:
             files = edition_files.read(self._files.settings)
             if stamps(self._files.settings) != self._stamps:
-                return  # they are changing
+                return  # the files are changing
             if newest and newest.is_published:
                 self._take(shelf, newest, digest(files))
             elif not self._wrong_files:

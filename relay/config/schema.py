@@ -36,7 +36,7 @@ _word = validate.Length(min=1, error="must not be empty.")
 
 
 def whole(default: int, description: str, most: int | None = None) -> fields.Integer:
-    """A key for a whole number from 1 up, or to `most`."""
+    """A key for a whole number from 1, up to `most` if given."""
     error = f"write a whole number from 1 {f'to {most}' if most else 'up'}."
     limits = validate.Range(1, most, error=error)
     return fields.Integer(
@@ -104,7 +104,7 @@ class ClinicSchema(Schema):
     )
 
 
-SENDER, REPLY_TO, RATE = "{}_from", "{}_reply_to", "{}_per_second"  # keys, by a channel's name
+SENDER, REPLY_TO, RATE = "{}_from", "{}_reply_to", "{}_per_second"  # keys, with a channel's name
 
 
 def sender_fields() -> dict[str, fields.Field[Any]]:
@@ -346,13 +346,13 @@ ON_UNKNOWN = ("resend", "hold")
 
 
 def one_or_more(known: Iterable[str], description: str, **kwargs: Any) -> fields.List[str]:
-    """A key for a list of known words, with one at least."""
+    """A key for a list of known words, with at least one."""
     is_filled = validate.Length(min=1, error="list at least one.")
     return fields.List(OneOf(known), validate=is_filled, metadata=described(description), **kwargs)
 
 
 def arriving(text: str) -> timedelta:
-    """How long a message may take to arrive: less than a receipt is waited for."""
+    """How long a message may take to arrive: less than Relay waits for a receipt."""
     found = lasting(text)
     if found >= RECEIPT_WAIT:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The environment: secrets and addresses, read once. Every problem is reported at once."""
+"""The environment: secrets and addresses, read once. Reports every problem together."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """RELAY_ENV."""
+        """The value of RELAY_ENV."""
         return "development" if self.development else "production"
 
     @property

@@ -17,7 +17,7 @@ _HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _KEY_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 _STRINGS = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
-_ENDS = {  # up to the end of a multi-line string, whose last quotes may be the string's own
+_ENDS = {  # match to the end of a multi-line string, which may itself end with quotes
     '"""': re.compile(r'(?:\\.|[^"\\]|"(?!""))*"{3,5}'),
     "'''": re.compile(r"(?:[^']|'(?!''))*'{3,5}"),
 }
@@ -78,7 +78,7 @@ def count_open_brackets(code: str) -> int:
     return code.count("[") + code.count("{") - code.count("]") - code.count("}")
 
 
-_SYNTAX = {  # how tomllib's message begins → what it means, and what would be right
+_SYNTAX = {  # the beginning of tomllib's message → its meaning, and the remedy
     "Cannot declare": ("this table appears twice", "Put all its keys under one heading."),
     "Cannot overwrite": ("this key is set twice", "Remove one of the two lines."),
     "Unclosed array": ("this list is not closed", 'End it with a bracket: channels = ["sms"].'),
@@ -197,7 +197,7 @@ def take_out(rows: list[str], at: int) -> set[KeyPath]:
         whole = ".".join(f'"{part}"' for part in name)
         is_mended = not stands_alone(row) and stands_alone(f"[{whole}]")
         rows[at] = f"[{whole}]" if is_mended else f"[{_LOST}.{at}]"
-        return set() if is_mended else {name, ("staff",)}  # which rules and alerts may miss
+        return set() if is_mended else {name, ("staff",)}  # rules and alerts may then lack these
     if found := mended(row):
         rows[at] = found[0]
         return set()

@@ -95,7 +95,7 @@ def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iter
                         yield Problem(said, place, node.lineno, remedy=remedy, warning=True)
 
 
-# A layout is in many templates, so each is searched once.
+# Many templates share a layout, so each tree is searched once.
 
 
 @lru_cache(maxsize=256)

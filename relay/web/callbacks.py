@@ -1,4 +1,4 @@
-"""The providers' callbacks: receipts, and people's STOP. Unsigned ones are refused."""
+"""The providers' callbacks: receipts, and people's STOP. Relay refuses unsigned ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ORIGIN = re.compile(r"\Ahttps?://[^/]*")  # HTTP lets a client put it before th
 
 @blueprint.post("/twilio/status")
 def twilio_status() -> Response:
-    """A receipt for a text."""
+    """Take a receipt for a text."""
     from relay.channels import twilio
 
     if not _from_twilio():
@@ -64,7 +64,7 @@ def twilio_inbound() -> Response:
 
 @blueprint.post("/sendgrid")
 def sendgrid_events() -> Response:
-    """A batch of receipts for emails."""
+    """Take a batch of receipts for emails."""
     from relay.channels import sendgrid
 
     shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")

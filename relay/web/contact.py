@@ -31,7 +31,7 @@ def security_txt() -> Response:
 
 
 def contact(config: Config) -> str:
-    """[desk] security_contact as a URI; without it, the sender of its emails, or its phone."""
+    """[desk] security_contact as a URI; else the clinic's email sender, or its phone number."""
     sender = named_mailbox(config.delivery.senders[channels_to(EMAIL)[0]])[1]
     address = config.desk.security_contact or sender
     return f"mailto:{address}" if address else f"tel:{any_number(config.clinic.phone)}"

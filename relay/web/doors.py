@@ -1,6 +1,6 @@
 """The doors for programs, /webhooks and /callbacks: a slash too many or too few does not matter.
 
-A redirect would turn the post into a GET, and repeat the path's secret; a 404 would lose it.
+A redirect would turn the post into a GET, and repeat the path's secret; a 404 would hide it.
 """
 
 from __future__ import annotations

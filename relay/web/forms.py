@@ -12,7 +12,7 @@ from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
-MOST_FIELDS = 100  # no page of the desk and no call of Twilio's has half as many
+MOST_FIELDS = 100  # the desk's pages and Twilio's calls have less than half as many
 URLENCODED = "application/x-www-form-urlencoded"
 
 

@@ -37,7 +37,7 @@ MOST_HELD = 16 * LARGEST  # bytes, of all requests that are arriving
 
 _OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 _STATUSES = {
-    errors.LimitRequestLine: HTTPStatus(414),  # named otherwise before Python 3.13
+    errors.LimitRequestLine: HTTPStatus(414),  # it has another name before Python 3.13
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,

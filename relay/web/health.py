@@ -1,4 +1,4 @@
-"""Answers the platform: does the process serve, and is everything it needs there?"""
+"""Answers the platform: does the process serve, and does everything that it needs work?"""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """200 when the process serves."""
+    """Answer 200 while the process serves."""
     return answer(200, status="ok")
 
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """200, or 503 naming what is down."""
+    """Answer 200, or 503 naming what is down."""
     wrong = down()
     code, said = (503, "not ready") if wrong else (200, "ready")
     return answer(code, status=said, down=sorted(wrong), reasons=wrong)

@@ -29,7 +29,7 @@ class Taken:
 
 
 def take(connection: Connection, policy: Policy, channel: str, number: str, text: Inbound) -> Taken:
-    """Obey a text or open a case, once. `number` is empty where Relay could not text it."""
+    """Obey a text or open a case, once. `number` is empty if Relay could not text it."""
     if text.keyword and not _is_answer(connection, number, text):
         return Taken(text.keyword, is_stopped=_obey(connection, channel, number, text))
     last = replies.last_message_to(connection, channel, number) if number else None
@@ -69,7 +69,7 @@ def _is_answer(connection: Connection, number: str, text: Inbound) -> bool:
 
 
 def _obey(connection: Connection, channel: str, number: str, text: Inbound) -> bool:
-    """Whether a keyword has stopped texts to a number."""
+    """Obey a keyword; return whether it has newly stopped texts to a number."""
     if number and text.keyword == START:
         suppressions.opt_in(connection, channel, number, text.id)
     is_stop = bool(number) and text.keyword == STOP
@@ -83,7 +83,7 @@ def _people(connection: Connection, channel: str, number: str) -> int:
 
 
 def _names(facts: Facts) -> Iterator[str]:
-    """The names of the people an event is about: each alone, then both together."""
+    """The names of the people an event is about: first name, surname, and both together."""
     for person in persons_in(facts):
         both = name_of(person)
         yield from filter(None, (*both, " ".join(both)))

@@ -64,7 +64,7 @@ Sample = tuple[str, Mapping[str, str], float]
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus' scrape. Without a token only development is open."""
+    """Answer Prometheus' scrape. Without METRICS_TOKEN only development answers."""
     if not _may_read():
         response = answer(401, status="error", error="METRICS_TOKEN is not set, or was not shown.")
         response.headers["WWW-Authenticate"] = "Bearer"

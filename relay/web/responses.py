@@ -19,7 +19,7 @@ RETRY_AFTER_SECONDS = 10
 
 
 # For every answer: a page loads only what the desk itself serves, has no inline code, cannot be
-# framed by another site, and is not cached.
+# framed, and is not cached.
 def policy(pictures: str = "") -> str:
     """A page's Content-Security-Policy. `pictures` is another site whose pictures it shows."""
     own = f"'self' {pictures}".rstrip()
@@ -35,8 +35,8 @@ GUARDS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex",
-    # No other site learns which page led to it. The desk itself has to know: over TLS a form
-    # without its page's address is refused (flask-wtf, WTF_CSRF_SSL_STRICT).
+    # Other sites do not learn which page led to them. The desk itself must: over TLS it refuses a
+    # form without its page's address (flask-wtf, WTF_CSRF_SSL_STRICT).
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cross-Origin-Opener-Policy": "same-origin",

@@ -66,7 +66,7 @@ def case_of(refused: Refused) -> Case | None:
 
 
 def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> bool:
-    """Whether the request shows one of the secrets; every one is compared, in constant time."""
+    """Whether the request shows one of the secrets. Compares each, in constant time."""
     if not secrets:
         return development  # outside development Relay does not start without one
     given = in_header()

@@ -1,4 +1,4 @@
-"""The worker process: an RQ worker that is woken, a pump that drains the ledger, and a clock.
+"""The worker process: an RQ worker that takes wake-ups, a pump that drains the ledger, a clock.
 
 RQ's own worker forks for each job and sends some five messages a second. Here a job only wakes the
 pump, which claims due work in batches and keeps tens of calls in flight in threads. The pump also
@@ -116,7 +116,7 @@ class Clock(threading.Thread):
         if time.monotonic() < self._next_move or not self._is_night():
             return
         self._moved_to = self._jobs.move_to_history(PURGE_TURN, self._moved_to or "").after
-        if self._moved_to is None:  # that was all
+        if self._moved_to is None:  # nothing is left to move
             self._next_move = time.monotonic() + PURGE_SECONDS
 
     def reload_config(self) -> None:

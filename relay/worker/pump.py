@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 log = get_logger("relay.pump")
 
 POLL_SECONDS = 2.0
-GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
-STOP_SECONDS = 25.0  # the platform kills after 30
+GATHER_SECONDS = 0.02  # one claim fills all slots that come free within this
+STOP_SECONDS = 25.0  # the platform kills the process after 30
 RARE = {
     "lapsed": 1,  # this work may have killed a worker: one at a time, so that it takes none with it
     "followups": 4,
@@ -135,7 +135,7 @@ def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., S
 
 
 def buckets(jobs: Jobs) -> dict[str, TokenBucket]:
-    """Each channel's limit of sends a second, which both of its lanes share."""
+    """Channel → its limit of sends a second, which both of its lanes share."""
     return {name: TokenBucket(jobs.config.delivery.rates[name]) for name in CHANNELS}
 
 
@@ -204,7 +204,7 @@ class Pump:
                 self.wait_for_work(limited)
 
     def rate_waits(self) -> list[float]:
-        """Seconds until each rate that is used up lets more through.
+        """The seconds until each rate that is used up lets more through.
 
         Ask before filling the lanes: we would miss a rate that refills just after that.
         """

@@ -22,7 +22,7 @@ from relay.web.desk.chart import Totals
 from relay.web.desk.layout import alert_words, blueprint, page, requires
 from relay.web.services import services
 
-LATEST, FILE = 50, 10_000  # lines of a page, and of a file
+LATEST, FILE = 50, 10_000  # most lines on a page, and in a file
 # The filters in the page's address, by what it lists: none of them is personal data.
 FILTERS = {
     "messages": ("status", "rule", "channel", "day", "kit", "alerts"),
@@ -114,7 +114,7 @@ def _wanted(asked: Mapping[str, str]) -> Wanted:
 
 
 def by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:
-    """Each figure by channel."""
+    """Figure → channel → count, of the messages that were tried."""
     totals = {
         channel: chart.totals(one for one in tried if one.channel == channel)
         for channel in CHANNELS

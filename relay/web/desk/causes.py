@@ -152,12 +152,12 @@ class ShownDraft:
 
     @property
     def message(self) -> Message | None:
-        """The words that may be seen."""
+        """The message, masked without a permit."""
         return self.draft.whole if self.permit else self.draft.masked
 
     @property
     def address(self) -> str:
-        """The address as it may be seen."""
+        """The address, masked without a permit."""
         return self.held.address if self.permit else masks.address(self.held.address)
 
     @property

@@ -123,6 +123,6 @@ def _column(day: date, of: Totals, top: int) -> Column:
 
 
 def _round(most: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50 …"""
+    """Round up to the next of 1, 2, 5, 10, 20, 50 …"""
     step: int = 10 ** (len(str(most)) - 1)
     return next(step * one for one in _STEPS if step * one >= most)

@@ -308,7 +308,7 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
     permit = ""
     if shown and name.endswith(".html"):
         permit = str(_permits().dumps({it.id: [it.version, name, written.text]}))
-    by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
+    by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors hide warnings
     return page(
         "draft_file.html",
         draft=it,
@@ -352,7 +352,7 @@ def email_in_draft(draft_id: str) -> Response:
 
 
 def _permits() -> URLSafeSerializer:
-    """Signs the text that a frame may show: only text that the checks have passed."""
+    """The signer of permits for frames: each has a text that passed the checks."""
     return URLSafeSerializer(str(current_app.secret_key), salt="email in draft")
 
 

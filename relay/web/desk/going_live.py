@@ -18,7 +18,7 @@ DELIVERIES = {
 @blueprint.get("/going-live")
 @requires(MANAGE)
 def going_live() -> str:
-    """The list. It asks the lab and the providers, so it may take some seconds."""
+    """The list of steps. It asks the lab and the providers, so it may take some seconds."""
     app = services()
     steps = [*ready.steps(app.config, app.db)]
     return page(

@@ -1,6 +1,6 @@
 """The parts of every page of the desk: frame, protection of forms, and error pages in words.
 
-An error page needs neither the ledger nor a session, which may be what is wrong.
+An error page needs neither the ledger nor a session, since either may be the fault.
 """
 
 from __future__ import annotations

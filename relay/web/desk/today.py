@@ -15,7 +15,7 @@ from relay.web.desk.causes import as_shown, by_cause
 from relay.web.desk.layout import blueprint, page, requires, waiting
 from relay.web.services import services
 
-MOST = 12  # causes of cases; cases of all of them
+MOST = 12  # causes to show, found among the first CASES open cases
 CASES = 60
 
 
