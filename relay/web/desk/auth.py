@@ -130,7 +130,7 @@ def this_visitor() -> str:
 
 # Wrong passwords after which an address, or a known browser, has to wait, and how long...
 GUESSES, PAUSE = 10, timedelta(minutes=10)
-# ... and after which all have to but known browsers: more than any clinic's staff would make.
+# ... and after which all but known browsers have to: more than any clinic's staff would make.
 FLOOD, EBB = 300, timedelta(minutes=1)
 NOTED = 10  # wrong passwords a minute that the audit trail records, so that a flood cannot fill it
 _BROWSER, _YEAR = "relay_browser", 365 * 24 * 3600
