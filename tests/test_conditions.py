@@ -47,7 +47,7 @@ def of_results(when: str, template: str = "results_ready") -> str:
     ("when", "level", "said"),
     [
         ("registration.status == 'complete'", "error", "the rule never applies"),
-        ("registration.status == 'complete'", "warning", '"complete" is no word'),
+        ("registration.status == 'complete'", "warning", '"complete" is not a word'),
         ("false", "error", "the rule never applies"),
         ("registration.status in ['sucess']", "warning", 'Did you mean "success"?'),
         (

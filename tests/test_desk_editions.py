@@ -248,7 +248,7 @@ def test_what_is_no_utf_8_is_shown_and_left(inside: Any, db: Database) -> None:
     assert inside.get("/edition/1").status_code == 200
     assert inside.get(path).status_code == 200
     answer = inside.get(f"{path}/file?name=templates/x/odd.txt", follow_redirects=True)
-    assert "is no UTF-8 text" in answer.text
+    assert "is not UTF-8 text" in answer.text
     saved(inside, path, "a = 2", "config.toml")
     assert inside.get(path).status_code == 200
 
@@ -368,7 +368,7 @@ def test_the_names_of_a_template_can_be_read(inside: Any) -> None:
     assert "No mistakes." in shown(inside.get(f"{path}/file?name={unused}").text)
     form_saved(inside, path, opened="kit-delivered", act="delete")
     page = inside.get(f"{path}/file?name={unused}").text
-    assert "No rule uses it, so that nothing of it is checked." in shown(page)
+    assert "No rule uses it, so Relay does not check it." in shown(page)
     assert "data-name" not in inside.get(f"{path}/file?name=config.toml").text
     for name in ("alerts/sms.txt", "alerts/words/lab.txt", "layout.txt", "layout.html"):
         page = inside.get(f"{path}/file?name=templates/{name}").text

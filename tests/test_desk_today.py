@@ -190,7 +190,7 @@ def test_a_rule_that_never_applies_needs_a_person(
     """
     rule = load(settings).by_name.get("results-ready")
     assert rule
-    said = "results-ready told nobody of the last 10 events: its `when` was not true"
+    said = "results-ready sent nothing for the last 10 events: its `when` was not true"
     never = {"rule": rule.name, "reason": unmet(rule.when), "is_final": False}
 
     def results(number: int, *decisions: dict[str, Any]) -> None:

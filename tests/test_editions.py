@@ -180,7 +180,7 @@ def test_an_edit_of_files_in_vain_is_told(own: Settings, db: Database) -> None:
     assert clock._jobs.config.clinic.name == "Other Clinic"
     (case,) = open_cases(db)
     assert case["kind"] == "config"
-    assert "edition 2 is in use, which was published by jane" in case["reason"]
+    assert "edition 2 is in use, published by jane" in case["reason"]
     edit(own.config, 'name = "Third Clinic"', NAME)
     clock.tick()
     assert open_cases(db) == []

@@ -204,7 +204,7 @@ def test_digest_times_in_words(digest: str, words: str) -> None:
     assert "note it 1 day later" in told
     assert "between" not in told
     own = said(f'to = "lab-desk"\ndigest = "{digest}"\nsend_window = "08:00-20:00"')
-    assert own.endswith("all that has gathered, in one message, between 08:00 and 20:00.")
+    assert own.endswith("everything gathered so far, in one message, between 08:00 and 20:00.")
 
 
 def test_what_is_expected_in_words() -> None:

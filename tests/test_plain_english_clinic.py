@@ -69,10 +69,10 @@ TOLD = {
         "only these addresses get messages: j•••@example.org.",
     ),
     ("desk", "reveal_reason"): ("true", "The desk asks for a reason before it shows names"),
-    ("desk", "second_person"): ("true", "a second person has to approve before it is in use."),
+    ("desk", "second_person"): ("true", "a second person has to approve it."),
     ("desk", "security_contact"): (
         '"holes@example.org"',
-        "Whoever finds a hole in security is asked to write to holes@example.org.",
+        "Reports of security problems go to holes@example.org.",
     ),
     ("desk", "looks_per_hour"): ("50", "looks at people's data more than 50 times in an hour."),
     ("costs", "sms"): ("0.04", "A segment of a text costs £0.04."),

@@ -144,7 +144,9 @@ def test_hours_that_could_be_read_in_two_ways_are_refused(texts: list[str], said
 def test_what_is_no_date_is_refused(text: str) -> None:
     """A bank holiday is a date as in 2026-12-25."""
     assert date(2026, 12, 25) in Holidays.parse("2026-12-25")
-    with pytest.raises(ValueError, match=f'"{text}" is no date; write one as in "2026-12-25", or'):
+    with pytest.raises(
+        ValueError, match=f'"{text}" is not a date; write one as in "2026-12-25", or'
+    ):
         Holidays.parse(text)
 
 

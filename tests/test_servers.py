@@ -29,7 +29,7 @@ from tests.test_settings import LIVE
 
 __all__ = ["environ", "relay", "self_signed", "tls"]  # fixtures
 PG, REDIS = "DATABASE_URL", "REDIS_URL"
-PASSWORD, PORT = "has a character in its password", "has a port that is no number"
+PASSWORD, PORT = "has a character in its password", "has a port that is not a number"
 SECRET = "hunter2"
 
 # An address, and what is said of it before anything is connected to; empty where it can be read.
@@ -82,8 +82,8 @@ SAYS: dict[str, str] = {
     'FATAL:  no pg_hba.conf entry for host "h", user "u", database "d", SSL encryption': "pg_hba",
     "server does not support SSL, but SSL was required": "does not speak TLS",
     "SSL error: certificate verify failed": "sslrootcert",
-    'FATAL:  database "d" does not exist': "no such database",
-    'FATAL:  role "u" does not exist': "no such user",
+    'FATAL:  database "d" does not exist': "not know the database",
+    'FATAL:  role "u" does not exist': "not know the user",
     "FATAL:  sorry, too many clients already": "no connection left",
     "FATAL:  remaining connection slots are reserved for roles": "no connection left",
     'invalid connection option "pgbouncer"': "pgbouncer=true",
@@ -103,7 +103,7 @@ def test_what_postgresql_says_is_put_into_words(said: str) -> None:
 # An address at which there is no ledger, and what is said.
 LEDGERS: dict[str, tuple[str, str]] = {
     "for Prisma": ("postgres://u:hunter2@127.0.0.1:1/d?pgbouncer=true", "pgbouncer=true"),
-    "a schema": ("postgres://u:hunter2@127.0.0.1:1/d?schema=public", "Take it out"),
+    "a schema": ("postgres://u:hunter2@127.0.0.1:1/d?schema=public", "Remove it"),
     "sslmode=required": ("postgres://u:hunter2@127.0.0.1:1/d?sslmode=required", "sslmode=require"),
     "nobody there": ("postgres://u:hunter2@127.0.0.1:1/d", "nothing answers at the host and port"),
     "no such host": ("postgres://u:hunter2@nowhere.invalid/d", "no host of that name"),
@@ -131,7 +131,7 @@ def test_a_ledger_that_cannot_be_used_says_why(
 def test_a_database_that_is_not_there_says_so(postgresql: str) -> None:
     """A name that the server does not know is told as that."""
     db = Database(f"{postgresql.rpartition('/')[0]}/nowhere")
-    with pytest.raises(LedgerUnavailable, match="no such database"):
+    with pytest.raises(LedgerUnavailable, match="not know the database"):
         migrate.is_migrated(db)
     db.close()
 

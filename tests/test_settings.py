@@ -243,7 +243,11 @@ def test_an_unknown_word_is_refused_with_the_nearest(name: str, value: str, reme
             "has quotes around it, which count as a part of it.",
         ),
         ("LAB_API_TOKEN", "'token-of-ours'", "Remove them."),
-        ("RELAY_DELIVERI", "live", "is no variable of Relay's. Did you mean RELAY_DELIVERY?"),
+        (
+            "RELAY_DELIVERI",
+            "live",
+            "is not a variable that Relay reads. Did you mean RELAY_DELIVERY?",
+        ),
         ("RELAY_TEMPLATE", "words", "Did you mean RELAY_TEMPLATES?"),
         ("LAB_API_URL", "https://lab.example/api/", "ends in /api, which Relay adds itself."),
         (

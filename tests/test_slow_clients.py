@@ -39,7 +39,7 @@ SLOW = {
     "a second request": HEALTH + b"\r\n" + FORM + b"Content-Length: 100\r\n\r\n",
     "its farewell": HEALTH + b"Connection: close\r\n\r\n",
 }
-NO_HTTP = "This is no HTTP that Relay can read."
+NO_HTTP = "This is not a valid HTTP request."
 Knock = Callable[..., socket.socket]
 
 

@@ -364,7 +364,7 @@ def test_a_hidden_character_is_named_with_its_place(broken: Break, char: str) ->
     (problem,) = problems(settings)
     assert problem.warning
     assert (problem.where, problem.line) == (kit_shipped(settings), 2)
-    assert problem.message == f"column 9 has a character that nobody sees: {HIDDEN[char]}."
+    assert problem.message == f"column 9 has an invisible character: {HIDDEN[char]}."
     sent = Templates(settings.templates).render("kit_shipped", "sms", "", {}).text
     assert sms_segments.size(sent).alphabet == "GSM-7"
 

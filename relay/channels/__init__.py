@@ -66,7 +66,7 @@ class Channels:
         if self._settings.delivery == AS_SENT:
             return self._dry_run.find(message, since, taken)
         if self.lacks_account(message):
-            return Found(failed=f"No account is set to ask about {message.channel} with.")
+            return Found(failed=f"No account is set for asking about {message.channel}.")
         try:
             provider = self._channel(message.channel) or self._dry_run
             return provider.find(message, since, taken)
@@ -95,13 +95,11 @@ class Channels:
             return []
         channel = self._provider(name)
         if channel is None:
-            return [
-                f"What the {name} provider has was not erased: nothing is sent to it from here."
-            ]
+            return [f"The {name} provider's data was not erased: Relay does not use it here."]
         try:
             return channel.erase(addresses, provider_ids)
         except Exception as error:  # a provider's odd answer must not undo what is erased here
-            return [f"What the {name} provider has was not erased ({type(error).__name__})."]
+            return [f"The {name} provider's data was not erased ({type(error).__name__})."]
 
     def standing(self, name: str) -> list[Standing] | None:
         """What is wrong with our account at a provider; None where nothing is sent by it."""

@@ -108,9 +108,9 @@ def act_on_case(case_id: str, act: str, note: str | None, at_once: bool) -> None
 @click.argument("message_id", metavar="ID")
 @click.option("--note", help=f"{_NOTE} Relay asks for it on a terminal.")
 def resend(message_id: str, note: str | None) -> None:
-    """Send a message (msg_…) again, to the address that the lab has now, also if it was delivered.
+    """Send a message (msg_…) again, to the address that the lab has now, even if it was delivered.
 
-    It is sent by a message of its own, which is made by its rule as it is now; its id is printed.
+    The rule as it is now makes a new message, and the command prints its id.
     If the message is out of date, or the person has opted out, nothing is sent. To send it a third
     time, resend the new message.
     """

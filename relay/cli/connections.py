@@ -36,10 +36,8 @@ def check_ledger(settings: Settings) -> Iterator[Problem]:
         with db.read() as connection:
             found, accounts = stopped.counted(connection), people.everyone(connection)
         if is_in_the_clear(db):
-            said = (
-                "patients' data crosses a network without TLS, for all who are on the way to read."
-            )
-            remedy = "Write ?sslmode=require behind DATABASE_URL."
+            said = "patients' data crosses a network without TLS, where others can read it."
+            remedy = "Add ?sslmode=require to the end of DATABASE_URL."
             yield Problem(said, "ledger", key="DATABASE_URL", remedy=remedy, warning=True)
         for halt, many in found:
             said = f"{many:,} wait since {halt.since:%Y-%m-%d %H:%M} UTC. {halt.said}"
@@ -47,7 +45,7 @@ def check_ledger(settings: Settings) -> Iterator[Problem]:
             yield Problem(said, "stopped", remedy=remedy, warning=True)
         is_shared = all(one["disabled_at"] for one in accounts)
         if is_shared and settings.desk_ready and not settings.development:
-            said = "everybody on the desk shares ADMIN_PASSWORD: the audit trail cannot tell who."
+            said = "everybody shares ADMIN_PASSWORD, so the audit trail cannot say who did what."
             remedy = "Run `flask relay user add EMAIL --role manager`, and so on."
             yield Problem(said, "desk", remedy=remedy, warning=True)
     except LedgerUnavailable as error:

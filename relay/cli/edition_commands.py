@@ -46,7 +46,7 @@ def list_(as_json: bool) -> None:
             line = f"{one.number:>5}  {when}  {one.source:<6} {one.author:<28} {runs:<7} {one.note}"
             click.echo(line.rstrip())
     if not found and not as_json:
-        click.echo("There is none yet: `flask relay upgrade` keeps the files as the first.")
+        click.echo("There are no editions yet: `flask relay upgrade` makes the files the first.")
 
 
 def as_values(one: Edition, newest: int) -> Mapping[str, Any]:
@@ -136,7 +136,7 @@ def revert(number: int, note: str) -> None:
 @edition.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--edition", "number", type=int, help="This one instead of the newest.")
-@click.option("--force", is_flag=True, help="Write over what is in DIR.")
+@click.option("--force", is_flag=True, help="Overwrite the files in DIR.")
 def export(folder: Path, number: int | None, force: bool) -> None:
     """Write an edition into DIR: config.toml, templates/ and a mark of which it is."""
     from relay.config import edition_files

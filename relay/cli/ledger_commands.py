@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from relay.ledger.database import Database
 
 PATIENCE = 60.0  # seconds to wait for a worker that is sending some of the kept messages
-_NOT_FAILED = "it did not fail, or may have gone out. What was only kept here goes by --kept."
+_NOT_FAILED = "it did not fail, or may have gone out. For messages only kept here, use --kept."
 
 
 @click.command("list")
@@ -128,7 +128,7 @@ def going_nowhere(found: Settings, db: Database, wanted: Sequence[str]) -> Itera
     from relay.ledger.holds import halts
 
     if found.delivery == "dry-run":
-        said = "RELAY_DELIVERY is dry-run: what comes of it is kept here and goes to nobody."
+        said = "RELAY_DELIVERY is dry-run: Relay keeps the messages here and sends none."
         yield Problem(said, warning=True)
     with db.read() as connection:
         names, stops = ledger_replay.names_of(connection, wanted), halts.standing(connection)
@@ -140,7 +140,7 @@ def going_nowhere(found: Settings, db: Database, wanted: Sequence[str]) -> Itera
         return  # a worker still uses the last good one
     yield from (problem for problem in check.senders(config) if problem.warning)
     for name in sorted(names - {rule.event for rule in config.rules if rule.enabled}):
-        yield Problem(f"no rule is on for {name}: it tells nobody.", warning=True)
+        yield Problem(f"no rule is on for {name}, so nobody gets a message.", warning=True)
 
 
 def replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:

@@ -35,7 +35,7 @@ def simulate(
 ) -> None:
     """Post the lab's example events, as the lab would.
 
-    EVENTS are the names of some; without any, all seven are posted. A post that gets no 200 is
+    EVENTS are the ones to post; by default, all seven are. A post that gets no 200 is
     repeated as the lab would, only faster.
     """
     from relay import logs

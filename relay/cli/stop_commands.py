@@ -40,8 +40,8 @@ def of_what(command: Callable[..., Any]) -> Callable[..., Any]:
 def stop(is_all: bool, channel: str | None, rule: str | None, reason: str, cancel: bool) -> None:
     """Stop sending at once, until somebody resumes it.
 
-    Within two seconds nothing of it is handed over. What waits keeps waiting and says why; what the
-    lab posts is taken all the same.
+    Within two seconds Relay hands none of it over. Messages keep waiting and say why; Relay still
+    accepts what the lab posts.
     """
     from relay.ledger.holds import stop_button
     from relay.ledger.views import stopped
@@ -71,7 +71,7 @@ def stop(is_all: bool, channel: str | None, rule: str | None, reason: str, cance
 @of_what
 @click.option("--drop", is_flag=True, help="Cancel for good what waits, however late it is due.")
 def resume(is_all: bool, channel: str | None, rule: str | None, drop: bool) -> None:
-    """Let what was stopped go on, the urgent first, each in its send window.
+    """Resume what was stopped: urgent messages go first, each in its send window.
 
     What another stop holds as well keeps waiting. What is dropped does not come back by itself:
     `flask relay replay msg_…` brings back one message.

@@ -77,7 +77,7 @@ def role(login: str, role: str) -> None:
 @user.command()
 @click.argument("login", metavar="EMAIL")
 def disable(login: str) -> None:
-    """Let nobody in by an account any more, and end its sessions. `user reset` undoes it."""
+    """Disable an account and end its sessions. `user reset` undoes it."""
     _change("disable", login)
     click.secho(f"{login.lower()} is disabled, and logged out everywhere.", fg="green")
 
@@ -126,7 +126,7 @@ def access(
     """Say who has looked at a person or a kit, or acted on them, and when.
 
     Leave ADDRESS-OR-KIT out, or write "-": Relay then asks for it on a terminal, or else reads
-    stdin. This look stands in the trail too.
+    stdin. The trail records this look too.
     """
     from relay.ledger import audit
     from relay.privacy import masks

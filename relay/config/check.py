@@ -68,7 +68,7 @@ def senders(config: Config) -> Iterator[Problem]:
     for rule in config.rules:
         for channel in rule.channels if rule.fallback_after and rule.enabled else ():
             if not settings.receipts[channel]:
-                said = f"nobody reports what has arrived by {channel}: the fallback goes each time."
+                said = f"no receipts come for {channel}, so the fallback always goes out too."
                 name = CHANNELS[channel].provider.receipts
                 at, remedy = ("rules", rule.name, "fallback_after"), f"Set {name}." if name else ""
                 yield config.problem(at, said, remedy, warning=True)
@@ -234,7 +234,7 @@ def check_language(config: Config, loaded: Templates, rule: Rule) -> Iterator[Pr
     if rule.language and folder.is_dir() and not loaded.languages(rule.template):
         remedy = f"Make one, as in {folder / 'cy'}, with the same files."
         at = ("rules", rule.name, "language")
-        yield config.problem(at, f"{folder} has no folder of a language.", remedy)
+        yield config.problem(at, f"{folder} has no folder for any language.", remedy)
 
 
 def fails(config: Config, rule: Rule, key: str, asked: Condition | None) -> Iterator[Problem]:
@@ -364,8 +364,8 @@ def hidden_characters(loaded: Templates, files: Iterable[str]) -> Iterator[Probl
     """Warns about characters in files that are invisible, or that only look like a space."""
     for name in dict.fromkeys(name for file in files for name in loaded.named(file)):
         for line, column, char in sms_segments.hidden(loaded.source(name)):
-            said = f"column {column} has a character that nobody sees: {char}."
-            remedy = "Delete it, or write a plain blank. Relay sends texts without it."
+            said = f"column {column} has an invisible character: {char}."
+            remedy = "Delete it, or write a plain space. Relay sends texts without it."
             yield in_file(loaded, name, said, remedy, line)
 
 

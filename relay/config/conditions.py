@@ -48,7 +48,7 @@ def wrong_words(when: Condition) -> Iterator[tuple[str, str, bool]]:
             shape = SHAPES.get(path[0], {}).get(path[1], "") if len(path) == 2 else ""
             if shape.endswith("*"):
                 yield (
-                    f"{name} is a list of records, and no word is in it.",
+                    f"{name} is a list of records, so no word can match.",
                     f"Write {name}|map(attribute='product_sku') for their SKUs, for example.",
                     False,
                 )
@@ -58,7 +58,7 @@ def wrong_words(when: Condition) -> Iterator[tuple[str, str, bool]]:
                     near = did_you_mean(word, known)
                     if not near.startswith("Choose"):
                         near += f" It documents: {', '.join(known)}."
-                    yield f'"{word}" is no word that the lab documents for {name}.', near, True
+                    yield f'"{word}" is not a word that the lab documents for {name}.', near, True
 
 
 def _sides(compare: nodes.Compare) -> Iterator[tuple[Path, Sequence[str]]]:

@@ -195,8 +195,8 @@ def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:
     hours = f", {window(rule.send_window, policy)}" if rule.send_window else ""
     return (
         f"When {happens(rule.event)}, note it{later} for {recipient_in_words(rule.to)}; "
-        f"{times_in_words(digest)}, {verbs_in_words(rule.channels)} them all that has gathered, "
-        f"in one message{hours}."
+        f"{times_in_words(digest)}, {verbs_in_words(rule.channels)} them everything gathered so "
+        f"far, in one message{hours}."
     )
 
 
@@ -285,9 +285,9 @@ def describe_desk(desk: Desk) -> Iterator[str]:
         "times in an hour."
     )
     if desk.second_person:
-        yield "What somebody edits, a second person has to approve before it is in use."
+        yield "Before an edit is in use, a second person has to approve it."
     if desk.security_contact:
-        yield f"Whoever finds a hole in security is asked to write to {desk.security_contact}."
+        yield f"Reports of security problems go to {desk.security_contact}."
 
 
 def describe_costs(costs: Costs) -> Iterator[str]:

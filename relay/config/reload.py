@@ -195,7 +195,7 @@ def published(
 
 def not_taken(newest: Edition) -> Problem:
     """A warning, for those who edit files, that a published edition is in use."""
-    said = f"the files were edited, but edition {newest.number} is in use, which was published"
+    said = f"the files were edited, but edition {newest.number} is in use, published"
     remedy = "Publish the files (`flask relay edition publish`), or put them back."
     return Problem(f"{said} by {newest.author}.", edition_files.CONFIG, remedy=remedy, warning=True)
 

@@ -169,7 +169,7 @@ class DeliverySchema(Schema.from_dict({**sender_fields(), **_RATES})):  # type: 
     lab_patience = days(3, "How long to keep asking the lab for what an event needs.")
     retention = days(90, "How long to keep contact details and message texts, here and at Twilio.")
     history = days(
-        8 * 365 + 2, "How long to keep what became of a finished kit, without anything personal."
+        8 * 365 + 2, "How long to keep the history of a finished kit, without personal data."
     )
     dedupe_window = days(30, "A repeat of an event within this time counts as a duplicate.")
     allow = fields.List(
@@ -205,11 +205,11 @@ class DeskSchema(Schema):
         "true asks for a second person's approval before an edit is published.", load_default=False
     )
     looks_per_hour = whole(
-        200, "Past so many looks of one person at people's data in an hour, staff are alerted."
+        200, "Alert staff if one person looks at people's data more often than this in an hour."
     )
     security_contact = judged(
         EMAIL,
-        "Who is written to about a hole in security: /.well-known/security.txt says so. "
+        "The address for reports of security problems, shown in /.well-known/security.txt. "
         "Without it, email_from.",
         "security@example.org",
         load_default="",
@@ -423,7 +423,7 @@ class RuleSchema(Schema):
     email_reply_to = reply_to_field()
     digest = Parsed(
         Digest.parse,
-        "Staff only: when to send all that has gathered, in one message.",
+        "Staff only: when to send everything gathered so far, in one message.",
         "weekly Mon 08:00",
     )
 

@@ -280,7 +280,7 @@ def miswritten(environ: Mapping[str, str], names: set[str]) -> Iterator[Problem]
         # Very close matches only: a platform names some after the service, such as RELAY_HOST.
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.9)
         if name.startswith("RELAY_") and near:
-            yield wrong(name, "is no variable of Relay's.", f"Did you mean {near[0]}?")
+            yield wrong(name, "is not a variable that Relay reads.", f"Did you mean {near[0]}?")
 
 
 def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
@@ -378,7 +378,7 @@ def server_url(name: str, value: str) -> Iterator[Problem]:
         said = "has a character in its password that means something else in an address."
         yield wrong(name, said, _IN_PASSWORDS)
     elif (port := _PORT.match(where)) and not re.fullmatch(r"\d{1,5}", port[1], re.ASCII):
-        yield wrong(name, "has a port that is no number.", "Write it as in host:5432/name.")
+        yield wrong(name, "has a port that is not a number.", "Write it as in host:5432/name.")
 
 
 def missing_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:

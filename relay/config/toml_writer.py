@@ -14,7 +14,7 @@ from tomlkit.items import Array
 from relay.config.toml_reader import line_index
 
 NO_TOML = "config.toml has a mistake that no form can get past: put it right in the text."
-ENTANGLED = "This rule is not a part of its own in config.toml: take it out in the text."
+ENTANGLED = "This rule has no table of its own in config.toml: remove it in the text."
 
 
 def rules_in(text: str) -> Mapping[str, Mapping[str, Any]]:

@@ -49,7 +49,7 @@ def of_rules(config: Config) -> Iterator[Problem]:
     """Warns of windows open only at night, rules that send one person the same, and no rules."""
     on = [rule for rule in config.rules if rule.enabled]
     if not on:
-        said = "no rule is on: nobody is told of anything."
+        said = "no rule is on, so nobody gets any messages."
         remedy = "Write one, or set enabled = true."
         yield config.problem(("rules",), said, remedy, warning=True)
     shown: list[tuple[KeyPath, Window]] = [(("delivery",), config.delivery.send_window)]

@@ -121,7 +121,7 @@ class Deliverer:
         return any(row["channel"] == channel and row["cause"] == REFUSED for row in paused)
 
     def _without_account(self, channel: str) -> Ending:
-        reason = f"Delivery is live, and no account to send {channel} with is set."
+        reason = f"Delivery is live, and no account for sending {channel} is set."
         policy, now = self._config.policy, utc_now()
         case = alerts.case("account", channel, channel, reason, policy=policy, now=now)
         return waiting_ending(reason, WAITS_FOR_ACCOUNT, case)

@@ -22,8 +22,8 @@ from relay.rules.statuses import WAITS_FOR_LAB
 log = get_logger("relay.jobs")
 
 NEVER_ENDED = (
-    f"{LEASES} workers have taken this, and none has ended it: each was stopped or killed while it"
-    " was at it."
+    f"{LEASES} workers have taken this, and none has finished: each was stopped or killed before"
+    " the end."
 )
 
 

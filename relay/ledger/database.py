@@ -322,16 +322,16 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 _MEANINGS = {
     "password authentication failed": "it refuses the user or the password that DATABASE_URL has",
     "no password supplied": "it wants a password. Write postgres://user:password@host/database",
-    "no encryption": "it takes nothing without TLS. Write ?sslmode=require behind DATABASE_URL",
+    "no encryption": "it requires TLS. Add ?sslmode=require to the end of DATABASE_URL",
     "no pg_hba.conf entry": "it lets nobody in from here: see its pg_hba.conf",
-    "certificate verify failed": "nobody that Relay trusts has signed its certificate: name the"
+    "certificate verify failed": "Relay does not trust its certificate: name the"
     " chain with ?sslrootcert=",
     "server does not support ssl": "it does not speak TLS. Take sslmode out of DATABASE_URL",
-    "invalid connection option": "DATABASE_URL has a word behind its ? that PostgreSQL does not"
-    " know, as pgbouncer=true or schema=public. Take it out",
-    "invalid sslmode": "sslmode in DATABASE_URL is none. Write ?sslmode=require",
-    'fatal:  role "': "it has no such user as DATABASE_URL has",
-    'fatal:  database "': "it has no such database as DATABASE_URL has",
+    "invalid connection option": "DATABASE_URL has an option after its ? that PostgreSQL does not"
+    " know, such as pgbouncer=true or schema=public. Remove it",
+    "invalid sslmode": "sslmode in DATABASE_URL is not valid. Write ?sslmode=require",
+    'fatal:  role "': "it does not know the user in DATABASE_URL",
+    'fatal:  database "': "it does not know the database in DATABASE_URL",
     "failed to resolve host": "there is no host of that name",
     "could not translate host": "there is no host of that name",
     "name or service not known": "there is no host of that name",

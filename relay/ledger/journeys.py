@@ -35,7 +35,7 @@ from relay.rules.model import AlreadyNotified, Step, Waiting, case_digest, ident
 from relay.rules.staleness import KitEvent, Kits, Registration
 from relay.rules.statuses import ALERT, ALIVE, FAILED, ITEM, MESSAGE, RESENT, UNCONFIRMED, WAITING
 
-_TWICE = "The same is told already: the lab has linked this test to another."
+_TWICE = "Another message says the same: the lab has linked this test to another."
 _KEYED = ("release", "unreached")  # kinds of case that are about an obligation
 
 

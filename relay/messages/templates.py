@@ -346,7 +346,7 @@ def syntax_error(message: str) -> str:
         return f"{{% {unclosed[1]} %}} has no {{% end{unclosed[1]} %}} after it."
     if odd := re.search(r"unexpected char '(?:\\[uxU](\w+)|([^\x00-\x7f]))'", message):
         found = sms_segments.spelt(chr(int(odd[1], 16)) if odd[1] else odd[2])
-        return f"there is a {found} in a command. Write a plain blank, quote or dash instead."
+        return f"there is a {found} in a command. Write a plain space, quote or dash instead."
     return (
         f"{message.rstrip('.')}. Write names between {{{{ and }}}}, commands between {{% and %}}."
     )

@@ -125,7 +125,7 @@ def why_no_sender(text: str) -> str:
     if "@" not in address:
         return "it has no email address"
     if "<" in text and not text.rstrip().endswith(">"):
-        return "something stands behind the address" if ">" in address else "its last > is missing"
+        return "there is text after the address" if ">" in address else "its last > is missing"
     if "<" not in text and re.search(r"\s", address):
         return "its address is not between < and >"
     return addresses.email(address).reason.rstrip(".")

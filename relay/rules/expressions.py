@@ -210,17 +210,17 @@ def unfit(tree: nodes.Expr) -> Iterator[str]:
     found = [tree, *tree.find_all(nodes.Node)]
     for node in found:
         if not isinstance(node, _ASKS):
-            yield f"it has no use for {getattr(node, 'operator', 'this')}"
+            yield f"it cannot use {getattr(node, 'operator', 'this')}"
         elif isinstance(node, nodes.Concat) and next(node.find_all(nodes.Concat), None):
             yield "it has a ~ within another"
         elif isinstance(node, nodes.Call):
             name = getattr(node.node, "attr", "a function")
             if not _METHODS.fullmatch(name):
-                yield f"it has no use for {name}()"
+                yield f"it cannot use {name}()"
         elif isinstance(node, nodes.Filter):
             for name in filters_of(node):
                 if not _FILTERS.fullmatch(name):
-                    yield f'it has no use for the filter "{name}"'
+                    yield f'it cannot use the filter "{name}"'
     if sum(isinstance(node, _STEPS) for node in found) > MOST_STEPS:
         yield f"it has more than {MOST_STEPS} dots and filters"
 

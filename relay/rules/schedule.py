@@ -302,5 +302,5 @@ def bank_holiday(text: str) -> date:
     except ValueError:
         pass  # the 31st of June, say
     raise ValueError(
-        f'"{text}" is no date; write one as in "2026-12-25", or a region as in "GB-ENG"'
+        f'"{text}" is not a date; write one as in "2026-12-25", or a region as in "GB-ENG"'
     )

@@ -63,5 +63,5 @@ def shown(
     except RenderError as error:
         return Shown(channel, None, wrong=str(error))
     except ValidationError:
-        return Shown(channel, None, wrong="masked, the event's data are none that the lab sends.")
+        return Shown(channel, None, wrong="the event's data are not valid once they are masked.")
     return Shown(channel, made, whole.size)

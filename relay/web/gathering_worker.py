@@ -155,7 +155,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
             return
         status = next((code for kind, code in _STATUSES.items() if isinstance(exc, kind)), 400)
         self.log.warning("Request refused: %s", type(exc).__name__)
-        body = b'{"error":"This is no HTTP that Relay can read.","status":"error"}\n'
+        body = b'{"error":"This is not a valid HTTP request.","status":"error"}\n'
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         with suppress(OSError):

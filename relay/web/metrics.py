@@ -39,7 +39,7 @@ METRICS: dict[str, str] = {
     "relay_messages_planned_total": "Messages planned, by channel.",
     "relay_messages_waiting": "Messages that are due and not sent yet, nor stopped, by channel.",
     "relay_messages_stopped": "Messages that wait until somebody resumes what was stopped.",
-    "relay_stops": "Stops that stand, by what they are of: all messages, a channel, a rule.",
+    "relay_stops": "Stops in force, by what they stop: all messages, a channel or a rule.",
     "relay_oldest_unsent_seconds": "Seconds since the oldest of these became due.",
     "relay_attempts": "Attempts to send in the last hour, by channel and outcome.",
     "relay_attempts_ended_total": "Attempts to send, by channel and outcome.",

@@ -81,7 +81,7 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
     @app.errorhandler(ParseException)
     @app.errorhandler(NoMoreData)
     def _unreadable(_error: Exception) -> Response:
-        said = "The body is cut off, or its chunks are none."
+        said = "The body is cut off, or its chunks are not valid."
         return answer(400, status="rejected", error=said, fields={})
 
     @app.errorhandler(HTTPException)

@@ -94,7 +94,7 @@ BROKEN = [  # lines of config.toml, and what is said of them; nothing is said of
     ('retention = "90 days"', "delivery.retention: write a whole number"),
     ("daily_sms_limit = 2,000", "not valid TOML: a number has no comma"),
     ("sms_from\u00a0= \u201cCLINIC\u201d", "has a no-break space"),
-    ("[staff.lab desk]", "not valid TOML: a name in a heading has no blank"),
+    ("[staff.lab desk]", "not valid TOML: a name in a heading cannot have a space"),
     ('email = ["a@clinic.example" "b@clinic.example"]', "not valid TOML: there is no comma"),
     ("[rules.kit-shipped]", ""),
     ('event = "order.shipped"', ""),
@@ -419,7 +419,7 @@ def test_a_fallback_that_would_always_go_is_a_warning(
     )
     config_file.write_text(text, "utf-8")
     line = text.splitlines().index('fallback_after = "4h"') + 1
-    told = f"{config_file}:{line}: rules.kit-delivered.fallback_after: nobody reports what"
+    told = f"{config_file}:{line}: rules.kit-delivered.fallback_after: no receipts come"
     without = relay("check", **live_environ)
     assert (without.exit_code, f"warning: {told}" in without.stderr) == (0, True)
     url = {"PUBLIC_URL": "https://relay.example"}

@@ -65,7 +65,7 @@ OPENED = {
     ),
     "erasure": ("era_019ac9f4e80e4a61b2c3d4e5f6a7", "2 rows of notifications still have it."),
     "rule": ("kit-shipped", "Its rule, kit-shipped, is no longer in config.toml."),
-    "account": ("sms", "Delivery is live, and no account to send sms with is set."),
+    "account": ("sms", "Delivery is live, and no account for sending sms is set."),
     "refused": ("order.shipped", "data.order_id: It is blank."),
     "looks": (
         "the desk",

@@ -130,7 +130,7 @@ def test_an_event_that_ends_its_workers_is_held(clinic: Clinic) -> None:
     statuses = {row["name"]: row["status"] for row in rows(clinic.db, events)}
     assert statuses == {"lab_results.complete": "held", "order.shipped": "processed"}
     assert (clinic.worklist(), clinic.told()) == (["held"], [("held", DESK, "sent")])
-    assert "none has ended it" in only(clinic.db, cases.cases)["reason"]
+    assert "none has finished" in only(clinic.db, cases.cases)["reason"]
     replay_event(clinic.db, poison)
     clinic.work()
     assert only(clinic.db, events, id=poison)["status"] == "processed"

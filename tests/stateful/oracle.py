@@ -53,7 +53,7 @@ ENDS = re.compile(
     r"It is no longer needed: |The kit has moved on: |A retest has begun|The new kit is on its way"
     r"|The test was cancelled|Its condition is not met|The rule is switched off"
     r"|The person has|An earlier email"
-    r"|Its rule no longer uses|The recipient now has another address|The same is told already"
+    r"|Its rule no longer uses|The recipient now has another address|Another message says the same"
     r"|Stopped by |Cancelled by |.*Its event was processed again"
 )
 # Of these the patient hears nothing from the shipped rule, and staff do.

@@ -42,7 +42,10 @@ SETTLED = "Its case was closed before"
 MOVED, ELSEWHERE = "Its rule no longer uses", "The recipient now has another address"
 STOPPED, CANCELLED = f"Stopped by {NAME}", f"Cancelled by {NAME}"
 PLANNED_ANEW = "Its event was processed again."
-ONCE_IS_ENOUGH, UNMET = "The same is told already", ("Its condition is not met", "The test was")
+ONCE_IS_ENOUGH, UNMET = (
+    "Another message says the same",
+    ("Its condition is not met", "The test was"),
+)
 FAILURES = ("permanent-failure", "temporary-failure", "validation-failed")
 BAD_NEWS = {"undelivered", "failed", "bounce", "dropped"}
 SENT_AGAIN = re.compile(r'"message not found, sent again"')

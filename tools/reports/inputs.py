@@ -135,7 +135,7 @@ def names_and_texts() -> Iterator[Input]:
         ("x" * 200, "Hello there, … is longer than 60 characters, so messages leave it out."),
     )
     yield Input(8, "a template with a BOM", acts.saved(SHIPPED, "utf-8-sig"), f"nothing … {TESTED}")
-    nobody_sees = "column 34 has a character that nobody sees: {} … {}"
+    nobody_sees = "column 34 has an invisible character: {} … {}"
     yield from each(
         8,
         "'kit{} is on its way' in a template",
@@ -348,15 +348,15 @@ def servers() -> Iterator[Input]:
         ("redis://:hunter2@127.0.0.1:{plain}/0", "refuses the user or the password"),
         ("redis://:hunter2#x@host:6379/0", IN_PASSWORD.format("%23 for #")),
         ("redis://:hunter2/x@host:6379/0", IN_PASSWORD.format("%2F for /")),
-        ("redis://:hunter2@host:port/0", "has a port that is no number"),
+        ("redis://:hunter2@host:port/0", "has a port that is not a number"),
     )
     yield from each(
         20,
         "flask relay check, DATABASE_URL={}",
         lambda url: acts.commanded("check", about="DATABASE_URL", DATABASE_URL=url),
-        ("postgres://u:hunter2@127.0.0.1:1/d?pgbouncer=true", "as pgbouncer=true … Take it out."),
+        ("postgres://u:hunter2@127.0.0.1:1/d?pgbouncer=true", "such as pgbouncer=true … Remove it."),
         ("postgres://u:hunter2@x@host:5432/d", IN_PASSWORD.format("%40 for @")),
-        ("postgres://u:hunter2@host:port/d", "has a port that is no number"),
+        ("postgres://u:hunter2@host:port/d", "has a port that is not a number"),
         ("postgres://u:hunter2@127.0.0.1:1/d", "nothing answers at the host and port"),
     )
 

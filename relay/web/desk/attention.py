@@ -74,7 +74,7 @@ def _never_met(connection: Connection) -> Iterator[Need]:
             continue
         if all(reasons.get(rule.name) == unmet(condition) for reasons in some):
             said = (
-                f"{rule.name} told nobody of the last {NEVER_MET} events: its `when` was not true"
+                f"{rule.name} sent nothing for the last {NEVER_MET} events: its `when` was not true"
             )
             yield Need(None, said, url_for("desk.rule", name=rule.name), "The rule")
 

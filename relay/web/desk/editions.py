@@ -235,7 +235,8 @@ def draft_file(draft_id: str) -> Any:
     files = it.on(base)
     name = _name(files)
     if any("\udc80" <= one <= "\udcff" for one in files[name]):
-        flash(f"{name} is no UTF-8 text. Save it as UTF-8, and bring it by files.")
+        remedy = "Save the file as UTF-8, then publish it with flask relay edition publish."
+        flash(f"{name} is not UTF-8 text. {remedy}")
         return redirect(url_for("desk.draft", draft_id=it.id))
     if name == CONFIG:
         note_look(REVEAL, CONFIG, "the file")
