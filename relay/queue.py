@@ -38,8 +38,8 @@ NOT_PICKLES = (
 
 # Part of an error from Redis or the network → what it means, and what to write.
 _MEANINGS = {
-    "certificate_verify_failed": "Relay does not trust its certificate. Where that"
-    " is known, as at Heroku, set REDIS_TLS_VERIFY=false",
+    "certificate_verify_failed": "Relay does not trust its certificate. If that is expected, as at"
+    " Heroku, set REDIS_TLS_VERIFY=false",
     "wrong_version_number": "it does not speak TLS. Write redis:// for rediss://",
     "handshake operation timed out": "it does not speak TLS. Write redis:// for rediss://",
     "record layer failure": "it does not speak TLS. Write redis:// for rediss://",

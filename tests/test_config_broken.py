@@ -127,7 +127,7 @@ VALUES = [
     wrong("a window with a long dash", "08:00-20:00", "08:00\u201320:00", 11, "delivery.send_window", "it has a long dash", 'write "08:00-20:00"'),
     wrong("a window without an end", "08:00-20:00", "08:00-08:00", 11, "delivery.send_window", 'write "always"'),
     wrong("a bad day of the week", "08:00-20:00", "Mo-Fr 08:00-20:00", 11, "delivery.send_window", 'no day "Mo"', "Mon, Tue, Wed"),
-    wrong("a bad bank holiday", "max_sms_segments = 2", 'bank_holidays = ["25.12.2026"]', 12, "delivery.bank_holidays", "no date", '"2026-12-25"'),
+    wrong("a bad bank holiday", "max_sms_segments = 2", 'bank_holidays = ["25.12.2026"]', 12, "delivery.bank_holidays", "not a date", '"2026-12-25"'),
     wrong("a region that there is not", "max_sms_segments = 2", 'bank_holidays = "GB"', 12, "delivery.bank_holidays", "GB-ENG, GB-NIR"),
     wrong("hours by day in one text", '"08:00-20:00"', '"Mon-Fri 08:00-20:00, Sat 09:00-12:00"', 11, "delivery.send_window", "a list", '["Mon-Fri 08'),
     wrong("hours that overlap", '"08:00-20:00"', '["08:00-20:00", "Sat 09:00-12:00"]', 11, "delivery.send_window", "overlap on Sat"),

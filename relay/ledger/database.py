@@ -324,8 +324,8 @@ _MEANINGS = {
     "no password supplied": "it wants a password. Write postgres://user:password@host/database",
     "no encryption": "it requires TLS. Add ?sslmode=require to the end of DATABASE_URL",
     "no pg_hba.conf entry": "it lets nobody in from here: see its pg_hba.conf",
-    "certificate verify failed": "Relay does not trust its certificate: name the"
-    " chain with ?sslrootcert=",
+    "certificate verify failed": "Relay does not trust its certificate. Name the chain with"
+    " ?sslrootcert=",
     "server does not support ssl": "it does not speak TLS. Take sslmode out of DATABASE_URL",
     "invalid connection option": "DATABASE_URL has an option after its ? that PostgreSQL does not"
     " know, such as pgbouncer=true or schema=public. Remove it",

@@ -354,7 +354,10 @@ def servers() -> Iterator[Input]:
         20,
         "flask relay check, DATABASE_URL={}",
         lambda url: acts.commanded("check", about="DATABASE_URL", DATABASE_URL=url),
-        ("postgres://u:hunter2@127.0.0.1:1/d?pgbouncer=true", "such as pgbouncer=true … Remove it."),
+        (
+            "postgres://u:hunter2@127.0.0.1:1/d?pgbouncer=true",
+            "such as pgbouncer=true … Remove it.",
+        ),
         ("postgres://u:hunter2@x@host:5432/d", IN_PASSWORD.format("%40 for @")),
         ("postgres://u:hunter2@host:port/d", "has a port that is not a number"),
         ("postgres://u:hunter2@127.0.0.1:1/d", "nothing answers at the host and port"),
