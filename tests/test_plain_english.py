@@ -48,7 +48,7 @@ TOLD = {
     "discreet": ("discreet = false", "may name a test, a date of birth or a full name."),
     "digest": (
         'to = "lab-desk"\ndigest = "daily 08:00"',
-        "note it for the staff of lab-desk; every day at 08:00, text and email them all",
+        "note it for the staff of lab-desk; every day at 08:00, text and email them everything",
     ),
 }
 TOLD |= {

@@ -267,7 +267,7 @@ def test_a_replay_that_tells_nobody_promises_nothing(
     """
     id_, other = post("order.shipped"), post("test_registration.lml_lab_id_created")
     work()
-    assert "is kept here and goes to nobody" in relay("replay", id_).stderr
+    assert "keeps the messages here and sends none" in relay("replay", id_).stderr
     work()
     assert relay("replay", id_, **live_environ).stderr == ""
     work()

@@ -233,7 +233,7 @@ def monitoring_paths() -> dict[str, Json]:
         "/healthz": ("Whether the process serves", [], {"200": json_response("It serves.", Well)}),
         "/readyz": ("Whether Relay has all that it needs", [], ready),
         "/.well-known/security.txt": (
-            "Whom to write to about a hole in security (RFC 9116)",
+            "The address for reports of security problems (RFC 9116)",
             [],
             {
                 "200": {
