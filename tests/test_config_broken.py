@@ -60,7 +60,7 @@ KIT, READY, DESK = "rules.kit-shipped", "rules.results-ready", "rules.desk-retes
 SYNTAX = [
     wrong("no quotes", '"90d"', "90d", 14, "", "text needs quotes.", 'Write retention = "90d".'),
     wrong("a word without quotes", '"kit_shipped"', "kit", 25, "", "text needs quotes.", 'Write template = "kit".'),
-    wrong("a word as Python writes it", "enabled = true", "enabled = False", 34, "", "true and false are in lower case", "Write enabled = false."),
+    wrong("a word as Python writes it", "enabled = true", "enabled = False", 34, "", "true and false must be in lower case", "Write enabled = false."),
     wrong("yes for true", "enabled = true", "enabled = yes", 34, "", "this is true or false", "Write enabled = true."),
     wrong("a number with a comma", "= 2000", "= 2,000", 13, "", "a number has no comma", "Write daily_sms_limit = 2000."),
     wrong("no comma in a list", '["sms", "email"]', '["sms" "email"]', 24, "", "no comma between the values", 'Write channels = ["sms", "email"].'),

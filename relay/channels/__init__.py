@@ -95,11 +95,13 @@ class Channels:
             return []
         channel = self._provider(name)
         if channel is None:
-            return [f"The {name} provider's data was not erased: Relay does not use it here."]
+            return [
+                f"Data at the {name} provider was not erased: that provider is not in use here."
+            ]
         try:
             return channel.erase(addresses, provider_ids)
         except Exception as error:  # a provider's odd answer must not undo what is erased here
-            return [f"The {name} provider's data was not erased ({type(error).__name__})."]
+            return [f"Data at the {name} provider was not erased ({type(error).__name__})."]
 
     def standing(self, name: str) -> list[Standing] | None:
         """What is wrong with our account at a provider; None where nothing is sent by it."""

@@ -92,7 +92,11 @@ _SYNTAX = {  # the beginning of tomllib's message → its meaning, and the remed
 
 # As written → as TOML wants it, and the mistake. Used only if the row is then valid TOML.
 _MENDS = (
-    (r"(=\s*)(true|false)\b", lambda m: m[1] + m[2].lower(), "true and false are in lower case"),
+    (
+        r"(=\s*)(true|false)\b",
+        lambda m: m[1] + m[2].lower(),
+        "true and false must be in lower case",
+    ),
     (r"(=\s*)(?:yes|on)\b", r"\1true", "this is true or false"),
     (r"(=\s*)(?:no|off)\b", r"\1false", "this is true or false"),
     (r"(?<=\d),(?=\d{3}\b)", "", "a number has no comma"),

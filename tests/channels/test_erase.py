@@ -61,5 +61,5 @@ def test_where_nothing_is_sent_nobody_is_asked(settings: Settings) -> None:
     assert ways.erase("sms", NOBODY, NOBODY) == []
     for name, addresses, texts in (("sms", NOBODY, TEXTS), ("email", MAILS, NOBODY)):
         (said,) = ways.erase(name, addresses, texts)
-        assert said.startswith(f"The {name} provider's data was not erased")
+        assert said.startswith(f"Data at the {name} provider was not erased")
         assert not ways.reaches(name)

@@ -206,7 +206,7 @@ def test_broken_files_are_no_edition(relay: Run, config_file: Path) -> None:
     result = relay("upgrade")
     assert (result.exit_code, "flask relay check" in result.stderr) == (0, True)
     assert listed(relay) == []
-    assert "none yet" in relay("edition", "list").stdout
+    assert "no editions yet" in relay("edition", "list").stdout
 
 
 @pytest.mark.parametrize(
