@@ -1,4 +1,4 @@
-"""The few exceptions of Relay. `permanent` says whether trying again can help."""
+"""Relay's few exceptions. `permanent` means that trying again cannot help."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class RelayError(Exception):
-    """Any failure that Relay names itself. `key` is what it is about, `remedy` what to do."""
+    """Any failure that Relay names itself. `key` is its subject, `remedy` what to do."""
 
     permanent = False
     key = remedy = ""
@@ -16,7 +16,7 @@ class RelayError(Exception):
 
 class Refused(RelayError):
     """A webhook body that Relay refuses. `status` is the HTTP answer, `fields` the bad paths,
-    `event` its name where it is known.
+    `event` its name if that is known.
     """
 
     permanent = True
@@ -53,7 +53,7 @@ class Problem:
 
 
 class ConfigError(RelayError):
-    """Settings that Relay must not start with. `problems` has every one of them."""
+    """Settings with which Relay must not start. `problems` has every mistake in them."""
 
     permanent = True
 
@@ -67,9 +67,9 @@ class LedgerUnavailable(RelayError):
 
 
 class LabError(RelayError):
-    """The lab's API did not give what was asked. `retry_after` is in seconds, when it named one.
+    """The lab's API did not return what was asked for. `retry_after` is in seconds, if named.
 
-    It `failed` where that is no answer about the one record, but the lab's own trouble.
+    It `failed` if the fault is the lab's own, and not an answer about the one record.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class LabError(RelayError):
 
 
 class LabAway(LabError):
-    """The lab is away or refuses the token: nobody asks it but a probe, and what needs it waits."""
+    """The lab is down or refuses the token: only a probe asks it, and work that needs it waits."""
 
 
 class NotReady(LabError):
-    """The lab's API contradicts an event: it may catch up. `facts` are what it says meanwhile."""
+    """The lab's API contradicts an event, and may catch up. `facts` are its present answer."""
 
     def __init__(self, reason: str, facts: object = None):
         super().__init__(reason)
@@ -103,8 +103,8 @@ class NotReady(LabError):
 
 
 class RenderError(RelayError):
-    """A template that could not be rendered. Its message names no person; the file, within the
-    templates' folder, and its line are there where they are known.
+    """A template that could not be rendered. Its message names no person; it has the file, within
+    the templates' folder, and the line if they are known.
     """
 
     permanent = True
@@ -116,8 +116,8 @@ class RenderError(RelayError):
 
 
 def meaning(error: BaseException | None, known: Mapping[str, str]) -> str:
-    """What an error means, by what it or one of its causes says, else its kind: its own text may
-    hold a password. `known` has parts of such texts and what each means.
+    """What an error means, from its text or a cause's, else its kind: its own text may hold a
+    password. `known` maps parts of such texts to what each means.
     """
     said, cause = "", error
     while cause is not None:
@@ -130,7 +130,7 @@ def meaning(error: BaseException | None, known: Mapping[str, str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A remedy for an unknown word: the nearest known one, else all of them."""
+    """A remedy for an unknown word: the nearest known word, else all of them."""
     options = sorted(known)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if near:

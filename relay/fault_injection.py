@@ -1,6 +1,6 @@
 """Places where a test may kill this process (RELAY_CRASH_AT, in development only).
 
-How long the ledger waits. In chaos runs hours pass in seconds (RELAY_HASTE).
+Also divides the ledger's waits, so that in chaos runs hours pass in seconds (RELAY_HASTE).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
-# In the order in which an event and its message pass them.
+# In the order in which an event and then its message pass them.
 CRASH_POINTS = (
     "intake.before-commit",
     "intake.after-commit",
@@ -29,7 +29,7 @@ _armed = ""
 
 
 def arm_crash_point(name: str) -> None:
-    """Die at a point; nowhere when it is empty. Raises ValueError for an unknown one."""
+    """Make this process die at a point; none if empty. Raises ValueError for an unknown one."""
     global _armed  # noqa: PLW0603 - one for the process, set once at its start
     if name and name not in CRASH_POINTS:
         raise ValueError(f'there is no failpoint "{name}"')
@@ -37,7 +37,7 @@ def arm_crash_point(name: str) -> None:
 
 
 def crash_point(name: str) -> None:
-    """Die here, as by a power cut, if this point is armed."""
+    """Die here, as in a power cut, if this point is armed."""
     if name == _armed:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -52,5 +52,5 @@ def set_haste(factor: float) -> None:
 
 
 def hastened(value: float) -> float:
-    """A wait of `value` seconds, as long as it is in this process."""
+    """The seconds that a wait of `value` seconds takes in this process."""
     return value / _haste

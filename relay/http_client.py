@@ -1,4 +1,4 @@
-"""One way out for every HTTP call: kept connections, timeouts, no redirects, no surprises."""
+"""The one client for all HTTP calls: kept connections, timeouts, no redirects, no surprises."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LARGEST_ANSWER = 1 << 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, whole."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to wait, if the other side named them."""
+        """Seconds to wait before another try, if the other side says so."""
         value = self.headers.get("Retry-After", "").strip()
         if value.isascii() and value.isdigit():
             return float(value)
@@ -57,22 +57,22 @@ class Answer:
 
 
 class TooLate(RelayError):
-    """The time within which a request was to be written is over: it was surely not made."""
+    """The time for writing a request is over: it was certainly not made."""
 
 
 _ends: ContextVar[float] = ContextVar("ends", default=math.inf)
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's other one stops in sleep
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's other clock stops in sleep
 
 
 def awake() -> float:
-    """Seconds by a clock that goes on while this process, or the whole machine, stands still."""
+    """Seconds by a clock that also runs while this process, or the whole machine, is suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Let this thread finish writing its requests within so many seconds from now, or not at all:
-    they raise TooLate.
+    """Give this thread so many seconds from now to finish writing its requests: after that they
+    raise TooLate.
     """
     token = _ends.set(awake() + seconds)
     try:
@@ -82,12 +82,12 @@ def within(seconds: float) -> Iterator[None]:
 
 
 class InTime(http.client.HTTPConnection):
-    """A connection that looks at the clock before each write: with the last one a request is made,
+    """A connection that looks at the clock before each write: the last write completes a request,
     and connecting may have taken long.
     """
 
     def send(self, data: Any) -> None:
-        """Write a part of a request. Raises TooLate."""
+        """Write a part of a request. Raises TooLate if the time is over."""
         if self.sock is None:
             self.connect()
         if awake() > _ends.get():
@@ -96,7 +96,7 @@ class InTime(http.client.HTTPConnection):
 
 
 class NoAnswer(RelayError):
-    """No readable answer. `sent` is False when the request surely never reached the other side."""
+    """No readable answer. `sent` is False if the request certainly never reached the other side."""
 
     def __init__(self, reason: str, *, sent: bool):
         super().__init__(reason)
@@ -104,7 +104,7 @@ class NoAnswer(RelayError):
 
 
 class _Raw(io.RawIOBase):
-    """What a socket gives until a deadline: a server that drips its answer is cut off."""
+    """A socket's data until a deadline: it cuts off a server that sends its answer in drips."""
 
     def __init__(self, inner: io.RawIOBase, sock: socket.socket, seconds: float):
         self._inner = inner
@@ -113,11 +113,11 @@ class _Raw(io.RawIOBase):
         self._patience = sock.gettimeout()
 
     def readable(self) -> bool:
-        """It is for reading."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read what there is. Raises TimeoutError at the deadline."""
+        """Read what has arrived. Raises TimeoutError at the deadline."""
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer came too slowly")
@@ -125,7 +125,7 @@ class _Raw(io.RawIOBase):
         return self._inner.readinto(buffer)
 
     def close(self) -> None:
-        """Close what is read from; the connection may be kept, with the patience it had."""
+        """Close the inner stream, and give the socket its timeout back, since it may be kept."""
         with suppress(OSError):
             self._socket.settimeout(self._patience)
         self._inner.close()
@@ -133,7 +133,7 @@ class _Raw(io.RawIOBase):
 
 
 def pools(deadline: float) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's pools, reading answers with one deadline for head and body together."""
+    """urllib3's pools, with one deadline in seconds for reading an answer's head and body."""
 
     class Response(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any):
@@ -156,7 +156,7 @@ def pools(deadline: float) -> dict[str, type[HTTPConnectionPool]]:
 
 
 class HttpClient:
-    """A pool of connections, safe between threads. `deadline` is in seconds, for a whole call."""
+    """A thread-safe pool of connections. `deadline` is in seconds, for a whole answer."""
 
     def __init__(self, *, connections: int = 32, deadline: float = 10.0):
         self._pool = urllib3.PoolManager(
@@ -171,14 +171,14 @@ class HttpClient:
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Answer:
-        """Make one request. Raises NoAnswer, or TooLate; a redirect is an answer like any other."""
+        """Make one request. Raises NoAnswer or TooLate. A redirect is returned like any answer."""
         try:
             response = self._pool.request(
                 method, url, body=body, headers=headers, redirect=False, preload_content=False
             )
         except (ConnectTimeoutError, NewConnectionError, NameResolutionError) as error:
             raise NoAnswer(_reason(error), sent=False) from error
-        except SSLError as error:  # TLS may also break after the request has gone out
+        except SSLError as error:  # TLS may also fail after the request has gone out
             untrusted = isinstance(error.args[0], ssl.SSLCertVerificationError)
             raise NoAnswer(_reason(error), sent=not untrusted) from error
         except HTTPError as error:
@@ -190,7 +190,7 @@ class HttpClient:
 
     @staticmethod
     def _body(response: urllib3.BaseHTTPResponse) -> bytes:
-        """All of the body, unless it is too long."""
+        """The whole body. Raises NoAnswer if it is too long."""
         body = bytearray()
         while chunk := response.read1(65536, decode_content=False):
             body += chunk
@@ -202,8 +202,8 @@ class HttpClient:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of an http address, as it would be asked; empty where it is none, or
-    has a password in it.
+    """Scheme, host and port of an http address as a client would use them; empty if it is not one,
+    or has a password in it.
     """
     try:
         parts = parse_url(url)
@@ -216,13 +216,13 @@ def origin(url: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """An error's kind. Its text may hold a URL with somebody's number in it."""
+    """An error's kind, since its text may hold a URL with somebody's number in it."""
     return type(error).__name__
 
 
 @cache
 def tls() -> ssl.SSLContext:
-    """The system's certificates, and certifi's where the system has none."""
+    """A TLS context that trusts the system's certificates and certifi's."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context

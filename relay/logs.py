@@ -1,10 +1,10 @@
-"""Structured logs: JSON on stdout, text on a terminal. Ids only: no names, numbers, addresses.
+"""Structured logs: JSON on stdout, text on a terminal. Ids only: no names, numbers or addresses.
 
-Other packages speak at WARNING and above whatever LOG_LEVEL says: at DEBUG some of them print
-payloads and keys. Of an exception only its kind and place are logged: its text may quote a patient.
+Other packages log at WARNING and above whatever LOG_LEVEL says: at DEBUG some of them print
+payloads and keys. We log only an exception's kind and place: its text may quote a patient.
 
-Faults of Relay's own, reported to Sentry where SENTRY_DSN is set: where it broke, and nothing
-that anybody wrote or sent.
+If SENTRY_DSN is set, Sentry gets Relay's own faults: where the code broke, and nothing that
+anybody wrote or sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _QUIET = (
 
 
 class _Writer(structlog.WriteLogger):
-    """Writes lines to a stream, and knows whose they are."""
+    """Writes lines to a stream, and keeps the name of its logger."""
 
     def __init__(self, stream: TextIO, name: str):
         super().__init__(stream)
@@ -68,7 +68,7 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Ours are written straight away: by way of the logging module a line costs three times as much.
+    # Our lines go straight to the stream: through logging each would cost three times as much.
     structlog.configure(
         processors=[*shared, renderer],
         logger_factory=lambda name: _Writer(stream, name),
@@ -77,7 +77,7 @@ def set_up(level: str = "INFO", stream: TextIO | None = None) -> None:
 
 
 def about(event_id: str) -> AbstractContextManager[None]:
-    """Lines of this thread carry the event's id: by it all that came of a webhook is found."""
+    """Put the event's id on this thread's lines: it finds all that followed from a webhook."""
     return structlog.contextvars.bound_contextvars(correlation_id=event_id)
 
 
@@ -88,7 +88,7 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
 
 
 def without_secrets(text: str) -> str:
-    """`text` with the path secret of a webhook's URL taken out, however the path was written."""
+    """`text` without the path secret of a webhook's URL, however the path was written."""
     if _PATH in text:
         text = _PATH_SECRET.sub(r"\1[secret]", text)
     return _WORD.sub(_unless_encoded, text) if "%" in text else text
@@ -100,7 +100,7 @@ def _unless_encoded(word: re.Match[str]) -> str:
 
 
 def drop_secrets(_logger: Any, _method: str, event: Event) -> Event:
-    """Take the path secret out of each value of a line."""
+    """Remove the path secret from each value of a line."""
     return {k: without_secrets(v) if isinstance(v, str) else v for k, v in event.items()}
 
 
@@ -110,7 +110,7 @@ def json_line(_logger: Any, _method: str, event: Event) -> str:
 
 
 def plain_exception(_logger: Any, _method: str, event: Event) -> Event:
-    """Another package's record: its exception is told as ours are, and nowhere else."""
+    """Move the exception of another package's record, so that it is logged only as ours are."""
     record = event.get("_record")
     if record is not None and record.exc_info:
         event["exc_info"] = record.exc_info
@@ -122,13 +122,13 @@ _report: Callable[[BaseException], object] | None = None
 
 
 def report_errors_to(report: Callable[[BaseException], object]) -> None:
-    """Hand every exception that is logged to `report` too."""
+    """Pass every exception that is logged to `report` too."""
     global _report  # noqa: PLW0603 - one for the process, set once at its start
     _report = report
 
 
 def name_exception(_logger: Any, _method: str, event: Event) -> Event:
-    """Log of an exception its kind and place, and report it where that is set up."""
+    """Replace an exception by its kind and place, and report it if reporting is set up."""
     found = event.pop("exc_info", None)
     if found is True:
         found = sys.exc_info()
@@ -156,7 +156,7 @@ SENTRY_KEPT_OF_FRAME = ("filename", "abs_path", "function", "module", "lineno", 
 
 
 def report_to_sentry(dsn: str, environment: str) -> None:
-    """Report what is logged with its exception from now on. Does nothing without a DSN."""
+    """Report every exception that is logged from now on. Does nothing without a DSN."""
     if not dsn:
         return
     import sentry_sdk
@@ -177,18 +177,18 @@ def report_to_sentry(dsn: str, environment: str) -> None:
 
 
 def is_dsn(written: str) -> bool:
-    """Whether it is an address that faults can be reported to."""
+    """Whether it is an address to which Sentry's client can report."""
     from sentry_sdk.utils import Dsn
 
     try:
         Dsn(written)
-    except ValueError:  # BadDsn is one
+    except ValueError:  # BadDsn is a subclass
         return False
     return True
 
 
 def without_details(event: MutableMapping[str, Any], _hint: Any = None) -> dict[str, Any]:
-    """An event without all that could name a person: an exception's text may quote one."""
+    """An event without anything that could name a person: an exception's text may quote one."""
     kept = {key: event[key] for key in SENTRY_KEPT if key in event}
     values = (event.get("exception") or {}).get("values") or []
     kept["exception"] = {

@@ -1,7 +1,7 @@
-"""The queue only wakes workers: an RQ job says that the ledger has work, never what it is.
+"""The queue only wakes workers: an RQ job says that the ledger has work, not which work.
 
-One wake-up is enough however many rows were written, so while one is pending no other is sent. The
-job takes the mark away before it looks at the ledger: what is committed after that sends a new one.
+One wake-up is enough for any number of rows, so we send no other while one is pending. The job
+removes the mark before it looks at the ledger: a commit after that sends a new wake-up.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ log = get_logger("relay.queue")
 
 NAME = "relay"
 PENDING = "relay:wake-up-pending"
-PENDING_SECONDS = 30  # a wake-up that Redis lost holds others back no longer than this
-GATHER_SECONDS = 0.05  # what comes in within it needs no wake-up of its own
-# Without any news: what is due later is seen to also where no worker has a clock (`rq worker`).
+PENDING_SECONDS = 30  # a wake-up that Redis has lost holds others back for this long at most
+GATHER_SECONDS = 0.05  # events that come within this share a wake-up
+# Even without new events: so that later work is done where no worker has a clock (`rq worker`).
 AGAIN_SECONDS = 30.0
-# What workers of the release before can find too; "relay.worker.process.drain" from the next on.
+# The last release's workers can find this name too; "relay.worker.process.drain" from the next on.
 JOB = "relay.queue.drain"
-JOB_SECONDS = 60  # at which RQ ends it; it takes 45 at most by itself
+JOB_SECONDS = 60  # after which RQ ends it; it should take 45 at most
 UNREAD = "relay.queue.unread"
 NOT_PICKLES = (
     "Relay's jobs are JSON, and this worker reads pickles. What was due is done all the same. Start"
     " it as `rq worker --job-class relay.worker.rq_listener.WakeUp relay`."
 )
 
-# What Redis or the way to it says → what it means, and what to write.
+# Part of an error from Redis or the network → what it means, and what to write.
 _MEANINGS = {
     "certificate_verify_failed": "nobody that Relay trusts has signed its certificate. Where that"
     " is known, as at Heroku, set REDIS_TLS_VERIFY=false",
@@ -63,12 +63,12 @@ _MEANINGS = {
 
 
 def why_not(error: Exception) -> str:
-    """Why Redis cannot be used, and what to write instead; without its address or password."""
+    """Why Relay cannot use Redis, and what to write instead; without its address or password."""
     return meaning(error, _MEANINGS)
 
 
 def connect(settings: Settings, *, timeout: float | None) -> Redis:
-    """A connection that gives up soon: redis-py's defaults wait for a minute on a hanging Redis."""
+    """A connection that gives up soon: by default redis-py waits a minute for a hanging Redis."""
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -87,7 +87,7 @@ def connect(settings: Settings, *, timeout: float | None) -> Redis:
 
 
 def rq_queue(connection: Redis) -> Queue:
-    """The one queue there is: a worker on two can lose a job."""
+    """The only queue: a worker on two can lose a job."""
     from rq import Queue
     from rq.serializers import JSONSerializer
 
@@ -95,7 +95,7 @@ def rq_queue(connection: Redis) -> Queue:
 
 
 def wake(connection: Redis) -> bool:
-    """Wake a worker, unless one will wake anyway; whether a job was sent. Raises RedisError."""
+    """Send a wake-up unless one is pending; return whether it was sent. Raises RedisError."""
     if not connection.set(PENDING, "1", nx=True, ex=PENDING_SECONDS):
         return False
     from rq import Callback
@@ -115,15 +115,15 @@ def wake(connection: Redis) -> bool:
 def drain() -> None:
     """The wake-up's former name: remove it a release after 0.2.0.
 
-    Jobs in Redis have it, and workers of the release before know no other. The job itself is
+    Jobs in Redis have it, and the last release's workers know only this name. The job itself is
     `relay.worker.process.drain`; this module enqueues it by name and imports no worker.
     """
     import_module("relay.worker.process").drain()
 
 
 def unread(job: Job, connection: Redis, kind: type[Exception], *_error: object) -> None:
-    """RQ calls this where a job has failed. A worker that reads pickles cannot read ours: it does
-    the work all the same, and what is kept of the job says what to type. Raises RuntimeError.
+    """RQ calls this when a job has failed. A worker that reads pickles cannot read ours: it still
+    does the work, and the error kept with the job says what to type. Raises RuntimeError.
     """
     from rq.exceptions import DeserializationError
 
@@ -133,7 +133,7 @@ def unread(job: Job, connection: Redis, kind: type[Exception], *_error: object) 
 
 
 class Waker:
-    """Wakes workers from a thread of its own, so that Redis can never hold up the lab's answer."""
+    """Wakes workers from its own thread, so that Redis can never hold up the answer to the lab."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -144,7 +144,7 @@ class Waker:
     def wake(self) -> None:
         """Ask for a wake-up soon. Returns at once, and never fails."""
         if not self._settings.redis_url:
-            return  # development without a queue: workers look for themselves
+            return  # development without a queue: workers look by themselves
         self._due.set()
         if self._thread is None:
             with self._lock:
@@ -162,6 +162,6 @@ class Waker:
             try:
                 wake(connection)
             except (RedisError, OSError) as error:
-                # The clock of a worker finds the rows; the event is safe in the ledger.
+                # A worker's clock finds the rows; the event is safe in the ledger.
                 log.warning("wake-up failed", error=type(error).__name__, reason=why_not(error))
             pause.wait(GATHER_SECONDS)

@@ -1,4 +1,4 @@
-"""`flask relay …`: the commands. They may know everything; heavy imports wait until they are used.
+"""`flask relay …`: the commands. They may know everything; heavy imports wait until first use.
 
 Begin with `context`, which opens a command's settings, config and ledger.
 """
@@ -26,10 +26,10 @@ from relay.errors import ConfigError, LedgerUnavailable, Problem, RelayError
 
 
 class Commands(AppGroup):
-    """Commands whose failures are printed in one way, with 1 as the exit status."""
+    """Commands that all print their failures in the same way and then exit with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the command, and print its failure, if any."""
         try:
             return super().invoke(ctx)
         except ConfigError as error:

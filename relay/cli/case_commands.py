@@ -1,4 +1,4 @@
-"""Commands about what needs a person: `cases`, `case`, and `resend` a message."""
+"""Commands for things that need a person: `cases`, `case`, and `resend` a message."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _FIELDS = ("id", "kind", "subject", "reason", "count", "opened_at", "closed_at")
 
 
 def case_lines(case: Mapping[str, Any], offer: Offer) -> str:
-    """A case for people: a line of the table, and below it what it is about and why."""
+    """A case for people: a line of the table, and below it its subject and reason."""
     opened = case["opened_at"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
     state = "closed" if case["closed_at"] else "open"
     cells = (opened, case["id"], case["kind"], case["count"], state, ", ".join(offer.acts))
@@ -124,12 +124,12 @@ def resend(message_id: str, note: str | None) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether standard input is a terminal, so that Relay can ask questions."""
     return sys.stdin.isatty()
 
 
 def written_note(note: str | None) -> str:
-    """The note given, or else one typed on a terminal. Exits with 2 where there is none."""
+    """The note given, or else one typed on a terminal. Exits with 2 if there is none."""
     if note is None and is_terminal():
         note = str(click.prompt("Note, for the record (no names or numbers, please)", err=True))
     if not (written := (note or "").strip()):
@@ -138,8 +138,8 @@ def written_note(note: str | None) -> str:
 
 
 def written_answer(config: Config | None) -> str:
-    """The answer to a text, from the terminal or standard input; what there is to say against it is
-    shown as a warning.
+    """The answer to a text, from the terminal or standard input. Prints each caution about it as a
+    warning.
     """
     from relay.staff import answers
 
@@ -150,7 +150,7 @@ def written_answer(config: Config | None) -> str:
 
 
 def config_or_none(found: Settings, db: Database) -> Config | None:
-    """The configuration; None, and a warning, where it has a mistake: that is a case too."""
+    """The configuration; None, and a warning, if it has a mistake, since that is a case too."""
     try:
         return context.rules_in_use(found, db)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""A comparison over many kits, with a bar; over very many, on all of the machine's cores."""
+"""Compares many kits with a progress bar; very many, on several of the machine's cores."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from relay.ledger.views import kit_history
 from relay.ledger.views.kit_history import Kit
 from relay.staff.what_if import Found, WhatIf
 
-WORTH_IT = 10_000  # events: below it more processes would take longer to start than they save
+WORTH_IT = 10_000  # events: with fewer, more processes cost more time to start than they save
 MOST_PROCESSES = 4
 
 
-Asked = Callable[[], WhatIf]  # a comparison that has not begun
+Asked = Callable[[], WhatIf]  # returns a comparison that has not begun
 
 
 def compare(db: Database, edited: Config, current: Config, since: datetime) -> tuple[WhatIf, int]:
-    """What an edit does to the events since then, and how many events there were."""
+    """The effect of an edit on the events since a time, and the number of those events."""
     asked = partial(WhatIf, edited, current, since)
     compared = asked()
     with db.read() as connection:
@@ -49,14 +49,14 @@ def compare(db: Database, edited: Config, current: Config, since: datetime) -> t
 def compare_batches(
     db: Database, asked: Asked, batches: Sequence[list[Kit]], events: int
 ) -> Iterator[Found]:
-    """Yield each batch's comparison, in parallel processes when the events are many."""
+    """Yield each batch's comparison, in parallel processes if there are many events."""
     if events < WORTH_IT or "fork" not in multiprocessing.get_all_start_methods():
         yield from map(partial(compare_batch, db, asked), batches)
         return
     db.close()  # a connection must not be shared with a forked process
     url = db.url.render_as_string(hide_password=False)
     cores = min(os.cpu_count() or 1, MOST_PROCESSES)
-    context = multiprocessing.get_context("fork")  # configs cannot be pickled, only inherited
+    context = multiprocessing.get_context("fork")  # configs cannot be pickled, so are inherited
     with ProcessPoolExecutor(cores, context, start_process, (url, asked)) as pool:
         yield from pool.map(compare_in_process, batches)
 
@@ -68,23 +68,23 @@ def compare_batch(db: Database, asked: Asked, batch: Sequence[Kit]) -> Found:
     return part.found
 
 
-_own: list[tuple[Database, Asked]] = []  # of a process that does parts
+_own: list[tuple[Database, Asked]] = []  # in a child process: its database and comparison
 
 
 def start_process(url: str, asked: Asked) -> None:
-    """Open a database connection for a worker process and keep what is asked with it."""
+    """Open a database connection in a child process, and keep the comparison with it."""
     _own[:] = [(Database(url, patience=10), asked)]
 
 
 def compare_in_process(batch: Sequence[Kit]) -> Found:
-    """Compare a batch with the worker process's own database connection."""
+    """Compare a batch with the child process's own database connection."""
     ((db, asked),) = _own
     return compare_batch(db, asked, batch)
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """The garbage collector would take a tenth of the time, and find next to nothing."""
+    """Turn the garbage collector off: it would take a tenth of the time and find almost nothing."""
     gc.disable()
     try:
         yield

@@ -38,7 +38,7 @@ def check(config: Path | None, offline: bool) -> None:
     loaded, in_files = checks.files(found, datetime.now(UTC).date(), offline=offline)
     if offline:
         problems = in_files
-    elif problems:  # a token does not go to an address that is wrong
+    elif problems:  # no token goes to a wrong address
         problems += in_files
     else:
         problems = [*checks.missed_later(found), *in_files, *connections.check(found, loaded)]

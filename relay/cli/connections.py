@@ -16,7 +16,7 @@ from relay.staff.reach import check_lab, check_providers
 
 
 def check(settings: Settings, config: Config | None = None) -> list[Problem]:
-    """The problems with the connections; with those to the providers where they are to send."""
+    """The problems with the connections, including the providers' if a config is given."""
     return [
         *check_ledger(settings),
         *check_redis(settings),
@@ -26,7 +26,7 @@ def check(settings: Settings, config: Config | None = None) -> list[Problem]:
 
 
 def check_ledger(settings: Settings) -> Iterator[Problem]:
-    """The ledger's problems: out of reach, out of date, in the clear; and each stop that stands."""
+    """The ledger's problems: out of reach, out of date, unencrypted; and each stop that stands."""
     db = Database(settings.database_url)
     try:
         if not migrate.is_migrated(db):
@@ -57,7 +57,7 @@ def check_ledger(settings: Settings) -> Iterator[Problem]:
 
 
 def is_in_the_clear(db: Database) -> bool:
-    """Whether what is asked of the ledger crosses a network without TLS."""
+    """Whether the ledger's data crosses a network without TLS."""
     host = db.url.host or ""
     if db.is_sqlite or not host or host.startswith("/") or is_loopback_host(host):
         return False

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def settings() -> Settings:
-    """The environment's settings. Raises ConfigError."""
+    """The settings in the environment. Raises ConfigError."""
     found, problems = judged(to_serve=False)
     if problems:
         raise ConfigError(problems)
@@ -30,11 +30,11 @@ def settings() -> Settings:
 
 
 def judged(config: Path | None = None, *, to_serve: bool = True) -> tuple[Settings, list[Problem]]:
-    """The settings, with another config.toml where one is named, and what is wrong with them."""
+    """The settings, with another config.toml if one is named, and the problems with them."""
     from relay import logs
     from relay.config.settings import judge
 
-    logs.set_up("ERROR", sys.stderr)  # what is asked for goes to stdout, and nothing else
+    logs.set_up("ERROR", sys.stderr)  # stdout is only for the command's output
     found, problems = judge(os.environ, to_serve=to_serve)
     return replace(found, config=config) if config else found, problems
 
@@ -47,7 +47,7 @@ def load(found: Settings) -> Config:
 
 
 def in_use(found: Settings, db: Database) -> Config:
-    """The edition published last, or else the files, every template tried. Raises ConfigError."""
+    """The last published edition, or else the files, every template tried. Raises ConfigError."""
     from relay.config import check
 
     return rules_in_use(found, db, check.load)
@@ -56,7 +56,7 @@ def in_use(found: Settings, db: Database) -> Config:
 def rules_in_use(
     found: Settings, db: Database, read: Callable[[Settings], Config] | None = None
 ) -> Config:
-    """The config that is in use, without a look at its templates. Raises ConfigError."""
+    """The config in use, without a check of its templates. Raises ConfigError."""
     from relay.config import loader, reload
     from relay.ledger.editions import Shelf
 
@@ -64,8 +64,8 @@ def rules_in_use(
 
 
 def last_good(found: Settings, db: Database) -> Config:
-    """The config that is in use. Where a file has a mistake, the edition that web and worker go on
-    with, and a warning. Exits with 1 where there is none.
+    """The config in use. If a file has a mistake, print a warning and return the edition that web
+    and worker still use. Exits with 1 if there is none.
     """
     from relay.config import loader, reload
     from relay.ledger.editions import Shelf
@@ -84,7 +84,7 @@ def last_good(found: Settings, db: Database) -> Config:
 
 @contextmanager
 def ledger(found: Settings) -> Iterator[Database]:
-    """The ledger, for as long as the command needs it."""
+    """Open the ledger for a `with` block, and close it afterwards."""
     from relay.ledger.database import Database
 
     db = Database(found.database_url, patience=10, connections=found.database_connections)
@@ -96,7 +96,7 @@ def ledger(found: Settings) -> Iterator[Database]:
 
 @contextmanager
 def opened() -> Iterator[tuple[Config, Database]]:
-    """The config that is in use, and the ledger. Raises ConfigError."""
+    """Open the config in use and the ledger for a `with` block. Raises ConfigError."""
     found = settings()
     with ledger(found) as db:
         yield in_use(found, db), db
@@ -104,7 +104,7 @@ def opened() -> Iterator[tuple[Config, Database]]:
 
 @contextmanager
 def doing(key: str = "") -> Iterator[None]:
-    """Something that may not be possible: why not is said of `key`, and the exit status is 1."""
+    """Run a block that may raise NotDone: then print the reason, about `key`, and exit with 1."""
     from relay.ledger.audit import NotDone
 
     try:
@@ -114,7 +114,7 @@ def doing(key: str = "") -> Iterator[None]:
 
 
 def known(word: str, options: Collection[str], what: str) -> None:
-    """Exit with 1 where a word is none of the options, and name the nearest: no such rule."""
+    """If a word is not one of the options, name the nearest ("no such rule") and exit with 1."""
     if word not in options:
         remedy = did_you_mean(word, options)
         stop(Problem(f"there is no such {what}.", key=word, remedy=remedy))
@@ -123,7 +123,7 @@ def known(word: str, options: Collection[str], what: str) -> None:
 def address(named: str | None, what: str = "UK mobile number or email address") -> str:
     """The address given, or else one typed on a terminal, or stdin's first line.
 
-    Platforms log a command's arguments, so an address is better not among them.
+    Platforms log a command's arguments, so it is better not to give an address there.
     """
     if named is None or named == "-":
         if sys.stdin.isatty():
@@ -161,7 +161,7 @@ class Since(click.ParamType[datetime]):
     name = "duration or date"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        """The moment, in UTC."""
+        """Return the moment, in UTC."""
         from relay.rules.schedule import duration
 
         if isinstance(value, datetime):
@@ -175,7 +175,7 @@ class Since(click.ParamType[datetime]):
 
 
 def wake_worker(found: Settings) -> None:
-    """Wake a worker now; it would look by itself within seconds."""
+    """Wake a worker now. Without this it would look by itself within seconds."""
     if not found.redis_url:
         return
     from redis.exceptions import RedisError

@@ -50,7 +50,7 @@ def list_(as_json: bool) -> None:
 
 
 def as_values(one: Edition, newest: int) -> Mapping[str, Any]:
-    """An edition as JSON has it."""
+    """An edition's values for JSON."""
     return {
         "number": one.number,
         "hash": one.digest,
@@ -156,7 +156,7 @@ def export(folder: Path, number: int | None, force: bool) -> None:
 
 
 def make_newest(db: Database, found: Settings, files: Content, note: str) -> None:
-    """Publish files and tell what that changes, or stop the command and say why not."""
+    """Publish files and print what that changes, or stop the command and say why not."""
     from relay.ledger import editions as ledger_editions
     from relay.staff import editions, judging
 
@@ -179,7 +179,7 @@ def read(found: Settings, folder: Path) -> Content:
 
 
 def contents(found: Settings, db: Database, name: str) -> Content:
-    """The files of an edition, or of this machine, by its name; or stop the command."""
+    """The files of an edition by its number, or of this machine ("files"); or stop the command."""
     from relay.staff import editions
 
     with context.doing(), db.read() as connection:
@@ -187,7 +187,7 @@ def contents(found: Settings, db: Database, name: str) -> Content:
 
 
 def print_difference(before: Content, after: Content, found: Settings) -> None:
-    """Print what differs, what is gone red and what is new green."""
+    """Print the differences, with removed lines in red and new lines in green."""
     from relay.staff.editions import difference
 
     for line in difference(before, after, found):

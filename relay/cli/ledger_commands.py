@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from relay.config.settings import Settings
     from relay.ledger.database import Database
 
-PATIENCE = 60.0  # seconds for a worker that has taken some of what was kept
+PATIENCE = 60.0  # seconds to wait for a worker that is sending some of the kept messages
 _NOT_FAILED = "it did not fail, or may have gone out. What was only kept here goes by --kept."
 
 
@@ -121,7 +121,7 @@ def replay(
 
 
 def going_nowhere(found: Settings, db: Database, wanted: Sequence[str]) -> Iterator[Problem]:
-    """Why what is processed again may reach nobody."""
+    """Yield the reasons why a replay may reach nobody."""
     from relay.config import check
     from relay.errors import ConfigError
     from relay.ledger import replay as ledger_replay
@@ -137,14 +137,14 @@ def going_nowhere(found: Settings, db: Database, wanted: Sequence[str]) -> Itera
     try:
         config = context.rules_in_use(found, db)
     except ConfigError:
-        return  # a worker goes on with the last good one
+        return  # a worker still uses the last good one
     yield from (problem for problem in check.senders(config) if problem.warning)
     for name in sorted(names - {rule.event for rule in config.rules if rule.enabled}):
         yield Problem(f"no rule is on for {name}: it tells nobody.", warning=True)
 
 
 def replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
-    """Process each again in a transaction of its own; how many that was. Say why others are not."""
+    """Process each id again in its own transaction; return how many. Print why others cannot be."""
     done = 0
     with click.progressbar(wanted, label="Replaying", hidden=len(wanted) < 20) as bar:
         for id_ in bar:
@@ -156,7 +156,7 @@ def replay_all(db: Database, found: Settings, wanted: Sequence[str]) -> int:
 
 
 def replay_one(db: Database, found: Settings, id_: str) -> str:
-    """Process one again; why not, where it cannot be."""
+    """Process an id again; return why not, or an empty string if it was done."""
     from relay.ledger import replay as ledger_replay
 
     kind = id_.partition("_")[0]
@@ -186,7 +186,7 @@ def _why_not(db: Database, id_: str, else_: str) -> str:
 
 
 def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
-    """Record a refused body as the event that it can be read as now; why not, where it cannot."""
+    """Record a refused body as an event, if Relay can now read it; return why not, or empty."""
     from relay.lab import events
     from relay.ledger.worklist import quarantine
 
@@ -205,7 +205,7 @@ def release_body(db: Database, found: Settings, quarantine_id: str) -> str:
 
 
 def replay_kept(since: datetime, *, is_sure: bool) -> None:
-    """Ask, send what was only kept here and is still true, and say how many went out."""
+    """Ask, send the kept messages that are still true, and print how many went out."""
     from relay.lab.facts import PERSONS
     from relay.ledger import audit
     from relay.ledger import replay as ledger_replay
@@ -242,7 +242,7 @@ def replay_kept(since: datetime, *, is_sure: bool) -> None:
 
 
 def send_kept(config: Config, db: Database, ids: Sequence[str]) -> Counter[str]:
-    """Send what is due, here and by the workers that run; how many messages have which status."""
+    """Send due messages, here and by the running workers; return how many have each status."""
     from relay.jobs.tasks import Jobs
     from relay.ledger import replay as ledger_replay
     from relay.worker.pump import Pump
@@ -262,7 +262,7 @@ def send_kept(config: Config, db: Database, ids: Sequence[str]) -> Counter[str]:
 
 
 def outcome_in_words(found: Counter[str]) -> str:
-    """What became of them, in words."""
+    """The outcome of sending kept messages, in words."""
     out, wait = found["sent"] + found["delivered"], found["created"] + found["scheduled"]
     left = found.total() - out - wait
     said = [f"{out:,} went out."]
@@ -333,7 +333,7 @@ def purge(as_json: bool, with_history: bool) -> None:
 
 
 def counts_in_words(counts: Mapping[str, int]) -> str:
-    """Counts on one line: processed 3, held 1."""
+    """Counts on one line, as in: processed 3, held 1."""
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
@@ -359,7 +359,7 @@ def upgrade() -> None:
 
 
 def bring_files(db: Database, settings: Settings) -> None:
-    """Make the files an edition, or stop the release where another was published meanwhile."""
+    """Make the files an edition, or stop the release if another was published meanwhile."""
     from relay.cli.edition_commands import contents, print_difference
     from relay.config.edition_files import CONFIG
     from relay.staff import editions

@@ -87,14 +87,14 @@ def read(address: str | None) -> tuple[str, str]:
 
 
 def messages(channel: str) -> str:
-    """What goes to a channel's addresses: Texts to this number."""
+    """A channel's messages in words, as in: Texts to this number."""
     from relay.rules.channels import CHANNELS, words_of
 
     return f"{words_of(channel)} to this {CHANNELS[channel].address.noun}"
 
 
 def since(db: Database, channel: str, address: str) -> str:
-    """By whom an address was suppressed, and since when."""
+    """Words for who suppressed an address, and since when; empty if nobody has."""
     from relay.ledger.holds import suppressions
     from relay.rules.channels import sharing
 
@@ -162,7 +162,7 @@ def forget(person: str | None, yes: bool, suppress: bool) -> None:
 
 
 def tell(done: Mapping[str, Any]) -> None:
-    """What came of it, in words; ends with 1 where it is not whole."""
+    """Print the result of an erasure. Exits with 1 if it is not complete."""
     from relay.jobs import erase
 
     outcome = done["outcome"]
@@ -181,21 +181,21 @@ def tell(done: Mapping[str, Any]) -> None:
 
 
 class Progress:
-    """How far the search is, on a terminal."""
+    """Shows the progress of the search on a terminal."""
 
     def __init__(self) -> None:
         self._read: Counter[str] = Counter()
         self._is_shown = sys.stderr.isatty()
 
     def __call__(self, table: str, rows: int) -> None:
-        """So many more rows of a table were read."""
+        """Count so many more rows of a table as read, and show the total."""
         self._read[table] += rows
         if self._is_shown:
             said = f"Searching {table}: {self._read[table]:,} rows"
             click.echo(f"\r{said:<60}", err=True, nl=False)
 
     def end(self) -> None:
-        """Take the line away."""
+        """Clear the line."""
         if self._is_shown:
             click.echo(f"\r{'':<60}\r", err=True, nl=False)
         self._read.clear()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def of_what(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what a command is about."""
+    """Add the options that say which messages a command is about."""
     options = (
         click.option("--all", "is_all", is_flag=True, help="All messages, staff's alerts too."),
         click.option("--channel", help="A channel's messages: sms or email."),
@@ -99,7 +99,7 @@ def resume(is_all: bool, channel: str | None, rule: str | None, drop: bool) -> N
 
 
 def named(is_all: bool, channel: str | None, rule: str | None) -> str:
-    """What a command is about, as the ledger names it. Exits with 2 where that is not one thing."""
+    """The ledger's name for what a command is about. Exits with 2 if that is not one thing."""
     from relay.ledger.holds.halts import ALL, CHANNEL, RULE
     from relay.rules.channels import CHANNELS
 
@@ -111,7 +111,7 @@ def named(is_all: bool, channel: str | None, rule: str | None) -> str:
 
 
 def check_rule(found: Settings, db: Database, rule: str) -> None:
-    """Exit with 1 where there is no such rule; not where its mistake may be why it is stopped."""
+    """Exit with 1 if there is no such rule; skipped if a mistake in config.toml hides the rules."""
     with suppress(ConfigError):
         known = [one.name for one in context.rules_in_use(found, db).rules]
         context.known(rule, known, "rule")

@@ -1,4 +1,4 @@
-"""`flask relay what-if`: what an edited config would have sent, against what was sent."""
+"""`flask relay what-if`: compares what an edited config would have sent with what was sent."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def what_if(config: Path, since: datetime, details: bool, as_json: bool) -> None
 
 
 def line_record(line: Line) -> dict[str, Any]:
-    """As `list --json` names things."""
+    """A difference for JSON, with the same names as `list --json` uses."""
     named = {"role": "to"}
     plain = {named.get(name, name): value for name, value in line._asdict().items()}
     return {**plain, "at": line.at.isoformat()}
 
 
 def table(compared: WhatIf) -> Iterator[str]:
-    """The counts of each rule, in the file's order; then of rules that are gone."""
+    """Yield a table's lines: the counts of each rule in the file's order, then of removed rules."""
     from relay.staff.what_if import COUNTS
 
     rules = {rule.name: rule for rule in (*compared.current.rules, *compared.edited.rules)}
@@ -110,7 +110,7 @@ def table(compared: WhatIf) -> Iterator[str]:
 
 
 def differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
-    """A line each, and what the counts do not say."""
+    """Print a line for each difference, and a note on those that the edit does not cause."""
     from relay.staff.what_if import EITHER_WAY
 
     wanted = [line for line in lines if details or line.what != EITHER_WAY]
@@ -130,7 +130,7 @@ def differences(compared: WhatIf, lines: list[Line], details: bool) -> None:
 
 
 def examples(lines: list[Line]) -> list[Line]:
-    """A few lines, the latest of each rule and kind of difference."""
+    """A few of the lines: the latest of each rule and kind of difference."""
     kinds: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         kinds.setdefault((line.rule, line.what), []).append(line)

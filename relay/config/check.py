@@ -1,4 +1,4 @@
-"""Tries everything before it goes live: every template, with full and with sparse facts.
+"""Tries everything before it is used: every template, with full and with sparse facts.
 
 A worker starts only when config.toml and the templates are both right. The web process reads
 config.toml alone: with a broken template it still takes the lab's events.
@@ -49,7 +49,7 @@ def templates(config: Config, loaded: Templates) -> list[Problem]:
 
 
 def senders(config: Config) -> Iterator[Problem]:
-    """Problems that stop messages from going out, or from going where the admin expects."""
+    """Problems that stop messages going out, or make them go where the admin does not expect."""
     settings, delivery = config.settings, config.delivery
     if settings.delivery == "dry-run":
         return
@@ -78,7 +78,7 @@ def senders(config: Config) -> Iterator[Problem]:
 
 
 def overruled(config: Config) -> Iterator[Problem]:
-    """Warns of a rule's sender that the environment's wins over."""
+    """Warns of a rule's sender that one in the environment overrides."""
     for rule in config.rules:
         for channel in rule.senders:
             sender = CHANNELS[channel].sender
@@ -92,7 +92,7 @@ _LINK = re.compile(r"https?://|\b[\w-]+(?:\.[\w-]+)+/|[\w.+-]+@[\w-]+\.")
 
 
 def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
-    """Warns where nobody can say that they want no more: no number, no link, a name as sender."""
+    """Warns of messages that people cannot opt out of: no number, no link, a name as sender."""
     for rule in config.rules:
         for channel in rule.ways:
             sender = CHANNELS[channel].sender
@@ -112,7 +112,7 @@ def objecting(config: Config, loaded: Templates) -> Iterator[Problem]:
 
 
 def can_be_answered(config: Config, rule: Rule, channel: str) -> bool:
-    """Whether whoever gets a rule's message on a channel can write back to its sender."""
+    """Whether people who get a rule's message on a channel can write back to its sender."""
     sender, settings = CHANNELS[channel].sender, config.settings
     if sender is None:
         return True
@@ -129,7 +129,7 @@ def lacks_a_way(config: Config, rule: Rule, text: str, channel: str) -> bool:
 
 
 def texts(config: Config, loaded: Templates, rule: Rule, channel: str) -> Iterator[str]:
-    """A rule's message with every field filled in, and with few; as far as it can be made."""
+    """The texts of a rule's message with every field filled in, and with few; skips failures."""
     for facts in (samples.full(), samples.sparse(rule.event)):
         try:
             seen = example_names(config, rule, facts)
@@ -176,7 +176,7 @@ def missed_later(settings: Settings) -> Iterator[Problem]:
 def example_names(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a rule's template sees: `facts`, and `data` or the example's; of a digest, thrice."""
+    """The names in a rule's template: `facts`, and `data` or three of the example's in a digest."""
     seen = names_for_event(config, rule, facts, data)
     if rule.digest:
         return digest_names(seen["clinic"], seen["recipient"], [seen] * (1 if data else 3))
@@ -228,7 +228,7 @@ def check_rule(config: Config, loaded: Templates, rule: Rule) -> Iterator[Proble
 
 
 def check_language(config: Config, loaded: Templates, rule: Rule) -> Iterator[Problem]:
-    """Yield a problem if a rule's language cannot be worked out, or never is another."""
+    """Yield a problem if a rule's language cannot be worked out, or no language has a folder."""
     folder = loaded.folder / rule.template
     yield from fails(config, rule, "language", rule.language)
     if rule.language and folder.is_dir() and not loaded.languages(rule.template):
@@ -265,7 +265,7 @@ def check_rendering(
 
 
 def check_alerts(config: Config, loaded: Templates) -> Iterator[Problem]:
-    """Each kind of alert on each channel, about a kit and a digest, with and without a link."""
+    """Try each kind of alert on each channel, about a kit and a digest, with and without a link."""
     if not (loaded.folder / alert_templates.FOLDER).is_dir():
         said = "there is no such folder: alerts to staff go out in Relay's own plain words."
         yield in_file(loaded, alert_templates.FOLDER, said, "Copy it from Relay's templates/.")
@@ -311,17 +311,17 @@ def in_file(
 
 
 def not_jinja(loaded: Templates, faults: Iterable[Fault]) -> list[Problem]:
-    """The faults of templates' files, each at its place."""
+    """The faults of templates' files as problems, each with its file and line."""
     return [Problem(one.message, str(loaded.folder / one.file), one.line) for one in faults]
 
 
 def text_file(rule: Rule, channel: str) -> str:
-    """The file of a rule's text on a channel."""
+    """The file of a rule's template that has its text on a channel."""
     return f"{rule.template}/{CHANNELS[channel].parts['text']}"
 
 
 def broken(loaded: Templates, error: RenderError, remedy: str, *, warning: bool = False) -> Problem:
-    """A template's mistake at its place, with all that is known: of the lab's example."""
+    """A template's mistake with file and line, in full: it can only quote the lab's example."""
     where, said = str(loaded.folder / error.file), str(error)
     if isinstance(error.__cause__, UndefinedError):
         said = f"{said.partition(': ')[0]}: {error.__cause__.message}."
@@ -349,7 +349,7 @@ def check_segments(
 
 
 def costly_characters(loaded: Templates, file: str, size: sms_segments.Size) -> Iterator[Problem]:
-    """The characters that make a text dear, each with its place."""
+    """Warns about the characters that make a text cost more, each with its file and line."""
     for culprit in size.culprits:
         name, line = written(loaded, file, culprit)
         message = (
@@ -361,7 +361,7 @@ def costly_characters(loaded: Templates, file: str, size: sms_segments.Size) -> 
 
 
 def hidden_characters(loaded: Templates, files: Iterable[str]) -> Iterator[Problem]:
-    """Warns about characters in files that nobody sees, or that only look like a blank."""
+    """Warns about characters in files that are invisible, or that only look like a space."""
     for name in dict.fromkeys(name for file in files for name in loaded.named(file)):
         for line, column, char in sms_segments.hidden(loaded.source(name)):
             said = f"column {column} has a character that nobody sees: {char}."
@@ -375,7 +375,7 @@ def too_long_warning(loaded: Templates, file: str, message: str, most: int) -> P
 
 
 def written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
-    """The file and line in which a character stands; no line where it is not of the template."""
+    """The file and line that have a character; no line if it is not in the template."""
     for name in loaded.named(file):
         for number, line in enumerate(loaded.source(name).split("\n"), 1):
             if char in line:
@@ -384,7 +384,7 @@ def written(loaded: Templates, file: str, char: str) -> tuple[str, int | None]:
 
 
 def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, list[Problem]]:
-    """The config as far as it can be read, and what is wrong; `offline`, with the files alone."""
+    """The config as far as it can be read, and its problems; `offline` checks only the files."""
     try:
         config, wrong = judge(read_config(settings.config), settings)
     except ConfigError as error:
@@ -401,7 +401,7 @@ def files(settings: Settings, today: date, *, offline: bool) -> tuple[Config, li
 
 
 def unread(config: Config, loaded: Templates) -> list[Problem]:
-    """What is no Jinja in the templates of rules that could not be read."""
+    """The Jinja mistakes in the templates of rules that could not be read."""
     used = {alert_templates.FOLDER, *(rule.template for rule in config.rules)}
     names = (path.relative_to(loaded.folder) for path in sorted(loaded.folder.rglob("*/*.*")))
     faults = (

@@ -1,15 +1,15 @@
-"""Colours, and which can be read on which, by WCAG's measure. Pure."""
+"""Colours, and which of them are readable on which, as WCAG measures it. Pure."""
 
 from __future__ import annotations
 
 import re
 
 WHITE, BLACK = "#ffffff", "#000000"
-READABLE = 4.5  # the contrast that letters need
+READABLE = 4.5  # the least contrast for letters
 
 
 def accent(text: str) -> str:
-    """A colour as config.toml has it, on which white letters can be read. Raises ValueError."""
+    """A colour in lower case. Raises ValueError if white letters cannot be read on it."""
     if not re.fullmatch(r"#[0-9A-Fa-f]{6}", text):
         raise ValueError('write a colour as # and six hex digits, as in "#0a6259"')
     if (found := contrast(text, WHITE)) < READABLE:
@@ -21,7 +21,7 @@ def accent(text: str) -> str:
 
 
 def readable(colour: str, toward: str, *grounds: str) -> str:
-    """The colour, as far toward another one as it takes to be read on each of some grounds."""
+    """The colour, mixed with just enough of `toward` to be readable on each of the grounds."""
     steps = (mixed(colour, toward, step / 20) for step in range(21))
     return next(
         (one for one in steps if all(contrast(one, ground) >= READABLE for ground in grounds)),
@@ -30,13 +30,13 @@ def readable(colour: str, toward: str, *grounds: str) -> str:
 
 
 def mixed(colour: str, other: str, share: float) -> str:
-    """A colour with a share of another one in it, from 0 to 1."""
+    """A mix of two colours; `share` is the other one's, from 0 to 1."""
     pairs = zip(_parts(colour), _parts(other), strict=True)
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
 
 
 def contrast(one: str, other: str) -> float:
-    """From 1, the same, to 21, black on white: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+    """From 1, equal, to 21, black on white: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
     darker, lighter = sorted((_luminance(one), _luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
 

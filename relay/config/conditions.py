@@ -1,6 +1,6 @@
-"""Judges each `when` by what the lab can say: words that there are not, and rules that never apply.
+"""Judges each `when` by what the lab can say: finds unknown words, and rules that never apply.
 
-A condition that reads nothing but fields whose words are documented is tried with all of them.
+A condition that reads only fields with documented words is tried with all of those words.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from relay.lab.facts import SHAPES, Facts
 from relay.rules.expressions import Condition, Path, names, node_path, paths, recipient
 from relay.rules.model import Rule
 
-MOST = 2000  # combinations that are tried
+MOST = 2000  # combinations to try
 
 
 def problems(config: Config, rule: Rule) -> Iterator[Problem]:
-    """The problems of a rule's condition, and of what [never.…] forbids it. Some are warnings."""
+    """The problems of a rule's condition and of its [never.…] tables. Some are warnings."""
     at = ("rules", rule.name, "when")
     if rule.when:
         for said, remedy, is_warning in wrong_words(rule.when):
@@ -41,7 +41,7 @@ def problems(config: Config, rule: Rule) -> Iterator[Problem]:
 
 
 def wrong_words(when: Condition) -> Iterator[tuple[str, str, bool]]:
-    """What is compared and is never equal, with what to write instead; True for a warning."""
+    """Yield each comparison that is never equal, with what to write instead; True for a warning."""
     for compare in when.tree.find_all(nodes.Compare):
         for path, words in _sides(compare):
             name = ".".join(map(str, path))
@@ -62,14 +62,14 @@ def wrong_words(when: Condition) -> Iterator[tuple[str, str, bool]]:
 
 
 def _sides(compare: nodes.Compare) -> Iterator[tuple[Path, Sequence[str]]]:
-    """Each field of a comparison, with the words that it is compared with."""
+    """Each field in a comparison, with the words on the other side."""
     sides = [compare.expr, *(operand.expr for operand in compare.ops)]
     words = [word for side in sides for word in _words(side)]
     yield from ((path, words) for side in sides if len(path := node_path(side)) > 1 and words)
 
 
 def _words(node: nodes.Node) -> list[str]:
-    """The words that are written out, alone or in a list, which Jinja may make one constant."""
+    """The literal words, alone or in a list, which Jinja may turn into one constant."""
     items = node.items if isinstance(node, nodes.List | nodes.Tuple) else [node]
     values = [one.value for one in items if isinstance(one, nodes.Const)]
     lists = (value if isinstance(value, list | tuple) else [value] for value in values)
@@ -77,7 +77,7 @@ def _words(node: nodes.Node) -> list[str]:
 
 
 def _possible(config: Config, rule: Rule) -> Iterator[Mapping[str, Any]]:
-    """All that a rule's conditions may see; nothing where they read words that nobody documents."""
+    """All that a rule's conditions may see; nothing if they read undocumented fields."""
     conditions = rule.conditions
     read = {path for one in conditions for _, path in paths(one.tree)}
     read = {path for path in read if not any(path == longer[:-1] for longer in read)}
@@ -100,7 +100,7 @@ def _with(facts: Facts, resource: str, field: str, value: object) -> Facts:
 def names_for_event(
     config: Config, rule: Rule, facts: Facts, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The names of one event: what `when` sees, a message, and an item of a digest."""
+    """The names of one event, as `when`, a message, or an item of a digest sees them."""
     data = data or samples.webhook(rule.event)["data"]
     seen = names(rule.event, data, samples.RECEIVED_AT, facts, config.clinic.record())
     return {**seen, "recipient": recipient(rule.to, facts)}

@@ -1,6 +1,6 @@
-"""Editions as files: read from a machine's own, written to a folder, laid out to be used.
+"""Editions as files: read from this machine, written to a folder, or laid out for use.
 
-Whatever runs is laid out in a private folder first: nobody can change half of it while it is used.
+An edition in use is laid out in a private folder: nobody can change half of it meanwhile.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from relay.errors import ConfigError, Problem
 from relay.rules.edition import Content, as_bytes
 
 CONFIG, TEMPLATES = "config.toml", "templates"
-MARK = ".edition"  # beside an exported config.toml: the number of the edition that it was made from
+MARK = ".edition"  # beside an exported config.toml: the number of the edition that it comes from
 MOST_FILES, MOST_BYTES = 1_000, 4 * 2**20
 
 
 def read(settings: Settings) -> Content:
-    """The files as they are. Raises ConfigError where there is more than an edition may hold."""
+    """The files as they are. Raises ConfigError if they are more than an edition may hold."""
     found = {CONFIG: settings.config, **dict(_named(settings.templates))}
     content, size = {}, 0
     for name, path in found.items():
@@ -37,7 +37,7 @@ def read(settings: Settings) -> Content:
 
 
 def _named(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each file in a folder of templates, but for what editors and systems leave there."""
+    """Each file in a folder of templates, except what editors and systems leave there."""
     for number, path in enumerate(folder.rglob("*")):
         if number > 4 * MOST_FILES:
             raise ConfigError([_too_much(folder)])
@@ -53,7 +53,7 @@ def _too_much(folder: Path) -> Problem:
 
 
 def write(content: Content, folder: Path) -> None:
-    """Lay an edition out as files. Raises ConfigError where a name leads out of the folder."""
+    """Lay an edition out as files. Raises ConfigError if a name leads out of the folder."""
     (folder / TEMPLATES).mkdir(parents=True, exist_ok=True)
     for name, text in content.items():
         path = folder / name
@@ -64,19 +64,19 @@ def write(content: Content, folder: Path) -> None:
 
 
 def settings_in(settings: Settings, folder: Path) -> Settings:
-    """The settings, for the files of another folder."""
+    """The settings, changed to use the files of another folder."""
     return replace(settings, config=folder / CONFIG, templates=folder / TEMPLATES)
 
 
 class Held:
-    """A private folder, which is there for as long as this is."""
+    """A private folder that lasts as long as this object."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="relay-")).resolve()
-        # Locked against https://systemd.io/TEMPORARY_DIRECTORIES/, which clears up old ones.
+        # The lock stops systemd deleting an old one: https://systemd.io/TEMPORARY_DIRECTORIES/
         lock = os.open(self.path, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_SH)
-        self.let_go = weakref.finalize(self, _let_go, self.path, lock)  # sooner, if called
+        self.let_go = weakref.finalize(self, _let_go, self.path, lock)  # earlier if called
 
 
 def _let_go(path: Path, lock: int) -> None:
@@ -92,7 +92,7 @@ def laid_out(content: Content, settings: Settings) -> tuple[Held, Settings]:
 
 
 def as_admins_know(found: Sequence[Problem], used: Settings) -> list[Problem]:
-    """The same problems, without the names of a private folder."""
+    """The problems, without the name of the private folder that an admin does not know."""
     private = f"{used.config.parent}{os.sep}"
     return [
         replace(
@@ -103,7 +103,7 @@ def as_admins_know(found: Sequence[Problem], used: Settings) -> list[Problem]:
 
 
 def mark(settings: Settings) -> int | None:
-    """The edition that the files were exported from, if they were."""
+    """The number of the edition that the files were exported from; None if they were not."""
     try:
         return int((settings.config.parent / MARK).read_text("utf-8"))
     except (OSError, ValueError):
@@ -111,6 +111,6 @@ def mark(settings: Settings) -> int | None:
 
 
 def export(content: Content, number: int, folder: Path) -> None:
-    """Write an edition into a folder, with the mark by which a release knows where it is from."""
+    """Write an edition into a folder, with the mark that tells a release its number."""
     write(content, folder)
     (folder / MARK).write_text(f"{number}{os.linesep}", "utf-8")

@@ -1,4 +1,4 @@
-"""The kinds of value that config.toml may hold. Their errors are what an admin reads."""
+"""The kinds of value that config.toml may hold. Their errors are written for admins."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from relay.rules.schedule import duration
 
 
 def described(description: str, *examples: Any) -> dict[str, Any]:
-    """A key's meaning and examples, which tools/docs/ hands to editors and docs."""
+    """A key's meaning and examples, which tools/docs/ passes to editors and docs."""
     return {"description": description, "examples": list(examples)}
 
 
 class Text(fields.String):
-    """A text, with its meaning and examples of it."""
+    """A text, with its meaning and examples."""
 
     def __init__(self, description: str = "", *examples: Any, **kwargs: Any):
         super().__init__(metadata=described(description, *examples), **kwargs)
@@ -44,7 +44,7 @@ class OneOf(Text):
 
 
 class Parsed(Text):
-    """A text that `parse` turns into a value; its ValueError is what the admin reads."""
+    """A text that `parse` turns into a value; the admin reads its ValueError."""
 
     def __init__(self, parse: Callable[..., Any], *meaning: Any, **kwargs: Any):
         super().__init__(*meaning, **kwargs)
@@ -74,7 +74,7 @@ class Several(Parsed):
 
 
 def zone(text: str) -> ZoneInfo:
-    """A time zone by its name."""
+    """The time zone with a name. Raises ValueError if there is none."""
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -82,7 +82,7 @@ def zone(text: str) -> ZoneInfo:
 
 
 def picture(text: str) -> str:
-    """The address of a picture that mail programs show."""
+    """The address of a picture that mail programs show. Raises ValueError for any other."""
     parts = urlsplit(text)
     is_plain = text.isascii() and text.isprintable() and not set(text) & set(" \"';,<>")
     if parts.scheme != "https" or not parts.hostname or not is_plain:
@@ -93,12 +93,12 @@ def picture(text: str) -> str:
 
 
 def judged(kind: AddressKind, *meaning: Any, **how: Any) -> Parsed:
-    """An address of a kind."""
+    """A field for an address of one kind."""
     return Parsed(partial(usable_address, kind), *meaning, **how)
 
 
 def any_address(text: str) -> str:
-    """An address of whichever kind it looks like."""
+    """An address in normal form, of the kind that it looks like."""
     return usable_address(kind_of(text) or PHONE, text)
 
 
@@ -111,7 +111,7 @@ def usable_address(kind: AddressKind, text: str) -> str:
 
 
 def lasting(text: str) -> timedelta:
-    """A duration longer than zero."""
+    """A duration longer than zero. Raises ValueError for any other."""
     found = duration(text)
     if not found:
         raise ValueError('must be longer than zero, as in "30d"')

@@ -1,6 +1,6 @@
 """config.toml and the environment → one frozen Config. Errors name file, line, key and remedy.
 
-What marshmallow says is put into an admin's words.
+Marshmallow's messages are put into an admin's words.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from relay.rules.expressions import condition
 from relay.rules.model import ALERT_PREFIX, Expectation, Never, Policy, Rule, Staff
 from relay.rules.schedule import ALWAYS, Holidays
 
-PLAIN_WORDS = {  # marshmallow's → an admin's, and what would be right
+PLAIN_WORDS = {  # marshmallow's → an admin's, and the remedy
     "Not a valid string.": ("must be text.", 'Put it in quotes, as in "text".'),
     "Not a valid list.": ("must be a list.", 'Put it in square brackets, as in ["text"].'),
     "Not a valid integer.": ("must be a whole number.", "Write it without quotes, as in 2."),
@@ -55,7 +55,7 @@ _NO_CLINIC = {"name": "Clinic", "phone": "0"}
 _NEEDED, _BESIDES = ("event", "to", "channels", "template"), ("fallback", "digest", "discreet")
 _TABLES = ("clinic", "delivery", "desk", "costs", "staff", "rules", "never", "expect")
 
-# What is still the example clinic's: with live delivery, patients would read it.
+# The example clinic's values: with live delivery, patients would read any that are left.
 SHIPPED: dict[KeyPath, str] = {
     ("clinic", "name"): "Example Clinic",
     ("clinic", "phone"): "020 7946 0000",
@@ -74,7 +74,7 @@ _DRAMA = re.compile(
 
 @dataclass(frozen=True)
 class Config:
-    """All that an admin and the environment decide."""
+    """The whole configuration: config.toml and the settings of the environment."""
 
     settings: Settings
     clinic: Clinic
@@ -85,8 +85,8 @@ class Config:
     rules: tuple[Rule, ...]
     lines: Mapping[KeyPath, int]
     expect: tuple[Expectation, ...] = ()
-    edition: int | None = None  # by its number, where it is one
-    held: Held | None = field(default=None, repr=False, compare=False)  # keeps its folder there
+    edition: int | None = None  # its number, if it is one
+    held: Held | None = field(default=None, repr=False, compare=False)  # keeps its folder alive
     by_name: Mapping[str, Rule] = field(init=False, repr=False, compare=False)
 
     @cached_property
@@ -103,8 +103,8 @@ class Config:
         )
 
     def __post_init__(self) -> None:
-        """Make what is asked for all day."""
-        # Of two rules with one name, which is a mistake, the first.
+        """Build the lookup that is used all day."""
+        # The first of two rules with one name, which is a mistake.
         by_name = {rule.name: rule for rule in reversed(self.rules)}
         object.__setattr__(self, "by_name", by_name)
 
@@ -125,7 +125,7 @@ class Config:
     def problem(
         self, path: KeyPath, message: str, remedy: str = "", *, warning: bool = False
     ) -> Problem:
-        """Something wrong at a table or key of config.toml."""
+        """A problem at a table or key of config.toml."""
         return problem_at(self.settings.config, self.lines, path, message, remedy, warning=warning)
 
 
@@ -186,10 +186,10 @@ class _Loader:
             Problem(said, str(path), line, remedy=remedy)
             for line, (said, remedy) in mistakes.items()
         ]
-        self.broken = set(self.lost)  # tables of which something could not be read
+        self.broken = set(self.lost)  # tables that could not be read whole
 
     def config(self, settings: Settings) -> Config:
-        """The config, with the defaults for what could not be read."""
+        """The config, with defaults in place of anything unreadable."""
         document = self.document
         for name in set(document) - set(_TABLES):
             self.add_problem((name,), "there is no such table.", did_you_mean(name, _TABLES))
@@ -233,7 +233,7 @@ class _Loader:
         )
 
     def usable(self, rules: Mapping[str, dict[str, Any]], reply_to: str) -> Iterator[Rule]:
-        """The rules; of one that has mistakes as much as its templates are judged by."""
+        """The rules; for one with mistakes, only the keys that the checks of its templates need."""
         for name, rule in rules.items():
             if ("rules", name) not in self.broken:
                 yield Rule(name=name, **{"reply_to": reply_to, **rule})
@@ -249,7 +249,7 @@ class _Loader:
         return document
 
     def add_problem(self, at: KeyPath, message: str, remedy: str = "") -> None:
-        """Note a problem, to be reported with all others; not one that comes of what is lost."""
+        """Note a problem, to be reported with all others, unless unreadable text has caused it."""
         if any(at[:length] in self.lost for length in range(len(at) + 1)):
             return
         self.problems.append(problem_at(self.path, self.lines, at, message, remedy))
@@ -271,7 +271,7 @@ class _Loader:
     def load_group(
         self, schema: Schema, document: dict[str, Any], name: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each table of a group, as [staff.…] is one, with its name."""
+        """Yield each table of a group, such as [staff.…], with its name."""
         group = document.get(name, {})
         if not isinstance(group, dict):
             self.add_problem((name,), "must contain tables.", f"Write [{name}.a-name].")
@@ -281,7 +281,7 @@ class _Loader:
 
     def add_invalid(self, schema: Schema, at: KeyPath, path: KeyPath, message: str) -> None:
         """Note marshmallow's message about a key, in an admin's words."""
-        keys = path[:1]  # what comes after it is a place in a list
+        keys = path[:1]  # the rest is a place in a list
         if message == "Unknown field.":
             remedy = did_you_mean(keys[0], schema.fields)
             self.add_problem(at + keys, "there is no such key.", remedy)
@@ -291,11 +291,11 @@ class _Loader:
             self.add_problem(at + keys, *PLAIN_WORDS.get(message, (message,)))
 
     def is_unreadable(self, group: str) -> bool:
-        """Whether a staff group could not be read, which has been reported already."""
+        """Whether a staff group could not be read, which is reported already."""
         return any(path[:2] in (("staff", group), ("staff",), ()) for path in self.broken)
 
     def check_staff(self, staff: Mapping[str, Any], countries: frozenset[str]) -> None:
-        """Note a problem where a group has a number of a country that is not texted."""
+        """Note a problem if a group has a number of a country that Relay may not text."""
         for name, group in staff.items():
             for channel, written in group.items():
                 for one in written:
@@ -304,7 +304,7 @@ class _Loader:
                         self.add_problem(("staff", name, channel), f'"{one}": {reason}', remedy)
 
     def check_recipient(self, name: str, rule: Mapping[str, Any], staff: Mapping[str, Any]) -> None:
-        """Note a problem where a rule writes to nobody, or on a channel that they do not have."""
+        """Note a problem if a rule writes to nobody, or to staff with no address on a channel."""
         at, to = ("rules", name, "to"), rule.get("to")
         if to is None or to in PERSONS or self.is_unreadable(to):
             return
@@ -320,7 +320,7 @@ class _Loader:
     def forbid(
         self, name: str, one: Mapping[str, Any], rules: Mapping[str, dict[str, Any]]
     ) -> None:
-        """Give a [never.…] to each rule that it is about; it has to be right for each of them."""
+        """Give a [never.…] to each rule that it is about; it must be valid for each of them."""
         key = "template" if "template" in one else "rule"
         wanted, when = one.get(key), one.get("when")
         if wanted is None or when is None or ("never", name) in self.broken:
@@ -342,13 +342,13 @@ class _Loader:
             rules[rule]["never"] = (*rules[rule].get("never", ()), never)
 
     def check_expectation(self, name: str, to: str | None, staff: Mapping[str, Any]) -> None:
-        """Note a problem where an [expect.…] would alert nobody."""
+        """Note a problem if an [expect.…] would alert nobody."""
         at = ("expect", name, "to")
         if self.has_group(at, to, staff) and not any(staff[str(to)].values()):
             self.add_problem(at, f'"{to}" has no addresses.', f"Add some to [staff.{to}].")
 
     def has_group(self, at: KeyPath, group: str | None, staff: Mapping[str, Any]) -> bool:
-        """Whether a staff group could be read. Notes a problem where there is none of its name."""
+        """Whether a staff group could be read. Notes a problem if no group has that name."""
         if not group or self.is_unreadable(group):
             return False
         if group not in staff:
@@ -368,7 +368,7 @@ def flatten_messages(messages: Any, path: KeyPath = ()) -> Iterable[tuple[KeyPat
 
 
 def placeholders(config: Config) -> Iterator[Problem]:
-    """When live: an error for what is as shipped, a warning for what looks like an example."""
+    """When live: an error for a value as shipped, a warning for one that looks like an example."""
     if config.settings.delivery != "live":
         return
     for path, value in _said(config):
@@ -381,7 +381,7 @@ def placeholders(config: Config) -> Iterator[Problem]:
 
 
 def _said(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """The values by which people know the clinic, and by which staff are reached."""
+    """The values that identify the clinic to people, and the addresses of staff."""
     for key in ("name", "phone", "portal"):
         yield ("clinic", key), getattr(config.clinic, key) or ""
     for channel, sender in config.delivery.senders.items():

@@ -1,7 +1,7 @@
-"""What other programs put into config.toml and TOML does not take, by its name and its place. Pure.
+"""Names and locates characters of other programs in config.toml that TOML does not take. Pure.
 
-tomllib knows the place of a mistake and calls it an invalid statement; whoever looks at the line
-often sees nothing wrong with it.
+tomllib gives the place of a mistake and calls it an invalid statement; on the screen the line
+often looks right.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-_QUOTES = (  # “ ” and their like, double and single
+_QUOTES = (  # “ ” and similar quotes, double and single
     "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019\u201a\u201b\u2032\u2033\u00b4`"
 )
 _STRAIGHT = 'Text needs straight quotes: "text".'
 _DELETE = "Delete it, and what looks like a space beside it."
-# What a line begins with, or has at the place of the mistake → what it is, and what to write.
+# The beginning of a line, or of its mistake → its name, and what to write.
 _MARKS = {
     **dict.fromkeys(
         ("<<<<<<<", "|||||||", "=======", ">>>>>>>"),
@@ -27,7 +27,7 @@ _MARKS = {
     ),
     ";": ("a semicolon", "Delete it: a line ends by itself, and a comment begins with #."),
 }
-# Whose character it is, and what to write for it, where that is known.
+# Character → its name, the program it comes from if we know, and what to write instead.
 _KNOWN = {
     "\u00a0": ("a no-break space", ", as Word writes it", "Write a plain space, or none."),
     "\ufeff": ("a byte-order mark", ", as Notepad writes it", _DELETE),
@@ -37,7 +37,7 @@ _KNOWN = {
 
 
 def said_of(text: str, line: int, column: int) -> tuple[str, str] | None:
-    """What is odd at a place of a text, and what to write; None where that is nothing of ours."""
+    """What is odd at a place in a text, and what to write; None if nothing here explains it."""
     row = text.split("\n")[line - 1]
     for at in (0, column - 1):
         rest = row[at:].lstrip()
@@ -53,7 +53,7 @@ def said_of(text: str, line: int, column: int) -> tuple[str, str] | None:
 
 
 def places(row: str, column: int) -> Iterator[int]:
-    """Where the odd character may be: at the mistake, or a quote before a text without an end."""
+    """Where the odd character may be: at the mistake, or at any quote if a text has no end."""
     if column > len(row):
         yield from (found.start() for found in re.finditer(f"[{_QUOTES}]", row))
     elif row[column - 1] == "`" or not row[column - 1].isascii():
@@ -61,7 +61,7 @@ def places(row: str, column: int) -> Iterator[int]:
 
 
 def described(char: str) -> tuple[str, str, str]:
-    """A character's name, whose it is, and what to write for it."""
+    """A character's name, the program it comes from, and what to write instead."""
     if char in _KNOWN:
         return _KNOWN[char]
     name = unicodedata.name(char, "character without a name").lower()
@@ -75,14 +75,14 @@ def described(char: str) -> tuple[str, str, str]:
 
 
 def plain(row: str) -> str:
-    """A row in the characters that TOML takes for those of other programs."""
+    """A row with other programs' characters replaced by those that TOML takes."""
     row = unicodedata.normalize("NFKC", re.sub(f"[{_QUOTES}]", '"', row))
     kept = (char for char in row if unicodedata.category(char) != "Cf")
     return "".join(" " if char.isspace() else char for char in kept)
 
 
 def why_not_utf8(raw: bytes) -> tuple[int, str] | None:
-    """The line of what is not UTF-8 in a file, and what is wrong with it; None where it all is."""
+    """The line in a file that is not UTF-8, and what is wrong with it; None if all is UTF-8."""
     if b"\0" in raw or raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return 1, "this file is UTF-16, which Notepad calls Unicode."
     try:

@@ -1,7 +1,7 @@
 """A configuration in plain English: rules, their conditions, and what the clinic says. Pure.
 
-A condition is put into words where it is plain: comparisons, joined by `and` or by `or`. Anything
-else is shown as it is written.
+A plain condition is put into words: comparisons, joined by `and` or by `or`. Any other is shown as
+it is written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from relay.rules.expressions import environment, node_path, parsed
 from relay.rules.model import URGENT_WORDS, DailyLimit, Policy, Rule
 from relay.rules.schedule import DAYS, Digest, Hours, Window
 
-# Jinja's words for a comparison: how it is said, and how its contrary is.
+# Jinja's name for a comparison → our words for it, and for its opposite.
 _SAID = {
     "eq": ("is", "is not"),
     "ne": ("is not", "is"),
@@ -37,12 +37,12 @@ _SAID = {
     "in": ("is", "is not"),
     "notin": ("is not", "is"),
 }
-_WHOLE = frozenset(("gt", "gteq", "lt", "lteq"))  # that are said of numbers only
+_WHOLE = frozenset(("gt", "gteq", "lt", "lteq"))  # for numbers only
 
 
 @lru_cache(maxsize=256)
 def condition_in_words(source: str) -> str:
-    """The registration's status is not “cancelled”; empty where it cannot be said plainly."""
+    """As in: the registration's status is not “cancelled”; empty if it cannot be said plainly."""
     tree = environment().parse("{{ (" + source + ") }}")
     [output] = tree.body
     [node] = output.nodes if isinstance(output, nodes.Output) else [output]
@@ -54,14 +54,14 @@ def condition_in_words(source: str) -> str:
 
 
 def joined(node: Any, kind: type[nodes.BinExpr]) -> list[nodes.Node]:
-    """The parts of a and b and c."""
+    """The parts of a condition such as: a and b and c."""
     if not isinstance(node, kind):
         return [node]
     return [*joined(node.left, kind), *joined(node.right, kind)]
 
 
 def compared(node: nodes.Node, contrary: bool = False) -> str:
-    """One comparison of a field with something that is written out."""
+    """One comparison of a field with a literal."""
     if isinstance(node, nodes.Not):
         return compared(node.node, not contrary)
     if isinstance(node, nodes.Test) and node.name == "none":
@@ -75,14 +75,14 @@ def compared(node: nodes.Node, contrary: bool = False) -> str:
 
 
 def field_in_words(node: nodes.Node) -> str:
-    """The order's carrier."""
+    """A field in words, as in: the order's carrier."""
     if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
         return ""
     return f"the {node.node.name}'s {node.attr.replace('_', ' ')}"
 
 
 def value_in_words(operand: nodes.Operand) -> str:
-    """“a”, 3, true, or one of a list."""
+    """A value in words, as in: “a”, 3, true, or one of a list."""
     value = operand.expr
     if operand.op in ("in", "notin"):
         if not isinstance(value, nodes.List | nodes.Tuple) or not value.items:
@@ -95,7 +95,7 @@ def value_in_words(operand: nodes.Operand) -> str:
 
 
 def constant(node: nodes.Node) -> str:
-    """What is written out; empty where it is no such thing, or nothing that can be said."""
+    """A literal in words; empty if it is not one, or cannot be put into words."""
     value = node.value if isinstance(node, nodes.Const) else None
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -118,7 +118,7 @@ def frames_in_words(frames: Iterable[Frame]) -> Iterator[str]:
 
 
 def met_in_words(test: str) -> str:
-    """A template's condition, which may also ask whether there is a value at all."""
+    """A template's condition, which may also ask whether a value exists."""
     with suppress(TemplateSyntaxError, RecursionError):
         if said := condition_in_words(test):
             return said
@@ -144,7 +144,7 @@ def rule_sentences(rule: Rule, policy: Policy) -> list[str]:
 
 
 def happens(event: str) -> str:
-    """An event as a clause: the kit is shipped."""
+    """An event as a clause, as in: the kit is shipped."""
     return EVENTS[event].happens or f"{event} comes"
 
 
@@ -157,7 +157,7 @@ def duration(length: timedelta) -> str:
 
 
 def window(open_: Window, policy: Policy) -> str:
-    """When messages may go out: between 08:00 and 20:00."""
+    """When messages may go out, as in: between 08:00 and 20:00."""
     if not open_.hours:
         return "at any hour"
     free = ", but not on bank holidays" if policy.bank_holidays else ""
@@ -165,14 +165,14 @@ def window(open_: Window, policy: Policy) -> str:
 
 
 def hours_in_words(hours: Hours) -> str:
-    """On Saturday, between 09:00 and 12:00."""
+    """Days and hours in words, as in: on Saturday, between 09:00 and 12:00."""
     over = " the next morning" if hours.closes > _MIDNIGHT else ""
     days = "" if len(hours.days) == len(DAYS) else f"on {days_in_words(hours.days)}, "
     return f"{days}between {clock_in_words(hours.opens)} and {clock_in_words(hours.closes)}{over}"
 
 
 def expected(after: str, event: str, within: timedelta, to: str) -> str:
-    """A step that is expected of a kit."""
+    """A sentence about a step that is expected of a kit."""
     return (
         f"When {happens(after)}, Relay allows {duration(within)} until {happens(event)}. "
         f"After that it alerts {recipient_in_words(to)}."
@@ -190,7 +190,7 @@ def message_in_words(rule: Rule, policy: Policy) -> str:
 
 
 def digest_in_words(rule: Rule, digest: Digest, policy: Policy) -> str:
-    """Say when a rule gathers its news, for whom, and when the digest goes out."""
+    """Say when a rule gathers its items, for whom, and when the digest goes out."""
     later = f" {duration(rule.after)} later" if rule.after else ""
     hours = f", {window(rule.send_window, policy)}" if rule.send_window else ""
     return (
@@ -212,7 +212,7 @@ def times_in_words(digest: Digest) -> str:
 def conditions_in_words(rule: Rule) -> Iterator[str]:
     """Yield a sentence for each condition, exception and fallback of a rule."""
     if rule.when:
-        # As code, between backticks, where words would say it worse.
+        # As code, between backticks, if it cannot be said plainly.
         yield f"Only if {condition_in_words(rule.when.source) or f'`{rule.when.source}`'}."
     if rule.unless:
         yield f"Not if, by then, {listed([happens(event) for event in rule.unless], 'or')}."
@@ -235,12 +235,12 @@ def conditions_in_words(rule: Rule) -> Iterator[str]:
 
 
 def recipient_in_words(to: str) -> str:
-    """The patient; or the staff of a group."""
+    """A rule's recipient in words: the patient, or the staff of a group."""
     return f"the {to}" if to in PERSONS else f"the staff of {to}"
 
 
 def verbs_in_words(channels: Sequence[str]) -> str:
-    """Text and email."""
+    """Channels as verbs, as in: text and email."""
     return listed([CHANNELS[channel].verb for channel in channels], "and")
 
 
@@ -251,7 +251,7 @@ def clock_in_words(minutes: int) -> str:
 
 
 def days_in_words(days: frozenset[int]) -> str:
-    """Monday to Friday; Monday, Wednesday and Saturday."""
+    """Days in words, as in: Monday to Friday; Monday, Wednesday and Saturday."""
     starts = [day for day in sorted(days) if (day - 1) % 7 not in days]
     if len(starts) == 1 and len(days) > 2:
         return f"{_WEEK[starts[0]]} to {_WEEK[(starts[0] + len(days) - 1) % 7]}"
@@ -259,13 +259,13 @@ def days_in_words(days: frozenset[int]) -> str:
 
 
 def listed(words: Sequence[str], last: str) -> str:
-    """One, two and three."""
+    """Words as a list, as in: one, two and three."""
     *others, final = words
     return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def clinic_sentences(config: Config) -> list[str]:
-    """Who the clinic is, who its staff are, how messages go out and what is kept for how long."""
+    """Sentences on the clinic, its staff, how messages go out, and how long data is kept."""
     return [
         *describe_clinic(config),
         *describe_staff(config),
@@ -277,7 +277,7 @@ def clinic_sentences(config: Config) -> list[str]:
 
 
 def describe_desk(desk: Desk) -> Iterator[str]:
-    """Yield sentences about what the desk asks of those who use it."""
+    """Yield sentences about what the desk requires of its users."""
     if desk.reveal_reason:
         yield "The desk asks for a reason before it shows names and addresses."
     yield (

@@ -1,5 +1,5 @@
-"""The configuration as it is now: the edition that was published last, or else the files here. What
-is broken leaves the last good one in use.
+"""The configuration as it is now: the last published edition, or else the files here. If that is
+broken, the last good one stays in use.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from relay.rules.edition import Content, Edition, digest
 log = get_logger("relay.config")
 
 LOOK_SECONDS = 5.0
-SETTLED_SECONDS = 2.0  # a file that is still being written is no configuration
-START_SECONDS = 10.0  # that a start waits at most for files that are being written
-REQUEST_SECONDS = 1.0  # that a request waits at most for a look: the ledger may be away
+SETTLED_SECONDS = 2.0  # a file that changed more recently may be incomplete
+START_SECONDS = 10.0  # the longest that a start waits for files that are being written
+REQUEST_SECONDS = 1.0  # the longest that a request waits for a look: the ledger may be down
 
 Stamps = tuple[tuple[str, int, int], ...]
 
 
 class Shelf(Protocol):
-    """Where the editions are: see relay.ledger.editions. Raises LedgerUnavailable."""
+    """Where editions are kept: see relay.ledger.editions. Raises LedgerUnavailable."""
 
     def newest(self) -> Edition | None:
-        """The edition that is to be in use."""
+        """The edition that should be in use."""
 
     def content(self, number: int) -> Content:
         """An edition's files."""
 
     def number(self, digest: str) -> int | None:
-        """The latest edition that has some files."""
+        """The number of the latest edition whose files have this digest; None if none has."""
 
     def follow(self, after: Edition | None, files: Content) -> int | None:
-        """Keep a machine's files as the next edition, if this process is to; its number."""
+        """Keep a machine's files as the next edition, if this process may; return its number."""
 
 
 class ConfigReloader:
-    """Holds a configuration, and takes each edition or, while none is published, each edit."""
+    """Holds a configuration, and loads each edition or, while none is published, each edit."""
 
     def __init__(
         self, settings: Settings, read: Callable[[Settings], Config], shelf: Shelf | None = None
@@ -53,14 +53,14 @@ class ConfigReloader:
         self._read = read
         self._shelf = shelf
         self._lock = threading.Lock()
-        self._stamps = await_settled(settings)  # before they are read: what changes then is seen
-        self._files = self._config = read(settings)  # by the files here; what is in use
-        self._seen, self._seen_at = self._stamps, 0.0  # the files at the last look, and since when
+        self._stamps = await_settled(settings)  # before we read them, to see later changes
+        self._files = self._config = read(settings)  # of the files here; the one in use
+        self._seen, self._seen_at = self._stamps, 0.0  # stamps at the last look; since when
         self._newest: Edition | None = None
-        self._known: object = "nothing yet"  # of the files and of the newest edition
+        self._known: object = "nothing yet"  # stamps and newest edition at the last look
         self._digest = ""  # of the files in use
         self._next = time.monotonic() + (LOOK_SECONDS if shelf is None else 0.0)
-        # What is wrong with the files here, and with what was published, while that is so.
+        # The present mistakes in the files here, and in the published edition.
         self._wrong_files: ConfigError | None = None
         self._wrong_edition: ConfigError | None = None
         tell_placeholders(self._config)
@@ -69,9 +69,9 @@ class ConfigReloader:
 
     @property
     def config(self) -> Config:
-        """The last good one. Looks for another, but not at each call, and not for long."""
+        """The last good one. Now and then it looks for a newer one first, but not for long."""
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + LOOK_SECONDS  # nobody else need look
+            self._next = time.monotonic() + LOOK_SECONDS  # other threads need not look
             looking = threading.Thread(target=self.look, daemon=True)
             looking.start()
             looking.join(REQUEST_SECONDS)
@@ -79,28 +79,28 @@ class ConfigReloader:
 
     @property
     def is_published(self) -> bool:
-        """Whether a published edition is to be in use, and not the files here."""
+        """Whether a published edition should be in use, and not the files here."""
         return self._newest is not None and self._newest.is_published
 
     @property
     def wrong(self) -> ConfigError | None:
-        """What is wrong with what is to be in use, while that is so."""
+        """The mistakes in the configuration that should be in use; None if it is right."""
         return self._wrong_edition if self.is_published else self._wrong_files
 
     @property
     def is_settling(self) -> bool:
-        """Whether files have changed that are not taken yet, since they may be changing still."""
+        """Whether files have changed that are not loaded yet, since they may still be changing."""
         return self._seen != self._stamps
 
     def look(self) -> bool:
-        """Take what is to be in use by now; whether that is another configuration."""
+        """Load the configuration that should be in use; return whether it is another one."""
         with self._lock:
             before = self._config
             self._look_at_files()
             if self._shelf:
-                with suppress(LedgerUnavailable):  # until it is back nothing is published
+                with suppress(LedgerUnavailable):  # nothing is published until it is back
                     self._look_at_editions(self._shelf)
-            # Whose files are older than those of the last release keeps what was published before.
+            # A machine with files older than the newest edition keeps what was published before.
             is_old = self._config.held and self._files.edition != getattr(self._newest, "number", 0)
             if not (self.is_published or is_old):
                 self._config = self._files
@@ -111,7 +111,7 @@ class ConfigReloader:
             return True
 
     def _look_at_files(self) -> None:
-        """Read the files if one has changed and they have been the same for two seconds since."""
+        """Read the files if one has changed, once none has changed for two seconds."""
         at, settings = time.monotonic(), self._files.settings
         found = stamps(settings)
         if found != self._seen:
@@ -129,7 +129,7 @@ class ConfigReloader:
             log.error("config broken, the last good one is kept", lines=lines)
 
     def _look_at_editions(self, shelf: Shelf) -> None:
-        """Take a published edition, or learn which edition the files here are."""
+        """Use a published edition, or find out which edition the files here are."""
         newest = shelf.newest()
         known = (self._stamps, newest and newest.number)
         if known == self._known:
@@ -138,7 +138,7 @@ class ConfigReloader:
         try:
             files = edition_files.read(self._files.settings)
             if stamps(self._files.settings) != self._stamps:
-                return  # they are changing
+                return  # the files are changing
             if newest and newest.is_published:
                 self._take(shelf, newest, digest(files))
             elif not self._wrong_files:
@@ -148,7 +148,7 @@ class ConfigReloader:
         self._known = known
 
     def _take(self, shelf: Shelf, newest: Edition, files: str) -> None:
-        """Use what was published, and see whether somebody edits files in vain."""
+        """Use a published edition, and note if somebody has edited files in vain."""
         if newest.number != self._config.edition:
             try:
                 self._config = published(self._files.settings, self._read, shelf, newest)
@@ -160,7 +160,7 @@ class ConfigReloader:
         self._wrong_edition = None if is_known else ConfigError([not_taken(newest)])
 
     def _name_files(self, shelf: Shelf, newest: Edition | None, files: Content) -> None:
-        """Give the files in use the number of their edition; if they are new they become one."""
+        """Give the files in use the number of their edition; new files become an edition."""
         found = digest(files)
         if newest and newest.digest == found:
             number: int | None = newest.number
@@ -194,7 +194,7 @@ def published(
 
 
 def not_taken(newest: Edition) -> Problem:
-    """Says to who edits files that something else is in use."""
+    """A warning, for those who edit files, that a published edition is in use."""
     said = f"the files were edited, but edition {newest.number} is in use, which was published"
     remedy = "Publish the files (`flask relay edition publish`), or put them back."
     return Problem(f"{said} by {newest.author}.", edition_files.CONFIG, remedy=remedy, warning=True)
@@ -207,9 +207,9 @@ def tell_placeholders(config: Config) -> None:
 
 
 def await_settled(settings: Settings) -> Stamps:
-    """Wait until no file has changed for two seconds: a process may start while one is written.
+    """Wait until no file has changed for two seconds: a start may come while one is being written.
 
-    Not for ever, since a clock may be wrong, and a start must not fail by it.
+    It gives up in time, since a wrong clock must not stop a start.
     """
     ends = time.monotonic() + START_SECONDS
     while True:
@@ -222,12 +222,12 @@ def await_settled(settings: Settings) -> Stamps:
 
 
 def stamps(settings: Settings) -> Stamps:
-    """When config.toml and each template were last written, and how long they are."""
+    """The path, time of last change and size of config.toml and of each template."""
     found = []
     for file in (settings.config, *sorted(settings.templates.rglob("*"))):
         try:
             found_stat = file.stat()
-        except OSError:  # gone this very moment
+        except OSError:  # deleted this very moment
             continue
         found.append((str(file), found_stat.st_mtime_ns, found_stat.st_size))
     return tuple(found)

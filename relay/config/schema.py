@@ -36,7 +36,7 @@ _word = validate.Length(min=1, error="must not be empty.")
 
 
 def whole(default: int, description: str, most: int | None = None) -> fields.Integer:
-    """A key for a whole number from 1 up, or to `most`."""
+    """A key for a whole number from 1, up to `most` if given."""
     error = f"write a whole number from 1 {f'to {most}' if most else 'up'}."
     limits = validate.Range(1, most, error=error)
     return fields.Integer(
@@ -51,16 +51,16 @@ def amount(description: str, example: float) -> fields.Float:
 
 
 def switch(description: str, **kwargs: Any) -> fields.Boolean:
-    """A key that is true or false, and nothing that looks like either."""
+    """A key that is true or false; nothing that only looks like either is taken."""
     return fields.Boolean(truthy={True}, falsy={False}, metadata=described(description), **kwargs)
 
 
 def days(default: int, description: str) -> Parsed:
-    """A key for a time, and so many days where it is not written."""
+    """A key for a time, which defaults to so many days."""
     return Parsed(lasting, description, f"{default}d", load_default=timedelta(days=default))
 
 
-# What the letters of an email's two looks stand on, where it is nearest to them: see layout.html.
+# Of the backgrounds of an email's light and dark looks, those of least contrast: see layout.html.
 _LIGHT, _DARK = ("#edf3f1", "#f2f1ec"), "#223232"
 
 
@@ -104,7 +104,7 @@ class ClinicSchema(Schema):
     )
 
 
-SENDER, REPLY_TO, RATE = "{}_from", "{}_reply_to", "{}_per_second"  # keys, by a channel's name
+SENDER, REPLY_TO, RATE = "{}_from", "{}_reply_to", "{}_per_second"  # keys, with a channel's name
 
 
 def sender_fields() -> dict[str, fields.Field[Any]]:
@@ -122,13 +122,13 @@ def reply_to_field() -> fields.Field[Any]:
 
 
 def own_senders(data: dict[str, Any]) -> dict[str, Any]:
-    """A table's values, with its senders by channel."""
+    """A table's values, with its senders gathered by channel."""
     senders = {name: data.pop(key) for name in CHANNELS if (key := SENDER.format(name)) in data}
     reply_to = {"reply_to": data.pop("email_reply_to")} if "email_reply_to" in data else {}
     return {**data, **reply_to, **({"senders": senders} if senders else {})}
 
 
-# How fast each channel's provider may be asked.
+# How many requests a second each channel's provider may get.
 _RATES = {
     RATE.format(name): amount(f"The most {row.words} to send in a second.", 10)
     for name, row in CHANNELS.items()
@@ -218,7 +218,7 @@ class DeskSchema(Schema):
 
 @dataclass(frozen=True)
 class Desk:
-    """What the admin desk asks of those who use it."""
+    """What the admin desk requires of its users."""
 
     reveal_reason: bool
     looks_per_hour: int
@@ -226,7 +226,7 @@ class Desk:
     security_contact: str
 
 
-# What each channel costs: a segment where it is billed by segments, else a message.
+# The price of each channel: of a segment if it is billed by segments, else of a message.
 _PRICES = {
     name: amount(f"What {f'a segment of {row.one}' if row.in_segments else row.one} costs.", 0.04)
     for name, row in CHANNELS.items()
@@ -248,7 +248,7 @@ class CostsSchema(Schema.from_dict(_PRICES)):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Costs:
-    """What messages cost: by channel, a segment or a message."""
+    """Prices by channel, of a segment or of a message."""
 
     currency: str
     prices: Mapping[str, float]
@@ -312,7 +312,7 @@ class Clinic:
     accent: str = ""
 
     def record(self) -> Record:
-        """The clinic as templates see it: its colour as emails can have it, light and dark."""
+        """The clinic as templates see it, with its colour adjusted for light and dark emails."""
         more = {"short_name": self.short_name or self.name}
         if self.accent:
             more["accent"] = readable(self.accent, BLACK, *_LIGHT)
@@ -346,13 +346,13 @@ ON_UNKNOWN = ("resend", "hold")
 
 
 def one_or_more(known: Iterable[str], description: str, **kwargs: Any) -> fields.List[str]:
-    """A key for a list of known words, with one at least."""
+    """A key for a list of known words, with at least one."""
     is_filled = validate.Length(min=1, error="list at least one.")
     return fields.List(OneOf(known), validate=is_filled, metadata=described(description), **kwargs)
 
 
 def arriving(text: str) -> timedelta:
-    """How long a message may take to arrive: less than a receipt is waited for."""
+    """How long a message may take to arrive: less than Relay waits for a receipt."""
     found = lasting(text)
     if found >= RECEIPT_WAIT:
         raise ValueError(
@@ -429,7 +429,7 @@ class RuleSchema(Schema):
 
     @validates_schema(skip_on_field_errors=False)
     def check_together(self, data: dict[str, Any], **_: Any) -> None:
-        """Check the keys against one another, even where one of them is wrong in itself."""
+        """Check the keys against one another, even if one of them is invalid by itself."""
         if twice := set(data.get("channels", ())) & set(data.get("fallback", ())):
             said = f'"{twice.pop()}" is in channels too. Remove it from one of them.'
             raise ValidationError(said, "fallback")
@@ -455,7 +455,7 @@ class RuleSchema(Schema):
 
     @validates_schema
     def check_senders(self, data: dict[str, Any], **_: Any) -> None:
-        """Check that a rule has senders for what it sends alone. Raises ValidationError."""
+        """Check that a rule has senders only for channels it sends on. Raises ValidationError."""
         for channel in CHANNELS.keys() - {*data["channels"], *data.get("fallback", ())}:
             for key in {SENDER.format(channel), REPLY_TO.format(channel)} & data.keys():
                 words = CHANNELS[channel].words

@@ -1,4 +1,4 @@
-"""The environment: secrets and addresses, read once. Every problem is reported at once."""
+"""The environment: secrets and addresses, read once. Reports every problem together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relay.errors import ConfigError, Problem, did_you_mean
 from relay.fault_injection import CRASH_POINTS
 from relay.rules.channels import CHANNELS, variables
 
-# As werkzeug makes them: method$salt$digest.
+# Password hashes as werkzeug makes them: method$salt$digest.
 _HASH = re.compile(
     r"scrypt(:\d+:\d+:\d+)?\$[^$]+\$[0-9a-f]{128}"
     r"|pbkdf2(:sha256(:\d+)?)?\$[^$]+\$[0-9a-f]{64}"
@@ -32,7 +32,7 @@ def wrong(name: str, message: str, remedy: str = "", *, warning: bool = False) -
 
 
 def http_url(name: str, value: str, problems: list[Problem]) -> str:
-    """An address that tokens go to: over TLS, or to this machine itself (a stand-in)."""
+    """An address that gets our tokens: over TLS, or on this machine itself (a stand-in)."""
     parts = split_http_url(value)
     if value and not parts:
         problems.append(wrong(name, "is not a URL.", "Write it as in https://host."))
@@ -43,7 +43,7 @@ def http_url(name: str, value: str, problems: list[Problem]) -> str:
 
 
 def public_url(value: str, development: bool, problems: list[Problem]) -> str:
-    """Where providers reach us. A path may be a proxy's, which takes it away again."""
+    """The address at which providers reach us. It may have a path, which a proxy then removes."""
     parts, name, remedy = split_http_url(value), "PUBLIC_URL", "Write it as in https://your-host."
     shown = f'"{value}"' if "@" not in value else "it"
     if value and (not parts or "?" in value or "#" in value or not value.isascii()):
@@ -56,7 +56,7 @@ def public_url(value: str, development: bool, problems: list[Problem]) -> str:
 
 
 def split_http_url(value: str) -> SplitResult | None:
-    """The parts of an http address without a name and a password in it; None for anything else."""
+    """The parts of an http address that has no user or password in it; None for anything else."""
     try:
         parts = urlsplit(value)
         is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -74,18 +74,18 @@ def is_loopback_host(host: str) -> bool:
 
 
 def is_key(written: str) -> bool:
-    """Whether SendGrid's client can check signatures by it."""
+    """Whether SendGrid's client can check signatures with this key."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     pem = f"-----BEGIN PUBLIC KEY-----\n{written}\n-----END PUBLIC KEY-----"
     try:
         return isinstance(load_pem_public_key(pem.encode()), EllipticCurvePublicKey)
-    except Exception:  # a key of another kind raises what it likes
+    except Exception:  # another kind of key may raise anything
         return False
 
 
-# How platforms tell a process its own address, where nobody has set PUBLIC_URL.
+# The variables in which platforms give a process its own address, used without a PUBLIC_URL.
 OWN_ADDRESS = {
     "RENDER_EXTERNAL_URL": "{}",
     "HEROKU_APP_DEFAULT_DOMAIN_NAME": "https://{}",
@@ -95,9 +95,9 @@ LAB_API = "https://api.londonmedicallaboratory.com"
 _DATABASES = ("sqlite:///", "postgresql+psycopg://")
 _REDIS = ("redis://", "rediss://", "unix://")
 _HTTP = (("LAB_API_URL", LAB_API), ("TWILIO_API_URL", ""), ("SENDGRID_API_URL", ""))
-_CONNECTIONS = tuple(map(str, range(2, 33)))  # one for what is prepared, and the others
+_CONNECTIONS = tuple(map(str, range(2, 33)))  # one for prepared statements, the rest for others
 MODES = ("dry-run", "allow-list", "live")
-AS_SENT = "as-sent"  # no mode of RELAY_DELIVERY: `sweep --as-sent` is the one that has it
+AS_SENT = "as-sent"  # not allowed in RELAY_DELIVERY: only `sweep --as-sent` uses it
 
 
 def secret_field() -> str:
@@ -125,7 +125,7 @@ class Settings:
     sendgrid_webhook_public_key: str = ""
     sendgrid_api_url: str = ""
     public_url: str = ""
-    is_platforms_url: bool = False  # nobody has set PUBLIC_URL: a domain of ours may lead here too
+    is_platforms_url: bool = False  # PUBLIC_URL is not set: a domain of ours may lead here too
     trusted_proxies: int = 1
     development: bool = False
     delivery: str = "dry-run"
@@ -142,27 +142,27 @@ class Settings:
     log_level: str = "INFO"
     crash_at: str = ""
     haste: float = 1.0
-    # What is still taken while a secret is changed: see _rotated.
+    # Former values that we still accept while a secret is changed: see `rotated`.
     former_twilio_auth_token: tuple[str, ...] = field(default=(), repr=False)
     former_sendgrid_webhook_public_key: tuple[str, ...] = ()
     former_secret_key: tuple[str, ...] = field(default=(), repr=False)
-    # Variables that a channel's row names and that are no field here.
+    # Variables that a channel's row names and that have no field here.
     more: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def variable(self, name: str) -> str:
-        """A variable that a channel's row names; empty where it is not set."""
+        """A variable that a channel's row names; empty if it is not set."""
         return str(getattr(self, name.lower(), "")) or dict(self.more).get(name, "")
 
     @property
     def accounts(self) -> Mapping[str, bool]:
-        """Whether each channel has what its provider asks for."""
+        """Whether each channel has the credentials that its provider needs."""
         return {
             name: all(map(self.variable, row.provider.account)) for name, row in CHANNELS.items()
         }
 
     @property
     def receipts(self) -> Mapping[str, bool]:
-        """Whether each channel's provider can tell us what arrived."""
+        """Whether each channel's provider can send us receipts."""
         return {
             name: bool(row.provider.receipts and self.variable(row.provider.receipts))
             for name, row in CHANNELS.items()
@@ -170,7 +170,7 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """RELAY_ENV."""
+        """The value of RELAY_ENV."""
         return "development" if self.development else "production"
 
     @property
@@ -188,9 +188,9 @@ _FIELDS = frozenset(Settings.__dataclass_fields__)
 
 
 def from_environment(environ: Mapping[str, str], *, to_serve: bool = True) -> Settings:
-    """The settings. Raises ConfigError naming every variable that is wrong.
+    """Return the settings. Raises ConfigError naming every variable that is wrong.
 
-    What only web and worker need may be missing when it is not `to_serve`.
+    Unless they are `to_serve`, anything that only web and worker need may be missing.
     """
     settings, problems = judge(environ, to_serve=to_serve)
     if problems:
@@ -199,9 +199,9 @@ def from_environment(environ: Mapping[str, str], *, to_serve: bool = True) -> Se
 
 
 def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Settings, list[Problem]]:
-    """The settings as they are written, and all that is wrong with them."""
+    """The settings as they are written, and every problem with them."""
     problems: list[Problem] = []
-    names: set[str] = set()  # all that Relay reads
+    names: set[str] = set()  # of all variables that Relay reads
 
     def read(name: str, default: str = "") -> str:
         names.add(name)
@@ -264,27 +264,27 @@ def judge(environ: Mapping[str, str], *, to_serve: bool = True) -> tuple[Setting
 
 
 def no_number(name: str, value: str, most: int) -> Iterator[Problem]:
-    """A number that only gunicorn reads, which would end with a traceback."""
+    """Yield a problem with a number that only gunicorn reads: it would stop with a traceback."""
     if value and not (value.isdecimal() and 1 <= int(value) <= most):
         remedy = f"Write a whole number from 1 to {most} in digits."
         yield wrong(name, f'"{value}" is not one.', remedy)
 
 
 def miswritten(environ: Mapping[str, str], names: set[str]) -> Iterator[Problem]:
-    """Values with a shell's quotes still around them, and names that are nearly one of ours."""
+    """Find values still in a shell's quotes, and names that are nearly those of our variables."""
     for name in sorted(names):
         value = environ.get(name, "").strip()
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             yield wrong(name, "has quotes around it, which count as a part of it.", "Remove them.")
     for name in sorted(environ.keys() - names):
-        # Very near: a platform names some after the service, such as RELAY_HOST.
+        # Very close matches only: a platform names some after the service, such as RELAY_HOST.
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.9)
         if name.startswith("RELAY_") and near:
             yield wrong(name, "is no variable of Relay's.", f"Did you mean {near[0]}?")
 
 
 def rotated(read: Callable[[str], str], development: bool) -> dict[str, Any]:
-    """Secrets that may have several values, by commas, while they change: each is taken."""
+    """Secrets that may have several values, by commas, while they change: we accept each."""
 
     def listed(name: str) -> tuple[str, ...]:
         return tuple(filter(None, map(str.strip, read(name).split(","))))
@@ -300,7 +300,7 @@ OIDC = ("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET")
 
 
 def single_sign_on(read: Callable[[str], str], problems: list[Problem]) -> dict[str, Any]:
-    """The organisation's own accounts, by which people may sign in: all of it, or none."""
+    """The settings for signing in with the organisation's accounts: all three, or none."""
     found = {name: read(name) for name in OIDC}
     found["OIDC_ISSUER"] = http_url("OIDC_ISSUER", found["OIDC_ISSUER"], problems)
     if any(found.values()):
@@ -310,7 +310,7 @@ def single_sign_on(read: Callable[[str], str], problems: list[Problem]) -> dict[
 
 
 def read_crash_point(read: Callable[[str], str], development: bool, problems: list[Problem]) -> str:
-    """The failpoint at which a test wants this process killed."""
+    """The crash point at which a test wants this process killed."""
     name = for_developers("RELAY_CRASH_AT", read, development, problems)
     if name and name not in CRASH_POINTS:
         remedy = did_you_mean(name, CRASH_POINTS)
@@ -320,7 +320,7 @@ def read_crash_point(read: Callable[[str], str], development: bool, problems: li
 
 
 def read_haste(read: Callable[[str], str], development: bool, problems: list[Problem]) -> float:
-    """How many times faster the ledger's time goes by in a test."""
+    """How many times faster the ledger's time passes in a test."""
     written = for_developers("RELAY_HASTE", read, development, problems) or "1"
     with suppress(ValueError):
         if 1 <= (haste := float(written)) < math.inf:
@@ -333,7 +333,7 @@ def read_haste(read: Callable[[str], str], development: bool, problems: list[Pro
 def for_developers(
     name: str, read: Callable[[str], str], development: bool, problems: list[Problem]
 ) -> str:
-    """A variable that no clinic may have set; empty where it is refused."""
+    """A variable for development only; empty if it is refused."""
     if (value := read(name)) and not development:
         problems.append(wrong(name, "is for development only.", "Unset it."))
         return ""
@@ -341,7 +341,7 @@ def for_developers(
 
 
 def database_url(written: str) -> str:
-    """The ledger's address for SQLAlchemy; `postgres://`, as Heroku writes it, is taken."""
+    """The ledger's address for SQLAlchemy; accepts `postgres://`, as Heroku writes it."""
     scheme, separator, rest = written.partition("://")
     if scheme in ("postgres", "postgresql"):
         return f"postgresql+psycopg{separator}{rest}"
@@ -363,14 +363,14 @@ _PORT = re.compile(r"(?:\[[^\]]*\]|[^:/?#]*):([^/?#]*)")
 
 
 def server_url(name: str, value: str) -> Iterator[Problem]:
-    """What is wrong with a server's address, without a part of it: any may be of the password."""
+    """Problems with a server's address. They quote none of it: any part may be of the password."""
     scheme, _, rest = value.partition("://")
     if scheme in ("sqlite", "unix"):
         return
-    if scheme.startswith("redis"):  # read as a browser reads it: the host ends at one of these
+    if scheme.startswith("redis"):  # it reads this as a browser does: the host ends at one of these
         _, at, where = re.split("[/?#]", rest)[0].rpartition("@")
         is_misread = "@" in rest and not at
-    else:  # up to the first @ it is the user and the password
+    else:  # user and password are before the first @
         _, at, after = rest.partition("@")
         where = after if at else rest
         is_misread = "@" in where.partition("?")[0]
@@ -382,7 +382,7 @@ def server_url(name: str, value: str) -> Iterator[Problem]:
 
 
 def missing_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield a problem for each setting that is absent, or unfit for this environment."""
+    """Yield a problem for each setting that is missing, or unfit for this environment."""
     if settings.desk_ready and not settings.secret_key:
         yield wrong("SECRET_KEY", "is not set.", "The admin desk needs it for its sessions.")
     if settings.database_url.startswith("sqlite") and environ.get("DYNO"):
@@ -400,11 +400,11 @@ def missing_settings(settings: Settings, environ: Mapping[str, str]) -> Iterator
         yield wrong("REDIS_URL", "is not set.", "The queue needs it outside development.")
 
 
-SHORTEST = 12  # characters of a secret
+SHORTEST = 12  # characters that a secret needs
 
 
 def guessable(settings: Settings) -> Iterator[Problem]:
-    """Secrets by which a stranger who tries could post as the lab, log in or read the figures."""
+    """Secrets that a stranger could guess, to post as the lab, log in or read the figures."""
     for name, values in (
         ("WEBHOOK_SECRET", settings.webhook_secrets),
         ("ADMIN_PASSWORD", (settings.admin_password,)),
@@ -417,7 +417,7 @@ def guessable(settings: Settings) -> Iterator[Problem]:
 
 
 def odd(settings: Settings) -> Iterator[Problem]:
-    """What is set, and is not what it should be: it would show only when it is needed."""
+    """Find settings of the wrong form: the fault would only show when they are needed."""
     if settings.admin_password_hash and not _HASH.fullmatch(settings.admin_password_hash):
         said = "is not a complete hash: nobody could log in."
         remedy = "It begins with scrypt: and has two $ signs. Put it in single quotes."

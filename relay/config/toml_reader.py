@@ -1,7 +1,7 @@
-"""TOML as an admin writes it: the line of each table and key, and every mistake with what it means.
+"""TOML as an admin writes it: the line of each table and key, and every mistake in plain words.
 
-tomllib gives values but no lines, speaks to programmers, and stops at the first mistake: here the
-line that it stumbles over is taken out, and the rest is read.
+tomllib gives values but no lines, its errors are for programmers, and it stops at the first
+mistake: here we take out the line that stops it, and read the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _KEY_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 _STRINGS = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
-_ENDS = {  # up to the end of a multi-line string, whose last quotes may be the string's own
+_ENDS = {  # match to the end of a multi-line string, which may itself end with quotes
     '"""': re.compile(r'(?:\\.|[^"\\]|"(?!""))*"{3,5}'),
     "'''": re.compile(r"(?:[^']|'(?!''))*'{3,5}"),
 }
@@ -26,7 +26,7 @@ KeyPath = tuple[str, ...]
 
 
 def line_index(text: str) -> Mapping[KeyPath, int]:
-    """Path of each table and key → its line, counted from 1. Meant for text that tomllib takes."""
+    """Path of each table and key → its line, counted from 1. The text must be valid TOML."""
     lines: dict[KeyPath, int] = {}
     table: KeyPath = ()
     inside, depth = "", 0  # a multi-line string's quotes; open brackets of a multi-line array
@@ -38,7 +38,7 @@ def line_index(text: str) -> Mapping[KeyPath, int]:
             elif key := _KEY.match(line):
                 lines.setdefault(table + split_key(key[1]), number)
         inside, depth = after(line, inside, depth)
-    # [rules.a-name] has [rules] in it, which may have no line itself.
+    # [rules.a-name] implies [rules], which may have no line itself.
     around: dict[KeyPath, int] = {}
     for path, number in lines.items():
         for length in range(1, len(path)):
@@ -78,7 +78,7 @@ def count_open_brackets(code: str) -> int:
     return code.count("[") + code.count("{") - code.count("]") - code.count("}")
 
 
-_SYNTAX = {  # how tomllib's message begins → what it means, and what would be right
+_SYNTAX = {  # the beginning of tomllib's message → its meaning, and the remedy
     "Cannot declare": ("this table appears twice", "Put all its keys under one heading."),
     "Cannot overwrite": ("this key is set twice", "Remove one of the two lines."),
     "Unclosed array": ("this list is not closed", 'End it with a bracket: channels = ["sms"].'),
@@ -90,7 +90,7 @@ _SYNTAX = {  # how tomllib's message begins → what it means, and what would be
     "Invalid value": ("unreadable value after =", 'Text needs straight quotes: "text".'),
 }
 
-# What is written → what TOML wants, and what is wrong then. Said only where it makes the row TOML.
+# As written → as TOML wants it, and the mistake. Used only if the row is then valid TOML.
 _MENDS = (
     (r"(=\s*)(true|false)\b", lambda m: m[1] + m[2].lower(), "true and false are written small"),
     (r"(=\s*)(?:yes|on)\b", r"\1true", "this is true or false"),
@@ -103,7 +103,7 @@ _MENDS = (
 
 
 def mended(row: str) -> tuple[str, str] | None:
-    """A row as TOML has it, and what is wrong with it, where that is plain."""
+    """A row corrected to valid TOML, and what was wrong with it; None if that is not plain."""
     for wrong, right, said in _MENDS:
         better = re.sub(wrong, right, row, flags=re.IGNORECASE)
         if better != row and stands_alone(better):
@@ -112,18 +112,18 @@ def mended(row: str) -> tuple[str, str] | None:
 
 
 class Reading(NamedTuple):
-    """What a text says, where, and what is wrong with it."""
+    """A text's values, their lines, and its mistakes."""
 
     document: dict[str, Any]
     lines: Mapping[KeyPath, int]
-    mistakes: Mapping[int, tuple[str, str]]  # by line: what is wrong, and its remedy
-    lost: frozenset[KeyPath]  # what could not be read for it; () is all
+    mistakes: Mapping[int, tuple[str, str]]  # by line: the mistake, and its remedy
+    lost: frozenset[KeyPath]  # tables and keys that it made unreadable; () is all
 
 
-MOST = 60  # lines that are taken out
+MOST = 60  # lines to take out
 LONGEST_LINE, LONGEST_TEXT = 2_000, 256 * 1024
-_LOST = "relay-cannot-read"  # stands for a heading, so that its keys are no other table's
-# More than any key of ours has, and what costs tomllib the square of it.
+_LOST = "relay-cannot-read"  # replaces a heading, so that its keys do not join another table
+# More parts than any key of ours has; they cost tomllib quadratic time.
 _LONG_NAME = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"]*"|'[^']*')\s*+\.\s*+){16}""")
 _FIRST = re.compile(r"\W*([\w-]+(?:\s*\.\s*[\w-]+)*)")
 
@@ -144,7 +144,7 @@ def read(text: str) -> Reading:
             break
         except ValueError as error:
             line, *said = syntax_error("\n".join(rows), str(error))
-            if line < last:  # what was taken out held others together
+            if line < last:  # the line taken out held others together
                 break
             mistakes.setdefault(line, (said[0], said[1]))
             at, last = culprit(rows, line - 1, str(error)), line
@@ -158,7 +158,7 @@ def read(text: str) -> Reading:
 
 
 def oversized(text: str) -> Iterator[tuple[int, tuple[str, str]]]:
-    """What would take too long to read: a line that is too long, a name of too many parts."""
+    """Yield what would take too long to read: a line too long, a name of too many parts."""
     if len(text) > LONGEST_TEXT:
         yield 1, (f"the file is longer than {LONGEST_TEXT // 1024} KiB.", "Shorten it.")
         return
@@ -170,7 +170,7 @@ def oversized(text: str) -> Iterator[tuple[int, tuple[str, str]]]:
 
 
 def culprit(rows: Sequence[str], at: int, error: str) -> int | None:
-    """The row to take out for an error: it, or the last before it that cannot stand alone."""
+    """The row to take out for an error: that row, or the last before it that is not TOML alone."""
     if error.startswith("Cannot ") or not stands_alone(rows[at]):
         return at
     return next((row for row in range(at - 1, -1, -1) if not stands_alone(rows[row])), None)
@@ -186,7 +186,7 @@ def stands_alone(row: str) -> bool:
 
 
 def take_out(rows: list[str], at: int) -> set[KeyPath]:
-    """Put right what is plain in a row, else blank it; the paths that are missing for it."""
+    """Correct a row if its mistake is plain, else blank it; return the paths that this loses."""
     row, plain = rows[at], odd_characters.plain(rows[at])
     if plain != row and stands_alone(plain):
         rows[at] = plain
@@ -197,7 +197,7 @@ def take_out(rows: list[str], at: int) -> set[KeyPath]:
         whole = ".".join(f'"{part}"' for part in name)
         is_mended = not stands_alone(row) and stands_alone(f"[{whole}]")
         rows[at] = f"[{whole}]" if is_mended else f"[{_LOST}.{at}]"
-        return set() if is_mended else {name, ("staff",)}  # which rules and alerts may miss
+        return set() if is_mended else {name, ("staff",)}  # rules and alerts may then lack these
     if found := mended(row):
         rows[at] = found[0]
         return set()
@@ -211,7 +211,7 @@ _OF_A_ROW = ("Invalid value", "Expected newline", "Unclosed array", "Expected ']
 
 
 def syntax_error(text: str, error: str) -> tuple[int, str, str]:
-    """An error of tomllib → the line, what is wrong, and what would be right."""
+    """An error of tomllib → the line, the mistake, and its remedy."""
     found = re.search(r"\(at line (\d+), column (\d+)", error)
     message = re.sub(r" ?\(at .*\)", "", error)
     message = re.sub(r"\('.*'.*?\)", lambda path: ".".join(re.findall("'(.*?)'", path[0])), message)
@@ -220,7 +220,7 @@ def syntax_error(text: str, error: str) -> tuple[int, str, str]:
         return line, f"not valid TOML: {odd[0]}", odd[1]
     rows = text.split("\n")
     if message.startswith(_OF_A_ROW) and (better := mended(rows[line - 1])):
-        row = re.sub(r"\s+#.*", "", better[0]).strip()  # without what stands behind its value
+        row = re.sub(r"\s+#.*", "", better[0]).strip()  # without anything after its value
         return line, f"not valid TOML: {better[1]}.", f"Write {row}."
     meant, remedy = next(
         (words for start, words in _SYNTAX.items() if message.startswith(start)),

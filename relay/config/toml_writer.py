@@ -1,4 +1,4 @@
-"""Writes a rule's keys into a config.toml, and leaves every other line and comment as it is."""
+"""Writes a rule's keys into config.toml, and leaves every other line and comment as it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENTANGLED = "This rule is not a part of its own in config.toml: take it out in t
 
 
 def rules_in(text: str) -> Mapping[str, Mapping[str, Any]]:
-    """Each rule's keys as they are written, by its name. Raises ValueError where it is no TOML."""
+    """Each rule's keys as they are written, by rule name. Raises ValueError if it is not TOML."""
     try:
         rules = tomllib.loads(text).get("rules", {})
     except (ValueError, RecursionError) as error:
@@ -29,7 +29,7 @@ def rules_in(text: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def with_rule(text: str, name: str, changes: Mapping[str, Any]) -> str:
-    """The text with a rule's keys changed, None for none; a new rule is last. Raises ValueError."""
+    """The text with a rule's keys set, or removed by None; a new one is last. Raises ValueError."""
     if name not in rules_in(text):
         text = f"{text.rstrip()}\n\n[rules.{name}]\n"
     try:
@@ -48,11 +48,11 @@ def with_rule(text: str, name: str, changes: Mapping[str, Any]) -> str:
 
 
 def without_rule(text: str, name: str) -> str:
-    """The text without a rule, and the comment right above it. Raises ValueError where that would
-    change anything else.
+    """The text without a rule and the comment just above it. Raises ValueError if that would change
+    anything else.
 
-    By its lines: tomlkit counts the comment above a table to the table before it, and loses it with
-    that one.
+    It works on lines: tomlkit takes a comment above a table as part of the table before it, and
+    loses it with that one.
     """
     wanted, lines, places = tomllib.loads(text), text.split("\n"), line_index(text)
     del wanted["rules"][name]
@@ -62,7 +62,7 @@ def without_rule(text: str, name: str) -> str:
     end = min(others, default=len(lines))
     while end > start and (not lines[end - 1].strip() or _comments(lines[end - 1 : end])):
         end -= 1
-    below = end + _comments(lines[end:])  # its own, if nothing follows at once
+    below = end + _comments(lines[end:])  # its own, unless something follows at once
     if not "".join(lines[below : below + 1]).strip():
         end = below
     start -= _comments(lines[:start][::-1])
@@ -75,12 +75,12 @@ def without_rule(text: str, name: str) -> str:
 
 
 def _comments(lines: Sequence[str]) -> int:
-    """How many lines are comments before the first that is not."""
+    """How many of the first lines are comments."""
     return len([*takewhile(lambda line: line.lstrip().startswith("#"), lines)])
 
 
 def _change(array: Array, wanted: list[Any]) -> None:
-    """Make a list have what is wanted: what stays keeps its place, with its comment."""
+    """Give a list the wanted items; those that stay keep their places and comments."""
     for one in [one for one in array if one not in wanted]:
         array.remove(one)
     for one in wanted:

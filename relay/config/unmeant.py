@@ -1,4 +1,4 @@
-"""Warns of what is right and surely not meant: it would go out to patients, or tell nobody."""
+"""Warns of what is valid but surely not meant: patients would read it, or nobody would."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MARKS = re.compile(
 )
 _STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 _PLAIN_HTTP = re.compile(r"\bhttp://[^\s\"'<>]+")
-# Shops for short links: networks filter texts that have one, and nobody sees where it leads.
+# Link shorteners: networks filter texts with such a link, and readers cannot see where it leads.
 _SHORTENED = re.compile(
     r"\b(?:bit\.ly|tinyurl\.com|t\.co|goo\.gl|ow\.ly|is\.gd|rb\.gy)/[^\s\"'<>]+"
 )
-# What is found in a template's words: what is said of it, and what to write.
+# Patterns to look for in a template's words: the warning, and what to write.
 _ODD_WORDS = (
     (_MARKS, "{} goes out as it is written.", "Write {}."),
     (_PLAIN_HTTP, "{} is plain http.", "Write https://."),
@@ -46,7 +46,7 @@ _STEP = re.compile(r"\bstep (\d+) of (\d+)", re.IGNORECASE)
 
 
 def of_rules(config: Config) -> Iterator[Problem]:
-    """Windows that are open at night only, rules that tell one person the same, and no rule."""
+    """Warns of windows open only at night, rules that send one person the same, and no rules."""
     on = [rule for rule in config.rules if rule.enabled]
     if not on:
         said = "no rule is on: nobody is told of anything."
@@ -69,7 +69,7 @@ def of_rules(config: Config) -> Iterator[Problem]:
 
 
 def _same(one: Rule, other: Rule) -> str:
-    """What two rules both send to one person; empty where they do not."""
+    """The channels on which two rules send one person the same; empty if they do not."""
     keys = ("event", "to", "template", "after")
     if any(getattr(one, key) != getattr(other, key) for key in keys) or one.to not in PERSONS:
         return ""
@@ -79,7 +79,7 @@ def _same(one: Rule, other: Rule) -> str:
 
 
 def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iterator[Problem]:
-    """Other programs' marks, links that nobody should follow, blocks that no layout shows."""
+    """Warns of other programs' marks, links not to follow, blocks that no layout shows."""
     for file in template_files(rule.template, channels):
         names = list(loaded.named(file))
         shown = frozenset().union(*(blocks(loaded.tree(name)) for name in names[1:]))
@@ -95,7 +95,7 @@ def of_templates(loaded: Templates, rule: Rule, channels: Sequence[str]) -> Iter
                         yield Problem(said, place, node.lineno, remedy=remedy, warning=True)
 
 
-# A layout is in many templates, so each is searched once.
+# Many templates share a layout, so each tree is searched once.
 
 
 @lru_cache(maxsize=256)
@@ -119,7 +119,7 @@ def odd_words(tree: nodes.Template) -> tuple[tuple[int, str, str], ...]:
 
 
 def _name(marked: str) -> str:
-    """The name that somebody meant, as a template writes it."""
+    """The name that the author meant, as a template writes it."""
     root, _, field = re.sub(r"\W+", ".", marked.strip().lower().replace(" ", "_")).rpartition(".")
     for known, fields in (("clinic", SHAPES["clinic"]), ("recipient", RECIPIENT_FIELDS)):
         if field in fields and root in ("", known):
@@ -129,7 +129,7 @@ def _name(marked: str) -> str:
 
 
 def of_message(loaded: Templates, rule: Rule, message: Message) -> Iterator[Problem]:
-    """A step that is more than there are."""
+    """Warns of a step number above the number of steps."""
     for found in _STEP.finditer(message.text):
         if int(found[1]) > int(found[2]):
             place = str(loaded.folder / rule.template)

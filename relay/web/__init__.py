@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 1.5  # the lab gets its 503 within 3 s, whatever the ledger d
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The app, by the environment or by `settings`. Opens nothing. Raises ConfigError."""
+    """The app, from the environment or from `settings`. Opens nothing. Raises ConfigError."""
     settings = settings or from_environment(os.environ)
     logs.set_up(settings.log_level)
     logs.report_to_sentry(settings.sentry_dsn, settings.name)
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         SESSION_REFRESH_EACH_REQUEST=False,
         WTF_CSRF_TIME_LIMIT=None,  # a token ends with its session
     )
-    app.url_map.merge_slashes = False  # a redirect would be no JSON, and repeat the path secret
+    app.url_map.merge_slashes = False  # a redirect is not JSON, and repeats the path secret
     db = Database(
         settings.database_url, patience=PATIENCE_SECONDS, connections=settings.database_connections
     )
@@ -68,7 +68,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     responses.set_up(app, desk.layout.error_page if settings.desk_ready else None)
     app.wsgi_app = doors.squeeze_paths(app.wsgi_app)  # type: ignore[method-assign]
     if not settings.development:
-        # What was asked is as the last proxy says it; who asks, as the first that is trusted does.
+        # Scheme and host are as the last proxy gives them; the client, as the first trusted one.
         proxies = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_host=1)  # type: ignore[method-assign]
     return app

@@ -1,4 +1,4 @@
-"""The providers' callbacks: receipts, and people's STOP. Unsigned ones are refused."""
+"""The providers' callbacks: receipts, and people's STOP. Relay refuses unsigned ones."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LARGEST_FORM = 32 * 1024  # twice what the longest text takes: 1,600 characters,
 SIGNATURE = "X-Twilio-Signature"
 MAIL_SIGNATURE = "X-Twilio-Email-Event-Webhook-Signature"
 MAIL_TIMESTAMP = "X-Twilio-Email-Event-Webhook-Timestamp"
-_ORIGIN = re.compile(r"\Ahttps?://[^/]*")  # HTTP lets a client name it before the path
+_ORIGIN = re.compile(r"\Ahttps?://[^/]*")  # HTTP lets a client put it before the path
 
 
 @blueprint.post("/twilio/status")
 def twilio_status() -> Response:
-    """A receipt for a text."""
+    """Take a receipt for a text."""
     from relay.channels import twilio
 
     if not _from_twilio():
@@ -42,7 +42,7 @@ def twilio_status() -> Response:
 
 @blueprint.post("/twilio/inbound")
 def twilio_inbound() -> Response:
-    """A text from a person. Twilio confirms a plain STOP; we do any other, and people reply."""
+    """A text from a person. Twilio confirms a plain STOP, we confirm any other; staff reply."""
     from relay.channels import twilio
 
     if not _from_twilio():
@@ -64,7 +64,7 @@ def twilio_inbound() -> Response:
 
 @blueprint.post("/sendgrid")
 def sendgrid_events() -> Response:
-    """A batch of receipts for emails."""
+    """Take a batch of receipts for emails."""
     from relay.channels import sendgrid
 
     shown = request.headers.get(MAIL_SIGNATURE, ""), request.headers.get(MAIL_TIMESTAMP, "")
@@ -87,7 +87,7 @@ def _from_twilio() -> bool:
     if not signature:  # a stranger's form is not even read
         return False
     _body(LARGEST_FORM)
-    # As it was asked for: Twilio signs each slash, and a ? with nothing behind it.
+    # The address as Twilio wrote it: it signs each slash, and a ? with nothing behind it.
     asked = _ORIGIN.sub("", request.environ["RAW_URI"])
     named = "" if settings.is_platforms_url else settings.public_url
     url = (named or request.host_url.rstrip("/")) + asked
@@ -95,7 +95,7 @@ def _from_twilio() -> bool:
 
 
 def _body(largest: int) -> bytes:
-    """What was posted, which is kept for the form. Raises RequestEntityTooLarge."""
+    """The body, which Flask keeps for the form. Raises RequestEntityTooLarge."""
     request.max_content_length = largest + 1
     body = request.get_data()
     if len(body) > largest:

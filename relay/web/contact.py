@@ -1,4 +1,4 @@
-"""/.well-known/security.txt: to whom somebody writes who has found a hole.
+"""/.well-known/security.txt: where to report a security hole.
 
 https://www.rfc-editor.org/rfc/rfc9116
 """
@@ -21,7 +21,7 @@ _LASTS = timedelta(days=180)  # RFC 9116 wants less than a year
 
 @blueprint.get(PAGE)
 def security_txt() -> Response:
-    """Whom to write to, by what config.toml says now."""
+    """Whom to write to, as config.toml says now."""
     app = services()
     ends = (datetime.now(UTC) + _LASTS).strftime("%Y-%m-%dT00:00:00Z")
     lines = [f"Contact: {contact(app.config)}", f"Expires: {ends}", "Preferred-Languages: en"]
@@ -31,7 +31,7 @@ def security_txt() -> Response:
 
 
 def contact(config: Config) -> str:
-    """[desk] security_contact as a URI; without it, who sends the clinic's emails, or its phone."""
+    """[desk] security_contact as a URI; else the clinic's email sender, or its phone number."""
     sender = named_mailbox(config.delivery.senders[channels_to(EMAIL)[0]])[1]
     address = config.desk.security_contact or sender
     return f"mailto:{address}" if address else f"tel:{any_number(config.clinic.phone)}"

@@ -1,6 +1,6 @@
-"""The doors that programs knock at, /webhooks and /callbacks: a slash more or less is nothing.
+"""The doors for programs, /webhooks and /callbacks: a slash too many or too few does not matter.
 
-A redirect would make a GET of the post, and repeat the path's secret; a 404 would leave no trace.
+A redirect would turn the post into a GET, and repeat the path's secret; a 404 would hide it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _SLASHES = re.compile("/{2,}")
 
 
 def squeezed(path: str) -> str:
-    """A path with one slash where there are several, and none at its ends."""
+    """A path with each run of slashes made one, and none at its ends."""
     return _SLASHES.sub("/", path).strip("/")
 
 
 def squeeze_paths(wsgi: Callable[..., Any]) -> Callable[..., Any]:
-    """A WSGI app that finds what is below the doors whatever slashes are in its address."""
+    """A WSGI app that finds a path below the doors, whatever slashes are in it."""
 
     def call(environ: dict[str, Any], start_response: Any) -> Any:
         path = squeezed(environ.get("PATH_INFO", ""))
@@ -37,7 +37,7 @@ def squeeze_paths(wsgi: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note_lost(error: HTTPException) -> None:
-    """Log what is not there below the doors by our own words only: the rest may be a secret."""
+    """Log a lost request below the doors, in our own words only: the rest may be a secret."""
     parts = squeezed(request.path).split("/")
     if parts[0] not in DOORS or error.code not in (404, 405):
         return

@@ -1,5 +1,5 @@
-"""Forms as the desk's pages and Twilio post them: few fields, of UTF-8. Taking one apart costs by
-its fields and its odd bytes, and whether whoever posts it may do so is known only then.
+"""Forms as the desk's pages and Twilio post them: few fields, in UTF-8. Parsing one costs time for
+each field and odd byte, and only then do we know whether the sender was allowed to post it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
-MOST_FIELDS = 100  # no page of the desk and no call of Twilio's has half as many
+MOST_FIELDS = 100  # the desk's pages and Twilio's calls have less than half as many
 URLENCODED = "application/x-www-form-urlencoded"
 
 
 class _FewFields(FormDataParser):
-    """Werkzeug limits the fields of the other kind only (MAX_FORM_PARTS), and its way with bytes
-    that are no UTF-8 costs ten times as much as they should.
+    """Werkzeug limits the fields of multipart forms only (MAX_FORM_PARTS), and takes ten times as
+    long as it should over bytes that are not UTF-8.
     """
 
     def parse(
@@ -28,7 +28,7 @@ class _FewFields(FormDataParser):
         content_length: int | None,
         options: dict[str, str] | None = None,
     ) -> Any:
-        """The fields; none where it is no form. Raises RequestEntityTooLarge."""
+        """The fields; none if it is not a form. Raises RequestEntityTooLarge."""
         if mimetype != URLENCODED:
             return super().parse(stream, mimetype, content_length, options)
         body = stream.read()

@@ -1,9 +1,9 @@
-"""gunicorn's worker of threads, to which a request is given once it is whole.
+"""gunicorn's threaded worker, changed to get a request only when all of it has arrived.
 
 gunicorn reads a request in the thread that answers it, and lingers in its main loop over each
-connection that it ends: a few clients that send slowly, or nothing, or do not hang up, keep the
-lab's posts waiting for as long as they like. Here the poller waits for both, which has no threads
-to lose, and not for ever.
+connection that it ends: a few clients that send slowly, or nothing, or do not hang up, can keep
+the lab's posts waiting for as long as they like. Here the poller waits in both cases: it has no
+threads to lose, and it gives up in time.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from relay.web.callbacks import LARGEST_BATCH
 ARRIVES_SECONDS = 10.0  # from a request's first byte, or a connection's beginning, to its last
 LINGERS_SECONDS = 2.0  # for a client to hang up after its answer
 TAKES_SECONDS = 10  # for a client to take some of its answer
-_READS_SECONDS = 1  # for what gunicorn would read all the same
+_READS_SECONDS = 1  # for anything that gunicorn reads after that
 LARGEST_HEAD = 64 * 1024
-LARGEST = LARGEST_BATCH + LARGEST_HEAD  # what is more is cut off, and refused by who reads it
+LARGEST = LARGEST_BATCH + LARGEST_HEAD  # any more is cut off, and the reader refuses it
 _PATIENCE = {socket.SO_SNDTIMEO: TAKES_SECONDS, socket.SO_RCVTIMEO: _READS_SECONDS}
-MOST_HELD = 16 * LARGEST  # bytes, of all requests that arrive
+MOST_HELD = 16 * LARGEST  # bytes, of all requests that are arriving
 
 _OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 _STATUSES = {
-    errors.LimitRequestLine: HTTPStatus(414),  # named otherwise before Python 3.13
+    errors.LimitRequestLine: HTTPStatus(414),  # it has another name before Python 3.13
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
     errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
@@ -51,22 +51,22 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class EndlessHead(Exception):
-    """A head that does not end: nobody reads as far."""
+    """The head is longer than Relay reads."""
 
 
 class Arriving:
-    """What has come of a request, looked at once: whoever sends it byte by byte costs no more."""
+    """The part of a request that has arrived, scanned once: sending byte by byte costs no more."""
 
     def __init__(self, data: bytes = b""):
         self.data = bytearray(data)
-        self.waits = False  # for us to say so, before its body comes
+        self.waits = False  # for our "100 Continue", before it sends its body
         self._has_head = False
-        self._seen = 0  # where to look on: for the head's end, later for the next chunk
+        self._seen = 0  # where to go on looking: for the head's end, later for the next chunk
         self._ends: int | None = None  # the end of a body whose length is known
 
     def is_whole(self) -> bool:
-        """Whether nothing of it is missing that would be read; true, too, of what is no request: to
-        refuse that is gunicorn's. Raises EndlessHead.
+        """Whether all that would be read has arrived; also true of anything that is not a request,
+        which gunicorn refuses. Raises EndlessHead.
         """
         if not self._has_head and not self._find_head():
             return False
@@ -76,7 +76,7 @@ class Arriving:
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is more of it than anybody takes."""
+        """Whether it is longer than Relay accepts."""
         return len(self.data) >= LARGEST or (self._ends or 0) > LARGEST
 
     def _find_head(self) -> bool:
@@ -94,7 +94,7 @@ class Arriving:
         return True
 
     def _has_chunks(self) -> bool:
-        """Look at each chunk once; what is no chunk ends it, and is refused by who reads it."""
+        """Whether all chunks are there, or a bad one, which gunicorn refuses. Scans each once."""
         data = self.data
         while self._seen < len(data):
             line = data.find(b"\r\n", self._seen, self._seen + _LONGEST_CHUNK_LINE)
@@ -112,19 +112,19 @@ class Arriving:
 
 
 class GatheringWorker(ThreadWorker):  # type: ignore[misc]
-    """What gunicorn.conf.py names as its worker class."""
+    """The worker class that gunicorn.conf.py names."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._waiting: dict[TConn, float] = {}  # until when; the oldest first
-        self._held = 0  # bytes of requests that arrive
-        # A quarter stays free: gunicorn accepts nobody when all are taken.
+        self._waiting: dict[TConn, float] = {}  # → until when; the oldest first
+        self._held = 0  # bytes of requests that are arriving
+        # A quarter stays free: gunicorn accepts no connection when all are taken.
         self.max_keepalived = self.worker_connections // 2
         self._comfortable = self.worker_connections * 3 // 4
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Gather a connection's next request, and have a thread answer it."""
-        if self.cfg.is_ssl:  # what is read here would be TLS
+        """Gather a connection's next request, then have a thread answer it."""
+        if self.cfg.is_ssl:  # we would read TLS here
             super().enqueue_req(conn)
             return
         if conn.parser is None:
@@ -136,7 +136,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
         self._wait(conn, ARRIVES_SECONDS, self._gather)
 
     def finish_request(self, conn: TConn, done: Future[Any]) -> None:
-        """After an answer: the connection's next request, or its end."""
+        """After an answer, go on to the connection's next request, or end it."""
         is_over = done.cancelled() or not (done.exception() or done.result())
         if self.cfg.is_ssl or not is_over:
             super().finish_request(conn, done)
@@ -149,7 +149,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
             self._wait(conn, LINGERS_SECONDS, self._hear_out)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        """Tell client and log that it is no HTTP, and nothing of what it is: it may be a secret."""
+        """Tell client and log that it is not HTTP, but quote none of it: it may be a secret."""
         if not isinstance(exc, ParseException) or isinstance(exc, _OURS):
             super().handle_error(req, client, addr, exc)
             return
@@ -162,7 +162,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
             client.send(head.encode() + body)
 
     def murder_pending(self) -> None:
-        """Close what has been waited for long enough; gunicorn asks for it each second."""
+        """Close connections that have had long enough; gunicorn calls this each second."""
         now = time.monotonic()
         for conn in [one for one, until in self._waiting.items() if until < now]:
             self._drop(conn)
@@ -181,7 +181,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
                     conn.sock.send(CONTINUE)
                     arriving.waits = False
                 return
-        if arriving.is_cut:  # a thread finds its end, and does not wait for more
+        if arriving.is_cut:  # the thread finds an end, and does not wait for more
             conn.sock.shutdown(socket.SHUT_RD)
         self._leave(conn)
         conn.parser.unreader.unread(bytes(arriving.data))
@@ -192,7 +192,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
 
     def _wait(self, conn: TConn, seconds: float, look: Callable[[TConn], None]) -> None:
-        """Look at a connection now, and whenever something comes."""
+        """Look at a connection now, and whenever something arrives."""
         self._make_room()
         conn.sock.setblocking(False)
         self._waiting[conn] = time.monotonic() + seconds
@@ -210,13 +210,13 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
 
     def _make_room(self) -> None:
-        """Whoever has kept us waiting for longest goes, before nobody else can come."""
+        """Drop the connections that have waited longest, before new ones are shut out."""
         while self._waiting and (self.nr_conns > self._comfortable or self._held > MOST_HELD):
             self._drop(next(iter(self._waiting)))
 
     def _leave(self, conn: TConn) -> None:
         del self._waiting[conn]
-        with suppress(KeyError):  # it came whole
+        with suppress(KeyError):  # it arrived whole
             self.poller.unregister(conn.sock)
         self._held -= len(conn.arriving.data) if conn.arriving else 0
         conn.arriving = None

@@ -1,4 +1,4 @@
-"""Answers the platform: does the process serve, and is everything it needs there?"""
+"""Answers the platform: does the process serve, and does everything that it needs work?"""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """200 when the process serves."""
+    """Answer 200 while the process serves."""
     return answer(200, status="ok")
 
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """200, or 503 naming what is down."""
+    """Answer 200, or 503 naming what is down."""
     wrong = down()
     code, said = (503, "not ready") if wrong else (200, "ready")
     return answer(code, status=said, down=sorted(wrong), reasons=wrong)
@@ -41,7 +41,7 @@ def down() -> dict[str, str]:
 
 
 def ledger() -> dict[str, str]:
-    """The ledger, and what only it can tell: asked once, since each wait costs seconds."""
+    """What is wrong with the ledger and the workers: asked once, since each wait costs seconds."""
     db = services().db
     try:
         if not migrate.is_migrated(db):
@@ -74,7 +74,7 @@ def _config() -> str:
 
 
 def problems() -> Sequence[Problem]:
-    """The problems of what is to be in use: the files on disk, or what was published."""
+    """The problems of the configuration that should be in use: published, or the files on disk."""
     settings, living = services().settings, services().living
     if living.is_published:
         return [one for one in (living.wrong.problems if living.wrong else ()) if not one.warning]
@@ -83,7 +83,7 @@ def problems() -> Sequence[Problem]:
 
 @lru_cache(maxsize=2)
 def judged(settings: Settings, _stamps: Stamps) -> Sequence[Problem]:
-    """Asked by anybody and often: the files are read again only when one of them has changed."""
+    """The files' errors. Anybody may ask, and often, so they are read again only after a change."""
     try:
         load(settings)
     except ConfigError as error:

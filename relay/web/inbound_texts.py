@@ -1,4 +1,4 @@
-"""What comes of a text from a person: a keyword is obeyed, and anything else is a case."""
+"""Texts from people: Relay obeys a keyword, and opens a case for anything else."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from relay.rules.replies import START, STOP, YES, Reading, case, read
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a text: its `word` for the log, its case, and whether it newly stopped texts."""
+    """A text's outcome: a `word` for the log, its case, and whether it newly stopped texts."""
 
     word: str
     case_id: str = ""
-    is_stopped: bool = False  # the person gets no more by it, and may not know
+    is_stopped: bool = False  # the person gets no more texts, and may not know
 
 
 def take(connection: Connection, policy: Policy, channel: str, number: str, text: Inbound) -> Taken:
-    """Obey a text or open a case, once. `number` is empty where Relay could not text it."""
+    """Obey a text or open a case, once. `number` is empty if Relay could not text it."""
     if text.keyword and not _is_answer(connection, number, text):
         return Taken(text.keyword, is_stopped=_obey(connection, channel, number, text))
     last = replies.last_message_to(connection, channel, number) if number else None
     said = read(text.words, _names(last.facts) if last else ())
-    if not number:  # nothing goes to it that could be stopped
+    if not number:  # Relay never texts it, so has nothing to stop
         said = Reading(sounds_unwell=said.sounds_unwell)
     opened = replies.keep(
         connection,
@@ -63,13 +63,13 @@ def take(connection: Connection, policy: Policy, channel: str, number: str, text
 
 
 def _is_answer(connection: Connection, number: str, text: Inbound) -> bool:
-    """Whether YES is no START: to somebody whom nothing stops it can only answer a question."""
+    """Whether YES is an answer and not a START: nothing has stopped texts to the person."""
     is_yes = text.keyword == START and text.words.strip(" .!").upper() == YES
     return is_yes and not (number and suppressions.suppressed(connection, number))
 
 
 def _obey(connection: Connection, channel: str, number: str, text: Inbound) -> bool:
-    """Whether a keyword has stopped texts to a number."""
+    """Obey a keyword; return whether it has newly stopped texts to a number."""
     if number and text.keyword == START:
         suppressions.opt_in(connection, channel, number, text.id)
     is_stop = bool(number) and text.keyword == STOP
@@ -77,13 +77,13 @@ def _obey(connection: Connection, channel: str, number: str, text: Inbound) -> b
 
 
 def _people(connection: Connection, channel: str, number: str) -> int:
-    """How many people have had messages at a number, or are to."""
+    """How many people have had messages at a number, or will get one."""
     found, _ = queries.find_by_address(connection, channel, number)
     return len({fold(one.person) for one in found if one.person})
 
 
 def _names(facts: Facts) -> Iterator[str]:
-    """The names of whom an event is about, by themselves and together."""
+    """The names of the people an event is about: first name, surname, and both together."""
     for person in persons_in(facts):
         both = name_of(person)
         yield from filter(None, (*both, " ".join(both)))

@@ -1,4 +1,4 @@
-"""GET /metrics: what the ledger and Redis tell now, in Prometheus' text format."""
+"""GET /metrics: figures from the ledger and Redis as of now, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from relay.web.services import services
 blueprint = Blueprint("metrics", __name__)
 
 # Every metric → its help text. All are read from the ledger at each scrape, so that restarts and
-# any number of processes change nothing. What ends in _total counts up for ever, what has quantiles
-# is a summary, and the others are gauges.
+# any number of processes change nothing. A name in _total is a counter, one with quantiles is a
+# summary, and the others are gauges.
 METRICS: dict[str, str] = {
     "relay_up": "1 while Relay can read the ledger, else 0.",
     "relay_events": "Events received in the last hour, by name and status.",
@@ -64,7 +64,7 @@ Sample = tuple[str, Mapping[str, str], float]
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus' scrape. Without a token only development is open."""
+    """Answer Prometheus' scrape. Without METRICS_TOKEN only development answers."""
     if not _may_read():
         response = answer(401, status="error", error="METRICS_TOKEN is not set, or was not shown.")
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -91,12 +91,12 @@ def exposition(samples: Iterator[Sample]) -> bytes:
             kind = "counter" if name.endswith(TOTAL) else kind
             found[name] = Metric(name.removesuffix(TOTAL), METRICS[name], kind)
         found[name].add_sample(name, dict(labels), float(value))
-    # In the place of a registry, which would only be asked for the same.
+    # Stands in for a registry, of which only this method would be called.
     return generate_latest(SimpleNamespace(collect=found.values))
 
 
 def collect() -> Iterator[Sample]:
-    """Yield every sample. Without the ledger it is only those that do not need it."""
+    """Yield every sample; without the ledger, only those that do not need it."""
     try:
         with services().db.read() as connection:
             measured = views_status.measure(connection)
@@ -117,7 +117,7 @@ def ledger_samples(measured: Measured) -> Iterator[Sample]:
     """Yield the samples of what the ledger has measured."""
     counts: Counter[tuple[str, str]] = Counter()
     for (name, status), many in measured.events.items():
-        counts[name if name in EVENTS else "other", status] += many  # a label has few values
+        counts[name if name in EVENTS else "other", status] += many  # keeps a label's values few
     for (name, status), many in sorted(counts.items()):
         yield "relay_events", {"event": name, "status": status}, many
     for (channel, status), many in sorted(measured.messages.items()):
@@ -142,7 +142,7 @@ def ledger_samples(measured: Measured) -> Iterator[Sample]:
 
 
 def total_samples(totals: Totals) -> Iterator[Sample]:
-    """Yield the samples of what only grows."""
+    """Yield the samples of the counters."""
     yield "relay_events_received_total", {}, totals.events
     for channel, many in sorted(totals.messages.items()):
         yield "relay_messages_planned_total", {"channel": channel}, many
@@ -151,7 +151,7 @@ def total_samples(totals: Totals) -> Iterator[Sample]:
 
 
 def quantile_samples(name: str, seconds: Sequence[float], **labels: str) -> Iterator[Sample]:
-    """Yield a sample for each of QUANTILES. Yields none where nothing was measured."""
+    """Yield a sample for each of QUANTILES; none if nothing was measured."""
     if not seconds:
         return
     many = seconds if len(seconds) > 1 else [*seconds, *seconds]
@@ -161,7 +161,7 @@ def quantile_samples(name: str, seconds: Sequence[float], **labels: str) -> Iter
 
 
 def queue_depth() -> float:
-    """Count the wake-ups in Redis. It is 0 without a Redis, and -1 where it does not answer."""
+    """Count the wake-ups in Redis: 0 without a Redis, and -1 if it does not answer."""
     settings = services().settings
     if not settings.redis_url:
         return 0

@@ -1,5 +1,5 @@
-"""HTTPS only, outside development: a secret, a password or somebody's number that crosses a network
-in the clear is read on the way.
+"""HTTPS only, outside development: a secret, a password or a phone number that crosses a network
+in the clear can be read on the way.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from relay.web.responses import PROGRAMS, answer
 
 log = get_logger("relay.web")
 
-PLATFORMS_OWN = ("/healthz", "/readyz")  # asked without TLS, and they tell nothing of anybody
-# This machine, and networks that no router of the internet leads to.
+PLATFORMS_OWN = ("/healthz", "/readyz")  # asked without TLS; no personal data
+# Private networks, which the internet does not route to, and this machine.
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 _OWN = ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10")
 _NEAR = [ipaddress.ip_network(written) for written in (*_PRIVATE, *_OWN)]
 
 
 def refuse(app: Flask) -> None:
-    """Refuse what comes by plain HTTP, or lead a browser to HTTPS, before anything else is done."""
+    """Refuse plain HTTP, or redirect a browser to HTTPS, before anything else is done."""
 
     @app.before_request
     def _only_https() -> Response | Redirect | None:
@@ -40,7 +40,7 @@ def refuse(app: Flask) -> None:
 
 
 def is_near(address: str | None) -> bool:
-    """Whether an address is this machine's or a private network's; none is a socket's of ours."""
+    """Whether an address is of this machine or a private network; none means a Unix socket."""
     try:
         found = ipaddress.ip_address(address or "127.0.0.1")
     except ValueError:

@@ -18,10 +18,10 @@ log = get_logger("relay.web")
 RETRY_AFTER_SECONDS = 10
 
 
-# On every answer: only what the desk itself serves is loaded, nothing is written inside a page,
-# nobody frames it, and nobody keeps a copy.
+# For every answer: a page loads only what the desk itself serves, has no inline code, cannot be
+# framed, and is not cached.
 def policy(pictures: str = "") -> str:
-    """A page's Content-Security-Policy. `pictures` is a site of which it shows some as well."""
+    """A page's Content-Security-Policy. `pictures` is another site whose pictures it shows."""
     own = f"'self' {pictures}".rstrip()
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -35,8 +35,8 @@ GUARDS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex",
-    # No other site learns which page led to it. The desk itself has to know: over TLS a form
-    # without its page's address is refused (flask-wtf, WTF_CSRF_SSL_STRICT).
+    # Other sites do not learn which page led to them. The desk itself must: over TLS it refuses a
+    # form without its page's address (flask-wtf, WTF_CSRF_SSL_STRICT).
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -44,7 +44,7 @@ GUARDS = {
     "Cache-Control": "no-store",
 }
 NOT_A_PAGE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-# Who asks below these is a program, whatever it says that it reads.
+# The client below these paths is a program, whatever its Accept header says.
 PROGRAMS = doors.DOORS | {"healthz", "readyz", "metrics"}
 _YEAR = 365 * 24 * 3600
 
@@ -57,7 +57,7 @@ def answer(code: int, /, **body: Any) -> Response:
 
 
 def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
-    """Answer each failure with JSON that reveals no internals, or a browser with a page."""
+    """Answer each failure with JSON that reveals no internals, or for a browser with a page."""
 
     guard(app)
 
@@ -100,11 +100,11 @@ def set_up(app: Flask, page: Callable[[int], str] | None = None) -> None:
 
 
 def guard(app: Flask) -> None:
-    """Put its guards on every answer."""
+    """Add the security headers to every answer."""
 
     @app.after_request
     def _headers(response: Response) -> Response:
-        # A program's answer is no page, and its guards would cost as much as its JSON.
+        # A program's answer is not a page, and a page's headers would cost as much as its JSON.
         for name, value in (NOT_A_PAGE if request.blueprint == "webhooks" else GUARDS).items():
             response.headers.setdefault(name, value)
         if request.is_secure:
@@ -113,6 +113,6 @@ def guard(app: Flask) -> None:
 
 
 def is_read_by_a_person() -> bool:
-    """Whether a browser asks: it would rather have a page, where a program takes anything."""
+    """Whether a browser asks: it prefers a page, while a program takes anything."""
     wanted = request.accept_mimetypes.best_match(("application/json", "text/html"))
     return wanted == "text/html" and request.path[1:].partition("/")[0] not in PROGRAMS

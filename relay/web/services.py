@@ -15,7 +15,7 @@ from relay.queue import Waker
 
 @dataclass(frozen=True)
 class Services:
-    """One app's collaborators."""
+    """The objects that one app shares among its requests."""
 
     settings: Settings
     living: ConfigReloader

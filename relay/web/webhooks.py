@@ -1,4 +1,4 @@
-"""The lab's way in: show the secret, parse, commit, answer. Everything else is done later."""
+"""The lab's way in: check the secret, parse, commit, answer. Everything else happens later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LARGEST_BODY = 64 * 1024
 @blueprint.post("/lab")
 @blueprint.post("/lab/<path:secret>")
 def lab(secret: str | None = None) -> Response:
-    """Take one webhook. 200 only once it is committed: the lab then never sends it again."""
+    """Take one webhook. Answers 200 only after the commit: the lab then never sends it again."""
     app = services()
     if not _shown(secret, app.settings.webhook_secrets, app.settings.development):
         log.warning("webhook without its secret")
@@ -57,7 +57,7 @@ def lab(secret: str | None = None) -> Response:
 
 
 def case_of(refused: Refused) -> Case | None:
-    """The case of a refused post of a known event: nobody hears of what it is about."""
+    """The case for a refused post of a known event, since no message about it goes out."""
     if not (name := refused.event):
         return None
     wrong = (f"{path}: {' '.join(said)}" for path, said in sorted(refused.fields.items()))
@@ -66,18 +66,18 @@ def case_of(refused: Refused) -> Case | None:
 
 
 def _shown(in_path: str | None, secrets: tuple[str, ...], development: bool) -> bool:
-    """Whether the request shows one of the secrets; every one is compared, in constant time."""
+    """Whether the request shows one of the secrets. Compares each, in constant time."""
     if not secrets:
         return development  # outside development Relay does not start without one
     given = in_header()
     if in_path is not None:
         given = in_path.encode("utf-8", "surrogateescape")
-        secrets = tuple(map(squeezed, secrets))  # as the path is by now
+        secrets = tuple(map(squeezed, secrets))  # as doors.squeeze_paths has changed the path
     return any([hmac.compare_digest(given, secret.encode()) for secret in secrets])
 
 
 def in_header() -> bytes:
-    """A bearer token or Basic's password to the byte: werkzeug breaks on "a=b" and non-ASCII."""
+    """A bearer token or Basic's password, in exact bytes: werkzeug fails on "a=b" and non-ASCII."""
     scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
     given = shown.strip().encode("latin-1")
     if scheme.lower() == "bearer":

@@ -1,4 +1,4 @@
-"""`python -m relay.worker`, as the Procfile has it."""
+"""`python -m relay.worker`, as the Procfile runs it."""
 
 from __future__ import annotations
 

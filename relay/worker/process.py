@@ -1,8 +1,8 @@
-"""The worker process: an RQ worker that is woken, a pump that drains the ledger, and a clock.
+"""The worker process: an RQ worker that takes wake-ups, a pump that drains the ledger, a clock.
 
 RQ's own worker forks for each job and sends some five messages a second. Here a job only wakes the
-pump, which claims what is due in batches and keeps tens of calls in flight in threads. The pump
-looks by itself every few seconds, so a lost wake-up, or a lost Redis, costs seconds and no message.
+pump, which claims due work in batches and keeps tens of calls in flight in threads. The pump also
+looks every few seconds, so a lost wake-up, or a lost Redis, costs seconds and no message.
 """
 
 from __future__ import annotations
@@ -42,36 +42,36 @@ SWEEP_SECONDS = 30.0
 SETTLING_LOOKS = 3
 CONFIG = "config.toml"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-TURN_SECONDS, ENDING_SECONDS = 30.0, 15.0  # that an RQ job takes on work, and lets it end
+TURN_SECONDS, ENDING_SECONDS = 30.0, 15.0  # for which an RQ job starts work, and lets it end
 PURGE_SECONDS = 3600.0
-PURGE_TURN = 10.0  # seconds: a worker that is silent for longer seems to have gone
-NIGHT = range(1, 5)  # hours, where the clinic is, in which kits move to history
-# A worker moves none until the release before, which would tell a late event's news again, is gone.
+PURGE_TURN = 10.0  # seconds: a worker that is silent for longer looks dead
+NIGHT = range(1, 5)  # hours of the clinic's clock at which kits move to history
+# A new worker waits this long: workers of the last release would repeat a late event's messages.
 SETTLED_IN = 3600.0  # seconds
 
 
 class Clock(threading.Thread):
-    """Sweeps, and says that this worker is alive."""
+    """A thread that sweeps, and records that this worker is alive."""
 
     def __init__(self, jobs: Jobs, pump: Pump, living: ConfigReloader, name: str = ""):
         super().__init__(name="clock", daemon=True)
         self._jobs = jobs
         self._pump = pump
         self._living = living
-        self._reported: object = "not yet"  # the fault of config.toml that staff know of
+        self._reported: object = "not yet"  # the faults in config.toml that staff know about
         self._stopping = threading.Event()
         self._worker = name or f"{socket.gethostname()}-{os.getpid()}"
         self._next_purge = 0.0
         self._next_move = time.monotonic() + SETTLED_IN
-        self._moved_to: str | None = None  # the event up to which a night's move has come
+        self._moved_to: str | None = None  # the last event that tonight's move has reached
 
     def run(self) -> None:
-        """Tick until told to stop."""
+        """Tick until `stop` is called."""
         while not self._stopping.is_set():
             with suppress(Broken):
                 self.tick()
             ends = time.monotonic() + fault_injection.hastened(SWEEP_SECONDS)
-            while time.monotonic() < ends:  # what is published need not wait for a tick
+            while time.monotonic() < ends:  # a published edition need not wait for a tick
                 left = ends - time.monotonic()
                 if self._stopping.wait(min(left, fault_injection.hastened(LOOK_SECONDS))):
                     break
@@ -79,7 +79,7 @@ class Clock(threading.Thread):
                     run_isolated({"config": self.reload_config})
 
     def tick(self) -> None:
-        """Do all that is due every half minute. Raises Broken once every part has had its turn."""
+        """Do the work of every half minute. Raises Broken once every part has had its turn."""
         run_isolated(
             {
                 "config": self.reload_config,
@@ -106,7 +106,7 @@ class Clock(threading.Thread):
         if started < self._next_purge:
             return
         self._jobs.purge(PURGE_TURN)
-        if time.monotonic() - started < PURGE_TURN:  # else there is more for the next tick
+        if time.monotonic() - started < PURGE_TURN:  # else the next tick has more to do
             self._next_purge = started + PURGE_SECONDS
 
     def _is_night(self) -> bool:
@@ -116,13 +116,13 @@ class Clock(threading.Thread):
         if time.monotonic() < self._next_move or not self._is_night():
             return
         self._moved_to = self._jobs.move_to_history(PURGE_TURN, self._moved_to or "").after
-        if self._moved_to is None:  # that was all
+        if self._moved_to is None:  # nothing is left to move
             self._next_move = time.monotonic() + PURGE_SECONDS
 
     def reload_config(self) -> None:
-        """Go by config.toml as it is by now; tell staff where a change of it is wrong."""
+        """Use config.toml as it is now; open a case for staff if a change to it is wrong."""
         has_changed = self._living.look()
-        for _ in range(SETTLING_LOOKS):  # an edit is in use within a minute, not a tick later
+        for _ in range(SETTLING_LOOKS):  # so that an edit is in use within a minute
             if has_changed or not self._living.is_settling:
                 break
             self._stopping.wait(SETTLED_SECONDS)
@@ -149,7 +149,7 @@ class Clock(threading.Thread):
         self._reported = wrong
 
     def stop(self) -> None:
-        """Tick no more, and say that this worker has gone."""
+        """Stop ticking, and record that this worker has gone."""
         self._stopping.set()
         try:
             with self._jobs.db.write() as connection:
@@ -159,15 +159,15 @@ class Clock(threading.Thread):
 
 
 def make_jobs(settings: Settings) -> tuple[ConfigReloader, Jobs]:
-    """The configuration that a worker holds, and the work with all it needs. Raises ConfigError."""
+    """A worker's configuration, and its jobs with all that they need. Raises ConfigError."""
     db = Database(settings.database_url, patience=10, connections=settings.database_connections)
     living = ConfigReloader(settings, load, Shelf(db, follows=True))
-    living.look()  # for what was published, before the first message
+    living.look()  # a published edition must be in use before the first message
     return living, Jobs(living.config, db, connections=sum(THREADS.values()))
 
 
 def renewed(jobs: Jobs, config: Config) -> Jobs:
-    """The same work by another configuration."""
+    """The jobs, with another configuration."""
     return Jobs(config, jobs.db, connections=sum(THREADS.values()))
 
 
@@ -175,13 +175,13 @@ _on_wake: Callable[[], None] | None = None
 
 
 def on_wake(callback: Callable[[], None]) -> None:
-    """Say what a wake-up does in this process."""
+    """Set what a wake-up does in this process."""
     global _on_wake  # noqa: PLW0603 - RQ calls a module's function
     _on_wake = callback
 
 
 def drain() -> None:
-    """The RQ job: the ledger has work. Without a pump in this process, do it here and now."""
+    """The RQ job: the ledger has work. Without a pump in this process, do it here at once."""
     from rq import get_current_job
 
     fault_injection.crash_point("queue.dequeued")
@@ -190,7 +190,7 @@ def drain() -> None:
 
 
 def answer(connection: Redis | None) -> None:
-    """Do what a wake-up asks for that has come by a connection, and wake again if that is not all.
+    """Act on a wake-up that came by a connection, and send another if there may be more work.
 
     Raises ConfigError, LedgerUnavailable and RedisError.
     """
@@ -203,8 +203,8 @@ def answer(connection: Redis | None) -> None:
 
 
 def drain_here() -> bool:
-    """Do what is due by the clock and by the ledger, in this process and for a while: for an RQ
-    worker that has no pump. Whether there may be more.
+    """Do the clock's work and the ledger's in this process for a while, for an RQ worker that has
+    no pump. Return whether there may be more.
     """
     ends = time.monotonic() + TURN_SECONDS
     settings = from_environment(os.environ)
@@ -212,7 +212,7 @@ def drain_here() -> bool:
     living, jobs = make_jobs(settings)
     pump = Pump(jobs)
     try:
-        # By the host's name: each job is a process of its own, and a worker that is alive is shown.
+        # Named after the host: each job has its own process, and the desk shows one live worker.
         Clock(jobs, pump, living, f"rq-{socket.gethostname()}").tick()
         pump.drain(ends - time.monotonic())
     finally:
@@ -233,8 +233,8 @@ def main() -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    # Blocked here and in every thread from now on, and waited for below: a handler that sets an
-    # event could run while this thread holds that event's own lock.
+    # We block the signals here and in all later threads, and wait for them below: a handler that
+    # sets an event could run while this thread holds that event's own lock.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     jobs.channels.load()
     pump = Pump(jobs)
@@ -254,5 +254,5 @@ def main() -> int:
     log.info("worker stopped", in_flight=left)
     if held := living.config.held:
         held.let_go()
-    # Threads that hang in a call must not hold the process: their claims lapse and are looked for.
+    # Threads that hang in a call must not keep the process: their claims lapse, and are looked up.
     os._exit(0)

@@ -1,6 +1,6 @@
-"""Drains the ledger: claims what is due in batches, keeps tens of calls in flight in threads.
+"""Drains the ledger: claims due work in batches, and keeps tens of calls in flight in threads.
 
-How many may start a second is a provider's business: a token bucket, shared by all workers.
+Each provider sets how many may start a second: a token bucket, shared by all workers.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 log = get_logger("relay.pump")
 
 POLL_SECONDS = 2.0
-GATHER_SECONDS = 0.02  # slots that come free within this are filled by one claim
-STOP_SECONDS = 25.0  # the platform kills after 30
+GATHER_SECONDS = 0.02  # one claim fills all slots that come free within this
+STOP_SECONDS = 25.0  # the platform kills the process after 30
 RARE = {
-    "lapsed": 1,  # of what may have ended a worker, one at a time: others are not to go with it
+    "lapsed": 1,  # this work may have killed a worker: one at a time, so that it takes none with it
     "followups": 4,
     "lookups": 8,
     "watches": 2,
     "erasures": 1,
     "expiries": 2,
 }
-LONG = {"erasures"}  # may take minutes: what is under way at the end is left to its lease
+LONG = {"erasures"}  # may take minutes: at a stop, unfinished work is left to its lease
 ASKING = {f"{channel}, asking": channel for channel in CHANNELS}
-# Seconds until a lane that had nothing is asked again: else half of all claims would find nothing.
-# A channel's is asked at once when an event has led to a message of it.
+# Seconds until a lane that found nothing claims again: else half of all claims would find nothing.
+# A channel's lane claims at once when an event has led to a message on it.
 RESTS = {**dict.fromkeys((*RARE, *ASKING), POLL_SECONDS), **dict.fromkeys(CHANNELS, 0.2)}
 THREADS = {"events": 32, **dict.fromkeys(CHANNELS, 24), **dict.fromkeys(ASKING, 16), **RARE}
 
 
 @dataclass
 class Lane:
-    """One kind of work with threads of its own, so that a slow provider holds up nobody else."""
+    """One kind of work with its own threads, so that a slow provider holds up no other work."""
 
     name: str
     threads: int
@@ -68,11 +68,11 @@ class Lane:
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
 
     def fill(self, *, rested: bool = False) -> int:
-        """Claim as much as there are free threads, and start it; how much that was."""
+        """Claim as many items as there are free threads and start them; return how many."""
         free = self.rate.allowed(self.threads - self.busy)
         if free <= 0 or (time.monotonic() < self._next and not rested):
             return 0
-        self._next = time.monotonic() + self.rest  # before: whoever wakes it meanwhile counts
+        self._next = time.monotonic() + self.rest  # set before: a wake-up meanwhile counts
         if claimed := self.claim(free):
             self._next = 0.0
         self.rate.take(len(claimed))
@@ -83,7 +83,7 @@ class Lane:
         return len(claimed)
 
     def run(self, item: Any) -> None:
-        """Do one piece of work. Whatever breaks is logged, and breaks nothing else."""
+        """Do one piece of work. Log any failure, so that it breaks nothing else."""
         led_to: Set[str] | None = None
         with about(getattr(item, "event_id", item.id)):
             try:
@@ -98,18 +98,18 @@ class Lane:
                 self.wake(led_to or set())
 
     def rest_no_more(self) -> None:
-        """Be asked in the next round: there may be work."""
+        """Claim in the next round: there may be work."""
         self._next = 0.0
 
     def stop(self) -> None:
-        """Take nothing more; what was claimed is still done."""
+        """Take nothing more; work that is already claimed is still done."""
         self._pool.shutdown(wait=False)
 
 
 def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., Set[str] | None]]]:
     """The claim and the work of each lane.
 
-    A message that has to ask the lab first is in a lane of its own: a slow lab holds up no other.
+    A message that has to ask the lab first has its own lane, so a slow lab holds up no others.
     """
     watch = Watch(jobs.config, jobs.db, jobs.lab_breaker)
     return {
@@ -135,12 +135,12 @@ def lane_work(jobs: Jobs) -> dict[str, tuple[Callable[..., Any], Callable[..., S
 
 
 def buckets(jobs: Jobs) -> dict[str, TokenBucket]:
-    """Each channel's limit of sends a second, which both of its lanes share."""
+    """Channel → its limit of sends a second, which both of its lanes share."""
     return {name: TokenBucket(jobs.config.delivery.rates[name]) for name in CHANNELS}
 
 
 class Pump:
-    """Drains the ledger: events and each channel in a lane of its own."""
+    """Drains the ledger: events, each channel and each rarer kind of work have their own lanes."""
 
     def __init__(self, jobs: Jobs):
         self._due = threading.Event()
@@ -164,7 +164,7 @@ class Pump:
         self._turned = [next(turned) if lane in senders else lane for lane in self.lanes]
 
     def adopt(self, jobs: Jobs) -> None:
-        """Work by another configuration from now on; what is in flight ends by the old one."""
+        """Work by another configuration from now on; work in flight ends by the old one."""
         found, rates = lane_work(jobs), buckets(jobs)
         for lane in self.lanes:
             lane.claim, lane.work = found[lane.name]
@@ -173,28 +173,28 @@ class Pump:
                 lane.rate = new
 
     def share(self, workers: int) -> None:
-        """Say among how many workers the providers' limits are shared."""
+        """Set the number of workers that share the providers' limits."""
         for lane in self.lanes:
             lane.rate.share(workers)
 
     @property
     def busy(self) -> int:
-        """How much is in flight."""
+        """How many items are in flight."""
         return sum(lane.busy for lane in self.lanes)
 
     def wake(self, lanes: Set[str] = frozenset(CHANNELS)) -> None:
-        """Look at the ledger now, for work of these lanes also where they had none a moment ago."""
+        """Look at the ledger now, in these lanes even if they found nothing a moment ago."""
         for lane in self.lanes:
             if lane.name in lanes:
                 lane.rest_no_more()
         self._due.set()
 
     def start(self) -> None:
-        """Drain in the background until told to stop."""
+        """Drain in the background until `stop` is called."""
         self._thread.start()
 
     def run(self) -> None:
-        """Drain until told to stop."""
+        """Drain until `stop` is called."""
         while not self._stopping.is_set():
             self._due.clear()
             limited = self.rate_waits()
@@ -204,9 +204,9 @@ class Pump:
                 self.wait_for_work(limited)
 
     def rate_waits(self) -> list[float]:
-        """Seconds until each rate that is used up lets more through.
+        """The seconds until each rate that is used up lets more through.
 
-        Asked before the lanes are filled: a rate that refills just after would not be seen.
+        Ask before filling the lanes: we would miss a rate that refills just after that.
         """
         return [wait for lane in self.lanes if (wait := lane.rate.wait())]
 
@@ -215,9 +215,9 @@ class Pump:
         self._due.wait(min([fault_injection.hastened(POLL_SECONDS), *limited]))
 
     def fill_lanes(self, *, rested: bool = False) -> int:
-        """Let each lane claim once; how much was started."""
+        """Let each lane claim once; return how many items were started."""
         started = 0
-        # Of two that share a limit, now one comes first, now the other.
+        # Two lanes that share a limit take turns to come first.
         self.lanes, self._turned = self._turned, self.lanes
         for lane in self.lanes:
             try:
@@ -229,15 +229,15 @@ class Pump:
         return started
 
     def drain(self, seconds: float = math.inf) -> int:
-        """Work until nothing is due and nothing is in flight, or for so many seconds; how much was
-        begun.
+        """Work until nothing is due and nothing is in flight, or for so many seconds. Return how
+        much was started.
         """
         done, ends = 0, time.monotonic() + seconds
         while time.monotonic() < ends:
             self._due.clear()
-            was_idle = not self.busy  # asked first: what ends after it may have left new rows
+            was_idle = not self.busy  # asked first: work that ends later may leave new rows
             limited = self.rate_waits()
-            # While something is in flight, lanes that had nothing rest until it has led to work.
+            # While work is in flight, lanes that found nothing rest until it leads to more.
             done += (started := self.fill_lanes(rested=was_idle))
             if was_idle and not started and not limited:
                 return done
@@ -246,12 +246,12 @@ class Pump:
         return done
 
     def stop(self, seconds: float = STOP_SECONDS) -> int:
-        """Claim no more and let what is in flight end; how much had not ended in time."""
+        """Stop claiming and let work in flight end; return how many items did not end in time."""
         ends = time.monotonic() + seconds
         self._stopping.set()
         self.wake()
         if self._thread.is_alive():
-            self._thread.join(seconds)  # a claim that is under way is still started
+            self._thread.join(seconds)  # what it is claiming is still started
         for lane in self.lanes:
             lane.stop()
         awaited = [lane for lane in self.lanes if lane.name not in LONG]

@@ -1,4 +1,4 @@
-"""RQ's worker as a thread of ours: it takes wake-ups from Redis, for as long as Redis is there."""
+"""RQ's worker as one of our threads: it takes wake-ups from Redis, for as long as Redis is up."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from relay.logs import get_logger
 
 log = get_logger("relay.listener")
 
-# RQ asks Redis again this often (less 15 s), so a hanging Redis is noticed within it.
+# RQ asks Redis again this often (less 15 s), so it notices a hanging Redis within this time.
 TTL_SECONDS = 30
 AGAIN_SECONDS = 1.0
 
 
-# What of a job in Redis is read: when it came, from where, how far it is, how long it is kept.
+# The fields of a job in Redis that we read: its times, origin and status, and how long it is kept.
 _READ = (b"created_at", b"enqueued_at", b"failure_ttl", b"origin", b"result_ttl", b"status")
 
 
 class WakeUp(Job):
-    """A job of our queue. Whatever Redis says of it, nothing is run but Relay's own function."""
+    """A job of our queue. Whatever Redis says about it, it runs only Relay's own function."""
 
     success_callback = failure_callback = stopped_callback = None
 
     def restore(self, raw_data: dict[bytes, bytes]) -> None:
-        """Unpack nothing: RQ would import what Redis names, and read its pickles."""
+        """Unpack nothing: RQ would import modules that Redis names, and read its pickles."""
         super().restore({b"data": b"", **{k: v for k, v in raw_data.items() if k in _READ}})
 
     def _deserialize_data(self) -> None:
-        """Whatever the job was, it is a wake-up."""
+        """Make any job a wake-up."""
         self._func_name, self._instance = queue.JOB, None
         self._args, self._kwargs = (), {}
 
 
 class _ThreadWorker(SimpleWorker):
-    """SIGALRM and signal handlers belong to the main thread."""
+    """A worker outside the main thread, which alone may use SIGALRM and signal handlers."""
 
     death_penalty_class = TimerDeathPenalty
 
     def _install_signal_handlers(self) -> None:
-        """The process's own handlers stop everything."""
+        """Install none: the process handles signals itself."""
 
     def handle_payload(self, message: object) -> None:
-        """Redis commands nobody: RQ would end the process for it."""
+        """Ignore commands from Redis: RQ would end the process for one."""
 
 
 def worker(connection: Redis) -> SimpleWorker:
-    """RQ's worker on the one queue, which it cleans up by our job class too."""
+    """RQ's worker on the one queue, which it also cleans up with our job class."""
     return _ThreadWorker(
         [Queue(queue.NAME, connection, serializer=JSONSerializer, job_class=WakeUp)],
         connection=connection,
@@ -71,7 +71,7 @@ def start(settings: Settings) -> threading.Thread:
 
 
 def listen(settings: Settings) -> None:
-    """Take wake-ups from Redis for ever, and connect again when that breaks off."""
+    """Take wake-ups from Redis for ever, and connect again whenever that fails."""
     pause = threading.Event()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A token bucket: how many sends a second a provider takes, shared by all workers."""
+"""A token bucket: a provider's limit of sends a second, shared by all workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """At most `per_second` sends over all workers; None for no limit. Not for several threads."""
+    """At most `per_second` sends over all workers; None for no limit. Not thread-safe."""
 
     def __init__(self, per_second: float | None, clock: Callable[[], float] = time.monotonic):
         self.limit = per_second
@@ -17,7 +17,7 @@ class TokenBucket:
         self._at = clock()
 
     def share(self, workers: int) -> None:
-        """Say among how many workers the limit is shared."""
+        """Set the number of workers that share the limit."""
         self.refill()
         self._share = (self.limit or 0.0) / max(1, workers)
 
@@ -29,7 +29,7 @@ class TokenBucket:
         return min(wanted, int(self._tokens))
 
     def take(self, started: int) -> None:
-        """Count what was started."""
+        """Count sends that were started."""
         self._tokens -= started
 
     def wait(self) -> float:
@@ -40,7 +40,7 @@ class TokenBucket:
         return max(0.0, (1.0 - self._tokens) / self._share)
 
     def refill(self) -> None:
-        """Add what has come since the last time.
+        """Add the tokens that have come since the last time.
 
         It holds a tenth of a second's worth at most, so that no burst breaks the limit.
         """

@@ -1,7 +1,7 @@
-"""The admin desk: Today, activity, journeys, the worklist, rules, opt-outs and the system, a module
-a page.
+"""The admin desk: Today, activity, journeys, the worklist, rules, opt-outs and the system, with one
+module for each page.
 
-`layout` is what every page has, `auth` who may see it, `causes` what needs a person.
+`layout` has the parts of every page, `auth` says who may see it, `causes` shows open cases.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ __all__ = [
 
 
 class _DeskSessions(SecureCookieSessionInterface):
-    """No session for programs: reading and writing one is a twentieth of a webhook's cost."""
+    """Gives programs no session: reading and writing one is a twentieth of a webhook's cost."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """The session of a browser's request."""
+        """Return the session of a browser's request; None for a program's."""
         if request.path.startswith(("/webhooks/", "/callbacks/")):
             return None
         return super().open_session(app, request)
@@ -79,7 +79,7 @@ def set_up(app: Flask, settings: Settings) -> None:
     manager = LoginManager(app)
     manager.unauthorized_handler(auth.ask)
     manager.user_loader(auth.person)
-    app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the desk asks for it itself: it has the cookie
+    app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the desk, which has the cookie, checks by itself
     CSRFProtect(app)
     app.session_interface = _DeskSessions()
     organisation.set_up(app, settings)

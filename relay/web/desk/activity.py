@@ -22,8 +22,8 @@ from relay.web.desk.chart import Totals
 from relay.web.desk.layout import alert_words, blueprint, page, requires
 from relay.web.services import services
 
-LATEST, FILE = 50, 10_000  # lines of a page, and of a file
-# What may stand in the address, by what is listed: nothing of it is anybody's own.
+LATEST, FILE = 50, 10_000  # most lines on a page, and in a file
+# The filters in the page's address, by what it lists: none of them is personal data.
 FILTERS = {
     "messages": ("status", "rule", "channel", "day", "kit", "alerts"),
     "events": ("status", "name", "day", "kit"),
@@ -81,7 +81,7 @@ def activity_page() -> str:
 @blueprint.get("/activity.csv")
 @requires(LOOK)
 def activity_file() -> Response:
-    """The same lines as a file, as far as one can be opened: ids and statuses, no person."""
+    """Messages or events as a file, short enough to open: ids and statuses, nothing personal."""
     asked = _asked_for()
     what = asked.pop("what")
     with services().db.read() as connection:
@@ -92,7 +92,7 @@ def activity_file() -> Response:
 
 
 def _asked_for() -> dict[str, str]:
-    """What was asked for: what is listed, each filter, and the id before which it goes on."""
+    """The request: what to list, each filter, and the id before which the list goes on."""
     what = request.args.get("what", "messages")
     known = (*FILTERS.get(what, abort(404) if what not in FILTERS else ()), "before")
     asked = {name: request.args[name].strip()[:255] for name in known if request.args.get(name)}
@@ -114,7 +114,7 @@ def _wanted(asked: Mapping[str, str]) -> Wanted:
 
 
 def by_channel(tried: Sequence[Count]) -> Mapping[str, Mapping[str, int]]:
-    """Each figure by channel."""
+    """Figure → channel → count, of the messages that were tried."""
     totals = {
         channel: chart.totals(one for one in tried if one.channel == channel)
         for channel in CHANNELS

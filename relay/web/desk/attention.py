@@ -1,4 +1,4 @@
-"""What holds Relay up as a whole, a sentence each."""
+"""The reasons why Relay as a whole is held up, a sentence each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_TRIED = "Relay has not got to them yet."
 
 
 class Need(NamedTuple):
-    """Something that needs a person: how many, what, and the page to deal with it."""
+    """Something that needs a person: how many, what, and the page that deals with it."""
 
     many: int | None
     said: str
@@ -30,9 +30,9 @@ class Need(NamedTuple):
 
 
 def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
-    """What stops Relay as a whole from sending. `kinds` are those of the open cases."""
+    """Yield what stops Relay as a whole from sending. `kinds` are those of the open cases."""
     system = (url_for("desk.system"), "System")
-    # config.toml we know; templates the worker tries
+    # this process knows config.toml's faults; the worker tries the templates
     if services().living.wrong or "config" in kinds:
         said = (
             "config.toml or a template has a mistake. Relay is still using the last good version."
@@ -60,15 +60,15 @@ def held_up(connection: Connection, kinds: Mapping[str, int]) -> Iterator[Need]:
     yield from _never_met(connection)
 
 
-NEVER_MET = 10  # events for which a rule's condition was not true: it may never be
+NEVER_MET = 10  # events for which a rule's condition was not true, so may never be
 
 
 def _never_met(connection: Connection) -> Iterator[Need]:
-    """Rules that told nobody of the last events that they are about: a condition may be wrong."""
+    """Yield rules that sent nothing for their last events: a condition may be wrong."""
     latest = status.latest_decisions(connection)
     for rule in services().config.rules:
         some = latest.get(rule.event, [])[:NEVER_MET]
-        # Staff's may be about what is rare, such as a result that failed.
+        # Rules for staff may be about rare things, such as a result that failed.
         condition = rule.when if rule.enabled and rule.to in PERSONS else None
         if not condition or len(some) < NEVER_MET:
             continue
@@ -89,5 +89,5 @@ def _no_account() -> Iterator[str]:
 
 
 def when(moment: datetime) -> str:
-    """A moment by the clinic's clock."""
+    """A moment by the clinic's clock, in short."""
     return moment.astimezone(services().config.clinic.timezone).strftime("%-d %b, %H:%M")

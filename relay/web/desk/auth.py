@@ -1,8 +1,8 @@
 """Who may see the desk, and until when: signing in, and the session that follows.
 
-A session's cookie names a row of the ledger, which any web process asks: ended there, no copy of
-the cookie opens anything. After a login the link leads to the page that asked for it, by no word of
-the link's own.
+A session's cookie names a row of the ledger, which every web process looks up: once it is ended
+there, no copy of the cookie works. After a login people return to the page that they wanted, at an
+address that Relay builds itself: it never follows the link as written.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from relay.web.services import services
 
 IDLE = timedelta(hours=1)
 LOGOUT = "logout"
-_NOTED_SECONDS = 60.0  # a cookie is not written anew at each look
-_CODE_SECONDS = 300.0  # for the code, after the password
+_NOTED_SECONDS = 60.0  # so that a cookie is not written again at each request
+_CODE_SECONDS = 300.0  # for entering the code, after the password
 Account = Mapping[str, Any]
 
 
@@ -49,12 +49,12 @@ class Person(UserMixin):  # type: ignore[misc]
         self.id, self.role = name, role
 
     def may(self, permission: str) -> bool:
-        """Whether their role lets them."""
+        """Whether their role has a permission."""
         return permission in ROLES.get(self.role, ())
 
 
 def begin_session(account: Account | None = None) -> None:
-    """A new session of an account, or of ADMIN, whatever the browser had before."""
+    """Begin a session for an account, or for ADMIN, in place of any that the browser has."""
     session.clear()
     name = account["login"] if account else people.ADMIN
     id_, settings = "ses_" + secrets.token_hex(16), services().settings
@@ -68,11 +68,11 @@ def begin_session(account: Account | None = None) -> None:
         audit.write_audit(connection, name, "login", id_)
 
 
-_BROWSERS = ("Edg", "OPR", "Firefox", "Chrome", "Safari")  # each names those behind it too
+_BROWSERS = ("Edg", "OPR", "Firefox", "Chrome", "Safari")  # each also names those behind it
 
 
 def end_session() -> None:
-    """End it for good: a copy of its cookie opens nothing either."""
+    """End the session for good: a copy of its cookie does not work either."""
     with services().db.write() as connection:
         people.end(connection, session["id"])
         people.end_for_release_before(connection, session["id"])
@@ -82,7 +82,7 @@ def end_session() -> None:
 
 
 def person(user_id: str) -> Person | None:
-    """Whose a session's cookie is, while it is valid."""
+    """The person whose session cookie this is; None if it is not valid."""
     if not {"id", "seen", "key"} <= session.keys():
         return None
     with services().db.read() as connection:
@@ -97,7 +97,7 @@ def person(user_id: str) -> Person | None:
         return None
     if (now := time.time()) - session["seen"] > IDLE.total_seconds():
         session.clear()
-        if request.method != "POST":  # the login says that a button did nothing
+        if request.method != "POST":  # for a POST the login says that nothing was done
             flash("You were logged out because you had been away for a while. Log in again.")
         return None
     if now - session["seen"] > _NOTED_SECONDS and AGAIN not in request.args:
@@ -109,14 +109,14 @@ def person(user_id: str) -> Person | None:
 
 
 def _key(secret: str, account: Account | None) -> str:
-    """Changes with the password, so that an old one's sessions end."""
+    """A key that changes with the password, so that sessions under the old one end."""
     settings = services().settings
     proof = settings.admin_password_hash or settings.admin_password
     return mark(secret, "session", account["password_hash"] if account else proof)
 
 
 def this_visitor() -> str:
-    """A mark for where a request comes from, an address or an IPv6 network, that hides it."""
+    """A mark for a request's address or IPv6 network, which cannot be read from it."""
     written = request.remote_addr or ""
     try:
         address = ipaddress.ip_address(written)
@@ -128,14 +128,14 @@ def this_visitor() -> str:
     return mark(services().settings.secret_key, "visitor", written)
 
 
-# Wrong passwords before one address, or one known browser, has to wait, and how long...
+# Wrong passwords after which an address, or a known browser, has to wait, and how long...
 GUESSES, PAUSE = 10, timedelta(minutes=10)
-# ... and before everybody has to but for known browsers: a flood that no clinic's staff make.
+# ... and after which all but known browsers have to: more than any clinic's staff would make.
 FLOOD, EBB = 300, timedelta(minutes=1)
-NOTED = 10  # that the audit trail keeps of the wrong passwords of a minute: a flood may not fill it
+NOTED = 10  # wrong passwords a minute that the audit trail records, so that a flood cannot fill it
 _BROWSER, _YEAR = "relay_browser", 365 * 24 * 3600
 
-# What pages ask for in their links: of where one was going, no more is taken along.
+# The parameters of our pages' links: after a login only these are kept from the page's address.
 KNOWN = frozenset(
     (
         *("kit", "name", "data", "channel", "scheme", "before", "kind", "message", "permit"),
@@ -147,7 +147,7 @@ _WRONG = "Wrong password. Try again."
 
 
 class LoginForm(FlaskForm):  # type: ignore[misc]
-    """An account's email address and password; without the address, ADMIN's."""
+    """An account's email address and password; without an address, ADMIN's password."""
 
     login = StringField(validators=[Optional(), Length(max=100)])
     password = PasswordField(validators=[DataRequired()])
@@ -181,7 +181,7 @@ def login() -> Any:
 @blueprint.route("/login/code", methods=["GET", "POST"])
 @requires(None)
 def second_factor() -> Any:
-    """Ask for the code of an account whose password was right just now."""
+    """Ask for the code of an account whose password has just been entered correctly."""
     asked = session.get("asked") or {"at": 0.0}
     if time.time() - asked["at"] > _CODE_SECONDS:
         return redirect(url_for("desk.login", next=request.args.get("next") or None))
@@ -224,7 +224,7 @@ def _refused(form: FlaskForm, alert: str, page: str = "login.html") -> Any:
 
 
 def let_in(account: Account | None, next_: str) -> Any:
-    """Begin a session, and go to where one was going; this browser is known from now on."""
+    """Begin a session and go to the page that was wanted; from now on this browser is known."""
     page = _page(next_)
     begin_session(account)
     response = redirect(page)
@@ -240,7 +240,7 @@ def let_in(account: Account | None, next_: str) -> Any:
 
 
 def _account(login: str, password: str) -> Account | None:
-    """The account that a password opens. It takes as long where there is no such account."""
+    """The account that a password opens. It takes just as long if there is no such account."""
     with services().db.read() as connection:
         account = people.find(connection, login)
     kept = account["password_hash"] if account else ""
@@ -250,13 +250,13 @@ def _account(login: str, password: str) -> Account | None:
 
 @cache
 def _nobodys() -> str:
-    """A hash that no password has: made once, and not at each start, since it takes long."""
+    """A hash that no password has: made once, when first needed, since that is slow."""
     return generate_password_hash(secrets.token_hex())
 
 
 def _is_code(connection: Any, account: Account, form: CodeForm) -> bool:
-    """Whether a code is the authenticator's, of now or of half a minute ago, or a recovery code;
-    each is used once.
+    """Whether a code is the authenticator's, of now or half a minute ago, or a recovery code. Each
+    works once.
     """
     code = "".join(form.code.data.split())
     totp, now = pyotp.TOTP(account["totp_secret"]), int(time.time()) // 30
@@ -275,20 +275,20 @@ def logout() -> Any:
 
 
 def ask() -> Any:
-    """Sends somebody who is not logged in, or no longer, to the login."""
+    """Send a visitor who is not, or no longer, logged in to the login."""
     if request.method != "POST":
         return redirect(url_for("desk.login", next=request.full_path.rstrip("?")))
     if request.endpoint == "desk.logout":
         return redirect(url_for("desk.login"))
     flash(_UNDONE)
     here_, page = request.host_url, request.referrer or ""
-    # The page that the button stood on: what it posts to may be none.
+    # The page with the button: the address that it posts to may not be a page.
     is_ours = page.startswith(here_)
     return redirect(url_for("desk.login", next=page[len(here_) - 1 :] if is_ours else request.path))
 
 
 def _page(written: str) -> str:
-    """The address of the desk's page that a link names, made anew; Today's where it names none."""
+    """The address of the desk's page that a link names, built afresh; Today's if it names none."""
     try:
         parts = urlsplit(written)
         endpoint, given = current_app.url_map.bind("").match(parts.path, "GET")
@@ -297,12 +297,12 @@ def _page(written: str) -> str:
     is_ours = written.startswith("/") and not parts.netloc
     if not is_ours or not endpoint.startswith("desk.") or not is_guarded(endpoint):
         return url_for("desk.today")
-    asked: dict[str, Any] = MultiDict(parse_qsl(parts.query)).to_dict()  # of each word the first
+    asked: dict[str, Any] = MultiDict(parse_qsl(parts.query)).to_dict()  # the first value of each
     return url_for(endpoint, **{key: asked[key] for key in asked if key in KNOWN} | dict(given))
 
 
 def is_guarded(endpoint: str) -> bool:
-    """Whether a page is for people who are logged in only."""
+    """Whether a page is only for people who are logged in."""
     return getattr(current_app.view_functions[endpoint], "requires", None) is not None
 
 
@@ -311,7 +311,7 @@ def _browsers() -> URLSafeSerializer:
 
 
 def _browser() -> str:
-    """A mark of a browser in which somebody has logged in before; empty for another."""
+    """A mark of a browser in which somebody has logged in before; empty for any other."""
     try:
         known = _browsers().loads(request.cookies.get(_BROWSER, ""))
     except BadSignature:
@@ -320,13 +320,13 @@ def _browser() -> str:
 
 
 def _visitor() -> str:
-    """Whose guesses are counted together."""
+    """The mark by which wrong passwords are counted: a known browser's, or an address's."""
     return _browser() or this_visitor()
 
 
 def _wait() -> timedelta | None:
-    """How long a visitor has to wait before another password is looked at. A known browser waits
-    for its own guesses only: a stranger's never shut staff out.
+    """How long a visitor must wait before Relay checks another password. A known browser waits only
+    for its own guesses: a stranger's never lock staff out.
     """
     with services().db.read() as connection:
         if people.count_failures(connection, PAUSE, _visitor()) >= GUESSES:

@@ -1,7 +1,7 @@
-"""Cases as the desk shows them: those that one thing has led to stand together, for one act.
+"""Cases as the desk shows them: those with the same cause are together, for one act.
 
-The messages that wait in them are shown as their readers will see them, beside their buttons. What
-is somebody's own is masked until it is asked for; nothing of it is kept.
+The messages that wait in them are shown as their readers will see them, beside their buttons.
+Personal data is masked until somebody asks for it; the page keeps none of it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from relay.web.desk.layout import (
 from relay.web.services import services
 
 Case = Mapping[str, Any]
-SINGLE = (RELEASE, REPLY)  # each has words of its own to be read first
+SINGLE = (RELEASE, REPLY)  # a person must read the words of each first
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,23 @@ class Cause:
 
     @property
     def first(self) -> Case:
-        """The one that comes first, which speaks for all."""
+        """The first case, which stands for all."""
         return self.cases[0]
 
     @property
     def many(self) -> str:
-        """How much it is about, in words: 12 messages wait. Empty where it is about one."""
+        """How much it is about, in words: 12 messages wait. Empty if it is about one."""
         return counted(self.first["kind"], sum(case["count"] for case in self.cases))
 
     @property
     def act(self) -> tuple[str, str] | None:
-        """The one useful act, and the words on its button, where it can be done unseen."""
+        """The first act other than closing, and the words on its button; None if there is none."""
         acts = self.first["acts"].items()
         return next((act for act in acts if act[0] != case_acts.CLOSE), None)
 
 
 def by_cause(shown: Iterable[Case]) -> list[Cause]:
-    """Cases with the same cause together, in the order of the first of each."""
+    """Group cases by cause, in the order of the first of each."""
     found: dict[Any, list[Case]] = {}
     for case in shown:
         alike = ("kind", "rule", "channel", "event", "reason", "note", "why_not", "is_urgent")
@@ -84,8 +84,8 @@ def by_cause(shown: Iterable[Case]) -> list[Cause]:
 def as_shown(
     connection: Connection, found: Sequence[Case], revealed: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Cases with what can be done about them and what is said of them; the messages and texts that
-    are in `revealed` whole.
+    """Yield cases with their acts and words; messages and texts whose ids are in `revealed` are
+    unmasked.
     """
     texts = replies.of_cases(connection, [case["id"] for case in found])
     by_event = queries.facts_of(connection, {case["event_id"] for case in found})
@@ -124,7 +124,7 @@ def drafts_of(
 
 
 def _text(text: Reply | None, case: Case, revealed: Collection[str]) -> dict[str, Any]:
-    """A text that a case is about, its words only where they were asked for."""
+    """A text that a case is about, with its words only if somebody asked for them."""
     is_shown, address = case["id"] in revealed, text.address if text else ""
     return {
         "words": text.words if text and is_shown else None,
@@ -135,13 +135,13 @@ def _text(text: Reply | None, case: Case, revealed: Collection[str]) -> dict[str
     }
 
 
-_SHOWN_SECONDS = 600  # that a frame, once its words were asked for, may load them
+_SHOWN_SECONDS = 600  # for which a frame may load words that somebody asked to see
 
 
 @dataclass(frozen=True)
 class ShownDraft:
-    """A draft as a page shows it; its size is that of the real words, since a mask's dots are not
-    in the SMS alphabet.
+    """A draft as a page shows it. Its size is that of the real words: a mask's dots are not in the
+    SMS alphabet.
 
     `permit` lets its frame load the words unmasked, for a while.
     """
@@ -152,17 +152,17 @@ class ShownDraft:
 
     @property
     def message(self) -> Message | None:
-        """The words that may be seen."""
+        """The message, masked without a permit."""
         return self.draft.whole if self.permit else self.draft.masked
 
     @property
     def address(self) -> str:
-        """The address as it may be seen."""
+        """The address, masked without a permit."""
         return self.held.address if self.permit else masks.address(self.held.address)
 
     @property
     def size(self) -> sms_segments.Size | None:
-        """How many segments it takes, where it is billed so."""
+        """Its size in segments, if it is billed by them."""
         return self.draft.whole.size if self.draft.whole else None
 
     @property
@@ -174,8 +174,8 @@ class ShownDraft:
 def waiting_drafts(
     connection: Connection, ids: Sequence[str], revealed: Collection[str] = ()
 ) -> Iterator[ShownDraft]:
-    """What waits of these messages, and of all that is owed together with them. Those in `revealed`
-    are shown whole.
+    """Those of these messages that wait, and all that are owed together with them. Those in
+    `revealed` are unmasked.
     """
     for held in releases.held_with(connection, ids) if ids else ():
         draft = drafts.write(connection, services().config, templates(), held)
@@ -185,7 +185,7 @@ def waiting_drafts(
 @blueprint.get("/draft")
 @requires(LOOK)
 def draft_email() -> Response:
-    """An email that waits, on its own, for a frame: masked without a permit."""
+    """An email that waits, by itself, for a frame: masked without a permit."""
     id_ = request.args.get("message", "")
     revealed = (id_,) if is_permitted(request.args.get("permit", ""), id_) else ()
     with services().db.read() as connection:
@@ -197,7 +197,7 @@ def draft_email() -> Response:
 
 
 def permit(id_: str) -> str:
-    """A token that lets a frame show a message to the person who asked, on record, to see it."""
+    """A token that lets a frame show a message to the person whose request for it is on record."""
     return str(_signer().dumps([actor(), id_]))
 
 

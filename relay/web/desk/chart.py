@@ -1,4 +1,4 @@
-"""The last days' messages as bars: what is drawn, in units of its own. Pure."""
+"""The last days' messages as bars, in the chart's own units. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relay.ledger.views.daily_counts import KEPT, Count
 from relay.rules.channels import CHANNELS
 from relay.rules.statuses import FAILED
 
-# What became of messages, from the bottom of a bar up. Cancelled ones were not to be sent.
+# Messages' outcomes, from the bottom of a bar up. Cancelled messages are left out.
 OUTCOMES: dict[str, tuple[str, ...]] = {
     "delivered": ("delivered",),
     "sent": ("sent",),
@@ -26,13 +26,13 @@ WORDS = {
     "failed": "Failed",
 }
 TALL = 100.0
-_LEAST = 2.0  # one that failed among thousands is still to be seen
+_LEAST = 2.0  # so that one failure among thousands can be seen
 _STEPS = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What a day's messages have come to, on one channel or on all."""
+    """A day's messages by outcome, on one channel or on all."""
 
     outcomes: Mapping[str, int]
     out: int
@@ -40,13 +40,13 @@ class Totals:
 
     @property
     def messages(self) -> int:
-        """Those that were to be sent."""
+        """How many there are, without the cancelled ones."""
         return sum(self.outcomes.values())
 
 
 @dataclass(frozen=True)
 class Column:
-    """A day of a panel: its totals, and a bar (y, height) for each outcome that there was."""
+    """A day of a panel: its totals, and a bar (y, height) for each outcome that it has."""
 
     day: date
     totals: Totals
@@ -55,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Panel:
-    """One channel's days, drawn by the same scale as the other's."""
+    """One channel's days, on the same scale as every other panel."""
 
     channel: str
     name: str
@@ -72,13 +72,13 @@ class Panel:
 
 
 def shown(panels: Iterable[Panel]) -> list[str]:
-    """The outcomes that have a colour here: only where delivery was dry-run was any kept."""
+    """The outcomes to draw: `kept` only if a message was, which means that delivery was dry-run."""
     kept = sum(column.totals.outcomes["kept"] for panel in panels for column in panel.columns)
     return [name for name in OUTCOMES if kept or name != "kept"]
 
 
 def totals(counts: Iterable[Count]) -> Totals:
-    """Counts added up."""
+    """Add counts up."""
     found = [*counts]
     return Totals(
         {
@@ -91,7 +91,7 @@ def totals(counts: Iterable[Count]) -> Totals:
 
 
 def panels(days: Mapping[date, Sequence[Count]]) -> list[Panel]:
-    """A panel a channel, its days in their order."""
+    """A panel for each channel, its days in order."""
     by_channel = {
         channel: {
             day: totals(one for one in of if one.channel == channel) for day, of in days.items()
@@ -123,6 +123,6 @@ def _column(day: date, of: Totals, top: int) -> Column:
 
 
 def _round(most: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50 …"""
+    """Round up to the next of 1, 2, 5, 10, 20, 50 …"""
     step: int = 10 ** (len(str(most)) - 1)
     return next(step * one for one in _STEPS if step * one >= most)

@@ -1,4 +1,4 @@
-"""The desk's editions: rules and words as they were and are, and drafts of the next."""
+"""The desk's editions: past and present rules and templates, and drafts of the next edition."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ BEHIND = (
     "up to date first: what edition {number} changed is shown below."
 )
 ANOTHER = "Somebody else has to approve it: not you, who have written or asked for it."
-EXAMPLES = 4  # messages that a file's page shows
-LONGEST_WORDS, MOST_PASSAGES = 13_000, 80  # of a file: its form has the source and each passage
-LONGEST_PERMIT = 3_000  # characters of an address, of which gunicorn takes 4,094 in all
-LONGEST = 40_000  # characters of a file: a form has 64 KiB, in which odd ones count several times
+EXAMPLES = 4  # messages on a file's page
+LONGEST_WORDS, MOST_PASSAGES = 13_000, 80  # of a file, whose form has its source and each passage
+LONGEST_PERMIT = 3_000  # characters in a URL, of which gunicorn takes 4,094 in all
+LONGEST = 40_000  # characters of a file: a form has 64 KiB, where odd ones count several times
 
 
 class Passage(NamedTuple):
-    """A part of a file in a field of its own: its words as somebody has just edited them."""
+    """A part of a file with its own field: its words as somebody has just edited them."""
 
     number: int
     part: passages.Part
@@ -71,7 +71,7 @@ class Passage(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A file as it was shown, and as it was sent: whole, or by `passages` where they are shown."""
+    """A file as it was shown and as it was sent: whole, or in `passages` if those are shown."""
 
     source: str
     text: str
@@ -81,7 +81,7 @@ class Written(NamedTuple):
 @blueprint.get("/editions")
 @requires(LOOK)
 def editions_page() -> str:
-    """The editions, the newest first, and the drafts of the next."""
+    """The editions, newest first, and the drafts of the next."""
     with services().db.read() as connection:
         found, open_ = ledger_editions.listed(connection, 100), drafts.listed(connection)
     in_use = services().config.edition
@@ -109,7 +109,7 @@ def edition(number: int) -> str:
 @blueprint.post("/edition/<int:number>")
 @requires(EDIT)
 def take_back(number: int) -> Any:
-    """Make an edition the one in use again, as an edition of its own."""
+    """Publish an old edition's files again, as a new edition."""
     note = written_note()
     with services().db.read() as connection:
         files = ledger_editions.content(connection, number) or abort(404)
@@ -144,7 +144,7 @@ def start_draft() -> Any:
 @blueprint.get("/draft/<draft_id>")
 @requires(EDIT)
 def draft(draft_id: str) -> str:
-    """What a draft changes, whether it is right, and what it would have done lately."""
+    """A draft's changes and mistakes, and what it would have done lately."""
     it, base, newest = draft_of(draft_id)
     behind = newest if newest and newest.number != it.base else None
     with services().db.read() as connection:
@@ -173,7 +173,7 @@ def draft(draft_id: str) -> str:
 @blueprint.post("/draft/<draft_id>")
 @requires(EDIT)
 def see_to_draft(draft_id: str) -> Any:
-    """Publish a draft, ask somebody to approve of it, bring it up to date, or throw it away."""
+    """Publish a draft, ask somebody to approve it, bring it up to date, or throw it away."""
     act, app, note = request.form.get("act"), services(), written_note()
     it, base, newest = draft_of(draft_id)
     to = url_for("desk.editions_page")
@@ -230,7 +230,7 @@ def _publish(files: Content, newest: Edition | None, note: str) -> int:
 @blueprint.get("/draft/<draft_id>/file")
 @requires(EDIT)
 def draft_file(draft_id: str) -> Any:
-    """One file of a draft, to be edited; config.toml has staff's addresses, so a look is kept."""
+    """One file of a draft to edit; config.toml has staff's addresses, so opening it is recorded."""
     it, base, _ = draft_of(draft_id)
     files = it.on(base)
     name = _name(files)
@@ -245,13 +245,13 @@ def draft_file(draft_id: str) -> Any:
 @blueprint.post("/draft/<draft_id>/file")
 @requires(EDIT)
 def save_file(draft_id: str) -> Any:
-    """Save a file, give its changes up, or only look what the text would give."""
+    """Save a file, discard its changes, or only show the result of the text."""
     it, base, _ = draft_of(draft_id)
     files = it.on(base)
     name, act = _name(files), request.form.get("act")
     source = request.form.get("text", "").replace("\r\n", "\n")
     if source == files[name].replace("\r\n", "\n").replace("\r", "\n"):
-        source = files[name]  # a browser's line ends are no edit
+        source = files[name]  # a browser's line ends are not an edit
     written = _written(name, source, files)
     text = base.get(name, "") if act == "give up" else written.text
     if act == "check" or (act != "give up" and any(one.wrong for one in written.passages)):
@@ -262,8 +262,8 @@ def save_file(draft_id: str) -> Any:
 
 
 def kept(it: Draft, base: Content, name: str, text: str) -> bool:
-    """Whether a file is saved in a draft: not where somebody else has saved it since the page was
-    made. Either is said.
+    """Save a file in a draft and return whether it was saved: not if somebody else has saved it
+    since the page was made. The next page says which.
     """
     try:
         if request.form.get("version") != str(it.version):
@@ -278,9 +278,9 @@ def kept(it: Draft, base: Content, name: str, text: str) -> bool:
 
 
 def _written(name: str, source: str, files: Content) -> Written:
-    """A file's text as it was sent, whole or by its passages."""
+    """A file's text as it was sent, whole or in passages."""
     is_html, way = name.endswith(".html"), request.values.get("as")
-    is_message = name.count("/") > 1  # and no layout
+    is_message = name.count("/") > 1  # not a layout
     as_words = name != CONFIG and (way == "words" or (is_message and way != "source"))
     parts: Sequence[passages.Part] = ()
     with suppress(TemplateSyntaxError):
@@ -301,14 +301,14 @@ def _written(name: str, source: str, files: Content) -> Written:
 
 
 def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | None = None) -> str:
-    """The editor, and beside it what is wrong with the text, or the messages that it makes."""
+    """The editor, and beside it the text's mistakes, or the messages that it makes."""
     problems = judging.apart(files, services().settings)
     is_usable = all(problem.warning for problem in problems) and name != CONFIG
     shown = _shown_by(files, name) if is_usable else []
     permit = ""
     if shown and name.endswith(".html"):
         permit = str(_permits().dumps({it.id: [it.version, name, written.text]}))
-    by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors win a line
+    by_weight = sorted(problems, key=lambda problem: not problem.warning)  # errors hide warnings
     return page(
         "draft_file.html",
         draft=it,
@@ -329,7 +329,7 @@ def _file(it: Draft, name: str, written: Written, files: Content, theirs: str | 
 
 
 def _shown_by(files: Content, name: str) -> list[Shown]:
-    """The messages that a template's file makes or, where it makes none by itself, is in."""
+    """The messages that a template's file makes or, if it makes none by itself, is part of."""
     shown = messages_of(files, name.split("/")[1])
     own = [one for one in shown if name.rpartition("/")[2] in one.row.parts.values()]
     return own or shown
@@ -338,7 +338,7 @@ def _shown_by(files: Content, name: str) -> list[Shown]:
 @blueprint.get("/draft/<draft_id>/email")
 @requires(EDIT)
 def email_in_draft(draft_id: str) -> Response:
-    """An email that a file of a draft makes, for a frame, also where the file is only checked."""
+    """An email that a file of a draft makes, for a frame, even if the file is not saved yet."""
     it, base, _ = draft_of(draft_id)
     given, scheme = request.args, request.args.get("scheme")
     try:
@@ -352,18 +352,18 @@ def email_in_draft(draft_id: str) -> Response:
 
 
 def _permits() -> URLSafeSerializer:
-    """What a frame shows a file by, which has been judged to be harmless."""
+    """The signer of permits for frames: each has a text that passed the checks."""
     return URLSafeSerializer(str(current_app.secret_key), salt="email in draft")
 
 
 def _names(name: str, files: Content) -> Mapping[str, Sequence[str]]:
-    """The names that a template's file may print, by the rules of the same files."""
+    """The names that a template's file may print, according to the rules in the same files."""
     config = config_of(files)
     return names_in(name.removeprefix(f"{TEMPLATES}/"), config.rules, config.clinic.extra)
 
 
 def messages_of(files: Content, template: str = "", *, rule: str = "") -> list[Shown]:
-    """The messages that a rule makes, or that a template's file is in; a layout is in all."""
+    """The messages that a rule makes, or that use a template's file; all use a layout."""
     with _loaded(files) as config:
         loaded = Templates(config.settings.templates)
         wanted = (
@@ -377,7 +377,7 @@ def messages_of(files: Content, template: str = "", *, rule: str = "") -> list[S
 
 @contextmanager
 def _loaded(files: Content) -> Iterator[Config]:
-    """The configuration of files that have no error, laid out for as long as it is used."""
+    """The configuration of files without errors, laid out on disk while it is used."""
     held, used = edition_files.laid_out(files, services().settings)
     try:
         yield load(used)
@@ -386,14 +386,14 @@ def _loaded(files: Content) -> Iterator[Config]:
 
 
 def config_of(files: Content) -> Config:
-    """What the config.toml of files says; where it has errors, what the one in use does."""
+    """The configuration in the config.toml of files; if that has errors, the one in use."""
     with suppress(ConfigError):
         return parse(files[CONFIG], services().settings)
     return services().config
 
 
 def _rule_names(files: Content) -> Sequence[str]:
-    """The rules that have a form; none where config.toml can only be put right as text."""
+    """The rules that have a form; none if config.toml can only be corrected as text."""
     try:
         return [*rules_in(files[CONFIG])]
     except ValueError:
@@ -401,13 +401,13 @@ def _rule_names(files: Content) -> Sequence[str]:
 
 
 def _name(files: Content) -> str:
-    """The file that was asked for."""
+    """The name of the file that was asked for; 404 if there is no such file."""
     name = request.values.get("name", "")
     return name if name in files else abort(404)
 
 
 def draft_of(draft_id: str) -> tuple[Draft, Content, Edition | None]:
-    """A draft, the files it is an edit of, and the newest edition."""
+    """A draft, the files of the edition that it edits, and the newest edition."""
     with services().db.read() as connection:
         it = drafts.get(connection, draft_id) or abort(404)
         base = ledger_editions.content(connection, it.base) or {}
@@ -415,19 +415,19 @@ def draft_of(draft_id: str) -> tuple[Draft, Content, Edition | None]:
 
 
 def _difference(before: Content, after: Content) -> dict[str, Any]:
-    """What differs, in words and line by line; addresses masked."""
+    """The differences, in words and line by line; addresses masked."""
     sentences = [*editions.in_words(before, after, services().settings)] if before else []
     lines = [*editions.by_lines(before, after)] if before else []
     return {name: [*map(_readable, some)] for name, some in (("told", sentences), ("lines", lines))}
 
 
 def _readable(text: str) -> str:
-    """A line for a page: addresses masked, and what is no UTF-8 a question mark."""
+    """A line for a page: addresses masked, and any invalid UTF-8 as question marks."""
     return masks.inside(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def lines_between(before: str, after: str) -> Iterator[str]:
-    """The lines of a file that somebody else has saved and one's own, where they differ."""
+    """Yield the differences between a file as somebody else has saved it and one's own text."""
     pair = (before.splitlines(), after.splitlines())
     yield from difflib.unified_diff(*pair, "saved meanwhile", "yours", lineterm="")
 
@@ -437,7 +437,7 @@ WORDS = {what: what.replace("-be-told", " tell").replace("-", " ") for what in t
 
 @dataclass(frozen=True)
 class Change:
-    """A rule that an edit brings, changes or takes out, in words, and its messages."""
+    """A rule that an edit adds, changes or removes, in words, and its messages."""
 
     what: str
     rule: Rule
@@ -446,8 +446,8 @@ class Change:
 
 
 def rule_changes(edited: Config, current: Config, touched: Collection[str]) -> Iterator[Change]:
-    """What an edit makes of the rules: of one that is the same in words and keys, nothing, unless
-    its template was `touched`.
+    """Yield an edit's changes to the rules. A rule with the same words and keys counts as changed
+    only if its template was `touched`.
     """
     loaded = Templates(edited.settings.templates)
     before = {rule.name: (rule, rule_sentences(rule, current.policy)) for rule in current.rules}
@@ -461,8 +461,8 @@ def rule_changes(edited: Config, current: Config, touched: Collection[str]) -> I
 
 
 def tried_out(draft: Draft, files: Content, edited: Config) -> dict[str, Any]:
-    """What a draft would change, for the page that shows it. Who sees counts of people by a new
-    condition about them is kept.
+    """What a draft would change, for its page. Relay records who sees how many people a new
+    condition about them matches.
     """
     app = services()
     found = {
@@ -484,7 +484,7 @@ def tried_out(draft: Draft, files: Content, edited: Config) -> dict[str, Any]:
 
 
 def asks_who(rule: Rule, current: Config) -> bool:
-    """Whether an edit's rule has a new condition about who people are: its counts would tell."""
+    """Whether an edit's rule has a new condition about who people are, which counts may reveal."""
     before = current.by_name.get(rule.name)
     known = {*before.conditions} if before else set()
     return any(

@@ -1,4 +1,4 @@
-"""What is left before a clinic goes live: each line is checked by Relay itself."""
+"""What is left to do before a clinic goes live: Relay itself checks each line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from relay.staff.roles import MANAGE
 from relay.web.desk.layout import blueprint, page, requires
 from relay.web.services import services
 
-# What each delivery means, in the order in which a clinic takes them.
+# What each RELAY_DELIVERY means, in the order in which a clinic uses them.
 DELIVERIES = {
     "dry-run": "Messages are made and kept here. Nobody gets any.",
     "allow-list": "Only the addresses in [delivery] allow get messages: your own, to try it.",
@@ -18,7 +18,7 @@ DELIVERIES = {
 @blueprint.get("/going-live")
 @requires(MANAGE)
 def going_live() -> str:
-    """The list. It asks the lab and the providers, so it may take some seconds."""
+    """The list of steps. It asks the lab and the providers, so it may take some seconds."""
     app = services()
     steps = [*ready.steps(app.config, app.db)]
     return page(

@@ -1,5 +1,5 @@
-"""The desk's journeys: find a kit, and see all that came of it. What is somebody's own is masked
-until it is asked for, and who asks is on record.
+"""The desk's journeys: find a kit, and see everything that happened to it. Personal data is masked
+until somebody asks for it, and Relay records who asks.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def journeys() -> str:
 @blueprint.post("/journeys")
 @requires(LOOK)
 def search() -> Any:
-    """What was found. A POST, since names and numbers in an address are kept in logs."""
+    """The results. A POST, since logs keep the names and numbers that are in an address."""
     wanted = request.form.get("q", "").strip()[:_LONGEST]
     wanted = wanted.replace("\0", "")
     if not wanted:
@@ -107,8 +107,8 @@ def _by_name(connection: Connection, wanted: str) -> tuple[list[queries.Found], 
 def by_address(
     connection: Connection, kind: AddressKind, wanted: str
 ) -> tuple[list[queries.Found], bool, str]:
-    """Kits by an address; whether there may be more; why there can be none. What is written like
-    one may have been meant as an id.
+    """Kits by an address; whether there may be more; why there can be none. The text may have been
+    meant as an id, although it looks like an address.
     """
     judged = kind.judge_in(ANYWHERE, wanted)
     if judged.reason:
@@ -120,7 +120,7 @@ def by_address(
 @blueprint.get("/journey")
 @requires(LOOK)
 def journey() -> str:
-    """One kit as a timeline, what is personal masked."""
+    """One kit as a timeline, with personal data masked."""
     found = trails(request.args.get("kit", ""))
     others = _others(found)
     note_look(OPENED, _kit(found), "masked", (one.subject for one in others))
@@ -130,9 +130,9 @@ def journey() -> str:
 @blueprint.post("/journey")
 @requires(ACT)
 def reveal() -> str:
-    """The kit's page with names, addresses and texts shown: all to people, or one message.
+    """The kit's page unmasked: names and all messages to people, or only one message.
 
-    The page keeps nothing: opened again it is masked again.
+    The page keeps nothing: when opened again it is masked again.
     """
     found, only = trails(request.form.get("kit", "")), request.form.get("message", "")
     kit = _kit(found)
@@ -152,7 +152,7 @@ def reveal() -> str:
 @blueprint.post("/journey/again")
 @requires(ACT)
 def send_message_again() -> Any:
-    """Have a message repeated by another, to the address that the lab has now; or take that back,
+    """Repeat a message by a new one, to the address that the lab has now; or take the new one back
     while it waits.
     """
     app, id_, act = services(), request.form.get("message", ""), request.form.get("act")
@@ -179,7 +179,7 @@ def send_message_again() -> Any:
 @blueprint.post("/journey/stop")
 @requires(ACT)
 def stop_address() -> Any:
-    """Stop what goes to a message's address, which nobody has to see for it."""
+    """Stop messages to a message's address, without showing the address."""
     found = trails(id_ := request.form.get("message", ""))
     rows = (row for one in found for row in one.messages if row["id"] == id_ and row["address"])
     row, note = next(rows, None) or abort(404), written_note()
@@ -191,7 +191,7 @@ def stop_address() -> Any:
 @blueprint.post("/journey/ask")
 @requires(ACT)
 def ask_the_lab() -> Any:
-    """Try an event now that waits for the lab or is held."""
+    """Try an event at once that waits for the lab or is held."""
     app, id_ = services(), request.form.get("event", "")
     found = trails(id_)
     if not any(one.event["id"] == id_ and one.event["status"] in UNPROCESSED for one in found):
@@ -205,19 +205,19 @@ def ask_the_lab() -> Any:
 
 
 def is_personal(row: Row) -> bool:
-    """Staff's may be about other kits too: those are revealed one by one."""
+    """Whether a message is to a person. Staff's may name other kits too: reveal them one by one."""
     return row["role"] in PERSONS
 
 
 def trails(written: str) -> Sequence[Trail]:
-    """All of the kit that goes by an id, be it an event's or a message's."""
+    """The whole journey of the kit that an id leads to: its own, an event's or a message's."""
     wanted = written.replace("\0", "")[:_LONGEST]
     with services().db.read() as connection:
         return trail.find_kit(connection, wanted) or abort(404)
 
 
 def _kit(found: Sequence[Trail]) -> str:
-    """The subject of what was found; the event's id, while its kit is not known."""
+    """The kit of the events found; the first event's id if no kit is known yet."""
     subjects = filter(None, (one.event["subject"] for one in found))
     return str(next(subjects, found[0].event["id"]))
 
@@ -279,7 +279,7 @@ def _timeline(
 
 
 def _track(found: Sequence[Trail]) -> Iterator[Row]:
-    """A kit's steps: when each last came, and how its people's messages stand."""
+    """Yield a kit's steps: when each last came, and the messages to people about it."""
     stage_of = {name: kind.stage for name, kind in EVENTS.items()}
     for stage in STAGES:
         came = [one for one in found if stage_of.get(one.event["name"]) == stage]
@@ -296,7 +296,7 @@ def _track(found: Sequence[Trail]) -> Iterator[Row]:
 
 
 def _waits(row: Row) -> bool:
-    """Whether a rule's message has still to be written."""
+    """Whether a rule's message is still to be written."""
     return row["kind"] in (MESSAGE, RESENT) and row["status"] in WAITING
 
 
@@ -356,7 +356,7 @@ def _message(row: Row, said: Sequence[Line], revealed: bool) -> Row:
 
 
 def plain(lines: Iterable[Line]) -> list[Line]:
-    """Lines whose outermost is not indented."""
+    """Lines with the least indent removed."""
     found = list(lines)
     least = min((indent for indent, _ in found), default=0)
     return [(indent - least, text) for indent, text in found]

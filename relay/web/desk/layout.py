@@ -1,6 +1,6 @@
-"""What every page of the desk has: its frame, its forms' protection, and its error pages in words.
+"""The parts of every page of the desk: frame, protection of forms, and error pages in words.
 
-An error page needs neither the ledger nor a session, which may be what is wrong.
+An error page needs neither the ledger nor a session, since either may be the fault.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _WORDS = {
     ),
     UNAVAILABLE: ("Try again soon", "Relay cannot reach its database. Try again in a minute."),
 }
-# To what was pressed: the ledger may have gone away just after it had taken it.
+# The answers to a button: the ledger may have gone away just after it had saved the change.
 _PRESSED = {
     UNAVAILABLE: (
         "Not now",
@@ -90,13 +90,13 @@ blueprint = Blueprint("desk", __name__)
 
 @blueprint.before_request
 def own_forms_only() -> None:
-    """Each act comes from a page of ours."""
+    """Refuse a form that did not come from one of our pages."""
     current_app.extensions["csrf"].protect()
 
 
 @blueprint.errorhandler(HTTPException)
 def refused(error: HTTPException) -> Any:
-    """A page in words, where a program gets JSON."""
+    """A page in words, for which a program would get JSON."""
     code = error.code or 500
     return error_page(code), code
 
@@ -109,7 +109,7 @@ def _unavailable(error: LedgerUnavailable) -> Any:
 
 
 def requires(permission: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A page that only who has a permission may see, or with None everybody: each route says so."""
+    """Let only people with a permission see a page, or everybody if None: each route has one."""
 
     def guard(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
@@ -127,13 +127,13 @@ def requires(permission: str | None) -> Callable[[Callable[..., Any]], Callable[
 
 
 def allow_only(permission: str) -> None:
-    """Go on only for who has a permission: of a page's acts one may need more than the page."""
+    """Abort with 403 for people without a permission: an act may need more than its page does."""
     if not current_user.may(permission):
         abort(403)
 
 
 def waiting() -> dict[str, int]:
-    """How much there is of each part of the worklist: counted once for a page."""
+    """How many items each part of the worklist has: counted once for each page."""
     if "waiting" not in g:
         with services().db.read() as connection:
             g.waiting = status.on_worklist(connection)
@@ -142,13 +142,13 @@ def waiting() -> dict[str, int]:
 
 
 def halts() -> list[tuple[Halt, int]]:
-    """What is stopped, and how much waits for it: asked once for a page."""
+    """Each stop that stands, and how many messages wait for it."""
     with services().db.read() as connection:
         return stopped.counted(connection)
 
 
 def templates() -> Templates:
-    """The clinic's templates: read once for a page."""
+    """The clinic's templates: read once for each page."""
     if "templates" not in g:
         g.templates = Templates(services().config.settings.templates)
     found: Templates = g.templates
@@ -156,7 +156,7 @@ def templates() -> Templates:
 
 
 def alert_words() -> AlertTemplates:
-    """What the clinic calls each kind of case: read once for a page."""
+    """The clinic's words for each kind of case: read once for each page."""
     if "alert_words" not in g:
         g.alert_words = AlertTemplates(templates(), services().config.clinic.record())
     found: AlertTemplates = g.alert_words
@@ -164,18 +164,18 @@ def alert_words() -> AlertTemplates:
 
 
 def actor() -> str:
-    """Who is logged in, as the audit trail names them."""
+    """The name in the audit trail of the person who is logged in."""
     return str(current_user.get_id())
 
 
 def my_act(action: str, target: str = "", detail: str = "") -> Act:
-    """An act of whoever is logged in, to be kept in the transaction of what is done."""
+    """An act of the person who is logged in, to keep in the same transaction as its effect."""
     return Act(actor(), action, target, detail)
 
 
 def note_look(act: str, target: str, detail: str, found: Iterable[str] = ()) -> None:
-    """Keep in the audit trail who looks at whom: what was looked for and each kit that was `found`.
-    Whoever looks at very many is told of.
+    """Keep in the audit trail who looks at whom: the search, and each kit that was `found`. Staff
+    hear of anybody who looks at very many.
     """
     app = services()
     with app.db.write() as connection:
@@ -183,12 +183,12 @@ def note_look(act: str, target: str, detail: str, found: Iterable[str] = ()) -> 
 
 
 def me() -> Any:
-    """Who is logged in: see relay.web.desk.auth."""
+    """The person who is logged in: see relay.web.desk.auth."""
     return current_user
 
 
 def reason_for() -> str | None:
-    """Why what is masked is to be shown, for the trail; None where a reason is still needed."""
+    """The reason for unmasking, for the audit trail; None if one is still needed."""
     reason = request.form.get("reason", "").strip()[:300]
     if not reason and services().config.desk.reveal_reason:
         flash("Write why you need to see it. Relay keeps that in the audit trail.")
@@ -196,21 +196,21 @@ def reason_for() -> str | None:
     return f". {reason}" if reason else ""
 
 
-# Begins the kind of a notice that can be undone, before the ids of what was done.
+# Begins the kind of a notice about an act that can be undone; the ids to undo follow it.
 UNDO = "undo"
 SHOWN = "Shown; the audit trail records it. Reload the page to hide it."
 
 
 def written_note() -> str:
-    """What was written beside the button that was pressed."""
+    """The note written beside the button that was pressed."""
     return request.form.get("note", "").strip()[:500]
 
 
 def page(template: str, **context: Any) -> str:
-    """A page with the desk's head: whose it is, the way to the others, what is on the worklist."""
+    """A page with the desk's head: the clinic, links to the other pages, the worklist's counts."""
     app = services()
     form = FlaskForm()
-    form.csrf_token.render_kw = {"id": False}  # a page has many of it, and no two the same id
+    form.csrf_token.render_kw = {"id": False}  # a page has several, and no two may have the same id
     return render_template(
         template,
         clinic=app.config.clinic,
@@ -228,30 +228,30 @@ def page(template: str, **context: Any) -> str:
 
 
 def called(name: str) -> str:
-    """What people call a rule: its title, where it has one. Any other text stays as it is."""
+    """A rule's title, if it has one. Any other text is returned as it is."""
     rule = services().config.by_name.get(name)
     return rule.title if rule and rule.title else name
 
 
 def when(moment: datetime) -> Markup:
-    """A moment by the clinic's clock."""
+    """A moment by the clinic's clock, as HTML with the exact time."""
     local = moment.astimezone(services().config.clinic.timezone)
     written = local.strftime("%-d %b %Y, %H:%M")
     exact = moment.isoformat(timespec="seconds")
     return Markup('<time datetime="{}">{}</time>').format(exact, written)
 
 
-AGAIN = "again"  # what a page that looks again by itself asks with: nobody need be there
+AGAIN = "again"  # a parameter of requests by pages that refresh themselves: nobody need be there
 
 
-SCHEMES = ("light", "dark")  # in which an email is shown
-# A mail as it was made, and nothing that it might bring along: no script, no form, no picture but
-# the clinic's own.
+SCHEMES = ("light", "dark")  # of an email's preview
+# An email as it was made, and nothing that it may bring along: no script, no form, and no picture
+# but the clinic's own.
 _POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
 
 
 def framed(scheme: str, html: str) -> Response:
-    """An email's HTML for a frame of the desk's."""
+    """An email's HTML for a frame on a page of the desk."""
     response = Response(_in(scheme, html), content_type="text/html; charset=utf-8")
     logo = services().config.clinic.logo
     pictures = f"; img-src {origin(logo)}" if logo else ""
@@ -261,7 +261,7 @@ def framed(scheme: str, html: str) -> Response:
 
 
 def _in(scheme: str, html: str) -> str:
-    """The mail as a program in light or in dark shows it, whatever the browser is in."""
+    """The email as a mail program in light or dark mode shows it, whatever the browser's mode."""
     other = next(one for one in SCHEMES if one != scheme)
     html = re.sub(rf"\(prefers-color-scheme:\s*{scheme}\)", "all", html)
     html = re.sub(rf"\(prefers-color-scheme:\s*{other}\)", "not all", html)

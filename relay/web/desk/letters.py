@@ -1,4 +1,4 @@
-"""The desk's letters: words to all who had a rule's message on a day, kept, then sent once."""
+"""The desk's letters: a text to all who had a rule's message on a day; kept, then sent once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relay.web.services import services
 @blueprint.get("/letters")
 @requires(ACT)
 def letters_page() -> str:
-    """The letters that wait, and with a rule and a day how many people one would go to."""
+    """The letters that wait, and for a rule and a day how many people one would go to."""
     return _page(request.args)
 
 
@@ -101,13 +101,13 @@ def _people(connection: Any, letter: Letter) -> str:
 
 
 def _by_channel(to: Any) -> str:
-    """How many messages: 31 texts and 2 emails."""
+    """A number of messages in words: 31 texts and 2 emails."""
     ways = [one.channel for one in to.values()]
     return " and ".join(CHANNELS[way].many(ways.count(way)) for way in CHANNELS if way in ways)
 
 
 def _wanted(given: Any) -> tuple[str, str, int | None]:
-    """The rule, the day and the edition whose messages are meant."""
+    """The rule, the day and the edition whose messages the form means."""
     edition = given.get("edition", "")
     number = int(edition) if edition.isdecimal() else None
     return given.get("rule", ""), given.get("day", ""), number

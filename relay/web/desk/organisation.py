@@ -1,6 +1,6 @@
 """Logging in with an organisation's own accounts, by OpenID Connect: Entra, Google and others.
 
-Who may log in is decided here, by the accounts in the ledger: the organisation only says who it is.
+Relay decides who may log in, by the accounts in its ledger: the organisation only identifies them.
 https://docs.authlib.org/en/latest/client/flask.html
 """
 
@@ -22,10 +22,10 @@ _NAME = "organisation"
 
 
 def set_up(app: Flask, settings: Settings) -> None:
-    """Let people log in by the organisation's accounts, where the settings name it."""
+    """Let people log in with the organisation's accounts, if the settings name it."""
     if not settings.oidc_issuer:
         return
-    # Imported here and below: it costs a start a quarter of a second, and few need it.
+    # Imported here and below: it adds a quarter of a second to each start, and few clinics need it.
     from authlib.integrations.flask_client import OAuth
 
     OAuth(app).register(
@@ -61,7 +61,7 @@ def organisation() -> Any:
 @blueprint.get("/login/organisation/back")
 @requires(None)
 def organisation_back() -> Any:
-    """Let in whoever the organisation says it is, if they have an account here."""
+    """Let in the person whom the organisation identifies, if they have an account here."""
     if not (client := _client()):
         return redirect(url_for("desk.login"))
     from authlib.integrations.base_client import OAuthError
@@ -71,7 +71,7 @@ def organisation_back() -> Any:
         claims = client.authorize_access_token().get("userinfo") or {}
     except (OAuthError, RequestException, ValueError) as error:
         return _refused("did not let you in. Try again.", error)
-    # Entra writes the address there where the account has no mailbox; its issuer is one tenant's.
+    # Entra uses preferred_username for an account without a mailbox; its issuer is one tenant's.
     email = str(claims.get("email") or claims.get("preferred_username") or "")
     if claims.get("email_verified") is False or not email:
         return _refused("does not vouch for your email address. Ask its administrators.")

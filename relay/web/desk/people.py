@@ -1,4 +1,4 @@
-"""The desk's people: who may use it, who is using it now, and how an account is taken up."""
+"""The desk's people: who may use it, who is using it now, and how people set their account up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relay.web.desk.auth import begin_session
 from relay.web.desk.layout import actor, blueprint, my_act, page, requires
 from relay.web.services import services
 
-LEAST = 12  # characters of a password
+LEAST = 12  # characters that a password needs
 _CODES = 8
 
 
@@ -77,7 +77,7 @@ def _people(**more: Any) -> str:
 @blueprint.route("/join/<token>", methods=["GET", "POST"])
 @requires(None)
 def join(token: str) -> Any:
-    """Choose a password and set the second factor up; recovery codes are shown once."""
+    """Choose a password and set up the second factor; the page shows recovery codes once."""
     with services().db.read() as connection:
         account = ledger_people.invited(connection, token)
     if account is None:
@@ -99,7 +99,7 @@ def join(token: str) -> Any:
                 write_audit(connection, account["login"], "join", account["login"])
             begin_session({**account, "password_hash": hashed})
             return render_template("join.html", account=account, codes=codes)
-    import segno  # once in an account's life: no start waits for it
+    import segno  # imported here: needed once for each account, and no start waits for it
 
     uri = pyotp.TOTP(secret).provisioning_uri(name=account["login"], issuer_name="Relay")
     picture = Markup(segno.make(uri).svg_inline(scale=4, border=2))  # noqa: S704

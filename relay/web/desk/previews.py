@@ -1,4 +1,4 @@
-"""The desk's previews: a rule's messages as their reader sees them, and one sent to oneself."""
+"""The desk's previews: a rule's messages as their readers see them, and tests sent to oneself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from relay.web.services import services
 
 SAMPLE, REAL = "sample", "real"
 _MAIL = next(name for name, row in CHANNELS.items() if "html" in row.parts)
-_HOUR, _TESTS = timedelta(hours=1), 20  # that may be sent in it
+_HOUR, _TESTS = timedelta(hours=1), 20  # tests that may be sent within it
 
 
 @blueprint.get("/rule")
@@ -35,7 +35,7 @@ def rule() -> str:
 @blueprint.post("/rule")
 @requires(ACT)
 def send_test() -> Any:
-    """Send one message to an address that is typed, marked as a test, and note who did."""
+    """Send one message, marked as a test, to an address typed in the form, and note who did."""
     chosen, to = _rule(request.form), request.form.get("address", "").strip()[:320]
     if not to:
         return _preview(chosen, to, "Write a UK mobile number or an email address."), 400
@@ -63,7 +63,7 @@ def send_test() -> Any:
 @blueprint.get("/rule/email")
 @requires(LOOK)
 def email() -> Response:
-    """The email's HTML on its own, for a frame: with a policy that lets it show its own look."""
+    """The email's HTML by itself, for a frame, with a policy that allows its own styles."""
     scheme, channel = request.args.get("scheme", SCHEMES[0]), request.args.get("channel", _MAIL)
     if channel not in CHANNELS or "html" not in CHANNELS[channel].parts:
         abort(404)
@@ -79,7 +79,7 @@ def _rule(given: Mapping[str, str]) -> Rule:
 
 
 def _worded(chosen: Rule) -> Rule:
-    """The rule in the language whose template was asked for; else in the one that it chooses."""
+    """The rule in the language of the template that was asked for; by default its own."""
     wanted, variants = request.values.get("template"), templates().variants(chosen)
     return next((one for one in variants if one.template == wanted), chosen)
 
@@ -109,7 +109,7 @@ def _wanted() -> str:
 
 
 def _real(chosen: Rule) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Data and facts of the latest event that the rule is about, where these are wanted."""
+    """Data and facts of the latest event for the rule, if the page asks for real ones."""
     if _wanted() != REAL:
         return None
     with services().db.read() as connection:

@@ -1,6 +1,6 @@
-"""The worklist's refused posts: what was wrong, and what a person can do about each.
+"""The worklist's refused posts: what is wrong with each, and what a person can do about it.
 
-A body may hold anything: it is shown when it is asked for, and who asks is on record.
+A body may hold anything: the page shows one only if somebody asks, and Relay records who does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from relay.web.desk.layout import SHOWN, blueprint, my_act, note_look, page, req
 from relay.web.services import services
 
 REVEAL, AGAIN, ASIDE, BACK = "reveal", "again", "aside", "back"
-# What came of a try, by the word that the lab would have been answered with.
+# The result of another try, by the status that the lab would have had in its answer.
 _TAKEN = {
     "accepted": "Relay has now accepted it and will process it.",
     "duplicate": "The lab has since posted the same event correctly. There is nothing more to do.",
@@ -31,16 +31,14 @@ _SETTLED = "Somebody has already dealt with that post."
 @blueprint.get("/worklist/refused")
 @requires(LOOK)
 def quarantine() -> str:
-    """The posts that were refused, what was posted last first."""
+    """The posts that were refused, the latest first."""
     return _posts()
 
 
 @blueprint.post("/worklist/refused/<post_id>")
 @requires(ACT)
 def see_to_post(post_id: str) -> Any:
-    """Show what was posted, try it again, put it aside or take that back. Pressed twice it is done
-    once.
-    """
+    """Show a post, try it again, put it aside or take it back. A second press changes nothing."""
     act = request.form.get("act")
     with services().db.read() as connection:
         row = ledger_quarantine.get(connection, post_id)
@@ -60,7 +58,7 @@ def see_to_post(post_id: str) -> Any:
 @blueprint.post("/worklist/refused")
 @requires(ACT)
 def see_to_posts() -> Any:
-    """Put aside all that there was when the page was made. Pressed twice it is done once."""
+    """Put aside all posts that the page was made with. A second press changes nothing."""
     note = written_note()
     try:
         until = datetime.fromisoformat(request.form.get("until", ""))
@@ -80,7 +78,7 @@ def _posts(revealed: str = "", body: str = "") -> str:
 
 
 def reveal(post_id: str) -> str:
-    """The same page with one body to be read. Opened again it is hidden again."""
+    """The page of refused posts with one body shown. When opened again it is hidden again."""
     with services().db.read() as connection:
         body = ledger_quarantine.body(connection, post_id) or b""
     note_look(REVEAL, post_id, "a refused post")
@@ -132,7 +130,7 @@ def _take_back(post_id: str) -> str:
 
 
 def legible(body: bytes) -> str:
-    """A body as text: what cannot be read or printed stands as its code."""
+    """A body as text: bytes that cannot be read or printed are shown as codes."""
     text = body.decode("utf-8", "backslashreplace")
     return "".join(
         one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode("ascii")

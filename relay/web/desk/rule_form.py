@@ -1,4 +1,4 @@
-"""A draft's rules as forms, beside the text: each key of a rule that there is, with its help."""
+"""A draft's rules as forms, beside the text: every possible key of a rule, with its help."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from relay.web.desk.layout import blueprint, note_look, page, requires
 from relay.web.desk.rules import mistakes
 from relay.web.services import services
 
-# In this order. The others are folded away until they are set.
+# The usual keys, in order. The page folds the others away until they are set.
 USUAL: Sequence[str] = (
     *("title", "event", "to", "channels", "fallback", "template", "when", "after", "send_window"),
     "enabled",
 )
-BETWEEN = "; "  # of a key that takes one text or several
-_SAID: Mapping[str, Callable[[str], str]] = {  # what a choice says to people
+BETWEEN = "; "  # separates the texts of a key that takes one or several
+_SAID: Mapping[str, Callable[[str], str]] = {  # a choice in words
     "event": plain_english.happens,
     "unless": plain_english.happens,
     "to": plain_english.recipient_in_words,
@@ -49,22 +49,22 @@ _SAID: Mapping[str, Callable[[str], str]] = {  # what a choice says to people
 
 @dataclass(frozen=True)
 class Field:
-    """A key of a rule in a form: `value` is what is written, a text or of a list each."""
+    """A key of a rule in a form: `value` is its text or, for a list, its texts."""
 
     key: str
     schema: fields.Field[Any]
     value: str | Sequence[str]
-    choices: Sequence[tuple[str, str]]  # what may be written, and what it says; else any text
+    choices: Sequence[tuple[str, str]]  # (value, in words); if empty, any text
     wrong: str = ""
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """Its name on the page."""
         return self.key.replace("_", " ").capitalize()
 
     @property
     def default(self) -> str:
-        """What counts where nothing is written."""
+        """The value that counts if nothing is written."""
         made = Rule(self.key, "", "", (), "")
         default = getattr(made, self.key, "")
         return str(default).lower() if isinstance(default, bool | str) else ""
@@ -76,14 +76,14 @@ class Field:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is in sight from the start."""
+        """Whether the page shows it from the start."""
         return self.key in USUAL or bool(self.value) or bool(self.wrong)
 
 
 @blueprint.get("/draft/<draft_id>/rule")
 @requires(EDIT)
 def draft_rule(draft_id: str) -> Any:
-    """A rule of a draft as a form, or without a name a new one; staff's addresses may be in it."""
+    """A rule of a draft as a form; a new one without a name. It may show staff's addresses."""
     it, base, _ = draft_of(draft_id)
     files, name = it.on(base), request.args.get("name", "")
     try:
@@ -99,7 +99,7 @@ def draft_rule(draft_id: str) -> Any:
 @blueprint.post("/draft/<draft_id>/rule")
 @requires(EDIT)
 def save_rule(draft_id: str) -> Any:
-    """Write a rule into the draft's config.toml, or only look what that would give."""
+    """Write a rule into the draft's config.toml, or only show what that would do."""
     it, base, _ = draft_of(draft_id)
     files, name = it.on(base), request.form.get("name", "").strip()[:100]
     is_new = "new" in request.form
@@ -177,7 +177,7 @@ def _fields(
 
 
 def _choices(key: str, schema: fields.Field[Any], files: Content) -> Iterator[tuple[str, str]]:
-    """What a key may say, and how that is said."""
+    """Yield the values that a key may have, each with its words."""
     one = schema.inner if isinstance(schema, fields.List) else schema
     values: Sequence[str] = one.known if isinstance(one, OneOf) else ()
     if isinstance(schema, fields.Boolean):
@@ -192,7 +192,7 @@ def _choices(key: str, schema: fields.Field[Any], files: Content) -> Iterator[tu
 
 
 def _shown(schema: fields.Field[Any], value: Any) -> str | Sequence[str]:
-    """A key's value as the form has it."""
+    """A key's value as the form shows it."""
     if isinstance(schema, fields.List):
         return [str(one) for one in value] if isinstance(value, list) else []
     if isinstance(value, bool):
@@ -203,7 +203,7 @@ def _shown(schema: fields.Field[Any], value: Any) -> str | Sequence[str]:
 
 
 def _given(key: str, schema: fields.Field[Any]) -> Any:
-    """What was filled in for a key, as TOML has it; None where nothing was."""
+    """The value filled in for a key, as TOML has it; None if there is none."""
     if isinstance(schema, fields.List):
         return request.form.getlist(key) or None
     text = request.form.get(key, "").strip()
@@ -215,7 +215,7 @@ def _given(key: str, schema: fields.Field[Any]) -> Any:
 
 
 def _changes(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that are not as they were: what is not touched keeps the line that it has."""
+    """The keys that have changed: those not touched keep their lines in the file."""
     schemas = RuleSchema().fields
     return {
         key: value

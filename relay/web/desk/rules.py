@@ -17,11 +17,11 @@ from relay.web.desk.layout import blueprint, page, requires
 from relay.web.services import services
 
 MOST = 50  # mistakes that a page shows
-_AROUND = 1  # lines of a file that are shown before and behind a mistake
+_AROUND = 1  # lines of a file to show before and after a mistake
 
 
 class Mistake(NamedTuple):
-    """A problem, and the lines of its file around it: (number, text, whether it is this one)."""
+    """A problem, and the lines of its file around it: (number, text, whether it is the line)."""
 
     problem: Problem
     file: str
@@ -51,14 +51,14 @@ def rules() -> str:
 
 
 def mistakes(problems: Sequence[Problem], files: Content | None = None) -> Iterator[Mistake]:
-    """Problems as they are shown: staff's addresses may stand in the lines of config.toml. They are
-    in the files of this machine, unless `files` are given, by name.
+    """Problems as a page shows them, masked, since lines of config.toml may have staff's addresses.
+    The lines come from `files` (name → text) if given, else from this machine's files.
     """
     settings = services().config.settings
     for problem in problems[:MOST]:
         source = _read(problem.where) if files is None else files.get(problem.where, "")
         said = masks.inside(f"{problem.message} {problem.remedy}".strip())
-        # Where the folder is on the server is nobody's matter.
+        # Readers need not know where the folder is on the server.
         said = said.replace(str(settings.templates), settings.templates.name)
         yield Mistake(problem, short(problem.where), said, [*_around(source, problem.line)])
 
@@ -72,7 +72,7 @@ def _around(source: str, line: int | None) -> Iterator[tuple[int, str, bool]]:
 
 
 def _read(where: str) -> str:
-    """A file of ours that a problem is in. What is not UTF-8 is told by the problem."""
+    """The text of a file of ours with a problem; empty for any other. Replaces invalid UTF-8."""
     settings, path = services().config.settings, Path(where)
     if path != settings.config and settings.templates not in path.parents:
         return ""

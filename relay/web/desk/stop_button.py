@@ -1,4 +1,4 @@
-"""The desk's stop button: what is stopped, what it has caught and what had left; and the button."""
+"""The desk's stop button: what is stopped, which messages that has caught, and which had left."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from relay.web.desk.layout import actor, alert_words, blueprint, page, requires,
 from relay.web.desk.suppressions import NO_REASON
 from relay.web.services import services
 
-SHOWN = 20  # messages of each sort, the latest
-TYPED = "all"  # what has to be written before an act about all messages
+SHOWN = 20  # latest messages of each sort
+TYPED = "all"  # a person must write this for an act about all messages
 NOT_TYPED = f"This is about all messages: write “{TYPED}” to confirm it."
 NOT_A_RULE = "Choose a rule: only of one are the messages of the last hour cancelled in one act."
 
@@ -30,14 +30,14 @@ NOT_A_RULE = "Choose a rule: only of one are the messages of the last hour cance
 @blueprint.get("/stop")
 @requires(LOOK)
 def stop() -> str:
-    """What is stopped, and what can be."""
+    """The stops that stand, and what can be stopped."""
     return _page()
 
 
 @blueprint.post("/stop")
 @requires(ACT)
 def press_stop() -> Any:
-    """Stop, resume or cancel. Pressed twice it is done once."""
+    """Stop, resume or cancel. A second press changes nothing."""
     what, act = request.form.get("what", ""), request.form.get("act", "")
     is_known = act in _ACTS and (act != "stop" or what in _choices())
     wrong = "" if is_known else "Choose what is to be stopped."
@@ -80,7 +80,7 @@ _ACTS: Mapping[str, Callable[[str], str]] = {
 
 
 def _choices() -> Mapping[str, str]:
-    """What can be stopped, each with its words."""
+    """All that can be stopped → its words."""
     names = [ALL, *(f"{CHANNEL} {name}" for name in CHANNELS)]
     names += (f"{RULE} {rule.name}" for rule in services().config.rules)
     return {name: in_words(name) for name in names}

@@ -1,7 +1,7 @@
 """The desk's opt-outs, and the erasure of one person.
 
-A worker erases, since searching every table takes longer than a page may. The address is in no link
-and no log: only in what is posted.
+A worker erases, since searching every table takes longer than a page may. The address is only in
+posted forms, never in a link or a log.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ NO_REASON = "Give a reason. Relay keeps it, with who did this and when."
 @blueprint.get("/suppressions")
 @requires(LOOK)
 def suppressions() -> str:
-    """The latest, addresses masked."""
+    """The latest opt-outs and erasures, addresses masked."""
     with services().db.read() as connection:
         stopped = ledger_suppressions.latest(connection)
         asked = erasures.latest(connection)
@@ -59,7 +59,7 @@ def suppressions() -> str:
 
 
 def summary(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
-    """One of the latest erasures, with its state in a word and how to show it."""
+    """An erasure, with its state in a word and how to show it."""
     outcome = erasure["outcome"] or {}
     is_whole = not (outcome.get("left") or outcome.get("refused"))
     stands, look = ERASURES[erasure["state"]] if is_whole else ("incomplete", "held")
@@ -69,9 +69,9 @@ def summary(erasure: Mapping[str, Any]) -> Mapping[str, Any]:
 @blueprint.post("/suppressions")
 @requires(LOOK)
 def suppression() -> Any:
-    """Look an address up, and add or lift it. Links and logs never have it, only the posted form.
+    """Look an address up, and stop it or lift its stop. Only the posted form ever has the address.
 
-    Pressed twice, the second answer says how it stands.
+    After a second press the answer says how it stands.
     """
     channel, address, refused = posted()
     if refused:
@@ -90,7 +90,7 @@ def suppression() -> Any:
 
 
 def posted() -> tuple[str, str, Any]:
-    """The channel and the address that a form names, and the answer where it is none."""
+    """The channel and address in a form, and the answer to give if it is not an address."""
     written = request.form.get("address", "").strip()[:320]
     channel = channel_of(written)
     judged = CHANNELS[channel].address.judge_in(ANYWHERE, written)
@@ -120,7 +120,7 @@ def _one(channel: str, address: str, wrong: str) -> str:
 
 
 def stop(channel: str, address: str, note: str) -> str:
-    """Stop what goes to an address, and keep who did; what to say of it."""
+    """Stop messages to an address, and record who did; return what to say about it."""
     act = my_act("suppress", target(channel, address))
     with services().db.write() as connection:
         added = ledger_suppressions.suppress(
@@ -130,7 +130,7 @@ def stop(channel: str, address: str, note: str) -> str:
 
 
 def stopped_words(channel: str, *, added: bool) -> str:
-    """That an address was stopped, or had been."""
+    """A sentence: an address was stopped, or had been already."""
     return (
         f"{words_of(channel)} to this address {'are stopped' if added else 'were already stopped'}."
     )
@@ -149,16 +149,16 @@ _ACTS = {"add": stop, "lift": _lift}
 
 
 def target(channel: str, address: str) -> str:
-    """The audit trail's name for an address: it can be made from the address, but not undone."""
+    """The audit trail's name for an address: made from the address, which it does not reveal."""
     return masks.target(services().settings.secret_key, channel, address)
 
 
 @blueprint.post("/erasure")
 @requires(MANAGE)
 def erasure() -> Any:
-    """Ask first, and have it erased where that is what was pressed.
+    """Show what would be erased, or have it erased if that button was pressed.
 
-    Pressed twice, both lead to the same page.
+    A second press leads to the same page.
     """
     written = request.form.get("address", "").strip()[:320]
     try:

@@ -30,7 +30,7 @@ from relay.web.desk.attention import held_up
 from relay.web.desk.layout import blueprint, note_look, page, requires
 from relay.web.services import services
 
-# What /readyz asks, and what it means that it works.
+# The parts that /readyz checks, and what it means that each works.
 PARTS = {
     "ledger": ("Ledger", "The database can be read and written."),
     "migrations": ("Schema", "The tables match this version of Relay."),
@@ -48,7 +48,7 @@ MODES = {
 @blueprint.get("/system")
 @requires(LOOK)
 def system() -> str:
-    """The state of each part, of the queue, providers and workers."""
+    """The state of each part, of the queue, the providers and the workers."""
     app = services()
     down = health.down()
     parts = [
@@ -113,7 +113,7 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 @blueprint.get("/audit")
 @requires(MANAGE)
 def audit() -> str:
-    """The latest lines of the audit trail, or those before a given one."""
+    """The latest lines of the audit trail, or the lines before a given one."""
     before = request.args.get("before", "").replace("\0", "")[:40]
     with services().db.read() as connection:
         rows = ledger_audit.audit_before(connection, before, AT_ONCE + 1)
@@ -137,7 +137,7 @@ def who_looked() -> str:
 @blueprint.get("/audit.csv")
 @requires(MANAGE)
 def trail_file() -> Response:
-    """The whole trail as a spreadsheet reads it, line by line."""
+    """The whole audit trail as CSV for a spreadsheet, line by line."""
     note_look(ACCESS, "audit.csv", "the whole trail")
 
     def lines() -> Iterator[str]:

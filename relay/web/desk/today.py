@@ -1,4 +1,4 @@
-"""The desk's first page: how the day goes in a sentence, and who needs a person, by harm."""
+"""The desk's first page: the day in a sentence, and what needs a person, worst first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from relay.web.desk.causes import as_shown, by_cause
 from relay.web.desk.layout import blueprint, page, requires, waiting
 from relay.web.services import services
 
-MOST = 12  # causes of cases; cases of all of them
+MOST = 12  # causes to show, found among the first CASES open cases
 CASES = 60
 
 
 @blueprint.get("/")
 @requires(LOOK)
 def today() -> str:
-    """The answer first; figures, charts and lists are on Activity."""
+    """The day's answer; figures, charts and lists are on Activity."""
     app, now = services(), datetime.now(UTC)
     *_, day = daily_counts.last_days(app.config.clinic.timezone, now, 1)
     on_worklist = waiting()

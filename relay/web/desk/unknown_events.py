@@ -14,14 +14,14 @@ from relay.staff.roles import ACT, LOOK
 from relay.web.desk.layout import actor, blueprint, my_act, page, requires, written_note
 from relay.web.services import services
 
-AT_ONCE = 200  # that are processed by one press: a page's time
+AT_ONCE = 200  # events that one press processes in a page's time
 ACKNOWLEDGE, PROCESS = "acknowledge", "process"
 
 
 @blueprint.get("/worklist/unknown")
 @requires(LOOK)
 def unknown_events() -> str:
-    """Each name once: how often it came, and since when."""
+    """Each unknown name once: how often it came, and since when."""
     with services().db.read() as connection:
         names, acknowledged = (
             ledger_unknown.names(connection),
@@ -39,9 +39,9 @@ def unknown_events() -> str:
 @blueprint.post("/worklist/unknown")
 @requires(ACT)
 def see_to_event() -> Any:
-    """Acknowledge a name, or have its events processed once Relay knows it.
+    """Acknowledge a name, or have its events processed if Relay now knows it.
 
-    Pressed twice it is done once.
+    A second press changes nothing.
     """
     name, act = request.form.get("name", "").replace("\0", ""), request.form.get("act")
     if act == ACKNOWLEDGE:

@@ -35,8 +35,8 @@ from relay.web.desk.layout import (
 )
 from relay.web.services import services
 
-AT_ONCE = 100  # cases that are looked through, and of a press
-CARDS = 12  # of a page: some three screens
+AT_ONCE = 100  # cases to look through, and for one press
+CARDS = 12  # on a page: some three screens
 OPEN = cases.OPEN
 UNDONE = (cases.CLOSE, cases.RESEND)  # acts that can be undone, the second for some seconds
 Case = Mapping[str, Any]
@@ -45,7 +45,7 @@ Case = Mapping[str, Any]
 @blueprint.get("/worklist")
 @requires(LOOK)
 def worklist() -> str:
-    """The open cases, of all kinds or of one, and those that were closed last."""
+    """The open cases, of all kinds or of one, and the last to be closed."""
     kind, start = request.args.get("kind", ""), max(0, request.args.get("from", 0, int))
     if kind and kind not in KINDS:
         abort(404)
@@ -53,7 +53,7 @@ def worklist() -> str:
         shown = [*as_shown(connection, cases.open_cases(connection, kind, AT_ONCE))]
         kinds, closed = cases.open_kinds(connection), cases.closed_cases(connection)
     causes = by_cause(shown)
-    start = min(start, max(0, len(causes) - 1) // CARDS * CARDS)  # there may be fewer by now
+    start = min(start, max(0, len(causes) - 1) // CARDS * CARDS)  # there may now be fewer
     return page(
         "worklist.html",
         causes=causes[start : start + CARDS],
@@ -74,16 +74,16 @@ def worklist() -> str:
 @blueprint.get("/case/<case_id>")
 @requires(LOOK)
 def one_case(case_id: str) -> str:
-    """One case, open or closed: where an alert's link leads. What waits is masked."""
+    """One case, open or closed, to which an alert's link leads. Messages that wait are masked."""
     return _one(case_id)
 
 
 @blueprint.post("/case/<case_id>")
 @requires(ACT)
 def reveal_case(case_id: str) -> str:
-    """A case with its text, or the messages that wait for it, shown whole; who looked is on record.
+    """A case with its text, or the messages that wait for it, unmasked; who looked is on record.
 
-    The page keeps nothing: opened again it is masked again.
+    The page keeps nothing: when opened again it is masked again.
     """
     with services().db.read() as connection:
         case = cases.get_case(connection, case_id)
@@ -102,8 +102,8 @@ def reveal_case(case_id: str) -> str:
 @blueprint.post("/case/<case_id>/answer")
 @requires(ACT)
 def answer(case_id: str) -> Any:
-    """Show what would be sent to answer a text, or send it and close the case. What there is to say
-    against it has to have been seen.
+    """Show the answer to a text before it is sent, or send it and close the case. If there are
+    cautions, a person must have seen them.
     """
     app, form = services(), request.form
     with app.db.read() as connection:
@@ -148,8 +148,8 @@ def _one(case_id: str, revealed: Sequence[str] = (), **answer: Any) -> str:
 @blueprint.post("/worklist/<case_id>")
 @requires(ACT)
 def see_to(case_id: str) -> Any:
-    """Do what was chosen about a case, and about those that have the same cause, and close them; or
-    open them again. Pressed twice it is done once.
+    """Do the chosen act about a case and those with the same cause, and close them; or open them
+    again. A second press changes nothing.
     """
     act, done, not_done = request.form.get("act", cases.CLOSE), {}, []
     for id_ in [*dict.fromkeys([case_id, *request.form.get("case", "").split()])][:AT_ONCE]:
@@ -172,7 +172,7 @@ def see_to(case_id: str) -> Any:
 
 
 def _see_to(case: Case, act: str, **words: Any) -> str:
-    """Do what was chosen about a case and close it; what to say of it. Raises NotDone."""
+    """Do the chosen act about a case and close it; return what to say. Raises NotDone."""
     app = services()
     with app.db.write() as connection:
         said = case_acts.see_to(
