@@ -177,6 +177,7 @@ def _id(written: str) -> str:
 VALIDITY_SECONDS = 4 * 3600  # Twilio drops a text that it cannot hand on within this
 STATUS_PATH = "/callbacks/twilio/status"
 # Twilio calls again within seconds if we answer with an error or not at all.
+# https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides
 OVERRIDES = "#rc=5&rp=5xx,ct,rt"
 PAGE, PAGES = 100, 10  # the texts to one number that Relay looks through
 SKEW = timedelta(seconds=60)  # between Twilio's clock and ours

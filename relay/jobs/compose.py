@@ -120,7 +120,7 @@ class Digests:
         return left
 
     def _context(self, item: Item, ends: float) -> RuleContext:
-        """An item's context by the lab's facts of now; of before if the lab cannot answer in time.
+        """An item's context by the lab's current facts; by older ones if it cannot answer in time.
 
         A kit about which the lab does not answer must not hold up the others.
         """

@@ -77,7 +77,7 @@ class Deliverer:
             return Ending("rejected", "technical-failure", str(error))
         except LabError as error:
             failures = 1
-            if not isinstance(error, LabAway):  # else nothing counts its failures
+            if not isinstance(error, LabAway):  # else failures do not count
                 with self._db.read() as connection:
                     failures += attempts.lab_failures(connection, claim)
             patience = self._config.delivery.lab_patience

@@ -116,7 +116,7 @@ class Reconciler:
         self.leave_to_a_person(unknown, reason)
 
     def leave_to_a_person(self, unknown: UnknownAttempt, reason: str, fault: str = "") -> None:
-        """Stop looking for it and open a case, or one for all of a `fault`: a person has to say
+        """Stop looking for it and open a case, or one for all of a `fault`: a person must say
         whether it went out.
         """
         case = alerts.case(

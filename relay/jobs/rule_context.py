@@ -52,7 +52,7 @@ class ContextBuilder:
     def facts(
         self, name: str, data: Mapping[str, Any], known: Facts, *, has_turn: bool = False
     ) -> Facts:
-        """Return the lab's facts of now about an event's kit. Raises LabError, and LabAway; a
+        """Return the lab's current facts about an event's kit. Raises LabError, and LabAway; a
         leased event `has_turn` to ask.
 
         If the `known` facts say which kit an event is about, ask for that one: its name may since
@@ -89,7 +89,7 @@ class ContextBuilder:
 class Answers:
     """The lab's recent answers about events, so that all messages of an event ask once.
 
-    In memory, since an erasure may be removing the same data; other workers ask for themselves.
+    Only in memory, since the data may be erased meanwhile; other workers ask for themselves.
     """
 
     def __init__(self) -> None:

@@ -86,7 +86,7 @@ class Jobs:
         return events.lease_events(self.db, limit) or self.lab_breaker.lease_probe()
 
     def lease_lapsed(self, limit: int) -> list[Event]:
-        """Lease up to `limit` events whose lease has lapsed: their worker may have died."""
+        """Lease up to `limit` events whose lease has lapsed: one may have ended its worker."""
         return events.lease_events(self.db, limit, lapsed=True)
 
     def claim(self, channel: str, limit: int, *, may_ask: bool = False) -> list[Claim]:

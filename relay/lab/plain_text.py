@@ -1,4 +1,4 @@
-"""Makes texts plain as people, phones and spreadsheets write them: removes invisible characters.
+"""Makes plain the texts that people, phones and spreadsheets write: no invisible characters.
 
 Pure, and never raises, whatever the text.
 """

@@ -279,7 +279,7 @@ class Disclosure(Expressions):
         self.ways = self.show_template(file)
 
     def generic_visit(self, node: nodes.Node, *_: Any, **__: Any) -> Value:
-        """Return a statement's body; for an expression, all that its parts hold."""
+        """Return what a statement's body shows; for an expression, all that its parts hold."""
         if isinstance(node, nodes.Stmt):
             return Value(self.shown_by(getattr(node, "body", ())))
         return super().generic_visit(node)

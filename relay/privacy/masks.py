@@ -1,5 +1,5 @@
-"""Masked addresses and names, shown until somebody asks to see them, and marks that replace them
-where they must not be stored. Pure.
+"""Masked addresses and names, shown until somebody asks for the real ones, and marks that replace
+them where they must not be stored. Pure.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-MOST = 1 << 20  # of unpacked bytes
+MOST = 1 << 20  # bytes, after unpacking
 _ANY = 32 + zlib.MAX_WBITS  # gzip's or zlib's, as its header says
 _BARE = -zlib.MAX_WBITS  # deflate without a header, as some clients send it
 

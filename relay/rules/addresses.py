@@ -28,7 +28,7 @@ _BEFORE = re.compile(
 _NO_EXTENSION = re.compile(r"\W*\b(?:x|ext(?:n|ension)?)\W*$", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:x|ext(?:n|ension)?)\W*\d{1,7}\W*$", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
-LONGEST = 320  # characters of an address: parsing may take time by the square of its length
+LONGEST = 320  # characters of an address: parsing time may grow with the square of it
 AT_HAND = 32  # addresses judged recently: each event and rule of a kit asks about the same few
 
 

@@ -80,7 +80,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Case:
-    """Something that a person has to deal with, and the alerts that staff get about it."""
+    """Something that a person must deal with, and the alerts that staff get about it."""
 
     kind: str  # one of relay.rules.alerts.KINDS
     key: str  # its subject: while a case of this kind and key is open no second one opens

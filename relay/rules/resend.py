@@ -73,7 +73,7 @@ def decide(it: FailedMessage, old: str = "") -> RetryDecision:
     """Decide how to try a message again, if at all. `old` is why it is out of date, or empty.
 
     A message without an address of its own, or whose address was stopped, is planned again from its
-    event, with the lab's facts of now. Any other goes again itself, after asking the lab if its
+    event, with the lab's current facts. Any other goes again itself, after asking the lab if its
     facts are old. A message that may have arrived is never sent again.
     """
     is_off = it.status == "cancelled"

@@ -75,8 +75,7 @@ def send(
     *,
     at_once: bool = False,
 ) -> str:
-    """Plan an answer to a case's text, in the window or `at_once`; return its id. Raises NotDone.
-    """
+    """Plan the answer to a text, in the window or `at_once`; return its id. Raises NotDone."""
     reply = replies.of_cases(connection, [case["id"]]).get(case["id"])
     if why := why_not(reply):
         raise NotDone(f"You cannot answer it by text. {why}")

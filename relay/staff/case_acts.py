@@ -183,7 +183,7 @@ def send(it: Decided) -> str:
 
 
 def believe_unknown(it: Decided) -> str:
-    """Record that a message went out, because a person says so and nobody knows."""
+    """Count a message that may have gone out as sent, because a person says so."""
     if not replay.decide_unknown(it.connection, faults.concerned(it.case), send=False):
         raise NotDone(_KNOWN_BY_NOW)
     return "It now counts as sent."

@@ -63,7 +63,7 @@ _NO_WORKER = "no worker is running"
 def explain_kit(
     found: Sequence[Trail], zone: ZoneInfo, standing: Blockers, title: Title
 ) -> Iterator[Iterator[Line]]:
-    """The record of each event found; where there are several, first those not yet processed."""
+    """Yield the record of each event found; if there are several, first those not yet processed."""
     late = [*tell_unprocessed(found, clock(zone), standing)]
     if late and len(found) > 1:
         lines = [(1, f"{event['name']} ({event['id']}) {said}.") for event, said in late]

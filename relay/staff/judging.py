@@ -67,7 +67,7 @@ def within_limits(files: Content, settings: Settings) -> list[Problem]:
 
 
 def limit_memory(more: int) -> None:
-    """Let this process use `more` bytes than now. On Linux only."""
+    """Let this process's memory grow by `more` bytes. On Linux only."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])

@@ -1,4 +1,4 @@
-"""Writes once to all who had a message: in a member of staff's words, sent by one who may."""
+"""Writes once to all who had a message: in staff's own words, sent by somebody who may."""
 
 from __future__ import annotations
 

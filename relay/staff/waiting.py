@@ -1,4 +1,4 @@
-"""Compares how each waiting message would go before and after an edit, by both's rules and words.
+"""Compares how each waiting message would go by the rules and words before and after an edit.
 
 It uses the ledger's facts about a kit. Before a message goes out Relay asks the lab once more.
 """

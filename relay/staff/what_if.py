@@ -130,7 +130,7 @@ class Rehearsal:
         return made
 
     def play(self, kit: History, place: int, own: Sequence[Rule], made: Rehearsed) -> None:
-        """Process the event at a place in the history, by its own rules, as of its processing."""
+        """Process the event at a place in the history, by its own rules, as when processed."""
         past, earlier = kit.events[place], kit.events[:place]
         kits = kit.kits_at(place)
         waiting = list(would_be_waiting(earlier, kits, made, past.processed_at))
@@ -263,7 +263,7 @@ _SAME_TIME = timedelta(minutes=1)
 
 
 class Line(NamedTuple):
-    """A difference. Each of `messages` goes to an address of its own; it names none."""
+    """A difference. Each of its `messages` goes to another address; it contains no address."""
 
     at: datetime  # when the event arrived
     event_id: str
