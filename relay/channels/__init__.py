@@ -23,7 +23,7 @@ DRY = ("dry-run", AS_SENT)  # values of RELAY_DELIVERY with which nothing goes o
 
 
 def lets_out(settings: Settings, allowed: Iterable[str], address: str) -> bool:
-    """Whether RELAY_DELIVERY lets a message to an address out. `allowed` is the allow list."""
+    """Whether RELAY_DELIVERY lets out a message to an address. `allowed` is the allow list."""
     listed = settings.delivery != "allow-list" or same(address) in map(same, allowed)
     return settings.delivery not in DRY and listed
 

@@ -179,7 +179,7 @@ def always_open(source: Path, target: Path) -> Path:
 
 @contextmanager
 def serving(app: Any, tls: Any = None) -> Iterator[str]:
-    """The URL of a WSGI app in a thread, silent. `tls` is werkzeug's `ssl_context`."""
+    """Serve a WSGI app silently in a thread; yield its URL. `tls` is werkzeug's `ssl_context`."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):

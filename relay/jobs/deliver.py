@@ -115,7 +115,7 @@ class Deliverer:
         fault_injection.crash_point("message.before-send")
 
     def _is_refused(self, channel: str) -> bool:
-        """Whether a channel is paused since its provider refuses our account."""
+        """Whether a channel is paused because its provider refuses our account."""
         with self._db.read() as connection:
             paused = pauses.paused(connection)
         return any(row["channel"] == channel and row["cause"] == REFUSED for row in paused)

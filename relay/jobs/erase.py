@@ -108,9 +108,9 @@ def look(db: Database, person: Person, progress: Progress = _nowhere) -> Mapping
 def forget(
     db: Database, channels: Channels, policy: Policy, asked: Asked, progress: Progress = _nowhere
 ) -> None:
-    """Erase a person, or go on with it, and keep the outcome in the ledger.
+    """Erase a person, or continue to, and keep the outcome in the ledger.
 
-    Safe to do twice: the second time finds nothing.
+    Safe to repeat: the second time finds nothing.
     """
     so_far = SoFar.of(asked)
     noted = _Noted(db, asked, progress)

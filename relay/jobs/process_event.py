@@ -118,7 +118,7 @@ class EventProcessor:
         log.error("event held", id=event.id, reason=reason)
 
     def _hold(self, event: Event, reason: str) -> None:
-        """Leave an event to a person."""
+        """Hold an event for a person."""
         kind = EVENTS.get(event.name)
         subject = event.subject or str(event.data.get(kind.id_field if kind else "", ""))
         self._db.transact(

@@ -501,7 +501,7 @@ class Disclosure(Expressions):
         return Value(said)
 
     def import_file(self, node: nodes.Import | nodes.FromImport) -> tuple[Wordings, Scope]:
-        """An imported file: what it shows if the module itself is printed, and its names."""
+        """Follow an imported file: return what it shows if the module is printed, and its names."""
         said, named = NOTHING, self.scope
         for file in files(node) if self._depth <= _DEEPEST else ():
             with self.inner_scope(), self.inside_file(file):

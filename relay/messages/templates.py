@@ -285,7 +285,7 @@ class Templates:
             yield Fault(name, line, "this is not UTF-8 text. Save the file as UTF-8.")
 
     def named(self, file: str) -> Iterator[str]:
-        """A file, and those that it extends, includes or imports, each once."""
+        """Yield a file, and those that it extends, includes or imports, each once."""
         waiting, seen = [file], {file}
         while waiting:
             yield (name := waiting.pop(0))

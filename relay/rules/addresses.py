@@ -94,7 +94,7 @@ def countries(*codes: str) -> frozenset[str]:
 
 
 def in_words(texted: frozenset[str]) -> str:
-    """UK, or UK and IE."""
+    """The names of the texted countries: UK, or UK and IE."""
     return " and ".join(sorted(("UK" if one == HOME else one for one in texted), reverse=True))
 
 
