@@ -1,6 +1,6 @@
 """The ledger's record of an event, in plain sentences: why it did or did not reach somebody. Pure.
 
-They contain no name, number, address or word of a message.
+The sentences contain no name, number, address or word of a message.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from relay.staff.words import STANDS
 
 Row = Mapping[str, Any]
 Clock = Callable[[datetime | None], str]
-Line = tuple[int, str]  # how far it is indented, and what it says
-Title = Callable[[str], str]  # what a kind of case is called
+Line = tuple[int, str]  # indentation level, and text
+Title = Callable[[str], str]  # kind of case → its title
 _KINDS = {name: row.word for name, row in CHANNELS.items()}
 _ATTEMPTS = {
     "started": "is under way",
@@ -63,7 +63,7 @@ _NO_WORKER = "no worker is running"
 def explain_kit(
     found: Sequence[Trail], zone: ZoneInfo, standing: Blockers, title: Title
 ) -> Iterator[Iterator[Line]]:
-    """The record of each event found; where there are several, first those not yet processed."""
+    """Yield the record of each event found; if there are several, first those not yet processed."""
     late = [*tell_unprocessed(found, clock(zone), standing)]
     if late and len(found) > 1:
         lines = [(1, f"{event['name']} ({event['id']}) {said}.") for event, said in late]
@@ -73,7 +73,7 @@ def explain_kit(
 
 
 def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> Iterator[Line]:
-    """One event and its messages, step by step, and what holds them up now."""
+    """Yield an event and its messages, step by step, and the present blockers."""
     at = clock(zone)
     yield from tell_event(trail.event, at, standing)
     for row in trail.messages:
@@ -86,7 +86,7 @@ def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> I
 
 
 def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
-    """The record of a body in quarantine."""
+    """Yield the record of a body in quarantine."""
     yield 0, f"{clock(zone)(row['first_at'])}: a post was refused ({row['id']}). {row['error']}"
     for field, said in row["fields"].items():
         yield 1, f"{field}: {' '.join(said)}"
@@ -102,7 +102,7 @@ def explain_refused(row: Row, zone: ZoneInfo) -> Iterator[Line]:
 
 
 def clock(zone: ZoneInfo) -> Clock:
-    """Writes times in the clinic's time zone."""
+    """Return a function that writes times in the clinic's time zone."""
 
     def at(moment: datetime | None) -> str:
         return moment.astimezone(zone).strftime("%d %b %Y %H:%M:%S") if moment else "(never)"
@@ -111,7 +111,7 @@ def clock(zone: ZoneInfo) -> Clock:
 
 
 def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
-    """An event, and what Relay did with it."""
+    """Yield an event, and what Relay did with it."""
     if event["source"] == "lab":
         how = f"the lab posted {event['name']}"
     else:
@@ -146,19 +146,19 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
 def tell_unprocessed(
     found: Sequence[Trail], at: Clock, standing: Blockers
 ) -> Iterator[tuple[Row, str]]:
-    """Yield each event of a kit that has led to nothing yet, with how it stands."""
+    """Yield each event of a kit that has not led to anything yet, with its state."""
     for one in found:
         if one.event["status"] in (RECEIVED, HELD):
             yield one.event, unprocessed_state(one.event, at, standing)
 
 
 def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
-    """Since when an event waits or is held, how often it was tried, and when it is tried next."""
+    """Since when an event has waited or been held, how often it was tried, and its next try."""
     many = event["tries"]
     times = "once" if many == 1 else f"{many} times"
     tried = f"was tried {times}" if many else "was not tried"
     if event["status"] == HELD:
-        held_at = event["tried_at"] or event["processed_at"]  # the release before has the second
+        held_at = event["tried_at"] or event["processed_at"]  # the previous release sets the second
         since = f"has been held since {at(held_at)}"
         return f"{since}, {tried}, and will be tried again when a person asks for it"
     last = f", the last time at {at(event['tried_at'])}" if many else " yet"
@@ -175,7 +175,7 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
 
 
 def tell_decisions(trail: Trail) -> Iterator[Line]:
-    """Why each rule that sent nothing did so."""
+    """Yield why each rule that sent nothing did so."""
     for decision in trail.event["decisions"] or ():
         yield 1, f"Rule {decision['rule']} sent nothing. {decision['reason']}"
     if trail.event["status"] == "processed" and not (trail.messages or trail.event["decisions"]):
@@ -191,12 +191,12 @@ def named(row: Row, title: Title) -> str:
 
 
 def is_kept(row: Row) -> bool:
-    """Whether a message counts as sent and was only kept here: delivery was dry-run."""
+    """Whether a message counts as sent but was only kept here: delivery was dry-run."""
     return row["status"] == "sent" and bool(row["is_kept"])
 
 
 def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Iterator[Line]:
-    """A message: its recipient, rule and channel, each attempt, and its status."""
+    """Yield a message: its recipient, rule and channel, each attempt, and its status."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if row["kind"] == ALERT:
         yield 1, f'Alert "{named(row, title)}": {kind} to {row["role"]} ({row["id"]}).'
@@ -227,21 +227,21 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
 
 
 def is_due(row: Row, standing: Blockers) -> bool:
-    """Whether a message waits though its time has come."""
+    """Whether a message still waits after its due time."""
     return row["status"] in WAITING and row["due_at"] <= standing.at
 
 
 def is_held_by_pause(row: Row, standing: Blockers) -> bool:
-    """Whether a message was tried and waits for its channel, which other lines say already."""
+    """Whether a message was tried and waits for its channel: other lines already say so."""
     is_held = row["channel"] in standing.pauses and not row["waits_for"]
     return is_due(row, standing) and is_held and bool(row["attempts"])
 
 
 def message_state(row: Row, at: Clock, standing: Blockers) -> str:
-    """How a message stands; of one that is due, what holds it up."""
+    """The state of a message; if it is due, also what holds it up."""
     if is_kept(row):
         return STANDS["kept"][1]
-    is_asked_first = row["waits_for"] == WAITS_FOR_LAB  # what is for later: once it is due
+    is_asked_first = row["waits_for"] == WAITS_FOR_LAB  # a later message waits only once it is due
     if row["waits_for"] and row["status"] in WAITING and not is_asked_first:
         return f"is waiting {_WAITS_FOR[row['waits_for']]}"
     if not is_due(row, standing):
@@ -256,7 +256,7 @@ def message_state(row: Row, at: Clock, standing: Blockers) -> str:
 
 
 def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
-    """Yield each reason why a message that is due waits: no worker, a pause, a limit."""
+    """Yield each reason why a due message waits: no worker, a pause, a limit."""
     channel, urgency = row["channel"], row["urgency"]
     way = CHANNELS[channel]
     if not standing.workers:
@@ -272,7 +272,7 @@ def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
 
 
 def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
-    """Yield the lines about one attempt: its outcome, the next look-up and its receipts."""
+    """Yield the lines about an attempt: its outcome, the next look-up and its receipts."""
     id_ = attempt["provider_id"] or ""
     done = _KEPT_ATTEMPT if attempt["is_kept"] else _ATTEMPTS[attempt["outcome"]]
     detail = f": {attempt['detail']}" if attempt["detail"] else "."
@@ -285,7 +285,7 @@ def tell_attempt(attempt: Row, at: Clock) -> Iterator[Line]:
 
 
 def tell_case(case: Row, at: Clock, title: Title) -> Iterator[Line]:
-    """A case on the worklist, open or closed."""
+    """Yield a case on the worklist, open or closed."""
     said = title(case["kind"])
     many = counted(case["kind"], case["count"])
     about = f" ({many})" if many else ""
