@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 
-from relay.channels.base import Found, Outcome, Provider, Standing
+from relay.channels.base import AccountFault, Found, Outcome, Provider
 from relay.config.settings import AS_SENT, Settings
 from relay.http_client import HttpClient
 from relay.messages.templates import Message
-from relay.rules.addresses import same
+from relay.rules.addresses import address_key
 from relay.rules.channels import CHANNELS
 
 Factory = Callable[[Settings, str, HttpClient], Provider | None]
@@ -24,7 +24,7 @@ DRY = ("dry-run", AS_SENT)  # values of RELAY_DELIVERY with which nothing goes o
 
 def lets_out(settings: Settings, allowed: Iterable[str], address: str) -> bool:
     """Whether RELAY_DELIVERY lets out a message to an address. `allowed` is the allow list."""
-    listed = settings.delivery != "allow-list" or same(address) in map(same, allowed)
+    listed = settings.delivery != "allow-list" or address_key(address) in map(address_key, allowed)
     return settings.delivery not in DRY and listed
 
 
@@ -103,16 +103,16 @@ class Channels:
         except Exception as error:  # a provider's odd answer must not undo the erasure here
             return [f"What the {name} provider has was not erased ({type(error).__name__})."]
 
-    def standing(self, name: str) -> list[Standing] | None:
+    def account_faults(self, name: str) -> list[AccountFault] | None:
         """The faults of our account at a provider; None if it sends nothing for us."""
         channel = self._provider(name)
         if channel is None:
             return None
         try:
-            return channel.standing()
+            return channel.account_faults()
         except Exception as error:  # an odd answer proves nothing
             said = f"Relay could not read its answer ({type(error).__name__})."
-            return [Standing(said, is_warning=True)]
+            return [AccountFault(said, is_warning=True)]
 
     def reaches(self, name: str) -> bool:
         """Whether a provider has an account and RELAY_DELIVERY lets anything through to it."""

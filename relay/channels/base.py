@@ -56,7 +56,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Standing:
+class AccountFault:
     """A fault of our account at a provider, as the provider reports it."""
 
     wrong: str
@@ -92,7 +92,7 @@ class Provider(Protocol):
         """Ask for the outcome of a message that the provider accepted."""
         return Found()
 
-    def standing(self) -> list[Standing]:
+    def account_faults(self) -> list[AccountFault]:
         """Ask whether our account may send; return its faults."""
         return []
 

@@ -31,7 +31,14 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
-from relay.channels.base import LONGEST_WAIT, Outcome, Provider, Standing, not_answered, unlisted
+from relay.channels.base import (
+    LONGEST_WAIT,
+    AccountFault,
+    Outcome,
+    Provider,
+    not_answered,
+    unlisted,
+)
 from relay.config.settings import Settings
 from relay.http_client import Answer, HttpClient, NoAnswer
 from relay.messages.templates import Message
@@ -91,7 +98,7 @@ class SendGrid(Provider):
             return Outcome("unknown", f"SendGrid answered with {answer.status}.")
         return Outcome("accepted", provider_id=answer.headers.get("X-Message-Id"))
 
-    def standing(self) -> list[Standing]:
+    def account_faults(self) -> list[AccountFault]:
         """Check the key's permissions, and whether the sender's domain is authenticated.
 
         https://www.twilio.com/docs/sendgrid/api-reference/api-key-permissions
@@ -100,17 +107,17 @@ class SendGrid(Provider):
         try:
             scopes, domains = self._get("scopes"), self._get("whitelabel/domains")
         except NoAnswer as error:
-            return [Standing(f"Relay cannot reach SendGrid ({error}).", is_warning=True)]
+            return [AccountFault(f"Relay cannot reach SendGrid ({error}).", is_warning=True)]
         if scopes.status in (401, 403):
             remedy = "Copy SENDGRID_API_KEY anew, or make another: it is shown once."
-            return [Standing(f"SendGrid refuses the key ({scopes.status}).", remedy)]
+            return [AccountFault(f"SendGrid refuses the key ({scopes.status}).", remedy)]
         if scopes.status != OK:
-            return [Standing(f"SendGrid answered with {scopes.status}.", is_warning=True)]
+            return [AccountFault(f"SendGrid answered with {scopes.status}.", is_warning=True)]
         if "mail.send" not in json.loads(scopes.body).get("scopes", ()):
-            return [Standing("The key may not send.", "Give it the scope Mail Send.")]
+            return [AccountFault("The key may not send.", "Give it the scope Mail Send.")]
         return self._unauthenticated(domains)
 
-    def _unauthenticated(self, answer: Answer) -> list[Standing]:
+    def _unauthenticated(self, answer: Answer) -> list[AccountFault]:
         domain = self._sender[1].rpartition("@")[2]
         if answer.status != OK or not domain:  # the key may not be allowed to ask
             return []
@@ -119,7 +126,7 @@ class SendGrid(Provider):
             return []
         said = f"The domain {domain} of email_from is not authenticated: emails may land in spam."
         remedy = "Set up SPF and DKIM at SendGrid, Settings, Sender Authentication."
-        return [Standing(said, remedy, is_warning=True)]
+        return [AccountFault(said, remedy, is_warning=True)]
 
     def _get(self, path: str) -> Answer:
         return self._wire.send("GET", f"{self._url}/{path}", self._headers)

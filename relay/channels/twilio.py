@@ -23,11 +23,11 @@ from twilio.rest import Client
 
 from relay.channels.base import (
     LONGEST_WAIT,
+    AccountFault,
     Found,
     Inbound,
     Outcome,
     Provider,
-    Standing,
     not_answered,
     unlisted,
 )
@@ -292,7 +292,7 @@ class Twilio(Provider):
             is_gone = isinstance(error, TwilioRestException) and error.status == 404
             return Found() if is_gone else not_asked(error)
 
-    def standing(self) -> list[Standing]:
+    def account_faults(self) -> list[AccountFault]:
         """Check the account itself. A suspended or closed one sends nothing.
 
         https://www.twilio.com/docs/iam/api/account#fetch-an-account-resource
@@ -300,18 +300,18 @@ class Twilio(Provider):
         try:
             account = self._client.api.v2010.accounts(self._client.account_sid).fetch()
         except NoAnswer as error:
-            return [Standing(f"Relay cannot reach Twilio ({error}).", is_warning=True)]
+            return [AccountFault(f"Relay cannot reach Twilio ({error}).", is_warning=True)]
         except TwilioRestException as error:
             if error.status not in REFUSES_US:
-                return [Standing(f"Twilio answered with {error.status}.", is_warning=True)]
+                return [AccountFault(f"Twilio answered with {error.status}.", is_warning=True)]
             said = f"Twilio refuses the account ({error.code or error.status})."
             copied = (
                 "Copy TWILIO_ACCOUNT_SID, which begins with AC, and its token from the console."
             )
-            return [Standing(said, copied)]
+            return [AccountFault(said, copied)]
         if account.status in (None, "active"):
             return []
-        return [Standing(f"Twilio calls the account {account.status}: it sends nothing.")]
+        return [AccountFault(f"Twilio calls the account {account.status}: it sends nothing.")]
 
     def erase(self, addresses: frozenset[str], provider_ids: frozenset[str]) -> list[str]:
         """Delete the texts themselves, number and words. It is not a failure if one is gone.

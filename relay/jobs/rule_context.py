@@ -64,7 +64,7 @@ class ContextBuilder:
         wanted = self._wanted[name]
         return self._lab.gather(kind, data, wanted, self._order_of, has_turn=has_turn)
 
-    def of_lately(self, row: WithEvent, *, may_ask: bool, anew: bool) -> Facts | None:
+    def recent_facts(self, row: WithEvent, *, may_ask: bool, anew: bool) -> Facts | None:
         """The lab's facts about a message's kit: those that another message of the event fetched
         recently, or new ones if it `may_ask`; else None. `anew` ignores recent ones. Raises
         LabError.

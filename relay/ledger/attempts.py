@@ -173,7 +173,7 @@ _TRYING = attempts.insert().values(outcome="started", started_at=now())
 
 
 # Seconds after which an unknown attempt is looked for, counted from its end.
-LOOKS = {name: row.looks for name, row in CHANNELS.items()}
+LOOKS = {name: row.lookup_delays for name, row in CHANNELS.items()}
 _OPEN = ("sending", "unknown")
 RECEIPT_SECONDS = RECEIPT_WAIT.total_seconds()
 

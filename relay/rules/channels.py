@@ -51,7 +51,7 @@ class Channel:
     verb: str  # for writing to somebody: "text" the patient
     parts: Mapping[str, str]  # part of a message (text, subject, html) → the template's file for it
     shown: tuple[str, ...]  # the parts that a locked screen shows
-    looks: tuple[float, ...]  # seconds after which Relay looks for an unknown message
+    lookup_delays: tuple[float, ...]  # seconds after which Relay looks for an unknown message
     sender: Sender | None = None
     in_segments: bool = False  # billed in segments: they are counted, and daily_sms_limit applies
     alert_rank: int = 0  # staff's alerts use the lowest they have an address for; never one with 0
@@ -150,7 +150,7 @@ CHANNELS: dict[str, Channel] = {
         verb="text",
         parts={"text": "sms.txt"},
         shown=("text",),
-        looks=(120, 600),
+        lookup_delays=(120, 600),
         sender=Sender(
             parse=sms_sender,
             meaning="The sender that phones show. Nobody can answer a name, not even STOP.",
@@ -180,7 +180,7 @@ CHANNELS: dict[str, Channel] = {
         verb="email",
         parts={"subject": "subject.txt", "text": "email.txt", "html": "email.html"},
         shown=("subject",),
-        looks=(900,),
+        lookup_delays=(900,),
         sender=Sender(
             parse=email_sender,
             meaning="The sender of emails.",

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from relay.lab.facts import BORN, NAMES, Facts, differences_in_words
 from relay.rules import alerts
-from relay.rules.addresses import same
+from relay.rules.addresses import address_key
 from relay.rules.channels import CHANNELS
 from relay.rules.model import Case, Notice, Policy
 from relay.rules.statuses import MISMATCH
@@ -52,7 +52,9 @@ def _doubts(
         yield f"{many.bit_length()} at {address}", said
     last = {channel: known.last.get(channel, "") for channel in by_channel}
     if new := [
-        way for way in by_channel if last[way] and same(last[way]) != same(by_channel[way].address)
+        way
+        for way in by_channel
+        if last[way] and address_key(last[way]) != address_key(by_channel[way].address)
     ]:
         nouns = " and ".join(CHANNELS[way].address.noun for way in new)
         yield f"changed {kit}", f"The last message to this patient went to another {nouns}."

@@ -61,23 +61,23 @@ _NO_WORKER = "no worker is running"
 
 
 def explain_kit(
-    found: Sequence[Trail], zone: ZoneInfo, standing: Blockers, title: Title
+    found: Sequence[Trail], zone: ZoneInfo, blockers: Blockers, title: Title
 ) -> Iterator[Iterator[Line]]:
     """Yield the record of each event found; if there are several, first those not yet processed."""
-    late = [*tell_unprocessed(found, clock(zone), standing)]
+    late = [*tell_unprocessed(found, clock(zone), blockers)]
     if late and len(found) > 1:
         lines = [(1, f"{event['name']} ({event['id']}) {said}.") for event, said in late]
         yield iter([(0, NOT_ALL), *lines])
     for one in found:
-        yield explain(one, zone, standing, title)
+        yield explain(one, zone, blockers, title)
 
 
-def explain(trail: Trail, zone: ZoneInfo, standing: Blockers, title: Title) -> Iterator[Line]:
+def explain(trail: Trail, zone: ZoneInfo, blockers: Blockers, title: Title) -> Iterator[Line]:
     """Yield an event and its messages, step by step, and the present blockers."""
     at = clock(zone)
-    yield from tell_event(trail.event, at, standing)
+    yield from tell_event(trail.event, at, blockers)
     for row in trail.messages:
-        yield from tell_message(row, at, standing, title)
+        yield from tell_message(row, at, blockers, title)
     yield from tell_decisions(trail)
     for case in trail.cases:
         yield from tell_case(case, at, title)
@@ -110,7 +110,7 @@ def clock(zone: ZoneInfo) -> Clock:
     return at
 
 
-def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
+def tell_event(event: Row, at: Clock, blockers: Blockers) -> Iterator[Line]:
     """Yield an event, and what Relay did with it."""
     if event["source"] == "lab":
         how = f"the lab posted {event['name']}"
@@ -125,7 +125,7 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         part = f", in retest round {event['round']}" if event["round"] else ""
         yield 1, f"It is about {event['subject']}{part}."
     tried = f" after {event['tries']} tries" if event["tries"] > 1 else ""
-    stands = unprocessed_state(event, at, standing)
+    stands = unprocessed_state(event, at, blockers)
     said = {
         "received": f"Relay has not processed it yet. {event['reason']}",
         "processed": f"It was processed at {at(event['processed_at'])}{tried}.",
@@ -139,20 +139,20 @@ def tell_event(event: Row, at: Clock, standing: Blockers) -> Iterator[Line]:
         yield 1, note
     if event["status"] == RECEIVED:
         yield 1, f"It {stands}."
-        if not standing.workers:
+        if not blockers.workers:
             yield 1, f"It is waiting: {_NO_WORKER}."
 
 
 def tell_unprocessed(
-    found: Sequence[Trail], at: Clock, standing: Blockers
+    found: Sequence[Trail], at: Clock, blockers: Blockers
 ) -> Iterator[tuple[Row, str]]:
     """Yield each event of a kit that has not led to anything yet, with its state."""
     for one in found:
         if one.event["status"] in (RECEIVED, HELD):
-            yield one.event, unprocessed_state(one.event, at, standing)
+            yield one.event, unprocessed_state(one.event, at, blockers)
 
 
-def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
+def unprocessed_state(event: Row, at: Clock, blockers: Blockers) -> str:
     """Since when an event has waited or been held, how often it was tried, and its next try."""
     many = event["tries"]
     times = "once" if many == 1 else f"{many} times"
@@ -166,10 +166,10 @@ def unprocessed_state(event: Row, at: Clock, standing: Blockers) -> str:
         since = f"is to be processed again (the last time was at {at(event['processed_at'])})"
     else:
         since = f"has waited since {at(event['received_at'])}"
-    is_due = event["next_at"] is None or event["next_at"] <= standing.at
+    is_due = event["next_at"] is None or event["next_at"] <= blockers.at
     then = f"will next be tried at {at(event['next_at'])}"
     if is_due:
-        taken = "once the lab answers" if LAB in standing.pauses else "next"
+        taken = "once the lab answers" if LAB in blockers.pauses else "next"
         then = f"a worker will take it {taken}"
     return f"{since}, {tried}{last}, and {then}"
 
@@ -195,7 +195,7 @@ def is_kept(row: Row) -> bool:
     return row["status"] == "sent" and bool(row["is_kept"])
 
 
-def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Iterator[Line]:
+def tell_message(row: Row, at: Clock, blockers: Blockers, title: Title) -> Iterator[Line]:
     """Yield a message: its recipient, rule and channel, each attempt, and its status."""
     kind = _KINDS.get(row["channel"], row["channel"])
     if row["kind"] == ALERT:
@@ -212,59 +212,59 @@ def tell_message(row: Row, at: Clock, standing: Blockers, title: Title) -> Itera
         said = f"{act['actor']} had {row['repeats']} sent again, by this message"
         yield 2, f"{at(act['at'])}: {said}: {act['detail']}"
     if row["due_at"] > row["created_at"] or row["status"] in WAITING:
-        tense = "is" if row["due_at"] > standing.at else "was"
+        tense = "is" if row["due_at"] > blockers.at else "was"
         yield 2, f"It {tense} due at {at(row['due_at'])}."
     for item in row["items"]:
         yield 2, f"It includes {item['name']} about {item['subject']} ({item['event_id']})."
     for attempt in row["attempts"]:
         yield from tell_attempt(attempt, at)
-    why = "" if is_held_by_pause(row, standing) else row["reason"]
-    yield 2, f"It {message_state(row, at, standing)}. {why}".rstrip()
+    why = "" if is_held_by_pause(row, blockers) else row["reason"]
+    yield 2, f"It {message_state(row, at, blockers)}. {why}".rstrip()
     if digest := row["told_in"]:
-        yield 2, f"That digest ({digest['id']}) {message_state(digest, at, standing)}."
+        yield 2, f"That digest ({digest['id']}) {message_state(digest, at, blockers)}."
     if repeat := row["repeated"]:
         yield 2, f"A person had it sent again, by another message ({repeat})."
 
 
-def is_due(row: Row, standing: Blockers) -> bool:
+def is_due(row: Row, blockers: Blockers) -> bool:
     """Whether a message still waits after its due time."""
-    return row["status"] in WAITING and row["due_at"] <= standing.at
+    return row["status"] in WAITING and row["due_at"] <= blockers.at
 
 
-def is_held_by_pause(row: Row, standing: Blockers) -> bool:
+def is_held_by_pause(row: Row, blockers: Blockers) -> bool:
     """Whether a message was tried and waits for its channel: other lines already say so."""
-    is_held = row["channel"] in standing.pauses and not row["waits_for"]
-    return is_due(row, standing) and is_held and bool(row["attempts"])
+    is_held = row["channel"] in blockers.pauses and not row["waits_for"]
+    return is_due(row, blockers) and is_held and bool(row["attempts"])
 
 
-def message_state(row: Row, at: Clock, standing: Blockers) -> str:
+def message_state(row: Row, at: Clock, blockers: Blockers) -> str:
     """The state of a message; if it is due, also what holds it up."""
     if is_kept(row):
         return STANDS["kept"][1]
     is_asked_first = row["waits_for"] == WAITS_FOR_LAB  # a later message waits only once it is due
     if row["waits_for"] and row["status"] in WAITING and not is_asked_first:
         return f"is waiting {_WAITS_FOR[row['waits_for']]}"
-    if not is_due(row, standing):
+    if not is_due(row, blockers):
         said = STANDS[row["status"]][1]
         goes_again = row["waits_for"] == GOES_AGAIN
         return f"{said}, and is about to be sent again" if goes_again else said
-    if causes := "; ".join(waiting_causes(row, at, standing)):
+    if causes := "; ".join(waiting_causes(row, at, blockers)):
         return f"is waiting: {causes}"
     if is_asked_first:
         return f"is waiting {_WAITS_FOR[WAITS_FOR_LAB]}"
     return "is waiting for a worker, which takes it next"
 
 
-def waiting_causes(row: Row, at: Clock, standing: Blockers) -> Iterator[str]:
+def waiting_causes(row: Row, at: Clock, blockers: Blockers) -> Iterator[str]:
     """Yield each reason why a due message waits: no worker, a pause, a limit."""
     channel, urgency = row["channel"], row["urgency"]
     way = CHANNELS[channel]
-    if not standing.workers:
+    if not blockers.workers:
         yield _NO_WORKER
-    if pause := standing.pauses.get(channel):
+    if pause := blockers.pauses.get(channel):
         why = pause["reason"].removesuffix(".")
         yield f"{way.words} have been paused since {at(pause['since'])}, because {why}"
-    day = standing.limits.get(channel)
+    day = blockers.limits.get(channel)
     if day and not day.lets_through(urgency):
         is_used_up = day.spent >= day.most
         but = "" if is_used_up else f", but for the {day.kept:,} kept for {URGENT_WORDS}"

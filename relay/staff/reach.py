@@ -27,7 +27,7 @@ def check_providers(config: Config) -> Iterator[Problem]:
     settings, delivery = config.settings, config.delivery
     channels = Channels(settings, delivery.senders, delivery.allow)
     for name, row in CHANNELS.items():
-        for found in channels.standing(name) or ():
+        for found in channels.account_faults(name) or ():
             yield Problem(
                 found.wrong, row.provider.name, remedy=found.remedy, warning=found.is_warning
             )

@@ -80,7 +80,9 @@ def _channel(config: Config, db: Database, channel: str) -> Iterator[Step]:
     if settings.accounts[channel]:
         # Asked even if delivery is not live yet: this account will be used.
         sends = replace(settings, delivery="live")
-        asked = Channels(sends, config.delivery.senders, config.delivery.allow).standing(channel)
+        asked = Channels(sends, config.delivery.senders, config.delivery.allow).account_faults(
+            channel
+        )
         found = next(iter(asked or ()), None)
         missing, remedy = (found.wrong, found.remedy) if found else ("", "")
     yield Step(f"{channel}-account", f"{name} sends for you", missing, remedy)
