@@ -82,7 +82,7 @@ def spent(connection: Connection, channel: str, since: datetime) -> int:
     return int(connection.execute(_SPENT, {"by": channel, "since": since}).one().spent)
 
 
-# Statements are built once: that costs more than running them.
+# Each statement is built once: building costs more than running.
 
 _CHANNEL: sa.BindParameter[str] = sa.bindparam("by", type_=sa.String)
 _UNDER_WAY = sa.func.count(sa.case((attempts.c.outcome == "started", 1)))
