@@ -203,7 +203,7 @@ def _came_to(expected: Expectation) -> sa.Select[Any]:
 
 
 def _kits(expected: Expectation, chosen: sa.Select[Any]) -> sa.Select[Any]:
-    """The kits of some events. An order that waits for its registrations is one kit for each."""
+    """A query for the kits of events. An order that waits for its registrations has one each."""
     came: Any = chosen.subquery("came")
     subject, round_ = came.c.subject, came.c.round
     registration: Any = sa.null()

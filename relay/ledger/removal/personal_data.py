@@ -251,7 +251,7 @@ def apply(connection: Connection, made: Sequence[Change], handed: Handed) -> Non
         else:
             statement = change.table.update().filter_by(**keys)
             connection.execute(statement.values(**change.values))
-        if change.table is inbound_texts and change.row["case_id"]:  # nobody can read it any more
+        if change.table is inbound_texts and change.row["case_id"]:  # its text is gone
             close_case(connection, change.row["case_id"], RELAY, REASON)
             handed.texts |= {change.row["provider_id"]} - {None}
     close_cases_of(connection, ids, REASON)
@@ -348,9 +348,9 @@ def recipient(row: Row, facts_by_event: Mapping[str, Facts]) -> Row | None:
 def message(
     person: Person, row: Row, facts_by_event: Mapping[str, Facts], tokens: dict[str, str]
 ) -> Change | None:
-    """The change to a message; None where it has nothing of the person's. A message to them is
-    blanked, and stopped where it has not gone out. One to others loses its words where they name
-    the person.
+    """The change to a message; None if it has nothing of the person's. A message to them is
+    blanked, and stopped if it has not gone out. One to others loses its words if they name the
+    person.
     """
     values = _words(person, notifications, row, tokens)
     theirs = person.goes_by(row["address"], recipient(row, facts_by_event))

@@ -51,7 +51,7 @@ def _people(connection: Connection, facts: Facts, notice: Notice) -> int:
 
 
 def _last(connection: Connection, facts: Facts, notice: Notice) -> str:
-    """Where the patient's last message went: somebody of the same name and id, or of this kit."""
+    """The address of the last message to a patient of this name, with this id or kit, or ""."""
     own = (facts.patient or {}).get("id")
     given = {"person": search_key(facts), "ways": sharing(notice.channel)}
     for row in connection.execute(_LAST, given) if given["person"] else ():
