@@ -30,7 +30,7 @@ UNDO_RESEND = "resend undone"
 
 
 class NotDone(Exception):
-    """A person asked for something impossible. Its text says why; nothing is committed."""
+    """A person asked for something that cannot be done. Its text says why; nothing is committed."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from relay.errors import LedgerUnavailable, meaning
 from relay.ledger.group_commit import GroupCommit
 
-Connection = sa.Connection  # one unit of work: the ledger's functions take it
+Connection = sa.Connection  # one unit of work; the ledger's functions take one
 P = ParamSpec("P")
 T = TypeVar("T")
 Change = Callable[[Connection, Sequence[str]], object]
@@ -177,7 +177,7 @@ class Database:
     def in_turns(self, found: sa.Select[Any], change: Change, ends: float = math.inf) -> int:
         """Call `change` with the first column of the rows that a query finds, some at a time, each
         turn in a transaction of its own, so that no statement takes long and nobody waits long;
-        return how many rows until `ends` on the monotonic clock. Raises LedgerUnavailable.
+        return how many rows were done by `ends` on the monotonic clock. Raises LedgerUnavailable.
 
         The query must not find changed rows again. Rows that another transaction has locked are
         skipped, and if there are no rows nobody is locked out.
@@ -293,7 +293,7 @@ def lock_file(file: IO[str], ends: float) -> None:
 
 def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[str], _options: Any) -> None:
     """Let only its owner read a SQLite file and the files beside it: SQLite gives those the rights
-    of the file. If Relay may not change the rights, that is left to whoever set them.
+    of the file. If Relay may not change the rights, somebody else manages them.
 
     An existing file is not opened: closing it would drop this process's locks on it, and another
     process that ends would then remove the log that this one still writes to

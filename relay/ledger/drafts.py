@@ -43,7 +43,7 @@ class Draft:
     trial: Mapping[str, Any] | None  # its trial on recent events: see relay.staff.trial
 
     def on(self, content: Content) -> Content:
-        """An edition's files, replaced by this draft's where it has them."""
+        """An edition's files, with this draft's in place of theirs."""
         return {**content, **self.files}
 
 

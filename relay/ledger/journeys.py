@@ -96,7 +96,7 @@ def move_cases(connection: Connection, former: str, new: str) -> None:
 
 
 def tell_once(connection: Connection, owed: str) -> None:
-    """Let one message of an obligation go out to each person, preferring one that has gone out.
+    """Let one message of an obligation go out per channel and person, preferring one already out.
 
     A repeat goes out as well, because a person asked for it.
     """

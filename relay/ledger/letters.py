@@ -1,4 +1,4 @@
-"""Letters: messages to all who had a rule's message on a day, each written by hand."""
+"""Letters: words that staff send once to all who had a rule's message on a day."""
 
 from __future__ import annotations
 

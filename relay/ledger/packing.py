@@ -1,7 +1,7 @@
 """Packs all rows of a finished kit into one blob, and back, for `relay.ledger.history`. Pure.
 
 A blob keeps who (a role), what, when, the outcome and its reason, and each message's identity, so
-that no message is ever sent again. It keeps no address, word, fact or note.
+that no message is sent twice. It keeps no address, word, fact or note.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def use_step(connection: Connection, id_: str, step: int) -> bool:
 
 
 def use_recovery(connection: Connection, id_: str, code: str) -> bool:
-    """Use up a recovery code; False if there is no such code, or not any more."""
+    """Use up a recovery code; False if there is no such code, or it was used before."""
     locked = sa.select(_ROW.recovery).where(_ROW.id == id_).with_for_update()
     left, used = connection.execute(locked).scalar() or [], digest(code)
     if used not in left:

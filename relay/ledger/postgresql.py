@@ -63,7 +63,7 @@ class Session(psycopg.Connection[Any]):
         return rows
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for any call. Raises OperationalError, and closes the connection, after `limit`."""
+        """Wait for any call. Raises OperationalError, and hangs up, after `limit` seconds."""
         try:
             return super().wait(gen, interval, self.limit if timeout is None else timeout)
         except psycopg.OperationalError:

@@ -45,8 +45,8 @@ def record(db: Database, channel: str, reported: Sequence[Receipt]) -> list[Hear
     """Keep receipts of a channel's provider, update their notifications, and return the new ones.
 
     A receipt that names none of our attempts is ignored: another system may use the same account.
-    A bounce that names only an address suppresses it, even if we never wrote to it. It owns its
-    transactions, a few receipts each: a receipt repeated after a failure does not count as new.
+    A bounce that names only an address suppresses it, even if another system wrote to it. It owns
+    its transactions, a few receipts each: one repeated after a failure does not count as new.
     """
     return [
         heard

@@ -41,7 +41,7 @@ AGAIN_SECONDS = 3600.0  # after which a provider is asked again to delete a text
 _table = attempts.c
 # An attempt that a provider has, or may have.
 IS_GIVEN = sa.and_(_table.outcome != "rejected", ~is_kept_attempt())
-# SendGrid cannot delete a single email: it keeps emails for days, and then deletes them itself.
+# SendGrid cannot delete a single email: it keeps emails for days, and no longer.
 _MAY_BE_THERE = sa.and_(_table.channel.in_(DELETED_BY_ID), IS_GIVEN)
 
 

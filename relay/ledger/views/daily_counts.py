@@ -241,7 +241,7 @@ def tally(counts: list[Any], counted_at: datetime) -> Tally:
 
 
 def totals(connection: Connection) -> Totals:
-    """The counts of all days, which the clock last kept within half a minute."""
+    """The counts of all days, as the clock kept them within the last half minute."""
     events, planned, ended = 0, Counter[str](), Counter[tuple[str, str]]()
     for row in connection.execute(days.select()):
         day = tally(row.counts, row.counted_at)

@@ -131,7 +131,7 @@ def _plan_alerts(connection: Connection, case: Case, case_id: str) -> None:
 
 
 def _last(rule: str, role: str) -> sa.Select[Any]:
-    """A query for the last alert of a kind to a role that was not cancelled."""
+    """A query for the last alert of a kind to a role, leaving out cancelled ones."""
     quarter_ago = now(-fault_injection.hastened(QUARTER))
     is_recent = (quarter_ago < _WENT_OUT_AT).label("is_recent")
     return (
@@ -247,9 +247,9 @@ _REACHED = _closing(
 def open_cases(
     connection: Connection, kind: str = "", limit: int | None = 200, *, with_closed: bool = False
 ) -> Sequence[Mapping[str, Any]]:
-    """The worklist, or one kind of case: urgent ones, messages that go out by themselves, then by
-    harm (results before retests before the rest), the oldest first. `with_closed` adds closed cases
-    below, the latest first.
+    """The worklist, or one kind of case: first urgent ones, then messages that will go out unless
+    stopped, then by harm (results before retests before the rest), the oldest first. `with_closed`
+    adds closed cases below, the latest first.
     """
     query = _cases()
     if with_closed:

@@ -38,7 +38,7 @@ class Held(WithEvent):
     obligation: str
     due_at: datetime
     kind: str
-    stopped_by: str | None  # who or what has stopped its address
+    stopped_by: str | None  # who or what has stopped messages to its address
 
 
 def held_with(connection: Connection, ids: Sequence[str]) -> list[Held]:
