@@ -50,7 +50,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 def is_over(kit: Rows, old: datetime) -> bool:
     """Whether a kit is finished, blanked, and every moment in its rows is `old` or earlier.
 
-    Nothing of it waits, is followed up, is searched for or deleted at a provider, or has a case.
+    Nothing waits, is followed up, is searched for or deleted at a provider, or has an open case.
     """
     return (
         all(moment <= old for moment in moments(kit))

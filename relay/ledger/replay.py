@@ -421,7 +421,7 @@ def is_blank(row: sa.Row[Any]) -> bool:
     is_lost = not row.address and row.identity != never_had_one
     if row.kind == RESENT and not row.was_taken:
         is_lost = False  # its identity proves nothing: the lab may have had no address for it
-    is_erased = (row.facts or {}).get(row.role) == {}  # as relay.erasure leaves it
+    is_erased = (row.facts or {}).get(row.role) == {}  # as Person.redacted leaves it
     return is_lost or is_erased or not row.data
 
 

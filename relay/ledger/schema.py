@@ -173,7 +173,7 @@ days = sa.Table(
     "days",
     metadata,
     text("day", 10, primary_key=True),  # of the clinic's calendar: 2026-11-26
-    sa.Column("counts", sa.JSON, nullable=False),  # in the form of counting.Tally
+    sa.Column("counts", sa.JSON, nullable=False),  # in the form of daily_counts.Tally
     time("counted_at", nullable=False),
 )
 
@@ -332,7 +332,7 @@ events = sa.Table(
     time("posted_again_at"),  # the last of its duplicates
     text("named", 200, nullable=True),  # the order or registration, as the lab wrote it
     text("source", 20, server_default="lab"),  # the lab, or a watch that asked the lab
-    folded("person", 200),  # whom it is about, in the form that relay.people searches names by
+    folded("person", 200),  # whom it is about: see search_key in relay.lab.facts
     text("waits_for", 20, nullable=True),  # lab, if it was put back because the lab failed
     sa.Column("edition", sa.Integer),  # whose rules were applied
     number("leases"),  # since a try last finished: more than one if a worker has died with it
