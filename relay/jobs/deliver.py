@@ -109,7 +109,7 @@ class Deliverer:
         """
         if not attempts.begin(self._db, claim, message.content, self._config.edition):
             with self._db.read() as connection:
-                halt = halts.over(connection, claim.channel, claim.rule)
+                halt = halts.stop_covering(connection, claim.channel, claim.rule)
             stopped = halt and waiting_ending(halt.said, WAITS_FOR_RESUME)
             raise NotSent(stopped or lapsed_ending())
         fault_injection.crash_point("message.before-send")

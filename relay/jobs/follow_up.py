@@ -83,7 +83,7 @@ class FollowUps:
         """
         rule = self._config.by_name.get(item.rule)
         if rule and (why := self.why_overtaken(rule, item)):
-            return self._db.transact(followups.let_be, item, why)
+            return self._db.transact(followups.end_without_action, item, why)
         late = self.why_late(rule, item)
         fallback = () if item.status in GONE and not late else self.plan_fallback(rule, item)
         given = (item, fallback, *self.cases_of(item))

@@ -124,7 +124,7 @@ class Jobs:
             "rules": self._see_to_rules,
             "accounts": partial(waits.resume_channels, db, reached),
             "orders": partial(waits.resume_orders, db),
-            "stops": partial(stop_button.settle, db),
+            "stops": partial(stop_button.apply_stops, db),
             "held": partial(waits.resume_held, db),
             "lab": self.lab_breaker.look,
             "faults": partial(db.transact, faults.recount),

@@ -260,7 +260,7 @@ def finish(db: Database, claim: Claim, ending: Ending) -> bool:
         given = {"its": claim.id, "this": claim.attempt_id, **_outcome(ending), **values}
         if db.run(db.prepared(_finishing, moments), given):
             return True
-    return db.transact(settle, claim, ending)
+    return db.transact(record_ending, claim, ending)
 
 
 def _is_plain(claim: Claim, ending: Ending) -> bool:
@@ -268,14 +268,14 @@ def _is_plain(claim: Claim, ending: Ending) -> bool:
     return ending.outcome == "accepted" and not ending.fallback_in and not claim.is_probe
 
 
-def settle(connection: Connection, claim: Claim, ending: Ending) -> bool:
+def record_ending(connection: Connection, claim: Claim, ending: Ending) -> bool:
     """Record how an attempt ended, and what that means for its channel; return False if the outcome
     was recorded elsewhere.
     """
     unsettled = ("started", "unknown")
     settled = record_outcome(connection, claim.id, claim.attempt_id, ending, unsettled)
     if settled and ending.waits_for:
-        waits.keep(connection, claim.id, ending.waits_for, ending.case_id)
+        waits.make_wait(connection, claim.id, ending.waits_for, ending.case_id)
         if ending.case:
             open_case(connection, replace(ending.case, event_id=claim.event_id))
     if ending.fallback_in:  # also if a receipt came before this

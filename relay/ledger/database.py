@@ -385,7 +385,7 @@ def urgent_first(
     columns: Sequence[sa.Column[Any]],
     is_waiting: Sequence[sa.ColumnElement[bool]],
     moment: sa.Column[Any],
-    *besides: sa.ColumnElement[bool],
+    *also_where: sa.ColumnElement[bool],
 ) -> sa.Select[Any]:
     """Build a query for up to `most` waiting rows whose `moment` has come, urgent ones first; it
     skips rows that another worker is taking.
@@ -397,7 +397,7 @@ def urgent_first(
     order = (urgency.desc(), moment)
     due = (
         sa.select(*columns)
-        .where(*is_waiting, moment <= now(), *besides)
+        .where(*is_waiting, moment <= now(), *also_where)
         .limit(sa.bindparam("most", type_=sa.Integer))
         .with_for_update(skip_locked=True)
     )

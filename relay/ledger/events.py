@@ -348,7 +348,7 @@ def record_webhook(db: Database, incoming: Incoming, window: timedelta) -> Recor
         if found := recorded(row, id_, recent):
             if found.status == "duplicate":
                 with db.write() as connection:
-                    replay.take_up(connection, found.id)
+                    replay.retry_reposted(connection, found.id)
             return found
         with db.write() as connection:
             retire(connection, id_, incoming.identity)
@@ -379,7 +379,7 @@ def record(connection: Connection, incoming: Incoming, window: timedelta) -> Rec
         _, id_, recent = connection.execute(statement, given).one()
         if found := recorded(row, id_, recent):
             if found.status == "duplicate":
-                replay.take_up(connection, found.id)
+                replay.retry_reposted(connection, found.id)
             return found
         retire(connection, id_, incoming.identity)
 

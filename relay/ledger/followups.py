@@ -128,7 +128,7 @@ def finish_follow_up(
     return done or ("case" if case else "")
 
 
-def let_be(connection: Connection, item: FollowUp, why: str) -> str:
+def end_without_action(connection: Connection, item: FollowUp, why: str) -> str:
     """End the follow-up of a message with nothing done, adding `why` to its reason; return ""."""
     if _done(connection, item):
         _say(connection, item, why)

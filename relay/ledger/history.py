@@ -138,7 +138,7 @@ class Turn(NamedTuple):
     after: str | None
 
 
-def move(connection: Connection, quiet: timedelta, after: str = "") -> Turn:
+def archive_finished(connection: Connection, quiet: timedelta, after: str = "") -> Turn:
     """Move away kits of the next events behind the id `after`, if they are finished and nothing has
     happened to them for `quiet`.
 
@@ -292,7 +292,7 @@ def _delete(connection: Connection, kits: Collection[Rows]) -> None:
             connection.execute(table.delete().where(key.in_(gone)))
 
 
-def leave(connection: Connection, keep: timedelta, limit: int = 1000) -> int:
+def delete_expired(connection: Connection, keep: timedelta, limit: int = 1000) -> int:
     """Delete kits whose last moment is longer ago than `keep` from history, the oldest first;
     return how many there were.
     """
@@ -315,17 +315,17 @@ def in_turns(
     """
     moved, place = 0, after
     while is_time():
-        turn = db.transact(move, quiet, place)
+        turn = db.transact(archive_finished, quiet, place)
         moved += turn.moved
         if turn.after is None:
-            while is_time() and db.transact(leave, keep):
+            while is_time() and db.transact(delete_expired, keep):
                 pass
             return Turn(moved, None)
         place = turn.after
     return Turn(moved, place)
 
 
-def holds(connection: Connection, id_: str) -> list[int]:
+def ids_with(connection: Connection, id_: str) -> list[int]:
     """The ids in history of kits that contain an event, a message or a case with this id."""
     if (moment := _time(id_)) is None:
         return []
@@ -346,7 +346,7 @@ def opened(
     """
     ids = _named(connection, names)
     if by_id and not ids:
-        ids = {id_ for name in names for id_ in holds(connection, name)}
+        ids = {id_ for name in names for id_ in ids_with(connection, name)}
     if not ids:
         yield None
         return

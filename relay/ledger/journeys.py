@@ -62,7 +62,7 @@ def move_identity(connection: Connection, former: str, subject: str, rounds: int
     for row in moved:
         touched.add(move_message(connection, row, subject, row.round + rounds))
     for one in sorted(touched):
-        tell_once(connection, one)
+        cancel_duplicates(connection, one)
 
 
 def move_message(connection: Connection, row: sa.Row[Any], subject: str, round_: int) -> str:
@@ -95,7 +95,7 @@ def move_cases(connection: Connection, former: str, new: str) -> None:
         )
 
 
-def tell_once(connection: Connection, owed: str) -> None:
+def cancel_duplicates(connection: Connection, owed: str) -> None:
     """Let one message of an obligation go out per channel and person, preferring one already out.
 
     A repeat goes out as well, because a person asked for it.

@@ -120,7 +120,7 @@ def _go_in(wait: float, connection: Connection, *which: sa.ColumnElement[bool]) 
     return connection.execute(notifications.update().where(*which).values(values)).rowcount
 
 
-def let_be(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+def cancel_retries(connection: Connection, which: sa.ColumnElement[bool]) -> int:
     """Cancel the scheduled retries of failed messages; return how many there were."""
     mine = (which, notifications.c.waits_for == GOES_AGAIN, notifications.c.status.in_(FAILED))
     values = {"waits_for": None, "follow_up_at": None}
@@ -246,7 +246,7 @@ def _only_kept() -> sa.ColumnElement[bool]:
     return sa.and_(table.status == "sent", IS_KEPT, is_one, table.address != "", ~is_repeated())
 
 
-def take_up_kept(connection: Connection, ids: Sequence[str]) -> int:
+def release_kept(connection: Connection, ids: Sequence[str]) -> int:
     """Send messages that were only kept here; return how many there were. Each keeps its row, so
     nobody gets one twice, whatever else is replayed.
     """
@@ -480,7 +480,7 @@ def try_now(connection: Connection, event_id: str) -> bool:
 AGAIN_SECONDS = 60.0  # since the last try of any kind: the lab must not make us ask it all the time
 
 
-def take_up(connection: Connection, event_id: str) -> bool:
+def retry_reposted(connection: Connection, event_id: str) -> bool:
     """Look again at an event that the lab has posted again, if that can lead to a message; return
     whether it is due now.
 

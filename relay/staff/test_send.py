@@ -60,7 +60,7 @@ def send(config: Config, db: Database, actor: str, rule: Rule, to: str) -> Tried
     providers = Channels(config.settings, config.delivery.senders, config.delivery.allow)
     target = masks.target(config.settings.secret_key, usual, judged.address)
     with db.write() as connection:  # before the send: nobody sends unnoticed
-        if halt := halts.over(connection, channel, rule.name):
+        if halt := halts.stop_covering(connection, channel, rule.name):
             raise NotTried(halt.said)
         if source := suppressions.source_of(connection, channel, judged.address):
             raise NotTried(f"{stops.reason(source, channel)} {REMEDY}", "--to")

@@ -59,7 +59,7 @@ def standing(connection: Connection) -> list[Halt]:
     return [Halt(*row) for row in connection.execute(halts.select().order_by(halts.c.what))]
 
 
-def over(connection: Connection, channel: str, rule: str) -> Halt | None:
+def stop_covering(connection: Connection, channel: str, rule: str) -> Halt | None:
     """The widest stop of a rule's messages by a channel; None if they go out."""
     mine = halts.select().where(_is_over(sa.literal(channel), sa.literal(rule)))
     row = connection.execute(mine.order_by(halts.c.what)).first()

@@ -40,7 +40,7 @@ def stop(db: Database, what: str, by: str, reason: str) -> bool:
         return new is not None
 
     is_new = db.transact(put_down)
-    settle(db)
+    apply_stops(db)
     return is_new
 
 
@@ -62,11 +62,11 @@ def resume(db: Database, what: str, by: str, *, drop: bool = False) -> int | Non
         ended = connection.execute(halts.delete().where(halts.c.what == what)).rowcount
         keep(connection, act if ended else None)
     db.in_turns(sa.select(_table.id).where(WAITS, is_of(what)), _go_on)
-    settle(db)
+    apply_stops(db)
     return dropped
 
 
-def settle(db: Database) -> None:
+def apply_stops(db: Database) -> None:
     """Hold messages that are stopped, and resume those that no longer are. It owns its
     transactions, a few rows each.
     """

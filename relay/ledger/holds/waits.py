@@ -39,7 +39,7 @@ _table = notifications.c
 _WAIT_NO_MORE = "Its messages are no longer waiting."
 
 
-def keep(
+def make_wait(
     connection: Connection, notification_id: str, what: str, case_id: str | None = None
 ) -> None:
     """Make a message wait for `what`: a rule, an account, an order, the lab or a person, who has to
